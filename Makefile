@@ -1,0 +1,52 @@
+# Everything here sets itself up in .venv inside the checkout.
+# On a fresh Debian or Ubuntu this needs python3 (3.11 or newer), python3-venv, make and git, and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.realize-stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint typecheck format soak bench clean
+
+help:  ## show this
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+venv: $(STAMP)  ## make the virtual environment in .venv
+
+# Compat mode, or twistd does not find the plugin of an editable install with this layout.
+$(STAMP): setup.cfg setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "realize needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1); name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "the venv module of $(PYTHON) is missing: install it, on Debian and Ubuntu with: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' --config-settings editable_mode=compat
+	@touch $@
+
+demo: $(STAMP)  ## see the main job work, for real, on this machine
+	@$(BIN)/python demo/demo.py
+
+test: lint typecheck  ## linters, type checks and the whole test suite
+	$(BIN)/pytest
+
+lint: $(STAMP)  ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+typecheck: $(STAMP)  ## mypy
+	$(BIN)/mypy
+
+format: $(STAMP)  ## put the format right, and what can be mended by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+soak: $(STAMP)  ## the long campaigns that `make test` leaves out
+	$(BIN)/pytest -m soak
+
+bench: $(STAMP)  ## measure the first marks on this machine
+	$(BIN)/python -m benchmarks.moving
+
+clean:  ## remove everything that was made here, .venv included
+	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find realize tests twisted demo benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache

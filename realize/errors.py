@@ -1,0 +1,165 @@
+"""Every error that Realize reports on purpose.
+
+One small tree below `RealizeError`.
+Each class says three things about itself:
+
+* ``wire_code``: the AMP error code that carries it between peers (``docs/protocol.md`` lists them);
+* ``exit_code``: what the command exits with when the error ends a run;
+* ``permanent``: whether trying again without changing anything is pointless.
+
+The text of an error is one sentence for a person.
+It names the thing that is wrong; whoever reports it adds which end it happened at.
+This module imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class RealizeError(Exception):
+    """Base of all errors that Realize raises on purpose."""
+
+    wire_code: ClassVar[bytes] = b"INTERNAL"
+    exit_code: ClassVar[int] = 1
+    permanent: ClassVar[bool] = True
+
+
+class UsageError(RealizeError):
+    """The command line asks for something that makes no sense."""
+
+    wire_code = b"USAGE"
+    exit_code = 2
+
+
+class ConfigError(RealizeError):
+    """A configuration or key file is missing, unreadable or wrong."""
+
+    wire_code = b"CONFIG"
+    exit_code = 2
+
+
+class InternalError(RealizeError):
+    """A fault of ours; the text carries the id under which it was logged."""
+
+    wire_code = b"INTERNAL"
+
+
+class ProtocolError(RealizeError):
+    """The peer sent what the protocol does not allow."""
+
+    wire_code = b"PROTOCOL"
+
+
+class VersionMismatch(RealizeError):
+    """The two ends speak different major versions of the protocol."""
+
+    wire_code = b"VERSION"
+
+
+class WrongPeer(RealizeError):
+    """The other end has another key than the pinned one."""
+
+    wire_code = b"WRONG_PEER"
+
+
+class AccessDenied(RealizeError):
+    """The peer lacks the right that the command needs."""
+
+    wire_code = b"DENIED"
+
+
+class BadName(RealizeError):
+    """A name from the wire is not one that may be used below a directory."""
+
+    wire_code = b"BAD_NAME"
+
+
+class NotFound(RealizeError):
+    """There is no file or directory of that name."""
+
+    wire_code = b"NOT_FOUND"
+
+
+class NotRegular(RealizeError):
+    """The name belongs to something that is not a regular file."""
+
+    wire_code = b"NOT_REGULAR"
+
+
+class Conflict(RealizeError):
+    """The destination holds something of that name which must not be replaced."""
+
+    wire_code = b"CONFLICT"
+
+
+class SameFile(RealizeError):
+    """Source and destination are one and the same file or directory, or one is inside the other."""
+
+    wire_code = b"SAME_FILE"
+    exit_code = 2
+
+
+class SourceChanged(RealizeError):
+    """The source is no longer the file that was read."""
+
+    wire_code = b"CHANGED"
+    permanent = False
+
+
+class VerifyFailed(RealizeError):
+    """What arrived has another digest than what was read."""
+
+    wire_code = b"VERIFY"
+    permanent = False
+
+
+class Busy(RealizeError):
+    """Somebody else is writing that file at this moment, or a limit on concurrent work is reached."""
+
+    wire_code = b"BUSY"
+    permanent = False
+
+
+class StorageError(RealizeError):
+    """The operating system refused to read, write or make durable; the text ends with its reason."""
+
+    wire_code = b"STORAGE"
+
+
+class NoSpace(StorageError):
+    """The file system, or the quota on it, is full."""
+
+    wire_code = b"NO_SPACE"
+
+
+class ConnectionFailed(RealizeError):
+    """The peer cannot be reached, or the connection to it was lost."""
+
+    wire_code = b"CONNECTION"
+    permanent = False
+
+
+class Silence(ConnectionFailed):
+    """The peer has not been heard of for longer than it may be silent."""
+
+    wire_code = b"SILENCE"
+
+
+class Interrupted(RealizeError):
+    """SIGINT or SIGTERM ended the run."""
+
+    wire_code = b"INTERRUPTED"
+    exit_code = 20
+
+
+def every_error() -> Iterator[type[RealizeError]]:
+    """All classes of the tree, most specific first, so that the first match is the right one."""
+
+    def below(cls: type[RealizeError]) -> Iterator[type[RealizeError]]:
+        for child in cls.__subclasses__():
+            yield from below(child)
+        yield cls
+
+    return below(RealizeError)

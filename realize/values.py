@@ -1,0 +1,159 @@
+"""What stores, the wire and the mover say to each other about files.
+
+Plain frozen values without behaviour; this module does no I/O and imports only the errors.
+Paths are bytes: relative to the directory of a store, components joined by ``/``, as they are on disk.
+Times are nanoseconds since the epoch, sizes and offsets are bytes, digests are 32 bytes of BLAKE3.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from attrs import frozen
+
+SMALL: Final = 65_535
+"""The content of at most this many bytes fits one AMP value, so such a file travels in one command."""
+
+BLOCK: Final = 1 << 20
+"""Contents are compared in blocks of this many bytes; the last one of a comparison may be shorter."""
+
+DIGEST: Final = 32
+"""Length of a BLAKE3 digest in bytes."""
+
+
+class Kind(enum.Enum):
+    """What a name in a listing stands for."""
+
+    FILE = 1
+    """A regular file."""
+    PARTIAL = 2
+    """A file being received, or left over from an interrupted transfer; ``path`` is the final name."""
+    LEFT = 3
+    """Something that is not moved: a symlink, device, socket or FIFO; ``note`` says which."""
+    UNREADABLE = 4
+    """A directory or file that could not be looked at; ``note`` says why."""
+
+
+@frozen
+class Entry:
+    """One name in a listing."""
+
+    path: bytes
+    kind: Kind
+    size: int = 0
+    mtime_ns: int = 0
+    note: str = ""
+
+
+@frozen
+class Version:
+    """What a file was at one instant: any write, replacement or touch changes at least one field."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@frozen
+class Attributes:
+    """What is carried over besides the content; ``mode`` holds permission bits only (0o777)."""
+
+    mtime_ns: int
+    mode: int
+
+
+@frozen
+class SmallFile:
+    """A whole file of at most `SMALL` bytes; ``attributes`` is None when they are not to be preserved."""
+
+    path: bytes
+    content: bytes
+    digest: bytes
+    attributes: Attributes | None
+
+
+@frozen
+class Fetched:
+    """A small file as it was read, and the version it was read from."""
+
+    file: SmallFile
+    version: Version
+
+
+@frozen
+class Removal:
+    """Remove this file if it is still this version."""
+
+    path: bytes
+    version: Version
+
+
+@frozen
+class Expected:
+    """A small file that the destination may already have."""
+
+    path: bytes
+    size: int
+    digest: bytes
+
+
+@frozen
+class Existing:
+    """What a destination holds under one name.
+
+    ``final_size`` is None if there is no regular file of that name.
+    ``partial_size`` is None if there is no partial.
+    ``obstacle`` names what is there instead of a regular file ("directory", "symlink", ...), or is empty.
+    ``place`` identifies the inode of the final file across stores that were opened with the same salt.
+    ``ctime_ns`` is when the final file last changed, by the destination's clock.
+    """
+
+    final_size: int | None = None
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    place: bytes = b""
+    partial_size: int | None = None
+    obstacle: str = ""
+
+
+class OnConflict(enum.Enum):
+    """What to do when the destination has another file of that name."""
+
+    REPLACE = 1
+    SKIP = 2
+    FAIL = 3
+
+
+class Committed(enum.Enum):
+    """How a file came to be whole, verified and durable at the destination."""
+
+    CREATED = 1
+    REPLACED = 2
+    SKIPPED = 3
+    """It did not: another file has the name, and the policy was `OnConflict.SKIP`."""
+
+
+class WhereKind(enum.Enum):
+    """What the location of a store is."""
+
+    ABSENT = 1
+    DIRECTORY = 2
+    FILE = 3
+
+
+@frozen
+class Where:
+    """Where a store is.
+
+    ``chain`` holds salted identities of the location (or of its nearest existing ancestor) and of every directory above
+    it, nearest first: two stores overlap if the first of one is in the chain of the other.
+    If ``kind`` is FILE, the first is the file itself and the second the directory it is in.
+    ``now_ns`` is the clock of the store's machine.
+    """
+
+    kind: WhereKind
+    chain: tuple[bytes, ...]
+    now_ns: int

@@ -1,0 +1,1 @@
+"""The tests; `tests.processes` and `tests.loopback` are what several of them share."""

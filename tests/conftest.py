@@ -1,0 +1,34 @@
+"""What every test may rely on: no error and no timer is left behind unnoticed."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from twisted.logger import LogEvent, globalLogPublisher
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves an unhandled error in a Deferred, or a delayed call in the reactor."""
+    from twisted.internet import reactor
+
+    failures: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event:
+            failures.append(event)
+
+    before = set(reactor.getDelayedCalls())
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+        gc.collect()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    left = [call for call in reactor.getDelayedCalls() if call not in before and call.active()]
+    for call in left:
+        call.cancel()
+    assert not failures, "\n".join(event["log_failure"].getTraceback() for event in failures)
+    assert not left, f"delayed calls are left: {left}"
