@@ -1,0 +1,178 @@
+"""Sources and destinations as people write them on a command line.
+
+This module owns the syntax of locations and of peers; pure, no Twisted.
+It looks names up in the peers of the configuration and nowhere else; whether a file or a host exists others find out.
+Names in the path of a remote location are bytes; what may be in them is judged by the server, and here only as far as a
+mistyped location deserves an early answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+
+from realize.config import DEFAULT_PORT, NAME, PeerConfig, parse_address
+from realize.errors import UsageError
+from realize.units import display_name, display_text, quoted
+
+_SCHEME: Final = re.compile(r"realize://", re.IGNORECASE)
+_BRACKETS: Final = re.compile(r"(\[[^\[\]/]*\](?::[^:/]*)?)(?:::(.*))?", re.DOTALL)
+_PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})?")
+_FORMS: Final = "write HOST::DIRECTORY, HOST:PORT::DIRECTORY/PATH or realize://HOST:PORT/DIRECTORY/PATH"
+
+
+@frozen
+class LocalLocation:
+    """A file or directory of this machine."""
+
+    path: str
+    """As it was given; relative to the working directory; bytes that are not UTF-8 as surrogates (PEP 383)."""
+
+    def __str__(self) -> str:
+        return display_text(self.path)
+
+
+@frozen
+class RemoteLocation:
+    """A directory that a daemon serves, or a file or directory in it."""
+
+    peer: str | None
+    """Its name in the configuration; None if the configuration does not know it."""
+    host: str
+    """Without brackets."""
+    port: int
+    directory: str
+    path: bytes
+    """Below the directory: components joined by ``/``; empty for the directory itself."""
+
+    @property
+    def address(self) -> str:
+        """Host and port, for messages."""
+        return format_address(self.host, self.port)
+
+    def __str__(self) -> str:
+        """The location with its port, for messages; it can be pasted back if nothing in the path needed an escape."""
+        end = self.address if self.peer is None else f"{self.peer}:{self.port}"
+        below = f"/{display_name(self.path)}" if self.path else ""
+        return f"{end}::{self.directory}{below}"
+
+
+Location = LocalLocation | RemoteLocation
+
+
+def parse_location(text: str, peers: Mapping[str, PeerConfig]) -> Location:
+    """What a source or destination argument stands for.
+
+    ``HOST[:PORT]::DIRECTORY[/PATH]`` and ``realize://HOST[:PORT]/DIRECTORY[/PATH]`` are remote.
+    Everything without ``::``, or with a ``/`` before the first ``::``, is local: ``./a::b`` is a file.
+    A host that is the name of a peer stands for the address that is configured for it; a port in the text outranks the
+    configured one.
+    Raises `UsageError`.
+    """
+    if not text or "\0" in text:
+        raise UsageError(f"{quoted(text)} is not a location: write a path, or {_FORMS.removeprefix('write ')}")
+    if scheme := _SCHEME.match(text):
+        return _url(text, scheme.end(), peers)
+    if text.startswith("[") and (match := _BRACKETS.fullmatch(text)):
+        end, inside = match[1], match[2]
+        if inside is None:
+            if not _is_address(end):
+                return LocalLocation(text)
+            raise UsageError(f"{quoted(text)} names no directory: {_FORMS}, or ./ before the name of a local file")
+    else:
+        end, separator, inside = text.partition("::")
+        if not separator or "/" in end:
+            return LocalLocation(text)
+    peer, host, port = _remote_end(end, text, peers)
+    directory, _, path = inside.partition("/")
+    return RemoteLocation(peer, host, port, _directory(directory, text), _path(_encode(path), text))
+
+
+def parse_peer(text: str, peers: Mapping[str, PeerConfig]) -> tuple[str | None, str, int]:
+    """Name in the configuration (or None), host and port of ``HOST``, ``HOST:PORT`` or ``[IPV6]:PORT``.
+
+    Names and ports are looked up as for `parse_location`.
+    Raises `UsageError`.
+    """
+    try:
+        return _end(text, peers)
+    except UsageError as error:
+        raise UsageError(f"{quoted(text)} is not a peer: {error}") from error
+
+
+def format_address(host: str, port: int) -> str:
+    """``HOST:PORT``, with brackets around an IPv6 address; `realize.config.parse_address` reads it."""
+    return f"[{display_text(host)}]:{port}" if ":" in host else f"{display_text(host)}:{port}"
+
+
+def _end(text: str, peers: Mapping[str, PeerConfig]) -> tuple[str | None, str, int]:
+    name, port = parse_address(text, 0)
+    if name not in peers or text.startswith("["):
+        return None, name, port or DEFAULT_PORT
+    host, configured = parse_address(peers[name].address or name)
+    return name, host, port or configured
+
+
+def _remote_end(end: str, text: str, peers: Mapping[str, PeerConfig]) -> tuple[str | None, str, int]:
+    try:
+        return _end(end, peers)
+    except UsageError as error:
+        raise UsageError(
+            f"{quoted(text)} is not a location: {error}; a local file with :: in its name is written ./NAME"
+        ) from error
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except UsageError:
+        return False
+    return True
+
+
+def _url(text: str, start: int, peers: Mapping[str, PeerConfig]) -> RemoteLocation:
+    authority, _, rest = text[start:].partition("/")
+    if "?" in text or "#" in text:
+        raise UsageError(f"{quoted(text)}: a location has no query and no fragment; write %3F for ? and %23 for #")
+    # A zone is written %25zone in a URL (RFC 6874).
+    end = authority.replace("%25", "%") if authority.startswith("[") else authority
+    peer, host, port = _remote_end(end, text, peers)
+    parts = [_percent_decode(part, text) for part in rest.split("/")]
+    if any(b"/" in part or b"\0" in part for part in parts):
+        raise UsageError(f"{quoted(text)}: no file name holds a / or NUL, so %2F and %00 cannot be meant")
+    directory = _directory(parts[0].decode("utf-8", "surrogateescape"), text)
+    return RemoteLocation(peer, host, port, directory, _path(b"/".join(parts[1:]), text))
+
+
+def _percent_decode(part: str, text: str) -> bytes:
+    def byte(match: re.Match[bytes]) -> bytes:
+        if match[1] is None:
+            raise UsageError(f"{quoted(text)}: after % come two hexadecimal digits; write %25 for % itself")
+        return bytes.fromhex(match[1].decode("ascii"))
+
+    return _PERCENT.sub(byte, _encode(part))
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _directory(name: str, text: str) -> str:
+    if not name:
+        raise UsageError(f"{quoted(text)} names no directory: {_FORMS}")
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{quoted(text)}: {quoted(name)} cannot be the name of a directory: such names consist of letters, digits, "
+            "'.', '_' and '-', a letter or digit first"
+        )
+    return name
+
+
+def _path(path: bytes, text: str) -> bytes:
+    components = [component for component in path.split(b"/") if component not in {b"", b"."}]
+    if b".." in components:
+        raise UsageError(f"{quoted(text)}: a path below a directory cannot go up with ..")
+    return b"/".join(components)

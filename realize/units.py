@@ -1,0 +1,181 @@
+"""Rates, sizes and durations as people write them, and file names as people may see them.
+
+This module owns both directions: every such value from a command line or a configuration file is parsed here, and every
+such value or name that is shown to a person or written to a log is formatted here.
+It is pure and imports only the errors.
+
+Invariants: what a formatter writes, the parser of the same kind reads back; shown names and texts hold no control
+character, no line break and nothing else that is invisible, so that no name can forge a line of output.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from realize.errors import UsageError
+
+LARGEST: Final = 1 << 62
+"""The largest size or rate that is accepted, in bytes (per second): far above any disk or link, well within 64 bits."""
+
+LONGEST: Final = 36_500 * 86_400
+"""The longest duration that is accepted, in seconds: 36500 days, which every timer can hold."""
+
+_NUMBER: Final = r"(?:[0-9]{1,20}(?:\.[0-9]{1,20})?|\.[0-9]{1,20})"
+# ASCII, or the Kelvin sign would pass for a k.
+_BYTES: Final = re.compile(
+    rf"(?P<number>{_NUMBER}) ?(?:(?P<prefix>[kmgt])(?P<suffix>i?b)?|b)?(?P<second>/s|ps)?", re.ASCII | re.IGNORECASE
+)
+_DURATION: Final = re.compile(
+    rf"(?:(?P<d>{_NUMBER})d)?(?:(?P<h>{_NUMBER})h)?(?:(?P<m>{_NUMBER})m(?!s))?(?:(?P<s>{_NUMBER})s)?(?:(?P<ms>{_NUMBER})ms)?"
+)
+_BARE: Final = re.compile(_NUMBER)
+_SECONDS: Final = {
+    "d": Fraction(86_400),
+    "h": Fraction(3_600),
+    "m": Fraction(60),
+    "s": Fraction(1),
+    "ms": Fraction(1, 1_000),
+}
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
+_SHORT_ESCAPES: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_QUOTED: Final = 80
+
+
+def parse_rate(text: str) -> int | None:
+    """Bytes per second, at least 1; None for ``unlimited`` or its alias ``none``.
+
+    k, M, G, T and KiB, MiB, GiB, TiB are powers of 1024; kB, MB, GB, TB are powers of 1000; a bare number is bytes.
+    Case does not matter (so ``Mb`` is a megabyte, never a megabit), and ``/s`` or ``ps`` may follow.
+    A fraction of a byte is dropped.
+    Raises `UsageError` for anything else, zero and negative numbers included.
+    """
+    if text.strip().lower() in {"unlimited", "none"}:
+        return None
+    rate = _bytes(text, rate=True)
+    if not rate:
+        raise UsageError(
+            f"{quoted(text)} is not a rate: write bytes per second above zero, such as 512k, 1.5MiB/s or 20MB, "
+            "or unlimited"
+        )
+    return rate
+
+
+def parse_size(text: str) -> int:
+    """Bytes, 0 allowed; written as for `parse_rate`, but without ``/s``.  Raises `UsageError`."""
+    size = _bytes(text, rate=False)
+    if size is None:
+        raise UsageError(f"{quoted(text)} is not a size: write bytes, such as 4096, 512k, 1.5MiB or 20MB")
+    return size
+
+
+def parse_duration(text: str, *, zero_allowed: bool = False) -> float:
+    """Seconds, above zero unless ``zero_allowed``, at most `LONGEST`.
+
+    A bare number is seconds; otherwise days, hours, minutes, seconds and milliseconds in this order, each at most once:
+    ``2d``, ``1h30m``, ``100ms``.
+    Raises `UsageError` for anything else.
+    """
+    stripped = text.strip()
+    seconds: Fraction | None = None
+    if _BARE.fullmatch(stripped):
+        seconds = Fraction(stripped)
+    elif stripped and (match := _DURATION.fullmatch(stripped)):
+        seconds = sum(
+            (Fraction(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number), Fraction()
+        )
+    if seconds is None or (not seconds and not zero_allowed):
+        above = "" if zero_allowed else " above zero"
+        raise UsageError(f"{quoted(text)} is not a duration: write a time{above}, such as 90s, 5m, 1h30m, 2d or 100ms")
+    if seconds > LONGEST:
+        raise UsageError(f"{quoted(text)} is too long a duration: at most {format_duration(LONGEST)} is allowed")
+    return float(seconds)
+
+
+def format_size(size: int) -> str:
+    """A number of bytes for a person: ``512 B``, ``1.5 MiB``; rounded to a tenth of the unit."""
+    if size < 1024:
+        return f"{size} B"
+    unit, names = 1024, iter(_UNITS)
+    name = next(names)
+    # Rounded before the unit is chosen, or a little less than 1 MiB would become 1024 KiB.
+    while (tenths := (size * 20 + unit) // (2 * unit)) >= 10_240 and (larger := next(names, None)):
+        unit, name = unit * 1024, larger
+    whole, tenth = divmod(tenths, 10)
+    return f"{whole}.{tenth} {name}" if tenth else f"{whole} {name}"
+
+
+def format_rate(rate: float | None) -> str:
+    """Bytes per second for a person: ``1.5 MiB/s``, or ``unlimited`` for None."""
+    return "unlimited" if rate is None else f"{format_size(round(rate))}/s"
+
+
+def format_duration(seconds: float) -> str:
+    """A finite number of seconds for a person, to the millisecond: ``1h30m``, ``1m30s``, ``1.5s``, ``100ms``."""
+    milliseconds = round(seconds * 1_000)
+    if milliseconds < 0:
+        return f"-{format_duration(-seconds)}"
+    if 0 < milliseconds < 1_000:
+        return f"{milliseconds}ms"
+    whole, milliseconds = divmod(milliseconds, 1_000)
+    minutes, whole = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{count}{unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "m")) if count]
+    if milliseconds:
+        parts.append(f"{whole}.{milliseconds:03d}".rstrip("0") + "s")
+    elif whole or not parts:
+        parts.append(f"{whole}s")
+    return "".join(parts)
+
+
+def display_name(path: bytes) -> str:
+    r"""The one way to show a name from a disk or from the wire to a person or a log.
+
+    Printable UTF-8 is shown as it is.
+    Everything that could break or forge a line, or that cannot be seen, is escaped with a backslash: ``\n``, ``\r``,
+    ``\t``, ``\x1b`` for other ASCII controls, ``\xff`` for a byte that is not UTF-8, ``\u202e`` or ``\U000e0001`` for a
+    character that is not printable (line separators, controls of writing direction, spaces of other widths, ...), and
+    ``\\`` for a backslash.
+    Different names are always shown differently.
+    """
+    return display_text(path.decode("utf-8", "surrogateescape"))
+
+
+def display_text(text: str) -> str:
+    """The same for a text of foreign origin, such as an argument of the command (odd bytes are surrogates, PEP 383)."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(map(_escaped, text))
+
+
+def quoted(text: str) -> str:
+    """A text of foreign origin between quotes, escaped, and cut if it is long: for the sentences of errors."""
+    return f"'{display_text(text[:_QUOTED])}…'" if len(text) > _QUOTED else f"'{display_text(text)}'"
+
+
+def _bytes(text: str, *, rate: bool) -> int | None:
+    match = _BYTES.fullmatch(text.strip())
+    if match is None or (match["second"] and not rate):
+        return None
+    base = 1_000 if (match["suffix"] or "").lower() == "b" else 1_024
+    power = 1 + "kmgt".index(match["prefix"].lower()) if match["prefix"] else 0
+    amount = int(Fraction(match["number"]) * base**power)
+    if amount > LARGEST:
+        raise UsageError(f"{quoted(text)} is too much: at most {format_size(LARGEST)} is allowed")
+    return amount
+
+
+def _escaped(character: str) -> str:
+    if short := _SHORT_ESCAPES.get(character):
+        return short
+    if character.isprintable():
+        return character
+    code = ord(character)
+    # What `surrogateescape` made of a byte that is not UTF-8; C1 controls that are UTF-8 are shown as \u0080.
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -1,0 +1,538 @@
+"""The configuration file: `realize.config`."""
+
+from __future__ import annotations
+
+import base64
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.testing import MemoryReactor
+
+from realize.config import (
+    DEFAULT_PORT,
+    Config,
+    DirectoryConfig,
+    LogsConfig,
+    PeerConfig,
+    Right,
+    ThrottleConfig,
+    default_config_path,
+    default_key_path,
+    load_command_config,
+    parse_address,
+    read_config,
+    server_endpoint,
+)
+from realize.errors import ConfigError, UsageError
+from realize.keys import PublicKey
+
+
+def public_key(number):
+    return PublicKey(bytes.fromhex("302a300506032b6570032100") + bytes([number]) * 32)
+
+
+CAMERA, HOSTB = public_key(1), public_key(2)
+
+FULL = f"""
+key = "realized.key"
+listen = ["tcp:9771", "127.0.0.1:9772", "[::1]:9773"]
+metrics = "127.0.0.1:9774"
+partial_max_age = "2d"
+drain = 0
+[dirs.inbox]
+path = "store/inbox"
+[dirs."2024.raw"]
+path = "~/raw"
+[peers.camera]
+key = "{CAMERA.base64}"
+dirs = {{ inbox = ["write"], "2024.raw" = ["read", "remove"] }}
+[peers.hostb]
+address = "hostb.example:9999"
+key = '''
+-----BEGIN PUBLIC KEY-----
+{HOSTB.base64}
+-----END PUBLIC KEY-----
+'''
+admin = true
+[throttle]
+service = "20M"
+peers = {{ camera = 5000, hostb = "unlimited" }}
+connection = "none"
+[logs]
+level = "debug"
+format = "json"
+"""
+
+MINIMAL = """
+key = "realized.key"
+[dirs.inbox]
+path = "store/inbox"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with all that a daemon needs except its configuration file."""
+    (tmp_path / "realized.key").write_text("a key")
+    (tmp_path / "store" / "inbox").mkdir(parents=True)
+    (tmp_path / "home" / "raw").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def read(folder):
+    """Read a text as the configuration of a daemon, or of the command."""
+
+    def read(text, *, for_daemon=True, **environ):
+        path = folder / "realized.toml"
+        path.write_text(text)
+        return read_config(str(path), for_daemon=for_daemon, environ={"HOME": str(folder / "home"), **environ})
+
+    return read
+
+
+@pytest.fixture
+def errors(read, folder):
+    """The lines of the error that a text causes, without the name of the file, which each line must start with."""
+
+    def errors(text, *, for_daemon=True):
+        with pytest.raises(ConfigError) as caught:
+            read(text, for_daemon=for_daemon)
+        lines = str(caught.value).splitlines()
+        prefix = f"{folder}/realized.toml: "
+
+        assert [] == [line for line in lines if not line.startswith(prefix)]
+        return [line.removeprefix(prefix) for line in lines]
+
+    return errors
+
+
+def test_full(read, folder):
+    """Everything in a file arrives checked, with absolute paths, endpoint strings, numbers and keys."""
+    expected = Config(
+        key=f"{folder}/realized.key",
+        listen=("tcp:9771", "tcp:9772:interface=127.0.0.1", r"tcp:9773:interface=\:\:1"),
+        metrics="tcp:9774:interface=127.0.0.1",
+        directories={
+            "inbox": DirectoryConfig(f"{folder}/store/inbox"),
+            "2024.raw": DirectoryConfig(f"{folder}/home/raw"),
+        },
+        peers={
+            "camera": PeerConfig(
+                CAMERA,
+                dirs={"inbox": frozenset({Right.WRITE}), "2024.raw": frozenset({Right.READ, Right.REMOVE})},
+            ),
+            "hostb": PeerConfig(HOSTB, address="hostb.example:9999", admin=True),
+        },
+        throttle=ThrottleConfig(service=20 << 20, peers={"camera": 5000, "hostb": None}, connection=None),
+        logs=LogsConfig("debug", "json"),
+        partial_max_age=172_800.0,
+        drain=0.0,
+    )
+
+    assert expected == read(FULL)
+
+
+def test_defaults(read, folder):
+    """A daemon needs a key and a directory; the rest has defaults, and no peer has any right."""
+    config = read(MINIMAL)
+
+    assert Config(f"{folder}/realized.key", directories={"inbox": DirectoryConfig(f"{folder}/store/inbox")}) == config
+    assert ("tcp:9771",) == config.listen
+    assert (604_800.0, 10.0) == (config.partial_max_age, config.drain)
+    assert (None, {}, LogsConfig("info", "auto")) == (config.throttle.service, config.peers, config.logs)
+
+
+def test_paths(folder, monkeypatch):
+    """Absolute paths stay, relative ones start at the folder of the file, also if the file was named relatively."""
+    monkeypatch.chdir(folder)
+    (folder / "realized.toml").write_text(f'key = "./realized.key"\ndirs = {{ a.path = "{folder}/store" }}')
+    config = read_config("realized.toml", for_daemon=True)
+
+    assert f"{folder}/./realized.key" == config.key
+    assert {"a": DirectoryConfig(f"{folder}/store")} == config.directories
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "kee = 1",
+            "kee: unknown key; expected one of dirs, drain, key, listen, logs, metrics, partial_max_age, peers, ",
+        ),
+        ("directories = {}", "directories: unknown key; "),
+        ("key = 1", "key: expected a path, not an integer"),
+        ('key = ""', "key: expected a path"),
+        (r'key = "a\u0000b"', "key: expected a path"),
+        ('listen = "tcp:9771"', 'listen: expected an array of strings such as ["tcp:9771"], not a string'),
+        ('listen = ["tcp:1", 2]', "listen[1]: expected HOST:PORT or a Twisted server endpoint string, not an integer"),
+        ('listen = ["nonsense"]', "listen[0]: 'nonsense' is not something to listen on: write "),
+        ("metrics = true", "metrics: expected HOST:PORT or a Twisted server endpoint string, not a boolean"),
+        ('metrics = "9772"', "metrics: '9772' is not something to listen on: write "),
+        ("dirs = []", "dirs: expected a table, not an array"),
+        ('dirs.inbox = "/store"', "dirs.inbox: expected a table, not a string"),
+        ("dirs.inbox = {}", "dirs.inbox.path: is missing; expected the path of the directory"),
+        ("dirs.inbox.path = 1979-05-27", "dirs.inbox.path: expected a path, not a date or time"),
+        ('dirs.inbox = { path = "/", mode = 1 }', "dirs.inbox.mode: unknown key; expected one of path"),
+        (
+            'dirs.".in".path = "/"',
+            "dirs.\".in\": not a name for a directory; expected letters, digits, '.', '_' and '-'",
+        ),
+        (r'dirs."a\nb".path = "/"', 'dirs."a\\nb": not a name for a directory; expected '),
+        ('dirs."".path = "/"', 'dirs."": not a name for a directory; expected '),
+        ("peers.camera = {}", "peers.camera.key: is missing; expected the public key of the peer"),
+        ("peers.camera.key = 1.5", "peers.camera.key: expected a public key, not a float"),
+        ('peers.camera.key = "x"', "peers.camera.key: not a public key: write the base64 of its "),
+        (f'peers."a b".key = "{CAMERA.base64}"', 'peers."a b": not a name for a peer; expected letters'),
+        ('peers.camera.address = "::1"', "peers.camera.address: '::1' is not an address: write HOST, HOST:PORT"),
+        (
+            'peers.camera.address = "a:0"',
+            "peers.camera.address: 'a:0' has no valid port: after the colon comes a number",
+        ),
+        ("peers.camera.admin = 1", "peers.camera.admin: expected true or false, not an integer"),
+        ('peers.camera.dirs = ["inbox"]', "peers.camera.dirs: expected a table, not an array"),
+        (
+            'peers.camera.dirs.inbox = "write"',
+            'peers.camera.dirs.inbox: expected an array with any of "read", "write", "remove", not a string',
+        ),
+        (
+            'peers.camera.dirs.inbox = ["wrte"]',
+            "peers.camera.dirs.inbox: 'wrte' is not a right; expected an array with any of \"read\", ",
+        ),
+        ("peers.camera.dirs.inbox = [1]", "peers.camera.dirs.inbox: expected an array with any of "),
+        ("throttle.service = 0", "throttle.service: '0' is not a rate: write bytes per second above zero"),
+        ("throttle.service = true", 'throttle.service: expected a rate such as "20M" or "unlimited", not a boolean'),
+        ("throttle.connection = 1.5", 'throttle.connection: expected a rate such as "20M" or "unlimited", not a float'),
+        ('throttle.peers.camera = "fast"', "throttle.peers.camera: 'fast' is not a rate: write "),
+        ('logs.level = "trace"', "logs.level: 'trace' is not known; expected one of error, warning, info, debug"),
+        ("logs.format = []", "logs.format: expected one of auto, console, json, logfmt, systemd, not an array"),
+        ("partial_max_age = 0", "partial_max_age: '0' is not a duration: write a time above zero"),
+        ("partial_max_age = {}", 'partial_max_age: expected a duration such as "7d", not a table'),
+        ('drain = "soon"', "drain: 'soon' is not a duration: write a time, such as "),
+    ],
+)
+def test_bad_values(errors, text, expected):
+    """Every unknown key and bad value is reported with its key path and what was expected, to either end."""
+    for for_daemon in (True, False):
+        actual = [line for line in errors(text, for_daemon=for_daemon) if line.startswith(expected)]
+
+        assert 1 == len(actual), errors(text, for_daemon=for_daemon)
+
+
+def test_all_errors_together(errors):
+    """All that is wrong in a file is reported at once, one line each."""
+    lines = errors("""
+        colour = "red"
+        listen = ["a", "tcp:1", "tcp:x"]
+        dirs.inbox = { }
+        dirs.outbox = 1
+        peers.camera = { key = "x", dirs = { inbox = ["fly"] }, dir = 1 }
+        logs = { level = 1, format = "xml" }
+    """)
+
+    assert [
+        "colour",
+        "dirs.inbox.path",
+        "dirs.outbox",
+        "key",
+        "listen[0]",
+        "listen[2]",
+        "logs.format",
+        "logs.level",
+        "peers.camera.dir",
+        "peers.camera.dirs.inbox",
+        "peers.camera.key",
+    ] == sorted(line.partition(":")[0] for line in lines)
+
+
+def test_contradictions(errors):
+    """Names that refer to nothing and keys that two peers share are reported together, to either end."""
+    text = f"""{MINIMAL}
+        [peers]
+        camera = {{ key = "{CAMERA.base64}", dirs = {{ outbox = ["read"] }} }}
+        hostb = {{ key = "{CAMERA.base64}" }}
+        [throttle.peers]
+        hostc = 1000
+    """
+    expected = [
+        "peers.camera.dirs.outbox: no such directory; expected one of inbox",
+        "peers.hostb.key: the same key as that of peers.camera; expected another key for every peer",
+        "throttle.peers.hostc: no such peer; expected one of camera, hostb",
+    ]
+
+    assert expected == errors(text)
+    assert expected == errors(text, for_daemon=False)
+
+
+def test_daemon_needs(errors, read, folder):
+    """A daemon without key file, endpoint or existing directories does not start; the command does not care."""
+    assert ["key: is missing; expected the file of our private key"] == errors('dirs.inbox.path = "store"')
+    assert [
+        f"key: there is no file {folder}/absent; expected a private key, as `realize keygen` makes it",
+        "listen: expected at least one endpoint to listen on",
+        "dirs: expected at least one directory to serve, such as a table dirs.inbox with a path",
+    ] == errors('key = "absent"\nlisten = []')
+
+    text = 'key = "realized.key"\ndirs = { a.path = "absent", b.path = "realized.key" }'
+
+    assert [
+        f"dirs.{name}.path: there is no directory {folder}/{path}; expected one that exists"
+        for name, path in (("a", "absent"), ("b", "realized.key"))
+    ] == errors(text)
+    assert f"{folder}/absent" == read(text, for_daemon=False).directories["a"].path
+
+
+def test_no_directory_to_grant(errors):
+    """A right on a directory is reported also if no directory is configured at all."""
+    lines = errors(f'peers.a = {{ key = "{CAMERA.base64}", dirs.inbox = ["read"] }}', for_daemon=False)
+
+    assert ["peers.a.dirs.inbox: no such directory; expected one of those that are configured, and none is"] == lines
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"key = ", "not a TOML file: Invalid value"),
+        (b"\xff", "not a TOML file: "),
+        (b"a = 1\na = 2", "not a TOML file: Cannot overwrite a value"),
+        (b"a = " + b"[" * 100_000, "not a TOML file: "),
+    ],
+)
+def test_not_toml(folder, content, expected):
+    """A file that is no TOML is an error that names the file and, where it is known, the place."""
+    path = folder / "bad\n.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_config(str(path), for_daemon=True)
+
+    assert str(caught.value).startswith(f"{folder}/bad\\n.toml: {expected}")
+
+
+def test_missing_file(folder):
+    """A file that is missing, or cannot be read, is an error that names it."""
+    with pytest.raises(ConfigError, match="/absent: there is no such configuration file"):
+        read_config(f"{folder}/absent", for_daemon=True)
+    with pytest.raises(ConfigError, match="cannot read the configuration file: Is a directory"):
+        read_config(str(folder), for_daemon=True)
+
+
+def test_private_key_in_configuration(errors):
+    """A private key that was pasted where a public one belongs is not repeated in the error."""
+    body = base64.b64encode(bytes.fromhex("302e020100300506032b657004220420") + bytes(range(32))).decode()
+    [line] = errors(f'peers.camera.key = "{body}"', for_daemon=False)
+
+    assert line.startswith("peers.camera.key: this is a private key")
+    assert body not in line
+
+
+def test_default_paths():
+    """Configuration and key are looked for below the home directory unless the environment names them."""
+    assert "/home/me/.config/realize/realize.toml" == default_config_path({"HOME": "/home/me"})
+    assert "/home/me/.config/realize/realize.key" == default_key_path({"HOME": "/home/me"})
+    assert "/etc/r.toml" == default_config_path({"HOME": "/home/me", "REALIZE_CONFIG": "/etc/r.toml"})
+    assert "r.key" == default_key_path({"HOME": "/home/me", "REALIZE_KEY": "r.key"})
+    assert os.path.expanduser("~/.config/realize/realize.key") == default_key_path({})
+
+
+def test_command_without_configuration(tmp_path):
+    """A default configuration that does not exist is an empty one."""
+    environ = {"HOME": str(tmp_path)}
+
+    assert Config(f"{tmp_path}/.config/realize/realize.key") == load_command_config(None, environ)
+    assert Config("/k") == load_command_config(None, {**environ, "REALIZE_KEY": "/k"})
+    assert Config(f"{os.getcwd()}/k") == load_command_config(None, {**environ, "REALIZE_KEY": "k"})
+
+
+def test_command_with_default_configuration(tmp_path):
+    """A default configuration that exists is read, and its errors are errors."""
+    path = tmp_path / ".config" / "realize" / "realize.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('key = "mine.key"')
+    environ = {"HOME": str(tmp_path)}
+
+    assert Config(f"{path.parent}/mine.key") == load_command_config(None, environ)
+
+    path.write_text("key = 1")
+    with pytest.raises(ConfigError):
+        load_command_config(None, environ)
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="there is no such configuration file"):
+        load_command_config(None, environ)
+
+
+def test_configuration_that_was_asked_for(tmp_path):
+    """A configuration that an option or the environment names must exist; the option outranks the environment."""
+    environ = {"HOME": str(tmp_path), "REALIZE_CONFIG": str(tmp_path / "env.toml")}
+    for path in (None, str(tmp_path / "option.toml")):
+        with pytest.raises(ConfigError, match="there is no such configuration file"):
+            load_command_config(path, environ)
+    (tmp_path / "env.toml").write_text('key = "env.key"')
+    (tmp_path / "option.toml").write_text('key = "option.key"')
+
+    assert f"{tmp_path}/env.key" == load_command_config(None, environ).key
+    assert f"{tmp_path}/option.key" == load_command_config(str(tmp_path / "option.toml"), environ).key
+
+
+def test_key_of_the_command(read, folder):
+    """The key of the command is that of the environment, of the file, or the default; a daemon's is the file's."""
+    assert "/env.key" == read(MINIMAL, for_daemon=False, REALIZE_KEY="/env.key").key
+    assert f"{folder}/realized.key" == read(MINIMAL, for_daemon=False).key
+    assert f"{folder}/home/.config/realize/realize.key" == read("", for_daemon=False).key
+    assert f"{folder}/realized.key" == read(MINIMAL, REALIZE_KEY="/env.key").key
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "interface"),
+    [
+        ("tcp:9771", 9771, ""),
+        ("tcp:0", 0, ""),
+        ("tcp:port=9771", 9771, ""),
+        (r"tcp:9771:interface=\:\:1", 9771, "::1"),
+        ("127.0.0.1:9771", 9771, "127.0.0.1"),
+        ("localhost:0", 0, "localhost"),
+        ("[::1]:9771", 9771, "::1"),
+        ("[::]:9771", 9771, "::"),
+        ("[fe80::1%eth0]:9771", 9771, "fe80::1%eth0"),
+    ],
+)
+def test_endpoints_are_what_twisted_reads(text, port, interface):
+    """What becomes of a listen entry means to Twisted what was meant."""
+    reactor = MemoryReactor()
+    serverFromString(reactor, server_endpoint(text)).listen(None)
+
+    assert [(port, None, 50, interface)] == reactor.tcpServers
+
+
+@pytest.mark.parametrize(
+    "text", ["unix:/run/x", "systemd:domain=INET:index=0", "throttle:tcp:9771", "onion:a:b", r"unix:\\"]
+)
+def test_other_endpoints(text):
+    """Endpoint strings of other kinds are left to Twisted and its plugins."""
+    assert text == server_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "tcp",
+        "tcp:",
+        "tcp:http",
+        "tcp:65536",
+        "tcp6:x",
+        ":9771",
+        "9771",
+        "::1:9771",
+        "fe80::1:9771",
+        "[::1]",
+        "[::1]:",
+        "[127.0.0.1]:9771",
+        "[::1",
+        "localhost:65536",
+        "localhost:\N{ARABIC-INDIC DIGIT ONE}",
+        "a b:9771",
+        "unix:/run\\",
+        r"unix:\\\ "[:-1],
+    ],
+)
+def test_bad_endpoints(text):
+    """What cannot be listened on is a usage error."""
+    with pytest.raises(UsageError):
+        server_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hostb", ("hostb", DEFAULT_PORT)),
+        ("hostb.example:9999", ("hostb.example", 9999)),
+        ("10.0.0.1", ("10.0.0.1", DEFAULT_PORT)),
+        ("[::1]", ("::1", DEFAULT_PORT)),
+        ("[::1]:1", ("::1", 1)),
+        ("[fe80::1%eth0]:65535", ("fe80::1%eth0", 65535)),
+        ("bücher.example", ("bücher.example", DEFAULT_PORT)),
+    ],
+)
+def test_address(text, expected):
+    """An address is a host and a port, which has a default; an IPv6 address is in brackets."""
+    assert expected == parse_address(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":1",
+        "a:",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "a:-1",
+        "a: 1",
+        "::1",
+        "[]",
+        "[a]",
+        "[::1]1",
+        "[::1]:",
+        "[::1%]",
+        "[::1%a b]",
+        "u@a",
+        "a/b",
+        "a b",
+        "a\nb",
+        "-a",
+        ".a",
+        "a" * 254,
+        "[::1]:1\n",
+    ],
+)
+def test_bad_address(text):
+    """What is no address is a usage error."""
+    with pytest.raises(UsageError):
+        parse_address(text)
+
+
+VALUES = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["1M", "tcp:1", "7d", "read"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["inbox", "path", "key", "dirs", "service", "level", "peers", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def toml(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(character):08x}" for character in value) + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["key", "listen", "metrics", "dirs", "peers", "throttle", "logs", "partial_max_age", "drain"]),
+        VALUES,
+    )
+)
+def test_any_configuration_is_read_or_refused(tmp_path_factory, values):
+    """Whatever values a TOML file has, it is read or refused with one line per problem; there is no other error."""
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_text("\n".join(f"{key} = {toml(value)}" for key, value in values.items()))
+    try:
+        config = read_config(str(path), for_daemon=False)
+    except ConfigError as error:
+        assert [] == [line for line in str(error).splitlines() if not line.startswith(f"{path}: ")]
+    else:
+        assert isinstance(config, Config)
