@@ -1,0 +1,292 @@
+"""Group commit: many files become final, and durable, for the price of few.
+
+The order is what makes a file safe, and holds for each group:
+
+1. the content is on stable storage: files come here after their own fsync, or with an `Anchor`, for which the group
+   makes the whole file system durable once;
+2. the directory is still the one that the partial was written in;
+3. the partial gets the final name;
+4. the directory, and every directory above it up to the root, is on stable storage, for it may be new itself;
+5. only then does anybody get an answer.
+
+What fails in step 1 is not renamed and its partial is removed: after a failed fsync the kernel may call the pages
+clean, so a second one proves nothing (fsync(2), "errors").
+One group is committed at a time; what comes meanwhile makes the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from realize.errors import Conflict, NotFound, RealizeError, StorageError
+from realize.store import names
+from realize.store.location import Root
+from realize.store.oserrors import storage_error
+from realize.store.room import Room
+from realize.store.syscalls import fsync_directory, kind_of, rename_noreplace, syncfs
+from realize.store.threads import RunInThread
+from realize.store.tree import Identity, Tree, identity_of
+from realize.units import display_name
+from realize.values import Committed, OnConflict
+
+GROUP: Final = 1024
+"""A group takes no more submissions once it has this many files."""
+
+MOST_SMALL: Final = 2 * GROUP
+"""Small files between their writing and the end of their commit; each holds a descriptor."""
+
+_order: Final = itertools.count()
+
+Outcome = Committed | RealizeError
+
+
+@define(eq=False)
+class Anchor:
+    """A descriptor that was opened before the files of a batch were written, on their file system.
+
+    syncfs(2) tells a descriptor of every write that failed since it was opened, so the oldest anchor of a group speaks
+    for the whole group.
+    """
+
+    fd: int
+    device: int
+    order: int = field(factory=lambda: next(_order))
+
+    def close(self) -> None:
+        """To be called once, when the group is done."""
+        os.close(self.fd)
+
+
+@define(eq=False)
+class Prepared:
+    """A partial that is whole, verified and has its attributes.
+
+    ``directory`` (below ``root``) was ``identity`` when the partial was written there.
+    ``anchor`` is None when the content is durable already.
+    ``inode`` is what the partial must still be.
+    ``lock``, if given, is its descriptor, to be closed when the group is done.
+    ``keep`` leaves the partial in place when it cannot be renamed.
+    """
+
+    root: Root
+    path: bytes
+    directory: tuple[bytes, ...]
+    identity: Identity
+    partial: bytes
+    inode: Identity
+    name: bytes
+    policy: OnConflict
+    anchor: Anchor | None = None
+    lock: int | None = None
+    keep: bool = False
+
+
+@define(eq=False)
+class _Submission:
+    files: Sequence[Prepared]
+    answer: Deferred[list[Outcome]] = field(factory=Deferred)
+
+
+class Committer:
+    """Gathers what is to be committed into groups; to be shared by all stores of a directory."""
+
+    def __init__(self, run_in_thread: RunInThread) -> None:
+        self._run_in_thread = run_in_thread
+        self._waiting: deque[_Submission] = deque()
+        self._running = False
+        self.room = Room(MOST_SMALL)
+        """For small files: to be entered before they are written, and left when they are committed."""
+
+    def commit(self, files: Sequence[Prepared]) -> Deferred[list[Outcome]]:
+        """How each of the files ended; the files keep their order."""
+        submission = _Submission(files)
+        self._waiting.append(submission)
+        if not self._running:
+            self._next_group()
+        return submission.answer
+
+    def _next_group(self) -> None:
+        group: list[_Submission] = []
+        count = 0
+        while self._waiting and count < GROUP:
+            submission = self._waiting.popleft()
+            group.append(submission)
+            count += len(submission.files)
+        self._running = bool(group)
+        if group:
+            files = [each for submission in group for each in submission.files]
+            self._run_in_thread(commit_group, files).addBoth(self._answer, group)
+
+    def _answer(self, result: list[Outcome] | Failure, group: list[_Submission]) -> None:
+        self._next_group()
+        if isinstance(result, Failure):
+            for submission in group:
+                submission.answer.errback(result)
+            return
+        outcomes = iter(result)
+        for submission in group:
+            submission.answer.callback(list(itertools.islice(outcomes, len(submission.files))))
+
+
+def commit_group(files: Sequence[Prepared]) -> list[Outcome]:
+    """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
+    anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
+    try:
+        failed = _sync_devices(anchors.values())
+        outcomes: dict[int, Outcome] = {}
+        by_root: dict[Root, list[Prepared]] = {}
+        for each in files:
+            by_root.setdefault(each.root, []).append(each)
+        for root, below in by_root.items():
+            outcomes.update(_commit_below(root, below, failed))
+        return [outcomes[id(each)] for each in files]
+    finally:
+        for anchor in anchors.values():
+            anchor.close()
+        for each in files:
+            if each.lock is not None:
+                os.close(each.lock)
+
+
+def _sync_devices(anchors: Iterable[Anchor]) -> dict[int, OSError]:
+    """Make each device durable, by its oldest anchor; what failed, by device."""
+    oldest: dict[int, Anchor] = {}
+    for anchor in sorted(anchors, key=lambda each: each.order):
+        oldest.setdefault(anchor.device, anchor)
+    failed: dict[int, OSError] = {}
+    for device, anchor in oldest.items():
+        try:
+            syncfs(anchor.fd)
+        except OSError as error:
+            failed[device] = error
+    return failed
+
+
+def _commit_below(root: Root, files: Sequence[Prepared], failed: dict[int, OSError]) -> dict[int, Outcome]:
+    by_directory: dict[tuple[bytes, ...], list[Prepared]] = {}
+    for each in files:
+        by_directory.setdefault(each.directory, []).append(each)
+    outcomes: dict[int, Outcome] = {}
+    try:
+        tree = root.tree()
+    except RealizeError as error:
+        return {id(each): error for each in files}
+    with tree:
+        renamed = [
+            directory
+            for directory, inside in by_directory.items()
+            if _commit_inside(tree, directory, inside, failed, outcomes)
+        ]
+        not_durable = sync_directories(tree, renamed)
+    for directory, doubt in not_durable.items():
+        for each in by_directory[directory]:
+            if outcomes[id(each)] in {Committed.CREATED, Committed.REPLACED}:
+                outcomes[id(each)] = doubt
+    return outcomes
+
+
+def _commit_inside(
+    tree: Tree,
+    directory: tuple[bytes, ...],
+    files: Sequence[Prepared],
+    failed: dict[int, OSError],
+    outcomes: dict[int, Outcome],
+) -> bool:
+    """Rename the files of one directory; whether it was changed by that."""
+    try:
+        fd = tree.directory(directory)
+        identity = tree.identity(directory)
+    except RealizeError as unreachable:
+        outcomes.update({id(each): unreachable for each in files})
+        return False
+    changed = False
+    for each in files:
+        outcome: Outcome
+        try:
+            _check(each, identity, failed)
+            outcome = _rename(fd, each)
+        except OSError as error:
+            outcome = storage_error(error, each.path)
+        except RealizeError as refused:
+            outcome = refused
+        outcomes[id(each)] = outcome
+        if isinstance(outcome, Committed) and outcome is not Committed.SKIPPED:
+            changed = True
+        elif outcome is Committed.SKIPPED or not each.keep:
+            with contextlib.suppress(OSError):
+                os.unlink(each.partial, dir_fd=fd)
+    return changed
+
+
+def _check(file: Prepared, identity: Identity, failed: dict[int, OSError]) -> None:
+    if file.identity != identity:
+        raise StorageError(f"{display_name(file.path)}: its directory was replaced by another meanwhile")
+    if file.anchor is not None and file.anchor.device in failed:
+        raise failed[file.anchor.device]
+
+
+def _rename(fd: int, file: Prepared) -> Committed:
+    if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) != file.inode:
+        raise StorageError(f"{display_name(file.path)}: its partial was replaced by another file meanwhile")
+    try:
+        rename_noreplace(fd, file.partial, file.name)
+    except FileExistsError:
+        pass
+    else:
+        return Committed.CREATED
+    if file.policy is OnConflict.SKIP:
+        return Committed.SKIPPED
+    if file.policy is OnConflict.FAIL:
+        raise Conflict(f"{display_name(file.path)}: exists already")
+    refuse_obstacle(fd, file.name, file.path)
+    os.rename(file.partial, file.name, src_dir_fd=fd, dst_dir_fd=fd)
+    return Committed.REPLACED
+
+
+def refuse_obstacle(fd: int, name: bytes, path: bytes) -> bool:
+    """Whether there is a regular file of that name; anything else there is a `Conflict`."""
+    try:
+        mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(mode):
+        raise Conflict(f"{display_name(path)}: there is a {kind_of(mode)} of that name")
+    return True
+
+
+def sync_directories(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> dict[tuple[bytes, ...], RealizeError]:
+    """Make directories durable and all above them, each once, the deepest first; what failed, by directory.
+
+    The ones above as well, whoever made them: nobody knows whether that somebody lived to do it.
+    """
+    wanted = list(directories)
+    chain = {directory[:depth] for directory in wanted for depth in range(len(directory) + 1)}
+    failed: dict[tuple[bytes, ...], RealizeError] = {}
+    for directory in sorted(chain, key=len, reverse=True):
+        try:
+            fsync_directory(tree.directory(directory))
+        except OSError as error:
+            failed[directory] = storage_error(error, names.join(directory) or b".")
+        except NotFound:
+            # gone with everything in it, also the file: somebody removed it after it was committed
+            failed[directory] = StorageError(f"{display_name(names.join(directory))}: was removed meanwhile")
+        except RealizeError as refused:
+            failed[directory] = refused
+    if not failed:
+        return {}
+    return {
+        directory: failed[directory[:depth]]
+        for directory in wanted
+        for depth in range(len(directory) + 1)
+        if directory[:depth] in failed
+    }

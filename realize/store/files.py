@@ -1,0 +1,91 @@
+"""Opening a file for reading so that it is known which version of it is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from typing import Final
+
+from attrs import frozen
+
+from realize.errors import NotRegular, SourceChanged
+from realize.store.syscalls import kind_of
+from realize.store.tree import Tree
+from realize.units import display_name
+from realize.values import Attributes, Version
+
+READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+"""O_NONBLOCK: opening a FIFO must not wait for somebody to write to it."""
+
+_CLOCK_REALTIME_COARSE: Final = 5  # clock_gettime(2); Python has no name for it
+_SETTLED_NS: Final = 20_000_000
+_TICKS: Final = 5
+
+
+def _coarse_ns() -> int:
+    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+
+
+@frozen
+class Clock:
+    """The time, and the way to wait for it; replaced in tests.
+
+    ``stamp_ns`` is the clock that the kernel stamps files with: what is stamped later is never below it, as it may be
+    below ``now_ns``, by a tick.
+    """
+
+    now_ns: Callable[[], int] = time.time_ns
+    stamp_ns: Callable[[], int] = _coarse_ns
+    sleep: Callable[[float], None] = time.sleep
+
+
+def version_of(status: os.stat_result) -> Version:
+    """What the file is now."""
+    return Version(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether both are the same version."""
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+        and before.st_ino == after.st_ino
+        and before.st_dev == after.st_dev
+    )
+
+
+def attributes_of(status: os.stat_result) -> Attributes:
+    """What is carried over."""
+    return Attributes(status.st_mtime_ns, status.st_mode & 0o777)
+
+
+def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> tuple[int, os.stat_result]:
+    """A descriptor to read a regular file, and its status; ``path`` is what errors call it."""
+    fd = os.open(name, READ_FLAGS, dir_fd=tree.directory(directory))
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise NotRegular(f"{display_name(path)}: is a {kind_of(status.st_mode)}")
+    return fd, status
+
+
+def open_settled(
+    tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes, clock: Clock
+) -> tuple[int, os.stat_result]:
+    """As `open_regular`, once a later write is sure to change the version.
+
+    The kernel stamps files with a clock that ticks every 10 ms at worst.
+    A file that was stamped in the present tick can change again without looking changed, so we wait a little.
+    """
+    fd, status = open_regular(tree, directory, name, path)
+    for _ in range(_TICKS):
+        age = clock.now_ns() - status.st_ctime_ns
+        if not 0 <= age < _SETTLED_NS:
+            return fd, status
+        clock.sleep((_SETTLED_NS - age) / 1e9)
+        status = os.fstat(fd)
+    os.close(fd)
+    raise SourceChanged(f"{display_name(path)}: is being written")

@@ -1,0 +1,181 @@
+"""What a destination holds already: describing it, comparing it, and making sure that it is durable; for a thread."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from realize.errors import NotFound, NotRegular, RealizeError
+from realize.store import names
+from realize.store.commit import sync_directories
+from realize.store.content import digest_of, matching
+from realize.store.files import Clock, open_regular, open_settled, version_of
+from realize.store.location import Location
+from realize.store.oserrors import storage_error, storage_errors
+from realize.store.places import place
+from realize.store.syscalls import kind_of
+from realize.store.tree import Tree, identity_of
+from realize.units import display_name
+from realize.values import BLOCK, Existing, Expected, Version
+
+_REMEMBERED: Final = 1024
+
+
+def describe_batch(location: Location, paths: Sequence[bytes], salt: bytes) -> list[Existing | RealizeError]:
+    """What is there under these names."""
+    answers: list[Existing | RealizeError] = []
+    with location.tree() as tree:
+        for path in paths:
+            try:
+                answers.append(_describe(location, tree, path, salt))
+            except NotFound:
+                answers.append(Existing())
+            except RealizeError as error:
+                answers.append(error)
+            except OSError as error:
+                answers.append(storage_error(error, path))
+    return answers
+
+
+def _describe(location: Location, tree: Tree, path: bytes, salt: bytes) -> Existing:
+    directory, name = location.split(path)
+    fd = tree.directory(directory)
+    partial = None if location.only is not None else _status(fd, names.partial_name(name))
+    partial_size = partial.st_size if partial is not None and stat.S_ISREG(partial.st_mode) else None
+    final = _status(fd, name)
+    if final is None:
+        return Existing(partial_size=partial_size)
+    if not stat.S_ISREG(final.st_mode):
+        return Existing(partial_size=partial_size, obstacle=kind_of(final.st_mode))
+    return Existing(
+        final_size=final.st_size,
+        mtime_ns=final.st_mtime_ns,
+        ctime_ns=final.st_ctime_ns,
+        place=place(salt, identity_of(final)),
+        partial_size=partial_size,
+    )
+
+
+def _status(fd: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def settle_batch(location: Location, expected: Sequence[Expected]) -> list[bool | RealizeError]:
+    """Which of the final files have exactly that content; these are durable then."""
+    answers: list[bool | RealizeError] = []
+    directories: list[tuple[bytes, ...] | None] = []
+    with location.tree() as tree:
+        for each in expected:
+            directory = None
+            try:
+                directory = _settle(location, tree, each)
+                answers.append(directory is not None)
+            except (NotFound, NotRegular):
+                answers.append(False)
+            except RealizeError as error:
+                answers.append(error)
+            except OSError as error:
+                answers.append(storage_error(error, each.path))
+            directories.append(directory)
+        failed = sync_directories(tree, {directory for directory in directories if directory is not None})
+    return [
+        failed.get(directory, answer) if directory is not None else answer
+        for directory, answer in zip(directories, answers, strict=True)
+    ]
+
+
+def _settle(location: Location, tree: Tree, expected: Expected) -> tuple[bytes, ...] | None:
+    """The directory of the file if it has that content."""
+    directory, name = location.split(expected.path)
+    with storage_errors(expected.path):
+        fd, status = open_regular(tree, directory, name, expected.path)
+    try:
+        if status.st_size != expected.size or digest_of(fd, expected.size) != expected.digest:
+            return None
+        return directory if _made_durable(fd, tree, directory, name, version_of(status)) else None
+    finally:
+        os.close(fd)
+
+
+def _made_durable(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes, version: Version) -> bool:
+    """Make a file durable that somebody else may have written; whether it is still that version under that name."""
+    os.fsync(fd)
+    try:
+        named = os.stat(name, dir_fd=tree.directory(directory), follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return version_of(os.fstat(fd)) == version == version_of(named)
+
+
+@frozen
+class _Progress:
+    """So far, this version of a file has matched."""
+
+    version: Version
+    offset: int
+
+
+class FinalMatches:
+    """Comparing large final files piece by piece, over several calls.
+
+    A file could be replaced between two calls, by one that has the end but not the beginning.
+    So each call must find the version that the first one saw, and begin where the last one ended; else nothing matches.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._progress: dict[bytes, _Progress] = {}
+
+    def match(self, location: Location, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
+        """How many bytes from ``offset`` on match; with the last one, the file is durable.
+
+        Of an empty file all bytes match, whatever there is, so one that is not there or not empty is `NotFound`.
+        """
+        matched = self._match(location, path, size, offset, digests)
+        if matched is None:
+            if not size:
+                raise NotFound(f"{display_name(path)}: there is no empty file of that name")
+            return 0
+        return matched
+
+    def _match(self, location: Location, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int | None:
+        """The same; None if the file is another one than it should be."""
+        before = self._progress.pop(path, None)
+        directory, name = location.split(path)
+        with location.tree() as tree:
+            try:
+                fd, status = open_settled(tree, directory, name, path, self._clock)
+            except OSError as error:
+                raise storage_error(error, path) from error
+            try:
+                version = version_of(status)
+                if status.st_size != size or (offset and before != _Progress(version, offset)):
+                    return None
+                length = max(0, min(len(digests) * BLOCK, size - offset))
+                matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
+                if offset + matched == size:
+                    if not _made_durable(fd, tree, directory, name, version):
+                        return None
+                    for failure in sync_directories(tree, [directory]).values():
+                        raise failure
+                elif version_of(os.fstat(fd)) != version:
+                    return None
+                elif matched == length:
+                    self._remember(path, _Progress(version, offset + matched))
+            except OSError as error:
+                raise storage_error(error, path) from error
+            finally:
+                os.close(fd)
+        return matched
+
+    def _remember(self, path: bytes, progress: _Progress) -> None:
+        while len(self._progress) >= _REMEMBERED:
+            del self._progress[next(iter(self._progress))]
+        self._progress[path] = progress

@@ -1,0 +1,166 @@
+"""The contract of a store: list, read, write, commit and remove the files of one directory.
+
+Whoever holds an `IStore` cannot tell whether it is local or remote.
+Every method that returns a Deferred may fail with any `realize.errors.RealizeError`.
+Methods that take a list answer with a list of the same length and order; where one item can fail by itself, its place
+in the answer holds the error instead of a result, and the others are not affected.
+An empty list asks only whether it would be allowed.
+
+Invariants that every implementation keeps:
+
+* no name leads outside the directory, and no symlink is followed below it;
+* a final file is replaced atomically or not at all, and only by content whose digest was verified;
+* ``put_small``, ``commit``, ``settle`` and the end of ``match_final`` answer only when the final file is on stable
+  storage;
+* ``remove`` removes nothing but the version it was asked to remove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from realize.errors import RealizeError
+from realize.values import (
+    Attributes,
+    Committed,
+    Entry,
+    Existing,
+    Expected,
+    Fetched,
+    OnConflict,
+    Removal,
+    SmallFile,
+    Version,
+    Where,
+)
+
+
+class IListing(Interface):
+    """The entries below a directory, depth first, a page at a time."""
+
+    def next_page() -> Deferred[list[Entry]]:
+        """The next entries, in path order; an empty list is the end."""
+
+    def close() -> None:
+        """Give up the rest."""
+
+
+class IReader(Interface):
+    """The content of one file that is being read from its start to its end."""
+
+    version: Version = Attribute("What the file was when it was opened.")
+    attributes: Attributes = Attribute("Modification time and permission bits at that instant.")
+
+    def block_digests(length: int) -> Deferred[list[bytes]]:
+        """Digests of the `realize.values.BLOCK`-sized blocks of the next ``length`` bytes; the position stays.
+
+        ``length`` must not reach beyond the end of the file.
+        """
+
+    def skip(length: int) -> Deferred[None]:
+        """The other side has the next ``length`` bytes: count them into the digest and go on behind them."""
+
+    def read() -> Deferred[list[bytes]]:
+        """The next pieces of content, as many as are at hand; an empty list is the end of the file.
+
+        A file that ends before ``version.size`` fails with `realize.errors.SourceChanged`.
+        """
+
+    def finish() -> Deferred[bytes]:
+        """The digest of the whole content, once all was read or skipped.
+
+        Fails with `realize.errors.SourceChanged` if the file is no longer ``version``.
+        """
+
+    def close() -> None:
+        """Release everything; may be called at any time, more than once."""
+
+
+class IWriter(Interface):
+    """One file on its way into a directory; it holds the lock on the partial of that name."""
+
+    have: int = Attribute("How many bytes an earlier transfer left in the partial.")
+
+    def match(digests: Sequence[bytes], length: int) -> Deferred[int]:
+        """Compare the next ``length`` bytes of the partial, block by block, with the digests of the source.
+
+        Answers how many bytes matched, from the current position up to the first block that differs, and moves the
+        position behind them.
+        Not to be called after `write`.
+        """
+
+    def write(pieces: Sequence[bytes]) -> Deferred[None]:
+        """Append; what the partial held behind the position is dropped at the first call.
+
+        Fires when more may be written.
+        """
+
+    def commit(digest: bytes, attributes: Attributes | None) -> Deferred[Committed]:
+        """Verify, make durable, and give the file its final name; the writer is closed whatever the answer.
+
+        Another digest or size than announced fails with `realize.errors.VerifyFailed` and discards the partial.
+        """
+
+    def abandon(*, keep: bool) -> Deferred[None]:
+        """Close without committing; ``keep`` makes what has arrived durable as a partial, else it is discarded.
+
+        May be called at any time, more than once, also after `commit`.
+        """
+
+
+class IStore(Interface):
+    """The files of one directory, or of one location below it."""
+
+    def open(salt: bytes) -> Deferred[Where]:
+        """Say where this is; to be called first, and with the same salt for all stores of a run."""
+
+    def walk(*, partials: bool = False, avoid: bytes = b"") -> IListing:
+        """Everything below the location, as `Entry` values.
+
+        A directory whose salted identity is ``avoid`` is reported as unreadable instead of being entered.
+        Partials are listed only if asked for.
+        """
+
+    def describe(paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
+        """What is there under these names."""
+
+    def read_small(paths: Sequence[bytes]) -> Deferred[list[Fetched | RealizeError]]:
+        """Whole files of at most `realize.values.SMALL` bytes each, and at most that many together.
+
+        What no longer fits is answered with `realize.errors.SourceChanged`.
+        """
+
+    def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Committed | RealizeError]]:
+        """Write, verify and commit whole files."""
+
+    def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
+        """Whether the final file of that name has exactly that content; if so, it is durable when this answers."""
+
+    def match_final(path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> Deferred[int]:
+        """Compare blocks of the final file from ``offset`` on; answers how many bytes matched.
+
+        A final file that is not ``size`` bytes long, or changes meanwhile, matches nothing.
+        When the last byte of the file has matched, the file is durable before this answers.
+        """
+
+    def open_reader(path: bytes) -> Deferred[IReader]:
+        """Start to read a file of any size."""
+
+    def open_writer(path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
+        """Start, or go on, to write a file of ``size`` bytes.
+
+        Fails with `realize.errors.Busy` while somebody else is writing it.
+        """
+
+    def remove(removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
+        """Remove the files that are still the version named, then the directories that became empty thereby.
+
+        A file that is not that version any more is kept: `realize.errors.SourceChanged`.
+        One that is gone already counts as removed.
+        """
+
+    def close() -> Deferred[None]:
+        """End; everything that is still open is abandoned and kept."""

@@ -1,0 +1,180 @@
+"""`LocalStore`: a directory of this machine, or one file of it, as a store.
+
+It keeps nothing open between two calls but the files that are being read or written.
+All disk work is done in threads by the modules beside this one; here it is only handed out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from realize.errors import InternalError, RealizeError
+from realize.store.commit import Committer
+from realize.store.files import Clock
+from realize.store.finals import FinalMatches, describe_batch, settle_batch
+from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.listing import LocalListing
+from realize.store.location import Location, locate
+from realize.store.reader import LocalReader, SourceFile
+from realize.store.removal import remove_batch
+from realize.store.small import Batch, read_batch, write_batch
+from realize.store.threads import RunInThread, shielded, shielded_opening
+from realize.store.tree import Identity, identity_of
+from realize.store.walker import Walker
+from realize.store.writer import LocalWriter, PartialFile
+from realize.values import (
+    Committed,
+    Existing,
+    Expected,
+    Fetched,
+    OnConflict,
+    Removal,
+    SmallFile,
+    Where,
+)
+
+
+def root_identity(root: bytes | str) -> Identity:
+    """What a served directory is at this moment, for `LocalStore`; raises `OSError` if it cannot be reached."""
+    return identity_of(os.stat(root))
+
+
+def _release_reader(reader: IReader) -> None:
+    reader.close()
+
+
+def _release_writer(writer: IWriter) -> None:
+    writer.abandon(keep=True)
+
+
+@implementer(IStore)
+class LocalStore:
+    """The files below ``root``/``base``.
+
+    ``root`` is an operator's path and may lead through symlinks; ``base`` may come from the wire and may not.
+    ``root_identity`` is what the root must be, for a directory that is served: without it, the root is what it is at
+    `open`, and is made on demand if it is missing.
+    ``committer`` is shared by all stores of a directory, so that their files are committed together.
+    """
+
+    def __init__(
+        self,
+        root: bytes | str,
+        base: bytes = b"",
+        *,
+        run_in_thread: RunInThread,
+        root_identity: Identity | None = None,
+        committer: Committer | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._root = os.fsencode(root)
+        self._base = base
+        self._run_in_thread = run_in_thread
+        self._root_identity = root_identity
+        self._committer = Committer(run_in_thread) if committer is None else committer
+        self._clock = Clock() if clock is None else clock
+        self._salt = b""
+        self._located: Location | None = None
+        self._matches = FinalMatches(self._clock)
+        self._listings: set[LocalListing] = set()
+        self._readers: set[LocalReader] = set()
+        self._writers: set[LocalWriter] = set()
+
+    @shielded
+    async def open(self, salt: bytes) -> Where:
+        """Find out where this is."""
+        self._salt = salt
+        located: Location = await self._run_in_thread(locate, self._root, self._base, self._root_identity)
+        where: Where = await self._run_in_thread(located.where, salt, self._clock.stamp_ns())
+        self._located = located
+        return where
+
+    def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
+        """Everything below the location."""
+        walker = Walker(self._location, salt=self._salt, partials=partials, avoid=avoid)
+        listing = LocalListing(walker, self._run_in_thread, self._listings.discard)
+        self._listings.add(listing)
+        return listing
+
+    @shielded
+    async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
+        """What is there under these names."""
+        answers: list[Existing | RealizeError] = await self._run_in_thread(
+            describe_batch, self._location, paths, self._salt
+        )
+        return answers
+
+    @shielded
+    async def read_small(self, paths: Sequence[bytes]) -> list[Fetched | RealizeError]:
+        """Whole small files."""
+        answers: list[Fetched | RealizeError] = await self._run_in_thread(
+            read_batch, self._location, paths, self._clock
+        )
+        return answers
+
+    @shielded
+    async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
+        """Write, verify and commit whole files; of two with the same name the later one is final in the end."""
+        await self._committer.room.enter(len(files))
+        try:
+            batch: Batch = await self._run_in_thread(write_batch, self._location, files, policy)
+            prepared = batch.prepared()
+            outcomes = iter(await self._committer.commit(prepared) if prepared else [])
+        finally:
+            self._committer.room.leave(len(files))
+        return [item if isinstance(item, RealizeError) else next(outcomes) for item in batch.items]
+
+    @shielded
+    async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
+        """Which final files have exactly that content, and are durable."""
+        answers: list[bool | RealizeError] = await self._run_in_thread(settle_batch, self._location, expected)
+        return answers
+
+    @shielded
+    async def match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
+        """How many bytes of a final file match."""
+        matched: int = await self._run_in_thread(self._matches.match, self._location, path, size, offset, digests)
+        return matched
+
+    @shielded_opening(_release_reader)
+    async def open_reader(self, path: bytes) -> IReader:
+        """Start to read a file."""
+        source: SourceFile = await self._run_in_thread(SourceFile.open, self._location, path, self._clock)
+        reader = LocalReader(source, self._run_in_thread, self._readers.discard)
+        self._readers.add(reader)
+        return reader
+
+    @shielded_opening(_release_writer)
+    async def open_writer(self, path: bytes, size: int, policy: OnConflict) -> IWriter:
+        """Start, or go on, to write a file."""
+        partial: PartialFile = await self._run_in_thread(PartialFile, self._location, path, size, policy)
+        writer = LocalWriter(partial, self._run_in_thread, self._committer, self._writers.discard)
+        self._writers.add(writer)
+        return writer
+
+    @shielded
+    async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
+        """Remove what is still the version named."""
+        answers: list[RealizeError | None] = await self._run_in_thread(remove_batch, self._location, removals)
+        return answers
+
+    @shielded
+    async def close(self) -> None:
+        """End; what is being written is kept as partials."""
+        for listing in list(self._listings):
+            listing.close()
+        for reader in list(self._readers):
+            reader.close()
+        abandoned: list[Deferred[None]] = [writer.abandon(keep=True) for writer in list(self._writers)]
+        for each in abandoned:
+            await each
+
+    @property
+    def _location(self) -> Location:
+        if self._located is None:
+            raise InternalError("a store is used before it was opened")
+        return self._located

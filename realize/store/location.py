@@ -1,0 +1,145 @@
+"""Where a local store is: the root, the components below it, and the guard against another root.
+
+The root is a path of the operator and may lead through symlinks.
+It is opened by path for each batch of work and must be the same directory each time: after an unmount the path leads to
+the empty mount point, and nothing may be written there or taken for missing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from attrs import frozen
+
+from realize.errors import Conflict, NotFound, NotRegular, StorageError
+from realize.store import names
+from realize.store.oserrors import storage_error
+from realize.store.places import place, places_upwards
+from realize.store.syscalls import kind_of
+from realize.store.tree import Identity, Tree, identity_of
+from realize.units import display_name
+from realize.values import Where, WhereKind
+
+
+@frozen
+class Root:
+    """A directory that every name is below, and what it was when it was first seen."""
+
+    path: bytes
+    identity: Identity
+
+    def tree(self) -> Tree:
+        """The directories below, for one batch of work."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unreachable(self.path, error) from error
+        if identity_of(os.fstat(fd)) != self.identity:
+            os.close(fd)
+            raise StorageError(
+                f"{display_name(self.path)}: is not the directory that it was; is its file system still mounted?"
+            )
+        return Tree(fd, self.identity)
+
+
+@frozen
+class Location:
+    """A directory below a root, or (``only``) one file of it."""
+
+    root: Root
+    base: tuple[bytes, ...]
+    only: bytes | None = None
+
+    def tree(self) -> Tree:
+        """The directories below the root, for one batch of work."""
+        return self.root.tree()
+
+    def split(self, path: bytes) -> tuple[tuple[bytes, ...], bytes]:
+        """Judge a name; its directory below the root, and its last component."""
+        components = names.judge(path)
+        if self.only is not None and components != (self.only,):
+            raise NotFound(f"{display_name(path)}: the location is the single file {display_name(self.only)}")
+        return self.base + components[:-1], components[-1]
+
+    def where(self, salt: bytes, now_ns: int) -> Where:
+        """What and where the location is now."""
+        with self.tree() as tree:
+            if self.only is not None:
+                return self._where_file(tree, salt, now_ns)
+            kind = WhereKind.DIRECTORY
+            nearest = self.base
+            while True:
+                try:
+                    fd = tree.directory(nearest)
+                except NotFound:
+                    kind = WhereKind.ABSENT
+                    nearest = nearest[:-1]
+                else:
+                    return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns)
+
+    def _where_file(self, tree: Tree, salt: bytes, now_ns: int) -> Where:
+        assert self.only is not None  # noqa: S101 -- for the type checker
+        fd = tree.directory(self.base)
+        try:
+            status = os.stat(self.only, dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            raise storage_error(error, self.only) from error
+        file_place = place(salt, identity_of(status))
+        return Where(kind=WhereKind.FILE, chain=(file_place, *places_upwards(salt, fd)), now_ns=now_ns)
+
+
+def locate(root: bytes, base: bytes, expected: Identity | None) -> Location:
+    """Find out what is there, and remember the root.
+
+    ``expected`` is what the root must be; it is required of a directory that is served.
+    Without it the root may be missing, and is then made on demand, or be a file.
+    """
+    components = names.judge(base) if base else ()
+    if expected is None:
+        return _narrow_to_file(_locate_freely(root, components))
+    return _narrow_to_file(Location(Root(root, expected), components))
+
+
+def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> Location:
+    """Any path: its nearest existing directory becomes the root, the rest goes before the components."""
+    real = os.path.realpath(path)
+    below: tuple[bytes, ...] = ()
+    while True:
+        try:
+            status = os.stat(real)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _unreachable(path, error) from error
+        else:
+            if stat.S_ISDIR(status.st_mode):
+                return Location(Root(real, identity_of(status)), below + components)
+            if below or components:
+                raise Conflict(f"{display_name(real)}: is not a directory")
+        real, name = os.path.split(real)
+        below = (name, *below)
+
+
+def _narrow_to_file(located: Location) -> Location:
+    """The same location, or the parent directory with one file if that is what it is."""
+    if not located.base:
+        return located
+    *parent, name = located.base
+    with located.tree() as tree:
+        try:
+            mode = os.stat(name, dir_fd=tree.directory(tuple(parent)), follow_symlinks=False).st_mode
+        except (FileNotFoundError, NotFound):
+            return located
+        except OSError as error:
+            raise storage_error(error, names.join(located.base)) from error
+    if stat.S_ISREG(mode):
+        return Location(located.root, tuple(parent), name)
+    if not stat.S_ISDIR(mode):
+        raise NotRegular(f"{display_name(names.join(located.base))}: is a {kind_of(mode)}")
+    return located
+
+
+def _unreachable(path: bytes, error: OSError) -> StorageError:
+    found = storage_error(error, path)
+    return found if isinstance(found, StorageError) else StorageError(str(found))

@@ -1,0 +1,61 @@
+"""How an `OSError` becomes one of our errors.
+
+The text names the file, escaped, and ends with the operating system's reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from types import TracebackType
+from typing import Final
+
+from attrs import frozen
+
+from realize.errors import BadName, Busy, Conflict, NoSpace, NotFound, NotRegular, RealizeError, StorageError
+from realize.units import display_name
+
+_CLASSES: Final[dict[int, type[RealizeError]]] = {
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: NoSpace,
+    errno.ENOENT: NotFound,
+    errno.ENAMETOOLONG: BadName,
+    errno.ELOOP: NotRegular,
+    errno.ENXIO: NotRegular,
+    errno.ENODEV: NotRegular,
+    errno.ENOTDIR: Conflict,
+    errno.EISDIR: Conflict,
+    errno.EEXIST: Conflict,
+    errno.EMFILE: Busy,
+    errno.ENFILE: Busy,
+    errno.ENOMEM: Busy,
+}
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, without the name that Python adds."""
+    if error.errno == errno.ELOOP:  # from O_NOFOLLOW: the system's own words would mislead
+        return "is a symlink, and symlinks are not followed"
+    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+
+
+def storage_error(error: OSError, what: bytes) -> RealizeError:
+    """The error to report for ``what``, a file name."""
+    cls = _CLASSES.get(error.errno or 0, StorageError)
+    return cls(f"{display_name(what)}: {reason(error)}")
+
+
+@frozen
+class storage_errors:  # noqa: N801 -- used like contextlib.suppress
+    """Within this context an `OSError` about the file ``what`` is raised as one of our errors."""
+
+    what: bytes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            raise storage_error(error, self.what) from error

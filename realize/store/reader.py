@@ -1,0 +1,176 @@
+"""`LocalReader`: one file of this machine, read from start to end while it is hashed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from attrs import frozen
+from blake3 import blake3
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.errors import NotFound, ProtocolError, SourceChanged
+from realize.store.content import blocks, read_exactly
+from realize.store.files import Clock, attributes_of, open_settled, version_of
+from realize.store.handle import Handle
+from realize.store.interfaces import IReader
+from realize.store.location import Location
+from realize.store.oserrors import storage_error, storage_errors
+from realize.store.threads import RunInThread, shielded
+from realize.store.tree import identity_of
+from realize.units import display_name
+from realize.values import BLOCK, Attributes, Version
+
+
+@frozen
+class _Progress:
+    """How far the file was read, and the hasher that has taken in everything before; never updated in place."""
+
+    position: int
+    hasher: blake3
+
+
+@frozen
+class SourceFile:
+    """A file that is open for reading, and what can be done to it in a thread."""
+
+    location: Location
+    path: bytes
+    handle: Handle
+    version: Version
+    attributes: Attributes
+
+    @classmethod
+    def open(cls, location: Location, path: bytes, clock: Clock) -> SourceFile:
+        """Open it, regular and settled."""
+        directory, name = location.split(path)
+        with location.tree() as tree, storage_errors(path):
+            fd, status = open_settled(tree, directory, name, path, clock)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        return cls(location, path, Handle(fd), version_of(status), attributes_of(status))
+
+    def piece(self, progress: _Progress) -> tuple[list[bytes], _Progress]:
+        """The next piece, one block."""
+        length = min(BLOCK, self.version.size - progress.position)
+        with self.handle as fd, storage_errors(self.path):
+            piece = read_exactly(fd, length, progress.position)
+        if len(piece) < length:
+            raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
+        return [piece], _Progress(progress.position + length, _updated(progress.hasher, piece))
+
+    def look(self, progress: _Progress, length: int) -> tuple[list[bytes], _Progress]:
+        """Digests of the next blocks, and the progress behind them."""
+        hasher = progress.hasher.copy()
+        digests: list[bytes] = []
+        position = progress.position
+        with self.handle as fd, storage_errors(self.path):
+            for block in blocks(fd, length, position):
+                digests.append(blake3(block).digest())
+                hasher.update(block)
+                position += len(block)
+        if position != progress.position + length:
+            raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
+        return digests, _Progress(position, hasher)
+
+    def verify(self) -> None:
+        """Make sure that the file is still what it was when it was opened, and has its name."""
+        directory, name = self.location.split(self.path)
+        with self.handle as fd, self.location.tree() as tree:
+            try:
+                named = os.stat(name, dir_fd=tree.directory(directory), follow_symlinks=False)
+                same = identity_of(named) == (self.version.device, self.version.inode)
+                if same and version_of(os.fstat(fd)) == self.version:
+                    return
+            except (FileNotFoundError, NotFound):
+                pass
+            except OSError as error:
+                raise storage_error(error, self.path) from error
+        raise SourceChanged(f"{display_name(self.path)}: changed while it was read")
+
+
+def _updated(hasher: blake3, piece: bytes) -> blake3:
+    copy = hasher.copy()
+    copy.update(piece)
+    return copy
+
+
+@implementer(IReader)
+class LocalReader:
+    """The content of a local file; one piece is read ahead while the caller is busy with the last one."""
+
+    def __init__(
+        self, source: SourceFile, run_in_thread: RunInThread, on_closed: Callable[[LocalReader], None]
+    ) -> None:
+        self.version = source.version
+        self.attributes = source.attributes
+        self._source = source
+        self._run_in_thread = run_in_thread
+        self._on_closed = on_closed
+        self._progress = _Progress(0, blake3())
+        self._looked = self._progress
+        self._ahead: Deferred[tuple[list[bytes], _Progress]] | None = None
+
+    @shielded
+    async def block_digests(self, length: int) -> list[bytes]:
+        """Digests of the next blocks; what was read for them need not be read again to skip all of it."""
+        self._check(length)
+        self._drop_ahead()
+        digests: list[bytes]
+        digests, self._looked = await self._run_in_thread(self._source.look, self._progress, length)
+        return digests
+
+    @shielded
+    async def skip(self, length: int) -> None:
+        """Go on behind what the other side has."""
+        self._check(length)
+        self._drop_ahead()
+        if self._looked.position != self._progress.position + length:
+            _, self._looked = await self._run_in_thread(self._source.look, self._progress, length)
+        self._progress = self._looked
+
+    @shielded
+    async def read(self) -> list[bytes]:
+        """The next piece."""
+        if self._progress.position == self.version.size:
+            return []
+        if self._ahead is None:
+            self._read_ahead()
+        ahead, self._ahead = self._ahead, None
+        assert ahead is not None  # noqa: S101 -- for the type checker
+        pieces, self._progress = await ahead
+        if self._progress.position < self.version.size and not self._source.handle.closed:
+            self._read_ahead()
+        return pieces
+
+    @shielded
+    async def finish(self) -> bytes:
+        """The digest of the whole, if it is still the file that was opened."""
+        if self._progress.position != self.version.size:
+            raise ProtocolError(f"{display_name(self._source.path)}: was not read to its end")
+        await self._run_in_thread(self._source.verify)
+        return self._progress.hasher.digest()
+
+    def close(self) -> None:
+        """Release the file as soon as no thread reads it."""
+        self._drop_ahead()
+        self._source.handle.close()
+        self._on_closed(self)
+
+    def _read_ahead(self) -> None:
+        self._ahead = self._run_in_thread(self._source.piece, self._progress)
+
+    def _drop_ahead(self) -> None:
+        """What was read ahead is not wanted; the progress has not counted it."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.addErrback(_ignore)
+
+    def _check(self, length: int) -> None:
+        if not 0 <= length <= self.version.size - self._progress.position:
+            raise ProtocolError(f"{display_name(self._source.path)}: {length} bytes reach beyond the end of the file")
+
+
+def _ignore(_failure: Failure) -> None:
+    """A piece that nobody wants may as well fail."""

@@ -1,0 +1,66 @@
+"""Removing sources that were moved, and the directories that became empty thereby; for a thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from realize.errors import NotFound, RealizeError, SourceChanged
+from realize.store.files import version_of
+from realize.store.location import Location
+from realize.store.oserrors import storage_error
+from realize.store.tree import Tree
+from realize.units import display_name
+from realize.values import Removal
+
+
+def remove_batch(location: Location, removals: Sequence[Removal]) -> list[RealizeError | None]:
+    """Remove each file that is still the version named.
+
+    Linux has no "unlink if it is this inode": a file that is put under the name in the microseconds between the look
+    and the unlink is removed in its place.
+    The content that was moved is safe all the same.
+    """
+    answers: list[RealizeError | None] = []
+    touched: dict[tuple[bytes, ...], None] = {}
+    with location.tree() as tree:
+        for removal in removals:
+            try:
+                touched[_remove(location, tree, removal)] = None
+            except NotFound:
+                answers.append(None)
+            except RealizeError as error:
+                answers.append(error)
+            except OSError as error:
+                answers.append(storage_error(error, removal.path))
+            else:
+                answers.append(None)
+        _prune(tree, location.base, touched)
+    return answers
+
+
+def _remove(location: Location, tree: Tree, removal: Removal) -> tuple[bytes, ...]:
+    """Remove one file; the directory that it was in."""
+    directory, name = location.split(removal.path)
+    fd = tree.directory(directory)
+    try:
+        if version_of(os.stat(name, dir_fd=fd, follow_symlinks=False)) != removal.version:
+            raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
+        os.unlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        pass
+    return directory
+
+
+def _prune(tree: Tree, base: tuple[bytes, ...], touched: dict[tuple[bytes, ...], None]) -> None:
+    """Remove directories that are empty, upwards, but not ``base``: that is the location itself."""
+    removed: set[tuple[bytes, ...]] = set()
+    for deepest in sorted(touched, key=len, reverse=True):
+        directory = deepest
+        while len(directory) > len(base) and directory not in removed:
+            try:
+                os.rmdir(directory[-1], dir_fd=tree.directory(directory[:-1]))
+            except (OSError, RealizeError):
+                break  # not empty, in use, not ours: it stays
+            removed.add(directory)
+            directory = directory[:-1]

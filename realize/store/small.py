@@ -1,0 +1,154 @@
+"""Reading and writing batches of small files; for a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define
+from blake3 import blake3
+
+from realize.errors import ProtocolError, RealizeError, SourceChanged, VerifyFailed
+from realize.store.commit import Anchor, Prepared
+from realize.store.files import Clock, attributes_of, open_settled, unchanged, version_of
+from realize.store.location import Location
+from realize.store.oserrors import storage_error
+from realize.store.partials import open_partial
+from realize.store.syscalls import read_umask, syncs_as_a_whole
+from realize.store.tree import Tree, identity_of
+from realize.units import display_name
+from realize.values import SMALL, Attributes, Fetched, OnConflict, SmallFile
+
+FEW: Final = 8
+"""Up to so many files of a batch get an fsync each; more are worth a syncfs(2)."""
+
+_PLAIN_MODE: Final = 0o666 & ~read_umask()
+_IMMUTABLE: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP})
+
+
+@define(eq=False)
+class Batch:
+    """What became of each file of a batch so far: ready to be committed, or an error."""
+
+    items: list[Prepared | RealizeError]
+
+    def prepared(self) -> list[Prepared]:
+        """The files to be committed."""
+        return [each for each in self.items if isinstance(each, Prepared)]
+
+
+def read_batch(location: Location, paths: Sequence[bytes], clock: Clock) -> list[Fetched | RealizeError]:
+    """Whole small files; what is not small, or no longer fits, is `SourceChanged`."""
+    answers: list[Fetched | RealizeError] = []
+    room = SMALL
+    with location.tree() as tree:
+        for path in paths:
+            try:
+                fetched = _read(location, tree, path, room, clock)
+            except RealizeError as error:
+                answers.append(error)
+            except OSError as error:
+                answers.append(storage_error(error, path))
+            else:
+                room -= len(fetched.file.content)
+                answers.append(fetched)
+    return answers
+
+
+def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock) -> Fetched:
+    directory, name = location.split(path)
+    fd, status = open_settled(tree, directory, name, path, clock)
+    try:
+        size = status.st_size
+        if size > room:
+            raise SourceChanged(f"{display_name(path)}: does not fit, it has {size} bytes")
+        content = os.read(fd, size + 1)
+        if len(content) != size or not unchanged(status, os.fstat(fd)):
+            raise SourceChanged(f"{display_name(path)}: changed while it was read")
+    finally:
+        os.close(fd)
+    return Fetched(SmallFile(path, content, blake3(content).digest(), attributes_of(status)), version_of(status))
+
+
+def write_batch(location: Location, files: Sequence[SmallFile], policy: OnConflict) -> Batch:
+    """Write each file to its partial, with its attributes, and keep the partial locked.
+
+    Their content is durable, or they hold an anchor for the group commit to make it so.
+    """
+    items: list[Prepared | RealizeError] = []
+    with location.tree() as tree:
+        anchor = _anchor(tree) if len(files) > FEW else None
+        for file in files:
+            try:
+                items.append(_write(location, tree, file, policy, anchor))
+            except RealizeError as error:
+                items.append(error)
+            except OSError as error:
+                items.append(storage_error(error, file.path))
+    batch = Batch(items)
+    if anchor is not None and not any(each.anchor for each in batch.prepared()):
+        anchor.close()
+    return batch
+
+
+def _anchor(tree: Tree) -> Anchor | None:
+    if not syncs_as_a_whole(tree.root_fd):
+        return None
+    return Anchor(os.dup(tree.root_fd), tree.identity(())[0])
+
+
+def _write(location: Location, tree: Tree, file: SmallFile, policy: OnConflict, anchor: Anchor | None) -> Prepared:
+    directory, name = location.split(file.path)
+    if len(file.content) > SMALL:
+        raise ProtocolError(f"{display_name(file.path)}: is not small, it has {len(file.content)} bytes")
+    if blake3(file.content).digest() != file.digest:
+        raise VerifyFailed(f"{display_name(file.path)}: the content does not have the digest that was announced")
+    fd, status, partial = open_partial(tree, directory, name, file.path)
+    try:
+        identity = tree.identity(directory)
+        if anchor is not None and identity[0] != anchor.device:
+            anchor = None
+        if status.st_size:
+            os.ftruncate(fd, 0)
+        write_all(fd, file.content)
+        set_attributes(fd, file.attributes)
+        if anchor is None:
+            os.fsync(fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(partial, dir_fd=tree.directory(directory))
+        os.close(fd)
+        raise
+    return Prepared(
+        root=location.root,
+        path=file.path,
+        directory=directory,
+        identity=identity,
+        partial=partial,
+        inode=identity_of(status),
+        name=name,
+        policy=policy,
+        anchor=anchor,
+        lock=fd,
+    )
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write at the descriptor's position, however many calls it takes."""
+    written = os.write(fd, content) if content else 0
+    while written < len(content):
+        written += os.write(fd, memoryview(content)[written:])
+
+
+def set_attributes(fd: int, attributes: Attributes | None) -> None:
+    """Give a partial what its final file is to have; a file system that has no such thing is let be."""
+    try:
+        os.fchmod(fd, _PLAIN_MODE if attributes is None else attributes.mode & 0o777)
+        if attributes is not None:
+            os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
+    except OSError as error:
+        if error.errno not in _IMMUTABLE:
+            raise

@@ -1,0 +1,155 @@
+"""System calls that Python does not offer, made through libc.
+
+Everything here raises `OSError` like the functions of `os` do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from typing import Final
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+_RENAME_NOREPLACE: Final = 1
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+_WHOLE_SYNC: Final = frozenset(
+    {
+        0xEF53,  # ext2, ext3, ext4
+        0x58465342,  # XFS
+        0x9123683E,  # btrfs
+        0xF2F52010,  # F2FS
+        0x01021994,  # tmpfs
+    }
+)
+
+
+def _declare(name: str, *arguments: type) -> ctypes._NamedFuncPointer:
+    function = getattr(_libc, name)
+    function.argtypes = arguments
+    function.restype = ctypes.c_int
+    return function  # type: ignore[no-any-return]
+
+
+_syncfs: Final = _declare("syncfs", ctypes.c_int)
+_renameat2: Final = (
+    _declare("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    if hasattr(_libc, "renameat2")
+    else None
+)
+_fstatfs: Final = _declare("fstatfs", ctypes.c_int, ctypes.c_void_p)
+_sync_file_range: Final = _declare("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(digit for digit in minor if digit.isdigit()) or 0)
+
+
+HAVE_SYNCFS: Final = _kernel() >= (5, 8)
+"""Older kernels do not tell syncfs(2) about failed writes, see its man page."""
+
+
+def syncfs(fd: int) -> None:
+    """Make everything on the file system of ``fd`` durable.
+
+    Fails if any write to that file system has failed since ``fd`` was opened.
+    """
+    if _syncfs(fd):
+        _raise_errno()
+
+
+def syncs_as_a_whole(fd: int) -> bool:
+    """Whether `syncfs` may stand for an fsync of every file on the file system of ``fd``.
+
+    Only file systems known to write data, metadata and a device flush for it: FUSE, for one, does not pass it on.
+    """
+    if not HAVE_SYNCFS:
+        return False
+    answer = (ctypes.c_long * 64)()
+    if _fstatfs(fd, answer):
+        _raise_errno()
+    return answer[0] & 0xFFFFFFFF in _WHOLE_SYNC
+
+
+def rename_noreplace(dirfd: int, old: bytes, new: bytes) -> None:
+    """Rename within a directory; `FileExistsError` if the new name is taken, whatever it is.
+
+    A file system without RENAME_NOREPLACE gets link and unlink, which is as safe.
+    One without hard links as well gets a look before the rename, and a name that appears in the microseconds between
+    the two is replaced.
+    """
+    if _renameat2 is not None:
+        if not _renameat2(dirfd, old, dirfd, new, _RENAME_NOREPLACE):
+            return
+        if ctypes.get_errno() not in _UNSUPPORTED:
+            _raise_errno()
+    try:
+        os.link(old, new, src_dir_fd=dirfd, dst_dir_fd=dirfd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _look_and_rename(dirfd, old, new)
+    else:
+        os.unlink(old, dir_fd=dirfd)
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Ask the kernel to begin to write a range, so that a later fsync has less to wait for; a hint only."""
+    _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+
+def fsync_directory(fd: int) -> None:
+    """Make the names in a directory durable; a file system that cannot do that for a directory is let be."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
+def kind_of(mode: int) -> str:
+    """What a file is, in a word for people; empty for a regular file."""
+    return _KINDS.get(stat.S_IFMT(mode), "unknown thing")
+
+
+def read_umask() -> int:
+    """The umask of this process, if possible without changing it for an instant."""
+    with contextlib.suppress(OSError), open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+_KINDS: Final = {
+    stat.S_IFREG: "",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def _look_and_rename(dirfd: int, old: bytes, new: bytes) -> None:
+    try:
+        os.stat(new, dir_fd=dirfd, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(old, new, src_dir_fd=dirfd, dst_dir_fd=dirfd)
+    else:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+
+
+def _raise_errno() -> None:
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number))

@@ -1,0 +1,58 @@
+"""How the store uses threads: all disk work happens there, all state of a Deferred stays with the reactor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+
+RunInThread = Callable[..., Deferred[Any]]
+"""Calls ``f(*args)`` in a pool; `twisted.internet.threads.deferToThreadPool` bound to a reactor and a pool."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def shielded(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:
+    """A coroutine method as one that returns a Deferred, whose cancellation leaves the coroutine alone.
+
+    A thread cannot be stopped: what it has begun goes on to its end, and its cleaning up with it.
+    To cancel means only that the result is not wanted any more.
+    """
+    return _shielded(method, _forget)
+
+
+def shielded_opening(
+    release: Callable[[_T], object],
+) -> Callable[[Callable[_P, Coroutine[Deferred[Any], Any, _T]]], Callable[_P, Deferred[_T]]]:
+    """The same for a method that opens something: what nobody wants any more is given to ``release``."""
+
+    def decorate(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:
+        return _shielded(method, release)
+
+    return decorate
+
+
+def _shielded(
+    method: Callable[_P, Coroutine[Deferred[Any], Any, _T]], release: Callable[[_T], object]
+) -> Callable[_P, Deferred[_T]]:
+    @functools.wraps(method)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
+        wanted: Deferred[_T] = Deferred()
+
+        def deliver(result: _T) -> None:
+            if wanted.called:  # it was cancelled
+                release(result)
+            else:
+                wanted.callback(result)
+
+        Deferred.fromCoroutine(method(*args, **kwargs)).addCallbacks(deliver, wanted.errback)
+        return wanted
+
+    return run
+
+
+def _forget(_result: object) -> None:
+    """A plain value needs no release."""

@@ -1,0 +1,138 @@
+"""Directories below a root, opened component by component.
+
+No symlink is followed on the way, so no name leads outside the root, whatever somebody does to the tree meanwhile.
+A `Tree` lives for one batch of work in one thread: it keeps the descriptors of the directories of that batch and closes
+them at its end, so that nothing of ours keeps a file system from being unmounted.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from itertools import islice
+from types import TracebackType
+from typing import Final, NoReturn, Self
+
+from realize.errors import BadName, Conflict, NotFound
+from realize.store import names
+from realize.store.oserrors import storage_error
+from realize.units import display_name
+
+DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_CACHED: Final = 128
+"""At most about this many directories are kept open at a time."""
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """What tells one file or directory from all others on this machine, as long as it exists."""
+    return status.st_dev, status.st_ino
+
+
+class Tree:
+    """The directories of one batch; owns ``root_fd`` and closes it in the end.
+
+    Directories are named by their components below the root; the root itself is ``()``.
+    A descriptor that was handed out is valid until the next call.
+    """
+
+    def __init__(self, root_fd: int, root_identity: Identity) -> None:
+        self.root_fd = root_fd
+        self._open: dict[tuple[bytes, ...], tuple[int, Identity]] = {(): (root_fd, root_identity)}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.forget()
+        os.close(self.root_fd)
+
+    def forget(self) -> None:
+        """Close all directories but the root: what is asked for next is looked up again."""
+        root = self._open.pop(())
+        for fd, _ in self._open.values():
+            os.close(fd)
+        self._open = {(): root}
+
+    def directory(self, components: tuple[bytes, ...], *, create: bool = False) -> int:
+        """A descriptor of that directory; ``create`` makes what is missing of it.
+
+        Fails with `NotFound` if it is missing, `Conflict` if a component is not a directory, `BadName` if one is a
+        symlink.
+        """
+        return self._opened(components, create=create)[0]
+
+    def identity(self, components: tuple[bytes, ...]) -> Identity:
+        """Device and inode of that directory."""
+        return self._opened(components, create=False)[1]
+
+    def create_file(self, directory: tuple[bytes, ...], name: bytes, flags: int) -> int:
+        """Open a file, mode 0600 if it is new, in a directory that is made if it is missing.
+
+        Somebody may remove the directory, being empty, between the two: it is made once more.
+        """
+        try:
+            return os.open(name, flags, 0o600, dir_fd=self.directory(directory, create=True))
+        except (FileNotFoundError, NotFound):
+            self.forget()
+        return os.open(name, flags, 0o600, dir_fd=self.directory(directory, create=True))
+
+    def _opened(self, components: tuple[bytes, ...], *, create: bool) -> tuple[int, Identity]:
+        known = self._open.get(components)
+        if known is not None:
+            return known
+        depth = len(components) - 1
+        while components[:depth] not in self._open:
+            depth -= 1
+        fd, _ = self._open[components[:depth]]
+        for end in range(depth + 1, len(components) + 1):
+            path = components[:end]
+            fd = _enter(fd, path, create=create)
+            self._remember(path, fd)
+        return self._open[components]
+
+    def _remember(self, components: tuple[bytes, ...], fd: int) -> None:
+        if len(self._open) > _CACHED:
+            oldest = next(islice(self._open, 1, None))  # the first is the root
+            os.close(self._open.pop(oldest)[0])
+        self._open[components] = fd, identity_of(os.fstat(fd))
+
+
+def _enter(parent: int, path: tuple[bytes, ...], *, create: bool) -> int:
+    name = path[-1]
+    try:
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+    except FileNotFoundError as error:
+        if not create:
+            raise storage_error(error, names.join(path)) from error
+    except OSError as error:
+        _refuse(error, parent, path)
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        pass  # somebody else made it first, or it is something else: opening it will tell
+    except OSError as error:
+        raise storage_error(error, names.join(path)) from error
+    try:
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+    except OSError as error:
+        _refuse(error, parent, path)
+
+
+def _refuse(error: OSError, parent: int, path: tuple[bytes, ...]) -> NoReturn:
+    """Say why a directory cannot be entered: the kernel reports a symlink as no directory."""
+    shown = display_name(names.join(path))
+    if isinstance(error, NotADirectoryError):
+        try:
+            mode = os.stat(path[-1], dir_fd=parent, follow_symlinks=False).st_mode
+        except OSError:
+            mode = 0
+        if stat.S_ISLNK(mode):
+            raise BadName(f"{shown}: is a symlink, and symlinks are not followed") from error
+        raise Conflict(f"{shown}: is not a directory") from error
+    raise storage_error(error, names.join(path)) from error

@@ -1,0 +1,262 @@
+"""Going through everything below a location, a page at a time, with flat memory.
+
+`Traversal` finds; `Walker` turns what it finds into `realize.values.Entry` values.
+
+The order is that of the whole paths as bytes, as long as no directory has more than `RUN` names; a larger directory is
+read and sorted `RUN` names at a time, each run with everything below it before the next.
+What is remembered between pages are the sorted names of one run for each directory on the way down, and an open
+descriptor only for a directory that has more runs to come.
+Directories are opened again, by components from the root, for each page.
+What vanishes meanwhile is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from attrs import define, frozen
+
+from realize.errors import BadName, NotFound, RealizeError
+from realize.store import names
+from realize.store.location import Location
+from realize.store.oserrors import reason, storage_error
+from realize.store.places import place
+from realize.store.syscalls import kind_of
+from realize.store.tree import DIRECTORY_FLAGS, Identity, Tree, identity_of
+from realize.values import Entry, Kind
+
+RUN: Final = 16_384
+"""So many names of one directory are held and sorted at a time."""
+
+PAGE: Final = 500
+"""So many entries make a page."""
+
+
+@frozen
+class Found:
+    """Something that is no directory, or (``status`` is None) could not be looked at, as ``note`` says."""
+
+    path: bytes
+    directory: tuple[bytes, ...]
+    name: bytes
+    status: os.stat_result | None
+    note: str = ""
+
+
+@define(eq=False)
+class _Frame:
+    """A directory that is being gone through; ``names`` is reversed, the next one is its last."""
+
+    directory: tuple[bytes, ...]
+    prefix: bytes
+    names: list[bytes]
+    fd: int | None
+    scan: os._ScandirIterator[str] | None
+
+    def close(self) -> None:
+        if self.scan is not None:
+            self.scan.close()
+            self.scan = None
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+class Traversal:
+    """Everything below a location, depth first.
+
+    ``refuse`` sees the path and the identity of each directory below the location: what it answers is the reason not to
+    enter it, or empty.
+    Not safe for two threads at a time.
+    """
+
+    def __init__(self, location: Location, refuse: Callable[[bytes, Identity], str]) -> None:
+        self._location = location
+        self._refuse = refuse
+        self._stack: list[_Frame] = []
+        self._started = False
+        self._failure: RealizeError | None = None
+
+    def page(self, limit: int) -> list[Found]:
+        """What comes next; empty at the end.
+
+        Fails, from then on each time, if the location itself cannot be read.
+        """
+        if self._failure is not None:
+            raise self._failure
+        found: list[Found] = []
+        try:
+            with self._location.tree() as tree:
+                if not self._started:
+                    self._started = True
+                    self._start(tree, found)
+                while self._stack and len(found) < limit:
+                    self._step(tree, self._stack[-1], found)
+        except RealizeError as error:
+            self._failure = error
+            self.close()
+            raise
+        return found
+
+    def close(self) -> None:
+        """Give up the rest."""
+        self._started = True
+        while self._stack:
+            self._stack.pop().close()
+
+    def _start(self, tree: Tree, found: list[Found]) -> None:
+        location = self._location
+        if location.only is None:
+            self._descend(tree, location.base, b"", found)
+            return
+        try:
+            status = os.stat(location.only, dir_fd=tree.directory(location.base), follow_symlinks=False)
+        except OSError as error:
+            raise storage_error(error, location.only) from error
+        found.append(Found(location.only, location.base, location.only, status))
+
+    def _step(self, tree: Tree, frame: _Frame, found: list[Found]) -> None:
+        if not frame.names:
+            if frame.scan is None:
+                self._stack.pop().close()
+            else:
+                self._read_run(frame, found)
+            return
+        name = frame.names.pop()
+        path = frame.prefix + name
+        try:
+            directory_fd = tree.directory(frame.directory)
+        except NotFound:
+            self._stack.pop().close()
+            return
+        except RealizeError as error:
+            self._stack.pop().close()
+            found.append(Found(path, frame.directory, name, None, _without_name(error)))
+            return
+        try:
+            status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            found.append(Found(path, frame.directory, name, None, reason(error)))
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            found.append(Found(path, frame.directory, name, status))
+            return
+        note = self._why_not(path, status)
+        if note:
+            found.append(Found(path, frame.directory, name, None, note))
+        else:
+            self._descend(tree, (*frame.directory, name), path + b"/", found)
+
+    def _why_not(self, path: bytes, status: os.stat_result) -> str:
+        try:
+            names.judge(path)
+        except BadName as error:
+            return _without_name(error)
+        return self._refuse(path, identity_of(status))
+
+    def _descend(self, tree: Tree, directory: tuple[bytes, ...], prefix: bytes, found: list[Found]) -> None:
+        try:
+            fd = os.open(b".", DIRECTORY_FLAGS, dir_fd=tree.directory(directory))
+        except (RealizeError, OSError) as error:
+            ours = storage_error(error, prefix or b".") if isinstance(error, OSError) else error
+            if not prefix:
+                raise ours from error
+            if not isinstance(ours, NotFound):
+                self._report(prefix, directory, _without_name(ours), found)
+            return
+        frame = _Frame(directory, prefix, [], fd, None)
+        try:
+            frame.scan = os.scandir(fd)
+        except OSError as error:
+            frame.close()
+            self._fail(frame, error, found)
+            return
+        self._stack.append(frame)
+        self._read_run(frame, found)
+
+    def _read_run(self, frame: _Frame, found: list[Found]) -> None:
+        assert frame.scan is not None  # noqa: S101 -- for the type checker
+        run: list[tuple[bytes, bytes]] = []
+        failed: OSError | None = None
+        try:
+            for entry in islice(frame.scan, RUN):
+                name = os.fsencode(entry.name)
+                run.append((name + b"/" if _is_directory(entry) else name, name))
+        except OSError as error:
+            failed = error
+        if failed is not None or len(run) < RUN:
+            frame.close()
+        run.sort(reverse=True)
+        frame.names = [name for _, name in run]
+        if failed is not None:
+            self._fail(frame, failed, found)
+
+    def _fail(self, frame: _Frame, error: OSError, found: list[Found]) -> None:
+        if not frame.prefix:
+            raise storage_error(error, b".") from error
+        self._report(frame.prefix, frame.directory, reason(error), found)
+
+    def _report(self, prefix: bytes, directory: tuple[bytes, ...], note: str, found: list[Found]) -> None:
+        found.append(Found(prefix[:-1], directory[:-1], directory[-1], None, note))
+
+
+class Walker:
+    """What `realize.store.interfaces.IStore.walk` lists.
+
+    Not safe for two threads at a time.
+    """
+
+    def __init__(self, location: Location, *, salt: bytes, partials: bool, avoid: bytes) -> None:
+        self._partials = partials
+
+        def refuse(_path: bytes, identity: Identity) -> str:
+            return "is the destination" if avoid and place(salt, identity) == avoid else ""
+
+        self._traversal = Traversal(location, refuse)
+
+    def page(self, limit: int = PAGE) -> list[Entry]:
+        """The next entries; empty at the end."""
+        while found := self._traversal.page(limit):
+            entries = [entry for each in found if (entry := self._entry(each)) is not None]
+            if entries:
+                return entries
+        return []
+
+    def close(self) -> None:
+        """Give up the rest."""
+        self._traversal.close()
+
+    def _entry(self, found: Found) -> Entry | None:
+        status = found.status
+        if status is None:
+            return Entry(found.path, Kind.UNREADABLE, note=found.note)
+        if not stat.S_ISREG(status.st_mode):
+            return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
+        if names.is_partial(found.name):
+            if not self._partials:
+                return None
+            final = found.path[: -len(found.name)] + names.final_name_of_partial(found.name)
+            return Entry(final, Kind.PARTIAL, status.st_size, status.st_mtime_ns)
+        try:
+            names.judge(found.path)
+        except BadName as error:
+            return Entry(found.path, Kind.UNREADABLE, note=_without_name(error))
+        return Entry(found.path, Kind.FILE, status.st_size, status.st_mtime_ns)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _without_name(error: RealizeError) -> str:
+    """The text of an error behind the name it starts with: the entry says the name."""
+    return str(error).rpartition(": ")[2]

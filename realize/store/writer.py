@@ -1,0 +1,248 @@
+"""`LocalWriter`: one large file on its way into a directory of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from blake3 import blake3
+from twisted.internet.defer import DeferredLock
+from zope.interface import implementer
+
+from realize.errors import Conflict, NotFound, ProtocolError, RealizeError, StorageError, VerifyFailed
+from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
+from realize.store.content import matching
+from realize.store.handle import Handle
+from realize.store.interfaces import IWriter
+from realize.store.location import Location
+from realize.store.oserrors import storage_errors
+from realize.store.partials import open_partial
+from realize.store.small import set_attributes
+from realize.store.syscalls import fsync_directory, start_writeback
+from realize.store.threads import RunInThread, shielded
+from realize.store.tree import Identity, Tree, identity_of
+from realize.units import display_name
+from realize.values import BLOCK, Attributes, Committed, OnConflict
+
+_FLUSH: Final = 8 << 20
+"""The kernel is asked to begin to write after so many bytes, so that the commit has less to wait for."""
+
+
+class PartialFile:
+    """A partial that is open and locked, and what can be done to it in a thread, one thing at a time."""
+
+    def __init__(self, location: Location, path: bytes, size: int, policy: OnConflict) -> None:
+        self.path = path
+        self.size = size
+        self.position = 0
+        self._failed: RealizeError | None = None
+        self._location = location
+        self._policy = policy
+        self._directory, self._name = location.split(path)
+        self._hasher = blake3()
+        self._flushed = 0
+        with location.tree() as tree, storage_errors(path):
+            self._check_policy(tree)
+            self._open(tree)
+
+    def _check_policy(self, tree: Tree) -> None:
+        try:
+            exists = refuse_obstacle(tree.directory(self._directory), self._name, self.path)
+        except NotFound:
+            return
+        if exists and self._policy is not OnConflict.REPLACE:
+            raise Conflict(f"{display_name(self.path)}: exists already")
+
+    def _open(self, tree: Tree) -> None:
+        fd, status, self._partial = open_partial(tree, self._directory, self._name, self.path)
+        self._identity: Identity = identity_of(status)
+        self._directory_identity = tree.identity(self._directory)
+        self._on_disk = status.st_size
+        self.have = min(status.st_size, self.size)
+        self.handle = Handle(fd)
+
+    def match(self, digests: Sequence[bytes], length: int) -> int:
+        """Compare blocks at the position, and go on behind those that are the same."""
+        matched = 0
+        with self.handle as fd, storage_errors(self.path):
+            for block in matching(fd, min(length, self.have - self.position), self.position, digests):
+                self._hasher.update(block)
+                matched += len(block)
+        self.position += matched
+        self._flushed = self.position
+        return matched
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Write and hash at the position; once that has failed, it fails for good."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            with self.handle as fd, storage_errors(self.path):
+                self._write(fd, pieces)
+        except RealizeError as error:
+            self._failed = error
+            raise
+
+    def _write(self, fd: int, pieces: Sequence[bytes]) -> None:
+        self._cut(fd)
+        # One copy costs less than to let go of the interpreter, and get it back, twice for each piece.
+        view = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        written = 0
+        while written < len(view):
+            written += os.pwrite(fd, view[written:], self.position + written)
+        self._hasher.update(view)
+        self.position += len(view)
+        self._on_disk = max(self._on_disk, self.position)
+        if self.position - self._flushed >= _FLUSH:
+            start_writeback(fd, self._flushed, self.position - self._flushed)
+            self._flushed = self.position
+
+    def _cut(self, fd: int) -> None:
+        """Drop what an earlier transfer left behind the position."""
+        if self._on_disk > self.position:
+            os.ftruncate(fd, self.position)
+            self._on_disk = self.position
+
+    def prepare(self, digest: bytes, attributes: Attributes | None) -> Prepared:
+        """Verify, and make the content durable; the partial is discarded if either fails."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            if self.position != self.size or self._hasher.digest() != digest:
+                raise VerifyFailed(
+                    f"{display_name(self.path)}: {self.position} of {self.size} bytes arrived"
+                    if self.position != self.size
+                    else f"{display_name(self.path)}: what arrived has another digest than what was read"
+                )
+            with self.handle as fd, storage_errors(self.path):
+                self._cut(fd)
+                set_attributes(fd, attributes)
+                os.fsync(fd)
+        except RealizeError:
+            self.discard()
+            raise
+        return Prepared(
+            root=self._location.root,
+            path=self.path,
+            directory=self._directory,
+            identity=self._directory_identity,
+            partial=self._partial,
+            name=self._name,
+            policy=self._policy,
+            inode=self._identity,
+            keep=True,
+        )
+
+    def keep(self) -> None:
+        """Make what has arrived durable as a partial; if that is nothing, leave nothing behind."""
+        with self.handle as fd, storage_errors(self.path):
+            if not os.fstat(fd).st_size:
+                self.discard()
+                return
+            os.fsync(fd)
+            with self._location.tree() as tree:
+                fsync_directory(tree.directory(self._directory))
+
+    def discard(self) -> None:
+        """Remove the partial, if the name is still that of our file."""
+        with contextlib.suppress(OSError, RealizeError), self._location.tree() as tree:
+            directory_fd = tree.directory(self._directory)
+            named = os.stat(self._partial, dir_fd=directory_fd, follow_symlinks=False)
+            if identity_of(named) == self._identity:
+                os.unlink(self._partial, dir_fd=directory_fd)
+
+
+@implementer(IWriter)
+class LocalWriter:
+    """A local file being written; what is asked of it is done in order, also if nobody waits."""
+
+    def __init__(
+        self,
+        partial: PartialFile,
+        run_in_thread: RunInThread,
+        committer: Committer,
+        on_closed: Callable[[LocalWriter], None],
+    ) -> None:
+        self.have = partial.have
+        self._partial = partial
+        self._run_in_thread = run_in_thread
+        self._committer = committer
+        self._on_closed = on_closed
+        self._turn = DeferredLock()
+        self._position = 0
+        self._writing = False
+
+    @shielded
+    async def match(self, digests: Sequence[bytes], length: int) -> int:
+        """Compare the next bytes of the partial with the source."""
+        if self._writing:
+            raise ProtocolError(f"{self._shown}: blocks are compared before the first byte is written")
+        if len(digests) != -(-length // BLOCK):
+            raise ProtocolError(f"{self._shown}: {len(digests)} digests do not fit {length} bytes")
+        matched: int = await self._in_turn(self._partial.match, digests, length)
+        self._position += matched
+        return matched
+
+    @shielded
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Append; more than was announced is refused as a whole."""
+        length = sum(map(len, pieces))
+        self._writing = True
+        if self._position + length > self._partial.size:
+            raise ProtocolError(f"{self._shown}: more than the announced {self._partial.size} bytes arrive")
+        self._position += length
+        await self._in_turn(self._partial.write, pieces)
+
+    @shielded
+    async def commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
+        """Verify, make durable, give the final name, and close."""
+        await self._turn.acquire()
+        try:
+            self._check_open()
+            try:
+                prepared: Prepared = await self._run_in_thread(self._partial.prepare, digest, attributes)
+                outcome: Outcome
+                [outcome] = await self._committer.commit([prepared])
+            finally:
+                self._close()
+        finally:
+            self._turn.release()
+        if isinstance(outcome, RealizeError):
+            raise outcome
+        return outcome
+
+    @shielded
+    async def abandon(self, *, keep: bool) -> None:
+        """Close without committing."""
+        await self._turn.acquire()
+        try:
+            if not self._partial.handle.closed:
+                try:
+                    await self._run_in_thread(self._partial.keep if keep else self._partial.discard)
+                finally:
+                    self._close()
+        finally:
+            self._turn.release()
+
+    async def _in_turn(self, job: Callable[..., Any], *arguments: object) -> Any:
+        await self._turn.acquire()
+        try:
+            self._check_open()
+            return await self._run_in_thread(job, *arguments)
+        finally:
+            self._turn.release()
+
+    def _check_open(self) -> None:
+        if self._partial.handle.closed:
+            raise StorageError(f"{self._shown}: is not being written any more")
+
+    def _close(self) -> None:
+        """The lock goes with the descriptor."""
+        self._partial.handle.close()
+        self._on_closed(self)
+
+    @property
+    def _shown(self) -> str:
+        return display_name(self._partial.path)

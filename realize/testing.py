@@ -1,0 +1,1170 @@
+"""What tests of Realize, and of what is built on it, need: a store in memory, and the contract that every store keeps.
+
+`StoreContract` is a collection of tests, not a fixture: subclass it, say how a store is made and how to look behind it,
+and pytest (with pytest-twisted) runs the rest.
+This module needs neither of them to be imported.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from attrs import define, evolve, field
+from blake3 import blake3
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from realize.errors import (
+    BadName,
+    Busy,
+    Conflict,
+    InternalError,
+    NotFound,
+    ProtocolError,
+    RealizeError,
+    SourceChanged,
+    StorageError,
+    VerifyFailed,
+)
+from realize.store import names
+from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.places import PLACE
+from realize.store.threads import shielded
+from realize.units import display_name
+from realize.values import (
+    BLOCK,
+    SMALL,
+    Attributes,
+    Committed,
+    Entry,
+    Existing,
+    Expected,
+    Fetched,
+    Kind,
+    OnConflict,
+    Removal,
+    SmallFile,
+    Version,
+    Where,
+    WhereKind,
+)
+
+_T = TypeVar("_T")
+
+
+def digest(content: bytes) -> bytes:
+    """The BLAKE3 digest of some content."""
+    return blake3(content).digest()
+
+
+def block_digests(content: bytes) -> list[bytes]:
+    """The digests of the blocks of some content."""
+    return [digest(content[start : start + BLOCK]) for start in range(0, len(content), BLOCK)]
+
+
+def small_file(path: bytes, content: bytes, attributes: Attributes | None = None) -> SmallFile:
+    """A small file with the right digest."""
+    return SmallFile(path, content, digest(content), attributes)
+
+
+@define
+class MemoryFile:
+    """A file of a `MemoryStore`."""
+
+    content: bytes
+    attributes: Attributes
+    version: Version
+
+
+_device = itertools.count(1)
+
+
+@implementer(IStore)
+class MemoryStore:
+    """A store that holds everything in dictionaries, for tests of what is built on stores.
+
+    Its time is a counter.
+    ``files`` and ``partials`` may be looked at, `plant` and `plant_partial` put things there, ``obstacles`` says what
+    is there instead of a file ("directory", "symlink", ...).
+    ``fail_next[method, path]`` is an error that the next such call fails with; ``path`` is that of the item or file, or
+    ``b""`` for the whole call of a method that takes many.
+    Methods of readers and writers count by their own names.
+    """
+
+    def __init__(self, files: dict[bytes, bytes] | None = None, *, page: int = 3) -> None:
+        self.files: dict[bytes, MemoryFile] = {}
+        self.partials: dict[bytes, bytes] = {}
+        self.obstacles: dict[bytes, str] = {}
+        self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
+        self.locked: set[bytes] = set()
+        self.closed = False
+        self.page = page
+        self._device = next(_device)
+        self._now = itertools.count(1)
+        self._salt = b""
+        self._progress: dict[bytes, tuple[Version, int]] = {}
+        self._writers: list[_MemoryWriter] = []
+        for path, content in (files or {}).items():
+            self.plant(path, content)
+
+    def plant(self, path: bytes, content: bytes, attributes: Attributes | None = None) -> None:
+        """Put a final file there, as somebody else would."""
+        now = next(self._now)
+        kept = Attributes(now, 0o644) if attributes is None else attributes
+        version = Version(self._device, now, len(content), kept.mtime_ns, now)
+        self.files[path] = MemoryFile(content, kept, version)
+
+    def plant_partial(self, path: bytes, content: bytes) -> None:
+        """Put what an interrupted transfer leaves behind."""
+        self.partials[path] = content
+
+    def take_fault(self, method: str, path: bytes) -> None:
+        """Raise what ``fail_next`` holds for this call, once."""
+        error = self.fail_next.pop((method, path), None)
+        if error is not None:
+            raise error
+
+    def look_up(self, path: bytes) -> MemoryFile:
+        """The final file of that name."""
+        self._judge(path)
+        if path not in self.files:
+            raise NotFound(f"{display_name(path)}: no such file")
+        return self.files[path]
+
+    def obstacle(self, path: bytes) -> str:
+        """What is there instead of a regular file."""
+        below = path + b"/"
+        directory = any(name.startswith(below) for name in self.files)
+        return self.obstacles.get(path, "directory" if directory else "")
+
+    def check_policy(self, path: bytes, policy: OnConflict) -> None:
+        """Refuse what may not be replaced."""
+        if obstacle := self.obstacle(path):
+            raise Conflict(f"{display_name(path)}: there is a {obstacle} of that name")
+        if path in self.files and policy is not OnConflict.REPLACE:
+            raise Conflict(f"{display_name(path)}: exists already")
+
+    def make_final(self, file: SmallFile, policy: OnConflict) -> Committed:
+        """Commit content that is whole and verified."""
+        exists = file.path in self.files
+        if exists and policy is OnConflict.SKIP:
+            return Committed.SKIPPED
+        self.check_policy(file.path, policy)
+        self.plant(file.path, file.content, file.attributes)
+        return Committed.REPLACED if exists else Committed.CREATED
+
+    def released(self, writer: _MemoryWriter) -> None:
+        """A writer has closed."""
+        self._writers.remove(writer)
+
+    @shielded
+    async def open(self, salt: bytes) -> Where:
+        """A directory of a machine of its own."""
+        self.take_fault("open", b"")
+        self._salt = salt
+        return Where(WhereKind.DIRECTORY, (self._place(0),), next(self._now))
+
+    def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
+        """Everything, as it is now."""
+        if avoid == self._place(0):
+            raise InternalError("a memory store has no directory to avoid but itself")
+        entries = [
+            Entry(path, Kind.FILE, len(file.content), file.attributes.mtime_ns) for path, file in self.files.items()
+        ]
+        entries += [Entry(path, Kind.LEFT, note=what) for path, what in self.obstacles.items() if what != "directory"]
+        if partials:
+            entries += [Entry(path, Kind.PARTIAL, len(content)) for path, content in self.partials.items()]
+        return _MemoryListing(self, sorted(entries, key=lambda entry: entry.path))
+
+    @shielded
+    async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
+        """What is there."""
+        self.take_fault("describe", b"")
+        return [self._one("describe", path, self._describe, path) for path in paths]
+
+    def _describe(self, path: bytes) -> Existing:
+        partial = self.partials.get(path)
+        partial_size = None if partial is None else len(partial)
+        file = self.files.get(path)
+        if file is None:
+            return Existing(partial_size=partial_size, obstacle=self.obstacle(path))
+        version = file.version
+        place = self._place(version.inode)
+        return Existing(version.size, version.mtime_ns, version.ctime_ns, place, partial_size)
+
+    @shielded
+    async def read_small(self, paths: Sequence[bytes]) -> list[Fetched | RealizeError]:
+        """Whole small files."""
+        self.take_fault("read_small", b"")
+        answers: list[Fetched | RealizeError] = []
+        room = SMALL
+        for path in paths:
+            fetched = self._one("read_small", path, self._fetch, path, room)
+            if isinstance(fetched, Fetched):
+                room -= len(fetched.file.content)
+            answers.append(fetched)
+        return answers
+
+    def _fetch(self, path: bytes, room: int) -> Fetched:
+        file = self.look_up(path)
+        if len(file.content) > room:
+            raise SourceChanged(f"{display_name(path)}: does not fit")
+        return Fetched(small_file(path, file.content, file.attributes), file.version)
+
+    @shielded
+    async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
+        """Verify and commit."""
+        self.take_fault("put_small", b"")
+        return [self._one("put_small", file.path, self._put, file, policy) for file in files]
+
+    def _put(self, file: SmallFile, policy: OnConflict) -> Committed:
+        if len(file.content) > SMALL:
+            raise ProtocolError(f"{display_name(file.path)}: is not small")
+        if digest(file.content) != file.digest:
+            raise VerifyFailed(f"{display_name(file.path)}: the content has another digest")
+        return self.make_final(file, policy)
+
+    @shielded
+    async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
+        """Which finals have that content."""
+        self.take_fault("settle", b"")
+        return [self._one("settle", each.path, self._settle, each) for each in expected]
+
+    def _settle(self, expected: Expected) -> bool:
+        file = self.files.get(expected.path)
+        return file is not None and len(file.content) == expected.size and digest(file.content) == expected.digest
+
+    @shielded
+    async def match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
+        """Compare the blocks of one version of a final, from its start to its end."""
+        self.take_fault("match_final", path)
+        file = self.look_up(path)
+        before = self._progress.pop(path, None)
+        if len(file.content) != size or (offset and before != (file.version, offset)):
+            if not size:
+                raise NotFound(f"{display_name(path)}: there is no empty file of that name")
+            return 0
+        matched = _matched(file.content[offset:], digests)
+        self._progress[path] = (file.version, offset + matched)
+        return matched
+
+    @shielded
+    async def open_reader(self, path: bytes) -> IReader:
+        """Start to read."""
+        self.take_fault("open_reader", path)
+        return _MemoryReader(self, path, self.look_up(path))
+
+    @shielded
+    async def open_writer(self, path: bytes, size: int, policy: OnConflict) -> IWriter:
+        """Start, or go on, to write."""
+        self.take_fault("open_writer", path)
+        self._judge(path)
+        self.check_policy(path, policy)
+        if path in self.locked:
+            raise Busy(f"{display_name(path)}: somebody else is writing it")
+        writer = _MemoryWriter(self, path, size, policy)
+        self._writers.append(writer)
+        return writer
+
+    @shielded
+    async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
+        """Remove what is still the version named."""
+        self.take_fault("remove", b"")
+        return [self._one("remove", removal.path, self._remove, removal) for removal in removals]
+
+    def _remove(self, removal: Removal) -> None:
+        file = self.files.get(removal.path)
+        if file is not None:
+            if file.version != removal.version:
+                raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
+            del self.files[removal.path]
+
+    @shielded
+    async def close(self) -> None:
+        """Keep what is being written as partials."""
+        for writer in list(self._writers):
+            await writer.abandon(keep=True)
+        self.closed = True
+
+    def _one(self, method: str, path: bytes, job: Callable[..., _T], *arguments: object) -> _T | RealizeError:
+        try:
+            self.take_fault(method, path)
+            self._judge(path)
+            return job(*arguments)
+        except RealizeError as error:
+            return error
+
+    def _judge(self, path: bytes) -> None:
+        components = names.judge(path)
+        for depth in range(1, len(components)):
+            above = names.join(components[:depth])
+            if above in self.files or self.obstacles.get(above, "directory") != "directory":
+                raise Conflict(f"{display_name(above)}: is not a directory")
+
+    def _place(self, inode: int) -> bytes:
+        return blake3(self._salt + b"%d %d" % (self._device, inode)).digest()[:PLACE]
+
+
+def _matched(content: bytes, digests: Sequence[bytes]) -> int:
+    """How many bytes of the content have these digests, block by block."""
+    matched = 0
+    for start, each in zip(range(0, len(content), BLOCK), digests, strict=False):
+        block = content[start : start + BLOCK]
+        if digest(block) != each:
+            break
+        matched += len(block)
+    return matched
+
+
+@implementer(IListing)
+class _MemoryListing:
+    def __init__(self, store: MemoryStore, entries: list[Entry]) -> None:
+        self._store = store
+        self._entries = entries
+
+    @shielded
+    async def next_page(self) -> list[Entry]:
+        self._store.take_fault("walk", b"")
+        page, self._entries = self._entries[: self._store.page], self._entries[self._store.page :]
+        return page
+
+    def close(self) -> None:
+        self._entries = []
+
+
+@implementer(IReader)
+class _MemoryReader:
+    def __init__(self, store: MemoryStore, path: bytes, file: MemoryFile) -> None:
+        self.version = file.version
+        self.attributes = file.attributes
+        self._store = store
+        self._path = path
+        self._content = file.content
+        self._position = 0
+
+    def block_digests(self, length: int) -> Deferred[list[bytes]]:
+        try:
+            self._store.take_fault("block_digests", self._path)
+            self._check(length)
+        except RealizeError as error:
+            return fail(error)
+        return succeed(block_digests(self._content[self._position : self._position + length]))
+
+    def skip(self, length: int) -> Deferred[None]:
+        try:
+            self._store.take_fault("skip", self._path)
+            self._check(length)
+        except RealizeError as error:
+            return fail(error)
+        self._position += length
+        return succeed(None)
+
+    @shielded
+    async def read(self) -> list[bytes]:
+        self._store.take_fault("read", self._path)
+        piece = self._content[self._position : self._position + BLOCK]
+        self._position += len(piece)
+        return [piece] if piece else []
+
+    @shielded
+    async def finish(self) -> bytes:
+        self._store.take_fault("finish", self._path)
+        if self._position != len(self._content):
+            raise ProtocolError(f"{display_name(self._path)}: was not read to its end")
+        file = self._store.files.get(self._path)
+        if file is None or file.version != self.version:
+            raise SourceChanged(f"{display_name(self._path)}: changed while it was read")
+        return digest(self._content)
+
+    def close(self) -> None:
+        pass
+
+    def _check(self, length: int) -> None:
+        if not 0 <= length <= len(self._content) - self._position:
+            raise ProtocolError(f"{display_name(self._path)}: {length} bytes reach beyond the end of the file")
+
+
+@implementer(IWriter)
+class _MemoryWriter:
+    def __init__(self, store: MemoryStore, path: bytes, size: int, policy: OnConflict) -> None:
+        self._store = store
+        self._path = path
+        self._size = size
+        self._policy = policy
+        self._partial = store.partials.get(path, b"")
+        self._position = 0
+        self._writing = False
+        self._closed = False
+        self.have = min(len(self._partial), size)
+        store.locked.add(path)
+
+    @shielded
+    async def match(self, digests: Sequence[bytes], length: int) -> int:
+        self._check("match")
+        if self._writing:
+            raise ProtocolError(f"{display_name(self._path)}: blocks are compared before the first byte is written")
+        if len(digests) != -(-length // BLOCK):
+            raise ProtocolError(f"{display_name(self._path)}: {len(digests)} digests do not fit {length} bytes")
+        end = min(self._position + length, self.have)
+        matched = _matched(self._partial[self._position : end], digests)
+        self._position += matched
+        return matched
+
+    @shielded
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        self._check("write")
+        content = b"".join(pieces)
+        if self._position + len(content) > self._size:
+            raise ProtocolError(f"{display_name(self._path)}: more than the announced {self._size} bytes arrive")
+        self._writing = True
+        self._partial = self._partial[: self._position] + content
+        self._position += len(content)
+
+    @shielded
+    async def commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
+        try:
+            self._check("commit")
+        except RealizeError:
+            self._close(keep=True)
+            raise
+        content = self._partial[: self._position]
+        if len(content) != self._size or blake3(content).digest() != digest:
+            self._close(keep=False)
+            raise VerifyFailed(f"{display_name(self._path)}: what arrived has another digest")
+        try:
+            committed = self._store.make_final(SmallFile(self._path, content, digest, attributes), self._policy)
+        except RealizeError:
+            self._close(keep=True)
+            raise
+        self._close(keep=False)
+        return committed
+
+    @shielded
+    async def abandon(self, *, keep: bool) -> None:
+        self._close(keep=keep)
+
+    def _check(self, method: str) -> None:
+        self._store.take_fault(method, self._path)
+        if self._closed:
+            raise StorageError(f"{display_name(self._path)}: is not being written any more")
+
+    def _close(self, *, keep: bool) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._store.locked.discard(self._path)
+        self._store.released(self)
+        if keep and self._partial:
+            self._store.partials[self._path] = self._partial
+        else:
+            self._store.partials.pop(self._path, None)
+
+
+class Behind:
+    """The way behind a store for `StoreContract`: puts things there and looks at them, past the store."""
+
+    def plant(self, path: bytes, content: bytes) -> None:
+        """Put a final file there, with its directories, replacing what is there."""
+        raise NotImplementedError
+
+    def plant_partial(self, path: bytes, content: bytes) -> None:
+        """Put what an interrupted transfer of a large file leaves behind."""
+        raise NotImplementedError
+
+    def content(self, path: bytes) -> bytes | None:
+        """The content of the final file, None if there is none."""
+        raise NotImplementedError
+
+    def partial(self, path: bytes) -> bytes | None:
+        """The content of the partial of a large file, None if there is none."""
+        raise NotImplementedError
+
+
+@define
+class MemoryBehind(Behind):
+    """The way behind a `MemoryStore`."""
+
+    store: MemoryStore = field()
+
+    def plant(self, path: bytes, content: bytes) -> None:
+        """Put a final file there."""
+        self.store.plant(path, content)
+
+    def plant_partial(self, path: bytes, content: bytes) -> None:
+        """Put a partial there."""
+        self.store.plant_partial(path, content)
+
+    def content(self, path: bytes) -> bytes | None:
+        """The content of the final file."""
+        file = self.store.files.get(path)
+        return None if file is None else file.content
+
+    def partial(self, path: bytes) -> bytes | None:
+        """The content of the partial."""
+        return self.store.partials.get(path)
+
+
+BAD_NAMES = (b"", b"/etc/passwd", b"a//b", b"a/", b".", b"..", b"a/../b", b"../a", b"a\0b", b".x.part", b"a/.x.part/b")
+"""Names that no store may use."""
+
+ODD_NAMES = (b"a:b", b"new\nline", b"\xff\xfe not UTF-8", b" ", b"-rf", b"a/.hidden", b"n" * 255, b"x.part")
+"""Names that every store must use as they are."""
+
+LARGE = bytes(range(256)) * 4096 * 2 + b"the end"
+"""A content of two blocks and a bit."""
+
+
+class StoreContract:
+    """Tests that every store passes; a subclass says what `make_store` makes."""
+
+    async def make_store(self) -> tuple[IStore, Behind]:
+        """A store of an empty directory, not opened yet, and the way behind it."""
+        raise NotImplementedError
+
+    async def opened(self) -> tuple[IStore, Behind]:
+        """A store, opened."""
+        store, behind = await self.make_store()
+        await store.open(b"salt")
+        return store, behind
+
+    async def test_provides_the_interfaces(self) -> None:
+        """The store, its listings, readers and writers have the methods that their interfaces name."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"content")
+        listing = store.walk()
+        reader = await store.open_reader(b"f")
+        writer = await store.open_writer(b"w", 1, OnConflict.REPLACE)
+
+        assert verifyObject(IStore, store)
+        assert verifyObject(IListing, listing)
+        assert verifyObject(IReader, reader)
+        assert verifyObject(IWriter, writer)
+        listing.close()
+        reader.close()
+        await store.close()
+
+    async def test_says_where_it_is(self) -> None:
+        """A directory says that it is one, and has a place."""
+        store, _ = await self.make_store()
+
+        where = await store.open(b"salt")
+
+        assert where.kind is WhereKind.DIRECTORY
+        assert where.chain
+        assert where.now_ns > 0
+        await store.close()
+
+    async def test_the_place_depends_on_the_salt(self) -> None:
+        """A place means nothing to who does not know the salt."""
+        store, _ = await self.make_store()
+
+        one, other = await store.open(b"salt"), await store.open(b"pepper")
+
+        assert one.chain[0] != other.chain[0]
+        await store.close()
+
+    async def test_lists_files_in_path_order(self) -> None:
+        """A listing names each file once, with its size, in the order of the paths as bytes, and then ends."""
+        store, behind = await self.opened()
+        paths = [b"a.txt", b"a/x", b"a/y", b"b", b"c/d/e"]
+        for path in reversed(paths):
+            behind.plant(path, path)
+
+        entries = await listed(store.walk())
+
+        assert paths == [entry.path for entry in entries]
+        assert {Kind.FILE} == {entry.kind for entry in entries}
+        assert [len(path) for path in paths] == [entry.size for entry in entries]
+        await store.close()
+
+    async def test_lists_nothing_after_close(self) -> None:
+        """A listing that was given up is at its end."""
+        store, behind = await self.opened()
+        behind.plant(b"a", b"")
+        listing = store.walk()
+        listing.close()
+
+        assert await listing.next_page() == []
+        await store.close()
+
+    async def test_lists_partials_only_if_asked(self) -> None:
+        """A partial appears under its final name, with what has arrived, and only when partials are wanted."""
+        store, behind = await self.opened()
+        behind.plant_partial(b"d/f", b"1234")
+
+        assert await listed(store.walk()) == []
+        [entry] = await listed(store.walk(partials=True))
+        assert (entry.path, entry.kind, entry.size) == (b"d/f", Kind.PARTIAL, 4)
+        await store.close()
+
+    async def test_describes_what_is_there(self) -> None:
+        """Finals, partials, directories and absent names are told apart, in the order of the question."""
+        store, behind = await self.opened()
+        behind.plant(b"final", b"12345")
+        behind.plant_partial(b"partial", b"123")
+        behind.plant(b"directory/f", b"")
+
+        final, partial, directory, absent, deep = await store.describe(
+            [b"final", b"partial", b"directory", b"absent", b"no/such/directory"]
+        )
+
+        assert isinstance(final, Existing)
+        assert (final.final_size, final.partial_size, final.obstacle) == (5, None, "")
+        assert final.place
+        assert final.ctime_ns > 0
+        assert partial == Existing(partial_size=3)
+        assert directory == Existing(obstacle="directory")
+        assert absent == Existing()
+        assert deep == Existing()
+        await store.close()
+
+    async def test_refuses_bad_names_everywhere(self) -> None:
+        """A name that leads elsewhere is an error of its item, or of the call that takes only one."""
+        store, behind = await self.opened()
+        behind.plant(b"good", b"")
+        zero = Version(0, 0, 0, 0, 0)
+        for bad in BAD_NAMES:
+            answers: list[object] = []
+            answers += await store.describe([bad])
+            answers += await store.read_small([bad])
+            answers += await store.put_small([small_file(bad, b"")], OnConflict.REPLACE)
+            answers += await store.settle([Expected(bad, 0, digest(b""))])
+            answers += await store.remove([Removal(bad, zero)])
+            answers.append(await failure(store.match_final(bad, 1, 0, [digest(b"")])))
+            answers.append(await failure(store.open_reader(bad)))
+            answers.append(await failure(store.open_writer(bad, 0, OnConflict.REPLACE)))
+
+            assert [BadName] * 8 == [type(answer) for answer in answers], bad
+        await store.close()
+
+    async def test_odd_names_survive(self) -> None:
+        """Names with colons, newlines and bytes that are not UTF-8 come back as they went in."""
+        store, behind = await self.opened()
+
+        for name in ODD_NAMES:
+            assert await store.put_small([small_file(name, name)], OnConflict.REPLACE) == [Committed.CREATED]
+            assert name == behind.content(name)
+            [fetched] = await store.read_small([name])
+            assert isinstance(fetched, Fetched)
+            assert name == fetched.file.content
+        assert sorted(ODD_NAMES) == [entry.path for entry in await listed(store.walk())]
+        await store.close()
+
+    async def test_reads_small_files(self) -> None:
+        """Content, digest and version come back; a file that is missing is an error of its own."""
+        store, behind = await self.opened()
+        behind.plant(b"a", b"content")
+        behind.plant(b"empty", b"")
+
+        a, missing, empty = await store.read_small([b"a", b"missing", b"empty"])
+
+        assert isinstance(a, Fetched)
+        assert (b"a", b"content", digest(b"content")) == (a.file.path, a.file.content, a.file.digest)
+        assert a.version.size == 7
+        assert isinstance(missing, NotFound)
+        assert isinstance(empty, Fetched)
+        assert empty.file.content == b""
+        await store.close()
+
+    async def test_reads_no_more_than_fits(self) -> None:
+        """What makes a batch of small files too large is refused, what fits is answered."""
+        store, behind = await self.opened()
+        behind.plant(b"a", b"a" * SMALL)
+        behind.plant(b"b", b"b")
+        behind.plant(b"large", b"c" * (SMALL + 1))
+
+        a, b = await store.read_small([b"a", b"b"])
+        [large] = await store.read_small([b"large"])
+
+        assert isinstance(a, Fetched)
+        assert isinstance(b, SourceChanged)
+        assert isinstance(large, SourceChanged)
+        await store.close()
+
+    async def test_puts_small_files(self) -> None:
+        """Many files at once arrive with their content, in directories that are made for them."""
+        store, behind = await self.opened()
+        files = [small_file(b"d%d/f%d" % (number % 3, number), b"%d" % number) for number in range(20)]
+
+        created = await store.put_small(files, OnConflict.REPLACE)
+        replaced = await store.put_small([small_file(b"d0/f0", b"new")], OnConflict.REPLACE)
+
+        assert created == [Committed.CREATED] * 20
+        assert replaced == [Committed.REPLACED]
+        assert behind.content(b"d1/f1") == b"1"
+        assert behind.content(b"d0/f0") == b"new"
+        await store.close()
+
+    async def test_carries_attributes(self) -> None:
+        """Modification time and permission bits are what the writer says."""
+        store, _ = await self.opened()
+        attributes = Attributes(1_234_567_890_123_456_789, 0o640)
+
+        await store.put_small([small_file(b"small", b"x", attributes)], OnConflict.REPLACE)
+        writer = await store.open_writer(b"large", 1, OnConflict.REPLACE)
+        await writer.write([b"x"])
+        await writer.commit(digest(b"x"), attributes)
+
+        for fetched in await store.read_small([b"small", b"large"]):
+            assert isinstance(fetched, Fetched)
+            assert attributes == fetched.file.attributes
+        await store.close()
+
+    async def test_puts_nothing_with_a_wrong_digest(self) -> None:
+        """Content that was damaged on its way is refused, and the others of the batch arrive."""
+        store, behind = await self.opened()
+        damaged = evolve(small_file(b"damaged", b"good"), content=b"evil")
+
+        first, second = await store.put_small([damaged, small_file(b"fine", b"fine")], OnConflict.REPLACE)
+
+        assert isinstance(first, VerifyFailed)
+        assert second is Committed.CREATED
+        assert behind.content(b"damaged") is None
+        await store.close()
+
+    async def test_same_name_twice_in_a_batch(self) -> None:
+        """Of two files with one name, the first is final, or the second in its place; they are never mixed."""
+        store, behind = await self.opened()
+
+        first, second = await store.put_small([small_file(b"f", b"one"), small_file(b"f", b"two!")], OnConflict.REPLACE)
+
+        assert first is Committed.CREATED
+        assert second is Committed.REPLACED or isinstance(second, Busy)
+        assert behind.content(b"f") == (b"one" if isinstance(second, Busy) else b"two!")
+        await store.close()
+
+    async def test_policies_for_small_files(self) -> None:
+        """SKIP and FAIL leave an existing file alone, and say so in their ways."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"old")
+
+        [skipped] = await store.put_small([small_file(b"f", b"new")], OnConflict.SKIP)
+        [failed] = await store.put_small([small_file(b"f", b"new")], OnConflict.FAIL)
+
+        assert skipped is Committed.SKIPPED
+        assert isinstance(failed, Conflict)
+        assert behind.content(b"f") == b"old"
+        assert [entry.path for entry in await listed(store.walk(partials=True))] == [b"f"]
+        await store.close()
+
+    async def test_policies_for_large_files(self) -> None:
+        """Where a file exists, SKIP and FAIL refuse to begin; where it appears meanwhile, they leave it alone."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"old")
+        for policy in (OnConflict.SKIP, OnConflict.FAIL):
+            assert isinstance(await failure(store.open_writer(b"f", 3, policy)), Conflict)
+
+        skipping = await store.open_writer(b"s", 3, OnConflict.SKIP)
+        failing = await store.open_writer(b"t", 3, OnConflict.FAIL)
+        for path, writer in ((b"s", skipping), (b"t", failing)):
+            await writer.write([b"new"])
+            behind.plant(path, b"old")
+
+        assert await skipping.commit(digest(b"new"), None) is Committed.SKIPPED
+        assert isinstance(await failure(failing.commit(digest(b"new"), None)), Conflict)
+        assert (behind.content(b"s"), behind.content(b"t")) == (b"old", b"old")
+        assert behind.partial(b"s") is None
+        await store.close()
+
+    async def test_a_directory_is_an_obstacle(self) -> None:
+        """A directory is never replaced by a file, nor a file by a directory."""
+        store, behind = await self.opened()
+        behind.plant(b"directory/f", b"kept")
+        behind.plant(b"file", b"kept")
+
+        on_directory, below_file, fine = await store.put_small(
+            [small_file(b"directory", b"x"), small_file(b"file/x", b"x"), small_file(b"fine", b"x")],
+            OnConflict.REPLACE,
+        )
+
+        assert isinstance(on_directory, Conflict)
+        assert isinstance(below_file, Conflict)
+        assert fine is Committed.CREATED
+        assert isinstance(await failure(store.open_writer(b"directory", 1, OnConflict.REPLACE)), Conflict)
+        assert isinstance(await failure(store.open_writer(b"file/x", 1, OnConflict.REPLACE)), Conflict)
+        assert (behind.content(b"directory/f"), behind.content(b"file")) == (b"kept", b"kept")
+        await store.close()
+
+    async def test_settles_only_the_same_content(self) -> None:
+        """Only a file of that size and digest counts as being there already."""
+        store, behind = await self.opened()
+        behind.plant(b"same", b"12345")
+        behind.plant(b"other", b"54321")
+        behind.plant(b"directory/f", b"")
+
+        answers = await store.settle(
+            [Expected(path, 5, digest(b"12345")) for path in (b"same", b"other", b"missing", b"directory", b"no/where")]
+        )
+
+        assert answers == [True, False, False, False, False]
+        await store.close()
+
+    async def test_matches_finals_block_by_block(self) -> None:
+        """Comparing answers how far a final file is the same, over several calls."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        digests = block_digests(LARGE)
+
+        assert await store.match_final(b"f", len(LARGE), 0, digests) == len(LARGE)
+        assert await store.match_final(b"f", len(LARGE), 0, digests[:1]) == BLOCK
+        assert await store.match_final(b"f", len(LARGE), BLOCK, digests[1:]) == len(LARGE) - BLOCK
+        assert await store.match_final(b"f", len(LARGE), 0, [digests[0], b"?" * 32, digests[2]]) == BLOCK
+        assert await store.match_final(b"f", len(LARGE) + 1, 0, digests) == 0
+        await store.close()
+
+    async def test_a_final_that_changes_between_two_comparisons_matches_nothing(self) -> None:
+        """The start of one version and the end of another do not make a file that is there already."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        digests = block_digests(LARGE)
+        await store.match_final(b"f", len(LARGE), 0, digests[:1])
+
+        behind.plant(b"f", b"!" + LARGE[1:])
+
+        assert await store.match_final(b"f", len(LARGE), BLOCK, digests[1:]) == 0
+        await store.close()
+
+    async def test_an_empty_final_matches_only_an_empty_one(self) -> None:
+        """To match all of no bytes there has to be an empty file."""
+        store, behind = await self.opened()
+        behind.plant(b"empty", b"")
+        behind.plant(b"full", b"x")
+
+        assert await store.match_final(b"empty", 0, 0, []) == 0
+        assert isinstance(await failure(store.match_final(b"full", 0, 0, [])), NotFound)
+        assert isinstance(await failure(store.match_final(b"missing", 0, 0, [])), NotFound)
+        await store.close()
+
+    async def test_reads_large_files(self) -> None:
+        """Pieces come in order to the end, then the digest of the whole."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        reader = await store.open_reader(b"f")
+
+        content = await read_all(reader)
+
+        assert content == LARGE
+        assert digest(LARGE) == await reader.finish()
+        assert len(LARGE) == reader.version.size
+        reader.close()
+        reader.close()
+        await store.close()
+
+    async def test_skips_what_the_other_side_has(self) -> None:
+        """Digests do not move the position; what is skipped counts into the digest of the whole."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        reader = await store.open_reader(b"f")
+
+        digests = await reader.block_digests(len(LARGE))
+        await reader.skip(BLOCK)
+        rest = await reader.block_digests(BLOCK)
+        await reader.skip(BLOCK)
+        content = await read_all(reader)
+
+        assert block_digests(LARGE) == digests
+        assert digests[1:2] == rest
+        assert LARGE[2 * BLOCK :] == content
+        assert digest(LARGE) == await reader.finish()
+        reader.close()
+        await store.close()
+
+    async def test_looks_again_between_pieces(self) -> None:
+        """Comparing and skipping work at any position, also after the first piece was read."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        reader = await store.open_reader(b"f")
+        first = b"".join(await reader.read())
+
+        left = len(LARGE) - len(first)
+        digests = await reader.block_digests(left)
+        await reader.skip(left)
+
+        assert block_digests(LARGE[len(first) :]) == digests
+        assert await reader.read() == []
+        assert digest(LARGE) == await reader.finish()
+        reader.close()
+        await store.close()
+
+    async def test_refuses_to_look_beyond_the_end(self) -> None:
+        """More than the file has cannot be compared or skipped, and a file is finished only at its end."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"12345")
+        reader = await store.open_reader(b"f")
+
+        assert isinstance(await failure(reader.block_digests(6)), ProtocolError)
+        assert isinstance(await failure(reader.skip(6)), ProtocolError)
+        assert isinstance(await failure(reader.finish()), ProtocolError)
+        reader.close()
+        await store.close()
+
+    async def test_notices_that_a_source_changed(self) -> None:
+        """A file that was replaced while it was read has no digest."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        reader = await store.open_reader(b"f")
+        await reader.read()
+        behind.plant(b"f", LARGE)
+
+        await read_all(reader)
+
+        assert isinstance(await failure(reader.finish()), SourceChanged)
+        reader.close()
+        await store.close()
+
+    async def test_opens_no_reader_for_what_is_missing(self) -> None:
+        """A missing file is `NotFound`."""
+        store, _ = await self.opened()
+
+        assert isinstance(await failure(store.open_reader(b"missing")), NotFound)
+        assert isinstance(await failure(store.open_reader(b"no/where")), NotFound)
+        await store.close()
+
+    async def test_writes_large_files(self) -> None:
+        """A file that arrives in pieces is final after the commit, and only then."""
+        store, behind = await self.opened()
+        writer = await store.open_writer(b"d/f", len(LARGE), OnConflict.REPLACE)
+
+        await writer.write([LARGE[:10], LARGE[10:BLOCK]])
+        await writer.write([LARGE[BLOCK:]])
+        before = behind.content(b"d/f")
+        committed = await writer.commit(digest(LARGE), None)
+
+        assert writer.have == 0
+        assert before is None
+        assert committed is Committed.CREATED
+        assert behind.content(b"d/f") == LARGE
+        assert behind.partial(b"d/f") is None
+        await store.close()
+
+    async def test_writes_an_empty_file(self) -> None:
+        """A file of no bytes needs no write."""
+        store, behind = await self.opened()
+        behind.plant_partial(b"f", b"leftover")
+        writer = await store.open_writer(b"f", 0, OnConflict.REPLACE)
+
+        assert await writer.commit(digest(b""), None) is Committed.CREATED
+        assert behind.content(b"f") == b""
+        await store.close()
+
+    async def test_replaces_a_final_only_at_the_commit(self) -> None:
+        """The existing file stays whole and readable until the new one takes its place."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"old")
+        writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+
+        await writer.write([b"new"])
+        before = behind.content(b"f")
+
+        assert before == b"old"
+        assert await writer.commit(digest(b"new"), None) is Committed.REPLACED
+        assert behind.content(b"f") == b"new"
+        await store.close()
+
+    async def test_resumes_a_partial(self) -> None:
+        """What an abandoned writer kept is found, compared, and need not be sent again."""
+        store, behind = await self.opened()
+        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+        await writer.write([LARGE[: BLOCK + 5]])
+        await writer.abandon(keep=True)
+        await writer.abandon(keep=True)
+
+        resumed = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+        matched = await resumed.match([digest(LARGE[:BLOCK]), digest(LARGE[BLOCK : BLOCK + 5])], BLOCK + 5)
+        await resumed.write([LARGE[matched:]])
+
+        assert resumed.have == BLOCK + 5
+        assert matched == BLOCK + 5
+        assert await resumed.commit(digest(LARGE), None) is Committed.CREATED
+        assert behind.content(b"f") == LARGE
+        await store.close()
+
+    async def test_a_damaged_partial_is_used_up_to_the_damage(self) -> None:
+        """Blocks that differ, and all behind them, are dropped at the first write."""
+        store, behind = await self.opened()
+        behind.plant_partial(b"f", LARGE[:BLOCK] + b"!" * BLOCK + b"more than there ever was")
+        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+
+        matched = await writer.match(block_digests(LARGE[: 2 * BLOCK]), 2 * BLOCK)
+        await writer.write([LARGE[matched:]])
+
+        assert matched == BLOCK
+        assert await writer.commit(digest(LARGE), None) is Committed.CREATED
+        assert behind.content(b"f") == LARGE
+        await store.close()
+
+    async def test_a_partial_larger_than_the_file_counts_only_so_far(self) -> None:
+        """``have`` never says more than the file will have, and what is too much is cut off."""
+        store, behind = await self.opened()
+        behind.plant_partial(b"f", b"12345 and more")
+        writer = await store.open_writer(b"f", 5, OnConflict.REPLACE)
+
+        matched = await writer.match([digest(b"12345")], 5)
+
+        assert (writer.have, matched) == (5, 5)
+        assert await writer.commit(digest(b"12345"), None) is Committed.CREATED
+        assert behind.content(b"f") == b"12345"
+        await store.close()
+
+    async def test_writers_exclude_each_other(self) -> None:
+        """While a file is being written, a second writer is told that it is busy; afterwards it may."""
+        store, _ = await self.opened()
+        first = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+
+        assert isinstance(await failure(store.open_writer(b"f", 3, OnConflict.REPLACE)), Busy)
+        await first.abandon(keep=False)
+        second = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+        await second.abandon(keep=False)
+        await store.close()
+
+    async def test_refuses_more_than_announced(self) -> None:
+        """Nothing is written of what goes beyond the size."""
+        store, behind = await self.opened()
+        writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+
+        assert isinstance(await failure(writer.write([b"12", b"34"])), ProtocolError)
+        await writer.abandon(keep=True)
+        assert behind.partial(b"f") is None
+        await store.close()
+
+    async def test_compares_only_before_writing(self) -> None:
+        """Once bytes are written there is nothing left to compare."""
+        store, behind = await self.opened()
+        behind.plant_partial(b"f", b"123")
+        writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+        await writer.write([b"1"])
+
+        assert isinstance(await failure(writer.match([digest(b"23")], 2)), ProtocolError)
+        await writer.abandon(keep=False)
+        await store.close()
+
+    async def test_a_wrong_digest_discards_the_partial(self) -> None:
+        """What does not verify does not become final, and is not kept to fail again."""
+        store, behind = await self.opened()
+        writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+        await writer.write([b"123"])
+
+        assert isinstance(await failure(writer.commit(digest(b"321"), None)), VerifyFailed)
+        assert behind.content(b"f") is None
+        assert behind.partial(b"f") is None
+        await store.close()
+
+    async def test_a_short_file_is_not_committed(self) -> None:
+        """Fewer bytes than announced do not verify, whatever their digest."""
+        store, behind = await self.opened()
+        writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+        await writer.write([b"12"])
+
+        assert isinstance(await failure(writer.commit(digest(b"12"), None)), VerifyFailed)
+        assert behind.content(b"f") is None
+        await store.close()
+
+    async def test_a_closed_writer_writes_nothing(self) -> None:
+        """After commit or abandon a writer refuses, and abandoning it again does no harm."""
+        store, behind = await self.opened()
+        writer = await store.open_writer(b"f", 1, OnConflict.REPLACE)
+        await writer.write([b"1"])
+        await writer.commit(digest(b"1"), None)
+
+        assert isinstance(await failure(writer.write([])), RealizeError)
+        assert isinstance(await failure(writer.commit(digest(b"1"), None)), RealizeError)
+        await writer.abandon(keep=False)
+        assert behind.content(b"f") == b"1"
+        await store.close()
+
+    async def test_abandoning_discards_or_keeps(self) -> None:
+        """A partial is kept or removed as asked, and an empty one is never left behind."""
+        store, behind = await self.opened()
+        kept = await store.open_writer(b"kept", 3, OnConflict.REPLACE)
+        await kept.write([b"12"])
+        await kept.abandon(keep=True)
+        dropped = await store.open_writer(b"dropped", 3, OnConflict.REPLACE)
+        await dropped.write([b"12"])
+        await dropped.abandon(keep=False)
+        empty = await store.open_writer(b"empty", 3, OnConflict.REPLACE)
+        await empty.abandon(keep=True)
+
+        assert behind.partial(b"kept") == b"12"
+        assert behind.partial(b"dropped") is None
+        assert behind.partial(b"empty") is None
+        await store.close()
+
+    async def test_closing_the_store_keeps_partials(self) -> None:
+        """What is being written when the store is closed is kept as a partial."""
+        store, behind = await self.opened()
+        writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+        await writer.write([b"12"])
+
+        await store.close()
+
+        assert behind.partial(b"f") == b"12"
+
+    async def test_removes_the_version_that_was_read(self) -> None:
+        """A file that is still what was read is removed; one that is gone already counts as removed."""
+        store, behind = await self.opened()
+        behind.plant(b"d/e/f", b"content")
+        behind.plant(b"g", b"content")
+        fetched = await store.read_small([b"d/e/f", b"g"])
+        removals = [Removal(each.file.path, each.version) for each in fetched if isinstance(each, Fetched)]
+
+        first = await store.remove(removals)
+        again = await store.remove(removals)
+
+        assert first == [None, None]
+        assert again == [None, None]
+        assert await listed(store.walk()) == []
+        assert await store.describe([b"d"]) == [Existing()]
+        await store.close()
+
+    async def test_keeps_a_source_that_changed(self) -> None:
+        """A file that was replaced after it was read is not the one to be removed."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"old")
+        [fetched] = await store.read_small([b"f"])
+        assert isinstance(fetched, Fetched)
+        behind.plant(b"f", b"new")
+
+        [answer] = await store.remove([Removal(b"f", fetched.version)])
+
+        assert isinstance(answer, SourceChanged)
+        assert behind.content(b"f") == b"new"
+        await store.close()
+
+    async def test_no_items_no_answers(self) -> None:
+        """An empty question has an empty answer."""
+        store, _ = await self.opened()
+
+        assert await store.describe([]) == []
+        assert await store.read_small([]) == []
+        assert await store.put_small([], OnConflict.REPLACE) == []
+        assert await store.settle([]) == []
+        assert await store.remove([]) == []
+        await store.close()
+
+
+async def listed(listing: IListing) -> list[Entry]:
+    """All entries of a listing."""
+    entries: list[Entry] = []
+    while page := await listing.next_page():
+        entries += page
+    return entries
+
+
+async def read_all(reader: IReader) -> bytes:
+    """What is left of a file."""
+    content: list[bytes] = []
+    while pieces := await reader.read():
+        content += pieces
+    return b"".join(content)
+
+
+async def failure(waiting: Deferred[_T]) -> BaseException:
+    """The error that a Deferred ends with."""
+    try:
+        result = await waiting
+    except RealizeError as error:
+        return error
+    raise AssertionError(f"it should have failed, but answered {result!r}")

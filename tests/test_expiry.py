@@ -1,0 +1,80 @@
+"""Partials that nobody came back for are removed, and nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+import pytest
+
+from realize.store.expiry import expire_partials
+
+DAY = 86_400 * 10**9
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A directory with a partial, a partial in a directory, and files that only look a bit like them."""
+    path = os.fsencode(tmp_path)
+    os.mkdir(os.path.join(path, b"d"))
+    os.mkdir(os.path.join(path, b".d.part"))
+    for name in (b".f.part", b"d/.g.part", b"f", b"f.part", b".part", b".d.part/x"):
+        with open(os.path.join(path, name), "wb") as file:
+            file.write(b"123")
+    os.symlink(b"f", os.path.join(path, b".link.part"))
+    return path
+
+
+def removed(root, older_than=DAY, now=None):
+    """Everything that was removed."""
+    steps = expire_partials(root, older_than, time.time_ns() + 2 * DAY if now is None else now)
+    return [each for step in steps for each in step]
+
+
+def test_old_partials_are_removed(root):
+    """Partials that were not changed for longer than the limit go, and are told with their size."""
+    assert [(b".f.part", 3), (b"d/.g.part", 3)] == sorted(removed(root))
+    assert sorted(os.listdir(root)) == [b".d.part", b".link.part", b".part", b"d", b"f", b"f.part"]
+    assert removed(root) == []
+
+
+def test_young_partials_stay(root):
+    """A partial that was changed a moment ago is somebody's, however old the mtime it was given."""
+    os.utime(os.path.join(root, b".f.part"), (0, 0))
+
+    assert removed(root, now=time.time_ns()) == []
+
+
+def test_locked_partials_stay(root):
+    """A partial that is being written is not removed."""
+    with open(os.path.join(root, b".f.part"), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert [(b"d/.g.part", 3)] == removed(root)
+
+
+def test_a_partial_that_changes_in_that_moment_stays(root, monkeypatch):
+    """Who takes up a partial between the look and the lock keeps it."""
+    original = fcntl.flock
+
+    def flock(fd, how):
+        original(fd, how)
+        os.utime(os.path.join(root, b".f.part"))
+        os.rename(os.path.join(root, b"d/.g.part"), os.path.join(root, b"g"))
+        monkeypatch.setattr(fcntl, "flock", original)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+    assert removed(root) == []
+    assert os.path.exists(os.path.join(root, b".f.part"))
+
+
+def test_goes_in_slices(root, monkeypatch):
+    """Each step looks at a few files, so that it can be given up in between; an empty step is not the end."""
+    monkeypatch.setattr("realize.store.expiry.PAGE", 1)
+    steps = expire_partials(root, DAY, time.time_ns() + 2 * DAY)
+
+    assert len(next(steps)) + len(next(steps)) < 2
+    before = len(os.listdir("/proc/self/fd"))
+    steps.close()
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -1,0 +1,1332 @@
+"""The local store: the contract, and what can happen on a real file system."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import threading
+
+import pytest
+from attrs import define, evolve
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThread
+
+from realize.errors import (
+    BadName,
+    Busy,
+    Conflict,
+    InternalError,
+    NoSpace,
+    NotFound,
+    NotRegular,
+    ProtocolError,
+    SourceChanged,
+    StorageError,
+    VerifyFailed,
+)
+from realize.store import commit, small, syscalls
+from realize.store.commit import Anchor, Committer
+from realize.store.files import Clock
+from realize.store.handle import Handle
+from realize.store.local import LocalStore, root_identity
+from realize.store.names import is_partial, partial_name
+from realize.testing import LARGE, Behind, StoreContract, block_digests, digest, failure, listed, read_all, small_file
+from realize.values import (
+    BLOCK,
+    SMALL,
+    Committed,
+    Entry,
+    Existing,
+    Expected,
+    Fetched,
+    Kind,
+    OnConflict,
+    Removal,
+    Version,
+    WhereKind,
+)
+
+REPLACE = OnConflict.REPLACE
+SALT = b"salt"
+
+
+@define
+class DirectoryBehind(Behind):
+    """The way behind a store of a directory."""
+
+    root: bytes
+
+    def at(self, path):
+        """Where that is, with its directory made."""
+        full = os.path.join(self.root, path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        return full
+
+    def plant(self, path, content):
+        """Put a final file there."""
+        full = self.at(path)
+        with open(full + b"~", "wb") as target:
+            target.write(content)
+        os.rename(full + b"~", full)
+
+    def plant_partial(self, path, content):
+        """Put a partial there."""
+        directory, name = os.path.split(self.at(path))
+        with open(os.path.join(directory, partial_name(name)), "wb") as target:
+            target.write(content)
+
+    def content(self, path):
+        """The content of the final file."""
+        try:
+            with open(os.path.join(self.root, path), "rb") as source:
+                return source.read()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    def partial(self, path):
+        """The content of the partial."""
+        directory, name = os.path.split(path)
+        return self.content(os.path.join(directory, partial_name(name)))
+
+    def everything(self):
+        """All paths below the root."""
+        return sorted(
+            os.path.relpath(os.path.join(where, name), self.root)
+            for where, directories, files in os.walk(self.root)
+            for name in directories + files
+        )
+
+
+def at_once(job, *arguments):
+    """A pool without threads: the work is done before the call returns."""
+    return maybeDeferred(job, *arguments)
+
+
+class TestContractInThreads(StoreContract):
+    """`LocalStore` keeps the contract with real threads."""
+
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path):
+        self.path = os.fsencode(tmp_path / "root")
+        os.mkdir(self.path)
+
+    async def make_store(self):
+        """A store of an empty directory."""
+        return LocalStore(self.path, run_in_thread=deferToThread), DirectoryBehind(self.path)
+
+
+class TestContractBelowAServedDirectory(TestContractInThreads):
+    """`LocalStore` keeps the contract for a location below a root that is watched, and is made on demand."""
+
+    async def make_store(self):
+        """A store of a location that is not there yet."""
+        store = LocalStore(self.path, b"a/b", run_in_thread=at_once, root_identity=root_identity(self.path))
+        return store, DirectoryBehind(os.path.join(self.path, b"a/b"))
+
+    async def test_says_where_it_is(self):
+        """A location that is not there yet is absent, and its place is that of its nearest ancestor."""
+        store, behind = await self.make_store()
+        root = LocalStore(self.path, run_in_thread=at_once)
+
+        before = await store.open(SALT)
+        behind.plant(b"f", b"")
+        after = await store.open(SALT)
+
+        assert (WhereKind.ABSENT, WhereKind.DIRECTORY) == (before.kind, after.kind)
+        assert (await root.open(SALT)).chain == before.chain
+        assert after.chain[2:] == before.chain
+
+    async def test_lists_nothing_after_close(self):
+        """A listing of a location that is missing fails: nothing is not the same as not there."""
+        store, _ = await self.opened()
+
+        assert isinstance(await failure(store.walk().next_page()), NotFound)
+
+    async def test_opens_no_reader_for_what_is_missing(self):
+        """A missing file of a missing location is `NotFound`."""
+        store, _ = await self.opened()
+
+        assert isinstance(await failure(store.open_reader(b"f")), NotFound)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """An empty directory."""
+    path = os.fsencode(tmp_path / "root")
+    os.mkdir(path)
+    return path
+
+
+@pytest.fixture
+def behind(root):
+    """The way behind the store."""
+    return DirectoryBehind(root)
+
+
+async def opened(root, base=b"", **options):
+    """A store without threads, opened."""
+    store = LocalStore(root, base, **{"run_in_thread": at_once, **options})
+    await store.open(SALT)
+    return store
+
+
+async def fetched(store, path):
+    """One small file."""
+    [answer] = await store.read_small([path])
+    assert isinstance(answer, Fetched), answer
+    return answer
+
+
+async def put(store, path, content, policy=REPLACE):
+    """Put one small file."""
+    [answer] = await store.put_small([small_file(path, content)], policy)
+    return answer
+
+
+# Nobody gets out
+
+
+async def every_method(store, path):
+    """What each method of a store answers for a path."""
+    return [
+        *await store.describe([path]),
+        *await store.read_small([path]),
+        *await store.put_small([small_file(path, b"evil")], REPLACE),
+        *await store.settle([Expected(path, 6, digest(b"secret"))]),
+        *await store.remove([Removal(path, Version(0, 0, 0, 0, 0))]),
+        await failure(store.match_final(path, 6, 0, [digest(b"secret")])),
+        await failure(store.open_reader(path)),
+        await failure(store.open_writer(path, 4, REPLACE)),
+    ]
+
+
+@pytest.mark.parametrize("path", [b"link/secret", b"a/link/secret", b"a/link/deeper/secret", b"a/b/link/secret"])
+@pytest.mark.parametrize("target", ["absolute", "relative"])
+async def test_no_symlink_leads_out(root, behind, tmp_path, path, target):
+    """A symlink among the directories of a name is refused by every method, and what it points to is untouched."""
+    outside = os.fsencode(tmp_path / "outside")
+    os.makedirs(os.path.join(outside, b"deeper"))
+    for secret in (os.path.join(outside, b"secret"), os.path.join(outside, b"deeper/secret")):
+        with open(secret, "wb") as file:
+            file.write(b"secret")
+    link = behind.at(path[: path.index(b"link") + 4])
+    os.symlink(outside if target == "absolute" else os.path.relpath(outside, os.path.dirname(link)), link)
+    store = await opened(root)
+
+    answers = await every_method(store, path)
+
+    assert [BadName] * 8 == [type(answer) for answer in answers]
+    assert [b"deeper", b"deeper/secret", b"secret"] == DirectoryBehind(outside).everything()
+
+
+async def test_a_symlink_as_last_component_is_not_followed(root, behind, tmp_path):
+    """A symlink is never read, written through, replaced or removed as if it were what it points to."""
+    outside = tmp_path / "secret"
+    outside.write_bytes(b"secret")
+    os.symlink(outside, behind.at(b"link"))
+    store = await opened(root)
+
+    described, read, written, settled, removed, matched, reader, writing = await every_method(store, b"link")
+
+    assert Existing(obstacle="symlink") == described
+    assert [NotRegular, NotRegular] == [type(read), type(reader)]
+    assert [Conflict, Conflict] == [type(written), type(writing)]
+    assert settled is False
+    assert isinstance(removed, SourceChanged)
+    assert isinstance(matched, NotRegular)
+    assert os.path.islink(behind.at(b"link"))
+    assert outside.read_bytes() == b"secret"
+    assert [b"link"] == behind.everything()
+
+
+async def test_a_symlink_in_place_of_the_partial_is_refused(root, behind, tmp_path):
+    """A partial is never written through a symlink that somebody put there."""
+    outside = tmp_path / "secret"
+    outside.write_bytes(b"secret")
+    os.symlink(outside, behind.at(b".f.part"))
+    store = await opened(root)
+
+    assert isinstance(await failure(store.open_writer(b"f", 4, REPLACE)), Conflict)
+    assert outside.read_bytes() == b"secret"
+
+
+async def test_a_symlink_in_the_base_is_refused(root, behind, tmp_path):
+    """The base of a location comes from the wire: a symlink in it, also as its end, is not followed."""
+    os.mkdir(tmp_path / "outside")
+    os.symlink(tmp_path / "outside", behind.at(b"link"))
+    for base in (b"link", b"link/x"):
+        store = LocalStore(root, base, run_in_thread=at_once)
+        assert isinstance(await failure(store.open(SALT)), (BadName, NotRegular))
+
+
+async def test_a_bad_base_is_refused(root):
+    """The base of a location is judged like any name."""
+    for base in (b"../x", b"/etc", b"a//b", b".x.part"):
+        assert isinstance(await failure(LocalStore(root, base, run_in_thread=at_once).open(SALT)), BadName)
+
+
+async def test_a_symlink_in_the_root_is_the_operators_choice(root, behind, tmp_path):
+    """The path of the root may lead through symlinks."""
+    os.symlink(root, tmp_path / "link")
+    store = await opened(tmp_path.joinpath("link").as_posix())
+
+    assert await put(store, b"f", b"content") is Committed.CREATED
+    assert behind.content(b"f") == b"content"
+
+
+async def test_a_directory_swapped_for_a_symlink_while_files_are_written(root, behind, tmp_path, monkeypatch):
+    """A directory that becomes a symlink before the commit takes no file outside."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    store = await opened(root)
+    behind.plant(b"d/x", b"")
+
+    def swap(batch):
+        os.rename(behind.at(b"d"), behind.at(b"moved"))
+        os.symlink(outside, behind.at(b"d"))
+        return original(batch)
+
+    original = small.Batch.prepared
+    monkeypatch.setattr(small.Batch, "prepared", swap)
+
+    answer = await put(store, b"d/f", b"content")
+
+    assert isinstance(answer, BadName)
+    assert os.listdir(outside) == []
+    assert behind.content(b"moved/f") is None
+
+
+# The root is what it was
+
+
+async def test_another_directory_in_place_of_the_root_is_refused(root, behind):
+    """When the root is not the directory that it was at first, nothing is read from it or written to it."""
+    store = await opened(root)
+    behind.plant(b"f", b"content")
+    os.rename(root, root + b"-away")
+    os.mkdir(root)
+
+    for waiting in (
+        store.describe([b"f"]),
+        store.read_small([b"f"]),
+        store.put_small([small_file(b"f", b"x")], REPLACE),
+        store.settle([Expected(b"f", 1, digest(b"x"))]),
+        store.remove([Removal(b"f", Version(0, 0, 0, 0, 0))]),
+        store.match_final(b"f", 1, 0, [digest(b"x")]),
+        store.open_reader(b"f"),
+        store.open_writer(b"f", 1, REPLACE),
+        store.walk().next_page(),
+    ):
+        error = await failure(waiting)
+        assert type(error) is StorageError
+        assert "mounted" in str(error)
+    assert os.listdir(root) == []
+
+
+async def test_a_served_root_must_be_what_it_was_when_the_daemon_started(root):
+    """A store refuses to open below another directory than the one it was given the identity of, or below none."""
+    identity = root_identity(root)
+    os.rename(root, root + b"-away")
+    missing = LocalStore(root, run_in_thread=at_once, root_identity=identity)
+    assert type(await failure(missing.open(SALT))) is StorageError
+    os.mkdir(root)
+    replaced = LocalStore(root, run_in_thread=at_once, root_identity=identity)
+    assert type(await failure(replaced.open(SALT))) is StorageError
+
+
+async def test_a_root_that_vanishes_before_the_commit_takes_no_file(root, behind):
+    """The root is looked at again by the group commit."""
+    store = await opened(root)
+    writing = await store.open_writer(b"f", 1, REPLACE)
+    await writing.write([b"x"])
+    os.rename(root, root + b"-away")
+    os.mkdir(root)
+
+    assert isinstance(await failure(writing.commit(digest(b"x"), None)), StorageError)
+    assert os.listdir(root) == []
+
+
+async def test_a_store_keeps_nothing_open(root, behind):
+    """Between two calls no descriptor is left, so the file system can be unmounted."""
+    store = await opened(root)
+    before = os.listdir("/proc/self/fd")
+    for number in range(300):
+        behind.plant(b"d%d/e/f" % number, b"")
+
+    await store.put_small([small_file(b"x%d/y/z" % number, b"") for number in range(300)], REPLACE)
+    await store.put_small([small_file(b"d0", b"")] * 20, REPLACE)
+    await store.describe([b"d%d/e/f" % number for number in range(300)])
+    files = [await fetched(store, b"d%d/e/f" % number) for number in range(9)]
+    await store.remove([Removal(each.file.path, each.version) for each in files])
+    await store.settle([Expected(b"d%d/e/f" % number, 0, digest(b"")) for number in range(300)])
+    await listed(store.walk())
+    await put(store, b"..", b"")
+    await failure(store.open_reader(b"d20"))
+    await failure(store.open_writer(b"d20", 1, REPLACE))
+
+    assert before == os.listdir("/proc/self/fd")
+
+
+async def test_a_store_must_be_opened(root):
+    """Before `open` nothing else works."""
+    store = LocalStore(root, run_in_thread=at_once)
+
+    assert isinstance(await failure(store.describe([b"f"])), InternalError)
+
+
+# Where it is
+
+
+async def test_a_root_that_is_missing_is_made_on_demand(root, behind):
+    """A new directory is absent at first, cannot be read, and is made by the first file."""
+    store = LocalStore(os.path.join(root, b"new/deeper"), run_in_thread=at_once)
+
+    assert (await store.open(SALT)).kind is WhereKind.ABSENT
+    assert isinstance(await failure(store.walk().next_page()), NotFound)
+    assert await store.describe([b"f"]) == [Existing()]
+    assert os.listdir(root) == []
+    assert await put(store, b"f", b"x") is Committed.CREATED
+    assert behind.content(b"new/deeper/f") == b"x"
+    assert (await store.open(SALT)).kind is WhereKind.DIRECTORY
+
+
+async def test_a_file_is_a_store_of_that_file_alone(root, behind):
+    """A location that is a file lists it under its name, and knows no other name."""
+    behind.plant(b"d/f", b"content")
+    behind.plant(b"d/g", b"content")
+    behind.plant_partial(b"d/f", b"x")
+    for store in (
+        LocalStore(behind.at(b"d/f"), run_in_thread=at_once),
+        LocalStore(root, b"d/f", run_in_thread=at_once),
+    ):
+        where = await store.open(SALT)
+        directory = await LocalStore(behind.at(b"d"), run_in_thread=at_once).open(SALT)
+
+        assert where.kind is WhereKind.FILE
+        assert directory.chain == where.chain[1:]
+        [existing] = await store.describe([b"f"])
+        assert (where.chain[0], None) == (existing.place, existing.partial_size)
+        assert [(b"f", Kind.FILE, 7)] == [(each.path, each.kind, each.size) for each in await listed(store.walk())]
+        assert (await fetched(store, b"f")).file.content == b"content"
+        assert isinstance(await put(store, b"g", b""), NotFound)
+
+
+async def test_removing_the_file_of_a_location_keeps_its_directory(root, behind):
+    """The directory of a location that is a file is never pruned."""
+    behind.plant(b"d/f", b"content")
+    store = await opened(root, b"d/f")
+
+    assert await store.remove([Removal(b"f", (await fetched(store, b"f")).version)]) == [None]
+    assert behind.everything() == [b"d"]
+
+
+async def test_pruning_stops_at_the_location(root, behind):
+    """Directories that became empty are removed, up to the location, which stays."""
+    behind.plant(b"base/a/b/c/f", b"")
+    behind.plant(b"base/a/g", b"")
+    store = await opened(root, b"base")
+
+    await store.remove([Removal(b"a/b/c/f", (await fetched(store, b"a/b/c/f")).version)])
+    assert [b"base", b"base/a", b"base/a/g"] == behind.everything()
+    await store.remove([Removal(b"a/g", (await fetched(store, b"a/g")).version)])
+    assert behind.everything() == [b"base"]
+
+
+async def test_pruning_siblings_in_one_batch(root, behind):
+    """A parent that becomes empty only with the last of its directories is removed too."""
+    behind.plant(b"a/b/f", b"")
+    behind.plant(b"a/c/f", b"")
+    store = await opened(root)
+
+    await store.remove([Removal(path, (await fetched(store, path)).version) for path in (b"a/b/f", b"a/c/f")])
+
+    assert behind.everything() == []
+
+
+async def test_a_device_or_fifo_is_no_location(root, behind):
+    """A location is a directory or a regular file."""
+    os.mkfifo(behind.at(b"fifo"))
+
+    assert isinstance(await failure(LocalStore(root, b"fifo", run_in_thread=at_once).open(SALT)), NotRegular)
+
+
+async def test_places_tell_overlap(root, behind):
+    """The place of a directory is in the chain of every directory below it, whichever path leads there."""
+    behind.plant(b"a/b/f", b"")
+    os.symlink(behind.at(b"a"), behind.at(b"way"))
+    outer = await LocalStore(behind.at(b"way"), run_in_thread=at_once).open(SALT)
+    inner = await LocalStore(root, b"a/b", run_in_thread=at_once).open(SALT)
+    other = await LocalStore(root, b"c", run_in_thread=at_once).open(SALT)
+
+    assert outer.chain[0] == inner.chain[1]
+    assert outer.chain[0] not in other.chain
+    assert inner.chain[-1] == other.chain[-1]
+
+
+async def test_hard_links_have_one_place(root, behind):
+    """Two names of one inode have the same place in two stores with the same salt."""
+    behind.plant(b"one/f", b"content")
+    os.makedirs(behind.at(b"two"))
+    os.link(behind.at(b"one/f"), os.path.join(root, b"two/g"))
+    one, two = await opened(root, b"one"), await opened(root, b"two")
+
+    [f], [g] = await one.describe([b"f"]), await two.describe([b"g"])
+
+    assert f.place == g.place
+
+
+# Special files never hang, and are never taken for files
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "directory", "character device"])
+async def test_special_files_are_never_opened_for_long(root, behind, kind):
+    """A FIFO, socket, device or directory is refused at once by readers, and is an obstacle for writers."""
+    path = behind.at(b"special")
+    listening = socket.socket(socket.AF_UNIX)
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "socket":
+        listening.bind(path)
+    elif kind == "directory":
+        os.mkdir(path)
+    else:
+        os.mknod(path, 0o600 | 0o020000, os.makedev(1, 3))
+    listening.close()
+    store = await opened(root)
+
+    described, read, written, settled, _, matched, reader, writing = await every_method(store, b"special")
+
+    assert Existing(obstacle=kind) == described
+    assert [NotRegular] * 3 == [type(read), type(reader), type(matched)]
+    assert [Conflict] * 2 == [type(written), type(writing)]
+    assert settled is False
+    assert [b"special"] == behind.everything()
+
+
+async def test_a_fifo_in_place_of_the_partial(root, behind):
+    """A FIFO under the name of the partial is refused at once."""
+    os.mkfifo(behind.at(b".f.part"))
+    store = await opened(root)
+
+    assert isinstance(await failure(store.open_writer(b"f", 1, REPLACE)), Conflict)
+
+
+# Versions
+
+
+async def test_waits_until_a_later_write_would_show(root, behind):
+    """A file stamped in the present tick of the clock is read only when the next write would get another stamp."""
+    behind.plant(b"f", b"content")
+    stamped = os.stat(behind.at(b"f")).st_ctime_ns
+    now = [stamped + 5_000_000]
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += round(seconds * 1e9)
+
+    store = await opened(root, clock=Clock(now_ns=lambda: now[0], sleep=sleep))
+
+    await fetched(store, b"f")
+    (await store.open_reader(b"f")).close()
+    assert slept == [pytest.approx(0.015)]
+
+
+async def test_a_file_from_the_future_is_not_waited_for(root, behind):
+    """A clock that was set back does not make anybody wait."""
+    behind.plant(b"f", b"content")
+    clock = Clock(now_ns=lambda: 0, sleep=lambda _: pytest.fail("slept"))
+
+    await fetched(await opened(root, clock=clock), b"f")
+
+
+async def test_a_file_that_is_written_all_the_time_has_changed(root, behind):
+    """A source that gets a new stamp whenever it is looked at is left for later."""
+    behind.plant(b"f", b"content")
+
+    def write_again(_seconds):
+        with open(behind.at(b"f"), "ab") as file:
+            file.write(b"more")
+
+    store = await opened(root, clock=Clock(sleep=write_again))
+
+    [answer] = await store.read_small([b"f"])
+    assert isinstance(answer, SourceChanged)
+
+
+async def test_a_small_file_that_grows_while_it_is_read(root, behind, monkeypatch):
+    """A file that is written to during the read is not taken for whole."""
+    behind.plant(b"f", b"content")
+    store = await opened(root)
+    original = os.read
+
+    def read(fd, length):
+        with open(behind.at(b"f"), "ab") as file:
+            file.write(b"!")
+        return original(fd, length)
+
+    monkeypatch.setattr(os, "read", read)
+    [answer] = await store.read_small([b"f"])
+
+    assert isinstance(answer, SourceChanged)
+
+
+async def test_a_large_file_that_shrinks(root, behind):
+    """A file that ends before its size fails, instead of being padded or cut."""
+    behind.plant(b"f", LARGE)
+    store = await opened(root)
+    reader = await store.open_reader(b"f")
+    await reader.read()
+    os.truncate(behind.at(b"f"), 10)
+
+    assert isinstance(await failure(read_all(reader)), SourceChanged)
+    assert isinstance(await failure(reader.block_digests(7)), SourceChanged)
+    reader.close()
+
+
+async def test_a_large_file_that_is_written_in_place(root, behind):
+    """Content that changes behind the reader is noticed at the end."""
+    behind.plant(b"f", LARGE)
+    store = await opened(root)
+    reader = await store.open_reader(b"f")
+    await reader.read()
+    with open(behind.at(b"f"), "r+b") as file:
+        file.write(b"changed")
+
+    await read_all(reader)
+
+    assert isinstance(await failure(reader.finish()), SourceChanged)
+    reader.close()
+
+
+async def test_a_large_file_that_is_removed_or_renamed(root, behind):
+    """A name that is gone, also with its directory, does not belong to what was read."""
+    behind.plant(b"d/f", b"content")
+    store = await opened(root)
+    reader = await store.open_reader(b"d/f")
+    await read_all(reader)
+    shutil.rmtree(behind.at(b"d"))
+
+    assert isinstance(await failure(reader.finish()), SourceChanged)
+    reader.close()
+
+
+async def test_a_read_error_names_the_file(root, behind, monkeypatch):
+    """An error of the disk in the middle of a file is reported with its name and the system's reason."""
+    behind.plant(b"f", LARGE)
+    store = await opened(root)
+    reader = await store.open_reader(b"f")
+    original = os.pread
+
+    def pread(fd, length, offset):
+        if offset:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    error = await failure(read_all(reader))
+
+    assert type(error) is StorageError
+    assert str(error) == "f: Input/output error"
+    reader.close()
+
+
+async def test_content_is_read_once_when_all_of_it_is_skipped(root, behind, monkeypatch):
+    """What `block_digests` has read counts for `skip`, unless less is skipped."""
+    behind.plant(b"f", LARGE)
+    store = await opened(root)
+    reader = await store.open_reader(b"f")
+    read = []
+    original = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: read.append(offset) or original(fd, length, offset))
+
+    await reader.block_digests(2 * BLOCK)
+    await reader.skip(2 * BLOCK)
+    assert read == [0, BLOCK]
+    await reader.block_digests(7)
+    await reader.skip(3)
+    assert [2 * BLOCK] * 2 == read[2:]
+    assert await read_all(reader) == LARGE[-4:]
+    assert digest(LARGE) == await reader.finish()
+    reader.close()
+
+
+async def test_one_piece_is_read_ahead(root, behind):
+    """While the caller holds one piece the next is read, and not more."""
+    behind.plant(b"f", LARGE)
+    jobs = []
+
+    def run(job, *arguments):
+        jobs.append(job.__name__)
+        return at_once(job, *arguments)
+
+    store = await opened(root, run_in_thread=run)
+    reader = await store.open_reader(b"f")
+    jobs.clear()
+
+    await reader.read()
+    assert jobs == ["piece", "piece"]
+    reader.close()
+
+
+# Writing
+
+
+async def test_a_partial_is_beside_the_final(root, behind):
+    """A large file is received in a hidden file of the same directory, readable by nobody else."""
+    store = await opened(root)
+    writing = await store.open_writer(b"d/f", 3, REPLACE)
+    await writing.write([b"12"])
+
+    assert [b"d", b"d/.f.part"] == behind.everything()
+    assert os.stat(behind.at(b"d/.f.part")).st_mode & 0o777 == 0o600
+    await writing.abandon(keep=False)
+
+
+async def test_long_names_have_partials_too(root, behind):
+    """Names of 255 bytes are received and listed like any other, small and large."""
+    store = await opened(root)
+    name = b"\xff" * 255
+    writing = await store.open_writer(name, 3, REPLACE)
+    await writing.write([b"123"])
+
+    assert await writing.commit(digest(b"123"), None) is Committed.CREATED
+    assert await put(store, name, b"4") is Committed.REPLACED
+    assert [name] == behind.everything()
+
+
+async def test_the_lock_keeps_other_processes_out(root, behind):
+    """A partial that another process has locked is busy."""
+    behind.plant_partial(b"f", b"12")
+    store = await opened(root)
+    with open(behind.at(b".f.part"), "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
+    writing = await store.open_writer(b"f", 3, REPLACE)
+    await writing.abandon(keep=True)
+    assert behind.partial(b"f") == b"12"
+
+
+async def test_a_partial_committed_between_open_and_lock_is_not_touched(root, behind, monkeypatch):
+    """Whoever opened a partial that became final in that moment starts a new one, and the final stays whole."""
+    behind.plant_partial(b"f", b"final content")
+    store = await opened(root)
+    original = fcntl.flock
+
+    def flock(fd, how):
+        monkeypatch.setattr(fcntl, "flock", original)
+        os.rename(behind.at(b".f.part"), behind.at(b"f"))
+        original(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    writing = await store.open_writer(b"f", 3, REPLACE)
+    await writing.write([b"new"])
+
+    assert writing.have == 0
+    assert behind.content(b"f") == b"final content"
+    assert await writing.commit(digest(b"new"), None) is Committed.REPLACED
+
+
+async def test_a_partial_that_is_also_another_file_is_not_written(root, behind):
+    """A partial with a second name is let go: writing to it would change the other file."""
+    behind.plant(b"precious", b"precious")
+    os.link(behind.at(b"precious"), behind.at(b".f.part"))
+    store = await opened(root)
+
+    writing = await store.open_writer(b"f", 3, REPLACE)
+    await writing.write([b"new"])
+    await writing.commit(digest(b"new"), None)
+
+    assert (b"precious", b"new") == (behind.content(b"precious"), behind.content(b"f"))
+
+
+async def test_a_partial_that_is_replaced_all_the_time_is_busy(root, behind, monkeypatch):
+    """Trying again has an end."""
+    store = await opened(root)
+    monkeypatch.setattr(fcntl, "flock", lambda _fd, _how: os.unlink(behind.at(b".f.part")))
+
+    assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
+
+
+async def test_a_partial_replaced_before_the_commit_does_not_become_final(root, behind):
+    """Only the file that was verified is renamed."""
+    store = await opened(root)
+    writing = await store.open_writer(b"f", 3, REPLACE)
+    await writing.write([b"123"])
+    os.unlink(behind.at(b".f.part"))
+    behind.plant_partial(b"f", b"evil")
+
+    assert isinstance(await failure(writing.commit(digest(b"123"), None)), StorageError)
+    assert behind.content(b"f") is None
+
+
+async def test_discarding_spares_a_file_that_is_not_ours(root, behind):
+    """A partial that somebody else has put there meanwhile is not removed."""
+    store = await opened(root)
+    writing = await store.open_writer(b"f", 3, REPLACE)
+    os.unlink(behind.at(b".f.part"))
+    behind.plant_partial(b"f", b"other")
+
+    await writing.abandon(keep=False)
+
+    assert behind.partial(b"f") == b"other"
+
+
+async def test_writes_are_done_in_order_though_nobody_waits(root, behind):
+    """Several calls may be under way; their bytes do not change places."""
+    store = await opened(root, run_in_thread=deferToThread)
+    writing = await store.open_writer(b"f", 3000, REPLACE)
+    content = b"".join(b"%03d" % number for number in range(1000))
+
+    calls = [writing.write([content[start : start + 3]]) for start in range(0, 3000, 3)]
+    over = await failure(writing.write([b"!"]))
+    committed = writing.commit(digest(content), None)
+    for call in calls:
+        await call
+
+    assert isinstance(over, ProtocolError)
+    assert await committed is Committed.CREATED
+    assert behind.content(b"f") == content
+
+
+async def test_cancelling_does_not_stop_what_a_thread_does(root, behind):
+    """A write that nobody waits for any more goes to its end; the file is not closed under it."""
+    go, jobs = threading.Event(), []
+
+    def run(job, *arguments):
+        def late():
+            go.wait(10)
+            return job(*arguments)
+
+        jobs.append(job)
+        return deferToThread(late)
+
+    store = await opened(root)
+    writing = await store.open_writer(b"f", 3, REPLACE)
+    writing._run_in_thread = run
+    write = writing.write([b"123"])
+    write.addErrback(lambda _: None)
+    write.cancel()
+    abandoned = writing.abandon(keep=True)
+    go.set()
+    await abandoned
+
+    assert behind.partial(b"f") == b"123"
+
+
+async def test_what_was_opened_for_nobody_is_closed(root, behind):
+    """A reader or writer whose opening was cancelled is released when the thread comes back with it."""
+    behind.plant(b"g", b"content")
+    behind.plant_partial(b"f", b"12")
+    late = []
+
+    def run(job, *arguments):
+        later = Deferred()
+        late.append(lambda: at_once(job, *arguments).chainDeferred(later))
+        return later
+
+    store = await opened(root)
+    before = os.listdir("/proc/self/fd")
+    store._run_in_thread = run
+    for opening in (store.open_writer(b"f", 3, REPLACE), store.open_reader(b"g")):
+        opening.addErrback(lambda _: None)
+        opening.cancel()
+    while late:
+        late.pop()()
+    store._run_in_thread = at_once
+
+    assert before == os.listdir("/proc/self/fd")
+    writing = await store.open_writer(b"f", 3, REPLACE)
+    assert writing.have == 2
+    await store.close()
+
+
+async def test_many_pieces_and_short_writes(root, behind, monkeypatch):
+    """A system call that writes less than it was given is repeated."""
+    original_write, original_pwrite = os.write, os.pwrite
+    monkeypatch.setattr(os, "write", lambda fd, data: original_write(fd, bytes(data)[:3]))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: original_pwrite(fd, bytes(data)[:1000], offset))
+    store = await opened(root)
+    writing = await store.open_writer(b"large", 5000, REPLACE)
+    await writing.write([b"x" * 2500, b"y" * 2500])
+    await writing.commit(digest(b"x" * 2500 + b"y" * 2500), None)
+
+    assert await put(store, b"small", b"1234567") is Committed.CREATED
+    assert behind.content(b"small") == b"1234567"
+    assert behind.content(b"large") == b"x" * 2500 + b"y" * 2500
+
+
+async def test_too_much_content_is_not_small(root):
+    """More than a box holds is refused."""
+    store = await opened(root)
+
+    assert isinstance(await put(store, b"f", b"x" * (SMALL + 1)), ProtocolError)
+
+
+async def test_modes_follow_the_umask_when_attributes_are_not_carried(root, behind):
+    """Without attributes a file gets what any new file gets."""
+    store = await opened(root)
+    umask = syscalls.read_umask()
+    await put(store, b"f", b"")
+
+    assert os.stat(behind.at(b"f")).st_mode & 0o7777 == 0o666 & ~umask
+
+
+async def test_a_directory_removed_meanwhile_is_made_again(root, behind, monkeypatch):
+    """Somebody who prunes empty directories does not make a write fail."""
+    store = await opened(root)
+    behind.plant(b"d/x", b"")
+    os.unlink(behind.at(b"d/x"))
+    original = os.open
+    tries = []
+
+    def open_(path, flags, *arguments, **options):
+        if flags & os.O_CREAT and not tries:
+            tries.append(path)
+            os.rmdir(behind.at(b"d"))
+        return original(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+
+    assert await put(store, b"d/f", b"x") is Committed.CREATED
+    assert tries
+
+
+# Full file systems
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A file system of 256 KiB."""
+    path = os.fsencode(tmp_path / "tiny")
+    os.mkdir(path)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tmpfs", path, b"tmpfs", 0, b"size=256k"):
+        pytest.fail(f"this test needs the right to mount a tmpfs: {os.strerror(ctypes.get_errno())}")
+    yield path
+    assert libc.umount2(path, 0) == 0
+
+
+async def test_a_full_file_system(full):
+    """Files that do not fit fail with `NoSpace` and leave nothing, those that fit arrive; a partial is kept."""
+    behind = DirectoryBehind(full)
+    store = await opened(full)
+    content = b"x" * 60_000
+
+    answers = await store.put_small([small_file(b"%d" % number, content) for number in range(6)], REPLACE)
+    assert [Committed.CREATED] * 4 == answers[:4]
+    assert [NoSpace] * 2 == [type(answer) for answer in answers[4:]]
+    assert [b"0", b"1", b"2", b"3"] == behind.everything()
+
+    writing = await store.open_writer(b"large", 1 << 20, REPLACE)
+    assert isinstance(await failure(writing.write([b"y" * (1 << 20)])), NoSpace)
+    assert isinstance(await failure(writing.write([b""])), NoSpace)
+    assert isinstance(await failure(writing.commit(digest(b""), None)), NoSpace)
+    assert behind.partial(b"large")
+
+
+async def test_an_unmounted_root_is_noticed(full):
+    """The mount point below an unmounted file system is not the root: nothing is written to it."""
+    store = await opened(full)
+    libc = ctypes.CDLL(None)
+    libc.umount2(full, 0)
+    try:
+        error = await failure(store.put_small([small_file(b"f", b"x")], REPLACE))
+        assert "mounted" in str(error)
+        assert os.listdir(full) == []
+    finally:
+        libc.mount(b"tmpfs", full, b"tmpfs", 0, b"size=256k")
+
+
+# The order of the commit
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is asked of the system, in order: fsync and syncfs, renames, answers."""
+    recorded = []
+
+    def shown(fd):
+        return os.readlink(f"/proc/self/fd/{fd}").split("/root", 1)[1]
+
+    fsync, rename = os.fsync, commit.rename_noreplace
+    monkeypatch.setattr(os, "fsync", lambda fd: recorded.append(("fsync", shown(fd))) or fsync(fd))
+    syncfs = lambda fd: recorded.append(("syncfs", shown(fd))) or syscalls.syncfs(fd)  # noqa: E731
+    monkeypatch.setattr(commit, "syncfs", syncfs)
+    renaming = lambda fd, old, new: recorded.append(("rename", new.decode())) or rename(fd, old, new)  # noqa: E731
+    monkeypatch.setattr(commit, "rename_noreplace", renaming)
+    return recorded
+
+
+async def test_order_for_few_small_files(root, calls):
+    """Content is durable before the rename, the directories after it, from the deepest to the root."""
+    store = await opened(root)
+
+    await store.put_small([small_file(b"a/b/f", b"x"), small_file(b"g", b"x")], REPLACE)
+
+    kinds = [kind for kind, _ in calls]
+    assert kinds == ["fsync", "fsync", "rename", "rename", "fsync", "fsync", "fsync"]
+    assert all(".part" in what for _, what in calls[:2])
+    assert [("fsync", "/a/b"), ("fsync", "/a"), ("fsync", "")] == calls[4:]
+
+
+async def test_order_for_many_small_files(root, calls):
+    """Many files are made durable together, before the first of them is renamed."""
+    store = await opened(root)
+
+    await store.put_small([small_file(b"d/%d" % number, b"x") for number in range(20)], REPLACE)
+
+    assert [("syncfs", "")] == calls[:1]
+    assert {"rename"} == {kind for kind, _ in calls[1:21]}
+    assert [("fsync", "/d"), ("fsync", "")] == calls[21:]
+
+
+async def test_order_without_syncfs(root, calls, monkeypatch):
+    """Where syncfs cannot be trusted, each file gets an fsync."""
+    monkeypatch.setattr(small, "syncs_as_a_whole", lambda _fd: False)
+    store = await opened(root)
+
+    await store.put_small([small_file(b"%d" % number, b"x") for number in range(20)], REPLACE)
+
+    assert ["fsync"] * 20 + ["rename"] * 20 + ["fsync"] == [kind for kind, _ in calls]
+
+
+async def test_order_for_a_large_file(root, calls):
+    """The same for a large file."""
+    store = await opened(root)
+    writing = await store.open_writer(b"d/f", 1, REPLACE)
+    await writing.write([b"x"])
+    await writing.commit(digest(b"x"), None)
+
+    assert [("fsync", "/d/.f.part"), ("rename", "f"), ("fsync", "/d"), ("fsync", "")] == calls
+
+
+async def test_what_is_there_already_is_made_durable(root, behind, calls):
+    """A final that somebody else may just have written counts only after it and its directories are durable."""
+    behind.plant(b"d/f", b"x")
+    store = await opened(root)
+
+    assert await store.settle([Expected(b"d/f", 1, digest(b"x"))]) == [True]
+    assert [("fsync", "/d/f"), ("fsync", "/d"), ("fsync", "")] == calls
+    calls.clear()
+    assert await store.match_final(b"d/f", 1, 0, [digest(b"x")]) == 1
+    assert [("fsync", "/d/f"), ("fsync", "/d"), ("fsync", "")] == calls
+    calls.clear()
+    assert await store.settle([Expected(b"d/f", 1, digest(b"y"))]) == [False]
+    assert calls == []
+
+
+def failing(tried):
+    """A system call that fails."""
+
+    def fail(*_arguments):
+        tried.append(1)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    return fail
+
+
+@pytest.mark.parametrize("count", [1, 20])
+async def test_a_failed_sync_means_no_rename(root, behind, monkeypatch, count):
+    """When content cannot be made durable no file becomes final, no partial stays, and nothing is tried twice."""
+    tried = []
+    monkeypatch.setattr(os, "fsync", failing(tried))
+    monkeypatch.setattr(commit, "syncfs", failing(tried))
+    store = await opened(root)
+
+    answers = await store.put_small([small_file(b"%d" % number, b"x") for number in range(count)], REPLACE)
+
+    assert [StorageError] * count == [type(answer) for answer in answers]
+    assert behind.everything() == []
+    assert len(tried) == 1
+
+
+async def test_a_failed_sync_of_a_large_file_discards_it(root, behind, monkeypatch):
+    """After a failed fsync what the kernel says about the pages proves nothing, so they are not kept."""
+    store = await opened(root)
+    writing = await store.open_writer(b"f", 1, REPLACE)
+    await writing.write([b"x"])
+    monkeypatch.setattr(os, "fsync", failing([]))
+
+    assert isinstance(await failure(writing.commit(digest(b"x"), None)), StorageError)
+    assert behind.everything() == []
+
+
+async def test_a_failed_sync_of_the_directory_is_no_success(root, behind, monkeypatch):
+    """A file that got its name, but not durably, is not reported as committed."""
+    store = await opened(root)
+    original = os.fsync
+
+    def fsync(fd):
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        original(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    assert isinstance(await put(store, b"f", b"x"), StorageError)
+    assert behind.content(b"f") == b"x"
+    assert isinstance((await store.settle([Expected(b"f", 1, digest(b"x"))]))[0], StorageError)
+    assert isinstance(await failure(store.match_final(b"f", 1, 0, [digest(b"x")])), StorageError)
+
+
+async def test_a_file_system_that_cannot_sync_directories(root, monkeypatch):
+    """Where fsync of a directory is not supported, files are committed all the same."""
+    store = await opened(root)
+    original = os.fsync
+
+    def fsync(fd):
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        original(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    assert await put(store, b"f", b"x") is Committed.CREATED
+
+
+async def test_a_directory_renamed_during_the_commit(root, behind):
+    """A file whose directory was exchanged for another is not committed into either."""
+    waiting = []
+
+    def run(job, *arguments):
+        if job is not commit.commit_group:
+            return at_once(job, *arguments)
+        later = Deferred()
+        waiting.append(lambda: at_once(job, *arguments).chainDeferred(later))
+        return later
+
+    store = await opened(root, run_in_thread=run)
+    answer = store.put_small([small_file(b"d/f", b"x"), small_file(b"e/f", b"x")], REPLACE)
+    os.rename(behind.at(b"d"), behind.at(b"away"))
+    os.mkdir(behind.at(b"d"))
+    waiting.pop()()
+    first, second = await answer
+
+    assert isinstance(first, StorageError)
+    assert second is Committed.CREATED
+    assert behind.content(b"d/f") is None
+    assert behind.content(b"away/f") is None
+
+
+async def test_one_group_at_a_time(root):
+    """What comes while a group is being committed makes the next group, together."""
+    groups = []
+
+    def run(job, *arguments):
+        if job is not commit.commit_group:
+            return at_once(job, *arguments)
+        later = Deferred()
+        groups.append((len(arguments[0]), lambda: at_once(job, *arguments).chainDeferred(later)))
+        return later
+
+    committer = Committer(run)
+    stores = [await opened(root, run_in_thread=run, committer=committer) for _ in range(2)]
+    answers = [
+        store.put_small([small_file(b"%d-%d" % (batch, number), b"x") for number in range(9)], REPLACE)
+        for batch, store in enumerate(stores * 3)
+    ]
+    assert [count for count, _ in groups] == [9]
+    groups[0][1]()
+    assert [count for count, _ in groups] == [9, 45]
+    groups[1][1]()
+    for answer in answers:
+        assert [Committed.CREATED] * 9 == await answer
+
+
+def test_the_oldest_anchor_speaks_for_a_group(root, monkeypatch):
+    """One syncfs for each device, on the descriptor that was opened before all the files were written."""
+    synced = []
+    monkeypatch.setattr(commit, "syncfs", synced.append)
+    anchors = [Anchor(100, 1), Anchor(101, 1), Anchor(102, 2)]
+
+    assert commit._sync_devices(reversed(anchors)) == {}
+    assert synced == [100, 102]
+
+
+async def test_a_group_that_fails_as_a_whole_tells_everybody(root):
+    """Nobody waits for ever when the commit itself breaks."""
+
+    def run(job, *arguments):
+        if job is commit.commit_group:
+            return maybeDeferred(lambda: 1 / 0)
+        return at_once(job, *arguments)
+
+    store = await opened(root, run_in_thread=run)
+    with pytest.raises(ZeroDivisionError):
+        await put(store, b"f", b"x")
+
+
+# System calls
+
+
+def test_rename_noreplace(root, behind):
+    """A name that is taken, by whatever it is, is not replaced."""
+    behind.plant(b"a", b"a")
+    os.symlink(b"nowhere", behind.at(b"link"))
+    fd = os.open(root, os.O_RDONLY)
+    try:
+        with pytest.raises(FileExistsError):
+            syscalls.rename_noreplace(fd, b"a", b"link")
+        with pytest.raises(FileNotFoundError):
+            syscalls.rename_noreplace(fd, b"missing", b"b")
+        syscalls.rename_noreplace(fd, b"a", b"b")
+    finally:
+        os.close(fd)
+    assert behind.content(b"b") == b"a"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_rename_noreplace_without_support(root, behind, monkeypatch, links):
+    """A file system without the flag, or even without hard links, keeps the promise as well as it can."""
+    monkeypatch.setattr(syscalls, "_renameat2", None)
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+    behind.plant(b"a", b"a")
+    behind.plant(b"taken", b"t")
+    fd = os.open(root, os.O_RDONLY)
+    try:
+        with pytest.raises(FileExistsError):
+            syscalls.rename_noreplace(fd, b"a", b"taken")
+        syscalls.rename_noreplace(fd, b"a", b"b")
+    finally:
+        os.close(fd)
+    assert [b"b", b"taken"] == behind.everything()
+
+
+def _no_links(*_arguments, **_options):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_syncfs_refuses_a_closed_descriptor():
+    """Errors of libc come as `OSError`."""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        syscalls.syncfs(-1)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        syscalls.syncs_as_a_whole(-1)
+
+
+def test_a_handle_is_closed_by_its_last_user(root):
+    """The descriptor stays open while somebody uses it, and nobody gets it afterwards."""
+    fd = os.open(root, os.O_RDONLY)
+    handle = Handle(fd)
+    with handle as used:
+        handle.close()
+        handle.close()
+        assert fd == used
+        os.fstat(fd)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
+    with pytest.raises(StorageError), handle:
+        pass
+
+
+# Rights: dropped for a moment in a thread of their own, because root may do everything
+
+
+def as_nobody(job, *arguments):
+    """Run in a thread that has the rights of nobody: setresuid(2) of one thread alone, past libc."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.getuid():
+        return at_once(job, *arguments)
+    setresuid = {"x86_64": 117, "aarch64": 147}[os.uname().machine]
+    result = []
+
+    def run():
+        assert libc.syscall(setresuid, -1, 65534, -1) == 0
+        at_once(job, *arguments).addBoth(result.append)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return maybeDeferred(result.pop)
+
+
+@pytest.fixture
+def open_root(root):
+    """A directory that nobody may enter and read, as every one above it."""
+    above = root
+    changed = []
+    while above != b"/":
+        mode = os.stat(above).st_mode
+        changed.append((above, mode))
+        os.chmod(above, mode | 0o055)
+        above = os.path.dirname(above)
+    yield root
+    for path, mode in changed:
+        os.chmod(path, mode & 0o7777)
+
+
+async def test_files_that_may_not_be_read(open_root, behind):
+    """A file without permission fails by itself, with the system's reason."""
+    behind.plant(b"closed", b"x")
+    behind.plant(b"open", b"x")
+    os.chmod(behind.at(b"closed"), 0)
+    store = await opened(open_root, run_in_thread=as_nobody)
+
+    closed, readable = await store.read_small([b"closed", b"open"])
+
+    assert type(closed) is StorageError
+    assert str(closed) == "closed: Permission denied"
+    assert isinstance(readable, Fetched)
+
+
+async def test_a_directory_that_may_not_be_written(open_root, behind):
+    """A directory without permission refuses files, with the system's reason."""
+    store = await opened(open_root, run_in_thread=as_nobody)
+
+    answer = await put(store, b"f", b"x")
+
+    assert type(answer) is StorageError
+    assert str(answer) == "f: Permission denied"
+
+
+async def test_directories_that_may_not_be_read_are_listed_so(open_root, behind):
+    """A directory without permission is an entry that says why, and the listing goes on."""
+    behind.plant(b"a/f", b"")
+    behind.plant(b"b/f", b"")
+    os.chmod(behind.at(b"a"), 0)
+    store = await opened(open_root, run_in_thread=as_nobody)
+
+    a, b = await listed(store.walk())
+
+    assert Entry(b"a", Kind.UNREADABLE, note="Permission denied") == a
+    assert (b"b/f", Kind.FILE) == (b.path, b.kind)
+
+
+# Leftovers
+
+
+async def test_no_small_partial_is_left(root, behind):
+    """Whatever happens to the files of a batch, no partial of theirs stays."""
+    behind.plant(b"d/f", b"")
+    behind.plant(b"e", b"old")
+    store = await opened(root)
+    files = [small_file(b"d", b"x"), small_file(b"new", b"x"), evolve(small_file(b"v", b"x"), digest=b"?" * 32)]
+
+    answers = await store.put_small([*files, small_file(b"e", b"x")], OnConflict.FAIL)
+
+    assert [Conflict, Committed, VerifyFailed, Conflict] == [type(answer) for answer in answers]
+    assert not [path for path in behind.everything() if is_partial(os.path.basename(path))]
+
+
+async def test_errors_are_ours(root):
+    """Every failure that a store reports is a `RealizeError`."""
+    store = await opened(root)
+
+    assert [BadName] * 8 == [type(answer) for answer in await every_method(store, b"a" * 256)]
+
+
+async def test_comparing_needs_as_many_digests_as_blocks(root, behind):
+    """The digests of a comparison must cover its length."""
+    behind.plant_partial(b"f", LARGE)
+    store = await opened(root)
+    writing = await store.open_writer(b"f", len(LARGE), REPLACE)
+
+    assert isinstance(await failure(writing.match(block_digests(LARGE)[:2], len(LARGE))), ProtocolError)
+    assert await writing.match(block_digests(LARGE), len(LARGE)) == len(LARGE)
+    await writing.abandon(keep=True)

@@ -1,0 +1,301 @@
+"""Listings: order, flat memory, and whatever cannot be looked at."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import tracemalloc
+
+import pytest
+
+from realize.errors import NotFound, StorageError
+from realize.store import walker
+from realize.store.location import locate
+from realize.store.names import MAX_PATH
+from realize.store.places import place
+from realize.store.tree import identity_of
+from realize.store.walker import RUN, Walker
+from realize.values import Entry, Kind
+
+
+@pytest.fixture
+def root(tmp_path):
+    """An empty directory."""
+    path = os.fsencode(tmp_path)
+    return os.path.realpath(path)
+
+
+def plant(root, *paths):
+    """Make empty files, and their directories."""
+    for path in paths:
+        full = os.path.join(root, path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        open(full, "wb").close()
+
+
+def walk(root, **options):
+    """A walker over everything below."""
+    return Walker(locate(root, b"", None), **{"salt": b"", "partials": False, "avoid": b"", **options})
+
+
+def pages(walking, limit=500):
+    """All pages, until the end."""
+    while page := walking.page(limit):
+        yield page
+
+
+def everything(root, limit=500, **options):
+    """All entries."""
+    return [entry for page in pages(walk(root, **options), limit) for entry in page]
+
+
+def paths(root, limit=500, **options):
+    """The paths of all entries."""
+    return [entry.path for entry in everything(root, limit, **options)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 500])
+def test_order_is_that_of_whole_paths(root, limit):
+    """Entries come in the order of their paths as bytes, whatever the size of the page."""
+    expected = sorted([b"a", b"b.c", b"b/c", b"b/d/e", b"b/d.e", b"b-", b"c/x", b"\xff", b"new\nline", b"e/\xfe/f"])
+    plant(root, *reversed(expected))
+
+    assert expected == paths(root, limit)
+
+
+def test_every_kind(root):
+    """Regular files are files; symlinks, devices, sockets and FIFOs are left, with their kind as the note."""
+    plant(root, b"file", b"directory/inner")
+    os.symlink(b"directory", os.path.join(root, b"link"))
+    os.symlink(b"nowhere", os.path.join(root, b"loose"))
+    os.mkfifo(os.path.join(root, b"fifo"))
+    os.mknod(os.path.join(root, b"device"), 0o600 | 0o020000, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.join(root, b"socket"))
+
+    assert [
+        (b"device", Kind.LEFT, "character device"),
+        (b"directory/inner", Kind.FILE, ""),
+        (b"fifo", Kind.LEFT, "FIFO"),
+        (b"file", Kind.FILE, ""),
+        (b"link", Kind.LEFT, "symlink"),
+        (b"loose", Kind.LEFT, "symlink"),
+        (b"socket", Kind.LEFT, "socket"),
+    ] == [(entry.path, entry.kind, entry.note) for entry in everything(root)]
+
+
+def test_partials(root):
+    """Partials are skipped, or come under their final names; a directory that looks like one is reported."""
+    plant(root, b"d/.f.part", b"d/.g.part", b".d.part/f", b"d/h")
+
+    assert [(b".d.part", Kind.UNREADABLE), (b"d/h", Kind.FILE)] == [(each.path, each.kind) for each in everything(root)]
+    found = everything(root, partials=True)
+    assert [b"d/f", b"d/g"] == [each.path for each in found if each.kind is Kind.PARTIAL]
+
+
+def test_names_that_are_too_long(root):
+    """A path that could not be asked for is reported instead of being promised."""
+    deep = os.open(root, os.O_RDONLY)
+    component = b"x" * 200
+    for _ in range(MAX_PATH // 201 + 1):
+        os.mkdir(component, dir_fd=deep)
+        inner = os.open(component, os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = inner
+    os.close(deep)
+
+    [entry] = everything(root)
+
+    assert entry.kind is Kind.UNREADABLE
+    assert str(MAX_PATH) in entry.note
+    shutil.rmtree(root)
+
+
+def test_a_deep_tree(root):
+    """Depth costs neither recursion nor descriptors."""
+    depth = 1900
+    deep = os.open(root, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(b"d", dir_fd=deep)
+        inner = os.open(b"d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = inner
+    os.close(os.open(b"f", os.O_CREAT | os.O_WRONLY, dir_fd=deep))
+    os.close(deep)
+    opened = len(os.listdir("/proc/self/fd"))
+    walking = walk(root)
+
+    assert [b"d/" * depth + b"f"] == [entry.path for entry in walking.page()]
+    assert opened == len(os.listdir("/proc/self/fd"))
+    here = os.getcwd()
+    try:  # too deep for shutil.rmtree in this Python
+        os.chdir(root)
+        for _ in range(depth):
+            os.chdir("d")
+        os.unlink("f")
+        for _ in range(depth):
+            os.chdir("..")
+            os.rmdir("d")
+    finally:
+        os.chdir(here)
+
+
+def test_avoids_the_destination(root):
+    """The directory that is the destination is reported and not entered."""
+    plant(root, b"a", b"inbox/f", b"z")
+    avoid = place(b"salt", identity_of(os.stat(os.path.join(root, b"inbox"))))
+
+    assert [
+        (b"a", Kind.FILE, ""),
+        (b"inbox", Kind.UNREADABLE, "is the destination"),
+        (b"z", Kind.FILE, ""),
+    ] == [(each.path, each.kind, each.note) for each in everything(root, salt=b"salt", avoid=avoid)]
+
+
+def test_a_missing_location_fails(root):
+    """What is not there is not an empty directory; and it stays so however often it is asked."""
+    walking = Walker(locate(root, b"missing", None), salt=b"", partials=False, avoid=b"")
+
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            walking.page()
+
+
+def failing_on(name, original):
+    """A system call that fails for one directory."""
+
+    def call(path, *arguments, **options):
+        if isinstance(path, int) and os.readlink(f"/proc/self/fd/{path}").endswith(name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(path, *arguments, **options)
+
+    return call
+
+
+def test_an_error_of_the_disk_in_a_directory(root, monkeypatch):
+    """A directory that cannot be read is reported with the system's reason, and the rest is listed."""
+    plant(root, b"a/f", b"bad/f", b"c")
+    monkeypatch.setattr(os, "scandir", failing_on("/bad", os.scandir))
+
+    assert [b"a/f", b"bad", b"c"] == paths(root)
+    assert Entry(b"bad", Kind.UNREADABLE, note="Input/output error") == everything(root)[1]
+
+
+def test_an_error_of_the_disk_in_the_location(root, monkeypatch):
+    """A location that cannot be read fails the listing."""
+    plant(root, b"f")
+    monkeypatch.setattr(os, "scandir", failing_on(os.path.basename(os.fsdecode(root)), os.scandir))
+
+    with pytest.raises(StorageError, match="Input/output error"):
+        everything(root)
+
+
+def test_an_error_while_a_directory_is_read(root, monkeypatch):
+    """What could be read of a directory before the error is listed all the same."""
+    plant(root, b"bad/f", b"bad/g", b"z")
+    original = os.scandir
+
+    def scandir(fd):
+        found = original(fd)
+        if not os.readlink(f"/proc/self/fd/{fd}").endswith("/bad"):
+            return found
+
+        def broken():
+            yield next(found)
+            found.close()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        return broken()
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    kinds = [entry.kind for entry in everything(root)]
+
+    assert sorted(kinds, key=lambda kind: kind.value) == [Kind.FILE, Kind.FILE, Kind.UNREADABLE]
+
+
+def test_a_file_that_cannot_be_looked_at(root, monkeypatch):
+    """An error of the disk for one name is an entry."""
+    plant(root, b"a", b"bad")
+    original = os.stat
+
+    def stat(path, *arguments, **options):
+        if path == b"bad":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+    assert Entry(b"bad", Kind.UNREADABLE, note="Input/output error") == everything(root)[1]
+
+
+def test_what_vanishes_is_skipped(root):
+    """Files and directories that are removed while the listing goes on are not in it, and do no harm."""
+    plant(root, b"a", b"b/c", b"b/d/e", b"b/d/f", b"b/g", b"h", b"i")
+    walking = walk(root)
+    assert [entry.path for entry in walking.page(3)] == [b"a", b"b/c", b"b/d/e"]
+
+    shutil.rmtree(os.path.join(root, b"b"))
+    os.unlink(os.path.join(root, b"h"))
+
+    assert [[b"i"]] == [[entry.path for entry in page] for page in pages(walking)]
+
+
+def test_a_directory_that_becomes_a_symlink_is_not_followed(root, tmp_path_factory):
+    """What was a directory when it was read may not lead outside afterwards."""
+    outside = os.fsencode(tmp_path_factory.mktemp("outside"))
+    plant(outside, b"x", b"y")
+    plant(root, b"d/x", b"d/y")
+    walking = walk(root)
+    walking.page(1)
+    os.rename(os.path.join(root, b"d"), os.path.join(outside, b"d"))
+    os.symlink(outside, os.path.join(root, b"d"))
+
+    [entry] = walking.page()
+
+    assert entry.kind is Kind.UNREADABLE
+    assert walking.page() == []
+
+
+def test_a_giant_directory_is_read_in_runs(root):
+    """50,000 names are listed once each, in sorted runs, with the memory of one run."""
+    directory = os.path.join(root, b"giant")
+    os.mkdir(directory)
+    fd = os.open(directory, os.O_RDONLY)
+    for number in range(50_000):
+        os.close(os.open(b"%06d" % number, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    seen: list[bytes] = []
+    tracemalloc.start()
+    try:
+        walking = walk(root)
+        count = sum(len(page) for page in pages(walking))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    for page in pages(walk(root)):
+        seen += [entry.path for entry in page]
+
+    assert count == 50_000
+    assert len(set(seen)) == 50_000
+    for start in range(0, 50_000, RUN):
+        run = seen[start : start + RUN]
+        assert sorted(run) == run
+    assert peak < 8 << 20
+
+
+def test_only_a_giant_directory_is_kept_open(root, monkeypatch):
+    """Between pages there is no descriptor, but for a directory with more runs to come; closing gives it back."""
+    monkeypatch.setattr(walker, "RUN", 2)
+    plant(root, b"a/1", b"a/2", b"a/3", b"a/4", b"a/5", b"a/6")
+    opened = len(os.listdir("/proc/self/fd"))
+
+    walking = walk(root)
+    walking.page(1)
+    assert opened < len(os.listdir("/proc/self/fd"))
+    walking.close()
+    assert opened == len(os.listdir("/proc/self/fd"))
+    assert walking.page() == []
+    assert sorted(paths(root)) == [b"a/%d" % number for number in range(1, 7)]
+    assert opened == len(os.listdir("/proc/self/fd"))
