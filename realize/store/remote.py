@@ -1,0 +1,303 @@
+"""The store at the other end of a connection: `IStore` as commands.
+
+Lists are split into packs that fit a command, and the packs are under way together.
+`realize.store.served` is the other half.
+
+Nothing here times out by itself: the connection does, when the peer is silent (`realize.wire.liveness`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.errors import ProtocolError, RealizeError
+from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.remote_streams import RemoteReader, RemoteWriter
+from realize.values import (
+    BLOCK,
+    SMALL,
+    Committed,
+    Entry,
+    Existing,
+    Expected,
+    Fetched,
+    OnConflict,
+    Removal,
+    SmallFile,
+    Where,
+)
+from realize.wire import commands, packing
+from realize.wire.packing import FetchedHead, SmallHead
+from realize.wire.protocol import PeerProtocol
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+IN_FLIGHT: Final = 32
+"""Packs that one store has under way at once; the others wait their turn."""
+
+_BLOCKS: Final = 1024
+
+
+@implementer(IStore)
+class RemoteStore:
+    """``base`` below the directory ``directory`` of the peer at the other end of ``protocol``.
+
+    The connection is the caller's: `close` gives back the directory and leaves it open.
+    """
+
+    def __init__(self, protocol: PeerProtocol, directory: str, base: bytes = b"") -> None:
+        self.rights: tuple[str, ...] = ()
+        """What we may do there; known once `open` has answered."""
+        self._protocol = protocol
+        self._directory = directory
+        self._base = base
+        self._handle = 0
+        self._turns = DeferredSemaphore(IN_FLIGHT)
+
+    def open(self, salt: bytes) -> Deferred[Where]:
+        """See `IStore`."""
+        handle = self._protocol.choose_handle()
+
+        def opened(answer: dict[str, Any]) -> Where:
+            self._handle = handle
+            self.rights = tuple(answer["rights"])
+            return Where(answer["kind"], tuple(answer["chain"]), answer["now"])
+
+        asked = self._protocol.call(
+            commands.OpenDirectory,
+            handle=handle,
+            directory=self._directory,
+            base=self._base,
+            salt=salt,
+        )
+        return asked.addCallback(opened)
+
+    def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
+        """See `IStore`."""
+        return RemoteListing(self._protocol, self._opened(), partials=partials, avoid=avoid)
+
+    def describe(self, paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
+        """See `IStore`."""
+        return self._packed(paths, packing.PATHS.encode, self._describe)
+
+    def _describe(self, paths: list[bytes]) -> Deferred[list[Existing | RealizeError]]:
+        asked = self._call(commands.Describe, paths=paths)
+        return asked.addCallback(_listed, "found", len(paths))
+
+    def read_small(self, paths: Sequence[bytes]) -> Deferred[list[Fetched | RealizeError]]:
+        """See `IStore`."""
+        return self._packed(paths, packing.PATHS.encode, self._read_small)
+
+    def _read_small(self, paths: list[bytes]) -> Deferred[list[Fetched | RealizeError]]:
+        asked = self._call(commands.ReadSmall, paths=paths)
+
+        def joined(answer: dict[str, Any]) -> list[Fetched | RealizeError]:
+            heads: list[FetchedHead | RealizeError] = _listed(answer, "heads", len(paths))
+            sizes = [head.size for head in heads if isinstance(head, FetchedHead)]
+            contents = iter(packing.split_contents(sizes, answer["content"]))
+            return [
+                head
+                if isinstance(head, RealizeError)
+                else Fetched(SmallFile(path, next(contents), head.digest, head.attributes), head.version)
+                for path, head in zip(paths, heads, strict=True)
+            ]
+
+        return asked.addCallback(joined)
+
+    def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Committed | RealizeError]]:
+        """See `IStore`."""
+
+        def put(pack: list[SmallFile]) -> Deferred[list[Committed | RealizeError]]:
+            asked = self._call(
+                commands.PutSmall,
+                patient=True,
+                policy=policy,
+                heads=[_head(file) for file in pack],
+                content=b"".join([file.content for file in pack]),
+            )
+            return asked.addCallback(_listed, "outcomes", len(pack))
+
+        return self._packed(
+            files,
+            lambda file: packing.SMALL_HEADS.encode(_head(file)),
+            put,
+            weigh=lambda file: len(file.content),
+        )
+
+    def settle(self, expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
+        """See `IStore`."""
+        return self._packed(expected, packing.EXPECTED.encode, self._settle)
+
+    def _settle(self, expected: list[Expected]) -> Deferred[list[bool | RealizeError]]:
+        asked = self._call(commands.Settle, patient=True, expected=expected)
+        return asked.addCallback(_listed, "settled", len(expected))
+
+    def match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> Deferred[int]:
+        """See `IStore`."""
+        return Deferred.fromCoroutine(self._match_final(path, size, offset, digests))
+
+    async def _match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
+        matched = 0
+        for first in range(0, len(digests) or 1, _BLOCKS):
+            answer = await self._call(
+                commands.MatchFinal,
+                patient=True,
+                path=path,
+                size=size,
+                offset=offset + matched,
+                digests=list(digests[first : first + _BLOCKS]),
+            )
+            matched += answer["matched"]
+            if answer["matched"] < _BLOCKS * BLOCK:
+                break
+        return matched
+
+    def open_reader(self, path: bytes) -> Deferred[IReader]:
+        """See `IStore`."""
+        return Deferred.fromCoroutine(RemoteReader.open(self._protocol, self._opened(), path))
+
+    def open_writer(self, path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
+        """See `IStore`."""
+        return Deferred.fromCoroutine(RemoteWriter.open(self._protocol, self._opened(), path, size, policy))
+
+    def remove(self, removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
+        """See `IStore`."""
+        return self._packed(removals, packing.REMOVALS.encode, self._remove)
+
+    def _remove(self, removals: list[Removal]) -> Deferred[list[RealizeError | None]]:
+        asked = self._call(commands.Remove, patient=True, removals=removals)
+        return asked.addCallback(_listed, "removed", len(removals))
+
+    def close(self) -> Deferred[None]:
+        """See `IStore`; a connection that has ended closed it already."""
+        handle, self._handle = self._handle, 0
+        if not handle or self._protocol.lost:
+            return succeed(None)
+        asked = self._protocol.call(commands.CloseDirectory, patient=True, handle=handle)
+        return asked.addCallbacks(_nothing, _closed_anyway)
+
+    def _opened(self) -> int:
+        if not self._handle:
+            raise ProtocolError("the directory is not open")
+        return self._handle
+
+    def _call(self, command: type, *, patient: bool = False, **arguments: Any) -> Deferred[dict[str, Any]]:
+        return self._turns.run(
+            lambda: self._protocol.call(command, patient=patient, handle=self._opened(), **arguments),
+        )
+
+    def _packed(
+        self,
+        items: Sequence[T],
+        encode: Callable[[T], bytes],
+        ask: Callable[[list[T]], Deferred[list[R]]],
+        weigh: Callable[[T], int] | None = None,
+    ) -> Deferred[list[R]]:
+        """Ask about all items, a pack at a time, and put the answers together."""
+        try:
+            packs = list(packing.fit(items, encode, weigh=weigh)) or [[]]  # also nothing needs the right to it
+        except RealizeError:
+            # An item that cannot even be encoded spoils the whole call, like any argument of the wrong type.
+            failed: Deferred[list[R]] = Deferred()
+            failed.errback()
+            return failed
+        answers = gatherResults([ask(pack) for pack in packs], consumeErrors=True)
+        return answers.addCallbacks(_joined, _first)
+
+
+@implementer(IListing)
+class RemoteListing:
+    """Asks for the next page while the last one is being looked at."""
+
+    def __init__(self, protocol: PeerProtocol, handle: int, *, partials: bool, avoid: bytes) -> None:
+        self._protocol = protocol
+        self._listing = protocol.choose_listing()
+        self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
+        self._next: Deferred[dict[str, Any]] | None = None
+        self._started = False
+        self._ended = False
+
+    def next_page(self) -> Deferred[list[Entry]]:
+        """See `IListing`."""
+        return Deferred.fromCoroutine(self._next_page())
+
+    async def _next_page(self) -> list[Entry]:
+        while not self._ended:
+            asked = self._next or self._ask()
+            self._next = None
+            try:
+                answer = await asked
+            except RealizeError:
+                self._ended = True
+                raise
+            if not answer["more"]:
+                self._ended = True
+            elif not self._ended:
+                self._next = self._ask()
+            if answer["entries"]:
+                return list(answer["entries"])
+        return []
+
+    def _ask(self) -> Deferred[dict[str, Any]]:
+        self._started = True
+        asked = self._protocol.call(commands.Walk, patient=True, **self._question)
+        # A page that was asked for ahead may fail before anybody waits for it.
+        held = Deferred[dict[str, Any]]()
+        asked.addCallbacks(held.callback, lambda failure: _keep(held, failure))
+        return held
+
+    def close(self) -> None:
+        """See `IListing`."""
+        if self._ended:
+            return
+        self._ended = True
+        ahead, self._next = self._next, None
+        if ahead is not None:
+            ahead.addErrback(_ignore)
+        if self._started and not self._protocol.lost:
+            self._protocol.call(commands.EndWalk, listing=self._listing).addErrback(_ignore)
+
+
+def _keep(held: Deferred[dict[str, Any]], failure: Failure) -> None:
+    held.errback(failure)
+
+
+def _ignore(failure: Failure) -> None:
+    """Nobody waits for this any more; anything but our own errors is a fault all the same."""
+    failure.trap(RealizeError)
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def _closed_anyway(failure: Failure) -> None:
+    failure.trap(RealizeError)
+
+
+def _head(file: SmallFile) -> SmallHead:
+    if len(file.content) > SMALL:
+        raise ProtocolError(f"{len(file.content)} bytes are not a small file")
+    return SmallHead(file.path, len(file.content), file.digest, file.attributes)
+
+
+def _listed(answer: dict[str, Any], name: str, length: int) -> list[Any]:
+    found: list[Any] = answer[name]
+    if len(found) != length:
+        raise ProtocolError(f"{len(found)} answers to {length} questions")
+    return found
+
+
+def _joined(lists: Iterable[list[R]]) -> list[R]:
+    return [item for items in lists for item in items]
+
+
+def _first(failure: Failure) -> Failure:
+    error = failure.value
+    return error.subFailure if isinstance(error, FirstError) else failure

@@ -1,0 +1,286 @@
+"""Reading and writing one file at the other end of a connection: `IReader` and `IWriter` over streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
+from realize.store.interfaces import IReader, IWriter
+from realize.values import BLOCK, Attributes, Committed, OnConflict, Version
+from realize.wire import commands
+from realize.wire.protocol import PeerProtocol
+from realize.wire.streams import InboundStream, OutboundStream
+
+_BLOCKS: Final = 1024
+
+
+@implementer(IReader)
+class RemoteReader:
+    """A file that the peer reads for us; content comes ahead of `read` as far as the stream's window allows."""
+
+    def __init__(self, protocol: PeerProtocol, handle: int, path: bytes, opened: _OpenedRead) -> None:
+        self.version = opened.version
+        self.attributes = opened.attributes
+        self._protocol = protocol
+        self._handle = handle
+        self._path = path
+        self._stream = opened.stream
+        self._position = 0
+        self._started = False
+        self._outcome: bytes | RealizeError | None = None
+        self._waiting: list[Deferred[bytes]] = []
+        self._closed = False
+
+    @classmethod
+    async def open(cls, protocol: PeerProtocol, handle: int, path: bytes) -> RemoteReader:
+        """Ask for the file."""
+        return cls(protocol, handle, path, await _open_read(protocol, handle, path))
+
+    def block_digests(self, length: int) -> Deferred[list[bytes]]:
+        """See `IReader`; at most `realize.wire.packing.MOST_DIGESTS` blocks at a time."""
+        return Deferred.fromCoroutine(self._block_digests(length))
+
+    async def _block_digests(self, length: int) -> list[bytes]:
+        await self._stopped(length)
+        digests: list[bytes] = (await self._call(commands.BlockDigests, length=length))["digests"]
+        if len(digests) != -(-length // BLOCK):
+            raise ProtocolError(f"{len(digests)} digests for {length} bytes")
+        return digests
+
+    def skip(self, length: int) -> Deferred[None]:
+        """See `IReader`."""
+        return Deferred.fromCoroutine(self._skip(length))
+
+    async def _skip(self, length: int) -> None:
+        await self._stopped(length)
+        await self._call(commands.SkipBlocks, length=length)
+        self._stream.matched(length)
+        self._position += length
+
+    def read(self) -> Deferred[list[bytes]]:
+        """See `IReader`."""
+        if self._closed:
+            return fail(ProtocolError("the reader is closed"))
+        self._start()
+        return self._stream.read().addCallback(self._counted)
+
+    def finish(self) -> Deferred[bytes]:
+        """See `IReader`."""
+        if isinstance(self._outcome, RealizeError):
+            return fail(self._outcome)
+        if self._position < self.version.size:
+            return fail(ProtocolError("not all of the file was read"))
+        self._start()
+        if isinstance(self._outcome, bytes):
+            return succeed(self._outcome)
+        waiting = Deferred[bytes]()
+        self._waiting.append(waiting)
+        return waiting
+
+    def close(self) -> None:
+        """See `IReader`."""
+        if not self._closed:
+            self._closed = True
+            self._settled(ConnectionFailed("the reader was closed"))
+            self._close_stream()
+
+    def _close_stream(self) -> None:
+        self._protocol.streams.close(self._stream.number)
+        if not self._protocol.lost:
+            self._protocol.call(commands.CloseStream, stream=self._stream.number).addErrback(_ignore)
+
+    def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
+        return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)
+
+    def _counted(self, pieces: list[bytes]) -> list[bytes]:
+        self._position += sum(map(len, pieces))
+        return pieces
+
+    async def _stopped(self, length: int) -> None:
+        """Make sure that content does not run ahead of us: to look at what comes next needs a stream that stands.
+
+        Once content flows the only way is another stream, on which the peer reads again what we have.
+        """
+        if self._closed or self._position + length > self.version.size:
+            raise ProtocolError("beyond the end of the file")
+        if not self._started:
+            return
+        self._close_stream()
+        opened = await _open_read(self._protocol, self._handle, self._path)
+        self._stream = opened.stream
+        self._started = False
+        self._outcome = None
+        if self._closed:
+            self._close_stream()
+            raise ProtocolError("the reader is closed")
+        if opened.version != self.version:
+            raise SourceChanged("the file was changed while it was read")
+        await self._call(commands.SkipBlocks, length=self._position)
+        self._stream.matched(self._position)
+
+    def _start(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        stream = self._stream
+        self._call(commands.StartRead).addErrback(self._failed, stream)
+        self._call(commands.EndRead).addCallbacks(
+            self._sent, self._failed, callbackArgs=(stream,), errbackArgs=(stream,)
+        )
+        stream.start()
+
+    def _sent(self, answer: dict[str, Any], stream: InboundStream) -> None:
+        digest: bytes = answer["digest"]
+        if stream is self._stream:
+            complete = stream.arrived >= stream.limit
+            self._settled(digest if complete else ProtocolError("the peer ended a file before all of it was sent"))
+
+    def _failed(self, failure: Failure, stream: InboundStream) -> None:
+        failure.trap(RealizeError)
+        if stream is self._stream:
+            self._settled(failure.value)
+
+    def _settled(self, outcome: Any) -> None:
+        if self._outcome is not None:
+            return
+        self._outcome = outcome
+        waiting, self._waiting = self._waiting, []
+        if isinstance(outcome, RealizeError):
+            if self._stream.arrived < self._stream.limit:
+                self._stream.fail(outcome)
+            for waiter in waiting:
+                waiter.errback(outcome)
+        else:
+            for waiter in waiting:
+                waiter.callback(outcome)
+
+
+@frozen
+class _OpenedRead:
+    """A file that the peer has opened for us."""
+
+    stream: InboundStream
+    version: Version
+    attributes: Attributes
+
+
+async def _open_read(protocol: PeerProtocol, handle: int, path: bytes) -> _OpenedRead:
+    number = protocol.streams.choose()
+    try:
+        answer = await protocol.call(commands.OpenRead, handle=handle, stream=number, path=path)
+    except CancelledError:
+        # The peer may have opened it in the meantime.
+        protocol.call(commands.CloseStream, stream=number).addErrback(_ignore)
+        protocol.streams.close(number)
+        raise
+    except RealizeError:
+        protocol.streams.close(number)
+        raise
+    version: Version = answer["version"]
+    return _OpenedRead(protocol.streams.inbound(number, version.size), version, answer["attributes"])
+
+
+@implementer(IWriter)
+class RemoteWriter:
+    """A file that the peer writes for us."""
+
+    def __init__(self, protocol: PeerProtocol, stream: OutboundStream, have: int, size: int) -> None:
+        self.have = have
+        self._left = size
+        self._protocol = protocol
+        self._stream = stream
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, protocol: PeerProtocol, handle: int, path: bytes, size: int, policy: OnConflict
+    ) -> RemoteWriter:
+        """Ask to write the file."""
+        number = protocol.streams.choose()
+        # Before the answer, since credit may come with it.
+        stream = protocol.streams.outbound(number)
+        try:
+            answer = await protocol.call(
+                commands.OpenWrite,
+                patient=True,
+                handle=handle,
+                stream=number,
+                path=path,
+                size=size,
+                policy=policy,
+            )
+        except CancelledError:
+            # The peer may have opened it in the meantime.
+            protocol.call(commands.AbandonStream, stream=number, keep=True).addErrback(_ignore)
+            protocol.streams.close(number)
+            raise
+        except RealizeError:
+            protocol.streams.close(number)
+            raise
+        return cls(protocol, stream, answer["have"], size)
+
+    def match(self, digests: Sequence[bytes], length: int) -> Deferred[int]:
+        """See `IWriter`."""
+        return Deferred.fromCoroutine(self._match(list(digests), length))
+
+    async def _match(self, digests: list[bytes], length: int) -> int:
+        matched = 0
+        for first in range(0, len(digests), _BLOCKS):
+            part = digests[first : first + _BLOCKS]
+            span = min(len(part) * BLOCK, length - matched)
+            answer = await self._call(commands.MatchPartial, digests=part, length=span)
+            matched += answer["matched"]
+            self._left -= answer["matched"]
+            if answer["matched"] < span:
+                break
+        return matched
+
+    def write(self, pieces: Sequence[bytes]) -> Deferred[None]:
+        """See `IWriter`."""
+        length = sum(map(len, pieces))
+        if self._closed:
+            return fail(ProtocolError("the writer is closed"))
+        if length > self._left:
+            return fail(ProtocolError("more content than announced"))
+        self._left -= length
+        return Deferred.fromCoroutine(self._stream.send(pieces))
+
+    def commit(self, digest: bytes, attributes: Attributes | None) -> Deferred[Committed]:
+        """See `IWriter`."""
+        if self._closed:
+            return fail(ProtocolError("the writer is closed"))
+        return Deferred.fromCoroutine(self._commit(digest, attributes))
+
+    async def _commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
+        self._closed = True
+        try:
+            answer = await self._call(commands.CommitStream, digest=digest, attributes=attributes)
+        finally:
+            self._protocol.streams.close(self._stream.number)
+        outcome: Committed = answer["outcome"]
+        return outcome
+
+    def abandon(self, *, keep: bool) -> Deferred[None]:
+        """See `IWriter`; when the connection is lost, the peer keeps the partial by itself."""
+        if self._closed:
+            return succeed(None)
+        self._closed = True
+        self._protocol.streams.close(self._stream.number)
+        if self._protocol.lost:
+            return succeed(None)
+        asked = self._call(commands.AbandonStream, keep=keep)
+        return asked.addCallbacks(lambda _: None, _ignore)
+
+    def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
+        return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)
+
+
+def _ignore(failure: Failure) -> None:
+    """Nobody waits for this; the connection, if it was lost, told those who do."""
+    failure.trap(RealizeError)

@@ -1,0 +1,397 @@
+"""The other half of `realize.store.remote`: answers the commands of one peer from stores.
+
+Owns what one connection has open: directories, listings and streams.
+
+Invariants:
+
+* every command that names a directory is checked against the rights the peer has there, and a directory that does not
+  exist is answered like one without rights;
+* names go to the store as they came, which judges them in one place;
+* when the connection ends, everything it had open is closed, and partials are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+
+from realize.config import Right
+from realize.errors import AccessDenied, Busy, ProtocolError, RealizeError
+from realize.store.interfaces import IListing, IStore
+from realize.store.served_streams import ServedRead, ServedWrite
+from realize.units import display_name
+from realize.values import Attributes, Committed, Entry, Expected, Fetched, OnConflict, Removal, SmallFile
+from realize.wire import commands, packing
+from realize.wire.answers import to_declared
+from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.packing import FetchedHead, SmallHead
+from realize.wire.protocol import PeerProtocol
+
+MakeStore = Callable[[str, bytes], IStore]
+"""Makes the store for a location below a directory: ``make_store(directory, base)``; may raise any `RealizeError`."""
+
+Report = Callable[[], Mapping[str, Any]]
+"""What Status answers: a JSON object, of which ``transfers`` is shortened if it does not fit."""
+
+MOST_REPORT: Final = 60_000
+"""Bytes of a status report."""
+
+
+@define(eq=False)
+class _Opened:
+    """A directory that the peer has opened."""
+
+    directory: str
+    base: bytes
+    store: IStore
+    rights: frozenset[Right]
+
+    def shown(self, path: bytes) -> str:
+        """A name for people, from the directory's own start."""
+        return display_name(self.base + b"/" + path if self.base else path)
+
+
+@define(eq=False)
+class _Listing:
+    """A listing that the peer is reading, and what of its last page did not fit the answer."""
+
+    handle: int
+    pages: IListing
+    left: list[Entry] = field(factory=list)
+    asked: Deferred[list[Entry]] | None = None
+
+
+class DirectoryResponders(amp.CommandLocator):
+    """Answers the commands that concern directories, for one peer on one connection."""
+
+    def __init__(
+        self,
+        protocol: PeerProtocol,
+        *,
+        name: str,
+        rights: Mapping[str, frozenset[Right]],
+        make_store: MakeStore,
+        log: Any,
+        report: Report,
+    ) -> None:
+        self.closed: Deferred[None] = Deferred()
+        """Fires when the connection has ended and everything it had open is closed."""
+        self._protocol = protocol
+        self._name = name
+        self._rights = rights
+        self._make_store = make_store
+        self._log = log
+        self._report = report
+        self._directories: dict[int, _Opened | None] = {}
+        self._listings: dict[int, _Listing] = {}
+        self._writes: dict[int, tuple[int, ServedWrite]] = {}
+        self._reads: dict[int, tuple[int, ServedRead]] = {}
+        protocol.when_lost().addCallback(self._lost)
+
+    @property
+    def open_count(self) -> int:
+        """How many directories, listings and streams are open."""
+        return len(self._directories) + len(self._listings) + len(self._writes) + len(self._reads)
+
+    def transfers(self) -> list[dict[str, Any]]:
+        """See `realize.wire.protocol.Served`."""
+        writes = [stream.describe() for _, stream in self._writes.values()]
+        return writes + [stream.describe() for _, stream in self._reads.values()]
+
+    # Directories.
+
+    @commands.OpenDirectory.responder
+    async def _open_directory(self, handle: int, directory: str, base: bytes, salt: bytes) -> dict[str, Any]:
+        if handle in self._directories:
+            raise ProtocolError(f"handle {handle} is in use")
+        rights = self._rights.get(directory, frozenset())
+        if not rights:
+            self._log.warning("access_denied", dir=display_name(directory.encode()), command="OpenDirectory")
+            raise AccessDenied(f"no directory {display_name(directory.encode())} is open to this peer")
+        if len(self._directories) >= commands.MOST_HANDLES:
+            raise Busy(f"{commands.MOST_HANDLES} directories are open")
+        self._directories[handle] = None
+        store = None
+        try:
+            store = self._make_store(directory, base)
+            where = await store.open(salt)
+        except BaseException:
+            self._directories.pop(handle, None)
+            if store is not None:
+                await store.close()
+            raise
+        if handle not in self._directories:
+            await store.close()
+            raise ProtocolError(f"handle {handle} was closed meanwhile")
+        self._directories[handle] = _Opened(directory, base, store, rights)
+        return {
+            "kind": where.kind,
+            "chain": list(where.chain),
+            "now": where.now_ns,
+            "rights": sorted(right.value for right in rights),
+        }
+
+    @commands.CloseDirectory.responder
+    async def _close_directory(self, handle: int) -> dict[str, Any]:
+        opened = self._directories.pop(handle, None)
+        if opened is None:
+            raise ProtocolError(f"handle {handle} is not open")
+        await self._release(opened, handle)
+        return {}
+
+    def _directory(self, handle: int, *rights: Right) -> _Opened:
+        """An open directory in which the peer has one of these rights."""
+        opened = self._directories.get(handle)
+        if opened is None:
+            raise ProtocolError(f"handle {handle} is not open")
+        if opened.rights.isdisjoint(rights):
+            self._log.warning("access_denied", dir=opened.directory, right=rights[0].value)
+            raise AccessDenied(f"this peer may not {rights[0].value} in {opened.directory}")
+        return opened
+
+    # Listings.
+
+    @commands.Walk.responder
+    async def _walk(self, handle: int, listing: int, partials: bool, avoid: bytes) -> dict[str, Any]:  # noqa: FBT001
+        opened = self._directory(handle, Right.READ)
+        found = self._listings.get(listing)
+        if found is None:
+            if len(self._listings) >= commands.MOST_LISTINGS:
+                raise Busy(f"{commands.MOST_LISTINGS} listings are open")
+            found = _Listing(handle, opened.store.walk(partials=partials, avoid=avoid))
+            self._listings[listing] = found
+        elif found.handle != handle or found.asked is not None:
+            raise ProtocolError(f"listing {listing} is in use")
+        try:
+            if not found.left:
+                found.asked = found.pages.next_page()
+                found.left = list(await found.asked)
+        except BaseException:
+            self._end_listing(listing)
+            raise
+        finally:
+            found.asked = None
+        if not found.left:
+            self._end_listing(listing)
+            return {"entries": [], "more": False}
+        page = next(packing.fit(found.left, packing.ENTRIES.encode, most=VALUE_LIMIT))
+        found.left = found.left[len(page) :]
+        return {"entries": page, "more": True}
+
+    @commands.EndWalk.responder
+    def _end_walk(self, listing: int) -> dict[str, Any]:
+        self._end_listing(listing)
+        return {}
+
+    def _end_listing(self, number: int) -> None:
+        listing = self._listings.pop(number, None)
+        if listing is not None:
+            listing.pages.close()
+            if listing.asked is not None:
+                listing.asked.cancel()
+
+    # Many files at once.
+
+    @commands.Describe.responder
+    async def _describe(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
+        return {"found": await self._directory(handle, Right.WRITE, Right.READ).store.describe(paths)}
+
+    @commands.ReadSmall.responder
+    async def _read_small(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
+        fetched = await self._directory(handle, Right.READ).store.read_small(paths)
+        read = [item for item in fetched if isinstance(item, Fetched)]
+        return {
+            "heads": [item if isinstance(item, RealizeError) else _fetched_head(item) for item in fetched],
+            "content": b"".join([item.file.content for item in read]),
+        }
+
+    @commands.PutSmall.responder
+    async def _put_small(
+        self, handle: int, policy: OnConflict, heads: list[SmallHead], content: bytes
+    ) -> dict[str, Any]:
+        opened = self._directory(handle, Right.WRITE)
+        contents = packing.split_contents([head.size for head in heads], content)
+        files = [
+            SmallFile(head.path, piece, head.digest, head.attributes)
+            for head, piece in zip(heads, contents, strict=True)
+        ]
+        outcomes = await opened.store.put_small(files, policy)
+        for file, outcome in zip(files, outcomes, strict=True):
+            if isinstance(outcome, Committed):
+                self._committed(opened, file.path, len(file.content), file.digest, outcome)
+        return {"outcomes": outcomes}
+
+    @commands.Settle.responder
+    async def _settle(self, handle: int, expected: list[Expected]) -> dict[str, Any]:
+        return {"settled": await self._directory(handle, Right.WRITE).store.settle(expected)}
+
+    @commands.MatchFinal.responder
+    async def _match_final(
+        self, handle: int, path: bytes, size: int, offset: int, digests: list[bytes]
+    ) -> dict[str, Any]:
+        opened = self._directory(handle, Right.WRITE)
+        if offset > size:
+            raise ProtocolError("a match beyond the end of the file")
+        return {"matched": await opened.store.match_final(path, size, offset, digests)}
+
+    @commands.Remove.responder
+    async def _remove(self, handle: int, removals: list[Removal]) -> dict[str, Any]:
+        opened = self._directory(handle, Right.REMOVE)
+        removed = await opened.store.remove(removals)
+        for removal, error in zip(removals, removed, strict=True):
+            if error is None:
+                self._log.info("file_removed", dir=opened.directory, path=opened.shown(removal.path), peer=self._name)
+        return {"removed": removed}
+
+    # One file, as a stream.
+
+    @commands.OpenWrite.responder
+    async def _open_write(self, handle: int, stream: int, path: bytes, size: int, policy: OnConflict) -> dict[str, Any]:
+        opened = self._directory(handle, Right.WRITE)
+        self._protocol.streams.accept(stream)
+
+        def committed(digest: bytes, outcome: Committed) -> None:
+            self._committed(opened, path, size, digest, outcome)
+
+        inbound = self._protocol.streams.inbound(stream, size)
+        served = ServedWrite(
+            self._protocol, inbound, size, committed, opened.shown(path), lambda: self._writes.pop(stream, None)
+        )
+        self._writes[stream] = (handle, served)
+        return {"have": await served.open(opened.store.open_writer(path, size, policy))}
+
+    @commands.MatchPartial.responder
+    async def _match_partial(self, stream: int, digests: list[bytes], length: int) -> dict[str, Any]:
+        return {"matched": await self._write(stream).match(digests, length)}
+
+    @commands.CommitStream.responder
+    async def _commit_stream(self, stream: int, digest: bytes, attributes: Attributes | None) -> dict[str, Any]:
+        return {"outcome": await self._write(stream).commit(digest, attributes)}
+
+    @commands.AbandonStream.responder
+    async def _abandon_stream(self, stream: int, keep: bool) -> dict[str, Any]:  # noqa: FBT001 -- an argument of AMP
+        found = self._writes.get(stream)
+        if found is not None:
+            await found[1].abandon(keep=keep)
+        return {}
+
+    @commands.OpenRead.responder
+    async def _open_read(self, handle: int, stream: int, path: bytes) -> dict[str, Any]:
+        opened = self._directory(handle, Right.READ)
+        self._protocol.streams.accept(stream)
+        outbound = self._protocol.streams.outbound(stream)
+        served = ServedRead(self._protocol, outbound, opened.shown(path), lambda: self._reads.pop(stream, None))
+        self._reads[stream] = (handle, served)
+        reader = await served.open(opened.store.open_reader(path))
+        return {"version": reader.version, "attributes": reader.attributes}
+
+    @commands.BlockDigests.responder
+    async def _block_digests(self, stream: int, length: int) -> dict[str, Any]:
+        return {"digests": await self._read(stream).block_digests(length)}
+
+    @commands.SkipBlocks.responder
+    async def _skip_blocks(self, stream: int, length: int) -> dict[str, Any]:
+        await self._read(stream).skip(length)
+        return {}
+
+    @commands.StartRead.responder
+    def _start_read(self, stream: int) -> dict[str, Any]:
+        self._read(stream).start()
+        return {}
+
+    @commands.EndRead.responder
+    async def _end_read(self, stream: int) -> dict[str, Any]:
+        return {"digest": await self._read(stream).end()}
+
+    @commands.CloseStream.responder
+    def _close_stream(self, stream: int) -> dict[str, Any]:
+        found = self._reads.get(stream)
+        if found is not None:
+            found[1].close()
+        return {}
+
+    def _write(self, stream: int) -> ServedWrite:
+        found = self._writes.get(stream)
+        if found is None:
+            raise ProtocolError(f"stream {stream} is not being written")
+        return found[1]
+
+    def _read(self, stream: int) -> ServedRead:
+        found = self._reads.get(stream)
+        if found is None:
+            raise ProtocolError(f"stream {stream} is not being read")
+        return found[1]
+
+    # The rest.
+
+    @commands.Status.responder
+    def _answer_status(self) -> dict[str, Any]:
+        return {"report": _limited(dict(self._report()))}
+
+    def _committed(self, opened: _Opened, path: bytes, size: int, digest: bytes, outcome: Committed) -> None:
+        if outcome is not Committed.SKIPPED:
+            self._log.info(
+                "file_committed",
+                dir=opened.directory,
+                path=opened.shown(path),
+                size=size,
+                digest=digest.hex(),
+                peer=self._name,
+                replaced=outcome is Committed.REPLACED,
+            )
+
+    def _lost(self, _: RealizeError) -> None:
+        Deferred.fromCoroutine(self._close_all()).addErrback(self._unexpected, "closing").chainDeferred(self.closed)
+
+    async def _close_all(self) -> None:
+        directories, self._directories = self._directories, {}
+        await _all(
+            Deferred.fromCoroutine(self._release(opened, handle))
+            for handle, opened in directories.items()
+            if opened is not None
+        )
+
+    async def _release(self, opened: _Opened, handle: int) -> None:
+        for number, listing in list(self._listings.items()):
+            if listing.handle == handle:
+                self._end_listing(number)
+        for owner, reading in list(self._reads.values()):
+            if owner == handle:
+                reading.close()
+        await _all(
+            Deferred.fromCoroutine(writing.abandon(keep=True)).addErrback(self._unexpected, "abandoning")
+            for owner, writing in list(self._writes.values())
+            if owner == handle
+        )
+        await opened.store.close()
+
+    def _unexpected(self, failure: Failure, doing: str) -> None:
+        error = to_declared(self._log, failure, doing)
+        self._log.warning("close_failed", doing=doing, error=str(error))
+
+
+async def _all(work: Iterable[Deferred[Any]]) -> None:
+    await DeferredList(list(work), consumeErrors=True)
+
+
+def _fetched_head(fetched: Fetched) -> FetchedHead:
+    file = fetched.file
+    return FetchedHead(len(file.content), file.digest, file.attributes, fetched.version)
+
+
+def _limited(report: dict[str, Any]) -> str:
+    """The report as JSON, with fewer transfers if it would not fit."""
+    text = json.dumps(report)
+    while len(text) > MOST_REPORT and report.get("transfers"):
+        kept = len(report["transfers"]) // 2
+        report = {**report, "transfers": report["transfers"][:kept], "truncated": True}
+        text = json.dumps(report)
+    if len(text) > MOST_REPORT:
+        raise Busy("the report is too long")
+    return text

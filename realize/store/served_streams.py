@@ -1,0 +1,272 @@
+"""Serving one file as a stream: content that arrives goes to an `IWriter`, an `IReader`'s goes out.
+
+A stream is opened, used and closed by commands of the peer, which may come in any order and at any time; each object
+here puts them in order, and ends in exactly one way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.python.failure import Failure
+
+from realize.errors import ConnectionFailed, ProtocolError, RealizeError, VerifyFailed
+from realize.store.interfaces import IReader, IWriter
+from realize.values import BLOCK, Attributes, Committed
+from realize.wire import commands
+from realize.wire.answers import to_declared
+from realize.wire.packing import MOST_DIGESTS
+from realize.wire.protocol import PeerProtocol
+from realize.wire.streams import InboundStream, OutboundStream
+
+
+class ServedWrite:
+    """A file that the peer sends.
+
+    The pump writes what arrives; the lock keeps it and the commands apart.
+    """
+
+    def __init__(
+        self,
+        protocol: PeerProtocol,
+        stream: InboundStream,
+        size: int,
+        committed: Callable[[bytes, Committed], None],
+        shown: str,
+        forget: Callable[[], object],
+    ) -> None:
+        self._protocol = protocol
+        self._stream = stream
+        self._size = size
+        self._committed = committed
+        self._shown = shown
+        self._forget = forget
+        self._lock = DeferredLock()
+        self._writer: IWriter | None = None
+        self._position = 0
+        self._pumping: Deferred[None] | None = None
+        self._error: RealizeError | None = None
+        self._ended = False
+
+    def describe(self) -> dict[str, Any]:
+        """For status reports."""
+        return {
+            "path": self._shown,
+            "direction": "receive",
+            "size": self._size,
+            "done": self._position + self._stream.arrived,
+        }
+
+    async def open(self, opening: Deferred[IWriter]) -> int:
+        """Wait for the writer, then give credit."""
+        await self._lock.acquire()
+        try:
+            self._writer = await opening
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            self._lock.release()
+        if self._ended:
+            await self._writer.abandon(keep=True)
+            raise ConnectionFailed("the stream was closed while it was opened")
+        self._pumping = Deferred.fromCoroutine(self._pump(self._writer))
+        self._stream.start()
+        return self._writer.have
+
+    async def match(self, digests: list[bytes], length: int) -> int:
+        """See `realize.wire.commands.MatchPartial`."""
+        writer = await self._ready()
+        await self._lock.acquire()
+        try:
+            if len(digests) != -(-length // BLOCK):
+                raise ProtocolError(f"{len(digests)} digests for {length} bytes")
+            if self._position + length > min(writer.have, self._size):
+                raise ProtocolError("a match beyond the end of the partial")
+            if self._stream.arrived or self._ended:
+                raise ProtocolError("a match after content")
+            matched = await writer.match(digests, length)
+            self._position += matched
+            self._stream.matched(matched)
+        finally:
+            self._lock.release()
+        return matched
+
+    async def commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
+        """See `realize.wire.commands.CommitStream`."""
+        writer = await self._ready()
+        if self._ended:
+            raise ProtocolError("the stream has ended")
+        if self._stream.arrived < self._stream.limit:
+            # Content and commands arrive in order: what is not here now will not come.  The store finds out what is
+            # missing and refuses; the pump only has to end.
+            self._stream.fail(VerifyFailed("the content is shorter than announced"))
+        if self._pumping is not None:
+            await self._pumping
+        if self._ended:
+            raise ProtocolError("the stream has ended")
+        self._end()
+        if self._error is not None and not isinstance(self._error, VerifyFailed):
+            await writer.abandon(keep=True)
+            raise self._error
+        outcome = await writer.commit(digest, attributes)
+        self._committed(digest, outcome)
+        return outcome
+
+    async def abandon(self, *, keep: bool) -> None:
+        """See `realize.wire.commands.AbandonStream`."""
+        if self._ended:
+            return
+        self._end()
+        if self._pumping is not None:
+            await self._pumping
+        # If it is being opened, `open` sees that it has ended.
+        if self._writer is not None:
+            await self._writer.abandon(keep=keep)
+
+    async def _ready(self) -> IWriter:
+        await self._lock.run(lambda: None)
+        if self._writer is None:
+            raise ProtocolError("the stream could not be opened")
+        return self._writer
+
+    async def _pump(self, writer: IWriter) -> None:
+        try:
+            while pieces := await self._stream.read():
+                await self._lock.acquire()
+                try:
+                    await writer.write(pieces)
+                finally:
+                    self._lock.release()
+        except (RealizeError, CancelledError) as error:
+            self._fail(error if isinstance(error, RealizeError) else ConnectionFailed("the stream was closed"))
+        except Exception:  # noqa: BLE001 -- becomes a declared error, logged with its traceback
+            self._fail(to_declared(self._protocol.log, Failure(), "writing"))
+
+    def _fail(self, error: RealizeError) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        self._stream.fail(error)
+        if not self._ended:
+            self._protocol.tell(
+                commands.StopStream, stream=self._stream.number, code=error.wire_code, description=str(error)
+            )
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._protocol.streams.close(self._stream.number)
+            self._forget()
+
+
+class ServedRead:
+    """A file that the peer reads."""
+
+    def __init__(
+        self, protocol: PeerProtocol, stream: OutboundStream, shown: str, forget: Callable[[], object]
+    ) -> None:
+        self._protocol = protocol
+        self._stream = stream
+        self._shown = shown
+        self._forget = forget
+        self._lock = DeferredLock()
+        self._reader: IReader | None = None
+        self._position = 0
+        self._pumping: Deferred[None] | None = None
+        self._digest: bytes | RealizeError | None = None
+        self._asked = False
+        self._ended = False
+
+    def describe(self) -> dict[str, Any]:
+        """For status reports."""
+        return {
+            "path": self._shown,
+            "direction": "send",
+            "size": self._reader.version.size if self._reader is not None else 0,
+            "done": self._position + self._stream.sent,
+        }
+
+    async def open(self, opening: Deferred[IReader]) -> IReader:
+        """Wait for the reader."""
+        try:
+            reader = await opening
+        except BaseException:
+            self.close()
+            raise
+        if self._ended:
+            reader.close()
+            raise ConnectionFailed("the stream was closed while it was opened")
+        self._reader = reader
+        return reader
+
+    async def block_digests(self, length: int) -> list[bytes]:
+        """See `realize.wire.commands.BlockDigests`."""
+        reader = self._waiting(length)
+        if length > MOST_DIGESTS * BLOCK:
+            raise ProtocolError(f"digests of {length} bytes do not fit an answer")
+        await self._lock.acquire()
+        try:
+            return list(await reader.block_digests(length))
+        finally:
+            self._lock.release()
+
+    async def skip(self, length: int) -> None:
+        """See `realize.wire.commands.SkipBlocks`."""
+        reader = self._waiting(length)
+        self._position += length
+        await self._lock.acquire()
+        try:
+            await reader.skip(length)
+        finally:
+            self._lock.release()
+
+    def start(self) -> None:
+        """See `realize.wire.commands.StartRead`."""
+        reader = self._waiting(0)
+        self._pumping = Deferred.fromCoroutine(self._pump(reader))
+
+    async def end(self) -> bytes:
+        """See `realize.wire.commands.EndRead`."""
+        if self._pumping is None or self._asked:
+            raise ProtocolError("EndRead belongs behind StartRead, once")
+        self._asked = True
+        await self._pumping
+        if isinstance(self._digest, bytes):
+            return self._digest
+        raise self._digest or ConnectionFailed("the stream was closed")
+
+    def close(self) -> None:
+        """See `realize.wire.commands.CloseStream`; may be called at any time, more than once."""
+        if self._ended:
+            return
+        self._ended = True
+        # The pump, if it waits for credit or for the transport, fails by this.
+        self._protocol.streams.close(self._stream.number)
+        if self._reader is not None:
+            self._reader.close()
+        self._forget()
+
+    def _waiting(self, length: int) -> IReader:
+        if self._reader is None or self._ended:
+            raise ProtocolError("the stream is not open")
+        if self._pumping is not None:
+            raise ProtocolError("the stream was started already")
+        if self._position + length > self._reader.version.size:
+            raise ProtocolError("beyond the end of the file")
+        return self._reader
+
+    async def _pump(self, reader: IReader) -> None:
+        await self._lock.acquire()
+        try:
+            while pieces := await reader.read():
+                await self._stream.send(pieces)
+            self._digest = await reader.finish()
+        except (RealizeError, CancelledError) as error:
+            self._digest = error if isinstance(error, RealizeError) else ConnectionFailed("the stream was closed")
+        except Exception:  # noqa: BLE001 -- becomes a declared error, logged with its traceback
+            self._digest = to_declared(self._protocol.log, Failure(), "reading")
+        finally:
+            self._lock.release()

@@ -1,0 +1,401 @@
+"""The commands of the protocol; the only module that names wire strings.
+
+Every class says what the command means, who sends it and which right it needs; ``docs/protocol.md`` says the rest.
+"Requester" is the side that opened the directory or stream, "holder" the side that has the files.
+Numbers of directories (handles), listings and streams are chosen by the requester and belong to the connection;
+one that is in use, unknown, or of another kind is answered with ``PROTOCOL``.
+
+Room is left for ``SetThrottle`` and ``GetThrottle``: a peer that has them says so with a capability.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar, Final
+
+from twisted.protocols import amp
+
+from realize.errors import RealizeError, every_error
+from realize.values import DIGEST, Committed, OnConflict, WhereKind
+from realize.wire import packing
+from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
+
+MAJOR: Final = 1
+"""Peers whose major versions differ do not talk to each other."""
+
+MINOR: Final = 0
+"""Later minor versions add commands, optional arguments and capabilities, and change nothing."""
+
+MOST_HANDLES: Final = 64
+MOST_LISTINGS: Final = 8
+MOST_STREAMS: Final = 64
+MOST_RUNNING: Final = 256
+"""Commands in progress on one connection; more are answered with ``BUSY``."""
+
+MOST_CREDIT: Final = 1 << 30
+"""The most credit that one ``Credit`` may give."""
+
+_NUMBER: Final = (1 << 32) - 1
+
+
+class Reason(enum.Enum):
+    """Why a peer says goodbye."""
+
+    DONE = "is done"
+    DEADLINE = "reached its deadline"
+    INTERRUPTED = "was interrupted"
+    DRAINING = "is shutting down"
+    REFUSED = "ends the connection because the configuration no longer allows it"
+
+
+class RealizeCommand(amp.Command):
+    """Base of all commands: every error that is raised on purpose may answer every command."""
+
+    errors: ClassVar[dict[type[Exception], bytes]] = {
+        error: error.wire_code for error in every_error() if error is not RealizeError
+    }
+
+
+class _OneWay(amp.Command):
+    """Base of the commands without an answer; what goes wrong ends the stream or the connection that they belong to."""
+
+    requiresAnswer = False
+
+
+def _number() -> Number:
+    return Number(_NUMBER)
+
+
+class Hello(RealizeCommand):
+    """I speak this version, and am this software.
+
+    The connecting side sends it first, once; the answer says the same of the accepting side, and the name under which
+    it knows the sender.
+    Needs a known key and nothing else.
+    Answers ``VERSION`` if the major versions differ, and the connection ends.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"major", Number(999)),
+        (b"minor", Number(999)),
+        (b"software", Text(200)),
+        (b"capabilities", Packed(packing.TEXTS)),
+        (b"run", Text(64)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [*arguments, (b"name", Text(200))]
+
+
+class Ping(_OneWay):
+    """I am still here.
+
+    Either side sends it when it has sent nothing for 15 s; needs no right.
+    """
+
+
+class Goodbye(_OneWay):
+    """I am about to close the connection, for this reason.
+
+    Either side may send it, also before Hello was answered; needs no right.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"reason", Choice(Reason))]
+
+
+class OpenDirectory(RealizeCommand):
+    """Let ``handle`` stand for ``base`` below that directory, and say where it is.
+
+    The requester sends it; needs any right on the directory.
+    A directory that does not exist and one without rights get the same ``DENIED``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"directory", Text(200)),
+        (b"base", Octets(4096)),
+        (b"salt", Octets(64)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"kind", Choice(WhereKind)),
+        (b"chain", Packed(packing.CHAIN)),
+        (b"now", Number()),
+        (b"rights", Packed(packing.TEXTS)),
+    ]
+
+
+class CloseDirectory(RealizeCommand):
+    """Forget the handle; its streams are abandoned and their partials kept, its listings end.
+
+    The requester sends it; needs no right.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number())]
+
+
+class Walk(RealizeCommand):
+    """The next page of a listing; a new listing number starts one.
+
+    The requester sends it; needs ``read``.
+    ``partials`` and ``avoid`` count in the first call only.
+    When ``more`` is false, this was the last page and the number is free again.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"listing", _number()),
+        (b"partials", Flag()),
+        (b"avoid", Octets(64)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"entries", Packed(packing.ENTRIES)), (b"more", Flag())]
+
+
+class EndWalk(RealizeCommand):
+    """Give up a listing; one that has ended already is not an error.
+
+    The requester sends it; needs no right.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"listing", _number())]
+
+
+class Describe(RealizeCommand):
+    """Say what is there under these names.
+
+    The requester sends it; needs ``write``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"found", Packed(packing.FOUND))]
+
+
+class ReadSmall(RealizeCommand):
+    """Send me these files whole; ``content`` is that of all files that could be read, in order.
+
+    The requester sends it; needs ``read``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"heads", Packed(packing.FETCHED)), (b"content", Octets())]
+
+
+class PutSmall(RealizeCommand):
+    """Write, verify and commit these files; ``content`` is that of all of them, in order.
+
+    The requester sends it; needs ``write``.
+    The answer means that each file that has an outcome is on stable storage.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"policy", Choice(OnConflict)),
+        (b"heads", Packed(packing.SMALL_HEADS)),
+        (b"content", Octets()),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.OUTCOMES))]
+
+
+class Settle(RealizeCommand):
+    """Say which of these contents you have; what you say you have is on stable storage when you answer.
+
+    The requester sends it; needs ``write``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"expected", Packed(packing.EXPECTED))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"settled", Packed(packing.SETTLED))]
+
+
+class MatchFinal(RealizeCommand):
+    """Say how much of the final file, from ``offset`` on, equals these blocks of mine.
+
+    The requester sends it; needs ``write``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"path", Octets()),
+        (b"size", Number()),
+        (b"offset", Number()),
+        (b"digests", Packed(packing.DIGESTS)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"matched", Number())]
+
+
+class OpenWrite(RealizeCommand):
+    """I want to send a file of ``size`` bytes on this stream.
+
+    The requester sends it; needs ``write``.
+    ``have`` is how many bytes of it an earlier transfer left.
+    Content may follow as far as `Credit` allows, which the holder gives when it is ready.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"stream", _number()),
+        (b"path", Octets()),
+        (b"size", Number()),
+        (b"policy", Choice(OnConflict)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"have", Number())]
+
+
+class MatchPartial(RealizeCommand):
+    """Say how much of the next ``length`` bytes of the partial equals these blocks of mine.
+
+    The requester sends it before any content; what matched need not be sent.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"stream", _number()),
+        (b"digests", Packed(packing.DIGESTS)),
+        (b"length", Number()),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"matched", Number())]
+
+
+class Data(_OneWay):
+    """The next bytes of a file; at least one, and never more than the credit.
+
+    Whoever has the content sends it: the requester of `OpenWrite`, the holder after `StartRead`.
+    `realize.wire.boxes` knows its layout and keeps it away from AMP's general machinery.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"content", Octets(least=1))]
+
+
+class Credit(_OneWay):
+    """You may send so many bytes more on this stream.
+
+    Whoever receives the content sends it.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"amount", Number(MOST_CREDIT, least=1))]
+
+
+class StopStream(_OneWay):
+    """I cannot take more of this stream, because of this error.
+
+    Whoever receives the content sends it, so that a sender without credit need not wait for ever.
+    `CommitStream` and `AbandonStream` are still to follow.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"stream", _number()),
+        (b"code", Octets(40)),
+        (b"description", Text()),
+    ]
+
+
+class CommitStream(RealizeCommand):
+    """All content was sent, and this is the digest of the whole file: verify it, make it durable, give it its name.
+
+    The requester sends it; the stream is closed whatever the answer.
+    Without ``attributes`` nothing besides the content is carried over.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"stream", _number()),
+        (b"digest", Octets(DIGEST, least=DIGEST)),
+        (b"attributes", PackedOne(packing.ATTRIBUTES)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcome", Choice(Committed))]
+
+
+class AbandonStream(RealizeCommand):
+    """I will not finish this file; ``keep`` what has arrived as a durable partial, or discard it.
+
+    The requester sends it; a stream that is closed already is not an error.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"keep", Flag())]
+
+
+class OpenRead(RealizeCommand):
+    """I want to read this file on this stream.
+
+    The requester sends it; needs ``read``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"stream", _number()),
+        (b"path", Octets()),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"version", PackedOne(packing.VERSIONS)),
+        (b"attributes", PackedOne(packing.PRESENT_ATTRIBUTES)),
+    ]
+
+
+class BlockDigests(RealizeCommand):
+    """The digests of the blocks of the next ``length`` bytes; the position stays.
+
+    The requester sends it before `StartRead`.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"length", Number())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"digests", Packed(packing.DIGESTS))]
+
+
+class SkipBlocks(RealizeCommand):
+    """I have the next ``length`` bytes: count them into the digest and go on behind them.
+
+    The requester sends it before `StartRead`.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"length", Number())]
+
+
+class StartRead(RealizeCommand):
+    """From here on, send the content as far as `Credit` allows.
+
+    The requester sends it, once.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number())]
+
+
+class EndRead(RealizeCommand):
+    """Tell me when all was sent, and the digest of the whole file, or why it ended early.
+
+    The requester sends it right after `StartRead`; it is answered behind the last `Data`.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"digest", Octets(DIGEST, least=DIGEST))]
+
+
+class CloseStream(RealizeCommand):
+    """I want no more of this stream that I was reading; one that is closed already is not an error.
+
+    The requester sends it.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number())]
+
+
+class Remove(RealizeCommand):
+    """Remove these files if they are still these versions.
+
+    The requester sends it; needs ``remove``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"removals", Packed(packing.REMOVALS))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"removed", Packed(packing.REMOVED))]
+
+
+class Status(RealizeCommand):
+    """Say how you are.
+
+    Either side may send it; needs no right, and tells an admin more.
+    ``report`` is a JSON object.
+    """
+
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]
+
+
+def every_command() -> list[type[amp.Command]]:
+    """All commands of the protocol."""
+    return [
+        command
+        for command in globals().values()
+        if isinstance(command, type) and issubclass(command, amp.Command) and command not in {RealizeCommand, _OneWay}
+    ]

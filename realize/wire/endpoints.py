@@ -1,0 +1,172 @@
+"""Connecting to a peer: name look-up, TCP, TLS and Hello as one step with one time limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet import error as internet_errors
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocolFactory
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.errors import ConnectionFailed, RealizeError, WrongPeer
+from realize.keys import Identity, PublicKey
+from realize.wire.bulk import BulkTLSFactory
+from realize.wire.protocol import Greeting, PeerProtocol, Role
+from realize.wire.tls import ConnectingTLS, refused_by_peer, tune
+
+CONNECT_WITHIN: Final = 30.0
+"""Seconds for everything up to the answer to Hello."""
+
+Wrap = Callable[[IProtocolFactory], IProtocolFactory]
+"""Puts something between TLS and AMP; the pacing of `realize.throttle` is made for that."""
+
+
+@implementer(IHandshakeListener)
+class ConnectingProtocol(PeerProtocol):
+    """The connecting side of a connection."""
+
+    own_key: PublicKey | None = None
+    _shaken = False
+
+    def connectionMade(self) -> None:
+        """Prepare the socket."""
+        tune(self.transport)
+        super().connectionMade()
+
+    def handshakeCompleted(self) -> None:
+        """The peer has the pinned key; whether it accepts ours is still open."""
+        self._shaken = True
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """Tell a key that is not accepted from a connection that was lost."""
+        if self.theirs is None and self.goodbye is None and self.own_key is not None:
+            paste = f'[peers.NAME] key = "{self.own_key.base64}"'
+            if refused_by_peer(reason.value):
+                reason = Failure(
+                    WrongPeer(f"{self.label} does not know the key of this machine; paste there: {paste}"),
+                )
+            elif self._shaken and not isinstance(reason.value, RealizeError):
+                reason = Failure(
+                    ConnectionFailed(
+                        f"{self.label} closed the connection before it answered; "
+                        f"if that goes on, it may not know the key of this machine: {paste}"
+                    )
+                )
+        super().connectionLost(reason)
+
+
+def connecting_protocol(
+    *, clock: Any, log: Any, greeting: Greeting, make: type[ConnectingProtocol] = ConnectingProtocol
+) -> Callable[[], ConnectingProtocol]:
+    """The usual ``make_protocol`` for `connect`."""
+    return lambda: make(clock=clock, log=log, greeting=greeting, role=Role.CONNECTING)
+
+
+class _OnceFactory(Factory):
+    noisy = False
+
+    def __init__(self, protocol: PeerProtocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, _: IAddress | None) -> PeerProtocol:
+        return self._protocol
+
+
+def connect(
+    reactor: Any,
+    host: str,
+    port: int,
+    identity: Identity,
+    pin: PublicKey,
+    *,
+    make_protocol: Callable[[], ConnectingProtocol],
+    timeout: float = CONNECT_WITHIN,
+    wrap: Wrap | None = None,
+) -> Deferred[PeerProtocol]:
+    """Connect to the holder of ``pin``; fires when it has answered our Hello.
+
+    Fails with `WrongPeer` if either side does not accept the other's key, `VersionMismatch` if they do not speak the
+    same protocol, `ConnectionFailed` for all that may be better later.
+    Cancelling it closes what was opened.
+    """
+    label = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    connecting = Deferred.fromCoroutine(
+        _connect(reactor, host, port, identity, pin, label, make_protocol, timeout, wrap),
+    )
+    given_up = False
+
+    def give_up(_: Deferred[PeerProtocol]) -> None:
+        nonlocal given_up
+        given_up = True
+        connecting.cancel()
+
+    # A Deferred of its own: Twisted's endpoints turn being cancelled into errors of many kinds.
+    connected = Deferred[PeerProtocol](give_up)
+
+    def succeeded(protocol: PeerProtocol) -> None:
+        connected.callback(protocol)
+
+    def failed(failure: Failure) -> None:
+        if not given_up:
+            connected.errback(failure)
+
+    connecting.addCallbacks(succeeded, failed)
+    return connected.addTimeout(timeout, reactor).addErrback(_too_late, label, timeout)
+
+
+def _too_late(failure: Failure, label: str, timeout: float) -> Failure:
+    if isinstance(failure.value, DeferredTimeout):
+        return Failure(ConnectionFailed(f"{label} did not answer within {timeout:g} seconds"))
+    return failure
+
+
+async def _connect(
+    reactor: Any,
+    host: str,
+    port: int,
+    identity: Identity,
+    pin: PublicKey,
+    label: str,
+    make_protocol: Callable[[], ConnectingProtocol],
+    timeout: float,
+    wrap: Wrap | None,
+) -> PeerProtocol:
+    protocol = make_protocol()
+    protocol.label = label
+    protocol.own_key = identity.public_key
+    factory: IProtocolFactory = _OnceFactory(protocol)
+    if wrap is not None:
+        factory = wrap(factory)
+    tls = ConnectingTLS(identity, pin, label)
+    secured = BulkTLSFactory(tls, isClient=True, wrappedFactory=factory, clock=reactor)
+    endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
+    try:
+        await endpoint.connect(secured)
+        await protocol.hello()
+    except RealizeError as error:
+        protocol.abort(error)
+        raise
+    except CancelledError:
+        protocol.abort(ConnectionFailed(f"connecting to {label} was given up"))
+        raise
+    except internet_errors.DNSLookupError as error:
+        raise ConnectionFailed(f"{label}: the name {host} cannot be looked up: {error}") from error
+    except internet_errors.ConnectError as error:
+        raise ConnectionFailed(f"{label} cannot be reached: {_cause(error)}") from error
+    except (OSError, UnicodeError, ValueError) as error:
+        raise ConnectionFailed(f"{label} cannot be reached: {error}") from error
+    return protocol
+
+
+def _cause(error: internet_errors.ConnectError) -> str:
+    reason = error.osError
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
+    text = str(error).rstrip(".")
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,60 @@
+"""What two peers say of themselves when they meet."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from realize.errors import VersionMismatch
+from realize.wire import commands
+
+
+class Role(enum.Enum):
+    """Which side of the connection we are."""
+
+    CONNECTING = 1
+    ACCEPTING = 2
+
+
+@frozen
+class Greeting:
+    """What a peer says of itself in Hello."""
+
+    software: str
+    capabilities: tuple[str, ...] = ()
+    run: str = ""
+    major: int = commands.MAJOR
+    minor: int = commands.MINOR
+
+    def as_arguments(self) -> dict[str, Any]:
+        """The arguments of Hello."""
+        return {
+            "major": self.major,
+            "minor": self.minor,
+            "software": self.software,
+            "capabilities": list(self.capabilities),
+            "run": self.run,
+        }
+
+
+def from_arguments(arguments: Mapping[str, Any]) -> Greeting:
+    """The reverse of `Greeting.as_arguments`."""
+    return Greeting(
+        arguments["software"],
+        tuple(arguments["capabilities"]),
+        arguments["run"],
+        arguments["major"],
+        arguments["minor"],
+    )
+
+
+def mismatch(connecting: Greeting, accepting: Greeting) -> VersionMismatch:
+    """The one sentence for major versions that differ; it says both."""
+    return VersionMismatch(
+        f"{connecting.software} speaks version {connecting.major}.{connecting.minor} of the protocol, "
+        f"{accepting.software} speaks {accepting.major}.{accepting.minor}: "
+        "both ends must have the same number before the dot"
+    )

@@ -1,0 +1,96 @@
+"""When to say that we are here, and when to conclude that the peer is not.
+
+Owns one timer of a connection and no bytes.
+Time counts as silence only if nothing at all is received; an answered command may in addition demand that its answer,
+or any sign of other work, comes within `PATIENCE`, as long as our own side is not what holds things up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+PING_AFTER: Final = 15.0
+"""Seconds without having sent anything, after which a ``Ping`` is sent."""
+
+SILENCE: Final = 45.0
+"""Seconds without having received anything, after which the peer counts as gone."""
+
+PATIENCE: Final = 60.0
+"""Seconds that an ordinary command may go unanswered while nothing but pings arrives."""
+
+
+class Liveness:
+    """Watches one connection."""
+
+    def __init__(self, clock: IReactorTime, *, ping: Callable[[], None], silent: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._ping = ping
+        self._silent = silent
+        self._call: IDelayedCall | None = None
+        self._heard = self._sent = self._worked = 0.0
+        self._held_up = False
+        self._asked: dict[int, tuple[float, str]] = {}
+        self._questions = 0
+
+    def start(self) -> None:
+        """The connection is made."""
+        self._heard = self._sent = self._worked = self._clock.seconds()
+        self._schedule(self._heard)
+
+    def stop(self) -> None:
+        """The connection is gone, or not to be watched any more."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+        self._asked.clear()
+
+    def heard(self) -> None:
+        """Bytes were received."""
+        self._heard = self._clock.seconds()
+
+    def worked(self) -> None:
+        """Something other than a ping was received."""
+        self._worked = self._heard
+
+    def sent(self) -> None:
+        """Bytes were sent."""
+        self._sent = self._clock.seconds()
+
+    def held_up(self, *, on: bool) -> None:
+        """Our transport is full, or takes more again; a peer cannot answer what has not left us."""
+        self._held_up = on
+        self._worked = self._clock.seconds()
+
+    def asked(self, what: str) -> int:
+        """An ordinary command was sent; answers a ticket for `answered`."""
+        self._questions += 1
+        self._asked[self._questions] = (self._clock.seconds(), what)
+        return self._questions
+
+    def answered(self, ticket: int) -> None:
+        """Its answer has come, or nobody waits for it any more."""
+        self._asked.pop(ticket, None)
+
+    def _schedule(self, now: float) -> None:
+        due = min(self._sent + PING_AFTER, self._heard + SILENCE, now + PING_AFTER)
+        self._call = self._clock.callLater(max(due - now, 0.0), self._check)
+
+    def _check(self) -> None:
+        self._call = None
+        now = self._clock.seconds()
+        if now - self._heard >= SILENCE:
+            self._silent(f"has not been heard of for {SILENCE:.0f} seconds")
+            return
+        # The first is the one that was asked longest ago.
+        for asked, what in self._asked.values():
+            if not self._held_up and now - max(asked, self._worked) >= PATIENCE:
+                self._silent(f"did not answer {what} for {PATIENCE:.0f} seconds")
+                return
+            break
+        if now - self._sent >= PING_AFTER:
+            self._ping()
+            self._sent = now
+        self._schedule(now)

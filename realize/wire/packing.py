@@ -1,0 +1,452 @@
+"""Lists of values as one AMP value of at most 65,535 bytes, and back.
+
+Pure codecs.
+A pack is its items one after the other, in network byte order, up to the end of the value; every item is at least one
+byte long.
+Reading is strict: what is truncated, left over, out of range or more than `Codec.most` items is a
+`realize.errors.ProtocolError`, and never anything else.
+``docs/protocol.md`` describes the layouts; a change here is a change of the protocol.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from attrs import frozen
+
+from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
+from realize.values import (
+    DIGEST,
+    Attributes,
+    Committed,
+    Entry,
+    Existing,
+    Expected,
+    Kind,
+    Removal,
+    Version,
+)
+from realize.wire.boxes import VALUE_LIMIT
+
+T = TypeVar("T")
+E = TypeVar("E", bound=enum.Enum)
+
+MOST_ITEMS: Final = 256
+"""The most items of one pack whose answer has a place for each: so many short errors still fit one value."""
+
+TEXT: Final = 1_000
+"""The most bytes of an error's text, in UTF-8."""
+
+_SHORT_TEXT: Final = 200
+_PLACE: Final = 64
+
+_ERRORS: Final[dict[bytes, type[RealizeError]]] = {
+    error.wire_code: error for error in reversed(list(every_error())) if error is not RealizeError
+}
+
+
+def error_of(code: bytes, text: str) -> RealizeError:
+    """The error that a wire code stands for; a code that a later minor version added is an `InternalError`."""
+    known = _ERRORS.get(code)
+    if known is None:
+        return InternalError(f"{text} ({code[:40]!r})")
+    return known(text)
+
+
+def cut(text: str, most: int) -> bytes:
+    """``text`` in UTF-8, at most ``most`` bytes, never ending within a character."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= most:
+        return data
+    return data[:most].decode("utf-8", "ignore").encode()
+
+
+class Cursor:
+    """Reads one pack from its start to its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything is left."""
+        return self._position < len(self._data)
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes."""
+        end = self._position + length
+        if end > len(self._data):
+            raise ProtocolError("a truncated pack")
+        taken = self._data[self._position : end]
+        self._position = end
+        return taken
+
+    def numbers(self, layout: struct.Struct) -> tuple[int, ...]:
+        """The next fixed-size fields."""
+        return layout.unpack(self.take(layout.size))
+
+    def octets(self, most: int = VALUE_LIMIT) -> bytes:
+        """A byte string behind its 16-bit length."""
+        (length,) = self.numbers(_U16)
+        if length > most:
+            raise ProtocolError(f"a string of {length} bytes where {most} are allowed")
+        return self.take(length)
+
+    def text(self, most: int = TEXT) -> str:
+        """The same in UTF-8."""
+        try:
+            return self.octets(most).decode()
+        except UnicodeDecodeError:
+            raise ProtocolError("a text that is not UTF-8") from None
+
+    def choice(self, kind: type[E]) -> E:
+        """One byte that names a member of an enum."""
+        (number,) = self.numbers(_U8)
+        try:
+            return kind(number)
+        except ValueError:
+            raise ProtocolError(f"{number} is no {kind.__name__}") from None
+
+    def flags(self, known: int) -> int:
+        """One byte of flags."""
+        (number,) = self.numbers(_U8)
+        if number & ~known:
+            raise ProtocolError(f"unknown flags {number:#x}")
+        return number
+
+
+_U8: Final = struct.Struct(">B")
+_U16: Final = struct.Struct(">H")
+_SIZE: Final = struct.Struct(">q")
+_ENTRY: Final = struct.Struct(">qq")
+_VERSION: Final = struct.Struct(">QQqqq")
+_ATTRIBUTES: Final = struct.Struct(">qH")
+_EXISTING: Final = struct.Struct(">qqqq")
+
+
+def _octets(value: bytes) -> bytes:
+    if len(value) > VALUE_LIMIT - 2:
+        raise BadName(f"a name of {len(value)} bytes is too long for the protocol")
+    return _U16.pack(len(value)) + value
+
+
+def _size(number: int) -> int:
+    if number < 0:
+        raise ProtocolError("a negative size")
+    return number
+
+
+def _encode_entry(entry: Entry) -> bytes:
+    note = cut(entry.note, TEXT)
+    return b"".join(
+        (
+            _U8.pack(entry.kind.value),
+            _ENTRY.pack(entry.size, entry.mtime_ns),
+            _octets(entry.path),
+            _octets(note),
+        )
+    )
+
+
+def _decode_entry(cursor: Cursor) -> Entry:
+    kind = cursor.choice(Kind)
+    size, mtime_ns = cursor.numbers(_ENTRY)
+    path = cursor.octets()
+    return Entry(path, kind, _size(size), mtime_ns, cursor.text())
+
+
+def encode_version(version: Version) -> bytes:
+    """What a file was at one instant."""
+    return _VERSION.pack(version.device, version.inode, version.size, version.mtime_ns, version.ctime_ns)
+
+
+def decode_version(cursor: Cursor) -> Version:
+    """The reverse of `encode_version`."""
+    device, inode, size, mtime_ns, ctime_ns = cursor.numbers(_VERSION)
+    return Version(device, inode, _size(size), mtime_ns, ctime_ns)
+
+
+def encode_attributes(attributes: Attributes | None) -> bytes:
+    """Modification time and permission bits, or that they are not carried over."""
+    if attributes is None:
+        return b"\0"
+    return b"\1" + _ATTRIBUTES.pack(attributes.mtime_ns, attributes.mode)
+
+
+def decode_attributes(cursor: Cursor) -> Attributes | None:
+    """The reverse of `encode_attributes`."""
+    if not cursor.flags(1):
+        return None
+    mtime_ns, mode = cursor.numbers(_ATTRIBUTES)
+    if mode > 0o777:
+        raise ProtocolError(f"permission bits {mode:o}")
+    return Attributes(mtime_ns, mode)
+
+
+def _decode_present(cursor: Cursor) -> Attributes:
+    attributes = decode_attributes(cursor)
+    if attributes is None:
+        raise ProtocolError("attributes are missing")
+    return attributes
+
+
+def _encode_existing(existing: Existing) -> bytes:
+    flags = (existing.final_size is not None) | (existing.partial_size is not None) << 1
+    return b"".join(
+        (
+            _U8.pack(flags),
+            _EXISTING.pack(
+                existing.final_size or 0,
+                existing.partial_size or 0,
+                existing.mtime_ns,
+                existing.ctime_ns,
+            ),
+            _octets(existing.place),
+            _octets(cut(existing.obstacle, _PLACE)),
+        )
+    )
+
+
+def _decode_existing(cursor: Cursor) -> Existing:
+    flags = cursor.flags(3)
+    final_size, partial_size, mtime_ns, ctime_ns = cursor.numbers(_EXISTING)
+    place = cursor.octets(_PLACE)
+    return Existing(
+        final_size=_size(final_size) if flags & 1 else None,
+        mtime_ns=mtime_ns,
+        ctime_ns=ctime_ns,
+        place=place,
+        partial_size=_size(partial_size) if flags & 2 else None,
+        obstacle=cursor.text(_PLACE),
+    )
+
+
+@frozen
+class SmallHead:
+    """A `realize.values.SmallFile` without its content, of which it says only the length."""
+
+    path: bytes
+    size: int
+    digest: bytes
+    attributes: Attributes | None
+
+
+def _encode_small(head: SmallHead) -> bytes:
+    return b"".join(
+        (
+            _U16.pack(head.size),
+            head.digest,
+            encode_attributes(head.attributes),
+            _octets(head.path),
+        )
+    )
+
+
+def _decode_small(cursor: Cursor) -> SmallHead:
+    (size,) = cursor.numbers(_U16)
+    digest = cursor.take(DIGEST)
+    attributes = decode_attributes(cursor)
+    return SmallHead(cursor.octets(), size, digest, attributes)
+
+
+@frozen
+class FetchedHead:
+    """A `realize.values.Fetched` without its content and path; the path is known from the question."""
+
+    size: int
+    digest: bytes
+    attributes: Attributes | None
+    version: Version
+
+
+def _encode_fetched(head: FetchedHead) -> bytes:
+    return b"".join(
+        (
+            _U16.pack(head.size),
+            head.digest,
+            encode_attributes(head.attributes),
+            encode_version(head.version),
+        )
+    )
+
+
+def _decode_fetched(cursor: Cursor) -> FetchedHead:
+    (size,) = cursor.numbers(_U16)
+    digest = cursor.take(DIGEST)
+    attributes = decode_attributes(cursor)
+    return FetchedHead(size, digest, attributes, decode_version(cursor))
+
+
+def _encode_removal(removal: Removal) -> bytes:
+    return encode_version(removal.version) + _octets(removal.path)
+
+
+def _decode_removal(cursor: Cursor) -> Removal:
+    version = decode_version(cursor)
+    return Removal(cursor.octets(), version)
+
+
+def _encode_expected(expected: Expected) -> bytes:
+    return _SIZE.pack(expected.size) + expected.digest + _octets(expected.path)
+
+
+def _decode_expected(cursor: Cursor) -> Expected:
+    (size,) = cursor.numbers(_SIZE)
+    digest = cursor.take(DIGEST)
+    return Expected(cursor.octets(), _size(size), digest)
+
+
+def _encode_nothing(_: None) -> bytes:
+    return b""
+
+
+def _decode_nothing(_: Cursor) -> None:
+    return None
+
+
+def _decode_flag(cursor: Cursor) -> bool:
+    return bool(cursor.flags(1))
+
+
+@frozen
+class Codec(Generic[T]):
+    """How a list of one kind of item becomes one value."""
+
+    name: str
+    encode: Callable[[T], bytes]
+    decode: Callable[[Cursor], T]
+    most: int = MOST_ITEMS
+
+    def pack(self, items: Iterable[T]) -> bytes:
+        """The value; `ProtocolError` if it does not fit, which a caller of `fit` never sees."""
+        return _checked(self.name, b"".join([self.encode(item) for item in items]))
+
+    def unpack(self, data: bytes) -> list[T]:
+        """The items."""
+        cursor, items = Cursor(data), list[T]()
+        while cursor:
+            if len(items) == self.most:
+                raise ProtocolError(f"more than {self.most} {self.name}")
+            items.append(self.decode(cursor))
+        return items
+
+
+@frozen
+class Results(Codec[Any]):
+    """Like `Codec`, for lists in which each place holds either an item or the error that befell it."""
+
+    def pack(self, items: Iterable[Any]) -> bytes:
+        """The value; the texts of the errors are shortened if they do not all fit."""
+        listed = list(items)
+        data = b"".join([self._encode(item, TEXT) for item in listed])
+        if len(data) > VALUE_LIMIT:
+            data = b"".join([self._encode(item, _SHORT_TEXT) for item in listed])
+        return _checked(self.name, data)
+
+    def unpack(self, data: bytes) -> list[Any]:
+        """The items."""
+        cursor, items = Cursor(data), list[Any]()
+        while cursor:
+            if len(items) == self.most:
+                raise ProtocolError(f"more than {self.most} {self.name}")
+            if cursor.flags(1):
+                code = cursor.octets(_PLACE)
+                items.append(error_of(code, cursor.text()))
+            else:
+                items.append(self.decode(cursor))
+        return items
+
+    def _encode(self, item: Any, most: int) -> bytes:
+        if isinstance(item, RealizeError):
+            return b"\1" + _octets(item.wire_code) + _octets(cut(str(item), most))
+        return b"\0" + self.encode(item)
+
+
+def _checked(name: str, data: bytes) -> bytes:
+    if len(data) > VALUE_LIMIT:
+        raise ProtocolError(f"{len(data)} bytes of {name} do not fit one value")
+    return data
+
+
+def _same(item: bytes) -> bytes:
+    return item
+
+
+def _take_digest(cursor: Cursor) -> bytes:
+    return cursor.take(DIGEST)
+
+
+def _one_byte(member: enum.Enum) -> bytes:
+    return _U8.pack(member.value)
+
+
+def _encode_flag(flag: bool) -> bytes:  # noqa: FBT001 -- an item like any other
+    return b"\1" if flag else b"\0"
+
+
+def _encode_text(text: str) -> bytes:
+    return _octets(cut(text, TEXT))
+
+
+MOST_DIGESTS: Final = VALUE_LIMIT // DIGEST
+"""The most digests of one pack."""
+
+ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, VALUE_LIMIT)
+PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
+SMALL_HEADS: Final = Codec[SmallHead]("small files", _encode_small, _decode_small)
+EXPECTED: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
+REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
+DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MOST_DIGESTS)
+TEXTS: Final = Codec[str]("texts", _encode_text, Cursor.text)
+CHAIN: Final = Codec[bytes]("identities", _octets, lambda cursor: cursor.octets(_PLACE), VALUE_LIMIT)
+VERSIONS: Final = Codec[Version]("versions", encode_version, decode_version, 1)
+PRESENT_ATTRIBUTES: Final = Codec[Attributes]("attributes", encode_attributes, _decode_present, 1)
+ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes, 1)
+
+FOUND: Final = Results("descriptions", _encode_existing, _decode_existing)
+FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
+OUTCOMES: Final = Results("outcomes", _one_byte, lambda cursor: cursor.choice(Committed))
+SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
+REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing)
+
+
+def fit(
+    items: Iterable[T],
+    encode: Callable[[T], bytes],
+    *,
+    limit: int = VALUE_LIMIT,
+    most: int = MOST_ITEMS,
+    weigh: Callable[[T], int] | None = None,
+) -> Iterator[list[T]]:
+    """Split ``items`` in order into lists of at most ``most`` that take at most ``limit`` bytes each.
+
+    ``weigh`` says what an item adds to a second value beside the pack (the contents of small files), which must not
+    exceed ``limit`` either.
+    An item that is too big by itself comes alone, and fails when it is packed.
+    """
+    pack: list[T] = []
+    size = weight = 0
+    for item in items:
+        added, heavier = len(encode(item)), weigh(item) if weigh is not None else 0
+        if pack and (len(pack) == most or size + added > limit or weight + heavier > limit):
+            yield pack
+            pack, size, weight = [], 0, 0
+        pack.append(item)
+        size += added
+        weight += heavier
+    if pack:
+        yield pack
+
+
+def split_contents(sizes: Sequence[int], content: bytes) -> list[bytes]:
+    """Cut ``content`` into pieces of the sizes given, which must account for all of it."""
+    if sum(sizes) != len(content):
+        raise ProtocolError(f"{len(content)} bytes of content for files of {sum(sizes)}")
+    pieces, position = list[bytes](), 0
+    for size in sizes:
+        pieces.append(content[position : position + size])
+        position += size
+    return pieces

@@ -1,0 +1,439 @@
+"""One connection between two peers, above TLS: boxes in, boxes out, and what becomes of both when it ends.
+
+`PeerProtocol` owns the transport, the parser, the streams and the timers of one connection.
+It answers the commands that concern the connection itself; a locator that it is given when the peer is known answers
+the others (`realize.store.served`).
+
+Invariants:
+
+* before Hello, nothing else is answered;
+* whatever a peer sends ends in a declared error or a closed connection, and is logged once, without a traceback;
+* everything that waits for the peer fails when the connection ends, with the reason;
+* what is queued for a peer that does not read is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Silence
+from realize.wire import boxes, commands
+from realize.wire.answering import AnsweringProtocol
+from realize.wire.answers import from_remote
+from realize.wire.commands import Reason
+from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
+from realize.wire.liveness import Liveness
+from realize.wire.packing import error_of
+from realize.wire.streams import BATCH, StreamTable
+
+__all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
+
+LOSE: Final = 5.0
+"""Seconds that an orderly close may take before the connection is aborted."""
+
+MOST_UNSENT: Final = 16 << 20
+"""Bytes that may be queued for a peer that does not read, before it is given up."""
+
+_MORE_THAN_A_PING: Final = 32
+
+FIRST_BOX: Final = 8 * 1024
+"""The most bytes of a box before the peer is known."""
+
+
+Welcome = Callable[["PeerProtocol", Greeting], str]
+"""Called on the accepting side when Hello arrives: answers the name of the peer, and calls `PeerProtocol.serve`."""
+
+
+@implementer(IPushProducer)
+class PeerProtocol(AnsweringProtocol):
+    """A connection to a peer.
+
+    ``label`` names the other end for people.
+    ``welcome`` is needed on the accepting side only.
+    """
+
+    transport: Any
+    own = frozenset(
+        command.commandName
+        for command in (commands.Hello, commands.Ping, commands.Goodbye, commands.Credit, commands.StopStream)
+    )
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        log: Any,
+        greeting: Greeting,
+        role: Role,
+        label: str = "the peer",
+        welcome: Welcome | None = None,
+    ) -> None:
+        super().__init__(log)
+        self.clock = clock
+        self.label = label
+        self.greeting = greeting
+        self.role = role
+        self.theirs: Greeting | None = None
+        """What the peer said of itself; None until Hello is over."""
+        self.name = ""
+        """On the connecting side, the name under which the peer knows us; on the accepting side, the peer's name."""
+        self.goodbye: Reason | None = None
+        """Why the peer is about to close the connection."""
+        self.streams = StreamTable(self, connecting=role is Role.CONNECTING)
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self._welcome = welcome
+        self._parser = boxes.BoxParser(FIRST_BOX)
+        self._liveness = Liveness(clock, ping=self._ping, silent=self._silent)
+        self._handles = 0
+        self._listings = 0
+        self._idle: list[Deferred[None]] = []
+        self._full = False
+        self._unsent = 0
+        self._senders: deque[Deferred[None]] = deque()
+        self._error: RealizeError | None = None
+        self._aborted = False
+        self._closing: IDelayedCall | None = None
+        self._gone = False
+        self._watchers: list[Deferred[RealizeError]] = []
+
+    # What owners of the connection use.
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection has ended."""
+        return self._gone
+
+    def choose_handle(self) -> int:
+        """A number for a directory that we open."""
+        self._handles += 1
+        return self._handles
+
+    def choose_listing(self) -> int:
+        """A number for a listing that we start."""
+        self._listings += 1
+        return self._listings
+
+    def hello(self) -> Deferred[Greeting]:
+        """Introduce ourselves; to be called once, on the connecting side."""
+        asked = self.call(commands.Hello, **self.greeting.as_arguments())
+        return asked.addCallback(self._answered_hello)
+
+    def _answered_hello(self, answer: Mapping[str, Any]) -> Greeting:
+        theirs = from_arguments(answer)
+        if theirs.major != self.greeting.major:
+            error = mismatch(self.greeting, theirs)
+            self.abort(error)
+            raise error
+        self.name = answer["name"]
+        self._introduced(theirs)
+        return theirs
+
+    def call(self, command: type[amp.Command], *, patient: bool = False, **arguments: Any) -> Deferred[dict[str, Any]]:
+        """Send a command and wait for its answer.
+
+        Fails with a `RealizeError` and nothing else.
+        ``patient`` is for commands whose answer may take any time; they fail only with the connection.
+        A cancelled call goes on at the peer, its answer is dropped.
+        """
+        if self._error is not None:
+            return fail(self._error)
+        result = Deferred[dict[str, Any]]()
+        ticket = 0 if patient else self._liveness.asked(command.__name__)
+        asked = maybeDeferred(self.callRemote, command, **arguments)
+
+        def done(answer: dict[str, Any]) -> None:
+            self._liveness.answered(ticket)
+            if not result.called:
+                result.callback(answer)
+
+        def failed(failure: Failure) -> None:
+            self._liveness.answered(ticket)
+            if not result.called:
+                result.errback(from_remote(failure, command.__name__))
+
+        # The result is a Deferred of its own: an error left in AMP's would end the connection.
+        asked.addCallbacks(done, failed)
+        return result
+
+    def tell(self, command: type[amp.Command], **arguments: Any) -> None:
+        """Send a one-way command, unless the connection is ending."""
+        if self._error is None and self.transport is not None:
+            self.callRemote(command, **arguments)
+
+    def when_lost(self) -> Deferred[RealizeError]:
+        """Fires, and never fails, with the reason, when the connection has ended."""
+        watcher = Deferred[RealizeError]()
+        if self._gone:
+            watcher.callback(self._reason())
+        else:
+            self._watchers.append(watcher)
+        return watcher
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires when no command of the peer is in progress and no stream is open, or the connection has ended."""
+        waiter = Deferred[None]()
+        self._idle.append(waiter)
+        self._check_idle()
+        return waiter
+
+    def close(self, reason: Reason = Reason.DONE) -> None:
+        """Say goodbye and close in order; abort if that takes longer than `LOSE`."""
+        if self._gone or self._error is not None:
+            return
+        self.tell(commands.Goodbye, reason=reason)
+        self._error = ConnectionFailed(f"the connection to {self.label} was closed")
+        self._lose()
+
+    def abort(self, error: RealizeError) -> None:
+        """End the connection now; everything that waits fails with ``error``."""
+        if self._error is None:
+            self._error = error
+        if not self._gone and not self._aborted and self.transport is not None:
+            self._aborted = True
+            self._liveness.stop()
+            self.transport.abortConnection()
+
+    def _lose(self) -> None:
+        if self.transport is not None and self._closing is None:
+            # A registered producer, and a peer that never answers TLS's close alert, would keep it open for ever.
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            self._closing = self.clock.callLater(LOSE, self._overdue)
+
+    def _overdue(self) -> None:
+        self._closing = None
+        self.abort(ConnectionFailed(f"the connection to {self.label} did not close in time"))
+
+    # What streams use: `realize.wire.streams.Link`.
+
+    def write(self, data: bytes) -> None:
+        """Send whole boxes."""
+        if self._aborted or self._gone or self.transport is None:
+            return
+        self._liveness.sent()
+        self.bytes_sent += len(data)
+        if self._full:
+            self._unsent += len(data)
+            if self._unsent > MOST_UNSENT:
+                self.log.warning("peer_does_not_read", unsent=self._unsent)
+                self.abort(ConnectionFailed(f"{self.label} does not read what it asked for"))
+                return
+        self.transport.write(data)
+
+    def writable(self) -> Deferred[None] | None:
+        """None when the transport takes more now, else what fires when it does; in order of asking."""
+        if self._error is not None:
+            return fail(self._error)
+        if not self._full:
+            return None
+        waiter = Deferred[None](self._cancelled_sender)
+        self._senders.append(waiter)
+        return waiter
+
+    def _cancelled_sender(self, waiter: Deferred[None]) -> None:
+        if waiter in self._senders:
+            self._senders.remove(waiter)
+
+    def chunk(self) -> int:
+        """How many bytes of content to write at once: fewer if a slow pace makes answers wait behind them."""
+        suggested: int = getattr(self.transport, "suggested_chunk", boxes.VALUE_LIMIT)
+        return BATCH if suggested >= boxes.VALUE_LIMIT else suggested
+
+    def grant(self, stream: int, amount: int) -> None:
+        """Send credit."""
+        self.tell(commands.Credit, stream=stream, amount=amount)
+
+    def stream_closed(self) -> None:
+        """One stream less is open."""
+        if self._idle:
+            self.clock.callLater(0, self._check_idle)
+
+    # What answering uses: `realize.wire.answering`.
+
+    def ending(self) -> RealizeError | None:
+        """Why the connection is ending, if it is."""
+        return self._error
+
+    def violated(self, error: ProtocolError) -> None:
+        """The peer broke the protocol."""
+        if not self._aborted:
+            self.log.warning("protocol_violation", reason=str(error))
+            self.abort(ProtocolError(f"{self.label} broke the protocol: {error}"))
+
+    def command_finished(self) -> None:
+        """One command less is running."""
+        self.stream_closed()
+
+    # What the transport calls.
+
+    def connectionMade(self) -> None:
+        """The connection is made; with TLS, the handshake is still to come."""
+        super().connectionMade()
+        self._liveness.start()
+        self.transport.registerProducer(self, True)  # noqa: FBT003 -- Twisted's signature
+
+    def pauseProducing(self) -> None:
+        """The transport is full."""
+        if not self._full:
+            self._full = True
+            self._unsent = 0
+            self._liveness.held_up(on=True)
+
+    def resumeProducing(self) -> None:
+        """The transport takes more; let waiting senders go one after the other, as far as it does."""
+        if self._full:
+            self._full = False
+            self._liveness.held_up(on=False)
+        while self._senders and not self._full and not self._gone:
+            self._senders.popleft().callback(None)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` follows."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse and dispatch."""
+        if self._aborted or self._gone:
+            return
+        self._liveness.heard()
+        self.bytes_received += len(data)
+        try:
+            for box in self._parser.feed(data):
+                if isinstance(box, boxes.Data):
+                    self._liveness.worked()
+                    if self.theirs is None:
+                        raise ProtocolError("content before Hello")  # noqa: TRY301 -- one place judges the peer
+                    self.streams.receive(box.stream, box.content)
+                else:
+                    self.ampBoxReceived(box)
+                if self._aborted or self._gone:
+                    return
+            if self._parser.unfinished > _MORE_THAN_A_PING:
+                # At a slow pace one answer may take minutes to arrive.
+                self._liveness.worked()
+        except ProtocolError as error:
+            self.violated(error)
+
+    def ampBoxReceived(self, box: dict[bytes, bytes]) -> None:
+        """Judge a box by its outside, then let AMP dispatch it."""
+        command = box.get(amp.COMMAND)
+        if command != b"Ping":
+            self._liveness.worked()
+        if amp.ANSWER in box or amp.ERROR in box:
+            if amp.ERROR in box and not {amp.ERROR_CODE, amp.ERROR_DESCRIPTION} <= box.keys():
+                raise ProtocolError("an error without code or description")
+            asked = box[amp.ANSWER] if amp.ANSWER in box else box[amp.ERROR]
+            if asked not in (self._outstandingRequests or {}):
+                raise ProtocolError("an answer to nothing that was asked")
+        elif command is None:
+            raise ProtocolError("a box that is neither command nor answer")
+        elif self.theirs is None and not self._early(command, box):
+            raise ProtocolError(f"{command[:40]!r} before Hello")
+        super().ampBoxReceived(box)
+
+    def _early(self, command: bytes, box: Mapping[bytes, bytes]) -> bool:
+        if self.role is Role.ACCEPTING:
+            return command == commands.Hello.commandName and amp.ASK in box
+        return command in {commands.Ping.commandName, commands.Goodbye.commandName}
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection has ended; let everything that waits know."""
+        if self._gone:
+            return
+        self._gone = True
+        self._liveness.stop()
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+        if self._error is None:
+            self._error = self._why(reason)
+        super().connectionLost(Failure(self._error))
+        self.streams.lost(self._error)
+        senders, self._senders = self._senders, deque()
+        for sender in senders:
+            sender.errback(self._error)
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher.callback(self._error)
+        self._check_idle()
+
+    def _why(self, reason: Failure) -> RealizeError:
+        if isinstance(reason.value, RealizeError):
+            return reason.value
+        if self.goodbye is not None:
+            return ConnectionFailed(f"{self.label} {self.goodbye.value}")
+        return ConnectionFailed(f"the connection to {self.label} was lost: {reason.getErrorMessage()}")
+
+    def _reason(self) -> RealizeError:
+        return self._error or ConnectionFailed(f"the connection to {self.label} was lost")
+
+    # The commands that concern the connection itself.
+
+    @commands.Hello.responder
+    def _hello(self, **arguments: Any) -> dict[str, Any]:
+        if self.role is not Role.ACCEPTING or self._welcome is None or self.theirs is not None:
+            raise ProtocolError("Hello was not expected")
+        theirs = from_arguments(arguments)
+        if theirs.major != self.greeting.major:
+            self._end_after_answer()
+            raise mismatch(theirs, self.greeting)
+        try:
+            self.name = self._welcome(self, theirs)
+        except RealizeError:
+            self._end_after_answer()
+            raise
+        self._introduced(theirs)
+        return {**self.greeting.as_arguments(), "name": self.name}
+
+    @commands.Ping.responder
+    def _pinged(self) -> dict[str, Any]:
+        return {}
+
+    @commands.Goodbye.responder
+    def _said_goodbye(self, reason: Reason) -> dict[str, Any]:
+        self.goodbye = reason
+        return {}
+
+    @commands.Credit.responder
+    def _credit(self, stream: int, amount: int) -> dict[str, Any]:
+        self.streams.credited(stream, amount)
+        return {}
+
+    @commands.StopStream.responder
+    def _stop_stream(self, stream: int, code: bytes, description: str) -> dict[str, Any]:
+        self.streams.stopped(stream, error_of(code, description))
+        return {}
+
+    def _introduced(self, theirs: Greeting) -> None:
+        self.theirs = theirs
+        self._parser.limit = boxes.BOX_LIMIT
+
+    def _end_after_answer(self) -> None:
+        self.clock.callLater(0, self._refuse)
+
+    def _refuse(self) -> None:
+        if self._error is None:
+            self._error = ConnectionFailed(f"{self.label} was refused")
+            self._lose()
+
+    def _check_idle(self) -> None:
+        if self._idle and (self._gone or (not self._running and not len(self.streams))):
+            waiters, self._idle = self._idle, []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    def _ping(self) -> None:
+        self.tell(commands.Ping)
+
+    def _silent(self, what: str) -> None:
+        self.log.warning("peer_silent", reason=what)
+        self.abort(Silence(f"{self.label} {what}"))

@@ -1,0 +1,270 @@
+"""Accepting connections: who may wait at the door, for how long, and who is inside.
+
+`PeerServerFactory` owns the connections of one service.
+A connection is a stranger until its Hello was answered.
+Strangers have `HELLO_WITHIN` seconds and `MOST_STRANGERS` places; when all are taken, the oldest connection of the
+address that holds most of them is closed, so that one address cannot keep the others out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from attrs import frozen
+from twisted.internet.defer import DeferredList
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory, IReactorTime
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from realize.errors import ConnectionFailed, ProtocolError, RealizeError, WrongPeer
+from realize.keys import Identity, PublicKey
+from realize.wire.bulk import BulkTLSFactory
+from realize.wire.commands import Goodbye, Reason
+from realize.wire.endpoints import Wrap
+from realize.wire.protocol import Greeting, PeerProtocol, Role
+from realize.wire.tls import AcceptingTLS, peer_public_key, tune
+
+HELLO_WITHIN: Final = 10.0
+"""Seconds for the TLS handshake and Hello."""
+
+MOST_STRANGERS: Final = 64
+"""Connections that have not said Hello yet."""
+
+MOST_REFUSALS: Final = 10
+"""Refusals that are logged one by one in a minute; the others are counted."""
+
+Welcome = Callable[["AcceptedProtocol", PublicKey, Greeting], str]
+"""Called when a peer with a known key has said Hello.
+
+Answers the name of the peer, having given the connection its responders with `PeerProtocol.serve`; raises
+`realize.errors.WrongPeer` for a key that became unknown since the handshake.
+"""
+
+
+class AcceptedProtocol(PeerProtocol):
+    """The accepting side of a connection."""
+
+    factory: PeerServerFactory
+    address: str = ""
+    key: PublicKey | None = None
+    """The peer's key, once Hello has arrived."""
+    _door: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Start the time limit."""
+        tune(self.transport)
+        super().connectionMade()
+        self._door = self.clock.callLater(HELLO_WITHIN, self._too_late)
+        self.factory.arrived(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave the registry."""
+        self.admitted()
+        super().connectionLost(reason)
+        self.factory.left(self)
+
+    def admitted(self) -> None:
+        """Stop the time limit."""
+        door, self._door = self._door, None
+        if door is not None:
+            door.cancel()
+
+    def _too_late(self) -> None:
+        self._door = None
+        self.factory.note_refusal("timeout", self.address, None, f"no Hello within {HELLO_WITHIN:.0f} seconds")
+        self.abort(ConnectionFailed("no Hello in time"))
+
+
+class _Closed(AcceptedProtocol):
+    """For connections that arrive while we are closing: ends at once, and is not counted."""
+
+    def connectionMade(self) -> None:
+        """End."""
+        self.transport.abortConnection()
+
+    def connectionLost(self, _: Failure = connectionDone) -> None:
+        """Nothing was begun."""
+
+
+@frozen
+class Refusal:
+    """Somebody was not let in; for metrics."""
+
+    reason: str
+    address: str
+    fingerprint: str
+
+
+class PeerServerFactory(Factory):
+    """Makes and keeps the accepted connections.
+
+    ``is_known`` is asked at every handshake, so that a reload takes effect at once.
+    Listen with what `secured` returns, never with the factory itself.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        log: Any,
+        identity: Identity,
+        greeting: Greeting,
+        is_known: Callable[[PublicKey], bool],
+        welcome: Welcome,
+        on_refusal: Callable[[Refusal], None] = lambda _: None,
+        strangers: int = MOST_STRANGERS,
+    ) -> None:
+        self.clock = clock
+        self.log = log
+        self.connections: dict[str, set[AcceptedProtocol]] = {}
+        """The connections that have said Hello, by name of the peer."""
+        self._identity = identity
+        self._greeting = greeting
+        self._is_known = is_known
+        self._welcome = welcome
+        self._on_refusal = on_refusal
+        self._most_strangers = strangers
+        self._strangers: dict[AcceptedProtocol, str] = {}
+        self._refusals: deque[float] = deque()
+        self._untold = 0
+        self._closing = False
+        self._count = 0
+
+    def secured(self, wrap: Wrap | None = None) -> BulkTLSFactory:
+        """The factory to listen with; ``wrap`` puts something between TLS and AMP."""
+        inner: IProtocolFactory = self if wrap is None else wrap(self)
+        tls = AcceptingTLS(self._identity, self._is_known, self._certificate_refused)
+        return BulkTLSFactory(tls, isClient=False, wrappedFactory=inner, clock=self.clock)
+
+    def __iter__(self) -> Iterator[AcceptedProtocol]:
+        """All connections that have said Hello."""
+        for connections in list(self.connections.values()):
+            yield from list(connections)
+
+    @property
+    def strangers(self) -> int:
+        """How many connections have not said Hello yet."""
+        return len(self._strangers)
+
+    def buildProtocol(self, addr: IAddress | None) -> AcceptedProtocol:  # type: ignore[override]
+        """A protocol for a connection from ``addr``; never None, which the TLS wrapper could not bear."""
+        self._count += 1
+        address = getattr(addr, "host", str(addr))
+        make = _Closed if self._closing else AcceptedProtocol
+        protocol = make(
+            clock=self.clock,
+            log=self.log.bind(conn=self._count, address=address),
+            greeting=self._greeting,
+            role=Role.ACCEPTING,
+            label=address,
+            welcome=self._admit,
+        )
+        protocol.factory = self
+        protocol.address = address
+        return protocol
+
+    # What the connections tell us.
+
+    def arrived(self, protocol: AcceptedProtocol) -> None:
+        """A connection was made."""
+        if len(self._strangers) >= self._most_strangers:
+            self._evict()
+        self._strangers[protocol] = _network(protocol.address)
+
+    def left(self, protocol: AcceptedProtocol) -> None:
+        """A connection has ended."""
+        self._strangers.pop(protocol, None)
+        known = self.connections.get(protocol.name)
+        if known is not None and protocol in known:
+            known.discard(protocol)
+            if not known:
+                del self.connections[protocol.name]
+            self.log.info("peer_disconnected", peer=protocol.name, address=protocol.address)
+
+    def note_refusal(self, reason: str, address: str, key: PublicKey | None, text: str) -> None:
+        """Log that somebody was not let in; at most `MOST_REFUSALS` a minute, then a count."""
+        fingerprint = key.fingerprint if key is not None else ""
+        self._on_refusal(Refusal(reason, address, fingerprint))
+        now = self.clock.seconds()
+        while self._refusals and now - self._refusals[0] >= 60:
+            self._refusals.popleft()
+        if len(self._refusals) >= MOST_REFUSALS:
+            self._untold += 1
+            return
+        self._refusals.append(now)
+        untold, self._untold = self._untold, 0
+        more = {"untold": untold} if untold else {}
+        self.log.warning("peer_refused", reason=reason, address=address, fingerprint=fingerprint, error=text, **more)
+
+    def _certificate_refused(
+        self, connection: TLSMemoryBIOProtocol, error: RealizeError, key: PublicKey | None
+    ) -> None:
+        inner = connection.wrappedProtocol
+        while not isinstance(inner, AcceptedProtocol) and hasattr(inner, "wrappedProtocol"):
+            inner = inner.wrappedProtocol
+        self.note_refusal("pin_unknown", getattr(inner, "address", ""), key, str(error))
+
+    def _admit(self, protocol: PeerProtocol, greeting: Greeting) -> str:
+        if not isinstance(protocol, AcceptedProtocol):
+            raise ProtocolError("not one of our connections")
+        key = peer_public_key(protocol.transport)
+        if not self._is_known(key):
+            self.note_refusal("pin_unknown", protocol.address, key, "the key is not known any more")
+            raise WrongPeer(f"the key {key.fingerprint} is not known")
+        name = self._welcome(protocol, key, greeting)
+        protocol.key = key
+        protocol.admitted()
+        protocol.log = protocol.log.bind(peer=name, run=greeting.run)
+        self._strangers.pop(protocol, None)
+        self.connections.setdefault(name, set()).add(protocol)
+        # `left` finds the connection under this name, also if it ends before Hello was answered.
+        protocol.name = name
+        protocol.log.info("peer_accepted", software=greeting.software, fingerprint=key.fingerprint)
+        return name
+
+    def _evict(self) -> None:
+        held = Counter(self._strangers.values())
+        network, _ = held.most_common(1)[0]
+        oldest = next(protocol for protocol, where in self._strangers.items() if where == network)
+        del self._strangers[oldest]
+        self.note_refusal("limit", oldest.address, None, "too many connections that have not said Hello")
+        oldest.abort(ConnectionFailed("too many connections"))
+
+    # Ending.
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Say goodbye, let what runs finish for at most ``grace`` seconds, and close all connections.
+
+        Done when all are closed, which takes at most five seconds longer.
+        Stop listening first; what connects all the same is closed at once.
+        """
+        self._closing = True
+        strangers, connections = list(self._strangers), list(self)
+        lost = [connection.when_lost() for connection in (*strangers, *connections)]
+        for stranger in strangers:
+            stranger.abort(ConnectionFailed("the service is shutting down"))
+        for connection in connections:
+            connection.tell(Goodbye, reason=Reason.DRAINING)
+        if grace > 0 and connections:
+            idle = DeferredList([connection.when_idle() for connection in connections], consumeErrors=True)
+            await idle.addTimeout(grace, self.clock, onTimeoutCancel=lambda *_: None)
+        for connection in connections:
+            connection.close(Reason.DRAINING)
+        await DeferredList(lost)
+
+
+def _network(address: str) -> str:
+    """Whom an address counts for: an IPv6 host has its whole /64 to choose from."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -1,0 +1,342 @@
+"""The content of files on its way: streams of ``Data`` boxes under a window of credit.
+
+A receiver gives credit, a sender never sends more than it was given: that bounds the memory of the receiver however
+slow its disk is.
+The sender also waits while its transport is full: that bounds its own memory however slow the link is.
+
+Stream numbers: the connecting side uses odd ones, the accepting side even ones, each in ascending order and never
+twice.
+So one number tells which closed streams have existed, and what arrives late for them is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
+from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail
+from realize.wire.commands import MOST_CREDIT, MOST_STREAMS
+
+WINDOW: Final = 4 << 20
+"""The most bytes that a receiver lets be under way or waiting for its consumer, on one stream.
+
+Throughput on a long link is at most this much for each round trip.
+"""
+
+TAKE: Final = WINDOW // 4
+"""About how much a consumer gets at once: while it works on that, the rest of the window goes on filling."""
+
+BATCH: Final = 256 * 1024
+"""About how many bytes of boxes are handed to a transport without a pace at once."""
+
+_GRANT: Final = WINDOW // 8
+_FRAGMENT: Final = 4096
+_MOST_OUTSTANDING: Final = MOST_CREDIT * 4
+
+
+class Link(Protocol):
+    """What streams need of a connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send whole boxes."""
+
+    def writable(self) -> Deferred[None] | None:
+        """None when the transport takes more now, else what fires when it does, or fails when it is lost."""
+
+    def chunk(self) -> int:
+        """How many bytes of content to write at once."""
+
+    def grant(self, stream: int, amount: int) -> None:
+        """Send credit."""
+
+    def stream_closed(self) -> None:
+        """One stream less is open."""
+
+
+class OutboundStream:
+    """Content that we send."""
+
+    def __init__(self, number: int, link: Link) -> None:
+        self.number = number
+        self.credit = 0
+        self.sent = 0
+        self._link = link
+        self._tail = data_tail(number)
+        self._error: RealizeError | None = None
+        self._waiting: Deferred[None] | None = None
+
+    async def send(self, pieces: Sequence[bytes]) -> None:
+        """Send; done when the transport has everything.
+
+        Fails with what the receiver stopped the stream for, or with why the connection was lost.
+        One call at a time.
+        """
+        parts: list[bytes | memoryview] = []
+        size = 0
+        batch = self._link.chunk()
+        for piece in pieces:
+            view = memoryview(piece)
+            position, end = 0, len(view)
+            while position < end:
+                if self._error is not None:
+                    raise self._error
+                if not self.credit:
+                    if parts:
+                        await self._flush(parts)
+                        parts, size = [], 0
+                    else:
+                        await self._credited()
+                    continue
+                length = min(end - position, VALUE_LIMIT, self.credit, batch)
+                parts += (data_head(length), view[position : position + length], self._tail)
+                position += length
+                size += length
+                self.credit -= length
+                if size >= batch:
+                    await self._flush(parts)
+                    parts, size = [], 0
+                    batch = self._link.chunk()
+        if parts:
+            await self._flush(parts)
+
+    async def _flush(self, parts: list[bytes | memoryview]) -> None:
+        waiting = self._link.writable()
+        while waiting is not None:
+            await waiting
+            waiting = self._link.writable()
+        if self._error is not None:
+            raise self._error
+        data = b"".join(parts)
+        self.sent += len(data)
+        self._link.write(data)
+
+    def _credited(self) -> Deferred[None]:
+        self._waiting = Deferred()
+        return self._waiting
+
+    def give(self, amount: int) -> None:
+        """The receiver gave credit."""
+        self.credit += amount
+        if self.credit > _MOST_OUTSTANDING:
+            raise ProtocolError(f"{self.credit} bytes of credit")
+        self._wake()
+
+    def fail(self, error: RealizeError) -> None:
+        """Let `send` fail, now and later; the first error stays."""
+        if self._error is None:
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+
+class InboundStream:
+    """Content that we receive: ``limit`` bytes of it."""
+
+    def __init__(self, number: int, limit: int, link: Link) -> None:
+        self.number = number
+        self.limit = limit
+        self.arrived = 0
+        self._link = link
+        self._granted = 0
+        self._pieces: list[bytes] = []
+        self._fragments = bytearray()
+        self._waiting: Deferred[list[bytes]] | None = None
+        self._held = 0
+        self._taken = 0
+        self._error: RealizeError | None = None
+
+    def start(self) -> None:
+        """Give the first credit."""
+        self._grant()
+
+    def matched(self, length: int) -> None:
+        """So many bytes of the content need not be sent."""
+        if self.arrived:
+            raise ProtocolError("matching after content was sent")
+        self.limit -= length
+        self._serve()
+
+    def receive(self, content: bytes) -> None:
+        """A ``Data`` box arrived; `realize.errors.ProtocolError` if it was not allowed."""
+        self.arrived += len(content)
+        if not content:
+            raise ProtocolError("a Data box without content")
+        if self.arrived > self._granted:
+            raise ProtocolError(f"stream {self.number}: more content than credit")
+        if self.arrived > self.limit:
+            raise ProtocolError(f"stream {self.number}: more content than announced")
+        if self._error is not None:
+            return
+        # A window full of tiny boxes must not become millions of objects.
+        if len(content) < _FRAGMENT:
+            self._fragments += content
+        else:
+            self._gather()
+            self._pieces.append(content)
+        self._held += len(content)
+        if self._waiting is not None:
+            self._serve()
+
+    def read(self) -> Deferred[list[bytes]]:
+        """What is at hand, about `TAKE` bytes at most, or the next that arrives; an empty list once all has been read.
+
+        The call says that the consumer is done with what it read before, and so gives new credit.
+        """
+        self._taken = 0
+        self._grant()
+        if self._error is not None:
+            return fail(self._error)
+        if self._held or self.arrived >= self.limit:
+            return succeed(self._take())
+        self._waiting = Deferred(self._forget)
+        return self._waiting
+
+    def fail(self, error: RealizeError) -> None:
+        """Let `read` fail, drop what was not read and what may still come; the first error stays."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._pieces.clear()
+        self._fragments.clear()
+        self._held = 0
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.errback(error)
+
+    def _forget(self, _: Deferred[list[bytes]]) -> None:
+        self._waiting = None
+
+    def _serve(self) -> None:
+        if self._waiting is not None and (self._held or self.arrived >= self.limit):
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(self._take())
+
+    def _gather(self) -> None:
+        if self._fragments:
+            self._pieces.append(bytes(self._fragments))
+            self._fragments.clear()
+
+    def _take(self) -> list[bytes]:
+        self._gather()
+        count = size = 0
+        while size < TAKE and count < len(self._pieces):
+            size += len(self._pieces[count])
+            count += 1
+        pieces = self._pieces[:count]
+        del self._pieces[:count]
+        self._taken = size
+        self._held -= size
+        return pieces
+
+    def _grant(self) -> None:
+        under_way = self._granted - self.arrived
+        amount = min(WINDOW - under_way - self._held - self._taken, self.limit - self._granted)
+        if self._error is None and (amount >= _GRANT or (amount > 0 and self._granted + amount >= self.limit)):
+            self._granted += amount
+            self._link.grant(self.number, amount)
+
+
+class StreamTable:
+    """The streams of one connection."""
+
+    def __init__(self, link: Link, *, connecting: bool) -> None:
+        self._link = link
+        self._open: dict[int, InboundStream | OutboundStream | None] = {}
+        self._ours = -1 if connecting else 0
+        self._theirs = 0 if connecting else -1
+        self._lost: RealizeError | None = None
+
+    def __len__(self) -> int:
+        """How many streams are open."""
+        return len(self._open)
+
+    def choose(self) -> int:
+        """A number for a stream that we open; to be given back with `close`."""
+        if self._lost is not None:
+            raise self._lost
+        if len(self._open) >= MOST_STREAMS:
+            raise Busy(f"{MOST_STREAMS} streams are open")
+        self._ours += 2
+        self._open[self._ours] = None
+        return self._ours
+
+    def accept(self, number: int) -> None:
+        """Take a number that the peer chose for a stream that it opens."""
+        if number % 2 != self._theirs % 2 or number <= self._theirs:
+            raise ProtocolError(f"stream {number} may not be opened")
+        if len(self._open) >= MOST_STREAMS:
+            raise Busy(f"{MOST_STREAMS} streams are open")
+        self._theirs = number
+        self._open[number] = None
+
+    def inbound(self, number: int, limit: int) -> InboundStream:
+        """Expect content on a number that was chosen or accepted."""
+        stream = InboundStream(number, limit, self._link)
+        self._put(number, stream)
+        return stream
+
+    def outbound(self, number: int) -> OutboundStream:
+        """Prepare to send content on a number that was chosen or accepted."""
+        stream = OutboundStream(number, self._link)
+        self._put(number, stream)
+        return stream
+
+    def _put(self, number: int, stream: InboundStream | OutboundStream) -> None:
+        if self._lost is not None:
+            stream.fail(self._lost)
+        elif number in self._open:
+            self._open[number] = stream
+        else:
+            stream.fail(ConnectionFailed(f"stream {number} is closed"))
+
+    def close(self, number: int) -> None:
+        """Forget a stream; what still waits for it fails, what still arrives for it is ignored."""
+        stream = self._open.pop(number, None)
+        if stream is not None:
+            stream.fail(ConnectionFailed(f"stream {number} is closed"))
+        self._link.stream_closed()
+
+    def receive(self, number: int, content: bytes) -> None:
+        """A ``Data`` box arrived; any error is the peer's fault and ends the connection."""
+        stream = self._open.get(number)
+        if isinstance(stream, InboundStream):
+            stream.receive(content)
+        elif number in self._open or not self._existed(number):
+            raise ProtocolError(f"content for stream {number}, which does not expect any")
+
+    def credited(self, number: int, amount: int) -> None:
+        """A ``Credit`` arrived."""
+        self._outbound(number, "credit", lambda stream: stream.give(amount))
+
+    def stopped(self, number: int, error: RealizeError) -> None:
+        """A ``StopStream`` arrived."""
+        self._outbound(number, "an end", lambda stream: stream.fail(error))
+
+    def _outbound(self, number: int, what: str, act: _Act) -> None:
+        stream = self._open.get(number)
+        if isinstance(stream, OutboundStream):
+            act(stream)
+        elif number in self._open or not self._existed(number):
+            raise ProtocolError(f"{what} for stream {number}, which sends nothing")
+
+    def _existed(self, number: int) -> bool:
+        return 0 < number <= (self._ours if number % 2 == self._ours % 2 else self._theirs)
+
+    def lost(self, error: RealizeError) -> None:
+        """The connection is gone."""
+        self._lost = error
+        streams, self._open = self._open, {}
+        for stream in streams.values():
+            if stream is not None:
+                stream.fail(error)
+
+
+class _Act(Protocol):
+    def __call__(self, stream: OutboundStream) -> None: ...

@@ -1,0 +1,170 @@
+"""TLS 1.3 between peers that know each other's ed25519 keys.
+
+The pinned key is all that counts: names, dates and issuers of certificates are not looked at, so an expired
+certificate is accepted (`realize.keys` says why).
+OpenSSL proves that the other side holds the private key of the certificate it shows; the verify callback decides
+whether that key is one to accept, at depth 0 and nowhere else.
+There are neither session tickets nor a session cache, so no connection is judged by the keys of an earlier one.
+
+With TLS 1.3 the connecting side's handshake completes before the accepting side has judged its key: being connected
+means that Hello was answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.errors import RealizeError, WrongPeer
+from realize.keys import Identity, PublicKey, spki_of_certificate
+
+CHUNK: Final = 1 << 20
+"""Bytes that are read from the kernel or given to it at once, and that may be queued before senders are paused.
+
+With Twisted's own 64 and 128 KiB a bulk transfer keeps starting and stopping: measured with
+``python -m benchmarks.wire_throughput``, 256 KiB 330 MB/s, 512 KiB 640, 1 MiB 700, 2 MiB 640.
+"""
+
+NOT_SENT: Final = 512 * 1024
+"""Bytes that may wait in the kernel without having been sent; more would only delay the answers behind them."""
+
+_TCP_NOTSENT_LOWAT: Final = 25  # linux/tcp.h; Python 3.11's socket module does not name it
+_VERIFY: Final = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+
+Refused = Callable[[TLSMemoryBIOProtocol, RealizeError, PublicKey | None], None]
+"""Told of a certificate that was refused, why, and of its key if it has one of the right kind."""
+
+
+def _options(identity: Identity) -> CertificateOptions:
+    # Twisted's annotations still name pyOpenSSL's own classes, which pyOpenSSL itself has deprecated.
+    key: Any = identity.private_key
+    certificate: Any = identity.certificate
+    return CertificateOptions(
+        privateKey=key,
+        certificate=certificate,
+        raiseMinimumTo=TLSVersion.TLSv1_3,
+        enableSessions=False,
+        enableSessionTickets=False,
+    )
+
+
+def _judge_by(
+    connection: SSL.Connection, protocol: TLSMemoryBIOProtocol, judge: Callable[[PublicKey], None], refused: Refused
+) -> SSL.Connection:
+    """Let ``judge`` decide, which raises for a key that is not accepted."""
+
+    def verify(_: SSL.Connection, certificate: Any, _error: int, depth: int, _ok: int) -> bool:
+        # OpenSSL's own verdict is ignored on purpose: it finds fault with every self-signed certificate.
+        key = None
+        try:
+            if depth != 0:
+                raise WrongPeer("the peer showed a chain of certificates instead of its own one")  # noqa: TRY301
+            key = spki_of_certificate(certificate.to_cryptography())
+            judge(key)
+        except RealizeError as error:
+            refused(protocol, error, key)
+            return False
+        except Exception as error:  # noqa: BLE001 -- pyOpenSSL would print it, and what cannot be judged is refused
+            refused(protocol, WrongPeer(f"the certificate of the peer cannot be read: {error}"), key)
+            return False
+        return True
+
+    connection.set_verify(_VERIFY, verify)
+    return connection
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ConnectingTLS:
+    """Talks only to the holder of ``pin``; ``label`` names the other end in errors."""
+
+    def __init__(self, identity: Identity, pin: PublicKey, label: str) -> None:
+        self._options = _options(identity)
+        self._pin = pin
+        self._label = label
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Make a connection; Twisted calls it."""
+        connection = self._options.clientConnectionForTLS(tlsProtocol)
+        return _judge_by(connection, tlsProtocol, self._judge, _give_up)
+
+    def _judge(self, key: PublicKey) -> None:
+        if key != self._pin:
+            raise WrongPeer(
+                f"{self._label} shows the key {key.fingerprint} instead of {self._pin.fingerprint}; "
+                f'if it was changed on purpose, say so here: key = "{key.base64}"'
+            )
+
+
+def _give_up(protocol: TLSMemoryBIOProtocol, error: RealizeError, _: PublicKey | None) -> None:
+    protocol.failVerification(Failure(error))
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class AcceptingTLS:
+    """Talks to the holders of keys for which ``is_known`` answers true at that moment.
+
+    A peer that is refused gets TLS's own alert, by which it can tell a key that is not known from a lost connection.
+    """
+
+    def __init__(self, identity: Identity, is_known: Callable[[PublicKey], bool], refused: Refused) -> None:
+        self._options = _options(identity)
+        self._is_known = is_known
+        self._refused = refused
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Make a connection; Twisted calls it."""
+        connection = self._options.serverConnectionForTLS(tlsProtocol)
+        return _judge_by(connection, tlsProtocol, self._judge, self._refused)
+
+    def _judge(self, key: PublicKey) -> None:
+        if not self._is_known(key):
+            raise WrongPeer(f"the key {key.fingerprint} is not known")
+
+
+def peer_public_key(transport: Any) -> PublicKey:
+    """The key of the peer, once the handshake has completed; ``transport`` may be wrapped around the TLS one.
+
+    Raises `WrongPeer` if there is none.
+    """
+    handle = transport.getHandle()
+    certificate = handle.get_peer_certificate(as_cryptography=True) if isinstance(handle, SSL.Connection) else None
+    if certificate is None:
+        raise WrongPeer("the peer showed no certificate")
+    return spki_of_certificate(certificate)
+
+
+def tune(transport: Any) -> None:
+    """Set the socket below any number of wrappers up for bulk transfers with small answers in between.
+
+    The sizes of the kernel's buffers are left to it: a size set by hand is capped (``net.core.rmem_max``) far below
+    what its own tuning reaches, and would bound the throughput of long links.
+    """
+    while (below := getattr(transport, "transport", None)) is not None:
+        transport = below
+    if hasattr(transport, "bufferSize"):
+        transport.bufferSize = CHUNK
+        transport.SEND_LIMIT = CHUNK
+    if hasattr(transport, "setTcpNoDelay"):
+        transport.setTcpNoDelay(True)
+        with contextlib.suppress(OSError):
+            transport.getHandle().setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOT_SENT)
+
+
+def refused_by_peer(error: BaseException | None) -> bool:
+    """Whether TLS says that the peer did not accept our certificate.
+
+    The alerts are those of RFC 8446, section 6.2, that concern certificates, and access denied.
+    """
+    if not isinstance(error, SSL.Error) or not error.args or not isinstance(error.args[0], list):
+        return False
+    reasons = " ".join(str(entry[-1]) for entry in error.args[0])
+    return "alert" in reasons and any(word in reasons for word in ("certificate", "unknown ca", "access denied"))

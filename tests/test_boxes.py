@@ -1,0 +1,178 @@
+"""Boxes as bytes."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.protocols.amp import COMMAND, AmpBox, parseString
+
+from realize.errors import ProtocolError
+from realize.wire.boxes import BOX_LIMIT, MOST_KEYS, BoxParser, Data, data_head, data_tail, encode, parse_number
+
+KEYS = st.binary(min_size=1, max_size=255) | st.sampled_from([b"_command", b"_ask", b"content", b"stream", b"zzz"])
+VALUES = st.binary(max_size=100) | st.sampled_from([b"Data", b"Dat", b"7", b"12"])
+BOXES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=6).filter(lambda box: box.get(COMMAND) != b"Data")
+DATAS = st.builds(Data, st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=70_000))
+STREAMS_OF_BOXES = st.lists(BOXES | DATAS, max_size=6)
+
+
+def serialised(box):
+    """The bytes of a box or a Data."""
+    if isinstance(box, Data):
+        return data_head(len(box.content)) + box.content + data_tail(box.stream)
+    return encode(box)
+
+
+def pieces_of(data, cuts):
+    """``data`` cut at the positions given."""
+    positions = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in pairwise(positions)]
+
+
+def parse(pieces, **options):
+    """What a parser makes of the pieces: the boxes, and the error if there was one."""
+    parser = BoxParser(**options)
+    boxes = []
+    try:
+        for piece in pieces:
+            boxes.extend(iter(parser.feed(piece)))
+    except ProtocolError as error:
+        return boxes, str(error)
+    return boxes, None
+
+
+def collected(pieces):
+    """Like `parse`, box by box, so that boxes before an error count."""
+    parser = BoxParser()
+    boxes = []
+    try:
+        for piece in pieces:
+            for box in parser.feed(piece):
+                boxes.append(box)  # noqa: PERF402 -- boxes before the error must be kept
+    except ProtocolError:
+        return boxes, True
+    return boxes, False
+
+
+@given(STREAMS_OF_BOXES, st.lists(st.integers(0), max_size=8))
+def test_boxes_survive_any_split(boxes, cuts):
+    """What was encoded comes out, wherever the bytes are cut."""
+    pieces = pieces_of(b"".join(map(serialised, boxes)), cuts)
+
+    assert (boxes, None) == parse(pieces)
+
+
+@given(st.lists(BOXES, max_size=3))
+def test_boxes_come_out_byte_by_byte(boxes):
+    """A box is yielded with its last byte, not later."""
+    data = b"".join(map(serialised, boxes))
+    parser = BoxParser()
+    ends = []
+    for position in range(len(data)):
+        ends += [position + 1 for _ in parser.feed(data[position : position + 1])]
+
+    expected = []
+    for box in boxes:
+        expected.append(len(serialised(box)) + (expected[-1] if expected else 0))
+    assert expected == ends
+
+
+@pytest.mark.parametrize("keys", [[b"_command"], [b"_command", b"content"], [b"_command", b"content", b"s"]])
+def test_a_short_box_that_begins_like_data_is_not_held_back(keys):
+    """A box that turns out not to be Data is judged with its last byte."""
+    box = dict.fromkeys(keys, b"Data")
+    parser = BoxParser()
+
+    with pytest.raises(ProtocolError, match="malformed Data"):
+        for byte in encode(box):
+            list(parser.feed(bytes([byte])))
+
+
+@given(st.lists(BOXES, max_size=4))
+def test_boxes_are_amps(boxes):
+    """Encoder and parser agree with Twisted's."""
+    data = b"".join(encode(box) for box in boxes)
+
+    assert b"".join(AmpBox(box).serialize() for box in boxes) == data
+    assert parseString(data) == parse([data])[0]
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0), max_size=6))
+@example(b"\0\0", [])
+@example(b"\1\0", [1])
+@example(b"\0\x08_command\0\4Data\0\x07content\0\0\0\x06stream\0\0\0\0", [])
+@example(b"\0\x08_command\0\4Data\0\x07content\0\1a\0\x06stream\0\x17" + b"1" * 23 + b"\0\0", [40])
+def test_arbitrary_bytes_parse_or_raise(data, cuts):
+    """Any bytes either parse or raise ProtocolError, and cuts do not change which."""
+    assert collected([data]) == collected(pieces_of(data, cuts))
+
+
+@given(DATAS, st.permutations([COMMAND, b"content", b"stream"]), st.lists(st.integers(0), max_size=4))
+def test_data_with_its_keys_in_any_order_is_data(data, order, cuts):
+    """The short cut is about speed only."""
+    values = {COMMAND: b"Data", b"content": data.content, b"stream": b"%d" % data.stream}
+    raw = b"".join(encode({key: values[key]})[:-2] for key in order) + b"\0\0"
+
+    assert ([data], None) == parse(pieces_of(raw, cuts))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode({b"a": b"1"})[:-2] + encode({b"a": b"2"}),
+        b"".join(encode({b"%d" % number: b""})[:-2] for number in range(MOST_KEYS + 1)) + b"\0\0",
+        b"\1\0" + b"k" * 256,
+        b"\0\0",
+        b"".join(encode({b"%d" % number: bytes(65_535)})[:-2] for number in range(5)) + b"\0\0",
+        encode({COMMAND: b"Data", b"content": b"x", b"stream": b"-1"}),
+        encode({COMMAND: b"Data", b"content": b"x", b"stream": b"01"}),
+        encode({COMMAND: b"Data", b"content": b"x", b"stream": b"1" * 30}),
+        encode({COMMAND: b"Data", b"content": b"x", b"stream": b"1", b"_ask": b"1"}),
+        encode({COMMAND: b"Data", b"content": b"x"}),
+    ],
+    ids=["twice", "keys", "long key", "empty", "big", "minus", "zero", "digits", "ask", "no stream"],
+)
+def test_what_is_not_allowed_raises(data):
+    """Bounds and the shape of Data are checked."""
+    assert parse([data])[1]
+
+
+def test_an_oversized_box_is_refused_before_it_has_arrived():
+    """A length that breaks the bound is enough."""
+    _, error = parse([b"\0\1k" + b"\xff\xff"], limit=1000)
+
+    assert error == "a box of more than 1000 bytes"
+
+
+def test_an_oversized_data_box_is_refused_before_it_has_arrived():
+    """The short cut keeps the same bound."""
+    _, error = parse([data_head(65_535)], limit=8192)
+
+    assert error == "a box of more than 8192 bytes"
+
+
+def test_what_is_held_is_bounded():
+    """However many pieces come, an unfinished box holds no more than the limit."""
+    parser = BoxParser()
+    held = 0
+    with pytest.raises(ProtocolError):
+        for _ in range(100_000):
+            list(parser.feed(b"\0\1k\xff\xff" + bytes(1000)))
+            held = max(held, parser._held)
+
+    assert held <= BOX_LIMIT
+
+
+@pytest.mark.parametrize("digits", [b"", b"-1", b"+1", b" 1", b"1_0", b"01", b"1" * 21, b"\xd9\xa1", b"0x1"])
+def test_numbers_are_strict(digits):
+    """Only plain decimal digits, not too many, are a number."""
+    with pytest.raises(ProtocolError):
+        parse_number(digits)
+
+
+def test_the_encoder_refuses_what_amp_cannot_say():
+    """A value of 64 KiB, or an empty key, is an error and not a broken box."""
+    for box in ({b"k": bytes(65_536)}, {b"": b""}, {b"k" * 256: b""}):
+        with pytest.raises(ProtocolError):
+            encode(box)

@@ -1,0 +1,132 @@
+"""The commands, and the types of their arguments."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.protocols import amp
+
+from realize.errors import ProtocolError, RealizeError, every_error
+from realize.values import OnConflict
+from realize.wire import commands, packing
+from realize.wire.arguments import BIGGEST, Bounded, Choice, Flag, Number, Octets, Packed, PackedOne, Text
+
+COMMANDS = commands.every_command()
+KNOWN = {"commandName", "arguments", "response", "errors", "fatalErrors", "requiresAnswer"}
+ONE_WAY = {"Ping", "Goodbye", "Data", "Credit", "StopStream"}
+
+
+def test_all_commands_are_known():
+    """Nothing is missing from the walk."""
+    assert {"Hello", "Ping", "Walk", "Data", "CommitStream", "EndRead", "Status"} <= {c.__name__ for c in COMMANDS}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_a_command_is_well_formed(command):
+    """Names are bytes, argument types are bounded, and no class attribute is misspelt: AMP would ignore it."""
+    own = {name for name in vars(command) if not name.startswith("__")}
+    generated = {"allErrors", "reverseErrors", "commandType", "responseType", "errors", "fatalErrors", "commandName"}
+
+    assert set() == own - KNOWN - generated
+    for name, argument in [*command.arguments, *command.response]:
+        assert isinstance(name, bytes)
+        assert isinstance(argument, Bounded)
+    assert isinstance(command.commandName, bytes)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_a_command_has_an_answer_or_not(command):
+    """One-way commands ask for no answer, all others for one, with every error declared."""
+    one_way = command.__name__ in ONE_WAY
+
+    assert one_way is not command.requiresAnswer
+    if one_way:
+        assert [] == command.response
+    else:
+        expected = {error: error.wire_code for error in every_error() if error is not RealizeError}
+        assert expected == {error: code for error, code in command.allErrors.items() if error in expected}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_a_command_says_what_it_means(command):
+    """Every docstring says who sends the command and what right it needs, unless the stream implies it."""
+    text = inspect.getdoc(command)
+
+    assert "send" in text
+
+
+def test_the_most_specific_error_comes_first():
+    """AMP takes the first class that matches, so a class must come before its base."""
+    order = [error for error in commands.Hello.allErrors if issubclass(error, RealizeError)]
+
+    for position, error in enumerate(order):
+        assert not any(issubclass(later, error) for later in order[position + 1 :])
+
+
+def test_wire_codes_are_distinct():
+    """A code stands for one error."""
+    codes = [error.wire_code for error in every_error() if error is not RealizeError]
+
+    assert sorted(set(codes)) == sorted(codes)
+
+
+def test_the_specification_is_complete():
+    """docs/protocol.md names every command, every argument and every error code."""
+    text = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
+    names = {command.__name__ for command in COMMANDS}
+    names |= {error.wire_code.decode() for error in every_error()}
+    words = {name.decode() for command in COMMANDS for name, _ in [*command.arguments, *command.response]}
+
+    assert set() == {name for name in names if f"`{name}`" not in text}
+    assert set() == {word for word in words if not re.search(rf"\b{word}\b", text)}
+
+
+ARGUMENTS = [
+    Number(100),
+    Octets(10, least=2),
+    Text(10),
+    Flag(),
+    Choice(OnConflict),
+    Packed(packing.PATHS),
+    PackedOne(packing.VERSIONS),
+]
+
+
+@given(argument=st.sampled_from(ARGUMENTS), data=st.binary(max_size=40))
+def test_any_bytes_are_a_value_or_a_protocol_error(argument, data):
+    """Whatever a peer sends, an argument type raises nothing else."""
+    try:
+        value = argument.fromString(data)
+    except ProtocolError:
+        return
+
+    assert argument.fromString(argument.toString(value)) == value
+
+
+@pytest.mark.parametrize("digits", [b"-1", b"101", b"9" * 5000, b"1e3", b"", b"1.0"])
+def test_numbers_are_bounded(digits):
+    """Negative, huge and odd numbers are refused, cheaply."""
+    with pytest.raises(ProtocolError):
+        Number(100).fromString(digits)
+
+
+def test_our_own_numbers_are_checked_too():
+    """What could not be read is not sent."""
+    with pytest.raises(ProtocolError):
+        Number().toString(BIGGEST + 1)
+    with pytest.raises(ProtocolError):
+        Number().toString(-1)
+
+
+def test_our_own_texts_are_cut():
+    """A long text of ours is shortened at a character, not refused."""
+    assert "ä".encode() * 5 == Text(11).toString("ä" * 20)
+
+
+def test_a_missing_argument_is_the_peers_fault():
+    """AMP's own KeyError would count as ours."""
+    with pytest.raises(ProtocolError, match="argument stream is missing"):
+        commands.EndRead.parseArguments(amp.AmpBox(), None)

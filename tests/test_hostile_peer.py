@@ -1,0 +1,410 @@
+"""What a peer may send that ours never would.
+
+Each ends in a declared error or a closed connection, never in a traceback.
+"""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.protocols.amp import parseString
+
+from realize.config import Right
+from realize.store.served import DirectoryResponders
+from realize.testing import MemoryStore
+from realize.values import Version
+from realize.wire import commands, packing
+from realize.wire.boxes import data_head, data_tail, encode
+from realize.wire.protocol import MOST_UNSENT
+from realize.wire.streams import WINDOW
+from tests.loopback import Raw
+
+VERSION = packing.VERSIONS.pack([Version(1, 2, 3, 4, 5)])
+HOSTILE_NAMES = [
+    b"",
+    b"/etc/passwd",
+    b"..",
+    b"../x",
+    b"a/../../x",
+    b"a/./b",
+    b"a//b",
+    b"a/",
+    b"a\0b",
+    b".x.part",
+    b"a/.x.part/b",
+    b"x" * 5000,
+    b"/" * 300,
+]
+HELLO = {b"major": b"1", b"minor": b"0", b"software": b"evil", b"capabilities": b"", b"run": b""}
+
+
+class Evil(Raw):
+    """A hand-made client of a server with one directory."""
+
+    def __init__(self, rights=frozenset(Right)):
+        self.memory = MemoryStore({b"f": b"12345", b"g": b"x" * 100_000})
+        self.responders = None
+        self.asked = 0
+
+        def welcome(protocol, greeting):
+            self.responders = DirectoryResponders(
+                protocol,
+                name="evil",
+                rights={"inbox": rights},
+                make_store=lambda directory, base: self.memory,
+                log=self.log,
+                report=dict,
+            )
+            protocol.serve(self.responders)
+            return "evil"
+
+        super().__init__(Clock(), welcome=welcome)
+
+    def ask(self, command, **arguments):
+        """Send a command of any form; its answer, or None if the connection ended."""
+        self.asked += 1
+        tag = b"%d" % self.asked
+        box = {b"_command": command.encode(), b"_ask": tag, **{key.encode(): value for key, value in arguments.items()}}
+        self.received.clear()
+        self.send(encode(box))
+        for answer in parseString(bytes(self.received)):
+            if tag in {answer.get(b"_answer"), answer.get(b"_error")}:
+                return answer
+        return None
+
+    def code(self, command, **arguments):
+        """The error code of the answer, "ok", or "closed"."""
+        answer = self.ask(command, **arguments)
+        if answer is None:
+            return "closed" if self.lost is not None else "nothing"
+        return answer[b"_error_code"].decode() if b"_error" in answer else "ok"
+
+    def hello(self):
+        """Get in."""
+        assert "ok" == self.code("Hello", **{key.decode(): value for key, value in HELLO.items()})
+        return self
+
+    def opened(self):
+        """Get in, and open the directory as handle 1."""
+        self.hello()
+        assert "ok" == self.code("OpenDirectory", handle=b"1", directory=b"inbox", base=b"", salt=b"s")
+        return self
+
+    def open_write(self, stream=b"1", size=b"10", path=b"new"):
+        """Open a stream to write."""
+        return self.code("OpenWrite", handle=b"1", stream=stream, path=path, size=size, policy=b"replace")
+
+    def check(self):
+        """The end of every test: nothing is an error of ours, nothing is left."""
+        if self.lost is None:
+            self.wire.cut()
+        self.flush()
+        assert [] == self.log.errors()
+        assert 0 == (self.responders.open_count if self.responders else 0)
+        assert [] == self.clock.getDelayedCalls()
+
+
+@pytest.fixture
+def evil():
+    """A client that is in."""
+    made = Evil().opened()
+    yield made
+    made.check()
+
+
+@pytest.fixture
+def stranger():
+    """A client that has not said Hello."""
+    made = Evil()
+    yield made
+    made.check()
+
+
+def data(stream, content):
+    """A Data box."""
+    return data_head(len(content)) + content + data_tail(stream)
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: repr(name[:20]))
+def test_hostile_names_are_refused_by_every_command(evil, name):
+    """No command does anything with a name that may not be."""
+    paths = packing.PATHS.pack([name])
+    head = packing.SMALL_HEADS.pack([packing.SmallHead(name, 0, bytes(32), None)])
+    expected = packing.EXPECTED.pack([packing.Expected(name, 0, bytes(32))])
+    removal = packing.REMOVALS.pack([packing.Removal(name, Version(1, 2, 3, 4, 5))])
+    before = dict(evil.memory.files)
+
+    for command, answer, codec, arguments in (
+        ("Describe", b"found", packing.FOUND, {"paths": paths}),
+        ("ReadSmall", b"heads", packing.FETCHED, {"paths": paths}),
+        ("PutSmall", b"outcomes", packing.OUTCOMES, {"policy": b"replace", "heads": head, "content": b""}),
+        ("Settle", b"settled", packing.SETTLED, {"expected": expected}),
+        ("Remove", b"removed", packing.REMOVED, {"removals": removal}),
+    ):
+        (item,) = codec.unpack(evil.ask(command, handle=b"1", **arguments)[answer])
+        assert b"BAD_NAME" == item.wire_code
+    assert "BAD_NAME" == evil.code("MatchFinal", handle=b"1", path=name, size=b"1", offset=b"0", digests=bytes(32))
+    assert "BAD_NAME" == evil.open_write(stream=b"1", path=name)
+    assert "BAD_NAME" == evil.code("OpenRead", handle=b"1", stream=b"3", path=name)
+    assert before == evil.memory.files
+    assert 0 == len(evil.server.streams)
+
+
+@pytest.mark.parametrize(
+    "command", [command.__name__ for command in commands.every_command() if command is not commands.Hello]
+)
+def test_nothing_is_answered_before_hello(stranger, command):
+    """Any other command closes the connection."""
+    assert "closed" == stranger.code(command)
+    assert 1 == len(stranger.log.named("protocol_violation"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\0\0",
+        b"\xff\xff",
+        b"GET / HTTP/1.1\r\n\r\n",
+        encode({b"_answer": b"1"}),
+        encode({b"_error": b"1"}),
+        encode({b"_error": b"1", b"_error_code": b"X", b"_error_description": b"x"}),
+        encode({b"x": b"y"}),
+        encode({b"_command": b"Hello", **HELLO}),
+        data(1, b"x"),
+        encode({b"k": bytes(9000)}),
+    ],
+    ids=["empty", "key", "http", "answer", "bare error", "error", "none", "one-way hello", "data", "big"],
+)
+def test_strangers_who_send_rubbish_are_cut_off(stranger, raw):
+    """Malformed, unexpected or big boxes end the connection before Hello."""
+    stranger.send(raw)
+
+    assert stranger.lost is not None
+    assert 1 == len(stranger.log.named("protocol_violation"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        encode({b"_answer": b"1"}),
+        encode({b"_error": b"1"}),
+        encode({b"x": b"y"}),
+        b"\0\0",
+        b"\1\1",
+        data(1, b"x"),
+        data(2, b"x"),
+        data(0, b"x"),
+        encode({b"_command": b"Credit", b"stream": b"1", b"amount": b"0"}),
+        encode({b"_command": b"Credit", b"stream": b"99", b"amount": b"5"}),
+        encode({b"_command": b"Credit", b"stream": b"99"}),
+        encode({b"_command": b"Goodbye", b"reason": b"bored"}),
+        encode({b"_command": b"StopStream", b"stream": b"1", b"code": b"X", b"description": b"\xff"}),
+        b"".join(encode({b"%d" % key: bytes(65_535)})[:-2] for key in range(5)),
+    ],
+)
+def test_peers_who_break_the_protocol_are_cut_off(evil, raw):
+    """A box that cannot be answered ends the connection."""
+    evil.send(raw)
+
+    assert evil.lost is not None
+    assert 1 == len(evil.log.named("protocol_violation"))
+
+
+@pytest.mark.parametrize("name", ["StartTLS", "Nothing", "amp_", "_hello", "\x00", "ProtocolSwitch"])
+def test_unknown_commands_are_answered(evil, name):
+    """Also those that AMP itself would know."""
+    assert "UNHANDLED" == evil.code(name)
+    assert "ok" == evil.code("Status")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("OpenDirectory", {"handle": b"-1", "directory": b"inbox", "base": b"", "salt": b""}),
+        ("OpenDirectory", {"handle": b"9" * 4000, "directory": b"inbox", "base": b"", "salt": b""}),
+        ("OpenDirectory", {"handle": b"4294967296", "directory": b"inbox", "base": b"", "salt": b""}),
+        ("OpenDirectory", {"handle": b"2", "directory": b"\xff", "base": b"", "salt": b""}),
+        ("OpenDirectory", {"handle": b"2", "directory": b"inbox", "base": bytes(5000), "salt": b""}),
+        ("OpenDirectory", {"handle": b"1", "directory": b"inbox", "base": b"", "salt": b""}),
+        ("OpenDirectory", {"handle": b"2"}),
+        ("Describe", {"handle": b"7", "paths": b""}),
+        ("Describe", {"handle": b"1", "paths": b"\xff"}),
+        ("Describe", {"handle": b"1", "paths": b"\0\0" * 300}),
+        ("PutSmall", {"handle": b"1", "policy": b"replace", "heads": b"", "content": b"x"}),
+        ("PutSmall", {"handle": b"1", "policy": b"destroy", "heads": b"", "content": b""}),
+        ("OpenWrite", {"handle": b"1", "stream": b"1", "path": b"f", "size": b"-5", "policy": b"replace"}),
+        ("OpenWrite", {"handle": b"1", "stream": b"1", "path": b"f", "size": b"1" * 20, "policy": b"replace"}),
+        ("OpenWrite", {"handle": b"1", "stream": b"2", "path": b"f", "size": b"5", "policy": b"replace"}),
+        ("OpenRead", {"handle": b"1", "stream": b"0", "path": b"f"}),
+        ("Walk", {"handle": b"1", "listing": b"1", "partials": b"maybe", "avoid": b""}),
+        ("MatchFinal", {"handle": b"1", "path": b"f", "size": b"1", "offset": b"2", "digests": b""}),
+        ("MatchFinal", {"handle": b"1", "path": b"f", "size": b"1", "offset": b"0", "digests": b"short"}),
+        ("MatchPartial", {"stream": b"5", "digests": b"", "length": b"0"}),
+        ("CommitStream", {"stream": b"5", "digest": bytes(32), "attributes": b"\0"}),
+        ("CommitStream", {"stream": b"5", "digest": b"short", "attributes": b"\0"}),
+        ("BlockDigests", {"stream": b"5", "length": b"0"}),
+        ("SkipBlocks", {"stream": b"5", "length": b"0"}),
+        ("StartRead", {"stream": b"5"}),
+        ("EndRead", {"stream": b"5"}),
+        ("CloseDirectory", {"handle": b"9"}),
+        ("Hello", {key.decode(): value for key, value in HELLO.items()}),
+    ],
+)
+def test_wrong_arguments_are_answered(evil, command, arguments):
+    """Numbers, texts, packs, handles and streams that may not be are a declared error; the connection stays."""
+    assert "PROTOCOL" == evil.code(command, **arguments)
+    assert "ok" == evil.code("Status")
+
+
+def test_streams_are_of_one_kind(evil):
+    """A stream that is written cannot be read, nor the other way round."""
+    assert "ok" == evil.open_write(stream=b"1")
+    assert "ok" == evil.code("OpenRead", handle=b"1", stream=b"3", path=b"g")
+
+    assert "PROTOCOL" == evil.code("StartRead", stream=b"1")
+    assert "PROTOCOL" == evil.code("CommitStream", stream=b"3", digest=bytes(32), attributes=b"\0")
+    assert "ok" == evil.code("AbandonStream", stream=b"3", keep=b"True")
+    assert "ok" == evil.code("CloseStream", stream=b"1")
+    assert "PROTOCOL" == evil.open_write(stream=b"1", path=b"other")
+
+
+def test_content_past_the_size_is_cut_off(evil):
+    """More than was announced never reaches the disk; what came before stays a partial."""
+    assert "ok" == evil.open_write(size=b"3")
+    evil.send(data(1, b"12") + data(1, b"34"))
+
+    assert evil.lost is not None
+    assert b"new" not in evil.memory.files
+
+
+def test_content_past_the_credit_is_cut_off(evil):
+    """More than was promised is not buffered."""
+    stuck = Deferred()
+    assert "ok" == evil.open_write(size=b"%d" % (10 * WINDOW))
+    evil.responders._writes[1][1]._writer.write = lambda pieces: stuck
+    for _ in range(WINDOW // 65_535):
+        evil.send(data(1, bytes(65_535)))
+    before = evil.lost
+    evil.send(data(1, bytes(65_535)))
+    stuck.callback(None)
+
+    assert before is None
+    assert evil.lost is not None
+
+
+def test_content_for_a_stream_that_is_read_is_cut_off(evil):
+    """Content flows one way."""
+    assert "ok" == evil.code("OpenRead", handle=b"1", stream=b"1", path=b"g")
+    evil.send(data(1, b"x"))
+
+    assert evil.lost is not None
+
+
+def test_matching_is_bounded(evil):
+    """Digests must belong to the length, and the length to the partial."""
+    evil.memory.plant_partial(b"new", b"12345")
+    assert "ok" == evil.open_write(size=b"10")
+
+    for digests, length in ((b"", b"5"), (bytes(64), b"5"), (bytes(32), b"6"), (bytes(32), b"9223372036854775807")):
+        assert "PROTOCOL" == evil.code("MatchPartial", stream=b"1", digests=digests, length=length)
+    evil.send(data(1, b"1234567890"))
+    assert "PROTOCOL" == evil.code("MatchPartial", stream=b"1", digests=bytes(32), length=b"5")
+
+
+def test_reading_is_bounded(evil):
+    """Blocks beyond the end, and a second start or end, are refused."""
+    assert "ok" == evil.code("OpenRead", handle=b"1", stream=b"1", path=b"f")
+
+    assert "PROTOCOL" == evil.code("EndRead", stream=b"1")
+    assert "PROTOCOL" == evil.code("BlockDigests", stream=b"1", length=b"6")
+    assert "PROTOCOL" == evil.code("SkipBlocks", stream=b"1", length=b"6")
+    assert "ok" == evil.code("StartRead", stream=b"1")
+    assert "PROTOCOL" == evil.code("StartRead", stream=b"1")
+    assert "nothing" == evil.code("EndRead", stream=b"1")
+    assert "PROTOCOL" == evil.code("EndRead", stream=b"1")
+    assert "PROTOCOL" == evil.code("SkipBlocks", stream=b"1", length=b"1")
+
+
+def test_a_wrong_digest_leaves_nothing_that_looks_whole(evil):
+    """Content that does not verify never gets its name."""
+    assert "ok" == evil.open_write(size=b"3")
+    evil.send(data(1, b"123"))
+
+    assert "VERIFY" == evil.code("CommitStream", stream=b"1", digest=bytes(32), attributes=b"\0")
+    assert b"new" not in evil.memory.files
+
+
+def test_a_stream_is_committed_once(evil):
+    """Two commits at once have one outcome."""
+    assert "ok" == evil.open_write(size=b"0")
+    commit = {b"_command": b"CommitStream", b"stream": b"1", b"digest": bytes(32), b"attributes": b"\0"}
+    evil.received.clear()
+    evil.send(encode({**commit, b"_ask": b"x"}) + encode({**commit, b"_ask": b"y"}))
+
+    assert {b"x", b"y"} == {box[b"_error"] for box in parseString(bytes(evil.received)) if b"_error" in box}
+
+
+@pytest.mark.parametrize(
+    ("command", "limit"),
+    [("OpenDirectory", commands.MOST_HANDLES), ("OpenRead", commands.MOST_STREAMS), ("Walk", commands.MOST_LISTINGS)],
+)
+def test_what_may_be_open_is_limited(evil, command, limit):
+    """Beyond the limit the answer is BUSY."""
+    common = {"handle": b"1", "path": b"g", "partials": b"False", "avoid": b"", "directory": b"inbox", "base": b""}
+    codes = []
+    for number in range(2, limit + 4):
+        numbers = {"listing": b"%d" % number, "stream": b"%d" % (2 * number + 1), "salt": b""}
+        if command == "OpenDirectory":
+            numbers["handle"] = b"%d" % number
+        codes.append(evil.code(command, **{**common, **numbers}))
+
+    assert {"ok", "BUSY"} == set(codes)
+    assert limit >= codes.count("ok") >= limit - 1
+
+
+def test_who_does_not_read_answers_is_cut_off(evil):
+    """A flood of commands cannot fill our memory with answers."""
+    evil.server_wire.stalled = True
+    big = packing.PATHS.pack([b"f"] * 200)
+    ask = encode({b"_command": b"Describe", b"_ask": b"1", b"handle": b"1", b"paths": big})
+    for _ in range(20 * MOST_UNSENT // 15_000):
+        if evil.server.lost:
+            break
+        evil.wire.write(ask)
+        evil.flush()
+
+    assert evil.server.lost
+    assert len(evil.server_wire.backlog) < 2 * MOST_UNSENT
+
+
+def test_an_error_text_may_not_forge(evil):
+    """What a peer sends appears escaped, wherever it is shown."""
+    answer = evil.ask("OpenDirectory", handle=b"5", directory=b"x\nlevel=error forged", base=b"", salt=b"")
+
+    assert b"\n" not in answer[b"_error_description"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([command.__name__ for command in commands.every_command()] + ["X"]),
+            st.dictionaries(
+                st.sampled_from(
+                    sorted({name for command in commands.every_command() for name, _ in command.arguments})
+                ),
+                st.binary(max_size=40) | st.sampled_from([b"1", b"3", b"f", b"True", b"replace", bytes(32), VERSION]),
+            ),
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_any_sequence_of_commands_ends_well(sequence):
+    """Random commands with random arguments, with and without a wish for an answer, are never our fault."""
+    evil = Evil().opened()
+    for number, (command, arguments, ask) in enumerate(sequence):
+        box = {**arguments, b"_command": command.encode(), **({b"_ask": b"r%d" % number} if ask else {})}
+        evil.send(encode(box))
+    evil.check()

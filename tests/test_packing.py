@@ -1,0 +1,158 @@
+"""Packs: lists of values as one AMP value."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realize.errors import BadName, InternalError, NoSpace, ProtocolError, RealizeError, every_error
+from realize.values import Attributes, Committed, Entry, Existing, Expected, Kind, Removal, Version
+from realize.wire import packing
+from realize.wire.packing import FetchedHead, SmallHead
+
+SIZES = st.integers(0, 2**63 - 1)
+TIMES = st.integers(-(2**63), 2**63 - 1)
+UNSIGNED = st.integers(0, 2**64 - 1)
+PATHS = st.binary(max_size=300)
+DIGESTS = st.binary(min_size=32, max_size=32)
+TEXTS = st.text(max_size=100)
+VERSIONS = st.builds(Version, UNSIGNED, UNSIGNED, SIZES, TIMES, TIMES)
+ATTRIBUTES = st.builds(Attributes, TIMES, st.integers(0, 0o777))
+ERRORS = st.builds(
+    lambda kind, text: kind(text),
+    st.sampled_from([error for error in every_error() if error is not RealizeError]),
+    TEXTS,
+)
+ITEMS = {
+    "ENTRIES": st.builds(Entry, PATHS, st.sampled_from(Kind), SIZES, TIMES, TEXTS),
+    "PATHS": PATHS,
+    "SMALL_HEADS": st.builds(SmallHead, PATHS, st.integers(0, 65_535), DIGESTS, st.none() | ATTRIBUTES),
+    "EXPECTED": st.builds(Expected, PATHS, SIZES, DIGESTS),
+    "REMOVALS": st.builds(Removal, PATHS, VERSIONS),
+    "DIGESTS": DIGESTS,
+    "TEXTS": TEXTS,
+    "CHAIN": st.binary(max_size=64),
+    "FOUND": st.builds(
+        Existing,
+        st.none() | SIZES,
+        TIMES,
+        TIMES,
+        st.binary(max_size=64),
+        st.none() | SIZES,
+        st.text("abc", max_size=20),
+    ),
+    "FETCHED": st.builds(FetchedHead, st.integers(0, 65_535), DIGESTS, st.none() | ATTRIBUTES, VERSIONS),
+    "OUTCOMES": st.sampled_from(Committed),
+    "SETTLED": st.booleans(),
+    "REMOVED": st.none(),
+}
+WITH_ERRORS = {"FOUND", "FETCHED", "OUTCOMES", "SETTLED", "REMOVED"}
+CODECS = [*ITEMS, "VERSIONS", "ATTRIBUTES", "PRESENT_ATTRIBUTES"]
+
+
+def comparable(items):
+    """Errors compare by class and text."""
+    return [(type(item), str(item)) if isinstance(item, RealizeError) else item for item in items]
+
+
+@given(name=st.sampled_from(sorted(ITEMS)), data=st.data())
+def test_packs_survive_the_trip(name, data):
+    """What was packed comes out."""
+    items = ITEMS[name] | ERRORS if name in WITH_ERRORS else ITEMS[name]
+    listed = data.draw(st.lists(items, max_size=20))
+    codec = getattr(packing, name)
+
+    assert comparable(listed) == comparable(codec.unpack(codec.pack(listed)))
+
+
+@given(name=st.sampled_from(CODECS), data=st.binary(max_size=300))
+def test_arbitrary_bytes_unpack_or_raise(name, data):
+    """Any bytes either unpack or raise ProtocolError."""
+    with contextlib.suppress(ProtocolError):
+        getattr(packing, name).unpack(data)
+
+
+@given(name=st.sampled_from(sorted(ITEMS.keys() - {"OUTCOMES", "SETTLED", "REMOVED"})), data=st.data())
+def test_a_truncated_pack_raises(name, data):
+    """A pack that ends within an item is refused."""
+    codec = getattr(packing, name)
+    packed = codec.pack([data.draw(ITEMS[name])])
+
+    with pytest.raises(ProtocolError):
+        codec.unpack(packed[:-1] if name != "TEXTS" else packed + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("OUTCOMES", b"\0\x09"),
+        ("OUTCOMES", b"\2\1"),
+        ("SETTLED", b"\0\2"),
+        ("ENTRIES", b"\x09" + bytes(20)),
+        ("ENTRIES", b"\1" + b"\xff" * 8 + bytes(12)),
+        ("ATTRIBUTES", b"\2"),
+        ("ATTRIBUTES", b"\1" + bytes(8) + b"\xff\xff"),
+        ("ATTRIBUTES", b"\0\0"),
+        ("PRESENT_ATTRIBUTES", b"\0"),
+        ("TEXTS", b"\0\1\xff"),
+        ("FOUND", b"\0\x04" + bytes(36)),
+        ("PATHS", b"\0\0" * 257),
+        ("REMOVED", b"\0" * 257),
+    ],
+)
+def test_what_is_out_of_range_raises(name, data):
+    """Unknown enum values and flags, negative sizes, too many items are refused."""
+    with pytest.raises(ProtocolError):
+        getattr(packing, name).unpack(data)
+
+
+@given(st.lists(st.binary(max_size=5000), max_size=300), st.integers(10, 65_535))
+def test_lists_are_split_in_order_into_packs_that_fit(paths, limit):
+    """Nothing is lost or reordered, and no pack is over a limit unless one item alone is."""
+    encode = packing.PATHS.encode
+    packs = list(packing.fit(paths, encode, limit=limit))
+
+    assert paths == [path for pack in packs for path in pack]
+    assert all(len(pack) <= packing.MOST_ITEMS for pack in packs)
+    assert all(sum(len(encode(path)) for path in pack) <= limit or len(pack) == 1 for pack in packs)
+
+
+@given(st.lists(st.integers(0, 65_535), max_size=50))
+def test_contents_weigh_too(sizes):
+    """The contents of a pack of small files fit one value as well."""
+    packs = list(packing.fit(sizes, lambda _: b"x", weigh=lambda size: size))
+
+    assert sizes == [size for pack in packs for size in pack]
+    assert all(sum(pack) <= 65_535 for pack in packs)
+
+
+def test_many_long_errors_fit_with_shorter_texts():
+    """A full pack of errors is shortened, not refused."""
+    errors = [NoSpace("ä" * 900)] * packing.MOST_ITEMS
+
+    unpacked = packing.REMOVED.unpack(packing.REMOVED.pack(errors))
+
+    assert [NoSpace] * packing.MOST_ITEMS == [type(error) for error in unpacked]
+    assert "ä" * 100 == str(unpacked[0])
+
+
+def test_a_code_of_a_later_version_is_an_error_too():
+    """A code that is not known does not break the pack."""
+    error = packing.error_of(b"NOVEL", "something new")
+
+    assert InternalError is type(error)
+    assert "something new" in str(error)
+
+
+def test_a_name_that_no_pack_can_hold_is_a_bad_name():
+    """The limit of the protocol is reported as what it is."""
+    with pytest.raises(BadName):
+        packing.PATHS.pack([bytes(65_535)])
+
+
+@pytest.mark.parametrize(("sizes", "content"), [([1, 2], b"12"), ([1], b"12"), ([], b"1")])
+def test_contents_must_account_for_every_byte(sizes, content):
+    """Sizes that do not add up are refused."""
+    with pytest.raises(ProtocolError):
+        packing.split_contents(sizes, content)

@@ -1,0 +1,322 @@
+"""One connection, above TLS."""
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.protocols import amp
+
+from realize.errors import (
+    Busy,
+    ConnectionFailed,
+    InternalError,
+    NotFound,
+    ProtocolError,
+    Silence,
+    VersionMismatch,
+    WrongPeer,
+)
+from realize.wire import boxes, commands
+from realize.wire.commands import Reason
+from realize.wire.liveness import PATIENCE, PING_AFTER, SILENCE
+from realize.wire.protocol import LOSE, MOST_UNSENT, Greeting
+from tests.loopback import HIGH, Pair
+
+
+class Locator(amp.CommandLocator):
+    """Answers Status as the test wants."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    @commands.Status.responder
+    def status(self):
+        """Whatever was given."""
+        return self.answer()
+
+    def transfers(self):
+        """None."""
+        return []
+
+
+@pytest.fixture
+def pair():
+    """A pair that was introduced; nothing of it is left at the end."""
+    made = Pair(Clock()).introduced()
+    yield made
+    made.client_wire.cut()
+    made.flush()
+    assert [] == made.clock.getDelayedCalls()
+
+
+def result(pair, waiting):
+    """What a Deferred has come to."""
+    results = []
+    waiting.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    pair.flush()
+    return results[0] if results else None
+
+
+def end(pair):
+    """Cut the connection, and see that nothing is left."""
+    pair.client_wire.cut()
+    pair.flush()
+    assert [] == pair.clock.getDelayedCalls()
+
+
+def test_hello_introduces_both():
+    """After Hello each side knows what the other is."""
+    pair = Pair(Clock(), client_greeting=Greeting("realize 1", ("delta",), "run-1"))
+    theirs = result(pair, pair.client.hello())
+    end(pair)
+
+    assert ("server", "tester") == (theirs.software, pair.client.name)
+    assert Greeting("realize 1", ("delta",), "run-1") == pair.server.theirs
+
+
+def test_hello_once(pair):
+    """A second Hello is an error."""
+    assert isinstance(result(pair, pair.client.hello()), ProtocolError)
+
+
+def test_versions_that_differ_are_both_named():
+    """The error says what either side speaks, and the connection ends."""
+    pair = Pair(Clock(), client_greeting=Greeting("realize 9", major=2, minor=5))
+    error = result(pair, pair.client.hello())
+    pair.flush()
+
+    assert VersionMismatch is type(error)
+    assert "2.5" in str(error)
+    assert "1.0" in str(error)
+    assert pair.server.lost
+    end(pair)
+
+
+def test_who_is_not_welcome_is_told_why():
+    """An error of the welcome is the answer, and the connection ends."""
+
+    def welcome(protocol, greeting):
+        raise WrongPeer("the key was withdrawn")
+
+    pair = Pair(Clock(), welcome=welcome)
+    error = result(pair, pair.client.hello())
+
+    assert (WrongPeer, "the key was withdrawn") == (type(error), str(error))
+    assert pair.server.lost
+    end(pair)
+
+
+def test_silence_ends_the_connection(pair):
+    """A peer that sends nothing at all for too long is given up, and those who wait learn it."""
+    pair.server.serve(Locator(Deferred))
+    waiting = pair.client.call(commands.Status, patient=True)
+    pair.server_wire.stalled = True
+    pair.client_wire.stalled = True
+    pair.clock.pump([1] * int(SILENCE + 1))
+
+    assert isinstance(result(pair, waiting), Silence)
+
+
+def test_pings_keep_a_quiet_connection(pair):
+    """Two idle peers hear of each other."""
+    pair.clock.pump([1] * int(10 * SILENCE))
+
+    assert not pair.client.lost
+    assert not pair.server.lost
+
+
+def test_pings_are_sent_only_when_nothing_else_is(pair):
+    """What is sent anyway is sign of life enough."""
+    box = boxes.encode({b"_command": b"Ping"})
+    before = pair.client.bytes_sent
+    for _ in range(20):
+        pair.client.write(box)
+        pair.clock.pump([1] * int(PING_AFTER - 2))
+
+    assert before + 20 * len(box) == pair.client.bytes_sent
+
+
+def test_an_ordinary_command_is_not_waited_for_for_ever(pair):
+    """Pings alone do not excuse a missing answer."""
+    pair.server.serve(Locator(Deferred))
+    waiting = pair.client.call(commands.Status)
+    pair.clock.pump([1] * int(PATIENCE + PING_AFTER + 1))
+
+    error = result(pair, waiting)
+    assert isinstance(error, Silence)
+    assert "Status" in str(error)
+
+
+def test_an_answer_that_arrives_slowly_is_waited_for(pair):
+    """A throttled peer is not a silent one: any part of a box is a sign of work."""
+    pair.server.serve(Locator(lambda: {"report": "x" * 50_000}))
+    waiting = pair.client.call(commands.Status)
+    pair.client_wire.deliver()
+    for _ in range(int(3 * PATIENCE)):
+        pair.server_wire.stalled = False
+        pair.server_wire.chunk = 300
+        pair.server_wire.deliver()
+        pair.server_wire.stalled = True
+        pair.clock.advance(1)
+    pair.server_wire.stalled = False
+
+    assert {"report": "x" * 50_000} == result(pair, waiting)
+
+
+def test_a_patient_command_is_waited_for(pair):
+    """A commit may take as long as the disk needs."""
+    pair.server.serve(Locator(Deferred))
+    waiting = pair.client.call(commands.Status, patient=True)
+    pair.clock.pump([1] * int(10 * PATIENCE))
+
+    assert not waiting.called
+    waiting.addErrback(lambda _: None)
+
+
+def test_a_declared_error_arrives_as_itself(pair):
+    """Class and text survive."""
+
+    def answer():
+        raise NotFound("no such thing")
+
+    pair.server.serve(Locator(answer))
+    error = result(pair, pair.client.call(commands.Status))
+
+    assert (NotFound, "no such thing") == (type(error), str(error))
+
+
+@pytest.mark.parametrize("broken", [lambda: 1 // 0, lambda: None, lambda: {"wrong": "key"}])
+def test_an_unexpected_error_is_logged_with_an_id(pair, broken):
+    """A fault of the responder, or an answer that cannot be encoded, is ours; the connection stays."""
+    pair.server.serve(Locator(broken))
+    error = result(pair, pair.client.call(commands.Status))
+
+    assert InternalError is type(error)
+    assert pair.log.named("internal_error")[0]["id"] in str(error)
+    assert not pair.client.lost
+
+
+def test_an_unknown_command_is_an_error(pair):
+    """The connection stays."""
+    error = result(pair, pair.client.call(commands.Status))
+
+    assert ProtocolError is type(error)
+    assert not pair.client.lost
+
+
+def test_an_argument_that_does_not_fit_fails_the_call(pair):
+    """It does not raise, and does not end the connection."""
+    error = result(pair, pair.client.call(commands.Describe, handle=1, paths=[b"x" * 60_000] * 2))
+
+    assert isinstance(error, ProtocolError)
+    assert not pair.client.lost
+
+
+def test_too_many_commands_at_once_are_refused(pair):
+    """More than the limit are answered at once with Busy."""
+    pair.server.serve(Locator(Deferred))
+    calls = [pair.client.call(commands.Status, patient=True) for _ in range(commands.MOST_RUNNING + 3)]
+    pair.flush()
+    done = [call for call in calls if call.called]
+
+    assert 3 == len(done)
+    assert all(isinstance(result(pair, call), Busy) for call in done)
+    for call in calls:
+        call.addErrback(lambda _: None)
+
+
+def test_all_who_wait_learn_of_the_loss(pair):
+    """Calls, senders and watchers fail with one reason, which names the other end."""
+    pair.server.serve(Locator(Deferred))
+    waiting = pair.client.call(commands.Status)
+    watching = pair.client.when_lost()
+    pair.client_wire.stalled = True
+    pair.client.write(bytes(HIGH + 1))
+    sending = pair.client.writable()
+    pair.client_wire.cut()
+    errors = [result(pair, each) for each in (waiting, watching, sending, pair.client.call(commands.Status))]
+
+    assert {ConnectionFailed} == set(map(type, errors))
+    assert "server.example" in str(errors[0])
+    assert isinstance(result(pair, pair.client.when_lost()), ConnectionFailed)
+
+
+def test_a_goodbye_is_the_reason(pair):
+    """Who was told why is not left with a lost connection."""
+    waiting = pair.client.when_lost()
+    pair.server.close(Reason.DRAINING)
+    error = result(pair, waiting)
+
+    assert "is shutting down" in str(error)
+
+
+def test_closing_takes_a_limited_time(pair):
+    """A peer that does not take what we send is cut off."""
+    pair.client_wire.stalled = True
+    pair.client.write(bytes(10))
+    pair.client.close()
+    pair.clock.pump([1] * int(LOSE + 1))
+
+    assert pair.client.lost
+
+
+def test_a_peer_that_does_not_read_is_given_up(pair):
+    """What is queued for it is bounded."""
+    pair.server_wire.stalled = True
+    for _ in range(MOST_UNSENT // 60_000 + 10):
+        pair.server.write(bytes(60_000))
+    pair.flush()
+
+    assert pair.server.lost
+    assert 1 == len(pair.log.named("peer_does_not_read"))
+
+
+def test_senders_take_turns(pair):
+    """When the transport takes more, senders go on in the order of asking, and only as far as it does."""
+    pair.client_wire.stalled = True
+    pair.client.write(bytes(HIGH + 1))
+    order = []
+
+    def sent(_, name):
+        order.append(name)
+        pair.client_wire.paused = False
+        pair.client.write(bytes(HIGH + 1))
+
+    for name in "abc":
+        pair.client.writable().addCallback(sent, name)
+    seen = []
+    for _ in range(3):
+        pair.client.resumeProducing()
+        seen.append("".join(order))
+
+    assert ["a", "ab", "abc"] == seen
+
+
+def test_a_cancelled_call_is_forgotten(pair):
+    """A late answer does no harm."""
+    answer = Deferred()
+    pair.server.serve(Locator(lambda: answer))
+    waiting = pair.client.call(commands.Status)
+    cancelled = result(pair, waiting) or waiting.cancel()
+    answer.callback({"report": "{}"})
+    pair.flush()
+
+    assert cancelled is None
+    assert not pair.client.lost
+
+
+def test_idle_waits_for_commands_and_streams(pair):
+    """A drain knows when the peer has nothing under way any more."""
+    answer = Deferred()
+    pair.server.serve(Locator(lambda: answer))
+    waiting = pair.client.call(commands.Status)
+    pair.server.streams.accept(1)
+    pair.flush()
+    idle = pair.server.when_idle()
+    answer.callback({"report": "{}"})
+    pair.flush()
+    before = idle.called
+    pair.server.streams.close(1)
+    pair.flush()
+
+    assert (False, True) == (before, idle.called)
+    assert {"report": "{}"} == result(pair, waiting)

@@ -1,0 +1,454 @@
+"""A store at the other end of a connection."""
+
+import json
+
+import pytest
+from blake3 import blake3
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from realize.config import Right
+from realize.errors import (
+    AccessDenied,
+    BadName,
+    ConnectionFailed,
+    InternalError,
+    NoSpace,
+    NotFound,
+    ProtocolError,
+    SourceChanged,
+    VerifyFailed,
+)
+from realize.store.remote import RemoteStore
+from realize.store.served import DirectoryResponders
+from realize.testing import LARGE, MemoryBehind, MemoryStore, StoreContract, block_digests, listed, read_all, small_file
+from realize.values import BLOCK, Attributes, Committed, Entry, Kind, OnConflict, Removal
+from realize.wire import commands
+from realize.wire.streams import WINDOW
+from tests.loopback import Pair
+
+ALL = frozenset(Right)
+
+
+class Served(Pair):
+    """A pair whose server serves memory stores."""
+
+    def __init__(self, clock, rights=None, **options):
+        self.memory = MemoryStore()
+        self.made = []
+        self.responders = None
+        rights = {"inbox": ALL} if rights is None else rights
+
+        def make_store(directory, base):
+            self.made.append((directory, base))
+            return self.memory
+
+        def welcome(protocol, greeting):
+            self.responders = DirectoryResponders(
+                protocol,
+                name="tester",
+                rights=rights,
+                make_store=make_store,
+                log=self.log,
+                report=lambda: self.report,
+            )
+            protocol.serve(self.responders)
+            return "tester"
+
+        self.report = {"version": "1"}
+        super().__init__(clock, welcome=welcome, **options)
+
+    def store(self, directory="inbox", base=b""):
+        """A store on the client's side."""
+        return RemoteStore(self.client, directory, base)
+
+    def opened(self, directory="inbox"):
+        """The same, opened; for a `Clock`."""
+        store = self.store(directory)
+        opening = store.open(b"salt")
+        self.flush()
+        assert opening.called
+        opening.addErrback(lambda failure: failure.raiseException())
+        return store
+
+    def result(self, waiting):
+        """What a Deferred has come to, after all was delivered; an error is returned, not raised."""
+        if not isinstance(waiting, Deferred):
+            waiting = Deferred.fromCoroutine(waiting)
+        results = []
+        waiting.addCallbacks(results.append, lambda failure: results.append(failure.value))
+        self.flush()
+        assert results, "still waiting"
+        return results[0]
+
+
+@pytest.fixture
+def served():
+    """A connection that was introduced."""
+    pair = Served(Clock()).introduced()
+    yield pair
+    if not pair.client.lost:
+        pair.client.close()
+        pair.flush()
+    assert pair.server.lost
+    assert 0 == pair.responders.open_count
+    assert [] == pair.clock.getDelayedCalls()
+
+
+class TestRemoteStore(StoreContract):
+    """`RemoteStore` over a connection keeps the contract of all stores."""
+
+    @pytest.fixture(autouse=True)
+    def connections(self):
+        """End the connections that a test has made."""
+        self.pairs = []
+        yield
+        for pair in self.pairs:
+            pair.client_wire.cut()
+            assert 0 == pair.responders.open_count
+            assert [] == pair.log.errors()
+
+    async def make_store(self):
+        """A store at the other end, over chunks of odd size."""
+        from twisted.internet import reactor
+
+        pair = Served(reactor, chunk=10_007)
+        self.pairs.append(pair)
+        await pair.client.hello()
+        return pair.store(), MemoryBehind(pair.memory)
+
+
+def test_the_place_is_chosen_by_directory_and_base(served):
+    """Directory and base reach the server as they were given."""
+    store = served.store("inbox", b"2024/\xff")
+    served.result(store.open(b"salt"))
+
+    assert [("inbox", b"2024/\xff")] == served.made
+    assert ("read", "remove", "write") == store.rights
+
+
+def test_nothing_is_asked_of_a_store_that_is_not_open(served):
+    """Forgetting to open a store is an error, not a question about handle 0."""
+    error = served.result(served.store().describe([b"f"]))
+
+    assert isinstance(error, ProtocolError)
+
+
+def test_long_lists_are_split_and_put_together(served):
+    """Thousands of items keep their order and their errors."""
+    store = served.opened()
+    served.memory.fail_next["put_small", b"f7"] = NoSpace("full")
+    files = [small_file(b"f%d" % number, b"%d" % number * 50) for number in range(2000)]
+
+    outcomes = served.result(store.put_small(files, OnConflict.REPLACE))
+
+    assert 2000 == len(outcomes)
+    assert NoSpace is type(outcomes[7])
+    assert {Committed.CREATED} == {outcome for number, outcome in enumerate(outcomes) if number != 7}
+    assert {file.path for file in files} - {b"f7"} == set(served.memory.files)
+
+
+def test_commits_and_removals_are_audited(served):
+    """Every final file that appears or goes has one line at level info."""
+    store = served.opened()
+    served.result(store.put_small([small_file(b"a\nb", b"1")], OnConflict.REPLACE))
+    fetched = served.result(store.read_small([b"a\nb"]))[0]
+    served.result(store.remove([Removal(b"a\nb", fetched.version)]))
+
+    digest = blake3(b"1").hexdigest()
+    expected = {"dir": "inbox", "path": "a\\nb", "size": 1, "digest": digest, "peer": "tester", "replaced": False}
+    assert [expected] == served.log.named("file_committed")
+    assert [{"dir": "inbox", "path": "a\\nb", "peer": "tester"}] == served.log.named("file_removed")
+
+
+def test_a_large_file_is_audited(served):
+    """The commit of a stream is logged like that of a small file."""
+    store = served.opened()
+    writer = served.result(store.open_writer(b"f", len(LARGE), OnConflict.REPLACE))
+    served.result(writer.write([LARGE]))
+    served.result(writer.commit(blake3(LARGE).digest(), Attributes(5, 0o640)))
+
+    assert [(len(LARGE), False)] == [(line["size"], line["replaced"]) for line in served.log.named("file_committed")]
+
+
+@pytest.mark.parametrize(
+    ("rights", "allowed"),
+    [
+        ({Right.READ}, {"walk", "describe", "read_small", "open_reader"}),
+        ({Right.WRITE}, {"describe", "put_small", "settle", "match_final", "open_writer"}),
+        ({Right.REMOVE}, {"remove"}),
+    ],
+    ids=["read", "write", "remove"],
+)
+def test_every_command_needs_its_right(rights, allowed):
+    """A right opens its own commands and no others."""
+    pair = Served(Clock(), {"inbox": frozenset(rights)}).introduced()
+    store = pair.opened()
+    calls = {
+        "walk": lambda: store.walk().next_page(),
+        "read_small": lambda: store.read_small([b"f"]),
+        "open_reader": lambda: store.open_reader(b"f"),
+        "describe": lambda: store.describe([b"f"]),
+        "put_small": lambda: store.put_small([small_file(b"f", b"")], OnConflict.REPLACE),
+        "settle": lambda: store.settle([]),
+        "match_final": lambda: store.match_final(b"f", 0, 0, []),
+        "open_writer": lambda: store.open_writer(b"f", 0, OnConflict.REPLACE),
+        "remove": lambda: store.remove([]),
+    }
+    denied = {name for name, call in calls.items() if isinstance(pair.result(call()), AccessDenied)}
+    pair.client_wire.cut()
+    pair.flush()
+
+    assert calls.keys() - allowed == denied
+
+
+def test_no_one_learns_which_directories_exist():
+    """An unknown directory and one without rights are answered alike."""
+    pair = Served(Clock(), {"secret": frozenset(), "open": ALL}).introduced()
+    texts = [str(pair.result(pair.store(name).open(b""))).replace(name, "X") for name in ("secret", "nosuch")]
+    pair.client_wire.cut()
+    pair.flush()
+
+    assert texts[0] == texts[1]
+    assert [] == pair.made
+
+
+def test_pages_are_asked_for_ahead(served):
+    """While a page is looked at, the next is on its way; all entries come in order."""
+    for number in range(500):
+        served.memory.plant(b"%04d" % number, b"x")
+    store = served.opened()
+    listing = store.walk()
+    first = served.result(listing.next_page())
+    rest = served.result(listed(listing))
+
+    assert [b"%04d" % number for number in range(500)] == [entry.path for entry in [*first, *rest]]
+
+
+def test_a_page_that_does_not_fit_is_continued(served):
+    """However many entries the store gives at once, each answer holds what fits."""
+    entries = [Entry(b"%05d" % number + b"x" * 3000, Kind.FILE, number) for number in range(100)]
+    store = served.opened()
+
+    class Pages:
+        def __init__(self):
+            self.pages = [entries, []]
+
+        def next_page(self):
+            return succeed(self.pages.pop(0))
+
+        def close(self):
+            pass
+
+    served.memory.walk = lambda **_: Pages()
+
+    assert entries == served.result(listed(store.walk()))
+
+
+def test_a_listing_may_be_given_up(served):
+    """Closing a listing frees its place at the server, whatever is under way."""
+    for number in range(50):
+        served.memory.plant(b"%04d" % number, b"x")
+    store = served.opened()
+    for _ in range(2 * commands.MOST_LISTINGS):
+        listing = store.walk()
+        assert not isinstance(served.result(listing.next_page()), Exception)
+        listing.close()
+        served.flush()
+
+    assert {} == served.responders._listings
+    assert [] == served.result(listing.next_page())
+
+
+def test_reading_runs_ahead_by_a_window(served):
+    """Without anybody taking content, no more than a window of it arrives."""
+    content = bytes(3 * WINDOW)
+    served.memory.plant(b"f", content)
+    store = served.opened()
+    reader = served.result(store.open_reader(b"f"))
+    first = served.result(reader.read())
+    ahead = reader._stream.arrived
+
+    assert ahead <= WINDOW + BLOCK
+    assert content == b"".join(first) + served.result(read_all(reader))
+    assert blake3(content).digest() == served.result(reader.finish())
+    reader.close()
+
+
+def test_an_error_midway_reaches_the_reader(served):
+    """A source that becomes unreadable while it is sent ends the read with the server's error."""
+    served.memory.plant(b"f", LARGE)
+    store = served.opened()
+    reader = served.result(store.open_reader(b"f"))
+    served.memory.fail_next["read", b"f"] = SourceChanged("it shrank")
+    error = served.result(reader.read())
+    reader.close()
+
+    assert (SourceChanged, "it shrank") == (type(error), str(error))
+
+
+def test_an_error_midway_reaches_the_writer(served):
+    """A writer without credit learns that the server cannot go on, and why."""
+    store = served.opened()
+    content = bytes(2 * WINDOW)
+    writer = served.result(store.open_writer(b"f", len(content) + 1, OnConflict.REPLACE))
+    served.memory.fail_next["write", b"f"] = NoSpace("no space left")
+    error = served.result(writer.write([content]))
+    again = served.result(writer.write([b"x"]))
+    served.result(writer.abandon(keep=True))
+
+    assert [(NoSpace, "no space left")] * 2 == [(type(error), str(error)), (type(again), str(again))]
+
+
+def test_commit_tells_the_error_of_the_last_write(served):
+    """An error that comes after everything was sent is the answer to the commit."""
+    store = served.opened()
+    writer = served.result(store.open_writer(b"f", 4, OnConflict.REPLACE))
+    served.memory.fail_next["write", b"f"] = NoSpace("no space left")
+    sent = writer.write([b"1234"])
+    committed = writer.commit(blake3(b"1234").digest(), None)
+    served.result(sent)
+
+    assert NoSpace is type(served.result(committed))
+    assert b"f" not in served.memory.files
+
+
+def test_a_short_commit_is_refused(served):
+    """Less content than announced is never committed."""
+    store = served.opened()
+    writer = served.result(store.open_writer(b"f", 4, OnConflict.REPLACE))
+    served.result(writer.write([b"12"]))
+    error = served.result(writer.commit(blake3(b"12").digest(), None))
+
+    assert isinstance(error, VerifyFailed)
+    assert b"f" not in served.memory.files
+
+
+def test_an_unexpected_error_is_told_by_its_id(served):
+    """A fault of the server is logged there with its traceback; the client learns the id."""
+    store = served.opened()
+
+    def broken(paths):
+        raise ZeroDivisionError("secret detail")
+
+    served.memory.describe = broken
+    error = served.result(store.describe([b"f"]))
+    logged = served.log.named("internal_error")[0]
+    served.log.events.clear()
+
+    assert InternalError is type(error)
+    assert logged["id"] in str(error)
+    assert "secret" not in str(error)
+    assert "ZeroDivisionError" in logged["exc"]
+    assert not served.client.lost
+
+
+def test_losing_the_connection_keeps_partials(served):
+    """What has arrived stays as a partial, nothing stays open, and all who wait are told."""
+    store = served.opened()
+    content = bytes(BLOCK) + b"more"
+    writer = served.result(store.open_writer(b"f", 2 * len(content), OnConflict.REPLACE))
+    served.result(writer.write([content]))
+    served.memory.plant(b"g", bytes(2 * WINDOW))
+    reader = served.result(store.open_reader(b"g"))
+    served.result(reader.read())
+    listing = store.walk()
+    served.result(listing.next_page())
+    waiting = store.describe([b"f"])
+    served.client_wire.cut()
+
+    assert ConnectionFailed is type(served.result(waiting))
+    assert ConnectionFailed is type(served.result(writer.write([b"x"])))
+    assert ConnectionFailed is type(served.result(reader.read()))
+    assert ConnectionFailed is type(served.result(reader.finish()))
+    assert content == served.memory.partials[b"f"]
+    assert 0 == served.responders.open_count
+    assert served.responders.closed.called
+    reader.close()
+    served.result(writer.abandon(keep=True))
+
+
+def test_closing_a_store_keeps_its_partials(served):
+    """Giving back a directory abandons its streams, and the connection stays."""
+    store = served.opened()
+    writer = served.result(store.open_writer(b"f", 4, OnConflict.REPLACE))
+    served.result(writer.write([b"12"]))
+    served.result(store.close())
+
+    assert {b"f": b"12"} == served.memory.partials
+    assert 0 == served.responders.open_count
+    assert not served.client.lost
+
+
+def test_streams_are_given_back(served):
+    """Any number of files may follow each other on one connection."""
+    store = served.opened()
+    for number in range(3 * commands.MOST_STREAMS):
+        writer = served.result(store.open_writer(b"f%d" % number, 1, OnConflict.REPLACE))
+        served.result(writer.write([b"x"]))
+        served.result(writer.commit(blake3(b"x").digest(), None))
+        reader = served.result(store.open_reader(b"f%d" % number))
+        assert b"x" == served.result(read_all(reader))
+        reader.close()
+        assert NotFound is type(served.result(store.open_reader(b"nothing")))
+    served.flush()
+
+    assert 0 == len(served.client.streams)
+    assert 0 == len(served.server.streams)
+
+
+def test_an_open_that_was_cancelled_leaves_nothing(served):
+    """A file that nobody waits for any more is closed at the server."""
+    store = served.opened()
+    served.memory.plant(b"g", LARGE)
+    for start in (lambda: store.open_writer(b"f", 4, OnConflict.REPLACE), lambda: store.open_reader(b"g")):
+        opening = start()
+        opening.addErrback(lambda _: None)
+        opening.cancel()
+        served.flush()
+
+    assert {} == served.responders._writes
+    assert {} == served.responders._reads
+    assert 0 == len(served.client.streams)
+    assert 0 == len(served.server.streams)
+
+
+def test_a_partial_is_matched_over_several_commands(served, monkeypatch):
+    """More blocks than one command carries are compared piece by piece."""
+    monkeypatch.setattr("realize.store.remote_streams._BLOCKS", 1)
+    monkeypatch.setattr("realize.store.remote._BLOCKS", 1)
+    served.memory.plant_partial(b"f", LARGE[:-3])
+    served.memory.plant(b"g", LARGE)
+    store = served.opened()
+    writer = served.result(store.open_writer(b"f", len(LARGE), OnConflict.REPLACE))
+    matched = served.result(writer.match(block_digests(LARGE[:-3]), len(LARGE) - 3))
+    served.result(writer.write([LARGE[matched:]]))
+
+    assert len(LARGE) - 3 == matched
+    assert Committed.CREATED == served.result(writer.commit(blake3(LARGE).digest(), None))
+    assert len(LARGE) == served.result(store.match_final(b"g", len(LARGE), 0, block_digests(LARGE)))
+
+
+def test_an_item_that_cannot_be_encoded_spoils_the_call(served):
+    """A name beyond the protocol's limit is a BadName."""
+    store = served.opened()
+
+    assert BadName is type(served.result(store.describe([bytes(70_000)])))
+
+
+def test_the_status_report_is_json_and_fits(served):
+    """A report with very many transfers is shortened."""
+    served.report = {"version": "1", "transfers": [{"path": "x" * 1000}] * 500}
+    report = json.loads(served.result(served.client.call(commands.Status))["report"])
+
+    assert "1" == report["version"]
+    assert 10 < len(report["transfers"]) < 60
+
+
+def test_transfers_are_shown(served):
+    """The server knows what is under way and how far it is."""
+    store = served.opened()
+    writer = served.result(store.open_writer(b"f", 4, OnConflict.REPLACE))
+    served.result(writer.write([b"12"]))
+
+    assert [{"path": "f", "direction": "receive", "size": 4, "done": 2}] == served.server.transfers()

@@ -1,0 +1,333 @@
+"""Streams: credit on the receiving side, pushback on the sending side."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
+from realize.wire.boxes import BoxParser
+from realize.wire.commands import MOST_STREAMS
+from realize.wire.streams import BATCH, TAKE, WINDOW, InboundStream, OutboundStream, StreamTable
+
+
+class FakeLink:
+    """Collects what is sent; is full when told so."""
+
+    def __init__(self):
+        self.writes = []
+        self.granted = []
+        self.full = False
+        self.waiting = []
+        self.batch = BATCH
+
+    def write(self, data):
+        """Keep."""
+        self.writes.append(data)
+
+    def writable(self):
+        """None unless full."""
+        if not self.full:
+            return None
+        waiter = Deferred()
+        self.waiting.append(waiter)
+        return waiter
+
+    def chunk(self):
+        """How much to write at once."""
+        return self.batch
+
+    def resume(self):
+        """Not full any more."""
+        self.full = False
+        waiting, self.waiting = self.waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def grant(self, stream, amount):
+        """Keep."""
+        self.granted.append(amount)
+
+    def stream_closed(self):
+        """Nothing."""
+
+    def content(self):
+        """The content of all boxes that were written."""
+        return b"".join(box.content for box in BoxParser().feed(b"".join(self.writes)))
+
+
+def outcome(waiting):
+    """What a Deferred or coroutine has come to, or None."""
+    if not isinstance(waiting, Deferred):
+        waiting = Deferred.fromCoroutine(waiting)
+    results = []
+    waiting.addCallbacks(
+        lambda result: results.append((True, result)), lambda error: results.append((False, error.value))
+    )
+    return results
+
+
+@given(
+    st.lists(st.binary(max_size=200_000), max_size=4),
+    st.lists(st.integers(1, 300_000), max_size=8),
+    st.integers(512, BATCH),
+)
+def test_what_is_sent_is_what_was_given(pieces, amounts, batch):
+    """Content keeps its order however credit comes, and never exceeds it."""
+    link = FakeLink()
+    link.batch = batch
+    stream = OutboundStream(1, link)
+    total = sum(map(len, pieces))
+    done = outcome(stream.send(pieces))
+    given_so_far = 0
+    for amount in amounts:
+        stream.give(amount)
+        given_so_far += amount
+        assert len(link.content()) == min(given_so_far, total)
+    stream.give(total or 1)
+
+    assert [(True, None)] == done
+    assert b"".join(pieces) == link.content()
+
+
+def test_small_pieces_are_written_together():
+    """Several boxes go out in one write, about a batch at a time."""
+    link = FakeLink()
+    stream = OutboundStream(1, link)
+    stream.give(8 << 20)
+    outcome(stream.send([bytes(1 << 20)]))
+
+    assert 4 == len(link.writes)
+
+
+def test_a_slow_pace_makes_small_writes():
+    """What the transport suggests is not exceeded, so that answers need not wait behind it."""
+    link = FakeLink()
+    link.batch = 512
+    stream = OutboundStream(1, link)
+    stream.give(8 << 20)
+    outcome(stream.send([bytes(5000)]))
+
+    assert max(map(len, link.writes)) < 600
+
+
+def test_a_full_transport_holds_the_sender():
+    """Nothing is written while the transport is full."""
+    link = FakeLink()
+    stream = OutboundStream(1, link)
+    stream.give(1000)
+    link.full = True
+    done = outcome(stream.send([b"x"]))
+    before = list(link.writes)
+    link.resume()
+
+    assert ([], [(True, None)]) == (before, done)
+    assert b"x" == link.content()
+
+
+@pytest.mark.parametrize("wait", ["credit", "transport"])
+def test_a_failure_wakes_the_sender(wait):
+    """Whatever the sender waits for, it learns why the stream ended."""
+    link = FakeLink()
+    stream = OutboundStream(1, link)
+    if wait == "transport":
+        stream.give(100)
+        link.full = True
+    done = outcome(stream.send([b"x"]))
+    stream.fail(NoSpace("full"))
+    link.resume()
+
+    assert NoSpace is type(done[0][1])
+    assert [] == link.writes
+
+
+def inbound(limit=100 * WINDOW):
+    """A started stream and its link."""
+    link = FakeLink()
+    stream = InboundStream(1, limit, link)
+    stream.start()
+    return stream, link
+
+
+def test_credit_is_bounded_by_the_window():
+    """However slowly the consumer takes, no more than a window is ever promised."""
+    stream, link = inbound()
+    for _ in range(4):
+        stream.receive(bytes(WINDOW // 4))
+    granted = []
+    for _ in range(3):
+        [(_, pieces)] = outcome(stream.read())
+        granted.append((len(b"".join(pieces)), sum(link.granted)))
+
+    assert [(TAKE, WINDOW), (TAKE, WINDOW + TAKE), (TAKE, WINDOW + 2 * TAKE)] == granted
+
+
+def test_credit_ends_with_the_content():
+    """No more is promised than is announced."""
+    stream, link = inbound(limit=10)
+
+    assert [10] == link.granted
+    stream.receive(bytes(10))
+    outcome(stream.read())
+    assert [(True, [])] == outcome(stream.read())
+    assert [10] == link.granted
+
+
+def test_a_waiting_reader_gets_what_arrives():
+    """A read waits for content, and the end is an empty list."""
+    stream, _ = inbound(limit=2)
+    first = outcome(stream.read())
+    stream.receive(b"1")
+    second = outcome(stream.read())
+    stream.receive(b"2")
+
+    assert ([(True, [b"1"])], [(True, [b"2"])], [(True, [])]) == (first, second, outcome(stream.read()))
+
+
+def test_an_empty_file_ends_at_once():
+    """Nothing needs to arrive."""
+    stream, link = inbound(limit=0)
+
+    assert [(True, [])] == outcome(stream.read())
+    assert [] == link.granted
+
+
+def test_what_matched_need_not_arrive():
+    """A stream that was matched to its end wakes its reader."""
+    stream, _ = inbound(limit=10)
+    done = outcome(stream.read())
+    stream.matched(10)
+
+    assert [(True, [])] == done
+
+
+@pytest.mark.parametrize(
+    "contents", [[bytes(WINDOW + 1)], [b""], [bytes(WINDOW // 2)] * 3], ids=["at once", "empty", "in parts"]
+)
+def test_content_beyond_credit_is_a_violation(contents):
+    """More than was promised, or nothing at all, ends the connection."""
+    stream, _ = inbound()
+    with pytest.raises(ProtocolError):
+        for content in contents:
+            stream.receive(content)
+
+
+def test_content_beyond_the_size_is_a_violation():
+    """More than was announced ends the connection."""
+    stream, _ = inbound(limit=3)
+    with pytest.raises(ProtocolError):
+        stream.receive(b"1234")
+
+
+def test_matching_after_content_is_a_violation():
+    """Comparing comes first."""
+    stream, _ = inbound()
+    stream.receive(b"1")
+    with pytest.raises(ProtocolError):
+        stream.matched(1)
+
+
+def test_tiny_boxes_cost_little_memory():
+    """A window of one-byte boxes is a few pieces."""
+    stream, _ = inbound()
+    for _ in range(50_000):
+        stream.receive(b"x")
+    pieces = outcome(stream.read())[0][1]
+
+    assert (1, 50_000) == (len(pieces), len(pieces[0]))
+
+
+def test_a_failed_stream_fails_its_reader_and_drops_the_rest():
+    """After an end nothing is kept, and nothing more is promised."""
+    stream, link = inbound()
+    done = outcome(stream.read())
+    stream.fail(NoSpace("full"))
+    stream.receive(b"late")
+
+    assert NoSpace is type(done[0][1])
+    assert NoSpace is type(outcome(stream.read())[0][1])
+    assert 1 == len(link.granted)
+
+
+def table(*, connecting=True):
+    """The streams of one side."""
+    return StreamTable(FakeLink(), connecting=connecting)
+
+
+def test_each_side_has_its_own_numbers():
+    """The connecting side opens odd numbers, the accepting side even ones."""
+    ours, theirs = table(), table(connecting=False)
+
+    assert [1, 3] == [ours.choose(), ours.choose()]
+    assert [2, 4] == [theirs.choose(), theirs.choose()]
+    theirs.accept(5)
+    for number in (5, 3, 6, 0):
+        with pytest.raises(ProtocolError):
+            theirs.accept(number)
+
+
+def test_streams_are_limited():
+    """Too many at once are refused, by either side."""
+    ours, theirs = table(), table(connecting=False)
+    for _ in range(MOST_STREAMS):
+        theirs.accept(ours.choose())
+
+    with pytest.raises(Busy):
+        ours.choose()
+    with pytest.raises(Busy):
+        theirs.accept(2 * MOST_STREAMS + 1)
+
+
+def test_late_content_of_a_closed_stream_is_ignored():
+    """What was under way when a stream was closed does no harm; a stream that never was does."""
+    streams = table(connecting=False)
+    streams.accept(7)
+    streams.inbound(7, 10)
+    streams.close(7)
+    streams.receive(7, b"late")
+    streams.credited(7, 5)
+    streams.stopped(7, NoSpace("late"))
+
+    for number in (9, 2):
+        with pytest.raises(ProtocolError):
+            streams.receive(number, b"x")
+        with pytest.raises(ProtocolError):
+            streams.credited(number, 1)
+
+
+def test_content_and_credit_need_the_right_direction():
+    """Content for a stream that we send on, and credit for one that we receive on, are violations."""
+    streams = table()
+    sending, receiving, opening = (streams.choose() for _ in range(3))
+    streams.outbound(sending)
+    streams.inbound(receiving, 10)
+
+    for number in (sending, opening):
+        with pytest.raises(ProtocolError):
+            streams.receive(number, b"x")
+    for number in (receiving, opening):
+        with pytest.raises(ProtocolError):
+            streams.credited(number, 1)
+
+
+def test_credit_has_an_end():
+    """A peer cannot promise without bound."""
+    stream = OutboundStream(1, FakeLink())
+    with pytest.raises(ProtocolError):
+        for _ in range(10):
+            stream.give(1 << 30)
+
+
+def test_a_lost_connection_fails_every_stream():
+    """All who wait are told, and new streams fail at once."""
+    streams = table()
+    error = ConnectionFailed("gone")
+    number = streams.choose()
+    reading = outcome(streams.inbound(number, 10).read())
+    writing = outcome(streams.outbound(streams.choose()).send([b"x"]))
+    streams.lost(error)
+
+    assert [error, error] == [reading[0][1], writing[0][1]]
+    assert [(False, error)] == outcome(streams.inbound(number, 10).read())
+    with pytest.raises(ConnectionFailed):
+        streams.choose()
