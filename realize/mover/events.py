@@ -1,0 +1,133 @@
+"""What the mover says while it works: frozen events, for one observer, in the order in which they happen."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import TypeAlias
+
+from attrs import frozen
+
+from realize.errors import RealizeError
+from realize.mover.plan import Action
+
+
+class End(enum.Enum):
+    """Which of the two stores something happened at."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+class How(enum.Enum):
+    """How the work on a file ended well."""
+
+    CREATED = "created"
+    """Sent; the destination had no file of that name."""
+    REPLACED = "replaced"
+    """Sent; it took the place of another file."""
+    ALREADY_THERE = "already there"
+    """Not sent; the destination had the same content."""
+    SKIPPED = "skipped"
+    """Left in place; the destination has another file of that name and the policy is to skip."""
+    GONE = "gone"
+    """Somebody else removed or moved it before its turn came."""
+
+
+@frozen
+class SourceStarted:
+    """Work on one of the sources begins; both names are locations as the user wrote them."""
+
+    source: str
+    destination: str
+
+
+@frozen
+class Found:
+    """The listing came across this many more files to work on, of this many bytes together."""
+
+    files: int
+    size: int
+
+
+@frozen
+class Planned:
+    """A dry run says what would be done with a file."""
+
+    path: bytes
+    size: int
+    action: Action
+
+
+@frozen
+class Started:
+    """A file that does not fit one command is on its way; ``have`` bytes were there already and matched."""
+
+    path: bytes
+    size: int
+    have: int
+
+
+@frozen
+class Progressed:
+    """This many more bytes of the content of a started file have been handed to the destination."""
+
+    path: bytes
+    amount: int
+
+
+@frozen
+class Interrupted:
+    """A started file stopped on its way; ``reached`` bytes of ``size`` are in the partial."""
+
+    path: bytes
+    size: int
+    reached: int
+
+
+@frozen
+class Finished:
+    """A file is whole, verified and durable at the destination, and removed from the source if that was asked for.
+
+    ``size`` is that of the file, ``sent`` how many bytes of it travelled, ``digest`` its BLAKE3 (empty where no content
+    was looked at).
+    """
+
+    path: bytes
+    size: int
+    sent: int
+    how: How
+    digest: bytes
+    removed: bool
+
+
+@frozen
+class Failed:
+    """A file, directory or whole source could not be dealt with; it is still at the source."""
+
+    path: bytes
+    end: End
+    error: RealizeError
+
+
+@frozen
+class Postponed:
+    """A file could not be dealt with now and will be tried again at the end of this source."""
+
+    path: bytes
+    end: End
+    error: RealizeError
+
+
+@frozen
+class Left:
+    """Something that is not moved was left where it is: a symlink, device, socket or FIFO."""
+
+    path: bytes
+    note: str
+
+
+Event: TypeAlias = (
+    SourceStarted | Found | Planned | Started | Progressed | Interrupted | Finished | Failed | Postponed | Left
+)
+Observer: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,69 @@
+"""Coroutines that run side by side, so many at a time, and end together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.python.failure import Failure
+
+
+class Jobs:
+    """Starts coroutines, waits for them, and stops them all when one fails.
+
+    A job deals with its own errors.
+    One that it lets out ends the others, and is raised by the next `start` or `drained`.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[Deferred[None]] = set()
+        self._waiting: list[Deferred[None]] = []
+        self._failure: Failure | None = None
+
+    async def start(self, slots: DeferredSemaphore, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Wait for one of the slots, then start the job; returns while it runs."""
+        await slots.acquire()
+        if self._failure is not None:
+            slots.release()
+            self._failure.raiseException()
+        running = Deferred.fromCoroutine(job())
+        self._running.add(running)
+
+        def ended(result: object) -> None:
+            self._running.discard(running)
+            slots.release()
+            if isinstance(result, Failure):
+                self._failed(result)
+            if not self._running:
+                waiting, self._waiting = self._waiting, []
+                for deferred in waiting:
+                    deferred.callback(None)
+
+        running.addBoth(ended)
+
+    async def drained(self) -> None:
+        """Wait until no job runs any more."""
+        await self._idle()
+        if self._failure is not None:
+            self._failure.raiseException()
+
+    async def cancelled(self) -> None:
+        """Cancel all jobs and wait until they have put things in order."""
+        self._cancel()
+        await self._idle()
+
+    async def _idle(self) -> None:
+        while self._running:
+            idle: Deferred[None] = Deferred(self._waiting.remove)
+            self._waiting.append(idle)
+            await idle
+
+    def _failed(self, failure: Failure) -> None:
+        if self._failure is None and not isinstance(failure.value, CancelledError):
+            self._failure = failure
+            self._cancel()
+
+    def _cancel(self) -> None:
+        for running in list(self._running):
+            running.cancel()

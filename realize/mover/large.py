@@ -1,0 +1,180 @@
+"""Move one file of any size by itself: compare, resume, send, commit, remove."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define
+from twisted.internet.defer import CancelledError
+
+from realize.errors import Conflict, RealizeError, SameFile, SourceChanged
+from realize.mover.events import End, Finished, How, Interrupted, Progressed, Started
+from realize.mover.plan import Action, decide, resolve
+from realize.mover.work import Trouble, Work, at, just_arrived, whole
+from realize.store.interfaces import IReader, IWriter
+from realize.units import display_name
+from realize.values import BLOCK, Committed, Existing, Removal
+
+COMPARED_AT_ONCE: Final = 64 * BLOCK
+"""How much is compared per round trip."""
+
+HOW: Final = {Committed.CREATED: How.CREATED, Committed.REPLACED: How.REPLACED, Committed.SKIPPED: How.SKIPPED}
+
+
+async def move_large(work: Work, path: bytes) -> Finished:
+    """Move one file; what happened is the answer, what went wrong is raised as `Trouble`."""
+    with at(End.SOURCE):
+        reader = await work.source.open_reader(path)
+    try:
+        existing = await _describe(work, path)
+        with at(End.DESTINATION):
+            action = decide(
+                path, reader.version.size, existing, work.options.policy, taken_since_ns=work.taken_since_ns
+            )
+        if action is Action.COMPARE:
+            if await _identical(work, path, reader):
+                await refuse_same_file(work, path, existing)
+                digest = await _finish(reader)
+                return await _remove(work, path, reader, How.ALREADY_THERE, sent=0, digest=digest)
+            with at(End.DESTINATION):
+                action = resolve(path, existing, work.options.policy, taken_since_ns=work.taken_since_ns)
+            reader.close()
+            with at(End.SOURCE):
+                reader = await work.source.open_reader(path)
+        if action is Action.SKIP:
+            return Finished(path, reader.version.size, 0, How.SKIPPED, b"", removed=False)
+        sending = _Sending(work, path, reader, existing)
+        committed = await sending.run()
+        if committed is Committed.SKIPPED:
+            return Finished(path, reader.version.size, sending.sent, How.SKIPPED, sending.digest, removed=False)
+        return await _remove(work, path, reader, HOW[committed], sent=sending.sent, digest=sending.digest)
+    finally:
+        reader.close()
+
+
+async def refuse_same_file(work: Work, path: bytes, existing: Existing) -> None:
+    """Raise if the file at the destination *is* the file at the source, reached by another way.
+
+    Equal content is the one case in which the source is removed without anything having been written; if both names
+    were one directory entry (say, through a bind mount below the two directories), that would remove the only copy.
+    """
+    with whole(End.SOURCE):
+        [here] = await work.source.describe([path])
+    if isinstance(here, RealizeError):
+        raise Trouble(End.SOURCE, here)
+    if here.place == existing.place:
+        raise Trouble(
+            End.DESTINATION, SameFile(f"{display_name(path)}: source and destination are one and the same file")
+        )
+
+
+async def _describe(work: Work, path: bytes) -> Existing:
+    with whole(End.DESTINATION):
+        [existing] = await work.destination.describe([path])
+    if isinstance(existing, RealizeError):
+        raise Trouble(End.DESTINATION, existing)
+    return existing
+
+
+async def _identical(work: Work, path: bytes, reader: IReader) -> bool:
+    """Whether the final file has the content of the source; the reader has then been skipped to its end."""
+    size, offset = reader.version.size, 0
+    while True:
+        length = min(COMPARED_AT_ONCE, size - offset)
+        with at(End.SOURCE):
+            digests = await reader.block_digests(length)
+        with at(End.DESTINATION):
+            matched = await work.destination.match_final(path, size, offset, digests)
+        if matched < length:
+            return False
+        with at(End.SOURCE):
+            await reader.skip(length)
+        offset += length
+        if offset == size:
+            return True
+
+
+async def _finish(reader: IReader) -> bytes:
+    with at(End.SOURCE):
+        return await reader.finish()
+
+
+async def _remove(work: Work, path: bytes, reader: IReader, how: How, *, sent: int, digest: bytes) -> Finished:
+    if work.options.remove:
+        with whole(End.SOURCE):
+            [refused] = await work.source.remove([Removal(path, reader.version)])
+        if refused is not None:
+            raise Trouble(End.SOURCE, refused)
+    return Finished(path, reader.version.size, sent, how, digest, removed=work.options.remove)
+
+
+@define(eq=False)
+class _Sending:
+    """The content of one file on its way into a writer."""
+
+    work: Work
+    path: bytes
+    reader: IReader
+    existing: Existing
+    sent: int = 0
+    have: int = 0
+    digest: bytes = b""
+
+    async def run(self) -> Committed:
+        """Send what is missing and commit; leaves a durable partial behind when it does not get that far."""
+        version = self.reader.version
+        policy = self.work.policy(self.existing)
+        with at(End.DESTINATION):
+            writer = await self.work.destination.open_writer(self.path, version.size, policy)
+        try:
+            await self._resume(writer)
+            self.work.emit(Started(self.path, version.size, self.have))
+            await self._send(writer)
+            self.digest = await _finish(self.reader)
+            with at(End.DESTINATION):
+                return await self._commit(writer)
+        except (Trouble, CancelledError) as error:
+            self.work.emit(Interrupted(self.path, version.size, self.have + self.sent))
+            changed = isinstance(error, Trouble) and isinstance(error.error, SourceChanged)
+            await self._abandon(writer, keep=not changed)
+            raise
+
+    async def _resume(self, writer: IWriter) -> None:
+        """Skip what the partial has and the source confirms."""
+        while self.have < writer.have:
+            length = min(COMPARED_AT_ONCE, writer.have - self.have)
+            with at(End.SOURCE):
+                digests = await self.reader.block_digests(length)
+            with at(End.DESTINATION):
+                matched = await writer.match(digests, length)
+            with at(End.SOURCE):
+                await self.reader.skip(matched)
+            self.have += matched
+            if matched < length:
+                return
+
+    async def _send(self, writer: IWriter) -> None:
+        while True:
+            with at(End.SOURCE):
+                pieces = await self.reader.read()
+            if not pieces:
+                return
+            with at(End.DESTINATION):
+                await writer.write(pieces)
+            amount = sum(map(len, pieces))
+            self.sent += amount
+            self.work.emit(Progressed(self.path, amount))
+
+    async def _commit(self, writer: IWriter) -> Committed:
+        try:
+            return await writer.commit(self.digest, self.reader.attributes if self.work.options.preserve else None)
+        except Conflict as error:
+            if self.existing.final_size is None:
+                raise just_arrived(self.path) from error
+            raise
+
+    async def _abandon(self, writer: IWriter, *, keep: bool) -> None:
+        try:
+            await writer.abandon(keep=keep)
+        except RealizeError:
+            return  # the destination is gone, and keeps the partial on its own account

@@ -1,0 +1,188 @@
+"""Move everything below one source: list, plan, and keep many files on their way at once.
+
+The listing is read a page at a time, and only as far ahead as there are free slots, so memory does not grow with the
+number of files.
+What cannot be moved now, but perhaps in a moment, is put aside (up to `ASIDE` files) and tried again at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from realize.errors import NotFound, RealizeError, SourceChanged, StorageError
+from realize.mover.events import End, Failed, Finished, Found, How, Left, Planned, Postponed
+from realize.mover.jobs import Jobs
+from realize.mover.large import move_large
+from realize.mover.plan import Action, decide
+from realize.mover.small import Candidate, batches, move_small
+from realize.mover.work import Trouble, Work, whole
+from realize.store.interfaces import IListing
+from realize.values import SMALL, Entry, Existing, Kind, Where
+
+PAGES: Final = 4
+"""Pages of the listing that are worked on at once."""
+
+SMALL_PER_JOB: Final = 8
+"""Batches of small files under way for each of the jobs the user allows."""
+
+MOST_BATCHES: Final = 64
+"""Batches of small files under way at most."""
+
+ASIDE: Final = 10_000
+"""Files that may wait for another attempt; beyond it they fail at once, so that memory stays bounded."""
+
+DELAYS: Final = (0.25, 1.0, 3.0)
+"""Seconds before each further attempt at a file that could not be moved now."""
+
+
+@define(eq=False)
+class Move:
+    """One source on its way into the destination."""
+
+    work: Work
+    where: Where
+    avoid: bytes
+    clock: IReactorTime
+    _jobs: Jobs = field(factory=Jobs, init=False)
+    _pages: DeferredSemaphore = field(init=False)
+    _batches: DeferredSemaphore = field(init=False)
+    _files: DeferredSemaphore = field(init=False)
+    _aside: list[tuple[bytes, bool]] = field(factory=list, init=False)
+    _last_attempt: bool = field(default=False, init=False)
+    _opened: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Slots for what may run at once."""
+        self._pages = DeferredSemaphore(PAGES)
+        self._batches = DeferredSemaphore(min(SMALL_PER_JOB * self.work.options.jobs, MOST_BATCHES))
+        self._files = DeferredSemaphore(self.work.options.jobs)
+        self._opened = self.clock.seconds()
+
+    async def run(self) -> None:
+        """Move everything; raises `Trouble` if one of the stores fails as a whole.
+
+        Cancelled, it stops all that is under way, keeping partials, before it raises CancelledError.
+        """
+        try:
+            await self._whole_listing()
+            await self._jobs.drained()
+            for attempt, delay in enumerate(DELAYS, start=1):
+                if not self._aside:
+                    break
+                self._last_attempt = attempt == len(DELAYS)
+                await deferLater(self.clock, delay)
+                await self._again()
+        except (Trouble, CancelledError):
+            await self._jobs.cancelled()
+            raise
+
+    async def _whole_listing(self) -> None:
+        with whole(End.SOURCE):
+            listing = self.work.source.walk(avoid=self.avoid)
+        try:
+            while page := await self._page(listing):
+                await self._jobs.start(self._pages, partial(self._plan, page))
+        finally:
+            listing.close()
+
+    async def _page(self, listing: IListing) -> list[Entry]:
+        with whole(End.SOURCE):
+            return await listing.next_page()
+
+    async def _again(self) -> None:
+        waiting, self._aside = self._aside, []
+        for path, replacing in waiting:
+            work = evolve(self.work, taken_since_ns=None) if replacing else self.work
+            await self._jobs.start(self._files, partial(self._move_large, work, path))
+        await self._jobs.drained()
+
+    def _now_ns(self) -> int:
+        """The present by the source's clock."""
+        return self.where.now_ns + int((self.clock.seconds() - self._opened) * 1e9)
+
+    async def _plan(self, page: Sequence[Entry]) -> None:
+        """Decide about the files of a page and start to move them."""
+        files = [entry for entry in page if self._is_meant(entry)]
+        if not files:
+            return
+        self.work.emit(Found(len(files), sum(entry.size for entry in files)))
+        with whole(End.DESTINATION):
+            described = await self.work.destination.describe([entry.path for entry in files])
+        small: list[Candidate] = []
+        large: list[bytes] = []
+        for entry, existing in zip(files, described, strict=True):
+            try:
+                candidate = self._candidate(entry, existing)
+            except RealizeError as error:
+                self.work.emit(Failed(entry.path, End.DESTINATION, error))
+                continue
+            if candidate is None:
+                continue
+            if entry.size <= SMALL:
+                small.append(candidate)
+            else:
+                large.append(entry.path)
+        for batch in batches(small):
+            await self._jobs.start(self._batches, partial(self._move_small, batch))
+        for path in large:
+            await self._jobs.start(self._files, partial(self._move_large, self.work, path))
+
+    def _candidate(self, entry: Entry, existing: Existing | RealizeError) -> Candidate | None:
+        """The file, if something is to be done about it; raises what stands against it."""
+        if isinstance(existing, RealizeError):
+            raise existing
+        taken_since_ns = self.work.taken_since_ns
+        action = decide(entry.path, entry.size, existing, self.work.options.policy, taken_since_ns=taken_since_ns)
+        if self.work.options.dry_run:
+            self.work.emit(Planned(entry.path, entry.size, action))
+        elif action is Action.SKIP:
+            self.work.emit(Finished(entry.path, entry.size, 0, How.SKIPPED, b"", removed=False))
+        else:
+            return Candidate(entry, existing)
+        return None
+
+    def _is_meant(self, entry: Entry) -> bool:
+        """Whether to work on this; what is left or unreadable is reported here, unless the filters leave it out."""
+        selection = self.work.options.selection
+        if not selection.accepts_path(entry.path):
+            return False
+        if entry.kind is Kind.LEFT:
+            self.work.emit(Left(entry.path, entry.note))
+        elif entry.kind is Kind.UNREADABLE:
+            self.work.emit(Failed(entry.path, End.SOURCE, StorageError(entry.note)))
+        elif entry.kind is Kind.FILE:
+            return selection.accepts_age(entry.mtime_ns, self._now_ns())
+        return False
+
+    async def _move_small(self, batch: Sequence[Candidate]) -> None:
+        for candidate, outcome in zip(batch, await move_small(self.work, batch), strict=True):
+            if isinstance(outcome, Trouble):
+                self._troubled(candidate.entry.path, candidate.entry.size, outcome)
+            else:
+                self.work.emit(outcome)
+
+    async def _move_large(self, work: Work, path: bytes) -> None:
+        try:
+            self.work.emit(await move_large(work, path))
+        except Trouble as trouble:
+            if trouble.hopeless:
+                raise
+            self._troubled(path, 0, trouble)
+
+    def _troubled(self, path: bytes, size: int, trouble: Trouble) -> None:
+        """Try again later, or give up."""
+        end, error = trouble.end, trouble.error
+        if end is End.SOURCE and isinstance(error, NotFound):
+            self.work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
+        elif error.permanent or self._last_attempt or len(self._aside) >= ASIDE:
+            self.work.emit(Failed(path, end, error))
+        else:
+            self._aside.append((path, isinstance(error, SourceChanged)))
+            self.work.emit(Postponed(path, end, error))

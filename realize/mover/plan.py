@@ -1,0 +1,67 @@
+"""What to do with one file, decided from what both ends have; pure."""
+
+from __future__ import annotations
+
+import enum
+
+from realize.errors import Conflict
+from realize.units import display_name
+from realize.values import Existing, OnConflict, Where, WhereKind
+
+
+class Action(enum.Enum):
+    """What to do with a file of the source."""
+
+    SEND = "send"
+    """The destination has nothing of that name."""
+    RESUME = "resume"
+    """It has a partial; what of it matches is not sent again."""
+    REPLACE = "replace"
+    """It has a file of another size."""
+    COMPARE = "compare"
+    """It has a file of the same size: equal content is not sent, other content is a conflict."""
+    SKIP = "skip"
+    """It has another file, and the policy is to leave both alone."""
+
+
+def decide(path: bytes, size: int, existing: Existing, policy: OnConflict, *, taken_since_ns: int | None) -> Action:
+    """The action for a file of ``size`` bytes; raises `Conflict` where it must stay at the source."""
+    if existing.obstacle:
+        raise Conflict(f"{display_name(path)}: a {existing.obstacle} has this name")
+    if existing.final_size is None:
+        return Action.SEND if existing.partial_size is None else Action.RESUME
+    if existing.final_size == size:
+        return Action.COMPARE
+    return resolve(path, existing, policy, taken_since_ns=taken_since_ns)
+
+
+def resolve(path: bytes, existing: Existing, policy: OnConflict, *, taken_since_ns: int | None) -> Action:
+    """The action once the destination is known to hold another file of that name.
+
+    A final file that changed at or after ``taken_since_ns`` (by the destination's clock) may have come from another
+    source of the same run, and is never replaced: that would lose it.
+    """
+    if policy is OnConflict.SKIP:
+        return Action.SKIP
+    if policy is OnConflict.FAIL:
+        raise Conflict(f"{display_name(path)}: another file has this name")
+    if taken_since_ns is not None and existing.ctime_ns >= taken_since_ns:
+        raise Conflict(f"{display_name(path)}: another file of this name arrived there during this run")
+    return Action.REPLACE
+
+
+def overlap(source: Where, destination: Where) -> str:
+    """Why the two locations may not be source and destination of one move, or an empty string."""
+    if source.kind is WhereKind.FILE:
+        same = destination.kind is WhereKind.DIRECTORY and source.chain[1:2] == destination.chain[:1]
+        return "the file is already in that directory" if same else ""
+    if source.kind is WhereKind.ABSENT:
+        return ""
+    here, there = source.chain[0], destination.chain[0]
+    if destination.kind is WhereKind.DIRECTORY and here == there:
+        return "they are the same directory"
+    if here in destination.chain:
+        return "the destination is inside the source"
+    if destination.kind is WhereKind.DIRECTORY and there in source.chain:
+        return "the source is inside the destination"
+    return ""

@@ -1,0 +1,169 @@
+"""Move small files by the batch: each step is one call for all files of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from attrs import define, evolve, field, frozen
+
+from realize.errors import Conflict, RealizeError
+from realize.mover.events import End, Finished, How
+from realize.mover.large import HOW, refuse_same_file
+from realize.mover.plan import Action, resolve
+from realize.mover.work import Trouble, WholeSide, Work, just_arrived, whole
+from realize.values import SMALL, Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile
+
+HEAD: Final = 128
+"""More than what travels of a small file besides its path and its content, in bytes."""
+
+BATCH: Final = 256
+"""More files than this are not put into one batch: its answer should not be long in coming."""
+
+
+@frozen
+class Candidate:
+    """A small file to be moved, and what the destination has under its name."""
+
+    entry: Entry
+    existing: Existing
+
+
+def batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+    """Group candidates, in their order, so that the contents of a group fit one value and its heads another; pure."""
+    batch: list[Candidate] = []
+    content = heads = 0
+    for candidate in candidates:
+        size, head = candidate.entry.size, len(candidate.entry.path) + HEAD
+        if batch and (content + size > SMALL or heads + head > SMALL or len(batch) == BATCH):
+            yield batch
+            batch, content, heads = [], 0, 0
+        batch.append(candidate)
+        content += size
+        heads += head
+    if batch:
+        yield batch
+
+
+async def move_small(work: Work, batch: Sequence[Candidate]) -> list[Finished | Trouble]:
+    """Move the files of a batch; the answer has what became of each, in their order.
+
+    Raises `WholeSide` if one of the stores refuses altogether.
+    """
+    moving = _Batch(work, {candidate.entry.path: candidate for candidate in batch})
+    absent, conflicting = await moving.read()
+    conflicting = await moving.settle(conflicting)
+    await moving.put(absent, OnConflict.SKIP if work.options.policy is OnConflict.SKIP else OnConflict.FAIL)
+    await moving.put(conflicting, work.options.policy)
+    await moving.remove()
+    return [moving.outcomes[candidate.entry.path] for candidate in batch]
+
+
+@define(eq=False)
+class _Batch:
+    """The files of one batch, on their way from step to step; every one ends up in ``outcomes``."""
+
+    work: Work
+    candidates: dict[bytes, Candidate]
+    outcomes: dict[bytes, Finished | Trouble] = field(factory=dict)
+    arrived: list[tuple[Fetched, How]] = field(factory=list)
+
+    async def read(self) -> tuple[list[Fetched], list[Fetched]]:
+        """Read all; apart are those whose name the destination has a file of."""
+        with whole(End.SOURCE):
+            answers = await self.work.source.read_small(list(self.candidates))
+        absent: list[Fetched] = []
+        conflicting: list[Fetched] = []
+        for path, answer in zip(self.candidates, answers, strict=True):
+            if isinstance(answer, RealizeError):
+                self.outcomes[path] = Trouble(End.SOURCE, answer)
+            elif self.candidates[path].existing.final_size is None:
+                absent.append(answer)
+            else:
+                conflicting.append(answer)
+        return absent, conflicting
+
+    async def settle(self, conflicting: Sequence[Fetched]) -> list[Fetched]:
+        """Sort out those that the destination has already; the answer are those that replace what it has."""
+        doubtful = [
+            Expected(fetched.file.path, fetched.version.size, fetched.file.digest)
+            for fetched in conflicting
+            if fetched.version.size == self._existing(fetched).final_size
+        ]
+        there: set[bytes] = set()
+        if doubtful:
+            with whole(End.DESTINATION):
+                answers = await self.work.destination.settle(doubtful)
+            for expected, answer in zip(doubtful, answers, strict=True):
+                if isinstance(answer, RealizeError):
+                    self.outcomes[expected.path] = Trouble(End.DESTINATION, answer)
+                elif answer:
+                    there.add(expected.path)
+        return [fetched for fetched in conflicting if await self._replaces(fetched, there)]
+
+    async def put(self, files: Sequence[Fetched], policy: OnConflict) -> None:
+        """Send files; ``policy`` is for what the destination has under their names by now."""
+        if not files:
+            return
+        with whole(End.DESTINATION):
+            answers = await self.work.destination.put_small([self._preserved(file) for file in files], policy)
+        for fetched, answer in zip(files, answers, strict=True):
+            path = fetched.file.path
+            if isinstance(answer, Conflict) and self._existing(fetched).final_size is None:
+                self.outcomes[path] = Trouble(End.DESTINATION, just_arrived(path))
+            elif isinstance(answer, RealizeError):
+                self.outcomes[path] = Trouble(End.DESTINATION, answer)
+            elif answer is Committed.SKIPPED:
+                self.outcomes[path] = _finished(fetched, How.SKIPPED, sent=fetched.version.size)
+            else:
+                self.arrived.append((fetched, HOW[answer]))
+
+    async def remove(self) -> None:
+        """Remove from the source what is durable at the destination."""
+        refusals: list[RealizeError | None] = [None] * len(self.arrived)
+        removing = self.work.options.remove
+        if removing and self.arrived:
+            with whole(End.SOURCE):
+                refusals = await self.work.source.remove(
+                    [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
+                )
+        for (fetched, how), refused in zip(self.arrived, refusals, strict=True):
+            if refused is not None:
+                self.outcomes[fetched.file.path] = Trouble(End.SOURCE, refused)
+            else:
+                sent = 0 if how is How.ALREADY_THERE else fetched.version.size
+                self.outcomes[fetched.file.path] = _finished(fetched, how, sent=sent, removed=removing)
+
+    async def _replaces(self, fetched: Fetched, there: set[bytes]) -> bool:
+        path = fetched.file.path
+        if path in self.outcomes:
+            return False
+        existing = self._existing(fetched)
+        if path in there:
+            try:
+                await refuse_same_file(self.work, path, existing)
+            except WholeSide:
+                raise
+            except Trouble as trouble:
+                self.outcomes[path] = trouble
+            else:
+                self.arrived.append((fetched, How.ALREADY_THERE))
+            return False
+        try:
+            action = resolve(path, existing, self.work.options.policy, taken_since_ns=self.work.taken_since_ns)
+        except RealizeError as error:
+            self.outcomes[path] = Trouble(End.DESTINATION, error)
+            return False
+        if action is Action.SKIP:
+            self.outcomes[path] = _finished(fetched, How.SKIPPED)
+        return action is Action.REPLACE
+
+    def _existing(self, fetched: Fetched) -> Existing:
+        return self.candidates[fetched.file.path].existing
+
+    def _preserved(self, fetched: Fetched) -> SmallFile:
+        return fetched.file if self.work.options.preserve else evolve(fetched.file, attributes=None)
+
+
+def _finished(fetched: Fetched, how: How, *, sent: int = 0, removed: bool = False) -> Finished:
+    return Finished(fetched.file.path, fetched.version.size, sent, how, fetched.file.digest, removed)

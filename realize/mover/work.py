@@ -1,0 +1,111 @@
+"""What every part of the mover works with: the two sides, the options, and trouble that knows its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from attrs import field, frozen
+
+from realize.errors import AccessDenied, Busy, ConnectionFailed, ProtocolError, RealizeError
+from realize.mover.events import End, Observer
+from realize.mover.filters import Selection
+from realize.store.interfaces import IStore
+from realize.units import display_name
+from realize.values import Existing, OnConflict
+
+HOPELESS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
+"""When one of these befalls a file, it would befall all others of that side too."""
+
+
+@frozen
+class Side:
+    """A store and its location as the user wrote it."""
+
+    store: IStore
+    name: str
+
+
+@frozen
+class MoveOptions:
+    """What the user asked for.
+
+    ``jobs`` is how many files are in flight that do not fit one command; batches of smaller ones are under way besides.
+    """
+
+    remove: bool = True
+    policy: OnConflict = OnConflict.REPLACE
+    preserve: bool = True
+    jobs: int = 4
+    selection: Selection = field(factory=Selection)
+    dry_run: bool = False
+
+
+@frozen
+class Work:
+    """One source on its way into the destination.
+
+    ``taken_since_ns`` is when the run began, by the destination's clock: a file that arrived since then came from an
+    earlier source, from somebody else, or from a name that the destination does not tell from this one (its file system
+    may fold case), and is not replaced.
+    None lifts that, for a file whose earlier version this run itself has sent.
+    """
+
+    source: IStore
+    destination: IStore
+    options: MoveOptions
+    emit: Observer
+    taken_since_ns: int | None
+
+    def policy(self, existing: Existing) -> OnConflict:
+        """How the destination is to treat another file when it comes to commit: never replace what was not seen."""
+        if self.options.policy is OnConflict.REPLACE and existing.final_size is None:
+            return OnConflict.FAIL
+        return self.options.policy
+
+
+class Trouble(Exception):
+    """An error, and the end it happened at; never leaves the mover."""
+
+    def __init__(self, end: End, error: RealizeError) -> None:
+        super().__init__(end, error)
+        self.end = end
+        self.error = error
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the other files of the source would fail the same way."""
+        return isinstance(self.error, HOPELESS)
+
+
+class WholeSide(Trouble):
+    """The store as a whole refused, not one file of it."""
+
+    @property
+    def hopeless(self) -> bool:
+        """Always: the next call would be refused too."""
+        return True
+
+
+def just_arrived(path: bytes) -> Busy:
+    """The error for a name under which a file appeared between looking and committing: look again."""
+    return Busy(f"{display_name(path)}: a file of this name has just arrived there")
+
+
+@contextmanager
+def at(end: End) -> Iterator[None]:
+    """Errors in this block concern one file at that end."""
+    try:
+        yield
+    except RealizeError as error:
+        raise Trouble(end, error) from error
+
+
+@contextmanager
+def whole(end: End) -> Iterator[None]:
+    """Errors in this block concern the store at that end as a whole."""
+    try:
+        yield
+    except RealizeError as error:
+        raise WholeSide(end, error) from error

@@ -1,0 +1,58 @@
+"""Which files of the source are meant."""
+
+import pytest
+
+from realize.errors import UsageError
+from realize.mover.filters import selection
+
+
+def accepted(rules, *paths):
+    """Those of the paths that the rules leave in."""
+    chosen = selection(rules)
+    return [path for path in paths if chosen.accepts_path(path)]
+
+
+def test_without_rules_everything_is_meant():
+    """No pattern, no restriction."""
+    assert [b"a", b"b/c"] == accepted([], b"a", b"b/c")
+
+
+def test_exclude_leaves_out_at_any_depth():
+    """A pattern without a slash matches names at every depth, as in .gitignore."""
+    assert [b"a.jpg"] == accepted([("exclude", "*.tmp")], b"a.jpg", b"x.tmp", b"sub/y.tmp")
+
+
+def test_a_leading_include_means_only_these():
+    """--include '*.jpg' alone leaves out everything else."""
+    assert [b"sub/a.jpg"] == accepted([("include", "*.jpg")], b"sub/a.jpg", b"b.txt")
+
+
+def test_the_last_matching_rule_decides():
+    """An include after an exclude brings files back."""
+    rules = [("exclude", "*.tmp"), ("include", "keep.tmp")]
+
+    assert [b"keep.tmp", b"z"] == accepted(rules, b"a.tmp", b"keep.tmp", b"z")
+
+
+def test_an_anchored_directory_pattern_covers_what_is_below():
+    """`/cache/` leaves out the top-level cache and all in it, but not another one further down."""
+    assert [b"sub/cache/x"] == accepted([("exclude", "/cache/")], b"cache/x", b"cache/y/z", b"sub/cache/x")
+
+
+def test_undecodable_names_can_be_matched():
+    """Names are bytes; a pattern still applies to the part of them that is text."""
+    assert [] == accepted([("exclude", "*.tmp")], b"\xff\xfe.tmp", b"new\nline.tmp")
+
+
+def test_minimum_age_keeps_young_files():
+    """A file is meant from the moment it is as old as asked for."""
+    chosen = selection([], min_age=2.0)
+
+    assert not chosen.accepts_age(1_000_000_001, 3_000_000_000)
+    assert chosen.accepts_age(1_000_000_000, 3_000_000_000)
+
+
+def test_a_bad_pattern_is_a_usage_error():
+    """What is no gitignore pattern is refused by its text."""
+    with pytest.raises(UsageError, match="not a gitignore pattern"):
+        selection([("exclude", "a//**b/***c\\")])

@@ -1,0 +1,86 @@
+"""Jobs run side by side within their slots and end together."""
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+
+from realize.mover.jobs import Jobs
+
+
+def outcome(coroutine):
+    """Start a coroutine; the list has its result or failure once it ended."""
+    results = []
+    Deferred.fromCoroutine(coroutine).addBoth(results.append)
+    return results
+
+
+def job(gate, log, name):
+    """A job that ends when its gate fires, and logs how it ended."""
+
+    async def run():
+        try:
+            await gate
+        except CancelledError:
+            log.append((name, "cancelled"))
+            raise
+        log.append((name, "done"))
+
+    return run
+
+
+def test_no_more_jobs_than_slots_run_at_once():
+    """A third job waits until one of two slots is free."""
+    jobs, slots, log = Jobs(), DeferredSemaphore(2), []
+    gates = [Deferred() for _ in range(3)]
+
+    started = [outcome(jobs.start(slots, job(gate, log, n))) for n, gate in enumerate(gates)]
+    assert [[None], [None], []] == started
+
+    gates[0].callback(None)
+
+    assert [None] == started[2]
+    for gate in gates[1:]:
+        gate.callback(None)
+
+
+def test_drained_waits_for_the_last_job():
+    """`drained` answers only when no job runs any more."""
+    jobs, slots, log, gate = Jobs(), DeferredSemaphore(1), [], Deferred()
+    outcome(jobs.start(slots, job(gate, log, "a")))
+    drained = outcome(jobs.drained())
+    assert [] == drained
+
+    gate.callback(None)
+
+    assert [None] == drained
+
+
+def test_a_job_that_fails_cancels_the_others_and_is_raised():
+    """The error that one job lets out ends its neighbours and comes out of `drained`."""
+    jobs, slots, log = Jobs(), DeferredSemaphore(2), []
+    failing, other = Deferred(), Deferred()
+    outcome(jobs.start(slots, job(failing, log, "failing")))
+    outcome(jobs.start(slots, job(other, log, "other")))
+
+    failing.errback(KeyError("x"))
+
+    assert [("other", "cancelled")] == log
+    with pytest.raises(KeyError):
+        outcome(jobs.drained())[0].raiseException()
+    with pytest.raises(KeyError):
+        outcome(jobs.start(slots, job(Deferred(), log, "late")))[0].raiseException()
+
+
+def test_cancelling_the_wait_is_not_swallowed():
+    """Whoever waits for the jobs and is cancelled sees the cancellation, and the jobs go on until told otherwise."""
+    jobs, slots, log = Jobs(), DeferredSemaphore(1), []
+    outcome(jobs.start(slots, job(Deferred(), log, "a")))
+    waiting = Deferred.fromCoroutine(jobs.drained())
+    results = []
+    waiting.addBoth(results.append)
+
+    waiting.cancel()
+
+    assert [CancelledError] == [result.type for result in results]
+    assert [] == log
+    assert [None] == outcome(jobs.cancelled())
+    assert [("a", "cancelled")] == log

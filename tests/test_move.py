@@ -1,0 +1,459 @@
+"""The mover over two stores in memory: what becomes of every file, whatever happens on the way."""
+
+import os
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from realize.errors import (
+    AccessDenied,
+    Busy,
+    Conflict,
+    ConnectionFailed,
+    Interrupted,
+    NoSpace,
+    NotFound,
+    SameFile,
+    SourceChanged,
+    StorageError,
+    UsageError,
+    VerifyFailed,
+)
+from realize.mover import move
+from realize.mover.events import End, Failed, Finished, Found, How, Left, Planned, Postponed, Progressed, Started
+from realize.mover.events import Interrupted as FileInterrupted
+from realize.mover.filters import selection
+from realize.mover.plan import Action
+from realize.mover.run import MoveOptions, Run, Side
+from realize.testing import MemoryStore, digest
+from realize.values import Attributes, OnConflict, Where, WhereKind
+
+BIG = os.urandom(3 << 20)
+
+
+class Trial:
+    """A run over memory stores that is driven by hand."""
+
+    def __init__(self, source, destination, *more_sources, **options):
+        self.events = []
+        self.clock = Clock()
+        self.result = []
+        sources = [Side(store, f"src{number}") for number, store in enumerate((source, *more_sources))]
+        run = Run(sources, Side(destination, "dst"), MoveOptions(**options), self.events.append, self.clock)
+        self.done = run.start()
+        self.done.addBoth(self.result.append)
+
+    def finish(self):
+        """Let time pass until the run has ended; the answer is None, or the error it ended with."""
+        self.clock.pump([0.05] * 200)
+        [result] = self.result
+        return getattr(result, "value", result)
+
+    def of(self, kind):
+        """The events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def how(self):
+        """How each finished file ended."""
+        return {event.path: event.how for event in self.of(Finished)}
+
+
+def moved(source, destination, *more, **options):
+    """A trial that ran to its end without an error of its own."""
+    trial = Trial(source, destination, *more, **options)
+    assert trial.finish() is None
+    return trial
+
+
+def contents(store):
+    """What a memory store holds."""
+    return {path: file.content for path, file in store.files.items()}
+
+
+def test_everything_moves():
+    """Small, large and empty files arrive whole and leave the source."""
+    files = {b"a": b"1", b"b/c": BIG, b"empty": b"", b"z": b"x" * 65_536}
+    source, destination = MemoryStore(files), MemoryStore()
+
+    trial = moved(source, destination)
+
+    assert files == contents(destination)
+    assert {} == source.files
+    assert dict.fromkeys(files, How.CREATED) == trial.how()
+    assert digest(BIG) == next(event.digest for event in trial.of(Finished) if event.path == b"b/c")
+    assert len(BIG) == sum(event.amount for event in trial.of(Progressed) if event.path == b"b/c")
+    assert 4 == sum(event.files for event in trial.of(Found))
+
+
+def test_copy_removes_nothing():
+    """With remove off, both ends have everything."""
+    source, destination = MemoryStore({b"a": b"1", b"b": BIG}), MemoryStore()
+
+    trial = moved(source, destination, remove=False)
+
+    assert contents(source) == contents(destination)
+    assert {False} == {event.removed for event in trial.of(Finished)}
+
+
+@pytest.mark.parametrize("preserve", [True, False])
+def test_attributes_are_carried_over_if_wanted(preserve):
+    """Modification time and permission bits travel unless --no-preserve."""
+    kept = Attributes(42, 0o640)
+    source, destination = MemoryStore(), MemoryStore()
+    source.plant(b"small", b"1", kept)
+    source.plant(b"big", BIG, kept)
+
+    moved(source, destination, preserve=preserve)
+
+    assert [preserve, preserve] == [file.attributes == kept for file in destination.files.values()]
+
+
+@pytest.mark.parametrize("content", [b"same", BIG])
+def test_identical_content_is_not_sent(content):
+    """What the destination has already is removed from the source without being sent."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": content})
+
+    trial = moved(source, destination)
+
+    [finished] = trial.of(Finished)
+    assert (How.ALREADY_THERE, 0, digest(content)) == (finished.how, finished.sent, finished.digest)
+    assert {} == source.files
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"old!", b"new!"), (b"other size", b"new!"), (BIG[::-1], BIG)])
+def test_other_content_is_replaced(old, new):
+    """By default another file at the destination gives way, whether or not it has the same size."""
+    source, destination = MemoryStore({b"x": new}), MemoryStore({b"x": old})
+
+    trial = moved(source, destination)
+
+    assert {b"x": How.REPLACED} == trial.how()
+    assert ({b"x": new}, {}) == (contents(destination), contents(source))
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"old!", b"new!"), (b"other size", b"new!"), (BIG[::-1], BIG)])
+def test_policy_skip(old, new):
+    """With --on-conflict skip both files stay, and that is no failure."""
+    source, destination = MemoryStore({b"x": new}), MemoryStore({b"x": old})
+
+    trial = moved(source, destination, policy=OnConflict.SKIP)
+
+    assert {b"x": How.SKIPPED} == trial.how()
+    assert ({b"x": old}, {b"x": new}) == (contents(destination), contents(source))
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"old!", b"new!"), (b"other size", b"new!"), (BIG[::-1], BIG)])
+def test_policy_fail(old, new):
+    """With --on-conflict fail both files stay, and that is a failure."""
+    source, destination = MemoryStore({b"x": new}), MemoryStore({b"x": old})
+
+    trial = moved(source, destination, policy=OnConflict.FAIL)
+
+    assert [(b"x", End.DESTINATION, Conflict)] == [(e.path, e.end, type(e.error)) for e in trial.of(Failed)]
+    assert ({b"x": old}, {b"x": new}) == (contents(destination), contents(source))
+
+
+def test_a_partial_is_resumed():
+    """What a partial has is compared and not sent again; what differs is."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    destination.plant_partial(b"x", BIG[: 1 << 20] + b"damaged" * 1000)
+
+    trial = moved(source, destination)
+
+    assert [1 << 20] == [event.have for event in trial.of(Started)]
+    assert [2 << 20] == [event.sent for event in trial.of(Finished)]
+    assert {b"x": BIG} == contents(destination)
+
+
+@pytest.mark.parametrize("content", [b"1", BIG])
+def test_a_source_that_changed_before_its_removal_is_sent_again(content):
+    """The newer version arrives too, and replaces the one that this run has just sent."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.fail_next["remove", b"x"] = SourceChanged("x: changed after it was read")
+
+    trial = Trial(source, destination)
+    assert [b"x"] == [event.path for event in trial.of(Postponed)]
+    source.plant(b"x", b"newer " + content)
+
+    assert trial.finish() is None
+    assert {b"x": b"newer " + content} == contents(destination)
+    assert {} == source.files
+
+
+def test_a_source_that_keeps_changing_is_a_failure():
+    """After three more attempts the file stays where it is and counts as failed."""
+    source, destination = MemoryStore({b"x": b"1"}), MemoryStore()
+    attempts = []
+
+    class Changing(dict):
+        def pop(self, key, default=None):
+            if key == ("remove", b"x"):
+                attempts.append(key)
+                return SourceChanged("x: changed")
+            return super().pop(key, default)
+
+    source.fail_next = Changing()
+
+    trial = moved(source, destination)
+
+    assert 4 == len(attempts)
+    assert [(b"x", End.SOURCE, SourceChanged)] == [(e.path, e.end, type(e.error)) for e in trial.of(Failed)]
+    assert {b"x": b"1"} == contents(source)
+
+
+@pytest.mark.parametrize(("method", "content"), [("read_small", b"1"), ("open_reader", BIG)])
+def test_a_source_that_vanished_is_gone(method, content):
+    """Somebody else moved or removed it: reported, and no failure."""
+    source, destination = MemoryStore({b"x": content, b"y": b"2"}), MemoryStore()
+    source.fail_next[method, b"x"] = NotFound("x: no such file")
+
+    trial = moved(source, destination)
+
+    assert {b"x": How.GONE, b"y": How.CREATED} == trial.how()
+
+
+def test_a_read_error_fails_one_file_only():
+    """EIO midway: the file stays at the source, the others move."""
+    source, destination = MemoryStore({b"x": BIG, b"y": b"2"}), MemoryStore()
+    source.fail_next["read", b"x"] = StorageError("x: Input/output error")
+
+    trial = moved(source, destination)
+
+    assert [(b"x", End.SOURCE)] == [(event.path, event.end) for event in trial.of(Failed)]
+    assert ({b"x"}, {b"y"}) == (set(source.files), set(destination.files))
+    assert [b"x"] == [event.path for event in trial.of(FileInterrupted)]
+
+
+def test_a_full_disk_fails_what_does_not_fit():
+    """ENOSPC for one small and one large file: they stay, the others move."""
+    source, destination = MemoryStore({b"x": BIG, b"y": b"2", b"z": b"3"}), MemoryStore()
+    destination.fail_next["write", b"x"] = NoSpace("x: No space left on device")
+    destination.fail_next["put_small", b"y"] = NoSpace("y: No space left on device")
+
+    trial = moved(source, destination)
+
+    assert {b"x", b"y"} == {event.path for event in trial.of(Failed)} == set(source.files)
+    assert {b"z"} == set(destination.files)
+
+
+def test_a_digest_that_differs_is_tried_again():
+    """A transfer that was corrupted is repeated, and is never committed."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    destination.fail_next["commit", b"x"] = VerifyFailed("x: another digest")
+
+    trial = moved(source, destination)
+
+    assert [VerifyFailed] == [type(event.error) for event in trial.of(Postponed)]
+    assert {b"x": BIG} == contents(destination)
+
+
+def test_a_file_that_is_being_written_by_somebody_else_is_tried_again():
+    """A locked partial is waited for; once it is free the file moves."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    destination.locked.add(b"x")
+
+    trial = Trial(source, destination)
+    destination.locked.clear()
+
+    assert trial.finish() is None
+    assert [Busy] == [type(event.error) for event in trial.of(Postponed)]
+    assert {b"x": BIG} == contents(destination)
+
+
+@pytest.mark.parametrize("content", [b"small", BIG])
+def test_a_name_that_was_taken_between_looking_and_committing_is_not_replaced(content):
+    """Somebody else's file of that name, seen by nobody before, survives; ours stays at the source."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    describe = destination.describe
+
+    def describe_then_plant(paths):
+        found = describe(paths)
+        if b"x" not in destination.files:
+            destination.plant(b"x", b"somebody else's")
+        return found
+
+    destination.describe = describe_then_plant
+
+    trial = moved(source, destination)
+
+    assert ({b"x": b"somebody else's"}, {b"x": content}) == (contents(destination), contents(source))
+    assert [Conflict] == [type(event.error) for event in trial.of(Failed)]
+
+
+def test_the_second_source_does_not_replace_what_the_first_has_sent():
+    """One name in two sources: the second file stays at its source and is a failure, as `mv` has it."""
+    first, second, destination = MemoryStore({b"x": b"1"}), MemoryStore({b"x": b"22", b"y": b"3"}), MemoryStore()
+
+    trial = moved(first, destination, second)
+
+    assert {b"x": b"1", b"y": b"3"} == contents(destination)
+    assert {b"x": b"22"} == contents(second)
+    assert [b"x"] == [event.path for event in trial.of(Failed)]
+
+
+def test_one_file_under_both_names_is_refused():
+    """Source and destination are one inode: it would be the only copy, so it is not removed."""
+    source, destination = MemoryStore({b"x": b"1", b"y": BIG}), MemoryStore({b"x": b"1", b"y": BIG})
+    for store in (source, destination):
+        store._place = lambda inode: b"one and the same" if inode else os.urandom(16)
+
+    trial = moved(source, destination)
+
+    assert {SameFile} == {type(event.error) for event in trial.of(Failed)}
+    assert {b"x", b"y"} == set(source.files)
+
+
+def test_a_dry_run_changes_nothing():
+    """Every file is named with what would be done, and both ends stay as they are."""
+    source = MemoryStore({b"new": b"1", b"same size": b"22", b"other size": b"333", b"partial": BIG})
+    destination = MemoryStore({b"same size": b"xx", b"other size": b"x"})
+    destination.plant_partial(b"partial", b"x")
+    before = contents(source), contents(destination)
+
+    trial = moved(source, destination, dry_run=True)
+
+    assert before == (contents(source), contents(destination))
+    assert {
+        b"new": Action.SEND,
+        b"same size": Action.COMPARE,
+        b"other size": Action.REPLACE,
+        b"partial": Action.RESUME,
+    } == {event.path: event.action for event in trial.of(Planned)}
+
+
+def test_filters_and_age():
+    """What the patterns leave out, or is too young, is not touched and not reported."""
+    source, destination = MemoryStore({b"a.tmp": b"1"}), MemoryStore()
+    source.plant(b"b", b"2", Attributes(-(10**9), 0o644))
+    source.plant(b"young", b"3", Attributes(0, 0o644))
+
+    trial = moved(source, destination, selection=selection([("exclude", "*.tmp")], min_age=0.5))
+
+    assert {b"b"} == set(destination.files)
+    assert 1 == sum(event.files for event in trial.of(Found))
+
+
+def test_what_is_not_a_regular_file_is_left():
+    """Symlinks and the like are reported with what they are."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    source.obstacles[b"link"] = "symlink"
+
+    trial = moved(source, destination)
+
+    assert [(b"link", "symlink")] == [(event.path, event.note) for event in trial.of(Left)]
+
+
+def test_without_the_right_to_remove_nothing_is_sent():
+    """A move that could not remove is refused before it copies."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    source.fail_next["remove", b""] = AccessDenied("this peer may not remove in inbox")
+
+    error = Trial(source, destination).finish()
+
+    assert AccessDenied is type(error)
+    assert "source src0: this peer may not remove in inbox" == str(error)
+    assert {} == destination.files
+
+
+def test_a_side_that_fails_as_a_whole_ends_the_run_and_is_named():
+    """When the destination refuses everything, one sentence says so instead of one for each file."""
+    source, destination = MemoryStore({bytes([c]): b"1" for c in range(97, 120)}), MemoryStore()
+    destination.fail_next["describe", b""] = StorageError("is its file system still mounted?")
+
+    trial = Trial(source, destination)
+    error = trial.finish()
+
+    assert "destination dst: is its file system still mounted?" == str(error)
+    assert [] == trial.of(Failed)
+
+
+def test_a_source_that_fails_as_a_whole_leaves_the_others():
+    """With several sources, one that cannot be listed is a failure, and the next one is moved."""
+    broken, fine, destination = MemoryStore({b"a": b"1"}), MemoryStore({b"b": b"2"}), MemoryStore()
+    broken.fail_next["walk", b""] = StorageError("Input/output error")
+
+    trial = moved(broken, destination, fine)
+
+    assert [(b"", End.SOURCE)] == [(event.path, event.end) for event in trial.of(Failed)]
+    assert {b"b"} == set(destination.files)
+
+
+def test_a_lost_connection_ends_the_run():
+    """A connection that is lost in the middle of a file would be lost for all others too."""
+    source, destination = MemoryStore({b"x": BIG, b"y": BIG}), MemoryStore()
+    destination.fail_next["write", b"x"] = ConnectionFailed("the connection was lost")
+
+    error = Trial(source, destination).finish()
+
+    assert ConnectionFailed is type(error)
+    assert b"x" in source.files
+
+
+def test_a_missing_source_and_a_file_as_destination_are_refused():
+    """Nothing is touched when a location makes no sense."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    source.open = lambda salt: Deferred.fromCoroutine(_where(WhereKind.ABSENT))
+    missing = Trial(source, destination).finish()
+    destination.open = lambda salt: Deferred.fromCoroutine(_where(WhereKind.FILE))
+    file = Trial(MemoryStore(), destination).finish()
+
+    assert (NotFound, "source src0: no such file or directory") == (type(missing), str(missing))
+    assert (UsageError, "destination dst: is a file, not a directory") == (type(file), str(file))
+
+
+async def _where(kind):
+    return Where(kind, (b"x", b"y"), 0)
+
+
+def test_stopped_in_the_middle_keeps_partials_and_says_how_far_they_are():
+    """A run that is stopped abandons what is under way, keeping it, and ends as interrupted."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    opened = []
+    open_writer = destination.open_writer
+
+    def slow(path, size, policy):
+        def hold(writer):
+            opened.append(writer)
+            write = writer.write
+            writer.write = lambda pieces: write(pieces).addCallback(lambda _: Deferred())
+            return writer
+
+        return open_writer(path, size, policy).addCallback(hold)
+
+    destination.open_writer = slow
+    trial = Trial(source, destination)
+    assert 1 == len(opened)
+
+    trial.done.cancel()
+
+    error = trial.finish()
+    assert Interrupted is type(error)
+    assert [b"x"] == [event.path for event in trial.of(FileInterrupted)]
+    assert destination.partials[b"x"] and BIG.startswith(destination.partials[b"x"])
+    assert {b"x": BIG} == contents(source)
+
+
+def test_files_put_aside_are_bounded(monkeypatch):
+    """Only so many files wait for another attempt; the others fail at once."""
+    monkeypatch.setattr(move, "ASIDE", 2)
+    names = [bytes([c]) for c in range(97, 102)]
+    source, destination = MemoryStore(dict.fromkeys(names, b"1")), MemoryStore()
+    for name in names:
+        destination.fail_next["put_small", name] = Busy("somebody else is writing it")
+
+    trial = moved(source, destination)
+
+    assert (2, 3) == (len(trial.of(Postponed)), len(trial.of(Failed)))
+    assert 2 == len(destination.files)
+
+
+def test_many_files_through_few_slots():
+    """Hundreds of files of all sizes move with one job at a time."""
+    files = {b"%03d" % number: os.urandom(number * 700) for number in range(300)}
+    source, destination = MemoryStore(files, page=50), MemoryStore()
+
+    trial = moved(source, destination, jobs=1)
+
+    assert files == contents(destination)
+    assert 300 == len(trial.of(Finished))

@@ -1,0 +1,94 @@
+"""What is to be done with one file, and which locations may not be moved into each other."""
+
+import pytest
+
+from realize.errors import Conflict
+from realize.mover.plan import Action, decide, overlap, resolve
+from realize.values import Existing, OnConflict, Where, WhereKind
+
+RUN_START = 1_000
+
+
+def action(size, existing, policy=OnConflict.REPLACE, taken_since_ns=RUN_START):
+    """Decide about a file called x."""
+    return decide(b"x", size, existing, policy, taken_since_ns=taken_since_ns)
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"),
+    [
+        (Existing(), Action.SEND),
+        (Existing(partial_size=3), Action.RESUME),
+        (Existing(final_size=7), Action.REPLACE),
+        (Existing(final_size=10), Action.COMPARE),
+        (Existing(final_size=10, partial_size=3), Action.COMPARE),
+    ],
+)
+def test_action_by_what_the_destination_has(existing, expected):
+    """Nothing there: send; a partial: resume; another size: replace; the same size: compare, whatever its time."""
+    assert expected == action(10, existing)
+
+
+def test_policy_skip_leaves_both_files_alone():
+    """With --on-conflict skip another file at the destination stays."""
+    assert Action.SKIP == action(10, Existing(final_size=7), OnConflict.SKIP)
+
+
+def test_policy_fail_is_a_conflict():
+    """With --on-conflict fail another file at the destination is an error that names the file."""
+    with pytest.raises(Conflict, match="x: another file has this name"):
+        action(10, Existing(final_size=7), OnConflict.FAIL)
+
+
+@pytest.mark.parametrize("policy", list(OnConflict))
+def test_equal_size_is_compared_under_every_policy(policy):
+    """Identical content is no conflict, so it is looked at before the policy is."""
+    assert Action.COMPARE == action(10, Existing(final_size=10), policy)
+
+
+@pytest.mark.parametrize("obstacle", ["directory", "symlink"])
+def test_something_else_under_the_name_is_never_replaced(obstacle):
+    """Only regular files are replaced."""
+    with pytest.raises(Conflict, match=f"a {obstacle} has this name"):
+        action(10, Existing(obstacle=obstacle))
+
+
+def test_a_file_that_arrived_during_the_run_is_not_replaced():
+    """Two sources with the same name in one run: the second one stays at its source, the first one is not lost."""
+    with pytest.raises(Conflict, match="arrived there during this run"):
+        action(10, Existing(final_size=7, ctime_ns=RUN_START))
+
+
+def test_a_file_that_was_there_before_the_run_is_replaced():
+    """One nanosecond before the run began is before the run began."""
+    assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=RUN_START - 1))
+
+
+def test_the_protection_of_new_arrivals_can_be_lifted():
+    """A file whose earlier version this run has sent may be replaced by the later one."""
+    existing = Existing(final_size=10, ctime_ns=RUN_START + 5)
+
+    assert Action.REPLACE == resolve(b"x", existing, OnConflict.REPLACE, taken_since_ns=None)
+
+
+def where(*chain, kind=WhereKind.DIRECTORY):
+    """A place with the given identities, nearest first."""
+    return Where(kind, tuple(name.encode() for name in chain), 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "expected"),
+    [
+        (where("a", "/"), where("b", "/"), ""),
+        (where("a", "/"), where("a", "/"), "they are the same directory"),
+        (where("a", "/"), where("sub", "a", "/"), "the destination is inside the source"),
+        (where("sub", "a", "/"), where("a", "/"), "the source is inside the destination"),
+        (where("a", "/"), where("a", "/", kind=WhereKind.ABSENT), "the destination is inside the source"),
+        (where("a", "/"), where("/", kind=WhereKind.ABSENT), ""),
+        (where("f", "a", "/", kind=WhereKind.FILE), where("a", "/"), "the file is already in that directory"),
+        (where("f", "sub", "a", "/", kind=WhereKind.FILE), where("a", "/"), ""),
+    ],
+)
+def test_overlapping_locations_are_refused(source, destination, expected):
+    """A directory cannot be moved into itself, into its inside or into what holds it; a file may move upwards."""
+    assert expected == overlap(source, destination)
