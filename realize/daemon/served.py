@@ -1,0 +1,52 @@
+"""The directories that the daemon serves, as stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from realize.config import DirectoryConfig
+from realize.errors import StorageError
+from realize.store.commit import Committer
+from realize.store.local import LocalStore, root_identity
+from realize.store.threads import RunInThread
+from realize.store.tree import Identity
+from realize.units import display_text
+
+
+@frozen
+class ServedDirectory:
+    """One directory, as it was when the configuration was read.
+
+    All stores of it share a committer, so that files of different peers are committed together.
+    """
+
+    path: str
+    identity: Identity
+    committer: Committer
+    run_in_thread: RunInThread
+
+    def store(self, base: bytes) -> LocalStore:
+        """The files below ``base``."""
+        return LocalStore(
+            self.path,
+            base,
+            run_in_thread=self.run_in_thread,
+            root_identity=self.identity,
+            committer=self.committer,
+        )
+
+
+def serve_directories(
+    directories: Mapping[str, DirectoryConfig], run_in_thread: RunInThread
+) -> dict[str, ServedDirectory]:
+    """Look at every directory once; raises `StorageError` if one cannot be reached."""
+    served = {}
+    for name, directory in directories.items():
+        try:
+            identity = root_identity(directory.path)
+        except OSError as error:
+            raise StorageError(f"dirs.{name}.path: {display_text(directory.path)}: {error.strerror}") from error
+        served[name] = ServedDirectory(directory.path, identity, Committer(run_in_thread), run_in_thread)
+    return served

@@ -1,0 +1,181 @@
+"""The daemon as a Twisted service: listen, serve, reload, and end in order."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import structlog
+import twisted
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from realize import __version__
+from realize.config import Config, PeerConfig, read_config
+from realize.daemon.access import by_key, withdrawn
+from realize.daemon.housekeeping import Housekeeping
+from realize.daemon.served import ServedDirectory, serve_directories
+from realize.daemon.status import report
+from realize.errors import ConfigError, RealizeError, WrongPeer
+from realize.keys import Identity, PublicKey
+from realize.store.descriptors import allow_many_files
+from realize.store.served import DirectoryResponders
+from realize.wire.commands import Reason
+from realize.wire.protocol import Greeting
+from realize.wire.serving import AcceptedProtocol, PeerServerFactory
+
+THREADS: Final = 4
+"""Threads for disk work; more would only queue at the disk."""
+
+
+class Realized(Service):
+    """Serves the directories of a configuration to its peers."""
+
+    name = "realized"
+
+    def __init__(self, path: str, config: Config, identity: Identity, reactor: Any) -> None:
+        self.started_at = 0.0
+        self._path = path
+        self._config = config
+        self._identity = identity
+        self._reactor = reactor
+        self._log = structlog.get_logger()
+        self._pool = ThreadPool(minthreads=0, maxthreads=THREADS, name="disk")
+        self._run_in_thread: Callable[..., Deferred[Any]] = partial(deferToThreadPool, reactor, self._pool)
+        self._keys: dict[PublicKey, str] = by_key(config.peers)
+        self._directories: dict[str, ServedDirectory] = {}
+        self._ports: list[IListeningPort] = []
+        self._former_hangup: Any = None
+        self._factory = PeerServerFactory(
+            clock=reactor,
+            log=self._log,
+            identity=identity,
+            greeting=Greeting(f"realized {__version__}"),
+            is_known=lambda key: key in self._keys,
+            welcome=self._welcome,
+        )
+        self._housekeeping = Housekeeping(reactor, self._run_in_thread, self._log)
+
+    def startService(self) -> None:
+        """Start to listen; raises if that is not possible, which ends ``twistd`` with status 1."""
+        super().startService()
+        self.started_at = time.time()
+        allow_many_files()
+        self._directories = serve_directories(self._config.directories, self._run_in_thread)
+        self._pool.start()
+        self._former_hangup = signal.signal(signal.SIGHUP, self._hang_up)
+        self._log.info(
+            "started",
+            version=__version__,
+            python=platform.python_version(),
+            twisted=twisted.__version__,
+            config=self._path,
+            fingerprint=self._identity.public_key.fingerprint,
+            dirs=sorted(self._directories),
+            peers=sorted(self._config.peers),
+        )
+        for description in self._config.listen:
+            self._listen(description)
+        self._housekeeping.start(self._directories, self._config.partial_max_age)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop accepting, let what runs finish within the drain time, close everything."""
+        return Deferred.fromCoroutine(self._stop())
+
+    def reload(self) -> None:
+        """Read the configuration again; a bad one changes nothing."""
+        try:
+            config = read_config(self._path, for_daemon=True)
+            directories = serve_directories(config.directories, self._run_in_thread)
+        except RealizeError as error:
+            self._log.error("reload_failed", config=self._path, error=str(error))
+            return
+        ending = withdrawn(self._config.peers, config.peers) | self._moved(directories)
+        for name, now in directories.items():
+            before = self._directories.get(name)
+            if before is not None and (before.path, before.identity) == (now.path, now.identity):
+                directories[name] = before
+        self._config, self._directories, self._keys = config, directories, by_key(config.peers)
+        self._housekeeping.start(directories, config.partial_max_age)
+        self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
+        for connection in self._factory:
+            if connection.name in ending:
+                self._log.warning("rights_withdrawn", peer=connection.name, address=connection.address)
+                connection.close(Reason.REFUSED)
+
+    def _moved(self, directories: dict[str, ServedDirectory]) -> set[str]:
+        """Peers with rights on a directory that is not served any more, or is another one now."""
+        changed = {
+            name
+            for name, before in self._directories.items()
+            if name not in directories
+            or (before.path, before.identity) != (directories[name].path, directories[name].identity)
+        }
+        return {name for name, peer in self._config.peers.items() if changed & set(peer.dirs)}
+
+    async def _stop(self) -> None:
+        await maybeDeferred(super().stopService)
+        if self._former_hangup is not None:
+            signal.signal(signal.SIGHUP, self._former_hangup)
+        self._housekeeping.stop()
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        await self._factory.stop(self._config.drain)
+        self._pool.stop()
+        self._log.info("stopped")
+
+    def _listen(self, description: str) -> None:
+        try:
+            endpoint = serverFromString(self._reactor, description)
+        except ValueError as error:
+            raise ConfigError(f"{self._path}: listen: {description}: {error}") from error
+        failures: list[Failure] = []
+        listening = endpoint.listen(self._factory.secured())
+        listening.addCallbacks(partial(self._listening, description), failures.append)
+        if failures:
+            raise ConfigError(f"{self._path}: listen: {description}: {failures[0].getErrorMessage()}")
+
+    def _listening(self, description: str, port: IListeningPort) -> None:
+        self._ports.append(port)
+        address = port.getHost()
+        self._log.info(
+            "listening",
+            endpoint=description,
+            address=getattr(address, "host", str(address)),
+            port=getattr(address, "port", None),
+        )
+
+    def _hang_up(self, _number: int, _frame: object) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def _welcome(self, connection: AcceptedProtocol, key: PublicKey, _greeting: Greeting) -> str:
+        name = self._keys.get(key)
+        if name is None:
+            raise WrongPeer(f"the key {key.fingerprint} is not known")
+        peer = self._config.peers[name]
+        connection.serve(
+            DirectoryResponders(
+                connection,
+                name=name,
+                rights=peer.dirs,
+                make_store=self._make_store,
+                log=self._log.bind(peer=name),
+                report=partial(self._report, name, peer),
+            )
+        )
+        return name
+
+    def _make_store(self, directory: str, base: bytes) -> Any:
+        return self._directories[directory].store(base)
+
+    def _report(self, name: str, peer: PeerConfig) -> dict[str, Any]:
+        return report(self, self._factory, name, is_admin=peer.admin)

@@ -1,0 +1,37 @@
+"""What the daemon says of itself to ``realize status``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from realize import __version__
+from realize.wire.serving import PeerServerFactory
+
+
+class Started(Protocol):
+    """Something that knows since when it runs, in seconds since the epoch."""
+
+    started_at: float
+
+
+def report(service: Started, factory: PeerServerFactory, name: str, *, is_admin: bool) -> dict[str, Any]:
+    """A JSON object; who is no admin learns only of its own connections and transfers."""
+    shown = [connection for connection in factory if is_admin or connection.name == name]
+    transfers: list[dict[str, Any]] = []
+    for connection in shown:
+        transfers.extend({"peer": connection.name, **transfer} for transfer in connection.transfers())
+    return {
+        "version": __version__,
+        "uptime": round(time.time() - service.started_at, 1),
+        "connections": [
+            {
+                "peer": connection.name,
+                "address": connection.address,
+                "received": connection.bytes_received,
+                "sent": connection.bytes_sent,
+            }
+            for connection in shown
+        ],
+        "transfers": transfers,
+    }

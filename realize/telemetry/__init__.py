@@ -1,0 +1,1 @@
+"""What both programs say about themselves to whoever runs them."""
