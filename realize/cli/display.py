@@ -1,0 +1,62 @@
+"""What a display is, and which one a command line asks for.
+
+Messages for people go to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+from attrs import frozen
+
+from realize.cli.summary import Tally
+from realize.errors import RealizeError
+from realize.mover.events import Event
+
+
+class Display(Protocol):
+    """Shows a run.
+
+    It is called with every event, then closed once; in between, `tick` is called every ``interval`` seconds.
+    """
+
+    interval: float
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+
+    def tick(self) -> None:
+        """Show how far the run is."""
+
+    def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
+        """Say what the run came to; ``error`` ended it before its time, and somebody else tells people about it."""
+
+
+@frozen
+class Look:
+    """What the user wants to see; ``progress`` is None where the terminal decides."""
+
+    progress: bool | None = None
+    quiet: bool = False
+    json: bool = False
+    verbose: bool = False
+    remove: bool = True
+    dry_run: bool = False
+
+
+def choose(look: Look, out: TextIO, err: TextIO, now: Callable[[], float]) -> Display:
+    """The display for these wishes and streams."""
+    if look.json:
+        from realize.cli.json_lines import JsonLines
+
+        return JsonLines(out)
+    from realize.cli.lines import Lines, Quiet
+
+    if look.quiet:
+        return Quiet(err)
+    if (err.isatty() if look.progress is None else look.progress) and not look.dry_run:
+        from realize.cli.progress import Bars
+
+        return Bars(err, now, look)
+    return Lines(out, err, now, look)

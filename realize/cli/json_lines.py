@@ -1,0 +1,129 @@
+"""The display for other programs: one JSON object a line, as ``docs/usage.md`` describes them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, TextIO
+
+from realize.cli.board import Board
+from realize.cli.summary import Tally
+from realize.errors import RealizeError
+from realize.mover.events import (
+    Event,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Interrupted,
+    Left,
+    Planned,
+    Postponed,
+    Progressed,
+    SourceStarted,
+    Started,
+)
+
+
+class JsonLines:
+    """Every event as it happens, the counts once a second, and a summary."""
+
+    interval: float = 1.0
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._board = Board()
+
+    def __call__(self, event: Event) -> None:
+        """Write the event, unless it is one of those that `tick` sums up."""
+        self._board(event)
+        record = event_fields(event)
+        if record is not None:
+            self._write(record)
+
+    def tick(self) -> None:
+        """Write how far the run is."""
+        board = self._board
+        self._write(
+            {
+                "event": "progress",
+                "found_files": board.found_files,
+                "found_bytes": board.found_bytes,
+                "done_files": board.done_files,
+                "done_bytes": board.done,
+                "sent_bytes": board.moved,
+            }
+        )
+
+    def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
+        """Write the summary."""
+        self._write(
+            {
+                "event": "summary",
+                "found_files": tally.found_files,
+                "found_bytes": tally.found_bytes,
+                **{how.name.lower(): tally.finished[how] for how in How},
+                "planned": tally.planned.total(),
+                "planned_bytes": tally.planned_bytes,
+                "arrived_bytes": tally.arrived_bytes,
+                "sent_bytes": tally.sent_bytes,
+                "removed": tally.removed,
+                "left": tally.left,
+                "failed": tally.failed,
+                "seconds": round(seconds, 3),
+                "exit_code": tally.exit_code() if error is None else error.exit_code,
+                **({} if error is None else error_fields(error)),
+            }
+        )
+
+    def _write(self, record: dict[str, Any]) -> None:
+        print(json.dumps(record), file=self._out, flush=True)
+
+
+def event_fields(event: Event) -> dict[str, Any] | None:
+    """The JSON object of an event, or None for the events that come too often to be written one by one."""
+    match event:
+        case SourceStarted(source, destination):
+            return {"event": "source", "source": printable(source), "destination": printable(destination)}
+        case Planned(path, size, action):
+            return {"event": "planned", **path_fields(path), "size": size, "action": action.value}
+        case Started(path, size, have):
+            return {"event": "started", **path_fields(path), "size": size, "have": have}
+        case Interrupted(path, size, reached):
+            return {"event": "interrupted", **path_fields(path), "size": size, "reached": reached}
+        case Finished(path, size, sent, how, digest, removed):
+            return {
+                "event": "finished",
+                **path_fields(path),
+                "size": size,
+                "sent": sent,
+                "how": how.name.lower(),
+                "blake3": digest.hex() or None,
+                "removed": removed,
+            }
+        case Failed(path, end, error):
+            return {"event": "failed", **path_fields(path), "end": end.value, **error_fields(error)}
+        case Postponed(path, end, error):
+            return {"event": "postponed", **path_fields(path), "end": end.value, **error_fields(error)}
+        case Left(path, note):
+            return {"event": "left", **path_fields(path), "note": note}
+        case Found() | Progressed():
+            return None
+
+
+def path_fields(path: bytes) -> dict[str, str]:
+    """``path`` as text; where that cannot be exact, ``path_base64`` has the bytes."""
+    try:
+        return {"path": path.decode()}
+    except UnicodeDecodeError:
+        return {"path": path.decode(errors="replace"), "path_base64": base64.b64encode(path).decode()}
+
+
+def error_fields(error: RealizeError) -> dict[str, str]:
+    """The error's sentence and its code."""
+    return {"error": printable(str(error)), "code": error.wire_code.decode()}
+
+
+def printable(text: str) -> str:
+    """Text that other programs' JSON parsers accept: without lone surrogates."""
+    return text.encode("utf-8", "surrogateescape").decode(errors="replace")

@@ -1,0 +1,50 @@
+"""The command `keygen`: makes an identity and prints what the other side has to paste."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+
+import click
+
+_LINES = """\
+# The public key of this machine ({fingerprint}):
+{key}
+
+# For the configuration of a daemon elsewhere that shall serve this machine (rights: read, write, remove):
+[peers.{name}]
+key = "{key}"
+dirs = {{ inbox = ["write"] }}
+
+# For the configuration of a machine whose `realize` shall reach a daemon on this one:
+[peers.{name}]
+address = "{host}:{port}"
+key = "{key}"
+"""
+
+
+@click.command("keygen", short_help="Make the identity of this machine.")
+@click.argument("file", required=False, metavar="[FILE]")
+def keygen(file: str | None) -> None:
+    """Make the identity of this machine: an ed25519 key in FILE.
+
+    FILE gets mode 0600, and an existing file is never overwritten.  [default: REALIZE_KEY, or
+    ~/.config/realize/realize.key]
+    On stdout: the public key, and the lines that configurations on other machines need, ready to paste.
+    """
+    from realize.config import DEFAULT_PORT, default_key_path
+    from realize.keys import generate_identity, write_identity
+    from realize.units import display_text
+
+    path = file or default_key_path(os.environ)
+    identity = generate_identity()
+    write_identity(path, identity)
+    click.echo(f"realize: wrote the private key to {display_text(path)}", err=True)
+    host = socket.gethostname()
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", host.partition(".")[0]).strip("-") or "peer"
+    public = identity.public_key
+    click.echo(
+        _LINES.format(fingerprint=public.fingerprint, key=public.base64, name=name, host=host, port=DEFAULT_PORT),
+        nl=False,
+    )

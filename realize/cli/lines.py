@@ -1,0 +1,81 @@
+"""Displays for logs and pipes: plain lines, or nothing but errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TextIO
+
+from realize.cli.board import Board, Meter, remaining
+from realize.cli.display import Look
+from realize.cli.summary import Tally
+from realize.cli.wording import Wording, plan_line
+from realize.errors import RealizeError
+from realize.mover.events import Event, Failed, Planned
+from realize.units import format_duration, format_size
+
+
+class Lines:
+    """One line for everything that did not go the usual way, one a minute for progress, and one at the end."""
+
+    interval: float = 60.0
+
+    def __init__(self, out: TextIO, err: TextIO, now: Callable[[], float], look: Look) -> None:
+        self._out = out
+        self._err = err
+        self._now = now
+        self._look = look
+        self._wording = Wording()
+        self._board = Board()
+        self._meter = Meter(window=self.interval)
+        self._meter.rate(now(), 0)
+
+    def __call__(self, event: Event) -> None:
+        """Write a line if the event deserves one."""
+        self._board(event)
+        if isinstance(event, Planned):
+            print(plan_line(event), file=self._out)
+            return
+        line = self._wording.note(event)
+        if line is None and self._look.verbose:
+            line = self._wording.arrival(event)
+        if line is not None:
+            self._say(line)
+
+    def tick(self) -> None:
+        """Write how far the run is."""
+        board = self._board
+        rate = self._meter.rate(self._now(), board.moved)
+        line = f"{board.done_files:,} of {board.found_files:,} files, "
+        line += f"{format_size(board.done)} of {format_size(board.found_bytes)}, {format_size(int(rate))}/s"
+        left = remaining(board, rate)
+        self._say(line if left is None else f"{line}, {format_duration(round(left))} left")
+
+    def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
+        """Write the final line."""
+        if error is None or tally.found_files:
+            self._say(tally.sentence(seconds, remove=self._look.remove, dry_run=self._look.dry_run))
+
+    def _say(self, line: str) -> None:
+        print(f"realize: {line}", file=self._err, flush=True)
+
+
+class Quiet:
+    """Nothing but errors."""
+
+    interval: float = 3600.0
+
+    def __init__(self, err: TextIO) -> None:
+        self._err = err
+        self._wording = Wording()
+
+    def __call__(self, event: Event) -> None:
+        """Write failures."""
+        line = self._wording.note(event)
+        if line is not None and isinstance(event, Failed):
+            print(f"realize: {line}", file=self._err, flush=True)
+
+    def tick(self) -> None:
+        """Stay quiet."""
+
+    def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
+        """Stay quiet."""

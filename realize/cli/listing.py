@@ -1,0 +1,79 @@
+"""Lists a location: a line per entry as the pages come, so that memory does not grow with the number of files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Final
+
+import click
+
+from realize.cli.json_lines import path_fields, printable
+from realize.cli.options import Access
+from realize.cli.runner import run
+from realize.cli.session import Session
+from realize.cli.wording import about
+from realize.errors import NotFound, RealizeError
+from realize.locations import Location
+from realize.store.interfaces import IStore
+from realize.units import display_name, format_size
+from realize.values import Entry, Kind, WhereKind
+
+STATES: Final = {Kind.FILE: "final", Kind.PARTIAL: "partial", Kind.LEFT: "left", Kind.UNREADABLE: "unreadable"}
+
+
+def run_ls(location: str, access: Access, *, json: bool) -> int:
+    """List ``location`` on stdout; 1 if something there could not be looked at."""
+
+    async def main(reactor: Any) -> int:
+        async with Session(reactor, access) as session:
+            return await _list(session, location, as_json=json)
+
+    return run(main)
+
+
+async def _list(session: Session, text: str, *, as_json: bool) -> int:
+    (location,) = session.resolve(text)
+    try:
+        return await _list_store(await session.store(location), location, as_json=as_json)
+    except RealizeError as error:
+        raise type(error)(f"{location}: {error}") from error
+
+
+async def _list_store(store: IStore, location: Location, *, as_json: bool) -> int:
+    where = await store.open(os.urandom(16))
+    if where.kind is WhereKind.ABSENT:
+        raise NotFound("no such file or directory")
+    unreadable = 0
+    listing = store.walk(partials=True)
+    try:
+        while page := await listing.next_page():
+            for entry in page:
+                if entry.kind is Kind.UNREADABLE:
+                    unreadable = 1
+                    click.echo(f"realize: error: {location}: {about(entry.path, entry.note)}", err=True)
+                if as_json:
+                    click.echo(json.dumps(fields(entry)))
+                elif entry.kind is not Kind.UNREADABLE:
+                    click.echo(line(entry))
+    finally:
+        listing.close()
+    return unreadable
+
+
+def line(entry: Entry) -> str:
+    """An entry for people."""
+    state = STATES[entry.kind]
+    if entry.kind is Kind.LEFT:
+        return f"{'-':>10}  {'-':19}  {state:7}  {display_name(entry.path)} ({entry.note})"
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.mtime_ns // 10**9))
+    return f"{format_size(entry.size):>10}  {when:19}  {state:7}  {display_name(entry.path)}"
+
+
+def fields(entry: Entry) -> dict[str, Any]:
+    """An entry for programs."""
+    record: dict[str, Any] = {**path_fields(entry.path), "state": STATES[entry.kind]}
+    if entry.kind in {Kind.FILE, Kind.PARTIAL}:
+        record |= {"size": entry.size, "mtime_ns": entry.mtime_ns}
+    return record | ({"note": printable(entry.note)} if entry.note else {})

@@ -1,0 +1,97 @@
+"""The entry point: finds the command, and turns every expected error into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import NoReturn
+
+import click
+from click.exceptions import NoArgsIsHelpError
+
+from realize import __version__
+from realize.cli.keygen_cmd import keygen
+from realize.cli.ls_cmd import ls
+from realize.cli.move_cmd import copy, move
+from realize.cli.status_cmd import status
+from realize.errors import Interrupted, RealizeError
+
+USAGE = 2
+"""Exit code of a command line that makes no sense."""
+
+
+class Commands(click.Group):
+    """A group whose command `move` may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Insert `move` unless a command, or an option of the group itself, comes first."""
+        own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
+        if args and args[0] not in own and args[0] not in self.commands:
+            args = ["move", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    options_metavar="",
+    subcommand_metavar="[COMMAND] [OPTIONS] ARGS...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    commands=[move, copy, ls, status, keygen],
+    epilog="`realize --help` shows this; `realize COMMAND --help` shows the options of a command.",
+)
+@click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")
+def realize() -> None:
+    r"""Move files between machines: copy, verify, make durable, and only then remove the original.
+
+    \b
+    realize [OPTIONS] SRC... DST    is short for    realize move [OPTIONS] SRC... DST
+
+    A location is a local path, hostb::inbox/below, hostb:9771::inbox or realize://hostb:9771/inbox/below.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = realize.main(prog_name="realize", standalone_mode=False)
+    except RealizeError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except NoArgsIsHelpError as error:
+        error.show()
+        code = USAGE
+    except click.ClickException as error:
+        _complain(error.format_message().rstrip("."))
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            click.echo(f"Try '{context.command_path} --help'.", err=True)
+        code = USAGE
+    except (click.Abort, KeyboardInterrupt):
+        code = Interrupted.exit_code
+    except BrokenPipeError:
+        # Whoever read our results has had enough.
+        code = 1
+    _settle()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(sentence: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(f"realize: error: {sentence}", err=True)
+
+
+def _settle() -> None:
+    """What a closed pipe left in a buffer must not be complained of when Python flushes it at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The commands `move` and `copy`: they share every option and differ in whether the source is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from realize.cli.options import Access, Command, access_options, duration
+
+RULES: Final = "realize.rules"
+"""Where in a context the filter rules are kept, in the order in which the command line has them."""
+
+_RULE_OPTIONS: Final = ("include", "exclude", "filter_from")
+
+
+class MoveCommand(click.Command):
+    """A command that remembers in which order its different filter options were given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as usual; what the parser knows of the order, and click forgets, is kept in ``ctx.meta``."""
+        values, _, order = self.make_parser(ctx).parse_args(list(args))
+        given: dict[str | None, Iterator[str]] = {name: iter(values.get(name) or ()) for name in _RULE_OPTIONS}
+        ctx.meta[RULES] = [(option.name, next(given[option.name])) for option in order if option.name in given]
+        return super().parse_args(ctx, args)
+
+
+def move_options(command: Command) -> Command:
+    """Add the arguments and options that both commands have."""
+    for option in reversed(
+        (
+            click.argument("locations", metavar="SRC... DST", nargs=-1, required=True),
+            access_options,
+            click.option(
+                "--on-conflict",
+                type=click.Choice(["replace", "skip", "fail"]),
+                default="replace",
+                show_default=True,
+                help="What to do if the destination has another file of that name; replacing is atomic.",
+            ),
+            click.option(
+                "--include",
+                metavar="GLOB",
+                multiple=True,
+                help="Take files that match this gitignore pattern; the last of these options that matches decides.",
+            ),
+            click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out what matches."),
+            click.option(
+                "--filter-from",
+                metavar="FILE",
+                multiple=True,
+                help="Leave out what this gitignore file says ('!' takes in).",
+            ),
+            click.option(
+                "--min-age",
+                metavar="DUR",
+                callback=duration,
+                default="0s",
+                help="Leave alone what was modified less than this ago.",
+            ),
+            click.option(
+                "--dry-run", is_flag=True, help="Say on stdout what would be done; touch nothing on either side."
+            ),
+            click.option(
+                "--jobs",
+                metavar="N",
+                type=click.IntRange(1, 32),
+                default=4,
+                show_default=True,
+                help="Large files in flight; small ones travel in batches besides.",
+            ),
+            click.option(
+                "--no-preserve", is_flag=True, help="Do not carry modification times and permission bits over."
+            ),
+            click.option("--progress/--no-progress", default=None, help="Draw bars  [default: on a terminal]"),
+            click.option("--quiet", is_flag=True, help="Say nothing but errors."),
+            click.option("--json", is_flag=True, help="Write one JSON object a line to stdout."),
+            click.option("-v", "--verbose", is_flag=True, help="One line for each file."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("move", cls=MoveCommand, short_help="Move files (the default command).")
+@move_options
+@click.pass_context
+def move(ctx: click.Context, /, **options: Any) -> int:
+    """Move the files in SRC to DST: copied, verified, durable there, then removed here.
+
+    A directory as SRC stands for what is in it; a file lands in DST under its own name.
+    """
+    return _run(ctx, remove=True, **options)
+
+
+@click.command("copy", cls=MoveCommand, short_help="The same without removing the sources.")
+@move_options
+@click.pass_context
+def copy(ctx: click.Context, /, **options: Any) -> int:
+    """Do the same as `move`, but leave the sources as they are."""
+    return _run(ctx, remove=False, **options)
+
+
+def _run(
+    ctx: click.Context,
+    *,
+    remove: bool,
+    locations: tuple[str, ...],
+    config: str | None,
+    key: str | None,
+    peer_key: str | None,
+    on_conflict: str,
+    min_age: float,
+    dry_run: bool,
+    jobs: int,
+    no_preserve: bool,
+    progress: bool | None,
+    quiet: bool,
+    json: bool,
+    verbose: bool,
+    **_rules: Any,
+) -> int:
+    if len(locations) < 2:
+        raise click.UsageError("at least one SRC and a DST are needed", ctx)
+    if json + quiet + bool(progress) > 1 or (quiet and verbose):
+        raise click.UsageError("--progress, --quiet and --json exclude each other, --quiet and --verbose too", ctx)
+
+    from realize.cli.display import Look
+    from realize.cli.moving import run_move
+    from realize.mover.filters import selection
+    from realize.mover.run import MoveOptions
+    from realize.values import OnConflict
+
+    options = MoveOptions(
+        remove=remove,
+        policy=OnConflict[on_conflict.upper()],
+        preserve=not no_preserve,
+        jobs=jobs,
+        selection=selection(_rules_of(ctx), min_age),
+        dry_run=dry_run,
+    )
+    look = Look(progress=progress, quiet=quiet, json=json, verbose=verbose, remove=remove, dry_run=dry_run)
+    return run_move(locations[:-1], locations[-1], Access(config, key, peer_key), options, look)
+
+
+def _rules_of(ctx: click.Context) -> list[tuple[str, str]]:
+    """The filter rules in order, files of rules read in their place."""
+    rules: list[tuple[str, str]] = []
+    for option, value in ctx.meta[RULES]:
+        if option == "filter_from":
+            rules += [("exclude", line) for line in _lines(value)]
+        else:
+            rules.append((option, value))
+    return rules
+
+
+def _lines(file_name: str) -> list[str]:
+    from realize.errors import UsageError
+    from realize.units import display_text
+
+    try:
+        with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().splitlines()
+    except OSError as error:
+        raise UsageError(f"--filter-from {display_text(file_name)}: {error.strerror}") from error

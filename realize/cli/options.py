@@ -1,0 +1,55 @@
+"""Options that several commands share, and the types of their values.
+
+Nothing heavy is imported here: this is read whenever any command, or only the help, is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from attrs import frozen
+
+from realize.errors import UsageError
+from realize.units import parse_duration
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@frozen
+class Access:
+    """Where our key and the keys of peers come from, as far as the command line says; None is the default."""
+
+    config: str | None = None
+    key: str | None = None
+    peer_key: str | None = None
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """The callback of an option whose value is a duration such as ``90s`` or ``1h30m``: its seconds."""
+    try:
+        return parse_duration(value, zero_allowed=True)
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+def access_options(command: Command) -> Command:
+    """Add ``--config``, ``--key`` and ``--peer-key``; `access` collects their values."""
+    for option in (
+        click.option(
+            "--peer-key", metavar="KEY|FILE", help="The public key of a peer that the configuration does not name."
+        ),
+        click.option(
+            "--key",
+            metavar="FILE",
+            help="Our private key  [default: the one that the configuration names; environment: REALIZE_KEY]",
+        ),
+        click.option(
+            "--config",
+            metavar="FILE",
+            help="[default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]",
+        ),
+    ):
+        command = option(command)
+    return command

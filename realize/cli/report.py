@@ -1,0 +1,92 @@
+"""Asks a daemon what it is doing, and shows its answer.
+
+The answer is a JSON object that the daemon composes; what a newer daemon adds to it is shown too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from realize.cli.options import Access
+from realize.cli.runner import run
+from realize.cli.session import Session, naming
+from realize.errors import ProtocolError
+from realize.units import display_text, format_duration, format_rate, format_size
+
+SIZES: Final = frozenset({"size", "reached", "done", "sent", "received", "bytes"})
+"""Fields that are numbers of bytes."""
+
+
+def run_status(peer: str, access: Access, *, json: bool) -> int:
+    """Show on stdout how the daemon at ``peer`` is."""
+    from realize.wire.commands import Status
+
+    async def main(reactor: Any) -> int:
+        async with Session(reactor, access) as session:
+            whom = session.resolve_peer(peer)
+            protocol = await session.connected(whom)
+            with naming(whom):
+                report = parse((await protocol.call(Status))["report"])
+        click.echo(dump(report) if json else "\n".join(readable(report)))
+        return 0
+
+    return run(main)
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The report in what a daemon sent."""
+    try:
+        report = json.loads(text)
+    except ValueError as error:
+        raise ProtocolError("the daemon's report is not JSON") from error
+    if not isinstance(report, dict):
+        raise ProtocolError("the daemon's report is not a JSON object")
+    return report
+
+
+def dump(report: dict[str, Any]) -> str:
+    """The report as one line for programs."""
+    return json.dumps(report)
+
+
+def readable(report: Mapping[str, Any]) -> Iterator[str]:
+    """The report as lines for people: single values first, then a table for each list."""
+    single = {key: value for key, value in report.items() if not _is_table(value)}
+    width = max(map(len, single), default=0)
+    for key, value in single.items():
+        yield f"{display_text(key):<{width}}  {shown(key, value)}"
+    for key, value in report.items():
+        if _is_table(value):
+            yield ""
+            yield f"{display_text(key)}: {'none' if not value else ''}".rstrip()
+            yield from _table(value)
+
+
+def shown(key: str, value: Any) -> str:
+    """One value: a duration, a rate or a size where the name of the field says so."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{display_text(name)} {shown(key, inner)}" for name, inner in value.items()) or "none"
+    if key in {"uptime", "age", "idle"} and number:
+        return format_duration(round(value))
+    if key in {"rate", "limit", "limits"} and (number or value is None):
+        return format_rate(value)
+    if key in SIZES and number:
+        return format_size(round(value))
+    return "-" if value is None else display_text(str(value))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[shown(column, row.get(column)) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for row in [columns, *cells] if rows else []:
+        yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

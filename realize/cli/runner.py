@@ -1,0 +1,84 @@
+"""Runs one coroutine on the reactor and ends it in order when a signal asks for it.
+
+A replacement for `twisted.internet.task.react`, which stops the reactor under the work at the first signal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from realize.errors import Interrupted
+
+T = TypeVar("T")
+
+SHOW_CURSOR = b"\x1b[?25h"
+
+
+def run(main: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """Call ``main`` with the reactor, run until its coroutine ends, and return or raise what it did.
+
+    The first SIGINT or SIGTERM cancels what the coroutine awaits; the second ends the process at once.
+    A cancellation that the coroutine lets through is reported as `Interrupted`.
+    """
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    outcome: list[T | Failure] = []
+    work: list[Deferred[T]] = []
+
+    def begin() -> None:
+        work.append(Deferred.fromCoroutine(main(reactor)))
+        work[0].addBoth(end)
+
+    def end(result: T | Failure) -> None:
+        outcome.append(result)
+        reactor.stop()
+
+    def interrupt() -> None:
+        if not outcome and work:
+            work[0].cancel()
+
+    reactor.callWhenRunning(begin)
+    with _Signals(lambda: reactor.callFromThread(interrupt)):
+        reactor.run(installSignalHandlers=False)
+    if not outcome:
+        raise Interrupted("interrupted")
+    result = outcome[0]
+    if isinstance(result, Failure):
+        if isinstance(result.value, CancelledError):
+            raise Interrupted("interrupted")
+        result.raiseException()
+    return result
+
+
+class _Signals:
+    """While entered: the first SIGINT or SIGTERM calls ``first``, the next one ends the process at once."""
+
+    def __init__(self, first: Callable[[], object]) -> None:
+        self._first: Callable[[], object] | None = first
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._received)
+
+    def __exit__(self, *_: object) -> None:
+        for number, action in self._before.items():
+            signal.signal(number, action)
+
+    def _received(self, _number: int, _frame: FrameType | None) -> None:
+        first, self._first = self._first, None
+        if first is not None:
+            first()
+            return
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), SHOW_CURSOR)
+        os._exit(Interrupted.exit_code)

@@ -1,0 +1,68 @@
+"""What people are told about one event: a sentence that names the file, the end and the cause; pure."""
+
+from __future__ import annotations
+
+from realize.mover.events import (
+    End,
+    Event,
+    Failed,
+    Finished,
+    How,
+    Interrupted,
+    Left,
+    Planned,
+    Postponed,
+    SourceStarted,
+)
+from realize.units import display_name, format_size
+
+
+class Wording:
+    """Turns events into sentences; remembers the locations of the source and destination being worked on."""
+
+    def __init__(self) -> None:
+        self._names = {End.SOURCE: "", End.DESTINATION: ""}
+
+    def note(self, event: Event) -> str | None:
+        """The sentence for what everybody wants to know: what failed, was put off, left, skipped or interrupted."""
+        match event:
+            case SourceStarted(source, destination):
+                self._names = {End.SOURCE: source, End.DESTINATION: destination}
+            case Failed(path, end, error):
+                return f"error: {self._at(end)}: {about(path, str(error))}"
+            case Postponed(path, end, error):
+                return f"postponed: {self._at(end)}: {about(path, str(error))}; it will be tried again"
+            case Left(path, note):
+                return f"left: {self._at(End.SOURCE)}: {about(path, note)}"
+            case Finished(path, how=How.SKIPPED):
+                return f"skipped: {self._at(End.DESTINATION)}: {display_name(path)}: another file has this name"
+            case Finished(path, how=How.GONE):
+                return f"gone: {self._at(End.SOURCE)}: {display_name(path)}: somebody else removed or moved it"
+            case Interrupted(path, size, reached):
+                kept = f"{format_size(reached)} of {format_size(size)} are kept for the next time"
+                return f"interrupted: {self._at(End.DESTINATION)}: {display_name(path)}: {kept}"
+            case _:
+                pass
+        return None
+
+    def arrival(self, event: Event) -> str | None:
+        """The sentence for a file that is at the destination now."""
+        if not isinstance(event, Finished) or event.how in {How.SKIPPED, How.GONE}:
+            return None
+        verb = "moved" if event.removed else "copied"
+        extra = "" if event.how is How.CREATED else f", {event.how.value}"
+        return f"{verb}: {display_name(event.path)} ({format_size(event.size)}{extra})"
+
+    def _at(self, end: End) -> str:
+        return f"{end.value} {self._names[end]}".rstrip()
+
+
+def plan_line(event: Planned) -> str:
+    """One line of a dry run."""
+    return f"{event.action.value:<8} {format_size(event.size):>10}  {display_name(event.path)}"
+
+
+def about(path: bytes, cause: str) -> str:
+    """The cause, with the name of the file in front of it unless it says so itself."""
+    name = display_name(path)
+    return cause if not path or cause.startswith(f"{name}:") else f"{name}: {cause}"

@@ -1,0 +1,61 @@
+"""How far a run is: `realize.cli.board`."""
+
+from __future__ import annotations
+
+from realize.cli.board import Board, Meter, remaining
+from realize.errors import Busy
+from realize.mover.events import End, Event, Failed, Finished, Found, How, Interrupted, Progressed, Started
+
+
+def board_of(*events: Event) -> Board:
+    """A board that saw these events."""
+    board = Board()
+    for event in events:
+        board(event)
+    return board
+
+
+def test_a_resumed_file_counts_what_was_there_as_done_but_not_as_moved() -> None:
+    """The bar of a resumed file starts where it stopped; the rate counts only what travels now."""
+    board = board_of(Found(1, 100), Started(b"a", 100, 60), Progressed(b"a", 10))
+
+    assert (70, 10, 70) == (board.done, board.moved, board.flying[b"a"].reached)
+
+
+def test_a_finished_file_counts_once() -> None:
+    """However it came there, a finished file adds its size to what is done, once."""
+    board = board_of(
+        Found(2, 150),
+        Started(b"a", 100, 60),
+        Progressed(b"a", 40),
+        Finished(b"a", 100, 40, How.CREATED, b"", removed=True),
+        Finished(b"small", 50, 50, How.CREATED, b"", removed=True),
+    )
+
+    assert (150, 90, 2, {}) == (board.done, board.moved, board.done_files, board.flying)
+
+
+def test_a_file_that_stops_is_not_in_flight_any_more() -> None:
+    """What an interrupted or failed file had reached no longer counts as done."""
+    stopped = board_of(Started(b"a", 100, 0), Progressed(b"a", 40), Interrupted(b"a", 100, 40))
+    failed = board_of(Started(b"a", 100, 0), Progressed(b"a", 40), Failed(b"a", End.SOURCE, Busy("a: busy")))
+
+    assert (0, {}) == (stopped.done, stopped.flying)
+    assert (0, {}) == (failed.done, failed.flying)
+
+
+def test_the_meter_forgets_what_is_older_than_its_window() -> None:
+    """A rate follows the last seconds, not the whole run."""
+    meter = Meter(window=10.0)
+
+    rates = [meter.rate(float(second), count) for second, count in ((0, 0), (10, 1000), (20, 1000), (30, 1000))]
+
+    assert [0.0, 100.0, 0.0, 0.0] == rates
+
+
+def test_the_time_left_is_unknown_until_there_is_a_rate() -> None:
+    """Without a rate nothing is promised."""
+    board = board_of(Found(1, 100))
+
+    assert None is remaining(board, 0.0)
+    assert 10.0 == remaining(board, 10.0)

@@ -1,0 +1,72 @@
+"""The display for programs: `realize.cli.json_lines`, as docs/usage.md has it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+from realize.cli.json_lines import JsonLines
+from realize.cli.summary import Tally
+from realize.errors import Interrupted, NoSpace, RealizeError
+from realize.mover.events import End, Event, Failed, Finished, Found, How, Progressed, SourceStarted, Started
+
+
+def lines_for(*events: Event, error: RealizeError | None = None) -> list[dict[str, Any]]:
+    """The objects written for these events and the end of the run."""
+    out = io.StringIO()
+    display = JsonLines(out)
+    tally = Tally()
+    for event in events:
+        tally(event)
+        display(event)
+    display.close(tally, 1.5, error)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_every_line_is_an_object_with_an_event() -> None:
+    """Programs can read line by line and tell the objects apart."""
+    lines = lines_for(
+        SourceStarted("/a", "/b"),
+        Found(2, 10),
+        Started(b"x", 10, 4),
+        Progressed(b"x", 6),
+        Finished(b"x", 10, 6, How.REPLACED, b"\xab" * 32, removed=True),
+        Failed(b"y", End.DESTINATION, NoSpace("y: full")),
+    )
+
+    assert ["source", "started", "finished", "failed", "summary"] == [line["event"] for line in lines]
+    assert {
+        "event": "finished",
+        "path": "x",
+        "size": 10,
+        "sent": 6,
+        "how": "replaced",
+        "blake3": "ab" * 32,
+        "removed": True,
+    } == lines[2]
+    assert {"event": "failed", "path": "y", "end": "destination", "error": "y: full", "code": "NO_SPACE"} == lines[3]
+
+
+def test_the_summary_counts_every_outcome_and_has_the_exit_code() -> None:
+    """All outcomes are there, also those that did not occur."""
+    (summary,) = lines_for(Finished(b"x", 10, 10, How.CREATED, b"", removed=True))[1:]
+
+    assert {"created": 1, "replaced": 0, "already_there": 0, "skipped": 0, "gone": 0}.items() <= summary.items()
+    assert (0, 1.5) == (summary["exit_code"], summary["seconds"])
+
+
+def test_the_summary_says_what_ended_the_run() -> None:
+    """A run that was ended has the error, its code, and the exit code that goes with it."""
+    (summary,) = lines_for(error=Interrupted("interrupted"))
+
+    assert (20, "interrupted", "INTERRUPTED") == (summary["exit_code"], summary["error"], summary["code"])
+
+
+def test_a_name_that_is_not_utf_8_can_be_restored() -> None:
+    """Names are bytes; where text cannot hold them, base64 does."""
+    line = lines_for(Started(b"\xff", 1, 0))[0]
+
+    assert b"\xff" == base64.b64decode(line["path_base64"])
+    assert "\N{REPLACEMENT CHARACTER}" == line["path"]

@@ -1,0 +1,191 @@
+"""The real command in processes of its own, since exit codes and start-up are what counts here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ENVIRONMENT
+
+MAIN = [sys.executable, "-m", "realize.cli.main"]
+
+
+def realize(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command with an empty home, so that no configuration of the machine is used."""
+    return subprocess.run(
+        [*MAIN, *map(str, arguments)],
+        env={**ENVIRONMENT, "HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`realize --help` answers at once because Twisted, rich and cryptography are imported by commands only."""
+    code = (
+        "import sys, realize.cli.main as m\n"
+        "sys.argv = ['realize', '--help']\n"
+        "try:\n    m.main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'twisted', 'rich', 'cryptography', 'cattrs', 'pathspec'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+
+    assert "[]" == done.stdout.splitlines()[-1]
+    assert "keygen" in done.stdout
+
+
+def test_local_to_local_through_the_entry_point(tmp_path: Path) -> None:
+    """A tree moves; the closing line goes to stderr, nothing to stdout, and the exit code is 0."""
+    source, target = tmp_path / "a", tmp_path / "b"
+    (source / "below").mkdir(parents=True)
+    (source / "below" / "x").write_bytes(b"content")
+    (source / "empty").write_bytes(b"")
+
+    done = realize(source, target, home=tmp_path)
+
+    assert (0, "") == (done.returncode, done.stdout)
+    assert "realize: moved 2 files, 7 B" in done.stderr
+    assert b"content" == (target / "below" / "x").read_bytes()
+    assert b"" == (target / "empty").read_bytes()
+    assert [] == list(source.iterdir())
+
+
+def test_json_is_one_object_a_line_with_a_summary_at_the_end(tmp_path: Path) -> None:
+    """Everything on stdout is JSON, and nothing is on stderr."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_bytes(b"content")
+
+    done = realize("--json", tmp_path / "a", tmp_path / "b", home=tmp_path)
+
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["source", "finished", "summary"] == [record["event"] for record in records if record["event"] != "progress"]
+    assert (1, 7) == (records[-1]["created"], records[-1]["arrived_bytes"])
+
+
+def test_what_failed_makes_the_exit_code_1_and_the_rest_is_moved(tmp_path: Path) -> None:
+    """A file that cannot be put there is named with its end and cause; the others are moved."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b" / "x").mkdir(parents=True)
+    for name in ("x", "y"):
+        (tmp_path / "a" / name).write_text(name)
+
+    done = realize(tmp_path / "a", tmp_path / "b", home=tmp_path)
+
+    assert 1 == done.returncode
+    assert f"realize: error: destination {tmp_path / 'b'}: x: a directory has this name" in done.stderr
+    assert "y" == (tmp_path / "b" / "y").read_text()
+    assert "x" == (tmp_path / "a" / "x").read_text()
+
+
+def test_a_missing_source_is_one_sentence(tmp_path: Path) -> None:
+    """No traceback, but which location, which end, and what is the matter."""
+    done = realize(tmp_path / "none", tmp_path / "b", home=tmp_path)
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert [f"realize: error: source {tmp_path / 'none'}: no such file or directory"] == done.stderr.splitlines()
+
+
+def test_a_peer_without_a_known_key_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Before anything is connected, the user is told both ways to give the key."""
+    done = realize(tmp_path, "hostb.example::inbox", home=tmp_path)
+
+    assert 2 == done.returncode
+    assert done.stderr.startswith("realize: error: hostb.example:9771: the key of this peer is not known")
+    assert "--peer-key KEY" in done.stderr
+    assert '[peers.hostb]\naddress = "hostb.example:9771"\nkey = ' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["a"], "at least one SRC and a DST"),
+        (["ls"], "LOCATION"),
+        (["ls", "hostb::"], "hostb::"),
+        (["ls", "hostb::in", "--config", "none.toml"], "none.toml"),
+        (["ls", ".", "--config", "none.toml"], "none.toml"),
+        (["ls", "hostb::in", "--peer-key", "nonsense"], "nonsense"),
+        (["ls", "/", "--peer-key", "MCowBQYDK2VwAyEACi5sLWtAAafK21Sj06+7PeWTGMtiflpGGu2AvLyGuL8="], "--peer-key"),
+        (["status", "::"], "::"),
+        (["--filter-from", "none.filter", "a", "b"], "none.filter"),
+        (["--exclude", "a[", "--min-age", "x", "a", "b"], "min-age"),
+    ],
+)
+def test_bad_input_names_the_thing_and_exits_with_2(tmp_path: Path, arguments: list[str], named: str) -> None:
+    """One sentence on stderr that names what is wrong, never a traceback."""
+    done = realize(*arguments, home=tmp_path)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("realize: error: ")
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ls_lists_a_local_directory(tmp_path: Path) -> None:
+    """Finals and partials are told apart, with their sizes, for people as for programs."""
+    place = tmp_path / "a"
+    place.mkdir()
+    (place / "done").write_bytes(b"12345")
+    (place / ".coming.part").write_bytes(b"123")
+    os.symlink("done", place / "link")
+
+    text = realize("ls", place, home=tmp_path)
+    data = realize("ls", "--json", place, home=tmp_path)
+
+    records = [json.loads(line) for line in data.stdout.splitlines()]
+    found = {record["path"]: (record["state"], record.get("size")) for record in records}
+    assert {"done": ("final", 5), "coming": ("partial", 3), "link": ("left", None)} == found
+    assert [("3", "partial", "coming"), ("5", "final", "done")] == sorted(
+        (line.split()[0], *line.split()[-2:]) for line in text.stdout.splitlines() if "symlink" not in line
+    )
+
+
+def test_a_reader_who_has_had_enough_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
+    """`realize ls | head -1` ends quietly."""
+    place = tmp_path / "a"
+    place.mkdir()
+    for number in range(5000):
+        (place / f"a rather long name, so that the pipe fills {number}").touch()
+
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m realize.cli.main ls {place} | head -1"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (1, "") == (len(done.stdout.splitlines()), done.stderr)
+
+
+def test_a_move_whose_output_breaks_ends_in_order(tmp_path: Path) -> None:
+    """If the reader of --json goes away, the run stops as after a signal: one sentence, and every file is whole."""
+    source = tmp_path / "a"
+    source.mkdir()
+    for number in range(3000):
+        (source / str(number)).write_text("x" * 100)
+
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"{sys.executable} -m realize.cli.main --json {source} {tmp_path / 'b'} | head -1; exit ${{PIPESTATUS[0]}}",
+        ],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    names = {path.name for path in source.iterdir()} | {path.name for path in (tmp_path / "b").iterdir()}
+    assert (1, "realize: error: cannot write output: Broken pipe\n") == (done.returncode, done.stderr)
+    assert {str(number) for number in range(3000)} == {name for name in names if name.isdecimal()}

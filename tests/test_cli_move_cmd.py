@@ -1,0 +1,109 @@
+"""The command line of `move` and `copy`, and of the group around them; nothing is moved here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from realize.cli import moving
+from realize.cli.display import Look
+from realize.cli.main import realize
+from realize.cli.options import Access
+from realize.mover.filters import selection
+from realize.mover.run import MoveOptions
+from realize.values import OnConflict
+
+Call = tuple[tuple[str, ...], str, Access, MoveOptions, Look]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """What a parsed command line asks for, instead of doing it."""
+    seen: list[Call] = []
+
+    def run_move(*arguments: Any) -> int:
+        seen.append(arguments)  # type: ignore[arg-type]
+        return 0
+
+    monkeypatch.setattr(moving, "run_move", run_move)
+    return seen
+
+
+def invoke(*arguments: str) -> Result:
+    """Parse a command line."""
+    return CliRunner().invoke(realize, list(arguments), prog_name="realize", catch_exceptions=False)
+
+
+def test_move_is_implied(calls: list[Call]) -> None:
+    """`realize SRC DST` is `realize move SRC DST`, also if options come first."""
+    for arguments in (["a", "b"], ["move", "a", "b"], ["--jobs", "2", "a", "b"], ["-v", "a", "b"], ["--", "a", "b"]):
+        result = invoke(*arguments)
+        assert (0, "") == (result.exit_code, result.output)
+
+    assert [(("a",), "b")] * 5 == [call[:2] for call in calls]
+    assert {True} == {call[3].remove for call in calls}
+
+
+def test_copy_does_not_remove(calls: list[Call]) -> None:
+    """`copy` is `move` without the removal."""
+    invoke("copy", "a", "b", "c")
+
+    ((sources, destination, _, options, look),) = calls
+    assert (("a", "b"), "c", False, False) == (sources, destination, options.remove, look.remove)
+
+
+def test_defaults(calls: list[Call]) -> None:
+    """Without options: replace, preserve, four jobs, no filters, for real, shown as the terminal suits."""
+    invoke("a", "b")
+
+    assert (Access(), MoveOptions(), Look()) == calls[0][2:]
+
+
+def test_every_option_arrives(calls: list[Call]) -> None:
+    """Each option has its effect."""
+    invoke(
+        *("--config", "c", "--key", "k", "--peer-key", "p", "--on-conflict", "skip", "--min-age", "1m30s"),
+        *("--dry-run", "--jobs", "9", "--no-preserve", "--no-progress", "-v", "a", "b"),
+    )
+
+    expected = MoveOptions(
+        remove=True, policy=OnConflict.SKIP, preserve=False, jobs=9, selection=selection([], 90.0), dry_run=True
+    )
+    assert (Access("c", "k", "p"), expected, Look(progress=False, verbose=True, dry_run=True)) == calls[0][2:]
+
+
+def test_include_and_exclude_keep_their_order(calls: list[Call], tmp_path: Path) -> None:
+    """The order on the command line is the order of the rules, across the different options and their files."""
+    rules = tmp_path / "rules"
+    rules.write_text("# comment\n*.tmp\n!keep.tmp\n")
+
+    invoke(
+        *("--exclude", "*.jpg", "--include", "a.jpg", "--filter-from", str(rules), "--exclude=b", "--include=c"),
+        *("a", "b"),
+    )
+
+    assert ("*.jpg", "!a.jpg", "# comment", "*.tmp", "!keep.tmp", "b", "!c") == calls[0][3].selection.lines
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["a"],
+        ["move"],
+        ["--jobs", "0", "a", "b"],
+        ["--min-age", "soon", "a", "b"],
+        ["--on-conflict", "ask", "a", "b"],
+        ["--quiet", "--json", "a", "b"],
+        ["--quiet", "--verbose", "a", "b"],
+        ["--progress", "--json", "a", "b"],
+        ["--no-such-option", "a", "b"],
+    ],
+)
+def test_a_senseless_command_line_is_a_usage_error(calls: list[Call], arguments: list[str]) -> None:
+    """Exit code 2, and nothing is started."""
+    result = invoke(*arguments)
+
+    assert (2, []) == (result.exit_code, calls)

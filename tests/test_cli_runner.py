@@ -1,0 +1,73 @@
+"""Signals and endings: `realize.cli.runner`, in processes of their own because the reactor runs once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.processes import ENVIRONMENT
+
+PREAMBLE = """
+import os, signal, sys
+from twisted.internet.defer import CancelledError, Deferred
+from realize.cli.runner import run
+from realize.errors import NotFound, RealizeError
+
+def kill(number):
+    return lambda: os.kill(os.getpid(), number)
+
+def report(main):
+    try:
+        print("returned", run(main))
+    except RealizeError as error:
+        print("raised", type(error).__name__)
+        sys.exit(error.exit_code)
+"""
+
+
+def outcome(main: str) -> tuple[int, str]:
+    """Exit code and output of a program that runs the coroutine function ``main``."""
+    program = f"{PREAMBLE}\n{main}\nreport(main)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "" == done.stderr
+    return done.returncode, done.stdout
+
+
+def test_a_result_and_an_error_come_through() -> None:
+    """What the coroutine returns is returned, what it raises is raised."""
+    assert (0, "returned 7\n") == outcome("async def main(reactor):\n    return 7")
+    assert (1, "raised NotFound\n") == outcome("async def main(reactor):\n    raise NotFound('x')")
+
+
+def test_the_first_signal_ends_the_work_in_order() -> None:
+    """SIGINT and SIGTERM cancel what is awaited; the coroutine may clean up, and the exit code is 20."""
+    for number in ("SIGINT", "SIGTERM"):
+        main = f"""
+async def main(reactor):
+    reactor.callLater(0.01, kill(signal.{number}))
+    try:
+        await Deferred()
+    finally:
+        done = Deferred()
+        reactor.callLater(0.05, done.callback, None)
+        await done
+        print("cleaned up")
+"""
+        assert (20, "cleaned up\nraised Interrupted\n") == outcome(main)
+
+
+def test_the_second_signal_ends_the_process_at_once() -> None:
+    """Work that does not come to an end is left."""
+    main = """
+async def main(reactor):
+    reactor.callLater(0.01, kill(signal.SIGTERM))
+    reactor.callLater(0.1, kill(signal.SIGINT))
+    while True:
+        try:
+            await Deferred()
+        except CancelledError:
+            print("still here", flush=True)
+"""
+    assert (20, "still here\n") == outcome(main)

@@ -1,0 +1,148 @@
+"""From locations to stores and connections: `realize.cli.session`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from realize.cli import session as module
+from realize.cli.options import Access
+from realize.cli.session import Peer, Session, naming
+from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
+from realize.keys import Identity, generate_identity, write_identity
+from realize.locations import LocalLocation, RemoteLocation
+from realize.wire.commands import Reason
+
+PIN = generate_identity().public_key
+OTHER = generate_identity().public_key
+
+
+class Connection:
+    """Stands for a connected protocol."""
+
+    def __init__(self) -> None:
+        self.closed: list[Reason] = []
+
+    def close(self, reason: Reason) -> None:
+        """Remember why."""
+        self.closed.append(reason)
+
+    def when_lost(self) -> Deferred[None]:
+        """It is."""
+        return succeed(None)
+
+
+@pytest.fixture
+def access(tmp_path: Path) -> Access:
+    """A configuration that names ``hostb``, and a key."""
+    write_identity(str(tmp_path / "our.key"), generate_identity())
+    config = tmp_path / "realize.toml"
+    config.write_text(f'key = "our.key"\n[peers.hostb]\naddress = "b.example:1234"\nkey = "{PIN.base64}"\n')
+    return Access(config=str(config))
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Peer, Connection]]:
+    """What would have been connected to."""
+    made: list[tuple[Peer, Connection]] = []
+
+    async def connect(_: Session, peer: Peer, _identity: Identity) -> Any:
+        made.append((peer, Connection()))
+        return made[-1][1]
+
+    monkeypatch.setattr(module.Session, "_connect", connect)
+    return made
+
+
+def result_of(main: Any) -> Any:
+    """Run a coroutine that waits for nothing."""
+    done: list[Any] = []
+    Deferred.fromCoroutine(main).addBoth(done.append)
+    return done[0]
+
+
+def test_a_peer_of_the_configuration_has_its_address_and_pin(access: Access) -> None:
+    """The configuration says where a peer is and which key it has."""
+
+    async def main() -> tuple[Any, ...]:
+        async with Session(Clock(), access) as session:
+            return *session.resolve("hostb::in/x", "./y"), session.resolve_peer("hostb")
+
+    expected = (RemoteLocation("hostb", "b.example", 1234, "in", b"x"), LocalLocation("./y"))
+    assert (*expected, Peer("b.example", 1234, PIN)) == result_of(main())
+
+
+def test_a_peer_that_locations_share_is_connected_to_once(
+    access: Access, connections: list[tuple[Peer, Connection]]
+) -> None:
+    """Two directories of one peer share a connection, which is closed in the end."""
+
+    async def main() -> None:
+        async with Session(Clock(), access) as session:
+            for location in session.resolve("hostb::in", "hostb::out", "hostb::in/below"):
+                await session.store(location)
+
+    assert None is result_of(main())
+    ((peer, connection),) = connections
+    assert Peer("b.example", 1234, PIN) == peer
+    assert [Reason.DONE] == connection.closed
+
+
+def test_a_peer_is_told_of_an_interruption(access: Access, connections: list[tuple[Peer, Connection]]) -> None:
+    """The daemon can log why the connection ended."""
+
+    async def main() -> None:
+        async with Session(Clock(), access) as session:
+            await session.store(*session.resolve("hostb::in"))
+            raise Interrupted("interrupted")
+
+    assert Interrupted is result_of(main()).type
+    assert [Reason.INTERRUPTED] == connections[0][1].closed
+
+
+def test_an_ad_hoc_peer_needs_a_key(access: Access) -> None:
+    """Without a pin nothing is connected, and the error says what to do."""
+
+    async def main() -> Any:
+        async with Session(Clock(), access) as session:
+            session.resolve("c.example::in")
+
+    failure = result_of(main())
+    assert ConfigError is failure.type
+    assert '[peers.c]\naddress = "c.example:9771"' in failure.getErrorMessage()
+
+
+def test_an_ad_hoc_peer_is_known_by_the_given_key(access: Access) -> None:
+    """--peer-key is the pin of the peer that the configuration does not name."""
+
+    async def main() -> Any:
+        async with Session(Clock(), Access(access.config, peer_key=OTHER.base64)) as session:
+            return session.resolve_peer("c.example")
+
+    assert Peer("c.example", 9771, OTHER) == result_of(main())
+
+
+def test_a_key_that_nobody_needs_is_a_usage_error(access: Access) -> None:
+    """A pin is never ignored silently: the user meant somebody else than the configuration does."""
+
+    async def main() -> Any:
+        async with Session(Clock(), Access(access.config, peer_key=OTHER.base64)) as session:
+            session.resolve("hostb::in")
+
+    assert UsageError is result_of(main()).type
+
+
+def test_an_error_of_a_peer_names_it_once() -> None:
+    """An error without address gets one, an error with it is left alone."""
+    peer = Peer("::1", 9771, PIN)
+
+    with pytest.raises(AccessDenied) as bare, naming(peer):
+        raise AccessDenied("no")
+    with pytest.raises(AccessDenied) as named, naming(peer):
+        raise AccessDenied("[::1]:9771 says no")
+
+    assert ("[::1]:9771: no", "[::1]:9771 says no") == (str(bare.value), str(named.value))

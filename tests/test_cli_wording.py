@@ -1,0 +1,63 @@
+"""What people are told: `realize.cli.wording`."""
+
+from __future__ import annotations
+
+from realize.cli.wording import Wording, plan_line
+from realize.errors import NoSpace, StorageError
+from realize.mover.events import End, Failed, Finished, How, Interrupted, Left, Planned, SourceStarted
+from realize.mover.plan import Action
+
+
+def wording() -> Wording:
+    """One that knows both locations."""
+    wording = Wording()
+    wording.note(SourceStarted("/store/a", "hostb:9771::inbox"))
+    return wording
+
+
+def test_a_failure_names_the_file_the_end_and_the_cause() -> None:
+    """Whoever reads the line knows what failed, where, and why."""
+    line = wording().note(Failed(b"x/y", End.DESTINATION, NoSpace("no space left on device")))
+
+    assert "error: destination hostb:9771::inbox: x/y: no space left on device" == line
+
+
+def test_a_name_that_the_cause_has_already_is_not_said_twice() -> None:
+    """Errors that name their file are left as they are."""
+    line = wording().note(Failed(b"x/y", End.SOURCE, StorageError("x/y: cannot read: Input/output error")))
+
+    assert "error: source /store/a: x/y: cannot read: Input/output error" == line
+
+
+def test_a_name_that_is_part_of_another_word_is_said() -> None:
+    """Short names occur in many words."""
+    assert "left: source /store/a: l: symlink" == wording().note(Left(b"l", "symlink"))
+
+
+def test_a_hostile_name_cannot_forge_a_line() -> None:
+    """Line breaks and escape sequences in names are shown escaped."""
+    line = wording().note(Left(b"a\nrealize: moved\x1b[2J", "symlink"))
+
+    assert r"left: source /store/a: a\nrealize: moved\x1b[2J: symlink" == line
+
+
+def test_skipped_and_interrupted_files_are_told() -> None:
+    """What stays behind, and why, is said."""
+    skipped = wording().note(Finished(b"a", 1, 0, How.SKIPPED, b"", removed=False))
+    interrupted = wording().note(Interrupted(b"a", 2048, 1024))
+
+    assert "skipped: destination hostb:9771::inbox: a: another file has this name" == skipped
+    assert "interrupted: destination hostb:9771::inbox: a: 1 KiB of 2 KiB are kept for the next time" == interrupted
+
+
+def test_an_arrival_says_whether_the_source_was_removed() -> None:
+    """A copied file is not called moved, and one that was there already says so."""
+    moved = wording().arrival(Finished(b"a", 1024, 1024, How.CREATED, b"", removed=True))
+    copied = wording().arrival(Finished(b"a", 1024, 0, How.ALREADY_THERE, b"", removed=False))
+
+    assert ("moved: a (1 KiB)", "copied: a (1 KiB, already there)") == (moved, copied)
+
+
+def test_a_plan_line_has_action_size_and_name() -> None:
+    """A dry run prints columns."""
+    assert "send          1 KiB  a b" == plan_line(Planned(b"a b", 1024, Action.SEND))
