@@ -1,0 +1,161 @@
+"""Real processes for the tests that need them: a daemon under twistd, and the command."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from realize.keys import generate_identity, write_identity
+
+ROOT = Path(__file__).parent.parent
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+ENVIRONMENT.pop("REALIZE_CONFIG", None)
+ENVIRONMENT.pop("REALIZE_KEY", None)
+
+
+class Site:
+    """A folder with two identities, a daemon serving ``inbox``, and a command that may use it."""
+
+    def __init__(self, folder: Path, rights=("read", "write", "remove"), *, inbox: Path | None = None):
+        self.folder = folder
+        self.inbox = inbox or folder / "inbox"
+        self.inbox.mkdir(exist_ok=True, parents=True)
+        self.rights = list(rights)
+        self.port = 0
+        self.daemon: subprocess.Popen | None = None
+        self.keys = {}
+        for name in ("command", "daemon"):
+            identity = generate_identity()
+            write_identity(str(folder / f"{name}.key"), identity)
+            self.keys[name] = identity.public_key.base64
+        self.write_daemon_config()
+
+    def write_daemon_config(self, extra: str = "") -> None:
+        """The daemon's configuration; the command is its peer ``tester``."""
+        (self.folder / "realized.toml").write_text(
+            f'key = "daemon.key"\nlisten = ["tcp:{self.port}:interface=127.0.0.1"]\n'
+            f"[dirs.inbox]\npath = {json.dumps(str(self.inbox))}\n"
+            f'[peers.tester]\nkey = "{self.keys["command"]}"\ndirs = {{ inbox = {json.dumps(self.rights)} }}\n'
+            f"admin = true\n{extra}"
+        )
+
+    @property
+    def log(self) -> Path:
+        """Where the daemon's output goes."""
+        return self.folder / "daemon.log"
+
+    def start(self) -> None:
+        """Start the daemon and wait until it listens; later starts use the same port."""
+        seen = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.daemon = subprocess.Popen(
+                [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", str(self.folder / "realized.toml")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=ENVIRONMENT,
+            )
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            for line in self.log.read_bytes()[seen:].splitlines():
+                if b'"event": "listening"' in line:
+                    self.port = json.loads(line[line.index(b"{") :])["port"]
+                    self.write_command_config()
+                    self.write_daemon_config()
+                    return
+            if self.daemon.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"the daemon did not start:\n{self.log.read_text()[seen:]}")
+
+    def write_command_config(self) -> None:
+        """The command's configuration; the daemon is its peer ``hostb``."""
+        (self.folder / "realize.toml").write_text(
+            f'key = "command.key"\n[peers.hostb]\naddress = "127.0.0.1:{self.port}"\nkey = "{self.keys["daemon"]}"\n'
+        )
+
+    def records(self) -> list[dict]:
+        """The daemon's log records so far."""
+        records = []
+        for line in self.log.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+        return [record for record in records if isinstance(record, dict)]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the daemon; the answer is how it exited."""
+        if self.daemon is None:
+            return 0
+        self.daemon.send_signal(number)
+        try:
+            return self.daemon.wait(20)
+        finally:
+            if self.daemon.poll() is None:
+                self.daemon.kill()
+                self.daemon.wait()
+            self.daemon = None
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of the command."""
+        return [sys.executable, "-m", "realize.cli.main", *map(str, arguments)]
+
+    def spawn(self, *arguments: str, **options) -> subprocess.Popen:
+        """Start the command."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env={**ENVIRONMENT, "REALIZE_CONFIG": str(self.folder / "realize.toml")},
+            stdin=subprocess.DEVNULL,
+            **options,
+        )
+
+    def realize(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess:
+        """Run the command to its end."""
+        return subprocess.run(
+            self.command(*arguments),
+            env={**ENVIRONMENT, "REALIZE_CONFIG": str(self.folder / "realize.toml")},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+def digests(folder: Path) -> dict[bytes, str]:
+    """The digest of every regular file below a folder, by relative path."""
+    found = {}
+    top = os.fsencode(folder)
+    for where, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(where, name)
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                found[os.path.relpath(path, top)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def plant(folder: Path, seed: int, *, small: int, large: int, large_size: int = 4 << 20) -> dict[bytes, str]:
+    """A tree of generated files with some odd names; the answer is what `digests` says of it."""
+    rng = random.Random(seed)
+    for number in range(small):
+        where = folder / f"d{rng.randrange(5)}" / f"e{rng.randrange(3)}"
+        where.mkdir(parents=True, exist_ok=True)
+        (where / f"s{number}").write_bytes(rng.randbytes(rng.choice([0, 1, 100, 5_000, 20_000, 65_535])))
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(large):
+        with (folder / f"large {number}").open("wb") as file:
+            for _ in range(large_size >> 20):
+                file.write(rng.randbytes(1 << 20))
+            file.write(rng.randbytes(rng.randrange(100_000)))
+    for name in (b"\xff\xfe.bin", b"new\nline", b"c:olon", b".hidden", b"-dash"):
+        Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(rng.randbytes(3_000))
+    return digests(folder)

@@ -1,0 +1,399 @@
+"""The command and the daemon as their users run them: real processes, real sockets, real files."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.processes import Site, digests, plant
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A daemon that serves ``inbox`` to a command with all rights."""
+    site = Site(tmp_path)
+    site.start()
+    yield site
+    site.stop()
+
+
+def clean(done):
+    """Exit code and standard error of a run that went well and was told to be quiet."""
+    return done.returncode, done.stderr
+
+
+def modes(folder):
+    """Permission bits and modification time by relative path."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mode & 0o777, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_local_to_remote(site, tmp_path):
+    """A tree moves to the daemon: all content, times and modes arrive, and the source is empty."""
+    source = tmp_path / "source"
+    original = plant(source, 1, small=60, large=2)
+    (source / "large 0").chmod(0o640)
+    os.utime(source / "large 1", ns=(1, 1_234_567_890_123_456_789))
+    attributes = modes(source)
+
+    done = site.realize("--quiet", source, "hostb::inbox")
+
+    assert (0, "") == clean(done)
+    assert original == digests(site.inbox)
+    assert attributes == modes(site.inbox)
+    assert [] == list(source.iterdir())
+
+
+def test_remote_to_local(site, tmp_path):
+    """A tree moves from the daemon, whose copy is gone afterwards but for the directory itself."""
+    original = plant(site.inbox, 2, small=60, large=2)
+    attributes = modes(site.inbox)
+
+    done = site.realize("--quiet", "hostb::inbox", tmp_path / "new" / "target")
+
+    assert (0, "") == clean(done)
+    assert original == digests(tmp_path / "new" / "target")
+    assert attributes == modes(tmp_path / "new" / "target")
+    assert [] == list(site.inbox.iterdir())
+
+
+def test_remote_to_remote(site, tmp_path):
+    """The bytes pass through the command when both sides are remote."""
+    (tmp_path / "other").mkdir()
+    second = Site(tmp_path / "other")
+    second.start()
+    try:
+        config = site.folder / "realize.toml"
+        config.write_text(
+            config.read_text()
+            + f'[peers.hostc]\naddress = "127.0.0.1:{second.port}"\nkey = "{second.keys["daemon"]}"\n'
+        )
+        daemon = second.folder / "realized.toml"
+        daemon.write_text(daemon.read_text().replace(second.keys["command"], site.keys["command"]))
+        second.stop()
+        second.start()
+        original = plant(site.inbox, 3, small=40, large=2)
+
+        done = site.realize("--quiet", "hostb::inbox", "hostc::inbox/sub")
+
+        assert (0, "") == clean(done)
+        assert original == digests(second.inbox / "sub")
+        assert {} == digests(site.inbox)
+    finally:
+        second.stop()
+
+
+def test_local_to_local(tmp_path):
+    """Without any daemon the same algorithm moves between two local directories."""
+    original = plant(tmp_path / "a", 4, small=40, large=2)
+    site = Site(tmp_path / "site") if (tmp_path / "site").mkdir() is None else None
+
+    done = site.realize("--quiet", tmp_path / "a", tmp_path / "b")
+
+    assert (0, "") == clean(done)
+    assert original == digests(tmp_path / "b")
+    assert {} == digests(tmp_path / "a")
+
+
+def test_copy_leaves_the_source(site, tmp_path):
+    """`copy` does the same and removes nothing; a second one sends nothing."""
+    original = plant(tmp_path / "source", 5, small=20, large=1)
+
+    first = site.realize("copy", "--json", tmp_path / "source", "hostb::inbox")
+    second = site.realize("copy", "--json", tmp_path / "source", "hostb::inbox")
+
+    assert [0, 0] == [first.returncode, second.returncode]
+    assert original == digests(tmp_path / "source") == digests(site.inbox)
+    assert 0 == sum(json.loads(line).get("sent", 0) for line in second.stdout.splitlines()[:-1])
+
+
+def test_a_single_file_lands_under_its_name(site, tmp_path):
+    """A file as source lands in the destination directory, which is created."""
+    (tmp_path / "one.txt").write_text("content")
+
+    done = site.realize("--quiet", tmp_path / "one.txt", "hostb::inbox/deep/er")
+
+    assert (0, "") == clean(done)
+    assert "content" == (site.inbox / "deep" / "er" / "one.txt").read_text()
+    assert not (tmp_path / "one.txt").exists()
+
+
+def test_equal_size_and_time_with_other_content_is_not_the_same(site, tmp_path):
+    """Size and time prove nothing: the source's content arrives, and is not lost."""
+    (tmp_path / "source").mkdir()
+    for name, size in (("small", 100), ("large", 3 << 20)):
+        (tmp_path / "source" / name).write_bytes(b"a" * size)
+        (site.inbox / name).write_bytes(b"b" * size)
+        for folder in (tmp_path / "source", site.inbox):
+            os.utime(folder / name, ns=(10**18, 10**18))
+    original = digests(tmp_path / "source")
+    time.sleep(0.05)
+
+    done = site.realize("--quiet", tmp_path / "source", "hostb::inbox")
+
+    assert (0, "") == clean(done)
+    assert original == digests(site.inbox)
+
+
+def test_source_and_destination_through_a_daemon_are_recognised(site, tmp_path):
+    """The daemon's directory, reached as a path on the same machine, is not moved into itself."""
+    original = plant(site.inbox, 6, small=5, large=0)
+    (tmp_path / "link").symlink_to(site.inbox)
+
+    for source in (site.inbox, tmp_path / "link", tmp_path, site.inbox / "d0"):
+        (site.inbox / "d0").mkdir(exist_ok=True)
+        done = site.realize("--quiet", source, "hostb::inbox")
+        assert 2 == done.returncode
+        assert "same directory" in done.stderr or "inside" in done.stderr
+
+    assert original == digests(site.inbox)
+
+
+def test_resume_sends_only_what_is_missing(site, tmp_path):
+    """What a partial has is verified and not sent again; what is damaged in it is."""
+    (tmp_path / "source").mkdir()
+    content = os.urandom(24 << 20)
+    (tmp_path / "source" / "big").write_bytes(content)
+    damaged = bytearray(content[: 16 << 20])
+    damaged[8 << 20] ^= 1
+    (site.inbox / ".big.part").write_bytes(damaged)
+
+    done = site.realize("--json", tmp_path / "source", "hostb::inbox")
+
+    [finished] = [
+        record for line in done.stdout.splitlines() if (record := json.loads(line)).get("event") == "finished"
+    ]
+    assert 0 == done.returncode
+    assert 16 << 20 == finished["sent"]
+    assert content == (site.inbox / "big").read_bytes()
+    assert ["big"] == [path.name for path in site.inbox.iterdir()]
+
+
+def test_two_commands_may_move_the_same_tree(site, tmp_path):
+    """Both end well, and every file has arrived exactly once."""
+    original = plant(tmp_path / "source", 7, small=200, large=6)
+
+    both = [site.spawn("--quiet", tmp_path / "source", "hostb::inbox", stderr=subprocess.PIPE) for _ in range(2)]
+    ended = [process.communicate(timeout=60)[1] for process in both]
+
+    assert ([0, 0], [b"", b""]) == ([process.returncode for process in both], ended)
+    assert original == digests(site.inbox)
+    assert {} == digests(tmp_path / "source")
+
+
+def test_rights_are_checked(tmp_path):
+    """A drop box takes files, and neither shows nor gives nor removes any."""
+    site = Site(tmp_path, rights=["write"])
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "x").write_text("x")
+    site.start()
+    try:
+        put = site.realize("--quiet", tmp_path / "source", "hostb::inbox")
+        listed = site.realize("ls", "hostb::inbox")
+        taken = site.realize("copy", "--quiet", "hostb::inbox", tmp_path / "out")
+        moved = site.realize("--quiet", "hostb::inbox", tmp_path / "out")
+
+        assert (0, "") == clean(put)
+        assert [1, 1, 1] == [listed.returncode, taken.returncode, moved.returncode]
+        assert all("inbox" in done.stderr for done in (listed, taken, moved))
+        assert "x" == (site.inbox / "x").read_text()
+    finally:
+        site.stop()
+
+
+def test_moving_without_the_right_to_remove_is_refused_before_anything_is_sent(tmp_path):
+    """A source that may not be removed is told so at once, not after everything was copied."""
+    site = Site(tmp_path, rights=["read"])
+    (site.inbox / "x").write_text("x")
+    site.start()
+    try:
+        done = site.realize("--quiet", "hostb::inbox", tmp_path / "out")
+
+        assert 1 == done.returncode
+        assert "remove" in done.stderr
+        assert {} == digests(tmp_path / "out")
+    finally:
+        site.stop()
+
+
+def test_a_stranger_is_told_what_to_do(site, tmp_path):
+    """A daemon that does not know our key, and one that is not the pinned one, get one clear sentence each."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "x").write_text("x")
+    assert 0 == site.realize("keygen", tmp_path / "stranger.key").returncode
+
+    unknown = site.realize("--key", tmp_path / "stranger.key", tmp_path / "source", "hostb::inbox")
+    config = site.folder / "realize.toml"
+    config.write_text(config.read_text().replace(site.keys["daemon"], site.keys["command"]))
+    impostor = site.realize(tmp_path / "source", "hostb::inbox")
+
+    assert [1, 1] == [unknown.returncode, impostor.returncode]
+    assert "[peers." in unknown.stderr
+    assert 2 == impostor.stderr.count("SHA256:")
+    assert "Traceback" not in unknown.stderr + impostor.stderr
+    assert (tmp_path / "source" / "x").exists()
+
+
+def test_dry_run_touches_nothing(site, tmp_path):
+    """Every file is named with what would be done to it, and nothing changes at either end."""
+    original = plant(tmp_path / "source", 8, small=10, large=1)
+
+    done = site.realize("--dry-run", tmp_path / "source", "hostb::inbox/new")
+
+    assert 0 == done.returncode
+    assert len(original) == len(done.stdout.splitlines())
+    assert original == digests(tmp_path / "source")
+    assert [] == list(site.inbox.iterdir())
+
+
+def test_what_is_not_a_regular_file_is_left(site, tmp_path):
+    """Symlinks and FIFOs stay, are reported, and are not failures."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "x").write_text("x")
+    (source / "link").symlink_to("x")
+    os.mkfifo(source / "fifo")
+
+    done = site.realize("--no-progress", source, "hostb::inbox")
+
+    assert 0 == done.returncode
+    assert "link" in done.stderr
+    assert "fifo" in done.stderr
+    assert ["fifo", "link"] == sorted(os.listdir(source))
+    assert ["x"] == os.listdir(site.inbox)
+
+
+def test_two_sources_with_one_name(site, tmp_path):
+    """The second file of a name stays at its source; neither is lost."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text(name * 10)
+        (tmp_path / name / name).write_text(name)
+
+    done = site.realize("--quiet", tmp_path / "a", tmp_path / "b", "hostb::inbox")
+
+    assert 1 == done.returncode
+    assert "x" in done.stderr
+    assert {"x": "aaaaaaaaaa", "a": "a", "b": "b"} == {p.name: p.read_text() for p in site.inbox.iterdir()}
+    assert {"x": "bbbbbbbbbb"} == {p.name: p.read_text() for p in (tmp_path / "b").iterdir()}
+
+
+def test_interrupted_by_a_signal(site, tmp_path):
+    """SIGTERM ends the run in order with exit code 20; the next run finishes the job."""
+    original = plant(tmp_path / "source", 9, small=100, large=3, large_size=300 << 20)
+    process = site.spawn("--quiet", tmp_path / "source", "hostb::inbox", stderr=subprocess.PIPE)
+    while process.poll() is None and not any(site.inbox.iterdir()):
+        time.sleep(0.002)
+
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    again = site.realize("--quiet", tmp_path / "source", "hostb::inbox")
+
+    assert 20 == process.returncode
+    assert b"interrupted" in said
+    assert (0, "") == clean(again)
+    assert original == digests(site.inbox)
+    assert {} == digests(tmp_path / "source")
+
+
+def test_ls_shows_finals_and_partials(site):
+    """`ls` tells a partial from a final file, with how much of it is there."""
+    (site.inbox / "done").write_bytes(b"12345")
+    (site.inbox / ".coming.part").write_bytes(b"123")
+
+    done = site.realize("ls", "--json", "hostb::inbox")
+
+    found = {record["path"]: (record["state"], record["size"]) for record in map(json.loads, done.stdout.splitlines())}
+    assert 0 == done.returncode
+    assert {"done": ("final", 5), "coming": ("partial", 3)} == found
+
+
+def test_status_describes_the_daemon(site):
+    """`status` tells version, uptime and connections, for people and for programs."""
+    text = site.realize("status", "hostb")
+    data = site.realize("status", "--json", "hostb")
+
+    assert [0, 0] == [text.returncode, data.returncode]
+    assert {"version", "uptime", "connections", "transfers"} <= set(json.loads(data.stdout))
+    assert "uptime" in text.stdout
+
+
+def test_the_log_tells_who_put_what(site, tmp_path):
+    """Each file committed or removed is an info record with peer, directory, path, size and digest."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "x").write_text("x")
+
+    site.realize("--quiet", tmp_path / "source", "hostb::inbox")
+    site.realize("--quiet", "hostb::inbox", tmp_path / "back")
+
+    records = site.records()
+    [committed] = [record for record in records if record.get("event") == "file_committed"]
+    [removed] = [record for record in records if record.get("event") == "file_removed"]
+    assert ("tester", "inbox", "x", 1) == tuple(committed[field] for field in ("peer", "dir", "path", "size"))
+    assert 64 == len(committed["digest"])
+    assert ("tester", "inbox", "x") == tuple(removed[field] for field in ("peer", "dir", "path"))
+
+
+def test_the_daemon_ends_cleanly_on_sigterm(site):
+    """SIGTERM to an idle daemon is a clean stop, with no traceback in its log."""
+    site.realize("status", "hostb")
+
+    code = site.stop()
+
+    assert code in {0, -signal.SIGTERM}
+    assert "Traceback" not in site.log.read_text()
+
+
+def test_reload_withdraws_rights(site, tmp_path):
+    """SIGHUP shuts out a peer that was taken out of the configuration; a bad file changes nothing."""
+    config = site.folder / "realized.toml"
+    good = config.read_text()
+    config.write_text("nonsense")
+    site.daemon.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert 0 == site.realize("status", "hostb").returncode
+
+    config.write_text(good.replace(site.keys["command"], site.keys["daemon"]))
+    site.daemon.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    refused = site.realize("status", "hostb")
+
+    assert 1 == refused.returncode
+    events = [record.get("event") for record in site.records()]
+    assert 1 == events.count("reload_failed")
+    assert 1 == events.count("reloaded")
+
+
+def test_disk_full_at_the_destination(tmp_path, small_file_system):
+    """Files that do not fit stay at the source and are failures; the others arrive; nothing is lost."""
+    site = Site(tmp_path, inbox=small_file_system)
+    source = tmp_path / "source"
+    original = plant(source, 10, small=20, large=3, large_size=6 << 20)
+    site.start()
+    try:
+        done = site.realize("--quiet", source, "hostb::inbox")
+
+        here, there = digests(source), digests(site.inbox)
+        assert 1 == done.returncode
+        assert "No space left" in done.stderr
+        assert [] == [path for path, digest in original.items() if digest not in (here.get(path), there.get(path))]
+    finally:
+        site.stop()
+
+
+@pytest.fixture
+def small_file_system(tmp_path):
+    """A file system of 8 MiB."""
+    where = tmp_path / "small"
+    where.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(where)], check=True)
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)
+    shutil.rmtree(where, ignore_errors=True)

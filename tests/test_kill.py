@@ -1,0 +1,65 @@
+"""Whatever is killed, and whenever: every file is whole at one end at least, and in the end all have arrived.
+
+These tests run real processes, because nothing else can be killed for real.
+"""
+
+import random
+import time
+
+import pytest
+
+from tests.processes import Site, digests, plant
+
+
+def first_arrival(site, process, seconds):
+    """Wait until something has reached the destination, the command ended, or time is up."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None and not any(site.inbox.iterdir()):
+        time.sleep(0.005)
+
+
+def campaign(tmp_path, seed, kills):
+    """Move a tree while killing one side or the other; the answer is how many kills hit a run under way."""
+    rng = random.Random(seed)
+    site = Site(tmp_path)
+    source = tmp_path / "source"
+    original = plant(source, seed, small=150, large=4, large_size=12 << 20)
+    hits = 0
+    site.start()
+    try:
+        for _ in range(kills):
+            process = site.spawn("--quiet", source, "hostb::inbox")
+            first_arrival(site, process, 5)
+            time.sleep(rng.uniform(0, 0.25))
+            victim = rng.choice(["command", "daemon"])
+            hits += process.poll() is None
+            if victim == "command":
+                process.kill()
+            else:
+                site.stop(9)
+            process.wait(60)
+            if victim == "daemon":
+                site.start()
+            here, there = digests(source), digests(site.inbox)
+            lost = [path for path, digest in original.items() if digest not in (here.get(path), there.get(path))]
+            assert [] == lost
+        last = site.realize("--quiet", source, "hostb::inbox")
+        assert (0, "") == (last.returncode, last.stderr)
+        assert {} == digests(source)
+        assert original == digests(site.inbox)
+    finally:
+        site.stop()
+    return hits
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_file_is_lost_when_either_side_is_killed(tmp_path, seed):
+    """SIGKILL to either side at random instants, then re-runs: nothing lost, nothing left, nothing twice."""
+    campaign(tmp_path, seed, kills=3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 150))
+def test_no_file_is_lost_in_a_long_campaign(tmp_path, seed):
+    """The same, many times over, for `make soak`."""
+    campaign(tmp_path, seed, kills=6)
