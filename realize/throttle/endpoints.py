@@ -1,0 +1,141 @@
+"""``throttle:`` in front of any endpoint string, for any Twisted application.
+
+``throttle:tcp:example.org:80:rate=1M:burst=64k`` connects with the rest of the description and sends at most 1 MiB/s.
+``rate`` and ``burst`` belong to this prefix, all other arguments to the endpoint behind it.
+The limit is one for all connections of the endpoint together, which share it evenly; it limits what this side sends.
+
+The layer sits next to the application, so ``throttle:tls:example.org:443:rate=1M`` is TLS outside and pacing inside;
+the handshake is not held back, and what TLS adds is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
+    IStreamServerEndpoint,
+    IStreamServerEndpointStringParser,
+)
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from realize.errors import UsageError
+from realize.throttle.buckets import Bucket
+from realize.throttle.pacer import Lane, Pacer
+from realize.throttle.pacing import PacingFactory
+from realize.throttle.tree import check_rate
+from realize.units import parse_rate, parse_size
+
+
+class _Limit:
+    """The limit of an endpoint, with a lane for each of its connections."""
+
+    def __init__(self, clock: IReactorTime, rate: float | None, burst: float | None) -> None:
+        self._clock = clock
+        self._root = Bucket(rate, burst)
+        self._pacer = Pacer(clock, self._root)
+
+    def wrap(self, factory: IProtocolFactory) -> PacingFactory:
+        return PacingFactory(factory, self._clock, self._lane)
+
+    def _lane(self) -> Lane:
+        return self._pacer.lane(Bucket(parent=self._root))
+
+
+@implementer(IStreamClientEndpoint)
+@define(eq=False)
+class ThrottledClientEndpoint:
+    """Connects through ``inner``; the connections together send at most ``rate`` bytes per second."""
+
+    _inner: IStreamClientEndpoint
+    _limit: _Limit
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect, and fire with the application's protocol."""
+        connecting: Deferred[Any] = self._inner.connect(self._limit.wrap(protocolFactory))
+        return connecting.addCallback(lambda paced: paced.wrappedProtocol)
+
+
+@implementer(IStreamServerEndpoint)
+@define(eq=False)
+class ThrottledServerEndpoint:
+    """Listens through ``inner``; the connections together send at most ``rate`` bytes per second."""
+
+    _inner: IStreamServerEndpoint
+    _limit: _Limit
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen for connections of ``protocolFactory``."""
+        return self._inner.listen(self._limit.wrap(protocolFactory))
+
+
+def throttle_client(
+    reactor: IReactorTime, endpoint: IStreamClientEndpoint, rate: float | None, burst: float | None = None
+) -> ThrottledClientEndpoint:
+    """``endpoint`` with its connections limited to ``rate`` bytes per second in all, ``burst`` bytes at once."""
+    return ThrottledClientEndpoint(endpoint, _Limit(reactor, rate, burst))
+
+
+def throttle_server(
+    reactor: IReactorTime, endpoint: IStreamServerEndpoint, rate: float | None, burst: float | None = None
+) -> ThrottledServerEndpoint:
+    """``endpoint`` with its connections limited to ``rate`` bytes per second in all, ``burst`` bytes at once."""
+    return ThrottledServerEndpoint(endpoint, _Limit(reactor, rate, burst))
+
+
+@implementer(IPlugin, IStreamClientEndpointStringParserWithReactor, IStreamServerEndpointStringParser)
+class ThrottleParser:
+    """Reads ``throttle:`` descriptions; what is wrong with one is said by a ``ValueError``."""
+
+    prefix = "throttle"
+
+    def parseStreamClient(self, reactor: Any, *args: object, **kwargs: object) -> ThrottledClientEndpoint:
+        """The client endpoint that the arguments describe."""
+        limits, description = _parse(args, kwargs)
+        inner = clientFromString(reactor, description)
+        return throttle_client(reactor, inner, *limits)
+
+    def parseStreamServer(self, reactor: Any, *args: object, **kwargs: object) -> ThrottledServerEndpoint:
+        """The server endpoint that the arguments describe."""
+        limits, description = _parse(args, kwargs)
+        inner = serverFromString(reactor, description)
+        return throttle_server(reactor, inner, *limits)
+
+
+def _parse(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[tuple[float | None, float | None], str]:
+    """Rate and burst, and the description of the endpoint behind them, as it was before it was split."""
+    named = {key: str(value) for key, value in kwargs.items()}
+    limits = _limits(named.pop("rate", ""), named.pop("burst", ""))
+    if not args:
+        raise ValueError("throttle: needs an endpoint behind it, as in throttle:tcp:example.org:80:rate=1M")
+    options = [f"{_quoted(key)}={_quoted(value)}" for key, value in sorted(named.items())]
+    return limits, ":".join([*(_quoted(str(arg)) for arg in args), *options])
+
+
+def _limits(rate: str, burst: str) -> tuple[float | None, float | None]:
+    if not rate:
+        raise ValueError("throttle: needs rate=, bytes per second such as 512k or 1.5MiB/s")
+    try:
+        limit = parse_rate(rate)
+        check_rate(limit)
+        saved = parse_size(burst) if burst else None
+    except UsageError as error:
+        raise ValueError(f"throttle: {error}") from None
+    if saved is not None and saved < 1:
+        raise ValueError("throttle: burst= is at least one byte")
+    return limit, saved
+
+
+def _quoted(text: str) -> str:
+    # Twisted's function forgets the equals sign, which would make a keyword of a positional argument.
+    return quoteStringArgument(text).replace("=", "\\=")  # type: ignore[no-any-return]

@@ -1,0 +1,55 @@
+"""The rate at which something flowed during the last second.
+
+Pure arithmetic over two slots of one second: the one being filled, and the one before it.
+The older slot fades out as the newer one fills, so that a reading always covers one second and is at most two old.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define
+
+SLOT: Final = 1.0
+"""Length of a slot in seconds."""
+
+
+@define(eq=False)
+class Meter:
+    """Bytes counted as they pass; all times are seconds of one monotonic clock."""
+
+    total: int = 0
+    """Everything that was ever counted."""
+    _start: float = 0.0
+    _current: float = 0.0
+    _previous: float = 0.0
+
+    def count(self, amount: int, now: float) -> None:
+        """Say that ``amount`` bytes passed at ``now``."""
+        self.total += amount
+        if now - self._start >= SLOT:
+            self._turn(now)
+        self._current += amount
+
+    def rate(self, now: float) -> float:
+        """Bytes per second during the second before ``now``."""
+        if now - self._start >= SLOT:
+            self._turn(now)
+        fading = max(0.0, SLOT - (now - self._start))
+        return self._previous * fading + self._current
+
+    def absorb(self, other: Meter, now: float) -> None:
+        """Go on for ``other`` as well, which will not be used again."""
+        rate = other.rate(now)
+        self.rate(now)
+        self.total += other.total
+        self._current += rate
+
+    def _turn(self, now: float) -> None:
+        if now - self._start < 2 * SLOT:
+            self._previous = self._current
+            self._start += SLOT
+        else:
+            self._previous = 0.0
+            self._start = now
+        self._current = 0.0

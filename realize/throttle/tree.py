@@ -1,0 +1,239 @@
+"""The limits of one daemon, or of one command: service, peers, connections, by name, at run time.
+
+`ThrottleTree.attach` gives a connection its lane; the connection leaves it when it is lost.
+A peer is remembered with its limit and its counters after its last connection is gone, because the peers of a daemon
+are the pinned ones, which are few.
+Rates are bytes per second, None for no limit.
+Who may change what is decided by the caller; what a limit may be is decided here.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from realize.errors import Conflict, NotFound, UsageError
+from realize.throttle.buckets import Bucket
+from realize.throttle.pacer import Lane, Pacer
+
+LOWEST: Final = 1
+"""The lowest limit in bytes per second."""
+
+HIGHEST: Final = 10 << 40
+"""The highest limit in bytes per second: 10 TiB/s."""
+
+SAMPLE: Final = 0.5
+"""Seconds between two looks at what connections without a limit have sent, while there are connections."""
+
+
+class Scope(enum.Enum):
+    """What a limit applies to."""
+
+    SERVICE = "service"
+    """Everything that the process sends."""
+    PEER = "peer"
+    """All connections of one peer together."""
+    CONNECTION = "connection"
+    """One connection."""
+
+
+@frozen
+class Limit:
+    """One node of the tree as it was at one instant.
+
+    ``name`` is empty for the service, else the peer or the connection; ``peer`` is empty for the service.
+    ``sent`` and ``rate`` count the bytes that leave for the wire: below a limit including what TLS adds to them.
+    ``waited`` is the time that connections had bytes waiting for a limit, in seconds, summed over connections.
+    ``lasts`` is for how many more seconds a limit holds that was set for a time, else None.
+    """
+
+    scope: Scope
+    name: str
+    peer: str
+    limit: float | None
+    rate: float
+    sent: int
+    waited: float
+    lasts: float | None = None
+
+
+def check_rate(rate: float | None) -> None:
+    """Raise `UsageError` unless ``rate`` is None or from 1 byte/s to 10 TiB/s."""
+    if rate is not None and not (math.isfinite(rate) and LOWEST <= rate <= HIGHEST):
+        raise UsageError(f"a limit is from 1 byte/s to 10 TiB/s, or unlimited; {rate:g} bytes/s is neither")
+
+
+class ThrottleTree:
+    """Service, peers and connections with their limits.
+
+    ``peers`` holds starting limits by name, ``connection`` is the one that every new connection starts with.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        service: float | None = None,
+        peers: Mapping[str, float] | None = None,
+        connection: float | None = None,
+    ) -> None:
+        self._clock = clock
+        self._service = Bucket()
+        self._pacer = Pacer(clock, self._service)
+        self._peers: dict[str, Bucket] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._peer_of: dict[str, str] = {}
+        self._own: set[str] = set()
+        self._configured: tuple[float | None, dict[str, float], float | None] = (None, {}, None)
+        self._sampling: IDelayedCall | None = None
+        self._returns: dict[Bucket, tuple[IDelayedCall, float | None]] = {}
+        self.configure(service=service, peers=peers, connection=connection)
+
+    def configure(
+        self,
+        *,
+        service: float | None = None,
+        peers: Mapping[str, float] | None = None,
+        connection: float | None = None,
+    ) -> None:
+        """Apply at once what differs from the configuration before; limits that were set at run time stay otherwise."""
+        now = (service, dict(peers or {}), connection)
+        for rate in (service, connection, *now[1].values()):
+            check_rate(rate)
+        before, self._configured = self._configured, now
+        if service != before[0]:
+            self._set(self._service, service)
+        for name in sorted({*before[1], *now[1]}):
+            rate = now[1].get(name)
+            if rate != before[1].get(name):
+                self._set(self._peer(name), rate)
+        if connection != before[2]:
+            for name, lane in self._lanes.items():
+                if name not in self._own:
+                    self._set(lane.bucket, connection)
+
+    def attach(self, peer: str, connection: str) -> Lane:
+        """The lane of a new connection of ``peer``; `Conflict` if there is a connection of that name."""
+        if connection in self._lanes:
+            raise Conflict(f"there is a connection {connection} already")
+        bucket = Bucket(self._configured[2], parent=self._peer(peer))
+        lane = self._lanes[connection] = self._pacer.lane(bucket, partial(self._left, connection))
+        self._peer_of[connection] = peer
+        if self._sampling is None:
+            self._sampling = self._clock.callLater(SAMPLE, self._sample)
+        return lane
+
+    def detach(self, connection: str) -> None:
+        """Forget a connection; harmless if it is gone already."""
+        lane = self._lanes.get(connection)
+        if lane is not None:
+            lane.leave()
+
+    def rate(self, scope: Scope, name: str = "") -> float | None:
+        """The limit of one node; `NotFound` if there is no such peer or connection."""
+        return self._find(scope, name).rate
+
+    def set_rate(self, scope: Scope, name: str, rate: float | None, seconds: float | None = None) -> float | None:
+        """Set a limit, for ``seconds`` or for good, and return the former one.
+
+        A limit for a time is followed by the one that was last set for good.
+        Raises `NotFound` if there is no such peer or connection, `UsageError` if the values make no sense.
+        """
+        check_rate(rate)
+        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+            raise UsageError(f"the time that a limit holds is more than 0 seconds, not {seconds:g}")
+        bucket = self._find(scope, name)
+        former = bucket.rate
+        returning = self._returns.get(bucket)
+        lasting = former if returning is None else returning[1]
+        if scope is Scope.CONNECTION:
+            self._own.add(name)
+        self._set(bucket, rate)
+        if seconds is not None:
+            self._returns[bucket] = (self._clock.callLater(seconds, self._set, bucket, lasting), lasting)
+        return former
+
+    def snapshot(self) -> tuple[Limit, ...]:
+        """All nodes as they are now: the service, then each peer followed by its connections."""
+        self._collect()
+        connections: dict[str, list[str]] = {name: [] for name in self._peers}
+        for name, peer in self._peer_of.items():
+            connections[peer].append(name)
+        found = [self._limit(Scope.SERVICE, "", "", self._service)]
+        for peer, bucket in sorted(self._peers.items()):
+            found.append(self._limit(Scope.PEER, peer, peer, bucket))
+            found.extend(
+                self._limit(Scope.CONNECTION, name, peer, self._lanes[name].bucket)
+                for name in sorted(connections[peer])
+            )
+        return tuple(found)
+
+    def close(self) -> None:
+        """Leave no timer behind: connections still attached are detached, limits for a time stay as they are."""
+        for lane in tuple(self._lanes.values()):
+            lane.leave()
+        for call, _ in self._returns.values():
+            call.cancel()
+        self._returns.clear()
+
+    def _limit(self, scope: Scope, name: str, peer: str, bucket: Bucket) -> Limit:
+        now = self._clock.seconds()
+        returning = self._returns.get(bucket)
+        return Limit(
+            scope=scope,
+            name=name,
+            peer=peer,
+            limit=bucket.rate,
+            rate=bucket.current_rate(now),
+            sent=bucket.sent(),
+            waited=bucket.waited(now),
+            lasts=None if returning is None else returning[0].getTime() - now,
+        )
+
+    def _sample(self) -> None:
+        self._sampling = self._clock.callLater(SAMPLE, self._sample)
+        self._collect()
+
+    def _collect(self) -> None:
+        for lane in self._lanes.values():
+            lane.collect()
+
+    def _peer(self, name: str) -> Bucket:
+        if name not in self._peers:
+            self._peers[name] = Bucket(self._configured[1].get(name), parent=self._service)
+        return self._peers[name]
+
+    def _find(self, scope: Scope, name: str) -> Bucket:
+        if scope is Scope.SERVICE:
+            return self._service
+        if scope is Scope.PEER:
+            if name not in self._peers:
+                raise NotFound(f"no peer {name!r} has been connected or has a limit")
+            return self._peers[name]
+        if name not in self._lanes:
+            raise NotFound(f"there is no connection {name!r}")
+        return self._lanes[name].bucket
+
+    def _set(self, bucket: Bucket, rate: float | None) -> None:
+        returning = self._returns.pop(bucket, None)
+        if returning is not None and returning[0].active():
+            returning[0].cancel()
+        if rate != bucket.rate:
+            self._pacer.set_rate(bucket, rate)
+
+    def _left(self, connection: str) -> None:
+        lane = self._lanes.pop(connection)
+        del self._peer_of[connection]
+        if not self._lanes and self._sampling is not None:
+            self._sampling.cancel()
+            self._sampling = None
+        self._own.discard(connection)
+        returning = self._returns.pop(lane.bucket, None)
+        if returning is not None:
+            returning[0].cancel()

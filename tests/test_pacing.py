@@ -1,0 +1,831 @@
+"""`realize.throttle.pacing` on a pumped clock, and over TLS in memory."""
+
+import datetime as dt
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IProtocolNegotiationFactory,
+    IPullProducer,
+    IPushProducer,
+    ITransport,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.test import iosim
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from realize.throttle.buckets import Bucket
+from realize.throttle.pacer import Pacer
+from realize.throttle.pacing import PacedProtocol, PacingFactory
+
+KIB, MIB = 1 << 10, 1 << 20
+TICK = 0.001
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class Application(Protocol):
+    """Records what it is told."""
+
+    def __init__(self):
+        self.told = []
+        self.received = b""
+
+    def connectionMade(self):
+        """Recorded by being connected."""
+        self.told.append("made")
+
+    def dataReceived(self, data):
+        """Collect."""
+        self.received += data
+
+    def handshakeCompleted(self):
+        """Record."""
+        self.told.append("handshake")
+
+    def readConnectionLost(self):
+        """Record."""
+        self.told.append("read lost")
+
+    def writeConnectionLost(self):
+        """Record."""
+        self.told.append("write lost")
+
+    def connectionLost(self, reason):
+        """Record."""
+        self.told.append("lost")
+
+
+class Link(StringTransport):
+    """A transport that remembers when things were written, and what else it was told."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+        self.moments = []
+        self.calls = []
+
+    def write(self, data):
+        """Remember the time."""
+        self.moments.append((self.clock.seconds(), len(data)))
+        super().write(data)
+
+    def loseConnection(self):
+        """Remember it."""
+        self.calls.append("lose")
+        super().loseConnection()
+
+    def abortConnection(self):
+        """Remember it."""
+        self.calls.append("abort")
+
+    def loseWriteConnection(self):
+        """Remember it."""
+        self.calls.append("lose write")
+
+    def getPeerCertificate(self):
+        """Something that only the transport below has."""
+        return "certificate"
+
+
+@implementer(IPushProducer)
+class Pushing:
+    """Writes pieces for as long as it may, and counts what it is told."""
+
+    def __init__(self, consumer, piece=1000, pieces=1 << 30):
+        self.consumer, self.piece, self.pieces = consumer, piece, pieces
+        self.running = False
+        self.paused = self.resumed = self.stopped = 0
+
+    def resumeProducing(self):
+        """Write until told to stop."""
+        self.resumed += 1
+        self.run()
+
+    def run(self):
+        """Start."""
+        self.running = True
+        while self.running and self.pieces:
+            self.pieces -= 1
+            self.consumer.write(b"x" * self.piece)
+
+    def pauseProducing(self):
+        """Stop writing."""
+        self.paused += 1
+        self.running = False
+
+    def stopProducing(self):
+        """Give up."""
+        self.stopped += 1
+        self.running = False
+
+
+@implementer(IPullProducer)
+class Pulling:
+    """Writes one piece whenever asked, and goes after the last."""
+
+    def __init__(self, consumer, pieces):
+        self.consumer, self.pieces = consumer, pieces
+        self.stopped = 0
+
+    def resumeProducing(self):
+        """Write one piece, or leave."""
+        if self.pieces:
+            self.pieces -= 1
+            self.consumer.write(b"p" * 1000)
+        else:
+            self.consumer.unregisterProducer()
+
+    def stopProducing(self):
+        """Give up."""
+        self.stopped += 1
+
+
+class Setting:
+    """A paced application on a link, below a bucket that tests may change."""
+
+    def __init__(self, rate=None, application=None):
+        self.clock = Clock()
+        self.clock.pump([1000])
+        self.root = Bucket(rate)
+        self.pacer = Pacer(self.clock, self.root)
+        self.factory = PacingFactory(Factory.forProtocol(Application), self.clock, self.lane)
+        self.link, self.paced = self.connect()
+        self.application = self.paced.wrappedProtocol
+        self.start = self.clock.seconds()
+
+    def lane(self):
+        """A new place below the root."""
+        return self.pacer.lane(Bucket(parent=self.root))
+
+    def connect(self):
+        """One more connection."""
+        paced = self.factory.buildProtocol(None)
+        link = Link(self.clock)
+        paced.makeConnection(link)
+        return link, paced
+
+    def pass_time(self, seconds):
+        """Let time go by in small steps."""
+        self.clock.pump([TICK] * round(seconds / TICK))
+
+    def written(self):
+        """How much has reached the link."""
+        return sum(amount for _, amount in self.link.moments)
+
+    @property
+    def timers(self):
+        """What the clock still has to do."""
+        return list(self.clock.getDelayedCalls())
+
+
+def worst_window(moments, width=0.1):
+    """The most bytes that any window of ``width`` seconds holds."""
+    worst = first = held = 0
+    for now, amount in moments:
+        held += amount
+        while moments[first][0] < now - width:
+            held -= moments[first][1]
+            first += 1
+        worst = max(worst, held)
+    return worst
+
+
+class TestRates:
+    """How fast bytes leave."""
+
+    @pytest.mark.parametrize("rate", [KIB, 64 * KIB, MIB, 10 * MIB, 100 * MIB])
+    def test_one_huge_write_leaves_at_the_limit(self, rate):
+        """The mean of 5 s is within 1 %, and from 1 MiB/s on no 100 ms carry more than 1.10 times their share."""
+        setting = Setting(rate)
+        setting.paced.write(b"h" * (rate * 6))
+        setting.pass_time(5)
+
+        assert setting.written() == pytest.approx(5 * rate, rel=0.01 if rate > KIB else 0.11)
+        if rate >= MIB:
+            assert worst_window(setting.link.moments) <= 1.10 * 0.1 * rate
+
+    def test_many_small_writes_leave_at_the_limit_in_order(self):
+        """It does not matter how the bytes were cut."""
+        setting = Setting(MIB)
+        data = bytes(range(256)) * 8192
+        for start in range(0, len(data), 100):
+            setting.paced.write(data[start : start + 100])
+        setting.pass_time(1)
+
+        assert setting.written() == pytest.approx(MIB, rel=0.02)
+        setting.pass_time(1.1)
+        assert data == setting.link.value()
+
+    def test_write_sequence_is_a_write(self):
+        """It is paced like everything else, and keeps its order."""
+        setting = Setting(KIB)
+        setting.paced.writeSequence([b"a" * 1000, b"b" * 1000])
+        setting.pass_time(1)
+        early = setting.written()
+        setting.pass_time(2)
+
+        assert 0 < early < 2000
+        assert b"a" * 1000 + b"b" * 1000 == setting.link.value()
+
+    def test_nothing_is_saved_up_while_idle(self):
+        """After an idle minute the first 100 ms carry no more than any others."""
+        setting = Setting(MIB)
+        setting.pass_time(1)
+        setting.clock.pump([60])
+        setting.paced.write(b"x" * MIB)
+        setting.pass_time(0.5)
+
+        assert worst_window(setting.link.moments) <= 1.10 * 0.1 * MIB
+
+    def test_a_small_message_is_not_held_back(self):
+        """What is alone and small leaves in the next turn of the reactor."""
+        setting = Setting(64 * KIB)
+        setting.paced.write(b"hello")
+        before = setting.link.value()
+        setting.clock.pump([0])
+
+        assert (b"", b"hello") == (before, setting.link.value())
+
+    def test_one_byte_per_second_works(self):
+        """The lowest limit sends a byte each second."""
+        setting = Setting(1)
+        setting.paced.write(b"x" * 100)
+        setting.clock.pump([1] * 60)
+
+        assert setting.written() == pytest.approx(61, abs=1)
+
+    def test_ten_connections_share_what_is_above_them(self):
+        """Each of ten gets a tenth, within 5 %."""
+        setting = Setting(10 * MIB)
+        links = [setting.link]
+        setting.paced.write(b"x" * 20 * MIB)
+        for _ in range(9):
+            link, paced = setting.connect()
+            links.append(link)
+            paced.write(b"x" * 20 * MIB)
+        setting.pass_time(5)
+        sent = [len(link.value()) for link in links]
+
+        assert [5 * MIB] * 10 == [pytest.approx(amount, rel=0.05) for amount in sent]
+
+    @pytest.mark.parametrize("tightest", [0, 1, 2])
+    def test_the_tightest_of_three_limits_holds(self, tightest):
+        """Service, peer and connection at once."""
+        rates = [4 * MIB] * 3
+        rates[tightest] = MIB
+        setting = Setting(rates[0])
+        peer = Bucket(rates[1], parent=setting.root)
+        setting.paced.use(setting.pacer.lane(Bucket(rates[2], parent=peer)))
+        setting.paced.write(b"x" * 8 * MIB)
+        setting.pass_time(5)
+
+        assert setting.written() == pytest.approx(5 * MIB, rel=0.01)
+
+    def test_what_tls_adds_is_counted(self):
+        """Over TLS the limit is one of records, so that the wire carries what was asked for."""
+        setting = Setting(64 * KIB)
+        setting.paced._overhead = 22
+        setting.paced.write(b"x" * 640 * KIB)
+        setting.pass_time(5)
+
+        wire = setting.written() + 22 * len(setting.link.moments)
+        assert wire == pytest.approx(5 * 64 * KIB, rel=0.01)
+        setting.pass_time(6)
+        assert b"x" * 640 * KIB == setting.link.value()
+
+
+class TestUnlimited:
+    """Without a limit the layer stays out of the way."""
+
+    def test_writes_pass_straight_through(self):
+        """No timer, no queue, no producer below."""
+        setting = Setting()
+        setting.paced.write(b"abc")
+        setting.paced.writeSequence([b"d", b"ef"])
+
+        assert b"abcdef" == setting.link.value()
+        assert [] == setting.timers
+        assert setting.link.producer is None
+
+    def test_a_connection_without_a_lane_has_no_limit(self):
+        """Until it is told to use one."""
+        clock = Clock()
+        paced = PacingFactory(Factory.forProtocol(Application), clock).buildProtocol(None)
+        link = Link(clock)
+        paced.makeConnection(link)
+        paced.write(b"abc")
+        lane = Pacer(clock, Bucket(KIB)).lane(Bucket(KIB))
+        paced.use(lane)
+        paced.write(b"x" * 1024)
+
+        assert b"abc" == link.value()
+        assert 1024 == paced.queued
+
+    def test_what_passes_is_counted(self):
+        """`GetThrottle` shows the current rate of unlimited connections too."""
+        setting = Setting()
+        setting.paced.write(b"x" * 1000)
+        setting.paced._lane.collect()
+
+        assert 1000 == setting.root.sent() == setting.root.current_rate(setting.clock.seconds())
+
+    def test_the_suggested_chunk_is_as_large_as_a_box(self):
+        """There is no reason for small ones."""
+        assert 65_535 == Setting().paced.suggested_chunk
+
+
+class TestChanges:
+    """A limit that changes while bytes wait."""
+
+    @pytest.mark.parametrize(("before", "after"), [(4 * MIB, MIB), (MIB, 4 * MIB), (KIB, 10 * MIB)])
+    def test_the_timer_of_the_old_limit_is_not_sat_out(self, before, after):
+        """Within the next 100 ms the new rate is there, up or down."""
+        setting = Setting(before)
+        setting.paced.write(b"x" * 40 * MIB)
+        setting.pass_time(0.25)
+        earlier = setting.written()
+        assert 1 == len(setting.timers)
+        setting.pacer.set_rate(setting.root, after)
+        setting.pass_time(0.1)
+
+        assert setting.written() - earlier == pytest.approx(0.1 * after, rel=0.1)
+
+    def test_a_lifted_limit_lets_everything_go_at_once(self):
+        """The queue is written, no timer is left, and writes pass straight through again."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * MIB)
+        setting.pass_time(0.1)
+        setting.pacer.set_rate(setting.root, None)
+        flushed = setting.written()
+        setting.paced.write(b"y")
+
+        assert MIB == flushed
+        assert b"y" == setting.link.value()[-1:]
+        assert [] == setting.timers
+        assert setting.link.producer is None
+
+    def test_a_lifted_limit_still_respects_the_transport(self):
+        """If the transport is full, the rest of the queue goes when it has room, before anything new."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * MIB)
+        setting.pass_time(0.1)
+        setting.link.producer.pauseProducing()
+        earlier = setting.written()
+        setting.pacer.set_rate(setting.root, None)
+        setting.paced.write(b"y")
+        held = setting.written()
+        setting.link.producer.resumeProducing()
+
+        assert earlier == held
+        assert MIB + 1 == setting.written()
+        assert b"xy" == setting.link.value()[-2:]
+
+    def test_a_limit_set_later_holds_for_what_is_written_then(self):
+        """From unlimited to limited, in the middle of a connection."""
+        setting = Setting()
+        setting.paced.write(b"x" * MIB)
+        setting.pacer.set_rate(setting.root, MIB)
+        setting.paced.write(b"x" * 2 * MIB)
+        setting.pass_time(1)
+
+        assert setting.written() - MIB == pytest.approx(MIB, rel=0.01)
+
+    def test_another_lane_takes_what_waits_along(self):
+        """A connection that turns out to belong to a peer is limited by that peer from then on."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * 2 * MIB)
+        setting.pass_time(0.1)
+        other = Pacer(setting.clock, Bucket(MIB))
+        earlier = setting.written()
+        setting.paced.use(other.lane(Bucket(parent=other._root)))
+        setting.pass_time(1)
+
+        assert 0 == setting.root.demand
+        assert setting.written() - earlier == pytest.approx(MIB, rel=0.02)
+
+
+class TestProducers:
+    """Backpressure, from the limit and from the transport, to the application's producer."""
+
+    def test_the_queue_in_front_of_the_limit_is_short(self):
+        """The producer is paused as soon as some 50 ms of bytes wait, and once only."""
+        setting, producer = self.producing_for(MIB)
+
+        assert (1, 0) == (producer.paused, producer.resumed)
+        assert setting.paced.queued <= 0.05 * MIB + 1000
+
+    def producing_for(self, rate):
+        """Start a producer on a link that never has enough, without passing time."""
+        setting = Setting(rate)
+        producer = Pushing(setting.paced)
+        setting.paced.registerProducer(producer, streaming=True)
+        producer.running = True
+        while producer.running:
+            setting.paced.write(b"x" * 1000)
+        return setting, producer
+
+    def test_the_producer_keeps_the_link_busy(self):
+        """It is resumed in time, as often as it was paused, and the rate is held."""
+        setting, producer = self.producing_for(MIB)
+        setting.pass_time(5)
+
+        assert setting.written() == pytest.approx(5 * MIB, rel=0.01)
+        assert producer.paused in {producer.resumed, producer.resumed + 1}
+        assert setting.paced.queued <= 0.05 * MIB + 1000
+
+    def test_a_full_transport_pauses_the_producer_and_the_pacing(self):
+        """While the transport below says so, nothing is written to it and no timer runs."""
+        setting, _ = self.producing_for(MIB)
+        setting.pass_time(0.1)
+        setting.link.producer.pauseProducing()
+        before = setting.written()
+        setting.pass_time(0.5)
+        held = setting.written()
+        timers = setting.timers
+        setting.link.producer.resumeProducing()
+        setting.pass_time(1)
+
+        assert before == held
+        assert [] == timers
+        assert setting.written() - held == pytest.approx(MIB, rel=0.02)
+
+    def test_without_a_limit_the_transport_alone_decides(self):
+        """It drives the application's producer itself."""
+        setting = Setting()
+        producer = Pushing(setting.paced, pieces=0)
+        setting.paced.registerProducer(producer, streaming=True)
+
+        assert producer is setting.link.producer
+
+    def test_a_limit_comes_between_a_producer_and_its_transport(self):
+        """Set and lifted in the middle of a transfer, with the transport full or not: nobody gets stuck."""
+        setting = Setting()
+        producer = Pushing(setting.paced, pieces=0)
+        setting.paced.registerProducer(producer, streaming=True)
+        producer.pauseProducing()
+        producer.pieces = 1 << 30
+        setting.pacer.set_rate(setting.root, MIB)
+        setting.pass_time(1)
+        limited = setting.written()
+        setting.link.producer.pauseProducing()
+        producer.pieces = 0
+        setting.pacer.set_rate(setting.root, None)
+        held = setting.written()
+        setting.link.producer.resumeProducing()
+
+        assert limited == held == pytest.approx(MIB, rel=0.01)
+        assert 0 == setting.paced.queued
+        assert producer is setting.link.producer
+        assert producer.running
+
+    def test_pauses_are_told_once(self):
+        """However often the transport says it, while a limit holds."""
+        setting = Setting(MIB)
+        producer = Pushing(setting.paced, pieces=0)
+        setting.paced.registerProducer(producer, streaming=True)
+        below = setting.link.producer
+        below.pauseProducing()
+        below.pauseProducing()
+        below.resumeProducing()
+        below.pauseProducing()
+
+        assert (2, 1) == (producer.paused, producer.resumed)
+
+    def test_a_pull_producer_is_pulled_at_the_limit(self):
+        """On the clock that was given, not on a global one."""
+        setting = Setting(MIB)
+        producer = Pulling(setting.paced, pieces=3000)
+        setting.paced.registerProducer(producer, streaming=False)
+        setting.pass_time(1)
+        sent = setting.written()
+        setting.paced.loseConnection()
+        setting.pass_time(3)
+
+        assert sent == pytest.approx(MIB, rel=0.02)
+        assert 3_000_000 == setting.written()
+        assert ["lose"] == setting.link.calls
+        assert [] == setting.timers
+
+    def test_a_second_producer_is_refused(self):
+        """As every transport does."""
+        setting = Setting()
+        setting.paced.registerProducer(Pushing(setting.paced), streaming=True)
+
+        with pytest.raises(RuntimeError, match="never unregistered"):
+            setting.paced.registerProducer(Pushing(setting.paced), streaming=True)
+
+    def test_unregistering_without_a_producer_is_harmless(self):
+        """Nothing happens."""
+        setting = Setting()
+        setting.paced.unregisterProducer()
+
+        assert setting.link.producer is None
+
+    def test_a_lost_connection_stops_the_producer_once(self):
+        """However the loss is told."""
+        setting, producer = self.producing_for(MIB)
+        setting.link.producer.stopProducing()
+        setting.paced.connectionLost(Failure(ConnectionError()))
+
+        assert 1 == producer.stopped
+        late = Pushing(setting.paced)
+        setting.paced.registerProducer(late, streaming=True)
+        assert 1 == late.stopped
+
+    def test_reading_is_paused_at_the_transport(self):
+        """``pauseProducing`` of the application's transport is about what it receives."""
+        setting = Setting(KIB)
+        setting.paced.pauseProducing()
+        paused = setting.link.producerState
+        setting.paced.resumeProducing()
+
+        assert ("paused", "producing") == (paused, setting.link.producerState)
+
+
+class TestClosing:
+    """Ends of a connection while bytes wait."""
+
+    def test_lose_connection_sends_what_waits_first(self):
+        """At the limit; only then the transport is closed."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * 2048)
+        setting.paced.loseConnection()
+        setting.paced.write(b"too late")
+        setting.pass_time(1)
+        early = list(setting.link.calls)
+        setting.pass_time(1.5)
+
+        assert [] == early
+        assert ["lose"] == setting.link.calls
+        assert b"x" * 2048 == setting.link.value()
+        assert setting.link.producer is None
+        assert [] == setting.timers
+
+    def test_lose_connection_waits_for_the_producer(self):
+        """As transports do: it may write until it is unregistered."""
+        setting = Setting(MIB)
+        setting.paced.registerProducer(Pushing(setting.paced, pieces=0), streaming=True)
+        setting.paced.loseConnection()
+        setting.paced.write(b"more")
+        setting.pass_time(0.1)
+        early = list(setting.link.calls)
+        setting.paced.unregisterProducer()
+
+        assert ([], ["lose"]) == (early, setting.link.calls)
+        assert b"more" == setting.link.value()
+
+    def test_lose_connection_with_nothing_waiting_is_immediate(self):
+        """With and without a limit, and once only."""
+        for rate in (None, MIB):
+            setting = Setting(rate)
+            setting.paced.loseConnection()
+            setting.paced.loseConnection()
+
+            assert ["lose"] == setting.link.calls
+            assert setting.paced.disconnecting
+
+    def test_abort_drops_what_waits(self):
+        """Nothing more is written, and no timer is left."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * 4096)
+        setting.pass_time(0.1)
+        before = setting.written()
+        setting.paced.abortConnection()
+        timers = setting.timers
+        setting.paced.write(b"y")
+        setting.pass_time(5)
+
+        assert ["abort"] == setting.link.calls
+        assert before == setting.written()
+        assert [] == timers
+        assert () == setting.root.children
+
+    def test_a_lost_connection_cancels_the_timer_and_leaves_its_lane(self):
+        """And the application hears of it, once."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * 4096)
+        setting.paced.connectionLost(Failure(ConnectionError()))
+
+        assert [] == setting.timers
+        assert () == setting.root.children
+        assert ["made", "lost"] == setting.application.told
+        assert setting.paced.wrappedProtocol is None
+
+    def test_the_turn_of_a_lost_connection_goes_to_the_others(self):
+        """Losing one in the middle of serving does not hold up the rest."""
+        setting = Setting(MIB)
+        link, paced = setting.connect()
+        setting.paced.write(b"x" * 4 * MIB)
+        paced.write(b"x" * 4 * MIB)
+        setting.pass_time(0.1)
+        setting.paced.connectionLost(Failure(ConnectionError()))
+        before = len(link.value())
+        setting.pass_time(1)
+
+        assert len(link.value()) - before == pytest.approx(MIB, rel=0.02)
+
+    def test_half_close_sends_what_waits_first(self):
+        """The sending half is closed when the queue is empty; the connection stays."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * 1024)
+        setting.paced.loseWriteConnection()
+        early = list(setting.link.calls)
+        setting.pass_time(1.5)
+        setting.pacer.set_rate(setting.root, MIB)
+        setting.paced.loseConnection()
+
+        assert [] == early
+        assert ["lose write", "lose"] == setting.link.calls
+        assert b"x" * 1024 == setting.link.value()
+
+    def test_a_lane_that_comes_too_late_is_left_at_once(self):
+        """A connection that is gone keeps no place in the tree."""
+        setting = Setting()
+        setting.paced.connectionLost(Failure(ConnectionError()))
+        setting.paced.use(setting.lane())
+
+        assert () == setting.root.children
+
+
+class TestForwarding:
+    """What has nothing to do with sending passes through."""
+
+    def test_the_application_hears_everything(self):
+        """Data, handshake, half close, loss."""
+        setting = Setting()
+        setting.paced.dataReceived(b"in")
+        setting.paced.handshakeCompleted()
+        setting.paced.readConnectionLost()
+        setting.paced.writeConnectionLost()
+        setting.paced.connectionLost(Failure(ConnectionError()))
+
+        assert b"in" == setting.application.received
+        assert ["made", "handshake", "read lost", "write lost", "lost"] == setting.application.told
+
+    def test_it_provides_what_the_application_provides(self):
+        """Before and after it is connected; a plain application gets neither notice."""
+        before = PacedProtocol(None, Application())
+        plain = PacedProtocol(None, Protocol())
+        after = Setting().paced
+
+        for protocol in (before, after):
+            assert IHalfCloseableProtocol.providedBy(protocol)
+            assert IHandshakeListener.providedBy(protocol)
+        assert not IHalfCloseableProtocol.providedBy(plain)
+        assert not IHandshakeListener.providedBy(plain)
+
+    def test_it_is_a_transport_and_a_consumer(self):
+        """In the sense of Twisted's interfaces."""
+        paced = Setting().paced
+
+        assert verifyObject(ITransport, paced)
+        assert verifyObject(IConsumer, paced)
+
+    def test_other_attributes_are_the_transports(self):
+        """Addresses, certificates, handles."""
+        setting = Setting()
+
+        assert "certificate" == setting.paced.getPeerCertificate()
+        assert setting.link.getPeer() == setting.paced.getPeer()
+        assert setting.link.getHost() == setting.paced.getHost()
+        with pytest.raises(AttributeError):
+            _ = setting.paced.no_such_thing
+
+    def test_a_factory_that_wants_no_connection_is_obeyed(self):
+        """None is passed on."""
+
+        class Refusing(Factory):
+            def buildProtocol(self, addr):
+                return None
+
+        assert PacingFactory(Refusing(), Clock()).buildProtocol(None) is None
+
+    def test_the_factory_passes_on_its_life(self):
+        """Start, stop, and the protocols it would negotiate."""
+
+        @implementer(IProtocolNegotiationFactory)
+        class Negotiating(Factory):
+            running = False
+
+            def doStart(self):
+                self.running = True
+
+            def doStop(self):
+                self.running = False
+
+            def acceptableProtocols(self):
+                return [b"h2"]
+
+        inner = Negotiating()
+        outer = PacingFactory(inner, Clock())
+        outer.doStart()
+        running = inner.running
+        outer.doStop()
+
+        assert (True, False) == (running, inner.running)
+        assert [b"h2"] == outer.acceptableProtocols()
+        assert IProtocolNegotiationFactory.providedBy(outer)
+        assert not IProtocolNegotiationFactory.providedBy(PacingFactory(Factory(), Clock()))
+        assert "Negotiating (paced)" == outer.logPrefix()
+
+
+class TestChunks:
+    """What a sender should write at a time."""
+
+    @pytest.mark.parametrize(
+        ("rate", "chunk"), [(1, 512), (KIB, 512), (64 * KIB, 3276), (MIB, 52428), (10 * MIB, 65535)]
+    )
+    def test_the_suggested_chunk_is_50_ms_of_the_limit(self, rate, chunk):
+        """Between 512 bytes and what fits an AMP value."""
+        assert chunk == Setting(rate).paced.suggested_chunk
+
+    def test_a_control_message_behind_a_transfer_leaves_within_250_ms(self):
+        """At 64 KiB/s, if the sender follows the suggestion."""
+        setting = Setting(64 * KIB)
+        producer = Pushing(setting.paced, piece=setting.paced.suggested_chunk)
+        setting.paced.registerProducer(producer, streaming=True)
+        producer.run()
+        setting.pass_time(1)
+        setting.paced.write(b"answer")
+        setting.pass_time(0.25)
+
+        assert b"answer" in setting.link.value()
+
+
+def certificate():
+    """Options for either end, with a key of their own."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    name = x509.Name([])
+    day = dt.timedelta(days=1)
+    now = dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day).sign(key, None)
+    return CertificateOptions(privateKey=key, certificate=made)
+
+
+class Echo(Application):
+    """Sends a number of bytes as soon as TLS is up."""
+
+    amount = 0
+
+    def handshakeCompleted(self):
+        """Send."""
+        super().handshakeCompleted()
+        self.transport.write(b"e" * self.amount)
+
+
+class TestTLS:
+    """Inside TLS, where it is meant to be."""
+
+    def test_the_handshake_is_not_held_back_and_the_content_is(self):
+        """At 1 KiB/s the handshake is over at once, and 2 KiB take 2 s."""
+        clock = Clock()
+
+        def lanes():
+            own = Pacer(clock, Bucket(KIB))
+            return own.lane(own._root)
+
+        server = Factory.forProtocol(Echo)
+        client = Factory.forProtocol(Application)
+        client_protocol = TLSMemoryBIOFactory(
+            CertificateOptions(), True, PacingFactory(client, clock, lanes), clock
+        ).buildProtocol(None)
+        server_protocol = TLSMemoryBIOFactory(
+            certificate(), False, PacingFactory(server, clock, lanes), clock
+        ).buildProtocol(None)
+        sender = server_protocol.wrappedProtocol.wrappedProtocol
+        receiver = client_protocol.wrappedProtocol.wrappedProtocol
+        sender.amount = 2048
+
+        pump = iosim.connect(
+            server_protocol,
+            iosim.makeFakeServer(server_protocol),
+            client_protocol,
+            iosim.makeFakeClient(client_protocol),
+            debug=False,
+            greet=False,
+            clock=clock,
+        )
+        pump.flush()
+        told = list(sender.told), list(receiver.told)
+        for _ in range(1000):
+            clock.pump([TICK])
+            pump.flush()
+        early = len(receiver.received)
+        for _ in range(1500):
+            clock.pump([TICK])
+            pump.flush()
+
+        assert (["made", "handshake"], ["made", "handshake"]) == told
+        assert 500 < early < 1600
+        assert b"e" * 2048 == receiver.received
+        assert sender.transport.getPeerCertificate() is None
