@@ -69,6 +69,7 @@ class Wire:
         self.pauses = 0
         self.disconnecting = False
         self.closed = False
+        self.deaf = False
         self._scheduled = False
 
     def write(self, data):
@@ -92,7 +93,7 @@ class Wire:
     def deliver(self):
         """Bring one chunk to the other side."""
         self._scheduled = False
-        if self.closed or self.stalled:
+        if self.closed or self.stalled or self.other.deaf:
             return
         data = bytes(self.backlog[: self.chunk])
         del self.backlog[: self.chunk]
@@ -139,6 +140,16 @@ class Wire:
         self.producer = None
         if self.disconnecting:
             self.schedule()
+
+    def pauseProducing(self):
+        """Take nothing more from the other side for now."""
+        self.deaf = True
+
+    def resumeProducing(self):
+        """Take it again."""
+        self.deaf = False
+        if self.other.backlog or self.other.disconnecting:
+            self.other.schedule()
 
     def getPeer(self):
         """An address."""

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.protocols.amp import parseString
 
 from realize.config import Right
-from realize.store.served import DirectoryResponders
+from realize.store.served import MOST_READING, DirectoryResponders
 from realize.testing import MemoryStore
 from realize.values import Version
 from realize.wire import commands, packing
@@ -376,6 +376,57 @@ def test_who_does_not_read_answers_is_cut_off(evil):
 
     assert evil.server.lost
     assert len(evil.server_wire.backlog) < 2 * MOST_UNSENT
+
+
+def test_a_flood_of_comparisons_leaves_threads_to_others(evil):
+    """Commands that read much take turns, two at a time; a stream that was closed meanwhile is not read any more."""
+    begun = []
+
+    def slow(expected):
+        begun.append(Deferred())
+        return begun[-1]
+
+    evil.memory.settle = slow
+    ask = {b"_command": b"Settle", b"handle": b"1", b"expected": b""}
+    evil.send(b"".join(encode({**ask, b"_ask": b"s%d" % number}) for number in range(50)))
+    at_once = len(begun)
+    begun[0].callback([])
+    evil.flush()
+    after_one = len(begun)
+    evil.wire.cut()
+    for deferred in begun[1:]:
+        deferred.callback([])
+    evil.flush()
+
+    assert MOST_READING == at_once
+    assert MOST_READING + 1 == after_one == len(begun)
+
+
+def test_a_handle_that_is_being_opened_cannot_be_closed(evil):
+    """Nor can its number be used for another directory, which would lose the first."""
+    opening = Deferred()
+    real, evil.memory.open = evil.memory.open, lambda salt: opening
+    ask = {b"_command": b"OpenDirectory", b"handle": b"2", b"directory": b"inbox", b"base": b"", b"salt": b""}
+    evil.send(encode({**ask, b"_ask": b"slow"}))
+
+    assert "PROTOCOL" == evil.code("CloseDirectory", handle=b"2")
+    assert "PROTOCOL" == evil.code("OpenDirectory", handle=b"2", directory=b"inbox", base=b"", salt=b"")
+    real(b"").chainDeferred(opening)
+    evil.flush()
+    assert "ok" == evil.code("CloseDirectory", handle=b"2")
+
+
+def test_a_stream_that_was_refused_for_the_limit_has_existed(evil):
+    """What still comes for it is late, not wrong."""
+    codes = [
+        evil.code("OpenRead", handle=b"1", stream=b"%d" % number, path=b"g")
+        for number in range(1, 2 * commands.MOST_STREAMS + 2, 2)
+    ]
+    evil.send(encode({b"_command": b"Credit", b"stream": b"%d" % (2 * commands.MOST_STREAMS + 1), b"amount": b"5"}))
+
+    assert "BUSY" == codes[-1]
+    assert evil.lost is None
+    assert "PROTOCOL" == evil.code("OpenRead", handle=b"1", stream=b"%d" % (2 * commands.MOST_STREAMS + 1), path=b"g")
 
 
 def test_an_error_text_may_not_forge(evil):

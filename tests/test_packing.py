@@ -16,7 +16,7 @@ TIMES = st.integers(-(2**63), 2**63 - 1)
 UNSIGNED = st.integers(0, 2**64 - 1)
 PATHS = st.binary(max_size=300)
 DIGESTS = st.binary(min_size=32, max_size=32)
-TEXTS = st.text(max_size=100)
+TEXTS = st.text(max_size=100).map(packing.harmless)  # what is shown to people arrives escaped
 VERSIONS = st.builds(Version, UNSIGNED, UNSIGNED, SIZES, TIMES, TIMES)
 ATTRIBUTES = st.builds(Attributes, TIMES, st.integers(0, 0o777))
 ERRORS = st.builds(
@@ -64,6 +64,14 @@ def test_packs_survive_the_trip(name, data):
     codec = getattr(packing, name)
 
     assert comparable(listed) == comparable(codec.unpack(codec.pack(listed)))
+
+
+def test_texts_of_a_peer_cannot_forge_a_line():
+    """What could break a line or move the cursor arrives escaped; what is escaped already stays as it is."""
+    packed = packing.TEXTS.pack(["a\nlevel=error\x1b[31m", "a\\nb"])
+
+    assert ["a\\nlevel=error\\x1b[31m", "a\\nb"] == packing.TEXTS.unpack(packed)
+    assert "x\\r\\u202e" == str(packing.error_of(b"STORAGE", "x\r\u202e"))
 
 
 @given(name=st.sampled_from(CODECS), data=st.binary(max_size=300))

@@ -20,6 +20,7 @@ class FakeLink:
         self.full = False
         self.waiting = []
         self.batch = BATCH
+        self.expecting = []
 
     def write(self, data):
         """Keep."""
@@ -36,6 +37,15 @@ class FakeLink:
     def chunk(self):
         """How much to write at once."""
         return self.batch
+
+    def expect(self, what):
+        """Keep what is waited for."""
+        self.expecting.append(what)
+        return len(self.expecting)
+
+    def expected(self, _ticket):
+        """It came."""
+        self.expecting.pop()
 
     def resume(self):
         """Not full any more."""

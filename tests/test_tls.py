@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 
-from realize.errors import ConnectionFailed, VersionMismatch, WrongPeer
+from realize.errors import Busy, ConnectionFailed, VersionMismatch, WrongPeer
 from realize.keys import generate_identity
 from realize.wire import commands
 from realize.wire.commands import Reason
@@ -230,6 +230,8 @@ async def test_older_versions_of_tls_are_refused(tmp_path):
             return "accepted"
 
         assert "refused" == await in_thread(old)
+        await settled(site.reactor, lambda: not site.factory.strangers)
+        assert ["handshake"] == [fields["reason"] for fields in site.log.named("peer_refused")]
 
 
 async def test_a_client_without_certificate_is_refused():
@@ -250,6 +252,27 @@ async def test_a_client_without_certificate_is_refused():
         assert b"" == await in_thread(anonymous)
         await settled(site.reactor, lambda: not site.factory.strangers)
         assert {} == site.factory.connections
+        (refused,) = site.log.named("peer_refused")
+        assert ("handshake", "127.0.0.1") == (refused["reason"], refused["address"])
+        assert "certificate" in refused["error"]
+
+
+async def test_one_peer_has_a_limited_number_of_connections(monkeypatch):
+    """Beyond it the answer is BUSY, and worth trying again."""
+    monkeypatch.setattr("realize.wire.serving.MOST_CONNECTIONS", 2)
+    async with serving() as site:
+        first, second = await site.connect(), await site.connect()
+        make = connecting_protocol(clock=site.reactor, log=site.log, greeting=Greeting("client"))
+        with pytest.raises(Busy):
+            await connect(site.reactor, "127.0.0.1", site.number, CLIENT, SERVER.public_key, make_protocol=make)
+        first.close()
+        await first.when_lost()
+        await settled(site.reactor, lambda: len(list(site.factory)) == 1)
+        third = await site.connect()
+        for protocol in (second, third):
+            protocol.close()
+            await protocol.when_lost()
+        await settled(site.reactor, lambda: not site.factory.strangers)
 
 
 async def test_a_session_cannot_be_resumed(tmp_path):

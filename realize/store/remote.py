@@ -153,6 +153,8 @@ class RemoteStore:
                 offset=offset + matched,
                 digests=list(digests[first : first + _BLOCKS]),
             )
+            if answer["matched"] > min(_BLOCKS * BLOCK, size - offset - matched):
+                raise ProtocolError("the peer matched more than it was asked about")
             matched += answer["matched"]
             if answer["matched"] < _BLOCKS * BLOCK:
                 break
@@ -179,7 +181,8 @@ class RemoteStore:
         handle, self._handle = self._handle, 0
         if not handle or self._protocol.lost:
             return succeed(None)
-        asked = self._protocol.call(commands.CloseDirectory, patient=True, handle=handle)
+        # Not patient: who wants to end must not wait for ever for a disk that hangs; the peer keeps partials anyway.
+        asked = self._protocol.call(commands.CloseDirectory, handle=handle)
         return asked.addCallbacks(_nothing, _closed_anyway)
 
     def _opened(self) -> int:

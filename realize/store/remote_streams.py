@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -16,6 +17,9 @@ from realize.values import BLOCK, Attributes, Committed, OnConflict, Version
 from realize.wire import commands
 from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
+
+GIVING_UP: Final = 4.0
+"""Seconds that whoever abandons a file waits for the peer to say that it did."""
 
 _BLOCKS: Final = 1024
 
@@ -235,6 +239,8 @@ class RemoteWriter:
             part = digests[first : first + _BLOCKS]
             span = min(len(part) * BLOCK, length - matched)
             answer = await self._call(commands.MatchPartial, digests=part, length=span)
+            if answer["matched"] > span:
+                raise ProtocolError("the peer matched more than it was asked about")
             matched += answer["matched"]
             self._left -= answer["matched"]
             if answer["matched"] < span:
@@ -274,11 +280,17 @@ class RemoteWriter:
         self._protocol.streams.close(self._stream.number)
         if self._protocol.lost:
             return succeed(None)
-        asked = self._call(commands.AbandonStream, keep=keep)
-        return asked.addCallbacks(lambda _: None, _ignore)
+        asked = self._protocol.call(commands.AbandonStream, stream=self._stream.number, keep=keep)
+        # Who gives up does not wait long for a disk that hangs, or a peer that is frozen: it will do so all the same.
+        given = asked.addTimeout(GIVING_UP, self._protocol.clock)
+        return given.addCallbacks(lambda _: None, _given_up)
 
     def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
         return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)
+
+
+def _given_up(failure: Failure) -> None:
+    failure.trap(RealizeError, DeferredTimeout)
 
 
 def _ignore(failure: Failure) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
@@ -35,6 +35,12 @@ from realize.wire.protocol import PeerProtocol
 
 MakeStore = Callable[[str, bytes], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base)``; may raise any `RealizeError`."""
+
+MOST_READING: Final = 2
+"""Commands of one connection that read much and answer little (digests, comparisons), at once; the others wait.
+
+There are few threads for disk work, and other connections need some too.
+"""
 
 Report = Callable[[], Mapping[str, Any]]
 """What Status answers: a JSON object, of which ``transfers`` is shortened if it does not fit."""
@@ -92,6 +98,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._listings: dict[int, _Listing] = {}
         self._writes: dict[int, tuple[int, ServedWrite]] = {}
         self._reads: dict[int, tuple[int, ServedRead]] = {}
+        self._turns = DeferredSemaphore(MOST_READING)
         protocol.when_lost().addCallback(self._lost)
 
     @property
@@ -139,9 +146,10 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.CloseDirectory.responder
     async def _close_directory(self, handle: int) -> dict[str, Any]:
-        opened = self._directories.pop(handle, None)
+        opened = self._directories.get(handle)
         if opened is None:
             raise ProtocolError(f"handle {handle} is not open")
+        del self._directories[handle]
         await self._release(opened, handle)
         return {}
 
@@ -229,16 +237,22 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.Settle.responder
     async def _settle(self, handle: int, expected: list[Expected]) -> dict[str, Any]:
-        return {"settled": await self._directory(handle, Right.WRITE).store.settle(expected)}
+        self._directory(handle, Right.WRITE)
+        return {"settled": await self._turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))}
 
     @commands.MatchFinal.responder
     async def _match_final(
         self, handle: int, path: bytes, size: int, offset: int, digests: list[bytes]
     ) -> dict[str, Any]:
-        opened = self._directory(handle, Right.WRITE)
+        self._directory(handle, Right.WRITE)
         if offset > size:
             raise ProtocolError("a match beyond the end of the file")
-        return {"matched": await opened.store.match_final(path, size, offset, digests)}
+
+        def match() -> Deferred[int]:
+            # The directory may have been closed while this waited.
+            return self._directory(handle, Right.WRITE).store.match_final(path, size, offset, digests)
+
+        return {"matched": await self._turns.run(match)}
 
     @commands.Remove.responder
     async def _remove(self, handle: int, removals: list[Removal]) -> dict[str, Any]:
@@ -261,7 +275,13 @@ class DirectoryResponders(amp.CommandLocator):
 
         inbound = self._protocol.streams.inbound(stream, size)
         served = ServedWrite(
-            self._protocol, inbound, size, committed, opened.shown(path), lambda: self._writes.pop(stream, None)
+            self._protocol,
+            inbound,
+            size,
+            committed,
+            opened.shown(path),
+            lambda: self._writes.pop(stream, None),
+            self._turns,
         )
         self._writes[stream] = (handle, served)
         return {"have": await served.open(opened.store.open_writer(path, size, policy))}
@@ -286,7 +306,9 @@ class DirectoryResponders(amp.CommandLocator):
         opened = self._directory(handle, Right.READ)
         self._protocol.streams.accept(stream)
         outbound = self._protocol.streams.outbound(stream)
-        served = ServedRead(self._protocol, outbound, opened.shown(path), lambda: self._reads.pop(stream, None))
+        served = ServedRead(
+            self._protocol, outbound, opened.shown(path), lambda: self._reads.pop(stream, None), self._turns
+        )
         self._reads[stream] = (handle, served)
         reader = await served.open(opened.store.open_reader(path))
         return {"version": reader.version, "attributes": reader.attributes}

@@ -2,6 +2,7 @@
 
 A stream is opened, used and closed by commands of the peer, which may come in any order and at any time; each object
 here puts them in order, and ends in exactly one way.
+Whoever needs a turn of its connection (``turns``) has the lock of its stream already.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
 from twisted.python.failure import Failure
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, VerifyFailed
@@ -36,9 +37,11 @@ class ServedWrite:
         committed: Callable[[bytes, Committed], None],
         shown: str,
         forget: Callable[[], object],
+        turns: DeferredSemaphore,
     ) -> None:
         self._protocol = protocol
         self._stream = stream
+        self._turns = turns
         self._size = size
         self._committed = committed
         self._shown = shown
@@ -87,7 +90,7 @@ class ServedWrite:
                 raise ProtocolError("a match beyond the end of the partial")
             if self._stream.arrived or self._ended:
                 raise ProtocolError("a match after content")
-            matched = await writer.match(digests, length)
+            matched = await self._turns.run(writer.match, digests, length)
             self._position += matched
             self._stream.matched(matched)
         finally:
@@ -166,9 +169,15 @@ class ServedRead:
     """A file that the peer reads."""
 
     def __init__(
-        self, protocol: PeerProtocol, stream: OutboundStream, shown: str, forget: Callable[[], object]
+        self,
+        protocol: PeerProtocol,
+        stream: OutboundStream,
+        shown: str,
+        forget: Callable[[], object],
+        turns: DeferredSemaphore,
     ) -> None:
         self._protocol = protocol
+        self._turns = turns
         self._stream = stream
         self._shown = shown
         self._forget = forget
@@ -209,7 +218,8 @@ class ServedRead:
             raise ProtocolError(f"digests of {length} bytes do not fit an answer")
         await self._lock.acquire()
         try:
-            return list(await reader.block_digests(length))
+            digests = await self._turns.run(reader.block_digests, length)
+            return list(digests)
         finally:
             self._lock.release()
 
@@ -219,7 +229,7 @@ class ServedRead:
         self._position += length
         await self._lock.acquire()
         try:
-            await reader.skip(length)
+            await self._turns.run(reader.skip, length)
         finally:
             self._lock.release()
 

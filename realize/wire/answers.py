@@ -14,7 +14,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.errors import ConnectionFailed, InternalError, ProtocolError, RealizeError
-from realize.wire.packing import TEXT, cut
+from realize.wire.packing import TEXT, cut, harmless
 
 UNDECLARED: Final = (amp.UnknownRemoteError, amp.RemoteAmpError)
 
@@ -51,11 +51,12 @@ def from_remote(failure: Failure, command: str) -> RealizeError:
     """The error that an answer stands for, or why there is none."""
     error = failure.value
     if isinstance(error, RealizeError):
-        return error
+        text = str(error)
+        return error if text.isprintable() else type(error)(harmless(text))
     if isinstance(error, amp.UnhandledCommand):
         return ProtocolError(f"the peer does not know the command {command}")
     if isinstance(error, amp.TooLong):
         return ProtocolError(f"{command} does not fit the protocol: {error}")
     if isinstance(error, UNDECLARED):
-        return InternalError(f"{command}: {error}")
+        return InternalError(harmless(f"{command}: {error}"))
     return ConnectionFailed(f"{command}: {failure.getErrorMessage()}")

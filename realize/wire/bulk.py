@@ -42,6 +42,16 @@ class BulkTLSTransport(BufferingTLSTransport):
             rest = rest[sent:]
             self._fetch(sent + (sent // _RECORD + 1) * _OVERHEAD + _SPARE)
 
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        """Let the transport below close once it has sent what it has.
+
+        Twisted leaves the producer registered there, and a transport that was full then waits for what a producer,
+        which cannot write any more, will send next.
+        """
+        if self._producer is not None:
+            self.transport.unregisterProducer()  # type: ignore[union-attr]
+        super()._tlsShutdownFinished(reason)
+
     def _fetch(self, size: int) -> None:
         """Hand what OpenSSL has made to the transport below, ``size`` bytes at a time."""
         got = size

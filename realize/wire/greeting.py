@@ -10,6 +10,7 @@ from attrs import frozen
 
 from realize.errors import VersionMismatch
 from realize.wire import commands
+from realize.wire.packing import harmless
 
 
 class Role(enum.Enum):
@@ -43,9 +44,9 @@ class Greeting:
 def from_arguments(arguments: Mapping[str, Any]) -> Greeting:
     """The reverse of `Greeting.as_arguments`."""
     return Greeting(
-        arguments["software"],
+        harmless(arguments["software"]),
         tuple(arguments["capabilities"]),
-        arguments["run"],
+        harmless(arguments["run"]),
         arguments["major"],
         arguments["minor"],
     )

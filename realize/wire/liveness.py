@@ -1,8 +1,8 @@
 """When to say that we are here, and when to conclude that the peer is not.
 
 Owns one timer of a connection and no bytes.
-Time counts as silence only if nothing at all is received; an answered command may in addition demand that its answer,
-or any sign of other work, comes within `PATIENCE`, as long as our own side is not what holds things up.
+Time counts as silence only if nothing at all is received; whoever waits for something demands in addition that it, or
+any sign of other work, comes within `PATIENCE` or `ENDURANCE`, as long as our own side is not what holds things up.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ PATIENCE: Final = 60.0
 """Seconds that an ordinary command may go unanswered while nothing but pings arrives."""
 
 
+ENDURANCE: Final = 900.0
+"""The same for whatever may take long, and for the credit or content of a stream: by then it has stalled.
+
+Work on a stream shows in smaller steps than this even at the lowest limit of a throttle: 512 bytes at 1 byte/s.
+"""
+
+
 class Liveness:
     """Watches one connection."""
 
@@ -32,7 +39,7 @@ class Liveness:
         self._call: IDelayedCall | None = None
         self._heard = self._sent = self._worked = 0.0
         self._held_up = False
-        self._asked: dict[int, tuple[float, str]] = {}
+        self._asked: dict[int, tuple[float, float, str]] = {}
         self._questions = 0
 
     def start(self) -> None:
@@ -64,10 +71,10 @@ class Liveness:
         self._held_up = on
         self._worked = self._clock.seconds()
 
-    def asked(self, what: str) -> int:
-        """An ordinary command was sent; answers a ticket for `answered`."""
+    def asked(self, what: str, patience: float = PATIENCE) -> int:
+        """Something is expected of the peer; answers a ticket for `answered`."""
         self._questions += 1
-        self._asked[self._questions] = (self._clock.seconds(), what)
+        self._asked[self._questions] = (self._clock.seconds(), patience, what)
         return self._questions
 
     def answered(self, ticket: int) -> None:
@@ -84,12 +91,10 @@ class Liveness:
         if now - self._heard >= SILENCE:
             self._silent(f"has not been heard of for {SILENCE:.0f} seconds")
             return
-        # The first is the one that was asked longest ago.
-        for asked, what in self._asked.values():
-            if not self._held_up and now - max(asked, self._worked) >= PATIENCE:
-                self._silent(f"did not answer {what} for {PATIENCE:.0f} seconds")
+        for asked, patience, what in self._asked.values():
+            if not self._held_up and now - max(asked, self._worked) >= patience:
+                self._silent(f"did not answer {what} for {patience:.0f} seconds")
                 return
-            break
         if now - self._sent >= PING_AFTER:
             self._ping()
             self._sent = now

@@ -18,6 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 from attrs import frozen
 
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
+from realize.units import display_text
 from realize.values import (
     DIGEST,
     Attributes,
@@ -48,9 +49,19 @@ _ERRORS: Final[dict[bytes, type[RealizeError]]] = {
 }
 
 
+def harmless(text: str) -> str:
+    """A text of the peer's as people may see it: what could break or forge a line is escaped.
+
+    Other than with `realize.units.display_text`, backslashes stay: the peer has escaped the names in it already.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else display_text(character) for character in text)
+
+
 def error_of(code: bytes, text: str) -> RealizeError:
     """The error that a wire code stands for; a code that a later minor version added is an `InternalError`."""
-    known = _ERRORS.get(code)
+    known, text = _ERRORS.get(code), harmless(text)
     if known is None:
         return InternalError(f"{text} ({code[:40]!r})")
     return known(text)
@@ -96,9 +107,9 @@ class Cursor:
         return self.take(length)
 
     def text(self, most: int = TEXT) -> str:
-        """The same in UTF-8."""
+        """The same in UTF-8, made `harmless`."""
         try:
-            return self.octets(most).decode()
+            return harmless(self.octets(most).decode())
         except UnicodeDecodeError:
             raise ProtocolError("a text that is not UTF-8") from None
 

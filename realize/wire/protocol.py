@@ -9,7 +9,8 @@ Invariants:
 * before Hello, nothing else is answered;
 * whatever a peer sends ends in a declared error or a closed connection, and is logged once, without a traceback;
 * everything that waits for the peer fails when the connection ends, with the reason;
-* what is queued for a peer that does not read is bounded.
+* what is queued for a peer that does not read is bounded;
+* a flood of small boxes takes no more than its turn from other connections.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from realize.wire.answering import AnsweringProtocol
 from realize.wire.answers import from_remote
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
-from realize.wire.liveness import Liveness
+from realize.wire.liveness import ENDURANCE, PATIENCE, Liveness
 from realize.wire.packing import error_of
 from realize.wire.streams import BATCH, StreamTable
 
@@ -42,6 +43,9 @@ LOSE: Final = 5.0
 
 MOST_UNSENT: Final = 16 << 20
 """Bytes that may be queued for a peer that does not read, before it is given up."""
+
+MOST_AT_ONCE: Final = 128
+"""Boxes of one delivery (32 KiB) after which what else has arrived waits until other connections had their turn."""
 
 _MORE_THAN_A_PING: Final = 32
 
@@ -104,6 +108,8 @@ class PeerProtocol(AnsweringProtocol):
         self._aborted = False
         self._closing: IDelayedCall | None = None
         self._gone = False
+        self._postponed: deque[bytes] = deque()
+        self._turn: IDelayedCall | None = None
         self._watchers: list[Deferred[RealizeError]] = []
 
     # What owners of the connection use.
@@ -142,13 +148,13 @@ class PeerProtocol(AnsweringProtocol):
         """Send a command and wait for its answer.
 
         Fails with a `RealizeError` and nothing else.
-        ``patient`` is for commands whose answer may take any time; they fail only with the connection.
+        ``patient`` is for commands whose answer may take long; see `realize.wire.liveness`.
         A cancelled call goes on at the peer, its answer is dropped.
         """
         if self._error is not None:
             return fail(self._error)
         result = Deferred[dict[str, Any]]()
-        ticket = 0 if patient else self._liveness.asked(command.__name__)
+        ticket = self._liveness.asked(command.__name__, ENDURANCE if patient else PATIENCE)
         asked = maybeDeferred(self.callRemote, command, **arguments)
 
         def done(answer: dict[str, Any]) -> None:
@@ -249,6 +255,14 @@ class PeerProtocol(AnsweringProtocol):
         suggested: int = getattr(self.transport, "suggested_chunk", boxes.VALUE_LIMIT)
         return BATCH if suggested >= boxes.VALUE_LIMIT else suggested
 
+    def expect(self, what: str) -> int:
+        """Something that a stream waits for; a ticket for `expected`."""
+        return self._liveness.asked(what, ENDURANCE)
+
+    def expected(self, ticket: int) -> None:
+        """It has come, or nobody waits for it any more."""
+        self._liveness.answered(ticket)
+
     def grant(self, stream: int, amount: int) -> None:
         """Send credit."""
         self.tell(commands.Credit, stream=stream, amount=amount)
@@ -306,8 +320,39 @@ class PeerProtocol(AnsweringProtocol):
             return
         self._liveness.heard()
         self.bytes_received += len(data)
+        if self._turn is not None:
+            self._postponed.append(data)
+        elif self._parse(data) > MOST_AT_ONCE and not self._aborted:
+            self.transport.pauseProducing()
+            self._turn = self.clock.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if self._aborted or self._gone:
+            return
+        if self._postponed:
+            self._parse(self._postponed.popleft())
+        if self._aborted or self._gone:
+            return
+        if self._postponed:
+            self._turn = self.clock.callLater(0, self._next_turn)
+        else:
+            self.transport.resumeProducing()
+
+    def _parse_postponed(self) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        while self._postponed and not self._aborted:
+            self._parse(self._postponed.popleft())
+        self._postponed.clear()
+
+    def _parse(self, data: bytes) -> int:
+        """Do what the boxes say that ``data`` completes; how many they are."""
+        count = 0
         try:
             for box in self._parser.feed(data):
+                count += 1
                 if isinstance(box, boxes.Data):
                     self._liveness.worked()
                     if self.theirs is None:
@@ -316,12 +361,13 @@ class PeerProtocol(AnsweringProtocol):
                 else:
                     self.ampBoxReceived(box)
                 if self._aborted or self._gone:
-                    return
+                    return count
             if self._parser.unfinished > _MORE_THAN_A_PING:
                 # At a slow pace one answer may take minutes to arrive.
                 self._liveness.worked()
         except ProtocolError as error:
             self.violated(error)
+        return count
 
     def ampBoxReceived(self, box: dict[bytes, bytes]) -> None:
         """Judge a box by its outside, then let AMP dispatch it."""
@@ -349,6 +395,8 @@ class PeerProtocol(AnsweringProtocol):
         """The connection has ended; let everything that waits know."""
         if self._gone:
             return
+        # What arrived before the end still counts, a Goodbye above all.
+        self._parse_postponed()
         self._gone = True
         self._liveness.stop()
         if self._closing is not None:

@@ -14,25 +14,29 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from attrs import frozen
+from OpenSSL import SSL
 from twisted.internet.defer import DeferredList
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-from realize.errors import ConnectionFailed, ProtocolError, RealizeError, WrongPeer
+from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.wire.bulk import BulkTLSFactory
 from realize.wire.commands import Goodbye, Reason
 from realize.wire.endpoints import Wrap
 from realize.wire.protocol import Greeting, PeerProtocol, Role
-from realize.wire.tls import AcceptingTLS, peer_public_key, tune
+from realize.wire.tls import AcceptingTLS, handshake_error, peer_public_key, tune
 
 HELLO_WITHIN: Final = 10.0
 """Seconds for the TLS handshake and Hello."""
 
 MOST_STRANGERS: Final = 64
 """Connections that have not said Hello yet."""
+
+MOST_CONNECTIONS: Final = 64
+"""Connections that one peer may have; what one of them may cost is bounded, and so is what a peer may."""
 
 MOST_REFUSALS: Final = 10
 """Refusals that are logged one by one in a minute; the others are counted."""
@@ -50,8 +54,12 @@ class AcceptedProtocol(PeerProtocol):
 
     factory: PeerServerFactory
     address: str = ""
+    number: int = 0
+    """What tells this connection from the others of the service."""
     key: PublicKey | None = None
     """The peer's key, once Hello has arrived."""
+    told = False
+    """Whether it was logged that this connection was refused."""
     _door: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -62,8 +70,10 @@ class AcceptedProtocol(PeerProtocol):
         self.factory.arrived(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Leave the registry."""
+        """Leave the registry; a handshake that failed is a refusal."""
         self.admitted()
+        if isinstance(reason.value, SSL.Error) and self.theirs is None and not self.told and self.ending() is None:
+            self.factory.note_refusal("handshake", self.address, None, handshake_error(reason.value))
         super().connectionLost(reason)
         self.factory.left(self)
 
@@ -167,6 +177,7 @@ class PeerServerFactory(Factory):
         )
         protocol.factory = self
         protocol.address = address
+        protocol.number = self._count
         return protocol
 
     # What the connections tell us.
@@ -185,7 +196,8 @@ class PeerServerFactory(Factory):
             known.discard(protocol)
             if not known:
                 del self.connections[protocol.name]
-            self.log.info("peer_disconnected", peer=protocol.name, address=protocol.address)
+            reason = "was lost" if protocol.goodbye is None else protocol.goodbye.value
+            protocol.log.info("peer_disconnected", reason=reason)
 
     def note_refusal(self, reason: str, address: str, key: PublicKey | None, text: str) -> None:
         """Log that somebody was not let in; at most `MOST_REFUSALS` a minute, then a count."""
@@ -208,6 +220,8 @@ class PeerServerFactory(Factory):
         inner = connection.wrappedProtocol
         while not isinstance(inner, AcceptedProtocol) and hasattr(inner, "wrappedProtocol"):
             inner = inner.wrappedProtocol
+        if isinstance(inner, AcceptedProtocol):
+            inner.told = True
         self.note_refusal("pin_unknown", getattr(inner, "address", ""), key, str(error))
 
     def _admit(self, protocol: PeerProtocol, greeting: Greeting) -> str:
@@ -217,7 +231,12 @@ class PeerServerFactory(Factory):
         if not self._is_known(key):
             self.note_refusal("pin_unknown", protocol.address, key, "the key is not known any more")
             raise WrongPeer(f"the key {key.fingerprint} is not known")
+        if sum(connection.key == key for connection in self) >= MOST_CONNECTIONS:
+            text = f"this peer has {MOST_CONNECTIONS} connections already"
+            self.note_refusal("limit", protocol.address, key, text)
+            raise Busy(text)
         name = self._welcome(protocol, key, greeting)
+        self._fence_off(name, greeting.run)
         protocol.key = key
         protocol.admitted()
         protocol.log = protocol.log.bind(peer=name, run=greeting.run)
@@ -227,6 +246,13 @@ class PeerServerFactory(Factory):
         protocol.name = name
         protocol.log.info("peer_accepted", software=greeting.software, fingerprint=key.fingerprint)
         return name
+
+    def _fence_off(self, name: str, run: str) -> None:
+        """The run has come back: whatever connection it had is dead, whether that has been noticed or not."""
+        for former in list(self.connections.get(name, ())):
+            if run and former.theirs is not None and former.theirs.run == run:
+                former.log.warning("peer_came_back")
+                former.abort(ConnectionFailed("the peer has come back on another connection"))
 
     def _evict(self) -> None:
         held = Counter(self._strangers.values())

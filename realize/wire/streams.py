@@ -52,6 +52,12 @@ class Link(Protocol):
     def grant(self, stream: int, amount: int) -> None:
         """Send credit."""
 
+    def expect(self, what: str) -> int:
+        """Note that something must come from the peer, lest the connection counts as stalled; a ticket."""
+
+    def expected(self, ticket: int) -> None:
+        """It has come, or nobody waits for it any more."""
+
     def stream_closed(self) -> None:
         """One stream less is open."""
 
@@ -88,7 +94,11 @@ class OutboundStream:
                         await self._flush(parts)
                         parts, size = [], 0
                     else:
-                        await self._credited()
+                        ticket = self._link.expect("with credit")
+                        try:
+                            await self._credited()
+                        finally:
+                            self._link.expected(ticket)
                     continue
                 length = min(end - position, VALUE_LIMIT, self.credit, batch)
                 parts += (data_head(length), view[position : position + length], self._tail)
@@ -271,9 +281,10 @@ class StreamTable:
         """Take a number that the peer chose for a stream that it opens."""
         if number % 2 != self._theirs % 2 or number <= self._theirs:
             raise ProtocolError(f"stream {number} may not be opened")
+        # Taken also if it may not be opened now, so that what still comes for it is late and not wrong.
+        self._theirs = number
         if len(self._open) >= MOST_STREAMS:
             raise Busy(f"{MOST_STREAMS} streams are open")
-        self._theirs = number
         self._open[number] = None
 
     def inbound(self, number: int, limit: int) -> InboundStream:

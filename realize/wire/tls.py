@@ -4,7 +4,7 @@ The pinned key is all that counts: names, dates and issuers of certificates are 
 certificate is accepted (`realize.keys` says why).
 OpenSSL proves that the other side holds the private key of the certificate it shows; the verify callback decides
 whether that key is one to accept, at depth 0 and nowhere else.
-There are neither session tickets nor a session cache, so no connection is judged by the keys of an earlier one.
+There is no session cache, so that no ticket is worth anything: no connection is judged by the keys of an earlier one.
 
 With TLS 1.3 the connecting side's handshake completes before the accepting side has judged its key: being connected
 means that Hello was answered.
@@ -38,6 +38,7 @@ NOT_SENT: Final = 512 * 1024
 """Bytes that may wait in the kernel without having been sent; more would only delay the answers behind them."""
 
 _TCP_NOTSENT_LOWAT: Final = 25  # linux/tcp.h; Python 3.11's socket module does not name it
+_PARTIAL_WRITE: Final = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE in openssl/ssl.h; pyOpenSSL does not name it
 _VERIFY: Final = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
 
 Refused = Callable[[TLSMemoryBIOProtocol, RealizeError, PublicKey | None], None]
@@ -48,13 +49,16 @@ def _options(identity: Identity) -> CertificateOptions:
     # Twisted's annotations still name pyOpenSSL's own classes, which pyOpenSSL itself has deprecated.
     key: Any = identity.private_key
     certificate: Any = identity.certificate
-    return CertificateOptions(
+    options = CertificateOptions(
         privateKey=key,
         certificate=certificate,
         raiseMinimumTo=TLSVersion.TLSv1_3,
         enableSessions=False,
         enableSessionTickets=False,
     )
+    # pyOpenSSL sets it, and then OpenSSL comes back after every single record (`realize.wire.bulk`).
+    options.getContext().clear_mode(_PARTIAL_WRITE)
+    return options
 
 
 def _judge_by(
@@ -157,6 +161,12 @@ def tune(transport: Any) -> None:
         transport.setTcpNoDelay(True)
         with contextlib.suppress(OSError):
             transport.getHandle().setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOT_SENT)
+
+
+def handshake_error(error: SSL.Error) -> str:
+    """What OpenSSL says of a handshake that failed, in words."""
+    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return "; ".join(str(entry[-1]) for entry in entries) or "the TLS handshake failed"
 
 
 def refused_by_peer(error: BaseException | None) -> bool:

@@ -1,0 +1,108 @@
+"""When a connection counts as silent or stalled."""
+
+import pytest
+from twisted.internet.task import Clock
+
+from realize.wire.liveness import ENDURANCE, PATIENCE, SILENCE, Liveness
+
+
+class Watched:
+    """A connection that is watched on a clock."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.pings = 0
+        self.verdicts = []
+        self.liveness = Liveness(self.clock, ping=self.ping, silent=self.silent)
+        self.liveness.start()
+
+    def ping(self):
+        self.pings += 1
+
+    def silent(self, reason):
+        self.verdicts.append(reason)
+        self.liveness.stop()
+
+    def live(self, seconds, *, pinged=True, worked=False, step=5):
+        """Let time pass, with a ping or with work from the peer at every step."""
+        for _ in range(int(seconds / step)):
+            self.clock.advance(step)
+            if pinged or worked:
+                self.liveness.heard()
+            if worked:
+                self.liveness.worked()
+
+
+@pytest.fixture
+def watched():
+    """A watched connection, without timers in the end."""
+    watched = Watched()
+    yield watched
+    watched.liveness.stop()
+    assert [] == watched.clock.getDelayedCalls()
+
+
+def test_silence_is_noticed_within_a_minute(watched):
+    """A peer that vanished without a word is given up after 45 seconds."""
+    watched.live(SILENCE - 5, pinged=False)
+    before = list(watched.verdicts)
+    watched.live(10, pinged=False)
+
+    assert ([], ["has not been heard of for 45 seconds"]) == (before, watched.verdicts)
+
+
+def test_an_ordinary_question_is_waited_for_a_minute(watched):
+    """Pings alone do not make up for an answer."""
+    watched.liveness.asked("Describe")
+    watched.live(PATIENCE + 15)
+
+    assert ["did not answer Describe for 60 seconds"] == watched.verdicts
+
+
+def test_what_may_take_long_is_waited_for_longer(watched):
+    """A trickle of pings hides no stall, but a slow disk is given its time."""
+    watched.liveness.asked("CommitStream", ENDURANCE)
+    watched.live(ENDURANCE - 30)
+    before = list(watched.verdicts)
+    watched.live(60)
+
+    assert ([], ["did not answer CommitStream for 900 seconds"]) == (before, watched.verdicts)
+
+
+def test_slowness_is_no_stall(watched):
+    """As long as anything but pings arrives, however slowly, nothing is given up."""
+    watched.liveness.asked("EndRead", ENDURANCE)
+    for _ in range(20):
+        watched.live(512)
+        watched.liveness.heard()
+        watched.liveness.worked()
+
+    assert [] == watched.verdicts
+
+
+def test_our_own_full_transport_is_not_held_against_the_peer(watched):
+    """What has not left us cannot be answered."""
+    watched.liveness.asked("Describe")
+    watched.liveness.held_up(on=True)
+    watched.live(10 * PATIENCE)
+
+    assert [] == watched.verdicts
+
+
+def test_an_impatient_question_behind_a_patient_one_counts(watched):
+    """The oldest question is not always the first that is overdue."""
+    watched.liveness.asked("CommitStream", ENDURANCE)
+    watched.liveness.asked("Status")
+    watched.live(PATIENCE + 15)
+
+    assert ["did not answer Status for 60 seconds"] == watched.verdicts
+
+
+def test_what_was_answered_is_forgotten(watched):
+    """An answer, or nobody waiting any more, ends the wait."""
+    ticket = watched.liveness.asked("Status")
+    watched.liveness.answered(ticket)
+    watched.live(10 * PATIENCE)
+
+    assert [] == watched.verdicts
+    assert watched.pings > 0
