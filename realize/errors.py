@@ -154,6 +154,13 @@ class Interrupted(RealizeError):
     exit_code = 20
 
 
+class DeadlineReached(RealizeError):
+    """The time limit of the run was reached before everything was done."""
+
+    wire_code = b"DEADLINE"
+    exit_code = 11
+
+
 def every_error() -> Iterator[type[RealizeError]]:
     """All classes of the tree, most specific first, so that the first match is the right one."""
 

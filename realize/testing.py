@@ -106,6 +106,7 @@ class MemoryStore:
         self._now = itertools.count(1)
         self._salt = b""
         self._progress: dict[bytes, tuple[Version, int]] = {}
+        self._described: dict[bytes, Version] = {}
         self._writers: list[_MemoryWriter] = []
         for path, content in (files or {}).items():
             self.plant(path, content)
@@ -153,6 +154,9 @@ class MemoryStore:
         if exists and policy is OnConflict.SKIP:
             return Committed.SKIPPED
         self.check_policy(file.path, policy)
+        described = self._described.pop(file.path, None)
+        if exists and described not in {None, self.files[file.path].version}:
+            raise Busy(f"{display_name(file.path)}: has just arrived there")
         self.plant(file.path, file.content, file.attributes)
         return Committed.REPLACED if exists else Committed.CREATED
 
@@ -191,7 +195,7 @@ class MemoryStore:
         file = self.files.get(path)
         if file is None:
             return Existing(partial_size=partial_size, obstacle=self.obstacle(path))
-        version = file.version
+        version = self._described[path] = file.version
         place = self._place(version.inode)
         return Existing(version.size, version.mtime_ns, version.ctime_ns, place, partial_size)
 
@@ -235,7 +239,13 @@ class MemoryStore:
 
     def _settle(self, expected: Expected) -> bool:
         file = self.files.get(expected.path)
-        return file is not None and len(file.content) == expected.size and digest(file.content) == expected.digest
+        if file is None or len(file.content) != expected.size or digest(file.content) != expected.digest:
+            return False
+        self._touch(file)
+        return True
+
+    def _touch(self, file: MemoryFile) -> None:
+        file.version = evolve(file.version, ctime_ns=next(self._now))
 
     @shielded
     async def match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
@@ -248,6 +258,8 @@ class MemoryStore:
                 raise NotFound(f"{display_name(path)}: there is no empty file of that name")
             return 0
         matched = _matched(file.content[offset:], digests)
+        if offset + matched == size:
+            self._touch(file)
         self._progress[path] = (file.version, offset + matched)
         return matched
 

@@ -1,6 +1,6 @@
 """What stores, the wire and the mover say to each other about files.
 
-Plain frozen values without behaviour; this module does no I/O and imports only the errors.
+Plain frozen values with hardly any behaviour; this module does no I/O and imports only the errors.
 Paths are bytes: relative to the directory of a store, components joined by ``/``, as they are on disk.
 Times are nanoseconds since the epoch, sizes and offsets are bytes, digests are 32 bytes of BLAKE3.
 """
@@ -20,6 +20,18 @@ BLOCK: Final = 1 << 20
 
 DIGEST: Final = 32
 """Length of a BLAKE3 digest in bytes."""
+
+
+def coarseness_ns(stamp_ns: int) -> int:
+    """How much later than this time stamp of a file its event may have been, beyond a tick of the kernel's clock.
+
+    Some file systems keep no fractions: FAT counts in two seconds, ext4 with 128-byte inodes and ext3 in seconds, exFAT
+    in 10 ms.
+    They show it by their stamps, which are whole.
+    """
+    if stamp_ns % 1_000_000_000 == 0:
+        return 2_000_000_000
+    return 10_000_000 if stamp_ns % 10_000_000 == 0 else 0
 
 
 class Kind(enum.Enum):

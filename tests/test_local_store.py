@@ -8,6 +8,8 @@ import fcntl
 import os
 import shutil
 import socket
+import struct
+import subprocess
 import threading
 
 import pytest
@@ -28,7 +30,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import commit, small, syscalls
+from realize.store import commit, small, syscalls, unlinked
 from realize.store.commit import Anchor, Committer
 from realize.store.files import Clock
 from realize.store.handle import Handle
@@ -536,6 +538,37 @@ async def test_waits_until_a_later_write_would_show(root, behind):
     assert slept == [pytest.approx(0.015)]
 
 
+async def test_coarse_stamps_are_waited_for_longer(root, behind):
+    """A file system that keeps whole seconds, two at worst, needs more time until a later write would show."""
+    behind.plant(b"f", b"content")
+    path, second = behind.at(b"f"), 1_000_000_000
+    original = os.fstat
+    now, slept = [second * 1000 + 500_000_000], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += round(seconds * 1e9)
+
+    class Coarse:
+        def __init__(self, status):
+            self._status = status
+            self.st_ctime_ns = self.st_mtime_ns = second * 1000
+
+        def __getattr__(self, name):
+            return getattr(self._status, name)
+
+    patched = pytest.MonkeyPatch()
+    patched.setattr(os, "fstat", lambda fd: Coarse(original(fd)))
+    try:
+        store = await opened(root, clock=Clock(now_ns=lambda: now[0], sleep=sleep))
+        await fetched(store, b"f")
+    finally:
+        patched.undo()
+
+    assert os.path.exists(path)
+    assert slept == [pytest.approx(1.52)]
+
+
 async def test_a_file_from_the_future_is_not_waited_for(root, behind):
     """A clock that was set back does not make anybody wait."""
     behind.plant(b"f", b"content")
@@ -613,6 +646,90 @@ async def test_a_large_file_that_is_removed_or_renamed(root, behind):
 
     assert isinstance(await failure(reader.finish()), SourceChanged)
     reader.close()
+
+
+@pytest.mark.parametrize("seconds", [9_223_372_036_854_775_000, -99_999_999_999])
+async def test_times_beyond_reason_are_brought_into_range(full, seconds):
+    """A file of the year 300,000 moves like any other: what is said of its time fits what can be sent."""
+    behind = DirectoryBehind(full)
+    store = await opened(full)
+    behind.plant(b"f", b"x")
+    subprocess.run(["touch", "-d", f"@{seconds}", behind.at(b"f")], check=True)
+
+    [entry] = await listed(store.walk())
+    [existing] = await store.describe([b"f"])
+    read = await fetched(store, b"f")
+
+    for time_ns in (entry.mtime_ns, existing.mtime_ns, read.version.mtime_ns, read.file.attributes.mtime_ns):
+        struct.pack("!q", time_ns)
+    assert await store.remove([Removal(b"f", read.version)]) == [None]
+
+
+async def linked(root, behind, *paths, content=b"x"):
+    """A store in which these are names of one file, and what was read under each."""
+    behind.plant(paths[0], content)
+    for path in paths[1:]:
+        os.link(behind.at(paths[0]), behind.at(path))
+    store = await opened(root)
+    return store, [Removal(path, (await fetched(store, path)).version) for path in paths]
+
+
+async def test_hard_links_do_not_make_each_other_look_changed(root, behind):
+    """To remove one name of a file changes its other names, but not what was read under them."""
+    store, removals = await linked(root, behind, b"a", b"b", b"c", b"d", b"e")
+    reader = await store.open_reader(b"e")
+    await read_all(reader)
+
+    assert await store.remove(removals[:2]) == [None, None]
+    assert await store.remove(removals[2:4]) == [None, None]
+    assert await reader.finish() == digest(b"x")
+    reader.close()
+    assert await store.remove(removals[4:]) == [None]
+    assert behind.everything() == []
+
+
+async def test_a_hard_link_that_somebody_else_has_changed_is_kept(root, behind):
+    """Only what our own removals have changed is forgiven."""
+    store, removals = await linked(root, behind, b"a", b"b", b"c")
+    await store.remove(removals[:1])
+    with open(behind.at(b"b"), "r+b") as file:
+        file.write(b"y")
+
+    assert [type(answer) for answer in await store.remove(removals[1:])] == [SourceChanged] * 2
+    assert behind.everything() == [b"b", b"c"]
+
+
+async def test_a_write_in_the_middle_of_a_removal_is_not_forgiven(root, behind, monkeypatch):
+    """A program that writes to another name while one is removed has changed the file."""
+    store, removals = await linked(root, behind, b"a", b"b", content=b"old")
+    original = os.unlink
+
+    def unlink(name, **options):
+        with open(behind.at(b"b"), "r+b") as file:
+            file.write(b"new")
+        original(name, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+
+    first, second = await store.remove(removals)
+    assert first is None
+    assert isinstance(second, SourceChanged)
+    assert behind.content(b"b") == b"new"
+
+
+async def test_few_hard_links_are_remembered(root, behind, monkeypatch):
+    """What was forgotten has changed, and is read again; memory does not grow with the number of files."""
+    monkeypatch.setattr(unlinked, "FILES", 1)
+    monkeypatch.setattr(unlinked, "NAMES", 2)
+    store, one = await linked(root, behind, b"1a", b"1b", b"1c", b"1d")
+    _, two = await linked(root, behind, b"2a", b"2b")
+
+    assert await store.remove(one[:2]) == [None, None]
+    assert [type(answer) for answer in await store.remove(one[2:3])] == [SourceChanged]
+    fresh = Removal(b"1c", (await fetched(store, b"1c")).version)
+    assert await store.remove([fresh, two[0]]) == [None, None]
+    assert [type(answer) for answer in await store.remove([one[3]])] == [SourceChanged]
+    assert await store.remove(two[1:]) == [None]
 
 
 async def test_a_read_error_names_the_file(root, behind, monkeypatch):
@@ -1056,6 +1173,95 @@ async def test_a_failed_sync_of_a_large_file_discards_it(root, behind, monkeypat
     assert behind.everything() == []
 
 
+async def test_what_was_found_to_be_there_looks_as_if_it_had_arrived_now(root, behind):
+    """Who has read such a file before, to move it away, does not remove it any more: another source may be gone for it.
+
+    Two commands that move in opposite directions would lose the file otherwise.
+    """
+    behind.plant(b"small", b"x")
+    behind.plant(b"large", b"y" * BLOCK)
+    store = await opened(root)
+    versions = [(await fetched(store, b"small")).version]
+    reader = await store.open_reader(b"large")
+    versions.append(reader.version)
+    reader.close()
+
+    assert await store.settle([Expected(b"small", 1, digest(b"x"))]) == [True]
+    assert await store.match_final(b"large", BLOCK, 0, block_digests(b"y" * BLOCK)) == BLOCK
+
+    answers = await store.remove([Removal(b"small", versions[0]), Removal(b"large", versions[1])])
+    assert [type(answer) for answer in answers] == [SourceChanged, SourceChanged]
+    assert (behind.content(b"small"), behind.content(b"large")) == (b"x", b"y" * BLOCK)
+
+
+async def test_what_may_not_be_touched_is_not_vouched_for(root, behind, monkeypatch):
+    """A file of somebody else that cannot be made to look new is sent again instead of being relied upon."""
+    behind.plant(b"f", b"x")
+
+    def fchmod(_fd, _mode):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    store = await opened(root)
+
+    assert await store.settle([Expected(b"f", 1, digest(b"x"))]) == [False]
+    assert await store.match_final(b"f", 1, 0, [digest(b"x")]) == 0
+
+
+@pytest.mark.parametrize("size", [1, BLOCK])
+async def test_only_what_was_described_is_replaced(root, behind, size):
+    """A file that took the place of the one described is not replaced unseen; described itself, it may be."""
+    behind.plant(b"f", b"old")
+    store, content = await opened(root), b"x" * size
+
+    async def send():
+        if size == 1:
+            return await put(store, b"f", content)
+        writing = await store.open_writer(b"f", size, REPLACE)
+        await writing.write([content])
+        try:
+            return await writing.commit(digest(content), None)
+        except Busy as busy:
+            return busy
+
+    await store.describe([b"f"])
+    behind.plant(b"f", b"somebody else's")
+
+    assert isinstance(await send(), Busy)
+    assert behind.content(b"f") == b"somebody else's"
+
+    await store.describe([b"f"])
+
+    assert await send() is Committed.REPLACED
+    assert behind.content(b"f") == content
+
+
+async def test_a_partial_that_could_not_be_made_durable_is_not_kept(root, behind, monkeypatch):
+    """After a failed fsync a second one may succeed though the data is gone: nobody may go on with this partial."""
+    store = await opened(root)
+    writing = await store.open_writer(b"f", 2, REPLACE)
+    await writing.write([b"x"])
+    monkeypatch.setattr(os, "fsync", failing([]))
+
+    assert isinstance(await failure(writing.abandon(keep=True)), StorageError)
+    assert behind.everything() == []
+
+
+async def test_without_an_anchor_each_file_is_synced(root, behind, monkeypatch):
+    """Where no descriptor is left to speak for a batch, its files are made durable one by one."""
+    store = await opened(root)
+
+    def no_more(_fd):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(small, "syncs_as_a_whole", no_more)
+    monkeypatch.setattr(commit, "syncfs", failing([]))
+
+    answers = await store.put_small([small_file(b"%d" % number, b"x") for number in range(20)], REPLACE)
+
+    assert answers == [Committed.CREATED] * 20
+
+
 async def test_a_failed_sync_of_the_directory_is_no_success(root, behind, monkeypatch):
     """A file that got its name, but not durably, is not reported as committed."""
     store = await opened(root)
@@ -1330,3 +1536,41 @@ async def test_comparing_needs_as_many_digests_as_blocks(root, behind):
     assert isinstance(await failure(writing.match(block_digests(LARGE)[:2], len(LARGE))), ProtocolError)
     assert await writing.match(block_digests(LARGE), len(LARGE)) == len(LARGE)
     await writing.abandon(keep=True)
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o400])
+async def test_an_abandoned_partial_that_may_not_be_written_is_taken_up(open_root, behind, mode):
+    """A commit that was cut short has given the partial its final mode; the next run goes on with it all the same."""
+    behind.plant_partial(b"f", b"xy")
+    partial = behind.at(b".f.part")
+    os.chmod(partial, mode)
+    os.chmod(open_root, 0o777)
+    if not os.getuid():
+        os.chown(partial, 65534, 65534)
+    store = await opened(open_root, run_in_thread=as_nobody)
+
+    writing = await store.open_writer(b"f", 3, REPLACE)
+
+    assert writing.have == 2
+    assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
+    assert await writing.match([digest(b"xy")], 2) == 2
+    await writing.write([b"z"])
+    os.chmod(partial, mode)
+    assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
+    assert await writing.commit(digest(b"xyz"), None) is Committed.CREATED
+
+
+async def test_a_partial_of_somebody_else_is_not_discarded_with_ours(root, behind):
+    """What took the place of our partial is left alone when ours cannot be renamed."""
+    store = await opened(root, run_in_thread=at_once)
+    original = store._committer.commit
+
+    def swap(files):
+        behind.plant_partial(b"f~", b"")
+        os.rename(behind.at(b".f~.part"), behind.at(b".f.part"))
+        return original(files)
+
+    store._committer.commit = swap
+
+    assert isinstance(await put(store, b"f", b"x"), StorageError)
+    assert behind.everything() == [b".f.part"]

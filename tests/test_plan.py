@@ -6,7 +6,7 @@ from realize.errors import Conflict
 from realize.mover.plan import Action, decide, overlap, resolve
 from realize.values import Existing, OnConflict, Where, WhereKind
 
-RUN_START = 1_000
+RUN_START = 10_000_000_003
 
 
 def action(size, existing, policy=OnConflict.REPLACE, taken_since_ns=RUN_START):
@@ -62,6 +62,22 @@ def test_a_file_that_arrived_during_the_run_is_not_replaced():
 def test_a_file_that_was_there_before_the_run_is_replaced():
     """One nanosecond before the run began is before the run began."""
     assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=RUN_START - 1))
+
+
+@pytest.mark.parametrize("stamp", [10_000_000_000, 9_000_000_000])
+def test_coarse_stamps_count_as_late_as_they_may_be(stamp):
+    """Where a file system keeps whole seconds, or 10 ms, a file may have arrived later than its stamp says."""
+    with pytest.raises(Conflict, match="arrived there during this run"):
+        action(10, Existing(final_size=7, ctime_ns=stamp))
+
+
+def test_stamps_of_ten_milliseconds_are_coarse_too():
+    """A file system like exFAT keeps hundredths of a second."""
+    since = 10_015_000_000
+
+    with pytest.raises(Conflict, match="arrived there during this run"):
+        action(10, Existing(final_size=7, ctime_ns=10_010_000_000), taken_since_ns=since)
+    assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=9_990_000_000), taken_since_ns=since)
 
 
 def test_the_protection_of_new_arrivals_can_be_lifted():

@@ -28,8 +28,9 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from realize.errors import Conflict, NotFound, RealizeError, StorageError
+from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.store import names
+from realize.store.described import Described
 from realize.store.location import Root
 from realize.store.oserrors import storage_error
 from realize.store.room import Room
@@ -76,6 +77,7 @@ class Prepared:
     ``inode`` is what the partial must still be.
     ``lock``, if given, is its descriptor, to be closed when the group is done.
     ``keep`` leaves the partial in place when it cannot be renamed.
+    ``replaces``, if given, is the only version of the final file that may be replaced.
     """
 
     root: Root
@@ -89,6 +91,7 @@ class Prepared:
     anchor: Anchor | None = None
     lock: int | None = None
     keep: bool = False
+    replaces: Described | None = None
 
 
 @define(eq=False)
@@ -223,9 +226,15 @@ def _commit_inside(
         if isinstance(outcome, Committed) and outcome is not Committed.SKIPPED:
             changed = True
         elif outcome is Committed.SKIPPED or not each.keep:
-            with contextlib.suppress(OSError):
-                os.unlink(each.partial, dir_fd=fd)
+            _discard(fd, each)
     return changed
+
+
+def _discard(fd: int, file: Prepared) -> None:
+    """Remove the partial, if the name is still that of our file."""
+    with contextlib.suppress(OSError):
+        if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) == file.inode:
+            os.unlink(file.partial, dir_fd=fd)
 
 
 def _check(file: Prepared, identity: Identity, failed: dict[int, OSError]) -> None:
@@ -248,20 +257,22 @@ def _rename(fd: int, file: Prepared) -> Committed:
         return Committed.SKIPPED
     if file.policy is OnConflict.FAIL:
         raise Conflict(f"{display_name(file.path)}: exists already")
-    refuse_obstacle(fd, file.name, file.path)
+    existing = refuse_obstacle(fd, file.name, file.path)
+    if existing is not None and file.replaces is not None and not file.replaces.matches(existing):
+        raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
     os.rename(file.partial, file.name, src_dir_fd=fd, dst_dir_fd=fd)
     return Committed.REPLACED
 
 
-def refuse_obstacle(fd: int, name: bytes, path: bytes) -> bool:
-    """Whether there is a regular file of that name; anything else there is a `Conflict`."""
+def refuse_obstacle(fd: int, name: bytes, path: bytes) -> os.stat_result | None:
+    """The regular file of that name, if there is one; anything else there is a `Conflict`."""
     try:
-        mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
-        return False
-    if not stat.S_ISREG(mode):
-        raise Conflict(f"{display_name(path)}: there is a {kind_of(mode)} of that name")
-    return True
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise Conflict(f"{display_name(path)}: there is a {kind_of(status.st_mode)} of that name")
+    return status
 
 
 def sync_directories(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> dict[tuple[bytes, ...], RealizeError]:

@@ -14,7 +14,7 @@ from realize.errors import NotRegular, SourceChanged
 from realize.store.syscalls import kind_of
 from realize.store.tree import Tree
 from realize.units import display_name
-from realize.values import Attributes, Version
+from realize.values import Attributes, Version, coarseness_ns
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO must not wait for somebody to write to it."""
@@ -22,6 +22,8 @@ READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC |
 _CLOCK_REALTIME_COARSE: Final = 5  # clock_gettime(2); Python has no name for it
 _SETTLED_NS: Final = 20_000_000
 _TICKS: Final = 5
+_EARLIEST_NS: Final = -(1 << 63)
+_LATEST_NS: Final = (1 << 63) - 1
 
 
 def _coarse_ns() -> int:
@@ -41,9 +43,15 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
+def representable(time_ns: int) -> int:
+    """The nearest time that fits 64 bits, which is all that travels: a file may claim to be of the year 300,000."""
+    return max(_EARLIEST_NS, min(time_ns, _LATEST_NS))
+
+
 def version_of(status: os.stat_result) -> Version:
     """What the file is now."""
-    return Version(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    mtime_ns, ctime_ns = representable(status.st_mtime_ns), representable(status.st_ctime_ns)
+    return Version(status.st_dev, status.st_ino, status.st_size, mtime_ns, ctime_ns)
 
 
 def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
@@ -59,7 +67,7 @@ def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
 
 def attributes_of(status: os.stat_result) -> Attributes:
     """What is carried over."""
-    return Attributes(status.st_mtime_ns, status.st_mode & 0o777)
+    return Attributes(representable(status.st_mtime_ns), status.st_mode & 0o777)
 
 
 def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> tuple[int, os.stat_result]:
@@ -78,14 +86,16 @@ def open_settled(
     """As `open_regular`, once a later write is sure to change the version.
 
     The kernel stamps files with a clock that ticks every 10 ms at worst.
-    A file that was stamped in the present tick can change again without looking changed, so we wait a little.
+    A file that was stamped in the present tick can change again without looking changed, so we wait a little, and
+    longer where the file system's stamps are coarse.
     """
     fd, status = open_regular(tree, directory, name, path)
     for _ in range(_TICKS):
         age = clock.now_ns() - status.st_ctime_ns
-        if not 0 <= age < _SETTLED_NS:
+        settled_at = _SETTLED_NS + coarseness_ns(status.st_ctime_ns)
+        if not 0 <= age < settled_at:
             return fd, status
-        clock.sleep((_SETTLED_NS - age) / 1e9)
+        clock.sleep((settled_at - age) / 1e9)
         status = os.fstat(fd)
     os.close(fd)
     raise SourceChanged(f"{display_name(path)}: is being written")

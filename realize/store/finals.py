@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from realize.errors import NotFound, NotRegular, RealizeError
 from realize.store import names
 from realize.store.commit import sync_directories
 from realize.store.content import digest_of, matching
-from realize.store.files import Clock, open_regular, open_settled, version_of
+from realize.store.files import Clock, open_regular, open_settled, representable, version_of
 from realize.store.location import Location
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
@@ -23,6 +24,7 @@ from realize.units import display_name
 from realize.values import BLOCK, Existing, Expected, Version
 
 _REMEMBERED: Final = 1024
+_NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 
 
 def describe_batch(location: Location, paths: Sequence[bytes], salt: bytes) -> list[Existing | RealizeError]:
@@ -53,8 +55,8 @@ def _describe(location: Location, tree: Tree, path: bytes, salt: bytes) -> Exist
         return Existing(partial_size=partial_size, obstacle=kind_of(final.st_mode))
     return Existing(
         final_size=final.st_size,
-        mtime_ns=final.st_mtime_ns,
-        ctime_ns=final.st_ctime_ns,
+        mtime_ns=representable(final.st_mtime_ns),
+        ctime_ns=representable(final.st_ctime_ns),
         place=place(salt, identity_of(final)),
         partial_size=partial_size,
     )
@@ -68,7 +70,7 @@ def _status(fd: int, name: bytes) -> os.stat_result | None:
 
 
 def settle_batch(location: Location, expected: Sequence[Expected]) -> list[bool | RealizeError]:
-    """Which of the final files have exactly that content; these are durable then."""
+    """Which of the final files have exactly that content; these are durable then, and as if they had just arrived."""
     answers: list[bool | RealizeError] = []
     directories: list[tuple[bytes, ...] | None] = []
     with location.tree() as tree:
@@ -99,19 +101,35 @@ def _settle(location: Location, tree: Tree, expected: Expected) -> tuple[bytes, 
     try:
         if status.st_size != expected.size or digest_of(fd, expected.size) != expected.digest:
             return None
-        return directory if _made_durable(fd, tree, directory, name, version_of(status)) else None
+        return directory if _vouched_for(fd, tree, directory, name, version_of(status)) else None
     finally:
         os.close(fd)
 
 
-def _made_durable(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes, version: Version) -> bool:
-    """Make a file durable that somebody else may have written; whether it is still that version under that name."""
+def _vouched_for(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes, version: Version) -> bool:
+    """Make a file durable that somebody else may have written; whether it is still that version under that name.
+
+    From now on a source may be gone because this file is here, so it must look as if it had arrived now: a file from
+    another source of the run will not replace it, and whoever read it before, to move it away, will not remove it.
+    Therefore its change time is renewed.
+    What does not let us do that we do not vouch for.
+    """
+    before = os.fstat(fd)
+    if version_of(before) != version:
+        return False
+    try:
+        os.fchmod(fd, stat.S_IMODE(before.st_mode))
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            return False
+        raise
     os.fsync(fd)
     try:
         named = os.stat(name, dir_fd=tree.directory(directory), follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return version_of(os.fstat(fd)) == version == version_of(named)
+    after = version_of(os.fstat(fd))
+    return version_of(named) == after == evolve(version, ctime_ns=after.ctime_ns)
 
 
 @frozen
@@ -161,7 +179,7 @@ class FinalMatches:
                 length = max(0, min(len(digests) * BLOCK, size - offset))
                 matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
                 if offset + matched == size:
-                    if not _made_durable(fd, tree, directory, name, version):
+                    if not _vouched_for(fd, tree, directory, name, version):
                         return None
                     for failure in sync_directories(tree, [directory]).values():
                         raise failure

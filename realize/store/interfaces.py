@@ -125,7 +125,11 @@ class IStore(Interface):
         """
 
     def describe(paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
-        """What is there under these names."""
+        """What is there under these names.
+
+        A final file that is to be replaced later must still be what was described last; else that fails with
+        `realize.errors.Busy`.
+        """
 
     def read_small(paths: Sequence[bytes]) -> Deferred[list[Fetched | RealizeError]]:
         """Whole files of at most `realize.values.SMALL` bytes each, and at most that many together.
@@ -137,13 +141,17 @@ class IStore(Interface):
         """Write, verify and commit whole files."""
 
     def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
-        """Whether the final file of that name has exactly that content; if so, it is durable when this answers."""
+        """Whether the final file of that name has exactly that content; if so, it is durable when this answers.
+
+        Its change time is then the present, as if it had just arrived, for the caller may remove the source.
+        """
 
     def match_final(path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> Deferred[int]:
         """Compare blocks of the final file from ``offset`` on; answers how many bytes matched.
 
         A final file that is not ``size`` bytes long, or changes meanwhile, matches nothing.
-        When the last byte of the file has matched, the file is durable before this answers.
+        When the last byte of the file has matched, the file is durable before this answers, and its change time is the
+        present, as with `settle`.
         """
 
     def open_reader(path: bytes) -> Deferred[IReader]:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from realize.errors import InternalError, RealizeError
 from realize.store.commit import Committer
+from realize.store.described import Descriptions
 from realize.store.files import Clock
 from realize.store.finals import FinalMatches, describe_batch, settle_batch
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
@@ -24,6 +25,7 @@ from realize.store.removal import remove_batch
 from realize.store.small import Batch, read_batch, write_batch
 from realize.store.threads import RunInThread, shielded, shielded_opening
 from realize.store.tree import Identity, identity_of
+from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
 from realize.store.writer import LocalWriter, PartialFile
 from realize.values import (
@@ -80,6 +82,8 @@ class LocalStore:
         self._salt = b""
         self._located: Location | None = None
         self._matches = FinalMatches(self._clock)
+        self._descriptions = Descriptions()
+        self._unlinked = Unlinked()
         self._listings: set[LocalListing] = set()
         self._readers: set[LocalReader] = set()
         self._writers: set[LocalWriter] = set()
@@ -106,6 +110,7 @@ class LocalStore:
         answers: list[Existing | RealizeError] = await self._run_in_thread(
             describe_batch, self._location, paths, self._salt
         )
+        self._descriptions.remember(self._salt, paths, answers)
         return answers
 
     @shielded
@@ -121,7 +126,8 @@ class LocalStore:
         """Write, verify and commit whole files; of two with the same name the later one is final in the end."""
         await self._committer.room.enter(len(files))
         try:
-            batch: Batch = await self._run_in_thread(write_batch, self._location, files, policy)
+            replaces = [self._descriptions.take(file.path) for file in files]
+            batch: Batch = await self._run_in_thread(write_batch, self._location, files, policy, replaces)
             prepared = batch.prepared()
             outcomes = iter(await self._committer.commit(prepared) if prepared else [])
         finally:
@@ -143,7 +149,9 @@ class LocalStore:
     @shielded_opening(_release_reader)
     async def open_reader(self, path: bytes) -> IReader:
         """Start to read a file."""
-        source: SourceFile = await self._run_in_thread(SourceFile.open, self._location, path, self._clock)
+        source: SourceFile = await self._run_in_thread(
+            SourceFile.open, self._location, path, self._clock, self._unlinked
+        )
         reader = LocalReader(source, self._run_in_thread, self._readers.discard)
         self._readers.add(reader)
         return reader
@@ -151,7 +159,8 @@ class LocalStore:
     @shielded_opening(_release_writer)
     async def open_writer(self, path: bytes, size: int, policy: OnConflict) -> IWriter:
         """Start, or go on, to write a file."""
-        partial: PartialFile = await self._run_in_thread(PartialFile, self._location, path, size, policy)
+        replaces = self._descriptions.take(path)
+        partial: PartialFile = await self._run_in_thread(PartialFile, self._location, path, size, policy, replaces)
         writer = LocalWriter(partial, self._run_in_thread, self._committer, self._writers.discard)
         self._writers.add(writer)
         return writer
@@ -159,7 +168,9 @@ class LocalStore:
     @shielded
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove what is still the version named."""
-        answers: list[RealizeError | None] = await self._run_in_thread(remove_batch, self._location, removals)
+        answers: list[RealizeError | None] = await self._run_in_thread(
+            remove_batch, self._location, removals, self._unlinked
+        )
         return answers
 
     @shielded

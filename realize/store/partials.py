@@ -16,6 +16,7 @@ from typing import Final
 
 from realize.errors import Busy, Conflict, RealizeError
 from realize.store import names
+from realize.store.files import READ_FLAGS
 from realize.store.oserrors import storage_error
 from realize.store.syscalls import kind_of
 from realize.store.tree import Tree, identity_of
@@ -38,6 +39,8 @@ def open_partial(
         try:
             fd = tree.create_file(directory, partial, _FLAGS)
         except OSError as error:
+            if isinstance(error, PermissionError) and _recovered(tree, directory, partial, path):
+                continue
             raise _unusable(tree, directory, partial, path, error) from error
         try:
             _refuse_irregular(os.fstat(fd), path)
@@ -54,6 +57,31 @@ def open_partial(
             raise
         os.close(fd)
     raise Busy(f"{display_name(path)}: its partial is replaced again and again by somebody else")
+
+
+def _recovered(tree: Tree, directory: tuple[bytes, ...], partial: bytes, path: bytes) -> bool:
+    """Whether a partial that was abandoned with its final mode already, one without write permission, is ours again.
+
+    One that is locked is just being committed: `Busy`.
+    """
+    try:
+        fd = os.open(partial, READ_FLAGS, dir_fd=tree.directory(directory))
+    except (OSError, RealizeError):
+        return False
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(fd)
+        if _is_ours_alone(tree.directory(directory), partial, status):
+            os.fchmod(fd, 0o600)
+    except BlockingIOError as error:
+        raise Busy(f"{display_name(path)}: somebody else is writing it") from error
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _refuse_irregular(status: os.stat_result, path: bytes) -> None:

@@ -20,6 +20,7 @@ from realize.store.location import Location
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.threads import RunInThread, shielded
 from realize.store.tree import identity_of
+from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import BLOCK, Attributes, Version
 
@@ -41,15 +42,16 @@ class SourceFile:
     handle: Handle
     version: Version
     attributes: Attributes
+    unlinked: Unlinked
 
     @classmethod
-    def open(cls, location: Location, path: bytes, clock: Clock) -> SourceFile:
+    def open(cls, location: Location, path: bytes, clock: Clock, unlinked: Unlinked) -> SourceFile:
         """Open it, regular and settled."""
         directory, name = location.split(path)
         with location.tree() as tree, storage_errors(path):
             fd, status = open_settled(tree, directory, name, path, clock)
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        return cls(location, path, Handle(fd), version_of(status), attributes_of(status))
+        return cls(location, path, Handle(fd), version_of(status), attributes_of(status), unlinked)
 
     def piece(self, progress: _Progress) -> tuple[list[bytes], _Progress]:
         """The next piece, one block."""
@@ -81,7 +83,7 @@ class SourceFile:
             try:
                 named = os.stat(name, dir_fd=tree.directory(directory), follow_symlinks=False)
                 same = identity_of(named) == (self.version.device, self.version.inode)
-                if same and version_of(os.fstat(fd)) == self.version:
+                if same and self.unlinked.same(self.version, version_of(os.fstat(fd))):
                     return
             except (FileNotFoundError, NotFound):
                 pass

@@ -10,11 +10,12 @@ from realize.store.files import version_of
 from realize.store.location import Location
 from realize.store.oserrors import storage_error
 from realize.store.tree import Tree
+from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import Removal
 
 
-def remove_batch(location: Location, removals: Sequence[Removal]) -> list[RealizeError | None]:
+def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unlinked) -> list[RealizeError | None]:
     """Remove each file that is still the version named.
 
     Linux has no "unlink if it is this inode": a file that is put under the name in the microseconds between the look
@@ -26,7 +27,7 @@ def remove_batch(location: Location, removals: Sequence[Removal]) -> list[Realiz
     with location.tree() as tree:
         for removal in removals:
             try:
-                touched[_remove(location, tree, removal)] = None
+                touched[_remove(location, tree, removal, unlinked)] = None
             except NotFound:
                 answers.append(None)
             except RealizeError as error:
@@ -39,17 +40,28 @@ def remove_batch(location: Location, removals: Sequence[Removal]) -> list[Realiz
     return answers
 
 
-def _remove(location: Location, tree: Tree, removal: Removal) -> tuple[bytes, ...]:
+def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> tuple[bytes, ...]:
     """Remove one file; the directory that it was in."""
     directory, name = location.split(removal.path)
     fd = tree.directory(directory)
     try:
-        if version_of(os.stat(name, dir_fd=fd, follow_symlinks=False)) != removal.version:
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if status.st_nlink == 1 and version_of(status) == removal.version:
+            os.unlink(name, dir_fd=fd)
+        elif not _remove_link(fd, name, removal, unlinked):
             raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
-        os.unlink(name, dir_fd=fd)
     except FileNotFoundError:
         pass
     return directory
+
+
+def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: Unlinked) -> bool:
+    """Remove one of the names that a file has, or had; whether the file was still what was read under it."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+    try:
+        return unlinked.unlink(fd, name, directory_fd, removal.version)
+    finally:
+        os.close(fd)
 
 
 def _prune(tree: Tree, base: tuple[bytes, ...], touched: dict[tuple[bytes, ...], None]) -> None:

@@ -8,11 +8,12 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import define
+from attrs import define, evolve
 from blake3 import blake3
 
 from realize.errors import ProtocolError, RealizeError, SourceChanged, VerifyFailed
 from realize.store.commit import Anchor, Prepared
+from realize.store.described import Described
 from realize.store.files import Clock, attributes_of, open_settled, unchanged, version_of
 from realize.store.location import Location
 from realize.store.oserrors import storage_error
@@ -73,17 +74,21 @@ def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock) 
     return Fetched(SmallFile(path, content, blake3(content).digest(), attributes_of(status)), version_of(status))
 
 
-def write_batch(location: Location, files: Sequence[SmallFile], policy: OnConflict) -> Batch:
+def write_batch(
+    location: Location, files: Sequence[SmallFile], policy: OnConflict, replaces: Sequence[Described | None]
+) -> Batch:
     """Write each file to its partial, with its attributes, and keep the partial locked.
 
+    ``replaces`` has for each file the only version that it may replace, if there is such.
     Their content is durable, or they hold an anchor for the group commit to make it so.
     """
     items: list[Prepared | RealizeError] = []
     with location.tree() as tree:
         anchor = _anchor(tree) if len(files) > FEW else None
-        for file in files:
+        for file, described in zip(files, replaces, strict=True):
             try:
-                items.append(_write(location, tree, file, policy, anchor))
+                prepared = _write(location, tree, file, policy, anchor)
+                items.append(evolve(prepared, replaces=described))
             except RealizeError as error:
                 items.append(error)
             except OSError as error:
@@ -95,9 +100,13 @@ def write_batch(location: Location, files: Sequence[SmallFile], policy: OnConfli
 
 
 def _anchor(tree: Tree) -> Anchor | None:
-    if not syncs_as_a_whole(tree.root_fd):
-        return None
-    return Anchor(os.dup(tree.root_fd), tree.identity(())[0])
+    """None where each file needs its own fsync, also if descriptors have run out."""
+    try:
+        if syncs_as_a_whole(tree.root_fd):
+            return Anchor(os.dup(tree.root_fd), tree.identity(())[0])
+    except OSError:
+        pass
+    return None
 
 
 def _write(location: Location, tree: Tree, file: SmallFile, policy: OnConflict, anchor: Anchor | None) -> Prepared:

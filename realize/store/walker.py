@@ -22,6 +22,7 @@ from attrs import define, frozen
 
 from realize.errors import BadName, NotFound, RealizeError
 from realize.store import names
+from realize.store.files import representable
 from realize.store.location import Location
 from realize.store.oserrors import reason, storage_error
 from realize.store.places import place
@@ -242,12 +243,12 @@ class Walker:
             if not self._partials:
                 return None
             final = found.path[: -len(found.name)] + names.final_name_of_partial(found.name)
-            return Entry(final, Kind.PARTIAL, status.st_size, status.st_mtime_ns)
+            return Entry(final, Kind.PARTIAL, status.st_size, representable(status.st_mtime_ns))
         try:
             names.judge(found.path)
         except BadName as error:
             return Entry(found.path, Kind.UNREADABLE, note=_without_name(error))
-        return Entry(found.path, Kind.FILE, status.st_size, status.st_mtime_ns)
+        return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from realize.errors import Conflict, NotFound, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.content import matching
+from realize.store.described import Described
 from realize.store.handle import Handle
 from realize.store.interfaces import IWriter
 from realize.store.location import Location
@@ -33,13 +34,16 @@ _FLUSH: Final = 8 << 20
 class PartialFile:
     """A partial that is open and locked, and what can be done to it in a thread, one thing at a time."""
 
-    def __init__(self, location: Location, path: bytes, size: int, policy: OnConflict) -> None:
+    def __init__(
+        self, location: Location, path: bytes, size: int, policy: OnConflict, replaces: Described | None
+    ) -> None:
         self.path = path
         self.size = size
         self.position = 0
         self._failed: RealizeError | None = None
         self._location = location
         self._policy = policy
+        self._replaces = replaces
         self._directory, self._name = location.split(path)
         self._hasher = blake3()
         self._flushed = 0
@@ -131,17 +135,25 @@ class PartialFile:
             partial=self._partial,
             name=self._name,
             policy=self._policy,
+            replaces=self._replaces,
             inode=self._identity,
             keep=True,
         )
 
     def keep(self) -> None:
-        """Make what has arrived durable as a partial; if that is nothing, leave nothing behind."""
+        """Make what has arrived durable as a partial; if that is nothing, or fails, leave nothing behind.
+
+        After a failed fsync a later one may succeed without the data being there: nobody may build upon this partial.
+        """
         with self.handle as fd, storage_errors(self.path):
             if not os.fstat(fd).st_size:
                 self.discard()
                 return
-            os.fsync(fd)
+            try:
+                os.fsync(fd)
+            except OSError:
+                self.discard()
+                raise
             with self._location.tree() as tree:
                 fsync_directory(tree.directory(self._directory))
 
