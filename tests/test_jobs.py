@@ -84,3 +84,13 @@ def test_cancelling_the_wait_is_not_swallowed():
     assert [] == log
     assert [None] == outcome(jobs.cancelled())
     assert [("a", "cancelled")] == log
+
+
+def test_a_cancellation_that_nobody_asked_for_is_a_failure():
+    """A job that is cancelled from elsewhere has not done its work, so the others end and it is raised."""
+    jobs, slots, log, gate = Jobs(), DeferredSemaphore(1), [], Deferred()
+    outcome(jobs.start(slots, job(gate, log, "a")))
+
+    gate.cancel()
+
+    assert [CancelledError] == [result.type for result in outcome(jobs.drained())]

@@ -11,6 +11,7 @@ from realize.errors import (
     Busy,
     Conflict,
     ConnectionFailed,
+    DeadlineReached,
     Interrupted,
     NoSpace,
     NotFound,
@@ -292,6 +293,104 @@ def test_the_second_source_does_not_replace_what_the_first_has_sent():
     assert [b"x"] == [event.path for event in trial.of(Failed)]
 
 
+@pytest.mark.parametrize("content", [b"same", BIG])
+def test_the_second_source_does_not_replace_what_the_first_one_relied_upon(content):
+    """A file that was there already is the only one left once the first source has removed its own: it stays."""
+    first, destination = MemoryStore({b"x": content}), MemoryStore({b"x": content})
+    second = MemoryStore({b"x": b"other " + content})
+
+    trial = moved(first, destination, second)
+
+    assert ({b"x": content}, {}) == (contents(destination), first.files)
+    assert {b"x": b"other " + content} == contents(second)
+    assert [b"x"] == [event.path for event in trial.of(Failed)]
+
+
+@pytest.mark.parametrize(("method", "size"), [("read_small", 1), ("open_reader", 70_000)])
+def test_a_change_before_anything_was_sent_does_not_lift_the_protection(method, size):
+    """The second source is being written when its turn comes; tried again, it replaces nothing either."""
+    ones, twos = b"1" * size, b"2" * size
+    first, second, destination = MemoryStore({b"x": ones}), MemoryStore({b"x": twos}), MemoryStore()
+    second.fail_next[method, b"x"] = SourceChanged("x: is being written")
+
+    trial = moved(first, destination, second)
+
+    assert ({b"x": ones}, {b"x": twos}) == (contents(destination), contents(second))
+    assert [Conflict] == [type(event.error) for event in trial.of(Failed)]
+
+
+@pytest.mark.parametrize("content", [b"ours", BIG])
+def test_a_file_that_was_replaced_between_looking_and_committing_is_not_replaced_again(content):
+    """Somebody replaced the old file that we were about to replace, and removed his source: his file survives."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": b"old"})
+    describe = destination.describe
+
+    def describe_then_replace(paths):
+        found = describe(paths)
+        if destination.files[b"x"].content == b"old":
+            destination.plant(b"x", b"somebody else's")
+        return found
+
+    destination.describe = describe_then_replace
+
+    trial = moved(source, destination)
+
+    assert ({b"x": b"somebody else's"}, {b"x": content}) == (contents(destination), contents(source))
+    assert [Conflict] == [type(event.error) for event in trial.of(Failed)]
+
+
+def test_a_name_that_was_taken_before_the_writer_was_opened_is_looked_at_again():
+    """A file that appears after looking is no failure while it may turn out to be the same one."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    open_writer = destination.open_writer
+
+    def plant_then_open(*arguments):
+        destination.plant(b"x", BIG)
+        return open_writer(*arguments)
+
+    destination.open_writer = plant_then_open
+
+    trial = moved(source, destination)
+
+    assert {b"x": How.ALREADY_THERE} == trial.how()
+    assert {} == source.files
+
+
+class Folding(dict):
+    """Names that differ in nothing but case are one; the first spelling stays."""
+
+    def _key(self, name):
+        return next((key for key in self if key.lower() == name.lower()), name)
+
+    def __contains__(self, name):
+        return super().__contains__(self._key(name))
+
+    def __getitem__(self, name):
+        return super().__getitem__(self._key(name))
+
+    def __setitem__(self, name, file):
+        super().__setitem__(self._key(name), file)
+
+    def get(self, name, default=None):
+        return super().get(self._key(name), default)
+
+
+@pytest.mark.parametrize("there", [{}, {b"A": b"old"}, {b"A": b"1"}], ids=["nothing", "another", "the same"])
+@pytest.mark.parametrize("size", [1, 70_000], ids=["small", "large"])
+def test_names_that_the_destination_takes_for_one(size, there):
+    """Whatever the destination had, one of the two arrives, and the other one stays at its source."""
+    files = {b"A": b"1" * size, b"a": b"22" * size}
+    source, destination = MemoryStore(files), MemoryStore()
+    destination.files = Folding()
+    for path, content in there.items():
+        destination.plant(path, content * size)
+
+    trial = moved(source, destination)
+
+    assert sorted(files.values()) == sorted([*contents(destination).values(), *contents(source).values()])
+    assert 1 == len(trial.of(Failed))
+
+
 def test_one_file_under_both_names_is_refused():
     """Source and destination are one inode: it would be the only copy, so it is not removed."""
     source, destination = MemoryStore({b"x": b"1", b"y": BIG}), MemoryStore({b"x": b"1", b"y": BIG})
@@ -457,3 +556,53 @@ def test_many_files_through_few_slots():
 
     assert files == contents(destination)
     assert 300 == len(trial.of(Finished))
+
+
+def test_a_run_goes_on_over_new_connections():
+    """After a lost connection the resumed run does what is left, and does not begin again with what is done."""
+    first, second, destination = MemoryStore({b"a": b"1"}), MemoryStore({b"b": BIG}), MemoryStore()
+    destination.fail_next["write", b"b"] = ConnectionFailed("the connection was lost")
+    events, clock, ended = [], Clock(), []
+    sides = [Side(first, "first"), Side(second, "second")]
+    run = Run(sides, Side(destination, "dst"), MoveOptions(), events.append, clock)
+    run.start().addBoth(ended.append)
+    clock.pump([0.05] * 200)
+    first.plant(b"late", b"2")
+
+    run.resumed(sides, Side(destination, "dst")).start().addBoth(ended.append)
+    clock.pump([0.05] * 200)
+
+    assert ConnectionFailed is ended[0].type
+    assert None is ended[1]
+    assert {b"a": b"1", b"b": BIG} == contents(destination)
+    assert {b"late"} == set(first.files)
+
+
+def test_a_name_from_an_earlier_source_is_still_protected_after_a_lost_connection():
+    """What the first source sent before the connection was lost is not replaced by the second one after it."""
+    first, second, destination = MemoryStore({b"x": b"1"}), MemoryStore({b"x": b"22", b"y": BIG}), MemoryStore()
+    destination.fail_next["write", b"y"] = ConnectionFailed("the connection was lost")
+    events, clock, ended = [], Clock(), []
+    sides = [Side(first, "first"), Side(second, "second")]
+    run = Run(sides, Side(destination, "dst"), MoveOptions(), events.append, clock)
+    run.start().addBoth(ended.append)
+    clock.pump([0.05] * 200)
+
+    run.resumed(sides, Side(destination, "dst")).start().addBoth(ended.append)
+    clock.pump([0.05] * 200)
+
+    assert {b"x": b"1", b"y": BIG} == contents(destination)
+    assert {b"x": b"22"} == contents(second)
+
+
+def test_a_pulled_brake_starts_nothing_new():
+    """What was not started because of it is left where it is, and the run says that it is not done."""
+    source, destination = MemoryStore({b"a": b"1", b"b": BIG}), MemoryStore()
+    ended = []
+    run = Run([Side(source, "src")], Side(destination, "dst"), MoveOptions(), lambda _: None, Clock())
+    run.brake.pull()
+
+    run.start().addBoth(ended.append)
+
+    assert DeadlineReached is ended[0].type
+    assert ({b"a", b"b"}, {}) == (set(source.files), destination.files)

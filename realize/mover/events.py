@@ -127,7 +127,25 @@ class Left:
     note: str
 
 
+@frozen
+class Retrying:
+    """The connection was lost, or could not be made; what is not done is tried again in ``delay`` seconds."""
+
+    error: RealizeError
+    delay: float
+
+
 Event: TypeAlias = (
-    SourceStarted | Found | Planned | Started | Progressed | Interrupted | Finished | Failed | Postponed | Left
+    SourceStarted
+    | Found
+    | Planned
+    | Started
+    | Progressed
+    | Interrupted
+    | Finished
+    | Failed
+    | Postponed
+    | Left
+    | Retrying
 )
 Observer: TypeAlias = Callable[[Event], None]

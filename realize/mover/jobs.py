@@ -20,6 +20,7 @@ class Jobs:
         self._running: set[Deferred[None]] = set()
         self._waiting: list[Deferred[None]] = []
         self._failure: Failure | None = None
+        self._cancelling = False
 
     async def start(self, slots: DeferredSemaphore, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait for one of the slots, then start the job; returns while it runs."""
@@ -60,10 +61,11 @@ class Jobs:
             await idle
 
     def _failed(self, failure: Failure) -> None:
-        if self._failure is None and not isinstance(failure.value, CancelledError):
+        if self._failure is None and not (self._cancelling and isinstance(failure.value, CancelledError)):
             self._failure = failure
             self._cancel()
 
     def _cancel(self) -> None:
+        self._cancelling = True
         for running in list(self._running):
             running.cancel()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import define
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged
 from realize.mover.events import End, Finished, How, Interrupted, Progressed, Started
@@ -14,6 +14,8 @@ from realize.mover.work import Trouble, Work, at, just_arrived, whole
 from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
 from realize.values import BLOCK, Committed, Existing, Removal
+
+_T = TypeVar("_T")
 
 COMPARED_AT_ONCE: Final = 64 * BLOCK
 """How much is compared per round trip."""
@@ -104,7 +106,7 @@ async def _remove(work: Work, path: bytes, reader: IReader, how: How, *, sent: i
         with whole(End.SOURCE):
             [refused] = await work.source.remove([Removal(path, reader.version)])
         if refused is not None:
-            raise Trouble(End.SOURCE, refused)
+            raise Trouble(End.SOURCE, refused, sent=how is not How.ALREADY_THERE)
     return Finished(path, reader.version.size, sent, how, digest, removed=work.options.remove)
 
 
@@ -125,14 +127,15 @@ class _Sending:
         version = self.reader.version
         policy = self.work.policy(self.existing)
         with at(End.DESTINATION):
-            writer = await self.work.destination.open_writer(self.path, version.size, policy)
+            writer = await self._unless_taken(self.work.destination.open_writer(self.path, version.size, policy))
         try:
             await self._resume(writer)
             self.work.emit(Started(self.path, version.size, self.have))
             await self._send(writer)
             self.digest = await _finish(self.reader)
             with at(End.DESTINATION):
-                return await self._commit(writer)
+                attributes = self.reader.attributes if self.work.options.preserve else None
+                return await self._unless_taken(writer.commit(self.digest, attributes))
         except (Trouble, CancelledError) as error:
             self.work.emit(Interrupted(self.path, version.size, self.have + self.sent))
             changed = isinstance(error, Trouble) and isinstance(error.error, SourceChanged)
@@ -165,9 +168,10 @@ class _Sending:
             self.sent += amount
             self.work.emit(Progressed(self.path, amount))
 
-    async def _commit(self, writer: IWriter) -> Committed:
+    async def _unless_taken(self, answer: Deferred[_T]) -> _T:
+        """The answer; that a file has appeared where none was seen is no conflict yet, but a reason to look again."""
         try:
-            return await writer.commit(self.digest, self.reader.attributes if self.work.options.preserve else None)
+            return await answer
         except Conflict as error:
             if self.existing.final_size is None:
                 raise just_arrived(self.path) from error

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from realize.errors import NotFound, RealizeError, SourceChanged, StorageError
+from realize.errors import NotFound, RealizeError, StorageError
 from realize.mover.events import End, Failed, Finished, Found, How, Left, Planned, Postponed
 from realize.mover.jobs import Jobs
 from realize.mover.large import move_large
@@ -74,7 +74,7 @@ class Move:
             await self._whole_listing()
             await self._jobs.drained()
             for attempt, delay in enumerate(DELAYS, start=1):
-                if not self._aside:
+                if not self._aside or self.work.brake.holds():
                     break
                 self._last_attempt = attempt == len(DELAYS)
                 await deferLater(self.clock, delay)
@@ -88,6 +88,8 @@ class Move:
             listing = self.work.source.walk(avoid=self.avoid)
         try:
             while page := await self._page(listing):
+                if self.work.brake.holds():
+                    break
                 await self._jobs.start(self._pages, partial(self._plan, page))
         finally:
             listing.close()
@@ -162,27 +164,34 @@ class Move:
         return False
 
     async def _move_small(self, batch: Sequence[Candidate]) -> None:
+        if self.work.brake.holds():
+            return
         for candidate, outcome in zip(batch, await move_small(self.work, batch), strict=True):
             if isinstance(outcome, Trouble):
-                self._troubled(candidate.entry.path, candidate.entry.size, outcome)
+                self._troubled(self.work, candidate.entry.path, candidate.entry.size, outcome)
             else:
                 self.work.emit(outcome)
 
     async def _move_large(self, work: Work, path: bytes) -> None:
+        if work.brake.holds():
+            return
         try:
             self.work.emit(await move_large(work, path))
         except Trouble as trouble:
             if trouble.hopeless:
                 raise
-            self._troubled(path, 0, trouble)
+            self._troubled(work, path, 0, trouble)
 
-    def _troubled(self, path: bytes, size: int, trouble: Trouble) -> None:
-        """Try again later, or give up."""
+    def _troubled(self, work: Work, path: bytes, size: int, trouble: Trouble) -> None:
+        """Try again later, or give up.
+
+        What this run has sent itself may be replaced by the newer version of its source: only that.
+        """
         end, error = trouble.end, trouble.error
         if end is End.SOURCE and isinstance(error, NotFound):
             self.work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
         elif error.permanent or self._last_attempt or len(self._aside) >= ASIDE:
             self.work.emit(Failed(path, end, error))
         else:
-            self._aside.append((path, isinstance(error, SourceChanged)))
+            self._aside.append((path, trouble.sent or work.taken_since_ns is None))
             self.work.emit(Postponed(path, end, error))

@@ -6,7 +6,7 @@ import enum
 
 from realize.errors import Conflict
 from realize.units import display_name
-from realize.values import Existing, OnConflict, Where, WhereKind
+from realize.values import Existing, OnConflict, Where, WhereKind, coarseness_ns
 
 
 class Action(enum.Enum):
@@ -45,7 +45,8 @@ def resolve(path: bytes, existing: Existing, policy: OnConflict, *, taken_since_
         return Action.SKIP
     if policy is OnConflict.FAIL:
         raise Conflict(f"{display_name(path)}: another file has this name")
-    if taken_since_ns is not None and existing.ctime_ns >= taken_since_ns:
+    arrived_ns = existing.ctime_ns + coarseness_ns(existing.ctime_ns)
+    if taken_since_ns is not None and arrived_ns >= taken_since_ns:
         raise Conflict(f"{display_name(path)}: another file of this name arrived there during this run")
     return Action.REPLACE
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from attrs import define
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from realize.errors import Interrupted, NotFound, RealizeError, SameFile, UsageError
+from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, NotFound, RealizeError, SameFile, UsageError
+from realize.mover.brake import Brake
 from realize.mover.events import End, Failed, Observer, SourceStarted
 from realize.mover.move import Move
 from realize.mover.plan import overlap
@@ -24,6 +25,7 @@ class Run:
     """Moves, or copies, the files of the sources into the destination.
 
     Nothing is touched before every location was looked at and found fit.
+    When the connection was lost, `resumed` makes the run that goes on with what is not done.
     """
 
     sources: Sequence[Side]
@@ -31,6 +33,14 @@ class Run:
     options: MoveOptions
     observer: Observer
     clock: IReactorTime
+    brake: Brake = field(factory=Brake)
+    _done: frozenset[int] = frozenset()
+    _files: frozenset[int] = frozenset()
+    _began_ns: int | None = None
+
+    def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
+        """The same run over new connections to the same stores."""
+        return evolve(self, sources=sources, destination=destination)
 
     def start(self) -> Deferred[None]:
         """Run to the end.
@@ -38,6 +48,7 @@ class Run:
         Fires when everything was tried; what became of each file was said in events.
         Fails with the `RealizeError` that made it pointless to go on.
         Cancelled, it ends in order: what is under way is kept as durable partials, then it fails with `Interrupted`.
+        When the brake was pulled, it fails with `DeadlineReached` if anything was not started because of it.
         """
         return Deferred.fromCoroutine(self._run())
 
@@ -47,11 +58,25 @@ class Run:
             there = await self._open(self.destination, End.DESTINATION, salt)
             if there.kind is WhereKind.FILE:
                 raise UsageError(f"destination {self.destination.name}: is a file, not a directory")
-            places = [await self._open(source, End.SOURCE, salt) for source in self.sources]
-            for source, here in zip(self.sources, places, strict=True):
-                await self._fit(source, here, there)
-            for source, here in zip(self.sources, places, strict=True):
-                await self._move(source, here, there)
+            resumed, self._began_ns = self._began_ns is not None, self._began_ns or there.now_ns
+            places: dict[int, Where] = {}
+            for number, source in enumerate(self.sources):
+                if number not in self._done:
+                    places[number] = await self._open(source, End.SOURCE, salt)
+                    if places[number].kind is WhereKind.FILE:
+                        self._files |= {number}
+                    # A single file that is gone now was moved before the connection was lost.
+                    elif resumed and number in self._files and places[number].kind is WhereKind.ABSENT:
+                        del places[number]
+            for number, here in places.items():
+                await self._fit(self.sources[number], here, there)
+            for number, here in places.items():
+                if self.brake.holds():
+                    break
+                await self._move(self.sources[number], here, there)
+                self._done |= {number}
+            if self.brake.held_back:
+                raise DeadlineReached("the time limit was reached")
         except CancelledError as error:
             raise Interrupted("interrupted") from error
         except Trouble as trouble:
@@ -84,11 +109,12 @@ class Run:
     async def _move(self, source: Side, here: Where, there: Where) -> None:
         self.observer(SourceStarted(source.name, self.destination.name))
         avoid = there.chain[0] if there.kind is WhereKind.DIRECTORY else b""
-        work = Work(source.store, self.destination.store, self.options, self.observer, there.now_ns)
+        work = Work(source.store, self.destination.store, self.options, self.observer, self._began_ns, self.brake)
         try:
             await Move(work, here, avoid, self.clock).run()
         except Trouble as trouble:
-            if trouble.end is End.DESTINATION or len(self.sources) == 1:
+            lost = isinstance(trouble.error, ConnectionFailed)
+            if lost or trouble.end is End.DESTINATION or len(self.sources) == 1:
                 name = source.name if trouble.end is End.SOURCE else self.destination.name
                 raise self._named(name, trouble) from trouble.error
             self.observer(Failed(b"", End.SOURCE, trouble.error))

@@ -129,10 +129,11 @@ class _Batch:
                 )
         for (fetched, how), refused in zip(self.arrived, refusals, strict=True):
             if refused is not None:
-                self.outcomes[fetched.file.path] = Trouble(End.SOURCE, refused)
+                sent = how is not How.ALREADY_THERE
+                self.outcomes[fetched.file.path] = Trouble(End.SOURCE, refused, sent=sent)
             else:
-                sent = 0 if how is How.ALREADY_THERE else fetched.version.size
-                self.outcomes[fetched.file.path] = _finished(fetched, how, sent=sent, removed=removing)
+                travelled = 0 if how is How.ALREADY_THERE else fetched.version.size
+                self.outcomes[fetched.file.path] = _finished(fetched, how, sent=travelled, removed=removing)
 
     async def _replaces(self, fetched: Fetched, there: set[bytes]) -> bool:
         path = fetched.file.path

@@ -9,6 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from realize.errors import AccessDenied, Busy, ConnectionFailed, ProtocolError, RealizeError
+from realize.mover.brake import Brake
 from realize.mover.events import End, Observer
 from realize.mover.filters import Selection
 from realize.store.interfaces import IStore
@@ -57,6 +58,7 @@ class Work:
     options: MoveOptions
     emit: Observer
     taken_since_ns: int | None
+    brake: Brake = field(factory=Brake)
 
     def policy(self, existing: Existing) -> OnConflict:
         """How the destination is to treat another file when it comes to commit: never replace what was not seen."""
@@ -66,12 +68,16 @@ class Work:
 
 
 class Trouble(Exception):
-    """An error, and the end it happened at; never leaves the mover."""
+    """An error, and the end it happened at; never leaves the mover.
 
-    def __init__(self, end: End, error: RealizeError) -> None:
+    ``sent`` says that the file at the destination is one that this run has sent there from the same source.
+    """
+
+    def __init__(self, end: End, error: RealizeError, *, sent: bool = False) -> None:
         super().__init__(end, error)
         self.end = end
         self.error = error
+        self.sent = sent
 
     @property
     def hopeless(self) -> bool:

@@ -1,0 +1,44 @@
+"""How long the command waits before it comes back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realize.mover.brake import Brake
+from realize.mover.retry import FIRST, JITTER, LONGEST, Backoff
+
+
+def test_delays_double_up_to_five_minutes():
+    """Half a second, one, two, ... five minutes, and no more."""
+    backoff = Backoff(lambda: 0.0)
+
+    assert [0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] == [backoff.next() for _ in range(12)]
+
+
+def test_progress_begins_anew():
+    """After an attempt that got somewhere, the next delay is the first one again."""
+    backoff = Backoff(lambda: 0.0)
+    for _ in range(5):
+        backoff.next()
+
+    backoff.reset()
+
+    assert FIRST == backoff.next()
+
+
+@given(st.integers(0, 100_000), st.floats(0, 1))
+def test_delays_stay_in_bounds(attempts, chance):
+    """However often it was tried, and whatever chance says."""
+    delay = Backoff(lambda: chance, attempts).next()
+
+    assert FIRST * (1 - JITTER) <= delay <= LONGEST
+
+
+def test_a_brake_tells_what_it_held_back():
+    """Only what wanted to start after it was pulled counts as held back."""
+    brake = Brake()
+    before = (brake.holds(), brake.held_back)
+    brake.pull()
+    idle = brake.held_back
+
+    assert ((False, False), False) == (before, idle)
+    assert (True, True) == (brake.holds(), brake.held_back)
