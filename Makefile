@@ -27,7 +27,7 @@ demo: $(STAMP)  ## see the main job work, for real, on this machine
 	@$(BIN)/python demo/demo.py
 
 test: lint typecheck  ## linters, type checks and the whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -41,7 +41,7 @@ format: $(STAMP)  ## put the format right, and what can be mended by itself
 	$(BIN)/ruff format
 
 soak: $(STAMP)  ## the long campaigns that `make test` leaves out
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -n 2 -m soak
 
 bench: $(STAMP)  ## measure the first marks on this machine
 	$(BIN)/python -m benchmarks.moving

@@ -17,7 +17,10 @@ from typing import Final
 from realize.errors import UsageError
 
 LARGEST: Final = 1 << 62
-"""The largest size or rate that is accepted, in bytes (per second): far above any disk or link, well within 64 bits."""
+"""The largest size that is accepted, in bytes: far above any disk, well within 64 bits."""
+
+FASTEST: Final = 10 << 40
+"""The highest rate that is accepted, in bytes per second: 10 TiB/s."""
 
 LONGEST: Final = 36_500 * 86_400
 """The longest duration that is accepted, in seconds: 36500 days, which every timer can hold."""
@@ -162,8 +165,11 @@ def _bytes(text: str, *, rate: bool) -> int | None:
     base = 1_000 if (match["suffix"] or "").lower() == "b" else 1_024
     power = 1 + "kmgt".index(match["prefix"].lower()) if match["prefix"] else 0
     amount = int(Fraction(match["number"]) * base**power)
-    if amount > LARGEST:
-        raise UsageError(f"{quoted(text)} is too much: at most {format_size(LARGEST)} is allowed")
+    most = FASTEST if rate else LARGEST
+    if amount > most:
+        raise UsageError(
+            f"{quoted(text)} is too much: at most {format_rate(most) if rate else format_size(most)} is allowed"
+        )
     return amount
 
 

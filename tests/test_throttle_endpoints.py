@@ -74,7 +74,7 @@ def test_a_server_string_listens_with_the_rest_of_it():
         ("throttle:tcp:80", "throttle: needs rate=, bytes per second such as 512k or 1.5MiB/s"),
         ("throttle:tcp:80:rate=0", "rate"),
         ("throttle:tcp:80:rate=fast", "rate"),
-        ("throttle:tcp:80:rate=100T", "throttle: a limit is from 1 byte/s to 10 TiB/s"),
+        ("throttle:tcp:80:rate=100T", "throttle: '100T' is too much: at most 10 TiB/s is allowed"),
         ("throttle:tcp:80:rate=1M:burst=0", "throttle: burst= is at least one byte"),
         ("throttle:tcp:80:rate=1M:burst=x", "size"),
         ("throttle:rate=1M", "throttle: needs an endpoint behind it"),

@@ -55,7 +55,7 @@ class Housekeeping:
                 while not self._stopped and (page := await self.run_in_thread(_next_page, removing)) is not None:
                     for path, size in page:
                         self.log.info("partial_expired", dir=name, path=display_name(path), size=size)
-            except RealizeError as error:
+            except (RealizeError, OSError) as error:
                 self.log.warning("expiry_failed", dir=name, error=str(error))
             finally:
                 removing.close()  # type: ignore[attr-defined]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import signal
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +14,7 @@ from typing import Any, Final
 import structlog
 import twisted
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
@@ -23,15 +25,20 @@ from realize import __version__
 from realize.config import Config, PeerConfig, read_config
 from realize.daemon.access import by_key, withdrawn
 from realize.daemon.housekeeping import Housekeeping
+from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import ServedDirectory, serve_directories
 from realize.daemon.status import report
+from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
-from realize.store.served import DirectoryResponders
 from realize.wire.commands import Reason
 from realize.wire.protocol import Greeting
 from realize.wire.serving import AcceptedProtocol, PeerServerFactory
+from realize.wire.throttling import pacing
+
+MERCY: Final = 15.0
+"""Seconds beyond the drain time, after which a stopping daemon is ended by force."""
 
 THREADS: Final = 4
 """Threads for disk work; more would only queue at the disk."""
@@ -42,8 +49,11 @@ class Realized(Service):
 
     name = "realized"
 
-    def __init__(self, path: str, config: Config, identity: Identity, reactor: Any) -> None:
+    def __init__(
+        self, path: str, config: Config, identity: Identity, reactor: Any, *, drain: float | None = None
+    ) -> None:
         self.started_at = 0.0
+        self._drain = drain
         self._path = path
         self._config = config
         self._identity = identity
@@ -54,6 +64,8 @@ class Realized(Service):
         self._keys: dict[PublicKey, str] = by_key(config.peers)
         self._directories: dict[str, ServedDirectory] = {}
         self._ports: list[IListeningPort] = []
+        self._closing: set[Deferred[None]] = set()
+        """Fire when everything that a connection had open is closed, which takes threads."""
         self._former_hangup: Any = None
         self._factory = PeerServerFactory(
             clock=reactor,
@@ -63,14 +75,16 @@ class Realized(Service):
             is_known=lambda key: key in self._keys,
             welcome=self._welcome,
         )
+        self._throttling = Throttling(reactor, self._log)
         self._housekeeping = Housekeeping(reactor, self._run_in_thread, self._log)
 
     def startService(self) -> None:
-        """Start to listen; raises if that is not possible, which ends ``twistd`` with status 1."""
+        """Start to listen; if that is not possible, ``twistd`` ends with status 1."""
         super().startService()
         self.started_at = time.time()
         allow_many_files()
         self._directories = serve_directories(self._config.directories, self._run_in_thread)
+        self._limit(self._config)
         self._pool.start()
         self._former_hangup = signal.signal(signal.SIGHUP, self._hang_up)
         self._log.info(
@@ -83,8 +97,13 @@ class Realized(Service):
             dirs=sorted(self._directories),
             peers=sorted(self._config.peers),
         )
-        for description in self._config.listen:
-            self._listen(description)
+        try:
+            for description in self._config.listen:
+                self._listen(description)
+        except ConfigError as error:
+            # An exception would be shown with a traceback, which tells an operator nothing.
+            self._log.error("cannot_listen", error=str(error))
+            raise SystemExit(1) from error
         self._housekeeping.start(self._directories, self._config.partial_max_age)
 
     def stopService(self) -> Deferred[None]:
@@ -104,13 +123,22 @@ class Realized(Service):
             before = self._directories.get(name)
             if before is not None and (before.path, before.identity) == (now.path, now.identity):
                 directories[name] = before
+        kept = [name for name in ("key", "listen", "logs") if getattr(config, name) != getattr(self._config, name)]
+        if kept:
+            self._log.warning("restart_needed", config=self._path, keys=kept)
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
+        self._limit(config)
         self._housekeeping.start(directories, config.partial_max_age)
         self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
         for connection in self._factory:
             if connection.name in ending:
                 self._log.warning("rights_withdrawn", peer=connection.name, address=connection.address)
                 connection.close(Reason.REFUSED)
+
+    def _limit(self, config: Config) -> None:
+        throttle = config.throttle
+        peers = {name: throttle.peers.get(name) for name in config.peers}
+        self._throttling.configure(throttle.service, peers, throttle.connection)
 
     def _moved(self, directories: dict[str, ServedDirectory]) -> set[str]:
         """Peers with rights on a directory that is not served any more, or is another one now."""
@@ -129,9 +157,22 @@ class Realized(Service):
         self._housekeeping.stop()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
-        await self._factory.stop(self._config.drain)
+        drain = self._config.drain if self._drain is None else self._drain
+        # From here on threads may be what keeps us, and they cannot be stopped.
+        forced = threading.Timer(drain + MERCY, self._force, [drain + MERCY])
+        forced.daemon = True
+        forced.start()
+        await self._factory.stop(drain)
+        await DeferredList(list(self._closing))
+        self._throttling.close()
         self._pool.stop()
+        forced.cancel()
         self._log.info("stopped")
+
+    def _force(self, seconds: float) -> None:
+        """End the process, from another thread: something that hangs, such as a disk, kept it from ending in order."""
+        self._log.error("stop_forced", seconds=seconds)
+        os._exit(1)
 
     def _listen(self, description: str) -> None:
         try:
@@ -139,7 +180,7 @@ class Realized(Service):
         except ValueError as error:
             raise ConfigError(f"{self._path}: listen: {description}: {error}") from error
         failures: list[Failure] = []
-        listening = endpoint.listen(self._factory.secured())
+        listening = endpoint.listen(self._factory.secured(pacing(self._reactor)))
         listening.addCallbacks(partial(self._listening, description), failures.append)
         if failures:
             raise ConfigError(f"{self._path}: listen: {description}: {failures[0].getErrorMessage()}")
@@ -162,20 +203,27 @@ class Realized(Service):
         if name is None:
             raise WrongPeer(f"the key {key.fingerprint} is not known")
         peer = self._config.peers[name]
-        connection.serve(
-            DirectoryResponders(
-                connection,
-                name=name,
-                rights=peer.dirs,
-                make_store=self._make_store,
-                log=self._log.bind(peer=name),
-                report=partial(self._report, name, peer),
-            )
+        number = str(connection.number)
+        self._throttling.joined(connection, name, number)
+        responders = DaemonResponders(
+            connection,
+            throttling=self._throttling,
+            number=number,
+            is_admin=peer.admin,
+            name=name,
+            rights=peer.dirs,
+            make_store=self._make_store,
+            log=self._log.bind(peer=name, conn=connection.number),
+            report=partial(self._report, name, peer),
         )
+        self._closing.add(responders.closed)
+        responders.closed.addBoth(lambda _: self._closing.discard(responders.closed))
+        connection.serve(responders)
         return name
 
     def _make_store(self, directory: str, base: bytes) -> Any:
         return self._directories[directory].store(base)
 
     def _report(self, name: str, peer: PeerConfig) -> dict[str, Any]:
-        return report(self, self._factory, name, is_admin=peer.admin)
+        limits = self._throttling.report(name, is_admin=peer.admin)
+        return {**report(self, self._factory, name, is_admin=peer.admin), "limits": limits}

@@ -26,6 +26,7 @@ def report(service: Started, factory: PeerServerFactory, name: str, *, is_admin:
         "uptime": round(time.time() - service.started_at, 1),
         "connections": [
             {
+                "id": connection.number,
                 "peer": connection.name,
                 "address": connection.address,
                 "received": connection.bytes_received,

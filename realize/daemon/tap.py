@@ -14,6 +14,7 @@ from twisted.python import usage
 from realize.config import Config, read_config
 from realize.errors import RealizeError
 from realize.keys import Identity, load_identity
+from realize.units import parse_duration
 
 DEFAULT_CONFIG = "/etc/realize/realized.toml"
 
@@ -21,12 +22,17 @@ DEFAULT_CONFIG = "/etc/realize/realized.toml"
 class Options(usage.Options):
     """The command line behind ``twistd realized``."""
 
-    synopsis = "[--config FILE]"
+    synopsis = "[--config FILE] [--drain DUR]"
     longdesc = "Serves directories to the peers that the configuration names. SIGHUP reads the configuration again."
-    optParameters: ClassVar[list[Any]] = [["config", "c", DEFAULT_CONFIG, "The configuration file (TOML)."]]
+    optParameters: ClassVar[list[Any]] = [
+        ["config", "c", DEFAULT_CONFIG, "The configuration file (TOML)."],
+        ["drain", None, None, "How long a stopping daemon lets what runs finish, such as 10s [default: the file's]."],
+    ]
 
     config: Config
     identity: Identity
+    drain: float | None = None
+    """Seconds; None for what the configuration says."""
 
     def postOptions(self) -> None:
         """Read what the file names; all that is wrong is a usage error."""
@@ -34,6 +40,8 @@ class Options(usage.Options):
         try:
             self.config = read_config(self["config"], for_daemon=True)
             self.identity = load_identity(self.config.key)
+            if self["drain"] is not None:
+                self.drain = parse_duration(self["drain"], zero_allowed=True)
         except RealizeError as error:
             raise usage.UsageError(str(error)) from error
 
@@ -46,4 +54,4 @@ def makeService(options: Options) -> IService:
     from realize.telemetry.logs import configure
 
     configure(options.config.logs.level, options.config.logs.format)
-    return Realized(options["config"], options.config, options.identity, reactor)
+    return Realized(options["config"], options.config, options.identity, reactor, drain=options.drain)

@@ -21,12 +21,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from realize.errors import Conflict, NotFound, UsageError
 from realize.throttle.buckets import Bucket
 from realize.throttle.pacer import Lane, Pacer
+from realize.units import FASTEST
 
 LOWEST: Final = 1
 """The lowest limit in bytes per second."""
 
-HIGHEST: Final = 10 << 40
-"""The highest limit in bytes per second: 10 TiB/s."""
+HIGHEST: Final = FASTEST
+"""The highest limit in bytes per second."""
 
 SAMPLE: Final = 0.5
 """Seconds between two looks at what connections without a limit have sent, while there are connections."""
@@ -72,7 +73,8 @@ def check_rate(rate: float | None) -> None:
 class ThrottleTree:
     """Service, peers and connections with their limits.
 
-    ``peers`` holds starting limits by name, ``connection`` is the one that every new connection starts with.
+    ``peers`` holds the peers that are known beforehand with their starting limits.
+    ``connection`` is the limit that every new connection starts with.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class ThrottleTree:
         clock: IReactorTime,
         *,
         service: float | None = None,
-        peers: Mapping[str, float] | None = None,
+        peers: Mapping[str, float | None] | None = None,
         connection: float | None = None,
     ) -> None:
         self._clock = clock
@@ -90,7 +92,7 @@ class ThrottleTree:
         self._lanes: dict[str, Lane] = {}
         self._peer_of: dict[str, str] = {}
         self._own: set[str] = set()
-        self._configured: tuple[float | None, dict[str, float], float | None] = (None, {}, None)
+        self._configured: tuple[float | None, dict[str, float | None], float | None] = (None, {}, None)
         self._sampling: IDelayedCall | None = None
         self._returns: dict[Bucket, tuple[IDelayedCall, float | None]] = {}
         self.configure(service=service, peers=peers, connection=connection)
@@ -99,7 +101,7 @@ class ThrottleTree:
         self,
         *,
         service: float | None = None,
-        peers: Mapping[str, float] | None = None,
+        peers: Mapping[str, float | None] | None = None,
         connection: float | None = None,
     ) -> None:
         """Apply at once what differs from the configuration before; limits that were set at run time stay otherwise."""
@@ -107,6 +109,8 @@ class ThrottleTree:
         for rate in (service, connection, *now[1].values()):
             check_rate(rate)
         before, self._configured = self._configured, now
+        for name in now[1]:
+            self._peer(name)
         if service != before[0]:
             self._set(self._service, service)
         for name in sorted({*before[1], *now[1]}):

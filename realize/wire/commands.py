@@ -4,8 +4,6 @@ Every class says what the command means, who sends it and which right it needs; 
 "Requester" is the side that opened the directory or stream, "holder" the side that has the files.
 Numbers of directories (handles), listings and streams are chosen by the requester and belong to the connection;
 one that is in use, unknown, or of another kind is answered with ``PROTOCOL``.
-
-Room is left for ``SetThrottle`` and ``GetThrottle``: a peer that has them says so with a capability.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from typing import Any, ClassVar, Final
 from twisted.protocols import amp
 
 from realize.errors import RealizeError, every_error
+from realize.throttle.tree import Scope
 from realize.values import DIGEST, Committed, OnConflict, WhereKind
 from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
@@ -46,6 +45,14 @@ class Reason(enum.Enum):
     INTERRUPTED = "was interrupted"
     DRAINING = "is shutting down"
     REFUSED = "ends the connection because the configuration no longer allows it"
+
+
+class Direction(enum.Enum):
+    """Whose sending a limit is for, seen from whoever answers."""
+
+    SEND = "send"
+    RECEIVE = "receive"
+    BOTH = "both"
 
 
 class RealizeCommand(amp.Command):
@@ -387,6 +394,37 @@ class Status(RealizeCommand):
 
     Either side may send it; needs no right, and tells an admin more.
     ``report`` is a JSON object.
+    """
+
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]
+
+
+class SetThrottle(RealizeCommand):
+    """Limit what is sent: by you, or (``direction``) by others to you.
+
+    Either side may send it.
+    An empty ``name`` with scope ``connection`` is the connection that it travels on, and needs no right; anything else
+    needs ``admin``, and is understood by a daemon only.
+    Without ``rate`` (bytes per second) there is no limit; with ``milliseconds`` the former one is back after so long.
+    Takes effect at once, also on what waits already.
+    ``former`` is the limit on sending that was replaced; absent if there was none, or only receiving was concerned.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"scope", Choice(Scope)),
+        (b"name", Text(200)),
+        (b"direction", Choice(Direction)),
+        (b"rate", Number(optional=True)),
+        (b"milliseconds", Number(optional=True)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"former", Number(optional=True))]
+
+
+class GetThrottle(RealizeCommand):
+    """Tell me which limits there are, and how fast it is at present.
+
+    Either side may send it; needs no right, and tells an admin of all peers.
+    ``report`` is a JSON list of objects: scope, name, peer, direction, limit, rate, waited, lasts.
     """
 
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]

@@ -1,0 +1,219 @@
+"""The limits of the daemon: what it sends, what its peers send to it, and who may change them.
+
+What the daemon sends is bound by its own `realize.throttle.tree.ThrottleTree`.
+What its peers send is bound at their end: the daemon asks each connection, by the same command, for its share of the
+limit of the peer, or for the limit of the connection if that is lower.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from attrs import define
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from realize.errors import AccessDenied, RealizeError, UsageError
+from realize.throttle.tree import Scope, ThrottleTree, check_rate
+from realize.wire.commands import Direction, SetThrottle
+from realize.wire.protocol import PeerProtocol
+from realize.wire.throttling import as_report, limit_by
+
+Key = tuple[Scope, str]
+
+
+@define(eq=False)
+class _Receiving:
+    """A limit on what others send to us, and the one that comes back when its time is over."""
+
+    rate: int | None
+    lasting: int | None = None
+    ending: IDelayedCall | None = None
+
+
+@define(eq=False)
+class Member:
+    """A connection, as the limits see it."""
+
+    connection: PeerProtocol
+    peer: str
+    name: str
+    asked: int | None = None
+    """What its other end was asked to keep to."""
+
+
+class Throttling:
+    """Keeps the limits of one daemon."""
+
+    def __init__(self, clock: IReactorTime, log: Any) -> None:
+        self._clock = clock
+        self._log = log
+        self._tree = ThrottleTree(clock)
+        self._members: dict[str, Member] = {}
+        self._receiving: dict[Key, _Receiving] = {}
+
+    def configure(self, service: int | None, peers: Mapping[str, int | None], connection: int | None) -> None:
+        """Apply what a configuration says of the service, all peers, and new connections; None is unlimited.
+
+        Limits that were set at run time stay where it says nothing new.
+        """
+        self._tree.configure(service=service, peers=peers, connection=connection)
+
+    def close(self) -> None:
+        """Leave no timer behind."""
+        self._tree.close()
+        for receiving in self._receiving.values():
+            _stop(receiving)
+        self._receiving.clear()
+
+    def joined(self, connection: PeerProtocol, peer: str, name: str) -> None:
+        """A connection was accepted; it leaves by itself when it is lost."""
+        limit_by(self._tree, connection, peer, name)
+        self._members[name] = Member(connection, peer, name)
+        connection.when_lost().addCallback(lambda _: self._left(name))
+        self._clock.callLater(0, self._ask, peer)
+
+    def set(
+        self,
+        by: str,
+        own: str,
+        scope: Scope,
+        name: str,
+        direction: Direction,
+        rate: int | None,
+        seconds: float | None,
+        *,
+        is_admin: bool,
+    ) -> int | None:
+        """Change a limit for the peer ``by`` on its connection ``own``; the answer is the former one on sending.
+
+        Raises `AccessDenied` without the right, `NotFound` or `UsageError` if the values make no sense.
+        """
+        if scope is Scope.CONNECTION:
+            name = name or own
+        told = {"by": by, "scope": scope.value, "name": name, "direction": direction.value, "new": rate}
+        try:
+            if (scope is not Scope.CONNECTION or name != own) and not is_admin:
+                raise AccessDenied(
+                    "this peer may only limit its own connection; the others need admin = true in the configuration"
+                )
+            former = self._set(scope, name, direction, rate, seconds)
+        except RealizeError as error:
+            self._log.warning("throttle_refused", **told, error=str(error))
+            raise
+        self._log.info("throttle_changed", **told, old=former, seconds=seconds)
+        return former
+
+    def report(self, peer: str, *, is_admin: bool) -> list[dict[str, Any]]:
+        """All limits; who is no admin learns only of its own and of that of the service."""
+        sending = [
+            each for each in self._tree.snapshot() if is_admin or each.peer == peer or each.scope is Scope.SERVICE
+        ]
+        rows = as_report(sending)
+        for (scope, name), receiving in self._receiving.items():
+            owner = name if scope is Scope.PEER else self._members[name].peer
+            if is_admin or owner == peer:
+                lasts = None if receiving.ending is None else receiving.ending.getTime() - self._clock.seconds()
+                rows.append(
+                    {
+                        "scope": scope.value,
+                        "name": name,
+                        "peer": owner,
+                        "direction": Direction.RECEIVE.value,
+                        "limit": receiving.rate,
+                        "rate": None,
+                        "waited": None,
+                        "lasts": None if lasts is None else round(lasts, 1),
+                    }
+                )
+        return rows
+
+    def _set(
+        self, scope: Scope, name: str, direction: Direction, rate: int | None, seconds: float | None
+    ) -> int | None:
+        check_rate(rate)
+        if seconds is not None and seconds <= 0:
+            raise UsageError("the time that a limit holds is more than 0 seconds")
+        if direction is not Direction.SEND:
+            self._check_receiving(scope, name)
+        former = None
+        if direction is not Direction.RECEIVE:
+            former = self._tree.set_rate(scope, "" if scope is Scope.SERVICE else name, rate, seconds)
+        if direction is not Direction.SEND:
+            self._limit_receiving((scope, name), rate, seconds)
+        return None if former is None else int(former)
+
+    def _check_receiving(self, scope: Scope, name: str) -> None:
+        if scope is Scope.SERVICE:
+            raise UsageError("what is received can be limited for a peer or a connection, not for the whole service")
+        self._tree.rate(scope, name)
+
+    def _limit_receiving(self, key: Key, rate: int | None, seconds: float | None) -> None:
+        before = self._receiving.get(key)
+        lasting = None
+        if before is not None:
+            lasting = before.lasting if before.ending is not None else before.rate
+            _stop(before)
+        receiving = _Receiving(rate, lasting)
+        if seconds is not None:
+            receiving.ending = self._clock.callLater(seconds, self._limit_receiving, key, lasting, None)
+        if rate is None and seconds is None:
+            self._receiving.pop(key, None)
+        else:
+            self._receiving[key] = receiving
+        scope, name = key
+        if scope is Scope.PEER:
+            self._ask(name)
+        elif name in self._members:
+            self._ask(self._members[name].peer)
+
+    def _ask(self, peer: str) -> None:
+        """Tell the connections of a peer how fast they may send, those to whom that is news."""
+        members = [each for each in self._members.values() if each.peer == peer]
+        whole = self._receiving.get((Scope.PEER, peer))
+        for member in members:
+            share = None if whole is None or whole.rate is None else max(1, whole.rate // len(members))
+            own = self._receiving.get((Scope.CONNECTION, member.name))
+            rate = _lower(share, None if own is None else own.rate)
+            if rate != member.asked:
+                member.asked = rate
+                given: dict[str, Any] = {} if rate is None else {"rate": rate}
+                asked = member.connection.call(
+                    SetThrottle, scope=Scope.CONNECTION, name="", direction=Direction.SEND, **given
+                )
+                asked.addErrback(self._not_obeyed(member))
+
+    def _not_obeyed(self, member: Member) -> Callable[[Any], None]:
+        def told(failure: Any) -> None:
+            if not member.connection.lost:
+                self._log.warning(
+                    "throttle_not_obeyed", peer=member.peer, name=member.name, error=failure.getErrorMessage()
+                )
+
+        return told
+
+    def _left(self, name: str) -> None:
+        member = self._members.pop(name)
+        own = self._receiving.pop((Scope.CONNECTION, name), None)
+        if own is not None:
+            _stop(own)
+        self._ask(member.peer)
+
+
+def dumped(rows: Iterable[dict[str, Any]], most: int) -> str:
+    """The rows as JSON, as many as fit ``most`` bytes."""
+    kept = list(rows)
+    while len(text := json.dumps(kept)) > most:
+        del kept[len(kept) // 2 :]
+    return text
+
+
+def _stop(receiving: _Receiving) -> None:
+    if receiving.ending is not None and receiving.ending.active():
+        receiving.ending.cancel()
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    given = [rate for rate in (one, other) if rate is not None]
+    return min(given) if given else None

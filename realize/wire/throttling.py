@@ -1,0 +1,78 @@
+"""The limits of a connection, at both of its ends: its lane, and what the other end may ask of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.protocols import amp
+
+from realize.errors import AccessDenied, ProtocolError
+from realize.throttle.pacing import PacedProtocol, PacingFactory
+from realize.throttle.tree import Limit, Scope, ThrottleTree
+from realize.wire.commands import Direction, GetThrottle, SetThrottle
+from realize.wire.protocol import PeerProtocol
+
+
+def pacing(clock: IReactorTime) -> Callable[[IProtocolFactory], IProtocolFactory]:
+    """What to put between TLS and AMP, as ``wrap``, so that `limit_by` can be called."""
+    return lambda factory: PacingFactory(factory, clock)
+
+
+def limit_by(tree: ThrottleTree, connection: PeerProtocol, peer: str, name: str) -> None:
+    """From now on, and until it is lost, what this connection sends counts in the tree and keeps to its limits."""
+    paced = connection.transport
+    if not isinstance(paced, PacedProtocol):
+        raise ProtocolError("the connection is not one that can be paced")
+    paced.use(tree.attach(peer, name))
+
+
+def seconds_of(milliseconds: int | None) -> float | None:
+    """The time that a limit shall last, None for good."""
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def as_report(limits: Iterable[Limit]) -> list[dict[str, Any]]:
+    """Limits on sending as GetThrottle reports them."""
+    return [
+        {
+            "scope": each.scope.value,
+            "name": each.name,
+            "peer": each.peer,
+            "direction": Direction.SEND.value,
+            "limit": each.limit,
+            "rate": round(each.rate),
+            "waited": round(each.waited, 3),
+            "lasts": None if each.lasts is None else round(each.lasts, 1),
+        }
+        for each in limits
+    ]
+
+
+class OwnLimit(amp.CommandLocator):
+    """What the other end of a connection may ask of us: how fast we send to it, and nothing else."""
+
+    def __init__(self, tree: ThrottleTree, name: str, log: Any) -> None:
+        self._tree = tree
+        self._name = name
+        self._log = log
+
+    @SetThrottle.responder
+    def _set_throttle(
+        self, scope: Scope, name: str, direction: Direction, rate: int | None = None, milliseconds: int | None = None
+    ) -> dict[str, Any]:
+        if scope is not Scope.CONNECTION or name or direction is not Direction.SEND:
+            raise AccessDenied("only what this very connection sends can be limited from the other end")
+        former = self._tree.set_rate(Scope.CONNECTION, self._name, rate, seconds_of(milliseconds))
+        self._log.info("throttle_changed", scope=scope.value, name=self._name, old=former, new=rate)
+        return {} if former is None else {"former": int(former)}
+
+    @GetThrottle.responder
+    def _get_throttle(self) -> dict[str, Any]:
+        return {"report": json.dumps(as_report(self._tree.snapshot()))}
+
+    def transfers(self) -> list[dict[str, Any]]:
+        """See `realize.wire.answering.Served`; this end serves no files."""
+        return []

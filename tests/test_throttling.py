@@ -1,0 +1,232 @@
+"""The limits of a daemon: who may change them, what is asked of the other ends, and what comes back when."""
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from realize.daemon import throttling
+from realize.daemon.throttling import Throttling
+from realize.errors import AccessDenied, NotFound, UsageError
+from realize.throttle.tree import Scope
+from realize.wire.commands import Direction
+
+
+class Log:
+    """Collects what is logged."""
+
+    def __init__(self):
+        self.lines = []
+
+    def info(self, event, **fields):
+        self.lines.append(("info", event, fields))
+
+    def warning(self, event, **fields):
+        self.lines.append(("warning", event, fields))
+
+
+class Connection:
+    """The other end of a connection: remembers what it was asked."""
+
+    lost = False
+
+    def __init__(self):
+        self.asked = []
+        self._lost = Deferred()
+
+    def call(self, _command, *, scope, name, direction, rate=None):
+        assert (Scope.CONNECTION, "", Direction.SEND) == (scope, name, direction)
+        self.asked.append(rate)
+        return Deferred()
+
+    def when_lost(self):
+        return self._lost
+
+    def lose(self):
+        self.lost = True
+        self._lost.callback(None)
+
+
+class Lane:
+    """Stands for the lane of a connection."""
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """A daemon's limits on a clock, with two peers in its configuration."""
+    monkeypatch.setattr(throttling, "limit_by", lambda tree, _connection, peer, name: tree.attach(peer, name))
+    clock, log = Clock(), Log()
+    limits = Throttling(clock, log)
+    limits.configure(None, {"a": None, "b": None}, None)
+    limits.clock, limits.log = clock, log
+    yield limits
+    limits.close()
+    assert [] == clock.getDelayedCalls()
+
+
+def joined(limits, peer, name):
+    """A new connection of a peer."""
+    connection = Connection()
+    limits.joined(connection, peer, name)
+    limits.clock.advance(0)
+    return connection
+
+
+def change(limits, scope, name, rate, *, direction=Direction.SEND, seconds=None, admin=True, own="1"):
+    """Change a limit as peer ``a`` on connection ``own``."""
+    return limits.set("a", own, scope, name, direction, rate, seconds, is_admin=admin)
+
+
+def limit_of(limits, scope, name=""):
+    """The limit on sending that the report shows."""
+    return next(
+        row["limit"]
+        for row in limits.report("a", is_admin=True)
+        if (row["scope"], row["name"], row["direction"]) == (scope.value, name, "send")
+    )
+
+
+def test_everybody_may_limit_the_own_connection(limits):
+    """An empty name is the connection that the command came on, and the former limit is answered."""
+    joined(limits, "a", "1")
+
+    assert None is change(limits, Scope.CONNECTION, "", 1000, admin=False)
+    assert 1000 == change(limits, Scope.CONNECTION, "1", None, admin=False)
+
+
+@pytest.mark.parametrize(
+    ("scope", "name"), [(Scope.SERVICE, ""), (Scope.PEER, "a"), (Scope.PEER, "b"), (Scope.CONNECTION, "2")]
+)
+def test_the_rest_is_for_admins(limits, scope, name):
+    """Without admin, limits of others, and of the own peer as a whole, are refused, and the refusal is logged."""
+    joined(limits, "a", "1")
+    joined(limits, "b", "2")
+
+    with pytest.raises(AccessDenied):
+        change(limits, scope, name, 1000, admin=False)
+
+    assert [("warning", "throttle_refused", "a", scope.value)] == [
+        (level, event, fields["by"], fields["scope"]) for level, event, fields in limits.log.lines
+    ]
+
+
+def test_every_change_is_logged_with_who_scope_old_and_new(limits):
+    """From the log alone one can tell who changed which limit from what to what."""
+    change(limits, Scope.PEER, "b", 1000)
+    change(limits, Scope.PEER, "b", 2000)
+
+    assert [("b", "a", None, 1000), ("b", "a", 1000, 2000)] == [
+        (fields["name"], fields["by"], fields["old"], fields["new"]) for _, _, fields in limits.log.lines
+    ]
+
+
+@pytest.mark.parametrize("rate", [0, (10 << 40) + 1])
+def test_an_absurd_rate_is_refused_with_what_is_allowed(limits, rate):
+    """Zero, and more than 10 TiB/s, are no limits."""
+    with pytest.raises(UsageError, match="from 1 byte/s to 10 TiB/s"):
+        change(limits, Scope.SERVICE, "", rate)
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_unknown_names_are_refused(limits, direction):
+    """There is no such peer, no such connection."""
+    with pytest.raises(NotFound):
+        change(limits, Scope.PEER, "nobody", 1000, direction=direction)
+    with pytest.raises(NotFound):
+        change(limits, Scope.CONNECTION, "77", 1000, direction=direction)
+
+
+def test_what_the_whole_service_receives_cannot_be_limited(limits):
+    """The error says what can."""
+    with pytest.raises(UsageError, match="a peer or a connection"):
+        change(limits, Scope.SERVICE, "", 1000, direction=Direction.RECEIVE)
+
+
+def test_a_limit_for_a_time_is_followed_by_the_former_one(limits):
+    """After its time the limit on sending is what it was before."""
+    change(limits, Scope.SERVICE, "", 5000)
+    change(limits, Scope.SERVICE, "", 1000, seconds=60)
+    during = limit_of(limits, Scope.SERVICE)
+    limits.clock.advance(61)
+
+    assert (1000, 5000) == (during, limit_of(limits, Scope.SERVICE))
+
+
+def test_receiving_is_limited_at_the_other_end(limits):
+    """The peer's connection is asked to send no faster, and told again when the limit is lifted."""
+    connection = joined(limits, "a", "1")
+
+    change(limits, Scope.CONNECTION, "", 1000, direction=Direction.RECEIVE)
+    change(limits, Scope.CONNECTION, "", None, direction=Direction.RECEIVE)
+
+    assert [1000, None] == connection.asked
+    assert None is limit_of(limits, Scope.CONNECTION, "1")
+
+
+def test_both_directions_at_once(limits):
+    """One command can bind both ends."""
+    connection = joined(limits, "a", "1")
+
+    change(limits, Scope.CONNECTION, "", 1000, direction=Direction.BOTH)
+
+    assert ([1000], 1000) == (connection.asked, limit_of(limits, Scope.CONNECTION, "1"))
+
+
+def test_connections_share_what_their_peer_may_send(limits):
+    """Each gets an equal part, which grows and shrinks as others leave and come; another peer is not concerned."""
+    first, second, other = joined(limits, "a", "1"), joined(limits, "a", "2"), joined(limits, "b", "3")
+    change(limits, Scope.PEER, "a", 1000, direction=Direction.RECEIVE)
+    third = joined(limits, "a", "4")
+    second.lose()
+
+    assert [500, 333, 500] == first.asked
+    assert [500, 333] == second.asked
+    assert [333, 500] == third.asked
+    assert [] == other.asked
+
+
+def test_the_lower_of_two_limits_on_receiving_holds(limits):
+    """A connection keeps to its own limit or to its share of the peer's, whichever is lower."""
+    connection = joined(limits, "a", "1")
+
+    change(limits, Scope.PEER, "a", 1000, direction=Direction.RECEIVE)
+    change(limits, Scope.CONNECTION, "1", 400, direction=Direction.RECEIVE)
+    change(limits, Scope.PEER, "a", 100, direction=Direction.RECEIVE)
+
+    assert [1000, 400, 100] == connection.asked
+
+
+def test_a_limit_on_receiving_for_a_time(limits):
+    """The other end is told when the time is over, also if the limit was changed for a time twice."""
+    connection = joined(limits, "a", "1")
+    change(limits, Scope.PEER, "a", 5000, direction=Direction.RECEIVE)
+    change(limits, Scope.PEER, "a", 1000, direction=Direction.RECEIVE, seconds=60)
+    change(limits, Scope.PEER, "a", 2000, direction=Direction.RECEIVE, seconds=60)
+    limits.clock.advance(61)
+
+    assert [5000, 1000, 2000, 5000] == connection.asked
+
+
+def test_reports_are_for_whom_they_concern(limits):
+    """A peer sees itself and the service; an admin sees all."""
+    joined(limits, "a", "1")
+    joined(limits, "b", "2")
+    change(limits, Scope.PEER, "b", 1000, direction=Direction.RECEIVE)
+
+    mine = {(row["scope"], row["name"]) for row in limits.report("a", is_admin=False)}
+    everything = {(row["scope"], row["name"], row["direction"]) for row in limits.report("a", is_admin=True)}
+
+    assert {("service", ""), ("peer", "a"), ("connection", "1")} == mine
+    assert {("peer", "b", "send"), ("peer", "b", "receive"), ("connection", "2", "send")} <= everything
+
+
+def test_a_configuration_changes_only_what_it_says_anew(limits):
+    """After a reload, a limit that was set at run time stays unless the file has another value than before."""
+    limits.configure(5000, {"a": 100, "b": None}, None)
+    change(limits, Scope.PEER, "a", 77)
+    limits.configure(6000, {"a": 100, "b": 50}, None)
+
+    assert (6000, 77, 50) == (
+        limit_of(limits, Scope.SERVICE),
+        limit_of(limits, Scope.PEER, "a"),
+        limit_of(limits, Scope.PEER, "b"),
+    )
