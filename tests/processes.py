@@ -8,8 +8,11 @@ import json
 import os
 import random
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -53,12 +56,20 @@ class Site:
         """Where the daemon's output goes."""
         return self.folder / "daemon.log"
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start the daemon and wait until it listens; later starts use the same port."""
         seen = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", str(self.folder / "realized.toml")],
+                [
+                    *TWISTD,
+                    "--nodaemon",
+                    "--pidfile=",
+                    "realized",
+                    "--config",
+                    str(self.folder / "realized.toml"),
+                    *options,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -159,3 +170,60 @@ def plant(folder: Path, seed: int, *, small: int, large: int, large_size: int = 
     for name in (b"\xff\xfe.bin", b"new\nline", b"c:olon", b".hidden", b"-dash"):
         Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(rng.randbytes(3_000))
     return digests(folder)
+
+
+class Proxy:
+    """A TCP proxy that cuts connections when it is told to."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.passed = 0
+        """Bytes that went towards the daemon."""
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._dead: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self, *, both: bool = True) -> None:
+        """Break all connections; or, not ``both``, only those of the clients, so that the daemon hears nothing."""
+        pairs, self._pairs = self._pairs, []
+        for client, server in pairs:
+            _reset(client)
+            if both:
+                _reset(server)
+            else:
+                self._dead.append(server)
+
+    def close(self) -> None:
+        """Accept no more, and break what there is."""
+        self._server.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            self._pairs.append((client, server))
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self._pass, args=(one, other, one is client), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket, up: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+                self.passed += len(data) if up else 0
+        if any(one in pair for pair in self._pairs):
+            with contextlib.suppress(OSError):
+                other.shutdown(socket.SHUT_WR)
+
+
+def _reset(end: socket.socket) -> None:
+    """Break a connection without a word, also while a thread reads from it."""
+    with contextlib.suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from realize.cli import moving
 from realize.cli.display import Look
 from realize.cli.main import realize
-from realize.cli.options import Access
+from realize.cli.options import Access, Patience, Rates
 from realize.mover.filters import selection
 from realize.mover.run import MoveOptions
 from realize.values import OnConflict
@@ -51,7 +51,7 @@ def test_copy_does_not_remove(calls: list[Call]) -> None:
     """`copy` is `move` without the removal."""
     invoke("copy", "a", "b", "c")
 
-    ((sources, destination, _, options, look),) = calls
+    ((sources, destination, _, options, look, *_),) = calls
     assert (("a", "b"), "c", False, False) == (sources, destination, options.remove, look.remove)
 
 
@@ -59,20 +59,23 @@ def test_defaults(calls: list[Call]) -> None:
     """Without options: replace, preserve, four jobs, no filters, for real, shown as the terminal suits."""
     invoke("a", "b")
 
-    assert (Access(), MoveOptions(), Look()) == calls[0][2:]
+    assert (Access(), MoveOptions(), Look(), Rates(), Patience()) == calls[0][2:]
 
 
 def test_every_option_arrives(calls: list[Call]) -> None:
     """Each option has its effect."""
     invoke(
         *("--config", "c", "--key", "k", "--peer-key", "p", "--on-conflict", "skip", "--min-age", "1m30s"),
-        *("--dry-run", "--jobs", "9", "--no-preserve", "--no-progress", "-v", "a", "b"),
+        *("--dry-run", "--jobs", "9", "--no-preserve", "--no-progress", "-v"),
+        *("--throttle-up", "1k", "--throttle-down", "2k"),
+        *("--max-duration", "1m", "--grace", "5s", "--no-retry", "a", "b"),
     )
 
     expected = MoveOptions(
         remove=True, policy=OnConflict.SKIP, preserve=False, jobs=9, selection=selection([], 90.0), dry_run=True
     )
-    assert (Access("c", "k", "p"), expected, Look(progress=False, verbose=True, dry_run=True)) == calls[0][2:]
+    look = Look(progress=False, verbose=True, dry_run=True)
+    assert (Access("c", "k", "p"), expected, look, Rates(1024, 2048), Patience(60.0, 5.0, retry=False)) == calls[0][2:]
 
 
 def test_include_and_exclude_keep_their_order(calls: list[Call], tmp_path: Path) -> None:

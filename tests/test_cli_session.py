@@ -9,9 +9,10 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from realize.cli import session as module
+from realize.cli.connections import Connections
 from realize.cli.options import Access
-from realize.cli.session import Peer, Session, naming
+from realize.cli.peers import Peer, naming
+from realize.cli.session import Session
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
 from realize.locations import LocalLocation, RemoteLocation
@@ -50,11 +51,11 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Peer, Connection]
     """What would have been connected to."""
     made: list[tuple[Peer, Connection]] = []
 
-    async def connect(_: Session, peer: Peer, _identity: Identity) -> Any:
+    async def connect(_: Connections, peer: Peer, _identity: Identity) -> Any:
         made.append((peer, Connection()))
         return made[-1][1]
 
-    monkeypatch.setattr(module.Session, "_connect", connect)
+    monkeypatch.setattr(Connections, "_connect", connect)
     return made
 
 

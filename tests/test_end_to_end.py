@@ -287,8 +287,8 @@ def test_two_sources_with_one_name(site, tmp_path):
 
 def test_interrupted_by_a_signal(site, tmp_path):
     """SIGTERM ends the run in order with exit code 20; the next run finishes the job."""
-    original = plant(tmp_path / "source", 9, small=100, large=3, large_size=300 << 20)
-    process = site.spawn("--quiet", tmp_path / "source", "hostb::inbox", stderr=subprocess.PIPE)
+    original = plant(tmp_path / "source", 9, small=100, large=3, large_size=10 << 20)
+    process = site.spawn("--quiet", "--throttle", "4M", tmp_path / "source", "hostb::inbox", stderr=subprocess.PIPE)
     while process.poll() is None and not any(site.inbox.iterdir()):
         time.sleep(0.002)
 

@@ -28,7 +28,7 @@ def campaign(tmp_path, seed, kills):
     site.start()
     try:
         for _ in range(kills):
-            process = site.spawn("--quiet", source, "hostb::inbox")
+            process = site.spawn("--quiet", "--no-retry", source, "hostb::inbox")
             first_arrival(site, process, 5)
             time.sleep(rng.uniform(0, 0.25))
             victim = rng.choice(["command", "daemon"])

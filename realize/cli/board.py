@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from realize.mover.events import Event, Failed, Finished, Found, Interrupted, Postponed, Progressed, Started
+from realize.mover.events import Event, Failed, Finished, Found, Interrupted, Postponed, Progressed, Retrying, Started
 
 
 @define
@@ -51,6 +51,10 @@ class Board:
                 self.done_files += 1
             case Interrupted() | Postponed():
                 self._land(event.path)
+            case Retrying():
+                # What is not done will be found again.
+                self.found_files = self.done_files
+                self.found_bytes = self.done
             case _:
                 pass
 

@@ -20,6 +20,7 @@ from realize.mover.events import (
     Planned,
     Postponed,
     Progressed,
+    Retrying,
     SourceStarted,
     Started,
 )
@@ -70,8 +71,13 @@ class JsonLines:
                 "removed": tally.removed,
                 "left": tally.left,
                 "failed": tally.failed,
+                "interrupted": [
+                    {**path_fields(path), "size": size, "reached": reached}
+                    for path, (size, reached) in tally.interrupted.items()
+                ],
+                "not_started": tally.not_started,
                 "seconds": round(seconds, 3),
-                "exit_code": tally.exit_code() if error is None else error.exit_code,
+                "exit_code": tally.exit_code(error),
                 **({} if error is None else error_fields(error)),
             }
         )
@@ -107,6 +113,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "postponed", **path_fields(path), "end": end.value, **error_fields(error)}
         case Left(path, note):
             return {"event": "left", **path_fields(path), "note": note}
+        case Retrying(error, delay):
+            return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Progressed():
             return None
 

@@ -9,7 +9,7 @@ from realize.cli.board import Board, Meter, remaining
 from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording, plan_line
-from realize.errors import RealizeError
+from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed, Planned
 from realize.units import format_duration, format_size
 
@@ -52,7 +52,7 @@ class Lines:
 
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
         """Write the final line."""
-        if error is None or tally.found_files:
+        if error is None or (tally.found_files and not isinstance(error, DeadlineReached)):
             self._say(tally.sentence(seconds, remove=self._look.remove, dry_run=self._look.dry_run))
 
     def _say(self, line: str) -> None:

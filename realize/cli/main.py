@@ -16,6 +16,7 @@ from realize.cli.keygen_cmd import keygen
 from realize.cli.ls_cmd import ls
 from realize.cli.move_cmd import copy, move
 from realize.cli.status_cmd import status
+from realize.cli.throttle_cmd import throttle
 from realize.errors import Interrupted, RealizeError
 
 USAGE = 2
@@ -38,7 +39,7 @@ class Commands(click.Group):
     options_metavar="",
     subcommand_metavar="[COMMAND] [OPTIONS] ARGS...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[move, copy, ls, status, keygen],
+    commands=[move, copy, ls, status, throttle, keygen],
     epilog="`realize --help` shows this; `realize COMMAND --help` shows the options of a command.",
 )
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")

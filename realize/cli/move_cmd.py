@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from realize.cli.options import Access, Command, access_options, duration
+from realize.cli.options import Access, Command, Patience, Rates, access_options, duration, rate, time_limit
 
 RULES: Final = "realize.rules"
 """Where in a context the filter rules are kept, in the order in which the command line has them."""
@@ -59,6 +59,29 @@ def move_options(command: Command) -> Command:
                 default="0s",
                 help="Leave alone what was modified less than this ago.",
             ),
+            click.option(
+                "--throttle",
+                metavar="RATE",
+                callback=rate,
+                help="Send, and be sent to, at most so many bytes per second: 512k, 1.5MiB/s, unlimited.",
+            ),
+            click.option("--throttle-up", metavar="RATE", callback=rate, help="The same for what this machine sends."),
+            click.option("--throttle-down", metavar="RATE", callback=rate, help="The same for what reaches it."),
+            click.option(
+                "--max-duration",
+                metavar="DUR",
+                callback=time_limit,
+                help="End in order after this time, connecting and retrying included; exit code 11.",
+            ),
+            click.option(
+                "--grace",
+                metavar="DUR",
+                callback=duration,
+                default="0s",
+                show_default=True,
+                help="How long files under way may still take after --max-duration.",
+            ),
+            click.option("--no-retry", is_flag=True, help="Fail at the first lost connection instead of coming back."),
             click.option(
                 "--dry-run", is_flag=True, help="Say on stdout what would be done; touch nothing on either side."
             ),
@@ -112,6 +135,12 @@ def _run(
     peer_key: str | None,
     on_conflict: str,
     min_age: float,
+    max_duration: float | None,
+    grace: float,
+    no_retry: bool,
+    throttle: int | str | None,
+    throttle_up: int | str | None,
+    throttle_down: int | str | None,
     dry_run: bool,
     jobs: int,
     no_preserve: bool,
@@ -125,6 +154,12 @@ def _run(
         raise click.UsageError("at least one SRC and a DST are needed", ctx)
     if json + quiet + bool(progress) > 1 or (quiet and verbose):
         raise click.UsageError("--progress, --quiet and --json exclude each other, --quiet and --verbose too", ctx)
+    if throttle is not None and (throttle_up is not None or throttle_down is not None):
+        raise click.UsageError("--throttle is for both directions; give it, or --throttle-up and --throttle-down", ctx)
+    if grace and max_duration is None:
+        raise click.UsageError("--grace is for what happens after --max-duration, which is not given", ctx)
+    patience = Patience(max_duration, grace, not no_retry)
+    rates = Rates(_limit(throttle, throttle_up), _limit(throttle, throttle_down))
 
     from realize.cli.display import Look
     from realize.cli.moving import run_move
@@ -141,7 +176,12 @@ def _run(
         dry_run=dry_run,
     )
     look = Look(progress=progress, quiet=quiet, json=json, verbose=verbose, remove=remove, dry_run=dry_run)
-    return run_move(locations[:-1], locations[-1], Access(config, key, peer_key), options, look)
+    return run_move(locations[:-1], locations[-1], Access(config, key, peer_key), options, look, rates, patience)
+
+
+def _limit(both: int | str | None, one: int | str | None) -> int | None:
+    given = one if both is None else both
+    return given if isinstance(given, int) else None
 
 
 def _rules_of(ctx: click.Context) -> list[tuple[str, str]]:

@@ -2,67 +2,158 @@
 
 from __future__ import annotations
 
+import random
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import click
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 
+from realize.cli.deadline import Deadline
 from realize.cli.display import Display, Look, choose
-from realize.cli.options import Access
+from realize.cli.options import Access, Patience, Rates
 from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.cli.summary import Tally
-from realize.errors import Interrupted, RealizeError, StorageError
-from realize.mover.events import Event, Observer
+from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError
+from realize.mover.brake import Brake
+from realize.mover.events import Event, Retrying
+from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
 
 
-def run_move(sources: Sequence[str], destination: str, access: Access, options: MoveOptions, look: Look) -> int:
+def run_move(
+    sources: Sequence[str],
+    destination: str,
+    access: Access,
+    options: MoveOptions,
+    look: Look,
+    rates: Rates,
+    patience: Patience,
+) -> int:
     """Move ``sources`` to ``destination`` and show it; the exit code, or the `RealizeError` that ended it."""
+    errand = Errand([*sources, destination], options, look, patience)
 
     async def main(reactor: Any) -> int:
-        async with Session(reactor, access) as session:
-            return await _shown(reactor, session, [*sources, destination], options, look)
+        async with Session(reactor, access, rates) as session:
+            return await errand.run(reactor, session, deadline)
 
-    return run(main)
-
-
-async def _shown(reactor: Any, session: Session, texts: Sequence[str], options: MoveOptions, look: Look) -> int:
-    """The move between the beginning and the end of its display."""
-    screen = _Screen(choose(look, sys.stdout, sys.stderr, reactor.seconds))
-    ticking = LoopingCall(screen.tick)
-    ticking.clock = reactor
-    ticking.start(screen.display.interval, now=False)
-    began = reactor.seconds()
-    error: RealizeError | None = None
-    start: Deferred[None] = Deferred()
-    work = start.addCallback(lambda _: Deferred.fromCoroutine(_move(reactor, session, texts, options, screen)))
-    # Not at once: the mover is in the middle of telling us something.
-    screen.when_broken = lambda: reactor.callLater(0, work.cancel)
-    start.callback(None)
-    try:
-        await work
-    except CancelledError:
-        error = Interrupted("interrupted")
-    except RealizeError as problem:
-        error = problem
-    finally:
-        ticking.stop()
-    screen.close(reactor.seconds() - began, error)
-    if screen.broken is not None:
-        raise screen.broken from error
-    if error is not None:
-        raise error
-    return screen.tally.exit_code()
+    # Until the reactor has ended, and with it all its threads, for they may be what hangs.
+    with Deadline(patience, errand.limit_reached, errand.overdue) as deadline:
+        return run(main)
 
 
-async def _move(reactor: Any, session: Session, texts: Sequence[str], options: MoveOptions, observer: Observer) -> None:
-    locations = session.resolve(*texts)
-    *sources, destination = [Side(await session.store(location), str(location)) for location in locations]
-    # Cancelling this Deferred, which a signal does, is the orderly way to stop a run.
-    await Run(sources, destination, options, observer, reactor).start()
+class Errand:
+    """One move with its display, its time limit, and its returns after lost connections."""
+
+    def __init__(self, texts: Sequence[str], options: MoveOptions, look: Look, patience: Patience) -> None:
+        self._reactor: Any = None
+        self._texts = texts
+        self._options = options
+        self._patience = patience
+        self._verbose = look.verbose and not look.json
+        self._brake = Brake()
+        self._screen = _Screen(choose(look, sys.stdout, sys.stderr, time.monotonic))
+        self._work: Deferred[None] | None = None
+        self._late = False
+        self._said = False
+
+    async def run(self, reactor: Any, session: Session, deadline: Deadline) -> int:
+        """Do it; the exit code."""
+        self._reactor = reactor
+        screen = self._screen
+        ticking = LoopingCall(screen.tick)
+        ticking.clock = self._reactor
+        ticking.start(screen.display.interval, now=False)
+        # Not at once: the mover is in the middle of telling us something.
+        screen.when_broken = lambda: self._reactor.callLater(0, self._cancel)
+        error: RealizeError | None = None
+        start: Deferred[None] = Deferred()
+        self._work = start.addCallback(lambda _: Deferred.fromCoroutine(self._move(session)))
+        if self._late:
+            self._out_of_time()
+        start.callback(None)
+        try:
+            await self._work
+        except CancelledError:
+            error = Interrupted("interrupted")
+        except RealizeError as problem:
+            error = problem
+        finally:
+            ticking.stop()
+        if self._late and isinstance(error, Interrupted):
+            error = DeadlineReached("the time limit was reached")
+        screen.close(deadline.elapsed(), error)
+        session.ended_by(error)
+        if screen.broken is not None:
+            raise screen.broken from error
+        if isinstance(error, DeadlineReached):
+            self._say_how_far(deadline.elapsed())
+        elif error is not None:
+            raise error
+        return screen.tally.exit_code(error)
+
+    def limit_reached(self) -> None:
+        """The time is over; called from another thread."""
+        self._late = True
+        if self._reactor is not None:
+            self._reactor.callFromThread(self._out_of_time)
+
+    def overdue(self) -> int:
+        """Say the line that the reactor did not come to say, from another thread; the exit code."""
+        self._say_how_far((self._patience.max_duration or 0.0) + self._patience.grace)
+        return self._screen.tally.exit_code(DeadlineReached("the time limit was reached"))
+
+    def _out_of_time(self) -> None:
+        if not self._brake.pulled:
+            self._brake.pull()
+            self._reactor.callLater(self._patience.grace, self._cancel)
+
+    def _cancel(self) -> None:
+        # A signal does the same: it is the orderly way to stop a run.
+        if self._work is not None:
+            self._work.cancel()
+
+    def _say_how_far(self, seconds: float) -> None:
+        if not self._said:
+            self._said = True
+            limit = self._patience.max_duration or 0.0
+            click.echo(f"realize: {self._screen.tally.deadline_sentence(limit, seconds)}", err=True)
+
+    async def _move(self, session: Session) -> None:
+        """Run until everything is done, coming back after lost connections."""
+        journey: Run | None = None
+        backoff = Backoff(random.SystemRandom().random)
+        locations = session.resolve(*self._texts)
+        while True:
+            done = self._screen.tally.done
+            try:
+                *sources, destination = [Side(await session.store(each), str(each)) for each in locations]
+                if journey is None:
+                    await self._say_limits(session)
+                    journey = Run(sources, destination, self._options, self._screen, self._reactor, self._brake)
+                else:
+                    journey = journey.resumed(sources, destination)
+                await journey.start()
+            except ConnectionFailed as error:
+                if not self._patience.retry or error.permanent or self._brake.pulled:
+                    raise
+                if self._screen.tally.done > done:
+                    backoff.reset()
+                delay = backoff.next()
+                self._screen(Retrying(error, delay))
+            else:
+                return
+            await session.disconnect()
+            await deferLater(self._reactor, delay)
+
+    async def _say_limits(self, session: Session) -> None:
+        if self._verbose:
+            for line in await session.limits():
+                click.echo(line, err=True)
 
 
 class _Screen:

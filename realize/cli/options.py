@@ -6,13 +6,16 @@ Nothing heavy is imported here: this is read whenever any command, or only the h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from attrs import frozen
 
 from realize.errors import UsageError
-from realize.units import parse_duration
+from realize.units import parse_duration, parse_rate
+
+UNLIMITED: Final = "unlimited"
+"""What `rate` answers for a limit that is lifted on purpose."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,10 +29,48 @@ class Access:
     peer_key: str | None = None
 
 
+@frozen
+class Rates:
+    """How fast this machine may send and be sent to, in bytes per second; None is unlimited."""
+
+    up: int | None = None
+    down: int | None = None
+
+
+@frozen
+class Patience:
+    """How long a run may take in seconds, how long files under way may then still take, and whether to reconnect."""
+
+    max_duration: float | None = None
+    grace: float = 0.0
+    retry: bool = True
+
+
+def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """The callback of an option whose value is a rate: bytes per second, ``UNLIMITED``, or None if it was not given."""
+    if value is None:
+        return None
+    try:
+        parsed = parse_rate(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    return UNLIMITED if parsed is None else parsed
+
+
 def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """The callback of an option whose value is a duration such as ``90s`` or ``1h30m``: its seconds."""
     try:
         return parse_duration(value, zero_allowed=True)
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+def time_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """The callback of an option whose value is a duration above zero, or not given."""
+    if value is None:
+        return None
+    try:
+        return parse_duration(value)
     except UsageError as error:
         raise click.BadParameter(str(error), ctx, param) from error
 

@@ -18,7 +18,7 @@ from realize.cli.board import Board, Meter, remaining
 from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording
-from realize.errors import RealizeError
+from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed
 from realize.units import display_name, format_duration, format_size
 
@@ -84,7 +84,7 @@ class Bars:
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
         """Take the bars away and write the final line."""
         self._bars.stop()
-        if error is None or tally.found_files:
+        if error is None or (tally.found_files and not isinstance(error, DeadlineReached)):
             line = tally.sentence(seconds, remove=self._look.remove, dry_run=self._look.dry_run)
             self._console.print(Text(f"realize: {line}"), soft_wrap=True)
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 import click
 
 from realize.cli.options import Access
+from realize.cli.peers import naming
 from realize.cli.runner import run
-from realize.cli.session import Session, naming
+from realize.cli.session import Session
 from realize.errors import ProtocolError
 from realize.units import display_text, format_duration, format_rate, format_size
 
@@ -63,7 +64,7 @@ def readable(report: Mapping[str, Any]) -> Iterator[str]:
         if _is_table(value):
             yield ""
             yield f"{display_text(key)}: {'none' if not value else ''}".rstrip()
-            yield from _table(value)
+            yield from table(value)
 
 
 def shown(key: str, value: Any) -> str:
@@ -84,7 +85,8 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Rows with the same fields as lines for people, under their names."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[shown(column, row.get(column)) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]

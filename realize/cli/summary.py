@@ -6,9 +6,10 @@ from collections import Counter
 
 from attrs import define, field
 
-from realize.mover.events import Event, Failed, Finished, Found, How, Left, Planned
+from realize.errors import DeadlineReached, RealizeError
+from realize.mover.events import Event, Failed, Finished, Found, How, Interrupted, Left, Planned, Retrying, Started
 from realize.mover.plan import Action
-from realize.units import format_size
+from realize.units import display_name, format_duration, format_size
 
 FAILED = 1
 """Exit code of a run in which something failed."""
@@ -32,9 +33,12 @@ class Tally:
     planned_bytes: int = 0
     arrived_bytes: int = 0
     sent_bytes: int = 0
+    done_bytes: int = 0
     removed: int = 0
     failed: int = 0
     left: int = 0
+    interrupted: dict[bytes, tuple[int, int]] = field(factory=dict)
+    """Files that stopped on their way: size, and how much of them is at the destination."""
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
@@ -42,7 +46,17 @@ class Tally:
             case Found(files, size):
                 self.found_files += files
                 self.found_bytes += size
+            case Interrupted(path, size, reached):
+                self.interrupted[path] = (size, reached)
+            case Started(path):
+                self.interrupted.pop(path, None)
+            case Retrying():
+                # What is not done will be found again.
+                self.found_files = self.done
+                self.found_bytes = self.done_bytes
             case Finished():
+                self.interrupted.pop(event.path, None)
+                self.done_bytes += event.size
                 self.finished[event.how] += 1
                 self.sent_bytes += event.sent
                 self.removed += event.removed
@@ -53,6 +67,7 @@ class Tally:
                 self.planned_bytes += event.size
             case Failed():
                 self.failed += 1
+                self.interrupted.pop(event.path, None)
             case Left():
                 self.left += 1
             case _:
@@ -63,8 +78,20 @@ class Tally:
         """How many files are at the destination now."""
         return sum(self.finished[how] for how in ARRIVED)
 
-    def exit_code(self) -> int:
-        """0, or 1 if anything failed."""
+    @property
+    def done(self) -> int:
+        """How many files need no more work."""
+        return self.finished.total() + self.failed
+
+    @property
+    def not_started(self) -> int:
+        """How many of the files that were found have neither ended nor been on their way."""
+        return max(0, self.found_files - self.done - len(self.interrupted))
+
+    def exit_code(self, error: RealizeError | None = None) -> int:
+        """0, or 1 if anything failed, or that of what ended the run; a failure outranks a time limit."""
+        if error is not None and not (isinstance(error, DeadlineReached) and self.failed):
+            return error.exit_code
         return FAILED if self.failed else 0
 
     def sentence(self, seconds: float, *, remove: bool, dry_run: bool) -> str:
@@ -83,6 +110,22 @@ class Tally:
             (self.failed, "failed"),
         )
         return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count)])
+
+    def deadline_sentence(self, limit: float, seconds: float) -> str:
+        """The one line about a run that its time limit ended: moved, interrupted, not started, elapsed."""
+        shown = [
+            f"{display_name(path)} ({format_size(reached)} of {format_size(size)})"
+            for path, (size, reached) in self.interrupted.items()
+        ]
+        moved = f"{_files(self.arrived)}, {format_size(self.arrived_bytes)}, are there"
+        parts = [
+            f"--max-duration {format_duration(limit)} reached: {moved}",
+            f"interrupted: {', '.join(shown)}" if shown else "none interrupted",
+            f"{self.not_started:,} found but not started",
+        ]
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        return "; ".join([*parts, f"{seconds:.1f} s elapsed"])
 
 
 def _files(count: int) -> str:

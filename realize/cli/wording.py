@@ -12,6 +12,7 @@ from realize.mover.events import (
     Left,
     Planned,
     Postponed,
+    Retrying,
     SourceStarted,
 )
 from realize.units import display_name, format_size
@@ -38,6 +39,8 @@ class Wording:
                 return f"skipped: {self._at(End.DESTINATION)}: {display_name(path)}: another file has this name"
             case Finished(path, how=How.GONE):
                 return f"gone: {self._at(End.SOURCE)}: {display_name(path)}: somebody else removed or moved it"
+            case Retrying(error, delay):
+                return f"retrying in {delay:.1f} s: {error}"
             case Interrupted(path, size, reached):
                 kept = f"{format_size(reached)} of {format_size(size)} are kept for the next time"
                 return f"interrupted: {self._at(End.DESTINATION)}: {display_name(path)}: {kept}"

@@ -1,0 +1,97 @@
+"""The connections of one command: one for each peer, and the limits they keep to.
+
+What this machine sends is bound here, by one limit for all connections; what reaches it is bound by asking each peer.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import structlog
+from twisted.internet.defer import Deferred
+
+from realize import __version__
+from realize.cli.options import Rates
+from realize.cli.peers import Peer, naming
+from realize.errors import RealizeError
+from realize.keys import Identity
+from realize.telemetry.logs import configure
+from realize.throttle.tree import Scope, ThrottleTree
+from realize.units import format_rate
+from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
+from realize.wire.endpoints import connect, connecting_protocol
+from realize.wire.protocol import Greeting, PeerProtocol
+from realize.wire.throttling import OwnLimit, limit_by, pacing
+
+
+class Connections:
+    """Connects to each peer once; ``run`` stays the same when a run comes back after it lost its connections."""
+
+    def __init__(self, reactor: Any, rates: Rates, run: str) -> None:
+        # All that a user can help is in the error that ends the run; faults of ours are logged, with their traceback.
+        configure("error", "auto")
+        self._reactor = reactor
+        self._rates = rates
+        self._log = structlog.get_logger()
+        self._tree = ThrottleTree(reactor, service=rates.up)
+        self._run = run
+        self._made: dict[Peer, PeerProtocol] = {}
+
+    async def to(self, peer: Peer, identity: Identity) -> PeerProtocol:
+        """The connection to a peer, with its limits in force."""
+        made = self._made.get(peer)
+        if made is None:
+            with naming(peer):
+                made = self._made[peer] = await self._connect(peer, identity)
+                if self._rates.down is not None:
+                    await made.call(
+                        SetThrottle,
+                        scope=Scope.CONNECTION,
+                        name="",
+                        direction=Direction.SEND,
+                        rate=self._rates.down,
+                    )
+        return made
+
+    async def _connect(self, peer: Peer, identity: Identity) -> PeerProtocol:
+        # A daemon that is reached in two ways must not take one connection for the other come back.
+        run = f"{self._run}-{zlib.crc32(peer.address.encode()):08x}"
+        greeting = Greeting(f"realize {__version__}", run=run)
+        connection = await connect(
+            self._reactor,
+            peer.host,
+            peer.port,
+            identity,
+            peer.pin,
+            make_protocol=connecting_protocol(clock=self._reactor, log=self._log, greeting=greeting),
+            wrap=pacing(self._reactor),
+        )
+        name = f"{len(self._made) + 1}"
+        limit_by(self._tree, connection, peer.address, name)
+        connection.serve(OwnLimit(self._tree, name, self._log))
+        return connection
+
+    async def limits(self) -> list[str]:
+        """A sentence for each peer about the limits in force at both ends."""
+        sentences = []
+        for peer, connection in self._made.items():
+            with naming(peer):
+                report = json.loads((await connection.call(GetThrottle))["report"])
+            theirs = [row["limit"] for row in report if row["direction"] == "send" and row["limit"] is not None]
+            sentences.append(
+                f"limits with {peer.address}: it is sent at most {format_rate(self._rates.up)}, "
+                f"and sends at most {format_rate(min(theirs, default=None))}"
+            )
+        return sentences
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye to all, for the `Reason` of that name, and wait until they are closed."""
+        lost: list[Deferred[RealizeError]] = []
+        for connection in self._made.values():
+            connection.close(Reason[reason])
+            lost.append(connection.when_lost())
+        for each in lost:
+            await each
+        self._tree.close()

@@ -1,0 +1,55 @@
+"""Whom a command talks to, and how errors name them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from realize.errors import RealizeError
+from realize.keys import PublicKey
+from realize.locations import format_address
+from realize.units import display_text
+
+
+@frozen
+class Peer:
+    """Whom to connect to: an address, and the only key that is accepted there."""
+
+    host: str
+    port: int
+    pin: PublicKey
+
+    @property
+    def address(self) -> str:
+        """Host and port for people."""
+        return format_address(self.host, self.port)
+
+
+@contextlib.contextmanager
+def naming(peer: Peer) -> Iterator[None]:
+    """Errors in this block say which peer they are about, if they do not already."""
+    try:
+        yield
+    except RealizeError as error:
+        if peer.address in str(error):
+            raise
+        raise type(error)(f"{peer.address}: {error}") from error
+
+
+def no_pin(host: str, port: int, config: str) -> str:
+    """How to tell us the key of a peer, ready to paste."""
+    address = format_address(host, port)
+    name = host.partition(".")[0]
+    return "\n".join(
+        (
+            f"{address}: the key of this peer is not known, so it cannot be told from an impostor.",
+            "Give the public key that `realize keygen` printed there: either with --peer-key KEY,",
+            f"or by these lines in {display_text(config)}:",
+            f"[peers.{name if re.fullmatch('[A-Za-z][A-Za-z0-9-]*', name) else 'NAME'}]",
+            f'address = "{address}"',
+            'key = "MCowBQYDK2VwAyEA..."',
+        )
+    )

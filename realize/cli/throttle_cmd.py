@@ -1,0 +1,66 @@
+"""The command `throttle`: show or change the limits of a running daemon."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from realize.cli.options import Access, access_options, duration, rate
+
+SCOPES: Final = ("service", "peer:NAME", "connection:ID")
+
+
+def _scope(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, str]:
+    """What a limit is for: the word and, behind a colon, whose."""
+    word, _, name = value.partition(":")
+    if (word == "service" and not name) or (word in {"peer", "connection"} and name):
+        return word, name
+    raise click.BadParameter(f"{value!r} is none of {', '.join(SCOPES)}", ctx, param)
+
+
+@click.command("throttle", short_help="Show or change the limits of a running daemon.")
+@click.argument("peer")
+@click.argument("limit", metavar="[RATE]", required=False, callback=rate)
+@click.option(
+    "--scope",
+    metavar="|".join(SCOPES),
+    default="service",
+    show_default=True,
+    callback=_scope,
+    help="What to limit: the whole daemon, one of its peers, or one connection (`realize status` has the ids).",
+)
+@click.option(
+    "--direction",
+    type=click.Choice(["send", "receive", "both"]),
+    default="send",
+    show_default=True,
+    help="What the daemon sends, or what the peer sends to it.",
+)
+@click.option("--for", "time", metavar="DUR", callback=duration, default="0s", help="Then the former limit is back.")
+@access_options
+@click.option("--json", is_flag=True, help="Write the limits as one JSON list.")
+def throttle(
+    peer: str,
+    limit: int | str | None,
+    scope: tuple[str, str],
+    direction: str,
+    time: float,
+    config: str | None,
+    key: str | None,
+    peer_key: str | None,
+    *,
+    json: bool,
+) -> int:
+    """Show the limits and present rates of the daemon at PEER, or set one limit to RATE while it runs.
+
+    RATE is 512k, 1.5MiB/s, 20MB or unlimited.
+    Limits of peers and of the service need admin = true in the daemon's configuration.
+    """
+    from realize.cli.throttling import Change, run_throttle
+
+    access = Access(config, key, peer_key)
+    if limit is None:
+        return run_throttle(peer, access, None, json=json)
+    change = Change(*scope, direction, limit if isinstance(limit, int) else None, time or None)
+    return run_throttle(peer, access, change, json=json)

@@ -1,0 +1,86 @@
+"""Asks a daemon about its limits, or to change one."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from attrs import frozen
+
+from realize.cli.options import Access
+from realize.cli.peers import naming
+from realize.cli.report import table
+from realize.cli.runner import run
+from realize.cli.session import Session
+from realize.errors import ProtocolError
+from realize.throttle.tree import Scope
+from realize.units import display_text, format_duration, format_rate
+from realize.wire.commands import Direction, GetThrottle, SetThrottle
+
+
+@frozen
+class Change:
+    """A limit to be set: ``rate`` in bytes per second or None to lift it, for so many seconds or for good."""
+
+    scope: str
+    name: str
+    direction: str
+    rate: int | None
+    seconds: float | None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the command on the wire."""
+        arguments: dict[str, Any] = {
+            "scope": Scope(self.scope),
+            "name": self.name,
+            "direction": Direction(self.direction),
+        }
+        if self.rate is not None:
+            arguments["rate"] = self.rate
+        if self.seconds is not None:
+            arguments["milliseconds"] = max(1, round(self.seconds * 1000))
+        return arguments
+
+
+def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool) -> int:
+    """Make the change, if there is one, and show the limits as they are then on stdout."""
+
+    async def main(reactor: Any) -> int:
+        async with Session(reactor, access) as session:
+            whom = session.resolve_peer(peer)
+            connection = await session.connected(whom)
+            with naming(whom):
+                if change is not None:
+                    await connection.call(SetThrottle, **change.arguments())
+                rows = limits((await connection.call(GetThrottle))["report"])
+        click.echo(json_format.dumps(rows) if json else "\n".join(table([readable(row) for row in rows])))
+        return 0
+
+    return run(main)
+
+
+def limits(report: str) -> list[dict[str, Any]]:
+    """The limits in what a daemon sent."""
+    try:
+        rows = json_format.loads(report)
+    except ValueError as error:
+        raise ProtocolError("the daemon's report is not JSON") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ProtocolError("the daemon's report is not a list of limits")
+    return rows
+
+
+def readable(row: Mapping[str, Any]) -> dict[str, str]:
+    """One limit for people."""
+    scope, name = row.get("scope"), str(row.get("name") or "")
+    lasts = row.get("lasts")
+    return {
+        "scope": display_text(f"{scope}:{name}" if name else str(scope)),
+        "peer": display_text(str(row.get("peer") or "-")),
+        "direction": display_text(str(row.get("direction"))),
+        "limit": format_rate(row.get("limit")),
+        "now": "-" if row.get("rate") is None else format_rate(row["rate"]),
+        "lasts": "-" if lasts is None else format_duration(max(1, round(lasts))),
+    }

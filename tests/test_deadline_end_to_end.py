@@ -1,0 +1,416 @@
+"""Time limits, signals and lost connections, with real processes; what is timed has wide margins."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.processes import ENVIRONMENT, TWISTD, Proxy, Site, digests, plant
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A daemon that serves ``inbox`` to a command with all rights."""
+    site = Site(tmp_path)
+    site.start()
+    yield site
+    site.stop()
+
+
+def timed(site, *arguments):
+    """Run the command; what it did and how long it took."""
+    began = time.monotonic()
+    done = site.realize(*arguments)
+    return done, time.monotonic() - began
+
+
+def finish(site, source, original):
+    """Run without a limit; in the end everything is at the destination, once."""
+    done = site.realize("--quiet", source, "hostb::inbox")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert {} == digests(source)
+    assert original == digests(site.inbox)
+
+
+def test_one_huge_file(site, tmp_path):
+    """At the limit the file stops on its way; what arrived is kept, said, and not sent again."""
+    source = tmp_path / "source"
+    original = plant(source, 1, small=0, large=1, large_size=20 * MIB)
+
+    done, took = timed(site, "--json", "--throttle", "4M", "--max-duration", "3s", source, "hostb::inbox")
+
+    summary = json.loads(done.stdout.splitlines()[-1])
+    [interrupted] = summary["interrupted"]
+    kept = (site.inbox / ".large 0.part").stat().st_size
+    assert 11 == done.returncode == summary["exit_code"]
+    assert 2.9 < took < 6
+    assert 4 * MIB < interrupted["reached"] <= kept
+    assert 1 == done.stderr.count("--max-duration 3s reached")
+    assert 1 == len(done.stderr.splitlines())
+    again = site.realize("--json", source, "hostb::inbox")
+    [sent] = [
+        record["sent"]
+        for line in again.stdout.splitlines()
+        if (record := json.loads(line)).get("how") == "created" and record["path"] == "large 0"
+    ]
+    assert sent == interrupted["size"] - kept
+    assert original == digests(site.inbox)
+
+
+def test_many_small_files(site, tmp_path):
+    """At the limit no file is half there, and the line says how many moved and how many were not started."""
+    source = tmp_path / "source"
+    original = plant(source, 2, small=1500, large=0)
+
+    done, took = timed(site, "--throttle", "3M", "--max-duration", "2s", source, "hostb::inbox")
+
+    here, there = digests(source), digests(site.inbox)
+    assert 11 == done.returncode
+    assert took < 5
+    assert [] == [path for path, digest in original.items() if digest not in (here.get(path), there.get(path))]
+    assert 0 < len([path for path in there if path in original]) < len(original)
+    finish(site, source, original)
+
+
+def test_a_limit_of_a_millisecond(site, tmp_path):
+    """The shortest of limits ends in order too, with everything where it was."""
+    source = tmp_path / "source"
+    original = plant(source, 3, small=5, large=0)
+
+    done, took = timed(site, "--quiet", "--max-duration", "1ms", source, "hostb::inbox")
+
+    assert (11, True) == (done.returncode, took < 3)
+    assert original == digests(source)
+
+
+def test_a_limit_that_suffices_changes_nothing(site, tmp_path):
+    """Everything moved before the limit: exit code 0, and not a word about it."""
+    source = tmp_path / "source"
+    plant(source, 4, small=20, large=1)
+
+    done, _ = timed(site, "--quiet", "--max-duration", "1h", source, "hostb::inbox")
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_grace_lets_files_under_way_finish(site, tmp_path):
+    """The file that was under way at the limit arrives within the grace; the next one is not started."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a", "b"):
+        (source / name).write_bytes(os.urandom(10 * MIB))
+
+    done, took = timed(
+        site, "--jobs", "1", "--throttle", "2M", "--max-duration", "3s", "--grace", "30s", source, "hostb::inbox"
+    )
+
+    assert 11 == done.returncode
+    assert 4.5 < took < 15
+    assert ["a"] == os.listdir(site.inbox)
+    assert ["b"] == os.listdir(source)
+
+
+def test_grace_that_does_not_suffice(site, tmp_path):
+    """After limit and grace it stops all the same."""
+    source = tmp_path / "source"
+    plant(source, 5, small=0, large=1, large_size=20 * MIB)
+
+    done, took = timed(site, "--throttle", "2M", "--max-duration", "2s", "--grace", "2s", source, "hostb::inbox")
+
+    assert 11 == done.returncode
+    assert 3.9 < took < 8
+
+
+def test_a_failure_outranks_the_limit(site, tmp_path):
+    """A file that failed before the limit was reached makes the exit code 1."""
+    source = tmp_path / "source"
+    plant(source, 6, small=3, large=1, large_size=20 * MIB)
+    (site.inbox / ".hidden").mkdir()
+
+    done, _ = timed(site, "--throttle", "2M", "--max-duration", "2s", source, "hostb::inbox")
+
+    assert 1 == done.returncode
+    assert "--max-duration 2s reached" in done.stderr
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """A server that accepts connections and never says a word."""
+    server = socket.create_server(("127.0.0.1", 0))
+    accepted = []
+
+    def accept():
+        while True:
+            try:
+                accepted.append(server.accept()[0])
+            except OSError:
+                return
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield server.getsockname()[1]
+    server.close()
+
+
+def test_a_peer_that_accepts_and_never_speaks(tmp_path, silent):
+    """The limit covers connecting, and the handshake."""
+    site = Site(tmp_path)
+    site.port = silent
+    site.write_command_config()
+    (tmp_path / "source").mkdir()
+
+    done, took = timed(site, "--max-duration", "2s", tmp_path / "source", "hostb::inbox")
+
+    assert (11, True) == (done.returncode, took < 5)
+
+
+def test_between_two_attempts(tmp_path):
+    """The limit covers the waiting between retries; each attempt is announced with its cause."""
+    site = Site(tmp_path)
+    site.port = 9
+    site.write_command_config()
+    (tmp_path / "source").mkdir()
+
+    done, took = timed(site, "--no-progress", "--max-duration", "3s", tmp_path / "source", "hostb::inbox")
+
+    assert (11, True) == (done.returncode, 2.5 < took < 6)
+    assert 2 <= done.stderr.count("retrying in")
+    assert "refused" in done.stderr
+
+
+def test_no_retry(tmp_path):
+    """--no-retry fails at once."""
+    site = Site(tmp_path)
+    site.port = 9
+    site.write_command_config()
+    (tmp_path / "source").mkdir()
+
+    done, took = timed(site, "--no-retry", tmp_path / "source", "hostb::inbox")
+
+    assert (1, True) == (done.returncode, took < 5)
+    assert "refused" in done.stderr
+
+
+def test_what_is_permanent_is_not_retried(site, tmp_path):
+    """A directory that there is not fails at once."""
+    (tmp_path / "source").mkdir()
+
+    done, took = timed(site, tmp_path / "source", "hostb::nosuch")
+
+    assert (1, True) == (done.returncode, took < 5)
+
+
+STUCK = {
+    "a name server": "import socket\nsocket.getaddrinfo = lambda *a, **k: time.sleep(600)\n",
+    "a disk": "import realize.store.walker as w\nw.Walker.page = lambda *a, **k: time.sleep(600)\n",
+    "the whole reactor": "import realize.mover.move as m\nm.Move._is_meant = lambda *a, **k: time.sleep(600)\n",
+}
+
+
+@pytest.mark.parametrize("what", STUCK)
+def test_whatever_hangs_the_process_ends(site, tmp_path, what):
+    """A thread or a reactor that is stuck for ever is ended by force, at most five seconds after the limit."""
+    source = tmp_path / "source"
+    original = plant(source, 7, small=3, large=0)
+    config = site.folder / "realize.toml"
+    config.write_text(config.read_text().replace("127.0.0.1", "localhost"))
+    script = f"import sys, time\n{STUCK[what]}from realize.cli.main import main\nmain()\n"
+    began = time.monotonic()
+
+    done = subprocess.run(
+        [*site.command()[:1], "-c", script, "--quiet", "--max-duration", "2s", source, "hostb::inbox"],
+        env={**ENVIRONMENT, "REALIZE_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 11 == done.returncode
+    assert time.monotonic() - began < 12
+    assert 1 == done.stderr.count("--max-duration 2s reached")
+    assert original == digests(source)
+
+
+def test_a_signal_together_with_the_limit(site, tmp_path):
+    """SIGTERM just before the limit: the run ends once, with one of the two codes, and nothing is lost."""
+    source = tmp_path / "source"
+    original = plant(source, 8, small=10, large=1, large_size=20 * MIB)
+    process = site.spawn("--quiet", "--throttle", "2M", "--max-duration", "2s", source, "hostb::inbox")
+    time.sleep(1.95)
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(20) in {11, 20}
+    finish(site, source, original)
+
+
+def test_a_second_signal_ends_it_at_once(site, tmp_path):
+    """Who signals twice does not wait for anything."""
+    source = tmp_path / "source"
+    plant(source, 9, small=0, large=1, large_size=20 * MIB)
+    process = site.spawn("--quiet", "--throttle", "1M", source, "hostb::inbox")
+    time.sleep(1.5)
+
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+
+    assert 20 == process.wait(5)
+
+
+def test_a_daemon_that_is_restarted_is_waited_for(site, tmp_path):
+    """The command comes back by itself and finishes the job, without sending again what has arrived."""
+    source = tmp_path / "source"
+    original = plant(source, 10, small=30, large=2, large_size=8 * MIB)
+    process = site.spawn("--json", "--throttle", "6M", source, "hostb::inbox", stdout=subprocess.PIPE)
+    time.sleep(1.5)
+    site.stop(signal.SIGKILL)
+    time.sleep(0.5)
+    site.start()
+
+    out, _ = process.communicate(timeout=60)
+
+    records = [json.loads(line) for line in out.splitlines()]
+    total = sum(record["size"] for record in records if record.get("event") == "finished")
+    assert 0 == process.returncode
+    assert 1 <= sum(record.get("event") == "retrying" for record in records)
+    assert original == digests(site.inbox)
+    assert records[-1]["sent_bytes"] <= total
+
+
+def test_a_frozen_daemon_does_not_keep_an_interrupted_command(site, tmp_path):
+    """SIGTERM to the command ends it in seconds, also when the daemon does not answer any more."""
+    source = tmp_path / "source"
+    plant(source, 14, small=0, large=1, large_size=20 * MIB)
+    process = site.spawn("--quiet", "--throttle-up", "4M", source, "hostb::inbox")
+    while not any(site.inbox.iterdir()):
+        time.sleep(0.02)
+    site.daemon.send_signal(signal.SIGSTOP)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert 20 == process.wait(25)
+    finally:
+        site.daemon.send_signal(signal.SIGCONT)
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(site, tmp_path):
+    """A second daemon on the same port ends with status 1, and without a traceback."""
+    done = subprocess.run(
+        [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", str(site.folder / "realized.toml")],
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert 1 == done.returncode
+    assert "cannot_listen" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_daemon_that_stops_drains(site, tmp_path):
+    """SIGTERM in the middle of a file: a bounded wait, a clean exit; the command comes back when the daemon does."""
+    site.stop()
+    site.start("--drain", "1s")
+    source = tmp_path / "source"
+    original = plant(source, 13, small=10, large=1, large_size=16 * MIB)
+    process = site.spawn("--quiet", "--throttle-up", "3M", source, "hostb::inbox")
+    time.sleep(2)
+    began = time.monotonic()
+    code = site.stop()
+    took = time.monotonic() - began
+    log = site.log.read_text()
+    site.start()
+
+    assert (True, True) == (code in {0, -signal.SIGTERM}, 0.5 < took < 9)
+    assert 0 == process.wait(60)
+    assert original == digests(site.inbox)
+    assert "Traceback" not in log
+
+
+def test_the_daemon_knows_why_it_was_left(site, tmp_path):
+    """A deadline is logged as one, not as a broken connection."""
+    source = tmp_path / "source"
+    plant(source, 11, small=0, large=1, large_size=20 * MIB)
+
+    site.realize("--quiet", "--throttle", "2M", "--max-duration", "1s", source, "hostb::inbox")
+
+    time.sleep(0.3)
+    [reason] = [record["reason"] for record in site.records() if record.get("event") == "peer_disconnected"]
+    assert "reached its deadline" == reason
+
+
+@pytest.fixture
+def proxy(site):
+    """Something between the command and the daemon that can be cut."""
+    proxy = Proxy(site.port)
+    config = site.folder / "realize.toml"
+    config.write_text(config.read_text().replace(f":{site.port}", f":{proxy.port}"))
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_cut_at_random_points(site, tmp_path, proxy, seed):
+    """Connections that break again and again cost little: what has arrived is not sent again."""
+    rng = random.Random(seed)
+    source = tmp_path / "source"
+    original = plant(source, seed, small=60, large=3, large_size=6 * MIB)
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    process = site.spawn("--quiet", "--throttle-up", "8M", source, "hostb::inbox")
+    cuts = 0
+    while process.poll() is None and cuts < 4:
+        before = proxy.passed
+        while process.poll() is None and proxy.passed < before + rng.randrange(2 * MIB, 5 * MIB):
+            time.sleep(0.01)
+        proxy.cut()
+        cuts += 1
+
+    assert 0 == process.wait(60)
+    assert cuts >= 2
+    assert original == digests(site.inbox)
+    assert {} == digests(source)
+    # What was on its way at a cut is lost: up to a window for each file under way, and what the proxy held.
+    assert proxy.passed < size * 1.02 + cuts * 6 * MIB
+
+
+def test_who_comes_back_fences_the_dead_connection_off(site, tmp_path, proxy):
+    """The daemon still holds the old connection and its locks; the new one ends it and takes the partial over."""
+    source = tmp_path / "source"
+    original = plant(source, 12, small=0, large=1, large_size=12 * MIB)
+    process = site.spawn("--quiet", "--throttle-up", "4M", source, "hostb::inbox")
+    while proxy.passed < 4 * MIB and process.poll() is None:
+        time.sleep(0.01)
+
+    proxy.cut(both=False)
+
+    assert 0 == process.wait(40)
+    assert original == digests(site.inbox)
+    assert "peer_came_back" in {record.get("event") for record in site.records()}
+
+
+@pytest.mark.parametrize("duration", ["0", "-1s", "soon", "1e9d"])
+def test_nonsense_is_a_usage_error(tmp_path, duration):
+    """Zero, negative and absurd limits are refused by their text."""
+    done = Site(tmp_path).realize(f"--max-duration={duration}", tmp_path, tmp_path / "x")
+
+    assert 2 == done.returncode
+    assert duration in done.stderr
+
+
+def test_grace_without_a_limit_is_a_usage_error(tmp_path):
+    """There is nothing that a grace could follow."""
+    done = Site(tmp_path).realize("--grace", "1s", tmp_path, tmp_path / "x")
+
+    assert (2, True) == (done.returncode, "--max-duration" in done.stderr)

@@ -1,0 +1,202 @@
+"""Limits as their users set them: real processes, real sockets, and margins wide enough for a busy machine."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.processes import Site, digests
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A daemon, and a source with one file of 6 MiB."""
+    site = Site(tmp_path)
+    site.start()
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "big").write_bytes(os.urandom(6 * MIB))
+    yield site
+    site.stop()
+
+
+def timed(site, *arguments):
+    """Run the command; how long it took."""
+    began = time.monotonic()
+    done = site.realize("--quiet", *arguments)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    return time.monotonic() - began
+
+
+def wait_for(condition, seconds=20):
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def arrived(folder):
+    """How many bytes of the big file are in a folder."""
+    return sum(path.stat().st_size for path in folder.glob("*big*")) if folder.exists() else 0
+
+
+@pytest.mark.parametrize("option", ["--throttle", "--throttle-up"])
+def test_what_is_sent_keeps_to_the_limit(site, tmp_path, option):
+    """6 MiB at 2 MiB/s take about three seconds."""
+    took = timed(site, option, "2M", tmp_path / "source", "hostb::inbox")
+
+    assert 2.7 < took < 8
+    assert 1 == len(digests(site.inbox))
+
+
+@pytest.mark.parametrize("option", ["--throttle", "--throttle-down"])
+def test_what_is_received_keeps_to_the_limit(site, tmp_path, option):
+    """The other end is told how fast it may send."""
+    os.rename(tmp_path / "source" / "big", site.inbox / "big")
+
+    took = timed(site, option, "2M", "hostb::inbox", tmp_path / "target")
+
+    assert 2.7 < took < 8
+
+
+def test_the_other_direction_is_not_limited(site, tmp_path):
+    """--throttle-down does not slow what is sent."""
+    assert timed(site, "--throttle-down", "64k", tmp_path / "source", "hostb::inbox") < 8
+
+
+def test_what_a_resume_skips_is_not_charged(site, tmp_path):
+    """Five of six megabytes are there: at 1 MiB/s the rest takes a second, not six."""
+    content = (tmp_path / "source" / "big").read_bytes()
+    (site.inbox / ".big.part").write_bytes(content[: 5 * MIB])
+
+    assert timed(site, "--throttle", "1M", tmp_path / "source", "hostb::inbox") < 5
+
+
+def test_a_limit_of_one_kibibyte_works(site, tmp_path):
+    """No time limit is hit, however slow it is."""
+    (tmp_path / "source" / "big").write_bytes(os.urandom(3000))
+
+    assert 2 < timed(site, "--throttle", "1k", tmp_path / "source", "hostb::inbox") < 15
+
+
+def test_a_peer_is_limited_and_freed_while_it_sends(site, tmp_path):
+    """The daemon asks its client, which obeys in the middle of a file."""
+    command = site.spawn("--quiet", "--throttle", "300k", tmp_path / "source", "hostb::inbox")
+    wait_for(lambda: arrived(site.inbox) > 0)
+    limited = site.realize("throttle", "hostb", "8k", "--scope", "peer:tester", "--direction", "receive")
+    before = arrived(site.inbox)
+    time.sleep(1.5)
+    slow = arrived(site.inbox) - before
+    freed = site.realize("throttle", "hostb", "unlimited", "--scope", "peer:tester", "--direction", "receive")
+    command.send_signal(signal.SIGTERM)
+
+    assert (0, 0, 20) == (limited.returncode, freed.returncode, command.wait(20))
+    assert slow < 200_000
+
+
+def test_a_reload_frees_a_transfer_that_waits(site, tmp_path):
+    """A limit of the configuration is lifted by SIGHUP in the middle of a file."""
+    os.rename(tmp_path / "source" / "big", site.inbox / "big")
+    site.write_daemon_config('[throttle]\nservice = "100k"\n')
+    site.daemon.send_signal(signal.SIGHUP)
+    wait_for(lambda: any(record.get("event") == "reloaded" for record in site.records()))
+    began = time.monotonic()
+    command = site.spawn("--quiet", "hostb::inbox", tmp_path / "target")
+    wait_for(lambda: arrived(tmp_path / "target") > 0)
+    site.write_daemon_config()
+    site.daemon.send_signal(signal.SIGHUP)
+
+    assert 0 == command.wait(30)
+    assert time.monotonic() - began < 30
+
+
+def test_the_table_of_limits(site):
+    """`throttle PEER` shows each limit with its present rate; a limit for a time shows how long it lasts."""
+    changed = site.realize("throttle", "hostb", "4M", "--for", "2h", "--json")
+    shown = site.realize("throttle", "hostb")
+
+    [service] = [row for row in json.loads(changed.stdout) if row["scope"] == "service"]
+    assert (4 * MIB, True) == (service["limit"], 7100 < service["lasts"] <= 7200)
+    assert "4 MiB/s" in shown.stdout
+    assert [("tester", "service", None, 4 * MIB)] == [
+        (record["by"], record["scope"], record["old"], record["new"])
+        for record in site.records()
+        if record.get("event") == "throttle_changed"
+    ]
+
+
+def test_without_admin_the_service_is_out_of_reach(site):
+    """The refusal says what is missing, and is logged."""
+    config = site.folder / "realized.toml"
+    config.write_text(config.read_text().replace("admin = true", "admin = false"))
+    site.stop()
+    site.start()
+    config.write_text(config.read_text().replace("admin = true", "admin = false"))
+    site.daemon.send_signal(signal.SIGHUP)
+    wait_for(lambda: any(record.get("event") == "reloaded" for record in site.records()))
+
+    refused = site.realize("throttle", "hostb", "4M")
+
+    assert 1 == refused.returncode
+    assert "admin = true" in refused.stderr
+    assert "throttle_refused" in {record.get("event") for record in site.records()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--throttle", "1M", "--throttle-up", "2M", "a", "hostb::inbox"], "--throttle is for both directions"),
+        (["--throttle", "0", "a", "hostb::inbox"], "is not a rate"),
+        (["--throttle-down", "fast", "a", "hostb::inbox"], "is not a rate"),
+        (["--throttle", "1M", "a", "b"], "both ends are local"),
+        (["throttle", "hostb", "20T"], "at most 10 TiB/s"),
+        (["throttle", "hostb", "1M", "--scope", "galaxy"], "is none of service, peer:NAME, connection:ID"),
+    ],
+)
+def test_nonsense_is_a_usage_error(tmp_path, arguments, said):
+    """One sentence, and exit code 2."""
+    site = Site(tmp_path)
+    site.port = 9
+    site.write_command_config()
+
+    done = site.realize(*arguments)
+
+    assert 2 == done.returncode
+    assert said in done.stderr
+
+
+def test_verbose_says_which_limits_hold(site, tmp_path):
+    """At the start of a verbose run both ends' limits are shown."""
+    done = site.realize(
+        "-v", "--no-progress", "--throttle-up", "50M", "--throttle-down", "40M", tmp_path / "source", "hostb::inbox"
+    )
+
+    assert 0 == done.returncode
+    assert "it is sent at most 50 MiB/s, and sends at most 40 MiB/s" in done.stderr
+
+
+def test_unlimited_is_a_limit_too(site, tmp_path):
+    """`--throttle unlimited` is accepted and limits nothing."""
+    assert timed(site, "--throttle", "unlimited", tmp_path / "source", "hostb::inbox") < 8
+
+
+def test_status_is_prompt_while_a_transfer_is_slow(site, tmp_path):
+    """A limit of 64 KiB/s on the peer does not make its other questions wait behind the transfer."""
+    os.rename(tmp_path / "source" / "big", site.inbox / "big")
+    assert 0 == site.realize("throttle", "hostb", "64k", "--scope", "peer:tester").returncode
+    command = site.spawn("--quiet", "hostb::inbox", tmp_path / "target", stderr=subprocess.DEVNULL)
+    wait_for(lambda: arrived(tmp_path / "target") > 0)
+    began = time.monotonic()
+    done = site.realize("status", "hostb")
+    took = time.monotonic() - began
+    command.kill()
+    command.wait()
+
+    assert 0 == done.returncode
+    assert took < 4
