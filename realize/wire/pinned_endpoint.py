@@ -1,0 +1,308 @@
+"""TLS 1.3 with both keys pinned, for any Twisted application: the prefix ``realize:``, and a factory for servers.
+
+``realize:hostb:9771:key=FILE:peer=KEY`` connects to the holder of KEY and shows the key in FILE.
+Nothing of Realize's own protocol is spoken: the bytes are the application's.
+
+Invariants, on both sides: an application's protocol is connected when the handshake is completed, never to the holder
+of another key than a pinned one, and not at all if the handshake fails.
+
+With TLS 1.3 the connecting side's handshake is completed before the accepting side has judged its key.
+So a refusal of *our* key comes after `PinnedClientEndpoint.connect` has fired: as ``connectionLost`` with `WrongPeer`,
+before any byte from the other side, or with another reason if the alert was lost on its way.
+An application that must know waits for the first answer.
+
+No reactor is imported, and little else: Twisted loads this module with its other plugins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import define
+from OpenSSL import SSL
+from twisted.internet import error as internet_errors
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    ILoggingContext,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.plugin import IPlugin
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.errors import ConnectionFailed, RealizeError, WrongPeer
+from realize.keys import Identity, PublicKey, load_identity, read_public_key
+from realize.units import display_text, parse_duration, quoted
+from realize.wire.bulk import BulkTLSFactory, BulkTLSTransport
+from realize.wire.tls import AcceptingTLS, ConnectingTLS, Refused, refused_by_peer, tune
+
+WITHIN: Final = 30.0
+"""Seconds that a client has for everything up to the handshake, unless told otherwise, and a server for the latter."""
+
+_FORM: Final = "realize:HOST:PORT:key=FILE:peer=KEY"
+
+
+@implementer(IHandshakeListener)
+class _AfterHandshake(Protocol):
+    """Stands between TLS and the application, and connects the application when the handshake is completed."""
+
+    def __init__(self, application: IProtocol) -> None:
+        self.application = application
+        self._shaken = False
+
+    def connectionMade(self) -> None:
+        tune(self.transport)
+
+    def handshakeCompleted(self) -> None:
+        self._shaken = True
+        transport: Any = self.transport
+        self.application.makeConnection(transport)
+        if IHandshakeListener.providedBy(self.application):
+            self.application.handshakeCompleted()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.application.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._shaken:
+            self.application.connectionLost(reason)
+
+    def logPrefix(self) -> str:
+        if ILoggingContext.providedBy(self.application):
+            return self.application.logPrefix()
+        return type(self.application).__name__
+
+
+class _Connecting(_AfterHandshake):
+    """Fires ``connected`` with the application; explains in ``connectionLost`` why it did not."""
+
+    def __init__(self, application: IProtocol, connected: Deferred[IProtocol], label: str, own_key: PublicKey) -> None:
+        super().__init__(application)
+        self._connected = connected
+        self._label = label
+        self._own_key = own_key
+
+    def handshakeCompleted(self) -> None:
+        super().handshakeCompleted()
+        self._connected.callback(self.application)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if refused_by_peer(reason.value):
+            reason = Failure(WrongPeer(f"{self._label} does not know the key of this side: {self._own_key.base64}"))
+        super().connectionLost(reason)
+        if not self._connected.called:
+            # After the handshake this is what the application itself raised while it was connected.
+            self._connected.errback(reason if self._shaken else self._handshake_failed(reason))
+
+    def _handshake_failed(self, reason: Failure) -> Failure:
+        error = reason.value
+        if isinstance(error, RealizeError):
+            return reason
+        if isinstance(error, SSL.Error):
+            causes = ", ".join(str(entry[-1]) for entry in error.args[0]) if error.args else "no reason given"
+            return Failure(ConnectionFailed(f"{self._label}: the TLS 1.3 handshake failed: {causes}"))
+        return Failure(ConnectionFailed(f"{self._label} closed the connection before TLS was established"))
+
+
+class _Accepting(_AfterHandshake):
+    """Gives up a connection whose handshake takes too long."""
+
+    def __init__(self, application: IProtocol, clock: IReactorTime) -> None:
+        super().__init__(application)
+        self._clock = clock
+        self._timer: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        transport: Any = self.transport
+        self._timer = self._clock.callLater(WITHIN, transport.abortConnection)
+
+    def handshakeCompleted(self) -> None:
+        self._stop_timer()
+        super().handshakeCompleted()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop_timer()
+        super().connectionLost(reason)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+
+class _PinnedFactory(BulkTLSFactory):
+    """Puts TLS and what ``make`` makes around the protocols of an application's factory."""
+
+    def __init__(
+        self,
+        creator: ConnectingTLS | AcceptingTLS,
+        factory: IProtocolFactory,
+        clock: IReactorTime,
+        make: Callable[[IProtocol], _AfterHandshake],
+    ) -> None:
+        is_client = isinstance(creator, ConnectingTLS)
+        super().__init__(creator, isClient=is_client, wrappedFactory=factory, clock=clock)
+        self._make = make
+
+    def buildProtocol(self, addr: IAddress | None) -> BulkTLSTransport | None:  # type: ignore[override]
+        application = self.wrappedFactory.buildProtocol(addr)
+        return None if application is None else self.protocol(self, self._make(application))
+
+
+@implementer(IStreamClientEndpoint)
+@define(eq=False)
+class PinnedClientEndpoint:
+    """Connects to the holder of ``pin`` on a host by name or address, and shows ``identity``."""
+
+    _reactor: Any
+    _host: str
+    _port: int
+    _identity: Identity
+    _pin: PublicKey
+    _timeout: float = WITHIN
+    """Seconds for name look-up, TCP and TLS together."""
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect, and fire with the application's protocol when the handshake with the pinned key is completed.
+
+        Fails with `WrongPeer`, which tells both fingerprints, if the other end shows another key, and with
+        `ConnectionFailed` for all that may be better later.
+        Cancelling it closes what was opened.
+        """
+        label = self._label()
+        started: list[_Connecting] = []
+        given_up = False
+
+        def give_up(_: Deferred[IProtocol]) -> None:
+            nonlocal given_up
+            given_up = True
+            trying.cancel()
+            for protocol in started:
+                transport: Any = protocol.transport
+                transport.abortConnection()
+
+        def start(application: IProtocol) -> _Connecting:
+            protocol = _Connecting(application, connected, label, self._identity.public_key)
+            started.append(protocol)
+            return protocol
+
+        def failed(failure: Failure) -> None:
+            # An endpoint that is cancelled fails in many ways; ours fails in one.
+            if not given_up:
+                connected.errback(_unreachable(failure, label))
+
+        connected = Deferred[IProtocol](give_up)
+        creator = ConnectingTLS(self._identity, self._pin, label)
+        secured = _PinnedFactory(creator, protocolFactory, self._reactor, start)
+        trying: Deferred[Any] = HostnameEndpoint(self._reactor, self._host, self._port, timeout=self._timeout).connect(
+            secured
+        )
+        trying.addErrback(failed)
+        return connected.addTimeout(self._timeout, self._reactor).addErrback(_too_late, label, self._timeout)
+
+    def _label(self) -> str:
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+
+def _unreachable(failure: Failure, label: str) -> Failure:
+    error = failure.value
+    if isinstance(error, internet_errors.DNSLookupError):
+        return Failure(ConnectionFailed(f"{label}: the name cannot be looked up: {error}"))
+    if isinstance(error, internet_errors.ConnectError):
+        reason = str(error).rstrip(".")
+        return Failure(ConnectionFailed(f"{label} cannot be reached: {reason[:1].lower()}{reason[1:]}"))
+    if isinstance(error, OSError):
+        return Failure(ConnectionFailed(f"{label} cannot be reached: {error}"))
+    return failure  # what the application's own factory raised, or NoProtocol if it made none
+
+
+def _too_late(failure: Failure, label: str, timeout: float) -> Failure:
+    if isinstance(failure.value, DeferredTimeout):
+        return Failure(ConnectionFailed(f"{label} did not answer within {timeout:g} seconds"))
+    return failure
+
+
+@implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
+class PinnedParser:
+    """Reads ``realize:`` descriptions; what is wrong with one is said by a ``ValueError``.
+
+    The files of the keys are read at once, not when a connection is made.
+    """
+
+    prefix = "realize"
+
+    def parseStreamClient(self, reactor: Any, *args: object, **kwargs: object) -> PinnedClientEndpoint:
+        """The endpoint that the arguments describe."""
+        try:
+            return _parse(reactor, [str(arg) for arg in args], {name: str(value) for name, value in kwargs.items()})
+        except RealizeError as error:
+            raise ValueError(f"realize: {error}") from None
+
+
+def _parse(reactor: Any, places: list[str], named: dict[str, str]) -> PinnedClientEndpoint:
+    from realize.config import DEFAULT_PORT, parse_address
+
+    if len(places) > 2:
+        raise ValueError(f"realize: {quoted(places[2])} has no place in {_FORM}; a colon in a value is written \\:")
+    for name, place in zip(("host", "port"), places, strict=False):
+        if name in named:
+            raise ValueError(f"realize: the {name} is there twice")
+        named[name] = place
+    host, port = named.pop("host", ""), named.pop("port", str(DEFAULT_PORT))
+    key, peer, timeout = named.pop("key", ""), named.pop("peer", ""), named.pop("timeout", None)
+    if named:
+        unknown = display_text(min(named))
+        raise ValueError(f"realize: {unknown}= is none of its options, which are key=, peer= and timeout=")
+    if not host:
+        raise ValueError(f"realize: needs a host, as in {_FORM}")
+    if not key:
+        raise ValueError("realize: needs key=, the file of the private key, as `realize keygen FILE` makes it")
+    if not peer:
+        raise ValueError("realize: needs peer=, the public key of the other side or a file that holds it")
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    host, number = parse_address(f"{host}:{port}")
+    within = WITHIN if timeout is None else parse_duration(timeout)
+    return PinnedClientEndpoint(reactor, host, number, load_identity(key), read_public_key(peer), within)
+
+
+_log = Logger(namespace="realize.pinned")
+
+
+def _log_refusal(protocol: TLSMemoryBIOProtocol, error: RealizeError, _: PublicKey | None) -> None:
+    transport: Any = protocol.transport
+    address = transport.getPeer()
+    _log.warn("{peer} was refused: {error}", peer=getattr(address, "host", address), error=str(error))
+
+
+def pinned_server_factory(
+    identity: Identity,
+    is_known: Callable[[PublicKey], bool],
+    factory: IProtocolFactory,
+    clock: IReactorTime,
+    *,
+    refused: Refused = _log_refusal,
+) -> BulkTLSFactory:
+    """A factory to listen with: ``factory``, for the holders of keys that ``is_known`` answers true for.
+
+    ``is_known`` is asked anew for every connection.
+    ``refused`` is told of those that were turned away; without it they are logged.
+    A protocol learns who its peer is with ``realize.wire.tls.peer_public_key(self.transport)``, from
+    ``connectionMade`` on.
+    """
+    return _PinnedFactory(
+        AcceptingTLS(identity, is_known, refused), factory, clock, lambda application: _Accepting(application, clock)
+    )
