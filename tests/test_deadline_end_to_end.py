@@ -1,16 +1,20 @@
 """Time limits, signals and lost connections, with real processes; what is timed has wide margins."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from realize.keys import load_identity
 from tests.processes import ENVIRONMENT, TWISTD, Proxy, Site, digests, plant
 
 MIB = 1 << 20
@@ -172,6 +176,33 @@ def test_a_peer_that_accepts_and_never_speaks(tmp_path, silent):
     assert (11, True) == (done.returncode, took < 5)
 
 
+def test_a_peer_that_never_answers_hello(tmp_path):
+    """The limit covers the time between the handshake and the answer to Hello."""
+    site = Site(tmp_path)
+    identity = load_identity(str(tmp_path / "daemon.key"))
+    (tmp_path / "cert.pem").write_bytes(identity.certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "daemon.key")
+    server = socket.create_server(("127.0.0.1", 0))
+    shaken = []
+
+    def accept():
+        with contextlib.suppress(OSError):
+            shaken.append(context.wrap_socket(server.accept()[0], server_side=True))
+
+    threading.Thread(target=accept, daemon=True).start()
+    site.port = server.getsockname()[1]
+    site.write_command_config()
+    (tmp_path / "source").mkdir()
+
+    done, took = timed(site, "--max-duration", "3s", tmp_path / "source", "hostb::inbox")
+
+    server.close()
+    for connection in shaken:
+        connection.close()
+    assert (11, True, 1) == (done.returncode, took < 9, len(shaken))
+
+
 def test_between_two_attempts(tmp_path):
     """The limit covers the waiting between retries; each attempt is announced with its cause."""
     site = Site(tmp_path)
@@ -211,6 +242,7 @@ def test_what_is_permanent_is_not_retried(site, tmp_path):
 STUCK = {
     "a name server": "import socket\nsocket.getaddrinfo = lambda *a, **k: time.sleep(600)\n",
     "a disk": "import realize.store.walker as w\nw.Walker.page = lambda *a, **k: time.sleep(600)\n",
+    "a disk that commits": "import os, realize.store.commit as c\nc.commit_group = lambda *a: time.sleep(600)\n",
     "the whole reactor": "import realize.mover.move as m\nm.Move._is_meant = lambda *a, **k: time.sleep(600)\n",
 }
 
@@ -222,11 +254,12 @@ def test_whatever_hangs_the_process_ends(site, tmp_path, what):
     original = plant(source, 7, small=3, large=0)
     config = site.folder / "realize.toml"
     config.write_text(config.read_text().replace("127.0.0.1", "localhost"))
+    destination = str(tmp_path / "target") if "commits" in what else "hostb::inbox"
     script = f"import sys, time\n{STUCK[what]}from realize.cli.main import main\nmain()\n"
     began = time.monotonic()
 
     done = subprocess.run(
-        [*site.command()[:1], "-c", script, "--quiet", "--max-duration", "2s", source, "hostb::inbox"],
+        [*site.command()[:1], "-c", script, "--quiet", "--max-duration", "2s", source, destination],
         env={**ENVIRONMENT, "REALIZE_CONFIG": str(config)},
         capture_output=True,
         text=True,
@@ -284,6 +317,26 @@ def test_a_daemon_that_is_restarted_is_waited_for(site, tmp_path):
     assert 1 <= sum(record.get("event") == "retrying" for record in records)
     assert original == digests(site.inbox)
     assert records[-1]["sent_bytes"] <= total
+
+
+@pytest.mark.soak
+def test_a_connection_that_goes_dark(site, tmp_path):
+    """Nothing more arrives in either direction, and nobody says so: noticed in less than a minute, then retried."""
+    source = tmp_path / "source"
+    original = plant(source, 15, small=0, large=1, large_size=12 * MIB)
+    process = site.spawn("--json", "--throttle-up", "4M", source, "hostb::inbox", stdout=subprocess.PIPE)
+    while not any(site.inbox.iterdir()):
+        time.sleep(0.02)
+    site.daemon.send_signal(signal.SIGSTOP)
+    time.sleep(50)
+    site.daemon.send_signal(signal.SIGCONT)
+
+    out, _ = process.communicate(timeout=60)
+
+    retries = [record for line in out.splitlines() if (record := json.loads(line)).get("event") == "retrying"]
+    assert 0 == process.returncode
+    assert any("not been heard of" in record["error"] for record in retries)
+    assert original == digests(site.inbox)
 
 
 def test_a_frozen_daemon_does_not_keep_an_interrupted_command(site, tmp_path):

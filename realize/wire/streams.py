@@ -20,7 +20,7 @@ from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail
 from realize.wire.commands import MOST_CREDIT, MOST_STREAMS
 
-WINDOW: Final = 4 << 20
+WINDOW: Final = 8 << 20
 """The most bytes that a receiver lets be under way or waiting for its consumer, on one stream.
 
 Throughput on a long link is at most this much for each round trip.
