@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from realize.cli.summary import Tally
-from realize.errors import NoSpace
-from realize.mover.events import End, Event, Failed, Finished, Found, How, Left, Planned
+from realize.errors import ConnectionFailed, NoSpace
+from realize.mover.events import (
+    End,
+    Event,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Left,
+    Planned,
+    Progressed,
+    Retrying,
+    SourceStarted,
+)
 from realize.mover.plan import Action
 
 
@@ -63,3 +75,44 @@ def test_the_closing_line_of_a_dry_run_says_would() -> None:
     tally = tally_of(Planned(b"a", 2048, Action.SEND), Planned(b"b", 0, Action.COMPARE))
 
     assert "would copy 2 files, 2 KiB" == tally.sentence(1.0, remove=False, dry_run=True)
+
+
+def test_a_source_that_begins_again_is_not_counted_twice() -> None:
+    """After a lost connection, what is found again counts once; what was removed or of an earlier source stays."""
+    copied = finished(How.CREATED, removed=False)
+    again = finished(How.ALREADY_THERE, sent=0, removed=False)
+    failed = Failed(b"b", End.DESTINATION, NoSpace("b: full"))
+    retrying = Retrying(ConnectionFailed("lost"), 0.5)
+    tally = tally_of(
+        SourceStarted("one", "there"),
+        Found(1, 1000),
+        copied,
+        SourceStarted("two", "there"),
+        Found(4, 4000),
+        copied,
+        finished(How.CREATED),
+        finished(How.GONE, sent=0, removed=False),
+        failed,
+        Left(b"link", "symlink"),
+        retrying,
+        retrying,
+        SourceStarted("two", "there"),
+        Found(2, 2000),
+        again,
+        failed,
+        Left(b"link", "symlink"),
+    )
+
+    assert (3, 3000, 3000) == (tally.arrived, tally.arrived_bytes, tally.sent_bytes)
+    assert (5, 5000, 1, 1) == (tally.found_files, tally.found_bytes, tally.failed, tally.left)
+    assert {How.CREATED: 2, How.ALREADY_THERE: 1, How.GONE: 1} == dict(tally.finished)
+
+
+def test_whatever_gets_on_is_a_step() -> None:
+    """Bytes of a file that never finishes count as much as a file that does: the next retry comes soon."""
+    tally = Tally()
+    tally(Progressed(b"huge", 5))
+    first = tally.steps
+    tally(Finished(b"small", 0, 0, How.CREATED, b"", removed=True))
+
+    assert (5, 6) == (first, tally.steps)

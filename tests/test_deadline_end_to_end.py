@@ -217,6 +217,46 @@ def test_between_two_attempts(tmp_path):
     assert "refused" in done.stderr
 
 
+def test_between_two_attempts_there_is_no_grace(tmp_path):
+    """The grace is for files under way: a run that waits to come back ends at its limit, as one without grace."""
+    site = Site(tmp_path)
+    site.port = 9
+    site.write_command_config()
+    (tmp_path / "source").mkdir()
+
+    done, took = timed(
+        site, "--no-progress", "--max-duration", "3s", "--grace", "30s", tmp_path / "source", "hostb::inbox"
+    )
+
+    assert (11, True) == (done.returncode, 2.5 < took < 10)
+    assert "--max-duration 3s reached" in done.stderr
+
+
+def test_a_reader_of_messages_that_stands_still(tmp_path):
+    """Nobody reads stderr, and the pipe is full: the process ends all the same, at limit + 5 s."""
+    site = Site(tmp_path)
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(400):
+        (source / f"{'long name ' * 20}{number}").write_bytes(b"x")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"." * 4096)
+    os.set_blocking(writing, True)
+    began = time.monotonic()
+
+    command = site.spawn("--verbose", "--max-duration", "2s", source, tmp_path / "target", stderr=writing)
+    try:
+        assert 11 == command.wait(20)
+    finally:
+        command.kill()
+        os.close(reading)
+        os.close(writing)
+    assert time.monotonic() - began < 12
+
+
 def test_no_retry(tmp_path):
     """--no-retry fails at once."""
     site = Site(tmp_path)

@@ -578,6 +578,26 @@ def test_a_run_goes_on_over_new_connections():
     assert {b"late"} == set(first.files)
 
 
+@pytest.mark.parametrize(("remove", "ending"), [(True, None), (False, NotFound)])
+def test_a_single_file_that_is_gone_after_a_lost_connection(remove, ending):
+    """A move has moved it; a copy does not remove its source, so that somebody else did, and it is missing."""
+    source, destination = MemoryStore({b"f": BIG}), MemoryStore()
+    source.open = lambda _: Deferred.fromCoroutine(_where(WhereKind.FILE))
+    destination.fail_next["write", b"f"] = ConnectionFailed("the connection was lost")
+    clock, ended = Clock(), []
+    options = MoveOptions(remove=remove)
+    run = Run([Side(source, "src")], Side(destination, "dst"), options, lambda _: None, clock)
+    run.start().addBoth(ended.append)
+    clock.pump([0.05] * 200)
+    source.open = lambda _: Deferred.fromCoroutine(_where(WhereKind.ABSENT))
+
+    run.resumed([Side(source, "src")], Side(destination, "dst")).start().addBoth(ended.append)
+    clock.pump([0.05] * 200)
+
+    assert ConnectionFailed is ended[0].type
+    assert ending is getattr(ended[1], "type", None)
+
+
 def test_a_name_from_an_earlier_source_is_still_protected_after_a_lost_connection():
     """What the first source sent before the connection was lost is not replaced by the second one after it."""
     first, second, destination = MemoryStore({b"x": b"1"}), MemoryStore({b"x": b"22", b"y": BIG}), MemoryStore()

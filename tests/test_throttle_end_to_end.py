@@ -156,6 +156,8 @@ def test_without_admin_the_service_is_out_of_reach(site):
         (["--throttle-down", "fast", "a", "hostb::inbox"], "is not a rate"),
         (["--throttle", "1M", "a", "b"], "both ends are local"),
         (["throttle", "hostb", "20T"], "at most 10 TiB/s"),
+        (["throttle", "hostb", "1M", "--for", "0s"], "--for"),
+        (["throttle", "hostb", "--for", "2h"], "no RATE is given"),
         (["throttle", "hostb", "1M", "--scope", "galaxy"], "is none of service, peer:NAME, connection:ID"),
     ],
 )

@@ -119,6 +119,15 @@ def test_every_change_is_logged_with_who_scope_old_and_new(limits):
     ]
 
 
+def test_a_change_of_what_is_received_is_logged_with_the_old_limit_too(limits):
+    """The log has the former limit on receiving; the answer is about sending only."""
+    first = change(limits, Scope.PEER, "b", 1000, direction=Direction.RECEIVE)
+    second = change(limits, Scope.PEER, "b", 2000, direction=Direction.RECEIVE)
+
+    assert [None, None] == [first, second]
+    assert [None, 1000] == [fields["old"] for _, _, fields in limits.log.lines]
+
+
 @pytest.mark.parametrize("rate", [0, (10 << 40) + 1])
 def test_an_absurd_rate_is_refused_with_what_is_allowed(limits, rate):
     """Zero, and more than 10 TiB/s, are no limits."""
@@ -217,6 +226,19 @@ def test_reports_are_for_whom_they_concern(limits):
 
     assert {("service", ""), ("peer", "a"), ("connection", "1")} == mine
     assert {("peer", "b", "send"), ("peer", "b", "receive"), ("connection", "2", "send")} <= everything
+
+
+def test_reports_mark_what_binds_the_connection_that_asks(limits):
+    """Neither another peer's limit nor that of another connection of the same peer is one's own."""
+    joined(limits, "a", "1")
+    joined(limits, "a", "2")
+    joined(limits, "b", "3")
+
+    rows = limits.report("a", is_admin=True, own="2")
+
+    assert {("service", ""), ("peer", "a"), ("connection", "2")} == {
+        (row["scope"], row["name"]) for row in rows if row["yours"]
+    }
 
 
 def test_a_configuration_changes_only_what_it_says_anew(limits):

@@ -275,6 +275,20 @@ async def test_one_peer_has_a_limited_number_of_connections(monkeypatch):
         await settled(site.reactor, lambda: not site.factory.strangers)
 
 
+async def test_a_run_that_comes_back_takes_the_place_of_its_dead_connection(monkeypatch):
+    """It is not refused because its peer has all the connections it may have: one of them is its own."""
+    monkeypatch.setattr("realize.wire.serving.MOST_CONNECTIONS", 1)
+    async with serving() as site:
+        make = connecting_protocol(clock=site.reactor, log=site.log, greeting=Greeting("client", run="1"))
+        first = await connect(site.reactor, "127.0.0.1", site.number, CLIENT, SERVER.public_key, make_protocol=make)
+        second = await connect(site.reactor, "127.0.0.1", site.number, CLIENT, SERVER.public_key, make_protocol=make)
+        await first.when_lost()
+
+        assert not second.lost
+        second.close()
+        await second.when_lost()
+
+
 async def test_a_session_cannot_be_resumed(tmp_path):
     """A key that was withdrawn does not come back by an earlier session: there are none to resume."""
     async with serving() as site:

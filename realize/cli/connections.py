@@ -79,7 +79,8 @@ class Connections:
         for peer, connection in self._made.items():
             with naming(peer):
                 report = json.loads((await connection.call(GetThrottle))["report"])
-            theirs = [row["limit"] for row in report if row["direction"] == "send" and row["limit"] is not None]
+            sending = [row["limit"] for row in report if row.get("yours", True) and row["direction"] == "send"]
+            theirs = [limit for limit in sending if limit is not None]
             sentences.append(
                 f"limits with {peer.address}: it is sent at most {format_rate(self._rates.up)}, "
                 f"and sends at most {format_rate(min(theirs, default=None))}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,6 +24,9 @@ from realize.mover.brake import Brake
 from realize.mover.events import Event, Retrying
 from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
+
+SAYING: Final = 0.5
+"""Seconds to wait for the last line of a run that hangs: stderr may be what it hangs at."""
 
 
 def run_move(
@@ -59,6 +63,7 @@ class Errand:
         self._screen = _Screen(choose(look, sys.stdout, sys.stderr, time.monotonic))
         self._work: Deferred[None] | None = None
         self._late = False
+        self._between = False
         self._said = False
 
     async def run(self, reactor: Any, session: Session, deadline: Deadline) -> int:
@@ -104,13 +109,17 @@ class Errand:
 
     def overdue(self) -> int:
         """Say the line that the reactor did not come to say, from another thread; the exit code."""
-        self._say_how_far((self._patience.max_duration or 0.0) + self._patience.grace)
+        seconds = (self._patience.max_duration or 0.0) + self._patience.grace
+        saying = threading.Thread(target=self._say_how_far, args=(seconds,), daemon=True)
+        saying.start()
+        saying.join(SAYING)
         return self._screen.tally.exit_code(DeadlineReached("the time limit was reached"))
 
     def _out_of_time(self) -> None:
         if not self._brake.pulled:
             self._brake.pull()
-            self._reactor.callLater(self._patience.grace, self._cancel)
+            # The grace is for files under way, and between two attempts there are none.
+            self._reactor.callLater(0.0 if self._between else self._patience.grace, self._cancel)
 
     def _cancel(self) -> None:
         # A signal does the same: it is the orderly way to stop a run.
@@ -129,7 +138,7 @@ class Errand:
         backoff = Backoff(random.SystemRandom().random)
         locations = session.resolve(*self._texts)
         while True:
-            done = self._screen.tally.done
+            steps = self._screen.tally.steps
             try:
                 *sources, destination = [Side(await session.store(each), str(each)) for each in locations]
                 if journey is None:
@@ -139,16 +148,20 @@ class Errand:
                     journey = journey.resumed(sources, destination)
                 await journey.start()
             except ConnectionFailed as error:
-                if not self._patience.retry or error.permanent or self._brake.pulled:
+                if not self._patience.retry or error.permanent:
                     raise
-                if self._screen.tally.done > done:
+                if self._brake.pulled:
+                    raise DeadlineReached(f"the time limit was reached; {error}") from error
+                if self._screen.tally.steps > steps:
                     backoff.reset()
                 delay = backoff.next()
                 self._screen(Retrying(error, delay))
             else:
                 return
+            self._between = True
             await session.disconnect()
             await deferLater(self._reactor, delay)
+            self._between = False
 
     async def _say_limits(self, session: Session) -> None:
         if self._verbose:

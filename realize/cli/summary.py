@@ -7,7 +7,20 @@ from collections import Counter
 from attrs import define, field
 
 from realize.errors import DeadlineReached, RealizeError
-from realize.mover.events import Event, Failed, Finished, Found, How, Interrupted, Left, Planned, Retrying, Started
+from realize.mover.events import (
+    Event,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Interrupted,
+    Left,
+    Planned,
+    Progressed,
+    Retrying,
+    SourceStarted,
+    Started,
+)
 from realize.mover.plan import Action
 from realize.units import display_name, format_duration, format_size
 
@@ -16,6 +29,19 @@ FAILED = 1
 
 ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
 """The outcomes after which the file is at the destination."""
+
+
+@define
+class _Again:
+    """What was counted of the source under way and is still there: found anew when its listing begins again."""
+
+    finished: Counter[How] = field(factory=Counter)
+    planned: Counter[Action] = field(factory=Counter)
+    planned_bytes: int = 0
+    arrived_bytes: int = 0
+    done_bytes: int = 0
+    failed: int = 0
+    left: int = 0
 
 
 @define
@@ -37,41 +63,69 @@ class Tally:
     removed: int = 0
     failed: int = 0
     left: int = 0
+    steps: int = 0
+    """Grows with everything that gets on: bytes of large files, and files that finish."""
     interrupted: dict[bytes, tuple[int, int]] = field(factory=dict)
     """Files that stopped on their way: size, and how much of them is at the destination."""
+    _again: _Again = field(factory=_Again, init=False)
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
+        again = self._again
         match event:
+            case SourceStarted():
+                self._again = _Again()
             case Found(files, size):
                 self.found_files += files
                 self.found_bytes += size
+            case Progressed():
+                self.steps += event.amount
             case Interrupted(path, size, reached):
                 self.interrupted[path] = (size, reached)
             case Started(path):
                 self.interrupted.pop(path, None)
             case Retrying():
-                # What is not done will be found again.
-                self.found_files = self.done
-                self.found_bytes = self.done_bytes
+                self._forget(again)
             case Finished():
-                self.interrupted.pop(event.path, None)
-                self.done_bytes += event.size
-                self.finished[event.how] += 1
-                self.sent_bytes += event.sent
-                self.removed += event.removed
-                if event.how in ARRIVED:
-                    self.arrived_bytes += event.size
+                self.steps += 1
+                self._finished(event)
             case Planned():
-                self.planned[event.action] += 1
-                self.planned_bytes += event.size
+                for count in (self, again):
+                    count.planned[event.action] += 1
+                    count.planned_bytes += event.size
             case Failed():
                 self.failed += 1
+                again.failed += 1
                 self.interrupted.pop(event.path, None)
             case Left():
                 self.left += 1
+                again.left += 1
             case _:
                 pass
+
+    def _finished(self, event: Finished) -> None:
+        self.interrupted.pop(event.path, None)
+        self.sent_bytes += event.sent
+        self.removed += event.removed
+        still_there = not event.removed and event.how is not How.GONE
+        for count in (self, self._again) if still_there else (self,):
+            count.done_bytes += event.size
+            count.finished[event.how] += 1
+            if event.how in ARRIVED:
+                count.arrived_bytes += event.size
+
+    def _forget(self, again: _Again) -> None:
+        """The source under way begins again: nothing of it may be counted twice."""
+        self._again = _Again()
+        self.finished -= again.finished
+        self.planned -= again.planned
+        self.planned_bytes -= again.planned_bytes
+        self.arrived_bytes -= again.arrived_bytes
+        self.done_bytes -= again.done_bytes
+        self.failed -= again.failed
+        self.left -= again.left
+        self.found_files = self.done
+        self.found_bytes = self.done_bytes
 
     @property
     def arrived(self) -> int:

@@ -6,7 +6,8 @@ from typing import Final
 
 import click
 
-from realize.cli.options import Access, access_options, duration, rate
+from realize.cli.options import Access, access_options, rate, time_limit
+from realize.errors import UsageError
 
 SCOPES: Final = ("service", "peer:NAME", "connection:ID")
 
@@ -37,7 +38,7 @@ def _scope(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
     show_default=True,
     help="What the daemon sends, or what the peer sends to it.",
 )
-@click.option("--for", "time", metavar="DUR", callback=duration, default="0s", help="Then the former limit is back.")
+@click.option("--for", "time", metavar="DUR", callback=time_limit, help="Then the former limit is back.")
 @access_options
 @click.option("--json", is_flag=True, help="Write the limits as one JSON list.")
 def throttle(
@@ -45,7 +46,7 @@ def throttle(
     limit: int | str | None,
     scope: tuple[str, str],
     direction: str,
-    time: float,
+    time: float | None,
     config: str | None,
     key: str | None,
     peer_key: str | None,
@@ -61,6 +62,8 @@ def throttle(
 
     access = Access(config, key, peer_key)
     if limit is None:
+        if time is not None:
+            raise UsageError("--for is for a limit that is set, and no RATE is given")
         return run_throttle(peer, access, None, json=json)
-    change = Change(*scope, direction, limit if isinstance(limit, int) else None, time or None)
+    change = Change(*scope, direction, limit if isinstance(limit, int) else None, time)
     return run_throttle(peer, access, change, json=json)

@@ -41,4 +41,5 @@ class DaemonResponders(DirectoryResponders):
 
     @GetThrottle.responder
     def _get_throttle(self) -> dict[str, Any]:
-        return {"report": dumped(self._throttling.report(self._peer, is_admin=self._is_admin), MOST_REPORT)}
+        rows = self._throttling.report(self._peer, is_admin=self._is_admin, own=self._number)
+        return {"report": dumped(rows, MOST_REPORT)}

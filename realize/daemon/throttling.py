@@ -98,15 +98,18 @@ class Throttling:
                 raise AccessDenied(
                     "this peer may only limit its own connection; the others need admin = true in the configuration"
                 )
-            former = self._set(scope, name, direction, rate, seconds)
+            old = self._set(scope, name, direction, rate, seconds)
         except RealizeError as error:
             self._log.warning("throttle_refused", **told, error=str(error))
             raise
-        self._log.info("throttle_changed", **told, old=former, seconds=seconds)
-        return former
+        self._log.info("throttle_changed", **told, old=old, seconds=seconds)
+        return None if direction is Direction.RECEIVE else old
 
-    def report(self, peer: str, *, is_admin: bool) -> list[dict[str, Any]]:
-        """All limits; who is no admin learns only of its own and of that of the service."""
+    def report(self, peer: str, *, is_admin: bool, own: str = "") -> list[dict[str, Any]]:
+        """All limits; who is no admin learns only of its own and of that of the service.
+
+        ``own`` is the connection that asks: what binds it is marked as ``yours``.
+        """
         sending = [
             each for each in self._tree.snapshot() if is_admin or each.peer == peer or each.scope is Scope.SERVICE
         ]
@@ -127,7 +130,8 @@ class Throttling:
                         "lasts": None if lasts is None else round(lasts, 1),
                     }
                 )
-        return rows
+        yours = {(Scope.SERVICE.value, ""), (Scope.PEER.value, peer), (Scope.CONNECTION.value, own)}
+        return [{**row, "yours": (row["scope"], row["name"]) in yours} for row in rows]
 
     def _set(
         self, scope: Scope, name: str, direction: Direction, rate: int | None, seconds: float | None
@@ -137,11 +141,13 @@ class Throttling:
             raise UsageError("the time that a limit holds is more than 0 seconds")
         if direction is not Direction.SEND:
             self._check_receiving(scope, name)
-        former = None
+        former: float | None = None
+        if direction is not Direction.SEND:
+            before = self._receiving.get((scope, name))
+            former = None if before is None else before.rate
+            self._limit_receiving((scope, name), rate, seconds)
         if direction is not Direction.RECEIVE:
             former = self._tree.set_rate(scope, "" if scope is Scope.SERVICE else name, rate, seconds)
-        if direction is not Direction.SEND:
-            self._limit_receiving((scope, name), rate, seconds)
         return None if former is None else int(former)
 
     def _check_receiving(self, scope: Scope, name: str) -> None:

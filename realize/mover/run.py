@@ -59,6 +59,7 @@ class Run:
             if there.kind is WhereKind.FILE:
                 raise UsageError(f"destination {self.destination.name}: is a file, not a directory")
             resumed, self._began_ns = self._began_ns is not None, self._began_ns or there.now_ns
+            moved = resumed and self.options.remove
             places: dict[int, Where] = {}
             for number, source in enumerate(self.sources):
                 if number not in self._done:
@@ -66,7 +67,7 @@ class Run:
                     if places[number].kind is WhereKind.FILE:
                         self._files |= {number}
                     # A single file that is gone now was moved before the connection was lost.
-                    elif resumed and number in self._files and places[number].kind is WhereKind.ABSENT:
+                    elif moved and number in self._files and places[number].kind is WhereKind.ABSENT:
                         del places[number]
             for number, here in places.items():
                 await self._fit(self.sources[number], here, there)

@@ -424,7 +424,8 @@ class GetThrottle(RealizeCommand):
     """Tell me which limits there are, and how fast it is at present.
 
     Either side may send it; needs no right, and tells an admin of all peers.
-    ``report`` is a JSON list of objects: scope, name, peer, direction, limit, rate, waited, lasts.
+    ``report`` is a JSON list of objects: scope, name, peer, direction, limit, rate, waited, lasts;
+    from a daemon also ``yours``: whether it binds the connection that asks.
     """
 
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]

@@ -77,6 +77,10 @@ class AcceptedProtocol(PeerProtocol):
         super().connectionLost(reason)
         self.factory.left(self)
 
+    def is_of(self, run: str) -> bool:
+        """Whether this is a connection of that run; an empty name is no run."""
+        return bool(run) and self.theirs is not None and self.theirs.run == run
+
     def admitted(self) -> None:
         """Stop the time limit."""
         door, self._door = self._door, None
@@ -231,7 +235,8 @@ class PeerServerFactory(Factory):
         if not self._is_known(key):
             self.note_refusal("pin_unknown", protocol.address, key, "the key is not known any more")
             raise WrongPeer(f"the key {key.fingerprint} is not known")
-        if sum(connection.key == key for connection in self) >= MOST_CONNECTIONS:
+        held = [connection for connection in self if connection.key == key and not connection.is_of(greeting.run)]
+        if len(held) >= MOST_CONNECTIONS:
             text = f"this peer has {MOST_CONNECTIONS} connections already"
             self.note_refusal("limit", protocol.address, key, text)
             raise Busy(text)
@@ -250,7 +255,7 @@ class PeerServerFactory(Factory):
     def _fence_off(self, name: str, run: str) -> None:
         """The run has come back: whatever connection it had is dead, whether that has been noticed or not."""
         for former in list(self.connections.get(name, ())):
-            if run and former.theirs is not None and former.theirs.run == run:
+            if former.is_of(run):
                 former.log.warning("peer_came_back")
                 former.abort(ConnectionFailed("the peer has come back on another connection"))
 
