@@ -395,6 +395,24 @@ def test_a_frozen_daemon_does_not_keep_an_interrupted_command(site, tmp_path):
         site.daemon.send_signal(signal.SIGCONT)
 
 
+def test_the_limit_while_shutting_down(site, tmp_path):
+    """A shutdown that a frozen daemon holds up is cut short by the limit, five seconds after it at the latest."""
+    source = tmp_path / "source"
+    plant(source, 16, small=0, large=1, large_size=20 * MIB)
+    began = time.monotonic()
+    process = site.spawn("--quiet", "--throttle-up", "4M", "--max-duration", "4s", source, "hostb::inbox")
+    while not any(site.inbox.iterdir()):
+        time.sleep(0.02)
+    site.daemon.send_signal(signal.SIGSTOP)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(25) in {11, 20}
+        assert time.monotonic() - began < 11
+    finally:
+        site.daemon.send_signal(signal.SIGCONT)
+
+
 def test_a_port_that_is_taken_is_said_in_one_line(site, tmp_path):
     """A second daemon on the same port ends with status 1, and without a traceback."""
     done = subprocess.run(
