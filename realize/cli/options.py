@@ -6,6 +6,7 @@ Nothing heavy is imported here: this is read whenever any command, or only the h
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import click
@@ -17,6 +18,7 @@ from realize.units import parse_duration, parse_rate
 UNLIMITED: Final = "unlimited"
 """What `rate` answers for a limit that is lifted on purpose."""
 
+T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -50,27 +52,24 @@ def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int |
     """The callback of an option whose value is a rate: bytes per second, ``UNLIMITED``, or None if it was not given."""
     if value is None:
         return None
-    try:
-        parsed = parse_rate(value)
-    except UsageError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
+    parsed = _parsed(parse_rate, ctx, param, value)
     return UNLIMITED if parsed is None else parsed
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """The callback of an option whose value is a duration such as ``90s`` or ``1h30m``: its seconds."""
-    try:
-        return parse_duration(value, zero_allowed=True)
-    except UsageError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
+    return _parsed(partial(parse_duration, zero_allowed=True), ctx, param, value)
 
 
 def time_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """The callback of an option whose value is a duration above zero, or not given."""
-    if value is None:
-        return None
+    return None if value is None else _parsed(parse_duration, ctx, param, value)
+
+
+def _parsed(parse: Callable[[str], T], ctx: click.Context, param: click.Parameter, value: str) -> T:
+    """The value of an option; what the parser refuses is a usage error of that option."""
     try:
-        return parse_duration(value)
+        return parse(value)
     except UsageError as error:
         raise click.BadParameter(str(error), ctx, param) from error
 

@@ -15,10 +15,10 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import AccessDenied, RealizeError, UsageError
-from realize.throttle.tree import Scope, ThrottleTree, check_rate
+from realize.throttle.tree import Scope, ThrottleTree, check_rate, check_time
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.protocol import PeerProtocol
-from realize.wire.throttling import as_report, limit_by
+from realize.wire.throttling import as_report, as_row, limit_by
 
 Key = tuple[Scope, str]
 
@@ -118,18 +118,7 @@ class Throttling:
             owner = name if scope is Scope.PEER else self._members[name].peer
             if is_admin or owner == peer:
                 lasts = None if receiving.ending is None else receiving.ending.getTime() - self._clock.seconds()
-                rows.append(
-                    {
-                        "scope": scope.value,
-                        "name": name,
-                        "peer": owner,
-                        "direction": Direction.RECEIVE.value,
-                        "limit": receiving.rate,
-                        "rate": None,
-                        "waited": None,
-                        "lasts": None if lasts is None else round(lasts, 1),
-                    }
-                )
+                rows.append(as_row(scope, name, owner, Direction.RECEIVE, receiving.rate, lasts=lasts))
         yours = {(Scope.SERVICE.value, ""), (Scope.PEER.value, peer), (Scope.CONNECTION.value, own)}
         return [{**row, "yours": (row["scope"], row["name"]) in yours} for row in rows]
 
@@ -137,8 +126,7 @@ class Throttling:
         self, scope: Scope, name: str, direction: Direction, rate: int | None, seconds: float | None
     ) -> int | None:
         check_rate(rate)
-        if seconds is not None and seconds <= 0:
-            raise UsageError("the time that a limit holds is more than 0 seconds")
+        check_time(seconds)
         if direction is not Direction.SEND:
             self._check_receiving(scope, name)
         former: float | None = None

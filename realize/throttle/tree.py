@@ -70,6 +70,12 @@ def check_rate(rate: float | None) -> None:
         raise UsageError(f"a limit is from 1 byte/s to 10 TiB/s, or unlimited; {rate:g} bytes/s is neither")
 
 
+def check_time(seconds: float | None) -> None:
+    """Raise `UsageError` unless ``seconds`` is None or a time that a limit can hold."""
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"the time that a limit holds is more than 0 seconds, not {seconds:g}")
+
+
 class ThrottleTree:
     """Service, peers and connections with their limits.
 
@@ -150,8 +156,7 @@ class ThrottleTree:
         Raises `NotFound` if there is no such peer or connection, `UsageError` if the values make no sense.
         """
         check_rate(rate)
-        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-            raise UsageError(f"the time that a limit holds is more than 0 seconds, not {seconds:g}")
+        check_time(seconds)
         bucket = self._find(scope, name)
         former = bucket.rate
         returning = self._returns.get(bucket)

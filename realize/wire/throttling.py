@@ -34,19 +34,43 @@ def seconds_of(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
+def as_row(
+    scope: Scope,
+    name: str,
+    peer: str,
+    direction: Direction,
+    limit: float | None,
+    *,
+    rate: float | None = None,
+    waited: float | None = None,
+    lasts: float | None = None,
+) -> dict[str, Any]:
+    """One limit as GetThrottle reports it."""
+    return {
+        "scope": scope.value,
+        "name": name,
+        "peer": peer,
+        "direction": direction.value,
+        "limit": limit,
+        "rate": None if rate is None else round(rate),
+        "waited": None if waited is None else round(waited, 3),
+        "lasts": None if lasts is None else round(lasts, 1),
+    }
+
+
 def as_report(limits: Iterable[Limit]) -> list[dict[str, Any]]:
     """Limits on sending as GetThrottle reports them."""
     return [
-        {
-            "scope": each.scope.value,
-            "name": each.name,
-            "peer": each.peer,
-            "direction": Direction.SEND.value,
-            "limit": each.limit,
-            "rate": round(each.rate),
-            "waited": round(each.waited, 3),
-            "lasts": None if each.lasts is None else round(each.lasts, 1),
-        }
+        as_row(
+            each.scope,
+            each.name,
+            each.peer,
+            Direction.SEND,
+            each.limit,
+            rate=each.rate,
+            waited=each.waited,
+            lasts=each.lasts,
+        )
         for each in limits
     ]
 
