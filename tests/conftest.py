@@ -6,7 +6,12 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.logger import LogEvent, globalLogPublisher
+
+# How long it takes to make up an example says how busy the machine is, and nothing of the code.
+settings.register_profile("realize", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("realize")
 
 
 @pytest.fixture(autouse=True)
