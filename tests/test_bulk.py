@@ -267,6 +267,38 @@ def garbage_arrives(link):
     link.settle()
 
 
+def receive_sizes(link):
+    """Writes of all sizes from the other side, which arrive in one piece."""
+    link.settle()
+    for size in (1, 16_383, 16_385, 262_144, 3 * MIB + 7, 5):
+        link.server.transport.write(content(size, size))
+    link.settle()
+
+
+def receive_in_parts(link):
+    """The same in pieces that end anywhere in a record."""
+    link.settle()
+    link.server.transport.write(content(2 * MIB))
+    link.settle(100_003)
+
+
+def receive_before_a_close(link):
+    """What the other side wrote before it closed arrives all the same."""
+    link.settle()
+    link.server.transport.write(content(MIB))
+    link.server.transport.loseConnection()
+    link.settle()
+
+
+def garbage_behind_content(link):
+    """What came before a record that cannot be decrypted arrives."""
+    link.settle()
+    link.server.transport.write(content(300_000))
+    link.clock.advance(0)
+    link.far.sent.append(b"\x17\x03\x03\x00\x20" + bytes(32))
+    link.settle()
+
+
 def a_full_transport(link):
     """Pauses and resumes reach the producer."""
     link.settle()
@@ -290,6 +322,10 @@ SCENARIOS = [
     cut_while_writing,
     garbage_arrives,
     a_full_transport,
+    receive_sizes,
+    receive_in_parts,
+    receive_before_a_close,
+    garbage_behind_content,
 ]
 
 

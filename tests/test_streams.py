@@ -164,6 +164,7 @@ def test_credit_is_bounded_by_the_window():
     stream, link = inbound()
     for _ in range(4):
         stream.receive(bytes(WINDOW // 4))
+        stream.delivered()
     granted = []
     for _ in range(3):
         [(_, pieces)] = outcome(stream.read())
@@ -188,10 +189,26 @@ def test_a_waiting_reader_gets_what_arrives():
     stream, _ = inbound(limit=2)
     first = outcome(stream.read())
     stream.receive(b"1")
+    stream.delivered()
     second = outcome(stream.read())
     stream.receive(b"2")
+    stream.delivered()
 
     assert ([(True, [b"1"])], [(True, [b"2"])], [(True, [])]) == (first, second, outcome(stream.read()))
+
+
+def test_what_arrived_together_is_read_together():
+    """A reader that waits gets all content of one delivery, in one piece of its own."""
+    stream, _ = inbound()
+    done = outcome(stream.read())
+    delivery = bytearray(b"onetwothree")
+    for part in (slice(0, 3), slice(3, 6), slice(6, 11)):
+        stream.receive(memoryview(delivery)[part])
+    before = list(done)
+    stream.delivered()
+    delivery[:] = bytes(len(delivery))
+
+    assert ([], [(True, [b"onetwothree"])]) == (before, done)
 
 
 def test_an_empty_file_ends_at_once():
@@ -242,6 +259,7 @@ def test_tiny_boxes_cost_little_memory():
     stream, _ = inbound()
     for _ in range(50_000):
         stream.receive(b"x")
+        stream.delivered()
     pieces = outcome(stream.read())[0][1]
 
     assert (1, 50_000) == (len(pieces), len(pieces[0]))

@@ -122,6 +122,8 @@ class ServedWrite:
         """See `realize.wire.commands.AbandonStream`."""
         if self._ended:
             return
+        # What came together with the command is still to be written.
+        self._stream.delivered()
         self._end()
         if self._pumping is not None:
             await self._pumping

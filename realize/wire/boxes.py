@@ -1,8 +1,8 @@
 """AMP boxes as bytes: a feed-style parser, an encoder, and a short cut for the one hot command.
 
 Owns the framing and its bounds, does no I/O, and knows of all commands only the layout of ``Data``.
-Twisted's own ``Int16StringReceiver`` copies what it holds once per delivery, and TLS delivers pieces of 16 KiB;
-`BoxParser` joins pieces once, when they complete what it waits for.
+Twisted's own ``Int16StringReceiver`` copies what it holds once per delivery; `BoxParser` joins only the one box that
+two deliveries share, and content comes out as views of what was fed.
 
 Invariants: any bytes either parse or raise `realize.errors.ProtocolError`, nothing else; where the bytes are split
 does not change what comes out; at most ``limit`` bytes of an unfinished box are held.
@@ -28,6 +28,7 @@ VALUE_LIMIT: Final = 65_535
 """The most bytes of one value; AMP's length field has 16 bits."""
 
 _DIGITS: Final = 20
+_SLACK: Final = 64
 _DATA: Final = b"Data"
 _CONTENT: Final = b"content"
 _STREAM: Final = b"stream"
@@ -49,10 +50,10 @@ def _length_at(data: bytes, position: int) -> int:
 
 
 class Data(NamedTuple):
-    """A received ``Data`` command: content of a stream."""
+    """A received ``Data`` command: content of a stream, which may be a view of what was fed to the parser."""
 
     stream: int
-    content: bytes
+    content: bytes | memoryview
 
 
 Box = dict[bytes, bytes]
@@ -112,16 +113,37 @@ class BoxParser:
 
         The iterator must be consumed before the next call, or the parser not be used again.
         """
+        start = 0
+        while self._held:
+            missing = self._need - self._held
+            if len(data) - start < missing:
+                self._hold(data[start:] if start else data)
+                return
+            # A little more than is missing, for it may turn out that a few bytes more are needed.
+            end = start + missing + _SLACK
+            self._pieces.append(data[start:end])
+            joined = b"".join(self._pieces)
+            self._drop()
+            taken = min(end, len(data)) - start
+            start += taken
+            yield from self._parse(joined, 0)
+            if self._held <= taken:
+                # All that is left is of these data, and parsed with what follows it.
+                start -= self._held
+                self._drop()
+        if start < len(data):
+            yield from self._parse(data, start)
+
+    def _hold(self, data: bytes) -> None:
         self._pieces.append(data)
         self._held += len(data)
-        if self._held < self._need:
-            return iter(())
-        joined = b"".join(self._pieces)
-        self._pieces.clear()
-        return self._parse(joined)
 
-    def _parse(self, data: bytes) -> Iterator[Data | Box]:
-        position, end = 0, len(data)
+    def _drop(self) -> None:
+        self._pieces.clear()
+        self._held = 0
+
+    def _parse(self, data: bytes, position: int) -> Iterator[Data | Box]:
+        end = len(data)
         while True:
             if self._size == 0:
                 found = self._parse_data(data, position, end)
@@ -160,9 +182,8 @@ class BoxParser:
                 box, self._box, self._size = self._box, {}, 0
                 yield _recognise(box)
         self._need = need
-        self._held = end - position
-        if self._held:
-            self._pieces.append(data[position:] if position else data)
+        if position < end:
+            self._hold(data[position:] if position else data)
 
     def _parse_data(self, data: bytes, start: int, end: int) -> Data | int:
         """A whole Data box at ``start``, or how many bytes are needed to go on, or 0: it is another box."""
@@ -197,7 +218,7 @@ class BoxParser:
             return 0
         self._position = after
         number = parse_number(data[digits : digits + count])
-        return Data(number, data[content:tail])
+        return Data(number, memoryview(data)[content:tail])
 
 
 def _recognise(box: Box) -> Data | Box:

@@ -15,8 +15,9 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -45,7 +46,7 @@ MOST_UNSENT: Final = 16 << 20
 """Bytes that may be queued for a peer that does not read, before it is given up."""
 
 MOST_AT_ONCE: Final = 128
-"""Boxes of one delivery (32 KiB) after which what else has arrived waits until other connections had their turn."""
+"""Boxes after which what else has arrived waits until other connections had their turn."""
 
 _MORE_THAN_A_PING: Final = 32
 
@@ -108,7 +109,8 @@ class PeerProtocol(AnsweringProtocol):
         self._aborted = False
         self._closing: IDelayedCall | None = None
         self._gone = False
-        self._postponed: deque[bytes] = deque()
+        self._arrived: deque[bytes] = deque()
+        self._boxes: Iterator[boxes.Data | boxes.Box] = iter(())
         self._turn: IDelayedCall | None = None
         self._watchers: list[Deferred[RealizeError]] = []
 
@@ -320,54 +322,49 @@ class PeerProtocol(AnsweringProtocol):
             return
         self._liveness.heard()
         self.bytes_received += len(data)
-        if self._turn is not None:
-            self._postponed.append(data)
-        elif self._parse(data) > MOST_AT_ONCE and not self._aborted:
+        self._arrived.append(data)
+        if self._turn is None and not self._dispatch(MOST_AT_ONCE):
             self.transport.pauseProducing()
             self._turn = self.clock.callLater(0, self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn = None
-        if self._aborted or self._gone:
-            return
-        if self._postponed:
-            self._parse(self._postponed.popleft())
-        if self._aborted or self._gone:
-            return
-        if self._postponed:
+        if not self._dispatch(MOST_AT_ONCE):
             self._turn = self.clock.callLater(0, self._next_turn)
-        else:
+        elif not self._aborted and not self._gone:
             self.transport.resumeProducing()
 
-    def _parse_postponed(self) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-        while self._postponed and not self._aborted:
-            self._parse(self._postponed.popleft())
-        self._postponed.clear()
-
-    def _parse(self, data: bytes) -> int:
-        """Do what the boxes say that ``data`` completes; how many they are."""
+    def _dispatch(self, most: float) -> bool:
+        """Do what the boxes say that have arrived; False if there may be more than ``most`` of them."""
         count = 0
         try:
-            for box in self._parser.feed(data):
-                count += 1
-                if isinstance(box, boxes.Data):
-                    self._liveness.worked()
-                    if self.theirs is None:
-                        raise ProtocolError("content before Hello")  # noqa: TRY301 -- one place judges the peer
-                    self.streams.receive(box.stream, box.content)
-                else:
-                    self.ampBoxReceived(box)
-                if self._aborted or self._gone:
-                    return count
+            while not self._aborted and not self._gone:
+                for box in self._boxes:
+                    self._received(box)
+                    count += 1
+                    if self._aborted or self._gone:
+                        return True
+                    if count == most:
+                        return False
+                self.streams.delivered()
+                if not self._arrived:
+                    break
+                self._boxes = self._parser.feed(self._arrived.popleft())
             if self._parser.unfinished > _MORE_THAN_A_PING:
                 # At a slow pace one answer may take minutes to arrive.
                 self._liveness.worked()
         except ProtocolError as error:
             self.violated(error)
-        return count
+        return True
+
+    def _received(self, box: boxes.Data | boxes.Box) -> None:
+        if not isinstance(box, boxes.Data):
+            self.ampBoxReceived(box)
+            return
+        self._liveness.worked()
+        if self.theirs is None:
+            raise ProtocolError("content before Hello")
+        self.streams.receive(box.stream, box.content)
 
     def ampBoxReceived(self, box: dict[bytes, bytes]) -> None:
         """Judge a box by its outside, then let AMP dispatch it."""
@@ -396,7 +393,11 @@ class PeerProtocol(AnsweringProtocol):
         if self._gone:
             return
         # What arrived before the end still counts, a Goodbye above all.
-        self._parse_postponed()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._dispatch(math.inf)
+        self._arrived.clear()
         self._gone = True
         self._liveness.stop()
         if self._closing is not None:

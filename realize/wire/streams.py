@@ -155,6 +155,7 @@ class InboundStream:
         self.arrived = 0
         self._link = link
         self._granted = 0
+        self._views: list[bytes | memoryview] = []
         self._pieces: list[bytes] = []
         self._fragments = bytearray()
         self._waiting: Deferred[list[bytes]] | None = None
@@ -173,8 +174,11 @@ class InboundStream:
         self.limit -= length
         self._serve()
 
-    def receive(self, content: bytes) -> None:
-        """A ``Data`` box arrived; `realize.errors.ProtocolError` if it was not allowed."""
+    def receive(self, content: bytes | memoryview) -> None:
+        """A ``Data`` box arrived; `realize.errors.ProtocolError` if it was not allowed.
+
+        A view is looked at until `delivered` is called.
+        """
         self.arrived += len(content)
         if not content:
             raise ProtocolError("a Data box without content")
@@ -182,17 +186,14 @@ class InboundStream:
             raise ProtocolError(f"stream {self.number}: more content than credit")
         if self.arrived > self.limit:
             raise ProtocolError(f"stream {self.number}: more content than announced")
-        if self._error is not None:
-            return
-        # A window full of tiny boxes must not become millions of objects.
-        if len(content) < _FRAGMENT:
-            self._fragments += content
-        else:
-            self._gather()
-            self._pieces.append(content)
-        self._held += len(content)
-        if self._waiting is not None:
-            self._serve()
+        if self._error is None:
+            self._views.append(content)
+            self._held += len(content)
+
+    def delivered(self) -> None:
+        """All of one delivery was received: keep its content, and nothing else of it, and serve who waits."""
+        self._gather()
+        self._serve()
 
     def read(self) -> Deferred[list[bytes]]:
         """What is at hand, about `TAKE` bytes at most, or the next that arrives; an empty list once all has been read.
@@ -213,6 +214,7 @@ class InboundStream:
         if self._error is not None:
             return
         self._error = error
+        self._views.clear()
         self._pieces.clear()
         self._fragments.clear()
         self._held = 0
@@ -229,12 +231,26 @@ class InboundStream:
             waiting.callback(self._take())
 
     def _gather(self) -> None:
+        """Bring what has come since the last time behind what is there.
+
+        A window full of tiny boxes must not become millions of objects.
+        """
+        content = b"".join(self._views)
+        self._views.clear()
+        if len(content) < _FRAGMENT:
+            self._fragments += content
+        else:
+            self._end_fragments()
+            self._pieces.append(content)
+
+    def _end_fragments(self) -> None:
         if self._fragments:
             self._pieces.append(bytes(self._fragments))
             self._fragments.clear()
 
     def _take(self) -> list[bytes]:
         self._gather()
+        self._end_fragments()
         count = size = 0
         while size < TAKE and count < len(self._pieces):
             size += len(self._pieces[count])
@@ -259,6 +275,7 @@ class StreamTable:
     def __init__(self, link: Link, *, connecting: bool) -> None:
         self._link = link
         self._open: dict[int, InboundStream | OutboundStream | None] = {}
+        self._receiving: set[InboundStream] = set()
         self._ours = -1 if connecting else 0
         self._theirs = 0 if connecting else -1
         self._lost: RealizeError | None = None
@@ -314,13 +331,23 @@ class StreamTable:
             stream.fail(ConnectionFailed(f"stream {number} is closed"))
         self._link.stream_closed()
 
-    def receive(self, number: int, content: bytes) -> None:
-        """A ``Data`` box arrived; any error is the peer's fault and ends the connection."""
+    def receive(self, number: int, content: bytes | memoryview) -> None:
+        """A ``Data`` box arrived; any error is the peer's fault and ends the connection.
+
+        To be followed by `delivered`, at once or after more of them.
+        """
         stream = self._open.get(number)
         if isinstance(stream, InboundStream):
             stream.receive(content)
+            self._receiving.add(stream)
         elif number in self._open or not self._existed(number):
             raise ProtocolError(f"content for stream {number}, which does not expect any")
+
+    def delivered(self) -> None:
+        """All boxes of one delivery were received."""
+        receiving, self._receiving = self._receiving, set()
+        for stream in receiving:
+            stream.delivered()
 
     def credited(self, number: int, amount: int) -> None:
         """A ``Credit`` arrived."""
