@@ -199,6 +199,14 @@ class MemoryStore:
         place = self._place(version.inode)
         return Existing(version.size, version.mtime_ns, version.ctime_ns, place, partial_size)
 
+    def reads_at_once(self) -> int:
+        """As much as there may be."""
+        return SMALL
+
+    def takes_at_once(self) -> int:
+        """As much as there may be."""
+        return SMALL
+
     @shielded
     async def read_small(self, paths: Sequence[bytes]) -> list[Fetched | RealizeError]:
         """Whole small files."""

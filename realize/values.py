@@ -12,8 +12,8 @@ from typing import Final
 
 from attrs import frozen
 
-SMALL: Final = 65_535
-"""The content of at most this many bytes fits one AMP value, so such a file travels in one command."""
+SMALL: Final = 1 << 20
+"""The contents of a batch of small files have at most this many bytes together; so a small file has no more."""
 
 BLOCK: Final = 1 << 20
 """Contents are compared in blocks of this many bytes; the last one of a comparison may be shorter."""
@@ -85,6 +85,11 @@ class SmallFile:
     content: bytes
     digest: bytes
     attributes: Attributes | None
+
+    @property
+    def size(self) -> int:
+        """Length of the content in bytes."""
+        return len(self.content)
 
 
 @frozen

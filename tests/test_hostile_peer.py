@@ -137,16 +137,16 @@ def test_hostile_names_are_refused_by_every_command(evil, name):
 
     for command, answer, codec, arguments in (
         ("Describe", b"found", packing.FOUND, {"paths": paths}),
-        ("ReadSmall", b"heads", packing.FETCHED, {"paths": paths}),
-        ("PutSmall", b"outcomes", packing.OUTCOMES, {"policy": b"replace", "heads": head, "content": b""}),
+        ("ReadSmall", b"heads", packing.FETCHED, {"stream": b"1", "paths": paths}),
+        ("PutSmall", b"outcomes", packing.OUTCOMES, {"stream": b"3", "policy": b"replace", "heads": head}),
         ("Settle", b"settled", packing.SETTLED, {"expected": expected}),
         ("Remove", b"removed", packing.REMOVED, {"removals": removal}),
     ):
         (item,) = codec.unpack(evil.ask(command, handle=b"1", **arguments)[answer])
         assert b"BAD_NAME" == item.wire_code
     assert "BAD_NAME" == evil.code("MatchFinal", handle=b"1", path=name, size=b"1", offset=b"0", digests=bytes(32))
-    assert "BAD_NAME" == evil.open_write(stream=b"1", path=name)
-    assert "BAD_NAME" == evil.code("OpenRead", handle=b"1", stream=b"3", path=name)
+    assert "BAD_NAME" == evil.open_write(stream=b"5", path=name)
+    assert "BAD_NAME" == evil.code("OpenRead", handle=b"1", stream=b"7", path=name)
     assert before == evil.memory.files
     assert 0 == len(evil.server.streams)
 
@@ -231,8 +231,10 @@ def test_unknown_commands_are_answered(evil, name):
         ("Describe", {"handle": b"7", "paths": b""}),
         ("Describe", {"handle": b"1", "paths": b"\xff"}),
         ("Describe", {"handle": b"1", "paths": b"\0\0" * 300}),
-        ("PutSmall", {"handle": b"1", "policy": b"replace", "heads": b"", "content": b"x"}),
-        ("PutSmall", {"handle": b"1", "policy": b"destroy", "heads": b"", "content": b""}),
+        ("PutSmall", {"handle": b"1", "stream": b"2", "policy": b"replace", "heads": b""}),
+        ("PutSmall", {"handle": b"1", "stream": b"1", "policy": b"destroy", "heads": b""}),
+        ("PutSmall", {"handle": b"9", "stream": b"1", "policy": b"replace", "heads": b""}),
+        ("ReadSmall", {"handle": b"1", "stream": b"0", "paths": b""}),
         ("OpenWrite", {"handle": b"1", "stream": b"1", "path": b"f", "size": b"-5", "policy": b"replace"}),
         ("OpenWrite", {"handle": b"1", "stream": b"1", "path": b"f", "size": b"1" * 20, "policy": b"replace"}),
         ("OpenWrite", {"handle": b"1", "stream": b"2", "path": b"f", "size": b"5", "policy": b"replace"}),
@@ -267,6 +269,65 @@ def test_streams_are_of_one_kind(evil):
     assert "ok" == evil.code("AbandonStream", stream=b"3", keep=b"True")
     assert "ok" == evil.code("CloseStream", stream=b"1")
     assert "PROTOCOL" == evil.open_write(stream=b"1", path=b"other")
+
+
+def heads(*sizes):
+    """The heads of files of these sizes."""
+    return packing.SMALL_HEADS.pack(
+        [packing.SmallHead(b"s%d" % number, size, bytes(32), None) for number, size in enumerate(sizes)]
+    )
+
+
+def test_a_batch_that_is_too_large_is_refused(evil):
+    """What it announces is not waited for, and content that was under way is let pass."""
+    batch = heads(*[1 << 31] * 3)
+    code = evil.code("PutSmall", handle=b"1", stream=b"1", policy=b"replace", heads=batch)
+    evil.send(data(1, bytes(60_000)))
+
+    assert "PROTOCOL" == code
+    assert "ok" == evil.code("Status")
+    assert 0 == len(evil.server.streams)
+
+
+def test_the_content_of_a_batch_that_is_denied_is_let_pass():
+    """It follows the command before anybody can know that the right is missing."""
+    evil = Evil(frozenset({Right.READ})).opened()
+    code = evil.code("PutSmall", handle=b"1", stream=b"1", policy=b"replace", heads=heads(5))
+    evil.send(data(1, b"12345"))
+
+    assert "DENIED" == code
+    assert "ok" == evil.code("Status")
+    evil.check()
+
+
+def test_content_past_the_size_of_a_batch_is_cut_off(evil):
+    """A batch is no more than its heads say."""
+    assert "nothing" == evil.code("PutSmall", handle=b"1", stream=b"1", policy=b"replace", heads=heads(2, 1))
+    evil.send(data(1, b"1234"))
+
+    assert evil.lost is not None
+    assert {b"f", b"g"} == set(evil.memory.files)
+
+
+def test_a_batch_whose_content_never_comes_ends_with_the_connection(evil):
+    """Nothing of it is written, and nothing is left of it."""
+    assert "nothing" == evil.code("PutSmall", handle=b"1", stream=b"1", policy=b"replace", heads=heads(20_000, 1))
+    evil.send(data(1, bytes(20_000)))
+    evil.wire.cut()
+    evil.flush()
+
+    assert {b"f", b"g"} == set(evil.memory.files)
+    assert 0 == evil.server.running
+
+
+def test_a_batch_for_a_directory_that_was_closed_meanwhile_is_not_written(evil):
+    """Its content comes after the handle was given back."""
+    assert "nothing" == evil.code("PutSmall", handle=b"1", stream=b"1", policy=b"replace", heads=heads(1))
+    assert "ok" == evil.code("CloseDirectory", handle=b"1")
+    evil.send(data(1, b"1"))
+
+    assert {b"f", b"g"} == set(evil.memory.files)
+    assert "ok" == evil.code("Status")
 
 
 def test_content_past_the_size_is_cut_off(evil):

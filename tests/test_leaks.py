@@ -24,6 +24,7 @@ from realize.errors import Silence
 from realize.keys import load_identity
 from realize.wire import commands
 from realize.wire.boxes import data_head, data_tail, encode
+from realize.wire.packing import SMALL_HEADS, SmallHead
 from realize.wire.protocol import MOST_AT_ONCE
 from tests.loopback import Pair, Raw
 from tests.processes import Site, plant
@@ -69,9 +70,12 @@ def reading(rng):
 
 def writing(rng):
     """Files on their way, two clients at one name now and then, and content for them."""
-    steps = [box("PutSmall", 9, handle=b"1", policy=b"replace", heads=b"", content=b"")]
+    batch = SMALL_HEADS.pack([SmallHead(b"s", 60_000, bytes(32), None)])
+    steps = [box("PutSmall", 9, handle=b"1", stream=b"1", policy=b"replace", heads=batch)]
+    if rng.random() < 0.7:
+        steps.append(data_head(60_000) + bytes(60_000) + data_tail(1))
     for number in range(rng.randrange(1, 6)):
-        stream = 2 * number + 1
+        stream = 2 * number + 3
         name = b"new/%d" % rng.randrange(40)
         steps.append(
             box(

@@ -24,16 +24,16 @@ from realize.mover.plan import Action, decide
 from realize.mover.small import Candidate, batches, move_small
 from realize.mover.work import Trouble, Work, whole
 from realize.store.interfaces import IListing
-from realize.values import SMALL, Entry, Existing, Kind, Where
+from realize.values import Entry, Existing, Kind, Where
 
 PAGES: Final = 4
 """Pages of the listing that are worked on at once."""
 
-SMALL_PER_JOB: Final = 8
+SMALL_PER_JOB: Final = 2
 """Batches of small files under way for each of the jobs the user allows."""
 
-MOST_BATCHES: Final = 64
-"""Batches of small files under way at most."""
+MOST_BATCHES: Final = 16
+"""Batches of small files under way at most; each may be `realize.values.SMALL` bytes."""
 
 ASIDE: Final = 10_000
 """Files that may wait for another attempt; beyond it they fail at once, so that memory stays bounded."""
@@ -127,14 +127,18 @@ class Move:
                 continue
             if candidate is None:
                 continue
-            if entry.size <= SMALL:
+            if entry.size <= self._at_once():
                 small.append(candidate)
             else:
                 large.append(entry.path)
-        for batch in batches(small):
+        for batch in batches(small, self._at_once):
             await self._jobs.start(self._batches, partial(self._move_small, batch))
         for path in large:
             await self._jobs.start(self._files, partial(self._move_large, self.work, path))
+
+    def _at_once(self) -> int:
+        """How much content a batch should have at present, and a file that travels in one."""
+        return min(self.work.source.reads_at_once(), self.work.destination.takes_at_once())
 
     def _candidate(self, entry: Entry, existing: Existing | RealizeError) -> Candidate | None:
         """The file, if something is to be done about it; raises what stands against it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from attrs import define, evolve, field, frozen
@@ -12,10 +12,13 @@ from realize.mover.events import End, Finished, How
 from realize.mover.large import HOW, refuse_same_file
 from realize.mover.plan import Action, resolve
 from realize.mover.work import Trouble, WholeSide, Work, just_arrived, whole
-from realize.values import SMALL, Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile
+from realize.values import Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile
 
 HEAD: Final = 128
 """More than what travels of a small file besides its path and its content, in bytes."""
+
+HEADS: Final = 65_535
+"""The heads of a batch have to fit one value of the protocol."""
 
 BATCH: Final = 256
 """More files than this are not put into one batch: its answer should not be long in coming."""
@@ -29,13 +32,16 @@ class Candidate:
     existing: Existing
 
 
-def batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
-    """Group candidates, in their order, so that the contents of a group fit one value and its heads another; pure."""
+def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iterator[list[Candidate]]:
+    """Group candidates, in their order, so that the heads of a group fit one command and its contents ``at_once``.
+
+    That is asked as the batches are taken, for it may change meanwhile; pure.
+    """
     batch: list[Candidate] = []
     content = heads = 0
     for candidate in candidates:
         size, head = candidate.entry.size, len(candidate.entry.path) + HEAD
-        if batch and (content + size > SMALL or heads + head > SMALL or len(batch) == BATCH):
+        if batch and (content + size > at_once() or heads + head > HEADS or len(batch) == BATCH):
             yield batch
             batch, content, heads = [], 0, 0
         batch.append(candidate)

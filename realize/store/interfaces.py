@@ -137,6 +137,16 @@ class IStore(Interface):
         What no longer fits is answered with `realize.errors.SourceChanged`.
         """
 
+    def reads_at_once() -> int:
+        """How many bytes of content a call of `read_small` should ask for now, at most `realize.values.SMALL`.
+
+        Less than that where content is slow in coming: a batch counts only when it is there, and a larger file is
+        better read as a stream.
+        """
+
+    def takes_at_once() -> int:
+        """The same for what a call of `put_small` should bring."""
+
     def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Committed | RealizeError]]:
         """Write, verify and commit whole files."""
 

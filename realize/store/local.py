@@ -29,6 +29,7 @@ from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
 from realize.store.writer import LocalWriter, PartialFile
 from realize.values import (
+    SMALL,
     Committed,
     Existing,
     Expected,
@@ -112,6 +113,14 @@ class LocalStore:
         )
         self._descriptions.remember(self._salt, paths, answers)
         return answers
+
+    def reads_at_once(self) -> int:
+        """As much as there may be."""
+        return SMALL
+
+    def takes_at_once(self) -> int:
+        """As much as there may be."""
+        return SMALL
 
     @shielded
     async def read_small(self, paths: Sequence[bytes]) -> list[Fetched | RealizeError]:

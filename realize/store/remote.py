@@ -9,6 +9,7 @@ Nothing here times out by itself: the connection does, when the peer is silent (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults, succeed
@@ -17,7 +18,9 @@ from zope.interface import implementer
 
 from realize.errors import ProtocolError, RealizeError
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.remote_small import RemoteBatches, listed
 from realize.store.remote_streams import RemoteReader, RemoteWriter
+from realize.store.threads import shielded
 from realize.values import (
     BLOCK,
     SMALL,
@@ -32,7 +35,6 @@ from realize.values import (
     Where,
 )
 from realize.wire import commands, packing
-from realize.wire.packing import FetchedHead, SmallHead
 from realize.wire.protocol import PeerProtocol
 
 T = TypeVar("T")
@@ -59,6 +61,7 @@ class RemoteStore:
         self._base = base
         self._handle = 0
         self._turns = DeferredSemaphore(IN_FLIGHT)
+        self._batches = RemoteBatches(protocol)
 
     def open(self, salt: bytes) -> Deferred[Where]:
         """See `IStore`."""
@@ -88,47 +91,37 @@ class RemoteStore:
 
     def _describe(self, paths: list[bytes]) -> Deferred[list[Existing | RealizeError]]:
         asked = self._call(commands.Describe, paths=paths)
-        return asked.addCallback(_listed, "found", len(paths))
+        return asked.addCallback(listed, "found", len(paths))
 
     def read_small(self, paths: Sequence[bytes]) -> Deferred[list[Fetched | RealizeError]]:
         """See `IStore`."""
         return self._packed(paths, packing.PATHS.encode, self._read_small)
 
-    def _read_small(self, paths: list[bytes]) -> Deferred[list[Fetched | RealizeError]]:
-        asked = self._call(commands.ReadSmall, paths=paths)
-
-        def joined(answer: dict[str, Any]) -> list[Fetched | RealizeError]:
-            heads: list[FetchedHead | RealizeError] = _listed(answer, "heads", len(paths))
-            sizes = [head.size for head in heads if isinstance(head, FetchedHead)]
-            contents = iter(packing.split_contents(sizes, answer["content"]))
-            return [
-                head
-                if isinstance(head, RealizeError)
-                else Fetched(SmallFile(path, next(contents), head.digest, head.attributes), head.version)
-                for path, head in zip(paths, heads, strict=True)
-            ]
-
-        return asked.addCallback(joined)
+    @shielded
+    async def _read_small(self, paths: list[bytes]) -> list[Fetched | RealizeError]:
+        fetched: list[Fetched | RealizeError] = await self._turns.run(
+            lambda: Deferred.fromCoroutine(self._batches.read(self._opened(), paths))
+        )
+        return fetched
 
     def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Committed | RealizeError]]:
         """See `IStore`."""
+        return self._packed(files, packing.SMALL_HEADS.encode, partial(self._put_small, policy), weigh=_weigh_small)
 
-        def put(pack: list[SmallFile]) -> Deferred[list[Committed | RealizeError]]:
-            asked = self._call(
-                commands.PutSmall,
-                patient=True,
-                policy=policy,
-                heads=[_head(file) for file in pack],
-                content=b"".join([file.content for file in pack]),
-            )
-            return asked.addCallback(_listed, "outcomes", len(pack))
-
-        return self._packed(
-            files,
-            lambda file: packing.SMALL_HEADS.encode(_head(file)),
-            put,
-            weigh=lambda file: len(file.content),
+    @shielded
+    async def _put_small(self, policy: OnConflict, files: list[SmallFile]) -> list[Committed | RealizeError]:
+        outcomes: list[Committed | RealizeError] = await self._turns.run(
+            lambda: Deferred.fromCoroutine(self._batches.put(self._opened(), files, policy))
         )
+        return outcomes
+
+    def reads_at_once(self) -> int:
+        """See `IStore`."""
+        return self._batches.reads_at_once()
+
+    def takes_at_once(self) -> int:
+        """See `IStore`."""
+        return self._batches.takes_at_once()
 
     def settle(self, expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`."""
@@ -136,7 +129,7 @@ class RemoteStore:
 
     def _settle(self, expected: list[Expected]) -> Deferred[list[bool | RealizeError]]:
         asked = self._call(commands.Settle, patient=True, expected=expected)
-        return asked.addCallback(_listed, "settled", len(expected))
+        return asked.addCallback(listed, "settled", len(expected))
 
     def match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> Deferred[int]:
         """See `IStore`."""
@@ -174,7 +167,7 @@ class RemoteStore:
 
     def _remove(self, removals: list[Removal]) -> Deferred[list[RealizeError | None]]:
         asked = self._call(commands.Remove, patient=True, removals=removals)
-        return asked.addCallback(_listed, "removed", len(removals))
+        return asked.addCallback(listed, "removed", len(removals))
 
     def close(self) -> Deferred[None]:
         """See `IStore`; a connection that has ended closed it already."""
@@ -204,7 +197,8 @@ class RemoteStore:
     ) -> Deferred[list[R]]:
         """Ask about all items, a pack at a time, and put the answers together."""
         try:
-            packs = list(packing.fit(items, encode, weigh=weigh)) or [[]]  # also nothing needs the right to it
+            packs = list(packing.fit(items, encode, weigh=weigh, load=SMALL))
+            packs = packs or [[]]  # also nothing needs the right to it
         except RealizeError:
             # An item that cannot even be encoded spoils the whole call, like any argument of the wrong type.
             failed: Deferred[list[R]] = Deferred()
@@ -284,17 +278,10 @@ def _closed_anyway(failure: Failure) -> None:
     failure.trap(RealizeError)
 
 
-def _head(file: SmallFile) -> SmallHead:
-    if len(file.content) > SMALL:
-        raise ProtocolError(f"{len(file.content)} bytes are not a small file")
-    return SmallHead(file.path, len(file.content), file.digest, file.attributes)
-
-
-def _listed(answer: dict[str, Any], name: str, length: int) -> list[Any]:
-    found: list[Any] = answer[name]
-    if len(found) != length:
-        raise ProtocolError(f"{len(found)} answers to {length} questions")
-    return found
+def _weigh_small(file: SmallFile) -> int:
+    if file.size > SMALL:
+        raise ProtocolError(f"{file.size} bytes are not a small file")
+    return file.size
 
 
 def _joined(lists: Iterable[list[R]]) -> list[R]:

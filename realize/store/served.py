@@ -24,9 +24,10 @@ from twisted.python.failure import Failure
 from realize.config import Right
 from realize.errors import AccessDenied, Busy, ProtocolError, RealizeError
 from realize.store.interfaces import IListing, IStore
+from realize.store.served_small import ServedBatches
 from realize.store.served_streams import ServedRead, ServedWrite
 from realize.units import display_name
-from realize.values import Attributes, Committed, Entry, Expected, Fetched, OnConflict, Removal, SmallFile
+from realize.values import Attributes, Committed, Entry, Expected, Fetched, OnConflict, Removal
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
@@ -99,6 +100,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._writes: dict[int, tuple[int, ServedWrite]] = {}
         self._reads: dict[int, tuple[int, ServedRead]] = {}
         self._turns = DeferredSemaphore(MOST_READING)
+        self._batches = ServedBatches(protocol)
         protocol.when_lost().addCallback(self._lost)
 
     @property
@@ -211,24 +213,25 @@ class DirectoryResponders(amp.CommandLocator):
         return {"found": await self._directory(handle, Right.WRITE, Right.READ).store.describe(paths)}
 
     @commands.ReadSmall.responder
-    async def _read_small(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
-        fetched = await self._directory(handle, Right.READ).store.read_small(paths)
-        read = [item for item in fetched if isinstance(item, Fetched)]
-        return {
-            "heads": [item if isinstance(item, RealizeError) else _fetched_head(item) for item in fetched],
-            "content": b"".join([item.file.content for item in read]),
-        }
+    async def _read_small(self, handle: int, stream: int, paths: list[bytes]) -> dict[str, Any]:
+        async def sent() -> list[Fetched | RealizeError]:
+            fetched: list[Fetched | RealizeError]
+            fetched = await self._directory(handle, Right.READ).store.read_small(paths)
+            await self._batches.send(stream, [item.file.content for item in fetched if isinstance(item, Fetched)])
+            return fetched
+
+        with self._batches.on(stream):
+            self._directory(handle, Right.READ)
+            fetched = await self._batches.turns.run(lambda: Deferred.fromCoroutine(sent()))
+        return {"heads": [item if isinstance(item, RealizeError) else _fetched_head(item) for item in fetched]}
 
     @commands.PutSmall.responder
-    async def _put_small(
-        self, handle: int, policy: OnConflict, heads: list[SmallHead], content: bytes
-    ) -> dict[str, Any]:
+    async def _put_small(self, handle: int, stream: int, policy: OnConflict, heads: list[SmallHead]) -> dict[str, Any]:
+        with self._batches.on(stream):
+            self._directory(handle, Right.WRITE)
+            files = await self._batches.receive(stream, heads)
+        # The directory may have been closed while the content came.
         opened = self._directory(handle, Right.WRITE)
-        contents = packing.split_contents([head.size for head in heads], content)
-        files = [
-            SmallFile(head.path, piece, head.digest, head.attributes)
-            for head, piece in zip(heads, contents, strict=True)
-        ]
         outcomes = await opened.store.put_small(files, policy)
         for file, outcome in zip(files, outcomes, strict=True):
             if isinstance(outcome, Committed):

@@ -27,7 +27,7 @@ MINOR: Final = 0
 
 MOST_HANDLES: Final = 64
 MOST_LISTINGS: Final = 8
-MOST_STREAMS: Final = 64
+MOST_STREAMS: Final = 128
 MOST_RUNNING: Final = 256
 """Commands in progress on one connection; more are answered with ``BUSY``."""
 
@@ -175,27 +175,32 @@ class Describe(RealizeCommand):
 
 
 class ReadSmall(RealizeCommand):
-    """Send me these files whole; ``content`` is that of all files that could be read, in order.
+    """Send me these files whole: the content of all that could be read, in order, on this stream.
 
     The requester sends it; needs ``read``.
-    """
-
-    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
-    response: ClassVar[list[tuple[bytes, Any]]] = [(b"heads", Packed(packing.FETCHED)), (b"content", Octets())]
-
-
-class PutSmall(RealizeCommand):
-    """Write, verify and commit these files; ``content`` is that of all of them, in order.
-
-    The requester sends it; needs ``write``.
-    The answer means that each file that has an outcome is on stable storage.
+    It gives credit for all of the content, and is answered behind its last byte, which closes the stream.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"handle", _number()),
+        (b"stream", _number()),
+        (b"paths", Packed(packing.PATHS)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"heads", Packed(packing.FETCHED))]
+
+
+class PutSmall(RealizeCommand):
+    """Write, verify and commit these files; their content, in order, follows on this stream at once.
+
+    The requester sends it; needs ``write``.
+    The answer means that each file that has an outcome is on stable storage; it closes the stream.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"stream", _number()),
         (b"policy", Choice(OnConflict)),
         (b"heads", Packed(packing.SMALL_HEADS)),
-        (b"content", Octets()),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.OUTCOMES))]
 

@@ -28,6 +28,7 @@ from realize.values import (
     Expected,
     Kind,
     Removal,
+    SmallFile,
     Version,
 )
 from realize.wire.boxes import VALUE_LIMIT
@@ -131,6 +132,7 @@ class Cursor:
 
 _U8: Final = struct.Struct(">B")
 _U16: Final = struct.Struct(">H")
+_U32: Final = struct.Struct(">I")
 _SIZE: Final = struct.Struct(">q")
 _ENTRY: Final = struct.Struct(">qq")
 _VERSION: Final = struct.Struct(">QQqqq")
@@ -245,10 +247,10 @@ class SmallHead:
     attributes: Attributes | None
 
 
-def _encode_small(head: SmallHead) -> bytes:
+def _encode_small(head: SmallHead | SmallFile) -> bytes:
     return b"".join(
         (
-            _U16.pack(head.size),
+            _U32.pack(head.size),
             head.digest,
             encode_attributes(head.attributes),
             _octets(head.path),
@@ -257,7 +259,7 @@ def _encode_small(head: SmallHead) -> bytes:
 
 
 def _decode_small(cursor: Cursor) -> SmallHead:
-    (size,) = cursor.numbers(_U16)
+    (size,) = cursor.numbers(_U32)
     digest = cursor.take(DIGEST)
     attributes = decode_attributes(cursor)
     return SmallHead(cursor.octets(), size, digest, attributes)
@@ -276,7 +278,7 @@ class FetchedHead:
 def _encode_fetched(head: FetchedHead) -> bytes:
     return b"".join(
         (
-            _U16.pack(head.size),
+            _U32.pack(head.size),
             head.digest,
             encode_attributes(head.attributes),
             encode_version(head.version),
@@ -285,7 +287,7 @@ def _encode_fetched(head: FetchedHead) -> bytes:
 
 
 def _decode_fetched(cursor: Cursor) -> FetchedHead:
-    (size,) = cursor.numbers(_U16)
+    (size,) = cursor.numbers(_U32)
     digest = cursor.take(DIGEST)
     attributes = decode_attributes(cursor)
     return FetchedHead(size, digest, attributes, decode_version(cursor))
@@ -407,7 +409,7 @@ MOST_DIGESTS: Final = VALUE_LIMIT // DIGEST
 
 ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, VALUE_LIMIT)
 PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
-SMALL_HEADS: Final = Codec[SmallHead]("small files", _encode_small, _decode_small)
+SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
 EXPECTED: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
 DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MOST_DIGESTS)
@@ -431,18 +433,19 @@ def fit(
     limit: int = VALUE_LIMIT,
     most: int = MOST_ITEMS,
     weigh: Callable[[T], int] | None = None,
+    load: int = VALUE_LIMIT,
 ) -> Iterator[list[T]]:
     """Split ``items`` in order into lists of at most ``most`` that take at most ``limit`` bytes each.
 
-    ``weigh`` says what an item adds to a second value beside the pack (the contents of small files), which must not
-    exceed ``limit`` either.
+    ``weigh`` says what an item adds to what goes with the pack (the contents of small files), which must not exceed
+    ``load``.
     An item that is too big by itself comes alone, and fails when it is packed.
     """
     pack: list[T] = []
     size = weight = 0
     for item in items:
         added, heavier = len(encode(item)), weigh(item) if weigh is not None else 0
-        if pack and (len(pack) == most or size + added > limit or weight + heavier > limit):
+        if pack and (len(pack) == most or size + added > limit or weight + heavier > load):
             yield pack
             pack, size, weight = [], 0, 0
         pack.append(item)

@@ -167,6 +167,10 @@ class InboundStream:
         """Give the first credit."""
         self._grant()
 
+    def promised(self) -> None:
+        """The command that opened the stream gave credit for all of it."""
+        self._granted = self.limit
+
     def matched(self, length: int) -> None:
         """So many bytes of the content need not be sent."""
         if self.arrived:

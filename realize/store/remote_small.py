@@ -1,0 +1,113 @@
+"""Batches of small files on their way to and from a peer.
+
+One command says what the files are, and their content goes on a stream of its own, for which the command itself gives
+all the credit: no round trip comes before it, and what else is said on the connection finds its place in between.
+The batches of a connection are sent one after the other, so that on a slow link the first is there first.
+
+Owns how large a batch should be: a large one saves work, and takes long where the link is slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import DeferredLock
+from twisted.python.failure import Failure
+
+from realize.errors import ProtocolError, RealizeError
+from realize.values import SMALL, Committed, Fetched, OnConflict, SmallFile
+from realize.wire import commands, packing
+from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.packing import FetchedHead
+from realize.wire.protocol import PeerProtocol
+
+SLOW: Final = 65_535
+"""A batch on a slow link: it takes a minute at 1 KiB/s."""
+
+_PROMPT: Final = 1.0
+"""Seconds within which `SLOW` bytes arrive if the link is not slow, also behind other batches."""
+
+_TELLING: Final = SLOW // 4
+"""Less content than this does not tell how fast the link is."""
+
+
+class RemoteBatches:
+    """Sends and fetches the batches of one store; of the lists it gets, each fits one command."""
+
+    def __init__(self, protocol: PeerProtocol) -> None:
+        self._protocol = protocol
+        self._sending = DeferredLock()
+        self._arrives_promptly = False
+
+    def takes_at_once(self) -> int:
+        """See `realize.store.interfaces.IStore`: by the limits on what we send."""
+        return SMALL if self._protocol.chunk() >= VALUE_LIMIT else SLOW
+
+    def reads_at_once(self) -> int:
+        """See `realize.store.interfaces.IStore`: limits of the peer are not known, so by how long the last one took."""
+        return SMALL if self._arrives_promptly else SLOW
+
+    async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
+        """Send the files; what became of each."""
+        streams = self._protocol.streams
+        number = streams.choose()
+        stream = streams.outbound(number)
+        contents = [file.content for file in files]
+        stream.give(sum(map(len, contents)))
+        await self._sending.acquire()
+        try:
+            asked = self._protocol.call(
+                commands.PutSmall, patient=True, handle=handle, stream=number, policy=policy, heads=files
+            )
+            # Whoever refuses does not wait for the content; the answer says why it could not be sent.
+            asked.addErrback(_stopping, stream.fail)
+            with contextlib.suppress(RealizeError):
+                await stream.send(contents)
+        finally:
+            self._sending.release()
+        try:
+            answer = await asked
+        finally:
+            streams.close(number)
+        return listed(answer, "outcomes", len(files))
+
+    async def read(self, handle: int, paths: list[bytes]) -> list[Fetched | RealizeError]:
+        """Fetch the files."""
+        streams, clock = self._protocol.streams, self._protocol.clock
+        number = streams.choose()
+        stream = streams.inbound(number, SMALL)
+        stream.promised()
+        began = clock.seconds()
+        try:
+            answer = await self._protocol.call(commands.ReadSmall, handle=handle, stream=number, paths=paths)
+            heads: list[FetchedHead | RealizeError] = listed(answer, "heads", len(paths))
+            sizes = [head.size for head in heads if isinstance(head, FetchedHead)]
+            content = b"".join(await stream.read()) if stream.arrived else b""
+        finally:
+            streams.close(number)
+        if len(content) >= _TELLING:
+            self._arrives_promptly = clock.seconds() - began < _PROMPT * max(1.0, len(content) / SLOW)
+        contents = iter(packing.split_contents(sizes, content))
+        return [
+            head
+            if isinstance(head, RealizeError)
+            else Fetched(SmallFile(path, next(contents), head.digest, head.attributes), head.version)
+            for path, head in zip(paths, heads, strict=True)
+        ]
+
+
+def _stopping(failure: Failure, stop: Callable[[RealizeError], None]) -> Failure:
+    failure.trap(RealizeError)
+    error: Any = failure.value
+    stop(error)
+    return failure
+
+
+def listed(answer: dict[str, Any], name: str, length: int) -> list[Any]:
+    """The list of that name in an answer, which must have one item for each that was asked about."""
+    found: list[Any] = answer[name]
+    if len(found) != length:
+        raise ProtocolError(f"{len(found)} answers to {length} questions")
+    return found

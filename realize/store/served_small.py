@@ -1,0 +1,69 @@
+"""Serving batches of small files: their content comes, and goes, on streams; see `realize.store.remote_small`.
+
+A batch has at most `realize.values.SMALL` bytes, so the streams of a connection bound what it can make us hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from twisted.internet.defer import DeferredLock, DeferredSemaphore
+
+from realize.errors import ProtocolError
+from realize.values import SMALL, SmallFile
+from realize.wire import packing
+from realize.wire.packing import SmallHead
+from realize.wire.protocol import PeerProtocol
+
+MOST_SENT: Final = 4
+"""Batches that are read and sent at once on a connection."""
+
+
+class ServedBatches:
+    """The content of the batches of one connection."""
+
+    def __init__(self, protocol: PeerProtocol) -> None:
+        self._streams = protocol.streams
+        self._sending = DeferredLock()
+        self.turns = DeferredSemaphore(MOST_SENT)
+        """For batches that are read and sent; the others wait, and are not in memory."""
+
+    @contextmanager
+    def on(self, number: int) -> Iterator[None]:
+        """Take the number of a stream, and close it in the end.
+
+        That comes before anything is refused, for content may follow at once.
+        """
+        self._streams.accept(number)
+        try:
+            yield
+        finally:
+            self._streams.close(number)
+
+    async def receive(self, number: int, heads: Sequence[SmallHead]) -> list[SmallFile]:
+        """The files, once all of their content has arrived."""
+        sizes = [head.size for head in heads]
+        if sum(sizes) > SMALL:
+            raise ProtocolError(f"{sum(sizes)} bytes are not a batch of small files")
+        stream = self._streams.inbound(number, sum(sizes))
+        stream.promised()
+        pieces: list[bytes] = []
+        while arrived := await stream.read():
+            pieces += arrived
+        contents = packing.split_contents(sizes, b"".join(pieces))
+        return [
+            SmallFile(head.path, content, head.digest, head.attributes)
+            for head, content in zip(heads, contents, strict=True)
+        ]
+
+    async def send(self, number: int, contents: Sequence[bytes]) -> None:
+        """Send the content of a batch; one batch after the other."""
+        stream = self._streams.outbound(number)
+        stream.give(sum(map(len, contents)))
+        await self._sending.acquire()
+        try:
+            await stream.send(contents)
+        finally:
+            self._sending.release()
