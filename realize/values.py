@@ -136,6 +136,10 @@ class Existing:
     obstacle: str = ""
 
 
+NOTHING: Final = Existing()
+"""What is there under most names, so it need not be made for each."""
+
+
 class OnConflict(enum.Enum):
     """What to do when the destination has another file of that name."""
 

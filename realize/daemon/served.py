@@ -10,7 +10,7 @@ from realize.config import DirectoryConfig
 from realize.errors import StorageError
 from realize.store.commit import Committer
 from realize.store.local import LocalStore, root_identity
-from realize.store.threads import RunInThread
+from realize.store.threads import RunInThread, narrow
 from realize.store.tree import Identity
 from realize.units import display_text
 
@@ -26,6 +26,7 @@ class ServedDirectory:
     identity: Identity
     committer: Committer
     run_in_thread: RunInThread
+    run_briefly: RunInThread
 
     def store(self, base: bytes) -> LocalStore:
         """The files below ``base``."""
@@ -33,6 +34,7 @@ class ServedDirectory:
             self.path,
             base,
             run_in_thread=self.run_in_thread,
+            run_briefly=self.run_briefly,
             root_identity=self.identity,
             committer=self.committer,
         )
@@ -48,5 +50,6 @@ def serve_directories(
             identity = root_identity(directory.path)
         except OSError as error:
             raise StorageError(f"dirs.{name}.path: {display_text(directory.path)}: {error.strerror}") from error
-        served[name] = ServedDirectory(directory.path, identity, Committer(run_in_thread), run_in_thread)
+        committer = Committer(run_in_thread)
+        served[name] = ServedDirectory(directory.path, identity, committer, run_in_thread, narrow(run_in_thread))
     return served

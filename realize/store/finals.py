@@ -21,7 +21,7 @@ from realize.store.places import place
 from realize.store.syscalls import kind_of
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
-from realize.values import BLOCK, Existing, Expected, Version
+from realize.values import BLOCK, NOTHING, Existing, Expected, Version
 
 _REMEMBERED: Final = 1024
 _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
@@ -30,12 +30,13 @@ _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 def describe_batch(location: Location, paths: Sequence[bytes], salt: bytes) -> list[Existing | RealizeError]:
     """What is there under these names."""
     answers: list[Existing | RealizeError] = []
+    missing: set[tuple[bytes, ...]] = set()
     with location.tree() as tree:
         for path in paths:
             try:
-                answers.append(_describe(location, tree, path, salt))
+                answers.append(_describe(location, tree, path, salt, missing))
             except NotFound:
-                answers.append(Existing())
+                answers.append(NOTHING)
             except RealizeError as error:
                 answers.append(error)
             except OSError as error:
@@ -43,14 +44,21 @@ def describe_batch(location: Location, paths: Sequence[bytes], salt: bytes) -> l
     return answers
 
 
-def _describe(location: Location, tree: Tree, path: bytes, salt: bytes) -> Existing:
+def _describe(location: Location, tree: Tree, path: bytes, salt: bytes, missing: set[tuple[bytes, ...]]) -> Existing:
+    """What is there; ``missing`` are directories that are not there, lest each of their files looks for them."""
     directory, name = location.split(path)
-    fd = tree.directory(directory)
+    if directory in missing:
+        return NOTHING
+    try:
+        fd = tree.directory(directory)
+    except NotFound:
+        missing.add(directory)
+        raise
     partial = None if location.only is not None else _status(fd, names.partial_name(name))
     partial_size = partial.st_size if partial is not None and stat.S_ISREG(partial.st_mode) else None
     final = _status(fd, name)
     if final is None:
-        return Existing(partial_size=partial_size)
+        return NOTHING if partial_size is None else Existing(partial_size=partial_size)
     if not stat.S_ISREG(final.st_mode):
         return Existing(partial_size=partial_size, obstacle=kind_of(final.st_mode))
     return Existing(

@@ -23,7 +23,7 @@ from realize.store.location import Location, locate
 from realize.store.reader import LocalReader, SourceFile
 from realize.store.removal import remove_batch
 from realize.store.small import Batch, read_batch, write_batch
-from realize.store.threads import RunInThread, shielded, shielded_opening
+from realize.store.threads import RunInThread, narrow, shielded, shielded_opening
 from realize.store.tree import Identity, identity_of
 from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
@@ -61,7 +61,8 @@ class LocalStore:
     ``root`` is an operator's path and may lead through symlinks; ``base`` may come from the wire and may not.
     ``root_identity`` is what the root must be, for a directory that is served: without it, the root is what it is at
     `open`, and is made on demand if it is missing.
-    ``committer`` is shared by all stores of a directory, so that their files are committed together.
+    ``committer`` is shared by all stores of a directory, so that their files are committed together, and so is
+    ``run_briefly``, the `realize.store.threads.narrow` part of the threads that short work is done in.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class LocalStore:
         base: bytes = b"",
         *,
         run_in_thread: RunInThread,
+        run_briefly: RunInThread | None = None,
         root_identity: Identity | None = None,
         committer: Committer | None = None,
         clock: Clock | None = None,
@@ -77,6 +79,7 @@ class LocalStore:
         self._root = os.fsencode(root)
         self._base = base
         self._run_in_thread = run_in_thread
+        self._run_briefly = narrow(run_in_thread) if run_briefly is None else run_briefly
         self._root_identity = root_identity
         self._committer = Committer(run_in_thread) if committer is None else committer
         self._clock = Clock() if clock is None else clock
@@ -101,14 +104,14 @@ class LocalStore:
     def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
         """Everything below the location."""
         walker = Walker(self._location, salt=self._salt, partials=partials, avoid=avoid)
-        listing = LocalListing(walker, self._run_in_thread, self._listings.discard)
+        listing = LocalListing(walker, self._run_briefly, self._listings.discard)
         self._listings.add(listing)
         return listing
 
     @shielded
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
         """What is there under these names."""
-        answers: list[Existing | RealizeError] = await self._run_in_thread(
+        answers: list[Existing | RealizeError] = await self._run_briefly(
             describe_batch, self._location, paths, self._salt
         )
         self._descriptions.remember(self._salt, paths, answers)
@@ -125,9 +128,7 @@ class LocalStore:
     @shielded
     async def read_small(self, paths: Sequence[bytes]) -> list[Fetched | RealizeError]:
         """Whole small files."""
-        answers: list[Fetched | RealizeError] = await self._run_in_thread(
-            read_batch, self._location, paths, self._clock
-        )
+        answers: list[Fetched | RealizeError] = await self._run_briefly(read_batch, self._location, paths, self._clock)
         return answers
 
     @shielded
@@ -136,7 +137,7 @@ class LocalStore:
         await self._committer.room.enter(len(files))
         try:
             replaces = [self._descriptions.take(file.path) for file in files]
-            batch: Batch = await self._run_in_thread(write_batch, self._location, files, policy, replaces)
+            batch: Batch = await self._run_briefly(write_batch, self._location, files, policy, replaces)
             prepared = batch.prepared()
             outcomes = iter(await self._committer.commit(prepared) if prepared else [])
         finally:
@@ -177,7 +178,7 @@ class LocalStore:
     @shielded
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove what is still the version named."""
-        answers: list[RealizeError | None] = await self._run_in_thread(
+        answers: list[RealizeError | None] = await self._run_briefly(
             remove_batch, self._location, removals, self._unlinked
         )
         return answers

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import define, evolve
+from attrs import define
 from blake3 import blake3
 
 from realize.errors import ProtocolError, RealizeError, SourceChanged, VerifyFailed
@@ -87,8 +87,7 @@ def write_batch(
         anchor = _anchor(tree) if len(files) > FEW else None
         for file, described in zip(files, replaces, strict=True):
             try:
-                prepared = _write(location, tree, file, policy, anchor)
-                items.append(evolve(prepared, replaces=described))
+                items.append(_write(location, tree, file, policy, anchor, described))
             except RealizeError as error:
                 items.append(error)
             except OSError as error:
@@ -109,10 +108,17 @@ def _anchor(tree: Tree) -> Anchor | None:
     return None
 
 
-def _write(location: Location, tree: Tree, file: SmallFile, policy: OnConflict, anchor: Anchor | None) -> Prepared:
+def _write(
+    location: Location,
+    tree: Tree,
+    file: SmallFile,
+    policy: OnConflict,
+    anchor: Anchor | None,
+    replaces: Described | None,
+) -> Prepared:
     directory, name = location.split(file.path)
-    if len(file.content) > SMALL:
-        raise ProtocolError(f"{display_name(file.path)}: is not small, it has {len(file.content)} bytes")
+    if file.size > SMALL:
+        raise ProtocolError(f"{display_name(file.path)}: is not small, it has {file.size} bytes")
     if blake3(file.content).digest() != file.digest:
         raise VerifyFailed(f"{display_name(file.path)}: the content does not have the digest that was announced")
     fd, status, partial = open_partial(tree, directory, name, file.path)
@@ -142,6 +148,7 @@ def _write(location: Location, tree: Tree, file: SmallFile, policy: OnConflict, 
         policy=policy,
         anchor=anchor,
         lock=fd,
+        replaces=replaces,
     )
 
 

@@ -21,6 +21,7 @@ from realize.errors import BadName, InternalError, ProtocolError, RealizeError, 
 from realize.units import display_text
 from realize.values import (
     DIGEST,
+    NOTHING,
     Attributes,
     Committed,
     Entry,
@@ -138,6 +139,7 @@ _ENTRY: Final = struct.Struct(">qq")
 _VERSION: Final = struct.Struct(">QQqqq")
 _ATTRIBUTES: Final = struct.Struct(">qH")
 _EXISTING: Final = struct.Struct(">qqqq")
+_PRESENT: Final = 4
 
 
 def _octets(value: bytes) -> bytes:
@@ -207,7 +209,9 @@ def _decode_present(cursor: Cursor) -> Attributes:
 
 
 def _encode_existing(existing: Existing) -> bytes:
-    flags = (existing.final_size is not None) | (existing.partial_size is not None) << 1
+    if existing is NOTHING:
+        return b"\0"
+    flags = _PRESENT | (existing.final_size is not None) | (existing.partial_size is not None) << 1
     return b"".join(
         (
             _U8.pack(flags),
@@ -224,7 +228,11 @@ def _encode_existing(existing: Existing) -> bytes:
 
 
 def _decode_existing(cursor: Cursor) -> Existing:
-    flags = cursor.flags(3)
+    flags = cursor.flags(3 | _PRESENT)
+    if not flags:
+        return NOTHING
+    if not flags & _PRESENT:
+        raise ProtocolError("a description of something that is not there")
     final_size, partial_size, mtime_ns, ctime_ns = cursor.numbers(_EXISTING)
     place = cursor.octets(_PLACE)
     return Existing(
