@@ -52,12 +52,13 @@ class RemoteBatches:
     async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
         """Send the files; what became of each."""
         streams = self._protocol.streams
-        number = streams.choose()
-        stream = streams.outbound(number)
         contents = [file.content for file in files]
-        stream.give(sum(map(len, contents)))
         await self._sending.acquire()
         try:
+            # Not before our turn has come: numbers must reach the peer in their order.
+            number = streams.choose()
+            stream = streams.outbound(number)
+            stream.give(sum(map(len, contents)))
             asked = self._protocol.call(
                 commands.PutSmall, patient=True, handle=handle, stream=number, policy=policy, heads=files
             )

@@ -1,0 +1,123 @@
+"""Batches of small files between two ends of a connection in memory."""
+
+import pytest
+from twisted.internet.task import Clock
+
+from realize.config import Right
+from realize.errors import AccessDenied, ConnectionFailed, ProtocolError
+from realize.store.remote_small import SLOW
+from realize.store.served_small import ServedBatches
+from realize.testing import small_file
+from realize.values import SMALL, Committed, OnConflict
+from tests.test_remote_store import Served
+
+FULL = b"x" * SMALL
+
+
+@pytest.fixture
+def served():
+    """A connection that was introduced."""
+    pair = Served(Clock()).introduced()
+    yield pair
+    pair.client_wire.cut()
+    pair.flush()
+    assert 0 == pair.responders.open_count
+    assert 0 == len(pair.client.streams) == len(pair.server.streams)
+    assert [] == pair.log.errors()
+    assert [] == pair.clock.getDelayedCalls()
+
+
+def put(store, name, content=FULL):
+    """Start to send one file."""
+    return store.put_small([small_file(name, content)], OnConflict.FAIL)
+
+
+def test_batches_arrive_one_after_the_other(served):
+    """The first is committed before the second is there, so that a slow link delivers something early."""
+    store = served.opened()
+    seen = []
+    for name in (b"first", b"second"):
+        put(store, name).addCallback(lambda outcomes: seen.append((outcomes, set(served.memory.files))))
+    served.flush()
+
+    assert [([Committed.CREATED], {b"first"}), ([Committed.CREATED], {b"first", b"second"})] == seen
+
+
+def test_a_large_file_may_overtake_a_batch_that_waits(served):
+    """Streams reach the peer in the order of their numbers, also if one is opened while a batch waits for its turn."""
+    store = served.opened()
+    batches = [put(store, b"first"), put(store, b"second")]
+    writer = served.result(store.open_writer(b"large", 1, OnConflict.FAIL))
+    served.result(writer.abandon(keep=False))
+
+    assert [[Committed.CREATED]] * 2 == [served.result(batch) for batch in batches]
+
+
+def test_other_commands_find_their_place_between_the_content(served):
+    """A question that is asked behind a batch is answered before all of it has arrived."""
+    store = served.opened()
+    order = []
+    put(store, b"f").addCallback(lambda _: order.append("batch"))
+    store.describe([b"f"]).addCallback(lambda _: order.append("question"))
+    served.flush()
+
+    assert ["question", "batch"] == order
+
+
+def test_a_batch_that_is_refused_is_not_sent_to_its_end():
+    """The answer ends the sending, and the connection goes on."""
+    pair = Served(Clock(), {"inbox": frozenset({Right.READ})}).introduced()
+    store = pair.opened()
+    error = pair.result(put(store, b"f"))
+    again = pair.result(put(store, b"g", b"1"))
+    sent = pair.client.bytes_sent
+    pair.client_wire.cut()
+    pair.flush()
+
+    assert isinstance(error, AccessDenied)
+    assert isinstance(again, AccessDenied)
+    assert sent < SMALL
+
+
+def test_a_lost_connection_ends_all_batches(served):
+    """Also those that wait for their turn."""
+    store = served.opened()
+    batches = [put(store, b"%d" % number) for number in range(3)]
+    served.client_wire.cut()
+
+    assert {ConnectionFailed} == {type(served.result(batch)) for batch in batches}
+
+
+def test_batches_are_small_where_we_are_limited(served):
+    """What is sent at a low limit takes long, so it had better be little."""
+    store = served.opened()
+    before = store.takes_at_once()
+    served.client_wire.suggested_chunk = 512
+
+    assert (SMALL, SLOW) == (before, store.takes_at_once())
+
+
+def test_batches_are_as_large_as_what_arrives_promptly(served):
+    """How fast the peer may send is not known before it has sent something, and may change."""
+    store = served.opened()
+    served.memory.plant(b"large", FULL)
+    served.memory.plant(b"small", b"1")
+    sizes = [store.reads_at_once()]
+    for path, seconds in ((b"small", 0), (b"large", 0), (b"small", 20), (b"large", 20)):
+        reading = store.read_small([path])
+        served.clock.advance(seconds)
+        served.result(reading)
+        sizes.append(store.reads_at_once())
+
+    assert [SLOW, SLOW, SMALL, SMALL, SLOW] == sizes
+
+
+@pytest.mark.parametrize("content", [b"", b"12", b"1234"])
+def test_content_that_does_not_add_up_is_not_taken(served, monkeypatch, content):
+    """A peer whose content has another size than its heads say has broken its word."""
+    store = served.opened()
+    served.memory.plant(b"f", b"123")
+    send = ServedBatches.send
+    monkeypatch.setattr(ServedBatches, "send", lambda self, number, _: send(self, number, [content]))
+
+    assert isinstance(served.result(store.read_small([b"f"])), ProtocolError)

@@ -1,0 +1,42 @@
+"""How small files are put into batches; pure."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realize.mover.small import BATCH, HEADS, Candidate, batches
+from realize.values import NOTHING, Entry, Kind
+
+
+def candidates(sizes, path=b"f"):
+    """A file of each size."""
+    return [Candidate(Entry(path + b"%d" % number, Kind.FILE, size), NOTHING) for number, size in enumerate(sizes)]
+
+
+@given(st.lists(st.integers(0, 100), max_size=600), st.integers(50, 1000))
+def test_batches_hold_what_fits_and_keep_the_order(sizes, at_once):
+    """Nothing is lost or reordered; no batch has too many files or, unless it is one file, too much content."""
+    files = candidates(sizes)
+    made = list(batches(files, lambda: at_once))
+
+    assert files == [candidate for batch in made for candidate in batch]
+    assert all(len(batch) <= BATCH for batch in made)
+    assert all(len(batch) == 1 or sum(each.entry.size for each in batch) <= at_once for batch in made)
+
+
+def test_long_names_make_short_batches():
+    """What says which files they are must fit a command too."""
+    made = list(batches(candidates([1] * 100, b"x" * 3000), lambda: 1 << 20))
+
+    assert all(sum(len(each.entry.path) for each in batch) < HEADS for batch in made)
+    assert 5 <= len(made) <= 6
+
+
+def test_batches_grow_as_they_are_taken():
+    """How much goes into one is asked anew for each, for a link may turn out to be fast."""
+    limits = [10]
+    made = batches(candidates([10] * 8), lambda: limits[0])
+    first = next(made)
+    limits[0] = 100
+
+    assert 1 == len(first)
+    assert 7 == len(next(made))
