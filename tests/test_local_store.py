@@ -1102,6 +1102,33 @@ async def test_order_for_many_small_files(root, calls):
     assert [("fsync", "/d"), ("fsync", "")] == calls[21:]
 
 
+async def test_order_for_small_files_in_many_directories(root, calls):
+    """Many directories are made durable together too, behind the last rename."""
+    store = await opened(root)
+
+    await store.put_small([small_file(b"%d/f" % number, b"x") for number in range(20)], REPLACE)
+
+    assert [("syncfs", "")] == calls[:1] == calls[21:]
+    assert {"rename"} == {kind for kind, _ in calls[1:21]}
+
+
+async def test_a_failed_sync_of_many_directories_leaves_all_in_doubt(root, behind, monkeypatch):
+    """What has its name, but perhaps not for ever, does not count as committed."""
+    tried = []
+
+    def syncfs(fd):
+        tried.append(fd)
+        if len(tried) == 2:
+            failing([])()
+
+    monkeypatch.setattr(commit, "syncfs", syncfs)
+    store = await opened(root)
+
+    answers = await store.put_small([small_file(b"%d/f" % number, b"x") for number in range(20)], REPLACE)
+
+    assert [StorageError] * 20 == [type(answer) for answer in answers]
+
+
 async def test_order_without_syncfs(root, calls, monkeypatch):
     """Where syncfs cannot be trusted, each file gets an fsync."""
     monkeypatch.setattr(small, "syncs_as_a_whole", lambda _fd: False)

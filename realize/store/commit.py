@@ -6,7 +6,8 @@ The order is what makes a file safe, and holds for each group:
    makes the whole file system durable once;
 2. the directory is still the one that the partial was written in;
 3. the partial gets the final name;
-4. the directory, and every directory above it up to the root, is on stable storage, for it may be new itself;
+4. the directory, and every directory above it up to the root, is on stable storage, for it may be new itself, again by
+   the whole file system if there are many;
 5. only then does anybody get an answer.
 
 What fails in step 1 is not renamed and its partial is removed: after a failed fsync the kernel may call the pages
@@ -42,6 +43,9 @@ from realize.values import Committed, OnConflict
 
 GROUP: Final = 1024
 """A group takes no more submissions once it has this many files."""
+
+FEW_DIRECTORIES: Final = 2
+"""Up to so many directories get an fsync each; more are worth a syncfs(2): each fsync waits for the device once."""
 
 MOST_SMALL: Final = 2 * GROUP
 """Small files between their writing and the end of their commit; each holds a descriptor."""
@@ -190,7 +194,7 @@ def _commit_below(root: Root, files: Sequence[Prepared], failed: dict[int, OSErr
             for directory, inside in by_directory.items()
             if _commit_inside(tree, directory, inside, failed, outcomes)
         ]
-        not_durable = sync_directories(tree, renamed)
+        not_durable = sync_directories(tree, renamed, next((each.anchor for each in files if each.anchor), None))
     for directory, doubt in not_durable.items():
         for each in by_directory[directory]:
             if outcomes[id(each)] in {Committed.CREATED, Committed.REPLACED}:
@@ -275,13 +279,22 @@ def refuse_obstacle(fd: int, name: bytes, path: bytes) -> os.stat_result | None:
     return status
 
 
-def sync_directories(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> dict[tuple[bytes, ...], RealizeError]:
+def sync_directories(
+    tree: Tree, directories: Iterable[tuple[bytes, ...]], anchor: Anchor | None = None
+) -> dict[tuple[bytes, ...], RealizeError]:
     """Make directories durable and all above them, each once, the deepest first; what failed, by directory.
 
     The ones above as well, whoever made them: nobody knows whether that somebody lived to do it.
+    Many directories on the file system of ``anchor`` are made durable all at once.
     """
     wanted = list(directories)
     chain = {directory[:depth] for directory in wanted for depth in range(len(directory) + 1)}
+    if anchor is not None and len(chain) > FEW_DIRECTORIES and _devices(tree, chain) == {anchor.device}:
+        try:
+            syncfs(anchor.fd)
+        except OSError as error:
+            return {directory: storage_error(error, names.join(directory) or b".") for directory in wanted}
+        return {}
     failed: dict[tuple[bytes, ...], RealizeError] = {}
     for directory in sorted(chain, key=len, reverse=True):
         try:
@@ -301,3 +314,11 @@ def sync_directories(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> di
         for depth in range(len(directory) + 1)
         if directory[:depth] in failed
     }
+
+
+def _devices(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> set[int]:
+    """The devices of directories; none if one of them is not there any more."""
+    try:
+        return {tree.identity(directory)[0] for directory in directories}
+    except RealizeError:
+        return set()
