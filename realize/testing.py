@@ -47,6 +47,7 @@ from realize.values import (
     OnConflict,
     Removal,
     SmallFile,
+    Space,
     Version,
     Where,
     WhereKind,
@@ -101,6 +102,7 @@ class MemoryStore:
         self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
         self.locked: set[bytes] = set()
         self.closed = False
+        self.room = Space(1 << 40, 1 << 41)
         self.page = page
         self._device = next(_device)
         self._now = itertools.count(1)
@@ -170,6 +172,18 @@ class MemoryStore:
         self.take_fault("open", b"")
         self._salt = salt
         return Where(WhereKind.DIRECTORY, (self._place(0),), next(self._now))
+
+    @shielded
+    async def space(self) -> Space:
+        """What ``room`` says."""
+        self.take_fault("space", b"")
+        return self.room
+
+    @shielded
+    async def try_write(self) -> int:
+        """It always works, and takes no time."""
+        self.take_fault("try_write", b"")
+        return 0
 
     def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
         """Everything, as it is now."""
@@ -584,6 +598,26 @@ class StoreContract:
         one, other = await store.open(b"salt"), await store.open(b"pepper")
 
         assert one.chain[0] != other.chain[0]
+        await store.close()
+
+    async def test_measures_its_space(self) -> None:
+        """What is free is a part of the whole."""
+        store, _ = await self.opened()
+
+        space = await store.space()
+
+        assert 0 <= space.free <= space.size
+        assert space.size > 0
+        await store.close()
+
+    async def test_a_written_trial_leaves_nothing_behind(self) -> None:
+        """To try whether writing works changes nothing that can be seen."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"content")
+
+        assert await store.try_write() >= 0
+        assert [entry.path for entry in await listed(store.walk(partials=True))] == [b"f"]
+        assert behind.content(b"f") == b"content"
         await store.close()
 
     async def test_lists_files_in_path_order(self) -> None:

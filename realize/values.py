@@ -166,6 +166,18 @@ class WhereKind(enum.Enum):
 
 
 @frozen
+class Space:
+    """How much room the file system of a store has, in bytes and in files.
+
+    ``free_files`` is None where the file system does not count them.
+    """
+
+    free: int
+    size: int
+    free_files: int | None = None
+
+
+@frozen
 class Where:
     """Where a store is.
 

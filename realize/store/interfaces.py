@@ -33,6 +33,7 @@ from realize.values import (
     OnConflict,
     Removal,
     SmallFile,
+    Space,
     Version,
     Where,
 )
@@ -116,6 +117,15 @@ class IStore(Interface):
 
     def open(salt: bytes) -> Deferred[Where]:
         """Say where this is; to be called first, and with the same salt for all stores of a run."""
+
+    def space() -> Deferred[Space]:
+        """How much room there is, for whoever writes here, where the location is or would be made."""
+
+    def try_write() -> Deferred[int]:
+        """Write something, make it durable under another name, and remove it; how long that took in nanoseconds.
+
+        Nothing is left behind, and at no time anything but a partial is there to be seen.
+        """
 
     def walk(*, partials: bool = False, avoid: bytes = b"") -> IListing:
         """Everything below the location, as `Entry` values.

@@ -20,6 +20,7 @@ from realize.store.finals import FinalMatches, describe_batch, settle_batch
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.listing import LocalListing
 from realize.store.location import Location, locate
+from realize.store.probe import measure_space, try_write
 from realize.store.reader import LocalReader, SourceFile
 from realize.store.removal import remove_batch
 from realize.store.small import Batch, read_batch, write_batch
@@ -37,6 +38,7 @@ from realize.values import (
     OnConflict,
     Removal,
     SmallFile,
+    Space,
     Where,
 )
 
@@ -100,6 +102,18 @@ class LocalStore:
         where: Where = await self._run_in_thread(located.where, salt, self._clock.stamp_ns())
         self._located = located
         return where
+
+    @shielded
+    async def space(self) -> Space:
+        """How much room there is."""
+        space: Space = await self._run_in_thread(measure_space, self._location)
+        return space
+
+    @shielded
+    async def try_write(self) -> int:
+        """Whether, and how fast, something can be made durable here."""
+        took: int = await self._run_in_thread(try_write, self._location)
+        return took
 
     def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
         """Everything below the location."""

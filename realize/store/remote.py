@@ -32,6 +32,7 @@ from realize.values import (
     OnConflict,
     Removal,
     SmallFile,
+    Space,
     Where,
 )
 from realize.wire import commands, packing
@@ -80,6 +81,16 @@ class RemoteStore:
             salt=salt,
         )
         return asked.addCallback(opened)
+
+    def space(self) -> Deferred[Space]:
+        """See `IStore`."""
+        asked = self._call(commands.MeasureSpace)
+        return asked.addCallback(lambda answer: Space(answer["free"], answer["total"], answer.get("files")))
+
+    def try_write(self) -> Deferred[int]:
+        """See `IStore`."""
+        asked = self._call(commands.TryWrite, patient=True)
+        return asked.addCallback(lambda answer: int(answer["nanoseconds"]))
 
     def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
         """See `IStore`."""

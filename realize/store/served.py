@@ -165,6 +165,16 @@ class DirectoryResponders(amp.CommandLocator):
             raise AccessDenied(f"this peer may not {rights[0].value} in {opened.directory}")
         return opened
 
+    @commands.MeasureSpace.responder
+    async def _measure_space(self, handle: int) -> dict[str, Any]:
+        space = await self._turns.run(self._directory(handle, *Right).store.space)
+        counted = {} if space.free_files is None else {"files": space.free_files}
+        return {"free": space.free, "total": space.size, **counted}
+
+    @commands.TryWrite.responder
+    async def _try_write(self, handle: int) -> dict[str, Any]:
+        return {"nanoseconds": await self._turns.run(self._directory(handle, Right.WRITE).store.try_write)}
+
     # Listings.
 
     @commands.Walk.responder

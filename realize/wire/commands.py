@@ -22,7 +22,7 @@ from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedO
 MAJOR: Final = 1
 """Peers whose major versions differ do not talk to each other."""
 
-MINOR: Final = 0
+MINOR: Final = 1
 """Later minor versions add commands, optional arguments and capabilities, and change nothing."""
 
 MOST_HANDLES: Final = 64
@@ -127,6 +127,33 @@ class OpenDirectory(RealizeCommand):
         (b"now", Number()),
         (b"rights", Packed(packing.TEXTS)),
     ]
+
+
+class MeasureSpace(RealizeCommand):
+    """Say how much room there is, for you, on the file system of the directory.
+
+    The requester sends it; needs any right on the directory, which the handle stands for.
+    ``files`` is absent where the file system does not count them.
+    Since 1.1.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"free", Number()),
+        (b"total", Number()),
+        (b"files", Number(optional=True)),
+    ]
+
+
+class TryWrite(RealizeCommand):
+    """Write a file of no meaning, make it durable under another name, remove it, and say how long that took.
+
+    The requester sends it; needs ``write``.
+    Since 1.1.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"nanoseconds", Number())]
 
 
 class CloseDirectory(RealizeCommand):

@@ -1,0 +1,76 @@
+"""Finding out whether a directory is fit to be written to: room, and a trial; for a thread.
+
+The trial uses names of the form of our partials, so that it is never taken for a file, and what a crash leaves of it is
+removed with the other partials that nobody came back for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from typing import Final
+
+from realize.errors import NotFound
+from realize.store import names
+from realize.store.location import Location
+from realize.store.oserrors import storage_error
+from realize.store.small import write_all
+from realize.store.syscalls import fsync_directory, rename_noreplace
+from realize.store.tree import Tree
+from realize.values import Space
+
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CONTENT: Final = b"Written by `realize check`; may be removed.\n" * 100
+
+
+def measure_space(location: Location) -> Space:
+    """The room on the file system of the location, or of the directory that it would be made in."""
+    with location.tree() as tree:
+        try:
+            status = os.fstatvfs(_nearest(tree, location.base))
+        except OSError as error:
+            raise storage_error(error, names.join(location.base) or b".") from error
+    files = status.f_favail if status.f_files else None
+    return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, files)
+
+
+def try_write(location: Location) -> int:
+    """Do with a file of no meaning what a commit does, and remove it; the nanoseconds until it was durable."""
+    secret = secrets.token_hex(8).encode("ascii")
+    before, after = (names.partial_name(b"realize-check-%s-%d" % (secret, number)) for number in (1, 2))
+    with location.tree() as tree:
+        fd = _nearest(tree, location.base)
+        began = time.monotonic_ns()
+        try:
+            _write(fd, before)
+            rename_noreplace(fd, before, after)
+            fsync_directory(fd)
+            took = time.monotonic_ns() - began
+            os.unlink(after, dir_fd=fd)
+            fsync_directory(fd)
+        except OSError as error:
+            for name in (before, after):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=fd)
+            raise storage_error(error, names.join(location.base) or b".") from error
+    return took
+
+
+def _write(directory_fd: int, name: bytes) -> None:
+    fd = os.open(name, _FLAGS, 0o600, dir_fd=directory_fd)
+    try:
+        write_all(fd, _CONTENT)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _nearest(tree: Tree, components: tuple[bytes, ...]) -> int:
+    """The directory, or the nearest above it that exists."""
+    while True:
+        try:
+            return tree.directory(components)
+        except NotFound:
+            components = components[:-1]
