@@ -59,7 +59,7 @@ def test_defaults(calls: list[Call]) -> None:
     """Without options: replace, preserve, four jobs, no filters, for real, shown as the terminal suits."""
     invoke("a", "b")
 
-    assert (Access(), MoveOptions(), Look(), Rates(), Patience()) == calls[0][2:]
+    assert (Access(), MoveOptions(), Look(), Rates(), Patience(), None) == calls[0][2:]
 
 
 def test_every_option_arrives(calls: list[Call]) -> None:
@@ -75,7 +75,17 @@ def test_every_option_arrives(calls: list[Call]) -> None:
         remove=True, policy=OnConflict.SKIP, preserve=False, jobs=9, selection=selection([], 90.0), dry_run=True
     )
     look = Look(progress=False, verbose=True, dry_run=True)
-    assert (Access("c", "k", "p"), expected, look, Rates(1024, 2048), Patience(60.0, 5.0, retry=False)) == calls[0][2:]
+    patience = Patience(60.0, 5.0, retry=False)
+    assert (Access("c", "k", "p"), expected, look, Rates(1024, 2048), patience, None) == calls[0][2:]
+
+
+def test_a_manifest_is_for_what_is_moved(calls: list[Call]) -> None:
+    """It is handed on, and refused where nothing is moved."""
+    refused = CliRunner().invoke(realize, ["--manifest", "m", "--dry-run", "a", "b"])
+    invoke("--manifest", "m", "a", "b")
+
+    assert 2 == refused.exit_code
+    assert ["m"] == [call[-1] for call in calls]
 
 
 def test_include_and_exclude_keep_their_order(calls: list[Call], tmp_path: Path) -> None:

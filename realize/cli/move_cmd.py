@@ -96,6 +96,12 @@ def move_options(command: Command) -> Command:
             click.option(
                 "--no-preserve", is_flag=True, help="Do not carry modification times and permission bits over."
             ),
+            click.option(
+                "--manifest",
+                metavar="FILE",
+                help="Append a JSON line for each file that arrived, durable before its source is removed, and one for "
+                "each that was removed.",
+            ),
             click.option("--progress/--no-progress", default=None, help="Draw bars  [default: on a terminal]"),
             click.option("--quiet", is_flag=True, help="Say nothing but errors."),
             click.option("--json", is_flag=True, help="Write one JSON object a line to stdout."),
@@ -144,6 +150,7 @@ def _run(
     dry_run: bool,
     jobs: int,
     no_preserve: bool,
+    manifest: str | None,
     progress: bool | None,
     quiet: bool,
     json: bool,
@@ -158,6 +165,8 @@ def _run(
         raise click.UsageError("--throttle is for both directions; give it, or --throttle-up and --throttle-down", ctx)
     if grace and max_duration is None:
         raise click.UsageError("--grace is for what happens after --max-duration, which is not given", ctx)
+    if manifest is not None and dry_run:
+        raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
     patience = Patience(max_duration, grace, not no_retry)
     rates = Rates(_limit(throttle, throttle_up), _limit(throttle, throttle_down))
 
@@ -176,7 +185,8 @@ def _run(
         dry_run=dry_run,
     )
     look = Look(progress=progress, quiet=quiet, json=json, verbose=verbose, remove=remove, dry_run=dry_run)
-    return run_move(locations[:-1], locations[-1], Access(config, key, peer_key), options, look, rates, patience)
+    access = Access(config, key, peer_key)
+    return run_move(locations[:-1], locations[-1], access, options, look, rates, patience, manifest)
 
 
 def _limit(both: int | str | None, one: int | str | None) -> int | None:

@@ -15,13 +15,16 @@ from twisted.internet.task import LoopingCall, deferLater
 
 from realize.cli.deadline import Deadline
 from realize.cli.display import Display, Look, choose
+from realize.cli.manifest import recording
 from realize.cli.options import Access, Patience, Rates
 from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.cli.summary import Tally
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError
+from realize.locations import Location
 from realize.mover.brake import Brake
 from realize.mover.events import Event, Retrying
+from realize.mover.interfaces import IManifest
 from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
 
@@ -37,9 +40,13 @@ def run_move(
     look: Look,
     rates: Rates,
     patience: Patience,
+    manifest: str | None = None,
 ) -> int:
-    """Move ``sources`` to ``destination`` and show it; the exit code, or the `RealizeError` that ended it."""
-    errand = Errand([*sources, destination], options, look, patience)
+    """Move ``sources`` to ``destination`` and show it; the exit code, or the `RealizeError` that ended it.
+
+    ``manifest`` is the file to record in what was moved.
+    """
+    errand = Errand([*sources, destination], options, look, patience, manifest)
 
     async def main(reactor: Any) -> int:
         async with Session(reactor, access, rates) as session:
@@ -53,9 +60,12 @@ def run_move(
 class Errand:
     """One move with its display, its time limit, and its returns after lost connections."""
 
-    def __init__(self, texts: Sequence[str], options: MoveOptions, look: Look, patience: Patience) -> None:
+    def __init__(
+        self, texts: Sequence[str], options: MoveOptions, look: Look, patience: Patience, manifest: str | None = None
+    ) -> None:
         self._reactor: Any = None
         self._texts = texts
+        self._manifest = manifest
         self._options = options
         self._patience = patience
         self._verbose = look.verbose and not look.json
@@ -133,17 +143,26 @@ class Errand:
             click.echo(f"realize: {self._screen.tally.deadline_sentence(limit, seconds)}", err=True)
 
     async def _move(self, session: Session) -> None:
+        """Run until everything is done, and recorded if that is wanted."""
+        locations = session.resolve(*self._texts)
+        async with recording(self._manifest, session, locations) as manifest:
+            await self._until_done(session, locations, manifest)
+            if manifest is not None:
+                await manifest.finish()
+
+    async def _until_done(self, session: Session, locations: Sequence[Location], manifest: IManifest | None) -> None:
         """Run until everything is done, coming back after lost connections."""
         journey: Run | None = None
         backoff = Backoff(random.SystemRandom().random)
-        locations = session.resolve(*self._texts)
         while True:
             steps = self._screen.tally.steps
             try:
                 *sources, destination = [Side(await session.store(each), str(each)) for each in locations]
                 if journey is None:
                     await self._say_limits(session)
-                    journey = Run(sources, destination, self._options, self._screen, self._reactor, self._brake)
+                    journey = Run(
+                        sources, destination, self._options, self._screen, self._reactor, self._brake, manifest
+                    )
                 else:
                     journey = journey.resumed(sources, destination)
                 await journey.start()

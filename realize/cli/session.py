@@ -21,7 +21,7 @@ from realize.cli.options import Access, Rates
 from realize.cli.peers import Peer, no_pin
 from realize.config import Config, default_config_path, load_command_config
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
-from realize.keys import Identity, load_identity, read_public_key
+from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
 from realize.store.descriptors import allow_many_files
 from realize.store.interfaces import IStore
@@ -52,7 +52,8 @@ class Session:
         self._identity: Identity | None = None
         self._connections: Connections | None = None
         self._reason = "DONE"
-        self._run = secrets.token_hex(8)
+        self.run = secrets.token_hex(8)
+        """What tells this run from others, in the logs of both ends."""
         self._stores: list[IStore] = []
         self._pool = ThreadPool(minthreads=0, maxthreads=THREADS, name="realize disk")
         self._pool.start()
@@ -75,10 +76,20 @@ class Session:
         self._check_ad_hoc()
         return peer
 
+    def pin_of(self, location: Location) -> PublicKey | None:
+        """The only key that is accepted there; None for a location of this machine."""
+        if isinstance(location, LocalLocation):
+            return None
+        return self._peer(location.peer, location.host, location.port).pin
+
+    def in_thread(self, work: Any, *args: Any, **options: Any) -> Deferred[Any]:
+        """Do disk work in one of our threads."""
+        return deferToThreadPool(self._reactor, self._pool, work, *args, **options)
+
     async def store(self, location: Location) -> IStore:
         """The store at a location; connects if it must."""
         if isinstance(location, LocalLocation):
-            store: IStore = LocalStore(location.path, run_in_thread=self._in_thread)
+            store: IStore = LocalStore(location.path, run_in_thread=self.in_thread)
         else:
             from realize.store.remote import RemoteStore
 
@@ -93,7 +104,7 @@ class Session:
             # Without a remote end, nothing of the wire is loaded.
             from realize.cli.connections import Connections
 
-            self._connections = Connections(self._reactor, self._rates, self._run)
+            self._connections = Connections(self._reactor, self._rates, self.run)
         if self._identity is None:
             self._identity = load_identity(self._access.key or self._config.key)
         return await self._connections.to(peer, self._identity)
@@ -142,9 +153,6 @@ class Session:
     def _location(self, text: str) -> Location:
         location = parse_location(text, {})
         return location if isinstance(location, LocalLocation) else parse_location(text, self._config.peers)
-
-    def _in_thread(self, work: Any, *args: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._pool, work, *args)
 
     def _peer(self, name: str | None, host: str, port: int) -> Peer:
         if name is not None:

@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged
 from realize.mover.events import End, Finished, How, Interrupted, Progressed, Started
+from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, decide, resolve
 from realize.mover.work import Trouble, Work, at, just_arrived, whole
 from realize.store.interfaces import IReader, IWriter
@@ -102,11 +103,14 @@ async def _finish(reader: IReader) -> bytes:
 
 
 async def _remove(work: Work, path: bytes, reader: IReader, how: How, *, sent: int, digest: bytes) -> Finished:
+    recorded = [Arrived(path, reader.version.size, digest, how)]
+    await work.arrived(recorded)
     if work.options.remove:
         with whole(End.SOURCE):
             [refused] = await work.source.remove([Removal(path, reader.version)])
         if refused is not None:
             raise Trouble(End.SOURCE, refused, sent=how is not How.ALREADY_THERE)
+        work.removed(recorded)
     return Finished(path, reader.version.size, sent, how, digest, removed=work.options.remove)
 
 

@@ -66,7 +66,7 @@ class Move:
         self._opened = self.clock.seconds()
 
     async def run(self) -> None:
-        """Move everything; raises `Trouble` if one of the stores fails as a whole.
+        """Move everything; raises `Trouble` if one of the stores fails as a whole, and what the manifest fails with.
 
         Cancelled, it stops all that is under way, keeping partials, before it raises CancelledError.
         """
@@ -79,7 +79,7 @@ class Move:
                 self._last_attempt = attempt == len(DELAYS)
                 await deferLater(self.clock, delay)
                 await self._again()
-        except (Trouble, CancelledError):
+        except (Trouble, RealizeError, CancelledError):
             await self._jobs.cancelled()
             raise
 

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, NotFound, RealizeError, SameFile, UsageError
 from realize.mover.brake import Brake
 from realize.mover.events import End, Failed, Observer, SourceStarted
+from realize.mover.interfaces import IManifest
 from realize.mover.move import Move
 from realize.mover.plan import overlap
 from realize.mover.work import MoveOptions, Side, Trouble, Work, whole
@@ -34,6 +35,7 @@ class Run:
     observer: Observer
     clock: IReactorTime
     brake: Brake = field(factory=Brake)
+    manifest: IManifest | None = None
     _done: frozenset[int] = frozenset()
     _files: frozenset[int] = frozenset()
     _began_ns: int | None = None
@@ -110,7 +112,16 @@ class Run:
     async def _move(self, source: Side, here: Where, there: Where) -> None:
         self.observer(SourceStarted(source.name, self.destination.name))
         avoid = there.chain[0] if there.kind is WhereKind.DIRECTORY else b""
-        work = Work(source.store, self.destination.store, self.options, self.observer, self._began_ns, self.brake)
+        work = Work(
+            source.store,
+            self.destination.store,
+            self.options,
+            self.observer,
+            self._began_ns,
+            self.brake,
+            source.name,
+            self.manifest,
+        )
         try:
             await Move(work, here, avoid, self.clock).run()
         except Trouble as trouble:

@@ -9,6 +9,7 @@ from attrs import define, evolve, field, frozen
 
 from realize.errors import Conflict, RealizeError
 from realize.mover.events import End, Finished, How
+from realize.mover.interfaces import Arrived
 from realize.mover.large import HOW, refuse_same_file
 from realize.mover.plan import Action, resolve
 from realize.mover.work import Trouble, WholeSide, Work, just_arrived, whole
@@ -126,6 +127,10 @@ class _Batch:
 
     async def remove(self) -> None:
         """Remove from the source what is durable at the destination."""
+        recorded = [
+            Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, how) for fetched, how in self.arrived
+        ]
+        await self.work.arrived(recorded)
         refusals: list[RealizeError | None] = [None] * len(self.arrived)
         removing = self.work.options.remove
         if removing and self.arrived:
@@ -133,6 +138,7 @@ class _Batch:
                 refusals = await self.work.source.remove(
                     [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
                 )
+            self.work.removed([each for each, refused in zip(recorded, refusals, strict=True) if refused is None])
         for (fetched, how), refused in zip(self.arrived, refusals, strict=True):
             if refused is not None:
                 sent = how is not How.ALREADY_THERE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -12,6 +12,7 @@ from realize.errors import AccessDenied, Busy, ConnectionFailed, ProtocolError, 
 from realize.mover.brake import Brake
 from realize.mover.events import End, Observer
 from realize.mover.filters import Selection
+from realize.mover.interfaces import Arrived, IManifest
 from realize.store.interfaces import IStore
 from realize.units import display_name
 from realize.values import Existing, OnConflict
@@ -51,6 +52,7 @@ class Work:
     earlier source, from somebody else, or from a name that the destination does not tell from this one (its file system
     may fold case), and is not replaced.
     None lifts that, for a file whose earlier version this run itself has sent.
+    ``name`` is that of the source, for the manifest.
     """
 
     source: IStore
@@ -59,6 +61,18 @@ class Work:
     emit: Observer
     taken_since_ns: int | None
     brake: Brake = field(factory=Brake)
+    name: str = ""
+    manifest: IManifest | None = None
+
+    async def arrived(self, files: Sequence[Arrived]) -> None:
+        """To be called, and waited for, before these files are removed at the source."""
+        if self.manifest is not None and files:
+            await self.manifest.durable(self.name, files)
+
+    def removed(self, files: Sequence[Arrived]) -> None:
+        """To be called when they are removed."""
+        if self.manifest is not None and files:
+            self.manifest.removed(self.name, files)
 
     def policy(self, existing: Existing) -> OnConflict:
         """How the destination is to treat another file when it comes to commit: never replace what was not seen."""

@@ -1,0 +1,275 @@
+"""The file that ``--manifest`` names: a JSON object a line for what arrived, and one for what was removed.
+
+It never claims less than what was removed: the line that says that a file arrived is on stable storage before the file
+is removed.
+While one group of lines is being written and made durable, the next one collects, as with commits.
+
+Invariants of the file: it is only ever appended to; each group is written at once under a lock, so that lines of
+several commands never mix; a group that cannot be written whole is taken back.
+After a crash its last line may be torn: the next group begins on a line of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.cli.json_lines import path_fields, printable
+from realize.cli.session import Session
+from realize.errors import InternalError, RealizeError, StorageError, UsageError
+from realize.keys import PublicKey
+from realize.locations import LocalLocation, Location
+from realize.mover.interfaces import Arrived, IManifest
+from realize.store.oserrors import storage_error
+from realize.store.small import write_all
+from realize.store.threads import RunInThread
+from realize.units import display_text
+
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+
+
+@frozen
+class Ends:
+    """What lines say of the two ends: for each source by its name, and for the destination."""
+
+    sources: Mapping[str, Mapping[str, str]]
+    destination: Mapping[str, str]
+
+
+@contextlib.asynccontextmanager
+async def recording(
+    path: str | None, session: Session, locations: Sequence[Location]
+) -> AsyncIterator[Manifest | None]:
+    """The manifest of a run from and to these locations, the destination last; None without a path.
+
+    Raises `UsageError` if there can be no manifest of that name.
+    """
+    if path is None:
+        yield None
+        return
+    await session.in_thread(refuse_inside, path, locations)
+    file = await session.in_thread(ManifestFile, path)
+    *sources, destination = locations
+    ends = Ends(
+        {str(each): end_fields("source", each, session.pin_of(each)) for each in sources},
+        end_fields("destination", destination, session.pin_of(destination)),
+    )
+    manifest = Manifest(file, ends, session.run, session.in_thread)
+    try:
+        yield manifest
+    finally:
+        await manifest.close()
+
+
+def end_fields(end: str, location: Location, pin: PublicKey | None) -> dict[str, str]:
+    """What every line says of one end: where it is, and the key of the peer if it is at one."""
+    where = os.path.abspath(location.path) if isinstance(location, LocalLocation) else str(location)
+    return {end: printable(where)} | ({} if pin is None else {f"{end}_key": pin.base64})
+
+
+def refuse_inside(path: str, locations: Sequence[Location]) -> None:
+    """Raise `UsageError` if the manifest would be moved, or might be replaced by a file that arrives; for a thread."""
+    above = set(_upwards(os.path.realpath(path)))
+    *sources, destination = locations
+    dangers = [(each, f"source {each}: it would be moved itself") for each in sources]
+    dangers.append((destination, f"destination {destination}: a file that arrives could replace it"))
+    for location, danger in dangers:
+        if isinstance(location, LocalLocation) and _identity(location.path) in above:
+            raise UsageError(f"--manifest {display_text(path)} is in {danger}")
+
+
+def _upwards(path: str) -> Iterator[tuple[int, int]]:
+    """The identities of a file and of all directories above it, as far as they exist."""
+    while True:
+        identity = _identity(path)
+        if identity is not None:
+            yield identity
+        above = os.path.dirname(path)
+        if above == path:
+            return
+        path = above
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+class ManifestFile:
+    """The open file; everything here is for a thread.
+
+    It is made with mode 0600 if it is missing: it says what was moved.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, _FLAGS, 0o600)
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
+            raise UsageError(f"--manifest {display_text(path)}: {reason}") from error
+        try:
+            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+                raise UsageError(f"--manifest {display_text(path)}: is not a regular file")  # noqa: TRY301
+            _make_name_durable(path)
+        except OSError as error:
+            os.close(self._fd)
+            raise UsageError(f"--manifest {display_text(path)}: {error.strerror}") from error
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def append(self, lines: bytes, *, sync: bool) -> None:
+        """Write whole lines behind what is there; ``sync`` makes them durable."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                self._write(lines)
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            if sync:
+                os.fdatasync(self._fd)
+        except OSError as error:
+            found = storage_error(error, os.fsencode(self._path))
+            raise type(found)(f"manifest {found}; nothing is removed that it does not have") from error
+
+    def _write(self, lines: bytes) -> None:
+        status = os.fstat(self._fd)
+        if not status.st_nlink:
+            raise StorageError(f"manifest {display_text(self._path)}: was removed; nothing is removed without it")
+        torn = status.st_size and os.pread(self._fd, 1, status.st_size - 1) != b"\n"
+        try:
+            write_all(self._fd, b"\n" + lines if torn else lines)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, status.st_size)
+            raise
+
+    def close(self) -> None:
+        """To be called once."""
+        os.close(self._fd)
+
+
+def _make_name_durable(path: str) -> None:
+    fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@implementer(IManifest)
+class Manifest:
+    """Gathers lines into groups; once a group could not be written, everything fails with that error."""
+
+    def __init__(
+        self,
+        file: ManifestFile,
+        ends: Ends,
+        run: str,
+        run_in_thread: RunInThread,
+        now: Callable[[], dt.datetime] = _now,
+    ) -> None:
+        self._file = file
+        self._ends = ends
+        self._run = run
+        self._run_in_thread = run_in_thread
+        self._now = now
+        self._lines: list[bytes] = []
+        self._waiting: list[Deferred[None]] = []
+        self._writing = False
+        self._synced = True
+        self._error: RealizeError | None = None
+
+    def durable(self, source: str, files: Sequence[Arrived]) -> Deferred[None]:
+        """See `IManifest`."""
+        self._add("durable", source, files)
+        return self._recorded()
+
+    def removed(self, source: str, files: Sequence[Arrived]) -> None:
+        """See `IManifest`."""
+        self._add("removed", source, files)
+        self._next_group()
+
+    async def finish(self) -> None:
+        """Make all lines durable; raises what stood against that, or against any line before."""
+        await self._recorded()
+
+    async def close(self) -> None:
+        """Write what is left, as far as that is possible, and close the file."""
+        with contextlib.suppress(RealizeError):
+            await self._recorded()
+        self._file.close()
+
+    def _recorded(self) -> Deferred[None]:
+        """Fires when all lines so far are durable."""
+        if self._error is not None:
+            return fail(self._error)
+        if self._synced and not self._lines:
+            return succeed(None)
+        recorded: Deferred[None] = Deferred()
+        self._waiting.append(recorded)
+        self._next_group()
+        return recorded
+
+    def _add(self, event: str, source: str, files: Sequence[Arrived]) -> None:
+        if self._error is not None:
+            return
+        at = self._now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        ends = {**self._ends.sources.get(source, {"source": printable(source)}), **self._ends.destination}
+        for file in files:
+            record: dict[str, Any] = {
+                "event": event,
+                **path_fields(file.path),
+                "size": file.size,
+                "blake3": file.digest.hex(),
+                "how": file.how.name.lower(),
+                **ends,
+                f"{event}_at": at,
+                "run": self._run,
+            }
+            self._lines.append(json.dumps(record).encode("ascii") + b"\n")
+
+    def _next_group(self) -> None:
+        if self._writing or not (self._lines or self._waiting):
+            return
+        lines, self._lines = b"".join(self._lines), []
+        waiting, self._waiting = self._waiting, []
+        self._writing, self._synced = True, False
+        self._run_in_thread(self._file.append, lines, sync=bool(waiting)).addBoth(self._written, waiting)
+
+    def _written(self, result: object, waiting: Sequence[Deferred[None]]) -> None:
+        self._writing = False
+        if isinstance(result, Failure):
+            self._broken(result, waiting)
+            return
+        self._synced = bool(waiting)
+        self._next_group()
+        for each in waiting:
+            each.callback(None)
+
+    def _broken(self, failure: Failure, waiting: Sequence[Deferred[None]]) -> None:
+        cause = failure.value
+        error = cause if isinstance(cause, RealizeError) else InternalError(f"manifest: {failure.getErrorMessage()}")
+        self._error = error
+        later, self._waiting, self._lines = self._waiting, [], []
+        for each in (*waiting, *later):
+            each.errback(error)
