@@ -21,7 +21,7 @@ from realize.telemetry.logs import configure
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
-from realize.wire.endpoints import connect, connecting_protocol
+from realize.wire.endpoints import ConnectingProtocol, connect, connecting_protocol
 from realize.wire.protocol import Greeting, PeerProtocol
 from realize.wire.throttling import OwnLimit, limit_by, pacing
 
@@ -38,6 +38,8 @@ class Connections:
         self._tree = ThrottleTree(reactor, service=rates.up)
         self._run = run
         self._made: dict[Peer, PeerProtocol] = {}
+        self.attempt: ConnectingProtocol | None = None
+        """The last connection that was tried: how far it got says why it failed."""
 
     async def to(self, peer: Peer, identity: Identity) -> PeerProtocol:
         """The connection to a peer, with its limits in force."""
@@ -59,13 +61,19 @@ class Connections:
         # A daemon that is reached in two ways must not take one connection for the other come back.
         run = f"{self._run}-{zlib.crc32(peer.address.encode()):08x}"
         greeting = Greeting(f"realize {__version__}", run=run)
+        make = connecting_protocol(clock=self._reactor, log=self._log, greeting=greeting)
+
+        def attempt() -> ConnectingProtocol:
+            self.attempt = make()
+            return self.attempt
+
         connection = await connect(
             self._reactor,
             peer.host,
             peer.port,
             identity,
             peer.pin,
-            make_protocol=connecting_protocol(clock=self._reactor, log=self._log, greeting=greeting),
+            make_protocol=attempt,
             wrap=pacing(self._reactor),
         )
         name = f"{len(self._made) + 1}"

@@ -12,6 +12,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from realize import __version__
+from realize.cli.check_cmd import check
 from realize.cli.keygen_cmd import keygen
 from realize.cli.ls_cmd import ls
 from realize.cli.move_cmd import copy, move
@@ -39,7 +40,7 @@ class Commands(click.Group):
     options_metavar="",
     subcommand_metavar="[COMMAND] [OPTIONS] ARGS...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[move, copy, ls, status, throttle, keygen],
+    commands=[move, copy, ls, status, throttle, check, keygen],
     epilog="`realize --help` shows this; `realize COMMAND --help` shows the options of a command.",
 )
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")

@@ -29,6 +29,7 @@ from realize.store.local import LocalStore
 
 if TYPE_CHECKING:
     from realize.cli.connections import Connections
+    from realize.wire.endpoints import ConnectingProtocol
     from realize.wire.protocol import PeerProtocol
 
 THREADS: Final = 4
@@ -86,6 +87,18 @@ class Session:
         """Do disk work in one of our threads."""
         return deferToThreadPool(self._reactor, self._pool, work, *args, **options)
 
+    def resolve_remote(self, text: str) -> tuple[str | None, Peer, RemoteLocation | None]:
+        """The name in the configuration, the peer, and the location, of ``PEER`` or ``PEER::DIRECTORY``."""
+        parsed = self._location(text)
+        location = parsed if isinstance(parsed, RemoteLocation) else None
+        if location is None:
+            name, host, port = parse_peer(text, self._config.peers)
+        else:
+            name, host, port = location.peer, location.host, location.port
+        peer = self._peer(name, host, port)
+        self._check_ad_hoc()
+        return name, peer, location
+
     async def store(self, location: Location) -> IStore:
         """The store at a location; connects if it must."""
         if isinstance(location, LocalLocation):
@@ -105,9 +118,23 @@ class Session:
             from realize.cli.connections import Connections
 
             self._connections = Connections(self._reactor, self._rates, self.run)
+        return await self._connections.to(peer, self.identity())
+
+    @property
+    def attempt(self) -> ConnectingProtocol | None:
+        """The last connection that was tried, also if it came to nothing."""
+        return None if self._connections is None else self._connections.attempt
+
+    @property
+    def key_file(self) -> str:
+        """Where our private key is."""
+        return self._access.key or self._config.key
+
+    def identity(self) -> Identity:
+        """Our own key pair."""
         if self._identity is None:
-            self._identity = load_identity(self._access.key or self._config.key)
-        return await self._connections.to(peer, self._identity)
+            self._identity = load_identity(self.key_file)
+        return self._identity
 
     async def limits(self) -> list[str]:
         """A sentence about the limits of each connection."""

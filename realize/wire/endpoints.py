@@ -32,16 +32,20 @@ class ConnectingProtocol(PeerProtocol):
     """The connecting side of a connection."""
 
     own_key: PublicKey | None = None
-    _shaken = False
+    reached = False
+    """Whether somebody accepted the TCP connection."""
+    recognised = False
+    """Whether the peer has shown that it holds the pinned key."""
 
     def connectionMade(self) -> None:
         """Prepare the socket."""
+        self.reached = True
         tune(self.transport)
         super().connectionMade()
 
     def handshakeCompleted(self) -> None:
         """The peer has the pinned key; whether it accepts ours is still open."""
-        self._shaken = True
+        self.recognised = True
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Tell a key that is not accepted from a connection that was lost."""
@@ -51,7 +55,7 @@ class ConnectingProtocol(PeerProtocol):
                 reason = Failure(
                     WrongPeer(f"{self.label} does not know the key of this machine; paste there: {paste}"),
                 )
-            elif self._shaken and not isinstance(reason.value, RealizeError):
+            elif self.recognised and not isinstance(reason.value, RealizeError):
                 reason = Failure(
                     ConnectionFailed(
                         f"{self.label} closed the connection before it answered; "

@@ -1,0 +1,162 @@
+"""What `realize check` can find out, and what it advises; pure."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import json
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from attrs import frozen
+from twisted.internet import error as internet_errors
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+
+from realize.cli.json_lines import printable
+from realize.errors import Busy, RealizeError, VersionMismatch, WrongPeer
+from realize.keys import PublicKey
+from realize.units import display_text, format_size
+from realize.values import Space
+
+SKEW: Final = 5.0
+"""Seconds that two clocks may differ before it is worth a warning: ages of files are judged by them."""
+
+FULL: Final = 0.01
+"""Less than this part of a file system being free is worth a warning."""
+
+SLOW: Final = 2.0
+"""Seconds beyond which it is worth a warning that a small file becomes durable."""
+
+_UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
+
+
+class Result(enum.Enum):
+    """How a step ended, and the word for it."""
+
+    OK = "ok"
+    WARNING = "WARN"
+    FAILED = "FAIL"
+    SKIPPED = "skip"
+
+
+@frozen
+class Finding:
+    """What one step found; ``mend`` are the lines that say what to do about it."""
+
+    step: str
+    result: Result
+    found: str
+    mend: Sequence[str] = ()
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield f"{self.result.value:<4}  {self.step:<13}  {self.found}"
+        for line in self.mend:
+            yield f"{'':21}{line}"
+
+    def as_json(self) -> str:
+        """For programs."""
+        record = {
+            "event": "step",
+            "step": self.step,
+            "result": self.result.name.lower(),
+            "found": printable(self.found),
+            "mend": [printable(line) for line in self.mend],
+        }
+        return json.dumps(record)
+
+
+def split_advice(error: RealizeError) -> tuple[str, list[str]]:
+    """The sentence of an error, and the advice that comes with it on further lines or behind a semicolon."""
+    first, *rest = str(error).splitlines() or [""]
+    if rest:
+        return first, rest
+    found, _, advice = first.partition("; ")
+    return found, [advice] if advice else []
+
+
+def unreachable(error: RealizeError) -> Finding:
+    """Nobody accepted the TCP connection."""
+    cause = error.__cause__
+    number = getattr(getattr(cause, "osError", None), "errno", None) or getattr(cause, "errno", None)
+    if isinstance(cause, internet_errors.ConnectionRefusedError):
+        advice = "nothing listens there: is `twistd realized` running, and does its `listen` name this port?"
+    elif isinstance(cause, internet_errors.TimeoutError | DeferredTimeout):
+        advice = "no answer at all: is the address right, is the machine up, does a firewall drop it?"
+    elif isinstance(cause, internet_errors.NoRouteError) or number in _UNREACHABLE:
+        advice = "there is no way from here to that network: is the address right, are routes and VPN up?"
+    else:
+        advice = "is the address right?"
+    return Finding("port", Result.FAILED, str(error), [advice])
+
+
+def not_recognised(error: RealizeError, name: str | None, config: str) -> Finding:
+    """Somebody is there, but has not shown the pinned key."""
+    found, advice = split_advice(error)
+    if isinstance(error, WrongPeer):
+        where = f"in [peers.{name}] of {display_text(config)}" if name is not None else "with --peer-key"
+        return Finding(
+            "their key",
+            Result.FAILED,
+            found,
+            [*advice, f"({where})", "If nobody changed it, somebody else answers at that address: find out who."],
+        )
+    advice = ["what listens there does not speak TLS as realized does: is the port right?"]
+    return Finding("their key", Result.FAILED, str(error), advice)
+
+
+def not_welcome(error: RealizeError, own: PublicKey) -> list[Finding]:
+    """The peer is the right one, and did not let us in."""
+    if isinstance(error, VersionMismatch):
+        return [
+            Finding("known there", Result.OK, "this machine's key is known"),
+            Finding("versions", Result.FAILED, str(error), ["install the same version of Realize at both ends"]),
+        ]
+    if isinstance(error, Busy):
+        advice = ["end other runs of this machine, or try again later"]
+        return [Finding("known there", Result.FAILED, str(error), advice)]
+    found, _ = split_advice(error)
+    return [Finding("known there", Result.FAILED, found, paste(own))]
+
+
+def paste(own: PublicKey) -> list[str]:
+    """The lines that the daemon at the other end needs."""
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().partition(".")[0]).strip("-") or "peer"
+    return [
+        "the daemon there needs these lines in its configuration, and then SIGHUP (rights: read, write, remove):",
+        f"[peers.{name}]",
+        f'key = "{own.base64}"',
+        'dirs = { inbox = ["write"] }',
+    ]
+
+
+def skew(now_ns: int, before_ns: int, after_ns: int) -> Finding:
+    """How the clock of the peer, read at some time between the two of ours, differs from ours."""
+    middle, doubt = (now_ns - (before_ns + after_ns) // 2) / 1e9, (after_ns - before_ns) / 2e9
+    found = f"{abs(middle):.3f} s {'ahead of' if middle > 0 else 'behind'} ours, give or take {doubt:.3f} s"
+    if abs(middle) - doubt <= SKEW:
+        return Finding("clock", Result.OK, found)
+    advice = "--min-age and what arrives during a run are judged by these clocks: let both follow a time server"
+    return Finding("clock", Result.WARNING, found, [advice])
+
+
+def room(space: Space) -> Finding:
+    """Whether there is any."""
+    found = f"{format_size(space.free)} of {format_size(space.size)} free"
+    if space.free_files is not None:
+        found += f", room for {space.free_files:,} files"
+    if not space.free or space.free_files == 0:
+        return Finding("space", Result.FAILED, found, ["make room on that file system"])
+    if space.free < FULL * space.size:
+        return Finding("space", Result.WARNING, found, ["it is nearly full"])
+    return Finding("space", Result.OK, found)
+
+
+def durable(nanoseconds: int) -> Finding:
+    """How long it takes to make a small file durable."""
+    found = f"a file was written, made durable and removed; durable after {nanoseconds / 1e6:.1f} ms"
+    if nanoseconds <= SLOW * 1e9:
+        return Finding("durable write", Result.OK, found)
+    return Finding("durable write", Result.WARNING, found, ["that disk is slow, or busy"])

@@ -1,0 +1,297 @@
+"""`realize check`: what is found, what is advised, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import socket
+from contextlib import contextmanager
+
+import pytest
+from twisted.internet import error as internet_errors
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from realize.cli import checking
+from realize.cli.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, WITHIN, Checking
+from realize.cli.findings import Finding, Result, durable, not_recognised, not_welcome, room, skew, unreachable
+from realize.cli.options import Access
+from realize.config import Right
+from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, WrongPeer
+from realize.keys import generate_identity, write_identity
+from realize.locations import RemoteLocation
+from realize.values import Space
+from realize.wire.commands import MINOR
+from realize.wire.protocol import Greeting
+from tests.processes import Site
+from tests.test_remote_store import Served
+
+EVERY = [*OF_THE_WAY, *OF_THE_PEER, *OF_THE_DIRECTORY]
+KEY = generate_identity().public_key
+
+
+def steps(done):
+    """How each step ended, from the output of --json; the summary apart."""
+    *records, summary = map(json.loads, done.stdout.splitlines())
+    assert "summary" == summary["event"]
+    return {record["step"]: record for record in records}, summary
+
+
+def results(found):
+    """The results by step."""
+    return {step: record["result"] for step, record in found.items()}
+
+
+def everything(folder):
+    """All paths below a folder, hidden ones too."""
+    return sorted(os.path.join(where, name) for where, dirs, files in os.walk(folder) for name in dirs + files)
+
+
+# What is advised.
+
+
+@pytest.mark.parametrize(
+    ("cause", "word"),
+    [
+        (internet_errors.ConnectionRefusedError(), "nothing listens there"),
+        (internet_errors.TimeoutError(), "firewall"),
+        (internet_errors.NoRouteError(), "no way from here"),
+        (internet_errors.ConnectError(osError=OSError(errno.ENETUNREACH, "x")), "no way from here"),
+        (None, "address right"),
+    ],
+)
+def test_refused_silent_and_unreachable_get_different_advice(cause, word):
+    """What to look at depends on how the port did not answer."""
+    error = ConnectionFailed("b:1 cannot be reached")
+    error.__cause__ = cause
+
+    finding = unreachable(error)
+
+    assert ("port", Result.FAILED) == (finding.step, finding.result)
+    assert word in finding.mend[0]
+
+
+def test_another_key_is_shown_with_the_line_to_change():
+    """Expected and seen key, the new line, and where it belongs; and that it may be an impostor."""
+    error = WrongPeer(
+        f'b:1 shows the key X instead of Y; if it was changed on purpose, say so here: key = "{KEY.base64}"'
+    )
+
+    finding = not_recognised(error, "nas", "/c.toml")
+
+    assert "b:1 shows the key X instead of Y" == finding.found
+    assert f'key = "{KEY.base64}"' in finding.mend[0]
+    assert "(in [peers.nas] of /c.toml)" == finding.mend[1]
+    assert "(with --peer-key)" == not_recognised(error, None, "/c.toml").mend[1]
+    assert "somebody else" in finding.mend[2]
+
+
+def test_why_the_right_peer_does_not_let_us_in():
+    """A key that is not known there, versions, and too many connections are told apart."""
+    (unknown,) = not_welcome(WrongPeer("it does not know the key; paste"), KEY)
+    known, versions = not_welcome(VersionMismatch("1.0 and 2.0"), KEY)
+    (busy,) = not_welcome(Busy("64 connections"), KEY)
+
+    assert ("known there", Result.FAILED) == (unknown.step, unknown.result)
+    assert f'key = "{KEY.base64}"' in unknown.mend
+    assert [Result.OK, Result.FAILED] == [known.result, versions.result]
+    assert "versions" == versions.step
+    assert [Result.FAILED, 1] == [busy.result, len(busy.mend)]
+
+
+def test_a_skew_counts_beyond_what_the_round_trip_hides():
+    """A slow answer is no wrong clock."""
+    second = 10**9
+
+    assert Result.OK is skew(100 * second, 98 * second, 104 * second).result
+    assert Result.WARNING is skew(100 * second, 90 * second, 91 * second).result
+    assert "9.500 s ahead" in skew(100 * second, 90 * second, 91 * second).found
+    assert "behind" in skew(80 * second, 90 * second, 91 * second).found
+    assert Result.OK is skew(100 * second, 80 * second, 110 * second).result
+
+
+@pytest.mark.parametrize(
+    ("space", "result"),
+    [
+        (Space(50, 100), Result.OK),
+        (Space(50, 100, 5), Result.OK),
+        (Space(0, 100, 5), Result.FAILED),
+        (Space(50, 100, 0), Result.FAILED),
+        (Space(9, 1000, 5), Result.WARNING),
+    ],
+)
+def test_space_and_inodes_can_both_run_out(space, result):
+    """Nearly full is a warning, full a failure."""
+    assert result is room(space).result
+
+
+def test_a_slow_disk_is_a_warning():
+    """It works all the same."""
+    assert [Result.OK, Result.WARNING] == [durable(10**7).result, durable(3 * 10**9).result]
+
+
+def test_a_finding_is_a_line_with_its_advice_below():
+    """For people, in columns."""
+    finding = Finding("port", Result.FAILED, "refused", ["look", "there"])
+
+    assert ["FAIL  port           refused", " " * 21 + "look", " " * 21 + "there"] == list(finding.lines())
+
+
+# The directory, over a connection in memory.
+
+
+def examined(*, rights=frozenset(Right), prepare=lambda memory: None, **options):
+    """What a check of the directory of such a peer finds, by step."""
+    served = Served(Clock(), {"inbox": rights}, **options).introduced()
+    prepare(served.memory)
+    found = []
+    work = checking.Checking(served.clock, found.append).examine_directory(
+        served.client, RemoteLocation("nas", "nas", 9771, "inbox", b"")
+    )
+    ended = []
+    Deferred.fromCoroutine(work).addErrback(lambda failure: failure.trap(checking._Failed)).addBoth(ended.append)
+    served.flush()
+    served.clock.advance(WITHIN)
+    served.flush()
+    assert [None] == [each if each is None else None for each in ended]
+    served.client_wire.cut()
+    return {finding.step: finding for finding in found}
+
+
+def test_what_may_not_be_done_is_not_tried():
+    """Without the right to write there is no trial, and that is no failure."""
+    found = examined(rights=frozenset({Right.READ}))
+
+    assert Result.SKIPPED is found["durable write"].result
+    assert "copy from it" in found["rights"].found
+    assert "move" not in found["rights"].found
+
+
+def test_a_directory_that_cannot_be_written_to_fails_only_that_step():
+    """The reason is that of the other machine."""
+
+    def fill(memory):
+        memory.fail_next["try_write", b""] = NoSpace(".: No space left on device")
+
+    found = examined(prepare=fill)
+
+    assert (Result.FAILED, Result.OK) == (found["durable write"].result, found["space"].result)
+    assert "No space left" in found["durable write"].found
+
+
+def test_an_older_daemon_is_not_asked_what_it_does_not_know():
+    """Version 1.0 has no MeasureSpace and no TryWrite: not told is no failure."""
+    found = examined(server_greeting=Greeting("realized 0", minor=0))
+
+    assert {Result.SKIPPED} == {found["space"].result, found["durable write"].result}
+    assert MINOR >= 1
+
+
+def test_a_step_that_hangs_ends():
+    """After ten seconds it has failed, and the next one is tried."""
+
+    def hang(memory):
+        memory.try_write = Deferred
+
+    found = examined(prepare=hang)
+
+    assert Result.FAILED is found["durable write"].result
+    assert "no answer within 10 seconds" in found["durable write"].found
+
+
+def test_a_name_server_that_hangs_ends_the_check(monkeypatch, tmp_path):
+    """What needs an address is skipped, and nobody waits for the name server."""
+    write_identity(str(tmp_path / "k"), generate_identity())
+    (tmp_path / "c").write_text(f'key = "k"\n[peers.nas]\naddress = "nas.invalid"\nkey = "{KEY.base64}"\n')
+    monkeypatch.setattr(checking, "_addresses", lambda *_: Deferred())
+    found, clock = [], Clock()
+
+    done = Deferred.fromCoroutine(Checking(clock, found.append).run("nas::inbox", Access(str(tmp_path / "c"))))
+    clock.advance(WITHIN)
+
+    assert done.called
+    assert EVERY == [finding.step for finding in found]
+    assert ["ok", "ok", "FAIL", *["skip"] * (len(EVERY) - 3)] == [finding.result.value for finding in found]
+
+
+# The command, against a real daemon.
+
+
+@contextmanager
+def running(folder, **options):
+    """A site whose daemon runs."""
+    site = Site(folder, **options)
+    site.start()
+    try:
+        yield site
+    finally:
+        site.stop()
+
+
+def test_against_a_daemon(tmp_path):
+    """All is well; then an unknown directory, another pin, a key that is not known: each fails where it should."""
+    with running(tmp_path) as site:
+        (site.inbox / "file").write_text("content")
+        before = everything(site.inbox)
+
+        plain = site.realize("check", "hostb::inbox")
+        well, summary = steps(site.realize("check", "--json", "hostb::inbox/new"))
+        peer_only, _ = steps(site.realize("check", "--json", "hostb"))
+        nowhere = site.realize("check", "--json", "hostb::elsewhere")
+        config = tmp_path / "realize.toml"
+        wrong = config.read_text().replace(site.keys["daemon"], KEY.base64)
+        (tmp_path / "wrong.toml").write_text(wrong)
+        impostor = site.realize("check", "--json", "--config", tmp_path / "wrong.toml", "hostb::inbox")
+        write_identity(str(tmp_path / "other.key"), generate_identity())
+        stranger = site.realize("check", "--json", "--key", tmp_path / "other.key", "hostb::inbox")
+
+        assert (0, "") == (plain.returncode, plain.stderr)
+        assert EVERY == [re.match(r"ok    (.{13})  \S", line)[1].rstrip() for line in plain.stdout.splitlines()]
+        assert dict.fromkeys(EVERY, "ok") == results(well)
+        assert (0, len(EVERY)) == (summary["exit_code"], summary["ok"])
+        assert "would be made" in well["directory"]["found"]
+        assert {"skipped"} == {peer_only[step]["result"] for step in OF_THE_DIRECTORY}
+        found, summary = steps(nowhere)
+        assert (3, 3, "failed") == (nowhere.returncode, summary["exit_code"], found["directory"]["result"])
+        assert 'dirs = { elsewhere = ["write"] }' in found["directory"]["mend"]
+        found, _ = steps(impostor)
+        assert (3, "ok", "failed") == (impostor.returncode, found["port"]["result"], found["their key"]["result"])
+        assert "SHA256:" in found["their key"]["found"]
+        assert any(site.keys["daemon"] in line for line in found["their key"]["mend"])
+        found, _ = steps(stranger)
+        assert (3, "ok") == (stranger.returncode, found["their key"]["result"])
+        assert "failed" == found["known there"]["result"]
+        assert "[peers." in "\n".join(found["known there"]["mend"])
+        assert before == everything(site.inbox)
+
+
+def test_nobody_listens(tmp_path):
+    """A port that refuses, and one that accepts and says nothing of TLS, are told apart; no key is told as well."""
+    site = Site(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        site.port = server.getsockname()[1]
+        site.write_command_config()
+    refused = site.realize("check", "--json", "hostb::inbox")
+    (tmp_path / "command.key").chmod(0o644)
+    readable = site.realize("check", "--json", "hostb::inbox")
+
+    found, _ = steps(refused)
+    assert (3, "failed", "skipped") == (refused.returncode, found["port"]["result"], found["their key"]["result"])
+    assert "nothing listens there" in found["port"]["mend"][0]
+    found, _ = steps(readable)
+    assert "failed" == found["own key"]["result"]
+    assert "chmod 600" in found["own key"]["mend"][0]
+
+
+def test_what_is_no_target_is_a_usage_error(tmp_path):
+    """A local path cannot be checked, and that is not a failed check."""
+    site = Site(tmp_path)
+    site.port = 9
+    site.write_command_config()
+
+    done = site.realize("check", "./inbox")
+
+    assert 2 == done.returncode
+    assert "./inbox" in done.stderr
