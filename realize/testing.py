@@ -8,6 +8,8 @@ This module needs neither of them to be imported.
 from __future__ import annotations
 
 import itertools
+import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -29,7 +31,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import names
+from realize.store import deltas, names
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.places import PLACE
 from realize.store.threads import shielded
@@ -37,7 +39,10 @@ from realize.units import display_name
 from realize.values import (
     BLOCK,
     SMALL,
+    SPAN,
+    SPANS_AHEAD,
     Attributes,
+    Chunk,
     Committed,
     Entry,
     Existing,
@@ -371,6 +376,8 @@ class _MemoryListing:
 
 @implementer(IReader)
 class _MemoryReader:
+    deltas = True
+
     def __init__(self, store: MemoryStore, path: bytes, file: MemoryFile) -> None:
         self.version = file.version
         self.attributes = file.attributes
@@ -378,6 +385,7 @@ class _MemoryReader:
         self._path = path
         self._content = file.content
         self._position = 0
+        self._spans: deque[list[Chunk]] = deque()
 
     def block_digests(self, length: int) -> Deferred[list[bytes]]:
         try:
@@ -397,8 +405,32 @@ class _MemoryReader:
         return succeed(None)
 
     @shielded
+    async def cut(self) -> list[Chunk]:
+        self._store.take_fault("cut", self._path)
+        if len(self._spans) >= SPANS_AHEAD:
+            raise ProtocolError(f"{display_name(self._path)}: {SPANS_AHEAD} spans are not picked yet")
+        start = self._position + sum(length for span in self._spans for length, _ in span)
+        chunks = deltas.cut(self._content[start : start + SPAN]) if start < len(self._content) else []
+        if chunks:
+            self._spans.append(chunks)
+        return chunks
+
+    @shielded
+    async def pick(self, wanted: Sequence[bool]) -> list[bytes]:
+        self._store.take_fault("pick", self._path)
+        if not self._spans or len(wanted) != len(self._spans[0]):
+            raise ProtocolError(f"{display_name(self._path)}: a pick that does not fit what was cut")
+        pieces = []
+        for (length, _), want in zip(self._spans.popleft(), wanted, strict=True):
+            if want:
+                pieces.append(self._content[self._position : self._position + length])
+            self._position += length
+        return pieces
+
+    @shielded
     async def read(self) -> list[bytes]:
         self._store.take_fault("read", self._path)
+        self._spans.clear()
         piece = self._content[self._position : self._position + BLOCK]
         self._position += len(piece)
         return [piece] if piece else []
@@ -423,6 +455,8 @@ class _MemoryReader:
 
 @implementer(IWriter)
 class _MemoryWriter:
+    deltas = True
+
     def __init__(self, store: MemoryStore, path: bytes, size: int, policy: OnConflict) -> None:
         self._store = store
         self._path = path
@@ -430,7 +464,12 @@ class _MemoryWriter:
         self._policy = policy
         self._partial = store.partials.get(path, b"")
         self._position = 0
+        self._promised = 0
+        self._search: deltas.Search | None = None
+        self._old = b""
+        self._assembly = deltas.Assembly()
         self._writing = False
+        self._appending = False
         self._closed = False
         self.have = min(len(self._partial), size)
         store.locked.add(path)
@@ -445,17 +484,44 @@ class _MemoryWriter:
         end = min(self._position + length, self.have)
         matched = _matched(self._partial[self._position : end], digests)
         self._position += matched
+        self._promised = self._position
         return matched
+
+    @shielded
+    async def offer(self, chunks: Sequence[Chunk], *, private: bool = False) -> list[bool]:
+        self._check("offer")
+        length = sum(length for length, _ in chunks)
+        if self._appending or length > SPAN or self._promised + length > self._size:
+            raise ProtocolError(f"{display_name(self._path)}: chunks that may not be offered now")
+        self._writing = True
+        self._promised += length
+        if self._search is None:
+            found = self._store.files.get(self._path)
+            self._old = found.content if found is not None else b""
+            self._search = deltas.Search(len(self._old), self._look, position=self._position, private=private)
+        places = self._search.find(chunks)
+        self._assembly.add(deltas.merged(chunks, places))
+        self._append(b"")
+        return [place is None for place in places]
+
+    def _look(self, place: int, length: int) -> bytes:
+        return self._old[place : place + length]
 
     @shielded
     async def write(self, pieces: Sequence[bytes]) -> None:
         self._check("write")
         content = b"".join(pieces)
-        if self._position + len(content) > self._size:
+        appended = max(0, len(content) - self._assembly.wanted)
+        if self._promised + appended > self._size:
             raise ProtocolError(f"{display_name(self._path)}: more than the announced {self._size} bytes arrive")
         self._writing = True
-        self._partial = self._partial[: self._position] + content
-        self._position += len(content)
+        self._appending = self._appending or appended > 0
+        self._promised += appended
+        self._append(content)
+
+    def _append(self, content: bytes) -> None:
+        self._partial = self._partial[: self._position] + b"".join(self._assembly.pieces(content, self._look))
+        self._position = len(self._partial)
 
     @shielded
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
@@ -546,6 +612,38 @@ BAD_NAMES = (b"", b"/etc/passwd", b"a//b", b"a/", b".", b"..", b"a/../b", b"../a
 
 ODD_NAMES = (b"a:b", b"new\nline", b"\xff\xfe not UTF-8", b" ", b"-rf", b"a/.hidden", b"n" * 255, b"x.part")
 """Names that every store must use as they are."""
+
+
+def random_bytes(length: int, *, seed: int = 1) -> bytes:
+    """Content that has chunks, the same for the same seed."""
+    return random.Random(seed).randbytes(length)  # noqa: S311 -- nothing depends on its being unpredictable
+
+
+def _wanted(content: bytes, chunks: Sequence[Chunk], wanted: Sequence[bool]) -> list[bytes]:
+    pieces, position = list[bytes](), 0
+    for (length, _), want in zip(chunks, wanted, strict=True):
+        if want:
+            pieces.append(content[position : position + length])
+        position += length
+    return pieces
+
+
+async def _send_delta(writer: IWriter, content: bytes) -> int:
+    """Offer all of the content, ahead of what is wanted of it, and write that; how much it was."""
+    spans = [content[start : start + SPAN] for start in range(0, len(content), SPAN)]
+    offers = [writer.offer(deltas.cut(span)) for span in spans]
+    sent = 0
+    for span, offer in zip(spans, offers, strict=True):
+        pieces = _wanted(span, deltas.cut(span), await offer)
+        if pieces:
+            await writer.write(pieces)
+        sent += sum(map(len, pieces))
+    return sent
+
+
+async def _all(waiting: Sequence[Deferred[_T]]) -> list[_T]:
+    return [await each for each in waiting]
+
 
 LARGE = bytes(range(256)) * 4096 * 2 + b"the end"
 """A content of two blocks and a bit."""
@@ -955,6 +1053,78 @@ class StoreContract:
         reader.close()
         await store.close()
 
+    async def test_picks_chunks_of_what_it_cut(self) -> None:
+        """Spans are cut ahead, picked in order, counted as a whole, and the rest can be read as usual."""
+        store, behind = await self.opened()
+        content = random_bytes(2 * SPAN + 100_000)
+        behind.plant(b"f", content)
+        reader = await store.open_reader(b"f")
+
+        spans = await _all([reader.cut(), reader.cut()])
+        wanted = [[bool(number % 3) for number in range(len(chunks))] for chunks in spans]
+        picked = await _all([reader.pick(each) for each in wanted])
+        rest = await read_all(reader)
+
+        position, expected = 0, []
+        for chunks, each in zip(spans, wanted, strict=True):
+            assert sum(length for length, _ in chunks) == SPAN
+            assert deltas.cut(content[position : position + SPAN]) == chunks
+            pieces = []
+            for (length, _), want in zip(chunks, each, strict=True):
+                pieces += [content[position : position + length]] if want else []
+                position += length
+            expected.append(b"".join(pieces))
+        assert expected == [b"".join(pieces) for pieces in picked]
+        assert content[position:] == rest
+        assert await reader.finish() == digest(content)
+        reader.close()
+        await store.close()
+
+    async def test_cuts_to_the_end(self) -> None:
+        """Behind the last span there are no more chunks, and the digest can be had when all spans were picked."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        reader = await store.open_reader(b"f")
+
+        chunks = await reader.cut()
+        nothing = await reader.cut()
+        picked = await reader.pick([False] * len(chunks))
+
+        assert sum(length for length, _ in chunks) == len(LARGE)
+        assert nothing == []
+        assert picked == []
+        assert await reader.finish() == digest(LARGE)
+        reader.close()
+        await store.close()
+
+    async def test_reads_what_was_cut_and_not_picked(self) -> None:
+        """Who has lost hope reads all from where the last span was picked."""
+        store, behind = await self.opened()
+        content = random_bytes(SPAN + 100_000)
+        behind.plant(b"f", content)
+        reader = await store.open_reader(b"f")
+        first, _ = await reader.cut(), await reader.cut()
+        await reader.pick([False] * len(first))
+
+        rest = await read_all(reader)
+
+        assert content[SPAN:] == rest
+        assert await reader.finish() == digest(content)
+        reader.close()
+        await store.close()
+
+    async def test_refuses_picks_that_do_not_fit(self) -> None:
+        """Only what was cut can be picked, and an answer is needed for each chunk."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        reader = await store.open_reader(b"f")
+
+        assert isinstance(await failure(reader.pick([True])), ProtocolError)
+        chunks = await reader.cut()
+        assert isinstance(await failure(reader.pick([True] * (len(chunks) + 1))), ProtocolError)
+        reader.close()
+        await store.close()
+
     async def test_notices_that_a_source_changed(self) -> None:
         """A file that was replaced while it was read has no digest."""
         store, behind = await self.opened()
@@ -1061,6 +1231,99 @@ class StoreContract:
         assert (writer.have, matched) == (5, 5)
         assert await writer.commit(digest(b"12345"), None) is Committed.CREATED
         assert behind.content(b"f") == b"12345"
+        await store.close()
+
+    async def test_takes_from_the_old_version_what_it_has(self) -> None:
+        """Of the chunks that are offered only those are wanted that the final file has nowhere."""
+        store, behind = await self.opened()
+        old = random_bytes(2 * SPAN)
+        new = old[100_000:300_000] + b"inserted" + old[:100_000] + old[300_000:1_000_000] + old[1_200_000:] + b"end"
+        behind.plant(b"f", old)
+        await store.describe([b"f"])
+        writer = await store.open_writer(b"f", len(new), OnConflict.REPLACE)
+
+        sent = await _send_delta(writer, new)
+
+        assert await writer.commit(digest(new), None) is Committed.REPLACED
+        assert behind.content(b"f") == new
+        assert sent < 200_000
+        await store.close()
+
+    async def test_wants_everything_where_there_is_no_old_version(self) -> None:
+        """Chunks may be offered of any file; without a final one, all are wanted."""
+        store, behind = await self.opened()
+        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+
+        sent = await _send_delta(writer, LARGE)
+
+        assert await writer.commit(digest(LARGE), None) is Committed.CREATED
+        assert behind.content(b"f") == LARGE
+        assert len(LARGE) == sent
+        await store.close()
+
+    async def test_goes_on_behind_a_partial_and_without_offers(self) -> None:
+        """What a partial has is matched first, then chunks are offered, then the rest may come as usual."""
+        store, behind = await self.opened()
+        old = random_bytes(4 * BLOCK)
+        new = old[:-BLOCK] + b"other" + old[-BLOCK:] + b"end"
+        behind.plant(b"f", old)
+        behind.plant_partial(b"f", new[: BLOCK + 5])
+        await store.describe([b"f"])
+        writer = await store.open_writer(b"f", len(new), OnConflict.REPLACE)
+
+        matched = await writer.match([digest(new[:BLOCK]), digest(new[BLOCK : BLOCK + 5])], BLOCK + 5)
+        sent = await _send_delta(writer, new[matched : 3 * BLOCK + 100_000])
+        await writer.write([new[3 * BLOCK + 100_000 :]])
+
+        assert matched == BLOCK + 5
+        assert sent < 100_000
+        assert await writer.commit(digest(new), None) is Committed.REPLACED
+        assert behind.content(b"f") == new
+        await store.close()
+
+    async def test_keeps_what_came_together(self) -> None:
+        """Who stops in the midst of it leaves a partial of all up to the first byte that has not arrived."""
+        store, behind = await self.opened()
+        old = random_bytes(BLOCK)
+        new = old[:500_000] + random_bytes(200_000, seed=2) + old[500_000:]
+        behind.plant(b"f", old)
+        await store.describe([b"f"])
+        writer = await store.open_writer(b"f", len(new), OnConflict.REPLACE)
+        chunks = deltas.cut(new)
+        wanted = await writer.offer(chunks)
+        await writer.write([b"".join(_wanted(new, chunks, wanted))[:100_000]])
+        await writer.abandon(keep=True)
+
+        partial = behind.partial(b"f")
+
+        assert partial is not None
+        assert new[: len(partial)] == partial
+        assert 500_000 + 80_000 < len(partial) < 500_000 + 200_000
+        assert behind.content(b"f") == old
+        await store.close()
+
+    async def test_a_chunk_that_is_none_is_not_committed(self) -> None:
+        """That the old version has a chunk of that digest proves nothing: the whole is verified all the same."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        await store.describe([b"f"])
+        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+        await _send_delta(writer, LARGE)
+
+        assert isinstance(await failure(writer.commit(digest(b"another"), None)), VerifyFailed)
+        assert behind.content(b"f") == LARGE
+        assert behind.partial(b"f") is None
+        await store.close()
+
+    async def test_refuses_offers_that_do_not_fit(self) -> None:
+        """No more may be offered than the file will have, nothing at all behind content that nobody wanted."""
+        store, _ = await self.opened()
+        writer = await store.open_writer(b"f", 100_000, OnConflict.REPLACE)
+
+        assert isinstance(await failure(writer.offer([(65_000, b"1" * 16), (65_000, b"2" * 16)])), ProtocolError)
+        await writer.write([b"some"])
+        assert isinstance(await failure(writer.offer([(5_000, b"1" * 16)])), ProtocolError)
+        await writer.abandon(keep=False)
         await store.close()
 
     async def test_writers_exclude_each_other(self) -> None:

@@ -8,7 +8,7 @@ Times are nanoseconds since the epoch, sizes and offsets are bytes, digests are 
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -20,6 +20,24 @@ BLOCK: Final = 1 << 20
 
 DIGEST: Final = 32
 """Length of a BLAKE3 digest in bytes."""
+
+SPAN: Final = 4 << 20
+"""At most so many bytes are cut into chunks, and offered to a destination, at once."""
+
+SPANS_AHEAD: Final = 8
+"""The most spans that are cut and not picked yet, or offered and not answered, of one file."""
+
+CHUNK_DIGEST: Final = 16
+"""Length of the digest of a chunk in bytes."""
+
+MOST_CHUNK: Final = 65_535
+"""The most bytes of one chunk."""
+
+MOST_CHUNKS: Final = 2_048
+"""The most chunks that are offered at once."""
+
+Chunk: TypeAlias = tuple[int, bytes]
+"""A piece of a file: its length, and its XXH3 digest of 128 bits, which tells chunks apart but proves nothing."""
 
 
 def coarseness_ns(stamp_ns: int) -> int:

@@ -246,8 +246,8 @@ def test_content_beyond_the_size_is_a_violation():
         stream.receive(b"1234")
 
 
-def test_matching_after_content_is_a_violation():
-    """Comparing comes first."""
+def test_matching_what_has_arrived_is_a_violation():
+    """What has been sent needed to be sent."""
     stream, _ = inbound()
     stream.receive(b"1")
     with pytest.raises(ProtocolError):

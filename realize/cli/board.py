@@ -19,7 +19,8 @@ class Flight:
 class Board:
     """How far a run is: what a display shows while it works.
 
-    ``moved`` counts bytes that travelled in this run, ``done`` also those that were there already.
+    ``moved`` counts bytes that got there in this run, ``sent`` those of them that travelled, ``done`` also those of
+    earlier runs.
     """
 
     found_files: int = 0
@@ -27,13 +28,14 @@ class Board:
     done_files: int = 0
     done: int = 0
     moved: int = 0
+    sent: int = 0
     flying: dict[bytes, Flight] = field(factory=dict)
 
     def __call__(self, event: Event) -> None:
         """Take one event into account."""
         match event:
             case Progressed():
-                self._progressed(event.path, event.amount)
+                self._progressed(event)
             case Found(files, size):
                 self.found_files += files
                 self.found_bytes += size
@@ -43,7 +45,9 @@ class Board:
                 self.done += event.have
             case Finished():
                 flight = self._land(event.path)
-                self.moved += 0 if flight else event.sent
+                if flight is None:
+                    self.moved += event.sent
+                    self.sent += event.sent
                 self.done += event.size
                 self.done_files += 1
             case Failed():
@@ -58,12 +62,13 @@ class Board:
             case _:
                 pass
 
-    def _progressed(self, path: bytes, amount: int) -> None:
-        self.moved += amount
-        flight = self.flying.get(path)
+    def _progressed(self, event: Progressed) -> None:
+        self.moved += event.amount
+        self.sent += event.amount - event.found
+        flight = self.flying.get(event.path)
         if flight is not None:
-            flight.reached += amount
-            self.done += amount
+            flight.reached += event.amount
+            self.done += event.amount
 
     def _land(self, path: bytes) -> Flight | None:
         flight = self.flying.pop(path, None)

@@ -52,7 +52,7 @@ class JsonLines:
                 "found_bytes": board.found_bytes,
                 "done_files": board.done_files,
                 "done_bytes": board.done,
-                "sent_bytes": board.moved,
+                "sent_bytes": board.sent,
             }
         )
 

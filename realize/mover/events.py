@@ -70,10 +70,14 @@ class Started:
 
 @frozen
 class Progressed:
-    """This many more bytes of the content of a started file have been handed to the destination."""
+    """This many more bytes of the content of a started file are at the destination.
+
+    ``found`` of them did not travel: it took them from the old version of the file.
+    """
 
     path: bytes
     amount: int
+    found: int = 0
 
 
 @frozen

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
-from realize.errors import Conflict, RealizeError, SameFile, SourceChanged
+from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, VerifyFailed
+from realize.mover.delta import WORTHWHILE, Delta
 from realize.mover.events import End, Finished, How, Interrupted, Progressed, Started
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, decide, resolve
@@ -26,6 +27,18 @@ HOW: Final = {Committed.CREATED: How.CREATED, Committed.REPLACED: How.REPLACED, 
 
 async def move_large(work: Work, path: bytes) -> Finished:
     """Move one file; what happened is the answer, what went wrong is raised as `Trouble`."""
+    try:
+        return await _move(work, path, deltas=True)
+    except _NotTheOldOne:
+        # Somebody writes to the file that is to be replaced, and may go on to do so.
+        return await _move(work, path, deltas=False)
+
+
+class _NotTheOldOne(Trouble):
+    """What was taken from the old version was not, or no longer, what it was taken for."""
+
+
+async def _move(work: Work, path: bytes, *, deltas: bool) -> Finished:
     with at(End.SOURCE):
         reader = await work.source.open_reader(path)
     try:
@@ -46,7 +59,7 @@ async def move_large(work: Work, path: bytes) -> Finished:
                 reader = await work.source.open_reader(path)
         if action is Action.SKIP:
             return Finished(path, reader.version.size, 0, How.SKIPPED, b"", removed=False)
-        sending = _Sending(work, path, reader, existing)
+        sending = _Sending(work, path, reader, existing, deltas)
         committed = await sending.run()
         if committed is Committed.SKIPPED:
             return Finished(path, reader.version.size, sending.sent, How.SKIPPED, sending.digest, removed=False)
@@ -122,8 +135,10 @@ class _Sending:
     path: bytes
     reader: IReader
     existing: Existing
+    deltas: bool
     sent: int = 0
     have: int = 0
+    found: int = 0
     digest: bytes = b""
 
     async def run(self) -> Committed:
@@ -135,15 +150,19 @@ class _Sending:
         try:
             await self._resume(writer)
             self.work.emit(Started(self.path, version.size, self.have))
+            if self._worthwhile(writer):
+                await Delta(self.reader, writer, version.size - self.have, self._moved).run()
             await self._send(writer)
             self.digest = await _finish(self.reader)
             with at(End.DESTINATION):
                 attributes = self.reader.attributes if self.work.options.preserve else None
                 return await self._unless_taken(writer.commit(self.digest, attributes))
         except (Trouble, CancelledError) as error:
-            self.work.emit(Interrupted(self.path, version.size, self.have + self.sent))
+            self.work.emit(Interrupted(self.path, version.size, self.have + self.found + self.sent))
             changed = isinstance(error, Trouble) and isinstance(error.error, SourceChanged)
             await self._abandon(writer, keep=not changed)
+            if self.found and isinstance(error, Trouble) and isinstance(error.error, VerifyFailed):
+                raise _NotTheOldOne(error.end, error.error) from error
             raise
 
     async def _resume(self, writer: IWriter) -> None:
@@ -160,6 +179,16 @@ class _Sending:
             if matched < length:
                 return
 
+    def _worthwhile(self, writer: IWriter) -> bool:
+        """Whether to look for parts of the file in its old version."""
+        old, new = self.existing.final_size or 0, self.reader.version.size - self.have
+        return self.deltas and self.reader.deltas and writer.deltas and min(old, new) >= WORTHWHILE
+
+    def _moved(self, sent: int, found: int) -> None:
+        self.sent += sent
+        self.found += found
+        self.work.emit(Progressed(self.path, sent + found, found))
+
     async def _send(self, writer: IWriter) -> None:
         while True:
             with at(End.SOURCE):
@@ -168,9 +197,7 @@ class _Sending:
                 return
             with at(End.DESTINATION):
                 await writer.write(pieces)
-            amount = sum(map(len, pieces))
-            self.sent += amount
-            self.work.emit(Progressed(self.path, amount))
+            self._moved(sum(map(len, pieces)), 0)
 
     async def _unless_taken(self, answer: Deferred[_T]) -> _T:
         """The answer; that a file has appeared where none was seen is no conflict yet, but a reason to look again."""

@@ -25,6 +25,7 @@ from zope.interface import Attribute, Interface
 from realize.errors import RealizeError
 from realize.values import (
     Attributes,
+    Chunk,
     Committed,
     Entry,
     Existing,
@@ -54,6 +55,7 @@ class IReader(Interface):
 
     version: Version = Attribute("What the file was when it was opened.")
     attributes: Attributes = Attribute("Modification time and permission bits at that instant.")
+    deltas: bool = Attribute("Whether `cut` and `pick` may be used.")
 
     def block_digests(length: int) -> Deferred[list[bytes]]:
         """Digests of the `realize.values.BLOCK`-sized blocks of the next ``length`` bytes; the position stays.
@@ -64,10 +66,25 @@ class IReader(Interface):
     def skip(length: int) -> Deferred[None]:
         """The other side has the next ``length`` bytes: count them into the digest and go on behind them."""
 
+    def cut() -> Deferred[list[Chunk]]:
+        """The chunks of the next `realize.values.SPAN` bytes that were not cut yet; no chunks at the end of the file.
+
+        May be called up to `realize.values.SPANS_AHEAD` times ahead of `pick`, also without waiting in between.
+        Not to be called after `read`, nor `block_digests` and `skip` after it.
+        """
+
+    def pick(wanted: Sequence[bool]) -> Deferred[list[bytes]]:
+        """The content of those chunks of the first span that was cut and not picked yet; the position moves behind it.
+
+        May be called ahead, too.
+        All of the span counts into the digest, wanted or not.
+        """
+
     def read() -> Deferred[list[bytes]]:
         """The next pieces of content, as many as are at hand; an empty list is the end of the file.
 
         A file that ends before ``version.size`` fails with `realize.errors.SourceChanged`.
+        What was cut and not picked is read like the rest, once all that was asked for is answered.
         """
 
     def finish() -> Deferred[bytes]:
@@ -84,6 +101,7 @@ class IWriter(Interface):
     """One file on its way into a directory; it holds the lock on the partial of that name."""
 
     have: int = Attribute("How many bytes an earlier transfer left in the partial.")
+    deltas: bool = Attribute("Whether `offer` may be used.")
 
     def match(digests: Sequence[bytes], length: int) -> Deferred[int]:
         """Compare the next ``length`` bytes of the partial, block by block, with the digests of the source.
@@ -93,9 +111,21 @@ class IWriter(Interface):
         Not to be called after `write`.
         """
 
-    def write(pieces: Sequence[bytes]) -> Deferred[None]:
-        """Append; what the partial held behind the position is dropped at the first call.
+    def offer(chunks: Sequence[Chunk], *, private: bool = False) -> Deferred[list[bool]]:
+        """These are the next chunks, behind those that were offered before: say which must be written.
 
+        The others are taken from the final file that is there; if they turn out to be something else, `commit` fails
+        with `realize.errors.VerifyFailed`.
+        At most `realize.values.SPAN` bytes at once, and in sum not more than the file is to have.
+        May be called ahead of `write`, also without waiting in between, but not once more was written than was wanted.
+        ``private``, which counts in the first call, is for somebody who may not read the directory, and finds out
+        less: see `realize.store.deltas.Search`.
+        """
+
+    def write(pieces: Sequence[bytes]) -> Deferred[None]:
+        """Go on with the content: first what was wanted of the chunks offered, in order, then all the rest.
+
+        What the partial held behind the position is dropped at the first call.
         Fires when more may be written.
         """
 

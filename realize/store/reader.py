@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from attrs import frozen
 from blake3 import blake3
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import NotFound, ProtocolError, SourceChanged
 from realize.store.content import blocks, read_exactly
+from realize.store.deltas import cut
 from realize.store.files import Clock, attributes_of, open_settled, version_of
 from realize.store.handle import Handle
 from realize.store.interfaces import IReader
@@ -22,7 +25,7 @@ from realize.store.threads import RunInThread, shielded
 from realize.store.tree import identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
-from realize.values import BLOCK, Attributes, Version
+from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Version
 
 
 @frozen
@@ -62,6 +65,22 @@ class SourceFile:
             raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
         return [piece], _Progress(progress.position + length, _updated(progress.hasher, piece))
 
+    def span(self, progress: _Progress) -> tuple[list[Chunk], _Progress]:
+        """The chunks of the next span, and the progress behind them."""
+        content = self._exactly(min(SPAN, self.version.size - progress.position), progress.position)
+        return cut(content), _Progress(progress.position + len(content), _updated(progress.hasher, content))
+
+    def parts(self, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The content of some parts, each given by its offset and length."""
+        return [self._exactly(length, offset) for offset, length in parts]
+
+    def _exactly(self, length: int, offset: int) -> bytes:
+        with self.handle as fd, storage_errors(self.path):
+            piece = read_exactly(fd, length, offset)
+        if len(piece) < length:
+            raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
+        return piece
+
     def look(self, progress: _Progress, length: int) -> tuple[list[bytes], _Progress]:
         """Digests of the next blocks, and the progress behind them."""
         hasher = progress.hasher.copy()
@@ -92,6 +111,27 @@ class SourceFile:
         raise SourceChanged(f"{display_name(self.path)}: changed while it was read")
 
 
+@frozen
+class _Span:
+    """A piece of the file that was cut: where its chunks end, and the progress before and behind it."""
+
+    before: _Progress
+    ends: list[int]
+    behind: _Progress
+
+    def parts(self, wanted: Sequence[bool]) -> list[tuple[int, int]]:
+        """The offsets and lengths of what is wanted, neighbours in one."""
+        parts: list[tuple[int, int]] = []
+        start = self.before.position
+        for end, want in zip(self.ends, wanted, strict=True):
+            if want and parts and sum(parts[-1]) == start:
+                parts[-1] = parts[-1][0], end - parts[-1][0]
+            elif want:
+                parts.append((start, end - start))
+            start = end
+        return parts
+
+
 def _updated(hasher: blake3, piece: bytes) -> blake3:
     copy = hasher.copy()
     copy.update(piece)
@@ -101,6 +141,8 @@ def _updated(hasher: blake3, piece: bytes) -> blake3:
 @implementer(IReader)
 class LocalReader:
     """The content of a local file; one piece is read ahead while the caller is busy with the last one."""
+
+    deltas = True
 
     def __init__(
         self, source: SourceFile, run_in_thread: RunInThread, on_closed: Callable[[LocalReader], None]
@@ -113,6 +155,8 @@ class LocalReader:
         self._progress = _Progress(0, blake3())
         self._looked = self._progress
         self._ahead: Deferred[tuple[list[bytes], _Progress]] | None = None
+        self._spans: deque[_Span] = deque()
+        self._cutting = DeferredLock()
 
     @shielded
     async def block_digests(self, length: int) -> list[bytes]:
@@ -133,8 +177,39 @@ class LocalReader:
         self._progress = self._looked
 
     @shielded
+    async def cut(self) -> list[Chunk]:
+        """The chunks of the next span; what is picked of them is read again, so that they cost no memory meanwhile."""
+        self._drop_ahead()
+        await self._cutting.acquire()
+        try:
+            if len(self._spans) >= SPANS_AHEAD:
+                raise ProtocolError(f"{display_name(self._source.path)}: {SPANS_AHEAD} spans are not picked yet")
+            before = self._spans[-1].behind if self._spans else self._progress
+            if before.position == self.version.size:
+                return []
+            chunks: list[Chunk]
+            chunks, behind = await self._run_in_thread(self._source.span, before)
+            ends = list(accumulate((length for length, _ in chunks), initial=before.position))[1:]
+            self._spans.append(_Span(before, ends, behind))
+            return chunks
+        finally:
+            self._cutting.release()
+
+    @shielded
+    async def pick(self, wanted: Sequence[bool]) -> list[bytes]:
+        """What is wanted of the first span that was cut."""
+        if not self._spans or len(wanted) != len(self._spans[0].ends):
+            raise ProtocolError(f"{display_name(self._source.path)}: a pick that does not fit what was cut")
+        span = self._spans.popleft()
+        self._progress = span.behind
+        parts = span.parts(wanted)
+        pieces: list[bytes] = await self._run_in_thread(self._source.parts, parts) if parts else []
+        return pieces
+
+    @shielded
     async def read(self) -> list[bytes]:
         """The next piece."""
+        self._spans.clear()
         if self._progress.position == self.version.size:
             return []
         if self._ahead is None:

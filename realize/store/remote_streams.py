@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, Attributes, Committed, OnConflict, Version
-from realize.wire import commands
+from realize.values import BLOCK, SPAN, Attributes, Chunk, Committed, OnConflict, Version
+from realize.wire import commands, packing
 from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
 
@@ -37,6 +38,9 @@ class RemoteReader:
         self._stream = opened.stream
         self._position = 0
         self._started = False
+        self._spans: deque[list[int]] = deque()
+        self._picking = DeferredLock()
+        self._left: list[bytes] = []
         self._outcome: bytes | RealizeError | None = None
         self._waiting: list[Deferred[bytes]] = []
         self._closed = False
@@ -66,6 +70,61 @@ class RemoteReader:
         await self._call(commands.SkipBlocks, length=length)
         self._stream.matched(length)
         self._position += length
+
+    @property
+    def deltas(self) -> bool:
+        """See `IReader`."""
+        return _can_delta(self._protocol)
+
+    def cut(self) -> Deferred[list[Chunk]]:
+        """See `IReader`."""
+        return Deferred.fromCoroutine(self._cut_span())
+
+    async def _cut_span(self) -> list[Chunk]:
+        if self._closed or self._started:
+            raise ProtocolError("the reader cuts nothing any more")
+        lengths: list[int] = []
+        self._spans.append(lengths)
+        try:
+            chunks: list[Chunk] = (await self._call(commands.CutSpan))["chunks"]
+        except RealizeError:
+            self._spans.remove(lengths)
+            raise
+        lengths += [length for length, _ in chunks]
+        cut = sum(map(sum, self._spans))
+        if sum(lengths) > SPAN or self._position + cut > self.version.size:
+            raise ProtocolError("the peer cut more than there is")
+        if not chunks:
+            self._spans.remove(lengths)
+        return chunks
+
+    def pick(self, wanted: Sequence[bool]) -> Deferred[list[bytes]]:
+        """See `IReader`."""
+        if self._closed or not wanted or not self._spans or len(wanted) != len(self._spans[0]):
+            return fail(ProtocolError("a pick that does not fit what was cut"))
+        lengths = self._spans.popleft()
+        amount = sum(length for length, want in zip(lengths, wanted, strict=True) if want)
+        stream = self._stream
+        asked = self._call(commands.PickChunks, wanted=packing.pack_bits(wanted))
+        asked.addErrback(_fail, stream)
+        self._position += sum(lengths)
+        stream.matched(sum(lengths) - amount)
+        stream.start()
+        return self._picking.run(lambda: Deferred.fromCoroutine(self._collect(stream, amount)))
+
+    async def _collect(self, stream: InboundStream, amount: int) -> list[bytes]:
+        """So many bytes of the content that comes; others that came with them are for the next one who asks."""
+        pieces: list[bytes] = []
+        while amount:
+            if not self._left:
+                self._left = await stream.read()
+            piece = self._left.pop(0)
+            if len(piece) > amount:
+                self._left.insert(0, piece[amount:])
+                piece = piece[:amount]
+            pieces.append(piece)
+            amount -= len(piece)
+        return pieces
 
     def read(self) -> Deferred[list[bytes]]:
         """See `IReader`."""
@@ -132,6 +191,7 @@ class RemoteReader:
         if self._started:
             return
         self._started = True
+        self._spans.clear()
         stream = self._stream
         self._call(commands.StartRead).addErrback(self._failed, stream)
         self._call(commands.EndRead).addCallbacks(
@@ -247,6 +307,23 @@ class RemoteWriter:
                 break
         return matched
 
+    @property
+    def deltas(self) -> bool:
+        """See `IWriter`."""
+        return _can_delta(self._protocol)
+
+    def offer(self, chunks: Sequence[Chunk], *, private: bool = False) -> Deferred[list[bool]]:  # noqa: ARG002
+        """See `IWriter`; the peer knows by itself what we may not find out."""
+        return Deferred.fromCoroutine(self._offer(list(chunks)))
+
+    async def _offer(self, chunks: list[Chunk]) -> list[bool]:
+        if self._closed:
+            raise ProtocolError("the writer is closed")
+        answer = await self._call(commands.OfferChunks, chunks=chunks)
+        wanted = packing.unpack_bits(answer["wanted"], len(chunks))
+        self._left -= sum(length for (length, _), want in zip(chunks, wanted, strict=True) if not want)
+        return wanted
+
     def write(self, pieces: Sequence[bytes]) -> Deferred[None]:
         """See `IWriter`."""
         length = sum(map(len, pieces))
@@ -287,6 +364,17 @@ class RemoteWriter:
 
     def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
         return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)
+
+
+def _fail(failure: Failure, stream: InboundStream) -> None:
+    error = failure.value
+    if not isinstance(error, RealizeError):
+        failure.raiseException()
+    stream.fail(error)
+
+
+def _can_delta(protocol: PeerProtocol) -> bool:
+    return protocol.theirs is not None and commands.DELTAS in protocol.theirs.capabilities
 
 
 def _given_up(failure: Failure) -> None:

@@ -27,7 +27,7 @@ from realize.store.interfaces import IListing, IStore
 from realize.store.served_small import ServedBatches
 from realize.store.served_streams import ServedRead, ServedWrite
 from realize.units import display_name
-from realize.values import Attributes, Committed, Entry, Expected, Fetched, OnConflict, Removal
+from realize.values import Attributes, Chunk, Committed, Entry, Expected, Fetched, OnConflict, Removal
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
@@ -295,6 +295,7 @@ class DirectoryResponders(amp.CommandLocator):
             opened.shown(path),
             lambda: self._writes.pop(stream, None),
             self._turns,
+            private=Right.READ not in opened.rights,
         )
         self._writes[stream] = (handle, served)
         return {"have": await served.open(opened.store.open_writer(path, size, policy))}
@@ -302,6 +303,10 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.MatchPartial.responder
     async def _match_partial(self, stream: int, digests: list[bytes], length: int) -> dict[str, Any]:
         return {"matched": await self._write(stream).match(digests, length)}
+
+    @commands.OfferChunks.responder
+    async def _offer_chunks(self, stream: int, chunks: list[Chunk]) -> dict[str, Any]:
+        return {"wanted": await self._write(stream).offer(chunks)}
 
     @commands.CommitStream.responder
     async def _commit_stream(self, stream: int, digest: bytes, attributes: Attributes | None) -> dict[str, Any]:
@@ -333,6 +338,15 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.SkipBlocks.responder
     async def _skip_blocks(self, stream: int, length: int) -> dict[str, Any]:
         await self._read(stream).skip(length)
+        return {}
+
+    @commands.CutSpan.responder
+    async def _cut_span(self, stream: int) -> dict[str, Any]:
+        return {"chunks": await self._read(stream).cut()}
+
+    @commands.PickChunks.responder
+    async def _pick_chunks(self, stream: int, wanted: bytes) -> dict[str, Any]:
+        await self._read(stream).pick(wanted)
         return {}
 
     @commands.StartRead.responder

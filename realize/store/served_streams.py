@@ -7,6 +7,7 @@ Whoever needs a turn of its connection (``turns``) has the lock of its stream al
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,8 @@ from twisted.python.failure import Failure
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, Attributes, Committed
-from realize.wire import commands
+from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed
+from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.packing import MOST_DIGESTS
 from realize.wire.protocol import PeerProtocol
@@ -38,15 +39,22 @@ class ServedWrite:
         shown: str,
         forget: Callable[[], object],
         turns: DeferredSemaphore,
+        *,
+        private: bool,
     ) -> None:
         self._protocol = protocol
         self._stream = stream
         self._turns = turns
+        self._private = private
         self._size = size
         self._committed = committed
         self._shown = shown
         self._forget = forget
         self._lock = DeferredLock()
+        self._offering = DeferredLock()
+        self._offers = 0
+        self._offered: int | None = None
+        self._wanted = 0
         self._writer: IWriter | None = None
         self._position = 0
         self._pumping: Deferred[None] | None = None
@@ -88,7 +96,7 @@ class ServedWrite:
                 raise ProtocolError(f"{len(digests)} digests for {length} bytes")
             if self._position + length > min(writer.have, self._size):
                 raise ProtocolError("a match beyond the end of the partial")
-            if self._stream.arrived or self._ended:
+            if self._stream.arrived or self._offered is not None or self._ended:
                 raise ProtocolError("a match after content")
             matched = await self._turns.run(writer.match, digests, length)
             self._position += matched
@@ -96,6 +104,43 @@ class ServedWrite:
         finally:
             self._lock.release()
         return matched
+
+    async def offer(self, chunks: list[Chunk]) -> bytes:
+        """See `realize.wire.commands.OfferChunks`."""
+        await self._offering.acquire()
+        try:
+            # Once there were offers, there are no matches any more to wait for.
+            writer = self._writer if self._offered is not None else None
+            asked = self._offer(writer or await self._ready(), chunks)
+        finally:
+            self._offering.release()
+        try:
+            wanted = await asked
+        finally:
+            self._offers -= 1
+        found = sum(length for (length, _), want in zip(chunks, wanted, strict=True) if not want)
+        self._wanted += sum(length for length, _ in chunks) - found
+        self._position += found
+        self._stream.matched(found)
+        return packing.pack_bits(wanted)
+
+    def _offer(self, writer: IWriter, chunks: list[Chunk]) -> Deferred[list[bool]]:
+        """Hand them on, in the order in which they came, and without waiting.
+
+        The writer keeps the order, and looks for the next ones while it writes the last.
+        """
+        length = sum(length for length, _ in chunks)
+        if self._offered is None:
+            self._offered = self._position
+        if self._offers >= SPANS_AHEAD or self._ended:
+            raise ProtocolError("an offer that is not expected now")
+        if self._stream.arrived > self._wanted:
+            raise ProtocolError("an offer after content that nobody wanted")
+        if self._offered + length > self._size:
+            raise ProtocolError("an offer beyond the end of the file")
+        self._offered += length
+        self._offers += 1
+        return self._turns.run(writer.offer, chunks, private=self._private)
 
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
         """See `realize.wire.commands.CommitStream`."""
@@ -184,6 +229,8 @@ class ServedRead:
         self._shown = shown
         self._forget = forget
         self._lock = DeferredLock()
+        self._cutting = DeferredLock()
+        self._spans: deque[list[int]] = deque()
         self._reader: IReader | None = None
         self._position = 0
         self._pumping: Deferred[None] | None = None
@@ -232,6 +279,34 @@ class ServedRead:
         await self._lock.acquire()
         try:
             await self._turns.run(reader.skip, length)
+        finally:
+            self._lock.release()
+
+    async def cut(self) -> list[Chunk]:
+        """See `realize.wire.commands.CutSpan`."""
+        reader = self._waiting(0)
+        await self._cutting.acquire()
+        try:
+            if len(self._spans) >= SPANS_AHEAD:
+                raise ProtocolError(f"{SPANS_AHEAD} spans are not picked yet")
+            chunks: list[Chunk] = await self._turns.run(reader.cut)
+            if chunks:
+                self._spans.append([length for length, _ in chunks])
+        finally:
+            self._cutting.release()
+        return chunks
+
+    async def pick(self, bits: bytes) -> None:
+        """See `realize.wire.commands.PickChunks`."""
+        reader = self._waiting(0)
+        if not self._spans:
+            raise ProtocolError("nothing was cut")
+        lengths = self._spans.popleft()
+        wanted = packing.unpack_bits(bits, len(lengths))
+        self._position += sum(length for length, want in zip(lengths, wanted, strict=True) if not want)
+        await self._lock.acquire()
+        try:
+            await self._stream.send(await reader.pick(wanted))
         finally:
             self._lock.release()
 

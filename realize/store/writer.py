@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from blake3 import blake3
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
 from realize.errors import Conflict, NotFound, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.content import matching
+from realize.store.deltas import Assembly, Run, merged
 from realize.store.described import Described
 from realize.store.handle import Handle
 from realize.store.interfaces import IWriter
 from realize.store.location import Location
+from realize.store.old_version import OldVersion
 from realize.store.oserrors import storage_errors
 from realize.store.partials import open_partial
 from realize.store.small import set_attributes
@@ -25,7 +27,7 @@ from realize.store.syscalls import fsync_directory, start_writeback
 from realize.store.threads import RunInThread, shielded
 from realize.store.tree import Identity, Tree, identity_of
 from realize.units import display_name
-from realize.values import BLOCK, Attributes, Committed, OnConflict
+from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Committed, OnConflict
 
 _FLUSH: Final = 8 << 20
 """The kernel is asked to begin to write after so many bytes, so that the commit has less to wait for."""
@@ -47,6 +49,8 @@ class PartialFile:
         self._directory, self._name = location.split(path)
         self._hasher = blake3()
         self._flushed = 0
+        self._old: OldVersion | None = None
+        self._assembly = Assembly()
         with location.tree() as tree, storage_errors(path):
             self._check_policy(tree)
             self._open(tree)
@@ -78,6 +82,19 @@ class PartialFile:
         self._flushed = self.position
         return matched
 
+    def open_old(self, private: bool) -> OldVersion:  # noqa: FBT001 -- called by way of a thread
+        """The final file that is there, to take content from; to be called once."""
+        with self._location.tree() as tree:
+            self._old = OldVersion(
+                tree, self._directory, self._name, self.path, position=self.position, private=private
+            )
+        return self._old
+
+    def plan(self, runs: Sequence[Run]) -> None:
+        """What comes next, behind what was planned before; what need not wait for content is written."""
+        self._assembly.add(runs)
+        self.write(())
+
     def write(self, pieces: Sequence[bytes]) -> None:
         """Write and hash at the position; once that has failed, it fails for good."""
         if self._failed is not None:
@@ -92,7 +109,14 @@ class PartialFile:
     def _write(self, fd: int, pieces: Sequence[bytes]) -> None:
         self._cut(fd)
         # One copy costs less than to let go of the interpreter, and get it back, twice for each piece.
-        view = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._old is None:
+            self._append(fd, memoryview(content))
+            return
+        for piece in self._assembly.pieces(content, self._old.read):
+            self._append(fd, memoryview(piece))
+
+    def _append(self, fd: int, view: memoryview) -> None:
         written = 0
         while written < len(view):
             written += os.pwrite(fd, view[written:], self.position + written)
@@ -140,6 +164,12 @@ class PartialFile:
             keep=True,
         )
 
+    def close(self) -> None:
+        """Let go of everything; the lock goes with the descriptor."""
+        self.handle.close()
+        if self._old is not None:
+            self._old.close()
+
     def keep(self) -> None:
         """Make what has arrived durable as a partial; if that is nothing, or fails, leave nothing behind.
 
@@ -168,7 +198,12 @@ class PartialFile:
 
 @implementer(IWriter)
 class LocalWriter:
-    """A local file being written; what is asked of it is done in order, also if nobody waits."""
+    """A local file being written; what is asked of it is done in order, also if nobody waits.
+
+    To look for chunks has an order of its own, so that the next ones are looked for while the last ones are written.
+    """
+
+    deltas = True
 
     def __init__(
         self,
@@ -183,8 +218,13 @@ class LocalWriter:
         self._committer = committer
         self._on_closed = on_closed
         self._turn = DeferredLock()
+        self._looking = DeferredLock()
+        self._old: OldVersion | None = None
         self._position = 0
         self._writing = False
+        self._offers = 0
+        self._wanted = 0
+        self._appending = False
 
     @shielded
     async def match(self, digests: Sequence[bytes], length: int) -> int:
@@ -198,13 +238,46 @@ class LocalWriter:
         return matched
 
     @shielded
+    async def offer(self, chunks: Sequence[Chunk], *, private: bool = False) -> list[bool]:
+        """Look for chunks in the final file, and write what is found of them at its place."""
+        length = sum(length for length, _ in chunks)
+        if self._appending or self._offers >= SPANS_AHEAD or length > SPAN:
+            raise ProtocolError(f"{self._shown}: chunks that may not be offered now")
+        if self._position + length > self._partial.size:
+            raise ProtocolError(f"{self._shown}: more than the announced {self._partial.size} bytes are offered")
+        self._writing = True
+        self._position += length
+        self._offers += 1
+        try:
+            await self._looking.acquire()
+            try:
+                if self._old is None:
+                    self._old = await self._in_turn(self._partial.open_old, private)
+                places: list[int | None] = await self._run_in_thread(self._old.find, chunks)
+                # In line before the next ones can be.
+                planned = Deferred.fromCoroutine(self._in_turn(self._partial.plan, merged(chunks, places)))
+            finally:
+                self._looking.release()
+            await planned
+        finally:
+            self._offers -= 1
+        wanted = [place is None for place in places]
+        self._wanted += sum(length for (length, _), want in zip(chunks, wanted, strict=True) if want)
+        return wanted
+
+    @shielded
     async def write(self, pieces: Sequence[bytes]) -> None:
-        """Append; more than was announced is refused as a whole."""
+        """Go on; more than was announced is refused as a whole."""
         length = sum(map(len, pieces))
         self._writing = True
-        if self._position + length > self._partial.size:
+        appended = max(0, length - self._wanted)
+        if appended and self._offers:
+            raise ProtocolError(f"{self._shown}: more arrives than was wanted so far")
+        if self._position + appended > self._partial.size:
             raise ProtocolError(f"{self._shown}: more than the announced {self._partial.size} bytes arrive")
-        self._position += length
+        self._wanted -= length - appended
+        self._position += appended
+        self._appending = self._appending or appended > 0
         await self._in_turn(self._partial.write, pieces)
 
     @shielded
@@ -251,8 +324,7 @@ class LocalWriter:
             raise StorageError(f"{self._shown}: is not being written any more")
 
     def _close(self) -> None:
-        """The lock goes with the descriptor."""
-        self._partial.handle.close()
+        self._partial.close()
         self._on_closed(self)
 
     @property

@@ -15,7 +15,7 @@ from twisted.protocols import amp
 
 from realize.errors import RealizeError, every_error
 from realize.throttle.tree import Scope
-from realize.values import DIGEST, Committed, OnConflict, WhereKind
+from realize.values import DIGEST, MOST_CHUNKS, Committed, OnConflict, WhereKind
 from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
 
@@ -24,6 +24,12 @@ MAJOR: Final = 1
 
 MINOR: Final = 1
 """Later minor versions add commands, optional arguments and capabilities, and change nothing."""
+
+DELTAS: Final = "deltas"
+"""The capability of whoever understands `OfferChunks`, `CutSpan` and `PickChunks`."""
+
+CAPABILITIES: Final = (DELTAS,)
+"""What this software says in Hello."""
 
 MOST_HANDLES: Final = 64
 MOST_LISTINGS: Final = 8
@@ -35,6 +41,7 @@ MOST_CREDIT: Final = 1 << 30
 """The most credit that one ``Credit`` may give."""
 
 _NUMBER: Final = (1 << 32) - 1
+_BITS: Final = MOST_CHUNKS // 8
 
 
 class Reason(enum.Enum):
@@ -290,6 +297,17 @@ class MatchPartial(RealizeCommand):
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"matched", Number())]
 
 
+class OfferChunks(RealizeCommand):
+    """These are the next chunks of the file: take from its old version what that has, and say what I must send.
+
+    The requester sends it, if the holder has the capability ``deltas``, before it has sent more than was wanted.
+    ``wanted`` has a bit for each chunk; those of which it is 1 are the next content to come.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"chunks", Packed(packing.CHUNKS))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"wanted", Octets(_BITS))]
+
+
 class Data(_OneWay):
     """The next bytes of a file; at least one, and never more than the credit.
 
@@ -381,6 +399,26 @@ class SkipBlocks(RealizeCommand):
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"length", Number())]
+
+
+class CutSpan(RealizeCommand):
+    """Cut the next span of the file that was not cut yet, and tell me its chunks; none are the end of the file.
+
+    The requester sends it before `StartRead`, if the holder has the capability ``deltas``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"chunks", Packed(packing.CHUNKS))]
+
+
+class PickChunks(RealizeCommand):
+    """Send me these chunks of the first span that was cut and not picked, count all of it, and go on behind it.
+
+    The requester sends it before `StartRead`.
+    It is answered when all of their content was sent.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"wanted", Octets(_BITS))]
 
 
 class StartRead(RealizeCommand):

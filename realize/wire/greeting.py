@@ -25,7 +25,7 @@ class Greeting:
     """What a peer says of itself in Hello."""
 
     software: str
-    capabilities: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = commands.CAPABILITIES
     run: str = ""
     major: int = commands.MAJOR
     minor: int = commands.MINOR

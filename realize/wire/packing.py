@@ -20,9 +20,12 @@ from attrs import frozen
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
 from realize.units import display_text
 from realize.values import (
+    CHUNK_DIGEST,
     DIGEST,
+    MOST_CHUNKS,
     NOTHING,
     Attributes,
+    Chunk,
     Committed,
     Entry,
     Existing,
@@ -140,6 +143,7 @@ _VERSION: Final = struct.Struct(">QQqqq")
 _ATTRIBUTES: Final = struct.Struct(">qH")
 _EXISTING: Final = struct.Struct(">qqqq")
 _PRESENT: Final = 4
+_CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST}s")
 
 
 def _octets(value: bytes) -> bytes:
@@ -386,6 +390,29 @@ class Results(Codec[Any]):
         return b"\0" + self.encode(item)
 
 
+@frozen
+class Chunks(Codec[Chunk]):
+    """Like `Codec`, for chunks: there are many, so they are read all at once."""
+
+    def unpack(self, data: bytes) -> list[Chunk]:
+        """The chunks."""
+        if len(data) % _CHUNK.size or len(data) > self.most * _CHUNK.size:
+            raise ProtocolError(f"{len(data)} bytes are not up to {self.most} {self.name}")
+        chunks: list[Chunk] = list(_CHUNK.iter_unpack(data))
+        if not all(length for length, _ in chunks):
+            raise ProtocolError("an empty chunk")
+        return chunks
+
+
+def _encode_chunk(chunk: Chunk) -> bytes:
+    return _CHUNK.pack(*chunk)
+
+
+def _decode_chunk(cursor: Cursor) -> Chunk:
+    length, digest = _CHUNK.unpack(cursor.take(_CHUNK.size))
+    return length, digest
+
+
 def _checked(name: str, data: bytes) -> bytes:
     if len(data) > VALUE_LIMIT:
         raise ProtocolError(f"{len(data)} bytes of {name} do not fit one value")
@@ -420,6 +447,7 @@ PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
 SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
 EXPECTED: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
+CHUNKS: Final = Chunks("chunks", _encode_chunk, _decode_chunk, MOST_CHUNKS)
 DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MOST_DIGESTS)
 TEXTS: Final = Codec[str]("texts", _encode_text, Cursor.text)
 CHAIN: Final = Codec[bytes]("identities", _octets, lambda cursor: cursor.octets(_PLACE), VALUE_LIMIT)
@@ -472,3 +500,20 @@ def split_contents(sizes: Sequence[int], content: bytes) -> list[bytes]:
         pieces.append(content[position : position + size])
         position += size
     return pieces
+
+
+def pack_bits(bits: Sequence[bool]) -> bytes:
+    """One bit for each, the first one being the highest of the first byte; what is left of the last byte is 0."""
+    text = "".join(["1" if bit else "0" for bit in bits])
+    length = -(-len(bits) // 8)
+    return int(text.ljust(8 * length, "0") or "0", 2).to_bytes(length, "big")
+
+
+def unpack_bits(data: bytes, count: int) -> list[bool]:
+    """The reverse of `pack_bits`."""
+    if len(data) != -(-count // 8):
+        raise ProtocolError(f"{len(data)} bytes for {count} bits")
+    text = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}" if data else ""
+    if "1" in text[count:]:
+        raise ProtocolError("bits that stand for nothing")
+    return [character == "1" for character in text[:count]]

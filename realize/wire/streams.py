@@ -172,9 +172,9 @@ class InboundStream:
         self._granted = self.limit
 
     def matched(self, length: int) -> None:
-        """So many bytes of the content need not be sent."""
-        if self.arrived:
-            raise ProtocolError("matching after content was sent")
+        """So many bytes of the content, none of which was sent yet, need not be sent."""
+        if length > self.limit - self.arrived:
+            raise ProtocolError("less is to be sent than has arrived")
         self.limit -= length
         self._serve()
 

@@ -1,0 +1,147 @@
+"""What it costs to replace a file of 1 GiB by another version of it, through a real daemon over loopback TLS.
+
+    python -m benchmarks.delta [--folder /dev/shm] [--runs 3] [--rights read,write,remove] [--pull] [WORKLOAD ...]
+
+| workload | the new version |
+|---|---|
+| blocks | 1 % of the blocks of 4 KiB differ, and 1 MiB and 123 bytes are inserted near the beginning |
+| moved | 1 MiB has moved from the first third to the last |
+| same | the same |
+| nothing | has nothing in common with the old one |
+
+Each run is timed as a whole process, start-up included, everything verified and durable.
+The bytes on the wire are what the loopback device counted, in both directions together.
+CPU seconds are those of the command and of the daemon.
+With `--pull` the daemon is the source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import random
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.moving import cpu, peak
+from tests.processes import Site
+
+MIB = 1 << 20
+SIZE = 1024 * MIB
+BLOCK = 4096
+
+
+def write_old(path: Path, rng: random.Random) -> None:
+    """What the destination has."""
+    with path.open("wb") as file:
+        for _ in range(SIZE // MIB):
+            file.write(rng.randbytes(MIB))
+
+
+def blocks(old: Path, new: Path, rng: random.Random) -> None:
+    """One in a hundred blocks differs, and everything behind the first million bytes lies elsewhere."""
+    changed = set(rng.sample(range(SIZE // BLOCK), SIZE // BLOCK // 100))
+    with old.open("rb") as source, new.open("wb") as target:
+        for start in range(0, SIZE, MIB):
+            content = bytearray(source.read(MIB))
+            for offset in range(0, MIB, BLOCK):
+                if (start + offset) // BLOCK in changed:
+                    content[offset : offset + BLOCK] = rng.randbytes(BLOCK)
+            if not start:
+                content[1_000_003:1_000_003] = rng.randbytes(MIB + 123)
+            target.write(content)
+
+
+def moved(old: Path, new: Path, _: random.Random) -> None:
+    """A piece is elsewhere, and what was between lies 1 MiB before its place."""
+    with old.open("rb") as source, new.open("wb") as target:
+        for start, end in ((0, 300), (301, 700), (300, 301), (700, 1024)):
+            source.seek(start * MIB)
+            for _ in range(start, end):
+                target.write(source.read(MIB))
+
+
+def same(old: Path, new: Path, _: random.Random) -> None:
+    """Nothing differs."""
+    shutil.copyfile(old, new)
+
+
+def nothing(_: Path, new: Path, rng: random.Random) -> None:
+    """Everything differs."""
+    write_old(new, rng)
+    with new.open("ab") as file:
+        file.write(b"and longer")
+
+
+WORKLOADS: dict[str, Callable[[Path, Path, random.Random], None]] = {
+    function.__name__: function for function in (blocks, moved, same, nothing)
+}
+
+
+def wire_bytes() -> int:
+    """Bytes that the loopback device has carried."""
+    for line in Path("/proc/net/dev").read_text().splitlines():
+        name, _, counters = line.partition(":")
+        if name.strip() == "lo":
+            return int(counters.split()[0])
+    raise SystemExit("there is no loopback device")
+
+
+def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[float, float, float, float, int]:
+    """Seconds, MB on the wire, CPU seconds of both ends, and the daemon's peak memory, of one run."""
+    site = Site(folder, rights)
+    here = folder / "here"
+    here.mkdir()
+    rng = random.Random("delta")  # noqa: S311 -- only content
+    old, new = (here, site.inbox) if pull else (site.inbox, here)
+    write_old(old / "big.bin", rng)
+    WORKLOADS[name](old / "big.bin", new / "big.bin", rng)
+    shutil.copyfile(new / "big.bin", folder / "expected")
+    site.start()
+    assert site.daemon is not None
+    try:
+        daemon, children = cpu(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
+        wire, started = wire_bytes(), time.perf_counter()
+        ends = ("hostb::inbox", str(here)) if pull else (str(here), "hostb::inbox")
+        done = site.realize("--quiet", *ends, timeout=600)
+        seconds, wire = time.perf_counter() - started, wire_bytes() - wire
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode or not filecmp.cmp(old / "big.bin", folder / "expected", shallow=False):
+            raise SystemExit(done.stderr or "the file that arrived is another one")
+        command = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+        return seconds, wire / 1e6, command, cpu(site.daemon.pid) - daemon, peak(site.daemon.pid)
+    finally:
+        site.stop()
+        shutil.rmtree(folder)
+
+
+def main() -> None:
+    """Print a line for each workload."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", choices=[[], *WORKLOADS], metavar="WORKLOAD")
+    parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rights", default="read,write,remove")
+    parser.add_argument("--pull", action="store_true")
+    arguments = parser.parse_args()
+    print(
+        f"{'workload':10} {'seconds':>8} {'MB on wire':>11} {'cpu command':>12} {'cpu daemon':>11} {'daemon peak':>12}"
+    )
+    rights = arguments.rights.split(",")
+    for name in arguments.workloads or WORKLOADS:
+        rows = []
+        for _ in range(arguments.runs):
+            folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=arguments.folder))
+            rows.append(measure(name, folder, rights, pull=arguments.pull))
+        seconds, wire, command, daemon, memory = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"{name:10} {seconds:8.2f} {wire:11.1f} {command:12.2f} {daemon:11.2f} {memory:8} MiB")
+
+
+if __name__ == "__main__":
+    main()

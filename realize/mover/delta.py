@@ -1,0 +1,103 @@
+"""Send only those chunks of a file that the destination does not find in the version it has.
+
+Spans go through three stages, each of which works ahead of the next one: the source cuts, the destination looks the
+chunks up, the source reads what is wanted.
+So neither end waits for the other, nor for the link between them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from realize.errors import RealizeError
+from realize.mover.events import End
+from realize.mover.work import at
+from realize.store.interfaces import IReader, IWriter
+from realize.values import SPAN, Chunk
+
+WORTHWHILE: Final = 256 << 10
+"""A file that is shorter, or whose old version is, is sent whole."""
+
+HOPELESS: Final = 16 * SPAN
+"""When nothing of so many bytes at the beginning was found, the rest is sent whole."""
+
+_CUT_AHEAD: Final = 2
+_OFFERED_AHEAD: Final = 4
+_PICKED_AHEAD: Final = 2
+
+
+@define(eq=False)
+class Delta:
+    """The next ``left`` bytes of a reader on their way into a writer, as far as there is hope to find some there.
+
+    ``moved(sent, found)`` is told how many bytes have been sent, and how many did not need to be.
+    """
+
+    reader: IReader
+    writer: IWriter
+    left: int
+    moved: Callable[[int, int], None]
+    _cut: deque[Deferred[list[Chunk]]] = field(factory=deque)
+    _offered: deque[tuple[Sequence[Chunk], Deferred[list[bool]]]] = field(factory=deque)
+    _picked: deque[tuple[int, Deferred[list[bytes]]]] = field(factory=deque)
+    _found: int = 0
+    _missed: int = 0
+
+    async def run(self) -> None:
+        """Send; what is left then is to be sent as usual."""
+        try:
+            while self._cut_more() or self._cut or self._offered or self._picked:
+                if self._cut and len(self._offered) < _OFFERED_AHEAD:
+                    await self._offer()
+                elif self._offered and len(self._picked) < _PICKED_AHEAD:
+                    await self._pick()
+                else:
+                    await self._write()
+        finally:
+            waiting: list[Deferred[Any]] = [*self._cut, *(answer for _, answer in self._offered)]
+            waiting += [answer for _, answer in self._picked]
+            for each in waiting:
+                each.addErrback(_ignore)
+
+    def _cut_more(self) -> bool:
+        """Let the source cut, unless there is no hope left; whether that was to be done."""
+        started = False
+        while self.left > 0 and len(self._cut) < _CUT_AHEAD and (self._found or self._missed < HOPELESS):
+            self._cut.append(self.reader.cut())
+            self.left -= SPAN
+            started = True
+        return started
+
+    async def _offer(self) -> None:
+        with at(End.SOURCE):
+            chunks = await self._cut.popleft()
+        self._offered.append((chunks, self.writer.offer(chunks)))
+
+    async def _pick(self) -> None:
+        chunks, answer = self._offered.popleft()
+        with at(End.DESTINATION):
+            wanted = await answer
+        found = sum(length for (length, _), want in zip(chunks, wanted, strict=True) if not want)
+        self._found += found
+        self._missed += sum(length for length, _ in chunks) - found
+        self._picked.append((found, self.reader.pick(wanted)))
+
+    async def _write(self) -> None:
+        found, answer = self._picked.popleft()
+        with at(End.SOURCE):
+            pieces = await answer
+        if pieces:
+            with at(End.DESTINATION):
+                await self.writer.write(pieces)
+        self.moved(sum(map(len, pieces)), found)
+
+
+def _ignore(failure: Failure) -> Any:
+    """Nobody waits for it any more; anything but our own errors is a fault all the same."""
+    failure.trap(RealizeError)

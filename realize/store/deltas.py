@@ -1,0 +1,302 @@
+"""Deltas: cutting content into chunks where its bytes say so, and finding the chunks in another version of the file.
+
+Pure: what is read comes from a function that the caller gives.
+
+The source cuts the new version (`cut`); the destination looks each chunk up in the old one (`Search`) and wants only
+what it does not find; `Assembly` puts the new version together from both.
+A chunk is looked for where it would be if the bytes before it had only been replaced, which costs one look and no
+memory.
+Only when nothing is found there any more the old version is cut too, a segment at a time around the place where the
+trail was lost, until a chunk turns up again.
+
+A digest of a chunk proves nothing, and needs not: the digest of the whole file is verified before it gets its name.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from typing import Final, TypeAlias
+
+from pyfastcdc import FastCDC
+from xxhash import xxh3_128_digest
+
+from realize.errors import VerifyFailed
+from realize.values import Chunk
+
+Read: TypeAlias = Callable[[int, int], bytes]
+"""``read(offset, length)``: the bytes there, fewer only at the end of the file."""
+
+Run: TypeAlias = tuple[int, int | None]
+"""So many bytes, and where in the old version they are; None if they are not."""
+
+LEAST: Final = 4 << 10
+"""Shorter chunks are never looked for, lest somebody could find out the old version a few bytes at a time."""
+
+_AVERAGE: Final = 8 << 10
+_MOST: Final = 16 << 10
+_NORMALIZED: Final = 3  # hardly any chunk is far from the average: a change of one byte costs one chunk, of that size
+_BEHIND: Final = 64
+_AHEAD: Final = 256 << 10
+_SEGMENT: Final = 1 << 20
+_SEGMENTS_AT_ONCE: Final = 64
+_PIECE: Final = 1 << 20
+_LOST: Final = 64 << 10
+_TRAILS: Final = 4
+_REMEMBERED: Final = 1 << 17
+
+
+def _cutter() -> FastCDC:
+    return FastCDC(_AVERAGE, min_size=LEAST, max_size=_MOST, normalized_chunking=_NORMALIZED)
+
+
+def cut(content: bytes) -> list[Chunk]:
+    """The chunks of some content, at least `LEAST` bytes each unless there are not so many."""
+    chunks = [(chunk.length, xxh3_128_digest(chunk.data)) for chunk in _cutter().cut_buf(content)]
+    if len(chunks) > 1 and chunks[-1][0] < LEAST:
+        length = chunks.pop()[0] + chunks.pop()[0]
+        chunks.append((length, xxh3_128_digest(memoryview(content)[-length:])))
+    return chunks
+
+
+def merged(chunks: Sequence[Chunk], places: Sequence[int | None]) -> list[Run]:
+    """The same with neighbours put together, as far as they are neighbours in the old version too."""
+    runs: list[Run] = []
+    for (length, _), place in zip(chunks, places, strict=True):
+        if runs:
+            before, start = runs[-1]
+            if place == (None if start is None else start + before):
+                runs[-1] = before + length, start
+                continue
+        runs.append((length, place))
+    return runs
+
+
+class Index:
+    """Where chunks are, by their digests.
+
+    Memory is bounded: when there are too many, every second one is forgotten, by its digest, and from then on such
+    ones are not taken in.
+    One in many is enough to find the trail again.
+    """
+
+    def __init__(self, most: int = _REMEMBERED) -> None:
+        self._most = most
+        self._mask = 0
+        self._places: dict[bytes, int] = {}
+
+    def add(self, digest: bytes, place: int) -> None:
+        """Remember a chunk, unless one like it is known."""
+        if self._taken(digest):
+            self._places.setdefault(digest, place)
+            while len(self._places) > self._most:
+                self._mask = self._mask << 1 | 1
+                self._places = {kept: where for kept, where in self._places.items() if self._taken(kept)}
+
+    def _taken(self, digest: bytes) -> bool:
+        return not self._mask or not int.from_bytes(digest[:4], "big") & self._mask
+
+    def get(self, digest: bytes) -> int | None:
+        """The place of a chunk of that digest."""
+        return self._places.get(digest)
+
+    def __len__(self) -> int:
+        """How many are known."""
+        return len(self._places)
+
+
+class Search:
+    """Finds the chunks of a new version, in their order, in an old one of ``size`` bytes.
+
+    ``position`` is where in the new version the first chunk begins.
+    ``private`` is for somebody who may not read the old version: then only such chunks are found as end where the old
+    version, cut from their beginning, has an end of a chunk.
+    Without that, who knows some bytes could try all values of the next one, and so read on.
+    """
+
+    def __init__(self, size: int, read: Read, *, position: int = 0, private: bool = False) -> None:
+        self._size = size
+        self._read = read
+        self._position = position
+        self._private = private
+        self._cutter = _cutter()
+        self._index = Index()
+        self._segments: set[int] = set()
+        # A trail is the distance between two equal pieces, old minus new; the latest first.
+        self._trails: deque[int] = deque([0], maxlen=_TRAILS)
+        self._anchors: deque[int] = deque(maxlen=_TRAILS)
+        self._missed = 0
+        self._start = 0
+        self._ahead = b""
+
+    def find(self, chunks: Sequence[Chunk]) -> list[int | None]:
+        """The place of each chunk in the old version, None for what is not there or was not found.
+
+        Reads, besides what it compares, at most `_SEGMENTS_AT_ONCE` segments for the index.
+        """
+        places: list[int | None] = [None] * len(chunks)
+        budget, first = _SEGMENTS_AT_ONCE, 0
+        while True:
+            self._follow(chunks, places, first)
+            lost = len(chunks) - sum(1 for _ in takewhile(lambda place: place is None, reversed(places)))
+            if lost == len(chunks) or self._missed < _LOST:
+                return places
+            budget = self._explore({digest for _, digest in chunks[lost:]}, budget)
+            if not budget:
+                return places
+            # From where the trail was lost, once more.
+            again = sum(length for length, _ in chunks[lost:])
+            self._position -= again
+            self._missed -= again
+            first = lost
+
+    def _follow(self, chunks: Sequence[Chunk], places: list[int | None], first: int) -> None:
+        for number in range(first, len(chunks)):
+            length, digest = chunks[number]
+            place = self._place(length, digest)
+            places[number] = place
+            if place is not None:
+                if self._missed:
+                    self._follow_back(chunks, places, number)
+                self._missed = 0
+            else:
+                if not self._missed:
+                    self._anchors.appendleft(self._position + self._trails[0])
+                self._missed += length
+            self._position += length
+
+    def _follow_back(self, chunks: Sequence[Chunk], places: list[int | None], found: int) -> None:
+        """The trail that was found leads back, too: after a break it takes the cutter some chunks to fall into step."""
+        place = self._position + self._trails[0]
+        for number in range(found - 1, -1, -1):
+            length, digest = chunks[number]
+            place -= length
+            if places[number] is not None or length < LEAST or not self._is_at(place, length, digest, near=False):
+                return
+            places[number] = place
+
+    def _place(self, length: int, digest: bytes) -> int | None:
+        if length < LEAST:
+            return None
+        trails = self._trails
+        place = self._position + trails[0]
+        if self._is_at(place, length, digest, near=True):
+            return place
+        for trail in list(trails)[1:]:
+            place = self._position + trail
+            if self._is_at(place, length, digest, near=False):
+                trails.remove(trail)
+                trails.appendleft(trail)
+                return place
+        known = self._index.get(digest)
+        if known is not None and self._is_at(known, length, digest, near=False):
+            trails.appendleft(known - self._position)
+            return known
+        return None
+
+    def _is_at(self, place: int, length: int, digest: bytes, *, near: bool) -> bool:
+        if not 0 <= place <= self._size - length:
+            return False
+        # With some bytes more, or the cutter would end the chunk because there is nothing behind it.
+        content = self._look(place, min(length + _BEHIND, self._size - place), near=near)
+        if xxh3_128_digest(content[:length]) != digest:
+            return False
+        if not self._private:
+            return True
+        ended: int = next(iter(self._cutter.cut_buf(content))).length
+        # Nor does it end for what its bytes are where the cutter loses its patience.
+        return ended == length and (length < _MOST or place + length == self._size)
+
+    def _look(self, place: int, length: int, *, near: bool) -> memoryview:
+        start = place - self._start
+        if start < 0 or start + length > len(self._ahead):
+            if not near:
+                return memoryview(self._read(place, length))
+            self._ahead, self._start, start = self._read(place, _AHEAD), place, 0
+        return memoryview(self._ahead)[start : start + length]
+
+    def _explore(self, digests: set[bytes], budget: int) -> int:
+        """Take segments into the index until one of the chunks turns up; what is left of the budget, 0 if none did."""
+        for segment in self._unexplored():
+            self._segments.add(segment)
+            place, found = segment * _SEGMENT, False
+            for length, digest in cut(self._read(place, _SEGMENT)):
+                self._index.add(digest, place)
+                place += length
+                found = found or (digest in digests and self._index.get(digest) is not None)
+            budget -= 1
+            if found or not budget:
+                return budget
+        return 0
+
+    def _unexplored(self) -> Iterator[int]:
+        """The segments that are not in the index, from where trails were lost onwards, and round to the beginning."""
+        count = -(-self._size // _SEGMENT)
+        anchors = [max(0, min(anchor // _SEGMENT, count - 1)) for anchor in self._anchors]
+        for step in range(count):
+            for anchor in anchors:
+                segment = (anchor + step) % count
+                if segment not in self._segments:
+                    yield segment
+
+
+class Assembly:
+    """How a new version comes together: runs of the old one, and between them gaps for content that arrives."""
+
+    def __init__(self) -> None:
+        self._runs: deque[Run] = deque()
+
+    def __len__(self) -> int:
+        """How many runs there are still to come."""
+        return len(self._runs)
+
+    def add(self, runs: Sequence[Run]) -> None:
+        """What comes next, behind what was added before."""
+        self._runs.extend(runs)
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes the gaps have that are still to come."""
+        return sum(length for length, place in self._runs if place is None)
+
+    def pieces(self, content: bytes, read: Read) -> Iterator[bytes]:
+        """What can be written when this much of the content has arrived, in order, about `_PIECE` bytes at a time.
+
+        That is the content in the gaps, and what ``read`` has for the runs before, between and behind them.
+        Content for which there is no gap comes last.
+        Fails with `realize.errors.VerifyFailed` where the old version ends too early.
+        """
+        gathered: list[bytes | memoryview] = []
+        size = 0
+        for part in self._parts(memoryview(content), read):
+            gathered.append(part)
+            size += len(part)
+            if size >= _PIECE:
+                yield b"".join(gathered)
+                gathered, size = [], 0
+        if gathered:
+            yield b"".join(gathered)
+
+    def _parts(self, content: memoryview, read: Read) -> Iterator[bytes | memoryview]:
+        while self._runs and (content or self._runs[0][1] is not None):
+            length, place = self._runs.popleft()
+            if place is not None:
+                yield from _copied(length, place, read)
+                continue
+            if len(content) < length:
+                self._runs.appendleft((length - len(content), None))
+            yield content[:length]
+            content = content[length:]
+        if content:
+            yield content
+
+
+def _copied(length: int, place: int, read: Read) -> Iterator[bytes]:
+    while length:
+        piece = read(place, min(length, _PIECE))
+        if not piece:
+            raise VerifyFailed("the file that is to be replaced became shorter meanwhile")
+        yield piece
+        place += len(piece)
+        length -= len(piece)
