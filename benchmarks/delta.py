@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import filecmp
-import os
+import json
 import random
 import resource
 import shutil
@@ -93,12 +93,12 @@ def wire_bytes() -> int:
     raise SystemExit("there is no loopback device")
 
 
-def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[float, float, float, float, int]:
-    """Seconds, MB on the wire, CPU seconds of both ends, and the daemon's peak memory, of one run."""
+def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[float, float, float, float, float, int]:
+    """Seconds, MB of content, MB on the wire, CPU seconds of both ends, and the daemon's peak memory, of one run."""
     site = Site(folder, rights)
     here = folder / "here"
     here.mkdir()
-    rng = random.Random("delta")  # noqa: S311 -- only content
+    rng = random.Random("delta")
     old, new = (here, site.inbox) if pull else (site.inbox, here)
     write_old(old / "big.bin", rng)
     WORKLOADS[name](old / "big.bin", new / "big.bin", rng)
@@ -109,13 +109,14 @@ def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[
         daemon, children = cpu(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
         wire, started = wire_bytes(), time.perf_counter()
         ends = ("hostb::inbox", str(here)) if pull else (str(here), "hostb::inbox")
-        done = site.realize("--quiet", *ends, timeout=600)
+        done = site.realize("--quiet", "--json", *ends, timeout=600)
         seconds, wire = time.perf_counter() - started, wire_bytes() - wire
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode or not filecmp.cmp(old / "big.bin", folder / "expected", shallow=False):
             raise SystemExit(done.stderr or "the file that arrived is another one")
         command = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
-        return seconds, wire / 1e6, command, cpu(site.daemon.pid) - daemon, peak(site.daemon.pid)
+        sent = next(line["sent"] for line in map(json.loads, done.stdout.splitlines()) if line["event"] == "finished")
+        return seconds, sent / 1e6, wire / 1e6, command, cpu(site.daemon.pid) - daemon, peak(site.daemon.pid)
     finally:
         site.stop()
         shutil.rmtree(folder)
@@ -130,17 +131,15 @@ def main() -> None:
     parser.add_argument("--rights", default="read,write,remove")
     parser.add_argument("--pull", action="store_true")
     arguments = parser.parse_args()
-    print(
-        f"{'workload':10} {'seconds':>8} {'MB on wire':>11} {'cpu command':>12} {'cpu daemon':>11} {'daemon peak':>12}"
-    )
+    print("workload    seconds   MB sent  MB on wire  cpu command  cpu daemon  daemon peak")
     rights = arguments.rights.split(",")
     for name in arguments.workloads or WORKLOADS:
         rows = []
         for _ in range(arguments.runs):
             folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=arguments.folder))
             rows.append(measure(name, folder, rights, pull=arguments.pull))
-        seconds, wire, command, daemon, memory = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"{name:10} {seconds:8.2f} {wire:11.1f} {command:12.2f} {daemon:11.2f} {memory:8} MiB")
+        seconds, sent, wire, command, daemon, memory = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"{name:10} {seconds:8.2f} {sent:9.1f} {wire:11.1f} {command:12.2f} {daemon:11.2f} {memory:8} MiB")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ from realize.values import (
     Version,
     Where,
     WhereKind,
+    extent,
 )
 
 _T = TypeVar("_T")
@@ -409,7 +410,7 @@ class _MemoryReader:
         self._store.take_fault("cut", self._path)
         if len(self._spans) >= SPANS_AHEAD:
             raise ProtocolError(f"{display_name(self._path)}: {SPANS_AHEAD} spans are not picked yet")
-        start = self._position + sum(length for span in self._spans for length, _ in span)
+        start = self._position + sum(map(extent, self._spans))
         chunks = deltas.cut(self._content[start : start + SPAN]) if start < len(self._content) else []
         if chunks:
             self._spans.append(chunks)
@@ -490,7 +491,7 @@ class _MemoryWriter:
     @shielded
     async def offer(self, chunks: Sequence[Chunk], *, private: bool = False) -> list[bool]:
         self._check("offer")
-        length = sum(length for length, _ in chunks)
+        length = extent(chunks)
         if self._appending or length > SPAN or self._promised + length > self._size:
             raise ProtocolError(f"{display_name(self._path)}: chunks that may not be offered now")
         self._writing = True
@@ -520,7 +521,9 @@ class _MemoryWriter:
         self._append(content)
 
     def _append(self, content: bytes) -> None:
-        self._partial = self._partial[: self._position] + b"".join(self._assembly.pieces(content, self._look))
+        self._partial = self._partial[: self._position] + b"".join(
+            itertools.chain.from_iterable(self._assembly.parts(content, self._look))
+        )
         self._position = len(self._partial)
 
     @shielded

@@ -8,6 +8,9 @@ Times are nanoseconds since the epoch, sizes and offsets are bytes, digests are 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from itertools import compress
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from attrs import frozen
@@ -38,6 +41,12 @@ MOST_CHUNKS: Final = 2_048
 
 Chunk: TypeAlias = tuple[int, bytes]
 """A piece of a file: its length, and its XXH3 digest of 128 bits, which tells chunks apart but proves nothing."""
+
+
+def extent(chunks: Sequence[Chunk], wanted: Sequence[bool] | None = None) -> int:
+    """How many bytes the chunks have together, or those of them that are wanted."""
+    lengths = map(itemgetter(0), chunks)
+    return sum(lengths if wanted is None else compress(lengths, wanted))
 
 
 def coarseness_ns(stamp_ns: int) -> int:

@@ -13,7 +13,7 @@ from twisted.protocols.amp import parseString
 from realize.config import Right
 from realize.store.served import MOST_READING, DirectoryResponders
 from realize.testing import MemoryStore
-from realize.values import Version
+from realize.values import SPAN, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
 from realize.wire.protocol import MOST_UNSENT
@@ -243,6 +243,9 @@ def test_unknown_commands_are_answered(evil, name):
         ("MatchFinal", {"handle": b"1", "path": b"f", "size": b"1", "offset": b"2", "digests": b""}),
         ("MatchFinal", {"handle": b"1", "path": b"f", "size": b"1", "offset": b"0", "digests": b"short"}),
         ("MatchPartial", {"stream": b"5", "digests": b"", "length": b"0"}),
+        ("OfferChunks", {"stream": b"5", "chunks": b""}),
+        ("CutSpan", {"stream": b"5"}),
+        ("PickChunks", {"stream": b"5", "wanted": b""}),
         ("CommitStream", {"stream": b"5", "digest": bytes(32), "attributes": b"\0"}),
         ("CommitStream", {"stream": b"5", "digest": b"short", "attributes": b"\0"}),
         ("BlockDigests", {"stream": b"5", "length": b"0"}),
@@ -371,6 +374,35 @@ def test_matching_is_bounded(evil):
         assert "PROTOCOL" == evil.code("MatchPartial", stream=b"1", digests=digests, length=length)
     evil.send(data(1, b"1234567890"))
     assert "PROTOCOL" == evil.code("MatchPartial", stream=b"1", digests=bytes(32), length=b"5")
+
+
+def test_offers_are_bounded(evil):
+    """Chunks must be some, and fit the file together; none come behind content that nobody wanted."""
+    assert "ok" == evil.open_write(size=b"10000")
+    offer = (5000).to_bytes(2, "big") + bytes(16)
+
+    for chunks in (bytes(18), offer[:-1], offer * 3, offer * 2049):
+        assert "PROTOCOL" == evil.code("OfferChunks", stream=b"1", chunks=chunks)
+    assert "ok" == evil.code("OfferChunks", stream=b"1", chunks=offer)
+    assert "PROTOCOL" == evil.code("OfferChunks", stream=b"1", chunks=offer * 2)
+    evil.send(data(1, bytes(5001)))
+    assert "PROTOCOL" == evil.code("OfferChunks", stream=b"1", chunks=(4999).to_bytes(2, "big") + bytes(16))
+    assert "PROTOCOL" == evil.code("MatchPartial", stream=b"1", digests=b"", length=b"0")
+
+
+def test_cutting_is_bounded(evil):
+    """A few spans ahead of what is picked, and none once content flows; picks must fit what was cut."""
+    evil.memory.plant(b"large", bytes(SPAN * 9))
+    assert "ok" == evil.code("OpenRead", handle=b"1", stream=b"1", path=b"large")
+
+    assert "PROTOCOL" == evil.code("PickChunks", stream=b"1", wanted=b"")
+    for _ in range(SPANS_AHEAD):
+        assert "ok" == evil.code("CutSpan", stream=b"1")
+    assert "PROTOCOL" == evil.code("CutSpan", stream=b"1")
+    assert "PROTOCOL" == evil.code("PickChunks", stream=b"1", wanted=b"\xff")
+    assert "ok" == evil.code("StartRead", stream=b"1")
+    assert "PROTOCOL" == evil.code("CutSpan", stream=b"1")
+    assert "PROTOCOL" == evil.code("PickChunks", stream=b"1", wanted=b"")
 
 
 def test_reading_is_bounded(evil):

@@ -626,3 +626,164 @@ def test_a_pulled_brake_starts_nothing_new():
 
     assert DeadlineReached is ended[0].type
     assert ({b"a", b"b"}, {}) == (set(source.files), destination.files)
+
+
+CHANGED = BIG[: 1 << 20] + b"inserted" + BIG[1 << 20 :]
+
+
+def test_a_version_that_is_there_is_made_use_of():
+    """Of a file that has changed a little only that travels; progress counts all of it."""
+    source, destination = MemoryStore({b"x": CHANGED}), MemoryStore({b"x": BIG})
+
+    trial = moved(source, destination)
+
+    [finished] = trial.of(Finished)
+    assert {b"x": CHANGED} == contents(destination)
+    assert {} == source.files
+    assert How.REPLACED is finished.how
+    assert 0 < finished.sent < 100_000
+    assert len(CHANGED) == sum(event.amount for event in trial.of(Progressed))
+    assert finished.sent == sum(event.amount - event.found for event in trial.of(Progressed))
+
+
+def test_a_partial_and_the_old_version_are_both_made_use_of():
+    """What the partial has is not looked for, and what neither has is all that travels."""
+    source, destination = MemoryStore({b"x": CHANGED + b"more"}), MemoryStore({b"x": BIG})
+    destination.plant_partial(b"x", CHANGED[: (1 << 20) + 5])
+
+    trial = moved(source, destination)
+
+    [finished], [started] = trial.of(Finished), trial.of(Started)
+    assert {b"x": CHANGED + b"more"} == contents(destination)
+    assert (1 << 20) + 5 == started.have
+    assert 0 < finished.sent < 100_000
+
+
+def test_what_arrived_of_a_delta_is_not_sent_again():
+    """A delta that was stopped goes on where it was: the partial has what was sent and what was found."""
+    inserted = os.urandom(1 << 20)
+    new = BIG[: 2 << 20] + inserted + BIG[2 << 20 :]
+    source, destination = MemoryStore({b"x": new}), MemoryStore({b"x": BIG})
+    open_writer, writes = destination.open_writer, []
+
+    def broken(path, size, policy):
+        def breaks(writer):
+            write = writer.write
+
+            def half(pieces):
+                content = b"".join(pieces)
+                writes.append(len(content))
+                return write([content[: len(content) // 2]]).addCallback(lambda _: Deferred())
+
+            writer.write = half
+            return writer
+
+        return open_writer(path, size, policy).addCallback(breaks)
+
+    destination.open_writer = broken
+    trial = Trial(source, destination)
+    trial.done.cancel()
+    trial.finish()
+    destination.open_writer = open_writer
+
+    [finished] = moved(source, destination).of(Finished)
+
+    assert {b"x": new} == contents(destination)
+    assert finished.sent < len(inserted) - sum(writes) // 2 + 100_000
+
+
+@pytest.mark.parametrize("what", ["reader", "writer"])
+def test_who_knows_no_deltas_gets_the_whole_file(what):
+    """The file travels as ever if one of the two ends cannot."""
+    source, destination = MemoryStore({b"x": CHANGED}), MemoryStore({b"x": BIG})
+    store, method = (source, "open_reader") if what == "reader" else (destination, "open_writer")
+    opening = getattr(store, method)
+
+    def without(*arguments):
+        def made_older(opened):
+            opened.deltas = False
+            return opened
+
+        return opening(*arguments).addCallback(made_older)
+
+    setattr(store, method, without)
+
+    [finished] = moved(source, destination).of(Finished)
+
+    assert {b"x": CHANGED} == contents(destination)
+    assert len(CHANGED) == finished.sent
+
+
+def test_an_old_version_that_somebody_writes_to_is_not_trusted_again():
+    """If the digest of the whole shows that something was not what it was taken for, the file is sent whole."""
+    source, destination = MemoryStore({b"x": CHANGED}), MemoryStore({b"x": BIG})
+    open_writer, commits = destination.open_writer, []
+
+    def misled(path, size, policy):
+        def misleads(writer):
+            offer, commit = writer.offer, writer.commit
+
+            def late(chunks):
+                asked = offer(chunks)
+                writer._partial = writer._partial[:-1] + b"?"
+                return asked
+
+            def counted(*arguments):
+                commits.append(path)
+                return commit(*arguments)
+
+            writer.offer, writer.commit = late, counted
+            return writer
+
+        return open_writer(path, size, policy).addCallback(misleads)
+
+    destination.open_writer = misled
+
+    trial = moved(source, destination)
+
+    [finished] = trial.of(Finished)
+    assert {b"x": CHANGED} == contents(destination)
+    assert 2 == len(commits)
+    assert len(CHANGED) == finished.sent
+    assert [] == trial.of(Postponed)
+
+
+def test_hope_is_given_up(monkeypatch):
+    """When nothing of the beginning is found, the rest is not looked for: it is sent as ever."""
+    monkeypatch.setattr("realize.mover.delta.HOPELESS", 8 << 20)
+    large = BIG * 12
+    source, destination = MemoryStore({b"x": large}), MemoryStore({b"x": os.urandom(1 << 20)})
+    open_writer, offers = destination.open_writer, []
+
+    def counting(path, size, policy):
+        def count(writer):
+            offer = writer.offer
+
+            def counted(chunks):
+                offers.append(chunks)
+                return offer(chunks)
+
+            writer.offer = counted
+            return writer
+
+        return open_writer(path, size, policy).addCallback(count)
+
+    destination.open_writer = counting
+
+    [finished] = moved(source, destination).of(Finished)
+
+    assert {b"x": large} == contents(destination)
+    assert len(large) == finished.sent
+    assert 2 <= len(offers) < 9
+
+
+def test_a_source_that_breaks_in_a_delta_fails_the_file():
+    """An error of either end, at any stage, is one of that file, and what came together is kept."""
+    for store, method, end in (("s", "cut", End.SOURCE), ("s", "pick", End.SOURCE), ("d", "offer", End.DESTINATION)):
+        source, destination = MemoryStore({b"x": CHANGED, b"y": b"1"}), MemoryStore({b"x": BIG})
+        (source if store == "s" else destination).fail_next[method, b"x"] = StorageError("x: broken")
+
+        trial = moved(source, destination)
+
+        assert [(b"x", end)] == [(event.path, event.end) for event in trial.of(Failed)]
+        assert {b"x": BIG, b"y": b"1"} == contents(destination)

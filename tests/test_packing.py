@@ -31,6 +31,7 @@ ITEMS = {
     "EXPECTED": st.builds(Expected, PATHS, SIZES, DIGESTS),
     "REMOVALS": st.builds(Removal, PATHS, VERSIONS),
     "DIGESTS": DIGESTS,
+    "CHUNKS": st.tuples(st.integers(1, 65_535), st.binary(min_size=16, max_size=16)),
     "TEXTS": TEXTS,
     "CHAIN": st.binary(max_size=64),
     "FOUND": st.builds(
@@ -165,3 +166,25 @@ def test_contents_must_account_for_every_byte(sizes, content):
     """Sizes that do not add up are refused."""
     with pytest.raises(ProtocolError):
         packing.split_contents(sizes, content)
+
+
+@given(bits=st.lists(st.booleans(), max_size=100))
+def test_bits_survive_the_trip(bits):
+    """One bit for each, in whole bytes."""
+    data = packing.pack_bits(bits)
+
+    assert -(-len(bits) // 8) == len(data)
+    assert bits == packing.unpack_bits(data, len(bits))
+
+
+@pytest.mark.parametrize(("data", "count"), [(b"", 1), (b"\0\0", 8), (b"\x80\x40", 9), (b"\1", 0)])
+def test_bits_that_do_not_fit_are_refused(data, count):
+    """Neither missing bytes, nor more of them, nor bits that stand for nothing."""
+    with pytest.raises(ProtocolError):
+        packing.unpack_bits(data, count)
+
+
+def test_chunks_are_never_empty():
+    """Who offers nothing offers no chunk."""
+    with pytest.raises(ProtocolError):
+        packing.CHUNKS.unpack(bytes(18))

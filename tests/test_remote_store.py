@@ -6,6 +6,7 @@ import pytest
 from blake3 import blake3
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from xxhash import xxh3_128_digest
 
 from realize.config import Right
 from realize.errors import (
@@ -19,11 +20,23 @@ from realize.errors import (
     SourceChanged,
     VerifyFailed,
 )
+from realize.store import deltas
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
-from realize.testing import LARGE, MemoryBehind, MemoryStore, StoreContract, block_digests, listed, read_all, small_file
+from realize.testing import (
+    LARGE,
+    MemoryBehind,
+    MemoryStore,
+    StoreContract,
+    block_digests,
+    listed,
+    random_bytes,
+    read_all,
+    small_file,
+)
 from realize.values import BLOCK, Attributes, Committed, Entry, Kind, OnConflict, Removal
 from realize.wire import commands
+from realize.wire.greeting import Greeting
 from realize.wire.streams import WINDOW
 from tests.loopback import Pair
 
@@ -452,3 +465,82 @@ def test_transfers_are_shown(served):
     served.result(writer.write([b"12"]))
 
     assert [{"path": "f", "direction": "receive", "size": 4, "done": 2}] == served.server.transfers()
+
+
+def test_a_peer_without_the_capability_is_not_asked_for_deltas():
+    """Who does not say that it knows them gets and sends whole files."""
+    pair = Served(Clock(), server_greeting=Greeting("older", ())).introduced()
+    pair.memory.plant(b"f", LARGE)
+    store = pair.opened()
+
+    reader = pair.result(store.open_reader(b"f"))
+    writer = pair.result(store.open_writer(b"g", 5, OnConflict.REPLACE))
+
+    assert (False, False) == (reader.deltas, writer.deltas)
+    pair.client_wire.cut()
+    pair.flush()
+
+
+@pytest.mark.parametrize("rights", [{Right.WRITE}, {Right.WRITE, Right.READ}], ids=["drop box", "may read"])
+def test_who_may_not_read_finds_out_less(rights):
+    """A piece of the old version that is no chunk of it is found only by peers that may read it anyway."""
+    pair = Served(Clock(), {"inbox": frozenset(rights)}).introduced()
+    old = random_bytes(200_000)
+    pair.memory.plant(b"f", old)
+    store = pair.opened()
+    writer = pair.result(store.open_writer(b"f", len(old), OnConflict.REPLACE))
+
+    [wanted] = pair.result(writer.offer([(5000, xxh3_128_digest(old[:5000]))]))
+    whole = pair.result(writer.offer(deltas.cut(old[5000:])))
+
+    assert wanted is (Right.READ not in rights)
+    assert not any(whole[:-1])
+    pair.client_wire.cut()
+    pair.flush()
+
+
+def test_offers_that_come_while_content_is_written_keep_their_order():
+    """Offers wait for nothing but each other: the answers belong to the chunks that were asked about."""
+    pair = Served(Clock()).introduced()
+    old = random_bytes(1_000_000)
+    new = old[:300_000] + b"other" * 2000 + old[300_000:]
+    pair.memory.plant(b"f", old)
+    store = pair.opened()
+    pair.result(store.describe([b"f"]))
+    writer = pair.result(store.open_writer(b"f", len(new), OnConflict.REPLACE))
+    served = pair.responders._writes[1][1]
+    inner = served._writer
+    held, write = [], inner.write
+
+    def hold(pieces):
+        held.append(Deferred())
+        return held[-1].addCallback(lambda _: write(pieces))
+
+    spans = [new[start : start + 200_000] for start in range(0, len(new), 200_000)]
+    inner.write = hold
+    first = pair.result(writer.offer(deltas.cut(spans[0])))
+    second = pair.result(writer.offer(deltas.cut(spans[1])))
+    sent = _content(spans[0], first) + _content(spans[1], second)
+    pair.result(writer.write([sent]))
+    later = [writer.offer(deltas.cut(span)) for span in spans[2:]]
+    pair.flush()
+    inner.write = write
+    held[0].callback(None)
+    for span, offer in zip(spans[2:], later, strict=True):
+        content = _content(span, pair.result(offer))
+        if content:
+            pair.result(writer.write([content]))
+
+    assert Committed.REPLACED is pair.result(writer.commit(blake3(new).digest(), None))
+    assert new == pair.memory.files[b"f"].content
+    pair.client_wire.cut()
+    pair.flush()
+
+
+def _content(span, wanted):
+    """What is wanted of a span."""
+    content, position = b"", 0
+    for (length, _), want in zip(deltas.cut(span), wanted, strict=True):
+        content += span[position : position + length] if want else b""
+        position += length
+    return content

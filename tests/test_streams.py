@@ -248,7 +248,7 @@ def test_content_beyond_the_size_is_a_violation():
 
 def test_matching_what_has_arrived_is_a_violation():
     """What has been sent needed to be sent."""
-    stream, _ = inbound()
+    stream, _ = inbound(limit=1)
     stream.receive(b"1")
     with pytest.raises(ProtocolError):
         stream.matched(1)

@@ -19,7 +19,7 @@ from realize.errors import RealizeError
 from realize.mover.events import End
 from realize.mover.work import at
 from realize.store.interfaces import IReader, IWriter
-from realize.values import SPAN, Chunk
+from realize.values import SPAN, Chunk, extent
 
 WORTHWHILE: Final = 256 << 10
 """A file that is shorter, or whose old version is, is sent whole."""
@@ -83,9 +83,10 @@ class Delta:
         chunks, answer = self._offered.popleft()
         with at(End.DESTINATION):
             wanted = await answer
-        found = sum(length for (length, _), want in zip(chunks, wanted, strict=True) if not want)
+        missed = extent(chunks, wanted)
+        found = extent(chunks) - missed
         self._found += found
-        self._missed += sum(length for length, _ in chunks) - found
+        self._missed += missed
         self._picked.append((found, self.reader.pick(wanted)))
 
     async def _write(self) -> None:

@@ -23,7 +23,7 @@ from pyfastcdc import FastCDC
 from xxhash import xxh3_128_digest
 
 from realize.errors import VerifyFailed
-from realize.values import Chunk
+from realize.values import Chunk, extent
 
 Read: TypeAlias = Callable[[int, int], bytes]
 """``read(offset, length)``: the bytes there, fewer only at the end of the file."""
@@ -42,6 +42,7 @@ _AHEAD: Final = 256 << 10
 _SEGMENT: Final = 1 << 20
 _SEGMENTS_AT_ONCE: Final = 64
 _PIECE: Final = 1 << 20
+_PARTS: Final = 512
 _LOST: Final = 64 << 10
 _TRAILS: Final = 4
 _REMEMBERED: Final = 1 << 17
@@ -146,7 +147,7 @@ class Search:
             if not budget:
                 return places
             # From where the trail was lost, once more.
-            again = sum(length for length, _ in chunks[lost:])
+            again = extent(chunks[lost:])
             self._position -= again
             self._missed -= again
             first = lost
@@ -260,7 +261,7 @@ class Assembly:
         """How many bytes the gaps have that are still to come."""
         return sum(length for length, place in self._runs if place is None)
 
-    def pieces(self, content: bytes, read: Read) -> Iterator[bytes]:
+    def parts(self, content: bytes, read: Read) -> Iterator[list[bytes | memoryview]]:
         """What can be written when this much of the content has arrived, in order, about `_PIECE` bytes at a time.
 
         That is the content in the gaps, and what ``read`` has for the runs before, between and behind them.
@@ -272,11 +273,11 @@ class Assembly:
         for part in self._parts(memoryview(content), read):
             gathered.append(part)
             size += len(part)
-            if size >= _PIECE:
-                yield b"".join(gathered)
+            if size >= _PIECE or len(gathered) == _PARTS:
+                yield gathered
                 gathered, size = [], 0
         if gathered:
-            yield b"".join(gathered)
+            yield gathered
 
     def _parts(self, content: memoryview, read: Read) -> Iterator[bytes | memoryview]:
         while self._runs and (content or self._runs[0][1] is not None):

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from operator import itemgetter
 
 from attrs import frozen
 from blake3 import blake3
@@ -189,7 +190,7 @@ class LocalReader:
                 return []
             chunks: list[Chunk]
             chunks, behind = await self._run_in_thread(self._source.span, before)
-            ends = list(accumulate((length for length, _ in chunks), initial=before.position))[1:]
+            ends = list(accumulate(map(itemgetter(0), chunks), initial=before.position))[1:]
             self._spans.append(_Span(before, ends, behind))
             return chunks
         finally:

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, SPAN, Attributes, Chunk, Committed, OnConflict, Version
+from realize.values import BLOCK, SPAN, Attributes, Chunk, Committed, OnConflict, Version, extent
 from realize.wire import commands, packing
 from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
@@ -321,7 +321,7 @@ class RemoteWriter:
             raise ProtocolError("the writer is closed")
         answer = await self._call(commands.OfferChunks, chunks=chunks)
         wanted = packing.unpack_bits(answer["wanted"], len(chunks))
-        self._left -= sum(length for (length, _), want in zip(chunks, wanted, strict=True) if not want)
+        self._left -= extent(chunks) - extent(chunks, wanted)
         return wanted
 
     def write(self, pieces: Sequence[bytes]) -> Deferred[None]:

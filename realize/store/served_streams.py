@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed
+from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, extent
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.packing import MOST_DIGESTS
@@ -118,8 +118,9 @@ class ServedWrite:
             wanted = await asked
         finally:
             self._offers -= 1
-        found = sum(length for (length, _), want in zip(chunks, wanted, strict=True) if not want)
-        self._wanted += sum(length for length, _ in chunks) - found
+        missed = extent(chunks, wanted)
+        found = extent(chunks) - missed
+        self._wanted += missed
         self._position += found
         self._stream.matched(found)
         return packing.pack_bits(wanted)
@@ -129,7 +130,7 @@ class ServedWrite:
 
         The writer keeps the order, and looks for the next ones while it writes the last.
         """
-        length = sum(length for length, _ in chunks)
+        length = extent(chunks)
         if self._offered is None:
             self._offered = self._position
         if self._offers >= SPANS_AHEAD or self._ended:

@@ -27,7 +27,7 @@ from realize.store.syscalls import fsync_directory, start_writeback
 from realize.store.threads import RunInThread, shielded
 from realize.store.tree import Identity, Tree, identity_of
 from realize.units import display_name
-from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Committed, OnConflict
+from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Committed, OnConflict, extent
 
 _FLUSH: Final = 8 << 20
 """The kernel is asked to begin to write after so many bytes, so that the commit has less to wait for."""
@@ -113,11 +113,14 @@ class PartialFile:
         if self._old is None:
             self._append(fd, memoryview(content))
             return
-        for piece in self._assembly.pieces(content, self._old.read):
-            self._append(fd, memoryview(piece))
+        for parts in self._assembly.parts(content, self._old.read):
+            # Without a copy, and almost always whole.
+            written = os.pwritev(fd, parts, self.position) if len(parts) > 1 else 0
+            for part in parts:
+                self._append(fd, memoryview(part), min(written, len(part)))
+                written -= min(written, len(part))
 
-    def _append(self, fd: int, view: memoryview) -> None:
-        written = 0
+    def _append(self, fd: int, view: memoryview, written: int = 0) -> None:
         while written < len(view):
             written += os.pwrite(fd, view[written:], self.position + written)
         self._hasher.update(view)
@@ -240,7 +243,7 @@ class LocalWriter:
     @shielded
     async def offer(self, chunks: Sequence[Chunk], *, private: bool = False) -> list[bool]:
         """Look for chunks in the final file, and write what is found of them at its place."""
-        length = sum(length for length, _ in chunks)
+        length = extent(chunks)
         if self._appending or self._offers >= SPANS_AHEAD or length > SPAN:
             raise ProtocolError(f"{self._shown}: chunks that may not be offered now")
         if self._position + length > self._partial.size:
@@ -262,7 +265,7 @@ class LocalWriter:
         finally:
             self._offers -= 1
         wanted = [place is None for place in places]
-        self._wanted += sum(length for (length, _), want in zip(chunks, wanted, strict=True) if want)
+        self._wanted += extent(chunks, wanted)
         return wanted
 
     @shielded

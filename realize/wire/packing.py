@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import starmap
 from typing import Any, Final, Generic, TypeVar
 
 from attrs import frozen
@@ -392,7 +393,11 @@ class Results(Codec[Any]):
 
 @frozen
 class Chunks(Codec[Chunk]):
-    """Like `Codec`, for chunks: there are many, so they are read all at once."""
+    """Like `Codec`, for chunks: there are many, so they are handled all at once."""
+
+    def pack(self, items: Iterable[Chunk]) -> bytes:
+        """The value."""
+        return _checked(self.name, b"".join(starmap(_CHUNK.pack, items)))
 
     def unpack(self, data: bytes) -> list[Chunk]:
         """The chunks."""
