@@ -109,7 +109,7 @@ def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[
         daemon, children = cpu(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
         wire, started = wire_bytes(), time.perf_counter()
         ends = ("hostb::inbox", str(here)) if pull else (str(here), "hostb::inbox")
-        done = site.realize("--quiet", "--json", *ends, timeout=600)
+        done = site.realize("--json", *ends, timeout=600)
         seconds, wire = time.perf_counter() - started, wire_bytes() - wire
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode or not filecmp.cmp(old / "big.bin", folder / "expected", shallow=False):

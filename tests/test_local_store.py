@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 from attrs import define, evolve
@@ -30,13 +31,24 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import commit, small, syscalls, unlinked
+from realize.store import commit, deltas, old_version, small, syscalls, unlinked
 from realize.store.commit import Anchor, Committer
 from realize.store.files import Clock
 from realize.store.handle import Handle
 from realize.store.local import LocalStore, root_identity
 from realize.store.names import is_partial, partial_name
-from realize.testing import LARGE, Behind, StoreContract, block_digests, digest, failure, listed, read_all, small_file
+from realize.testing import (
+    LARGE,
+    Behind,
+    StoreContract,
+    block_digests,
+    digest,
+    failure,
+    listed,
+    random_bytes,
+    read_all,
+    small_file,
+)
 from realize.values import (
     BLOCK,
     SMALL,
@@ -1601,3 +1613,101 @@ async def test_a_partial_of_somebody_else_is_not_discarded_with_ours(root, behin
 
     assert isinstance(await put(store, b"f", b"x"), StorageError)
     assert behind.everything() == [b".f.part"]
+
+
+OLD = random_bytes(3 * BLOCK)
+NEW = OLD[:BLOCK] + b"inserted" + OLD[BLOCK:]
+
+
+async def half_done(store, behind):
+    """A writer that knows what is wanted of a new version, and was not given it yet; and what that is."""
+    behind.plant(b"f", OLD)
+    await store.describe([b"f"])
+    writer = await store.open_writer(b"f", len(NEW), REPLACE)
+    chunks = deltas.cut(NEW)
+    wanted = await writer.offer(chunks)
+    content, position = b"", 0
+    for (length, _), want in zip(chunks, wanted, strict=True):
+        content += NEW[position : position + length] if want else b""
+        position += length
+    assert 0 < len(content) < 100_000
+    return writer, content
+
+
+@pytest.mark.parametrize("how", ["changes", "shrinks"])
+async def test_an_old_version_that_is_not_left_alone(root, behind, how):
+    """What is copied from a file that somebody writes to meanwhile is not committed."""
+    store = await opened(root)
+    writer, content = await half_done(store, behind)
+
+    with (Path(os.fsdecode(root)) / "f").open("r+b") as file:
+        if how == "changes":
+            file.seek(2 * BLOCK)
+            file.write(b"changed")
+        else:
+            file.truncate(2 * BLOCK)
+    error = await failure(write_and_commit(writer, content))
+    await writer.abandon(keep=True)
+
+    assert isinstance(error, VerifyFailed)
+    assert NEW != behind.content(b"f")
+    assert [] == open_files(root)
+    await store.close()
+
+
+async def test_an_old_version_that_is_only_unlinked_is_of_use_to_the_end(root, behind):
+    """What was open stays readable: the new version comes together, and replaces nothing."""
+    store = await opened(root)
+    writer, content = await half_done(store, behind)
+
+    os.unlink(os.path.join(root, b"f"))
+
+    assert Committed.CREATED is await write_and_commit(writer, content)
+    assert NEW == behind.content(b"f")
+    await store.close()
+
+
+async def write_and_commit(writer, content):
+    """Give the writer the rest, and have it committed."""
+    await writer.write([content])
+    return await writer.commit(digest(NEW), None)
+
+
+def open_files(folder):
+    """The files below a folder that this process has open."""
+    names = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    return [name for name in names if name.startswith(f"{os.fsdecode(folder)}/")]
+
+
+async def test_a_writer_that_looks_for_chunks_lets_go_of_everything(root, behind):
+    """The old version is closed with the writer, however that ends."""
+    store = await opened(root)
+    writer, content = await half_done(store, behind)
+
+    before = open_files(root)
+    await writer.write([content[:10]])
+    await writer.abandon(keep=True)
+
+    assert 2 == len(before)
+    assert [] == open_files(root)
+    await store.close()
+
+
+async def test_an_old_version_that_cannot_be_read_is_replaced_all_the_same(root, behind, monkeypatch):
+    """Whatever reading it fails with: then everything is wanted."""
+    store = await opened(root)
+    behind.plant(b"f", OLD)
+    await store.describe([b"f"])
+    writer = await store.open_writer(b"f", len(NEW), REPLACE)
+
+    def broken(fd, length, offset):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(old_version, "read_exactly", broken)
+    wanted = await writer.offer(deltas.cut(NEW))
+
+    assert all(wanted)
+    await writer.write([NEW])
+    assert Committed.REPLACED is await writer.commit(digest(NEW), None)
+    assert NEW == behind.content(b"f")
+    await store.close()
