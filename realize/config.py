@@ -41,6 +41,9 @@ _FORMATS: Final = ("auto", "console", "json", "logfmt", "systemd")
 # Endpoint strings that look like HOST:PORT when they have one argument.
 _ENDPOINTS: Final = frozenset({"haproxy", "ssl", "stdio", "systemd", "tcp", "tcp6", "throttle", "tls", "unix"})
 _TCP: Final = re.compile(r"tcp6?:(?:port=)?([^:=]*)(?::.*|$)", re.DOTALL)
+_LOOPBACK: Final = {"tcp": "127.0.0.1", "tcp6": r"\:\:1"}
+# An argument of that name, or a second one without a name.
+_INTERFACE: Final = re.compile(r":(?:interface=|(?:[^:=\\]|\\.)+(?::|$))", re.DOTALL)
 _ENDPOINT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*:(?!:).*", re.DOTALL)
 _ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?", re.DOTALL)
 _NOT_IN_HOSTS: Final = frozenset(" /@\\?#=%'\"")
@@ -194,6 +197,23 @@ def server_endpoint(text: str) -> str:
             f"string such as tcp:{DEFAULT_PORT}"
         )
     return text
+
+
+def metrics_endpoint(text: str) -> str:
+    """Where metrics are served, as a Twisted server endpoint string: like `server_endpoint`, but on loopback.
+
+    ``PORT``, ``:PORT`` and ``tcp:PORT`` are reached from this machine alone; other machines need an address that says
+    so, such as ``0.0.0.0:PORT`` or ``[::]:PORT``.
+    Raises `UsageError`.
+    """
+    bare = text.removeprefix(":")
+    if bare.isdecimal():
+        return server_endpoint(f"127.0.0.1:{bare}")
+    endpoint = server_endpoint(text)
+    word, _, rest = endpoint.partition(":")
+    if word in _LOOPBACK and not _INTERFACE.search(rest):
+        return f"{endpoint}:interface={_LOOPBACK[word]}"
+    return endpoint
 
 
 def parse_address(text: str, default_port: int | None = DEFAULT_PORT, *, zero_allowed: bool = False) -> tuple[str, int]:
@@ -429,6 +449,10 @@ def _endpoint(value: object) -> str:
     return server_endpoint(_string(value, "HOST:PORT or a Twisted server endpoint string"))
 
 
+def _metrics(value: object) -> str:
+    return metrics_endpoint(_number_or_string(value, "HOST:PORT, PORT or a Twisted server endpoint string"))
+
+
 def _endpoints(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise _expected(f'an array of strings such as ["tcp:{DEFAULT_PORT}"]', value)
@@ -513,7 +537,7 @@ _structure_config: Final = _class(
     Config,
     key=_path,
     listen=_endpoints,
-    metrics=_endpoint,
+    metrics=_metrics,
     directories=_named("directory", _class(DirectoryConfig, path=_path)),
     peers=_named(
         "peer",

@@ -22,6 +22,7 @@ from realize.config import (
     default_config_path,
     default_key_path,
     load_command_config,
+    metrics_endpoint,
     parse_address,
     read_config,
     server_endpoint,
@@ -170,8 +171,9 @@ def test_paths(folder, monkeypatch):
         ('listen = "tcp:9771"', 'listen: expected an array of strings such as ["tcp:9771"], not a string'),
         ('listen = ["tcp:1", 2]', "listen[1]: expected HOST:PORT or a Twisted server endpoint string, not an integer"),
         ('listen = ["nonsense"]', "listen[0]: 'nonsense' is not something to listen on: write "),
-        ("metrics = true", "metrics: expected HOST:PORT or a Twisted server endpoint string, not a boolean"),
-        ('metrics = "9772"', "metrics: '9772' is not something to listen on: write "),
+        ("metrics = true", "metrics: expected HOST:PORT, PORT or a Twisted server endpoint string, not a boolean"),
+        ('metrics = "nonsense"', "metrics: 'nonsense' is not something to listen on: write "),
+        ("metrics = 70000", "metrics: '127.0.0.1:70000' has no valid port: "),
         ("dirs = []", "dirs: expected a table, not an array"),
         ('dirs.inbox = "/store"', "dirs.inbox: expected a table, not a string"),
         ("dirs.inbox = {}", "dirs.inbox.path: is missing; expected the path of the directory"),
@@ -405,6 +407,39 @@ def test_endpoints_are_what_twisted_reads(text, port, interface):
     serverFromString(reactor, server_endpoint(text)).listen(None)
 
     assert [(port, None, 50, interface)] == reactor.tcpServers
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "interface"),
+    [
+        ("9772", 9772, "127.0.0.1"),
+        (":9772", 9772, "127.0.0.1"),
+        ("0", 0, "127.0.0.1"),
+        ("tcp:9772", 9772, "127.0.0.1"),
+        ("tcp:port=9772", 9772, "127.0.0.1"),
+        ("tcp:9772:backlog=50", 9772, "127.0.0.1"),
+        ("tcp6:9772", 9772, "::1"),
+        ("tcp:9772:0.0.0.0", 9772, "0.0.0.0"),
+        ("tcp:9772:interface=", 9772, ""),
+        (r"tcp:9772:backlog=50:interface=\:\:", 9772, "::"),
+        ("0.0.0.0:9772", 9772, "0.0.0.0"),
+        ("[::]:9772", 9772, "::"),
+        ("localhost:0", 0, "localhost"),
+    ],
+)
+def test_metrics_are_for_this_machine(text, port, interface):
+    """Metrics are on loopback unless an address says otherwise."""
+    reactor = MemoryReactor()
+    serverFromString(reactor, metrics_endpoint(text)).listen(None)
+
+    assert [(port, None, 50, interface)] == reactor.tcpServers
+
+
+@pytest.mark.parametrize("text", ["", ":", "::", "70000", "127.0.0.1", "127.0.0.1:", "-1", "tcp:x"])
+def test_not_for_metrics(text):
+    """What is no address is refused."""
+    with pytest.raises(UsageError):
+        metrics_endpoint(text)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,204 @@
+"""Serving a registry of metrics over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for whoever supervises us.
+
+`Exposition` is the factory to listen with, `listen` does that at an endpoint string.
+It uses Twisted's HTTP parser and nothing else of `twisted.web`, because a ``Site`` wakes up every second for the date
+of its access log.
+`prometheus_client` brings a resource of its own, which is WSGI and would queue behind disk jobs in the reactor's
+threads; here an answer is made at once in the reactor's thread (`docs/metrics.md` says how long that takes).
+
+Invariants: a connection carries one request and lives for `WITHIN` seconds at most; there are `MOST_CONNECTIONS` of
+them at most, the oldest goes; the head of a request is bounded and its body is thrown away as it arrives.
+So who is silent or slow, in asking or in reading, costs little and keeps nobody else out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import prometheus_client
+from attrs import frozen
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from realize.errors import ConfigError
+
+WITHIN: Final = 10.0
+"""Seconds for a request and its answer together; as long as Prometheus waits if nobody tells it otherwise."""
+
+MOST_CONNECTIONS: Final = 16
+"""Connections at one time."""
+
+PLAIN: Final = "text/plain; charset=utf-8"
+
+Health = Callable[[], tuple[bool, str]]
+"""Whether we do our work, and a word for people."""
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry for one service: the global one cannot hold two, and a push of it would tell of a dead process."""
+    # Gauges that nobody asked for, one for each counter.
+    prometheus_client.disable_created_metrics()
+    return CollectorRegistry(auto_describe=True)
+
+
+def listen(reactor: Any, description: str, exposition: Exposition) -> Deferred[IListeningPort]:
+    """Serve at a Twisted server endpoint string; fails with `ConfigError`, whose text begins with the string."""
+
+    def refused(failure: Failure) -> IListeningPort:
+        failure.trap(ValueError, TypeError, CannotListenError, OSError)
+        raise ConfigError(f"{description}: {failure.getErrorMessage()}")
+
+    opening = maybeDeferred(lambda: serverFromString(reactor, description).listen(exposition))
+    return opening.addErrback(refused)
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether an ``Accept`` header prefers OpenMetrics 1.0 to the classic text format (RFC 9110, 12.5.1)."""
+    openmetrics_quality = text_quality = 0.0
+    for part in accept.split(","):
+        kind, *parameters = (each.strip().lower() for each in part.split(";"))
+        values = dict(parameter.partition("=")[::2] for parameter in parameters)
+        quality = _quality(values.get("q", "1"))
+        if kind == "application/openmetrics-text" and values.get("version", "1.0.0").strip('"') == "1.0.0":
+            openmetrics_quality = max(openmetrics_quality, quality)
+        elif kind in {"text/plain", "text/*", "*/*"}:
+            text_quality = max(text_quality, quality)
+    return openmetrics_quality > 0 and openmetrics_quality >= text_quality
+
+
+def _quality(text: str) -> float:
+    try:
+        quality = float(text)
+    except ValueError:
+        return 0.0
+    return quality if 0 <= quality <= 1 else 0.0
+
+
+@frozen
+class _Answer:
+    code: int
+    kind: str
+    body: bytes
+
+
+class _Request(http.Request):
+    """One request, answered as soon as it is here."""
+
+    channel: Any
+
+    def handleContentChunk(self, _: bytes) -> None:
+        """Nobody needs the body of a request."""
+
+    def process(self) -> None:
+        """Answer."""
+        if self.method in {b"GET", b"HEAD"}:
+            accept = ",".join(self.requestHeaders.getRawHeaders("accept", []))
+            answer = self.channel.factory.answer(self.path, accept)
+        else:
+            answer = _Answer(http.NOT_ALLOWED, PLAIN, b"GET or HEAD\n")
+            self.setHeader("allow", "GET, HEAD")
+        self.setResponseCode(answer.code)
+        self.setHeader("content-type", answer.kind)
+        self.setHeader("content-length", str(len(answer.body)))
+        self.setHeader("cache-control", "no-store")
+        self.write(answer.body)
+        self.finish()
+
+
+class _Channel(http.HTTPChannel):
+    """One connection, for one request."""
+
+    factory: Exposition
+    transport: Any
+    requestFactory = _Request
+    timeOut = None
+    totalHeadersSize = 8192
+    maxHeaders = 64
+    _limit: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Start the time limit."""
+        super().connectionMade()
+        self._limit = self.factory.clock.callLater(WITHIN, self.abort)
+        self.factory.arrived(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Stop the time limit."""
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        self.factory.left(self)
+        super().connectionLost(reason)
+
+    def checkPersistence(self, request: http.Request, _version: bytes) -> bool:
+        """No connection is kept for another request."""
+        request.responseHeaders.setRawHeaders("connection", ["close"])
+        return False
+
+    def abort(self) -> None:
+        """End now, whatever is unsent."""
+        self.transport.abortConnection()
+
+
+class Exposition(ServerFactory):
+    """Serves ``registry``; ``health`` is asked for ``/healthz``."""
+
+    noisy = False
+    protocol = _Channel  # type: ignore[assignment]
+
+    def __init__(self, registry: CollectorRegistry, health: Health, *, clock: IReactorTime, log: Any) -> None:
+        self.clock = clock
+        self._registry = registry
+        self._health = health
+        self._log = log
+        self._connections: dict[_Channel, None] = {}
+
+    def answer(self, path: bytes, accept: str) -> _Answer:
+        """What to say to a GET."""
+        if path == b"/metrics":
+            return self._metrics(accept)
+        if path == b"/healthz":
+            ready, text = self._health()
+            return _Answer(http.OK if ready else http.SERVICE_UNAVAILABLE, PLAIN, f"{text}\n".encode())
+        return _Answer(http.NOT_FOUND, PLAIN, b"/metrics or /healthz\n")
+
+    def _metrics(self, accept: str) -> _Answer:
+        chosen: tuple[Callable[[CollectorRegistry], bytes], str] = (generate_latest, CONTENT_TYPE_PLAIN_0_0_4)
+        if wants_openmetrics(accept):
+            chosen = (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST)
+        generate, kind = chosen
+        try:
+            return _Answer(http.OK, kind, generate(self._registry))
+        except Exception:  # noqa: BLE001 -- a fault of ours must not leave the asker without an answer
+            self._log.error("metrics_failed", exc_info=True)
+            return _Answer(http.INTERNAL_SERVER_ERROR, PLAIN, b"see the log\n")
+
+    def close(self) -> None:
+        """End the connections that there still are; stop listening first."""
+        for connection in list(self._connections):
+            connection.abort()
+
+    # What the connections tell us.
+
+    def arrived(self, connection: _Channel) -> None:
+        """A connection was made."""
+        if len(self._connections) >= MOST_CONNECTIONS:
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.abort()
+        self._connections[connection] = None
+
+    def left(self, connection: _Channel) -> None:
+        """A connection has ended."""
+        self._connections.pop(connection, None)
+
+    def log(self, request: http.Request) -> None:
+        """Nothing, but `twisted.web` calls it: a line for each scrape would drown the log."""

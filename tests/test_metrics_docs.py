@@ -1,0 +1,58 @@
+"""`docs/metrics.md` names every metric, with its type and labels, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+
+from realize.telemetry.exposition import new_registry
+
+DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+
+def documented(heading, text=None):
+    """Name, type and labels of each row of the tables below a heading."""
+    text = DOCS.read_text() if text is None else text
+    sections = dict(part.partition("\n")[::2] for part in re.split(r"^## ", text, flags=re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", sections[heading], flags=re.MULTILINE)
+    return {(name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def defined(registry):
+    """Name, type and labels of each metric that the collectors of a registry can have."""
+    found = set()
+    for collector in set(registry._collector_to_names):
+        for family in collector.describe() if hasattr(collector, "describe") else collector.collect():
+            labels = getattr(collector, "_labelnames", None) or getattr(family, "_labelnames", ())
+            labels = {*labels, *(name for sample in family.samples for name in sample.labels if name != "le")}
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            found.add((name, family.type, frozenset(labels)))
+    return found
+
+
+def test_the_comparison_sees_every_kind_of_metric():
+    """Metrics with and without series, and those that a collector of ours makes up when it is asked."""
+    registry = new_registry()
+    Counter("a", "A", ["peer"], registry=registry)
+    Gauge("b_bytes", "B", registry=registry)
+    Histogram("c_seconds", "C", ["dir"], registry=registry).labels("x").observe(1)
+
+    class Ours:
+        def collect(self):
+            yield CounterMetricFamily("d", "D", labels=["scope"])
+
+        describe = collect
+
+    registry.register(Ours())
+    text = (
+        "## One\n\n| name | type | labels | meaning |\n|---|---|---|---|\n"
+        "| `a_total` | counter | `peer` | x |\n| `b_bytes` | gauge | | x |\n\n"
+        "| `c_seconds` | histogram | `dir` | x |\n| `d_total` | counter | `scope` | x |\n"
+        "## Two\n| `e` | gauge | | x |\n"
+    )
+
+    assert defined(registry) == documented("One", text)
+    assert {("e", "gauge", frozenset())} == documented("Two", text)
