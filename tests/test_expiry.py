@@ -29,7 +29,7 @@ def root(tmp_path):
 def removed(root, older_than=DAY, now=None):
     """Everything that was removed."""
     steps = expire_partials(root, older_than, time.time_ns() + 2 * DAY if now is None else now)
-    return [each for step in steps for each in step]
+    return [each for step in steps for each in step.removed]
 
 
 def test_old_partials_are_removed(root):
@@ -37,6 +37,15 @@ def test_old_partials_are_removed(root):
     assert [(b".f.part", 3), (b"d/.g.part", 3)] == sorted(removed(root))
     assert sorted(os.listdir(root)) == [b".d.part", b".link.part", b".part", b"d", b"f", b"f.part"]
     assert removed(root) == []
+
+
+def test_partials_are_counted(root):
+    """What is not old enough stays, and is counted with its size, for the metrics."""
+    [step] = expire_partials(root, DAY, time.time_ns())
+    [later] = expire_partials(root, DAY, time.time_ns() + 2 * DAY)
+
+    assert ([], 2, 6) == (step.removed, step.partials, step.size)
+    assert (2, 0, 0) == (len(later.removed), later.partials, later.size)
 
 
 def test_young_partials_stay(root):
@@ -74,7 +83,7 @@ def test_goes_in_slices(root, monkeypatch):
     monkeypatch.setattr("realize.store.expiry.PAGE", 1)
     steps = expire_partials(root, DAY, time.time_ns() + 2 * DAY)
 
-    assert len(next(steps)) + len(next(steps)) < 2
+    assert len(next(steps).removed) + len(next(steps).removed) < 2
     before = len(os.listdir("/proc/self/fd"))
     steps.close()
     assert len(os.listdir("/proc/self/fd")) <= before

@@ -37,6 +37,7 @@ from realize.store.files import Clock
 from realize.store.handle import Handle
 from realize.store.local import LocalStore, root_identity
 from realize.store.names import is_partial, partial_name
+from realize.store.watching import CommitWatch
 from realize.testing import (
     LARGE,
     Behind,
@@ -1389,7 +1390,7 @@ def test_the_oldest_anchor_speaks_for_a_group(root, monkeypatch):
     monkeypatch.setattr(commit, "syncfs", synced.append)
     anchors = [Anchor(100, 1), Anchor(101, 1), Anchor(102, 2)]
 
-    assert commit._sync_devices(reversed(anchors)) == {}
+    assert commit._sync_devices(reversed(anchors), CommitWatch()) == {}
     assert synced == [100, 102]
 
 

@@ -1,4 +1,4 @@
-"""Removing partials that nobody came back for."""
+"""Removing partials that nobody came back for, and counting the others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,27 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.daemon.served import ServedDirectory
 from realize.errors import RealizeError
-from realize.store.expiry import Expired, expire_partials
+from realize.store.expiry import Step, expire_partials
 from realize.units import display_name
+
+FIRST: Final = 60.0
+"""Seconds before the first look."""
 
 EVERY: Final = 3600.0
 """Seconds between two looks."""
+
+
+@define(eq=False)
+class Partials:
+    """What is known of the partials of a directory."""
+
+    files: int = 0
+    size: int = 0
+    """Bytes."""
+    counted_at: float | None = None
+    """Seconds since the epoch; None before the first look has ended."""
+    expired: int = 0
+    expired_size: int = 0
 
 
 @define(eq=False)
@@ -26,6 +42,8 @@ class Housekeeping:
     clock: IReactorTime
     run_in_thread: Callable[..., Deferred[Any]]
     log: Any
+    partials: dict[str, Partials] = field(factory=dict, init=False)
+    """By name of the directory."""
     _directories: Mapping[str, ServedDirectory] = field(factory=dict, init=False)
     _max_age: float = field(default=0.0, init=False)
     _next: IDelayedCall | None = field(default=None, init=False)
@@ -36,7 +54,7 @@ class Housekeeping:
         self._directories, self._max_age = directories, max_age
         if self._stopped:
             self._stopped = False
-            self._next = self.clock.callLater(min(EVERY, max_age), self._look)
+            self._next = self.clock.callLater(min(FIRST, max_age), self._look)
 
     def stop(self) -> None:
         """Look no more."""
@@ -49,20 +67,31 @@ class Housekeeping:
 
     async def _look_through(self) -> None:
         for name, directory in list(self._directories.items()):
-            now = time.time_ns()
-            removing = expire_partials(directory.path, int(self._max_age * 1e9), now)
             try:
-                while not self._stopped and (page := await self.run_in_thread(_next_page, removing)) is not None:
-                    for path, size in page:
-                        self.log.info("partial_expired", dir=name, path=display_name(path), size=size)
+                await self._look_into(name, directory)
             except (RealizeError, OSError) as error:
                 self.log.warning("expiry_failed", dir=name, error=str(error))
-            finally:
-                removing.close()  # type: ignore[attr-defined]
         if not self._stopped:
             self._next = self.clock.callLater(min(EVERY, self._max_age), self._look)
 
+    async def _look_into(self, name: str, directory: ServedDirectory) -> None:
+        known = self.partials.setdefault(name, Partials())
+        files = size = 0
+        removing = expire_partials(directory.path, int(self._max_age * 1e9), time.time_ns())
+        try:
+            while not self._stopped and (step := await self.run_in_thread(_next_step, removing)) is not None:
+                files += step.partials
+                size += step.size
+                for path, removed in step.removed:
+                    known.expired += 1
+                    known.expired_size += removed
+                    self.log.info("partial_expired", dir=name, path=display_name(path), size=removed)
+        finally:
+            removing.close()  # type: ignore[attr-defined]
+        if not self._stopped:
+            known.files, known.size, known.counted_at = files, size, time.time()
 
-def _next_page(pages: Iterator[list[Expired]]) -> list[Expired] | None:
+
+def _next_step(steps: Iterator[Step]) -> Step | None:
     """One step, in a thread; StopIteration could not come back through a Deferred."""
-    return next(pages, None)
+    return next(steps, None)

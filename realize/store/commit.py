@@ -38,6 +38,7 @@ from realize.store.room import Room
 from realize.store.syscalls import fsync_directory, kind_of, rename_noreplace, syncfs
 from realize.store.threads import RunInThread
 from realize.store.tree import Identity, Tree, identity_of
+from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import Committed, OnConflict
 
@@ -107,7 +108,8 @@ class _Submission:
 class Committer:
     """Gathers what is to be committed into groups; to be shared by all stores of a directory."""
 
-    def __init__(self, run_in_thread: RunInThread) -> None:
+    def __init__(self, run_in_thread: RunInThread, watch: CommitWatch | None = None) -> None:
+        self.watch = CommitWatch() if watch is None else watch
         self._run_in_thread = run_in_thread
         self._waiting: deque[_Submission] = deque()
         self._running = False
@@ -132,7 +134,7 @@ class Committer:
         self._running = bool(group)
         if group:
             files = [each for submission in group for each in submission.files]
-            self._run_in_thread(commit_group, files).addBoth(self._answer, group)
+            self._run_in_thread(commit_group, files, self.watch).addBoth(self._answer, group)
 
     def _answer(self, result: list[Outcome] | Failure, group: list[_Submission]) -> None:
         self._next_group()
@@ -145,17 +147,18 @@ class Committer:
             submission.answer.callback(list(itertools.islice(outcomes, len(submission.files))))
 
 
-def commit_group(files: Sequence[Prepared]) -> list[Outcome]:
+def commit_group(files: Sequence[Prepared], watch: CommitWatch) -> list[Outcome]:
     """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
     anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
     try:
-        failed = _sync_devices(anchors.values())
+        watch.group(len(files))
+        failed = _sync_devices(anchors.values(), watch)
         outcomes: dict[int, Outcome] = {}
         by_root: dict[Root, list[Prepared]] = {}
         for each in files:
             by_root.setdefault(each.root, []).append(each)
         for root, below in by_root.items():
-            outcomes.update(_commit_below(root, below, failed))
+            outcomes.update(_commit_below(root, below, failed, watch))
         return [outcomes[id(each)] for each in files]
     finally:
         for anchor in anchors.values():
@@ -165,7 +168,7 @@ def commit_group(files: Sequence[Prepared]) -> list[Outcome]:
                 os.close(each.lock)
 
 
-def _sync_devices(anchors: Iterable[Anchor]) -> dict[int, OSError]:
+def _sync_devices(anchors: Iterable[Anchor], watch: CommitWatch) -> dict[int, OSError]:
     """Make each device durable, by its oldest anchor; what failed, by device."""
     oldest: dict[int, Anchor] = {}
     for anchor in sorted(anchors, key=lambda each: each.order):
@@ -173,13 +176,16 @@ def _sync_devices(anchors: Iterable[Anchor]) -> dict[int, OSError]:
     failed: dict[int, OSError] = {}
     for device, anchor in oldest.items():
         try:
-            syncfs(anchor.fd)
+            with watch.syncing(Sync.FILE_SYSTEM):
+                syncfs(anchor.fd)
         except OSError as error:
             failed[device] = error
     return failed
 
 
-def _commit_below(root: Root, files: Sequence[Prepared], failed: dict[int, OSError]) -> dict[int, Outcome]:
+def _commit_below(
+    root: Root, files: Sequence[Prepared], failed: dict[int, OSError], watch: CommitWatch
+) -> dict[int, Outcome]:
     by_directory: dict[tuple[bytes, ...], list[Prepared]] = {}
     for each in files:
         by_directory.setdefault(each.directory, []).append(each)
@@ -194,7 +200,11 @@ def _commit_below(root: Root, files: Sequence[Prepared], failed: dict[int, OSErr
             for directory, inside in by_directory.items()
             if _commit_inside(tree, directory, inside, failed, outcomes)
         ]
-        not_durable = sync_directories(tree, renamed, next((each.anchor for each in files if each.anchor), None))
+        not_durable: dict[tuple[bytes, ...], RealizeError] = {}
+        if renamed:
+            anchor = next((each.anchor for each in files if each.anchor), None)
+            with watch.syncing(Sync.DIRECTORIES):
+                not_durable = sync_directories(tree, renamed, anchor)
     for directory, doubt in not_durable.items():
         for each in by_directory[directory]:
             if outcomes[id(each)] in {Committed.CREATED, Committed.REPLACED}:

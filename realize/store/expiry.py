@@ -8,6 +8,8 @@ import os
 import stat
 from collections.abc import Iterator
 
+from attrs import define, field
+
 from realize.errors import RealizeError
 from realize.store import names
 from realize.store.files import READ_FLAGS
@@ -19,10 +21,21 @@ Expired = tuple[bytes, int]
 """Path of a partial that was removed, relative to the root, and its size."""
 
 
-def expire_partials(root: bytes | str, older_than_ns: int, now_ns: int) -> Iterator[list[Expired]]:
+@define(eq=False)
+class Step:
+    """What one page of files held."""
+
+    removed: list[Expired] = field(factory=list)
+    partials: int = 0
+    """Partials that are still there."""
+    size: int = 0
+    """Their bytes."""
+
+
+def expire_partials(root: bytes | str, older_than_ns: int, now_ns: int) -> Iterator[Step]:
     """Remove the partials below ``root`` that were not changed for longer than ``older_than_ns``.
 
-    Each step looks at a page of files and yields what it removed, often nothing; close the generator to stop early.
+    Each step looks at a page of files and yields what it found, often nothing; close the generator to stop early.
     A partial that somebody holds the lock of is let be.
     Its age counts from its last change of any kind (ctime), because a commit gives it the source's old mtime.
     """
@@ -30,22 +43,22 @@ def expire_partials(root: bytes | str, older_than_ns: int, now_ns: int) -> Itera
     traversal = Traversal(location, lambda _path, _identity: "")
     try:
         while found := traversal.page(PAGE):
-            old = [
-                each
+            partials = [
+                (each, each.status)
                 for each in found
-                if each.status is not None
-                and stat.S_ISREG(each.status.st_mode)
-                and names.is_partial(each.name)
-                and now_ns - each.status.st_ctime_ns > older_than_ns
+                if each.status is not None and stat.S_ISREG(each.status.st_mode) and names.is_partial(each.name)
             ]
-            removed: list[Expired] = []
+            old = [each for each, status in partials if now_ns - status.st_ctime_ns > older_than_ns]
+            step = Step(partials=len(partials), size=sum(status.st_size for _, status in partials))
             if old:
                 with location.tree() as tree:
                     for each in old:
                         with contextlib.suppress(OSError, RealizeError):
                             if _remove_unlocked(tree.directory(each.directory), each):
-                                removed.append((each.path, each.status.st_size if each.status else 0))
-            yield removed
+                                step.removed.append((each.path, each.status.st_size if each.status else 0))
+            step.partials -= len(step.removed)
+            step.size -= sum(size for _, size in step.removed)
+            yield step
     finally:
         traversal.close()
 

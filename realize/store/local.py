@@ -151,7 +151,9 @@ class LocalStore:
         await self._committer.room.enter(len(files))
         try:
             replaces = [self._descriptions.take(file.path) for file in files]
-            batch: Batch = await self._run_briefly(write_batch, self._location, files, policy, replaces)
+            batch: Batch = await self._run_briefly(
+                write_batch, self._location, files, policy, replaces, self._committer.watch
+            )
             prepared = batch.prepared()
             outcomes = iter(await self._committer.commit(prepared) if prepared else [])
         finally:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
@@ -26,6 +27,7 @@ from realize.errors import AccessDenied, Busy, ProtocolError, RealizeError
 from realize.store.interfaces import IListing, IStore
 from realize.store.served_small import ServedBatches
 from realize.store.served_streams import ServedRead, ServedWrite
+from realize.store.watching import FileWatch, Saved
 from realize.units import display_name
 from realize.values import Attributes, Chunk, Committed, Entry, Expected, Fetched, OnConflict, Removal
 from realize.wire import commands, packing
@@ -33,6 +35,8 @@ from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
 from realize.wire.packing import FetchedHead, SmallHead
 from realize.wire.protocol import PeerProtocol
+
+_T = TypeVar("_T")
 
 MakeStore = Callable[[str, bytes], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base)``; may raise any `RealizeError`."""
@@ -86,6 +90,7 @@ class DirectoryResponders(amp.CommandLocator):
         make_store: MakeStore,
         log: Any,
         report: Report,
+        watch: FileWatch | None = None,
     ) -> None:
         self.closed: Deferred[None] = Deferred()
         """Fires when the connection has ended and everything it had open is closed."""
@@ -95,6 +100,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._make_store = make_store
         self._log = log
         self._report = report
+        self._watch = FileWatch() if watch is None else watch
         self._directories: dict[int, _Opened | None] = {}
         self._listings: dict[int, _Listing] = {}
         self._writes: dict[int, tuple[int, ServedWrite]] = {}
@@ -220,14 +226,16 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.Describe.responder
     async def _describe(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
-        return {"found": await self._directory(handle, Right.WRITE, Right.READ).store.describe(paths)}
+        opened = self._directory(handle, Right.WRITE, Right.READ)
+        return {"found": self._judged(opened, await opened.store.describe(paths))}
 
     @commands.ReadSmall.responder
     async def _read_small(self, handle: int, stream: int, paths: list[bytes]) -> dict[str, Any]:
         async def sent() -> list[Fetched | RealizeError]:
-            fetched: list[Fetched | RealizeError]
-            fetched = await self._directory(handle, Right.READ).store.read_small(paths)
-            await self._batches.send(stream, [item.file.content for item in fetched if isinstance(item, Fetched)])
+            opened = self._directory(handle, Right.READ)
+            fetched: list[Fetched | RealizeError] = self._judged(opened, await opened.store.read_small(paths))
+            contents = [item.file.content for item in fetched if isinstance(item, Fetched)]
+            await self._batches.send(stream, contents)
             return fetched
 
         with self._batches.on(stream):
@@ -242,7 +250,7 @@ class DirectoryResponders(amp.CommandLocator):
             files = await self._batches.receive(stream, heads)
         # The directory may have been closed while the content came.
         opened = self._directory(handle, Right.WRITE)
-        outcomes = await opened.store.put_small(files, policy)
+        outcomes = self._judged(opened, await opened.store.put_small(files, policy))
         for file, outcome in zip(files, outcomes, strict=True):
             if isinstance(outcome, Committed):
                 self._committed(opened, file.path, len(file.content), file.digest, outcome)
@@ -250,14 +258,17 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.Settle.responder
     async def _settle(self, handle: int, expected: list[Expected]) -> dict[str, Any]:
-        self._directory(handle, Right.WRITE)
-        return {"settled": await self._turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))}
+        opened = self._directory(handle, Right.WRITE)
+        settled = await self._turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))
+        there = sum(each.size for each, answer in zip(expected, settled, strict=True) if answer is True)
+        self._watch.saved(Saved.ALREADY_THERE, there)
+        return {"settled": self._judged(opened, settled)}
 
     @commands.MatchFinal.responder
     async def _match_final(
         self, handle: int, path: bytes, size: int, offset: int, digests: list[bytes]
     ) -> dict[str, Any]:
-        self._directory(handle, Right.WRITE)
+        opened = self._directory(handle, Right.WRITE)
         if offset > size:
             raise ProtocolError("a match beyond the end of the file")
 
@@ -265,14 +276,18 @@ class DirectoryResponders(amp.CommandLocator):
             # The directory may have been closed while this waited.
             return self._directory(handle, Right.WRITE).store.match_final(path, size, offset, digests)
 
-        return {"matched": await self._turns.run(match)}
+        matched = await self._told(opened, self._turns.run(match))
+        if offset + matched == size:
+            self._watch.saved(Saved.ALREADY_THERE, size)
+        return {"matched": matched}
 
     @commands.Remove.responder
     async def _remove(self, handle: int, removals: list[Removal]) -> dict[str, Any]:
         opened = self._directory(handle, Right.REMOVE)
-        removed = await opened.store.remove(removals)
+        removed = self._judged(opened, await opened.store.remove(removals))
         for removal, error in zip(removals, removed, strict=True):
             if error is None:
+                self._watch.removed(opened.directory)
                 self._log.info("file_removed", dir=opened.directory, path=opened.shown(removal.path), peer=self._name)
         return {"removed": removed}
 
@@ -292,6 +307,7 @@ class DirectoryResponders(amp.CommandLocator):
             inbound,
             size,
             committed,
+            partial(self._watch.failed, opened.directory),
             opened.shown(path),
             lambda: self._writes.pop(stream, None),
             self._turns,
@@ -302,7 +318,9 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.MatchPartial.responder
     async def _match_partial(self, stream: int, digests: list[bytes], length: int) -> dict[str, Any]:
-        return {"matched": await self._write(stream).match(digests, length)}
+        matched = await self._write(stream).match(digests, length)
+        self._watch.saved(Saved.RESUME, matched)
+        return {"matched": matched}
 
     @commands.OfferChunks.responder
     async def _offer_chunks(self, stream: int, chunks: list[Chunk]) -> dict[str, Any]:
@@ -325,7 +343,12 @@ class DirectoryResponders(amp.CommandLocator):
         self._protocol.streams.accept(stream)
         outbound = self._protocol.streams.outbound(stream)
         served = ServedRead(
-            self._protocol, outbound, opened.shown(path), lambda: self._reads.pop(stream, None), self._turns
+            self._protocol,
+            outbound,
+            partial(self._watch.failed, opened.directory),
+            opened.shown(path),
+            lambda: self._reads.pop(stream, None),
+            self._turns,
         )
         self._reads[stream] = (handle, served)
         reader = await served.open(opened.store.open_reader(path))
@@ -351,7 +374,8 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.StartRead.responder
     def _start_read(self, stream: int) -> dict[str, Any]:
-        self._read(stream).start()
+        skipped, size = self._read(stream).start()
+        self._watch.saved(Saved.ALREADY_THERE if skipped == size else Saved.RESUME, skipped)
         return {}
 
     @commands.EndRead.responder
@@ -384,6 +408,7 @@ class DirectoryResponders(amp.CommandLocator):
         return {"report": _limited(dict(self._report()))}
 
     def _committed(self, opened: _Opened, path: bytes, size: int, digest: bytes, outcome: Committed) -> None:
+        self._watch.committed(opened.directory, outcome)
         if outcome is not Committed.SKIPPED:
             self._log.info(
                 "file_committed",
@@ -394,6 +419,21 @@ class DirectoryResponders(amp.CommandLocator):
                 peer=self._name,
                 replaced=outcome is Committed.REPLACED,
             )
+
+    def _judged(self, opened: _Opened, answers: list[_T]) -> list[_T]:
+        """The answers about files, those that failed being counted."""
+        for answer in answers:
+            if isinstance(answer, RealizeError):
+                self._watch.failed(opened.directory, answer)
+        return answers
+
+    async def _told(self, opened: _Opened, work: Deferred[_T]) -> _T:
+        """What the work on a file answers, its failure being counted."""
+        try:
+            return await work
+        except RealizeError as error:
+            self._watch.failed(opened.directory, error)
+            raise
 
     def _lost(self, _: RealizeError) -> None:
         Deferred.fromCoroutine(self._close_all()).addErrback(self._unexpected, "closing").chainDeferred(self.closed)

@@ -23,6 +23,22 @@ from realize.wire.packing import MOST_DIGESTS
 from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
 
+Failed = Callable[[RealizeError], None]
+"""Called when something went wrong that concerns the file."""
+
+
+def once(failed: Failed) -> Callable[[BaseException], None]:
+    """For the first error that we report on purpose; a stream may fail in several ways for one reason."""
+    told = False
+
+    def tell(error: BaseException) -> None:
+        nonlocal told
+        if not told and isinstance(error, RealizeError):
+            told = True
+            failed(error)
+
+    return tell
+
 
 class ServedWrite:
     """A file that the peer sends.
@@ -36,6 +52,7 @@ class ServedWrite:
         stream: InboundStream,
         size: int,
         committed: Callable[[bytes, Committed], None],
+        failed: Failed,
         shown: str,
         forget: Callable[[], object],
         turns: DeferredSemaphore,
@@ -48,6 +65,7 @@ class ServedWrite:
         self._private = private
         self._size = size
         self._committed = committed
+        self._failed = once(failed)
         self._shown = shown
         self._forget = forget
         self._lock = DeferredLock()
@@ -75,8 +93,9 @@ class ServedWrite:
         await self._lock.acquire()
         try:
             self._writer = await opening
-        except BaseException:
+        except BaseException as error:
             self._end()
+            self._failed(error)
             raise
         finally:
             self._lock.release()
@@ -160,7 +179,11 @@ class ServedWrite:
         if self._error is not None and not isinstance(self._error, VerifyFailed):
             await writer.abandon(keep=True)
             raise self._error
-        outcome = await writer.commit(digest, attributes)
+        try:
+            outcome = await writer.commit(digest, attributes)
+        except RealizeError as error:
+            self._failed(error)
+            raise
         self._committed(digest, outcome)
         return outcome
 
@@ -202,6 +225,7 @@ class ServedWrite:
         self._error = error
         self._stream.fail(error)
         if not self._ended:
+            self._failed(error)
             self._protocol.tell(
                 commands.StopStream, stream=self._stream.number, code=error.wire_code, description=str(error)
             )
@@ -220,6 +244,7 @@ class ServedRead:
         self,
         protocol: PeerProtocol,
         stream: OutboundStream,
+        failed: Failed,
         shown: str,
         forget: Callable[[], object],
         turns: DeferredSemaphore,
@@ -227,6 +252,7 @@ class ServedRead:
         self._protocol = protocol
         self._turns = turns
         self._stream = stream
+        self._failed = once(failed)
         self._shown = shown
         self._forget = forget
         self._lock = DeferredLock()
@@ -252,8 +278,9 @@ class ServedRead:
         """Wait for the reader."""
         try:
             reader = await opening
-        except BaseException:
+        except BaseException as error:
             self.close()
+            self._failed(error)
             raise
         if self._ended:
             reader.close()
@@ -311,10 +338,11 @@ class ServedRead:
         finally:
             self._lock.release()
 
-    def start(self) -> None:
-        """See `realize.wire.commands.StartRead`."""
+    def start(self) -> tuple[int, int]:
+        """See `realize.wire.commands.StartRead`; how many bytes need no sending, and of how many."""
         reader = self._waiting(0)
         self._pumping = Deferred.fromCoroutine(self._pump(reader))
+        return self._position, reader.version.size
 
     async def end(self) -> bytes:
         """See `realize.wire.commands.EndRead`."""
@@ -358,3 +386,5 @@ class ServedRead:
             self._digest = to_declared(self._protocol.log, Failure(), "reading")
         finally:
             self._lock.release()
+        if isinstance(self._digest, RealizeError) and not self._ended:
+            self._failed(self._digest)

@@ -20,6 +20,7 @@ from realize.store.oserrors import storage_error
 from realize.store.partials import open_partial
 from realize.store.syscalls import read_umask, syncs_as_a_whole
 from realize.store.tree import Tree, identity_of
+from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import SMALL, Attributes, Fetched, OnConflict, SmallFile
 
@@ -75,7 +76,11 @@ def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock) 
 
 
 def write_batch(
-    location: Location, files: Sequence[SmallFile], policy: OnConflict, replaces: Sequence[Described | None]
+    location: Location,
+    files: Sequence[SmallFile],
+    policy: OnConflict,
+    replaces: Sequence[Described | None],
+    watch: CommitWatch,
 ) -> Batch:
     """Write each file to its partial, with its attributes, and keep the partial locked.
 
@@ -87,7 +92,7 @@ def write_batch(
         anchor = _anchor(tree) if len(files) > FEW else None
         for file, described in zip(files, replaces, strict=True):
             try:
-                items.append(_write(location, tree, file, policy, anchor, described))
+                items.append(_write(location, tree, file, policy, anchor, described, watch))
             except RealizeError as error:
                 items.append(error)
             except OSError as error:
@@ -115,6 +120,7 @@ def _write(
     policy: OnConflict,
     anchor: Anchor | None,
     replaces: Described | None,
+    watch: CommitWatch,
 ) -> Prepared:
     directory, name = location.split(file.path)
     if file.size > SMALL:
@@ -131,7 +137,8 @@ def _write(
         write_all(fd, file.content)
         set_attributes(fd, file.attributes)
         if anchor is None:
-            os.fsync(fd)
+            with watch.syncing(Sync.FILE):
+                os.fsync(fd)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(partial, dir_fd=tree.directory(directory))

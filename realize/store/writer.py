@@ -26,6 +26,7 @@ from realize.store.small import set_attributes
 from realize.store.syscalls import fsync_directory, start_writeback
 from realize.store.threads import RunInThread, shielded
 from realize.store.tree import Identity, Tree, identity_of
+from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Committed, OnConflict, extent
 
@@ -136,7 +137,7 @@ class PartialFile:
             os.ftruncate(fd, self.position)
             self._on_disk = self.position
 
-    def prepare(self, digest: bytes, attributes: Attributes | None) -> Prepared:
+    def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitWatch) -> Prepared:
         """Verify, and make the content durable; the partial is discarded if either fails."""
         if self._failed is not None:
             raise self._failed
@@ -150,7 +151,8 @@ class PartialFile:
             with self.handle as fd, storage_errors(self.path):
                 self._cut(fd)
                 set_attributes(fd, attributes)
-                os.fsync(fd)
+                with watch.syncing(Sync.FILE):
+                    os.fsync(fd)
         except RealizeError:
             self.discard()
             raise
@@ -290,7 +292,9 @@ class LocalWriter:
         try:
             self._check_open()
             try:
-                prepared: Prepared = await self._run_in_thread(self._partial.prepare, digest, attributes)
+                prepared: Prepared = await self._run_in_thread(
+                    self._partial.prepare, digest, attributes, self._committer.watch
+                )
                 outcome: Outcome
                 [outcome] = await self._committer.commit([prepared])
             finally:

@@ -10,7 +10,7 @@ Invariants: whatever a responder does, the peer gets a declared error or nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.protocols import amp
@@ -31,6 +31,12 @@ class Served(Protocol):
         """The streams in progress, for status reports."""
 
 
+Watch = Callable[[str], Callable[[str], None]]
+"""Called with the name of each command that comes; what it answers is called with how that ended: ``OK`` or a code."""
+
+OK: Final = "OK"
+
+
 class AnsweringProtocol(amp.AMP):
     """Answers commands; a subclass owns the connection."""
 
@@ -40,6 +46,7 @@ class AnsweringProtocol(amp.AMP):
     def __init__(self, log: Any) -> None:
         super().__init__()
         self.log = log
+        self.watch: Watch = lambda _: lambda _: None
         self._served: Served | None = None
         self._running = 0
 
@@ -109,6 +116,7 @@ class AnsweringProtocol(amp.AMP):
         """Run a command; what it fails with becomes a declared error."""
         name = box[amp.COMMAND]
         shown = name[:40].decode("ascii", "backslashreplace")
+        ended = self.watch(shown)
         refusal: amp.RemoteAmpError | None = None
         responder = None
         ending = self.ending()
@@ -121,14 +129,23 @@ class AnsweringProtocol(amp.AMP):
             if responder is None:
                 self.log.debug("command_unknown", command=shown)
                 refusal = amp.RemoteAmpError(amp.UNHANDLED_ERROR_CODE, f"unknown command {shown}")
+        if refusal is not None:
+            ended(refusal.errorCode.decode())
         if responder is None:
             # Who asked for no answer cannot be told.
             return fail(refusal) if amp.ASK in box else succeed(amp.AmpBox())
         self._running += 1
         done: Deferred[amp.Box] = maybeDeferred(responder, box)
-        return done.addErrback(self._failed, shown, box).addBoth(self._finished)
+        done.addCallbacks(self._succeeded, self._failed, (ended,), {}, (shown, box, ended), {})
+        return done.addBoth(self._finished)
 
-    def _failed(self, failure: Failure, command: str, box: Mapping[bytes, bytes]) -> amp.Box:
+    def _succeeded(self, answer: amp.Box, ended: Callable[[str], None]) -> amp.Box:
+        ended(OK)
+        return answer
+
+    def _failed(
+        self, failure: Failure, command: str, box: Mapping[bytes, bytes], ended: Callable[[str], None]
+    ) -> amp.Box:
         raised: Any = failure.value
         error: RealizeError
         if isinstance(raised, amp.RemoteAmpError):
@@ -137,6 +154,7 @@ class AnsweringProtocol(amp.AMP):
         else:
             error = to_declared(self.log, failure, command)
         self.log.debug("command_failed", command=command, code=error.wire_code.decode(), error=str(error))
+        ended(error.wire_code.decode())
         if amp.ASK not in box:
             # There is nobody to tell; a one-way command that is wrong in form is a violation like any other.
             if isinstance(error, ProtocolError):

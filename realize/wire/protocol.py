@@ -36,6 +36,7 @@ from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.liveness import ENDURANCE, PATIENCE, Liveness
 from realize.wire.packing import error_of
 from realize.wire.streams import BATCH, StreamTable
+from realize.wire.traffic import Traffic
 
 __all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
 
@@ -96,6 +97,9 @@ class PeerProtocol(AnsweringProtocol):
         self.streams = StreamTable(self, connecting=role is Role.CONNECTING)
         self.bytes_received = 0
         self.bytes_sent = 0
+        self.small_received = 0
+        """Bytes of content in commands, rather than in streams; counted by whoever answers these."""
+        self.small_sent = 0
         self._welcome = welcome
         self._parser = boxes.BoxParser(FIRST_BOX)
         self._liveness = Liveness(clock, ping=self._ping, silent=self._silent)
@@ -120,6 +124,11 @@ class PeerProtocol(AnsweringProtocol):
     def lost(self) -> bool:
         """Whether the connection has ended."""
         return self._gone
+
+    def traffic(self) -> Traffic:
+        """What this connection has carried so far."""
+        sent, received = self.streams.content()
+        return Traffic(self.bytes_sent, self.bytes_received, self.small_sent + sent, self.small_received + received)
 
     def choose_handle(self) -> int:
         """A number for a directory that we open."""

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from OpenSSL import SSL
 from twisted.internet.defer import DeferredList
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory, IReactorTime
@@ -23,11 +23,13 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
+from realize.wire.answering import Watch
 from realize.wire.bulk import BulkTLSFactory
 from realize.wire.commands import Goodbye, Reason
 from realize.wire.endpoints import Wrap
 from realize.wire.protocol import Greeting, PeerProtocol, Role
 from realize.wire.tls import AcceptingTLS, handshake_error, peer_public_key, tune
+from realize.wire.traffic import Traffic
 
 HELLO_WITHIN: Final = 10.0
 """Seconds for the TLS handshake and Hello."""
@@ -116,6 +118,7 @@ class Refusal:
 class PeerServerFactory(Factory):
     """Makes and keeps the accepted connections.
 
+    ``watch`` is told of every command that any connection gets; see `realize.wire.answering`.
     ``is_known`` is asked at every handshake, so that a reload takes effect at once.
     Listen with what `secured` returns, never with the factory itself.
     """
@@ -132,6 +135,7 @@ class PeerServerFactory(Factory):
         is_known: Callable[[PublicKey], bool],
         welcome: Welcome,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
+        watch: Watch | None = None,
         strangers: int = MOST_STRANGERS,
     ) -> None:
         self.clock = clock
@@ -143,6 +147,9 @@ class PeerServerFactory(Factory):
         self._is_known = is_known
         self._welcome = welcome
         self._on_refusal = on_refusal
+        self._watch = watch
+        self._ended: dict[str, Traffic] = {}
+        """What connections have carried that have ended, by name of the peer; that of strangers is empty."""
         self._most_strangers = strangers
         self._strangers: dict[AcceptedProtocol, str] = {}
         self._refusals: deque[float] = deque()
@@ -166,6 +173,16 @@ class PeerServerFactory(Factory):
         """How many connections have not said Hello yet."""
         return len(self._strangers)
 
+    def traffic(self) -> dict[str, Traffic]:
+        """What was carried so far, also by connections that have ended, by name of the peer.
+
+        Who has not said Hello has an empty name.
+        """
+        found = {name: evolve(traffic) for name, traffic in self._ended.items()}
+        for connection in (*self._strangers, *self):
+            found.setdefault(connection.name, Traffic()).add(connection.traffic())
+        return found
+
     def buildProtocol(self, addr: IAddress | None) -> AcceptedProtocol:  # type: ignore[override]
         """A protocol for a connection from ``addr``; never None, which the TLS wrapper could not bear."""
         self._count += 1
@@ -182,6 +199,8 @@ class PeerServerFactory(Factory):
         protocol.factory = self
         protocol.address = address
         protocol.number = self._count
+        if self._watch is not None:
+            protocol.watch = self._watch
         return protocol
 
     # What the connections tell us.
@@ -195,6 +214,7 @@ class PeerServerFactory(Factory):
     def left(self, protocol: AcceptedProtocol) -> None:
         """A connection has ended."""
         self._strangers.pop(protocol, None)
+        self._ended.setdefault(protocol.name, Traffic()).add(protocol.traffic())
         known = self.connections.get(protocol.name)
         if known is not None and protocol in known:
             known.discard(protocol)

@@ -69,6 +69,8 @@ class OutboundStream:
         self.number = number
         self.credit = 0
         self.sent = 0
+        self.content = 0
+        """Bytes of content that were handed to the transport; ``sent`` counts what is around them too."""
         self._link = link
         self._tail = data_tail(number)
         self._error: RealizeError | None = None
@@ -91,7 +93,7 @@ class OutboundStream:
                     raise self._error
                 if not self.credit:
                     if parts:
-                        await self._flush(parts)
+                        await self._flush(parts, size)
                         parts, size = [], 0
                     else:
                         ticket = self._link.expect("with credit")
@@ -106,13 +108,13 @@ class OutboundStream:
                 size += length
                 self.credit -= length
                 if size >= batch:
-                    await self._flush(parts)
+                    await self._flush(parts, size)
                     parts, size = [], 0
                     batch = self._link.chunk()
         if parts:
-            await self._flush(parts)
+            await self._flush(parts, size)
 
-    async def _flush(self, parts: list[bytes | memoryview]) -> None:
+    async def _flush(self, parts: list[bytes | memoryview], size: int) -> None:
         waiting = self._link.writable()
         while waiting is not None:
             await waiting
@@ -121,6 +123,7 @@ class OutboundStream:
             raise self._error
         data = b"".join(parts)
         self.sent += len(data)
+        self.content += size
         self._link.write(data)
 
     def _credited(self) -> Deferred[None]:
@@ -283,6 +286,21 @@ class StreamTable:
         self._ours = -1 if connecting else 0
         self._theirs = 0 if connecting else -1
         self._lost: RealizeError | None = None
+        self._content_sent = 0
+        self._content_received = 0
+
+    def content(self) -> tuple[int, int]:
+        """Bytes of content sent and received so far, by all streams that there ever were."""
+        open_ = self._open.values()
+        sent = sum(stream.content for stream in open_ if isinstance(stream, OutboundStream))
+        received = sum(stream.arrived for stream in open_ if isinstance(stream, InboundStream))
+        return self._content_sent + sent, self._content_received + received
+
+    def _count(self, stream: InboundStream | OutboundStream) -> None:
+        if isinstance(stream, OutboundStream):
+            self._content_sent += stream.content
+        else:
+            self._content_received += stream.arrived
 
     def __len__(self) -> int:
         """How many streams are open."""
@@ -332,6 +350,7 @@ class StreamTable:
         """Forget a stream; what still waits for it fails, what still arrives for it is ignored."""
         stream = self._open.pop(number, None)
         if stream is not None:
+            self._count(stream)
             stream.fail(ConnectionFailed(f"stream {number} is closed"))
         self._link.stream_closed()
 
@@ -377,6 +396,7 @@ class StreamTable:
         streams, self._open = self._open, {}
         for stream in streams.values():
             if stream is not None:
+                self._count(stream)
                 stream.fail(error)
 
 
