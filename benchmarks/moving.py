@@ -1,9 +1,10 @@
 """How fast the real command moves files into a real daemon over loopback TLS, both ends on this machine.
 
-    python -m benchmarks.moving [--folder /dev/shm] [--runs 3] [large] [small]
+    python -m benchmarks.moving [--folder /dev/shm] [--runs 3] [--metrics] [large] [small]
 
 `large` is one file of 2 GiB, `small` 10,000 files of 10 KiB.
 Each run is timed as a whole process, start-up included, everything verified and durable.
+With `--metrics` the daemon counts for its metrics.
 CPU seconds are those of the command and of the daemon, memory is the peak of each.
 """
 
@@ -60,13 +61,13 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(name: str, folder: Path) -> tuple[float, float, float, int]:
-    """Seconds, CPU seconds of both ends, and the daemon's peak memory, of one run."""
+def measure(name: str, folder: Path, *options: str) -> tuple[float, float, float, int]:
+    """Seconds, CPU seconds of both ends, and the daemon's peak memory, of one run; ``options`` are the daemon's."""
     stage, _ = WORKLOADS[name]
     site = Site(folder)
     source = folder / "source"
     stage(source)
-    site.start()
+    site.start(*options)
     assert site.daemon is not None
     try:
         before_daemon, before_children = cpu(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -89,13 +90,15 @@ def main() -> None:
     parser.add_argument("workloads", nargs="*", choices=[[], *WORKLOADS])
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--metrics", action="store_true")
     arguments = parser.parse_args()
+    options = ["--metrics-addr", "0"] if arguments.metrics else []
     print(f"{'workload':10} {'seconds':>8} {'rate':>16} {'cpu command':>12} {'cpu daemon':>11} {'daemon peak':>12}")
     for name in arguments.workloads or WORKLOADS:
         rows = []
         for _ in range(arguments.runs):
             folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=arguments.folder))
-            rows.append(measure(name, folder))
+            rows.append(measure(name, folder, *options))
         seconds, command, daemon, memory = (statistics.median(column) for column in zip(*rows, strict=True))
         count = WORKLOADS[name][1]
         rate = f"{2 * 1024**3 / seconds / 1e6:.0f} MB/s" if count == 1 else f"{count / seconds:.0f} files/s"

@@ -7,10 +7,22 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
+from twisted.internet.testing import MemoryReactorClock
 
+from realize.config import Config, DirectoryConfig
+from realize.daemon.metrics import FAILURES, REFUSALS
+from realize.daemon.service import Realized
+from realize.keys import generate_identity
 from realize.telemetry.exposition import new_registry
 
 DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+
+def daemon(folder):
+    """A daemon with metrics that is not started."""
+    folder.joinpath("inbox").mkdir()
+    config = Config("key", metrics="tcp:0", directories={"inbox": DirectoryConfig(str(folder / "inbox"))})
+    return Realized("realized.toml", config, generate_identity(), MemoryReactorClock())
 
 
 def documented(heading, text=None):
@@ -31,6 +43,19 @@ def defined(registry):
             name = f"{family.name}_total" if family.type == "counter" else family.name
             found.add((name, family.type, frozenset(labels)))
     return found
+
+
+def test_realized(tmp_path):
+    """What the daemon can show is what the page says of it."""
+    assert documented("Metrics of realized") == defined(daemon(tmp_path)._pulling._exposition._registry)
+
+
+def test_reasons():
+    """The page explains each reason of a refusal, and the error codes it points to are in the page of the protocol."""
+    page, protocol = DOCS.read_text(), (DOCS.parent / "protocol.md").read_text()
+
+    assert [] == [reason for reason in REFUSALS if f"* `{reason}`: " not in page]
+    assert [] == [error for error in FAILURES if f"`{error.wire_code.decode()}`" not in protocol]
 
 
 def test_the_comparison_sees_every_kind_of_metric():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
@@ -12,6 +12,7 @@ from realize.store.commit import Committer
 from realize.store.local import LocalStore, root_identity
 from realize.store.threads import RunInThread, narrow
 from realize.store.tree import Identity
+from realize.store.watching import CommitWatch
 from realize.units import display_text
 
 
@@ -41,15 +42,18 @@ class ServedDirectory:
 
 
 def serve_directories(
-    directories: Mapping[str, DirectoryConfig], run_in_thread: RunInThread
+    directories: Mapping[str, DirectoryConfig], run_in_thread: RunInThread, watch: Callable[[str], CommitWatch]
 ) -> dict[str, ServedDirectory]:
-    """Look at every directory once; raises `StorageError` if one cannot be reached."""
+    """Look at every directory once; raises `StorageError` if one cannot be reached.
+
+    ``watch`` makes for each name what is told of the commits.
+    """
     served = {}
     for name, directory in directories.items():
         try:
             identity = root_identity(directory.path)
         except OSError as error:
             raise StorageError(f"dirs.{name}.path: {display_text(directory.path)}: {error.strerror}") from error
-        committer = Committer(run_in_thread)
+        committer = Committer(run_in_thread, watch(name))
         served[name] = ServedDirectory(directory.path, identity, committer, run_in_thread, narrow(run_in_thread))
     return served

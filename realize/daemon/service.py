@@ -24,9 +24,14 @@ from twisted.python.threadpool import ThreadPool
 from realize import __version__
 from realize.config import Config, PeerConfig, read_config
 from realize.daemon.access import by_key, withdrawn
+from realize.daemon.counting import Counting
+from realize.daemon.gauges import Gauges
 from realize.daemon.housekeeping import Housekeeping
+from realize.daemon.metrics import Metrics
+from realize.daemon.pulling import Pulling
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import ServedDirectory, serve_directories
+from realize.daemon.space import Spaces
 from realize.daemon.status import report
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, RealizeError, WrongPeer
@@ -50,8 +55,16 @@ class Realized(Service):
     name = "realized"
 
     def __init__(
-        self, path: str, config: Config, identity: Identity, reactor: Any, *, drain: float | None = None
+        self,
+        path: str,
+        config: Config,
+        identity: Identity,
+        reactor: Any,
+        *,
+        drain: float | None = None,
+        metrics: str | None = None,
     ) -> None:
+        """``drain`` and ``metrics``, if given, outrank what the configuration says."""
         self.started_at = 0.0
         self._drain = drain
         self._path = path
@@ -67,6 +80,11 @@ class Realized(Service):
         self._closing: set[Deferred[None]] = set()
         """Fire when everything that a connection had open is closed, which takes threads."""
         self._former_hangup: Any = None
+        metrics_at = config.metrics if metrics is None else metrics
+        self._fixed = ("key", "listen", "logs", *(() if metrics is not None else ("metrics",)))
+        """What of the configuration a reload cannot change."""
+        counted = None if metrics_at is None else Metrics()
+        self._counting = Counting() if counted is None else counted
         self._factory = PeerServerFactory(
             clock=reactor,
             log=self._log,
@@ -74,17 +92,23 @@ class Realized(Service):
             greeting=Greeting(f"realized {__version__}"),
             is_known=lambda key: key in self._keys,
             welcome=self._welcome,
+            on_refusal=self._counting.refused,
+            watch=None if counted is None else counted.command,
         )
         self._throttling = Throttling(reactor, self._log)
         self._housekeeping = Housekeeping(reactor, self._run_in_thread, self._log)
+        self._pulling: Pulling | None = None
+        if metrics_at is not None and counted is not None:
+            self._pulling = Pulling(metrics_at, reactor, self._log, counted, self._gauges(), self._health)
 
     def startService(self) -> None:
         """Start to listen; if that is not possible, ``twistd`` ends with status 1."""
         super().startService()
         self.started_at = time.time()
         allow_many_files()
-        self._directories = serve_directories(self._config.directories, self._run_in_thread)
-        self._limit(self._config)
+        self._counting.started(self.started_at)
+        self._directories = serve_directories(self._config.directories, self._run_in_thread, self._counting.commits)
+        self._take_over(self._config)
         self._pool.start()
         self._former_hangup = signal.signal(signal.SIGHUP, self._hang_up)
         self._log.info(
@@ -100,6 +124,8 @@ class Realized(Service):
         try:
             for description in self._config.listen:
                 self._listen(description)
+            if self._pulling is not None:
+                self._pulling.start()
         except ConfigError as error:
             # An exception would be shown with a traceback, which tells an operator nothing.
             self._log.error("cannot_listen", error=str(error))
@@ -114,7 +140,7 @@ class Realized(Service):
         """Read the configuration again; a bad one changes nothing."""
         try:
             config = read_config(self._path, for_daemon=True)
-            directories = serve_directories(config.directories, self._run_in_thread)
+            directories = serve_directories(config.directories, self._run_in_thread, self._counting.commits)
         except RealizeError as error:
             self._log.error("reload_failed", config=self._path, error=str(error))
             return
@@ -123,11 +149,11 @@ class Realized(Service):
             before = self._directories.get(name)
             if before is not None and (before.path, before.identity) == (now.path, now.identity):
                 directories[name] = before
-        kept = [name for name in ("key", "listen", "logs") if getattr(config, name) != getattr(self._config, name)]
+        kept = [name for name in self._fixed if getattr(config, name) != getattr(self._config, name)]
         if kept:
             self._log.warning("restart_needed", config=self._path, keys=kept)
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
-        self._limit(config)
+        self._take_over(config)
         self._housekeeping.start(directories, config.partial_max_age)
         self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
         for connection in self._factory:
@@ -135,7 +161,8 @@ class Realized(Service):
                 self._log.warning("rights_withdrawn", peer=connection.name, address=connection.address)
                 connection.close(Reason.REFUSED)
 
-    def _limit(self, config: Config) -> None:
+    def _take_over(self, config: Config) -> None:
+        self._counting.expect(config.directories, config.peers)
         throttle = config.throttle
         peers = {name: throttle.peers.get(name) for name in config.peers}
         self._throttling.configure(throttle.service, peers, throttle.connection)
@@ -167,6 +194,9 @@ class Realized(Service):
         self._throttling.close()
         self._pool.stop()
         forced.cancel()
+        if self._pulling is not None:
+            # Last, so that the end can be watched.
+            await self._pulling.stop()
         self._log.info("stopped")
 
     def _force(self, seconds: float) -> None:
@@ -215,11 +245,27 @@ class Realized(Service):
             make_store=self._make_store,
             log=self._log.bind(peer=name, conn=connection.number),
             report=partial(self._report, name, peer),
+            watch=self._counting,
         )
         self._closing.add(responders.closed)
         responders.closed.addBoth(lambda _: self._closing.discard(responders.closed))
         connection.serve(responders)
+        self._counting.accepted(name)
         return name
+
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            factory=self._factory,
+            throttling=self._throttling,
+            housekeeping=self._housekeeping,
+            pool=self._pool,
+            spaces=Spaces(),
+            paths=lambda: {name: directory.path for name, directory in self._directories.items()},
+            peers=lambda: list(self._config.peers),
+        )
+
+    def _health(self) -> tuple[bool, str]:
+        return (True, "ready") if self.running else (False, "draining")
 
     def _make_store(self, directory: str, base: bytes) -> Any:
         return self._directories[directory].store(base)

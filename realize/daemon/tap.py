@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from twisted.application.service import IService
 from twisted.python import usage
 
-from realize.config import Config, read_config
+from realize.config import Config, metrics_endpoint, read_config
 from realize.errors import RealizeError
 from realize.keys import Identity, load_identity
 from realize.units import parse_duration
@@ -22,10 +22,11 @@ DEFAULT_CONFIG = "/etc/realize/realized.toml"
 class Options(usage.Options):
     """The command line behind ``twistd realized``."""
 
-    synopsis = "[--config FILE] [--drain DUR]"
+    synopsis = "[--config FILE] [--drain DUR] [--metrics-addr ADDR]"
     longdesc = "Serves directories to the peers that the configuration names. SIGHUP reads the configuration again."
     optParameters: ClassVar[list[Any]] = [
         ["config", "c", DEFAULT_CONFIG, "The configuration file (TOML)."],
+        ["metrics-addr", None, None, "Where to serve metrics, such as 9772 or 0.0.0.0:9772 [default: the file's]."],
         ["drain", None, None, "How long a stopping daemon lets what runs finish, such as 10s [default: the file's]."],
     ]
 
@@ -33,6 +34,8 @@ class Options(usage.Options):
     identity: Identity
     drain: float | None = None
     """Seconds; None for what the configuration says."""
+    metrics: str | None = None
+    """Twisted server endpoint string; None for what the configuration says."""
 
     def postOptions(self) -> None:
         """Read what the file names; all that is wrong is a usage error."""
@@ -40,6 +43,8 @@ class Options(usage.Options):
         try:
             self.config = read_config(self["config"], for_daemon=True)
             self.identity = load_identity(self.config.key)
+            if self["metrics-addr"] is not None:
+                self.metrics = metrics_endpoint(self["metrics-addr"])
             if self["drain"] is not None:
                 self.drain = parse_duration(self["drain"], zero_allowed=True)
         except RealizeError as error:
@@ -54,4 +59,6 @@ def makeService(options: Options) -> IService:
     from realize.telemetry.logs import configure
 
     configure(options.config.logs.level, options.config.logs.format)
-    return Realized(options["config"], options.config, options.identity, reactor, drain=options.drain)
+    return Realized(
+        options["config"], options.config, options.identity, reactor, drain=options.drain, metrics=options.metrics
+    )

@@ -1,0 +1,167 @@
+"""The metrics that are read when somebody asks for them, so that they cost nothing before.
+
+``docs/metrics.md`` lists them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from attrs import frozen
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from twisted.python.threadpool import ThreadPool
+
+from realize.daemon.housekeeping import Housekeeping
+from realize.daemon.metrics import UNKNOWN
+from realize.daemon.space import Spaces
+from realize.daemon.throttling import Throttling
+from realize.throttle.tree import Scope
+from realize.wire.commands import Direction
+from realize.wire.serving import PeerServerFactory
+
+Family = CounterMetricFamily | GaugeMetricFamily
+
+# Family, name without _total, help, labels.
+_FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
+    (GaugeMetricFamily, "realize_connections", "Connections that there are.", ("peer",)),
+    (
+        CounterMetricFamily,
+        "realize_transferred_bytes",
+        "Bytes inside TLS.",
+        ("peer", "direction", "kind"),
+    ),
+    (
+        GaugeMetricFamily,
+        "realize_throttle_limit_bytes_per_second",
+        "Limits; +Inf is none.",
+        ("scope", "peer", "direction"),
+    ),
+    (
+        CounterMetricFamily,
+        "realize_throttle_wait_seconds",
+        "Time that connections had bytes waiting for a limit, summed over connections.",
+        ("scope", "peer"),
+    ),
+    (GaugeMetricFamily, "realize_disk_threads", "Threads for disk work.", ()),
+    (GaugeMetricFamily, "realize_disk_threads_busy", "Threads that do disk work at this moment.", ()),
+    (GaugeMetricFamily, "realize_disk_queue_length", "Pieces of disk work that wait for a thread.", ()),
+    (GaugeMetricFamily, "realize_partials", "Partials at the last count.", ("dir",)),
+    (GaugeMetricFamily, "realize_partials_bytes", "Bytes of the partials at the last count.", ("dir",)),
+    (
+        GaugeMetricFamily,
+        "realize_partials_counted_timestamp_seconds",
+        "When the last count of partials ended.",
+        ("dir",),
+    ),
+    (CounterMetricFamily, "realize_partials_expired", "Partials removed for their age.", ("dir",)),
+    (CounterMetricFamily, "realize_partials_expired_bytes", "Bytes of partials removed for their age.", ("dir",)),
+    (GaugeMetricFamily, "realize_directory_size_bytes", "Size of the file system.", ("dir",)),
+    (GaugeMetricFamily, "realize_directory_free_bytes", "Bytes free for those who are not root.", ("dir",)),
+    (GaugeMetricFamily, "realize_directory_inodes", "Inodes of the file system.", ("dir",)),
+    (GaugeMetricFamily, "realize_directory_free_inodes", "Free inodes of the file system.", ("dir",)),
+    (
+        GaugeMetricFamily,
+        "realize_directory_checked_timestamp_seconds",
+        "When the file system last answered.",
+        ("dir",),
+    ),
+)
+
+
+@frozen(eq=False)
+class Gauges(Collector):
+    """Reads the state of one daemon.
+
+    ``paths`` are the paths of the directories that are served now, ``peers`` the names of the configured peers.
+    """
+
+    factory: PeerServerFactory
+    throttling: Throttling
+    housekeeping: Housekeeping
+    pool: ThreadPool
+    spaces: Spaces
+    paths: Callable[[], Mapping[str, str]]
+    peers: Callable[[], list[str]]
+
+    def prepare(self) -> None:
+        """Look at the disks, so that the first to ask gets an answer."""
+        self.spaces.known(self.paths())
+
+    def describe(self) -> Iterator[Family]:
+        """The families without values."""
+        for family, name, meaning, labels in _FAMILIES:
+            yield family(name, meaning, labels=labels)
+
+    def collect(self) -> Iterator[Family]:
+        """The families with the values of this moment."""
+        families = {family.name: family for family in self.describe()}
+
+        def add(name: str, value: float, *labels: str) -> None:
+            families[name].add_metric(labels, value)
+
+        self._network(add)
+        self._throttle(add)
+        stats = self.pool
+        add("realize_disk_threads", stats.workers)
+        add("realize_disk_threads_busy", len(stats.working))
+        add("realize_disk_queue_length", stats._queue.qsize())  # noqa: SLF001 -- the only place that says so
+        self._disks(add)
+        yield from families.values()
+
+    def _network(self, add: Callable[..., None]) -> None:
+        configured = self.peers()
+        traffic = self.factory.traffic()
+        add("realize_connections", self.factory.strangers, UNKNOWN)
+        for peer in configured:
+            add("realize_connections", len(self.factory.connections.get(peer, ())), peer)
+        for name in dict.fromkeys(["", *configured, *traffic]):
+            carried = traffic.get(name)
+            peer = name or UNKNOWN
+            for direction, total, content in (
+                ("send", carried.sent, carried.content_sent) if carried else ("send", 0, 0),
+                ("receive", carried.received, carried.content_received) if carried else ("receive", 0, 0),
+            ):
+                add("realize_transferred_bytes", content, peer, direction, "content")
+                add("realize_transferred_bytes", total - content, peer, direction, "other")
+
+    def _throttle(self, add: Callable[..., None]) -> None:
+        rows: list[dict[str, Any]] = self.throttling.report("", is_admin=True)
+        receiving = {row["peer"]: row["limit"] for row in rows if _is(row, Scope.PEER, Direction.RECEIVE)}
+        for row in rows:
+            for scope in (Scope.SERVICE, Scope.PEER):
+                if _is(row, scope, Direction.SEND):
+                    where = (scope.value, row["peer"])
+                    add("realize_throttle_limit_bytes_per_second", _limit(row["limit"]), *where, "send")
+                    add("realize_throttle_wait_seconds", row["waited"], *where)
+            if _is(row, Scope.PEER, Direction.SEND):
+                limit = _limit(receiving.get(row["peer"]))
+                add("realize_throttle_limit_bytes_per_second", limit, "peer", row["peer"], "receive")
+
+    def _disks(self, add: Callable[..., None]) -> None:
+        paths = self.paths()
+        for name in paths:
+            partials = self.housekeeping.partials.get(name)
+            add("realize_partials_expired", partials.expired if partials else 0, name)
+            add("realize_partials_expired_bytes", partials.expired_size if partials else 0, name)
+            if partials is not None and partials.counted_at is not None:
+                add("realize_partials", partials.files, name)
+                add("realize_partials_bytes", partials.size, name)
+                add("realize_partials_counted_timestamp_seconds", partials.counted_at, name)
+        for name, space in self.spaces.known(paths).items():
+            add("realize_directory_size_bytes", space.size, name)
+            add("realize_directory_free_bytes", space.free, name)
+            if space.files:
+                add("realize_directory_inodes", space.files, name)
+                add("realize_directory_free_inodes", space.free_files, name)
+            add("realize_directory_checked_timestamp_seconds", space.seen_at, name)
+
+
+def _is(row: Mapping[str, Any], scope: Scope, direction: Direction) -> bool:
+    return (row["scope"], row["direction"]) == (scope.value, direction.value)
+
+
+def _limit(rate: float | None) -> float:
+    return math.inf if rate is None else rate

@@ -1,0 +1,242 @@
+"""What the daemon counts: the metrics of events, in a registry of its own.
+
+The rooms below tell it through `realize.wire.answering.Watch` and `realize.store.watching`; what can be read when
+somebody asks is not counted here but in `realize.daemon.gauges`.
+``docs/metrics.md`` lists all of them.
+
+Invariants: every label has few values, known from the configuration and the code; what a peer sends is never one.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import twisted
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+from realize import __version__
+from realize.daemon.counting import Counting
+from realize.errors import (
+    AccessDenied,
+    BadName,
+    Busy,
+    Conflict,
+    ConnectionFailed,
+    InternalError,
+    NoSpace,
+    NotFound,
+    NotRegular,
+    ProtocolError,
+    RealizeError,
+    SourceChanged,
+    StorageError,
+    VerifyFailed,
+    VersionMismatch,
+)
+from realize.store.watching import CommitWatch, Saved, Sync
+from realize.telemetry.exposition import new_registry
+from realize.values import Committed
+from realize.wire.answering import OK
+from realize.wire.commands import Data, Hello, every_command
+from realize.wire.serving import Refusal
+
+UNKNOWN: Final = "unknown"
+"""A peer that has not said Hello, a command that is none."""
+
+REFUSALS: Final = ("handshake", "pin_unknown", "timeout", "limit", "version", "denied")
+"""Why somebody was not let in, or not let do something."""
+
+FAILURES: Final = (
+    BadName,
+    Busy,
+    Conflict,
+    ConnectionFailed,
+    InternalError,
+    NoSpace,
+    NotFound,
+    NotRegular,
+    ProtocolError,
+    SourceChanged,
+    StorageError,
+    VerifyFailed,
+)
+"""What usually goes wrong with a file: shown from the start, with 0, so that the first one is an increase."""
+
+_HOW: Final = {Committed.CREATED: "created", Committed.REPLACED: "replaced"}
+_COMMAND_SECONDS: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
+_GROUP_FILES: Final = (1, 4, 16, 64, 256, 1024)
+_SYNC_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_LAG_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0)
+
+
+class Metrics(Counting):
+    """Counts what happens in one daemon."""
+
+    def __init__(self) -> None:
+        self.registry = new_registry()
+        here = self.registry
+        Gauge(
+            "realize_build_info",
+            "1; which version of what runs.",
+            ["version", "python", "twisted"],
+            registry=here,
+        ).labels(__version__, platform.python_version(), twisted.__version__).set(1)
+        self._start_time = Gauge("realize_start_time_seconds", "When the service started.", registry=here)
+        self._refusals = Counter(
+            "realize_refusals",
+            "Connections and commands that were refused.",
+            ["reason"],
+            registry=here,
+        )
+        self._commands = Counter(
+            "realize_commands",
+            "Commands of peers that were answered, or refused.",
+            ["command", "outcome"],
+            registry=here,
+        )
+        self._command_seconds = Histogram(
+            "realize_command_duration_seconds",
+            "Time from the arrival of a command to its answer.",
+            ["command"],
+            buckets=_COMMAND_SECONDS,
+            registry=here,
+        )
+        self._accepted = Counter(
+            "realize_connections_accepted", "Connections that have said Hello.", ["peer"], registry=here
+        )
+        self._committed = Counter(
+            "realize_files_committed", "Files that arrived and are durable.", ["dir", "how"], registry=here
+        )
+        self._removed = Counter(
+            "realize_files_removed", "Files that were removed because they were moved away.", ["dir"], registry=here
+        )
+        self._failed = Counter(
+            "realize_file_failures",
+            "Things asked about one file that could not be done, also if trying again helps.",
+            ["dir", "reason"],
+            registry=here,
+        )
+        self._saved = Counter(
+            "realize_saved_bytes",
+            "Bytes of content that did not have to be sent.",
+            ["how"],
+            registry=here,
+        )
+        self._groups = Histogram(
+            "realize_commit_group_files",
+            "Files that were committed together.",
+            ["dir"],
+            buckets=_GROUP_FILES,
+            registry=here,
+        )
+        self._syncs = Histogram(
+            "realize_sync_duration_seconds",
+            "Time to make something durable.",
+            ["dir", "what"],
+            buckets=_SYNC_SECONDS,
+            registry=here,
+        )
+        self._lag = Histogram(
+            "realize_reactor_lag_seconds",
+            "How late a timer of the network thread was.",
+            buckets=_LAG_SECONDS,
+            registry=here,
+        )
+        ProcessCollector(registry=here)
+        # Content is no command: it is not dispatched, and there is too much of it to be counted by the box.
+        self._names = sorted(command.commandName.decode() for command in every_command() if command is not Data)
+        for reason in REFUSALS:
+            self._refusals.labels(reason)
+        for name in self._names:
+            self._commands.labels(name, OK)
+        for how in Saved:
+            self._saved.labels(how.value)
+
+    def started(self, at: float) -> None:
+        """The service starts."""
+        self._start_time.set(at)
+
+    def expect(self, directories: Iterable[str], peers: Iterable[str]) -> None:
+        """Show these with 0 before anything has happened."""
+        for directory in directories:
+            for how in _HOW.values():
+                self._committed.labels(directory, how)
+            self._removed.labels(directory)
+            for error in FAILURES:
+                self._failed.labels(directory, error.wire_code.decode())
+            self._groups.labels(directory)
+            for what in Sync:
+                self._syncs.labels(directory, what.value)
+        for peer in peers:
+            self._accepted.labels(peer)
+
+    # Connections and commands.
+
+    def accepted(self, peer: str) -> None:
+        """A peer has said Hello."""
+        self._accepted.labels(peer).inc()
+
+    def refused(self, refusal: Refusal) -> None:
+        """Somebody was not let in."""
+        self._refusals.labels(refusal.reason).inc()
+
+    def command(self, name: str) -> Callable[[str], None]:
+        """See `realize.wire.answering.Watch`."""
+        started = time.perf_counter()
+        name = name if name in self._names else UNKNOWN
+
+        def ended(outcome: str) -> None:
+            self._commands.labels(name, outcome).inc()
+            self._command_seconds.labels(name).observe(time.perf_counter() - started)
+            if outcome == AccessDenied.wire_code.decode():
+                self._refusals.labels("denied").inc()
+            elif outcome == VersionMismatch.wire_code.decode() and name == Hello.commandName.decode():
+                self._refusals.labels("version").inc()
+
+        return ended
+
+    def lagged(self, seconds: float) -> None:
+        """A timer was so late."""
+        self._lag.observe(seconds)
+
+    # Files: see `realize.store.watching.FileWatch`.
+
+    def committed(self, directory: str, outcome: Committed) -> None:
+        """A file arrived; one that was skipped did not."""
+        how = _HOW.get(outcome)
+        if how is not None:
+            self._committed.labels(directory, how).inc()
+
+    def removed(self, directory: str) -> None:
+        """A file that was moved away is gone."""
+        self._removed.labels(directory).inc()
+
+    def failed(self, directory: str, error: RealizeError) -> None:
+        """Something that was asked about one file could not be done."""
+        self._failed.labels(directory, error.wire_code.decode()).inc()
+
+    def saved(self, how: Saved, size: int) -> None:
+        """So many bytes of content needed no sending."""
+        self._saved.labels(how.value).inc(size)
+
+    def commits(self, directory: str) -> CommitWatch:
+        """Counts for one directory, from threads."""
+        return _Commits(
+            self._groups.labels(directory), {what: self._syncs.labels(directory, what.value) for what in Sync}
+        )
+
+
+class _Commits(CommitWatch):
+    def __init__(self, groups: Histogram, syncs: dict[Sync, Histogram]) -> None:
+        self._groups = groups
+        self._syncs = syncs
+
+    def group(self, files: int) -> None:
+        self._groups.observe(files)
+
+    def synced(self, what: Sync, seconds: float) -> None:
+        self._syncs[what].observe(seconds)

@@ -1,0 +1,54 @@
+"""The daemon's metrics where others can pull them: the port, and what only has to run while there is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.python.failure import Failure
+
+from realize.daemon.gauges import Gauges
+from realize.daemon.metrics import Metrics
+from realize.telemetry.exposition import Exposition, Health, listen
+from realize.telemetry.lag import LagProbe
+
+
+class Pulling:
+    """Serves ``metrics`` and what ``gauges`` reads at an endpoint string."""
+
+    def __init__(self, endpoint: str, reactor: Any, log: Any, metrics: Metrics, gauges: Gauges, health: Health) -> None:
+        self._endpoint = endpoint
+        self._reactor = reactor
+        self._log = log
+        self._gauges = gauges
+        metrics.registry.register(gauges)
+        self._exposition = Exposition(metrics.registry, health, clock=reactor, log=log)
+        self._probe = LagProbe(reactor, metrics.lagged)
+        self._port: IListeningPort | None = None
+
+    def start(self) -> None:
+        """Listen; raises `realize.errors.ConfigError` if that is not possible."""
+        failures: list[Failure] = []
+        listen(self._reactor, self._endpoint, self._exposition).addCallbacks(self._listening, failures.append)
+        if failures:
+            failures[0].raiseException()
+        self._gauges.prepare()
+        self._probe.start()
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+        address = port.getHost()
+        self._log.info(
+            "metrics_listening",
+            endpoint=self._endpoint,
+            address=getattr(address, "host", str(address)),
+            port=getattr(address, "port", None),
+        )
+
+    async def stop(self) -> None:
+        """Close the port and every connection to it."""
+        self._probe.stop()
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
+        self._exposition.close()

@@ -1,0 +1,60 @@
+"""How much room the disks of the directories have.
+
+A dead disk or network mount makes statvfs(2) hang for as long as it likes.
+So each look is a thread of its own, at most one for each directory, and whoever asks gets what the last look found.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from attrs import define, field, frozen
+
+
+@frozen
+class Space:
+    """What one look found; ``files`` is 0 where the file system has no fixed number of inodes."""
+
+    size: int
+    free: int
+    """Bytes that are free for those who are not root."""
+    files: int
+    free_files: int
+    seen_at: float
+    """Seconds since the epoch."""
+
+
+@define(eq=False)
+class Spaces:
+    """Looks at directories when it is asked, and not otherwise."""
+
+    statvfs: Callable[[str], os.statvfs_result] = os.statvfs
+    _found: dict[str, Space] = field(factory=dict, init=False)
+    _looking: dict[str, threading.Thread] = field(factory=dict, init=False)
+
+    def known(self, paths: Mapping[str, str]) -> dict[str, Space]:
+        """What is known by now of the directories of these names and paths; a new look at each begins."""
+        for path in paths.values():
+            thread = self._looking.get(path)
+            if thread is None or not thread.is_alive():
+                # Nobody waits for it, not even the end of the process.
+                thread = threading.Thread(target=self._look, args=(path,), daemon=True, name="space")
+                self._looking[path] = thread
+                thread.start()
+        return {name: self._found[path] for name, path in paths.items() if path in self._found}
+
+    def _look(self, path: str) -> None:
+        try:
+            found = self.statvfs(path)
+        except OSError:
+            return  # what was known grows old, which its time shows
+        self._found[path] = Space(
+            found.f_blocks * found.f_frsize,
+            found.f_bavail * found.f_frsize,
+            found.f_files,
+            found.f_favail,
+            time.time(),
+        )
