@@ -10,15 +10,27 @@ from twisted.python.failure import Failure
 
 from realize.daemon.gauges import Gauges
 from realize.daemon.metrics import Metrics
+from realize.errors import ConfigError
 from realize.telemetry.exposition import Exposition, Health, listen
 from realize.telemetry.lag import LagProbe
 
 
 class Pulling:
-    """Serves ``metrics`` and what ``gauges`` reads at an endpoint string."""
+    """Serves ``metrics`` and what ``gauges`` reads at an endpoint string; ``said_by`` tells where that comes from."""
 
-    def __init__(self, endpoint: str, reactor: Any, log: Any, metrics: Metrics, gauges: Gauges, health: Health) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        said_by: str,
+        *,
+        reactor: Any,
+        log: Any,
+        metrics: Metrics,
+        gauges: Gauges,
+        health: Health,
+    ) -> None:
         self._endpoint = endpoint
+        self._said_by = said_by
         self._reactor = reactor
         self._log = log
         self._gauges = gauges
@@ -32,7 +44,7 @@ class Pulling:
         failures: list[Failure] = []
         listen(self._reactor, self._endpoint, self._exposition).addCallbacks(self._listening, failures.append)
         if failures:
-            failures[0].raiseException()
+            raise ConfigError(f"{self._said_by}: {failures[0].getErrorMessage()}")
         self._gauges.prepare()
         self._probe.start()
 

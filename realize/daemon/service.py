@@ -99,7 +99,16 @@ class Realized(Service):
         self._housekeeping = Housekeeping(reactor, self._run_in_thread, self._log)
         self._pulling: Pulling | None = None
         if metrics_at is not None and counted is not None:
-            self._pulling = Pulling(metrics_at, reactor, self._log, counted, self._gauges(), self._health)
+            said_by = f"{path}: metrics" if metrics is None else "--metrics-addr"
+            self._pulling = Pulling(
+                metrics_at,
+                said_by,
+                reactor=reactor,
+                log=self._log,
+                metrics=counted,
+                gauges=self._gauges(),
+                health=self._health,
+            )
 
     def startService(self) -> None:
         """Start to listen; if that is not possible, ``twistd`` ends with status 1."""
@@ -122,10 +131,10 @@ class Realized(Service):
             peers=sorted(self._config.peers),
         )
         try:
-            for description in self._config.listen:
-                self._listen(description)
             if self._pulling is not None:
                 self._pulling.start()
+            for description in self._config.listen:
+                self._listen(description)
         except ConfigError as error:
             # An exception would be shown with a traceback, which tells an operator nothing.
             self._log.error("cannot_listen", error=str(error))
