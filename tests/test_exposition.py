@@ -11,7 +11,15 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
 
 from realize.errors import ConfigError
-from realize.telemetry.exposition import MOST_CONNECTIONS, WITHIN, Exposition, listen, new_registry, wants_openmetrics
+from realize.telemetry.exposition import (
+    KEPT,
+    MOST_CONNECTIONS,
+    WITHIN,
+    Exposition,
+    listen,
+    new_registry,
+    wants_openmetrics,
+)
 
 PROMETHEUS = (  # what Prometheus 3 sends
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -105,6 +113,29 @@ def test_prometheus_gets_openmetrics(served):
 def test_negotiation(accept, expected):
     """OpenMetrics 1.0 only for those who understand it and do not like the classic format better."""
     assert expected == wants_openmetrics(accept)
+
+
+def test_a_flood_of_questions_is_answered_with_what_there_is(served):
+    """An answer is good for a moment, each format for itself; then it is made anew."""
+    made = []
+
+    class Slow:
+        def describe(self):
+            return []
+
+        def collect(self):
+            made.append(1)
+            return []
+
+    served.registry.register(Slow())
+    for _ in range(5):
+        served.ask("GET /metrics HTTP/1.1\nHost: a\n\n")
+    served.ask("GET /metrics HTTP/1.1\nHost: a\nAccept: application/openmetrics-text\n\n")
+    few = len(made)
+    served.clock.advance(KEPT)
+    served.ask("GET /metrics HTTP/1.1\nHost: a\n\n")
+
+    assert (2, 3) == (few, len(made))
 
 
 def test_health(served):

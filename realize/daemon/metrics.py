@@ -148,11 +148,13 @@ class Metrics(Counting):
         )
         ProcessCollector(registry=here)
         # Content is no command: it is not dispatched, and there is too much of it to be counted by the box.
-        self._names = sorted(command.commandName.decode() for command in every_command() if command is not Data)
+        names = sorted(command.commandName.decode() for command in every_command() if command is not Data)
         for reason in REFUSALS:
             self._refusals.labels(reason)
-        for name in self._names:
-            self._commands.labels(name, OK)
+        # What happens often is looked up once.
+        self._answered = {name: self._commands.labels(name, OK) for name in names}
+        self._seconds: dict[str, Histogram] = {}
+        self._arrived: dict[tuple[str, Committed], Counter] = {}
         for how in Saved:
             self._saved.labels(how.value)
 
@@ -163,8 +165,8 @@ class Metrics(Counting):
     def expect(self, directories: Iterable[str], peers: Iterable[str]) -> None:
         """Show these with 0 before anything has happened."""
         for directory in directories:
-            for how in _HOW.values():
-                self._committed.labels(directory, how)
+            for outcome, how in _HOW.items():
+                self._arrived[directory, outcome] = self._committed.labels(directory, how)
             self._removed.labels(directory)
             for error in FAILURES:
                 self._failed.labels(directory, error.wire_code.decode())
@@ -187,11 +189,18 @@ class Metrics(Counting):
     def command(self, name: str) -> Callable[[str], None]:
         """See `realize.wire.answering.Watch`."""
         started = time.perf_counter()
-        name = name if name in self._names else UNKNOWN
+        name = name if name in self._answered else UNKNOWN
 
         def ended(outcome: str) -> None:
-            self._commands.labels(name, outcome).inc()
-            self._command_seconds.labels(name).observe(time.perf_counter() - started)
+            took = time.perf_counter() - started
+            if outcome == OK and name in self._answered:
+                self._answered[name].inc()
+            else:
+                self._commands.labels(name, outcome).inc()
+            seconds = self._seconds.get(name)
+            if seconds is None:
+                seconds = self._seconds[name] = self._command_seconds.labels(name)
+            seconds.observe(took)
             if outcome == AccessDenied.wire_code.decode():
                 self._refusals.labels("denied").inc()
             elif outcome == VersionMismatch.wire_code.decode() and name == Hello.commandName.decode():
@@ -207,9 +216,9 @@ class Metrics(Counting):
 
     def committed(self, directory: str, outcome: Committed) -> None:
         """A file arrived; one that was skipped did not."""
-        how = _HOW.get(outcome)
-        if how is not None:
-            self._committed.labels(directory, how).inc()
+        arrived = self._arrived.get((directory, outcome))
+        if arrived is not None:
+            arrived.inc()
 
     def removed(self, directory: str) -> None:
         """A file that was moved away is gone."""

@@ -7,12 +7,14 @@ of its access log.
 threads; here an answer is made at once in the reactor's thread (`docs/metrics.md` says how long that takes).
 
 Invariants: a connection carries one request and lives for `WITHIN` seconds at most; there are `MOST_CONNECTIONS` of
-them at most, the oldest goes; the head of a request is bounded and its body is thrown away as it arrives.
-So who is silent or slow, in asking or in reading, costs little and keeps nobody else out.
+them at most, the oldest goes; the head of a request is bounded and its body is thrown away as it arrives; an answer is
+made at most every `KEPT` seconds.
+So who is silent, slow or in a hurry, in asking or in reading, costs little and keeps nobody else out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,7 +22,8 @@ import prometheus_client
 from attrs import frozen
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -36,6 +39,9 @@ WITHIN: Final = 10.0
 
 MOST_CONNECTIONS: Final = 16
 """Connections at one time."""
+
+KEPT: Final = 0.25
+"""Seconds for which an answer is good; who asks more often than that is not worth the work."""
 
 PLAIN: Final = "text/plain; charset=utf-8"
 
@@ -160,6 +166,7 @@ class Exposition(ServerFactory):
         self._health = health
         self._log = log
         self._connections: dict[_Channel, None] = {}
+        self._made: dict[bool, tuple[float, _Answer]] = {}
 
     def answer(self, path: bytes, accept: str) -> _Answer:
         """What to say to a GET."""
@@ -171,12 +178,19 @@ class Exposition(ServerFactory):
         return _Answer(http.NOT_FOUND, PLAIN, b"/metrics or /healthz\n")
 
     def _metrics(self, accept: str) -> _Answer:
-        chosen: tuple[Callable[[CollectorRegistry], bytes], str] = (generate_latest, CONTENT_TYPE_PLAIN_0_0_4)
-        if wants_openmetrics(accept):
-            chosen = (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST)
-        generate, kind = chosen
+        preferred = wants_openmetrics(accept)
+        now = self.clock.seconds()
+        made_at, answer = self._made.get(preferred, (-math.inf, None))
+        if answer is None or not 0 <= now - made_at < KEPT:
+            answer = self._render(openmetrics=preferred)
+            self._made[preferred] = now, answer
+        return answer
+
+    def _render(self, *, openmetrics: bool) -> _Answer:
         try:
-            return _Answer(http.OK, kind, generate(self._registry))
+            if openmetrics:
+                return _Answer(http.OK, CONTENT_TYPE_LATEST, generate_openmetrics(self._registry))
+            return _Answer(http.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
         except Exception:  # noqa: BLE001 -- a fault of ours must not leave the asker without an answer
             self._log.error("metrics_failed", exc_info=True)
             return _Answer(http.INTERNAL_SERVER_ERROR, PLAIN, b"see the log\n")
