@@ -41,11 +41,11 @@ class Seen(Counting):
     def __init__(self):
         self.told = []
 
-    def committed(self, directory, outcome):
-        self.told.append((directory, outcome))
+    def committed(self, directory, outcome, files=1):
+        self.told.extend([(directory, outcome)] * files)
 
-    def removed(self, directory):
-        self.told.append((directory, "removed"))
+    def removed(self, directory, files=1):
+        self.told.extend([(directory, "removed")] * files)
 
     def failed(self, directory, error):
         self.told.append((directory, type(error)))
@@ -339,7 +339,7 @@ def test_a_sync_that_fails_is_measured():
 
     class Watch(CommitWatch):
         def synced(self, what, seconds):
-            told.append((what, seconds >= 0))
+            told.extend((what, each >= 0) for each in seconds)
 
     with pytest.raises(OSError, match="broken"), Watch().syncing(Sync.FILE_SYSTEM):
         raise OSError("broken")

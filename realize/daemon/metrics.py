@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import twisted
@@ -214,15 +214,15 @@ class Metrics(Counting):
 
     # Files: see `realize.store.watching.FileWatch`.
 
-    def committed(self, directory: str, outcome: Committed) -> None:
-        """A file arrived; one that was skipped did not."""
+    def committed(self, directory: str, outcome: Committed, files: int = 1) -> None:
+        """Files arrived; those that were skipped did not."""
         arrived = self._arrived.get((directory, outcome))
         if arrived is not None:
-            arrived.inc()
+            arrived.inc(files)
 
-    def removed(self, directory: str) -> None:
-        """A file that was moved away is gone."""
-        self._removed.labels(directory).inc()
+    def removed(self, directory: str, files: int = 1) -> None:
+        """Files that were moved away are gone."""
+        self._removed.labels(directory).inc(files)
 
     def failed(self, directory: str, error: RealizeError) -> None:
         """Something that was asked about one file could not be done."""
@@ -247,5 +247,7 @@ class _Commits(CommitWatch):
     def group(self, files: int) -> None:
         self._groups.observe(files)
 
-    def synced(self, what: Sync, seconds: float) -> None:
-        self._syncs[what].observe(seconds)
+    def synced(self, what: Sync, seconds: Sequence[float]) -> None:
+        observe = self._syncs[what].observe
+        for each in seconds:
+            observe(each)

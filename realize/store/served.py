@@ -254,6 +254,8 @@ class DirectoryResponders(amp.CommandLocator):
         for file, outcome in zip(files, outcomes, strict=True):
             if isinstance(outcome, Committed):
                 self._committed(opened, file.path, len(file.content), file.digest, outcome)
+        for each in Committed:
+            self._watch.committed(opened.directory, each, outcomes.count(each))
         return {"outcomes": outcomes}
 
     @commands.Settle.responder
@@ -287,8 +289,8 @@ class DirectoryResponders(amp.CommandLocator):
         removed = self._judged(opened, await opened.store.remove(removals))
         for removal, error in zip(removals, removed, strict=True):
             if error is None:
-                self._watch.removed(opened.directory)
                 self._log.info("file_removed", dir=opened.directory, path=opened.shown(removal.path), peer=self._name)
+        self._watch.removed(opened.directory, removed.count(None))
         return {"removed": removed}
 
     # One file, as a stream.
@@ -299,6 +301,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._protocol.streams.accept(stream)
 
         def committed(digest: bytes, outcome: Committed) -> None:
+            self._watch.committed(opened.directory, outcome)
             self._committed(opened, path, size, digest, outcome)
 
         inbound = self._protocol.streams.inbound(stream, size)
@@ -408,7 +411,6 @@ class DirectoryResponders(amp.CommandLocator):
         return {"report": _limited(dict(self._report()))}
 
     def _committed(self, opened: _Opened, path: bytes, size: int, digest: bytes, outcome: Committed) -> None:
-        self._watch.committed(opened.directory, outcome)
         if outcome is not Committed.SKIPPED:
             self._log.info(
                 "file_committed",

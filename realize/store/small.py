@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -88,15 +89,17 @@ def write_batch(
     Their content is durable, or they hold an anchor for the group commit to make it so.
     """
     items: list[Prepared | RealizeError] = []
+    syncs: list[float] = []
     with location.tree() as tree:
         anchor = _anchor(tree) if len(files) > FEW else None
         for file, described in zip(files, replaces, strict=True):
             try:
-                items.append(_write(location, tree, file, policy, anchor, described, watch))
+                items.append(_write(location, tree, file, policy, anchor, described, syncs))
             except RealizeError as error:
                 items.append(error)
             except OSError as error:
                 items.append(storage_error(error, file.path))
+    watch.synced(Sync.FILE, syncs)
     batch = Batch(items)
     if anchor is not None and not any(each.anchor for each in batch.prepared()):
         anchor.close()
@@ -120,8 +123,9 @@ def _write(
     policy: OnConflict,
     anchor: Anchor | None,
     replaces: Described | None,
-    watch: CommitWatch,
+    syncs: list[float],
 ) -> Prepared:
+    """How long it took to make the file durable is added to ``syncs``."""
     directory, name = location.split(file.path)
     if file.size > SMALL:
         raise ProtocolError(f"{display_name(file.path)}: is not small, it has {file.size} bytes")
@@ -137,8 +141,9 @@ def _write(
         write_all(fd, file.content)
         set_attributes(fd, file.attributes)
         if anchor is None:
-            with watch.syncing(Sync.FILE):
-                os.fsync(fd)
+            started = time.perf_counter()
+            os.fsync(fd)
+            syncs.append(time.perf_counter() - started)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(partial, dir_fd=tree.directory(directory))

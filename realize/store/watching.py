@@ -5,8 +5,10 @@ Nothing here knows what becomes of it: the daemon makes metrics of it (`realize.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
+from collections.abc import Iterator, Sequence
 
 from realize.errors import RealizeError
 from realize.values import Committed
@@ -35,11 +37,11 @@ class Sync(enum.Enum):
 class FileWatch:
     """Is told what becomes of the files of directories, by name of the directory; in the reactor's thread."""
 
-    def committed(self, directory: str, outcome: Committed) -> None:
-        """A file arrived."""
+    def committed(self, directory: str, outcome: Committed, files: int = 1) -> None:
+        """Files arrived."""
 
-    def removed(self, directory: str) -> None:
-        """A file that was moved away is gone."""
+    def removed(self, directory: str, files: int = 1) -> None:
+        """Files that were moved away are gone."""
 
     def failed(self, directory: str, error: RealizeError) -> None:
         """Something that was asked about one file could not be done."""
@@ -54,25 +56,14 @@ class CommitWatch:
     def group(self, files: int) -> None:
         """So many files are committed together."""
 
-    def synced(self, what: Sync, seconds: float) -> None:
-        """It took so long."""
+    def synced(self, what: Sync, seconds: Sequence[float]) -> None:
+        """It took so long, each time."""
 
-    def syncing(self, what: Sync) -> Syncing:
-        """Measure what is done inside ``with``; what fails counts too."""
-        return Syncing(self, what)
-
-
-class Syncing:
-    """Measures one sync; a generator would cost thrice as much, for each small file."""
-
-    __slots__ = ("_started", "_watch", "_what")
-
-    def __init__(self, watch: CommitWatch, what: Sync) -> None:
-        self._watch = watch
-        self._what = what
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.synced(self._what, time.perf_counter() - self._started)
+    @contextlib.contextmanager
+    def syncing(self, what: Sync) -> Iterator[None]:
+        """Measure what is done inside; what fails counts too."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.synced(what, (time.perf_counter() - started,))

@@ -97,9 +97,6 @@ class PeerProtocol(AnsweringProtocol):
         self.streams = StreamTable(self, connecting=role is Role.CONNECTING)
         self.bytes_received = 0
         self.bytes_sent = 0
-        self.small_received = 0
-        """Bytes of content in commands, rather than in streams; counted by whoever answers these."""
-        self.small_sent = 0
         self._welcome = welcome
         self._parser = boxes.BoxParser(FIRST_BOX)
         self._liveness = Liveness(clock, ping=self._ping, silent=self._silent)
@@ -128,7 +125,7 @@ class PeerProtocol(AnsweringProtocol):
     def traffic(self) -> Traffic:
         """What this connection has carried so far."""
         sent, received = self.streams.content()
-        return Traffic(self.bytes_sent, self.bytes_received, self.small_sent + sent, self.small_received + received)
+        return Traffic(self.bytes_sent, self.bytes_received, sent, received)
 
     def choose_handle(self) -> int:
         """A number for a directory that we open."""
