@@ -26,6 +26,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from realize.errors import ConfigError, RealizeError, UsageError
 from realize.keys import PublicKey, parse_public_key
+from realize.levels import FORMATS, Levels, parse_levels
 from realize.units import display_text, parse_duration, parse_rate, quoted
 
 T = TypeVar("T")
@@ -36,8 +37,6 @@ DEFAULT_PORT: Final = 9771
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the name of a directory or of a peer must match as a whole."""
 
-_LEVELS: Final = ("error", "warning", "info", "debug")
-_FORMATS: Final = ("auto", "console", "json", "logfmt", "systemd")
 # Endpoint strings that look like HOST:PORT when they have one argument.
 _ENDPOINTS: Final = frozenset({"haproxy", "ssl", "stdio", "systemd", "tcp", "tcp6", "throttle", "tls", "unix"})
 _TCP: Final = re.compile(r"tcp6?:(?:port=)?([^:=]*)(?::.*|$)", re.DOTALL)
@@ -94,10 +93,11 @@ class ThrottleConfig:
 
 @frozen
 class LogsConfig:
-    """What is logged (error, warning, info, debug), and how (auto, console, json, logfmt, systemd)."""
+    """What the daemon logs, in which of `realize.levels.FORMATS`, and to which file; None is stderr."""
 
-    level: str = "info"
+    level: Levels = Factory(Levels)
     format: str = "auto"
+    file: str | None = None
 
 
 @frozen
@@ -167,6 +167,9 @@ def read_config(path: str, *, for_daemon: bool, environ: Mapping[str, str] = os.
             name: DirectoryConfig(_resolve(directory.path, folder, environ))
             for name, directory in config.directories.items()
         },
+        logs=attrs.evolve(
+            config.logs, file=None if config.logs.file is None else _resolve(config.logs.file, folder, environ)
+        ),
     )
     problems = [*_contradictions(config), *(_absences(config) if for_daemon else ())]
     if problems:
@@ -435,6 +438,10 @@ def _grace(value: object) -> float:
     return parse_duration(_number_or_string(value, 'a duration such as "10s"'), zero_allowed=True)
 
 
+def _log_levels(value: object) -> Levels:
+    return parse_levels(_string(value, 'a level such as "info" or "info,wire=debug"'))
+
+
 def _key(value: object) -> PublicKey:
     return parse_public_key(_string(value, "a public key"))
 
@@ -544,7 +551,7 @@ _structure_config: Final = _class(
         _class(PeerConfig, key=_key, address=_address, dirs=_named("directory", _rights), admin=_boolean),
     ),
     throttle=_class(ThrottleConfig, service=_rate, peers=_named("peer", _rate), connection=_rate),
-    logs=_class(LogsConfig, level=_choice(*_LEVELS), format=_choice(*_FORMATS)),
+    logs=_class(LogsConfig, level=_log_levels, format=_choice(*FORMATS), file=_path),
     partial_max_age=_age,
     drain=_grace,
 )

@@ -79,8 +79,8 @@ class Site:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             for line in self.log.read_bytes()[seen:].splitlines():
-                if b'"event": "listening"' in line:
-                    self.port = json.loads(line[line.index(b"{") :])["port"]
+                if b'"event":"listening"' in line:
+                    self.port = json.loads(line)["port"]
                     self.write_command_config()
                     self.write_daemon_config()
                     return

@@ -29,6 +29,7 @@ from realize.config import (
 )
 from realize.errors import ConfigError, UsageError
 from realize.keys import PublicKey
+from realize.levels import Levels
 
 
 def public_key(number):
@@ -129,7 +130,7 @@ def test_full(read, folder):
             "hostb": PeerConfig(HOSTB, address="hostb.example:9999", admin=True),
         },
         throttle=ThrottleConfig(service=20 << 20, peers={"camera": 5000, "hostb": None}, connection=None),
-        logs=LogsConfig("debug", "json"),
+        logs=LogsConfig(Levels("debug"), "json"),
         partial_max_age=172_800.0,
         drain=0.0,
     )
@@ -144,7 +145,7 @@ def test_defaults(read, folder):
     assert Config(f"{folder}/realized.key", directories={"inbox": DirectoryConfig(f"{folder}/store/inbox")}) == config
     assert ("tcp:9771",) == config.listen
     assert (604_800.0, 10.0) == (config.partial_max_age, config.drain)
-    assert (None, {}, LogsConfig("info", "auto")) == (config.throttle.service, config.peers, config.logs)
+    assert (None, {}, LogsConfig(Levels("info"), "auto", None)) == (config.throttle.service, config.peers, config.logs)
 
 
 def test_paths(folder, monkeypatch):
@@ -209,7 +210,10 @@ def test_paths(folder, monkeypatch):
         ("throttle.service = true", 'throttle.service: expected a rate such as "20M" or "unlimited", not a boolean'),
         ("throttle.connection = 1.5", 'throttle.connection: expected a rate such as "20M" or "unlimited", not a float'),
         ('throttle.peers.camera = "fast"', "throttle.peers.camera: 'fast' is not a rate: write "),
-        ('logs.level = "trace"', "logs.level: 'trace' is not known; expected one of error, warning, info, debug"),
+        (
+            'logs.level = "trace"',
+            "logs.level: 'trace' is not a level: expected error, warning, info or debug",
+        ),
         ("logs.format = []", "logs.format: expected one of auto, console, json, logfmt, systemd, not an array"),
         ("partial_max_age = 0", "partial_max_age: '0' is not a duration: write a time above zero"),
         ("partial_max_age = {}", 'partial_max_age: expected a duration such as "7d", not a table'),

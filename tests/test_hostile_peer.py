@@ -50,7 +50,6 @@ class Evil(Raw):
         def welcome(protocol, greeting):
             self.responders = DirectoryResponders(
                 protocol,
-                name="evil",
                 rights={"inbox": rights},
                 make_store=lambda directory, base: self.memory,
                 log=self.log,

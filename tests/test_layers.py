@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "realize"
-PLAIN = {"errors", "units", "values", "keys", "config", "locations"}
+PLAIN = {"errors", "units", "values", "keys", "levels", "tracing", "config", "locations"}
 ALLOWED = {
     "errors": set(),
     "values": set(),
     "units": {"errors"},
     "keys": {"errors", "units"},
-    "config": {"errors", "units", "keys"},
+    "levels": {"errors", "units"},
+    "tracing": set(),
+    "config": {"errors", "units", "keys", "levels"},
     "locations": {"errors", "units", "keys", "config"},
     "throttle": {"throttle", "errors", "units"},
     "wire": {"wire", "throttle"} | PLAIN,

@@ -59,7 +59,6 @@ class Served(Pair):
         def welcome(protocol, greeting):
             self.responders = DirectoryResponders(
                 protocol,
-                name="tester",
                 rights=rights,
                 make_store=make_store,
                 log=self.log,
@@ -169,9 +168,9 @@ def test_commits_and_removals_are_audited(served):
     served.result(store.remove([Removal(b"a\nb", fetched.version)]))
 
     digest = blake3(b"1").hexdigest()
-    expected = {"dir": "inbox", "path": "a\\nb", "size": 1, "digest": digest, "peer": "tester", "replaced": False}
-    assert [expected] == served.log.named("file_committed")
-    assert [{"dir": "inbox", "path": "a\\nb", "peer": "tester"}] == served.log.named("file_removed")
+    expected = {"dir": "inbox", "path": "a\\nb", "size": 1, "digest": digest, "transfer": ""}
+    assert [{**expected, "replaced": False}] == served.log.named("file_committed")
+    assert [expected] == served.log.named("file_removed")
 
 
 def test_a_large_file_is_audited(served):

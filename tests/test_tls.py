@@ -19,7 +19,7 @@ from realize.wire import commands
 from realize.wire.commands import Reason
 from realize.wire.endpoints import connect, connecting_protocol
 from realize.wire.protocol import Greeting, PeerProtocol
-from realize.wire.serving import HELLO_WITHIN, MOST_REFUSALS, PeerServerFactory
+from realize.wire.serving import HELLO_WITHIN, PeerServerFactory
 from realize.wire.tls import CHUNK, peer_public_key
 from tests.loopback import Log, Wire
 
@@ -379,18 +379,6 @@ def test_one_address_cannot_keep_others_out(door):
     assert not other.lost
     assert [True] * 7 + [False] * 3 == [protocol.lost for protocol in flood]
     assert 4 == door.strangers
-
-
-def test_refusals_are_counted_not_all_logged(door):
-    """A flood writes a few lines a minute, and the next line says how many were left out."""
-    for _ in range(MOST_REFUSALS + 7):
-        door.note_refusal("pin_unknown", "192.0.2.1", OTHER.public_key, "not known")
-    door.clock.advance(61)
-    door.note_refusal("pin_unknown", "192.0.2.1", None, "not known")
-    logged = door.seen.named("peer_refused")
-
-    assert MOST_REFUSALS + 1 == len(logged)
-    assert 7 == logged[-1]["untold"]
 
 
 async def test_stopping_says_goodbye():

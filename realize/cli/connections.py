@@ -17,7 +17,6 @@ from realize.cli.options import Rates
 from realize.cli.peers import Peer, naming
 from realize.errors import RealizeError
 from realize.keys import Identity
-from realize.telemetry.logs import configure
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
@@ -30,11 +29,9 @@ class Connections:
     """Connects to each peer once; ``run`` stays the same when a run comes back after it lost its connections."""
 
     def __init__(self, reactor: Any, rates: Rates, run: str) -> None:
-        # All that a user can help is in the error that ends the run; faults of ours are logged, with their traceback.
-        configure("error", "auto")
         self._reactor = reactor
         self._rates = rates
-        self._log = structlog.get_logger()
+        self._log = structlog.get_logger(component="cli", run=run)
         self._tree = ThrottleTree(reactor, service=rates.up)
         self._run = run
         self._made: dict[Peer, PeerProtocol] = {}
@@ -61,7 +58,10 @@ class Connections:
         # A daemon that is reached in two ways must not take one connection for the other come back.
         run = f"{self._run}-{zlib.crc32(peer.address.encode()):08x}"
         greeting = Greeting(f"realize {__version__}", run=run)
-        make = connecting_protocol(clock=self._reactor, log=self._log, greeting=greeting)
+        name = f"{len(self._made) + 1}"
+        known = {"run": self._run, "peer": peer.address, "conn": int(name)}
+        log = structlog.get_logger(component="wire", **known)
+        make = connecting_protocol(clock=self._reactor, log=log, greeting=greeting)
 
         def attempt() -> ConnectingProtocol:
             self.attempt = make()
@@ -76,9 +76,17 @@ class Connections:
             make_protocol=attempt,
             wrap=pacing(self._reactor),
         )
-        name = f"{len(self._made) + 1}"
         limit_by(self._tree, connection, peer.address, name)
-        connection.serve(OwnLimit(self._tree, name, self._log))
+        connection.serve(OwnLimit(self._tree, name, structlog.get_logger(component="throttle", **known)))
+        theirs = connection.theirs
+        self._log.info(
+            "connected",
+            peer=peer.address,
+            conn=int(name),
+            software="" if theirs is None else theirs.software,
+            fingerprint=peer.pin.fingerprint,
+            link=run,
+        )
         return connection
 
     async def limits(self) -> list[str]:

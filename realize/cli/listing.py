@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from realize.cli.json_lines import path_fields, printable
-from realize.cli.options import Access
+from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.cli.wording import about
@@ -23,14 +23,14 @@ from realize.values import Entry, Kind, WhereKind
 STATES: Final = {Kind.FILE: "final", Kind.PARTIAL: "partial", Kind.LEFT: "left", Kind.UNREADABLE: "unreadable"}
 
 
-def run_ls(location: str, access: Access, *, json: bool) -> int:
+def run_ls(location: str, access: Access, *, json: bool, log: LogOptions) -> int:
     """List ``location`` on stdout; 1 if something there could not be looked at."""
 
     async def main(reactor: Any) -> int:
         async with Session(reactor, access) as session:
             return await _list(session, location, as_json=json)
 
-    return run(main)
+    return run(main, log)
 
 
 async def _list(session: Session, text: str, *, as_json: bool) -> int:

@@ -7,7 +7,19 @@ from typing import Any, Final
 
 import click
 
-from realize.cli.options import Access, Command, Patience, Rates, access_options, duration, rate, time_limit
+from realize.cli.options import (
+    Access,
+    Command,
+    LogOptions,
+    Patience,
+    Rates,
+    access_options,
+    duration,
+    log_options,
+    rate,
+    time_limit,
+)
+from realize.levels import Levels
 
 RULES: Final = "realize.rules"
 """Where in a context the filter rules are kept, in the order in which the command line has them."""
@@ -32,6 +44,7 @@ def move_options(command: Command) -> Command:
         (
             click.argument("locations", metavar="SRC... DST", nargs=-1, required=True),
             access_options,
+            log_options,
             click.option(
                 "--on-conflict",
                 type=click.Choice(["replace", "skip", "fail"]),
@@ -155,6 +168,9 @@ def _run(
     quiet: bool,
     json: bool,
     verbose: bool,
+    log_level: Levels | None,
+    log_format: str | None,
+    log_file: str | None,
     **_rules: Any,
 ) -> int:
     if len(locations) < 2:
@@ -168,6 +184,9 @@ def _run(
     if manifest is not None and dry_run:
         raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
     patience = Patience(max_duration, grace, not no_retry)
+    log = LogOptions(log_level, log_format, log_file)
+    if log.asked and log_file is None and progress is None:
+        progress = False  # bars and records would overwrite each other
     rates = Rates(_limit(throttle, throttle_up), _limit(throttle, throttle_down))
 
     from realize.cli.display import Look
@@ -186,7 +205,7 @@ def _run(
     )
     look = Look(progress=progress, quiet=quiet, json=json, verbose=verbose, remove=remove, dry_run=dry_run)
     access = Access(config, key, peer_key)
-    return run_move(locations[:-1], locations[-1], access, options, look, rates, patience, manifest)
+    return run_move(locations[:-1], locations[-1], access, options, look, rates, patience, manifest, log)
 
 
 def _limit(both: int | str | None, one: int | str | None) -> int | None:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,8 +15,10 @@ from twisted.internet.task import LoopingCall, deferLater
 
 from realize.cli.deadline import Deadline
 from realize.cli.display import Display, Look, choose
+from realize.cli.logs import flush
 from realize.cli.manifest import recording
-from realize.cli.options import Access, Patience, Rates
+from realize.cli.options import Access, LogOptions, Patience, Rates
+from realize.cli.run_log import RunLog
 from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.cli.summary import Tally
@@ -41,6 +43,7 @@ def run_move(
     rates: Rates,
     patience: Patience,
     manifest: str | None = None,
+    log: LogOptions = LogOptions(),  # noqa: B008 -- frozen
 ) -> int:
     """Move ``sources`` to ``destination`` and show it; the exit code, or the `RealizeError` that ended it.
 
@@ -50,11 +53,28 @@ def run_move(
 
     async def main(reactor: Any) -> int:
         async with Session(reactor, access, rates) as session:
+            if log.asked:
+                run_log = RunLog(session.run)
+                run_log.started([*sources, destination], options, rates, patience)
+                errand.observers.append(run_log)
             return await errand.run(reactor, session, deadline)
 
     # Until the reactor has ended, and with it all its threads, for they may be what hangs.
     with Deadline(patience, errand.limit_reached, errand.overdue) as deadline:
-        return run(main)
+        return run(main, log)
+
+
+class RunObserver(Protocol):
+    """Takes part in a run beside its display."""
+
+    def __call__(self, event: Event) -> None:
+        """Take one event of the mover."""
+
+    def deadline_reached(self, tally: Tally, seconds: float) -> None:
+        """The time limit ended the run, which is said once, at the latest before `ended`; perhaps in another thread."""
+
+    def ended(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
+        """The run has ended; ``error`` is what ended it before its time."""
 
 
 class Errand:
@@ -70,7 +90,8 @@ class Errand:
         self._patience = patience
         self._verbose = look.verbose and not look.json
         self._brake = Brake()
-        self._screen = _Screen(choose(look, sys.stdout, sys.stderr, time.monotonic))
+        self.observers: list[RunObserver] = []
+        self._screen = _Screen(choose(look, sys.stdout, sys.stderr, time.monotonic), self.observers)
         self._work: Deferred[None] | None = None
         self._late = False
         self._between = False
@@ -101,13 +122,16 @@ class Errand:
             ticking.stop()
         if self._late and isinstance(error, Interrupted):
             error = DeadlineReached("the time limit was reached")
-        screen.close(deadline.elapsed(), error)
+        seconds = deadline.elapsed()
+        screen.close(seconds, error)
         session.ended_by(error)
+        if screen.broken is None and isinstance(error, DeadlineReached):
+            self._say_how_far(seconds)
+        for observer in self.observers:
+            observer.ended(screen.tally, seconds, screen.broken or error)
         if screen.broken is not None:
             raise screen.broken from error
-        if isinstance(error, DeadlineReached):
-            self._say_how_far(deadline.elapsed())
-        elif error is not None:
+        if error is not None and not isinstance(error, DeadlineReached):
             raise error
         return screen.tally.exit_code(error)
 
@@ -123,6 +147,7 @@ class Errand:
         saying = threading.Thread(target=self._say_how_far, args=(seconds,), daemon=True)
         saying.start()
         saying.join(SAYING)
+        flush(SAYING)
         return self._screen.tally.exit_code(DeadlineReached("the time limit was reached"))
 
     def _out_of_time(self) -> None:
@@ -140,6 +165,8 @@ class Errand:
         if not self._said:
             self._said = True
             limit = self._patience.max_duration or 0.0
+            for observer in self.observers:
+                observer.deadline_reached(self._screen.tally, seconds)
             click.echo(f"realize: {self._screen.tally.deadline_sentence(limit, seconds)}", err=True)
 
     async def _move(self, session: Session) -> None:
@@ -191,7 +218,8 @@ class Errand:
 class _Screen:
     """The observer of a run: counts, displays, and spares the mover the trouble of an output that breaks."""
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, observers: Sequence[RunObserver]) -> None:
+        self._observers = observers
         self.tally = Tally()
         self.display = display
         self.broken: StorageError | None = None
@@ -200,6 +228,8 @@ class _Screen:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         self.tally(event)
+        for observer in self._observers:
+            observer(event)
         self._safely(lambda: self.display(event))
 
     def tick(self) -> None:

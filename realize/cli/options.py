@@ -13,6 +13,7 @@ import click
 from attrs import frozen
 
 from realize.errors import UsageError
+from realize.levels import FORMATS, Levels, parse_levels
 from realize.units import parse_duration, parse_rate
 
 UNLIMITED: Final = "unlimited"
@@ -48,6 +49,20 @@ class Patience:
     retry: bool = True
 
 
+@frozen
+class LogOptions:
+    """What is logged, in which form, and to which file; None is the default, which is next to nothing on stderr."""
+
+    level: Levels | None = None
+    format: str | None = None
+    file: str | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the user wants a log."""
+        return self != LogOptions()
+
+
 def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
     """The callback of an option whose value is a rate: bytes per second, ``UNLIMITED``, or None if it was not given."""
     if value is None:
@@ -64,6 +79,11 @@ def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
 def time_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """The callback of an option whose value is a duration above zero, or not given."""
     return None if value is None else _parsed(parse_duration, ctx, param, value)
+
+
+def levels(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Levels | None:
+    """The callback of an option, given any number of times, whose value is ``LEVEL`` or ``COMPONENT=LEVEL``."""
+    return _parsed(parse_levels, ctx, param, ",".join(value)) if value else None
 
 
 def _parsed(parse: Callable[[str], T], ctx: click.Context, param: click.Parameter, value: str) -> T:
@@ -89,6 +109,33 @@ def access_options(command: Command) -> Command:
             "--config",
             metavar="FILE",
             help="[default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def log_options(command: Command) -> Command:
+    """Add ``--log-level``, ``--log-format`` and ``--log-file``, for `LogOptions`."""
+    for option in (
+        click.option(
+            "--log-file",
+            metavar="FILE",
+            type=click.Path(dir_okay=False, resolve_path=True),
+            help="Log to this file instead of stderr; SIGUSR1 opens it anew.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(FORMATS),
+            help="The form of the log  [default: auto: console on a terminal, systemd in the journal, else json]",
+        ),
+        click.option(
+            "--log-level",
+            metavar="LEVEL",
+            multiple=True,
+            callback=levels,
+            help="Log error, warning, info or debug; also for a part of the program: info,wire=debug  "
+            "[default: nothing but faults, info to a file]",
         ),
     ):
         command = option(command)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from realize.cli.options import Access
+from realize.cli.options import Access, LogOptions
 from realize.cli.peers import naming
 from realize.cli.runner import run
 from realize.cli.session import Session
@@ -22,7 +22,7 @@ SIZES: Final = frozenset({"size", "reached", "done", "sent", "received", "bytes"
 """Fields that are numbers of bytes."""
 
 
-def run_status(peer: str, access: Access, *, json: bool) -> int:
+def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int:
     """Show on stdout how the daemon at ``peer`` is."""
     from realize.wire.commands import Status
 
@@ -35,7 +35,7 @@ def run_status(peer: str, access: Access, *, json: bool) -> int:
         click.echo(dump(report) if json else "\n".join(readable(report)))
         return 0
 
-    return run(main)
+    return run(main, log)
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -10,21 +10,27 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from realize.cli.logs import command_log, flush
+from realize.cli.options import LogOptions
 from realize.errors import Interrupted
 
 T = TypeVar("T")
 
+FLUSHING: Final = 0.2
+"""Seconds that a process that is ended on the spot gives to its log."""
+
 SHOW_CURSOR = b"\x1b[?25h"
 
 
-def run(main: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+def run(main: Callable[[Any], Coroutine[Any, Any, T]], log: LogOptions = LogOptions()) -> T:  # noqa: B008 -- frozen
     """Call ``main`` with the reactor, run until its coroutine ends, and return or raise what it did.
 
+    What is logged meanwhile goes where ``log`` says.
     The first SIGINT or SIGTERM cancels what the coroutine awaits; the second ends the process at once.
     A cancellation that the coroutine lets through is reported as `Interrupted`.
     """
@@ -47,7 +53,7 @@ def run(main: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
             work[0].cancel()
 
     reactor.callWhenRunning(begin)
-    with _Signals(lambda: reactor.callFromThread(interrupt)):
+    with command_log(log, reactor), _Signals(lambda: reactor.callFromThread(interrupt)):
         reactor.run(installSignalHandlers=False)
     if not outcome:
         raise Interrupted("interrupted")
@@ -79,6 +85,7 @@ class _Signals:
         if first is not None:
             first()
             return
+        flush(FLUSHING)
         if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), SHOW_CURSOR)
         os._exit(Interrupted.exit_code)

@@ -6,8 +6,9 @@ from typing import Final
 
 import click
 
-from realize.cli.options import Access, access_options, rate, time_limit
+from realize.cli.options import Access, LogOptions, access_options, log_options, rate, time_limit
 from realize.errors import UsageError
+from realize.levels import Levels
 
 SCOPES: Final = ("service", "peer:NAME", "connection:ID")
 
@@ -40,6 +41,7 @@ def _scope(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
 )
 @click.option("--for", "time", metavar="DUR", callback=time_limit, help="Then the former limit is back.")
 @access_options
+@log_options
 @click.option("--json", is_flag=True, help="Write the limits as one JSON list.")
 def throttle(
     peer: str,
@@ -51,6 +53,9 @@ def throttle(
     key: str | None,
     peer_key: str | None,
     *,
+    log_level: Levels | None,
+    log_format: str | None,
+    log_file: str | None,
     json: bool,
 ) -> int:
     """Show the limits and present rates of the daemon at PEER, or set one limit to RATE while it runs.
@@ -60,10 +65,10 @@ def throttle(
     """
     from realize.cli.throttling import Change, run_throttle
 
-    access = Access(config, key, peer_key)
+    access, log = Access(config, key, peer_key), LogOptions(log_level, log_format, log_file)
     if limit is None:
         if time is not None:
             raise UsageError("--for is for a limit that is set, and no RATE is given")
-        return run_throttle(peer, access, None, json=json)
+        return run_throttle(peer, access, None, json=json, log=log)
     change = Change(*scope, direction, limit if isinstance(limit, int) else None, time)
-    return run_throttle(peer, access, change, json=json)
+    return run_throttle(peer, access, change, json=json, log=log)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from attrs import frozen
 
-from realize.cli.options import Access
+from realize.cli.options import Access, LogOptions
 from realize.cli.peers import naming
 from realize.cli.report import table
 from realize.cli.runner import run
@@ -44,7 +44,7 @@ class Change:
         return arguments
 
 
-def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool) -> int:
+def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool, log: LogOptions) -> int:
     """Make the change, if there is one, and show the limits as they are then on stdout."""
 
     async def main(reactor: Any) -> int:
@@ -58,7 +58,7 @@ def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool
         click.echo(json_format.dumps(rows) if json else "\n".join(table([readable(row) for row in rows])))
         return 0
 
-    return run(main)
+    return run(main, log)
 
 
 def limits(report: str) -> list[dict[str, Any]]:

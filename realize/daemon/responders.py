@@ -17,7 +17,7 @@ class DaemonResponders(DirectoryResponders):
     def __init__(
         self, *arguments: Any, throttling: Throttling, number: str, is_admin: bool, name: str, **more: Any
     ) -> None:
-        super().__init__(*arguments, name=name, **more)
+        super().__init__(*arguments, **more)
         self._throttling = throttling
         self._number = number
         self._is_admin = is_admin

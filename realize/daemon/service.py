@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from realize.daemon.access import by_key, withdrawn
 from realize.daemon.counting import Counting
 from realize.daemon.gauges import Gauges
 from realize.daemon.housekeeping import Housekeeping
+from realize.daemon.logs import DaemonLogs
 from realize.daemon.metrics import Metrics
 from realize.daemon.pulling import Pulling
 from realize.daemon.responders import DaemonResponders
@@ -37,6 +39,7 @@ from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
+from realize.tracing import run_of
 from realize.wire.commands import Reason
 from realize.wire.protocol import Greeting
 from realize.wire.serving import AcceptedProtocol, PeerServerFactory
@@ -61,6 +64,7 @@ class Realized(Service):
         identity: Identity,
         reactor: Any,
         *,
+        logs: DaemonLogs,
         drain: float | None = None,
         metrics: str | None = None,
     ) -> None:
@@ -71,7 +75,8 @@ class Realized(Service):
         self._config = config
         self._identity = identity
         self._reactor = reactor
-        self._log = structlog.get_logger()
+        self._logs = logs
+        self._log = structlog.get_logger(component="daemon")
         self._pool = ThreadPool(minthreads=0, maxthreads=THREADS, name="disk")
         self._run_in_thread: Callable[..., Deferred[Any]] = partial(deferToThreadPool, reactor, self._pool)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
@@ -81,13 +86,13 @@ class Realized(Service):
         """Fire when everything that a connection had open is closed, which takes threads."""
         self._former_hangup: Any = None
         metrics_at = config.metrics if metrics is None else metrics
-        self._fixed = ("key", "listen", "logs", *(() if metrics is not None else ("metrics",)))
+        self._fixed = ("key", "listen", *(() if metrics is not None else ("metrics",)))
         """What of the configuration a reload cannot change."""
         counted = None if metrics_at is None else Metrics()
         self._counting = Counting() if counted is None else counted
         self._factory = PeerServerFactory(
             clock=reactor,
-            log=self._log,
+            log=structlog.get_logger(component="wire"),
             identity=identity,
             greeting=Greeting(f"realized {__version__}"),
             is_known=lambda key: key in self._keys,
@@ -95,7 +100,7 @@ class Realized(Service):
             on_refusal=self._counting.refused,
             watch=None if counted is None else counted.command,
         )
-        self._throttling = Throttling(reactor, self._log)
+        self._throttling = Throttling(reactor, structlog.get_logger(component="throttle"))
         self._housekeeping = Housekeeping(reactor, self._run_in_thread, self._log)
         self._pulling: Pulling | None = None
         if metrics_at is not None and counted is not None:
@@ -110,9 +115,15 @@ class Realized(Service):
                 health=self._health,
             )
 
+    def setServiceParent(self, parent: Any) -> None:
+        """Join an application; its log is ours from then on, unless it has another."""
+        self._logs.attach(parent)
+        super().setServiceParent(parent)
+
     def startService(self) -> None:
         """Start to listen; if that is not possible, ``twistd`` ends with status 1."""
         super().startService()
+        self._start_log()
         self.started_at = time.time()
         allow_many_files()
         self._counting.started(self.started_at)
@@ -159,6 +170,8 @@ class Realized(Service):
             if before is not None and (before.path, before.identity) == (now.path, now.identity):
                 directories[name] = before
         kept = [name for name in self._fixed if getattr(config, name) != getattr(self._config, name)]
+        if self._logs.reload(config.logs):
+            kept.append("logs")
         if kept:
             self._log.warning("restart_needed", config=self._path, keys=kept)
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
@@ -167,8 +180,17 @@ class Realized(Service):
         self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
         for connection in self._factory:
             if connection.name in ending:
-                self._log.warning("rights_withdrawn", peer=connection.name, address=connection.address)
+                self._log.warning(
+                    "rights_withdrawn", peer=connection.name, conn=connection.number, address=connection.address
+                )
                 connection.close(Reason.REFUSED)
+
+    def _start_log(self) -> None:
+        try:
+            self._logs.start(self._reactor)
+        except ConfigError as error:
+            print(f"realized: error: {error}", file=sys.__stderr__)
+            raise SystemExit(1) from error
 
     def _take_over(self, config: Config) -> None:
         self._counting.expect(config.directories, config.peers)
@@ -207,10 +229,12 @@ class Realized(Service):
             # Last, so that the end can be watched.
             await self._pulling.stop()
         self._log.info("stopped")
+        self._logs.stop()
 
     def _force(self, seconds: float) -> None:
         """End the process, from another thread: something that hangs, such as a disk, kept it from ending in order."""
         self._log.error("stop_forced", seconds=seconds)
+        self._logs.flush(1.0)
         os._exit(1)
 
     def _listen(self, description: str) -> None:
@@ -237,7 +261,7 @@ class Realized(Service):
     def _hang_up(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.reload)
 
-    def _welcome(self, connection: AcceptedProtocol, key: PublicKey, _greeting: Greeting) -> str:
+    def _welcome(self, connection: AcceptedProtocol, key: PublicKey, greeting: Greeting) -> str:
         name = self._keys.get(key)
         if name is None:
             raise WrongPeer(f"the key {key.fingerprint} is not known")
@@ -252,7 +276,7 @@ class Realized(Service):
             name=name,
             rights=peer.dirs,
             make_store=self._make_store,
-            log=self._log.bind(peer=name, conn=connection.number),
+            log=structlog.get_logger(component="store", peer=name, conn=connection.number, run=run_of(greeting.run)),
             report=partial(self._report, name, peer),
             watch=self._counting,
         )

@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
+from twisted.application.app import ServerOptions
 from twisted.application.service import IService
 from twisted.python import usage
 
 from realize.config import Config, metrics_endpoint, read_config
-from realize.errors import RealizeError
+from realize.daemon.logs import DaemonLogs, LogOptions, absolute
+from realize.errors import RealizeError, UsageError
 from realize.keys import Identity, load_identity
-from realize.units import parse_duration
+from realize.levels import FORMATS, parse_levels
+from realize.units import parse_duration, quoted
 
 DEFAULT_CONFIG = "/etc/realize/realized.toml"
 
@@ -22,12 +25,18 @@ DEFAULT_CONFIG = "/etc/realize/realized.toml"
 class Options(usage.Options):
     """The command line behind ``twistd realized``."""
 
-    synopsis = "[--config FILE] [--drain DUR] [--metrics-addr ADDR]"
+    synopsis = (
+        "[--config FILE] [--drain DUR] [--metrics-addr ADDR] "
+        "[--log-level LEVEL] [--log-format FORMAT] [--log-file FILE]"
+    )
     longdesc = "Serves directories to the peers that the configuration names. SIGHUP reads the configuration again."
     optParameters: ClassVar[list[Any]] = [
         ["config", "c", DEFAULT_CONFIG, "The configuration file (TOML)."],
         ["metrics-addr", None, None, "Where to serve metrics, such as 9772 or 0.0.0.0:9772 [default: the file's]."],
         ["drain", None, None, "How long a stopping daemon lets what runs finish, such as 10s [default: the file's]."],
+        ["log-level", None, None, "What is logged, such as info or info,wire=debug [default: the file's, or info]."],
+        ["log-format", None, None, f"How: {', '.join(FORMATS)} [default: the file's, or auto]."],
+        ["log-file", None, None, "Where, instead of stderr; SIGUSR1 opens it anew [default: the file's]."],
     ]
 
     config: Config
@@ -36,6 +45,7 @@ class Options(usage.Options):
     """Seconds; None for what the configuration says."""
     metrics: str | None = None
     """Twisted server endpoint string; None for what the configuration says."""
+    logs: LogOptions = LogOptions()
 
     def postOptions(self) -> None:
         """Read what the file names; all that is wrong is a usage error."""
@@ -47,8 +57,15 @@ class Options(usage.Options):
                 self.metrics = metrics_endpoint(self["metrics-addr"])
             if self["drain"] is not None:
                 self.drain = parse_duration(self["drain"], zero_allowed=True)
+            self.logs = self._log_options()
         except RealizeError as error:
             raise usage.UsageError(str(error)) from error
+
+    def _log_options(self) -> LogOptions:
+        level, form = self["log-level"], self["log-format"]
+        if form is not None and form not in FORMATS:
+            raise UsageError(f"--log-format: {quoted(form)} is none of {', '.join(FORMATS)}")
+        return LogOptions(None if level is None else parse_levels(level), form, absolute(self["log-file"]))
 
 
 def makeService(options: Options) -> IService:
@@ -56,9 +73,15 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from realize.daemon.service import Realized
-    from realize.telemetry.logs import configure
 
-    configure(options.config.logs.level, options.config.logs.format)
+    runner = options.parent if isinstance(options.parent, ServerOptions) else {}
+    logs = DaemonLogs(options.config.logs, options.logs, runner)
     return Realized(
-        options["config"], options.config, options.identity, reactor, drain=options.drain, metrics=options.metrics
+        options["config"],
+        options.config,
+        options.identity,
+        reactor,
+        logs=logs,
+        drain=options.drain,
+        metrics=options.metrics,
     )

@@ -92,7 +92,7 @@ class Throttling:
         """
         if scope is Scope.CONNECTION:
             name = name or own
-        told = {"by": by, "scope": scope.value, "name": name, "direction": direction.value, "new": rate}
+        log = self._log.bind(by=by, scope=scope.value, name=name, direction=direction.value, new=rate)
         try:
             if (scope is not Scope.CONNECTION or name != own) and not is_admin:
                 raise AccessDenied(
@@ -100,9 +100,9 @@ class Throttling:
                 )
             old = self._set(scope, name, direction, rate, seconds)
         except RealizeError as error:
-            self._log.warning("throttle_refused", **told, error=str(error))
+            log.warning("throttle_refused", error=str(error))
             raise
-        self._log.info("throttle_changed", **told, old=old, seconds=seconds)
+        log.info("throttle_changed", old=old, seconds=seconds)
         return None if direction is Direction.RECEIVE else old
 
     def report(self, peer: str, *, is_admin: bool, own: str = "") -> list[dict[str, Any]]:

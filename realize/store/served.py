@@ -27,7 +27,9 @@ from realize.errors import AccessDenied, Busy, ProtocolError, RealizeError
 from realize.store.interfaces import IListing, IStore
 from realize.store.served_small import ServedBatches
 from realize.store.served_streams import ServedRead, ServedWrite
+from realize.store.trail import Trail
 from realize.store.watching import FileWatch, Saved
+from realize.tracing import run_of
 from realize.units import display_name
 from realize.values import Attributes, Chunk, Committed, Entry, Expected, Fetched, OnConflict, Removal
 from realize.wire import commands, packing
@@ -59,13 +61,9 @@ class _Opened:
     """A directory that the peer has opened."""
 
     directory: str
-    base: bytes
     store: IStore
     rights: frozenset[Right]
-
-    def shown(self, path: bytes) -> str:
-        """A name for people, from the directory's own start."""
-        return display_name(self.base + b"/" + path if self.base else path)
+    trail: Trail
 
 
 @define(eq=False)
@@ -85,7 +83,6 @@ class DirectoryResponders(amp.CommandLocator):
         self,
         protocol: PeerProtocol,
         *,
-        name: str,
         rights: Mapping[str, frozenset[Right]],
         make_store: MakeStore,
         log: Any,
@@ -95,7 +92,6 @@ class DirectoryResponders(amp.CommandLocator):
         self.closed: Deferred[None] = Deferred()
         """Fires when the connection has ended and everything it had open is closed."""
         self._protocol = protocol
-        self._name = name
         self._rights = rights
         self._make_store = make_store
         self._log = log
@@ -127,7 +123,7 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError(f"handle {handle} is in use")
         rights = self._rights.get(directory, frozenset())
         if not rights:
-            self._log.warning("access_denied", dir=display_name(directory.encode()), command="OpenDirectory")
+            self._log.warning("access_denied", dir=display_name(directory.encode()), right="any")
             raise AccessDenied(f"no directory {display_name(directory.encode())} is open to this peer")
         if len(self._directories) >= commands.MOST_HANDLES:
             raise Busy(f"{commands.MOST_HANDLES} directories are open")
@@ -144,7 +140,9 @@ class DirectoryResponders(amp.CommandLocator):
         if handle not in self._directories:
             await store.close()
             raise ProtocolError(f"handle {handle} was closed meanwhile")
-        self._directories[handle] = _Opened(directory, base, store, rights)
+        theirs = self._protocol.theirs
+        trail = Trail(self._log, run_of("" if theirs is None else theirs.run), directory, base)
+        self._directories[handle] = _Opened(directory, store, rights, trail)
         return {
             "kind": where.kind,
             "chain": list(where.chain),
@@ -234,8 +232,10 @@ class DirectoryResponders(amp.CommandLocator):
         async def sent() -> list[Fetched | RealizeError]:
             opened = self._directory(handle, Right.READ)
             fetched: list[Fetched | RealizeError] = self._judged(opened, await opened.store.read_small(paths))
-            contents = [item.file.content for item in fetched if isinstance(item, Fetched)]
-            await self._batches.send(stream, contents)
+            read = [item for item in fetched if isinstance(item, Fetched)]
+            for item in read:
+                opened.trail.was_read(item.file.path, item.version, item.file.digest)
+            await self._batches.send(stream, [item.file.content for item in read])
             return fetched
 
         with self._batches.on(stream):
@@ -252,8 +252,7 @@ class DirectoryResponders(amp.CommandLocator):
         opened = self._directory(handle, Right.WRITE)
         outcomes = self._judged(opened, await opened.store.put_small(files, policy))
         for file, outcome in zip(files, outcomes, strict=True):
-            if isinstance(outcome, Committed):
-                self._committed(opened, file.path, len(file.content), file.digest, outcome)
+            opened.trail.put(file, outcome)
         for each in Committed:
             self._watch.committed(opened.directory, each, outcomes.count(each))
         return {"outcomes": outcomes}
@@ -262,6 +261,8 @@ class DirectoryResponders(amp.CommandLocator):
     async def _settle(self, handle: int, expected: list[Expected]) -> dict[str, Any]:
         opened = self._directory(handle, Right.WRITE)
         settled = await self._turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))
+        for each, answer in zip(expected, settled, strict=True):
+            opened.trail.settled(each, answer)
         there = sum(each.size for each, answer in zip(expected, settled, strict=True) if answer is True)
         self._watch.saved(Saved.ALREADY_THERE, there)
         return {"settled": self._judged(opened, settled)}
@@ -279,7 +280,8 @@ class DirectoryResponders(amp.CommandLocator):
             return self._directory(handle, Right.WRITE).store.match_final(path, size, offset, digests)
 
         matched = await self._told(opened, self._turns.run(match))
-        if offset + matched == size:
+        if matched and offset + matched == size:
+            opened.trail.already_there(path, size, None)
             self._watch.saved(Saved.ALREADY_THERE, size)
         return {"matched": matched}
 
@@ -288,8 +290,7 @@ class DirectoryResponders(amp.CommandLocator):
         opened = self._directory(handle, Right.REMOVE)
         removed = self._judged(opened, await opened.store.remove(removals))
         for removal, error in zip(removals, removed, strict=True):
-            if error is None:
-                self._log.info("file_removed", dir=opened.directory, path=opened.shown(removal.path), peer=self._name)
+            opened.trail.removed(removal, error)
         self._watch.removed(opened.directory, removed.count(None))
         return {"removed": removed}
 
@@ -299,19 +300,14 @@ class DirectoryResponders(amp.CommandLocator):
     async def _open_write(self, handle: int, stream: int, path: bytes, size: int, policy: OnConflict) -> dict[str, Any]:
         opened = self._directory(handle, Right.WRITE)
         self._protocol.streams.accept(stream)
-
-        def committed(digest: bytes, outcome: Committed) -> None:
-            self._watch.committed(opened.directory, outcome)
-            self._committed(opened, path, size, digest, outcome)
-
         inbound = self._protocol.streams.inbound(stream, size)
         served = ServedWrite(
             self._protocol,
             inbound,
             size,
-            committed,
+            opened.trail.file(path, size),
+            partial(self._watch.committed, opened.directory),
             partial(self._watch.failed, opened.directory),
-            opened.shown(path),
             lambda: self._writes.pop(stream, None),
             self._turns,
             private=Right.READ not in opened.rights,
@@ -349,7 +345,8 @@ class DirectoryResponders(amp.CommandLocator):
             self._protocol,
             outbound,
             partial(self._watch.failed, opened.directory),
-            opened.shown(path),
+            opened.trail.shown(path),
+            lambda version, digest: opened.trail.was_read(path, version, digest),
             lambda: self._reads.pop(stream, None),
             self._turns,
         )
@@ -409,18 +406,6 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.Status.responder
     def _answer_status(self) -> dict[str, Any]:
         return {"report": _limited(dict(self._report()))}
-
-    def _committed(self, opened: _Opened, path: bytes, size: int, digest: bytes, outcome: Committed) -> None:
-        if outcome is not Committed.SKIPPED:
-            self._log.info(
-                "file_committed",
-                dir=opened.directory,
-                path=opened.shown(path),
-                size=size,
-                digest=digest.hex(),
-                peer=self._name,
-                replaced=outcome is Committed.REPLACED,
-            )
 
     def _judged(self, opened: _Opened, answers: list[_T]) -> list[_T]:
         """The answers about files, those that failed being counted."""

@@ -14,9 +14,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
 from twisted.python.failure import Failure
 
-from realize.errors import ConnectionFailed, ProtocolError, RealizeError, VerifyFailed
+from realize.errors import ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, extent
+from realize.store.trail import FileTrail
+from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.packing import MOST_DIGESTS
@@ -51,9 +52,9 @@ class ServedWrite:
         protocol: PeerProtocol,
         stream: InboundStream,
         size: int,
-        committed: Callable[[bytes, Committed], None],
+        trail: FileTrail,
+        committed: Callable[[Committed], None],
         failed: Failed,
-        shown: str,
         forget: Callable[[], object],
         turns: DeferredSemaphore,
         *,
@@ -64,9 +65,9 @@ class ServedWrite:
         self._turns = turns
         self._private = private
         self._size = size
+        self._trail = trail
         self._committed = committed
         self._failed = once(failed)
-        self._shown = shown
         self._forget = forget
         self._lock = DeferredLock()
         self._offering = DeferredLock()
@@ -82,7 +83,7 @@ class ServedWrite:
     def describe(self) -> dict[str, Any]:
         """For status reports."""
         return {
-            "path": self._shown,
+            "path": self._trail.shown,
             "direction": "receive",
             "size": self._size,
             "done": self._position + self._stream.arrived,
@@ -102,6 +103,7 @@ class ServedWrite:
         if self._ended:
             await self._writer.abandon(keep=True)
             raise ConnectionFailed("the stream was closed while it was opened")
+        self._trail.started(self._writer.have)
         self._pumping = Deferred.fromCoroutine(self._pump(self._writer))
         self._stream.start()
         return self._writer.have
@@ -183,8 +185,10 @@ class ServedWrite:
             outcome = await writer.commit(digest, attributes)
         except RealizeError as error:
             self._failed(error)
+            self._trail.ended(digest, error)
             raise
-        self._committed(digest, outcome)
+        self._committed(outcome)
+        self._trail.ended(digest, outcome)
         return outcome
 
     async def abandon(self, *, keep: bool) -> None:
@@ -199,6 +203,7 @@ class ServedWrite:
         # If it is being opened, `open` sees that it has ended.
         if self._writer is not None:
             await self._writer.abandon(keep=keep)
+            self._trail.stopped(self._position + self._stream.arrived, kept=keep)
 
     async def _ready(self) -> IWriter:
         await self._lock.run(lambda: None)
@@ -223,6 +228,8 @@ class ServedWrite:
         if self._error is not None:
             return
         self._error = error
+        if isinstance(error, StorageError):
+            self._trail.failed(error)
         self._stream.fail(error)
         if not self._ended:
             self._failed(error)
@@ -246,6 +253,7 @@ class ServedRead:
         stream: OutboundStream,
         failed: Failed,
         shown: str,
+        was_read: Callable[[Version, bytes], None],
         forget: Callable[[], object],
         turns: DeferredSemaphore,
     ) -> None:
@@ -254,6 +262,7 @@ class ServedRead:
         self._stream = stream
         self._failed = once(failed)
         self._shown = shown
+        self._was_read = was_read
         self._forget = forget
         self._lock = DeferredLock()
         self._cutting = DeferredLock()
@@ -351,6 +360,8 @@ class ServedRead:
         self._asked = True
         await self._pumping
         if isinstance(self._digest, bytes):
+            if self._reader is not None:
+                self._was_read(self._reader.version, self._digest)
             return self._digest
         raise self._digest or ConnectionFailed("the stream was closed")
 

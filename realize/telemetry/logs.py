@@ -1,59 +1,173 @@
-"""Structured logs: one line an event on stderr, readable on a terminal and parseable elsewhere.
+"""Structured logs: one line an event, readable on a terminal and parseable elsewhere.
 
-Events have constant snake_case names; everything that varies is a field.
-Names of files are escaped by `realize.units.display_name` before they get here.
+Events have constant names, all of them in ``docs/logging.md``; everything that varies is a field.
+Whoever logs takes ``structlog.get_logger(component="wire")`` after a `Logs` was made; rooms that may not know this one
+are given their logger.
+Names of files are shown by `realize.units.display_name` before they get here.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable, MutableMapping
-from typing import Any, Final, TextIO
+import atexit
+import os
+import time
+from typing import Any, ClassVar, Final, Protocol
 
 import structlog
 
-LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-"""The levels of the configuration, by name."""
+from realize.levels import COMPONENTS, LEVELS, Levels
+from realize.telemetry.limiting import AUDIT, Limiter
+from realize.telemetry.rendering import Record, Stamp, harmless, renderer
+from realize.telemetry.writing import Writer, is_journal, is_terminal
 
-_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+PARTING: Final = 2.0
+"""Seconds that a process that ends gives to the reader of its log."""
 
-Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
+_DEBUG, _INFO, _WARNING = LEVELS["debug"], LEVELS["info"], LEVELS["warning"]
 
 
-def configure(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Send all events of at least ``level`` to ``stream`` (default stderr).
+class Sink(Protocol):
+    """Takes finished lines, each by the method that its level names; ``precious`` ones are the audit trail."""
 
-    ``form`` is ``console`` (for eyes), ``json`` or ``logfmt`` (one flat line an event), ``systemd`` (console with the
-    journal's priorities and without time), or ``auto``: console on a terminal, else json.
+    def debug(self, line: bytes, *, precious: bool) -> None: ...  # noqa: D102
+    def info(self, line: bytes, *, precious: bool) -> None: ...  # noqa: D102
+    def warning(self, line: bytes, *, precious: bool) -> None: ...  # noqa: D102
+    def error(self, line: bytes, *, precious: bool) -> None: ...  # noqa: D102
+
+
+class ComponentLogger(structlog.BoundLoggerBase):
+    """Logs what is of the level of its component; the fields bound to it include ``component``."""
+
+    thresholds: ClassVar[dict[str, int]] = {}
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """What only somebody who searches wants to know."""
+        if self.thresholds[self._context["component"]] <= _DEBUG:
+            self._proxy_to_logger("debug", event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """The audit trail."""
+        if self.thresholds[self._context["component"]] <= _INFO:
+            self._proxy_to_logger("info", event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something was refused, is tried again, or goes worse than it should."""
+        if self.thresholds[self._context["component"]] <= _WARNING:
+            self._proxy_to_logger("warning", event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Somebody must act."""
+        self._proxy_to_logger("error", event, **fields)
+
+
+class Logs:
+    """The log of this process: making one makes it that of all loggers.
+
+    It goes to the file at ``path``, or to stderr if that is None, or to ``sink`` if there is one.
+    ``form`` is one of `realize.levels.FORMATS`.
     """
-    out = stream if stream is not None else sys.stderr
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, *_renderers(form, colors=out.isatty())],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(out),
-        cache_logger_on_first_use=True,
-    )
+
+    def __init__(self, levels: Levels, form: str, path: str | None = None, sink: Sink | None = None) -> None:
+        self._writer: Writer | None = None
+        if sink is None:
+            self._writer = Writer(path, chores=self._sweep, dropped=self._dropped, not_reopened=self._not_reopened)
+            sink = _WriterSink(self._writer)
+        self._path = path
+        self._limiter = Limiter(time.monotonic, self._left_out, self._wake)
+        self._thresholds: dict[str, int] = {}
+        self.set_levels(levels)
+        on_stderr = self._writer is not None and path is None
+        render = renderer(_chosen(form, on_stderr=on_stderr), colors=on_stderr and _colors())
+
+        def finished(logger: Any, level: str, record: Record) -> tuple[tuple[bytes], dict[str, bool]]:
+            precious = record["event"] in AUDIT
+            return (render(logger, level, record),), {"precious": precious}
+
+        structlog.configure(
+            processors=[self._limiter, Stamp(), harmless, finished],
+            wrapper_class=type("Logger", (ComponentLogger,), {"thresholds": self._thresholds}),
+            logger_factory=lambda *_: sink,
+            context_class=dict,
+            cache_logger_on_first_use=False,
+        )
+        self._log = structlog.get_logger(component="telemetry").bind()
+
+    def start(self) -> None:
+        """Open the file and begin to write; raises `realize.errors.ConfigError` if it cannot be opened.
+
+        What is logged earlier waits.
+        """
+        if self._writer is not None:
+            self._writer.start()
+        atexit.register(self.close)
+
+    def set_levels(self, levels: Levels) -> None:
+        """Change what is logged, at once."""
+        for component in COMPONENTS:
+            self._thresholds[component] = levels.of(component)
+
+    def reopen(self) -> None:
+        """Open the file anew."""
+        if self._writer is not None and self._path is not None:
+            self._writer.reopen()
+            self._log.info("log_reopened")
+
+    def flush(self, seconds: float = PARTING) -> None:
+        """Wait, for at most so long, until everything so far is written."""
+        if self._writer is not None:
+            self._writer.flush(seconds)
+
+    def close(self, seconds: float = PARTING) -> None:
+        """Tell what was left out, and write what waits, for at most so long; may be called more than once."""
+        atexit.unregister(self.close)
+        self._limiter.sweep(everything=True)
+        if self._writer is not None:
+            self._writer.close(seconds)
+
+    def _wake(self) -> None:
+        if self._writer is not None:
+            self._writer.wake()
+
+    def _sweep(self) -> float | None:
+        return self._limiter.sweep()
+
+    def _left_out(self, event: str, peer: str, count: int) -> None:
+        self._log.warning("records_left_out", left_out=event, peer=peer, count=count)
+
+    def _dropped(self, ordinary: int, precious: int) -> None:
+        self._log.error("records_dropped", count=ordinary, audit=precious)
+
+    def _not_reopened(self, reason: str) -> None:
+        self._log.error("log_not_reopened", error=reason)
 
 
-def _renderers(form: str, *, colors: bool) -> list[Processor]:
+class _WriterSink:
+    """Hands lines to a `Writer`; what is worth a warning is not kept waiting."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._put = writer.put
+
+    def debug(self, line: bytes, *, precious: bool) -> None:
+        """Take a line."""
+        self._put(line, precious=precious)
+
+    info = debug
+
+    def warning(self, line: bytes, *, precious: bool) -> None:
+        """Take a line that hurries."""
+        self._put(line, urgent=True, precious=precious)
+
+    error = warning
+
+
+def _chosen(form: str, *, on_stderr: bool) -> str:
+    journal = on_stderr and is_journal(os.environ)
     if form == "auto":
-        form = "console" if colors else "json"
-    timed = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
-    plain = structlog.dev.plain_traceback  # one with the values of variables might show a key
-    if form == "console":
-        return [timed, structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="ts", exception_formatter=plain)]
-    if form == "systemd":
-        return [_with_priority(structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain))]
-    exceptions = structlog.processors.format_exc_info
-    if form == "logfmt":
-        return [timed, exceptions, structlog.processors.LogfmtRenderer(bool_as_flag=False)]
-    return [timed, exceptions, structlog.processors.JSONRenderer()]
+        if on_stderr and is_terminal():
+            return "console"
+        return "systemd" if journal else "json"
+    return "systemd" if form == "console" and journal else form
 
 
-def _with_priority(render: Processor) -> Processor:
-    def prefixed(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        priority = _PRIORITIES.get(str(event.get("level")), 6)
-        return "\n".join(f"<{priority}>{line}" for line in str(render(logger, method, event)).splitlines())
-
-    return prefixed
+def _colors() -> bool:
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
@@ -43,9 +44,10 @@ class AnsweringProtocol(amp.AMP):
     own: ClassVar[frozenset[bytes]] = frozenset()
     """The commands that the subclass answers itself; all others are for the locator."""
 
-    def __init__(self, log: Any) -> None:
+    def __init__(self, log: Any, clock: IReactorTime) -> None:
         super().__init__()
         self.log = log
+        self.clock = clock
         self.watch: Watch = lambda _: lambda _: None
         self._served: Served | None = None
         self._running = 0
@@ -135,16 +137,18 @@ class AnsweringProtocol(amp.AMP):
             # Who asked for no answer cannot be told.
             return fail(refusal) if amp.ASK in box else succeed(amp.AmpBox())
         self._running += 1
+        began = self.clock.seconds()
         done: Deferred[amp.Box] = maybeDeferred(responder, box)
-        done.addCallbacks(self._succeeded, self._failed, (ended,), {}, (shown, box, ended), {})
+        done.addCallbacks(self._succeeded, self._failed, (shown, began, ended), {}, (shown, began, ended, box), {})
         return done.addBoth(self._finished)
 
-    def _succeeded(self, answer: amp.Box, ended: Callable[[str], None]) -> amp.Box:
+    def _succeeded(self, answer: amp.Box, command: str, began: float, ended: Callable[[str], None]) -> amp.Box:
         ended(OK)
+        self._tell(command, began, OK, "")
         return answer
 
     def _failed(
-        self, failure: Failure, command: str, box: Mapping[bytes, bytes], ended: Callable[[str], None]
+        self, failure: Failure, command: str, began: float, ended: Callable[[str], None], box: Mapping[bytes, bytes]
     ) -> amp.Box:
         raised: Any = failure.value
         error: RealizeError
@@ -153,14 +157,18 @@ class AnsweringProtocol(amp.AMP):
             error = raised.local.value if raised.local is not None else InternalError(str(raised))
         else:
             error = to_declared(self.log, failure, command)
-        self.log.debug("command_failed", command=command, code=error.wire_code.decode(), error=str(error))
         ended(error.wire_code.decode())
+        self._tell(command, began, error.wire_code.decode(), str(error))
         if amp.ASK not in box:
             # There is nobody to tell; a one-way command that is wrong in form is a violation like any other.
             if isinstance(error, ProtocolError):
                 self.violated(error)
             return amp.AmpBox()
         raise to_remote(error)
+
+    def _tell(self, command: str, began: float, code: str, error: str) -> None:
+        seconds = round(self.clock.seconds() - began, 6)
+        self.log.debug("command", command=command, code=code, error=error, seconds=seconds)
 
     def _finished(self, result: Any) -> Any:
         self._running -= 1

@@ -83,8 +83,7 @@ class PeerProtocol(AnsweringProtocol):
         label: str = "the peer",
         welcome: Welcome | None = None,
     ) -> None:
-        super().__init__(log)
-        self.clock = clock
+        super().__init__(log, clock)
         self.label = label
         self.greeting = greeting
         self.role = role

@@ -9,7 +9,7 @@ address that holds most of them is closed, so that one address cannot keep the o
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
+from realize.tracing import run_of
 from realize.wire.answering import Watch
 from realize.wire.bulk import BulkTLSFactory
 from realize.wire.commands import Goodbye, Reason
@@ -39,9 +40,6 @@ MOST_STRANGERS: Final = 64
 
 MOST_CONNECTIONS: Final = 64
 """Connections that one peer may have; what one of them may cost is bounded, and so is what a peer may."""
-
-MOST_REFUSALS: Final = 10
-"""Refusals that are logged one by one in a minute; the others are counted."""
 
 Welcome = Callable[["AcceptedProtocol", PublicKey, Greeting], str]
 """Called when a peer with a known key has said Hello.
@@ -152,8 +150,6 @@ class PeerServerFactory(Factory):
         """What connections have carried that have ended, by name of the peer; that of strangers is empty."""
         self._most_strangers = strangers
         self._strangers: dict[AcceptedProtocol, str] = {}
-        self._refusals: deque[float] = deque()
-        self._untold = 0
         self._closing = False
         self._count = 0
 
@@ -221,22 +217,15 @@ class PeerServerFactory(Factory):
             if not known:
                 del self.connections[protocol.name]
             reason = "was lost" if protocol.goodbye is None else protocol.goodbye.value
-            protocol.log.info("peer_disconnected", reason=reason)
+            protocol.log.info(
+                "peer_disconnected", reason=reason, received=protocol.bytes_received, sent=protocol.bytes_sent
+            )
 
     def note_refusal(self, reason: str, address: str, key: PublicKey | None, text: str) -> None:
-        """Log that somebody was not let in; at most `MOST_REFUSALS` a minute, then a count."""
+        """Log that somebody was not let in; the log sees to it that a burst does not fill it."""
         fingerprint = key.fingerprint if key is not None else ""
         self._on_refusal(Refusal(reason, address, fingerprint))
-        now = self.clock.seconds()
-        while self._refusals and now - self._refusals[0] >= 60:
-            self._refusals.popleft()
-        if len(self._refusals) >= MOST_REFUSALS:
-            self._untold += 1
-            return
-        self._refusals.append(now)
-        untold, self._untold = self._untold, 0
-        more = {"untold": untold} if untold else {}
-        self.log.warning("peer_refused", reason=reason, address=address, fingerprint=fingerprint, error=text, **more)
+        self.log.warning("peer_refused", reason=reason, address=address, fingerprint=fingerprint, error=text)
 
     def _certificate_refused(
         self, connection: TLSMemoryBIOProtocol, error: RealizeError, key: PublicKey | None
@@ -264,12 +253,12 @@ class PeerServerFactory(Factory):
         self._fence_off(name, greeting.run)
         protocol.key = key
         protocol.admitted()
-        protocol.log = protocol.log.bind(peer=name, run=greeting.run)
+        protocol.log = protocol.log.bind(peer=name, run=run_of(greeting.run))
         self._strangers.pop(protocol, None)
         self.connections.setdefault(name, set()).add(protocol)
         # `left` finds the connection under this name, also if it ends before Hello was answered.
         protocol.name = name
-        protocol.log.info("peer_accepted", software=greeting.software, fingerprint=key.fingerprint)
+        protocol.log.info("peer_accepted", software=greeting.software, fingerprint=key.fingerprint, link=greeting.run)
         return name
 
     def _fence_off(self, name: str, run: str) -> None:

@@ -1,0 +1,169 @@
+"""The log of a move or copy: its beginning and its end, and what became of each file.
+
+An observer of the mover's events, like the display; it is there only if an option asks for a log.
+The ``transfer`` of a file is the same here and in the logs of the daemons (`realize.tracing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from realize import __version__
+from realize.cli.options import Patience, Rates
+from realize.cli.summary import Tally
+from realize.errors import DeadlineReached, Interrupted, RealizeError
+from realize.mover.events import (
+    Event,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Left,
+    Planned,
+    Postponed,
+    Progressed,
+    Retrying,
+    SourceStarted,
+    Started,
+)
+from realize.mover.events import Interrupted as Stopped
+from realize.mover.run import MoveOptions
+from realize.tracing import transfer_id
+from realize.units import display_name, display_text
+
+
+class RunLog:
+    """Logs one run."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._log = structlog.get_logger(component="cli", run=run).bind()
+        self._files = structlog.get_logger(component="mover", run=run).bind()
+
+    def started(self, texts: Sequence[str], options: MoveOptions, rates: Rates, patience: Patience) -> None:
+        """The run begins; the last of ``texts`` is the destination."""
+        self._log.info(
+            "run_started",
+            version=__version__,
+            command="move" if options.remove else "copy",
+            sources=[display_text(text) for text in texts[:-1]],
+            destination=display_text(texts[-1]),
+            on_conflict=options.policy.name.lower(),
+            jobs=options.jobs,
+            dry_run=options.dry_run,
+            up=rates.up,
+            down=rates.down,
+            max_duration=patience.max_duration,
+            grace=patience.grace,
+            retry=patience.retry,
+        )
+
+    def deadline_reached(self, tally: Tally, seconds: float) -> None:
+        """The time limit ended the run; may be called from another thread, and is called once."""
+        self._log.info(
+            "deadline_reached",
+            files=tally.arrived,
+            bytes=tally.arrived_bytes,
+            interrupted=[
+                {"path": display_name(path), "size": size, "reached": reached}
+                for path, (size, reached) in tally.interrupted.copy().items()
+            ],
+            not_started=tally.not_started,
+            failed=tally.failed,
+            seconds=round(seconds, 3),
+        )
+
+    def ended(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
+        """The run has ended; ``error`` is what ended it before its time."""
+        if isinstance(error, Interrupted):
+            self._log.info("interrupted")
+        elif error is not None and not isinstance(error, DeadlineReached):
+            self._log.error("run_failed", error=str(error), code=_code(error))
+        self._log.info(
+            "run_ended",
+            exit_code=tally.exit_code(error),
+            seconds=round(seconds, 3),
+            found=tally.found_files,
+            created=tally.finished[How.CREATED],
+            replaced=tally.finished[How.REPLACED],
+            already_there=tally.finished[How.ALREADY_THERE],
+            skipped=tally.finished[How.SKIPPED],
+            gone=tally.finished[How.GONE],
+            left=tally.left,
+            failed=tally.failed,
+            removed=tally.removed,
+            arrived_bytes=tally.arrived_bytes,
+            sent_bytes=tally.sent_bytes,
+        )
+
+    def __call__(self, event: Event) -> None:
+        """Log one event of the mover, if it deserves it."""
+        log = self._files
+        match event:
+            case Finished():
+                self._finished(event)
+            case Failed(path, end, error):
+                log.warning(
+                    "file_failed",
+                    path=display_name(path),
+                    end=end.value,
+                    code=_code(error),
+                    error=str(error),
+                    transfer=self._transfer(path),
+                )
+            case Postponed(path, end, error):
+                log.warning(
+                    "file_postponed",
+                    path=display_name(path),
+                    end=end.value,
+                    code=_code(error),
+                    error=str(error),
+                    transfer=self._transfer(path),
+                )
+            case Left(path, note):
+                log.info("file_left", path=display_name(path), note=note)
+            case Started(path, size, have):
+                log.debug(
+                    "transfer_started",
+                    path=display_name(path),
+                    size=size,
+                    have=have,
+                    transfer=self._transfer(path),
+                )
+            case Stopped(path, size, reached):
+                log.info(
+                    "transfer_stopped",
+                    path=display_name(path),
+                    size=size,
+                    done=reached,
+                    transfer=self._transfer(path),
+                )
+            case SourceStarted(source, destination):
+                log.info("source_started", source=display_text(source), destination=display_text(destination))
+            case Retrying(error, delay):
+                self._log.warning("retrying", delay=round(delay, 3), error=str(error), code=_code(error))
+            case Found() | Progressed() | Planned():
+                pass
+
+    def _finished(self, event: Finished) -> None:
+        log = self._files.bind(
+            path=display_name(event.path),
+            size=event.size,
+            how=event.how.name.lower(),
+            transfer=self._transfer(event.path),
+        )
+        if event.how in {How.SKIPPED, How.GONE}:
+            log.info("file_not_taken")
+        elif event.removed:
+            log.info("file_moved", digest=event.digest.hex() or None, sent=event.sent)
+        else:
+            log.info("file_copied", digest=event.digest.hex() or None, sent=event.sent)
+
+    def _transfer(self, path: bytes) -> str:
+        return transfer_id(self._run, path)
+
+
+def _code(error: RealizeError) -> str:
+    return error.wire_code.decode()

@@ -1,0 +1,66 @@
+"""Which events are logged: the least level, and exceptions for single components; pure.
+
+A component is a room of the code, or where events come from that are not ours: ``twisted``, and ``python`` for the
+standard library's `logging`, `warnings` and uncaught exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import Factory, frozen
+
+from realize.errors import UsageError
+from realize.units import quoted
+
+LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+"""The levels by name; the numbers are those of `logging`."""
+
+COMPONENTS: Final = ("cli", "daemon", "mover", "python", "store", "telemetry", "throttle", "twisted", "wire")
+"""What may have a level of its own."""
+
+FORMATS: Final = ("auto", "console", "json", "logfmt", "systemd")
+"""The forms of a log; ``auto`` is console on a terminal, systemd in the journal, else json."""
+
+_FORM: Final = "error, warning, info or debug, such as info or info,wire=debug"
+
+
+@frozen
+class Levels:
+    """The least level of what is logged, by name, and that of the components that differ."""
+
+    default: str = "info"
+    components: Mapping[str, str] = Factory(dict)
+
+    def of(self, component: str) -> int:
+        """The number of the level from which on a component's events are logged."""
+        return LEVELS[self.components.get(component, self.default)]
+
+
+def parse_levels(text: str, default: str = "info") -> Levels:
+    """Levels as people write them: ``info``, ``info,wire=debug``, ``wire=debug`` (the others as ``default``).
+
+    Raises `UsageError`.
+    """
+    components: dict[str, str] = {}
+    for position, part in enumerate(text.split(",")):
+        name, equals, level = (word.strip() for word in part.partition("="))
+        if not equals and not position:
+            default = _level(name, text)
+        elif not equals:
+            raise UsageError(f"{quoted(text)} has more than one level for everything: write one, then NAME=LEVEL")
+        elif name not in COMPONENTS:
+            raise UsageError(f"{quoted(name)} is not a component of the log: expected one of {', '.join(COMPONENTS)}")
+        elif name in components:
+            raise UsageError(f"{quoted(text)} names {name} twice")
+        else:
+            components[name] = _level(level, text)
+    return Levels(default, components)
+
+
+def _level(word: str, text: str) -> str:
+    if word not in LEVELS:
+        where = "" if word == text else f" in {quoted(text)}"
+        raise UsageError(f"{quoted(word)}{where} is not a level: expected {_FORM}")
+    return word

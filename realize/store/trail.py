@@ -1,0 +1,150 @@
+"""The audit trail of one connection: what became of which file, as records of the log.
+
+From these records alone, at level info, it can be told who put, replaced or removed which file, when, with what size
+and digest; their fields are in ``docs/logging.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from attrs import define, field
+
+from realize.errors import RealizeError, StorageError
+from realize.tracing import transfer_id
+from realize.units import display_name
+from realize.values import Committed, Expected, Removal, SmallFile, Version
+
+MOST_DIGESTS: Final = 16_384
+"""Files that were read on one connection whose digests are remembered, for the record of their removal."""
+
+
+@define(eq=False)
+class Trail:
+    """The records about the files below one location that the peer has opened.
+
+    ``log`` is bound to the peer and the connection; ``run`` is the run of the peer, see `realize.tracing`.
+    """
+
+    log: Any
+    run: str
+    directory: str
+    base: bytes
+    _digests: dict[tuple[bytes, Version], bytes] = field(factory=dict, init=False)
+
+    def shown(self, path: bytes) -> str:
+        """A name for people, from the directory's own start."""
+        return display_name(self.base + b"/" + path if self.base else path)
+
+    def file(self, path: bytes, size: int) -> FileTrail:
+        """The records about one file that arrives as a stream."""
+        return FileTrail(self, path, size)
+
+    def was_read(self, path: bytes, version: Version, digest: bytes) -> None:
+        """The peer has read a file, and may remove it."""
+        if len(self._digests) >= MOST_DIGESTS:
+            del self._digests[next(iter(self._digests))]
+        self._digests[path, version] = digest
+
+    def put(self, file: SmallFile, outcome: Committed | RealizeError) -> None:
+        """What became of a file that came in one piece."""
+        self.ended(file.path, len(file.content), file.digest, outcome)
+
+    def ended(self, path: bytes, size: int, digest: bytes, outcome: Committed | RealizeError) -> None:
+        """A file is in its place, durable; or it was refused, or left out as its sender wished."""
+        if isinstance(outcome, RealizeError):
+            self.refused(path, "commit", outcome)
+        elif outcome is not Committed.SKIPPED:
+            self.log.info(
+                "file_committed",
+                dir=self.directory,
+                path=self.shown(path),
+                size=size,
+                digest=digest.hex(),
+                replaced=outcome is Committed.REPLACED,
+                transfer=transfer_id(self.run, path),
+            )
+
+    def settled(self, expected: Expected, answer: bool | RealizeError) -> None:  # noqa: FBT001 -- the store's answer
+        """Whether a file was there already."""
+        if answer is True:
+            self.already_there(expected.path, expected.size, expected.digest)
+
+    def already_there(self, path: bytes, size: int, digest: bytes | None) -> None:
+        """A file of the same content is durable, and was not sent; its sender may remove its own now."""
+        self.log.info(
+            "file_already_there",
+            dir=self.directory,
+            path=self.shown(path),
+            size=size,
+            digest=None if digest is None else digest.hex(),
+            transfer=transfer_id(self.run, path),
+        )
+
+    def removed(self, removal: Removal, error: RealizeError | None) -> None:
+        """A file is gone, at the wish of the peer; or it stays."""
+        digest = self._digests.pop((removal.path, removal.version), None)
+        if error is not None:
+            self.refused(removal.path, "remove", error)
+            return
+        self.log.info(
+            "file_removed",
+            dir=self.directory,
+            path=self.shown(removal.path),
+            size=removal.version.size,
+            digest=None if digest is None else digest.hex(),
+            transfer=transfer_id(self.run, removal.path),
+        )
+
+    def refused(self, path: bytes, doing: str, error: RealizeError) -> None:
+        """A file could not be dealt with; if the disk is at fault, somebody must act."""
+        log = self.log.bind(dir=self.directory, path=self.shown(path), transfer=transfer_id(self.run, path))
+        if isinstance(error, StorageError):
+            log.error("storage_failed", doing=doing, code=error.wire_code.decode(), error=str(error))
+        else:
+            log.warning("file_refused", doing=doing, code=error.wire_code.decode(), error=str(error))
+
+
+@define(eq=False)
+class FileTrail:
+    """The records about one file that arrives as a stream."""
+
+    _trail: Trail
+    _path: bytes
+    _size: int
+
+    @property
+    def shown(self) -> str:
+        """The name for people."""
+        return self._trail.shown(self._path)
+
+    def started(self, have: int) -> None:
+        """It is on its way; so many bytes were there already."""
+        self._trail.log.debug(
+            "transfer_started",
+            dir=self._trail.directory,
+            path=self.shown,
+            size=self._size,
+            have=have,
+            transfer=transfer_id(self._trail.run, self._path),
+        )
+
+    def stopped(self, done: int, *, kept: bool) -> None:
+        """It stopped on its way."""
+        self._trail.log.info(
+            "transfer_stopped",
+            dir=self._trail.directory,
+            path=self.shown,
+            size=self._size,
+            done=done,
+            kept=kept,
+            transfer=transfer_id(self._trail.run, self._path),
+        )
+
+    def failed(self, error: RealizeError) -> None:
+        """What arrived could not be written."""
+        self._trail.refused(self._path, "write", error)
+
+    def ended(self, digest: bytes, outcome: Committed | RealizeError) -> None:
+        """It was committed, or not."""
+        self._trail.ended(self._path, self._size, digest, outcome)

@@ -1,0 +1,150 @@
+"""What is not logged by us, on its way into the same stream: Twisted's events, `logging`, `warnings`, uncaught errors.
+
+`observe` is the one observer of Twisted's events; `carry_python` looks after the rest of the process.
+The other way, `TwistedSink` hands our lines to Twisted's log, where the process has no stream of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+import structlog
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    eventAsText,
+    globalLogBeginner,
+)
+from zope.interface import implementer
+
+_OWN: Final = "realize.log"
+"""The namespace of our lines in Twisted's log."""
+
+
+@implementer(ILogObserver)
+class TwistedObserver:
+    """Takes Twisted's events: what failed with its traceback, warnings, and at debug everything else."""
+
+    def __init__(self) -> None:
+        self._twisted = structlog.get_logger(component="twisted").bind()
+        self._python = structlog.get_logger(component="python").bind()
+
+    def __call__(self, event: LogEvent) -> None:
+        """Log one event."""
+        level, failure = event.get("log_level"), event.get("log_failure")
+        source = str(event.get("log_namespace", ""))
+        if source == _OWN:
+            return
+        if failure is not None or level in {LogLevel.error, LogLevel.critical}:
+            if source == "stderr":
+                # Somebody printed; Twisted takes that for an error.
+                self._twisted.warning("twisted_warned", source=source, text=_text(event))
+            else:
+                exc = "" if failure is None else failure.getTraceback()
+                self._twisted.error("twisted_failed", source=source, text=_text(event), exc=exc)
+        elif "warning" in event and "category" in event:
+            text = f"{event['filename']}:{event['lineno']}: {event['warning']}"
+            self._python.warning("python_warned", source=str(event["category"]), text=text)
+        elif level is LogLevel.warn:
+            self._twisted.warning("twisted_warned", source=source, text=_text(event))
+        else:
+            self._twisted.debug("twisted_said", source=source, text=_text(event))
+
+
+def begin_observing() -> None:
+    """Take Twisted's events from now on, and those it has kept for whoever would take them; once in a process."""
+    globalLogBeginner.beginLoggingTo([TwistedObserver()], redirectStandardIO=False)
+
+
+class TwistedSink:
+    """Takes our lines as events of Twisted's own log."""
+
+    def __init__(self) -> None:
+        self._log = Logger(namespace=_OWN)
+
+    def debug(self, line: bytes, *, precious: bool) -> None:  # noqa: ARG002 -- a `realize.telemetry.logs.Sink`
+        """Take a line."""
+        self._log.debug("{line}", line=line.decode().rstrip("\n"))
+
+    def info(self, line: bytes, *, precious: bool) -> None:  # noqa: ARG002
+        """Take a line."""
+        self._log.info("{line}", line=line.decode().rstrip("\n"))
+
+    def warning(self, line: bytes, *, precious: bool) -> None:  # noqa: ARG002
+        """Take a line."""
+        self._log.warn("{line}", line=line.decode().rstrip("\n"))
+
+    def error(self, line: bytes, *, precious: bool) -> None:  # noqa: ARG002
+        """Take a line."""
+        self._log.error("{line}", line=line.decode().rstrip("\n"))
+
+
+def carry_python() -> Callable[[], None]:
+    """Log what `logging` is told from warnings on, and what nobody caught; the answer undoes it."""
+    handler = _Handler()
+    logging.getLogger().addHandler(handler)
+    log = structlog.get_logger(component="python").bind()
+    former = sys.excepthook, threading.excepthook, sys.unraisablehook
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, Exception):
+            former[0](kind, error, trace)
+            return
+        text = "".join(traceback.format_exception(kind, error, trace))
+        log.error("python_failed", source="main", text=_brief(error), exc=text)
+
+    def in_thread(what: threading.ExceptHookArgs) -> None:
+        if what.exc_type is SystemExit:
+            return
+        text = "".join(traceback.format_exception(what.exc_type, what.exc_value, what.exc_traceback))
+        name = "" if what.thread is None else what.thread.name
+        log.error("python_failed", source=f"thread {name}", text=_brief(what.exc_value), exc=text)
+
+    def unraisable(what: Any) -> None:
+        text = "".join(traceback.format_exception(what.exc_type, what.exc_value, what.exc_traceback))
+        log.error("python_failed", source=repr(what.object), text=_brief(what.exc_value), exc=text)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, in_thread, unraisable
+
+    def undo() -> None:
+        logging.getLogger().removeHandler(handler)
+        sys.excepthook, threading.excepthook, sys.unraisablehook = former
+
+    return undo
+
+
+class _Handler(logging.Handler):
+    """Logs what libraries tell `logging`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._log = structlog.get_logger(component="python").bind()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one record."""
+        try:
+            text = record.getMessage()
+            exc = "" if not record.exc_info else "".join(traceback.format_exception(*record.exc_info))
+        except Exception:  # noqa: BLE001 -- as `logging` does: a bad format of a library's is no reason to fail
+            self.handleError(record)
+            return
+        if record.levelno >= logging.ERROR:
+            self._log.error("python_failed", source=record.name, text=text, exc=exc)
+        else:
+            self._log.warning("python_warned", source=record.name, text=text)
+
+
+def _text(event: LogEvent) -> str:
+    return eventAsText(event, includeTraceback=False, includeTimestamp=False, includeSystem=False)
+
+
+def _brief(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,159 @@
+r"""From an event to its line, in each of the formats; pure.
+
+Invariants: an event is one line, in ``console`` and ``systemd`` followed by indented lines for a traceback and by
+nothing else; no value can end the line, or begin or forge a field: what is not printable is escaped as by
+`realize.units.display_text`, and in the formats without quotes of their own, values with blanks, quotes or ``=`` are
+quoted.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from realize.units import display_text
+
+PRIORITIES: Final[Mapping[str, int]] = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+"""The journal's priorities (sd-daemon(3))."""
+
+LONGEST: Final = 8 * 1024
+"""Characters of a value; more is cut."""
+
+Record = MutableMapping[str, Any]
+Render = Callable[[Any, str, Record], bytes]
+
+
+def renderer(form: str, *, colors: bool = False) -> Render:
+    """The processor that makes a line, with its line end, of a record that `stamp` and `harmless` have seen."""
+    if form == "json":
+        return _as_json
+    if form == "logfmt":
+        return _as_logfmt
+    if form == "systemd":
+        return _as_systemd
+    return functools.partial(_as_console, _console(colors=colors))
+
+
+class Stamp:
+    """The processor that says when: RFC 3339, UTC, microseconds; and at which level."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._second = -1
+        self._text = ""
+
+    def __call__(self, _: Any, level: str, record: Record) -> Record:
+        """The record, with what everybody looks for first in front."""
+        micros = int(self._now() * 1_000_000)
+        second, micros = divmod(micros, 1_000_000)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return {"ts": f"{self._text}.{micros:06d}Z", "level": level, "event": record.pop("event"), **record}
+
+
+def harmless(_: Any, __: str, record: Record) -> Record:
+    """The processor that lets no text through that could be anything but one value of one line."""
+    for key, value in record.items():
+        if type(value) is str:
+            if not value.isprintable() or len(value) > LONGEST:
+                record[key] = _clean_lines(value) if key == "exc" else _clean(value)
+        elif not (value is None or isinstance(value, bool | int | float)):
+            record[key] = _clean_any(value)
+    return record
+
+
+def _clean(text: str) -> str:
+    return display_text(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
+
+
+def _clean_lines(text: str) -> str:
+    """A traceback: its end says most, and its lines stay lines."""
+    kept = text if len(text) <= 2 * LONGEST else f"…{text[-2 * LONGEST :]}"
+    return "\n".join(display_text(line) if not line.isprintable() else line for line in kept.rstrip("\n").split("\n"))
+
+
+def _clean_any(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isprintable() and len(value) <= LONGEST else _clean(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {_clean(str(key)): _clean_any(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean_any(inner) for inner in value]
+    return _clean(str(value))
+
+
+def _as_json(_: Any, __: str, record: Record) -> bytes:
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # a whole number of more than 64 bits
+        texts = {key: value if isinstance(value, str) else str(value) for key, value in record.items()}
+        return orjson.dumps(texts, option=orjson.OPT_APPEND_NEWLINE)
+
+
+_LOGFMT: Final = structlog.processors.LogfmtRenderer(bool_as_flag=False)
+
+
+def _as_logfmt(logger: Any, level: str, record: Record) -> bytes:
+    flat = {key: _flat(value) for key, value in record.items()}
+    return f"{_LOGFMT(logger, level, flat)}\n".encode()
+
+
+def _as_console(render: Callable[[Any, str, Record], str], logger: Any, level: str, record: Record) -> bytes:
+    tail = _indented(record.pop("exc", None))
+    return f"{render(logger, level, record)}{tail}\n".encode()
+
+
+_PLAIN: Final = structlog.processors.LogfmtRenderer(bool_as_flag=False)
+
+
+def _as_systemd(logger: Any, level: str, record: Record) -> bytes:
+    """The journal knows when, and has the level from the priority."""
+    tail = _indented(record.pop("exc", None))
+    event = record.pop("event")
+    fields = {key: _flat(value) for key, value in record.items() if key not in {"ts", "level"}}
+    text = f"{event} {_PLAIN(logger, level, fields)}{tail}"
+    priority = f"<{PRIORITIES.get(level, 6)}>"
+    return "".join(f"{priority}{line}\n" for line in text.split("\n")).encode()
+
+
+def _indented(exc: str | None) -> str:
+    return "" if not exc else "".join(f"\n    {line}" for line in exc.split("\n"))
+
+
+def _flat(value: Any) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _value(value: Any) -> str:
+    """A value on a console: quoted where it could be taken for more than one."""
+    text = "-" if value is None else str(_flat(value))
+    if text and " " not in text and "=" not in text and '"' not in text:
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    dev = structlog.dev
+    styles = dev.ConsoleRenderer.get_default_column_styles(colors)
+    levels = dev.ConsoleRenderer.get_default_level_styles(colors)
+
+    def column(key_style: str | None, value_style: str, width: int = 0) -> Any:
+        return dev.KeyValueColumnFormatter(key_style, value_style, styles.reset, value_repr=_value, width=width)
+
+    return dev.ConsoleRenderer(
+        sort_keys=False,
+        columns=[
+            dev.Column("ts", column(None, styles.timestamp)),
+            dev.Column("level", dev.LogLevelColumnFormatter(levels, reset_style=styles.reset)),
+            dev.Column("event", column(None, styles.bright, width=20)),
+            dev.Column("", column(styles.kv_key, styles.kv_value)),
+        ],
+    )
