@@ -17,6 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.processes import Site
@@ -61,24 +62,26 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(name: str, folder: Path, *options: str) -> tuple[float, float, float, int]:
-    """Seconds, CPU seconds of both ends, and the daemon's peak memory, of one run; ``options`` are the daemon's."""
+def measure(
+    name: str, folder: Path, *, daemon: Sequence[str] = (), command: Sequence[str] = ()
+) -> tuple[float, float, float, int]:
+    """Seconds, CPU seconds of both ends, and the daemon's peak memory, of one run with these further options."""
     stage, _ = WORKLOADS[name]
     site = Site(folder)
     source = folder / "source"
     stage(source)
-    site.start(*options)
+    site.start(*daemon)
     assert site.daemon is not None
     try:
         before_daemon, before_children = cpu(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
         started = time.perf_counter()
-        done = site.realize("--quiet", str(source), "hostb::inbox", timeout=600)
+        done = site.realize("--quiet", *command, str(source), "hostb::inbox", timeout=600)
         seconds = time.perf_counter() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             raise SystemExit(done.stderr)
-        command = after.ru_utime + after.ru_stime - before_children.ru_utime - before_children.ru_stime
-        return seconds, command, cpu(site.daemon.pid) - before_daemon, peak(site.daemon.pid)
+        seconds_of_command = after.ru_utime + after.ru_stime - before_children.ru_utime - before_children.ru_stime
+        return seconds, seconds_of_command, cpu(site.daemon.pid) - before_daemon, peak(site.daemon.pid)
     finally:
         site.stop()
         shutil.rmtree(folder)
@@ -98,7 +101,7 @@ def main() -> None:
         rows = []
         for _ in range(arguments.runs):
             folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=arguments.folder))
-            rows.append(measure(name, folder, *options))
+            rows.append(measure(name, folder, daemon=options))
         seconds, command, daemon, memory = (statistics.median(column) for column in zip(*rows, strict=True))
         count = WORKLOADS[name][1]
         rate = f"{2 * 1024**3 / seconds / 1e6:.0f} MB/s" if count == 1 else f"{count / seconds:.0f} files/s"

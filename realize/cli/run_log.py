@@ -7,6 +7,7 @@ The ``transfer`` of a file is the same here and in the logs of the daemons (`rea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -32,6 +33,9 @@ from realize.mover.events import Interrupted as Stopped
 from realize.mover.run import MoveOptions
 from realize.tracing import transfer_id
 from realize.units import display_name, display_text
+
+HOW: Final = {how: how.name.lower() for how in How}
+"""The outcomes as they are logged."""
 
 
 class RunLog:
@@ -148,18 +152,16 @@ class RunLog:
                 pass
 
     def _finished(self, event: Finished) -> None:
-        log = self._files.bind(
-            path=display_name(event.path),
-            size=event.size,
-            how=event.how.name.lower(),
-            transfer=self._transfer(event.path),
-        )
-        if event.how in {How.SKIPPED, How.GONE}:
-            log.info("file_not_taken")
-        elif event.removed:
-            log.info("file_moved", digest=event.digest.hex() or None, sent=event.sent)
+        log, path, transfer = self._files, display_name(event.path), self._transfer(event.path)
+        size, how = event.size, HOW[event.how]
+        if event.how is How.SKIPPED or event.how is How.GONE:
+            log.info("file_not_taken", path=path, size=size, how=how, transfer=transfer)
+            return
+        digest, sent = event.digest.hex() or None, event.sent
+        if event.removed:
+            log.info("file_moved", path=path, size=size, how=how, digest=digest, sent=sent, transfer=transfer)
         else:
-            log.info("file_copied", digest=event.digest.hex() or None, sent=event.sent)
+            log.info("file_copied", path=path, size=size, how=how, digest=digest, sent=sent, transfer=transfer)
 
     def _transfer(self, path: bytes) -> str:
         return transfer_id(self._run, path)

@@ -70,19 +70,19 @@ class TwistedSink:
     def __init__(self) -> None:
         self._log = Logger(namespace=_OWN)
 
-    def debug(self, line: bytes, *, precious: bool) -> None:  # noqa: ARG002 -- a `realize.telemetry.logs.Sink`
+    def debug(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001 -- a `realize.telemetry.logs.Sink`
         """Take a line."""
         self._log.debug("{line}", line=line.decode().rstrip("\n"))
 
-    def info(self, line: bytes, *, precious: bool) -> None:  # noqa: ARG002
+    def info(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001
         """Take a line."""
         self._log.info("{line}", line=line.decode().rstrip("\n"))
 
-    def warning(self, line: bytes, *, precious: bool) -> None:  # noqa: ARG002
+    def warning(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001
         """Take a line."""
         self._log.warn("{line}", line=line.decode().rstrip("\n"))
 
-    def error(self, line: bytes, *, precious: bool) -> None:  # noqa: ARG002
+    def error(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001
         """Take a line."""
         self._log.error("{line}", line=line.decode().rstrip("\n"))
 

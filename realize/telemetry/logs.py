@@ -17,7 +17,7 @@ import structlog
 
 from realize.levels import COMPONENTS, LEVELS, Levels
 from realize.telemetry.limiting import AUDIT, Limiter
-from realize.telemetry.rendering import Record, Stamp, harmless, renderer
+from realize.telemetry.rendering import Stamp, renderer
 from realize.telemetry.writing import Writer, is_journal, is_terminal
 
 PARTING: Final = 2.0
@@ -29,10 +29,10 @@ _DEBUG, _INFO, _WARNING = LEVELS["debug"], LEVELS["info"], LEVELS["warning"]
 class Sink(Protocol):
     """Takes finished lines, each by the method that its level names; ``precious`` ones are the audit trail."""
 
-    def debug(self, line: bytes, *, precious: bool) -> None: ...  # noqa: D102
-    def info(self, line: bytes, *, precious: bool) -> None: ...  # noqa: D102
-    def warning(self, line: bytes, *, precious: bool) -> None: ...  # noqa: D102
-    def error(self, line: bytes, *, precious: bool) -> None: ...  # noqa: D102
+    def debug(self, line: bytes, precious: bool, /) -> None: ...  # noqa: D102, FBT001
+    def info(self, line: bytes, precious: bool, /) -> None: ...  # noqa: D102, FBT001
+    def warning(self, line: bytes, precious: bool, /) -> None: ...  # noqa: D102, FBT001
+    def error(self, line: bytes, precious: bool, /) -> None: ...  # noqa: D102, FBT001
 
 
 class ComponentLogger(structlog.BoundLoggerBase):
@@ -43,21 +43,31 @@ class ComponentLogger(structlog.BoundLoggerBase):
     def debug(self, event: str, **fields: Any) -> None:
         """What only somebody who searches wants to know."""
         if self.thresholds[self._context["component"]] <= _DEBUG:
-            self._proxy_to_logger("debug", event, **fields)
+            self._emit("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
         """The audit trail."""
         if self.thresholds[self._context["component"]] <= _INFO:
-            self._proxy_to_logger("info", event, **fields)
+            self._emit("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
         """Something was refused, is tried again, or goes worse than it should."""
         if self.thresholds[self._context["component"]] <= _WARNING:
-            self._proxy_to_logger("warning", event, **fields)
+            self._emit("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """Somebody must act."""
-        self._proxy_to_logger("error", event, **fields)
+        self._emit("error", event, fields)
+
+    def _emit(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        """What `structlog.BoundLoggerBase` does, in half the time: it happens for every file."""
+        record: Any = {"event": event, **self._context, **fields}
+        try:
+            for process in self._processors:
+                record = process(self._logger, level, record)
+        except structlog.DropEvent:
+            return
+        getattr(self._logger, level)(record, event in AUDIT)
 
 
 class Logs:
@@ -79,12 +89,8 @@ class Logs:
         on_stderr = self._writer is not None and path is None
         render = renderer(_chosen(form, on_stderr=on_stderr), colors=on_stderr and _colors())
 
-        def finished(logger: Any, level: str, record: Record) -> tuple[tuple[bytes], dict[str, bool]]:
-            precious = record["event"] in AUDIT
-            return (render(logger, level, record),), {"precious": precious}
-
         structlog.configure(
-            processors=[self._limiter, Stamp(), harmless, finished],
+            processors=[self._limiter, Stamp(), render],
             wrapper_class=type("Logger", (ComponentLogger,), {"thresholds": self._thresholds}),
             logger_factory=lambda *_: sink,
             context_class=dict,
@@ -145,19 +151,8 @@ class _WriterSink:
     """Hands lines to a `Writer`; what is worth a warning is not kept waiting."""
 
     def __init__(self, writer: Writer) -> None:
-        self._put = writer.put
-
-    def debug(self, line: bytes, *, precious: bool) -> None:
-        """Take a line."""
-        self._put(line, precious=precious)
-
-    info = debug
-
-    def warning(self, line: bytes, *, precious: bool) -> None:
-        """Take a line that hurries."""
-        self._put(line, urgent=True, precious=precious)
-
-    error = warning
+        self.debug = self.info = writer.put
+        self.warning = self.error = writer.hurry
 
 
 def _chosen(form: str, *, on_stderr: bool) -> str:

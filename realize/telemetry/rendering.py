@@ -29,7 +29,7 @@ Render = Callable[[Any, str, Record], bytes]
 
 
 def renderer(form: str, *, colors: bool = False) -> Render:
-    """The processor that makes a line, with its line end, of a record that `stamp` and `harmless` have seen."""
+    """The processor that makes a line, with its line end, of a record that `Stamp` has seen."""
     if form == "json":
         return _as_json
     if form == "logfmt":
@@ -49,16 +49,16 @@ class Stamp:
 
     def __call__(self, _: Any, level: str, record: Record) -> Record:
         """The record, with what everybody looks for first in front."""
-        micros = int(self._now() * 1_000_000)
-        second, micros = divmod(micros, 1_000_000)
+        now = self._now()
+        second = int(now)
         if second != self._second:
             self._second = second
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return {"ts": f"{self._text}.{micros:06d}Z", "level": level, "event": record.pop("event"), **record}
+        return {"ts": f"{self._text}.{int((now - second) * 1_000_000):06}Z", "level": level, **record}
 
 
-def harmless(_: Any, __: str, record: Record) -> Record:
-    """The processor that lets no text through that could be anything but one value of one line."""
+def _harmless(record: Record) -> Record:
+    """The record without any text that could be anything but one value of one line."""
     for key, value in record.items():
         if type(value) is str:
             if not value.isprintable() or len(value) > LONGEST:
@@ -92,6 +92,15 @@ def _clean_any(value: Any) -> Any:
 
 def _as_json(_: Any, __: str, record: Record) -> bytes:
     try:
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        pass  # there is something that is neither text nor number
+    else:
+        # Printable ASCII through and through, and short: there was nothing to escape, as with nearly all records.
+        if line.isascii() and b"\\" not in line and b"\x7f" not in line and len(line) <= LONGEST:
+            return line
+    record = _harmless(record)
+    try:
         return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a whole number of more than 64 bits
         texts = {key: value if isinstance(value, str) else str(value) for key, value in record.items()}
@@ -102,24 +111,23 @@ _LOGFMT: Final = structlog.processors.LogfmtRenderer(bool_as_flag=False)
 
 
 def _as_logfmt(logger: Any, level: str, record: Record) -> bytes:
-    flat = {key: _flat(value) for key, value in record.items()}
+    flat = {key: _flat(value) for key, value in _harmless(record).items()}
     return f"{_LOGFMT(logger, level, flat)}\n".encode()
 
 
 def _as_console(render: Callable[[Any, str, Record], str], logger: Any, level: str, record: Record) -> bytes:
+    record = _harmless(record)
     tail = _indented(record.pop("exc", None))
     return f"{render(logger, level, record)}{tail}\n".encode()
 
 
-_PLAIN: Final = structlog.processors.LogfmtRenderer(bool_as_flag=False)
-
-
 def _as_systemd(logger: Any, level: str, record: Record) -> bytes:
     """The journal knows when, and has the level from the priority."""
+    record = _harmless(record)
     tail = _indented(record.pop("exc", None))
     event = record.pop("event")
     fields = {key: _flat(value) for key, value in record.items() if key not in {"ts", "level"}}
-    text = f"{event} {_PLAIN(logger, level, fields)}{tail}"
+    text = f"{event} {_LOGFMT(logger, level, fields)}{tail}"
     priority = f"<{PRIORITIES.get(level, 6)}>"
     return "".join(f"{priority}{line}\n" for line in text.split("\n")).encode()
 

@@ -1,11 +1,12 @@
 """Where the lines of a log go: a thread that writes them, so that a slow reader or disk stops nobody else.
 
 Lines wait in memory until the thread writes them, `COLLECT` seconds after they came, or at once if they are urgent.
-If nobody reads, or the disk is full, so many wait and no more: ordinary lines beyond `MOST` bytes are dropped, precious
-ones (the audit trail) only beyond `MOST_PRECIOUS`; how many were is said when it flows again.
+If nobody reads, or the disk is full, so many wait and no more: ordinary lines beyond `MOST` are dropped, precious ones
+(the audit trail) only beyond `MOST_PRECIOUS`; how many were is said when it flows again.
 
-Invariants: lines are written whole and in order, each once; nobody who logs waits for the disk or a reader; a signal
-or a file that was moved away makes the writer open its file anew, and if it cannot, it goes on with the one it has.
+Invariants: lines are written whole and in order, each once; nobody who logs waits for the disk, a reader or a lock;
+a signal or a file that was moved away makes the writer open its file anew, and if it cannot, it goes on with the one it
+has.
 Before `Writer.start` nothing is opened and no thread runs, for twistd forks in between.
 """
 
@@ -18,20 +19,20 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from realize.errors import ConfigError
 from realize.units import display_text
 
-COLLECT: Final = 0.02
-"""Seconds that an ordinary line may wait for others: what a crash may cost, for one write instead of many."""
+COLLECT: Final = 0.05
+"""Seconds that an ordinary line waits for others: what a crash may cost, for one write instead of many."""
 
-MOST: Final = 8 << 20
-"""Bytes that may wait; what is no part of the audit trail is dropped beyond it."""
+MOST: Final = 30_000
+"""Lines that may wait, about 10 MB; what is no part of the audit trail is dropped beyond it."""
 
-MOST_PRECIOUS: Final = 64 << 20
-"""Bytes that may wait; everything is dropped beyond it."""
+MOST_PRECIOUS: Final = 200_000
+"""Lines that may wait, about 60 MB; everything is dropped beyond it."""
 
 AGAIN: Final = 1.0
 """Seconds until the next attempt when the disk refused a line."""
@@ -46,8 +47,8 @@ class Writer:
 
     ``chores`` is called in the writing thread after each turn, and answers in how many seconds it wants to be called
     again at the latest, or None.
-    ``tell`` is called there with what there is to say of the log itself: a number of ordinary and of precious lines
-    that were dropped, or an error that kept the file from being opened anew.
+    ``dropped`` is called there with the numbers of ordinary and of precious lines that were dropped, and
+    ``not_reopened`` with the reason why the file could not be opened anew.
     """
 
     def __init__(
@@ -63,13 +64,10 @@ class Writer:
         self._tell_dropped = dropped
         self._tell_not_reopened = not_reopened
         self._fd = STDERR
-        self._lines: deque[bytes] = deque()
-        self._waiting = 0
-        self._taken = 0
-        self._written = 0
+        # Appending and taking from the other end need no lock.  An event in between is set when what is before it is
+        # written.
+        self._lines: deque[bytes | threading.Event] = deque()
         self._dropped = [0, 0]
-        self._lock = threading.Lock()
-        self._progress = threading.Condition(self._lock)
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._reopen = False
@@ -88,22 +86,21 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes, *, urgent: bool = False, precious: bool = False) -> None:
+    def put(self, line: bytes, precious: bool = False) -> None:  # noqa: FBT001, FBT002 -- called for every record
         """Take one line, with its line end."""
-        with self._lock:
-            if self._waiting > (MOST_PRECIOUS if precious else MOST):
-                self._dropped[precious] += 1
-                return
-            self._lines.append(line)
-            self._waiting += len(line)
-            self._taken += 1
-        if self._closed:
-            self._write_directly()
+        if len(self._lines) >= (MOST_PRECIOUS if precious else MOST):
+            self._dropped[precious] += 1
             return
-        if urgent:
-            self._hurry.set()
+        self._lines.append(line)
         if not self._wake.is_set():
             self._wake.set()
+        if self._closed:
+            self._write_directly()
+
+    def hurry(self, line: bytes, precious: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Take one line that is not to wait for others."""
+        self.put(line, precious)
+        self._hurry.set()
 
     def wake(self) -> None:
         """Call the chores soon."""
@@ -116,15 +113,15 @@ class Writer:
         self._wake.set()
 
     def flush(self, seconds: float) -> bool:
-        """Wait at most so long until everything taken so far is written; whether it is."""
-        if self._thread is None or not self._thread.is_alive():
+        """Wait at most so long until everything so far is written; whether it is."""
+        if self._thread is None:
             self._write_directly()
             return not self._lines
-        with self._progress:
-            taken = self._taken
-            self._hurry.set()
-            self._wake.set()
-            return self._progress.wait_for(lambda: self._written >= taken, seconds)
+        written = threading.Event()
+        self._lines.append(written)
+        self._hurry.set()
+        self._wake.set()
+        return written.wait(seconds)
 
     def close(self, seconds: float) -> None:
         """Write what waits, for at most so long; lines that come later are written if that takes no waiting."""
@@ -149,18 +146,34 @@ class Writer:
             self._wake.clear()
             self._hurry.clear()
             self._look_after_file()
-            while self._lines and self._write_some():
-                pass
+            # Not what comes meanwhile: the next turn collects that.
+            left = len(self._lines)
+            while left > 0 and (written := self._write_some()):
+                left -= written
 
-    def _write_some(self) -> bool:
-        """Write some of the lines; whether it is worth going on."""
-        with self._lock:
-            batch: list[bytes] = []
-            size = 0
-            while self._lines and size < _AT_ONCE:
-                batch.append(self._lines.popleft())
-                size += len(batch[-1])
-        data = memoryview(b"".join(batch))
+    def _write_some(self) -> int:
+        """Write some of the lines; how many, or 0 if it is not worth going on."""
+        batch: list[bytes] = []
+        waiting: list[threading.Event] = []
+        size = 0
+        while self._lines and size < _AT_ONCE:
+            item = self._lines.popleft()
+            if isinstance(item, bytes):
+                batch.append(item)
+                size += len(item)
+            else:
+                waiting.append(item)
+        if not self._write(memoryview(b"".join(batch))):
+            return 0
+        for each in waiting:
+            each.set()
+        if any(self._dropped):
+            dropped, self._dropped = self._dropped, [0, 0]
+            self._tell_dropped(*dropped)
+        return len(batch) + len(waiting)
+
+    def _write(self, data: memoryview) -> bool:
+        """Write all of it, however long it takes; whether there was no reason to give up."""
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
@@ -168,26 +181,13 @@ class Writer:
                 # Somebody else made stderr non-blocking.
                 select.select([], [self._fd], [], AGAIN)
             except OSError:
-                if self._path is None:
-                    self._drop(batch, data)  # nobody will ever read it
-                    break
-                if self._ending:
-                    self._drop(batch, data)
-                    return False
+                if self._path is None or self._ending:
+                    # Nobody will ever read it, or the disk is full to the last.
+                    self._dropped[0] += bytes(data).count(b"\n")
+                    return self._path is None
                 time.sleep(AGAIN)
                 self._look_after_file()
-        with self._progress:
-            self._waiting -= size
-            self._written += len(batch)
-            self._progress.notify_all()
-            dropped, self._dropped = self._dropped, [0, 0]
-        if any(dropped):
-            self._tell_dropped(*dropped)
         return True
-
-    def _drop(self, batch: list[bytes], left: memoryview) -> None:
-        with self._lock:
-            self._dropped[0] += min(len(batch), bytes(left).count(b"\n"))
 
     def _look_after_file(self) -> None:
         """Open the file anew if somebody asked for it, or moved it away."""
@@ -216,11 +216,11 @@ class Writer:
 
     def _write_directly(self) -> None:
         """Write what waits as far as nobody has to be waited for."""
-        with self._lock, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             while self._lines and _takes_more(self._fd):
-                line = self._lines.popleft()
-                self._waiting -= len(line)
-                os.write(self._fd, line)
+                item = self._lines.popleft()
+                if isinstance(item, bytes):
+                    os.write(self._fd, item)
 
 
 def is_terminal() -> bool:
@@ -228,7 +228,7 @@ def is_terminal() -> bool:
     return os.isatty(STDERR)
 
 
-def is_journal(environ: dict[str, str] | os._Environ[str]) -> bool:
+def is_journal(environ: Mapping[str, str]) -> bool:
     """Whether stderr is the journal, as systemd says with ``JOURNAL_STREAM`` (systemd.exec(5))."""
     try:
         status = os.fstat(STDERR)

@@ -1,0 +1,61 @@
+"""What logging at info costs when 10,000 small files are moved, against logging errors only.
+
+    python -m benchmarks.logging_cost [--folder /dev/shm] [--pairs 7]
+
+Runs of `benchmarks.moving` come in pairs, one of each kind, in changing order, so that what else the machine does falls
+on both.
+At info the daemon logs to stderr, which is a file here, and the command to a file of its own.
+Shown is, for each pair, how much more seconds and CPU seconds (of both ends together) the run at info took, and the
+medians; CPU seconds say more on a machine that is busy with something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+from benchmarks.moving import measure
+
+
+def run(level: str, place: str) -> tuple[float, float]:
+    """Seconds, and CPU seconds of both ends, of one run at that level."""
+    folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=place))
+    command = ["--log-level", level, "--log-file", str(folder / "command.log")] if level == "info" else []
+    # The daemon says at info where it listens, which is asked for.
+    daemon = ["--log-level", f"{level},daemon=info"]
+    seconds, of_command, of_daemon, _ = measure("small", folder, daemon=daemon, command=command)
+    return seconds, of_command + of_daemon
+
+
+def main() -> None:
+    """Print a line for each pair, and the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument("--pairs", type=int, default=7)
+    arguments = parser.parse_args()
+    rows = []
+    print(f"{'pair':>6} {'error':>8} {'info':>8} {'more':>7} {'cpu error':>10} {'cpu info':>9} {'more':>7}")
+    for pair in range(arguments.pairs):
+        levels = ("error", "info") if pair % 2 else ("info", "error")
+        found = {level: run(level, arguments.folder) for level in levels}
+        rows.append((*found["error"], *found["info"]))
+        show(str(pair + 1), rows[-1])
+    show("median", tuple(statistics.median(column) for column in zip(*rows, strict=True)))
+    for name, quiet, loud in (("seconds", 0, 2), ("CPU seconds", 1, 3)):
+        print(f"median of the pairs, {name}: {statistics.median(row[loud] / row[quiet] for row in rows) - 1:+.2%}")
+
+
+def show(name: str, row: tuple[float, ...]) -> None:
+    """One line."""
+    quiet, cpu_quiet, loud, cpu_loud = row
+    print(
+        f"{name:>6} {quiet:8.2f} {loud:8.2f} {loud / quiet - 1:+7.1%} {cpu_quiet:10.2f} {cpu_loud:9.2f} "
+        f"{cpu_loud / cpu_quiet - 1:+7.1%}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What others cause cannot flood the log: `realize.telemetry.limiting`."""
+
+from __future__ import annotations
+
+import pytest
+import structlog
+from twisted.internet.task import Clock
+
+from realize.telemetry.limiting import AUDIT, MOST, MOST_OF_STRANGERS, WINDOW, Limiter
+
+
+class Door:
+    """A limiter, and what came through it."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.told = []
+        self.counting = 0
+        self.limiter = Limiter(self.clock.seconds, lambda *what: self.told.append(what), self._counting)
+
+    def _counting(self):
+        self.counting += 1
+
+    def passes(self, event, **fields):
+        """Whether a record is logged."""
+        try:
+            self.limiter(None, "info", {"event": event, **fields})
+        except structlog.DropEvent:
+            return False
+        return True
+
+
+@pytest.fixture
+def door():
+    return Door()
+
+
+def test_a_burst_of_refusals_is_counted_not_logged(door):
+    """Strangers share one limit, from however many addresses they come, and their minute ends with a count."""
+    passed = [door.passes("peer_refused", address=f"192.0.2.{number}") for number in range(100)]
+    assert MOST_OF_STRANGERS == sum(passed)
+    assert 1 == door.counting
+    assert WINDOW == door.limiter.sweep()
+
+    door.clock.advance(WINDOW)
+
+    assert door.limiter.sweep() is None
+    assert [("peer_refused", "", 100 - MOST_OF_STRANGERS)] == door.told
+    assert door.passes("peer_refused", address="192.0.2.1")
+
+
+def test_the_count_is_told_with_the_next_one(door):
+    """If it comes before anybody looked."""
+    for _ in range(MOST + 7):
+        door.passes("access_denied", peer="camera")
+    door.clock.advance(WINDOW + 1)
+
+    assert door.passes("access_denied", peer="camera")
+    assert [("access_denied", "camera", 7)] == door.told
+
+
+def test_peers_and_events_do_not_share_a_limit(door):
+    """One peer's flood hides neither another peer's records nor its own other ones."""
+    for _ in range(1_000):
+        door.passes("access_denied", peer="camera", address="192.0.2.1")
+
+    assert door.passes("access_denied", peer="scanner", address="192.0.2.1")
+    assert door.passes("protocol_violation", peer="camera", address="192.0.2.1")
+    assert not door.passes("access_denied", peer="camera", address="192.0.2.1")
+
+
+def test_changes_of_limits_count_for_who_makes_them(door):
+    """Their records name the peer as ``by``."""
+    passed = [door.passes("throttle_changed", by="camera") for _ in range(MOST + 1)]
+
+    assert [True] * MOST + [False] == passed
+    assert door.passes("throttle_changed", by="scanner")
+
+
+@pytest.mark.parametrize("event", [*sorted(AUDIT), "command", "records_left_out"])
+def test_the_audit_trail_is_never_left_out(door, event):
+    """However many files a peer puts or removes."""
+    assert all(door.passes(event, peer="camera") for _ in range(10 * MOST))
+
+
+def test_the_end_tells_what_is_still_untold(door):
+    """A process that ends does not wait for the minute to be over."""
+    for _ in range(MOST + 3):
+        door.passes("peer_accepted", peer="camera")
+    door.limiter.sweep(everything=True)
+
+    assert [("peer_accepted", "camera", 3)] == door.told
