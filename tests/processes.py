@@ -56,7 +56,7 @@ class Site:
         """Where the daemon's output goes."""
         return self.folder / "daemon.log"
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, twistd: tuple[str, ...] = ()) -> None:
         """Start the daemon and wait until it listens; later starts use the same port."""
         seen = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
@@ -65,6 +65,7 @@ class Site:
                     *TWISTD,
                     "--nodaemon",
                     "--pidfile=",
+                    *twistd,
                     "realized",
                     "--config",
                     str(self.folder / "realized.toml"),

@@ -1,0 +1,305 @@
+"""The logs of real processes: what they tell, where they go, and what is never in them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from realize.keys import generate_identity, load_identity, write_identity
+from realize.tracing import transfer_id
+from realize.units import display_name
+from tests.log_catalogue import ANYWHERE, components, documented
+from tests.processes import ENVIRONMENT, TWISTD, Site
+
+CONNECTION = {"peer", "conn", "address", "run"}
+SEVERITY = ("debug", "info", "warning", "error")
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(tmp_path)
+    yield made
+    made.stop()
+
+
+def lines(path):
+    """The records in a file, each line of which is one."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def wait_for(condition):
+    """Wait until it is so, for half a minute at most."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def files_below(folder):
+    """What is there: size and digest, by the name for people."""
+    found = {}
+    for path in Path(folder).rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            name = display_name(os.path.relpath(os.fsencode(path), os.fsencode(folder)))
+            found[name] = (len(content), blake3(content).hexdigest())
+    return found
+
+
+def as_catalogued(records):
+    """Fail if a record is not as docs/logging.md says."""
+    catalogue, where = documented(), components()
+    for record in records:
+        said = catalogue[record["event"]]
+        assert said.level == record["level"], record
+        assert record["component"] in where[record["event"]], record
+        assert set(record) - ANYWHERE - CONNECTION <= said.fields, record
+
+
+def test_a_run_can_be_reconstructed_from_the_daemons_log(site, tmp_path):
+    """Who put, replaced or removed which file, when, with what size and digest, from its records at info and above.
+
+    Two peers put, replace, find and remove files, large and small, with odd names, at level debug on both sides; what
+    must not be in a log is looked for there too.
+    """
+    write_identity(str(tmp_path / "camera.key"), generate_identity())
+    camera = load_identity(str(tmp_path / "camera.key")).public_key.base64
+    site.write_daemon_config(f'[peers.camera]\nkey = "{camera}"\ndirs = {{ inbox = ["write"] }}\n')
+    site.start("--log-level", "debug")
+    source, back = tmp_path / "source", tmp_path / "back"
+    (source / "d").mkdir(parents=True)
+    large = os.urandom(3 << 20)
+    (source / "d" / "large").write_bytes(large)
+    (source / "new\nline").write_bytes(b"forged?")
+    (source / "kept").write_bytes(b"kept")
+    Path(os.fsdecode(os.fsencode(source) + b"/\xff")).write_bytes(b"not UTF-8")
+
+    began = time.time()
+    log = ["--quiet", "--log-level", "debug", "--log-file"]
+    runs = [
+        site.realize("--key", tmp_path / "camera.key", *log, tmp_path / "1.log", source, "hostb::inbox"),
+        site.realize("copy", *log, tmp_path / "2.log", _planted(tmp_path, "kept", b"kept"), "hostb::inbox"),
+        site.realize(*log, tmp_path / "3.log", _planted(tmp_path, "kept", b"another"), "hostb::inbox"),
+        site.realize(*log, tmp_path / "4.log", "hostb::inbox/d", back),
+        site.realize("--key", tmp_path / "camera.key", *log, tmp_path / "5.log", "hostb::inbox", back),
+    ]
+    for number in range(40):
+        with socket.create_connection(("127.0.0.1", site.port)) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"%d" % number)
+            stranger.recv(100)
+    site.stop()
+
+    assert [0, 0, 0, 0, 1] == [run.returncode for run in runs], [run.stderr for run in runs]
+    told = lines(site.log)
+    commands = [lines(tmp_path / f"{number}.log") for number in range(1, 6)]
+    as_catalogued(told)
+    for each in commands:
+        as_catalogued(each)
+
+    # What is there now, and how it came to be there.
+    there: dict[str, tuple[int, str]] = {}
+    history = []
+    for record in told:
+        if record["event"] == "file_committed":
+            assert record["replaced"] is (record["path"] in there)
+            there[record["path"]] = (record["size"], record["digest"])
+            history.append((record["peer"], "replaced" if record["replaced"] else "put", record["path"]))
+        elif record["event"] == "file_already_there":
+            assert (record["size"], record["digest"]) == there[record["path"]]
+            history.append((record["peer"], "found", record["path"]))
+        elif record["event"] == "file_removed":
+            assert (record["size"], record["digest"]) == there.pop(record["path"])
+            history.append((record["peer"], "removed", record["path"]))
+        else:
+            continue
+        assert "info" == record["level"]
+        assert "inbox" == record["dir"]
+        assert began <= datetime.fromisoformat(record["ts"]).timestamp() <= time.time()
+    assert files_below(site.inbox) == there
+    assert {("camera", "put", path) for path in ("new\\nline", "kept", "d/large", "\\xff")} == set(history[:4])
+    assert [
+        ("tester", "found", "kept"),
+        ("tester", "replaced", "kept"),
+        ("tester", "removed", "d/large"),
+    ] == history[4:]
+    [denied] = [record for record in told if record["event"] == "access_denied"]
+    assert ("camera", "inbox", "remove") == (denied["peer"], denied["dir"], denied["right"])
+
+    # Both ends speak of the same runs and transfers.
+    run = commands[0][0]["run"]
+    committed = {
+        each["path"]: each["transfer"] for each in told if each["event"] == "file_committed" and each["run"] == run
+    }
+    moved = {each["path"]: each["transfer"] for each in commands[0] if each["event"] == "file_moved"}
+    assert moved == committed
+    assert transfer_id(run, b"\xff") == moved["\\xff"]
+    links = [[each["link"] for each in records if "link" in each] for records in (told, *commands)]
+    assert links[0] == [link for each in links[1:] for link in each]
+    [removed] = [each for each in told if each["event"] == "file_removed"]
+    [fetched] = [each for each in commands[3] if each["event"] == "file_moved"]
+    assert removed["transfer"] == fetched["transfer"]
+
+    # A burst of strangers leaves a few lines and a number.
+    assert 10 == sum(record["event"] == "peer_refused" for record in told)
+    assert [("peer_refused", 30)] == [
+        (record["left_out"], record["count"]) for record in told if record["event"] == "records_left_out"
+    ]
+
+    # Nothing secret, whatever form it might take.
+    everything = b"".join(path.read_bytes() for path in (site.log, *tmp_path.glob("[1-5].log")))
+    for name in ("command", "daemon", "camera"):
+        key = load_identity(str(tmp_path / f"{name}.key")).private_key
+        raw = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        pem = (tmp_path / f"{name}.key").read_bytes().split(b"\n")[1]
+        assert not [
+            form for form in (raw, raw.hex().encode(), base64.b64encode(raw), pem, pem[-24:]) if form in everything
+        ]
+    assert b"PRIVATE" not in everything
+    assert large[:16] not in everything
+
+
+def _planted(folder, name, content):
+    (folder / "more").mkdir(exist_ok=True)
+    (folder / "more" / name).write_bytes(content)
+    return folder / "more"
+
+
+def test_the_log_file_can_be_rotated_and_the_level_changed(site, tmp_path):
+    """SIGUSR1 opens the file anew, SIGHUP takes over a level; stderr stays empty, and a command does the same."""
+    log = tmp_path / "realized.log"
+    site.write_daemon_config(f'[logs]\nlevel = "error,daemon=info"\nfile = "{log.name}"\nformat = "logfmt"\n')
+    config = (tmp_path / "realized.toml").read_text()
+    site.daemon = subprocess.Popen(
+        [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", str(tmp_path / "realized.toml")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+    )
+    wait_for(lambda: log.exists() and "event=listening" in log.read_text())
+    site.port = int(log.read_text().partition(" port=")[2].split()[0])
+    site.write_command_config()
+    assert 0 == site.realize("status", "hostb").returncode
+    log.rename(tmp_path / "realized.log.1")
+    (tmp_path / "realized.toml").write_text(
+        config.replace("error,daemon=info", "error,wire=info,telemetry=info,daemon=info")
+    )
+    site.daemon.send_signal(signal.SIGHUP)
+    wait_for(lambda: "event=reloaded" in log.read_text() if log.exists() else False)
+    assert 0 == site.realize("status", "hostb").returncode
+    log.rename(tmp_path / "realized.log.2")
+    site.daemon.send_signal(signal.SIGUSR1)
+    wait_for(lambda: log.exists() and "event=log_reopened" in log.read_text())
+    daemon, site.daemon = site.daemon, None
+    daemon.send_signal(signal.SIGTERM)
+    said, _ = daemon.communicate(timeout=30)
+
+    first, second = ((tmp_path / f"realized.log.{number}").read_text() for number in (1, 2))
+    assert ("event=peer_accepted" in first, "event=peer_accepted" in second) == (False, True)
+    assert "event=restart_needed" not in second
+    assert "event=stopped" in log.read_text()
+    assert b"" == said
+
+
+def test_twistds_own_options_keep_working(site, tmp_path):
+    """With --logfile Twisted's events are in that file and ours on stderr; without it they are in one stream."""
+    site.start(twistd=("--logfile=theirs.log",))
+    site.stop()
+
+    assert {"started", "listening", "stopped"} == {record["event"] for record in lines(site.log)}
+    assert "twistd 26" in (tmp_path / "theirs.log").read_text()
+    assert "listening" not in (tmp_path / "theirs.log").read_text()
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["no file of ours", "a file of ours"])
+def test_a_process_that_becomes_a_daemon(site, tmp_path, ours):
+    """It has no stderr: its records go to the file of ours, and Twisted's with them, or else into twistd's log."""
+    options = ["--log-file", "ours.log", "--log-level", "debug"] if ours else []
+    command = [*TWISTD, "--pidfile=twistd.pid", "realized", "--config", str(tmp_path / "realized.toml"), *options]
+    subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=True, timeout=60)
+    log = tmp_path / ("ours.log" if ours else "twistd.log")
+    wait_for(lambda: log.exists() and '"event":"listening"' in log.read_text())
+    pid = int((tmp_path / "twistd.pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: '"event":"stopped"' in log.read_text() and not (tmp_path / "twistd.pid").exists())
+
+    assert ours is not (tmp_path / "twistd.log").exists()
+    if ours:
+        assert {"twisted_said", "started", "listening", "stopped"} == {record["event"] for record in lines(log)}
+    else:
+        assert "twistd 26" in log.read_text()
+
+
+def test_a_log_file_that_cannot_be_opened(site, tmp_path):
+    """Both programs end with one sentence that names it."""
+    missing = tmp_path / "missing" / "log"
+    daemon = subprocess.run(
+        [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", "realized.toml", "--log-file", str(missing)],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    command = site.realize("--log-file", missing, tmp_path / "inbox", tmp_path / "other")
+
+    sentence = f"error: log file {missing}: No such file or directory"
+    assert (1, f"realized: {sentence}\n") == (daemon.returncode, daemon.stderr)
+    assert (2, f"realize: {sentence}\n") == (command.returncode, command.stderr)
+
+
+def test_one_event_for_the_deadline(site, tmp_path):
+    """The log says once that the time limit ended the run, with how far it came; stderr has one line."""
+    site.start()
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "large").write_bytes(b"x" * (8 << 20))
+
+    done = site.realize(
+        *(
+            "--quiet",
+            "--throttle",
+            "64k",
+            "--max-duration",
+            "3s",
+            "--log-level",
+            "info",
+            "--log-file",
+            tmp_path / "log",
+        ),
+        *(tmp_path / "source", "hostb::inbox"),
+    )
+
+    assert 11 == done.returncode, done.stderr
+    assert 1 == len(done.stderr.splitlines())
+    records = lines(tmp_path / "log")
+    as_catalogued(records)
+    [reached] = [record for record in records if record["event"] == "deadline_reached"]
+    assert ["large"] == [each["path"] for each in reached["interrupted"]]
+    assert (0, 0) == (reached["files"], reached["not_started"])
+    assert 3 <= reached["seconds"] < 30
+    assert ["run_started", "run_ended"] == [records[0]["event"], records[-1]["event"]]
+    assert 11 == records[-1]["exit_code"]
+    [stopped] = [record for record in lines(site.log) if record["event"] == "transfer_stopped"]
+    assert (True, records[0]["run"]) == (stopped["kept"], stopped["run"])
+
+
+def test_without_an_option_the_command_logs_nothing(site, tmp_path):
+    """What a user can help is in the one message, as before."""
+    site.start()
+    done = site.realize(tmp_path / "missing", "hostb::inbox")
+
+    assert 1 == done.returncode
+    assert [f"realize: error: source {tmp_path}/missing: no such file or directory"] == done.stderr.splitlines()
