@@ -1,21 +1,23 @@
 """The log of one command: off but for faults of ours, unless an option asks for it.
 
 All that a user can help is in the error that ends the run; faults of ours are logged, with their traceback.
+A command that is asked for no log and connects to nobody loads nothing of all this: it takes a tenth of a second.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from realize.cli.options import LogOptions
-from realize.levels import Levels
-from realize.telemetry.bridging import begin_observing, carry_python
-from realize.telemetry.logs import Logs
 
-_current: list[Logs] = []
+if TYPE_CHECKING:
+    from realize.telemetry.logs import Logs
+
+_current: list[tuple[Logs, Callable[[], None]]] = []
+"""The log that was begun, if one was, and what undoes its hooks."""
 
 
 @contextlib.contextmanager
@@ -24,26 +26,46 @@ def command_log(options: LogOptions, reactor: Any) -> Iterator[None]:
 
     SIGUSR1 opens the file anew.
     """
-    level = options.level or Levels("info" if options.file is not None else "error")
-    logs = Logs(level, options.format or "auto", options.file)
-    logs.start()
-    _current.append(logs)
-    undo = carry_python()
-    begin_observing()
     former = None
+    if options.asked:
+        _begin(options)
     if options.file is not None:
-        former = signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(logs.reopen))
+        former = signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(_reopen))
     try:
         yield
     finally:
         if former is not None:
             signal.signal(signal.SIGUSR1, former)
-        undo()
-        _current.remove(logs)
-        logs.close()
+        while _current:
+            logs, undo = _current.pop()
+            undo()
+            logs.close()
+
+
+def log_faults() -> None:
+    """From now on faults of ours are logged, if no option asked for more: before there is something to connect to."""
+    if not _current:
+        _begin(LogOptions())
 
 
 def flush(seconds: float) -> None:
     """Wait, but not for ever, until what was logged is written: before the process ends on the spot."""
-    for logs in _current:
+    for logs, _ in _current:
         logs.flush(seconds)
+
+
+def _begin(options: LogOptions) -> None:
+    from realize.levels import Levels
+    from realize.telemetry.bridging import begin_observing, carry_python
+    from realize.telemetry.logs import Logs
+
+    level = options.level or Levels("info" if options.file is not None else "error")
+    logs = Logs(level, options.format or "auto", options.file)
+    logs.start()
+    _current.append((logs, carry_python()))
+    begin_observing()
+
+
+def _reopen() -> None:
+    for logs, _ in _current:
+        logs.reopen()

@@ -18,7 +18,6 @@ from realize.cli.display import Display, Look, choose
 from realize.cli.logs import flush
 from realize.cli.manifest import recording
 from realize.cli.options import Access, LogOptions, Patience, Rates
-from realize.cli.run_log import RunLog
 from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.cli.summary import Tally
@@ -54,6 +53,8 @@ def run_move(
     async def main(reactor: Any) -> int:
         async with Session(reactor, access, rates) as session:
             if log.asked:
+                from realize.cli.run_log import RunLog
+
                 run_log = RunLog(session.run)
                 run_log.started([*sources, destination], options, rates, patience)
                 errand.observers.append(run_log)

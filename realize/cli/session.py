@@ -116,7 +116,9 @@ class Session:
         if self._connections is None:
             # Without a remote end, nothing of the wire is loaded.
             from realize.cli.connections import Connections
+            from realize.cli.logs import log_faults
 
+            log_faults()
             self._connections = Connections(self._reactor, self._rates, self.run)
         return await self._connections.to(peer, self.identity())
 
