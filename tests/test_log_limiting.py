@@ -69,14 +69,6 @@ def test_peers_and_events_do_not_share_a_limit(door):
     assert not door.passes("access_denied", peer="camera", address="192.0.2.1")
 
 
-def test_changes_of_limits_count_for_who_makes_them(door):
-    """Their records name the peer as ``by``."""
-    passed = [door.passes("throttle_changed", by="camera") for _ in range(MOST + 1)]
-
-    assert [True] * MOST + [False] == passed
-    assert door.passes("throttle_changed", by="scanner")
-
-
 @pytest.mark.parametrize("event", [*sorted(AUDIT), "command", "records_left_out"])
 def test_the_audit_trail_is_never_left_out(door, event):
     """However many files a peer puts or removes."""

@@ -125,7 +125,7 @@ def test_the_table_of_limits(site):
     assert (4 * MIB, True) == (service["limit"], 7100 < service["lasts"] <= 7200)
     assert "4 MiB/s" in shown.stdout
     assert [("tester", "service", None, 4 * MIB)] == [
-        (record["by"], record["scope"], record["old"], record["new"])
+        (record["peer"], record["scope"], record["old"], record["new"])
         for record in site.records()
         if record.get("event") == "throttle_changed"
     ]

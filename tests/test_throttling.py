@@ -14,14 +14,18 @@ from realize.wire.commands import Direction
 class Log:
     """Collects what is logged."""
 
-    def __init__(self):
-        self.lines = []
+    def __init__(self, lines=None, bound=None):
+        self.lines = [] if lines is None else lines
+        self._bound = bound or {}
+
+    def bind(self, **fields):
+        return Log(self.lines, {**self._bound, **fields})
 
     def info(self, event, **fields):
-        self.lines.append(("info", event, fields))
+        self.lines.append(("info", event, {**self._bound, **fields}))
 
     def warning(self, event, **fields):
-        self.lines.append(("warning", event, fields))
+        self.lines.append(("warning", event, {**self._bound, **fields}))
 
 
 class Connection:
@@ -105,7 +109,7 @@ def test_the_rest_is_for_admins(limits, scope, name):
         change(limits, scope, name, 1000, admin=False)
 
     assert [("warning", "throttle_refused", "a", scope.value)] == [
-        (level, event, fields["by"], fields["scope"]) for level, event, fields in limits.log.lines
+        (level, event, fields["peer"], fields["scope"]) for level, event, fields in limits.log.lines
     ]
 
 
@@ -115,7 +119,7 @@ def test_every_change_is_logged_with_who_scope_old_and_new(limits):
     change(limits, Scope.PEER, "b", 2000)
 
     assert [("b", "a", None, 1000), ("b", "a", 1000, 2000)] == [
-        (fields["name"], fields["by"], fields["old"], fields["new"]) for _, _, fields in limits.log.lines
+        (fields["name"], fields["peer"], fields["old"], fields["new"]) for _, _, fields in limits.log.lines
     ]
 
 

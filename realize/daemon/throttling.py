@@ -92,7 +92,7 @@ class Throttling:
         """
         if scope is Scope.CONNECTION:
             name = name or own
-        log = self._log.bind(by=by, scope=scope.value, name=name, direction=direction.value, new=rate)
+        log = self._log.bind(peer=by, conn=int(own), scope=scope.value, name=name, direction=direction.value, new=rate)
         try:
             if (scope is not Scope.CONNECTION or name != own) and not is_admin:
                 raise AccessDenied(
@@ -182,7 +182,7 @@ class Throttling:
         def told(failure: Any) -> None:
             if not member.connection.lost:
                 self._log.warning(
-                    "throttle_not_obeyed", peer=member.peer, name=member.name, error=failure.getErrorMessage()
+                    "throttle_not_obeyed", peer=member.peer, conn=int(member.name), error=failure.getErrorMessage()
                 )
 
         return told

@@ -73,7 +73,7 @@ class Limiter:
         event = record["event"]
         if event in NEVER_LEFT_OUT:
             return record
-        peer = record.get("peer") or record.get("by") or ""
+        peer = record.get("peer", "")
         stranger = not peer and "address" in record
         key = (event, peer)
         now = self._now()
