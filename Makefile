@@ -43,8 +43,8 @@ format: $(STAMP)  ## put the format right, and what can be mended by itself
 soak: $(STAMP)  ## the long campaigns that `make test` leaves out
 	$(BIN)/pytest -n 2 -m soak
 
-bench: $(STAMP)  ## measure the first marks on this machine
-	$(BIN)/python -m benchmarks.moving
+bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=--quick is shorter
+	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 clean:  ## remove everything that was made here, .venv included
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

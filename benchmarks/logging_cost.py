@@ -25,8 +25,8 @@ def run(level: str, place: str) -> tuple[float, float]:
     command = ["--log-level", level, "--log-file", str(folder / "command.log")] if level == "info" else []
     # The daemon says at info where it listens, which is asked for.
     daemon = ["--log-level", f"{level},daemon=info"]
-    seconds, of_command, of_daemon, _ = measure("small", folder, daemon=daemon, command=command)
-    return seconds, of_command + of_daemon
+    ran, of_daemon, _ = measure("small", folder, daemon=daemon, command=command)
+    return ran.seconds, ran.cpu + of_daemon
 
 
 def main() -> None:

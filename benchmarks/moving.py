@@ -3,6 +3,7 @@
     python -m benchmarks.moving [--folder /dev/shm] [--runs 3] [--metrics] [large] [small]
 
 `large` is one file of 2 GiB, `small` 10,000 files of 10 KiB.
+A quick look at Realize alone; `benchmarks.compare` puts it beside other tools.
 Each run is timed as a whole process, start-up included, everything verified and durable.
 With `--metrics` the daemon counts for its metrics.
 CPU seconds are those of the command and of the daemon, memory is the peak of each.
@@ -12,15 +13,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
-import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
-from tests.processes import Site
+from benchmarks.procfs import Ran, cpu_seconds, peak_memory, run_watched
+from benchmarks.tables import mebibytes, table
+from tests.processes import ENVIRONMENT, Site
 
 CHUNK = 1 << 20
 
@@ -48,24 +49,10 @@ def stage_small(folder: Path) -> int:
 WORKLOADS = {"large": (stage_large, 1), "small": (stage_small, 10_000)}
 
 
-def peak(pid: int) -> int:
-    """Peak memory of a process in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) // 1024
-    return 0
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(
     name: str, folder: Path, *, daemon: Sequence[str] = (), command: Sequence[str] = ()
-) -> tuple[float, float, float, int]:
-    """Seconds, CPU seconds of both ends, and the daemon's peak memory, of one run with these further options."""
+) -> tuple[Ran, float, int]:
+    """The command, and the CPU seconds and peak memory of the daemon, of one run with these further options."""
     stage, _ = WORKLOADS[name]
     site = Site(folder)
     source = folder / "source"
@@ -73,39 +60,50 @@ def measure(
     site.start(*daemon)
     assert site.daemon is not None
     try:
-        before_daemon, before_children = cpu(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
-        started = time.perf_counter()
-        done = site.realize("--quiet", *command, str(source), "hostb::inbox", timeout=600)
-        seconds = time.perf_counter() - started
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        seconds_of_command = after.ru_utime + after.ru_stime - before_children.ru_utime - before_children.ru_stime
-        return seconds, seconds_of_command, cpu(site.daemon.pid) - before_daemon, peak(site.daemon.pid)
+        before = cpu_seconds(site.daemon.pid)
+        environment = {**ENVIRONMENT, "REALIZE_CONFIG": str(folder / "realize.toml")}
+        ran = run_watched(site.command("--quiet", *command, str(source), "hostb::inbox"), environment)
+        if ran.code:
+            raise SystemExit(ran.errors)
+        return ran, cpu_seconds(site.daemon.pid) - before, peak_memory(site.daemon.pid)
     finally:
         site.stop()
         shutil.rmtree(folder)
 
 
-def main() -> None:
+def report(names: list[str], where: str, runs: int, daemon: Sequence[str]) -> None:
     """Print a line for each workload."""
+    lines = []
+    for name in names:
+        folders = [Path(tempfile.mkdtemp(prefix="realize-bench-", dir=where)) for _ in range(runs)]
+        measured = [measure(name, folder, daemon=daemon) for folder in folders]
+        seconds = median(ran.seconds for ran, _, _ in measured)
+        count = WORKLOADS[name][1]
+        lines.append(
+            [
+                name,
+                f"{seconds:.2f}",
+                f"{2 * 1024**3 / seconds / 1e6:.0f} MB/s" if count == 1 else f"{count / seconds:.0f} files/s",
+                f"{median(ran.cpu for ran, _, _ in measured):.2f}",
+                f"{median(cpu for _, cpu, _ in measured):.2f}",
+                mebibytes(median(ran.peak for ran, _, _ in measured)),
+                mebibytes(median(peak for _, _, peak in measured)),
+                "",
+            ]
+        )
+    print(table(["workload", "seconds", "rate", "CPU s command", "daemon", "MiB command", "daemon", ""], lines))
+
+
+def main() -> None:
+    """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", choices=[[], *WORKLOADS])
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--metrics", action="store_true")
     arguments = parser.parse_args()
-    options = ["--metrics-addr", "0"] if arguments.metrics else []
-    print(f"{'workload':10} {'seconds':>8} {'rate':>16} {'cpu command':>12} {'cpu daemon':>11} {'daemon peak':>12}")
-    for name in arguments.workloads or WORKLOADS:
-        rows = []
-        for _ in range(arguments.runs):
-            folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=arguments.folder))
-            rows.append(measure(name, folder, daemon=options))
-        seconds, command, daemon, memory = (statistics.median(column) for column in zip(*rows, strict=True))
-        count = WORKLOADS[name][1]
-        rate = f"{2 * 1024**3 / seconds / 1e6:.0f} MB/s" if count == 1 else f"{count / seconds:.0f} files/s"
-        print(f"{name:10} {seconds:8.2f} {rate:>16} {command:12.2f} {daemon:11.2f} {memory:8} MiB")
+    daemon = ["--metrics-addr", "0"] if arguments.metrics else []
+    report(arguments.workloads or list(WORKLOADS), arguments.folder, arguments.runs, daemon)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""What /proc says of processes, and a command run to its end under its eyes.
+
+Memory is in bytes; a peak is ``VmHWM``, which the kernel keeps since the process began.
+CPU is in seconds of user and system time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+LOOK: Final = 0.02
+"""Seconds between two looks at a command that runs; the peak may be too low by what it grows in the last of them."""
+
+
+def field(pid: int, name: str) -> int:
+    """A number of /proc/PID/status as it stands there; 0 if the process, or the field, is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return _field(text, name)
+
+
+def _field(text: str, name: str) -> int:
+    for line in text.splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    return 0
+
+
+def peak_memory(pid: int) -> int:
+    """The most that was resident at once."""
+    return field(pid, "VmHWM") << 10
+
+
+def resident_memory(pid: int) -> int:
+    """What is resident now."""
+    return field(pid, "VmRSS") << 10
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, its children left out."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wake_ups(pid: int) -> int:
+    """How often its threads have gone to sleep, and so been woken, since they began: voluntary context switches."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        text = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+        total += _field(text, "voluntary_ctxt_switches")
+    return total
+
+
+@frozen
+class Ran:
+    """A command that has ended."""
+
+    seconds: float
+    code: int
+    cpu: float
+    peak: int
+    errors: str
+    """What it wrote to stderr."""
+
+
+def run_watched(
+    argv: Sequence[str], environment: Mapping[str, str] | None = None, *, look: Callable[[], object] = lambda: None
+) -> Ran:
+    """Run a command to its end, start-up included in its time; ``look`` is called now and then meanwhile."""
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+        )
+        peak = 0
+        ended = select.poll()
+        descriptor = os.pidfd_open(process.pid)
+        ended.register(descriptor, select.POLLIN)
+        while not ended.poll(LOOK * 1000):
+            peak = max(peak, peak_memory(process.pid))
+            look()
+        seconds = time.perf_counter() - started
+        os.close(descriptor)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        text = errors.read().decode(errors="replace")
+    return Ran(seconds, process.returncode, usage.ru_utime + usage.ru_stime, peak, text)
