@@ -260,6 +260,18 @@ class TestSnapshot:
         assert 300_000 == peer.sent == connection.sent
         assert connection.rate == pytest.approx(100_000, rel=0.5)
 
+    def test_connections_that_send_nothing_wake_the_process_once_a_second(self):
+        """However many they are; an idle daemon is to leave the processor alone."""
+        setting = Setting()
+        for name in "123":
+            setting.connect("camera", name)
+        due = set()
+        for _ in range(100):
+            setting.pass_time(0.1)
+            due |= {call.getTime() for call in setting.timers}
+
+        assert 9 <= len(due) <= 11
+
     def test_counters_of_a_peer_survive_its_connections(self):
         """A counter in the metrics never goes back, and the peer keeps its limit."""
         setting = Setting(peers={"camera": MIB})

@@ -5,6 +5,7 @@ A replacement for `twisted.internet.task.react`, which stops the reactor under t
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -53,6 +54,9 @@ def run(main: Callable[[Any], Coroutine[Any, Any, T]], log: LogOptions = LogOpti
             work[0].cancel()
 
     reactor.callWhenRunning(begin)
+    # Start-up did without, see `realize.cli.main`; what it has loaded is not looked at any more.
+    gc.freeze()
+    gc.enable()
     with command_log(log, reactor), _Signals(lambda: reactor.callFromThread(interrupt)):
         reactor.run(installSignalHandlers=False)
     if not outcome:

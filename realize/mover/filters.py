@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
-from pathspec import PathSpec
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from realize.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathspec import PathSpec
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 
 @frozen
@@ -50,6 +53,10 @@ def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selecti
 
 
 def _compile(lines: Sequence[str]) -> PathSpec[GitIgnoreSpecPattern]:
+    # Most runs have no pattern, and loading this takes long enough to be felt.
+    from pathspec import PathSpec
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
     compiled = []
     for line in lines:
         try:

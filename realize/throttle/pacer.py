@@ -136,11 +136,15 @@ class Lane:
         """Wait for ``amount`` bytes in all, in place of what was asked for before; 0 to stop waiting."""
         self._pacer.wait(self.bucket, amount)
 
-    def collect(self) -> None:
-        """Put what `passed` into the meter; to be called about every second, so that the meter can tell the rate."""
+    def collect(self) -> bool:
+        """Put what `passed` into the meter; to be called about every second, so that the meter can tell the rate.
+
+        Answers whether there was anything.
+        """
         passed, self.passed = self.passed, 0
         if passed:
             self.bucket.meter.count(passed, self._pacer.now())
+        return passed > 0
 
     def leave(self) -> None:
         """Give up the lane, for good; harmless if that has happened."""

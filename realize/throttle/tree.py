@@ -30,7 +30,10 @@ HIGHEST: Final = FASTEST
 """The highest limit in bytes per second."""
 
 SAMPLE: Final = 0.5
-"""Seconds between two looks at what connections without a limit have sent, while there are connections."""
+"""Seconds between two looks at what connections without a limit have sent, while they send."""
+
+SAMPLE_QUIET: Final = 1.0
+"""The same while they send nothing: what is idle is to be woken little, and a meter bears no longer pause."""
 
 
 class Scope(enum.Enum):
@@ -206,12 +209,12 @@ class ThrottleTree:
         )
 
     def _sample(self) -> None:
-        self._sampling = self._clock.callLater(SAMPLE, self._sample)
-        self._collect()
+        sending = self._collect()
+        self._sampling = self._clock.callLater(SAMPLE if sending else SAMPLE_QUIET, self._sample)
 
-    def _collect(self) -> None:
-        for lane in self._lanes.values():
-            lane.collect()
+    def _collect(self) -> bool:
+        # Of every lane, also after one that has sent something.
+        return any([lane.collect() for lane in self._lanes.values()])
 
     def _peer(self, name: str) -> Bucket:
         if name not in self._peers:
