@@ -213,8 +213,8 @@ class ThrottleTree:
         self._sampling = self._clock.callLater(SAMPLE if sending else SAMPLE_QUIET, self._sample)
 
     def _collect(self) -> bool:
-        # Of every lane, also after one that has sent something.
-        return any([lane.collect() for lane in self._lanes.values()])
+        # Not any(): every lane is to be looked at.
+        return sum(lane.collect() for lane in self._lanes.values()) > 0
 
     def _peer(self, name: str) -> Bucket:
         if name not in self._peers:

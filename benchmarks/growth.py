@@ -1,0 +1,268 @@
+"""Whether time per file, memory and answers stay as they are when everything grows.
+
+    python -m benchmarks.growth [--quick] [--only files,sparse,commands] [--folder /dev/shm] [--disk FOLDER]
+
+files: 1,000, 10,000, 100,000 and 1,000,000 files of one byte, 1,000 in a directory, moved into a daemon.
+``first after`` is when the first name that is no partial was seen at the destination, which is looked at 50 times a second.
+
+sparse: one file of 20 GiB that is one hole, moved to ``--disk``, which must have room for all of it.
+
+commands: 1, 4, 16 and 64 commands into one daemon, a large file each, while a client asks for ``status`` every 50 ms
+over one connection of its own (`benchmarks.probe`).  The daemon is held still until all commands have connected, or
+their start would decide who gets what.  ``throughput`` is all bytes from then until the last command has ended.
+Shares are what arrives of each file while all of them arrive, looked at ten times a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Final
+
+from benchmarks.probe import Probe, ProbedSite
+from benchmarks.procfs import peak_memory, run_watched
+from benchmarks.tables import mebibytes, table, verdict
+from tests.processes import ENVIRONMENT, Site
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+SPARSE: Final = 20 * GIB
+TIMEOUT: Final = 25.0
+"""Seconds to wait for all commands to connect; they give up after 30."""
+
+ANSWER: Final = 0.25
+"""Seconds within which 99 of 100 answers to ``status`` are to come."""
+
+FAIR: Final = 0.2
+"""How far a share may be from the mean."""
+
+
+@contextlib.contextmanager
+def running_site(where: str, kind: type[Site] = Site) -> Iterator[Site]:
+    """A site with a daemon, in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=where))
+    site = kind(folder)
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+        shutil.rmtree(folder)
+
+
+# Many files
+
+
+def stage_many(folder: Path, count: int) -> None:
+    """That many files of one byte."""
+    for start in range(0, count, 1000):
+        directory = folder / f"d{start // 1000:04}"
+        directory.mkdir(parents=True)
+        for number in range(start, min(start + 1000, count)):
+            (directory / f"f{number:07}").write_bytes(b"x")
+
+
+def holds_a_file(folder: Path) -> bool:
+    """Whether there is a final file directly below a directory of this folder."""
+    for directory in os.scandir(folder):
+        if directory.is_dir() and any(not entry.name.startswith(".") for entry in os.scandir(directory)):
+            return True
+    return False
+
+
+def count_files(folder: Path) -> int:
+    """Files below a folder."""
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
+def many_files(where: str, count: int) -> list[str]:
+    """Move them; a line of the table."""
+    first: list[float] = []
+    with running_site(where) as site:
+        source = site.folder / "source"
+        stage_many(source, count)
+        started = time.perf_counter()
+
+        def look() -> None:
+            if not first and holds_a_file(site.inbox):
+                first.append(time.perf_counter() - started)
+
+        ran = run_watched(site.command("--quiet", str(source), "hostb::inbox"), command_environment(site), look=look)
+        assert site.daemon is not None
+        daemon = peak_memory(site.daemon.pid)
+        if ran.code or (arrived := count_files(site.inbox)) != count or count_files(source):
+            raise SystemExit(ran.errors or f"{arrived} of {count} files arrived, or sources were left")
+    return [
+        f"{count:,} files",
+        f"{ran.seconds:.2f}",
+        f"{ran.seconds / count * 1e6:,.0f}",
+        f"{first[0]:.2f}" if first else "at the end",
+        mebibytes(ran.peak),
+        mebibytes(daemon),
+        "",
+    ]
+
+
+def command_environment(site: Site) -> dict[str, str]:
+    """What the command of a site runs with."""
+    return {**ENVIRONMENT, "REALIZE_CONFIG": str(site.folder / "realize.toml")}
+
+
+# One file that is larger than memory
+
+
+def sparse_file(disk: str, size: int) -> list[str]:
+    """Move it; a line of the table."""
+    free = shutil.disk_usage(disk).free
+    if free < size + GIB:
+        return ["", f"left out: {disk} has {mebibytes(free)} MiB free", "", "", "", ""]
+    with running_site(disk) as site:
+        source = site.folder / "source"
+        source.mkdir()
+        with (source / "sparse").open("wb") as file:
+            file.truncate(size)
+        ran = run_watched(site.command("--quiet", str(source), "hostb::inbox"), command_environment(site))
+        assert site.daemon is not None
+        daemon = peak_memory(site.daemon.pid)
+        arrived = site.inbox / "sparse"
+        if ran.code or arrived.stat().st_size != size:
+            raise SystemExit(ran.errors or "not everything arrived")
+        blocks = arrived.stat().st_blocks * 512
+    return [
+        f"{size >> 30} GiB, a hole",
+        f"{ran.seconds:.1f}",
+        f"{size / ran.seconds / 1e6:.0f}",
+        mebibytes(ran.peak),
+        mebibytes(daemon),
+        f"{mebibytes(blocks)} MiB allocated at the destination",
+    ]
+
+
+# Many commands
+
+
+def established(port: int) -> int:
+    """Connections to a port of this machine that the kernel has made, accepted or not."""
+    text = f":{port:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(fields[2].endswith(text) and fields[3] == "01" for fields in map(str.split, lines))
+
+
+def arrived_sizes(site: Site, count: int) -> list[int]:
+    """Bytes of each file that are there."""
+    sizes = []
+    for number in range(count):
+        size = 0
+        for name in (f".f{number:02}.part", f"f{number:02}"):
+            with contextlib.suppress(FileNotFoundError):
+                size = (site.inbox / name).stat().st_size
+        sizes.append(size)
+    return sizes
+
+
+def shares(samples: list[list[int]], size: int) -> list[float]:
+    """What each gets between the first and the last look at which all are under way, in parts of the mean."""
+    under_way = [sizes for sizes in samples if all(0 < each < size for each in sizes)]
+    if len(under_way) < 2:
+        return []
+    gained = [after - before for before, after in zip(under_way[0], under_way[-1], strict=True)]
+    return [each / mean(gained) for each in gained] if any(gained) else []
+
+
+def many_commands(where: str, count: int, total: int) -> list[str]:
+    """Run them; a line of the table."""
+    size = total // count // MIB * MIB
+    with running_site(where, ProbedSite) as site:
+        assert isinstance(site, ProbedSite)
+        assert site.daemon is not None
+        piece = os.urandom(MIB)
+        for number in range(count):
+            (site.folder / f"source{number:02}").mkdir()
+            with (site.folder / f"source{number:02}" / f"f{number:02}").open("wb") as file:
+                for block in range(size // MIB):
+                    file.write(block.to_bytes(8) + piece[8:])
+        probe = Probe(site, 0.05)
+        before = established(site.port)
+        os.kill(site.daemon.pid, signal.SIGSTOP)
+        commands: list[subprocess.Popen[bytes]] = []
+        try:
+            commands = [
+                site.spawn("--quiet", str(site.folder / f"source{number:02}"), "hostb::inbox")
+                for number in range(count)
+            ]
+            deadline = time.monotonic() + TIMEOUT
+            while (connected := established(site.port) - before) < count and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            os.kill(site.daemon.pid, signal.SIGCONT)
+        started = time.perf_counter()
+        samples = []
+        while any(command.poll() is None for command in commands):
+            samples.append(arrived_sizes(site, count))
+            time.sleep(0.1)
+        seconds = time.perf_counter() - started
+        waits = sorted(probe.finish())
+        daemon = peak_memory(site.daemon.pid)
+        codes = {command.returncode for command in commands} - {0}
+        if codes:
+            raise SystemExit(f"commands ended with {sorted(codes)}")
+    found = shares(samples, size)
+    # The question that met the daemon while it was held still has waited for us, not for the daemon.
+    waits = waits[:-1]
+    p99 = waits[min(len(waits) - 1, int(len(waits) * 0.99))]
+    fair = f"{min(found):.2f} to {max(found):.2f}" if found else "never all at once"
+    missed = [] if connected == count else [f"only {connected} had connected when it began"]
+    if found and not (min(found) >= 1 - FAIR and max(found) <= 1 + FAIR):
+        missed.append("shares MISSED")
+    return [
+        f"{count} x {size >> 20} MiB",
+        f"{seconds:.2f}",
+        f"{count * size / seconds / 1e6:.0f}",
+        f"{p99 * 1000:.0f}",
+        f"{waits[-1] * 1000:.0f}",
+        f"{len(waits)}",
+        verdict(p99, ANSWER),
+        fair,
+        mebibytes(daemon),
+        "; ".join(missed),
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="up to 10,000 files, 1 GiB, and 16 commands with 1 GiB")
+    parser.add_argument("--only", default="files,sparse,commands", help="parts  [default: all]")
+    parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument(
+        "--disk", default=tempfile.gettempdir(), help="where the sparse file goes  [default: %(default)s]"
+    )
+    arguments = parser.parse_args()
+    parts = arguments.only.split(",")
+    if "files" in parts:
+        counts = [1_000, 10_000] if arguments.quick else [1_000, 10_000, 100_000, 1_000_000]
+        lines = [many_files(arguments.folder, count) for count in counts]
+        print(table(["", "seconds", "us a file", "first after", "MiB command", "MiB daemon", ""], lines), flush=True)
+    if "sparse" in parts:
+        line = sparse_file(arguments.disk, GIB if arguments.quick else SPARSE)
+        print(table(["", "seconds", "MB/s", "MiB command", "MiB daemon", ""], [line]), flush=True)
+    if "commands" in parts:
+        total = GIB if arguments.quick else 4 * GIB
+        lines = [
+            many_commands(arguments.folder, count, total)
+            for count in ([1, 4, 16] if arguments.quick else [1, 4, 16, 64])
+        ]
+        head = ["", "seconds", "MB/s", "p99 ms", "worst", "of", "", "shares", "MiB daemon", ""]
+        print(table(head, lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What the benchmarks compute; what they measure is nobody's to assert here."""
+
+import socket
+import time
+
+from benchmarks.compare import best_seconds, case_rows
+from benchmarks.distant_link import distant
+from benchmarks.growth import shares
+from benchmarks.tables import table
+
+
+def row(seconds, *, ok=True, fsyncs=False):
+    """A run as `peers.py` records it, as far as it matters here."""
+    return {
+        "wall_s": seconds,
+        "ok": ok,
+        "fsyncs": fsyncs,
+        "timed_out": False,
+        "exit_code": 0 if ok else 1,
+        "faults": [] if ok else ["2 differences"],
+    }
+
+
+def test_columns_are_as_wide_as_what_is_in_them():
+    """Names left, figures right, nothing after the last."""
+    text = table(["tool", "s", ""], [["realize", "1.5", "fine"], ["x", "10.25", ""]])
+
+    assert "tool         s\nrealize    1.5  fine\nx        10.25" == text
+
+
+def test_the_best_peer_does_the_same_work_and_does_it_right():
+    """Neither ourselves, nor a reference, nor a tool that once left something wrong; the median of each counts."""
+    by_tool = {
+        "realize": [row(1)],
+        "rsync-daemon-nodelay": [row(2)],
+        "lftp": [row(3), row(3, ok=False)],
+        "rsync-ssh": [row(4), row(9), row(5)],
+        "rsync-ssh-fsync": [row(6, fsyncs=True)],
+        "rclone-sftp": [],
+    }
+
+    assert 5 == best_seconds(by_tool, durable=False)
+    assert 6 == best_seconds(by_tool, durable=True)
+
+
+def test_lines_are_sorted_by_time_and_say_what_went_wrong():
+    """The speed is that of the best peer divided by one's own time."""
+    by_tool = {"rsync-ssh": [row(4)], "realize": [row(2)], "lftp": [row(3, ok=False)]}
+    lines = list(case_rows("W1 shm", 1, 10**9, by_tool, on_disk=False))
+
+    assert ["realize", "lftp", "rsync-ssh"] == [line[1] for line in lines]
+    assert ["2.00x", "1.33x", "1.00x"] == [line[5] for line in lines]
+    assert "WRONG: exit code 1, 2 differences" == lines[1][-1]
+
+
+def test_shares_count_only_while_all_are_under_way():
+    """What somebody got before the last began, or after the first ended, was no competition."""
+    samples = [[50, 0], [60, 10], [70, 40], [100, 90]]
+
+    assert [0.5, 1.5] == shares(samples, 100)
+    assert [] == shares(samples[:2], 100)
+
+
+def test_the_long_link_holds_back_both_directions():
+    """A question and its answer take at least the round trip, and nothing is lost at the end."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        distant(listening.getsockname()[1], 0.1) as port,
+        socket.create_connection(("127.0.0.1", port)) as near,
+    ):
+        far, _ = listening.accept()
+        with far:
+            started = time.monotonic()
+            near.sendall(b"question")
+            question = far.recv(100)
+            far.sendall(b"answer")
+            far.shutdown(socket.SHUT_WR)
+            answer = near.recv(100)
+            took = time.monotonic() - started
+            end = near.recv(100)
+
+    assert (b"question", b"answer", b"") == (question, answer, end)
+    assert took >= 0.1
