@@ -21,6 +21,8 @@ class Saved(enum.Enum):
     """A partial had it."""
     ALREADY_THERE = "already_there"
     """All of it was there: a final file had the same content."""
+    DELTA = "delta"
+    """The earlier version of the file had it."""
 
 
 class Sync(enum.Enum):
