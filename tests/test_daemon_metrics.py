@@ -16,12 +16,14 @@ from twisted.python.threadpool import ThreadPool
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
 from realize.daemon.counting import Counting
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
+from realize.daemon.logs import DaemonLogs, LogOptions
 from realize.daemon.metrics import Metrics
 from realize.daemon.served import serve_directories
 from realize.daemon.service import Realized
 from realize.daemon.space import Spaces
 from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, NotFound, StorageError, VerifyFailed
 from realize.keys import generate_identity
+from realize.store import deltas
 from realize.store.served import DirectoryResponders
 from realize.store.watching import CommitWatch, Saved, Sync
 from realize.telemetry.lag import EVERY as PROBED_EVERY
@@ -143,6 +145,33 @@ def test_resumed_bytes_are_told_of(served, seen):
         (Saved.RESUME, BLOCK),
         (Saved.ALREADY_THERE, len(LARGE)),
     ] == seen.told
+
+
+def test_bytes_that_a_delta_saves_are_told_of(served, seen):
+    """What the earlier version of a file has needs no sending, neither to the peer nor from it."""
+    store = served.opened()
+    served.result(store.put_small([small_file(b"f", LARGE[:100_000])], OnConflict.REPLACE))
+    seen.told.clear()
+    chunks = deltas.cut(LARGE[:100_000])
+    there = sum(length for length, _ in chunks)
+
+    async def put():
+        await store.describe([b"f"])
+        writer = await store.open_writer(b"f", there + 1, OnConflict.REPLACE)
+        assert not any(await writer.offer(chunks))
+        await writer.write([b"!"])
+        await writer.abandon(keep=False)
+
+    async def get():
+        reader = await store.open_reader(b"f")
+        await reader.pick([False] * len(await reader.cut()))
+        await reader.finish()
+        reader.close()
+
+    served.result(put())
+    served.result(get())
+
+    assert [(Saved.DELTA, there), (Saved.DELTA, there)] == seen.told
 
 
 def test_failures_are_told_of_once(served, seen):
@@ -464,6 +493,12 @@ def test_expired_partials_are_counted(tmp_path):
     assert ["inbox"] == [fields["dir"] for fields in log.named("partial_expired")]
 
 
+def realized(config):
+    """A daemon that is not started."""
+    logs = DaemonLogs(config.logs, LogOptions(), {})
+    return Realized("realized.toml", config, generate_identity(), MemoryReactorClock(), logs=logs)
+
+
 @pytest.fixture
 def daemon(tmp_path):
     """A daemon with metrics that is not started."""
@@ -475,7 +510,7 @@ def daemon(tmp_path):
         peers={"camera": PeerConfig(generate_identity().public_key, dirs={"inbox": frozenset({Right.WRITE})})},
         throttle=ThrottleConfig(service=1000, peers={"camera": 500}),
     )
-    return Realized("realized.toml", config, generate_identity(), MemoryReactorClock())
+    return realized(config)
 
 
 def test_state_is_read_when_somebody_asks(daemon, tmp_path):
@@ -537,7 +572,7 @@ def test_without_metrics_nothing_is_counted(tmp_path):
     """Off means off: no port, no probe, nobody who is told of commands."""
     (tmp_path / "inbox").mkdir()
     config = Config("key", directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"))})
-    daemon = Realized("realized.toml", config, generate_identity(), MemoryReactorClock())
+    daemon = realized(config)
 
     assert daemon._pulling is None
     assert Counting is type(daemon._counting)

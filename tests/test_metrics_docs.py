@@ -7,13 +7,11 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
-from twisted.internet.testing import MemoryReactorClock
 
 from realize.config import Config, DirectoryConfig
 from realize.daemon.metrics import FAILURES, REFUSALS
-from realize.daemon.service import Realized
-from realize.keys import generate_identity
 from realize.telemetry.exposition import new_registry
+from tests.test_daemon_metrics import realized
 
 DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -22,7 +20,7 @@ def daemon(folder):
     """A daemon with metrics that is not started."""
     folder.joinpath("inbox").mkdir()
     config = Config("key", metrics="tcp:0", directories={"inbox": DirectoryConfig(str(folder / "inbox"))})
-    return Realized("realized.toml", config, generate_identity(), MemoryReactorClock())
+    return realized(config)
 
 
 def documented(heading, text=None):

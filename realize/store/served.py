@@ -308,6 +308,7 @@ class DirectoryResponders(amp.CommandLocator):
             opened.trail.file(path, size),
             partial(self._watch.committed, opened.directory),
             partial(self._watch.failed, opened.directory),
+            partial(self._watch.saved, Saved.DELTA),
             lambda: self._writes.pop(stream, None),
             self._turns,
             private=Right.READ not in opened.rights,
@@ -347,6 +348,7 @@ class DirectoryResponders(amp.CommandLocator):
             partial(self._watch.failed, opened.directory),
             opened.trail.shown(path),
             lambda version, digest: opened.trail.was_read(path, version, digest),
+            partial(self._watch.saved, Saved.DELTA),
             lambda: self._reads.pop(stream, None),
             self._turns,
         )

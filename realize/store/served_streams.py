@@ -55,6 +55,7 @@ class ServedWrite:
         trail: FileTrail,
         committed: Callable[[Committed], None],
         failed: Failed,
+        found: Callable[[int], None],
         forget: Callable[[], object],
         turns: DeferredSemaphore,
         *,
@@ -68,6 +69,7 @@ class ServedWrite:
         self._trail = trail
         self._committed = committed
         self._failed = once(failed)
+        self._found = found
         self._forget = forget
         self._lock = DeferredLock()
         self._offering = DeferredLock()
@@ -144,6 +146,7 @@ class ServedWrite:
         self._wanted += missed
         self._position += found
         self._stream.matched(found)
+        self._found(found)
         return packing.pack_bits(wanted)
 
     def _offer(self, writer: IWriter, chunks: list[Chunk]) -> Deferred[list[bool]]:
@@ -254,6 +257,7 @@ class ServedRead:
         failed: Failed,
         shown: str,
         was_read: Callable[[Version, bytes], None],
+        found: Callable[[int], None],
         forget: Callable[[], object],
         turns: DeferredSemaphore,
     ) -> None:
@@ -261,6 +265,7 @@ class ServedRead:
         self._turns = turns
         self._stream = stream
         self._failed = once(failed)
+        self._found = found
         self._shown = shown
         self._was_read = was_read
         self._forget = forget
@@ -269,6 +274,7 @@ class ServedRead:
         self._spans: deque[list[int]] = deque()
         self._reader: IReader | None = None
         self._position = 0
+        self._skipped = 0
         self._pumping: Deferred[None] | None = None
         self._digest: bytes | RealizeError | None = None
         self._asked = False
@@ -313,6 +319,7 @@ class ServedRead:
         """See `realize.wire.commands.SkipBlocks`."""
         reader = self._waiting(length)
         self._position += length
+        self._skipped += length
         await self._lock.acquire()
         try:
             await self._turns.run(reader.skip, length)
@@ -340,7 +347,9 @@ class ServedRead:
             raise ProtocolError("nothing was cut")
         lengths = self._spans.popleft()
         wanted = packing.unpack_bits(bits, len(lengths))
-        self._position += sum(length for length, want in zip(lengths, wanted, strict=True) if not want)
+        found = sum(length for length, want in zip(lengths, wanted, strict=True) if not want)
+        self._position += found
+        self._found(found)
         await self._lock.acquire()
         try:
             await self._stream.send(await reader.pick(wanted))
@@ -348,10 +357,10 @@ class ServedRead:
             self._lock.release()
 
     def start(self) -> tuple[int, int]:
-        """See `realize.wire.commands.StartRead`; how many bytes need no sending, and of how many."""
+        """See `realize.wire.commands.StartRead`; how many bytes were skipped, and of how many."""
         reader = self._waiting(0)
         self._pumping = Deferred.fromCoroutine(self._pump(reader))
-        return self._position, reader.version.size
+        return self._skipped, reader.version.size
 
     async def end(self) -> bytes:
         """See `realize.wire.commands.EndRead`."""
