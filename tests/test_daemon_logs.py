@@ -1,0 +1,60 @@
+"""The daemon's options of the log, and what outranks what: `realize.daemon.tap`, `realize.daemon.logs`."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.python.usage import UsageError
+
+from realize.config import LogsConfig
+from realize.daemon.logs import LogOptions
+from realize.daemon.tap import Options
+from realize.keys import generate_identity, write_identity
+from realize.levels import Levels
+
+
+@pytest.fixture
+def parse(tmp_path):
+    """Parses a command line for a daemon with a good configuration."""
+    write_identity(str(tmp_path / "key"), generate_identity())
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "toml").write_text('key = "key"\n[dirs.inbox]\npath = "inbox"\n[logs]\nfile = "log"\n')
+
+    def parsed(*arguments):
+        options = Options()
+        options.parseOptions(["--config", str(tmp_path / "toml"), *arguments])
+        return options
+
+    return parsed
+
+
+def test_the_command_line_outranks_the_configuration(parse, tmp_path, monkeypatch):
+    """Each of its options by itself; relative names start where the program was started, or at the configuration."""
+    monkeypatch.chdir(tmp_path / "inbox")
+    plain = parse()
+    given = parse("--log-level", "wire=debug", "--log-format", "logfmt", "--log-file", "other")
+
+    assert LogsConfig(Levels("info"), "auto", str(tmp_path / "log")) == plain.logs.over(plain.config.logs)
+    expected = LogsConfig(Levels("info", {"wire": "debug"}), "logfmt", str(tmp_path / "inbox" / "other"))
+    assert expected == given.logs.over(given.config.logs)
+
+
+def test_what_is_not_given_is_the_configurations():
+    """An option that is not there changes nothing."""
+    config = LogsConfig(Levels("debug"), "json", "/log")
+
+    assert config == LogOptions().over(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--log-level", "loud"], "'loud' is not a level"),
+        (["--log-format", "xml"], "--log-format: 'xml' is none of auto, console"),
+    ],
+)
+def test_nonsense_is_a_usage_error(parse, arguments, expected):
+    """Before anything is opened."""
+    with pytest.raises(UsageError) as caught:
+        parse(*arguments)
+
+    assert expected in str(caught.value)
