@@ -505,8 +505,10 @@ class _MemoryWriter:
         self._append(b"")
         return [place is None for place in places]
 
-    def _look(self, place: int, length: int) -> bytes:
-        return self._old[place : place + length]
+    def _look(self, place: int, view: memoryview) -> int:
+        piece = self._old[place : place + len(view)]
+        view[: len(piece)] = piece
+        return len(piece)
 
     @shielded
     async def write(self, pieces: Sequence[bytes]) -> None:
@@ -521,9 +523,9 @@ class _MemoryWriter:
         self._append(content)
 
     def _append(self, content: bytes) -> None:
-        self._partial = self._partial[: self._position] + b"".join(
-            itertools.chain.from_iterable(self._assembly.parts(content, self._look))
-        )
+        self._partial = self._partial[: self._position]
+        for piece in self._assembly.written(content, self._look):
+            self._partial += piece
         self._position = len(self._partial)
 
     @shielded

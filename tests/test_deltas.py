@@ -32,12 +32,14 @@ class Old:
         self.content = content
         self.count = 0
 
-    def read(self, place, length):
+    def read(self, place, view):
         """What is there."""
         assert 0 <= place
-        assert 0 < length
-        self.count += len(self.content[place : place + length])
-        return self.content[place : place + length]
+        assert 0 < len(view)
+        piece = self.content[place : place + len(view)]
+        view[: len(piece)] = piece
+        self.count += len(piece)
+        return len(piece)
 
 
 def rebuilt(old, new, *, span=SPAN, private=False):
@@ -56,8 +58,8 @@ def rebuilt(old, new, *, span=SPAN, private=False):
             position += length
         # It arrives in two parts, of which the second is empty if it does not matter.
         for part in (wanted[:5000], wanted[5000:]):
-            for written in assembly.parts(bytes(part), old.read):
-                result += b"".join(written)
+            for piece in assembly.written(bytes(part), old.read):
+                result += piece
         sent += len(wanted)
     assert 0 == len(assembly)
     return bytes(result), sent
@@ -254,7 +256,7 @@ def test_an_old_version_that_shrinks_is_noticed():
     old.content = old.content[:50_000]
 
     with pytest.raises(VerifyFailed):
-        list(assembly.parts(b"", old.read))
+        list(assembly.written(b"", old.read))
 
 
 def test_neighbours_are_copied_together():

@@ -1701,10 +1701,10 @@ async def test_an_old_version_that_cannot_be_read_is_replaced_all_the_same(root,
     await store.describe([b"f"])
     writer = await store.open_writer(b"f", len(NEW), REPLACE)
 
-    def broken(fd, length, offset):
+    def broken(fd, view, offset):
         raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr(old_version, "read_exactly", broken)
+    monkeypatch.setattr(old_version, "read_into", broken)
     wanted = await writer.offer(deltas.cut(NEW))
 
     assert all(wanted)

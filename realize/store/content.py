@@ -23,6 +23,17 @@ def read_exactly(fd: int, length: int, offset: int) -> bytes:
     return b"".join(pieces)
 
 
+def read_into(fd: int, view: memoryview, offset: int) -> int:
+    """Fill ``view`` with what is there; how many bytes that were, less than it holds only at the end of the file.
+
+    What is read over and over in the same memory costs half of what it costs in new memory each time.
+    """
+    count = 0
+    while count < len(view) and (read := os.preadv(fd, [view[count:]], offset + count)):
+        count += read
+    return count
+
+
 def blocks(fd: int, length: int, offset: int) -> Iterator[bytes]:
     """The bytes from ``offset`` on in pieces of `BLOCK`, the last one shorter; ends early where the file ends."""
     end = offset + length

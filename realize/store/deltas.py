@@ -23,10 +23,10 @@ from pyfastcdc import FastCDC
 from xxhash import xxh3_128_digest
 
 from realize.errors import VerifyFailed
-from realize.values import Chunk, extent
+from realize.values import MOST_CHUNK, Chunk, extent
 
-Read: TypeAlias = Callable[[int, int], bytes]
-"""``read(offset, length)``: the bytes there, fewer only at the end of the file."""
+Read: TypeAlias = Callable[[int, memoryview], int]
+"""``read(place, view)``: fills the view from there; how many bytes that were, fewer only at the end of the file."""
 
 Run: TypeAlias = tuple[int, int | None]
 """So many bytes, and where in the old version they are; None if they are not."""
@@ -42,7 +42,6 @@ _AHEAD: Final = 256 << 10
 _SEGMENT: Final = 1 << 20
 _SEGMENTS_AT_ONCE: Final = 64
 _PIECE: Final = 1 << 20
-_PARTS: Final = 512
 _LOST: Final = 64 << 10
 _TRAILS: Final = 4
 _REMEMBERED: Final = 1 << 17
@@ -52,7 +51,7 @@ def _cutter() -> FastCDC:
     return FastCDC(_AVERAGE, min_size=LEAST, max_size=_MOST, normalized_chunking=_NORMALIZED)
 
 
-def cut(content: bytes) -> list[Chunk]:
+def cut(content: bytes | memoryview) -> list[Chunk]:
     """The chunks of some content, at least `LEAST` bytes each unless there are not so many."""
     chunks = [(chunk.length, xxh3_128_digest(chunk.data)) for chunk in _cutter().cut_buf(content)]
     if len(chunks) > 1 and chunks[-1][0] < LEAST:
@@ -128,8 +127,10 @@ class Search:
         self._trails: deque[int] = deque([0], maxlen=_TRAILS)
         self._anchors: deque[int] = deque(maxlen=_TRAILS)
         self._missed = 0
+        self._buffer = memoryview(bytearray(_AHEAD))
+        self._spare = memoryview(bytearray(MOST_CHUNK + _BEHIND))
         self._start = 0
-        self._ahead = b""
+        self._ahead = self._buffer[:0]
 
     def find(self, chunks: Sequence[Chunk]) -> list[int | None]:
         """The place of each chunk in the old version, None for what is not there or was not found.
@@ -213,16 +214,18 @@ class Search:
         start = place - self._start
         if start < 0 or start + length > len(self._ahead):
             if not near:
-                return memoryview(self._read(place, length))
-            self._ahead, self._start, start = self._read(place, _AHEAD), place, 0
-        return memoryview(self._ahead)[start : start + length]
+                return self._spare[: self._read(place, self._spare[:length])]
+            self._start, start = place, 0
+            self._ahead = self._buffer[: self._read(place, self._buffer)]
+        return self._ahead[start : start + length]
 
     def _explore(self, digests: set[bytes], budget: int) -> int:
         """Take segments into the index until one of the chunks turns up; what is left of the budget, 0 if none did."""
         for segment in self._unexplored():
             self._segments.add(segment)
             place, found = segment * _SEGMENT, False
-            for length, digest in cut(self._read(place, _SEGMENT)):
+            content = memoryview(bytearray(_SEGMENT))
+            for length, digest in cut(content[: self._read(place, content)]):
                 self._index.add(digest, place)
                 place += length
                 found = found or (digest in digests and self._index.get(digest) is not None)
@@ -247,6 +250,7 @@ class Assembly:
 
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()
+        self._scratch = memoryview(bytearray(_PIECE))
 
     def __len__(self) -> int:
         """How many runs there are still to come."""
@@ -261,43 +265,33 @@ class Assembly:
         """How many bytes the gaps have that are still to come."""
         return sum(length for length, place in self._runs if place is None)
 
-    def parts(self, content: bytes, read: Read) -> Iterator[list[bytes | memoryview]]:
-        """What can be written when this much of the content has arrived, in order, about `_PIECE` bytes at a time.
+    def written(self, content: bytes, read: Read) -> Iterator[memoryview]:
+        """What can be written when this much of the content has arrived, in order, up to `_PIECE` bytes at a time.
 
         That is the content in the gaps, and what ``read`` has for the runs before, between and behind them.
         Content for which there is no gap comes last.
+        Each piece is valid until the next one is asked for.
         Fails with `realize.errors.VerifyFailed` where the old version ends too early.
         """
-        gathered: list[bytes | memoryview] = []
-        size = 0
-        for part in self._parts(memoryview(content), read):
-            gathered.append(part)
-            size += len(part)
-            if size >= _PIECE or len(gathered) == _PARTS:
-                yield gathered
-                gathered, size = [], 0
-        if gathered:
-            yield gathered
-
-    def _parts(self, content: memoryview, read: Read) -> Iterator[bytes | memoryview]:
-        while self._runs and (content or self._runs[0][1] is not None):
-            length, place = self._runs.popleft()
-            if place is not None:
-                yield from _copied(length, place, read)
-                continue
-            if len(content) < length:
-                self._runs.appendleft((length - len(content), None))
-            yield content[:length]
-            content = content[length:]
-        if content:
-            yield content
-
-
-def _copied(length: int, place: int, read: Read) -> Iterator[bytes]:
-    while length:
-        piece = read(place, min(length, _PIECE))
-        if not piece:
-            raise VerifyFailed("the file that is to be replaced became shorter meanwhile")
-        yield piece
-        place += len(piece)
-        length -= len(piece)
+        view, filled = memoryview(content), 0
+        while self._runs and (view or self._runs[0][1] is not None):
+            length, place = self._runs[0]
+            amount = min(length, _PIECE - filled) if place is not None else min(length, _PIECE - filled, len(view))
+            target = self._scratch[filled : filled + amount]
+            if place is None:
+                target[:] = view[:amount]
+                view = view[amount:]
+            elif read(place, target) < amount:
+                raise VerifyFailed("the file that is to be replaced became shorter meanwhile")
+            if amount == length:
+                self._runs.popleft()
+            else:
+                self._runs[0] = length - amount, None if place is None else place + amount
+            filled += amount
+            if filled == _PIECE:
+                yield self._scratch
+                filled = 0
+        if filled:
+            yield self._scratch[:filled]
+        if view:
+            yield view

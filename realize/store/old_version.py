@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from realize.errors import RealizeError
-from realize.store.content import read_exactly
+from realize.store.content import read_into
 from realize.store.deltas import Search
 from realize.store.files import open_regular
 from realize.store.handle import Handle
@@ -31,12 +31,12 @@ class OldVersion:
         self._handle = Handle(fd)
         self._search = Search(status.st_size, self.read, position=position, private=private)
 
-    def read(self, place: int, length: int) -> bytes:
-        """The bytes there, fewer only at the end of the file."""
+    def read(self, place: int, view: memoryview) -> int:
+        """Fill ``view`` from there, less than it only at the end of the file; how much that was."""
         if self._handle is None:
-            return b""
+            return 0
         with self._handle as fd:
-            return read_exactly(fd, length, place)
+            return read_into(fd, view, place)
 
     def find(self, chunks: Sequence[Chunk]) -> list[int | None]:
         """Where the next chunks of the new version are in this one; see `realize.store.deltas.Search`."""

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import NotFound, ProtocolError, SourceChanged
-from realize.store.content import blocks, read_exactly
+from realize.store.content import blocks, read_exactly, read_into
 from realize.store.deltas import cut
 from realize.store.files import Clock, attributes_of, open_settled, version_of
 from realize.store.handle import Handle
@@ -66,21 +66,22 @@ class SourceFile:
             raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
         return [piece], _Progress(progress.position + length, _updated(progress.hasher, piece))
 
-    def span(self, progress: _Progress) -> tuple[list[Chunk], _Progress]:
-        """The chunks of the next span, and the progress behind them."""
-        content = self._exactly(min(SPAN, self.version.size - progress.position), progress.position)
+    def span(self, progress: _Progress, buffer: memoryview) -> tuple[list[Chunk], _Progress]:
+        """The chunks of the next span, and the progress behind them; ``buffer`` has room for a span."""
+        content = buffer[: self.version.size - progress.position]
+        with self.handle as fd, storage_errors(self.path):
+            count = read_into(fd, content, progress.position)
+        if count < len(content):
+            raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
         return cut(content), _Progress(progress.position + len(content), _updated(progress.hasher, content))
 
     def parts(self, parts: Sequence[tuple[int, int]]) -> list[bytes]:
         """The content of some parts, each given by its offset and length."""
-        return [self._exactly(length, offset) for offset, length in parts]
-
-    def _exactly(self, length: int, offset: int) -> bytes:
         with self.handle as fd, storage_errors(self.path):
-            piece = read_exactly(fd, length, offset)
-        if len(piece) < length:
+            pieces = [read_exactly(fd, length, offset) for offset, length in parts]
+        if any(len(piece) < length for piece, (_, length) in zip(pieces, parts, strict=True)):
             raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
-        return piece
+        return pieces
 
     def look(self, progress: _Progress, length: int) -> tuple[list[bytes], _Progress]:
         """Digests of the next blocks, and the progress behind them."""
@@ -133,7 +134,7 @@ class _Span:
         return parts
 
 
-def _updated(hasher: blake3, piece: bytes) -> blake3:
+def _updated(hasher: blake3, piece: bytes | memoryview) -> blake3:
     copy = hasher.copy()
     copy.update(piece)
     return copy
@@ -158,6 +159,7 @@ class LocalReader:
         self._ahead: Deferred[tuple[list[bytes], _Progress]] | None = None
         self._spans: deque[_Span] = deque()
         self._cutting = DeferredLock()
+        self._buffer: memoryview | None = None
 
     @shielded
     async def block_digests(self, length: int) -> list[bytes]:
@@ -188,8 +190,10 @@ class LocalReader:
             before = self._spans[-1].behind if self._spans else self._progress
             if before.position == self.version.size:
                 return []
+            if self._buffer is None:
+                self._buffer = memoryview(bytearray(SPAN))
             chunks: list[Chunk]
-            chunks, behind = await self._run_in_thread(self._source.span, before)
+            chunks, behind = await self._run_in_thread(self._source.span, before, self._buffer)
             ends = list(accumulate(map(itemgetter(0), chunks), initial=before.position))[1:]
             self._spans.append(_Span(before, ends, behind))
             return chunks

@@ -51,7 +51,7 @@ class PartialFile:
         self._hasher = blake3()
         self._flushed = 0
         self._old: OldVersion | None = None
-        self._assembly = Assembly()
+        self._assembly: Assembly | None = None
         with location.tree() as tree, storage_errors(path):
             self._check_policy(tree)
             self._open(tree)
@@ -93,6 +93,8 @@ class PartialFile:
 
     def plan(self, runs: Sequence[Run]) -> None:
         """What comes next, behind what was planned before; what need not wait for content is written."""
+        if self._assembly is None:
+            self._assembly = Assembly()
         self._assembly.add(runs)
         self.write(())
 
@@ -111,17 +113,14 @@ class PartialFile:
         self._cut(fd)
         # One copy costs less than to let go of the interpreter, and get it back, twice for each piece.
         content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._old is None:
+        if self._assembly is None or self._old is None:
             self._append(fd, memoryview(content))
             return
-        for parts in self._assembly.parts(content, self._old.read):
-            # Without a copy, and almost always whole.
-            written = os.pwritev(fd, parts, self.position) if len(parts) > 1 else 0
-            for part in parts:
-                self._append(fd, memoryview(part), min(written, len(part)))
-                written -= min(written, len(part))
+        for piece in self._assembly.written(content, self._old.read):
+            self._append(fd, piece)
 
-    def _append(self, fd: int, view: memoryview, written: int = 0) -> None:
+    def _append(self, fd: int, view: memoryview) -> None:
+        written = 0
         while written < len(view):
             written += os.pwrite(fd, view[written:], self.position + written)
         self._hasher.update(view)
