@@ -17,13 +17,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pyfastcdc import FastCDC
 from xxhash import xxh3_128_digest
 
 from realize.errors import VerifyFailed
 from realize.values import MOST_CHUNK, Chunk, extent
+
+if TYPE_CHECKING:
+    from pyfastcdc import FastCDC
 
 Read: TypeAlias = Callable[[int, memoryview], int]
 """``read(place, view)``: fills the view from there; how many bytes that were, fewer only at the end of the file."""
@@ -44,10 +46,13 @@ _SEGMENTS_AT_ONCE: Final = 64
 _PIECE: Final = 1 << 20
 _LOST: Final = 64 << 10
 _TRAILS: Final = 4
-_REMEMBERED: Final = 1 << 17
+_REMEMBERED: Final = 1 << 15
 
 
 def _cutter() -> FastCDC:
+    # Only here, for most runs cut nothing, and each would start some milliseconds later.
+    from pyfastcdc import FastCDC
+
     return FastCDC(_AVERAGE, min_size=LEAST, max_size=_MOST, normalized_chunking=_NORMALIZED)
 
 
