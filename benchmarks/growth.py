@@ -3,8 +3,6 @@
     python -m benchmarks.growth [--quick] [--only files,sparse,commands] [--folder /dev/shm] [--disk FOLDER]
 
 files: 1,000, 10,000, 100,000 and 1,000,000 files of one byte, 1,000 in a directory, moved into a daemon.
-``first after`` is when the first name that is no partial was seen at the destination, which is looked at 50 times a
-second.
 ``first after`` is when the first name that is no partial was seen at the destination, by a look 50 times a second.
 
 sparse: one file of 20 GiB that is one hole, moved to ``--disk``, which must have room for all of it.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -397,3 +398,27 @@ def small_file_system(tmp_path):
     yield where
     subprocess.run(["umount", "-l", str(where)], check=True)
     shutil.rmtree(where, ignore_errors=True)
+
+
+def test_another_version_costs_what_differs(site, tmp_path):
+    """Real threads, real connections, both directions: of a large file only what the old version lacks travels."""
+    old = random.Random(7).randbytes(20 << 20)
+    new = old[: 3 << 20] + b"inserted" + old[3 << 20 : 11 << 20] + old[12 << 20 :] + b"more"
+    here = tmp_path / "here"
+    here.mkdir()
+    sent = []
+    for source, target, ends in (
+        (here, site.inbox, (here, "hostb::inbox")),
+        (site.inbox, here, ("hostb::inbox", here)),
+    ):
+        (source / "big").write_bytes(new)
+        (target / "big").write_bytes(old)
+        done = site.realize("--json", *ends)
+        assert (0, "") == (done.returncode, done.stderr)
+        [finished] = [line for line in map(json.loads, done.stdout.splitlines()) if line["event"] == "finished"]
+        sent.append(finished["sent"])
+        assert "replaced" == finished["how"]
+        assert new == (target / "big").read_bytes()
+        assert not (source / "big").exists()
+
+    assert max(sent) < 200_000  # once more than an insertion and a cut cost
