@@ -421,4 +421,4 @@ def test_another_version_costs_what_differs(site, tmp_path):
         assert new == (target / "big").read_bytes()
         assert not (source / "big").exists()
 
-    assert max(sent) < 200_000  # once more than an insertion and a cut cost
+    assert max(sent) < 200_000

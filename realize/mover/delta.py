@@ -24,7 +24,7 @@ from realize.values import SPAN, Chunk, extent
 WORTHWHILE: Final = 256 << 10
 """A file that is shorter, or whose old version is, is sent whole."""
 
-HOPELESS: Final = 16 * SPAN
+HOPELESS: Final = 8 * SPAN
 """When nothing of so many bytes at the beginning was found, the rest is sent whole."""
 
 _CUT_AHEAD: Final = 2
