@@ -43,10 +43,10 @@ def open_partial(
                 continue
             raise _unusable(tree, directory, partial, path, error) from error
         try:
-            _refuse_irregular(os.fstat(fd), path)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # What was found before the lock was held may be of the past.
+            # Not before the lock is held: what was found then may be of the past.
             status = os.fstat(fd)
+            _refuse_irregular(status, path)
             if _is_ours_alone(tree.directory(directory), partial, status):
                 return fd, status, partial
         except BlockingIOError as error:
