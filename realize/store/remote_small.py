@@ -5,8 +5,8 @@ all the credit: no round trip comes before it, and what else is said on the conn
 The batches of a connection are sent one after the other, so that on a slow link the first is there first.
 
 Owns how large a batch should be: a large one saves work, and takes long where the link is slow.
-10,000 files of 10 KiB took 7.0 s of CPU of both ends together in batches of 64 KiB, which an AMP value holds, and 3.6 to 4.4
-s in batches of 1 MiB (``python -m benchmarks.moving small``); ``docs/performance.md`` has more.
+10,000 files of 10 KiB took both ends together 7.0 s of CPU in batches of 64 KiB, which an AMP value holds, and 3.6 to
+4.4 s in batches of 1 MiB (``python -m benchmarks.moving small``); ``docs/performance.md`` has more.
 """
 
 from __future__ import annotations
