@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import itemgetter
+from typing import Final
 
 from attrs import frozen
 from blake3 import blake3
@@ -27,6 +28,9 @@ from realize.store.tree import identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Version
+
+PIECE: Final = 2 * BLOCK
+"""Bytes that are read in one go; the way into a thread and back costs as much as reading half of them."""
 
 
 @frozen
@@ -58,8 +62,8 @@ class SourceFile:
         return cls(location, path, Handle(fd), version_of(status), attributes_of(status), unlinked)
 
     def piece(self, progress: _Progress) -> tuple[list[bytes], _Progress]:
-        """The next piece, one block."""
-        length = min(BLOCK, self.version.size - progress.position)
+        """The next piece."""
+        length = min(PIECE, self.version.size - progress.position)
         with self.handle as fd, storage_errors(self.path):
             piece = read_exactly(fd, length, progress.position)
         if len(piece) < length:

@@ -29,10 +29,10 @@ Throughput on a long link is at most this much for each round trip.
 TAKE: Final = WINDOW // 4
 """About how much a consumer gets at once: while it works on that, the rest of the window goes on filling."""
 
-BATCH: Final = 256 * 1024
+BATCH: Final = 512 * 1024
 """About how many bytes of boxes are handed to a transport without a pace at once."""
 
-_GRANT: Final = WINDOW // 8
+_GRANT: Final = WINDOW // 4
 _FRAGMENT: Final = 4096
 _MOST_OUTSTANDING: Final = MOST_CREDIT * 4
 
