@@ -1,0 +1,206 @@
+"""Pushes metrics to a Prometheus Pushgateway, from threads of its own, within limits of time.
+
+A push is a POST: metrics of the same name in the group are replaced, all others of the group stay.
+There is one push at a time, and the last one comes last; whatever hangs (a name server, the gateway), nobody waits for
+it longer than he said.
+Redirects are not followed: they would make a GET of the POST, and carry the password to somebody else.
+The password is never part of a message.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from attrs import field, frozen
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import pushadd_to_gateway
+
+from realize.errors import UsageError
+from realize.telemetry.run_metrics import Pushes
+from realize.units import display_text, quoted
+
+ATTEMPT: Final = 3.0
+"""Seconds that one attempt may stand still."""
+
+PAUSE: Final = 0.3
+"""Seconds before the second attempt."""
+
+_SHOWN: Final = 200
+"""Bytes of a refusal that are read and shown."""
+
+
+class PushFailed(Exception):
+    """The gateway did not take it; the text says why, ``hopeless`` that it never will."""
+
+    def __init__(self, why: str, *, hopeless: bool = False) -> None:
+        super().__init__(why)
+        self.hopeless = hopeless
+
+
+@frozen
+class Gateway:
+    """A Pushgateway and a group in it; ``url`` has neither user nor password, and may be shown."""
+
+    url: str
+    job: str
+    instance: str
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    def push(self, registry: CollectorRegistry, timeout: float = ATTEMPT) -> None:
+        """Make one attempt; ``timeout`` seconds is how long it may stand still.  Raises `PushFailed`."""
+        try:
+            pushadd_to_gateway(
+                self.url, self.job, registry, {"instance": self.instance}, timeout=timeout, handler=self._request
+            )
+        except urllib.error.HTTPError as error:
+            with error:
+                raise PushFailed(_refusal(error), hopeless=error.code < 500) from error
+        except urllib.error.URLError as error:
+            raise PushFailed(_reason(error.reason)) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise PushFailed(_reason(error)) from error
+
+    def _request(
+        self, url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes
+    ) -> Callable[[], None]:
+        request = urllib.request.Request(url, data, dict(headers), method=method)  # noqa: S310 -- http or https
+        if self.user is not None:
+            word = b64encode(f"{self.user}:{self.password}".encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {word}")
+
+        def send() -> None:
+            with urllib.request.build_opener(_NoRedirects).open(request, timeout=timeout):
+                pass
+
+        return send
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Makes an error of every redirect."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Decline."""
+
+
+def parse_gateway(url: str, job: str, instance: str) -> Gateway:
+    """The gateway at ``http[s]://[USER:PASSWORD@]HOST[:PORT][/PREFIX]``; `UsageError` if it is not of this form."""
+    form = "http[s]://[USER:PASSWORD@]HOST[:PORT][/PREFIX]"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    plain = all(sign.isascii() and sign.isprintable() and sign != " " for sign in f"{parts.hostname}{parts.path}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or not plain:
+        # Not quoted: there may be a password in it.
+        raise UsageError(f"it is not the URL of a Pushgateway: write {form}")
+    for name, value in (("job", job), ("instance", instance)):
+        if not value.strip() or value in {".", ".."} or not _encodes(value):
+            raise UsageError(f"{quoted(value)} cannot be the {name} of a group in a Pushgateway")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    place = host if port is None else f"{host}:{port}"
+    return Gateway(
+        url=f"{parts.scheme}://{place}{parts.path.rstrip('/')}",
+        job=job,
+        instance=instance,
+        user=None if parts.username is None else unquote(parts.username),
+        password=unquote(parts.password or ""),
+    )
+
+
+class Pusher:
+    """Pushes to one gateway, one push at a time; ``failed`` is told why a beat failed, in the thread of the push."""
+
+    def __init__(self, push: Callable[[CollectorRegistry, float], None], failed: Callable[[str], object]) -> None:
+        self._push = push
+        self._failed = failed
+        self._thread: threading.Thread | None = None
+        self._tried = 0
+        self._failures = 0
+
+    def pushes(self) -> Pushes:
+        """What was tried so far."""
+        return Pushes(self._tried, self._failures)
+
+    def beat(self, registry: CollectorRegistry) -> None:
+        """Push in the background, unless the push before still goes on; only the first failure is told."""
+
+        def push() -> None:
+            trouble = self._attempt(registry, ATTEMPT)
+            if trouble is not None and self._failures == 1:
+                self._failed(str(trouble))
+
+        if self._thread is None or not self._thread.is_alive():
+            self._start(push)
+
+    def finish(self, registry: CollectorRegistry, within: float) -> str | None:
+        """Push for the last time, in two attempts, and wait so many seconds for it; why it failed, or None."""
+        until = time.monotonic() + within
+        outcome: list[PushFailed | None] = []
+
+        def push() -> None:
+            trouble = self._attempt(registry, min(ATTEMPT, until - time.monotonic()))
+            if trouble is not None and not trouble.hopeless and (left := until - time.monotonic() - PAUSE) > 0:
+                time.sleep(PAUSE)
+                trouble = self._attempt(registry, left)
+            outcome.append(trouble)
+
+        if self._thread is not None:
+            self._thread.join(within)
+        if self._thread is None or not self._thread.is_alive():
+            self._start(push).join(max(0.0, until - time.monotonic()))
+        trouble = outcome[0] if outcome else PushFailed(f"no answer within {within:.3g} s")
+        return None if trouble is None else str(trouble)
+
+    def _start(self, work: Callable[[], None]) -> threading.Thread:
+        self._thread = threading.Thread(target=work, name="push", daemon=True)
+        self._thread.start()
+        return self._thread
+
+    def _attempt(self, registry: CollectorRegistry, timeout: float) -> PushFailed | None:
+        self._tried += 1
+        try:
+            self._push(registry, max(0.1, timeout))
+        except PushFailed as error:
+            self._failures += 1
+            return error
+        return None
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    try:
+        text = error.read(_SHOWN).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException):
+        text = ""
+    status = f"HTTP {error.code} {error.reason}"
+    return display_text(f"{status}: {text.splitlines()[0]}" if text and error.code == 400 else status)
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, http.client.HTTPException):
+        return "the answer is not HTTP"
+    if isinstance(error, OSError) and error.strerror:
+        return display_text(error.strerror)
+    return display_text(str(error))

@@ -1,0 +1,184 @@
+"""The metrics of one run of the command: what they are called, and how they are exposed.
+
+There are two sets, with names of their own, because one tells of a process and the other of a job.
+`live` is scraped while the run goes on (``realize_run_...``); `last` is pushed, and written to a textfile, and stays
+behind when the process is gone (``realize_last_...``), so all of it are gauges.
+
+Invariants: what is pushed with POST replaces metrics of the same name and leaves the others of its group alone.
+So all that describes a run is in every push, with 0 or +Inf where there is nothing to tell, or the values of an earlier
+run would stay; what only an end, or only a success, can tell is left out until then, so that what an earlier run said
+stays.
+No label has more than a few values, and none is taken from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from attrs import frozen
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+FILE_RESULTS: Final = (
+    "created",
+    "replaced",
+    "already_there",
+    "skipped",
+    "gone",
+    "failed",
+    "left",
+    "remaining",
+)
+"""What can become of a file; each that a run came across is counted under one of them."""
+
+DIRECTIONS: Final = ("send", "receive")
+
+LAST_SUCCESS: Final = "realize_last_success_timestamp_seconds"
+"""The one metric that a run without success must not touch."""
+
+
+@frozen
+class Figures:
+    """What a run has come to at one instant.
+
+    ``files`` are counted by all of `FILE_RESULTS`, ``sizes`` are bytes by those of them that the size is known of.
+    ``started`` and ``deadline`` are seconds since the epoch, ``duration`` seconds, ``limits`` bytes per second by
+    direction (absent is unlimited).
+    """
+
+    started: float
+    duration: float
+    files: Mapping[str, int]
+    sizes: Mapping[str, int]
+    sent: int
+    retries: int
+    limits: Mapping[str, float]
+    deadline: float | None = None
+
+
+@frozen
+class Pushes:
+    """How many pushes were tried, and how many of them failed."""
+
+    tried: int
+    failed: int
+
+
+@frozen
+class Ending:
+    """How a run ended, and when, in seconds since the epoch; ``succeeded`` says that everything was moved."""
+
+    exit_code: int
+    at: float
+    succeeded: bool
+
+
+def live(look: Callable[[], Figures], pushes: Callable[[], Pushes] | None) -> Collector:
+    """The metrics of a run that goes on, as they are whenever they are collected; ``pushes`` if there is a gateway."""
+    return _Families(lambda: _live(look(), None if pushes is None else pushes()))
+
+
+def last(figures: Figures, ending: Ending | None, labels: Mapping[str, str] | None = None) -> CollectorRegistry:
+    """The metrics that a run leaves behind, all of them with ``labels``; without ``ending`` it still goes on."""
+    return _registry(_last(figures, ending, labels or {}))
+
+
+def with_success(registry: CollectorRegistry, at: float, labels: Mapping[str, str]) -> CollectorRegistry:
+    """The same metrics, and that an earlier run had success."""
+    return _registry([*registry.collect(), _success(at, labels)])
+
+
+@frozen
+class _Families(Collector):
+    """Whatever the function answers at the time."""
+
+    _families: Callable[[], Iterable[Metric]]
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics now."""
+        return self._families()
+
+
+def _registry(families: Iterable[Metric]) -> CollectorRegistry:
+    fixed = tuple(families)
+    registry = CollectorRegistry()
+    registry.register(_Families(lambda: fixed))
+    return registry
+
+
+def _live(figures: Figures, pushes: Pushes | None) -> Iterator[Metric]:
+    yield _gauge("realize_run_start_timestamp_seconds", "When the run began.", figures.started)
+    if figures.deadline is not None:
+        yield _gauge("realize_run_deadline_timestamp_seconds", "When --max-duration ends the run.", figures.deadline)
+    yield _split("realize_run_files", "Files that were found, by what became of them.", figures.files, "result")
+    yield _split("realize_run_bytes", "Bytes of the files found, by what became of them.", figures.sizes, "result")
+    yield _count("realize_run_sent_bytes", "Bytes of content that travelled.", figures.sent)
+    yield _count("realize_run_retries", "Connections that were lost, or not made, and tried again.", figures.retries)
+    yield _split(
+        "realize_run_throttle_limit_bytes_per_second",
+        "What the command line limits the run to; +Inf is unlimited.",
+        _all_limits(figures),
+        "direction",
+    )
+    if pushes is not None:
+        yield _count("realize_run_pushes", "Pushes to the Pushgateway that were tried.", pushes.tried)
+        yield _count("realize_run_push_failures", "Pushes to the Pushgateway that failed.", pushes.failed)
+
+
+def _last(figures: Figures, ending: Ending | None, labels: Mapping[str, str]) -> Iterator[Metric]:
+    def gauge(name: str, text: str, value: float) -> Metric:
+        return _gauge(name, text, value, labels)
+
+    def split(name: str, text: str, values: Mapping[str, float], label: str) -> Metric:
+        return _split(name, text, values, label, labels)
+
+    yield gauge("realize_last_in_progress", "1 while the run goes on, 0 when it has ended.", ending is None)
+    yield gauge("realize_last_start_timestamp_seconds", "When the run began.", figures.started)
+    yield gauge("realize_last_duration_seconds", "How long it took, from the start of the process.", figures.duration)
+    yield split("realize_last_files", "Files that were found, by what became of them.", figures.files, "result")
+    yield split("realize_last_bytes", "Bytes of the files found, by what became of them.", figures.sizes, "result")
+    yield gauge("realize_last_sent_bytes", "Bytes of content that travelled.", figures.sent)
+    yield gauge("realize_last_retries", "Connections that were lost, or not made, and tried again.", figures.retries)
+    yield split(
+        "realize_last_throttle_limit_bytes_per_second",
+        "What the command line limited the run to; +Inf is unlimited.",
+        _all_limits(figures),
+        "direction",
+    )
+    if ending is None:
+        return
+    yield gauge("realize_last_exit_code", "The exit code of the command.", ending.exit_code)
+    yield gauge("realize_last_completion_timestamp_seconds", "When a run last ended, however it did.", ending.at)
+    if ending.succeeded:
+        yield _success(ending.at, labels)
+
+
+def _success(at: float, labels: Mapping[str, str]) -> Metric:
+    return _gauge(LAST_SUCCESS, "When a run last ended with everything moved.", at, labels)
+
+
+def _all_limits(figures: Figures) -> dict[str, float]:
+    return {direction: figures.limits.get(direction, float("inf")) for direction in DIRECTIONS}
+
+
+def _gauge(name: str, text: str, value: float, labels: Mapping[str, str] | None = None) -> Metric:
+    labels = labels or {}
+    family = GaugeMetricFamily(name, text, labels=list(labels))
+    family.add_metric(list(labels.values()), float(value))
+    return family
+
+
+def _split(
+    name: str, text: str, values: Mapping[str, float], label: str, labels: Mapping[str, str] | None = None
+) -> Metric:
+    labels = labels or {}
+    family = GaugeMetricFamily(name, text, labels=[*labels, label])
+    for which, value in values.items():
+        family.add_metric([*labels.values(), which], float(value))
+    return family
+
+
+def _count(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=float(value))
