@@ -34,13 +34,28 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys, realize.cli.main as m\n"
         "sys.argv = ['realize', '--help']\n"
         "try:\n    m.main()\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'twisted', 'rich', 'cryptography', 'cattrs', 'pathspec'} & set(sys.modules)))"
+        "heavy = {'twisted', 'rich', 'cryptography', 'cattrs', 'pathspec', 'prometheus_client'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
 
     assert "[]" == done.stdout.splitlines()[-1]
     assert "keygen" in done.stdout
+
+
+def test_a_run_without_metrics_does_not_load_prometheus(tmp_path: Path) -> None:
+    """Who asks for no metrics does not wait for their library."""
+    (tmp_path / "a").mkdir()
+    code = (
+        f"import sys, realize.cli.main as m\nsys.argv = ['realize', '--quiet', {str(tmp_path / 'a')!r}, "
+        f"{str(tmp_path / 'b')!r}]\n"
+        "try:\n    m.main()\nexcept SystemExit as end:\n    print(end.code, 'prometheus_client' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+
+    assert "0 False\n" == done.stdout
 
 
 def test_local_to_local_through_the_entry_point(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """What a parsed command line asks for, instead of doing it."""
     seen: list[Call] = []
 
-    def run_move(*arguments: Any) -> int:
-        seen.append(arguments)  # type: ignore[arg-type]
+    def run_move(*arguments: Any, manifest: str | None, **_: Any) -> int:
+        seen.append((*arguments, manifest))  # type: ignore[arg-type]
         return 0
 
     monkeypatch.setattr(moving, "run_move", run_move)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 from realize.config import Config, DirectoryConfig
 from realize.daemon.metrics import FAILURES, REFUSALS
 from realize.telemetry.exposition import new_registry
+from realize.telemetry.run_metrics import FILE_RESULTS, Ending, Figures, Pushes, last, live
 from tests.test_daemon_metrics import realized
 
 DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -46,6 +47,19 @@ def defined(registry):
 def test_realized(tmp_path):
     """What the daemon can show is what the page says of it."""
     assert documented("Metrics of realized") == defined(daemon(tmp_path)._pulling._exposition._registry)
+
+
+def test_realize():
+    """What a run of the command serves, and what it leaves behind, is what the page says of it."""
+    figures = Figures(0, 0, dict.fromkeys(FILE_RESULTS, 0), {"created": 0}, 0, 0, {}, deadline=1)
+    served, left = CollectorRegistry(), last(figures, Ending(0, 0, succeeded=True))
+    served.register(live(lambda: figures, lambda: Pushes(0, 0)))
+
+    page = documented("Metrics of realize")
+
+    assert page == defined(served) | defined(left)
+    section = DOCS.read_text().partition("`result` is one of")[2].partition("\n\nEach")[0]
+    assert set(FILE_RESULTS) == set(re.findall(r"`(\w+)`[,:]", section))
 
 
 def test_reasons():

@@ -8,6 +8,7 @@ When the limit is reached, the run is told; when it has not ended `MERCY` second
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -24,11 +25,15 @@ class Deadline:
     """Watches one run.
 
     ``reached`` is called in the watching thread; ``overdue`` there too, and answers the exit code.
+    ``parting`` is how many seconds before the end by force ``overdue`` is called, for what it has to do.
     """
 
-    def __init__(self, patience: Patience, reached: Callable[[], None], overdue: Callable[[], int]) -> None:
+    def __init__(
+        self, patience: Patience, reached: Callable[[], None], overdue: Callable[[], int], parting: float = 0.0
+    ) -> None:
         self._limit = patience.max_duration
-        self._grace = patience.grace
+        self._last = (patience.max_duration or 0.0) + patience.grace + MERCY
+        self._parting = parting
         self._reached = reached
         self._overdue = overdue
         self._ended = threading.Event()
@@ -44,6 +49,10 @@ class Deadline:
         """The run has ended."""
         self._ended.set()
 
+    def left(self) -> float:
+        """Seconds until the process would be ended by force; infinite without a limit."""
+        return math.inf if self._limit is None else self._last - self.elapsed()
+
     def elapsed(self) -> float:
         """Seconds since the process began."""
         return time.monotonic() - self._began
@@ -52,7 +61,7 @@ class Deadline:
         if self._ended.wait(max(0.0, limit - self.elapsed())):
             return
         self._reached()
-        if self._ended.wait(max(0.0, limit + self._grace + MERCY - self.elapsed())):
+        if self._ended.wait(max(0.0, self._last - self._parting - self.elapsed())):
             return
         os._exit(self._overdue())
 

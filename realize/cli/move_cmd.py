@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from realize.cli.metrics_options import metrics_options, metrics_wanted
 from realize.cli.options import (
     Access,
     Command,
@@ -115,6 +116,7 @@ def move_options(command: Command) -> Command:
                 help="Append a JSON line for each file that arrived, durable before its source is removed, and one for "
                 "each that was removed.",
             ),
+            metrics_options,
             click.option("--progress/--no-progress", default=None, help="Draw bars  [default: on a terminal]"),
             click.option("--quiet", is_flag=True, help="Say nothing but errors."),
             click.option("--json", is_flag=True, help="Write one JSON object a line to stdout."),
@@ -171,6 +173,11 @@ def _run(
     log_level: Levels | None,
     log_format: str | None,
     log_file: str | None,
+    metrics_addr: str | None,
+    metrics_pushgateway: str | None,
+    metrics_job: str | None,
+    metrics_instance: str | None,
+    metrics_textfile: str | None,
     **_rules: Any,
 ) -> int:
     if len(locations) < 2:
@@ -188,24 +195,38 @@ def _run(
     if log.asked and log_file is None and progress is None:
         progress = False  # bars and records would overwrite each other
     rates = Rates(_limit(throttle, throttle_up), _limit(throttle, throttle_down))
+    wanted = metrics_wanted(ctx, metrics_addr, metrics_pushgateway, metrics_job, metrics_instance, metrics_textfile)
 
     from realize.cli.display import Look
+    from realize.cli.metrics import RunMetrics
     from realize.cli.moving import run_move
     from realize.mover.filters import selection
     from realize.mover.run import MoveOptions
     from realize.values import OnConflict
 
-    options = MoveOptions(
-        remove=remove,
-        policy=OnConflict[on_conflict.upper()],
-        preserve=not no_preserve,
-        jobs=jobs,
-        selection=selection(_rules_of(ctx), min_age),
-        dry_run=dry_run,
-    )
     look = Look(progress=progress, quiet=quiet, json=json, verbose=verbose, remove=remove, dry_run=dry_run)
-    access = Access(config, key, peer_key)
-    return run_move(locations[:-1], locations[-1], access, options, look, rates, patience, manifest, log)
+    with RunMetrics(wanted, rates, patience, look) as metrics:
+        options = MoveOptions(
+            remove=remove,
+            policy=OnConflict[on_conflict.upper()],
+            preserve=not no_preserve,
+            jobs=jobs,
+            selection=selection(_rules_of(ctx), min_age),
+            dry_run=dry_run,
+        )
+        access = Access(config, key, peer_key)
+        return run_move(
+            locations[:-1],
+            locations[-1],
+            access,
+            options,
+            look,
+            rates,
+            patience,
+            metrics=metrics,
+            manifest=manifest,
+            log=log,
+        )
 
 
 def _limit(both: int | str | None, one: int | str | None) -> int | None:

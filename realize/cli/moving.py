@@ -17,6 +17,7 @@ from realize.cli.deadline import Deadline
 from realize.cli.display import Display, Look, choose
 from realize.cli.logs import flush
 from realize.cli.manifest import recording
+from realize.cli.metrics import RunMetrics
 from realize.cli.options import Access, LogOptions, Patience, Rates
 from realize.cli.runner import run
 from realize.cli.session import Session
@@ -41,6 +42,8 @@ def run_move(
     look: Look,
     rates: Rates,
     patience: Patience,
+    *,
+    metrics: RunMetrics,
     manifest: str | None = None,
     log: LogOptions = LogOptions(),  # noqa: B008 -- frozen
 ) -> int:
@@ -48,10 +51,10 @@ def run_move(
 
     ``manifest`` is the file to record in what was moved.
     """
-    errand = Errand([*sources, destination], options, look, patience, manifest)
+    errand = Errand([*sources, destination], options, look, patience, metrics, manifest)
 
     async def main(reactor: Any) -> int:
-        async with Session(reactor, access, rates) as session:
+        async with metrics.during(reactor), Session(reactor, access, rates) as session:
             if log.asked:
                 from realize.cli.run_log import RunLog
 
@@ -61,8 +64,8 @@ def run_move(
             return await errand.run(reactor, session, deadline)
 
     # Until the reactor has ended, and with it all its threads, for they may be what hangs.
-    with Deadline(patience, errand.limit_reached, errand.overdue) as deadline:
-        return run(main, log)
+    with Deadline(patience, errand.limit_reached, errand.overdue, metrics.hurry) as deadline:
+        return run(main, log, lambda result: metrics.close_after(result, deadline.left()))
 
 
 class RunObserver(Protocol):
@@ -82,7 +85,13 @@ class Errand:
     """One move with its display, its time limit, and its returns after lost connections."""
 
     def __init__(
-        self, texts: Sequence[str], options: MoveOptions, look: Look, patience: Patience, manifest: str | None = None
+        self,
+        texts: Sequence[str],
+        options: MoveOptions,
+        look: Look,
+        patience: Patience,
+        metrics: RunMetrics,
+        manifest: str | None = None,
     ) -> None:
         self._reactor: Any = None
         self._texts = texts
@@ -92,7 +101,8 @@ class Errand:
         self._verbose = look.verbose and not look.json
         self._brake = Brake()
         self.observers: list[RunObserver] = []
-        self._screen = _Screen(choose(look, sys.stdout, sys.stderr, time.monotonic), self.observers)
+        self._metrics = metrics
+        self._screen = _Screen(choose(look, sys.stdout, sys.stderr, time.monotonic), metrics, self.observers)
         self._work: Deferred[None] | None = None
         self._late = False
         self._between = False
@@ -143,13 +153,18 @@ class Errand:
             self._reactor.callFromThread(self._out_of_time)
 
     def overdue(self) -> int:
-        """Say the line that the reactor did not come to say, from another thread; the exit code."""
+        """Say the line that the reactor did not come to say, and report, from another thread; the exit code."""
+        code = self._screen.tally.exit_code(DeadlineReached("the time limit was reached"))
+        if self._metrics.closing:
+            # It is only the report that takes its time.
+            return self._metrics.close_in_a_hurry(code)
         seconds = (self._patience.max_duration or 0.0) + self._patience.grace
         saying = threading.Thread(target=self._say_how_far, args=(seconds,), daemon=True)
         saying.start()
+        code = self._metrics.close_in_a_hurry(code)
         saying.join(SAYING)
         flush(SAYING)
-        return self._screen.tally.exit_code(DeadlineReached("the time limit was reached"))
+        return code
 
     def _out_of_time(self) -> None:
         if not self._brake.pulled:
@@ -219,16 +234,18 @@ class Errand:
 class _Screen:
     """The observer of a run: counts, displays, and spares the mover the trouble of an output that breaks."""
 
-    def __init__(self, display: Display, observers: Sequence[RunObserver]) -> None:
+    def __init__(self, display: Display, metrics: RunMetrics, observers: Sequence[RunObserver]) -> None:
         self._observers = observers
-        self.tally = Tally()
+        self.tally = metrics.tally
         self.display = display
+        self.metrics = metrics
         self.broken: StorageError | None = None
         self.when_broken: Callable[[], object] = lambda: None
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
         self.tally(event)
+        self.metrics(event)
         for observer in self._observers:
             observer(event)
         self._safely(lambda: self.display(event))

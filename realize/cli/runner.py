@@ -28,12 +28,18 @@ FLUSHING: Final = 0.2
 SHOW_CURSOR = b"\x1b[?25h"
 
 
-def run(main: Callable[[Any], Coroutine[Any, Any, T]], log: LogOptions = LogOptions()) -> T:  # noqa: B008 -- frozen
+def run(
+    main: Callable[[Any], Coroutine[Any, Any, T]],
+    log: LogOptions = LogOptions(),  # noqa: B008 -- frozen
+    after: Callable[[Callable[[], T]], T] = lambda result: result(),
+) -> T:
     """Call ``main`` with the reactor, run until its coroutine ends, and return or raise what it did.
 
     What is logged meanwhile goes where ``log`` says.
     The first SIGINT or SIGTERM cancels what the coroutine awaits; the second ends the process at once.
     A cancellation that the coroutine lets through is reported as `Interrupted`.
+    ``after`` is called when the reactor has ended, with a function that returns or raises what ``main`` did, and has
+    the last word; it is not interrupted by a first signal.
     """
     from twisted.internet import reactor as installed
 
@@ -59,6 +65,10 @@ def run(main: Callable[[Any], Coroutine[Any, Any, T]], log: LogOptions = LogOpti
     gc.enable()
     with command_log(log, reactor), _Signals(lambda: reactor.callFromThread(interrupt)):
         reactor.run(installSignalHandlers=False)
+        return after(lambda: _result(outcome))
+
+
+def _result(outcome: list[T | Failure]) -> T:
     if not outcome:
         raise Interrupted("interrupted")
     result = outcome[0]

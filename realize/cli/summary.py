@@ -36,10 +36,9 @@ class _Again:
     """What was counted of the source under way and is still there: found anew when its listing begins again."""
 
     finished: Counter[How] = field(factory=Counter)
+    finished_bytes: Counter[How] = field(factory=Counter)
     planned: Counter[Action] = field(factory=Counter)
     planned_bytes: int = 0
-    arrived_bytes: int = 0
-    done_bytes: int = 0
     failed: int = 0
     left: int = 0
 
@@ -55,11 +54,10 @@ class Tally:
     found_files: int = 0
     found_bytes: int = 0
     finished: Counter[How] = field(factory=Counter)
+    finished_bytes: Counter[How] = field(factory=Counter)
     planned: Counter[Action] = field(factory=Counter)
     planned_bytes: int = 0
-    arrived_bytes: int = 0
     sent_bytes: int = 0
-    done_bytes: int = 0
     removed: int = 0
     failed: int = 0
     left: int = 0
@@ -109,19 +107,16 @@ class Tally:
         self.removed += event.removed
         still_there = not event.removed and event.how is not How.GONE
         for count in (self, self._again) if still_there else (self,):
-            count.done_bytes += event.size
             count.finished[event.how] += 1
-            if event.how in ARRIVED:
-                count.arrived_bytes += event.size
+            count.finished_bytes[event.how] += event.size
 
     def _forget(self, again: _Again) -> None:
         """The source under way begins again: nothing of it may be counted twice."""
         self._again = _Again()
         self.finished -= again.finished
+        self.finished_bytes -= again.finished_bytes
         self.planned -= again.planned
         self.planned_bytes -= again.planned_bytes
-        self.arrived_bytes -= again.arrived_bytes
-        self.done_bytes -= again.done_bytes
         self.failed -= again.failed
         self.left -= again.left
         self.found_files = self.done
@@ -131,6 +126,16 @@ class Tally:
     def arrived(self) -> int:
         """How many files are at the destination now."""
         return sum(self.finished[how] for how in ARRIVED)
+
+    @property
+    def arrived_bytes(self) -> int:
+        """How large they are together."""
+        return sum(self.finished_bytes[how] for how in ARRIVED)
+
+    @property
+    def done_bytes(self) -> int:
+        """How large all files are that ended without a failure."""
+        return self.finished_bytes.total()
 
     @property
     def done(self) -> int:

@@ -1,0 +1,271 @@
+"""Watches one run of the command and hands its metrics over: to who asks meanwhile, to a Pushgateway, to a textfile.
+
+The end of a run is reported once, whoever comes to it first: the run itself, what failed before it began, or the
+thread that ends a run that hangs.
+Reporting takes a limited time and never fails a run; the exit code tells of it if there is nothing worse to tell.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import click
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import LoopingCall
+
+from realize.cli.board import Board
+from realize.cli.deadline import process_started
+from realize.cli.display import Look
+from realize.cli.metrics_options import MetricsWanted
+from realize.cli.options import Patience, Rates
+from realize.cli.summary import Tally
+from realize.errors import Interrupted, RealizeError, UsageError
+from realize.mover.events import Event, How, Retrying
+from realize.units import display_text
+
+if TYPE_CHECKING:
+    from realize.telemetry.pushing import Gateway, Pusher
+    from realize.telemetry.run_metrics import Ending, Figures
+
+NOT_REPORTED: Final = 12
+"""Exit code of a run in which all went well, but its metrics could not be handed over."""
+
+EVERY: Final = 15.0
+"""Seconds between two pushes while a run goes on."""
+
+WITHIN: Final = 5.0
+"""Seconds that the last push may take, and the textfile too."""
+
+HURRIED: Final = 1.0
+"""The same where a time limit leaves no more."""
+
+
+class RunMetrics:
+    """The metrics of one run; with nothing wanted it does nothing, and loads nothing of Prometheus.
+
+    To be entered: an error that leaves it before `close` was called is reported too.
+    ``tally`` is what the observer of the run counts.
+    """
+
+    def __init__(self, wanted: MetricsWanted, rates: Rates, patience: Patience, look: Look) -> None:
+        self.tally = Tally()
+        self._board = Board()
+        self._retries = 0
+        self._rates = rates
+        self._look = look
+        self._max_duration = patience.max_duration
+        self._began = process_started()
+        self._started = time.time() - (time.monotonic() - self._began)
+        self._wanted = wanted
+        # A dry run does nothing that would be worth reporting, and least of all has success.
+        self._textfile = None if look.dry_run else wanted.textfile
+        self._pusher = None if wanted.gateway is None or look.dry_run else self._pusher_to(wanted.gateway)
+        self._idle = wanted.endpoint is None and self._pusher is None and self._textfile is None
+        self._closing = threading.Lock()
+        self._closed = threading.Event()
+        self._code: int | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether the end has been reported, or is being reported."""
+        return self._code is not None
+
+    @property
+    def hurry(self) -> float:
+        """Seconds that `close` takes at most if it must hurry."""
+        return HURRIED * ((self._pusher is not None) + (self._textfile is not None))
+
+    def __enter__(self) -> Self:
+        """Watch for errors."""
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        """Report what ended the command before, or outside of, its run."""
+        if error is not None and not self.closing:
+            self.close(exit_code_of(error))
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        if not self._idle:
+            self._board(event)
+            self._retries += isinstance(event, Retrying)
+
+    @asynccontextmanager
+    async def during(self, reactor: Any) -> AsyncIterator[None]:
+        """Serve, and push every 15 seconds; `UsageError` if the address cannot be listened at."""
+        stop_serving = await self._serve(reactor)
+        beating = LoopingCall(self._beat, self._pusher)
+        beating.clock = reactor
+        if self._pusher is not None:
+            beating.start(EVERY, now=False)
+        try:
+            yield
+        finally:
+            if beating.running:
+                beating.stop()
+            await stop_serving()
+
+    def close_after(self, result: Callable[[], int], left: float) -> int:
+        """Report how the run ended, by what ``result`` returns or raises, with so many seconds left; the exit code."""
+        within = min(WITHIN, max(HURRIED, left / 2))
+        try:
+            code = result()
+        except BaseException as error:
+            self.close(exit_code_of(error), within)
+            raise
+        return self.close(code, within)
+
+    def close(self, code: int, within: float = WITHIN) -> int:
+        """Report, once, that the run ends with this exit code; the exit code to end with.
+
+        ``within`` is the seconds for each of push and textfile.
+        Who comes second waits a little for the first to be through.  May be called from any thread.
+        """
+        with self._closing:
+            first = self._code is None
+            if first:
+                self._code = code
+        if first:
+            self._code = self._report(code, within)
+            self._closed.set()
+        elif not self._closed.wait(self.hurry):
+            return self._code or NOT_REPORTED
+        return self._code or 0
+
+    def close_in_a_hurry(self, code: int) -> int:
+        """The same for a process that is about to be ended by force: waits for nothing else, not even for stderr."""
+        closing = threading.Thread(target=self.close, args=(code, HURRIED), name="closing", daemon=True)
+        closing.start()
+        closing.join(self.hurry)
+        final = code if self._code is None else self._code
+        return final if self._closed.is_set() else final or NOT_REPORTED
+
+    def _report(self, code: int, within: float) -> int:
+        if self._pusher is None and self._textfile is None:
+            return code
+        from realize.telemetry.run_metrics import Ending, last
+
+        figures, now = self._figures(), time.time()
+        warnings = []
+        if self._wanted.gateway is not None and self._pusher is not None:
+            trouble = self._pusher.finish(last(figures, Ending(code, now, succeeded=code == 0)), within)
+            if trouble is not None:
+                warnings.append(_not_pushed(self._wanted.gateway, trouble))
+                code = code or NOT_REPORTED
+        if self._textfile is not None:
+            # A push that failed takes nothing from a success: everything was moved.
+            trouble = self._write(figures, Ending(code, now, succeeded=code in {0, NOT_REPORTED}), within)
+            if trouble is not None:
+                warnings.append(f"warning: the metrics were not written to {display_text(self._textfile)}: {trouble}")
+                code = code or NOT_REPORTED
+        for warning in warnings:
+            self._say(warning)
+        return code
+
+    def _write(self, figures: Figures, ending: Ending, within: float) -> str | None:
+        """Write the textfile, in a thread because a disk may hang; why it failed, or None."""
+        from realize.telemetry.textfile import write_textfile
+
+        outcome: list[str | None] = []
+
+        def write() -> None:
+            try:
+                write_textfile(str(self._textfile), figures, ending, {"task": self._wanted.job})
+            except OSError as error:
+                outcome.append(error.strerror or str(error))
+            else:
+                outcome.append(None)
+
+        writing = threading.Thread(target=write, name="textfile", daemon=True)
+        writing.start()
+        writing.join(within)
+        return outcome[0] if outcome else f"not done within {within:g} s"
+
+    async def _serve(self, reactor: Any) -> Callable[[], Any]:
+        async def nothing() -> None:
+            pass
+
+        if self._wanted.endpoint is None:
+            return nothing
+        import structlog
+
+        from realize.telemetry.exposition import Exposition, listen, new_registry
+        from realize.telemetry.run_metrics import live
+
+        registry = new_registry()
+        registry.register(live(self._figures, None if self._pusher is None else self._pusher.pushes))
+        exposition = Exposition(registry, lambda: (True, "ready"), clock=reactor, log=structlog.get_logger())
+        try:
+            port = await listen(reactor, self._wanted.endpoint, exposition)
+        except RealizeError as error:
+            raise UsageError(f"--metrics-addr: {error}") from error
+        self._say_where(port.getHost())
+
+        async def stop() -> None:
+            await maybeDeferred(port.stopListening)
+            exposition.close()
+
+        return stop
+
+    def _pusher_to(self, gateway: Gateway) -> Pusher:
+        from realize.telemetry.pushing import Pusher
+
+        return Pusher(gateway.push, lambda why: self._say(_not_pushed(gateway, why)))
+
+    def _beat(self, pusher: Pusher) -> None:
+        from realize.telemetry.run_metrics import last
+
+        pusher.beat(last(self._figures(), None))
+
+    def _figures(self) -> Figures:
+        from realize.telemetry.run_metrics import FILE_RESULTS, Figures
+
+        tally, board = self.tally, self._board
+        files = {how.name.lower(): tally.finished[how] for how in How}
+        sizes = {how.name.lower(): tally.finished_bytes[how] for how in How}
+        files |= {"failed": tally.failed, "left": tally.left, "remaining": max(0, tally.found_files - tally.done)}
+        # A copy of the values at once: a thread may be asking while the mover changes them.
+        flying = sum(flight.reached for flight in list(board.flying.values()))
+        sizes["remaining"] = max(0, tally.found_bytes - tally.done_bytes - flying)
+        limits = {"send": self._rates.up, "receive": self._rates.down}
+        return Figures(
+            started=self._started,
+            duration=time.monotonic() - self._began,
+            files={result: files[result] for result in FILE_RESULTS},
+            sizes=sizes,
+            sent=board.moved,
+            retries=self._retries,
+            limits={direction: limit for direction, limit in limits.items() if limit is not None},
+            deadline=None if self._max_duration is None else self._started + self._max_duration,
+        )
+
+    def _say_where(self, address: Any) -> None:
+        if self._look.quiet:
+            return
+        if isinstance(address, IPv4Address | IPv6Address):
+            host = f"[{address.host}]" if isinstance(address, IPv6Address) else address.host
+            self._say(f"metrics at http://{host}:{address.port}/metrics")
+        else:
+            self._say(f"metrics at {self._wanted.endpoint}")
+
+    def _say(self, sentence: str) -> None:
+        click.echo(f"realize: {sentence}", err=True)
+
+
+def _not_pushed(gateway: Gateway, why: str) -> str:
+    return f"warning: the metrics were not pushed to {gateway.url}: {why}"
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a command that this error ends."""
+    if isinstance(error, RealizeError):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        return UsageError.exit_code
+    return Interrupted.exit_code if isinstance(error, KeyboardInterrupt) else 1

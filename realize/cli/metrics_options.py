@@ -1,0 +1,121 @@
+"""The options by which `move` and `copy` are told where the metrics of a run go.
+
+What they say is judged before anything is done; nothing of Prometheus is loaded unless one of them is given.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+import click
+from attrs import frozen
+
+from realize.cli.options import Command
+from realize.errors import RealizeError
+
+if TYPE_CHECKING:
+    from realize.telemetry.pushing import Gateway
+
+JOB: Final = "realize"
+"""What the job is called if nobody says otherwise."""
+
+
+@frozen
+class MetricsWanted:
+    """Where metrics go: an endpoint string to serve them at, a gateway to push them to, a file; None is nowhere.
+
+    ``job`` tells the jobs of one machine apart.
+    """
+
+    endpoint: str | None = None
+    gateway: Gateway | None = None
+    textfile: str | None = None
+    job: str = JOB
+
+
+def metrics_options(command: Command) -> Command:
+    """Add the options; `metrics_wanted` judges their values."""
+    for option in (
+        click.option(
+            "--metrics-instance", metavar="NAME", help="The instance of the group pushed to  [default: the host name]"
+        ),
+        click.option(
+            "--metrics-job",
+            metavar="NAME",
+            help=f"The job of the group pushed to, and the task of the textfile  [default: {JOB}]",
+        ),
+        click.option(
+            "--metrics-textfile", metavar="FILE", help="Write metrics for node_exporter to this file at the end."
+        ),
+        click.option(
+            "--metrics-pushgateway",
+            metavar="URL",
+            envvar="REALIZE_METRICS_PUSHGATEWAY",
+            help="Push metrics to this Prometheus Pushgateway at the end, and every 15 s until then"
+            "  [environment: REALIZE_METRICS_PUSHGATEWAY]",
+        ),
+        click.option("--metrics-addr", metavar="HOST:PORT", help="Serve metrics there while the run goes on."),
+    ):
+        command = option(command)
+    return command
+
+
+def metrics_wanted(
+    ctx: click.Context,
+    addr: str | None,
+    pushgateway: str | None,
+    job: str | None,
+    instance: str | None,
+    file: str | None,
+) -> MetricsWanted:
+    """What the options ask for; `click.UsageError` if it makes no sense, or cannot come to a good end."""
+    if instance is not None and pushgateway is None:
+        raise click.UsageError("--metrics-instance is for --metrics-pushgateway, which is not given", ctx)
+    if job is not None and pushgateway is None and file is None:
+        raise click.UsageError(
+            "--metrics-job is for --metrics-pushgateway or --metrics-textfile; neither is given", ctx
+        )
+    name = JOB if job is None else job
+    if file is not None:
+        _check_file(ctx, file, name)
+    return MetricsWanted(
+        endpoint=None if addr is None else _endpoint(ctx, addr),
+        gateway=None if pushgateway is None else _gateway(ctx, pushgateway, name, instance),
+        textfile=file,
+        job=name,
+    )
+
+
+def _endpoint(ctx: click.Context, text: str) -> str:
+    from realize.config import metrics_endpoint
+
+    try:
+        return metrics_endpoint(text)
+    except RealizeError as error:
+        raise click.UsageError(f"--metrics-addr: {error}", ctx) from error
+
+
+def _gateway(ctx: click.Context, url: str, job: str, instance: str | None) -> Gateway:
+    from realize.telemetry.pushing import parse_gateway
+
+    try:
+        return parse_gateway(url, job, socket.gethostname() if instance is None else instance)
+    except RealizeError as error:
+        raise click.UsageError(f"--metrics-pushgateway: {error}", ctx) from error
+
+
+def _check_file(ctx: click.Context, file: str, job: str) -> None:
+    from realize.units import display_text, quoted
+
+    folder = os.path.dirname(file) or "."
+    shown = display_text(file)
+    if not job.strip() or not job.isprintable():
+        raise click.UsageError(f"--metrics-job: {quoted(job)} cannot be the name of a task", ctx)
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"--metrics-textfile {shown}: {display_text(folder)} is not a directory", ctx)
+    if os.path.isdir(file):
+        raise click.UsageError(f"--metrics-textfile {shown}: it is a directory, and a file is needed", ctx)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise click.UsageError(f"--metrics-textfile {shown}: no file can be written in {display_text(folder)}", ctx)
