@@ -45,6 +45,7 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
         "Time that connections had bytes waiting for a limit, summed over connections.",
         ("scope", "peer"),
     ),
+    (CounterMetricFamily, "realize_log_records", "Records of the log.", ("level",)),
     (GaugeMetricFamily, "realize_disk_threads", "Threads for disk work.", ()),
     (GaugeMetricFamily, "realize_disk_threads_busy", "Threads that do disk work at this moment.", ()),
     (GaugeMetricFamily, "realize_disk_queue_length", "Pieces of disk work that wait for a thread.", ()),
@@ -83,6 +84,8 @@ class Gauges(Collector):
     housekeeping: Housekeeping
     pool: ThreadPool
     spaces: Spaces
+    records: Mapping[str, int]
+    """Records of the log by level, which go on to grow."""
     paths: Callable[[], Mapping[str, str]]
     peers: Callable[[], list[str]]
 
@@ -108,6 +111,8 @@ class Gauges(Collector):
         add("realize_disk_threads", stats.workers)
         add("realize_disk_threads_busy", len(stats.working))
         add("realize_disk_queue_length", stats._queue.qsize())  # noqa: SLF001 -- the only place that says so
+        for level, count in self.records.items():
+            add("realize_log_records", count, level)
         self._disks(add)
         yield from families.values()
 

@@ -54,6 +54,11 @@ class DaemonLogs:
         self._former: Any = None
         self._reactor: Any = None
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Records of each level so far."""
+        return self._logs.counts
+
     def attach(self, parent: Any) -> None:
         """Before logging starts: have twistd give Twisted's events to us, if they are for us."""
         if self._carries_twisted and isinstance(parent, Componentized):

@@ -293,6 +293,7 @@ class Realized(Service):
             housekeeping=self._housekeeping,
             pool=self._pool,
             spaces=Spaces(),
+            records=self._logs.counts,
             paths=lambda: {name: directory.path for name, directory in self._directories.items()},
             peers=lambda: list(self._config.peers),
         )

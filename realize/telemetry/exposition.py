@@ -15,6 +15,7 @@ So who is silent, slow or in a hurry, in asking or in reading, costs little and 
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -192,7 +193,7 @@ class Exposition(ServerFactory):
                 return _Answer(http.OK, CONTENT_TYPE_LATEST, generate_openmetrics(self._registry))
             return _Answer(http.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
         except Exception:  # noqa: BLE001 -- a fault of ours must not leave the asker without an answer
-            self._log.error("metrics_failed", exc_info=True)
+            self._log.error("metrics_failed", exc=traceback.format_exc())
             return _Answer(http.INTERNAL_SERVER_ERROR, PLAIN, b"see the log\n")
 
     def close(self) -> None:
