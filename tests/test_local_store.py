@@ -623,7 +623,7 @@ async def test_a_small_file_that_grows_while_it_is_read(root, behind, monkeypatc
 
 async def test_a_large_file_that_shrinks(root, behind):
     """A file that ends before its size fails, instead of being padded or cut."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE * 3)
     store = await opened(root)
     reader = await store.open_reader(b"f")
     await reader.read()
