@@ -292,6 +292,7 @@ def test_one_event_for_the_deadline(site, tmp_path):
     assert 5 <= reached["seconds"] < 60
     assert ["run_started", "run_ended"] == [records[0]["event"], records[-1]["event"]]
     assert 11 == records[-1]["exit_code"]
+    wait_for(lambda: "transfer_stopped" in site.log.read_text())
     [stopped] = [record for record in lines(site.log) if record["event"] == "transfer_stopped"]
     assert (True, records[0]["run"]) == (stopped["kept"], stopped["run"])
 
