@@ -1,0 +1,411 @@
+"""What `deploy/` holds: rules, dashboard and units do, with the real Prometheus, what they say."""
+
+from __future__ import annotations
+
+import configparser
+import fcntl
+import json
+import math
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT, Site
+from tests.prometheus import RULES, Prometheus, Pushgateway, fetch, program, shipped_rules
+from tests.test_metrics_end_to_end import port_of
+
+DEPLOY = ROOT / "deploy"
+UNITS = DEPLOY / "systemd"
+DOCS = ROOT / "docs" / "metrics.md"
+DASHBOARD = json.loads((DEPLOY / "grafana" / "realize.json").read_text())
+OURS = "/opt/realize/bin"
+"""Where the units look for the programs."""
+
+SMALL, SIZE = 30, 1_000
+LARGE = 2 << 20
+
+
+def promtool(*arguments):
+    """What `promtool` says; it must be content."""
+    done = subprocess.run(
+        [program("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False, cwd=RULES
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+def alert_names():
+    """The names of all alerts."""
+    return re.findall(r"^ +- alert: (\w+)$", (RULES / "alerts.yml").read_text(), flags=re.MULTILINE)
+
+
+def panels():
+    """The panels that show something."""
+    return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+
+
+def filled_in(expression):
+    """A query of the dashboard as Grafana sends it with everything selected."""
+    expression = expression.replace("$__rate_interval", "1m")
+    return re.sub(r"\$\w+", ".*", expression)
+
+
+QUERIES = [filled_in(target["expr"]) for panel in panels() for target in panel["targets"]]
+
+
+class World:
+    """A daemon, a Pushgateway and a Prometheus that watches both with our example and our rules."""
+
+    def __init__(self, site, gateway, prometheus):
+        self.site, self.gateway, self.prometheus = site, gateway, prometheus
+
+    def values(self, expression):
+        """The values that are numbers."""
+        return [value for _, value in self.prometheus.query(expression) if not math.isnan(value)]
+
+    def wait(self, expression):
+        """As soon as there is such a value, it."""
+        until = time.monotonic() + 30
+        while not (found := self.values(expression)):
+            assert time.monotonic() < until, f"{expression} has no value"
+            time.sleep(0.1)
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """All of that, after files were moved, fetched, replaced, refused, held back, and left as partials."""
+    folder = tmp_path_factory.mktemp("deploy")
+    site = Site(folder)
+    limits = '[throttle.peers]\ntester = "1M"\n'
+    site.write_daemon_config(limits)
+    config = folder / "realized.toml"
+    # Housekeeping looks as soon as a partial may be too old.
+    config.write_text('partial_max_age = "2s"\n' + config.read_text())
+    site.start("--metrics-addr", "0")
+    try:
+        with Pushgateway(folder / "gateway") as gateway:
+            scraping = "scrape_configs:\n" + (RULES / "prometheus.yml").read_text().partition("\nscrape_configs:\n")[2]
+            for example, address in (
+                ("nas.example:9772", f"127.0.0.1:{port_of(site)}"),
+                ("gateway.example:9091", gateway.url.removeprefix("http://")),
+            ):
+                assert example in scraping
+                scraping = scraping.replace(example, address)
+            with Prometheus(folder / "prometheus", scraping, shipped_rules()) as prometheus:
+                world = World(site, gateway, prometheus)
+                prometheus.wait_for("realize_refusals_total")
+                happen(world)
+                yield world
+    finally:
+        site.stop()
+
+
+def happen(world):
+    """Give every metric a reason to have a value."""
+    inbox = world.site.inbox
+    # One that nobody came back for, and one that is being written to.
+    (inbox / ".old.part").write_bytes(b"begun")
+    with (inbox / ".young.part").open("wb") as writing:
+        writing.write(b"begun")
+        writing.flush()
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        move_and_fail(world)
+        world.wait("realize_partials == 1 and realize_partials_expired_total == 1")
+
+
+def move_and_fail(world):
+    """Files are created, replaced, refused and moved away; a stranger comes."""
+    site, folder = world.site, world.site.folder
+    pushing = ("--quiet", "--metrics-pushgateway", world.gateway.url, "--metrics-instance", "lab", "--metrics-job")
+
+    def move(job, *arguments, code=0):
+        done = site.realize(*pushing, job, *arguments)
+        assert code == done.returncode, done.stderr
+
+    rng = random.Random(5)
+    source = folder / "source"
+    source.mkdir()
+    for number in range(SMALL):
+        (source / f"s{number}").write_bytes(rng.randbytes(SIZE))
+    large = rng.randbytes(LARGE)
+    (source / "large").write_bytes(large)
+    run_the_unit(world, source)
+    # A command has to be seen before it is seen to increase.
+    world.wait('realize_commands_total{command="CommitStream"}')
+    (source / "large").write_bytes(large[: LARGE // 2] + b"inserted" + large[LARGE // 2 :])
+    move("camera", source, "hostb::inbox")
+    (source / "large").write_bytes(b"another")
+    move("clash", "--on-conflict", "fail", source, "hostb::inbox", code=1)
+    move("fetching", "--include", "large", "--exclude", "*", "hostb::inbox", folder / "back")
+    (folder / "command.key").rename(folder / "former.key")
+    assert 0 == site.realize("keygen", folder / "command.key").returncode
+    assert 0 != site.realize("status", "hostb").returncode
+    world.wait('realize_refusals_total{reason="pin_unknown"} == 1')
+    world.wait('realize_last_exit_code{job="fetching"}')
+
+
+def run_the_unit(world, source):
+    """Run the command line of the unit for batch jobs, as systemd would."""
+    values = dict(re.findall(r"^(\w+)=(.*)$", (UNITS / "camera.env").read_text(), flags=re.MULTILINE))
+    assert {"SOURCE", "DESTINATION", "OPTIONS", "REALIZE_METRICS_PUSHGATEWAY"} == set(values)
+    line = unit("realize-move@.service")["Service"]["ExecStart"]
+    for name, value in (
+        ("%i", "camera"),
+        ("/etc/realize/realize.toml", str(world.site.folder / "realize.toml")),
+        ("$OPTIONS", values["OPTIONS"].replace("--min-age 1m", "--metrics-instance lab")),
+        ("${SOURCE}", str(source)),
+        ("${DESTINATION}", values["DESTINATION"].replace("nas", "hostb")),
+    ):
+        assert name in line
+        line = line.replace(name, value)
+    path, *arguments = shlex.split(line)
+    assert f"{OURS}/realize" == path
+    done = world.site.realize(*arguments, "--metrics-pushgateway", world.gateway.url)
+    assert 0 == done.returncode, done.stderr
+
+
+def unit(name):
+    """A unit of systemd by section and key."""
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
+    parser.optionxform = str
+    parser.read(UNITS / name)
+    return parser
+
+
+def test_the_rules_are_right():
+    """Prometheus' own checker takes the rules and the example of a configuration."""
+    promtool("check", "rules", "recording.yml", "alerts.yml")
+    promtool("check", "config", "prometheus.yml")
+
+
+@pytest.mark.parametrize("name", ["tests.yml", "tests-slow.yml"])
+def test_the_alerts_fire(name):
+    """Each alert fires when it should, and does not when it should not."""
+    promtool("test", "rules", name)
+
+
+def test_every_alert_is_tested_and_explained():
+    """No alert without both kinds of unit test, a severity, a text, and a row of what to do about it."""
+    tests = "".join((RULES / name).read_text() for name in ("tests.yml", "tests-slow.yml"))
+    blocks = re.split(r"^ +- alert: ", (RULES / "alerts.yml").read_text(), flags=re.MULTILINE)[1:]
+    wanted = ("expr:", "severity: critical|severity: warning", "summary:", "description:", "runbook:")
+
+    assert sorted(set(alert_names())) == sorted(alert_names())
+    assert [] == [name for name in alert_names() if f"'{name}: fires" not in tests]
+    assert [] == [name for name in alert_names() if f"'{name}: does not fire" not in tests]
+    assert [] == [block for block in blocks if not all(re.search(each, block) for each in wanted)]
+    assert sorted(alert_names()) == sorted(re.findall(r"^\| `(Realize\w+)` \|", DOCS.read_text(), flags=re.MULTILINE))
+
+
+def test_the_dashboard_is_whole():
+    """Panels have ids of their own and do not overlap, and every query asks the Prometheus that was chosen."""
+    everything = DASHBOARD["panels"]
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in everything)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    text = json.dumps(DASHBOARD)
+
+    assert len(everything) == len({panel["id"] for panel in everything})
+    assert len(cells) == len(set(cells))
+    assert 24 > max(x for x, _ in cells)
+    assert {"datasource", "instance", "peer", "dir", "batch"} == variables
+    assert variables | {"__rate_interval", "__all"} == set(re.findall(r"\$\{?(\w+)", text))
+    for panel in panels():
+        chosen = [each["datasource"]["uid"] for each in (panel, *panel["targets"])]
+        assert ["${datasource}"] * len(chosen) == chosen
+    assert all(
+        len(panel["targets"]) == len({target["refId"] for target in panel["targets"]}) and panel["description"]
+        for panel in panels()
+    )
+
+
+def test_prometheus_sees_what_happens(world):
+    """Against the real thing: every query has data, every rule is evaluated, alerts fire, values are right.
+
+    One test, because what it needs takes its time to start.
+    """
+    queries_have_data(world)
+    variables_have_values(world)
+    rules_are_evaluated(world)
+    alerts_fire_for_what_happened(world)
+    values_are_what_was_moved(world)
+
+
+def queries_have_data(world):
+    """Each query of the dashboard comes to a number at least."""
+    for query in QUERIES:
+        world.wait(query)
+
+
+def variables_have_values(world):
+    """What the lists at the top of the dashboard are made of."""
+    found = {}
+    for variable in DASHBOARD["templating"]["list"]:
+        if variable["type"] == "query":
+            selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
+            series = world.prometheus.query(filled_in(selector))
+            found[variable["name"]] = {labels[label] for labels, _ in series}
+
+    assert 1 == len(found.pop("instance"))
+    assert {"peer": {"tester"}, "dir": {"inbox"}, "batch": {"camera", "clash", "fetching"}} == found
+
+
+def rules_are_evaluated(world):
+    """None fails; each that is recorded has a value; each metric that a rule asks for is there."""
+    recorded = re.findall(r"record: (\S+)", shipped_rules())
+    for name in recorded:
+        world.wait(name)
+    evaluated = [rule for group in api(world, "rules")["groups"] for rule in group["rules"]]
+    asked = set(re.findall(METRIC, " ".join(rule["query"] for rule in evaluated)))
+
+    assert len(alert_names()) + len(recorded) == len(evaluated)
+    assert {("ok", "")} == {(rule["health"], rule.get("lastError", "")) for rule in evaluated}
+    assert {
+        "up",
+        "push_time_seconds",
+        "realize_last_exit_code",
+        "instance:realize_reactor_lag_seconds:p99_rate5m",
+    } <= asked
+    assert set() == asked - set(api(world, "label/__name__/values"))
+
+
+def alerts_fire_for_what_happened(world):
+    """The failed run, the stranger and the partial that was too old are told of, and nothing else is."""
+    expected = {"RealizeFailed", "RealizeUnknownKey", "RealizePartialsExpired"}
+    for name in expected:
+        world.wait(f'ALERTS{{alertname="{name}", alertstate="firing"}}')
+    firing = {labels["alertname"] for labels, _ in world.prometheus.query('ALERTS{alertstate="firing"}')}
+
+    assert expected == firing
+    assert ["clash"] == [labels["job"] for labels, _ in world.prometheus.query('ALERTS{alertname="RealizeFailed"}')]
+
+
+def values_are_what_was_moved(world):
+    """Prometheus knows the files and bytes of both ends, and they agree."""
+    committed, content = "realize_files_committed_total", "realize_transferred_bytes_total"
+    [saved] = world.values('realize_saved_bytes_total{how="delta"}')
+
+    assert 0.8 * LARGE < saved < LARGE + 8
+    for expected, query in (
+        (SMALL + 1, f'{committed}{{dir="inbox", how="created"}}'),
+        (1, f'{committed}{{dir="inbox", how="replaced"}}'),
+        (1, "realize_files_removed_total"),
+        (
+            SMALL * SIZE + LARGE + (LARGE + 8 - saved),
+            f'{content}{{kind="content", direction="receive", peer="tester"}}',
+        ),
+        (LARGE + 8, f'{content}{{kind="content", direction="send", peer="tester"}}'),
+        (LARGE + 8, 'realize_last_sent_bytes{job="fetching", instance="lab"}'),
+        (LARGE + 8 - saved, 'realize_last_sent_bytes{job="camera", instance="lab"}'),
+        (1, 'realize_last_files{job="camera", result="replaced"}'),
+        (0, 'realize_last_files{job="camera", result="created"}'),
+        (1, 'realize_last_files{job="clash", result="failed"}'),
+        (1, 'realize_file_failures_total{reason="CONFLICT"}'),
+        (1 << 20, 'realize_throttle_limit_bytes_per_second{peer="tester", direction="send"}'),
+        (1, "realize_partials_expired_total"),
+    ):
+        assert [expected] == world.values(query), query
+
+
+def api(world, path):
+    """An answer of Prometheus' API."""
+    return json.loads(fetch(f"{world.prometheus.url}/api/v1/{path}"))["data"]
+
+
+METRIC = r"\b(?:up\b|(?:realize|process|push|instance\w*:|job\w*:)\w*_\w*(?::\w+)*)"
+"""Names of metrics in expressions, those that we record too."""
+
+
+def in_place(folder, name, called=None):
+    """A copy of a unit that names programs which are there."""
+    bin_folder = Path(sys.executable).parent
+    copy = folder / (called or name)
+    copy.write_text((UNITS / name).read_text().replace(OURS, str(bin_folder)))
+    return str(copy)
+
+
+def test_systemd_takes_the_units(tmp_path):
+    """`systemd-analyze verify` has nothing to say."""
+    units = [in_place(tmp_path, "realized.service")]
+    in_place(tmp_path, "realize-move@.service")
+    in_place(tmp_path, "realize-move@.timer")
+    units += [str(tmp_path / f"realize-move@camera.{kind}") for kind in ("service", "timer")]
+
+    done = subprocess.run([program("systemd-analyze"), "verify", *units], capture_output=True, text=True, check=False)
+
+    assert (0, "") == (done.returncode, "\n".join(line for line in done.stderr.splitlines() if str(tmp_path) in line))
+
+
+def test_the_daemon_takes_the_command_line_of_its_unit(tmp_path):
+    """Started as the unit does, the daemon logs for the journal, reloads and ends as the unit says."""
+    Site(tmp_path)  # its keys and configuration
+    service = unit("realized.service")["Service"]
+    path, *arguments = shlex.split(service["ExecStart"])
+    assert (f"{OURS}/twistd", "kill -HUP $MAINPID") == (path, service["ExecReload"])
+    arguments = [
+        str(tmp_path / "realized.toml") if each == "/etc/realize/realized.toml" else each for each in arguments
+    ]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        daemon = subprocess.Popen(
+            [str(Path(sys.executable).parent / "twistd"), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    try:
+        wait_for_line(log, daemon, "<6>listening ")
+        subprocess.run(["sh", "-c", service["ExecReload"]], env={**os.environ, "MAINPID": str(daemon.pid)}, check=True)
+        wait_for_line(log, daemon, "<6>reloaded ")
+    finally:
+        daemon.terminate()
+        status = daemon.wait(30)
+
+    assert -signal.SIGTERM == status  # as twistd ends, and systemd expects
+    assert float(service["TimeoutStopSec"].removesuffix("s")) > 10
+
+
+def wait_for_line(log, process, beginning):
+    until = time.monotonic() + 20
+    while not any(line.startswith(beginning) for line in log.read_text().splitlines()):
+        assert process.poll() is None
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.05)
+
+
+def test_logrotate_takes_its_file(tmp_path):
+    """As far as it says without rotating anything."""
+    file = tmp_path / "realized"
+    shutil.copy(DEPLOY / "logrotate" / "realized", file)
+    file.chmod(0o644)
+
+    done = subprocess.run(
+        [logrotate(), "--debug", "--state", str(tmp_path / "state"), str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (0, False) == (done.returncode, "error:" in done.stderr)
+    assert "--signal=SIGUSR1 realized.service" in file.read_text()
+
+
+def logrotate():
+    """It is not on the path of everybody."""
+    return shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin") or program("logrotate")
