@@ -146,7 +146,7 @@ def move_and_fail(world):
     move("camera", source, "hostb::inbox")
     (source / "large").write_bytes(b"another")
     move("clash", "--on-conflict", "fail", source, "hostb::inbox", code=1)
-    move("fetching", "--include", "large", "--exclude", "*", "hostb::inbox", folder / "back")
+    move("fetching", "--exclude", "*", "--include", "large", "hostb::inbox", folder / "back")
     (folder / "command.key").rename(folder / "former.key")
     assert 0 == site.realize("keygen", folder / "command.key").returncode
     assert 0 != site.realize("status", "hostb").returncode
