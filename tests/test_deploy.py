@@ -32,6 +32,7 @@ OURS = "/opt/realize/bin"
 
 SMALL, SIZE = 30, 1_000
 LARGE = 2 << 20
+SENT = 'realize_transferred_bytes_total{kind="content", direction="send", peer="tester"}'
 
 
 def promtool(*arguments):
@@ -146,7 +147,14 @@ def move_and_fail(world):
     move("camera", source, "hostb::inbox")
     (source / "large").write_bytes(b"another")
     move("clash", "--on-conflict", "fail", source, "hostb::inbox", code=1)
-    move("fetching", "--exclude", "*", "--include", "large", "hostb::inbox", folder / "back")
+    # One that is cut off, after it was seen to be held back.
+    large_only = ("--exclude", "*", "--include", "large", "hostb::inbox")
+    cut = site.spawn("copy", "--quiet", *large_only, folder / "cut")
+    world.wait(f'realize_connections{{peer="tester"}} == 1 and on (instance) {SENT} > 0')
+    cut.kill()
+    cut.wait()
+    world.wait('realize_file_failures_total{reason="CONNECTION"} == 1')
+    move("fetching", *large_only, folder / "back")
     (folder / "command.key").rename(folder / "former.key")
     assert 0 == site.realize("keygen", folder / "command.key").returncode
     assert 0 != site.realize("status", "hostb").returncode
@@ -298,8 +306,10 @@ def values_are_what_was_moved(world):
     """Prometheus knows the files and bytes of both ends, and they agree."""
     committed, content = "realize_files_committed_total", "realize_transferred_bytes_total"
     [saved] = world.values('realize_saved_bytes_total{how="delta"}')
+    [sent] = world.values(SENT)
 
     assert 0.8 * LARGE < saved < LARGE + 8
+    assert LARGE + 8 < sent < 2 * (LARGE + 8)
     for expected, query in (
         (SMALL + 1, f'{committed}{{dir="inbox", how="created"}}'),
         (1, f'{committed}{{dir="inbox", how="replaced"}}'),
@@ -308,13 +318,12 @@ def values_are_what_was_moved(world):
             SMALL * SIZE + LARGE + (LARGE + 8 - saved),
             f'{content}{{kind="content", direction="receive", peer="tester"}}',
         ),
-        (LARGE + 8, f'{content}{{kind="content", direction="send", peer="tester"}}'),
         (LARGE + 8, 'realize_last_sent_bytes{job="fetching", instance="lab"}'),
         (LARGE + 8 - saved, 'realize_last_sent_bytes{job="camera", instance="lab"}'),
         (1, 'realize_last_files{job="camera", result="replaced"}'),
         (0, 'realize_last_files{job="camera", result="created"}'),
         (1, 'realize_last_files{job="clash", result="failed"}'),
-        (1, 'realize_file_failures_total{reason="CONFLICT"}'),
+        (1, 'realize_file_failures_total{reason="CONNECTION"}'),
         (1 << 20, 'realize_throttle_limit_bytes_per_second{peer="tester", direction="send"}'),
         (1, "realize_partials_expired_total"),
     ):

@@ -239,7 +239,7 @@ class RunMetrics:
             duration=time.monotonic() - self._began,
             files={result: files[result] for result in FILE_RESULTS},
             sizes=sizes,
-            sent=board.moved,
+            sent=board.sent,
             retries=self._retries,
             limits={direction: limit for direction, limit in limits.items() if limit is not None},
             deadline=None if self._max_duration is None else self._started + self._max_duration,
