@@ -29,7 +29,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.moving import cpu, peak
+from benchmarks.procfs import cpu_seconds as cpu
+from benchmarks.procfs import peak_memory as peak
 from tests.processes import Site
 
 MIB = 1 << 20
