@@ -23,7 +23,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.config import Right
-from realize.errors import AccessDenied, Busy, ProtocolError, RealizeError
+from realize.errors import AccessDenied, Busy, ProtocolError, RealizeError, StorageError
 from realize.store.interfaces import IListing, IStore
 from realize.store.served_small import ServedBatches
 from realize.store.served_streams import ServedRead, ServedWrite
@@ -233,6 +233,9 @@ class DirectoryResponders(amp.CommandLocator):
             opened = self._directory(handle, Right.READ)
             fetched: list[Fetched | RealizeError] = self._judged(opened, await opened.store.read_small(paths))
             read = [item for item in fetched if isinstance(item, Fetched)]
+            for path, item in zip(paths, fetched, strict=True):
+                if isinstance(item, StorageError):
+                    opened.trail.refused(path, "read", item)
             for item in read:
                 opened.trail.was_read(item.file.path, item.version, item.file.digest)
             await self._batches.send(stream, [item.file.content for item in read])
@@ -279,7 +282,11 @@ class DirectoryResponders(amp.CommandLocator):
             # The directory may have been closed while this waited.
             return self._directory(handle, Right.WRITE).store.match_final(path, size, offset, digests)
 
-        matched = await self._told(opened, self._turns.run(match))
+        try:
+            matched = await self._turns.run(match)
+        except RealizeError as error:
+            self._not_read(opened, path, error)
+            raise
         if matched and offset + matched == size:
             opened.trail.already_there(path, size, None)
             self._watch.saved(Saved.ALREADY_THERE, size)
@@ -345,7 +352,7 @@ class DirectoryResponders(amp.CommandLocator):
         served = ServedRead(
             self._protocol,
             outbound,
-            partial(self._watch.failed, opened.directory),
+            partial(self._not_read, opened, path),
             opened.trail.shown(path),
             lambda version, digest: opened.trail.was_read(path, version, digest),
             partial(self._watch.saved, Saved.DELTA),
@@ -416,13 +423,11 @@ class DirectoryResponders(amp.CommandLocator):
                 self._watch.failed(opened.directory, answer)
         return answers
 
-    async def _told(self, opened: _Opened, work: Deferred[_T]) -> _T:
-        """What the work on a file answers, its failure being counted."""
-        try:
-            return await work
-        except RealizeError as error:
-            self._watch.failed(opened.directory, error)
-            raise
+    def _not_read(self, opened: _Opened, path: bytes, error: RealizeError) -> None:
+        """Count that a file could not be read, and log it if the disk is at fault."""
+        self._watch.failed(opened.directory, error)
+        if isinstance(error, StorageError):
+            opened.trail.refused(path, "read", error)
 
     def _lost(self, _: RealizeError) -> None:
         Deferred.fromCoroutine(self._close_all()).addErrback(self._unexpected, "closing").chainDeferred(self.closed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
 from twisted.python.failure import Failure
@@ -23,6 +23,8 @@ from realize.wire.answers import to_declared
 from realize.wire.packing import MOST_DIGESTS
 from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
+
+_T = TypeVar("_T")
 
 Failed = Callable[[RealizeError], None]
 """Called when something went wrong that concerns the file."""
@@ -69,6 +71,7 @@ class ServedWrite:
         self._trail = trail
         self._committed = committed
         self._failed = once(failed)
+        self._write_failed = once(trail.failed)
         self._found = found
         self._forget = forget
         self._lock = DeferredLock()
@@ -99,6 +102,7 @@ class ServedWrite:
         except BaseException as error:
             self._end()
             self._failed(error)
+            self._write_failed(error)
             raise
         finally:
             self._lock.release()
@@ -121,7 +125,7 @@ class ServedWrite:
                 raise ProtocolError("a match beyond the end of the partial")
             if self._stream.arrived or self._offered is not None or self._ended:
                 raise ProtocolError("a match after content")
-            matched = await self._turns.run(writer.match, digests, length)
+            matched = await self._told(self._turns.run(writer.match, digests, length))
             self._position += matched
             self._stream.matched(matched)
         finally:
@@ -138,7 +142,7 @@ class ServedWrite:
         finally:
             self._offering.release()
         try:
-            wanted = await asked
+            wanted = await self._told(asked)
         finally:
             self._offers -= 1
         missed = extent(chunks, wanted)
@@ -183,6 +187,7 @@ class ServedWrite:
         self._end()
         if self._error is not None and not isinstance(self._error, VerifyFailed):
             await writer.abandon(keep=True)
+            self._trail.stopped(self._position + self._stream.arrived, kept=True)
             raise self._error
         try:
             outcome = await writer.commit(digest, attributes)
@@ -208,6 +213,16 @@ class ServedWrite:
             await self._writer.abandon(keep=keep)
             self._trail.stopped(self._position + self._stream.arrived, kept=keep)
 
+    async def _told(self, work: Deferred[_T]) -> _T:
+        """What the writer answers; its failure is counted, and logged if the disk is at fault."""
+        try:
+            return await work
+        except RealizeError as error:
+            self._failed(error)
+            if isinstance(error, StorageError):
+                self._write_failed(error)
+            raise
+
     async def _ready(self) -> IWriter:
         await self._lock.run(lambda: None)
         if self._writer is None:
@@ -232,7 +247,7 @@ class ServedWrite:
             return
         self._error = error
         if isinstance(error, StorageError):
-            self._trail.failed(error)
+            self._write_failed(error)
         self._stream.fail(error)
         if not self._ended:
             self._failed(error)
@@ -310,7 +325,7 @@ class ServedRead:
             raise ProtocolError(f"digests of {length} bytes do not fit an answer")
         await self._lock.acquire()
         try:
-            digests = await self._turns.run(reader.block_digests, length)
+            digests = await self._told(self._turns.run(reader.block_digests, length))
             return list(digests)
         finally:
             self._lock.release()
@@ -322,7 +337,7 @@ class ServedRead:
         self._skipped += length
         await self._lock.acquire()
         try:
-            await self._turns.run(reader.skip, length)
+            await self._told(self._turns.run(reader.skip, length))
         finally:
             self._lock.release()
 
@@ -333,7 +348,7 @@ class ServedRead:
         try:
             if len(self._spans) >= SPANS_AHEAD:
                 raise ProtocolError(f"{SPANS_AHEAD} spans are not picked yet")
-            chunks: list[Chunk] = await self._turns.run(reader.cut)
+            chunks: list[Chunk] = await self._told(self._turns.run(reader.cut))
             if chunks:
                 self._spans.append([length for length, _ in chunks])
         finally:
@@ -352,7 +367,8 @@ class ServedRead:
         self._found(found)
         await self._lock.acquire()
         try:
-            await self._stream.send(await reader.pick(wanted))
+            pieces: list[bytes] = await self._told(reader.pick(wanted))
+            await self._stream.send(pieces)
         finally:
             self._lock.release()
 
@@ -384,6 +400,15 @@ class ServedRead:
         if self._reader is not None:
             self._reader.close()
         self._forget()
+
+    async def _told(self, work: Deferred[_T]) -> _T:
+        """What the reader answers; its failure is counted."""
+        try:
+            return await work
+        except RealizeError as error:
+            if not self._ended:
+                self._failed(error)
+            raise
 
     def _waiting(self, length: int) -> IReader:
         if self._reader is None or self._ended:

@@ -69,6 +69,8 @@ class Trail:
         """Whether a file was there already."""
         if answer is True:
             self.already_there(expected.path, expected.size, expected.digest)
+        elif isinstance(answer, StorageError):
+            self.refused(expected.path, "commit", answer)
 
     def already_there(self, path: bytes, size: int, digest: bytes | None) -> None:
         """A file of the same content is durable, and was not sent; its sender may remove its own now."""
@@ -142,7 +144,7 @@ class FileTrail:
         )
 
     def failed(self, error: RealizeError) -> None:
-        """What arrived could not be written."""
+        """It could not be opened, or what arrived could not be written."""
         self._trail.refused(self._path, "write", error)
 
     def ended(self, digest: bytes, outcome: Committed | RealizeError) -> None:

@@ -1,0 +1,132 @@
+"""What the daemon logs of a file that could not be dealt with: once, wherever the store fails."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from realize.errors import Busy, NoSpace, StorageError
+from realize.store import deltas
+from realize.testing import LARGE, block_digests, small_file
+from realize.values import BLOCK, Expected, OnConflict
+from tests.test_daemon_metrics import seen, served
+
+__all__ = ["seen", "served"]
+
+FULL = NoSpace("f: No space left on device")
+
+
+def told(served, seen):
+    """What was logged of files that failed, and how often a failure was counted."""
+    logged = [
+        (event, fields["path"], fields["doing"], fields["code"])
+        for _, event, fields in served.log.events
+        if event in {"storage_failed", "file_refused"}
+    ]
+    return logged, [what for what in seen.told if what[0] == "inbox"]
+
+
+async def opened_writer(store):
+    return await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+
+
+@pytest.mark.parametrize("method", ["match", "offer", "write"])
+def test_a_full_disk_is_logged_wherever_it_is_noticed(served, seen, method):
+    """What a partial, an earlier version or the peer has of a file: if it cannot be written, somebody must act."""
+    store = served.opened()
+    served.memory.plant_partial(b"f", LARGE[:BLOCK])
+    served.memory.fail_next[method, b"f"] = FULL
+
+    async def put():
+        writer = await opened_writer(store)
+        try:
+            if method == "match":
+                await writer.match(block_digests(LARGE[:BLOCK]), BLOCK)
+            elif method == "offer":
+                await writer.offer(deltas.cut(LARGE[:100_000]))
+            else:
+                await writer.write([LARGE])
+                await writer.commit(bytes(32), None)
+        finally:
+            await writer.abandon(keep=True)
+
+    assert isinstance(served.result(put()), NoSpace)
+    assert ([("storage_failed", "f", "write", "NO_SPACE")], [("inbox", NoSpace)]) == told(served, seen)
+    assert [True] == [fields["kept"] for fields in served.log.named("transfer_stopped")]
+
+
+def test_offers_that_fail_for_one_reason_are_one_failure(served, seen):
+    """Several are under way at once when the disk is full."""
+    store = served.opened()
+    gates = [Deferred(), Deferred()]
+
+    async def put():
+        writer = await opened_writer(store)
+        (inner,) = served.memory._writers
+        waiting = iter(gates)
+        inner.offer = lambda *_, **__: next(waiting)
+        chunks = deltas.cut(LARGE[:100_000])
+        offers = [writer.offer(chunks), writer.offer(chunks)]
+        served.flush()
+        for gate in gates:
+            gate.errback(FULL)
+        for offer in offers:
+            with pytest.raises(NoSpace):
+                await offer
+        await writer.abandon(keep=True)
+
+    served.result(put())
+
+    assert ([("storage_failed", "f", "write", "NO_SPACE")], [("inbox", NoSpace)]) == told(served, seen)
+
+
+@pytest.mark.parametrize(("error", "event"), [(FULL, "storage_failed"), (Busy("f: is being written"), "file_refused")])
+def test_a_file_that_cannot_be_opened_for_writing_is_logged(served, seen, error, event):
+    """At the level that the reason asks for."""
+    store = served.opened()
+    served.memory.fail_next["open_writer", b"f"] = error
+
+    served.result(opened_writer(store))
+
+    assert ([(event, "f", "write", error.wire_code.decode())], [("inbox", type(error))]) == told(served, seen)
+
+
+@pytest.mark.parametrize("method", ["block_digests", "skip", "cut", "pick", "read", "finish"])
+def test_a_disk_that_does_not_read_is_logged(served, seen, method):
+    """Whatever was wanted of the file."""
+    store = served.opened()
+    served.memory.plant(b"f", LARGE)
+    served.memory.fail_next[method, b"f"] = StorageError("f: Input/output error")
+
+    async def get():
+        reader = await store.open_reader(b"f")
+        try:
+            await reader.block_digests(BLOCK)
+            await reader.skip(BLOCK)
+            await reader.pick([True] * len(await reader.cut()))
+            while await reader.read():
+                pass
+            await reader.finish()
+        finally:
+            reader.close()
+
+    served.result(get())
+
+    assert ([("storage_failed", "f", "read", "STORAGE")], [("inbox", StorageError)]) == told(served, seen)
+
+
+def test_small_files_that_cannot_be_read_or_confirmed_are_logged(served, seen):
+    """Each by its name."""
+    store = served.opened()
+    served.memory.plant(b"f", b"content")
+    served.memory.fail_next["read_small", b"f"] = StorageError("f: Input/output error")
+    served.memory.fail_next["settle", b"f"] = StorageError("f: Input/output error")
+    served.memory.fail_next["match_final", b"f"] = StorageError("f: Input/output error")
+
+    served.result(store.read_small([b"f"]))
+    served.result(store.settle([Expected(b"f", 7, small_file(b"f", b"content").digest)]))
+    served.result(store.match_final(b"f", 7, 0, block_digests(b"content")))
+
+    logged, counted = told(served, seen)
+    assert ["read", "commit", "read"] == [doing for _, _, doing, _ in logged]
+    assert 3 * [("inbox", StorageError)] == counted
