@@ -236,7 +236,7 @@ def test_against_a_daemon(tmp_path):
         (site.inbox / "file").write_text("content")
         before = everything(site.inbox)
 
-        plain = site.realize("check", "hostb::inbox")
+        plain = site.realize("check", "--log-file", tmp_path / "check.log", "hostb::inbox")
         well, summary = steps(site.realize("check", "--json", "hostb::inbox/new"))
         peer_only, _ = steps(site.realize("check", "--json", "hostb"))
         nowhere = site.realize("check", "--json", "hostb::elsewhere")
@@ -248,6 +248,9 @@ def test_against_a_daemon(tmp_path):
         stranger = site.realize("check", "--json", "--key", tmp_path / "other.key", "hostb::inbox")
 
         assert (0, "") == (plain.returncode, plain.stderr)
+        assert ["connected"] == [
+            json.loads(line)["event"] for line in (tmp_path / "check.log").read_text().splitlines()
+        ]
         assert EVERY == [re.match(r"ok    (.{13})  \S", line)[1].rstrip() for line in plain.stdout.splitlines()]
         assert dict.fromkeys(EVERY, "ok") == results(well)
         assert (0, len(EVERY)) == (summary["exit_code"], summary["ok"])

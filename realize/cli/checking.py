@@ -30,7 +30,7 @@ from realize.cli.findings import (
     split_advice,
     unreachable,
 )
-from realize.cli.options import Access
+from realize.cli.options import Access, LogOptions
 from realize.cli.peers import Peer
 from realize.cli.report import parse
 from realize.cli.runner import run
@@ -64,7 +64,7 @@ _SPACE_SINCE: Final = 1
 """The minor version that has MeasureSpace and TryWrite."""
 
 
-def run_check(target: str, access: Access, *, json: bool) -> int:
+def run_check(target: str, access: Access, *, json: bool, log: LogOptions) -> int:
     """Check ``target`` and show on stdout what was found; the exit code."""
 
     def show(finding: Finding) -> None:
@@ -79,7 +79,7 @@ def run_check(target: str, access: Access, *, json: bool) -> int:
             click.echo(json_format.dumps({"event": "summary", **counts, "exit_code": code}))
         return code
 
-    return run(main)
+    return run(main, log)
 
 
 class _Failed(Exception):
