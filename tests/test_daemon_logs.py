@@ -48,8 +48,10 @@ def test_what_is_not_given_is_the_configurations():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--log-level", "loud"], "'loud' is not a level"),
+        (["--log-level", "loud"], "--log-level: 'loud' is not a level"),
         (["--log-format", "xml"], "--log-format: 'xml' is none of auto, console"),
+        (["--drain", "soon"], "--drain: 'soon' is not a duration"),
+        (["--metrics-addr", "here"], "--metrics-addr: "),
     ],
 )
 def test_nonsense_is_a_usage_error(parse, arguments, expected):

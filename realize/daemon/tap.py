@@ -6,7 +6,9 @@ The configuration is read here, so that a bad one ends the program before it lis
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 from twisted.application.app import ServerOptions
 from twisted.application.service import IService
@@ -18,6 +20,8 @@ from realize.errors import RealizeError, UsageError
 from realize.keys import Identity, load_identity
 from realize.levels import FORMATS, parse_levels
 from realize.units import parse_duration, quoted
+
+T = TypeVar("T")
 
 DEFAULT_CONFIG = "/etc/realize/realized.toml"
 
@@ -53,19 +57,29 @@ class Options(usage.Options):
         try:
             self.config = read_config(self["config"], for_daemon=True)
             self.identity = load_identity(self.config.key)
-            if self["metrics-addr"] is not None:
-                self.metrics = metrics_endpoint(self["metrics-addr"])
-            if self["drain"] is not None:
-                self.drain = parse_duration(self["drain"], zero_allowed=True)
-            self.logs = self._log_options()
+            self.metrics = self._parsed("metrics-addr", metrics_endpoint)
+            self.drain = self._parsed("drain", partial(parse_duration, zero_allowed=True))
+            self.logs = LogOptions(
+                self._parsed("log-level", parse_levels),
+                self._parsed("log-format", _log_format),
+                absolute(self["log-file"]),
+            )
         except RealizeError as error:
             raise usage.UsageError(str(error)) from error
 
-    def _log_options(self) -> LogOptions:
-        level, form = self["log-level"], self["log-format"]
-        if form is not None and form not in FORMATS:
-            raise UsageError(f"--log-format: {quoted(form)} is none of {', '.join(FORMATS)}")
-        return LogOptions(None if level is None else parse_levels(level), form, absolute(self["log-file"]))
+    def _parsed(self, option: str, parse: Callable[[str], T]) -> T | None:
+        """The value of an option, None if it was not given; what is wrong names it."""
+        value = self[option]
+        try:
+            return None if value is None else parse(value)
+        except RealizeError as error:
+            raise UsageError(f"--{option}: {error}") from error
+
+
+def _log_format(text: str) -> str:
+    if text not in FORMATS:
+        raise UsageError(f"{quoted(text)} is none of {', '.join(FORMATS)}")
+    return text
 
 
 def makeService(options: Options) -> IService:
