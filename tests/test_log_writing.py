@@ -162,6 +162,18 @@ def test_closing_does_not_wait_for_ever(make, pipe):
     assert time.monotonic() - began < 10
 
 
+def test_what_a_full_disk_did_not_take_is_counted():
+    """Whoever ends can say how many lines are missing."""
+    writer = Writer("/dev/full")
+    writer.start()
+    for number in range(3):
+        writer.put(b"%d\n" % number)
+    writer.close(30)
+    writer.put(b"late\n")
+
+    assert 4 == writer.unwritten
+
+
 def test_a_reader_who_is_gone(make, pipe, monkeypatch):
     """What nobody will ever read is given up."""
     reading, stderr = os.pipe()

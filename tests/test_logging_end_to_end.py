@@ -261,6 +261,17 @@ def test_a_log_file_that_cannot_be_opened(site, tmp_path):
     assert (2, f"realize: {sentence}\n") == (command.returncode, command.stderr)
 
 
+def test_a_log_file_on_a_full_disk(site, tmp_path):
+    """The run goes on, and its end says that the log is not whole."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("content")
+
+    done = site.realize("--log-file", "/dev/full", tmp_path / "source", tmp_path / "target")
+
+    assert 0 == done.returncode
+    assert "realize: warning: 4 records could not be written to the log file /dev/full" in done.stderr.splitlines()
+
+
 def test_one_event_for_the_deadline(site, tmp_path):
     """The log says once that the time limit ended the run, with how far it came; stderr has one line."""
     site.start()

@@ -11,7 +11,10 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from realize.cli.options import LogOptions
+from realize.units import display_text
 
 if TYPE_CHECKING:
     from realize.telemetry.logs import Logs
@@ -24,7 +27,7 @@ _current: list[tuple[Logs, Callable[[], None]]] = []
 def command_log(options: LogOptions, reactor: Any) -> Iterator[None]:
     """While entered, what is logged goes where the options say; raises `realize.errors.ConfigError` if it cannot.
 
-    SIGUSR1 opens the file anew.
+    SIGUSR1 opens the file anew; records that it did not take, perhaps for a full disk, are told of on stderr.
     """
     former = None
     if options.asked:
@@ -40,6 +43,9 @@ def command_log(options: LogOptions, reactor: Any) -> Iterator[None]:
             logs, undo = _current.pop()
             undo()
             logs.close()
+            if options.file is not None and logs.unwritten:
+                problem = f"{logs.unwritten} records could not be written to the log file"
+                click.echo(f"realize: warning: {problem} {display_text(options.file)}", err=True)
 
 
 def log_faults() -> None:

@@ -134,6 +134,11 @@ class Logs:
         if self._writer is not None:
             self._writer.close(seconds)
 
+    @property
+    def unwritten(self) -> int:
+        """Records that could not be written; after `close`."""
+        return 0 if self._writer is None else self._writer.unwritten
+
     def _wake(self) -> None:
         if self._writer is not None:
             self._writer.wake()

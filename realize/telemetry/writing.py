@@ -123,6 +123,11 @@ class Writer:
         self._wake.set()
         return written.wait(seconds)
 
+    @property
+    def unwritten(self) -> int:
+        """Lines that were dropped and not told of, or wait; after `close`, those that nobody will ever read."""
+        return sum(self._dropped) + sum(isinstance(item, bytes) for item in self._lines.copy())
+
     def close(self, seconds: float) -> None:
         """Write what waits, for at most so long; lines that come later are written if that takes no waiting."""
         thread, self._thread = self._thread, None
@@ -218,9 +223,10 @@ class Writer:
         """Write what waits as far as nobody has to be waited for."""
         with contextlib.suppress(OSError):
             while self._lines and _takes_more(self._fd):
-                item = self._lines.popleft()
+                item = self._lines[0]
                 if isinstance(item, bytes):
                     os.write(self._fd, item)
+                self._lines.popleft()
 
 
 def is_terminal() -> bool:
