@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
 import time
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import click
 import pytest
@@ -13,11 +16,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 
 from realize.cli.display import Look
+from realize.cli.logs import command_log
 from realize.cli.metrics import EVERY, NOT_REPORTED, RunMetrics, exit_code_of
 from realize.cli.metrics_options import MetricsWanted, metrics_wanted
-from realize.cli.options import Patience, Rates
+from realize.cli.options import LogOptions, Patience, Rates
 from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError
 from realize.mover.events import (
     End,
@@ -250,6 +255,23 @@ async def test_while_the_run_goes_on_it_is_pushed_every_15_seconds():
     assert [(1, 1), (1, 3)] == told
     names = {name for name, *_ in gateway.pushed[0]}
     assert set() == names & {"realize_last_exit_code", "realize_last_completion_timestamp_seconds", LAST_SUCCESS}
+
+
+async def test_a_fault_in_the_metrics_that_are_served_is_logged(capfd):
+    """To stderr, as every fault is where no log was asked for; stdout is for results."""
+    from twisted.internet import reactor
+
+    metrics = metrics_of(MetricsWanted(endpoint="tcp:0:interface=127.0.0.1"))
+    with command_log(LogOptions(), reactor):
+        async with metrics.during(reactor):
+            url = capfd.readouterr().err.split()[-1]
+            metrics.tally = None
+            with pytest.raises(HTTPError, match="500"):
+                await deferToThread(urlopen, url, timeout=30)
+
+    out, err = capfd.readouterr()
+    [record] = [json.loads(line) for line in err.splitlines()]
+    assert ("", "metrics_failed", "cli") == (out, record["event"], record["component"])
 
 
 async def test_a_run_that_is_cancelled_stops_to_push():

@@ -195,12 +195,16 @@ class RunMetrics:
             return nothing
         import structlog
 
+        from realize.cli.logs import log_faults
         from realize.telemetry.exposition import Exposition, listen, new_registry
         from realize.telemetry.run_metrics import live
 
+        log_faults()
         registry = new_registry()
         registry.register(live(self._figures, None if self._pusher is None else self._pusher.pushes))
-        exposition = Exposition(registry, lambda: (True, "ready"), clock=reactor, log=structlog.get_logger())
+        exposition = Exposition(
+            registry, lambda: (True, "ready"), clock=reactor, log=structlog.get_logger(component="cli")
+        )
         try:
             port = await listen(reactor, self._wanted.endpoint, exposition)
         except RealizeError as error:
