@@ -7,6 +7,7 @@ import structlog
 from twisted.internet.task import Clock
 
 from realize.telemetry.limiting import AUDIT, MOST, MOST_OF_STRANGERS, WINDOW, Limiter
+from tests.log_catalogue import components
 
 
 class Door:
@@ -73,6 +74,14 @@ def test_peers_and_events_do_not_share_a_limit(door):
 def test_the_audit_trail_is_never_left_out(door, event):
     """However many files a peer puts or removes."""
     assert all(door.passes(event, peer="camera") for _ in range(10 * MOST))
+
+
+def test_the_end_of_every_file_of_a_run_is_logged():
+    """However many there are, and whatever it was: a run's own records about its files are no flood."""
+    ends = {event for event, where in components().items() if event.startswith("file_") and where == {"mover"}}
+
+    assert "file_not_taken" in ends
+    assert ends - AUDIT == {"file_postponed"}
 
 
 def test_the_end_tells_what_is_still_untold(door):

@@ -36,6 +36,7 @@ AUDIT: Final = frozenset(
         "file_moved",
         "file_copied",
         "file_left",
+        "file_not_taken",
         "file_failed",
     }
 )
