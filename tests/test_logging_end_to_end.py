@@ -272,6 +272,21 @@ def test_a_log_file_on_a_full_disk(site, tmp_path):
     assert "realize: warning: 4 records could not be written to the log file /dev/full" in done.stderr.splitlines()
 
 
+def test_a_run_that_cannot_begin_is_in_its_log(site, tmp_path):
+    """Whoever looks into the log of a job finds why there is nothing else in it."""
+    done = site.realize(
+        *("--log-file", tmp_path / "log", "--config", tmp_path / "missing", tmp_path / "inbox", "hostb::inbox")
+    )
+
+    assert 2 == done.returncode
+    [record] = lines(tmp_path / "log")
+    as_catalogued([record])
+    assert ("run_failed", f"{tmp_path}/missing: there is no such configuration file") == (
+        record["event"],
+        record["error"],
+    )
+
+
 def test_one_event_for_the_deadline(site, tmp_path):
     """The log says once that the time limit ended the run, with how far it came; stderr has one line."""
     site.start()

@@ -54,14 +54,21 @@ def run_move(
     errand = Errand([*sources, destination], options, look, patience, metrics, manifest)
 
     async def main(reactor: Any) -> int:
-        async with metrics.during(reactor), Session(reactor, access, rates) as session:
-            if log.asked:
-                from realize.cli.run_log import RunLog
+        try:
+            async with metrics.during(reactor), Session(reactor, access, rates) as session:
+                if log.asked:
+                    from realize.cli.run_log import RunLog
 
-                run_log = RunLog(session.run)
-                run_log.started([*sources, destination], options, rates, patience)
-                errand.observers.append(run_log)
-            return await errand.run(reactor, session, deadline)
+                    run_log = RunLog(session.run)
+                    run_log.started([*sources, destination], options, rates, patience)
+                    errand.observers.append(run_log)
+                return await errand.run(reactor, session, deadline)
+        except RealizeError as error:
+            if log.asked and not errand.observers:
+                from realize.cli.run_log import log_failure
+
+                log_failure(error)
+            raise
 
     # Until the reactor has ended, and with it all its threads, for they may be what hangs.
     with Deadline(patience, errand.limit_reached, errand.overdue, metrics.hurry) as deadline:

@@ -38,6 +38,11 @@ HOW: Final = {how: how.name.lower() for how in How}
 """The outcomes as they are logged."""
 
 
+def log_failure(error: RealizeError) -> None:
+    """Log what kept a run from beginning."""
+    structlog.get_logger(component="cli").error("run_failed", error=str(error), code=_code(error))
+
+
 class RunLog:
     """Logs one run."""
 
