@@ -38,6 +38,7 @@ from realize.store.handle import Handle
 from realize.store.local import LocalStore, root_identity
 from realize.store.names import is_partial, partial_name
 from realize.store.watching import CommitWatch
+from realize.store.writer import MOST_WAITING
 from realize.testing import (
     LARGE,
     Behind,
@@ -53,6 +54,7 @@ from realize.testing import (
 from realize.values import (
     BLOCK,
     SMALL,
+    SPAN,
     Committed,
     Entry,
     Existing,
@@ -1691,6 +1693,26 @@ async def test_a_writer_that_looks_for_chunks_lets_go_of_everything(root, behind
 
     assert 2 == len(before)
     assert [] == open_files(root)
+    await store.close()
+
+
+async def test_what_is_offered_does_not_run_far_ahead_of_the_content(root, behind):
+    """Who offers more and more of a file without end, and sends nothing, is refused before our memory is full."""
+    store = await opened(root)
+    behind.plant(b"f", OLD)
+    await store.describe([b"f"])
+    writer = await store.open_writer(b"f", 1 << 50, REPLACE)
+    known = min(deltas.cut(OLD))
+    missing = (1, bytes(16))
+    for _ in range(2):
+        await writer.offer([(60_000, bytes(16)), known])
+    offer = [missing, known] * (SPAN // (known[0] + 1))
+
+    with pytest.raises(ProtocolError, match="too much is offered"):
+        for _ in range(MOST_WAITING // len(offer) + 1):
+            await writer.offer(offer)
+
+    await writer.abandon(keep=False)
     await store.close()
 
 

@@ -28,10 +28,16 @@ from realize.store.threads import RunInThread, shielded
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
-from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Committed, OnConflict, extent
+from realize.values import BLOCK, MOST_CHUNKS, SPAN, SPANS_AHEAD, Attributes, Chunk, Committed, OnConflict, extent
 
 _FLUSH: Final = 8 << 20
 """The kernel is asked to begin to write after so many bytes, so that the commit has less to wait for."""
+
+MOST_WAITING: Final = 2 * SPANS_AHEAD * MOST_CHUNKS
+"""Runs of a new version that wait for content; who offers more, and sends nothing, would fill our memory.
+
+Our own mover is never more than some eight spans ahead of its content.
+"""
 
 
 class PartialFile:
@@ -95,6 +101,8 @@ class PartialFile:
         """What comes next, behind what was planned before; what need not wait for content is written."""
         if self._assembly is None:
             self._assembly = Assembly()
+        if len(self._assembly) + len(runs) > MOST_WAITING:
+            raise ProtocolError(f"{display_name(self.path)}: too much is offered before what is wanted is sent")
         self._assembly.add(runs)
         self.write(())
 
