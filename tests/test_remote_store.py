@@ -23,6 +23,7 @@ from realize.errors import (
 from realize.store import deltas
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
+from realize.store.served_streams import ServedRead
 from realize.testing import (
     LARGE,
     MemoryBehind,
@@ -534,6 +535,33 @@ def test_offers_that_come_while_content_is_written_keep_their_order():
     assert new == pair.memory.files[b"f"].content
     pair.client_wire.cut()
     pair.flush()
+
+
+def test_a_peer_that_does_not_send_what_was_picked_is_not_waited_for(served, monkeypatch):
+    """The answer comes behind the content: who answers without it has broken its word."""
+    served.memory.plant(b"f", LARGE)
+    reader = served.result(served.opened().open_reader(b"f"))
+    chunks = served.result(reader.cut())
+
+    async def nothing(_self, _bits):
+        """Answer, and send nothing."""
+
+    monkeypatch.setattr(ServedRead, "pick", nothing)
+
+    assert isinstance(served.result(reader.pick([True] * len(chunks))), ProtocolError)
+    reader.close()
+
+
+def test_a_peer_that_sends_what_was_not_picked_fails_the_file(served):
+    """Whatever a peer does, a reader answers with a Deferred."""
+    served.memory.plant(b"f", LARGE)
+    reader = served.result(served.opened().open_reader(b"f"))
+    chunks = served.result(reader.cut())
+    reader._stream.start()
+    reader._stream.receive(bytes(reader._stream.limit))
+
+    assert isinstance(served.result(reader.pick([False] * len(chunks))), ProtocolError)
+    reader.close()
 
 
 def _content(span, wanted):

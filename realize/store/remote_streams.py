@@ -40,6 +40,7 @@ class RemoteReader:
         self._started = False
         self._spans: deque[list[int]] = deque()
         self._picking = DeferredLock()
+        self._picked = 0
         self._left: list[bytes] = []
         self._outcome: bytes | RealizeError | None = None
         self._waiting: list[Deferred[bytes]] = []
@@ -105,10 +106,14 @@ class RemoteReader:
         lengths = self._spans.popleft()
         amount = sum(length for length, want in zip(lengths, wanted, strict=True) if want)
         stream = self._stream
-        asked = self._call(commands.PickChunks, wanted=packing.pack_bits(wanted))
-        asked.addErrback(_fail, stream)
+        try:
+            stream.matched(sum(lengths) - amount)
+        except ProtocolError as error:
+            return fail(error)
         self._position += sum(lengths)
-        stream.matched(sum(lengths) - amount)
+        self._picked += amount
+        asked = self._call(commands.PickChunks, wanted=packing.pack_bits(wanted))
+        asked.addCallbacks(_sent_all, _fail, callbackArgs=(stream, self._picked), errbackArgs=(stream,))
         stream.start()
         return self._picking.run(lambda: Deferred.fromCoroutine(self._collect(stream, amount)))
 
@@ -178,6 +183,7 @@ class RemoteReader:
         opened = await _open_read(self._protocol, self._handle, self._path)
         self._stream = opened.stream
         self._started = False
+        self._picked = 0
         self._outcome = None
         if self._closed:
             self._close_stream()
@@ -364,6 +370,12 @@ class RemoteWriter:
 
     def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
         return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)
+
+
+def _sent_all(_answer: object, stream: InboundStream, picked: int) -> None:
+    """The answer comes behind the content; what is not here by now never comes, and nobody may wait for it."""
+    if stream.arrived < picked:
+        stream.fail(ProtocolError("the peer sent less than was picked"))
 
 
 def _fail(failure: Failure, stream: InboundStream) -> None:
