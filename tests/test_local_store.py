@@ -1144,6 +1144,30 @@ async def test_a_failed_sync_of_many_directories_leaves_all_in_doubt(root, behin
     assert [StorageError] * 20 == [type(answer) for answer in answers]
 
 
+async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeypatch):
+    """A descriptor tells of a failed write once: what else is in the group gets an fsync for each directory."""
+
+    def syncfs(fd):
+        calls.append(("syncfs", ""))
+        if calls.count(("syncfs", "")) == 1:
+            failing([])()
+
+    monkeypatch.setattr(commit, "syncfs", syncfs)
+    store = await opened(root)
+    prepared = []
+    for names in ([b"%d" % number for number in range(20)], [b"a/b/c/f"]):
+        files = [small_file(name, b"x") for name in names]
+        batch = small.write_batch(store._location, files, REPLACE, [None] * len(files), CommitWatch())
+        prepared += batch.prepared()
+    calls.clear()
+
+    *failed, kept = commit.commit_group(prepared, CommitWatch())
+
+    assert {StorageError} == {type(outcome) for outcome in failed}
+    assert Committed.CREATED is kept
+    assert [("syncfs", ""), ("rename", "f"), *(("fsync", each) for each in ("/a/b/c", "/a/b", "/a", ""))] == calls
+
+
 async def test_order_without_syncfs(root, calls, monkeypatch):
     """Where syncfs cannot be trusted, each file gets an fsync."""
     monkeypatch.setattr(small, "syncs_as_a_whole", lambda _fd: False)

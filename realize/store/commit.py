@@ -202,7 +202,8 @@ def _commit_below(
         ]
         not_durable: dict[tuple[bytes, ...], RealizeError] = {}
         if renamed:
-            anchor = next((each.anchor for each in files if each.anchor), None)
+            # One that has told of a failed write says nothing of what it did to directories when it is asked again.
+            anchor = next((each.anchor for each in files if each.anchor and each.anchor.device not in failed), None)
             with watch.syncing(Sync.DIRECTORIES):
                 not_durable = sync_directories(tree, renamed, anchor)
     for directory, doubt in not_durable.items():
