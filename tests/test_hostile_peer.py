@@ -375,6 +375,27 @@ def test_matching_is_bounded(evil):
     assert "PROTOCOL" == evil.code("MatchPartial", stream=b"1", digests=bytes(32), length=b"5")
 
 
+def test_batches_that_wait_for_the_disk_are_bounded(evil):
+    """A batch is in memory until it is answered, and so long its stream counts."""
+    hanging = []
+
+    def put_small(_files, _policy):
+        hanging.append(Deferred())
+        return hanging[-1]
+
+    evil.memory.put_small = put_small
+
+    def put(number):
+        head = packing.SMALL_HEADS.pack([packing.SmallHead(b"f", 1, bytes(32), None)])
+        code = evil.code("PutSmall", handle=b"1", stream=b"%d" % number, policy=b"replace", heads=head)
+        evil.send(data(number, b"x"))
+        return code
+
+    codes = [put(2 * number + 1) for number in range(commands.MOST_STREAMS + 1)]
+
+    assert ["nothing"] * commands.MOST_STREAMS + ["BUSY"] == codes
+
+
 def test_offers_are_bounded(evil):
     """Chunks must be some, and fit the file together; none come behind content that nobody wanted."""
     assert "ok" == evil.open_write(size=b"10000")

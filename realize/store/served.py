@@ -251,9 +251,10 @@ class DirectoryResponders(amp.CommandLocator):
         with self._batches.on(stream):
             self._directory(handle, Right.WRITE)
             files = await self._batches.receive(stream, heads)
-        # The directory may have been closed while the content came.
-        opened = self._directory(handle, Right.WRITE)
-        outcomes = self._judged(opened, await opened.store.put_small(files, policy))
+            # The directory may have been closed while the content came.
+            opened = self._directory(handle, Right.WRITE)
+            # The stream stays open meanwhile: it is what bounds how many batches are in memory.
+            outcomes = self._judged(opened, await opened.store.put_small(files, policy))
         for file, outcome in zip(files, outcomes, strict=True):
             opened.trail.put(file, outcome)
         for each in Committed:
