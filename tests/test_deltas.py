@@ -208,6 +208,15 @@ def test_the_index_is_bounded_and_still_of_use():
     assert len(found) == len(index)
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_nothing_is_found_where_an_old_version_became_shorter(private):
+    """Also not by who asks for what is left there, be it nothing."""
+    content = noise(100)
+    search = Search(100_000, Old(content).read, private=private)
+
+    assert [None, None] == search.find([(5000, xxh3_128_digest(content)), (5000, xxh3_128_digest(b""))])
+
+
 def test_short_chunks_are_never_found():
     """Nobody finds out a file a few bytes at a time."""
     content = noise(100_000)

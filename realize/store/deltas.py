@@ -207,7 +207,8 @@ class Search:
             return False
         # With some bytes more, or the cutter would end the chunk because there is nothing behind it.
         content = self._look(place, min(length + _BEHIND, self._size - place), near=near)
-        if xxh3_128_digest(content[:length]) != digest:
+        # There is less where the old version became shorter.
+        if len(content) < length or xxh3_128_digest(content[:length]) != digest:
             return False
         if not self._private:
             return True
