@@ -258,6 +258,18 @@ def test_a_failed_sync_is_an_error(tmp_path, monkeypatch):
     file.close()
 
 
+def test_a_manifest_behind_a_symlink_is_durable_where_it_is(tmp_path, monkeypatch):
+    """It is made in the directory that the link leads to, and there its name must last."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "m").symlink_to("elsewhere/file")
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+
+    ManifestFile(str(tmp_path / "m")).close()
+
+    assert [str(tmp_path / "elsewhere")] == synced
+
+
 def test_a_manifest_that_was_removed_records_nothing(tmp_path):
     """Lines in a file without a name are lost with the process."""
     path = tmp_path / "m"
