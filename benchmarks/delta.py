@@ -140,7 +140,8 @@ def main() -> None:
             folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=arguments.folder))
             rows.append(measure(name, folder, rights, pull=arguments.pull))
         seconds, sent, wire, command, daemon, memory = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"{name:10} {seconds:8.2f} {sent:9.1f} {wire:11.1f} {command:12.2f} {daemon:11.2f} {memory / (1 << 20):8.0f} MiB")
+        peak_mib = memory / (1 << 20)
+        print(f"{name:10} {seconds:8.2f} {sent:9.1f} {wire:11.1f} {command:12.2f} {daemon:11.2f} {peak_mib:8.0f} MiB")
 
 
 if __name__ == "__main__":
