@@ -261,6 +261,8 @@ async def test_a_fault_in_the_metrics_that_are_served_is_logged(capfd):
     """To stderr, as every fault is where no log was asked for; stdout is for results."""
     from twisted.internet import reactor
 
+    with command_log(LogOptions(), reactor):
+        pass  # ends the log that another test of this process may have left
     metrics = metrics_of(MetricsWanted(endpoint="tcp:0:interface=127.0.0.1"))
     with command_log(LogOptions(), reactor):
         async with metrics.during(reactor):

@@ -39,7 +39,7 @@ class BulkTLSTransport(BufferingTLSTransport):
 
     def _flushReceiveBIO(self) -> None:
         """Deliver what can be decrypted; what then stops it, such as the end of TLS, is Twisted's to deal with."""
-        while not self._lostTLSConnection and (size := _decrypt(self._tlsConnection)):
+        while not self._lostTLSConnection and (size := decrypt(self._tlsConnection)):
             if not self._aborted:
                 ProtocolWrapper.dataReceived(self, Binding.ffi.buffer(_buffer, size)[:])
         super()._flushReceiveBIO()
@@ -83,7 +83,7 @@ class BulkTLSTransport(BufferingTLSTransport):
             got = len(data)
 
 
-def _decrypt(connection: SSL.Connection) -> int:
+def decrypt(connection: SSL.Connection) -> int:
     """Decrypt into the buffer until it is full or no whole record is left; how many bytes that made."""
     read, ssl = _openssl.SSL_read, connection._ssl  # noqa: SLF001 -- see above
     size = 0
