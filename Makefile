@@ -27,7 +27,7 @@ demo: $(STAMP)  ## see the main job work, for real, on this machine
 	@$(BIN)/python demo/demo.py
 
 test: lint typecheck  ## linters, type checks and the whole test suite
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -42,6 +42,7 @@ format: $(STAMP)  ## put the format right, and what can be mended by itself
 
 soak: $(STAMP)  ## the long campaigns that `make test` leaves out
 	$(BIN)/pytest -n 2 -m soak
+	$(BIN)/pytest -n 2 -m "not soak" --hypothesis-profile=soak $$(grep -l "@given" tests/test_*.py)
 
 bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=--quick is shorter
 	$(BIN)/python -m benchmarks.compare $(ARGS)

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, settings
 from twisted.logger import LogEvent, globalLogPublisher
 
 # How long it takes to make up an example says how busy the machine is, and nothing of the code.
-settings.register_profile("realize", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `make soak` looks for much longer.
+settings.register_profile("realize", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("realize")
 
 

@@ -86,7 +86,7 @@ def campaign(tmp_path, seed, kills):
     return hits
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_file_is_lost_when_either_side_is_killed(tmp_path, seed):
     """SIGKILL to either side at random instants, then re-runs: nothing lost, left, or removed without a line.
 
