@@ -1,10 +1,11 @@
 """What logging at info costs when 10,000 small files are moved, against logging errors only.
 
-    python -m benchmarks.logging_cost [--folder /dev/shm] [--pairs 7]
+    python -m benchmarks.logging_cost [--folder /dev/shm] [--pairs 7] [--daemon-only]
 
 Runs of `benchmarks.moving` come in pairs, one of each kind, in changing order, so that what else the machine does falls
 on both.
-At info the daemon logs to stderr, which is a file here, and the command to a file of its own.
+At info the daemon logs to stderr, which is a file here, and the command to a file of its own, unless it is the daemon
+alone that logs.
 Shown is, for each pair, how much more seconds and CPU seconds (of both ends together) the run at info took, and the
 medians; CPU seconds say more on a machine that is busy with something else.
 """
@@ -19,10 +20,11 @@ from pathlib import Path
 from benchmarks.moving import measure
 
 
-def run(level: str, place: str) -> tuple[float, float]:
+def run(level: str, place: str, *, daemon_only: bool) -> tuple[float, float]:
     """Seconds, and CPU seconds of both ends, of one run at that level."""
     folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=place))
-    command = ["--log-level", level, "--log-file", str(folder / "command.log")] if level == "info" else []
+    logs = level == "info" and not daemon_only
+    command = ["--log-level", level, "--log-file", str(folder / "command.log")] if logs else []
     # The daemon says at info where it listens, which is asked for.
     daemon = ["--log-level", f"{level},daemon=info"]
     ran, of_daemon, _ = measure("small", folder, daemon=daemon, command=command)
@@ -34,12 +36,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--daemon-only", action="store_true")
     arguments = parser.parse_args()
     rows = []
     print(f"{'pair':>6} {'error':>8} {'info':>8} {'more':>7} {'cpu error':>10} {'cpu info':>9} {'more':>7}")
     for pair in range(arguments.pairs):
         levels = ("error", "info") if pair % 2 else ("info", "error")
-        found = {level: run(level, arguments.folder) for level in levels}
+        found = {level: run(level, arguments.folder, daemon_only=arguments.daemon_only) for level in levels}
         rows.append((*found["error"], *found["info"]))
         show(str(pair + 1), rows[-1])
     show("median", tuple(statistics.median(column) for column in zip(*rows, strict=True)))

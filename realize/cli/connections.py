@@ -31,7 +31,7 @@ class Connections:
     def __init__(self, reactor: Any, rates: Rates, run: str) -> None:
         self._reactor = reactor
         self._rates = rates
-        self._log = structlog.get_logger(component="cli", run=run)
+        self._log = structlog.get_logger(component="cli", run=run).bind()
         self._tree = ThrottleTree(reactor, service=rates.up)
         self._run = run
         self._made: dict[Peer, PeerProtocol] = {}
@@ -60,7 +60,7 @@ class Connections:
         greeting = Greeting(f"realize {__version__}", run=run)
         name = f"{len(self._made) + 1}"
         known = {"run": self._run, "peer": peer.address, "conn": int(name)}
-        log = structlog.get_logger(component="wire", **known)
+        log = structlog.get_logger(component="wire", **known).bind()
         make = connecting_protocol(clock=self._reactor, log=log, greeting=greeting)
 
         def attempt() -> ConnectingProtocol:
@@ -77,7 +77,7 @@ class Connections:
             wrap=pacing(self._reactor),
         )
         limit_by(self._tree, connection, peer.address, name)
-        connection.serve(OwnLimit(self._tree, name, structlog.get_logger(component="throttle", **known)))
+        connection.serve(OwnLimit(self._tree, name, structlog.get_logger(component="throttle", **known).bind()))
         theirs = connection.theirs
         self._log.info(
             "connected",

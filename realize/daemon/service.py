@@ -76,7 +76,7 @@ class Realized(Service):
         self._identity = identity
         self._reactor = reactor
         self._logs = logs
-        self._log = structlog.get_logger(component="daemon")
+        self._log = structlog.get_logger(component="daemon").bind()
         self._pool = ThreadPool(minthreads=0, maxthreads=THREADS, name="disk")
         self._run_in_thread: Callable[..., Deferred[Any]] = partial(deferToThreadPool, reactor, self._pool)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
@@ -92,7 +92,7 @@ class Realized(Service):
         self._counting = Counting() if counted is None else counted
         self._factory = PeerServerFactory(
             clock=reactor,
-            log=structlog.get_logger(component="wire"),
+            log=structlog.get_logger(component="wire").bind(),
             identity=identity,
             greeting=Greeting(f"realized {__version__}"),
             is_known=lambda key: key in self._keys,
@@ -100,7 +100,7 @@ class Realized(Service):
             on_refusal=self._counting.refused,
             watch=None if counted is None else counted.command,
         )
-        self._throttling = Throttling(reactor, structlog.get_logger(component="throttle"))
+        self._throttling = Throttling(reactor, structlog.get_logger(component="throttle").bind())
         self._housekeeping = Housekeeping(reactor, self._run_in_thread, self._log)
         self._pulling: Pulling | None = None
         if metrics_at is not None and counted is not None:
@@ -276,7 +276,9 @@ class Realized(Service):
             name=name,
             rights=peer.dirs,
             make_store=self._make_store,
-            log=structlog.get_logger(component="store", peer=name, conn=connection.number, run=run_of(greeting.run)),
+            log=structlog.get_logger(
+                component="store", peer=name, conn=connection.number, run=run_of(greeting.run)
+            ).bind(),
             report=partial(self._report, name, peer),
             watch=self._counting,
         )
