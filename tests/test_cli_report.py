@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from realize.cli.report import parse, readable
+from realize.cli.report import lowest, parse, parse_limits, readable
 from realize.errors import ProtocolError
 
 
@@ -39,3 +39,25 @@ def test_what_is_not_an_object_is_a_protocol_error(text: str) -> None:
     """A daemon that answers nonsense is named as the culprit, without a traceback."""
     with pytest.raises(ProtocolError):
         parse(text)
+
+
+def test_the_lowest_limit_that_is_ours_binds() -> None:
+    """Limits of others, of the other direction, and what is no number do not count; without any there is none."""
+    rows = [
+        {"direction": "send", "limit": 300, "yours": True},
+        {"direction": "send", "limit": 200},
+        {"direction": "send", "limit": 100, "yours": False},
+        {"direction": "receive", "limit": 50},
+        {"direction": "send", "limit": None},
+        {"direction": "send", "limit": "fast"},
+        {},
+    ]
+
+    assert (200, 50, None) == (lowest(rows, "send"), lowest(rows, "receive"), lowest([], "send"))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "null"])
+def test_limits_that_are_none_are_the_peers_fault(text: str) -> None:
+    """Whatever a daemon sends in their place is a declared error."""
+    with pytest.raises(ProtocolError):
+        parse_limits(text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -165,3 +167,15 @@ def test_foreign_objects_become_text():
     record = json.loads(render("json", value=ValueError("a\nb"), big=1 << 80))
 
     assert ("a\\nb", str(1 << 80)) == (record["value"], str(record["big"]))
+
+
+@pytest.mark.parametrize("before", ["", "import rich; ", "import structlog; "])
+def test_rich_is_not_loaded_for_a_log(before):
+    """It is large, and draws nothing of ours; who needs it, or had it before, has it all the same."""
+    code = f"{before}import sys; had = 'rich' in sys.modules; from realize.telemetry import structlog; "
+    code += "print(had, 'rich' in sys.modules, structlog.get_logger is not None); import rich"
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert said[0] == said[1]
+    assert "True" == said[2]

@@ -32,10 +32,9 @@ from realize.cli.findings import (
 )
 from realize.cli.options import Access, LogOptions
 from realize.cli.peers import Peer
-from realize.cli.report import parse
+from realize.cli.report import lowest, parse, parse_limits
 from realize.cli.runner import run
 from realize.cli.session import Session
-from realize.cli.throttling import limits
 from realize.config import default_config_path
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
 from realize.locations import RemoteLocation
@@ -195,15 +194,11 @@ class Checking:
         await self._step("connections", self._connections(protocol))
 
     async def _limits(self, report: str) -> None:
-        rows = [row for row in limits(report) if row.get("yours") and isinstance(row.get("limit"), int | float)]
-        bounds = {
-            direction: min((row["limit"] for row in rows if row.get("direction") == direction), default=None)
-            for direction in ("send", "receive")
-        }
+        rows = parse_limits(report)
         self._note(
             "limits",
-            f"the daemon sends us at most {format_rate(bounds['send'])}, "
-            f"and wants at most {format_rate(bounds['receive'])} from us",
+            f"the daemon sends us at most {format_rate(lowest(rows, 'send'))}, "
+            f"and wants at most {format_rate(lowest(rows, 'receive'))} from us",
         )
 
     async def _connections(self, protocol: PeerProtocol) -> None:

@@ -5,18 +5,18 @@ What this machine sends is bound here, by one limit for all connections; what re
 
 from __future__ import annotations
 
-import json
 import zlib
 from typing import Any
 
-import structlog
 from twisted.internet.defer import Deferred
 
 from realize import __version__
 from realize.cli.options import Rates
 from realize.cli.peers import Peer, naming
+from realize.cli.report import lowest, parse_limits
 from realize.errors import RealizeError
 from realize.keys import Identity
+from realize.telemetry import structlog
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
@@ -94,12 +94,10 @@ class Connections:
         sentences = []
         for peer, connection in self._made.items():
             with naming(peer):
-                report = json.loads((await connection.call(GetThrottle))["report"])
-            sending = [row["limit"] for row in report if row.get("yours", True) and row["direction"] == "send"]
-            theirs = [limit for limit in sending if limit is not None]
+                rows = parse_limits((await connection.call(GetThrottle))["report"])
             sentences.append(
                 f"limits with {peer.address}: it is sent at most {format_rate(self._rates.up)}, "
-                f"and sends at most {format_rate(min(theirs, default=None))}"
+                f"and sends at most {format_rate(lowest(rows, 'send'))}"
             )
         return sentences
 

@@ -193,9 +193,8 @@ class RunMetrics:
 
         if self._wanted.endpoint is None:
             return nothing
-        import structlog
-
         from realize.cli.logs import log_faults
+        from realize.telemetry import structlog
         from realize.telemetry.exposition import Exposition, listen, new_registry
         from realize.telemetry.run_metrics import live
 

@@ -49,6 +49,23 @@ def parse(text: str) -> dict[str, Any]:
     return report
 
 
+def parse_limits(text: str) -> list[dict[str, Any]]:
+    """The limits in what a daemon sent."""
+    try:
+        rows = json.loads(text)
+    except ValueError as error:
+        raise ProtocolError("the daemon's report is not JSON") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ProtocolError("the daemon's report is not a list of limits")
+    return rows
+
+
+def lowest(rows: Sequence[Mapping[str, Any]], direction: str) -> float | None:
+    """The limit that binds us among those a daemon told, for what it sends or receives; None if there is none."""
+    told = [row.get("limit") for row in rows if row.get("yours", True) and row.get("direction") == direction]
+    return min((limit for limit in told if isinstance(limit, int | float)), default=None)
+
+
 def dump(report: dict[str, Any]) -> str:
     """The report as one line for programs."""
     return json.dumps(report)

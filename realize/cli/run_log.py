@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
 from realize import __version__
 from realize.cli.options import Patience, Rates
 from realize.cli.summary import Tally
@@ -31,6 +29,7 @@ from realize.mover.events import (
 )
 from realize.mover.events import Interrupted as Stopped
 from realize.mover.run import MoveOptions
+from realize.telemetry import structlog
 from realize.tracing import transfer_id
 from realize.units import display_name, display_text
 

@@ -11,10 +11,9 @@ from attrs import frozen
 
 from realize.cli.options import Access, LogOptions
 from realize.cli.peers import naming
-from realize.cli.report import table
+from realize.cli.report import parse_limits, table
 from realize.cli.runner import run
 from realize.cli.session import Session
-from realize.errors import ProtocolError
 from realize.throttle.tree import Scope
 from realize.units import display_text, format_duration, format_rate
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
@@ -54,22 +53,11 @@ def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool
             with naming(whom):
                 if change is not None:
                     await connection.call(SetThrottle, **change.arguments())
-                rows = limits((await connection.call(GetThrottle))["report"])
+                rows = parse_limits((await connection.call(GetThrottle))["report"])
         click.echo(json_format.dumps(rows) if json else "\n".join(table([readable(row) for row in rows])))
         return 0
 
     return run(main, log)
-
-
-def limits(report: str) -> list[dict[str, Any]]:
-    """The limits in what a daemon sent."""
-    try:
-        rows = json_format.loads(report)
-    except ValueError as error:
-        raise ProtocolError("the daemon's report is not JSON") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ProtocolError("the daemon's report is not a list of limits")
-    return rows
 
 
 def readable(row: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-import structlog
 import twisted
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -39,6 +38,7 @@ from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
+from realize.telemetry import structlog
 from realize.tracing import run_of
 from realize.wire.commands import Reason
 from realize.wire.protocol import Greeting
