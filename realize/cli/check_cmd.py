@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import click
 
-from realize.cli.options import Access, LogOptions, access_options, log_options
-from realize.levels import Levels
+from realize.cli.options import Access, LogOptions, remote_options
 
 
 @click.command("check", short_help="Try the way to a peer, step by step.")
 @click.argument("target", metavar="PEER[::DIR]")
-@access_options
-@log_options
+@remote_options
 @click.option("--json", is_flag=True, help="Write one JSON object a line.")
 def check(
     target: str,
-    config: str | None,
-    key: str | None,
-    peer_key: str | None,
     *,
-    log_level: Levels | None,
-    log_format: str | None,
-    log_file: str | None,
+    access: Access,
+    log: LogOptions,
     json: bool,
 ) -> int:
     """Try everything that a move to or from PEER needs, a line for each step, and say what to mend.
@@ -32,5 +26,4 @@ def check(
     """
     from realize.cli.checking import run_check
 
-    log = LogOptions(log_level, log_format, log_file)
-    return run_check(target, Access(config, key, peer_key), json=json, log=log)
+    return run_check(target, access, json=json, log=log)

@@ -14,13 +14,11 @@ from realize.cli.options import (
     LogOptions,
     Patience,
     Rates,
-    access_options,
     duration,
-    log_options,
     rate,
+    remote_options,
     time_limit,
 )
-from realize.levels import Levels
 
 RULES: Final = "realize.rules"
 """Where in a context the filter rules are kept, in the order in which the command line has them."""
@@ -44,8 +42,7 @@ def move_options(command: Command) -> Command:
     for option in reversed(
         (
             click.argument("locations", metavar="SRC... DST", nargs=-1, required=True),
-            access_options,
-            log_options,
+            remote_options,
             click.option(
                 "--on-conflict",
                 type=click.Choice(["replace", "skip", "fail"]),
@@ -151,9 +148,8 @@ def _run(
     *,
     remove: bool,
     locations: tuple[str, ...],
-    config: str | None,
-    key: str | None,
-    peer_key: str | None,
+    access: Access,
+    log: LogOptions,
     on_conflict: str,
     min_age: float,
     max_duration: float | None,
@@ -170,9 +166,6 @@ def _run(
     quiet: bool,
     json: bool,
     verbose: bool,
-    log_level: Levels | None,
-    log_format: str | None,
-    log_file: str | None,
     metrics_addr: str | None,
     metrics_pushgateway: str | None,
     metrics_job: str | None,
@@ -191,8 +184,7 @@ def _run(
     if manifest is not None and dry_run:
         raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
     patience = Patience(max_duration, grace, not no_retry)
-    log = LogOptions(log_level, log_format, log_file)
-    if log.asked and log_file is None and progress is None:
+    if log.asked and log.file is None and progress is None:
         progress = False  # bars and records would overwrite each other
     rates = Rates(_limit(throttle, throttle_up), _limit(throttle, throttle_down))
     wanted = metrics_wanted(ctx, metrics_addr, metrics_pushgateway, metrics_job, metrics_instance, metrics_textfile)
@@ -214,7 +206,6 @@ def _run(
             selection=selection(_rules_of(ctx), min_age),
             dry_run=dry_run,
         )
-        access = Access(config, key, peer_key)
         return run_move(
             locations[:-1],
             locations[-1],

@@ -6,8 +6,8 @@ Nothing heavy is imported here: this is read whenever any command, or only the h
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final, TypeVar
+from functools import partial, wraps
+from typing import Any, Final, TypeVar, cast
 
 import click
 from attrs import frozen
@@ -94,8 +94,27 @@ def _parsed(parse: Callable[[str], T], ctx: click.Context, param: click.Paramete
         raise click.BadParameter(str(error), ctx, param) from error
 
 
-def access_options(command: Command) -> Command:
-    """Add ``--config``, ``--key`` and ``--peer-key``; `access` collects their values."""
+def remote_options(command: Command) -> Command:
+    """Add the options of every command that may talk to a peer; their values arrive as ``access`` and ``log``."""
+
+    @wraps(command)
+    def collecting(
+        *args: Any,
+        config: str | None,
+        key: str | None,
+        peer_key: str | None,
+        log_level: Levels | None,
+        log_format: str | None,
+        log_file: str | None,
+        **others: Any,
+    ) -> Any:
+        access, log = Access(config, key, peer_key), LogOptions(log_level, log_format, log_file)
+        return command(*args, access=access, log=log, **others)
+
+    return cast("Command", _access_options(_log_options(collecting)))
+
+
+def _access_options(command: Command) -> Command:
     for option in (
         click.option(
             "--peer-key", metavar="KEY|FILE", help="The public key of a peer that the configuration does not name."
@@ -115,8 +134,7 @@ def access_options(command: Command) -> Command:
     return command
 
 
-def log_options(command: Command) -> Command:
-    """Add ``--log-level``, ``--log-format`` and ``--log-file``, for `LogOptions`."""
+def _log_options(command: Command) -> Command:
     for option in (
         click.option(
             "--log-file",

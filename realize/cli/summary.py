@@ -32,8 +32,8 @@ ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
 
 
 @define
-class _Again:
-    """What was counted of the source under way and is still there: found anew when its listing begins again."""
+class _Counts:
+    """What is counted of files by how they ended."""
 
     finished: Counter[How] = field(factory=Counter)
     finished_bytes: Counter[How] = field(factory=Counter)
@@ -44,7 +44,7 @@ class _Again:
 
 
 @define
-class Tally:
+class Tally(_Counts):
     """Files and bytes by outcome.
 
     Only what failed makes the exit code differ from 0: files skipped by policy, files that somebody else took, and
@@ -53,26 +53,21 @@ class Tally:
 
     found_files: int = 0
     found_bytes: int = 0
-    finished: Counter[How] = field(factory=Counter)
-    finished_bytes: Counter[How] = field(factory=Counter)
-    planned: Counter[Action] = field(factory=Counter)
-    planned_bytes: int = 0
     sent_bytes: int = 0
     removed: int = 0
-    failed: int = 0
-    left: int = 0
     steps: int = 0
     """Grows with everything that gets on: bytes of large files, and files that finish."""
     interrupted: dict[bytes, tuple[int, int]] = field(factory=dict)
     """Files that stopped on their way: size, and how much of them is at the destination."""
-    _again: _Again = field(factory=_Again, init=False)
+    _again: _Counts = field(factory=_Counts, init=False)
+    """What was counted of the source under way and is still there: found anew when its listing begins again."""
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
         again = self._again
         match event:
             case SourceStarted():
-                self._again = _Again()
+                self._again = _Counts()
             case Found(files, size):
                 self.found_files += files
                 self.found_bytes += size
@@ -110,9 +105,9 @@ class Tally:
             count.finished[event.how] += 1
             count.finished_bytes[event.how] += event.size
 
-    def _forget(self, again: _Again) -> None:
+    def _forget(self, again: _Counts) -> None:
         """The source under way begins again: nothing of it may be counted twice."""
-        self._again = _Again()
+        self._again = _Counts()
         self.finished -= again.finished
         self.finished_bytes -= again.finished_bytes
         self.planned -= again.planned

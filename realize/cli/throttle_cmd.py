@@ -6,9 +6,8 @@ from typing import Final
 
 import click
 
-from realize.cli.options import Access, LogOptions, access_options, log_options, rate, time_limit
+from realize.cli.options import Access, LogOptions, rate, remote_options, time_limit
 from realize.errors import UsageError
-from realize.levels import Levels
 
 SCOPES: Final = ("service", "peer:NAME", "connection:ID")
 
@@ -40,8 +39,7 @@ def _scope(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
     help="What the daemon sends, or what the peer sends to it.",
 )
 @click.option("--for", "time", metavar="DUR", callback=time_limit, help="Then the former limit is back.")
-@access_options
-@log_options
+@remote_options
 @click.option("--json", is_flag=True, help="Write the limits as one JSON list.")
 def throttle(
     peer: str,
@@ -49,13 +47,9 @@ def throttle(
     scope: tuple[str, str],
     direction: str,
     time: float | None,
-    config: str | None,
-    key: str | None,
-    peer_key: str | None,
     *,
-    log_level: Levels | None,
-    log_format: str | None,
-    log_file: str | None,
+    access: Access,
+    log: LogOptions,
     json: bool,
 ) -> int:
     """Show the limits and present rates of the daemon at PEER, or set one limit to RATE while it runs.
@@ -65,7 +59,6 @@ def throttle(
     """
     from realize.cli.throttling import Change, run_throttle
 
-    access, log = Access(config, key, peer_key), LogOptions(log_level, log_format, log_file)
     if limit is None:
         if time is not None:
             raise UsageError("--for is for a limit that is set, and no RATE is given")
