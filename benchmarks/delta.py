@@ -29,8 +29,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.procfs import cpu_seconds as cpu
-from benchmarks.procfs import peak_memory as peak
+from benchmarks.procfs import cpu_seconds, peak_memory
 from tests.processes import Site
 
 MIB = 1 << 20
@@ -107,7 +106,7 @@ def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[
     site.start()
     assert site.daemon is not None
     try:
-        daemon, children = cpu(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
+        daemon, children = cpu_seconds(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
         wire, started = wire_bytes(), time.perf_counter()
         ends = ("hostb::inbox", str(here)) if pull else (str(here), "hostb::inbox")
         done = site.realize("--json", *ends, timeout=600)
@@ -117,7 +116,14 @@ def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[
             raise SystemExit(done.stderr or "the file that arrived is another one")
         command = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
         sent = next(line["sent"] for line in map(json.loads, done.stdout.splitlines()) if line["event"] == "finished")
-        return seconds, sent / 1e6, wire / 1e6, command, cpu(site.daemon.pid) - daemon, peak(site.daemon.pid)
+        return (
+            seconds,
+            sent / 1e6,
+            wire / 1e6,
+            command,
+            cpu_seconds(site.daemon.pid) - daemon,
+            peak_memory(site.daemon.pid),
+        )
     finally:
         site.stop()
         shutil.rmtree(folder)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import twisted
@@ -78,75 +79,41 @@ class Metrics(Counting):
 
     def __init__(self) -> None:
         self.registry = new_registry()
-        here = self.registry
-        Gauge(
-            "realize_build_info",
-            "1; which version of what runs.",
-            ["version", "python", "twisted"],
-            registry=here,
-        ).labels(__version__, platform.python_version(), twisted.__version__).set(1)
-        self._start_time = Gauge("realize_start_time_seconds", "When the service started.", registry=here)
-        self._refusals = Counter(
-            "realize_refusals",
-            "Connections and commands that were refused.",
-            ["reason"],
-            registry=here,
+        gauge = partial(Gauge, registry=self.registry)
+        count = partial(Counter, registry=self.registry)
+        observe = partial(Histogram, registry=self.registry)
+        build = gauge("realize_build_info", "1; which version of what runs.", ["version", "python", "twisted"])
+        build.labels(__version__, platform.python_version(), twisted.__version__).set(1)
+        self._start_time = gauge("realize_start_time_seconds", "When the service started.")
+        self._refusals = count("realize_refusals", "Connections and commands that were refused.", ["reason"])
+        self._commands = count(
+            "realize_commands", "Commands of peers that were answered, or refused.", ["command", "outcome"]
         )
-        self._commands = Counter(
-            "realize_commands",
-            "Commands of peers that were answered, or refused.",
-            ["command", "outcome"],
-            registry=here,
-        )
-        self._command_seconds = Histogram(
+        self._command_seconds = observe(
             "realize_command_duration_seconds",
             "Time from the arrival of a command to its answer.",
             ["command"],
             buckets=_COMMAND_SECONDS,
-            registry=here,
         )
-        self._accepted = Counter(
-            "realize_connections_accepted", "Connections that have said Hello.", ["peer"], registry=here
-        )
-        self._committed = Counter(
-            "realize_files_committed", "Files that arrived and are durable.", ["dir", "how"], registry=here
-        )
-        self._removed = Counter(
-            "realize_files_removed", "Files that were removed because they were moved away.", ["dir"], registry=here
-        )
-        self._failed = Counter(
+        self._accepted = count("realize_connections_accepted", "Connections that have said Hello.", ["peer"])
+        self._committed = count("realize_files_committed", "Files that arrived and are durable.", ["dir", "how"])
+        self._removed = count("realize_files_removed", "Files that were removed because they were moved away.", ["dir"])
+        self._failed = count(
             "realize_file_failures",
             "Things asked about one file that could not be done, also if trying again helps.",
             ["dir", "reason"],
-            registry=here,
         )
-        self._saved = Counter(
-            "realize_saved_bytes",
-            "Bytes of content that did not have to be sent.",
-            ["how"],
-            registry=here,
+        self._saved = count("realize_saved_bytes", "Bytes of content that did not have to be sent.", ["how"])
+        self._groups = observe(
+            "realize_commit_group_files", "Files that were committed together.", ["dir"], buckets=_GROUP_FILES
         )
-        self._groups = Histogram(
-            "realize_commit_group_files",
-            "Files that were committed together.",
-            ["dir"],
-            buckets=_GROUP_FILES,
-            registry=here,
+        self._syncs = observe(
+            "realize_sync_duration_seconds", "Time to make something durable.", ["dir", "what"], buckets=_SYNC_SECONDS
         )
-        self._syncs = Histogram(
-            "realize_sync_duration_seconds",
-            "Time to make something durable.",
-            ["dir", "what"],
-            buckets=_SYNC_SECONDS,
-            registry=here,
+        self._lag = observe(
+            "realize_reactor_lag_seconds", "How late a timer of the network thread was.", buckets=_LAG_SECONDS
         )
-        self._lag = Histogram(
-            "realize_reactor_lag_seconds",
-            "How late a timer of the network thread was.",
-            buckets=_LAG_SECONDS,
-            registry=here,
-        )
-        ProcessCollector(registry=here)
+        ProcessCollector(registry=self.registry)
         # Content is no command: it is not dispatched, and there is too much of it to be counted by the box.
         names = sorted(command.commandName.decode() for command in every_command() if command is not Data)
         for reason in REFUSALS:

@@ -108,12 +108,19 @@ def _registry(families: Iterable[Metric]) -> CollectorRegistry:
     return registry
 
 
+def _shared(prefix: str, figures: Figures, labels: Mapping[str, str]) -> Iterator[Metric]:
+    """What both sets have in the same form."""
+    yield _gauge(f"{prefix}_start_timestamp_seconds", "When the run began.", figures.started, labels)
+    text = "Files that were found, by what became of them."
+    yield _split(f"{prefix}_files", text, figures.files, "result", labels)
+    text = "Bytes of the files found, by what became of them."
+    yield _split(f"{prefix}_bytes", text, figures.sizes, "result", labels)
+
+
 def _live(figures: Figures, pushes: Pushes | None) -> Iterator[Metric]:
-    yield _gauge("realize_run_start_timestamp_seconds", "When the run began.", figures.started)
+    yield from _shared("realize_run", figures, {})
     if figures.deadline is not None:
         yield _gauge("realize_run_deadline_timestamp_seconds", "When --max-duration ends the run.", figures.deadline)
-    yield _split("realize_run_files", "Files that were found, by what became of them.", figures.files, "result")
-    yield _split("realize_run_bytes", "Bytes of the files found, by what became of them.", figures.sizes, "result")
     yield _count("realize_run_sent_bytes", "Bytes of content that travelled.", figures.sent)
     yield _count("realize_run_retries", "Connections that were lost, or not made, and tried again.", figures.retries)
     yield _split(
@@ -131,21 +138,17 @@ def _last(figures: Figures, ending: Ending | None, labels: Mapping[str, str]) ->
     def gauge(name: str, text: str, value: float) -> Metric:
         return _gauge(name, text, value, labels)
 
-    def split(name: str, text: str, values: Mapping[str, float], label: str) -> Metric:
-        return _split(name, text, values, label, labels)
-
+    yield from _shared("realize_last", figures, labels)
     yield gauge("realize_last_in_progress", "1 while the run goes on, 0 when it has ended.", ending is None)
-    yield gauge("realize_last_start_timestamp_seconds", "When the run began.", figures.started)
     yield gauge("realize_last_duration_seconds", "How long it took, from the start of the process.", figures.duration)
-    yield split("realize_last_files", "Files that were found, by what became of them.", figures.files, "result")
-    yield split("realize_last_bytes", "Bytes of the files found, by what became of them.", figures.sizes, "result")
     yield gauge("realize_last_sent_bytes", "Bytes of content that travelled.", figures.sent)
     yield gauge("realize_last_retries", "Connections that were lost, or not made, and tried again.", figures.retries)
-    yield split(
+    yield _split(
         "realize_last_throttle_limit_bytes_per_second",
         "What the command line limited the run to; +Inf is unlimited.",
         _all_limits(figures),
         "direction",
+        labels,
     )
     if ending is None:
         return
