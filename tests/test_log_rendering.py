@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.telemetry.rendering import LONGEST, Stamp, renderer
+from realize.telemetry.rendering import LONGEST, renderer, stamper
 from realize.units import display_name
 
 TS = "2023-11-14T22:13:20.250000Z"
@@ -25,8 +25,10 @@ NASTY = st.text(
 
 def render(form, level="info", **fields):
     """The bytes of a record, through the whole chain."""
-    record = Stamp(lambda: 1_700_000_000.25)(None, level, {"event": "file_committed", "component": "store", **fields})
-    return renderer(form)(None, level, record)
+    ts = stamper(lambda: 1_700_000_000.25)()
+    return renderer(form)(
+        None, level, {"ts": ts, "level": level, "event": "file_committed", "component": "store", **fields}
+    )
 
 
 def logfmt(line):

@@ -36,6 +36,8 @@ from realize.units import display_name, display_text
 HOW: Final = {how: how.name.lower() for how in How}
 """The outcomes as they are logged."""
 
+SKIPPED, GONE = How.SKIPPED, How.GONE
+
 
 def log_failure(error: RealizeError) -> None:
     """Log what kept a run from beginning."""
@@ -108,10 +110,11 @@ class RunLog:
 
     def __call__(self, event: Event) -> None:
         """Log one event of the mover, if it deserves it."""
+        if type(event) is Finished:  # nearly all of them
+            self._finished(event)
+            return
         log = self._files
         match event:
-            case Finished():
-                self._finished(event)
             case Failed(path, end, error):
                 log.warning(
                     "file_failed",
@@ -158,7 +161,7 @@ class RunLog:
     def _finished(self, event: Finished) -> None:
         log, path, transfer = self._files, display_name(event.path), self._transfer(event.path)
         size, how = event.size, HOW[event.how]
-        if event.how is How.SKIPPED or event.how is How.GONE:
+        if event.how is SKIPPED or event.how is GONE:
             log.info("file_not_taken", path=path, size=size, how=how, transfer=transfer)
             return
         digest, sent = event.digest.hex() or None, event.sent

@@ -17,7 +17,7 @@ import structlog
 
 from realize.levels import COMPONENTS, LEVELS, Levels
 from realize.telemetry.limiting import AUDIT, Limiter
-from realize.telemetry.rendering import Stamp, renderer
+from realize.telemetry.rendering import renderer, stamper
 from realize.telemetry.writing import Writer, is_journal, is_terminal
 
 PARTING: Final = 2.0
@@ -40,6 +40,7 @@ class ComponentLogger(structlog.BoundLoggerBase):
 
     thresholds: ClassVar[dict[str, int]] = {}
     counts: ClassVar[dict[str, int]] = {}
+    stamp = staticmethod(stamper())
 
     def debug(self, event: str, **fields: Any) -> None:
         """What only somebody who searches wants to know."""
@@ -61,9 +62,9 @@ class ComponentLogger(structlog.BoundLoggerBase):
         self._emit("error", event, fields)
 
     def _emit(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        """What `structlog.BoundLoggerBase` does, in half the time: it happens for every file."""
+        """What `structlog.BoundLoggerBase` does, in a third of the time: it happens for every file."""
         self.counts[level] += 1
-        record: Any = {"event": event, **self._context, **fields}
+        record: Any = {"ts": self.stamp(), "level": level, "event": event, **self._context, **fields}
         try:
             for process in self._processors:
                 record = process(self._logger, level, record)
@@ -94,7 +95,7 @@ class Logs:
         render = renderer(_chosen(form, on_stderr=on_stderr), colors=on_stderr and _colors())
 
         structlog.configure(
-            processors=[self._limiter, Stamp(), render],
+            processors=[self._limiter, render],
             wrapper_class=type("Logger", (ComponentLogger,), {"thresholds": self._thresholds, "counts": self.counts}),
             logger_factory=lambda *_: sink,
             context_class=dict,

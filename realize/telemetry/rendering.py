@@ -24,12 +24,17 @@ PRIORITIES: Final[Mapping[str, int]] = {"debug": 7, "info": 6, "warning": 4, "er
 LONGEST: Final = 8 * 1024
 """Characters of a value; more is cut."""
 
+_THREE_DIGITS: Final = tuple(f"{number:03}" for number in range(1000))
+"""Looked up for every record, in a third of the time of formatting."""
+
+_BACKSLASH, _DELETE = b"\\\x7f"
+
 Record = MutableMapping[str, Any]
 Render = Callable[[Any, str, Record], bytes]
 
 
 def renderer(form: str, *, colors: bool = False) -> Render:
-    """The processor that makes a line, with its line end, of a record that `Stamp` has seen."""
+    """The processor that makes a line, with its line end, of a record."""
     if form == "json":
         return _as_json
     if form == "logfmt":
@@ -39,22 +44,20 @@ def renderer(form: str, *, colors: bool = False) -> Render:
     return functools.partial(_as_console, _console(colors=colors))
 
 
-class Stamp:
-    """The processor that says when: RFC 3339, UTC, microseconds; and at which level."""
+def stamper(now: Callable[[], float] = time.time) -> Callable[[], str]:
+    """What says when it is: RFC 3339, UTC, microseconds."""
+    current, text = -1, ""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
-        self._second = -1
-        self._text = ""
+    def stamp() -> str:
+        nonlocal current, text
+        moment = now()
+        second = int(moment)
+        if second != current:
+            current, text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        micros = int((moment - second) * 1_000_000)
+        return f"{text}.{_THREE_DIGITS[micros // 1000]}{_THREE_DIGITS[micros % 1000]}Z"
 
-    def __call__(self, _: Any, level: str, record: Record) -> Record:
-        """The record, with what everybody looks for first in front."""
-        now = self._now()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return {"ts": f"{self._text}.{int((now - second) * 1_000_000):06}Z", "level": level, **record}
+    return stamp
 
 
 def _harmless(record: Record) -> Record:
@@ -97,7 +100,7 @@ def _as_json(_: Any, __: str, record: Record) -> bytes:
         pass  # there is something that is neither text nor number
     else:
         # Printable ASCII through and through, and short: there was nothing to escape, as with nearly all records.
-        if line.isascii() and b"\\" not in line and b"\x7f" not in line and len(line) <= LONGEST:
+        if line.isascii() and _BACKSLASH not in line and _DELETE not in line and len(line) <= LONGEST:
             return line
     record = _harmless(record)
     try:
