@@ -39,7 +39,6 @@ def serve(folder: str, size: int) -> None:
 
     from realize.wire.serving import PeerServerFactory
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     pin = PublicKey(bytes.fromhex(sys.stdin.readline().strip()))
     running: Any = reactor
 
@@ -138,6 +137,10 @@ def main() -> None:
     parser.add_argument("--piece", type=parse_size, default=1 << 20)
     parser.add_argument(SERVER, dest="serve")
     options = parser.parse_args()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     if options.serve:
         serve(options.serve, options.size)
         return

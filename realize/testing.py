@@ -44,6 +44,7 @@ from realize.values import (
     Attributes,
     Chunk,
     Committed,
+    Content,
     Entry,
     Existing,
     Expected,
@@ -417,11 +418,11 @@ class _MemoryReader:
         return chunks
 
     @shielded
-    async def pick(self, wanted: Sequence[bool]) -> list[bytes]:
+    async def pick(self, wanted: Sequence[bool]) -> list[Content]:
         self._store.take_fault("pick", self._path)
         if not self._spans or len(wanted) != len(self._spans[0]):
             raise ProtocolError(f"{display_name(self._path)}: a pick that does not fit what was cut")
-        pieces = []
+        pieces: list[Content] = []
         for (length, _), want in zip(self._spans.popleft(), wanted, strict=True):
             if want:
                 pieces.append(self._content[self._position : self._position + length])
@@ -429,7 +430,7 @@ class _MemoryReader:
         return pieces
 
     @shielded
-    async def read(self) -> list[bytes]:
+    async def read(self) -> list[Content]:
         self._store.take_fault("read", self._path)
         self._spans.clear()
         piece = self._content[self._position : self._position + BLOCK]
@@ -511,7 +512,7 @@ class _MemoryWriter:
         return len(piece)
 
     @shielded
-    async def write(self, pieces: Sequence[bytes]) -> None:
+    async def write(self, pieces: Sequence[Content]) -> None:
         self._check("write")
         content = b"".join(pieces)
         appended = max(0, len(content) - self._assembly.wanted)
@@ -1477,7 +1478,7 @@ async def listed(listing: IListing) -> list[Entry]:
 
 async def read_all(reader: IReader) -> bytes:
     """What is left of a file."""
-    content: list[bytes] = []
+    content: list[Content] = []
     while pieces := await reader.read():
         content += pieces
     return b"".join(content)

@@ -39,6 +39,9 @@ MOST_CHUNK: Final = 65_535
 MOST_CHUNKS: Final = 2_048
 """The most chunks that are offered at once."""
 
+Content: TypeAlias = bytes | memoryview
+"""Some bytes of a file."""
+
 Chunk: TypeAlias = tuple[int, bytes]
 """A piece of a file: its length, and its XXH3 digest of 128 bits, which tells chunks apart but proves nothing."""
 

@@ -8,17 +8,33 @@ from hypothesis import strategies as st
 from twisted.protocols.amp import COMMAND, AmpBox, parseString
 
 from realize.errors import ProtocolError
-from realize.wire.boxes import BOX_LIMIT, MOST_KEYS, BoxParser, Data, data_head, data_tail, encode, parse_number
+from realize.wire.boxes import (
+    BOX_LIMIT,
+    MOST_KEYS,
+    BoxParser,
+    Credit,
+    Data,
+    credit,
+    data_head,
+    data_tail,
+    encode,
+    parse_number,
+)
 
 KEYS = st.binary(min_size=1, max_size=255) | st.sampled_from([b"_command", b"_ask", b"content", b"stream", b"zzz"])
 VALUES = st.binary(max_size=100) | st.sampled_from([b"Data", b"Dat", b"7", b"12"])
-BOXES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=6).filter(lambda box: box.get(COMMAND) != b"Data")
+BOXES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=6).filter(
+    lambda box: box.get(COMMAND) not in {b"Data", b"Credit"}
+)
 DATAS = st.builds(Data, st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=70_000))
-STREAMS_OF_BOXES = st.lists(BOXES | DATAS, max_size=6)
+CREDITS = st.builds(Credit, st.integers(0, 2**32 - 1), st.integers(1, 2**30))
+STREAMS_OF_BOXES = st.lists(BOXES | DATAS | CREDITS, max_size=6)
 
 
 def serialised(box):
-    """The bytes of a box or a Data."""
+    """The bytes of a box, a Data or a Credit."""
+    if isinstance(box, Credit):
+        return credit(box.stream, box.amount)
     if isinstance(box, Data):
         return data_head(len(box.content)) + box.content + data_tail(box.stream)
     return encode(box)
@@ -176,3 +192,23 @@ def test_the_encoder_refuses_what_amp_cannot_say():
     for box in ({b"k": bytes(65_536)}, {b"": b""}, {b"k" * 256: b""}):
         with pytest.raises(ProtocolError):
             encode(box)
+
+
+def test_credit_is_written_as_amp_writes_it():
+    """The short cut makes the same bytes as the encoder."""
+    assert encode({b"_command": b"Credit", b"stream": b"7", b"amount": b"1048576"}) == credit(7, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        {b"_command": b"Credit", b"stream": b"1"},
+        {b"_command": b"Credit", b"amount": b"1"},
+        {b"_command": b"Credit", b"stream": b"1", b"amount": b"x"},
+        {b"_command": b"Credit", b"stream": b"1", b"amount": b"1", b"_ask": b"1"},
+    ],
+)
+def test_credit_must_be_whole(box):
+    """Credit without a stream or an amount, or with a question, is no credit."""
+    with pytest.raises(ProtocolError):
+        list(BoxParser().feed(encode(box)))

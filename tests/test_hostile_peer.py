@@ -18,7 +18,7 @@ from realize.values import BLOCK, SPAN, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
 from realize.wire.protocol import MOST_UNSENT
-from realize.wire.streams import WINDOW
+from realize.wire.streams import MOST_UNREAD
 from tests.loopback import Raw
 
 VERSION = packing.VERSIONS.pack([Version(1, 2, 3, 4, 5)])
@@ -345,9 +345,9 @@ def test_content_past_the_size_is_cut_off(evil):
 def test_content_past_the_credit_is_cut_off(evil):
     """More than was promised is not buffered."""
     stuck = Deferred()
-    assert "ok" == evil.open_write(size=b"%d" % (10 * WINDOW))
+    assert "ok" == evil.open_write(size=b"%d" % (10 * MOST_UNREAD))
     evil.responders._writes[1][1]._writer.write = lambda pieces: stuck
-    for _ in range(WINDOW // 65_535):
+    for _ in range(MOST_UNREAD // 65_535):
         evil.send(data(1, bytes(65_535)))
     before = evil.lost
     evil.send(data(1, bytes(65_535)))

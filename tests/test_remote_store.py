@@ -38,7 +38,7 @@ from realize.testing import (
 from realize.values import BLOCK, Attributes, Committed, Entry, Kind, OnConflict, Removal
 from realize.wire import commands
 from realize.wire.greeting import Greeting
-from realize.wire.streams import WINDOW
+from realize.wire.streams import MOST_UNREAD, TAKE, WINDOW
 from tests.loopback import Pair
 
 ALL = frozenset(Right)
@@ -282,7 +282,7 @@ def test_reading_runs_ahead_by_a_window(served):
     first = served.result(reader.read())
     ahead = reader._stream.arrived
 
-    assert ahead <= WINDOW + BLOCK
+    assert ahead <= MOST_UNREAD + TAKE
     assert content == b"".join(first) + served.result(read_all(reader))
     assert blake3(content).digest() == served.result(reader.finish())
     reader.close()

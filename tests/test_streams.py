@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
 from realize.wire.boxes import BoxParser
 from realize.wire.commands import MOST_STREAMS
-from realize.wire.streams import BATCH, TAKE, WINDOW, InboundStream, OutboundStream, StreamTable
+from realize.wire.streams import BATCH, MOST_UNREAD, TAKE, InboundStream, OutboundStream, StreamTable
 
 
 class FakeLink:
@@ -151,7 +151,7 @@ def test_a_failure_wakes_the_sender(wait):
     assert [] == link.writes
 
 
-def inbound(limit=100 * WINDOW):
+def inbound(limit=100 * MOST_UNREAD):
     """A started stream and its link."""
     link = FakeLink()
     stream = InboundStream(1, limit, link)
@@ -160,17 +160,17 @@ def inbound(limit=100 * WINDOW):
 
 
 def test_credit_is_bounded_by_the_window():
-    """However slowly the consumer takes, no more than a window is ever promised."""
+    """However slowly the consumer takes, no more than a window is ever promised beyond what it took."""
     stream, link = inbound()
-    for _ in range(4):
-        stream.receive(bytes(WINDOW // 4))
+    for _ in range(MOST_UNREAD // TAKE):
+        stream.receive(bytes(TAKE))
         stream.delivered()
     granted = []
     for _ in range(3):
         [(_, pieces)] = outcome(stream.read())
         granted.append((len(b"".join(pieces)), sum(link.granted)))
 
-    assert [(TAKE, WINDOW), (TAKE, WINDOW + TAKE), (TAKE, WINDOW + 2 * TAKE)] == granted
+    assert [(TAKE, MOST_UNREAD + number * TAKE) for number in (1, 2, 3)] == granted
 
 
 def test_credit_ends_with_the_content():
@@ -211,6 +211,39 @@ def test_what_arrived_together_is_read_together():
     assert ([], [(True, [b"onetwothree"])]) == (before, done)
 
 
+def test_large_views_are_handed_on_without_a_copy():
+    """What is most of its delivery is kept as it is."""
+    stream, _ = inbound()
+    delivery = memoryview(bytes(200_000))
+    parts = [delivery[100:65_000], delivery[65_100:130_000], delivery[130_100:]]
+    for part in parts:
+        stream.receive(part)
+    stream.delivered()
+    [(_, pieces)] = outcome(stream.read())
+
+    assert parts == pieces
+    assert all(piece.obj is delivery.obj for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[20_000], [1_000] * 190, [15_000, 15_000, 90_000]], ids=["little", "many", "one of many"]
+)
+def test_views_do_not_keep_more_than_themselves(sizes):
+    """A small part of a delivery, or many small ones, are copied, lest they keep all of it or become many objects."""
+    stream, _ = inbound()
+    delivery = memoryview(bytes(250_000))
+    position = 0
+    for size in sizes:
+        stream.receive(delivery[position : position + size])
+        position += size
+    stream.delivered()
+    [(_, pieces)] = outcome(stream.read())
+
+    assert 1 == len(pieces)
+    assert isinstance(pieces[0], bytes)
+    assert sum(sizes) == len(pieces[0])
+
+
 def test_an_empty_file_ends_at_once():
     """Nothing needs to arrive."""
     stream, link = inbound(limit=0)
@@ -229,7 +262,7 @@ def test_what_matched_need_not_arrive():
 
 
 @pytest.mark.parametrize(
-    "contents", [[bytes(WINDOW + 1)], [b""], [bytes(WINDOW // 2)] * 3], ids=["at once", "empty", "in parts"]
+    "contents", [[bytes(MOST_UNREAD + 1)], [b""], [bytes(MOST_UNREAD // 2)] * 3], ids=["at once", "empty", "in parts"]
 )
 def test_content_beyond_credit_is_a_violation(contents):
     """More than was promised, or nothing at all, ends the connection."""

@@ -19,7 +19,7 @@ from realize.errors import RealizeError
 from realize.mover.events import End
 from realize.mover.work import at
 from realize.store.interfaces import IReader, IWriter
-from realize.values import SPAN, Chunk, extent
+from realize.values import SPAN, Chunk, Content, extent
 
 WORTHWHILE: Final = 256 << 10
 """A file that is shorter, or whose old version is, is sent whole."""
@@ -45,7 +45,7 @@ class Delta:
     moved: Callable[[int, int], None]
     _cut: deque[Deferred[list[Chunk]]] = field(factory=deque)
     _offered: deque[tuple[Sequence[Chunk], Deferred[list[bool]]]] = field(factory=deque)
-    _picked: deque[tuple[int, Deferred[list[bytes]]]] = field(factory=deque)
+    _picked: deque[tuple[int, Deferred[list[Content]]]] = field(factory=deque)
     _found: int = 0
     _missed: int = 0
 

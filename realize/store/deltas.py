@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from xxhash import xxh3_128_digest
 
 from realize.errors import VerifyFailed
-from realize.values import MOST_CHUNK, Chunk, extent
+from realize.values import MOST_CHUNK, Chunk, Content, extent
 
 if TYPE_CHECKING:
     from pyfastcdc import FastCDC
@@ -271,7 +271,7 @@ class Assembly:
         """How many bytes the gaps have that are still to come."""
         return sum(length for length, place in self._runs if place is None)
 
-    def written(self, content: bytes, read: Read) -> Iterator[memoryview]:
+    def written(self, content: Content, read: Read) -> Iterator[memoryview]:
         """What can be written when this much of the content has arrived, in order, up to `_PIECE` bytes at a time.
 
         That is the content in the gaps, and what ``read`` has for the runs before, between and behind them.

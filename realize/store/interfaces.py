@@ -27,6 +27,7 @@ from realize.values import (
     Attributes,
     Chunk,
     Committed,
+    Content,
     Entry,
     Existing,
     Expected,
@@ -73,14 +74,14 @@ class IReader(Interface):
         Not to be called after `read`, nor `block_digests` and `skip` after it.
         """
 
-    def pick(wanted: Sequence[bool]) -> Deferred[list[bytes]]:
+    def pick(wanted: Sequence[bool]) -> Deferred[list[Content]]:
         """The content of those chunks of the first span that was cut and not picked yet; the position moves behind it.
 
         May be called ahead, too.
         All of the span counts into the digest, wanted or not.
         """
 
-    def read() -> Deferred[list[bytes]]:
+    def read() -> Deferred[list[Content]]:
         """The next pieces of content, as many as are at hand; an empty list is the end of the file.
 
         A file that ends before ``version.size`` fails with `realize.errors.SourceChanged`.
@@ -122,7 +123,7 @@ class IWriter(Interface):
         less: see `realize.store.deltas.Search`.
         """
 
-    def write(pieces: Sequence[bytes]) -> Deferred[None]:
+    def write(pieces: Sequence[Content]) -> Deferred[None]:
         """Go on with the content: first what was wanted of the chunks offered, in order, then all the rest.
 
         What the partial held behind the position is dropped at the first call.

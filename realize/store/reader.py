@@ -27,7 +27,7 @@ from realize.store.threads import RunInThread, shielded
 from realize.store.tree import identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
-from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Version
+from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Content, Version
 
 PIECE: Final = 2 * BLOCK
 """Bytes that are read in one go; the way into a thread and back costs as much as reading half of them."""
@@ -61,7 +61,7 @@ class SourceFile:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return cls(location, path, Handle(fd), version_of(status), attributes_of(status), unlinked)
 
-    def piece(self, progress: _Progress) -> tuple[list[bytes], _Progress]:
+    def piece(self, progress: _Progress) -> tuple[list[Content], _Progress]:
         """The next piece."""
         length = min(PIECE, self.version.size - progress.position)
         with self.handle as fd, storage_errors(self.path):
@@ -160,7 +160,7 @@ class LocalReader:
         self._on_closed = on_closed
         self._progress = _Progress(0, blake3())
         self._looked = self._progress
-        self._ahead: Deferred[tuple[list[bytes], _Progress]] | None = None
+        self._ahead: Deferred[tuple[list[Content], _Progress]] | None = None
         self._spans: deque[_Span] = deque()
         self._cutting = DeferredLock()
         self._buffer: memoryview | None = None
@@ -205,18 +205,18 @@ class LocalReader:
             self._cutting.release()
 
     @shielded
-    async def pick(self, wanted: Sequence[bool]) -> list[bytes]:
+    async def pick(self, wanted: Sequence[bool]) -> list[Content]:
         """What is wanted of the first span that was cut."""
         if not self._spans or len(wanted) != len(self._spans[0].ends):
             raise ProtocolError(f"{display_name(self._source.path)}: a pick that does not fit what was cut")
         span = self._spans.popleft()
         self._progress = span.behind
         parts = span.parts(wanted)
-        pieces: list[bytes] = await self._run_in_thread(self._source.parts, parts) if parts else []
+        pieces: list[Content] = await self._run_in_thread(self._source.parts, parts) if parts else []
         return pieces
 
     @shielded
-    async def read(self) -> list[bytes]:
+    async def read(self) -> list[Content]:
         """The next piece."""
         self._spans.clear()
         if self._progress.position == self.version.size:

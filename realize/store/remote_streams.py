@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, SPAN, Attributes, Chunk, Committed, OnConflict, Version, extent
+from realize.values import BLOCK, SPAN, Attributes, Chunk, Committed, Content, OnConflict, Version, extent
 from realize.wire import commands, packing
 from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
@@ -41,7 +41,7 @@ class RemoteReader:
         self._spans: deque[list[int]] = deque()
         self._picking = DeferredLock()
         self._picked = 0
-        self._left: list[bytes] = []
+        self._left: list[Content] = []
         self._outcome: bytes | RealizeError | None = None
         self._waiting: list[Deferred[bytes]] = []
         self._closed = False
@@ -99,7 +99,7 @@ class RemoteReader:
             self._spans.remove(lengths)
         return chunks
 
-    def pick(self, wanted: Sequence[bool]) -> Deferred[list[bytes]]:
+    def pick(self, wanted: Sequence[bool]) -> Deferred[list[Content]]:
         """See `IReader`."""
         if self._closed or not wanted or not self._spans or len(wanted) != len(self._spans[0]):
             return fail(ProtocolError("a pick that does not fit what was cut"))
@@ -117,9 +117,9 @@ class RemoteReader:
         stream.start()
         return self._picking.run(lambda: Deferred.fromCoroutine(self._collect(stream, amount)))
 
-    async def _collect(self, stream: InboundStream, amount: int) -> list[bytes]:
+    async def _collect(self, stream: InboundStream, amount: int) -> list[Content]:
         """So many bytes of the content that comes; others that came with them are for the next one who asks."""
-        pieces: list[bytes] = []
+        pieces: list[Content] = []
         while amount:
             if not self._left:
                 self._left = await stream.read()
@@ -131,7 +131,7 @@ class RemoteReader:
             amount -= len(piece)
         return pieces
 
-    def read(self) -> Deferred[list[bytes]]:
+    def read(self) -> Deferred[list[Content]]:
         """See `IReader`."""
         if self._closed:
             return fail(ProtocolError("the reader is closed"))
@@ -166,7 +166,7 @@ class RemoteReader:
     def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
         return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)
 
-    def _counted(self, pieces: list[bytes]) -> list[bytes]:
+    def _counted(self, pieces: list[Content]) -> list[Content]:
         self._position += sum(map(len, pieces))
         return pieces
 
@@ -330,7 +330,7 @@ class RemoteWriter:
         self._left -= extent(chunks) - extent(chunks, wanted)
         return wanted
 
-    def write(self, pieces: Sequence[bytes]) -> Deferred[None]:
+    def write(self, pieces: Sequence[Content]) -> Deferred[None]:
         """See `IWriter`."""
         length = sum(map(len, pieces))
         if self._closed:

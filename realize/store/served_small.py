@@ -12,7 +12,7 @@ from typing import Final
 from twisted.internet.defer import DeferredLock, DeferredSemaphore
 
 from realize.errors import ProtocolError
-from realize.values import SMALL, SmallFile
+from realize.values import SMALL, Content, SmallFile
 from realize.wire import packing
 from realize.wire.packing import SmallHead
 from realize.wire.protocol import PeerProtocol
@@ -49,7 +49,7 @@ class ServedBatches:
             raise ProtocolError(f"{sum(sizes)} bytes are not a batch of small files")
         stream = self._streams.inbound(number, sum(sizes))
         stream.promised()
-        pieces: list[bytes] = []
+        pieces: list[Content] = []
         while arrived := await stream.read():
             pieces += arrived
         contents = packing.split_contents(sizes, b"".join(pieces))

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
 from realize.store.trail import FileTrail
-from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Version, extent
+from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.packing import MOST_DIGESTS
@@ -371,7 +371,7 @@ class ServedRead:
         self._found(found)
         await self._lock.acquire()
         try:
-            pieces: list[bytes] = await self._told(reader.pick(wanted))
+            pieces: list[Content] = await self._told(reader.pick(wanted))
             await self._stream.send(pieces)
         finally:
             self._lock.release()

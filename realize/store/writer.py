@@ -28,7 +28,18 @@ from realize.store.threads import RunInThread, shielded
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
-from realize.values import BLOCK, MOST_CHUNKS, SPAN, SPANS_AHEAD, Attributes, Chunk, Committed, OnConflict, extent
+from realize.values import (
+    BLOCK,
+    MOST_CHUNKS,
+    SPAN,
+    SPANS_AHEAD,
+    Attributes,
+    Chunk,
+    Committed,
+    Content,
+    OnConflict,
+    extent,
+)
 
 _FLUSH: Final = 8 << 20
 """The kernel is asked to begin to write after so many bytes, so that the commit has less to wait for."""
@@ -106,7 +117,7 @@ class PartialFile:
         self._assembly.add(runs)
         self.write(())
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[Content]) -> None:
         """Write and hash at the position; once that has failed, it fails for good."""
         if self._failed is not None:
             raise self._failed
@@ -117,7 +128,7 @@ class PartialFile:
             self._failed = error
             raise
 
-    def _write(self, fd: int, pieces: Sequence[bytes]) -> None:
+    def _write(self, fd: int, pieces: Sequence[Content]) -> None:
         self._cut(fd)
         # One copy costs less than to let go of the interpreter, and get it back, twice for each piece.
         content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -278,7 +289,7 @@ class LocalWriter:
         return wanted
 
     @shielded
-    async def write(self, pieces: Sequence[bytes]) -> None:
+    async def write(self, pieces: Sequence[Content]) -> None:
         """Go on; more than was announced is refused as a whole."""
         length = sum(map(len, pieces))
         self._writing = True

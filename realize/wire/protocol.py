@@ -69,8 +69,7 @@ class PeerProtocol(AnsweringProtocol):
 
     transport: Any
     own = frozenset(
-        command.commandName
-        for command in (commands.Hello, commands.Ping, commands.Goodbye, commands.Credit, commands.StopStream)
+        command.commandName for command in (commands.Hello, commands.Ping, commands.Goodbye, commands.StopStream)
     )
 
     def __init__(
@@ -110,7 +109,7 @@ class PeerProtocol(AnsweringProtocol):
         self._closing: IDelayedCall | None = None
         self._gone = False
         self._arrived: deque[bytes] = deque()
-        self._boxes: Iterator[boxes.Data | boxes.Box] = iter(())
+        self._boxes: Iterator[boxes.Data | boxes.Credit | boxes.Box] = iter(())
         self._turn: IDelayedCall | None = None
         self._watchers: list[Deferred[RealizeError]] = []
 
@@ -272,7 +271,8 @@ class PeerProtocol(AnsweringProtocol):
 
     def grant(self, stream: int, amount: int) -> None:
         """Send credit."""
-        self.tell(commands.Credit, stream=stream, amount=amount)
+        if self._error is None:
+            self.write(boxes.credit(stream, amount))
 
     def stream_closed(self) -> None:
         """One stream less is open."""
@@ -362,14 +362,17 @@ class PeerProtocol(AnsweringProtocol):
             self.violated(error)
         return True
 
-    def _received(self, box: boxes.Data | boxes.Box) -> None:
-        if not isinstance(box, boxes.Data):
+    def _received(self, box: boxes.Data | boxes.Credit | boxes.Box) -> None:
+        if isinstance(box, dict):
             self.ampBoxReceived(box)
             return
         self._liveness.worked()
         if self.theirs is None:
-            raise ProtocolError("content before Hello")
-        self.streams.receive(box.stream, box.content)
+            raise ProtocolError("content, or credit for it, before Hello")
+        if isinstance(box, boxes.Data):
+            self.streams.receive(box.stream, box.content)
+        else:
+            self.streams.credited(box.stream, box.amount)
 
     def ampBoxReceived(self, box: dict[bytes, bytes]) -> None:
         """Judge a box by its outside, then let AMP dispatch it."""
@@ -455,11 +458,6 @@ class PeerProtocol(AnsweringProtocol):
     @commands.Goodbye.responder
     def _said_goodbye(self, reason: Reason) -> dict[str, Any]:
         self.goodbye = reason
-        return {}
-
-    @commands.Credit.responder
-    def _credit(self, stream: int, amount: int) -> dict[str, Any]:
-        self.streams.credited(stream, amount)
         return {}
 
     @commands.StopStream.responder

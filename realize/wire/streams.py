@@ -12,28 +12,39 @@ So one number tells which closed streams have existed, and what arrives late for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
+from realize.values import Content
 from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail
 from realize.wire.commands import MOST_CREDIT, MOST_STREAMS
 
 WINDOW: Final = 8 << 20
+"""The bytes that a sender may have under way at any time, as long as the consumer keeps up.
+
+Throughput on a long link is this much for each round trip.
+"""
+
+GRANT: Final = 1 << 20
+"""The least credit worth a box."""
+
+MOST_UNREAD: Final = WINDOW + 2 * GRANT
 """The most bytes that a receiver lets be under way or waiting for its consumer, on one stream.
 
-Throughput on a long link is at most this much for each round trip.
+More than the window, so that all of that is under way although credit comes by the `GRANT` and takes its time.
+What the consumer works on, about `TAKE` bytes, comes on top.
 """
 
 TAKE: Final = WINDOW // 4
-"""About how much a consumer gets at once: while it works on that, the rest of the window goes on filling."""
+"""About how much a consumer gets at once; while it works on that, the whole window goes on filling."""
 
 BATCH: Final = 512 * 1024
 """About how many bytes of boxes are handed to a transport without a pace at once."""
 
-_GRANT: Final = WINDOW // 4
 _FRAGMENT: Final = 4096
+_LARGE: Final = 16 * 1024
 _MOST_OUTSTANDING: Final = MOST_CREDIT * 4
 
 
@@ -76,13 +87,13 @@ class OutboundStream:
         self._error: RealizeError | None = None
         self._waiting: Deferred[None] | None = None
 
-    async def send(self, pieces: Sequence[bytes]) -> None:
+    async def send(self, pieces: Sequence[Content]) -> None:
         """Send; done when the transport has everything.
 
         Fails with what the receiver stopped the stream for, or with why the connection was lost.
         One call at a time.
         """
-        parts: list[bytes | memoryview] = []
+        parts: list[Content] = []
         size = 0
         batch = self._link.chunk()
         for piece in pieces:
@@ -114,7 +125,7 @@ class OutboundStream:
         if parts:
             await self._flush(parts, size)
 
-    async def _flush(self, parts: list[bytes | memoryview], size: int) -> None:
+    async def _flush(self, parts: list[Content], size: int) -> None:
         waiting = self._link.writable()
         while waiting is not None:
             await waiting
@@ -158,12 +169,11 @@ class InboundStream:
         self.arrived = 0
         self._link = link
         self._granted = 0
-        self._views: list[bytes | memoryview] = []
-        self._pieces: list[bytes] = []
+        self._views: list[Content] = []
+        self._pieces: list[Content] = []
         self._fragments = bytearray()
-        self._waiting: Deferred[list[bytes]] | None = None
+        self._waiting: Deferred[list[Content]] | None = None
         self._held = 0
-        self._taken = 0
         self._error: RealizeError | None = None
 
     def start(self) -> None:
@@ -181,7 +191,7 @@ class InboundStream:
         self.limit -= length
         self._serve()
 
-    def receive(self, content: bytes | memoryview) -> None:
+    def receive(self, content: Content) -> None:
         """A ``Data`` box arrived; `realize.errors.ProtocolError` if it was not allowed.
 
         A view is looked at until `delivered` is called.
@@ -202,17 +212,18 @@ class InboundStream:
         self._gather()
         self._serve()
 
-    def read(self) -> Deferred[list[bytes]]:
+    def read(self) -> Deferred[list[Content]]:
         """What is at hand, about `TAKE` bytes at most, or the next that arrives; an empty list once all has been read.
 
         The call says that the consumer is done with what it read before, and so gives new credit.
         """
-        self._taken = 0
-        self._grant()
         if self._error is not None:
             return fail(self._error)
         if self._held or self.arrived >= self.limit:
-            return succeed(self._take())
+            taken = self._take()
+            self._grant()
+            return succeed(taken)
+        self._grant()
         self._waiting = Deferred(self._forget)
         return self._waiting
 
@@ -229,33 +240,38 @@ class InboundStream:
         if waiting is not None:
             waiting.errback(error)
 
-    def _forget(self, _: Deferred[list[bytes]]) -> None:
+    def _forget(self, _: Deferred[list[Content]]) -> None:
         self._waiting = None
 
     def _serve(self) -> None:
         if self._waiting is not None and (self._held or self.arrived >= self.limit):
             waiting, self._waiting = self._waiting, None
-            waiting.callback(self._take())
+            taken = self._take()
+            self._grant()
+            waiting.callback(taken)
 
     def _gather(self) -> None:
         """Bring what has come since the last time behind what is there.
 
-        A window full of tiny boxes must not become millions of objects.
+        A window full of tiny boxes must not become millions of objects, nor may a view keep much more than itself.
         """
-        content = b"".join(self._views)
-        self._views.clear()
-        if len(content) < _FRAGMENT:
-            self._fragments += content
+        views = self._views
+        if _worth_keeping(views):
+            self._end_fragments()
+            self._pieces += views
+        elif sum(map(len, views)) < _FRAGMENT:
+            self._fragments += b"".join(views)
         else:
             self._end_fragments()
-            self._pieces.append(content)
+            self._pieces.append(b"".join(views))
+        views.clear()
 
     def _end_fragments(self) -> None:
         if self._fragments:
             self._pieces.append(bytes(self._fragments))
             self._fragments.clear()
 
-    def _take(self) -> list[bytes]:
+    def _take(self) -> list[Content]:
         self._gather()
         self._end_fragments()
         count = size = 0
@@ -264,16 +280,28 @@ class InboundStream:
             count += 1
         pieces = self._pieces[:count]
         del self._pieces[:count]
-        self._taken = size
         self._held -= size
         return pieces
 
     def _grant(self) -> None:
         under_way = self._granted - self.arrived
-        amount = min(WINDOW - under_way - self._held - self._taken, self.limit - self._granted)
-        if self._error is None and (amount >= _GRANT or (amount > 0 and self._granted + amount >= self.limit)):
+        amount = min(MOST_UNREAD - under_way - self._held, self.limit - self._granted)
+        if self._error is None and (amount >= GRANT or (amount > 0 and self._granted + amount >= self.limit)):
             self._granted += amount
             self._link.grant(self.number, amount)
+
+
+def _worth_keeping(views: Sequence[Content]) -> bool:
+    """Whether views are so large, and so much of what they look at, that they cost no more memory than copies."""
+    size = kept = 0
+    looked_at: object = None
+    for view in views:
+        size += len(view)
+        owner: Any = view.obj if isinstance(view, memoryview) else view
+        if owner is not looked_at:
+            looked_at = owner
+            kept += len(owner)
+    return size >= _LARGE * len(views) and kept <= 2 * size
 
 
 class StreamTable:
@@ -354,7 +382,7 @@ class StreamTable:
             stream.fail(ConnectionFailed(f"stream {number} is closed"))
         self._link.stream_closed()
 
-    def receive(self, number: int, content: bytes | memoryview) -> None:
+    def receive(self, number: int, content: Content) -> None:
         """A ``Data`` box arrived; any error is the peer's fault and ends the connection.
 
         To be followed by `delivered`, at once or after more of them.
@@ -374,6 +402,8 @@ class StreamTable:
 
     def credited(self, number: int, amount: int) -> None:
         """A ``Credit`` arrived."""
+        if not 0 < amount <= MOST_CREDIT:
+            raise ProtocolError(f"{amount} bytes of credit at once")
         self._outbound(number, "credit", lambda stream: stream.give(amount))
 
     def stopped(self, number: int, error: RealizeError) -> None:
