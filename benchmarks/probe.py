@@ -82,7 +82,11 @@ def main(key: str, pin: str, port: int, every: float) -> None:
 
     running: Any = reactor
     waits: list[float] = []
-    make = connecting_protocol(clock=running, log=structlog.get_logger(), greeting=Greeting("probe"))
+    # What is printed to stdout is the answer.
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr), wrapper_class=structlog.make_filtering_bound_logger("warning")
+    )
+    make = connecting_protocol(clock=running, log=log, greeting=Greeting("probe"))
 
     class UntilTheEnd(Protocol):
         def connectionLost(self, _: object) -> None:  # type: ignore[override]

@@ -19,7 +19,7 @@ from realize.wire import commands
 from realize.wire.commands import Reason
 from realize.wire.endpoints import connect, connecting_protocol
 from realize.wire.protocol import Greeting, PeerProtocol
-from realize.wire.serving import HELLO_WITHIN, PeerServerFactory
+from realize.wire.serving import FEW, HELLO_WITHIN, LEAST_TURN, PeerServerFactory, turn
 from realize.wire.tls import CHUNK, peer_public_key
 from tests.loopback import Log, Wire
 
@@ -104,6 +104,33 @@ async def test_two_who_know_each_other_connect():
         protocol.close()
         await protocol.when_lost()
         await settled(site.reactor, lambda: not site.factory.connections)
+
+
+@pytest.mark.parametrize(
+    ("connections", "amount"),
+    [(0, CHUNK), (1, CHUNK), (FEW, CHUNK), (2 * FEW, CHUNK // 2), (4 * FEW, CHUNK // 4), (100_000, LEAST_TURN)],
+)
+def test_turns_are_shorter_the_more_there_are(connections, amount):
+    """Together, connections read no more in a turn than a few do, down to what is worth a turn."""
+    assert amount == turn(connections)
+
+
+async def test_connections_share_the_turn(monkeypatch):
+    """Each that comes makes the turns of all shorter, and each that goes longer again."""
+    monkeypatch.setattr("realize.wire.serving.FEW", 1)
+    async with serving() as site:
+        first, second = await site.connect(run="run-1"), await site.connect(run="run-2")
+        together = [each.transport.transport.bufferSize for each in site.factory]
+        second.close()
+        await second.when_lost()
+        await settled(site.reactor, lambda: len(list(site.factory)) == 1)
+        (left,) = site.factory
+        alone = left.transport.transport.bufferSize
+        first.close()
+        await first.when_lost()
+
+        assert [CHUNK // 2, CHUNK // 2] == together
+        assert CHUNK == alone
 
 
 async def test_a_server_with_another_key_is_not_talked_to():

@@ -152,15 +152,27 @@ def tune(transport: Any) -> None:
     The sizes of the kernel's buffers are left to it: a size set by hand is capped (``net.core.rmem_max``) far below
     what its own tuning reaches, and would bound the throughput of long links.
     """
-    while (below := getattr(transport, "transport", None)) is not None:
-        transport = below
-    if hasattr(transport, "bufferSize"):
-        transport.bufferSize = CHUNK
+    read_at_once(transport, CHUNK)
+    transport = _lowest(transport)
+    if hasattr(transport, "SEND_LIMIT"):
         transport.SEND_LIMIT = CHUNK
     if hasattr(transport, "setTcpNoDelay"):
         transport.setTcpNoDelay(True)
         with contextlib.suppress(OSError):
             transport.getHandle().setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOT_SENT)
+
+
+def read_at_once(transport: Any, amount: int) -> None:
+    """Let the socket below any number of wrappers read, and queue, no more than so many bytes in its turn."""
+    transport = _lowest(transport)
+    if hasattr(transport, "bufferSize"):
+        transport.bufferSize = amount
+
+
+def _lowest(transport: Any) -> Any:
+    while (below := getattr(transport, "transport", None)) is not None:
+        transport = below
+    return transport
 
 
 def handshake_error(error: SSL.Error) -> str:
