@@ -97,7 +97,7 @@ class Site:
         )
 
     def records(self) -> list[dict]:
-        """The daemon's log records so far."""
+        """The daemon's log records so far; the last ones may not be written before it is stopped."""
         records = []
         for line in self.log.read_text().splitlines():
             with contextlib.suppress(ValueError):

@@ -210,9 +210,9 @@ def test_between_two_attempts(tmp_path):
     site.write_command_config()
     (tmp_path / "source").mkdir()
 
-    done, took = timed(site, "--no-progress", "--max-duration", "3s", tmp_path / "source", "hostb::inbox")
+    done, took = timed(site, "--no-progress", "--max-duration", "6s", tmp_path / "source", "hostb::inbox")
 
-    assert (11, True) == (done.returncode, 2.5 < took < 6)
+    assert (11, True) == (done.returncode, 5.5 < took < 12)
     assert 2 <= done.stderr.count("retrying in")
     assert "refused" in done.stderr
 
@@ -457,7 +457,7 @@ def test_the_daemon_knows_why_it_was_left(site, tmp_path):
 
     site.realize("--quiet", "--throttle", "2M", "--max-duration", "1s", source, "hostb::inbox")
 
-    time.sleep(0.3)
+    site.stop()
     [reason] = [record["reason"] for record in site.records() if record.get("event") == "peer_disconnected"]
     assert "reached its deadline" == reason
 
@@ -508,6 +508,7 @@ def test_who_comes_back_fences_the_dead_connection_off(site, tmp_path, proxy):
 
     assert 0 == process.wait(40)
     assert original == digests(site.inbox)
+    site.stop()
     assert "peer_came_back" in {record.get("event") for record in site.records()}
 
 

@@ -333,6 +333,7 @@ def test_the_log_tells_who_put_what(site, tmp_path):
 
     site.realize("--quiet", tmp_path / "source", "hostb::inbox")
     site.realize("--quiet", "hostb::inbox", tmp_path / "back")
+    site.stop()
 
     records = site.records()
     [committed] = [record for record in records if record.get("event") == "file_committed"]
@@ -366,6 +367,7 @@ def test_reload_withdraws_rights(site, tmp_path):
     time.sleep(0.5)
     refused = site.realize("status", "hostb")
 
+    site.stop()
     assert 1 == refused.returncode
     events = [record.get("event") for record in site.records()]
     assert 1 == events.count("reload_failed")

@@ -120,6 +120,7 @@ def test_the_table_of_limits(site):
     """`throttle PEER` shows each limit with its present rate; a limit for a time shows how long it lasts."""
     changed = site.realize("throttle", "hostb", "4M", "--for", "2h", "--json")
     shown = site.realize("throttle", "hostb")
+    site.stop()
 
     [service] = [row for row in json.loads(changed.stdout) if row["scope"] == "service"]
     assert (4 * MIB, True) == (service["limit"], 7100 < service["lasts"] <= 7200)
@@ -142,6 +143,7 @@ def test_without_admin_the_service_is_out_of_reach(site):
     wait_for(lambda: any(record.get("event") == "reloaded" for record in site.records()))
 
     refused = site.realize("throttle", "hostb", "4M")
+    site.stop()
 
     assert 1 == refused.returncode
     assert "admin = true" in refused.stderr
