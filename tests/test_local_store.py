@@ -1497,6 +1497,25 @@ def test_a_handle_is_closed_by_its_last_user(root):
         pass
 
 
+async def test_a_large_file_that_was_removed_is_let_go_of_in_a_thread(root):
+    """The last close frees all blocks of the file, which may take seconds: the reactor does not wait for it."""
+    DirectoryBehind(root).plant(b"f", b"x")
+    asked = []
+
+    def later(job, *arguments):
+        if job is os.close:
+            asked.append(arguments)
+            return Deferred()
+        return at_once(job, *arguments)
+
+    store = await opened(root, run_in_thread=later)
+    (await store.open_reader(b"f")).close()
+    [(fd,)] = asked
+
+    os.fstat(fd)
+    os.close(fd)
+
+
 # Rights: dropped for a moment in a thread of their own, because root may do everything
 
 

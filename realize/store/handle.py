@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from realize.errors import StorageError
@@ -42,12 +43,12 @@ class Handle:
         """Whether `close` was called."""
         return self._closing
 
-    def close(self) -> None:
-        """Close now, or when the last user is done; may be called more than once."""
+    def close(self, dispose: Callable[[int], object] = os.close) -> None:
+        """Close now, by ``dispose``, or when the last user is done; may be called more than once."""
         with self._lock:
             if self._closing:
                 return
             self._closing = True
             last = not self._users
         if last:
-            os.close(self._fd)
+            dispose(self._fd)

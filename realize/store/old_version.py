@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from realize.errors import RealizeError
 from realize.store.content import read_into
@@ -49,7 +49,7 @@ class OldVersion:
             self._search = None
             return [None] * len(chunks)
 
-    def close(self) -> None:
-        """Release it as soon as no thread reads it; may be called more than once."""
+    def close(self, dispose: Callable[[int], object]) -> None:
+        """Release it, by ``dispose``, as soon as no thread reads it; may be called more than once."""
         if self._handle is not None:
-            self._handle.close()
+            self._handle.close(dispose)

@@ -23,7 +23,7 @@ from realize.store.handle import Handle
 from realize.store.interfaces import IReader
 from realize.store.location import Location
 from realize.store.oserrors import storage_error, storage_errors
-from realize.store.threads import RunInThread, shielded
+from realize.store.threads import RunInThread, disposing, shielded
 from realize.store.tree import identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
@@ -241,7 +241,7 @@ class LocalReader:
     def close(self) -> None:
         """Release the file as soon as no thread reads it."""
         self._drop_ahead()
-        self._source.handle.close()
+        self._source.handle.close(disposing(self._run_in_thread))
         self._on_closed(self)
 
     def _read_ahead(self) -> None:

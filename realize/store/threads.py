@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -32,6 +33,15 @@ def narrow(run_in_thread: RunInThread, width: int = FEW) -> RunInThread:
         return turns.run(run_in_thread, work, *args)
 
     return run
+
+
+def disposing(run_in_thread: RunInThread) -> Callable[[int], object]:
+    """Closes a descriptor in a thread: the last one of a large file that was removed frees all its blocks."""
+
+    def dispose(fd: int) -> None:
+        run_in_thread(os.close, fd).addErrback(lambda _: None)
+
+    return dispose
 
 
 def shielded(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:

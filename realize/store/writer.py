@@ -24,7 +24,7 @@ from realize.store.oserrors import storage_errors
 from realize.store.partials import open_partial
 from realize.store.small import set_attributes
 from realize.store.syscalls import fsync_directory, start_writeback
-from realize.store.threads import RunInThread, shielded
+from realize.store.threads import RunInThread, disposing, shielded
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
@@ -187,11 +187,11 @@ class PartialFile:
             keep=True,
         )
 
-    def close(self) -> None:
-        """Let go of everything; the lock goes with the descriptor."""
+    def close(self, dispose: Callable[[int], object]) -> None:
+        """Let go of everything; the lock goes with the descriptor, the version that was replaced by ``dispose``."""
         self.handle.close()
         if self._old is not None:
-            self._old.close()
+            self._old.close(dispose)
 
     def keep(self) -> None:
         """Make what has arrived durable as a partial; if that is nothing, or fails, leave nothing behind.
@@ -349,7 +349,7 @@ class LocalWriter:
             raise StorageError(f"{self._shown}: is not being written any more")
 
     def _close(self) -> None:
-        self._partial.close()
+        self._partial.close(disposing(self._run_in_thread))
         self._on_closed(self)
 
     @property
