@@ -320,3 +320,45 @@ def test_idle_waits_for_commands_and_streams(pair):
 
     assert (False, True) == (before, idle.called)
     assert {"report": "{}"} == result(pair, waiting)
+
+
+def waiting_senders(pair, count, amount):
+    """So many senders that wait for a transport that is full, and how many of them have written."""
+    pair.client.pauseProducing()
+    written = []
+
+    def write(_):
+        pair.client.write(bytes(amount))
+        written.append(amount)
+
+    for _ in range(count):
+        pair.client.writable().addCallbacks(write, lambda _: None)
+    # A kernel that takes everything: the transport never says that it is full.
+    pair.client_wire.write = lambda data: None
+    return written
+
+
+def test_senders_that_are_let_go_leave_turns_to_others(pair):
+    """However many wait, and however much the kernel takes: about a MiB a turn, until all have written."""
+    written = waiting_senders(pair, 50, 512 * 1024)
+    pair.client.resumeProducing()
+    pair.client.resumeProducing()
+    first = len(written)
+    pair.clock.pump([0] * 30)
+
+    assert (2, 50) == (first, len(written))
+
+
+def test_senders_that_wait_for_their_turn_fail_with_the_connection(pair):
+    """No turn comes after the end."""
+    written = waiting_senders(pair, 5, 1 << 20)
+    last = pair.client.writable()
+    failed = []
+    last.addErrback(failed.append)
+    pair.client.resumeProducing()
+    pair.client_wire.cut()
+    pair.flush()
+    pair.clock.pump([0] * 5)
+
+    assert 1 == len(written)
+    assert [ConnectionFailed] == [failure.type for failure in failed]

@@ -225,6 +225,19 @@ def test_large_views_are_handed_on_without_a_copy():
     assert all(piece.obj is delivery.obj for piece in pieces)
 
 
+def test_views_keep_little_of_what_is_not_theirs():
+    """A delivery of which half is for nobody is copied from: a peer may fill it with what costs no credit."""
+    stream, _ = inbound()
+    delivery = memoryview(bytes(262_144))
+    stream.receive(delivery[:65_535])
+    stream.receive(delivery[65_600:131_135])
+    stream.delivered()
+    [(_, pieces)] = outcome(stream.read())
+
+    assert [bytes] == [type(piece) for piece in pieces]
+    assert 2 * 65_535 == len(pieces[0])
+
+
 @pytest.mark.parametrize(
     "sizes", [[20_000], [1_000] * 190, [15_000, 15_000, 90_000]], ids=["little", "many", "one of many"]
 )

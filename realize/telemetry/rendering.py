@@ -54,8 +54,9 @@ def stamper(now: Callable[[], float] = time.time) -> Callable[[], str]:
         second = int(moment)
         if second != current:
             current, text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        shown = text  # another thread may enter the next second at any call
         micros = int((moment - second) * 1_000_000)
-        return f"{text}.{_THREE_DIGITS[micros // 1000]}{_THREE_DIGITS[micros % 1000]}Z"
+        return f"{shown}.{_THREE_DIGITS[micros // 1000]}{_THREE_DIGITS[micros % 1000]}Z"
 
     return stamp
 

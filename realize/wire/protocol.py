@@ -49,6 +49,9 @@ MOST_UNSENT: Final = 16 << 20
 MOST_AT_ONCE: Final = 128
 """Boxes after which what else has arrived waits until other connections had their turn."""
 
+MOST_IN_A_TURN: Final = 1 << 20
+"""Bytes after which other senders wait for the next turn of the reactor, also if the transport takes everything."""
+
 _MORE_THAN_A_PING: Final = 32
 
 FIRST_BOX: Final = 8 * 1024
@@ -104,6 +107,7 @@ class PeerProtocol(AnsweringProtocol):
         self._full = False
         self._unsent = 0
         self._senders: deque[Deferred[None]] = deque()
+        self._letting_go: IDelayedCall | None = None
         self._error: RealizeError | None = None
         self._aborted = False
         self._closing: IDelayedCall | None = None
@@ -315,8 +319,22 @@ class PeerProtocol(AnsweringProtocol):
         if self._full:
             self._full = False
             self._liveness.held_up(on=False)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let waiting senders write, but not more in one turn than others can wait for."""
+        if self._letting_go is not None:
+            return
+        most = self.bytes_sent + MOST_IN_A_TURN
         while self._senders and not self._full and not self._gone:
+            if self.bytes_sent >= most:
+                self._letting_go = self.clock.callLater(0, self._let_go_on)
+                return
             self._senders.popleft().callback(None)
+
+    def _let_go_on(self) -> None:
+        self._letting_go = None
+        self._let_go()
 
     def stopProducing(self) -> None:
         """The transport is gone; `connectionLost` follows."""
@@ -404,6 +422,9 @@ class PeerProtocol(AnsweringProtocol):
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+            self._letting_go = None
         self._dispatch(math.inf)
         self._arrived.clear()
         self._gone = True

@@ -215,7 +215,7 @@ class InboundStream:
     def read(self) -> Deferred[list[Content]]:
         """What is at hand, about `TAKE` bytes at most, or the next that arrives; an empty list once all has been read.
 
-        The call says that the consumer is done with what it read before, and so gives new credit.
+        What is taken makes room, so the call gives new credit.
         """
         if self._error is not None:
             return fail(self._error)
@@ -292,7 +292,7 @@ class InboundStream:
 
 
 def _worth_keeping(views: Sequence[Content]) -> bool:
-    """Whether views are so large, and so much of what they look at, that they cost no more memory than copies."""
+    """Whether views are so large, and so much of what they look at, that they cost little more memory than copies."""
     size = kept = 0
     looked_at: object = None
     for view in views:
@@ -301,7 +301,7 @@ def _worth_keeping(views: Sequence[Content]) -> bool:
         if owner is not looked_at:
             looked_at = owner
             kept += len(owner)
-    return size >= _LARGE * len(views) and kept <= 2 * size
+    return size >= _LARGE * len(views) and 3 * kept <= 4 * size
 
 
 class StreamTable:
