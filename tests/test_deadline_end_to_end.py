@@ -455,7 +455,7 @@ def test_the_daemon_knows_why_it_was_left(site, tmp_path):
     source = tmp_path / "source"
     plant(source, 11, small=0, large=1, large_size=20 * MIB)
 
-    site.realize("--quiet", "--throttle", "2M", "--max-duration", "1s", source, "hostb::inbox")
+    site.realize("--quiet", "--throttle", "1M", "--max-duration", "5s", source, "hostb::inbox")
 
     site.stop()
     [reason] = [record["reason"] for record in site.records() if record.get("event") == "peer_disconnected"]

@@ -105,27 +105,20 @@ def world(tmp_path_factory):
             with Prometheus(folder / "prometheus", scraping, shipped_rules()) as prometheus:
                 world = World(site, gateway, prometheus)
                 prometheus.wait_for("realize_refusals_total")
-                happen(world)
-                yield world
+                # One partial that nobody came back for, and one that is being written to as long as anyone looks.
+                (site.inbox / ".old.part").write_bytes(b"begun")
+                with (site.inbox / ".young.part").open("wb") as writing:
+                    fcntl.flock(writing, fcntl.LOCK_EX)
+                    writing.write(b"begun")
+                    writing.flush()
+                    happen(world)
+                    yield world
     finally:
         site.stop()
 
 
 def happen(world):
-    """Give every metric a reason to have a value."""
-    inbox = world.site.inbox
-    # One that nobody came back for, and one that is being written to.
-    (inbox / ".old.part").write_bytes(b"begun")
-    with (inbox / ".young.part").open("wb") as writing:
-        writing.write(b"begun")
-        writing.flush()
-        fcntl.flock(writing, fcntl.LOCK_EX)
-        move_and_fail(world)
-        world.wait("realize_partials == 1 and realize_partials_expired_total == 1")
-
-
-def move_and_fail(world):
-    """Files are created, replaced, refused and moved away; a stranger comes."""
+    """Give every metric a reason to have a value: files created, replaced, refused and moved away, and a stranger."""
     site, folder = world.site, world.site.folder
     pushing = ("--quiet", "--metrics-pushgateway", world.gateway.url, "--metrics-instance", "lab", "--metrics-job")
 
@@ -160,6 +153,7 @@ def move_and_fail(world):
     assert 0 != site.realize("status", "hostb").returncode
     world.wait('realize_refusals_total{reason="pin_unknown"} == 1')
     world.wait('realize_last_exit_code{job="fetching"}')
+    world.wait("realize_partials == 1 and realize_partials_expired_total == 1")
 
 
 def run_the_unit(world, source):
