@@ -7,6 +7,7 @@ import datetime as dt
 import errno
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -32,7 +33,7 @@ from realize.testing import MemoryStore, digest
 from realize.values import OnConflict
 from tests.processes import ENVIRONMENT, digests
 
-BIG = os.urandom(100_000)
+BIG = random.Random(1).randbytes(100_000)
 AT = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC)
 ENDS = Ends({"src": {"source": "/src"}}, {"destination": "nas:9771::inbox", "destination_key": "KEY"})
 
