@@ -27,7 +27,7 @@ demo: $(STAMP)  ## see the main job work, for real, on this machine
 	@$(BIN)/python demo/demo.py
 
 test: lint typecheck  ## linters, type checks and the whole test suite
-	$(BIN)/pytest -n 3
+	$(BIN)/pytest -n 3 --dist worksteal
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check

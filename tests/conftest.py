@@ -16,6 +16,12 @@ settings.register_profile("soak", max_examples=1000, deadline=None, suppress_hea
 settings.load_profile("realize")
 
 
+def pytest_collection_finish() -> None:
+    """Keep what the imports made out of the garbage collections that follow each test: they took 18 ms each."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves an unhandled error in a Deferred, or a delayed call in the reactor."""
