@@ -161,7 +161,7 @@ def add_realize(peers: Any) -> None:
     peers.PORTS[OURS] = PORT
     for tool in (Realize(), Damaged()):
         peers.TOOLS[tool.name] = tool
-    for name in ("REALIZE_CONFIG", "REALIZE_KEY"):
+    for name in ("REALIZE_CONFIG", "REALIZE_KEY", "PYTHONDONTWRITEBYTECODE"):
         peers.ENVIRONMENT.pop(name, None)
 
 

@@ -23,6 +23,8 @@ TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 ENVIRONMENT.pop("REALIZE_CONFIG", None)
 ENVIRONMENT.pop("REALIZE_KEY", None)
+# What is installed has its bytecode; without it every process would compile Realize anew, a quarter of its start-up.
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 class Site:
