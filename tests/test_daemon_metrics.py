@@ -8,10 +8,10 @@ import time
 
 import pytest
 from prometheus_client import CollectorRegistry
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.python.threadpool import ThreadPool
 
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
 from realize.daemon.counting import Counting
@@ -25,6 +25,7 @@ from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, No
 from realize.keys import generate_identity
 from realize.store import deltas
 from realize.store.served import DirectoryResponders
+from realize.store.thread_pool import ThreadPool
 from realize.store.watching import CommitWatch, Saved, Sync
 from realize.telemetry.lag import EVERY as PROBED_EVERY
 from realize.telemetry.lag import LagProbe
@@ -547,16 +548,15 @@ def test_state_is_read_when_somebody_asks(daemon, tmp_path):
 
 def test_the_queue_of_the_disk_threads_is_seen(daemon):
     """Work that finds no free thread waits, and can be seen to."""
-    pool = ThreadPool(minthreads=0, maxthreads=1)
+    pool = ThreadPool(reactor, 1, "test")
     gate, running = threading.Event(), threading.Event()
     daemon._pool = pool
     registry = CollectorRegistry()
     registry.register(daemon._gauges())
-    pool.start()
     try:
-        pool.callInThread(lambda: (running.set(), gate.wait(20)))
+        pool.run(lambda: (running.set(), gate.wait(20)))
         for _ in range(3):
-            pool.callInThread(gate.wait, 20)
+            pool.run(gate.wait, 20)
         assert running.wait(20)
         found = [
             registry.get_sample_value(f"realize_disk_{name}") for name in ("threads", "threads_busy", "queue_length")

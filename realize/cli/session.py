@@ -12,10 +12,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
 from realize.cli.options import Access, Rates
 from realize.cli.peers import Peer, no_pin
@@ -26,6 +24,8 @@ from realize.locations import LocalLocation, Location, RemoteLocation, parse_loc
 from realize.store.descriptors import allow_many_files
 from realize.store.interfaces import IStore
 from realize.store.local import LocalStore
+from realize.store.thread_pool import ThreadPool
+from realize.store.threads import RunInThread
 
 if TYPE_CHECKING:
     from realize.cli.connections import Connections
@@ -56,8 +56,9 @@ class Session:
         self.run = secrets.token_hex(8)
         """What tells this run from others, in the logs of both ends."""
         self._stores: list[IStore] = []
-        self._pool = ThreadPool(minthreads=0, maxthreads=THREADS, name="realize disk")
-        self._pool.start()
+        self._pool = ThreadPool(reactor, THREADS, "realize disk")
+        self.in_thread: RunInThread = self._pool.run
+        """Does disk work in one of our threads."""
         allow_many_files()
 
     def resolve(self, *texts: str) -> list[Location]:
@@ -82,10 +83,6 @@ class Session:
         if isinstance(location, LocalLocation):
             return None
         return self._peer(location.peer, location.host, location.port).pin
-
-    def in_thread(self, work: Any, *args: Any, **options: Any) -> Deferred[Any]:
-        """Do disk work in one of our threads."""
-        return deferToThreadPool(self._reactor, self._pool, work, *args, **options)
 
     def resolve_remote(self, text: str) -> tuple[str | None, Peer, RemoteLocation | None]:
         """The name in the configuration, the peer, and the location, of ``PEER`` or ``PEER::DIRECTORY``."""

@@ -12,12 +12,12 @@ from typing import Any, Final
 from attrs import frozen
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from twisted.python.threadpool import ThreadPool
 
 from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.metrics import UNKNOWN
 from realize.daemon.space import Spaces
 from realize.daemon.throttling import Throttling
+from realize.store.thread_pool import ThreadPool
 from realize.throttle.tree import Scope
 from realize.wire.commands import Direction
 from realize.wire.serving import PeerServerFactory
@@ -107,10 +107,9 @@ class Gauges(Collector):
 
         self._network(add)
         self._throttle(add)
-        stats = self.pool
-        add("realize_disk_threads", stats.workers)
-        add("realize_disk_threads_busy", len(stats.working))
-        add("realize_disk_queue_length", stats._queue.qsize())  # noqa: SLF001 -- the only place that says so
+        add("realize_disk_threads", self.pool.size)
+        add("realize_disk_threads_busy", self.pool.busy)
+        add("realize_disk_queue_length", self.pool.waiting)
         for level, count in self.records.items():
             add("realize_log_records", count, level)
         self._disks(add)

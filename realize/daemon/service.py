@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -17,9 +16,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from realize import __version__
 from realize.config import Config, PeerConfig, read_config
@@ -38,6 +35,7 @@ from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
+from realize.store.thread_pool import ThreadPool
 from realize.telemetry import structlog
 from realize.tracing import run_of
 from realize.wire.commands import Reason
@@ -77,8 +75,7 @@ class Realized(Service):
         self._reactor = reactor
         self._logs = logs
         self._log = structlog.get_logger(component="daemon").bind()
-        self._pool = ThreadPool(minthreads=0, maxthreads=THREADS, name="disk")
-        self._run_in_thread: Callable[..., Deferred[Any]] = partial(deferToThreadPool, reactor, self._pool)
+        self._pool = ThreadPool(reactor, THREADS, "disk")
         self._keys: dict[PublicKey, str] = by_key(config.peers)
         self._directories: dict[str, ServedDirectory] = {}
         self._ports: list[IListeningPort] = []
@@ -101,7 +98,7 @@ class Realized(Service):
             watch=None if counted is None else counted.command,
         )
         self._throttling = Throttling(reactor, structlog.get_logger(component="throttle").bind())
-        self._housekeeping = Housekeeping(reactor, self._run_in_thread, self._log)
+        self._housekeeping = Housekeeping(reactor, self._pool.run, self._log)
         self._pulling: Pulling | None = None
         if metrics_at is not None and counted is not None:
             said_by = f"{path}: metrics" if metrics is None else "--metrics-addr"
@@ -127,9 +124,8 @@ class Realized(Service):
         self.started_at = time.time()
         allow_many_files()
         self._counting.started(self.started_at)
-        self._directories = serve_directories(self._config.directories, self._run_in_thread, self._counting.commits)
+        self._directories = serve_directories(self._config.directories, self._pool.run, self._counting.commits)
         self._take_over(self._config)
-        self._pool.start()
         self._former_hangup = signal.signal(signal.SIGHUP, self._hang_up)
         self._log.info(
             "started",
@@ -160,7 +156,7 @@ class Realized(Service):
         """Read the configuration again; a bad one changes nothing."""
         try:
             config = read_config(self._path, for_daemon=True)
-            directories = serve_directories(config.directories, self._run_in_thread, self._counting.commits)
+            directories = serve_directories(config.directories, self._pool.run, self._counting.commits)
         except RealizeError as error:
             self._log.error("reload_failed", config=self._path, error=str(error))
             return

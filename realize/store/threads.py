@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from twisted.internet.defer import Deferred, DeferredSemaphore
 
 RunInThread = Callable[..., Deferred[Any]]
-"""Calls ``f(*args)`` in a pool; `twisted.internet.threads.deferToThreadPool` bound to a reactor and a pool."""
+"""Calls ``f(*args)`` in a pool; that is `realize.store.thread_pool.ThreadPool.run`, or stands in for it."""
 
 FEW: Final = 2
 """Threads for work that is many short system calls.
