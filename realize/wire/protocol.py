@@ -49,8 +49,8 @@ MOST_UNSENT: Final = 16 << 20
 MOST_AT_ONCE: Final = 128
 """Boxes after which what else has arrived waits until other connections had their turn."""
 
-MOST_IN_A_TURN: Final = 1 << 20
-"""Bytes after which other senders wait for the next turn of the reactor, also if the transport takes everything."""
+MOST_IN_A_TURN: Final = 2 << 20
+"""Bytes after which senders wait for another turn of the reactor, also if the transport takes everything: one read."""
 
 _MORE_THAN_A_PING: Final = 32
 
@@ -108,6 +108,10 @@ class PeerProtocol(AnsweringProtocol):
         self._unsent = 0
         self._senders: deque[Deferred[None]] = deque()
         self._letting_go: IDelayedCall | None = None
+        self._in_turn = False
+        """Whether a sender writes that had waited."""
+        self._most = MOST_IN_A_TURN
+        """What `bytes_sent` may reach before senders wait for another turn of the reactor."""
         self._error: RealizeError | None = None
         self._aborted = False
         self._closing: IDelayedCall | None = None
@@ -247,13 +251,15 @@ class PeerProtocol(AnsweringProtocol):
         self.transport.write(data)
 
     def writable(self) -> Deferred[None] | None:
-        """None when the transport takes more now, else what fires when it does; in order of asking."""
+        """None when it is this sender's turn now, else what fires when it is; in order of asking."""
         if self._error is not None:
             return fail(self._error)
-        if not self._full:
+        if not self._full and self.bytes_sent < self._most and (self._in_turn or not self._senders):
             return None
         waiter = Deferred[None](self._cancelled_sender)
         self._senders.append(waiter)
+        if not self._full and not self._in_turn:
+            self._go_on_later()
         return waiter
 
     def _cancelled_sender(self, waiter: Deferred[None]) -> None:
@@ -323,14 +329,21 @@ class PeerProtocol(AnsweringProtocol):
 
     def _let_go(self) -> None:
         """Let waiting senders write, but not more in one turn than others can wait for."""
-        if self._letting_go is not None:
+        if self._letting_go is not None or self._in_turn:
             return
-        most = self.bytes_sent + MOST_IN_A_TURN
-        while self._senders and not self._full and not self._gone:
-            if self.bytes_sent >= most:
-                self._letting_go = self.clock.callLater(0, self._let_go_on)
-                return
-            self._senders.popleft().callback(None)
+        self._most = self.bytes_sent + MOST_IN_A_TURN
+        self._in_turn = True
+        try:
+            while self._senders and not self._full and not self._gone and self.bytes_sent < self._most:
+                self._senders.popleft().callback(None)
+        finally:
+            self._in_turn = False
+        if self._senders and not self._full and not self._gone:
+            self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        if self._letting_go is None:
+            self._letting_go = self.clock.callLater(0, self._let_go_on)
 
     def _let_go_on(self) -> None:
         self._letting_go = None
@@ -346,6 +359,7 @@ class PeerProtocol(AnsweringProtocol):
         self._liveness.heard()
         self.bytes_received += len(data)
         self._arrived.append(data)
+        self._most = self.bytes_sent + MOST_IN_A_TURN
         if self._turn is None and not self._dispatch(MOST_AT_ONCE):
             self.transport.pauseProducing()
             self._turn = self.clock.callLater(0, self._next_turn)
