@@ -1516,6 +1516,52 @@ async def test_a_large_file_that_was_removed_is_let_go_of_in_a_thread(root):
     os.close(fd)
 
 
+@pytest.mark.parametrize("how", ["another digest", "not kept"])
+async def test_a_partial_that_was_discarded_is_let_go_of_in_a_thread(root, how):
+    """Its blocks are freed by the last close, too; its name is free at once."""
+    asked = []
+
+    def later(job, *arguments):
+        if job is os.close:
+            asked.append(arguments)
+            return Deferred()
+        return at_once(job, *arguments)
+
+    store = await opened(root, run_in_thread=later)
+    writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+    await writer.write([b"abc"])
+    if how == "not kept":
+        await writer.abandon(keep=False)
+    else:
+        with pytest.raises(VerifyFailed):
+            await writer.commit(bytes(32), None)
+    [(fd,)] = asked
+    again = await store.open_writer(b"f", 3, OnConflict.REPLACE)
+
+    assert 0 == os.fstat(fd).st_nlink == again.have
+    os.close(fd)
+    await again.write([b"abc"])
+    await again.abandon(keep=True)
+    assert 1 == len(asked)
+
+
+async def test_what_no_thread_can_close_is_closed_all_the_same(root):
+    """A machine that has no thread left does not make us keep descriptors."""
+    DirectoryBehind(root).plant(b"f", b"x")
+
+    def refuses(job, *arguments):
+        if job is os.close:
+            raise RuntimeError("can't start new thread")
+        return at_once(job, *arguments)
+
+    store = await opened(root, run_in_thread=refuses)
+    before = len(os.listdir("/proc/self/fd"))
+    reader = await store.open_reader(b"f")
+    reader.close()
+
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
 # Rights: dropped for a moment in a thread of their own, because root may do everything
 
 

@@ -39,7 +39,12 @@ def disposing(run_in_thread: RunInThread) -> Callable[[int], object]:
     """Closes a descriptor in a thread: the last one of a large file that was removed frees all its blocks."""
 
     def dispose(fd: int) -> None:
-        run_in_thread(os.close, fd).addErrback(lambda _: None)
+        try:
+            closing = run_in_thread(os.close, fd)
+        except RuntimeError:  # no thread is to be had
+            os.close(fd)
+        else:
+            closing.addErrback(lambda _: None)
 
     return dispose
 

@@ -61,6 +61,7 @@ class PartialFile:
         self.size = size
         self.position = 0
         self._failed: RealizeError | None = None
+        self._discarded = False
         self._location = location
         self._policy = policy
         self._replaces = replaces
@@ -188,8 +189,14 @@ class PartialFile:
         )
 
     def close(self, dispose: Callable[[int], object]) -> None:
-        """Let go of everything; the lock goes with the descriptor, the version that was replaced by ``dispose``."""
-        self.handle.close()
+        """Let go of everything; the lock goes with the descriptor, at once.
+
+        What was replaced or discarded, and is nobody's any more, goes by ``dispose``.
+        """
+        if self._discarded:
+            self.handle.close(dispose)
+        else:
+            self.handle.close()
         if self._old is not None:
             self._old.close(dispose)
 
@@ -217,6 +224,7 @@ class PartialFile:
             named = os.stat(self._partial, dir_fd=directory_fd, follow_symlinks=False)
             if identity_of(named) == self._identity:
                 os.unlink(self._partial, dir_fd=directory_fd)
+                self._discarded = True
 
 
 @implementer(IWriter)
