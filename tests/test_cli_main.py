@@ -204,3 +204,35 @@ def test_a_move_whose_output_breaks_ends_in_order(tmp_path: Path) -> None:
     names = {path.name for path in source.iterdir()} | {path.name for path in (tmp_path / "b").iterdir()}
     assert (1, "realize: error: cannot write output: Broken pipe\n") == (done.returncode, done.stderr)
     assert {str(number) for number in range(3000)} == {name for name in names if name.isdecimal()}
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("options", [[], ["--log-level", "debug"], ["--json"]])
+def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str, options: list[str]) -> None:
+    """A command that was started without stderr moves as ever, and no line of its log gets into a file."""
+    source, destination = tmp_path / "a", tmp_path / "b"
+    source.mkdir()
+    contents = {str(number): os.urandom(number * 100_000) for number in range(20)}
+    for name, content in contents.items():
+        (source / name).write_bytes(content)
+
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f'exec "$@" {closed}',
+            "bash",
+            sys.executable,
+            "-m",
+            "realize.cli.main",
+            *options,
+            str(source),
+            str(destination),
+        ],
+        env=ENVIRONMENT,
+        check=False,
+    )
+
+    assert 0 == done.returncode
+    assert [] == list(source.iterdir())
+    assert contents == {path.name: path.read_bytes() for path in destination.iterdir()}

@@ -33,7 +33,7 @@ def make(request):
 def pipe(monkeypatch):
     """A pipe in place of stderr; the answer is its reading end."""
     reading, stderr = os.pipe()
-    monkeypatch.setattr(writing, "STDERR", stderr)
+    monkeypatch.setattr(writing, "_stderr", lambda: stderr)
     yield reading
     os.close(reading)
     os.close(stderr)
@@ -178,7 +178,7 @@ def test_a_reader_who_is_gone(make, pipe, monkeypatch):
     """What nobody will ever read is given up."""
     reading, stderr = os.pipe()
     os.close(reading)
-    monkeypatch.setattr(writing, "STDERR", stderr)
+    monkeypatch.setattr(writing, "_stderr", lambda: stderr)
     writer = make(None)
     writer.put(b"x\n")
 

@@ -20,7 +20,7 @@ from realize.keys import generate_identity, load_identity, write_identity
 from realize.tracing import transfer_id
 from realize.units import display_name
 from tests.log_catalogue import ANYWHERE, components, documented
-from tests.processes import ENVIRONMENT, TWISTD, Site
+from tests.processes import ENVIRONMENT, TWISTD, Site, digests, plant
 
 CONNECTION = {"peer", "conn", "address", "run"}
 SEVERITY = ("debug", "info", "warning", "error")
@@ -330,3 +330,45 @@ def test_without_an_option_the_command_logs_nothing(site, tmp_path):
 
     assert 1 == done.returncode
     assert [f"realize: error: source {tmp_path}/missing: no such file or directory"] == done.stderr.splitlines()
+
+
+def test_a_daemon_without_stderr(site, tmp_path, monkeypatch):
+    """Started with stderr closed, it serves as ever, and no line of its log gets into what it opens instead."""
+    monkeypatch.setattr("tests.processes.TWISTD", ["bash", "-c", 'exec "$@" 2>&-', "bash", *TWISTD])
+    site.start("--log-file", str(site.log))
+    site.stop()
+    site.write_daemon_config('[logs]\nlevel = "debug"\n')
+    daemon = subprocess.Popen(
+        [
+            "bash",
+            "-c",
+            'exec "$@" 2>&-',
+            "bash",
+            *TWISTD,
+            "--nodaemon",
+            "--pidfile=",
+            "realized",
+            "--config",
+            str(site.folder / "realized.toml"),
+        ],
+        stdin=subprocess.DEVNULL,
+        cwd=site.folder,
+        env=ENVIRONMENT,
+    )
+    try:
+        contents = plant(tmp_path / "source", 3, small=30, large=2, large_size=3 << 20)
+        done = site.realize(str(tmp_path / "source"), "hostb::inbox", "--quiet")
+        for _ in range(100):
+            if not done.returncode:
+                break
+            time.sleep(0.2)
+            done = site.realize(str(tmp_path / "source"), "hostb::inbox", "--quiet")
+        links = {os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in (0, 1, 2)}
+    finally:
+        daemon.terminate()
+        ended = daemon.wait(20)
+
+    assert (0, "", -signal.SIGTERM) == (done.returncode, done.stderr, ended)
+    assert contents == digests(site.inbox)
+    assert {} == digests(tmp_path / "source")
+    assert not any(str(site.inbox) in link for link in links)

@@ -20,6 +20,7 @@ from realize.cli.move_cmd import copy, move
 from realize.cli.status_cmd import status
 from realize.cli.throttle_cmd import throttle
 from realize.errors import Interrupted, RealizeError
+from realize.store.descriptors import hold_standard_streams
 
 USAGE = 2
 """Exit code of a command line that makes no sense."""
@@ -60,6 +61,7 @@ def main() -> NoReturn:
     # What is loaded from here on stays: to look through it for garbage again and again takes a tenth of the start.
     # `realize.cli.runner` switches it on again when everything is there.
     gc.disable()
+    hold_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -19,6 +19,7 @@ from realize.daemon.logs import DaemonLogs, LogOptions, absolute
 from realize.errors import RealizeError, UsageError
 from realize.keys import Identity, load_identity
 from realize.levels import FORMATS, parse_levels
+from realize.store.descriptors import hold_standard_streams
 from realize.units import parse_duration, quoted
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ def makeService(options: Options) -> IService:
 
     from realize.daemon.service import Realized
 
+    hold_standard_streams()
     runner = options.parent if isinstance(options.parent, ServerOptions) else {}
     logs = DaemonLogs(options.config.logs, options.logs, runner)
     return Realized(

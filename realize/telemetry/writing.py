@@ -16,6 +16,7 @@ import contextlib
 import os
 import select
 import stat
+import sys
 import threading
 import time
 from collections import deque
@@ -36,8 +37,6 @@ MOST_PRECIOUS: Final = 200_000
 
 AGAIN: Final = 1.0
 """Seconds until the next attempt when the disk refused a line."""
-
-STDERR: Final = 2
 
 _AT_ONCE: Final = 256 << 10
 
@@ -63,7 +62,7 @@ class Writer:
         self._chores = chores
         self._tell_dropped = dropped
         self._tell_not_reopened = not_reopened
-        self._fd = STDERR
+        self._fd = _stderr()
         # Appending and taking from the other end need no lock.  An event in between is set when what is before it is
         # written.
         self._lines: deque[bytes | threading.Event] = deque()
@@ -231,16 +230,21 @@ class Writer:
 
 def is_terminal() -> bool:
     """Whether stderr is one."""
-    return os.isatty(STDERR)
+    return os.isatty(_stderr())
 
 
 def is_journal(environ: Mapping[str, str]) -> bool:
     """Whether stderr is the journal, as systemd says with ``JOURNAL_STREAM`` (systemd.exec(5))."""
     try:
-        status = os.fstat(STDERR)
+        status = os.fstat(_stderr())
     except OSError:
         return False
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _stderr() -> int:
+    # Its number may be another file's where the process began without; see `realize.store.descriptors`.
+    return 2 if sys.__stderr__ is None else sys.__stderr__.fileno()
 
 
 def _open(path: str) -> int:
