@@ -34,6 +34,7 @@ from benchmarks import moving
 from benchmarks.tables import mebibytes, spread, table
 from realize.keys import generate_identity, write_identity
 from realize.store.names import partial_name
+from tests.processes import UNSET
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCRIPTS: Final = Path(sysconfig.get_path("scripts"))
@@ -161,7 +162,7 @@ def add_realize(peers: Any) -> None:
     peers.PORTS[OURS] = PORT
     for tool in (Realize(), Damaged()):
         peers.TOOLS[tool.name] = tool
-    for name in ("REALIZE_CONFIG", "REALIZE_KEY", "PYTHONDONTWRITEBYTECODE"):
+    for name in UNSET:
         peers.ENVIRONMENT.pop(name, None)
 
 

@@ -45,7 +45,7 @@ async def measure(run: Run, at_once: int) -> tuple[float, float]:
 
 async def main() -> None:
     """Print a line for each pool and number."""
-    theirs, ours = TwistedPool(0, THREADS), ThreadPool(reactor, THREADS, "ours")  # type: ignore[arg-type]
+    theirs, ours = TwistedPool(0, THREADS), ThreadPool(reactor, THREADS, "ours")
     theirs.start()
     pools: dict[str, Run] = {"Twisted's": partial(deferToThreadPool, reactor, theirs), "ours": ours.run}
     found: dict[tuple[str, int], list[tuple[float, float]]] = {}

@@ -20,11 +20,17 @@ from realize.keys import generate_identity, write_identity
 
 ROOT = Path(__file__).parent.parent
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-ENVIRONMENT.pop("REALIZE_CONFIG", None)
-ENVIRONMENT.pop("REALIZE_KEY", None)
 # What is installed has its bytecode; without it every process would compile Realize anew, a quarter of its start-up.
-ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
+UNSET = ("REALIZE_CONFIG", "REALIZE_KEY", "PYTHONDONTWRITEBYTECODE")
+"""What of this process's environment is kept from those that it starts."""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+for name in UNSET:
+    ENVIRONMENT.pop(name, None)
+
+
+def closing(streams: str, *argv: str) -> list[str]:
+    """The command line that closes standard streams, such as ``1>&- 2>&-``, before it becomes ``argv``."""
+    return ["bash", "-c", f'exec "$@" {streams}', "bash", *argv]
 
 
 class Site:

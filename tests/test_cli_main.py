@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ENVIRONMENT
+from tests.processes import ENVIRONMENT, closing
 
 MAIN = [sys.executable, "-m", "realize.cli.main"]
 
@@ -217,18 +217,7 @@ def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str, options
         (source / name).write_bytes(content)
 
     done = subprocess.run(
-        [
-            "bash",
-            "-c",
-            f'exec "$@" {closed}',
-            "bash",
-            sys.executable,
-            "-m",
-            "realize.cli.main",
-            *options,
-            str(source),
-            str(destination),
-        ],
+        closing(closed, *MAIN, *options, str(source), str(destination)),
         env=ENVIRONMENT,
         check=False,
     )

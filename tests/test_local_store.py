@@ -1497,9 +1497,8 @@ def test_a_handle_is_closed_by_its_last_user(root):
         pass
 
 
-async def test_a_large_file_that_was_removed_is_let_go_of_in_a_thread(root):
-    """The last close frees all blocks of the file, which may take seconds: the reactor does not wait for it."""
-    DirectoryBehind(root).plant(b"f", b"x")
+async def opened_without_closing(root):
+    """A store in whose threads no descriptor is ever closed, and the arguments of those that are to be."""
     asked = []
 
     def later(job, *arguments):
@@ -1508,7 +1507,13 @@ async def test_a_large_file_that_was_removed_is_let_go_of_in_a_thread(root):
             return Deferred()
         return at_once(job, *arguments)
 
-    store = await opened(root, run_in_thread=later)
+    return await opened(root, run_in_thread=later), asked
+
+
+async def test_a_large_file_that_was_removed_is_let_go_of_in_a_thread(root):
+    """The last close frees all blocks of the file, which may take seconds: the reactor does not wait for it."""
+    DirectoryBehind(root).plant(b"f", b"x")
+    store, asked = await opened_without_closing(root)
     (await store.open_reader(b"f")).close()
     [(fd,)] = asked
 
@@ -1519,15 +1524,7 @@ async def test_a_large_file_that_was_removed_is_let_go_of_in_a_thread(root):
 @pytest.mark.parametrize("how", ["another digest", "not kept"])
 async def test_a_partial_that_was_discarded_is_let_go_of_in_a_thread(root, how):
     """Its blocks are freed by the last close, too; its name is free at once."""
-    asked = []
-
-    def later(job, *arguments):
-        if job is os.close:
-            asked.append(arguments)
-            return Deferred()
-        return at_once(job, *arguments)
-
-    store = await opened(root, run_in_thread=later)
+    store, asked = await opened_without_closing(root)
     writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
     await writer.write([b"abc"])
     if how == "not kept":

@@ -20,7 +20,7 @@ from realize.keys import generate_identity, load_identity, write_identity
 from realize.tracing import transfer_id
 from realize.units import display_name
 from tests.log_catalogue import ANYWHERE, components, documented
-from tests.processes import ENVIRONMENT, TWISTD, Site, digests, plant
+from tests.processes import ENVIRONMENT, TWISTD, Site, closing, digests, plant
 
 CONNECTION = {"peer", "conn", "address", "run"}
 SEVERITY = ("debug", "info", "warning", "error")
@@ -334,23 +334,14 @@ def test_without_an_option_the_command_logs_nothing(site, tmp_path):
 
 def test_a_daemon_without_stderr(site, tmp_path, monkeypatch):
     """Started with stderr closed, it serves as ever, and no line of its log gets into what it opens instead."""
-    monkeypatch.setattr("tests.processes.TWISTD", ["bash", "-c", 'exec "$@" 2>&-', "bash", *TWISTD])
+    monkeypatch.setattr("tests.processes.TWISTD", closing("2>&-", *TWISTD))
     site.start("--log-file", str(site.log))
     site.stop()
     site.write_daemon_config('[logs]\nlevel = "debug"\n')
     daemon = subprocess.Popen(
-        [
-            "bash",
-            "-c",
-            'exec "$@" 2>&-',
-            "bash",
-            *TWISTD,
-            "--nodaemon",
-            "--pidfile=",
-            "realized",
-            "--config",
-            str(site.folder / "realized.toml"),
-        ],
+        closing(
+            "2>&-", *TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", str(site.folder / "realized.toml")
+        ),
         stdin=subprocess.DEVNULL,
         cwd=site.folder,
         env=ENVIRONMENT,

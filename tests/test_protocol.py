@@ -362,8 +362,7 @@ def test_senders_that_get_credit_at_once_leave_turns_to_others(pair):
     for stream in streams:
         stream.give(2 << 20)
     first = pair.client.bytes_sent - before
-    latecomer = pair.client.writable()
-    late = latecomer.addCallback(lambda _: len(done))
+    late = pair.client.writable().addCallback(lambda _: len(done))
     pair.clock.pump([0] * 150)
 
     assert 2 << 20 <= first < 3 << 20

@@ -84,7 +84,7 @@ class ThreadPool:
     @property
     def busy(self) -> int:
         """Those that work, or whose last result has not been delivered yet."""
-        return min(len(self._threads), max(0, self._unfinished - self._jobs.qsize()))
+        return min(self.size, max(0, self._unfinished - self.waiting))
 
     @property
     def waiting(self) -> int:
