@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, realize.cli.main as m\n"
         "sys.argv = ['realize', '--help']\n"
-        "try:\n    m.main()\nexcept SystemExit:\n    pass\n"
+        "m.run()\n"
         "heavy = {'twisted', 'rich', 'cryptography', 'cattrs', 'pathspec', 'prometheus_client'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -50,7 +50,7 @@ def test_a_run_without_metrics_does_not_load_prometheus(tmp_path: Path) -> None:
     code = (
         f"import sys, realize.cli.main as m\nsys.argv = ['realize', '--quiet', {str(tmp_path / 'a')!r}, "
         f"{str(tmp_path / 'b')!r}]\n"
-        "try:\n    m.main()\nexcept SystemExit as end:\n    print(end.code, 'prometheus_client' in sys.modules)"
+        "print(m.run(), 'prometheus_client' in sys.modules)"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
