@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from attrs import define, evolve, field
@@ -1134,14 +1134,12 @@ class StoreContract:
     async def test_notices_that_a_source_changed(self) -> None:
         """A file that was replaced while it was read has no digest."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE * 3)
         reader = await store.open_reader(b"f")
         await reader.read()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE * 3)
 
-        await read_all(reader)
-
-        assert isinstance(await failure(reader.finish()), SourceChanged)
+        assert isinstance(await failure(read_to_end(reader)), SourceChanged)
         reader.close()
         await store.close()
 
@@ -1484,8 +1482,14 @@ async def read_all(reader: IReader) -> bytes:
     return b"".join(content)
 
 
-async def failure(waiting: Deferred[_T]) -> BaseException:
-    """The error that a Deferred ends with."""
+async def read_to_end(reader: IReader) -> bytes:
+    """The digest of a file of which all that is left is read before."""
+    await read_all(reader)
+    return await reader.finish()
+
+
+async def failure(waiting: Awaitable[_T]) -> BaseException:
+    """The error that something ends with."""
     try:
         result = await waiting
     except RealizeError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from attrs import define, evolve
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.threads import deferToThread
 
 from realize.errors import (
@@ -49,6 +49,7 @@ from realize.testing import (
     listed,
     random_bytes,
     read_all,
+    read_to_end,
     small_file,
 )
 from realize.values import (
@@ -638,16 +639,14 @@ async def test_a_large_file_that_shrinks(root, behind):
 
 async def test_a_large_file_that_is_written_in_place(root, behind):
     """Content that changes behind the reader is noticed at the end."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE * 3)
     store = await opened(root)
     reader = await store.open_reader(b"f")
     await reader.read()
     with open(behind.at(b"f"), "r+b") as file:
         file.write(b"changed")
 
-    await read_all(reader)
-
-    assert isinstance(await failure(reader.finish()), SourceChanged)
+    assert isinstance(await failure(read_to_end(reader)), SourceChanged)
     reader.close()
 
 
@@ -656,11 +655,32 @@ async def test_a_large_file_that_is_removed_or_renamed(root, behind):
     behind.plant(b"d/f", b"content")
     store = await opened(root)
     reader = await store.open_reader(b"d/f")
-    await read_all(reader)
     shutil.rmtree(behind.at(b"d"))
 
-    assert isinstance(await failure(reader.finish()), SourceChanged)
+    assert isinstance(await failure(read_to_end(reader)), SourceChanged)
     reader.close()
+
+
+async def test_a_file_that_was_read_to_its_end_is_let_go(root, behind):
+    """It was verified with its last piece, and needs no way into a thread to be finished or closed."""
+    behind.plant(b"f", LARGE)
+    asked = []
+
+    def run(work, *arguments):
+        asked.append(work.__name__)
+        return succeed(work(*arguments))
+
+    store = LocalStore(os.fsencode(root), run_in_thread=run)
+    await store.open(SALT)
+    reader = await store.open_reader(b"f")
+    await read_all(reader)
+    held = {os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()}
+    finished = await reader.finish()
+    reader.close()
+
+    assert digest(LARGE) == finished
+    assert os.path.realpath(behind.at(b"f")) not in held
+    assert ["locate", "where", "open", "piece", "piece"] == asked
 
 
 @pytest.mark.parametrize("seconds", [9_223_372_036_854_775_000, -99_999_999_999])

@@ -340,6 +340,23 @@ def test_a_file_that_was_replaced_between_looking_and_committing_is_not_replaced
     assert [Conflict] == [type(event.error) for event in trial.of(Failed)]
 
 
+@pytest.mark.parametrize(("there", "times"), [({}, 1), ({b"x": b"old"}, 2)])
+def test_a_large_file_is_described_again_only_if_it_replaces_one(there, times):
+    """What was found with the page may be old when the file's turn comes; where nothing was, the commit will tell."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore(there)
+    describe, asked = destination.describe, []
+
+    def counted(paths):
+        asked.append(list(paths))
+        return describe(paths)
+
+    destination.describe = counted
+
+    moved(source, destination)
+
+    assert ({b"x": BIG}, [[b"x"]] * times) == (contents(destination), asked)
+
+
 def test_a_name_that_was_taken_before_the_writer_was_opened_is_looked_at_again():
     """A file that appears after looking is no failure while it may turn out to be the same one."""
     source, destination = MemoryStore({b"x": BIG}), MemoryStore()

@@ -25,24 +25,29 @@ COMPARED_AT_ONCE: Final = 64 * BLOCK
 HOW: Final = {Committed.CREATED: How.CREATED, Committed.REPLACED: How.REPLACED, Committed.SKIPPED: How.SKIPPED}
 
 
-async def move_large(work: Work, path: bytes) -> Finished:
-    """Move one file; what happened is the answer, what went wrong is raised as `Trouble`."""
+async def move_large(work: Work, path: bytes, existing: Existing | None = None) -> Finished:
+    """Move one file; what happened is the answer, what went wrong is raised as `Trouble`.
+
+    ``existing`` is what the destination said of the name, perhaps long ago.
+    It is asked again if there was a file, lest all is sent before it turns out that another one has come.
+    """
+    known = existing if existing is not None and existing.final_size is None else None
     try:
-        return await _move(work, path, deltas=True)
+        return await _move(work, path, known, deltas=True)
     except _NotTheOldOne:
         # Somebody writes to the file that is to be replaced, and may go on to do so.
-        return await _move(work, path, deltas=False)
+        return await _move(work, path, None, deltas=False)
 
 
 class _NotTheOldOne(Trouble):
     """What was taken from the old version was not, or no longer, what it was taken for."""
 
 
-async def _move(work: Work, path: bytes, *, deltas: bool) -> Finished:
+async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool) -> Finished:
     with at(End.SOURCE):
         reader = await work.source.open_reader(path)
     try:
-        existing = await _describe(work, path)
+        existing = await _describe(work, path) if known is None else known
         with at(End.DESTINATION):
             action = decide(
                 path, reader.version.size, existing, work.options.policy, taken_since_ns=work.taken_since_ns

@@ -118,7 +118,7 @@ class Move:
         with whole(End.DESTINATION):
             described = await self.work.destination.describe([entry.path for entry in files])
         small: list[Candidate] = []
-        large: list[bytes] = []
+        large: list[Candidate] = []
         for entry, existing in zip(files, described, strict=True):
             try:
                 candidate = self._candidate(entry, existing)
@@ -130,11 +130,12 @@ class Move:
             if entry.size <= self._at_once():
                 small.append(candidate)
             else:
-                large.append(entry.path)
+                large.append(candidate)
         for batch in batches(small, self._at_once):
             await self._jobs.start(self._batches, partial(self._move_small, batch))
-        for path in large:
-            await self._jobs.start(self._files, partial(self._move_large, self.work, path))
+        for candidate in large:
+            moving = partial(self._move_large, self.work, candidate.entry.path, candidate.existing)
+            await self._jobs.start(self._files, moving)
 
     def _at_once(self) -> int:
         """How much content a batch should have at present, and a file that travels in one."""
@@ -176,11 +177,11 @@ class Move:
             else:
                 self.work.emit(outcome)
 
-    async def _move_large(self, work: Work, path: bytes) -> None:
+    async def _move_large(self, work: Work, path: bytes, existing: Existing | None = None) -> None:
         if work.brake.holds():
             return
         try:
-            self.work.emit(await move_large(work, path))
+            self.work.emit(await move_large(work, path, existing))
         except Trouble as trouble:
             if trouble.hopeless:
                 raise

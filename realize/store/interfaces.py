@@ -91,7 +91,8 @@ class IReader(Interface):
     def finish() -> Deferred[bytes]:
         """The digest of the whole content, once all was read or skipped.
 
-        Fails with `realize.errors.SourceChanged` if the file is no longer ``version``.
+        Fails with `realize.errors.SourceChanged` if the file was not ``version`` any more when its end was read; or the
+        last `read` does.
         """
 
     def close() -> None:

@@ -35,10 +35,14 @@ PIECE: Final = 2 * BLOCK
 
 @frozen
 class _Progress:
-    """How far the file was read, and the hasher that has taken in everything before; never updated in place."""
+    """How far the file was read, and the hasher that has taken in everything before; never updated in place.
+
+    ``verified`` says that the file was looked at again when its end had been read.
+    """
 
     position: int
     hasher: blake3
+    verified: bool = False
 
 
 @frozen
@@ -62,13 +66,16 @@ class SourceFile:
         return cls(location, path, Handle(fd), version_of(status), attributes_of(status), unlinked)
 
     def piece(self, progress: _Progress) -> tuple[list[Content], _Progress]:
-        """The next piece."""
+        """The next piece; with the last one, the file is verified, for the way into a thread costs more."""
         length = min(PIECE, self.version.size - progress.position)
         with self.handle as fd, storage_errors(self.path):
             piece = read_exactly(fd, length, progress.position)
         if len(piece) < length:
             raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
-        return [piece], _Progress(progress.position + length, _updated(progress.hasher, piece))
+        position = progress.position + length
+        if last := position == self.version.size:
+            self.verify()
+        return [piece], _Progress(position, _updated(progress.hasher, piece), last)
 
     def span(self, progress: _Progress, buffer: memoryview) -> tuple[list[Chunk], _Progress]:
         """The chunks of the next span, and the progress behind them; ``buffer`` has room for a span."""
@@ -226,7 +233,10 @@ class LocalReader:
         ahead, self._ahead = self._ahead, None
         assert ahead is not None  # noqa: S101 -- for the type checker
         pieces, self._progress = await ahead
-        if self._progress.position < self.version.size and not self._source.handle.closed:
+        if self._progress.verified:
+            # While the file has its name: after that, the last to close it frees all its blocks.
+            self._source.handle.close()
+        elif not self._source.handle.closed:
             self._read_ahead()
         return pieces
 
@@ -235,7 +245,8 @@ class LocalReader:
         """The digest of the whole, if it is still the file that was opened."""
         if self._progress.position != self.version.size:
             raise ProtocolError(f"{display_name(self._source.path)}: was not read to its end")
-        await self._run_in_thread(self._source.verify)
+        if not self._progress.verified:
+            await self._run_in_thread(self._source.verify)
         return self._progress.hasher.digest()
 
     def close(self) -> None:
