@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-SMALL: Final = 1 << 20
+SMALL: Final = 2 << 20
 """The contents of a batch of small files have at most this many bytes together; so a small file has no more."""
 
 BLOCK: Final = 1 << 20

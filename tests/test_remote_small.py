@@ -103,7 +103,7 @@ def test_batches_are_as_large_as_what_arrives_promptly(served):
     served.memory.plant(b"large", FULL)
     served.memory.plant(b"small", b"1")
     sizes = [store.reads_at_once()]
-    for path, seconds in ((b"small", 0), (b"large", 0), (b"small", 20), (b"large", 20)):
+    for path, seconds in ((b"small", 0), (b"large", 0), (b"small", 40), (b"large", 40)):
         reading = store.read_small([path])
         served.clock.advance(seconds)
         served.result(reading)
