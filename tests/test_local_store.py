@@ -10,6 +10,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -1601,22 +1602,17 @@ def as_nobody(job, *arguments):
 
 
 @pytest.fixture
-def open_root(root):
-    """A directory that nobody may enter and read, as every one above it."""
-    above = root
-    changed = []
-    while above != b"/":
-        mode = os.stat(above).st_mode
-        changed.append((above, mode))
-        os.chmod(above, mode | 0o055)
-        above = os.path.dirname(above)
-    yield root
-    for path, mode in changed:
-        os.chmod(path, mode & 0o7777)
+def open_root():
+    """An empty directory that nobody may enter and read, as every one above it, which pytest's own are not."""
+    path = os.fsencode(tempfile.mkdtemp(prefix="realize-open-"))
+    os.chmod(path, 0o755)
+    yield path
+    shutil.rmtree(path)
 
 
-async def test_files_that_may_not_be_read(open_root, behind):
+async def test_files_that_may_not_be_read(open_root):
     """A file without permission fails by itself, with the system's reason."""
+    behind = DirectoryBehind(open_root)
     behind.plant(b"closed", b"x")
     behind.plant(b"open", b"x")
     os.chmod(behind.at(b"closed"), 0)
@@ -1629,7 +1625,7 @@ async def test_files_that_may_not_be_read(open_root, behind):
     assert isinstance(readable, Fetched)
 
 
-async def test_a_directory_that_may_not_be_written(open_root, behind):
+async def test_a_directory_that_may_not_be_written(open_root):
     """A directory without permission refuses files, with the system's reason."""
     store = await opened(open_root, run_in_thread=as_nobody)
 
@@ -1639,8 +1635,9 @@ async def test_a_directory_that_may_not_be_written(open_root, behind):
     assert str(answer) == "f: Permission denied"
 
 
-async def test_directories_that_may_not_be_read_are_listed_so(open_root, behind):
+async def test_directories_that_may_not_be_read_are_listed_so(open_root):
     """A directory without permission is an entry that says why, and the listing goes on."""
+    behind = DirectoryBehind(open_root)
     behind.plant(b"a/f", b"")
     behind.plant(b"b/f", b"")
     os.chmod(behind.at(b"a"), 0)
@@ -1687,8 +1684,9 @@ async def test_comparing_needs_as_many_digests_as_blocks(root, behind):
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o400])
-async def test_an_abandoned_partial_that_may_not_be_written_is_taken_up(open_root, behind, mode):
+async def test_an_abandoned_partial_that_may_not_be_written_is_taken_up(open_root, mode):
     """A commit that was cut short has given the partial its final mode; the next run goes on with it all the same."""
+    behind = DirectoryBehind(open_root)
     behind.plant_partial(b"f", b"xy")
     partial = behind.at(b".f.part")
     os.chmod(partial, mode)
