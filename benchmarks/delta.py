@@ -63,7 +63,7 @@ def moved(old: Path, new: Path, _: random.Random) -> None:
     with old.open("rb") as source, new.open("wb") as target:
         for start, end in ((0, 300), (301, 700), (300, 301), (700, 1024)):
             source.seek(start * MIB)
-            for _ in range(start, end):
+            for _block in range(start, end):
                 target.write(source.read(MIB))
 
 

@@ -71,7 +71,7 @@ def measure(
         shutil.rmtree(folder)
 
 
-def report(names: list[str], where: str, runs: int, daemon: Sequence[str]) -> None:
+def report(names: list[str], where: str, runs: int, daemon: Sequence[str] = ()) -> None:
     """Print a line for each workload."""
     lines = []
     for name in names:

@@ -26,6 +26,7 @@ from realize.store.removal import remove_batch
 from realize.store.small import read_batch, write_batch
 from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
+from realize.store.watching import CommitWatch
 from realize.values import Entry, Fetched, OnConflict, Removal
 from realize.wire import packing
 
@@ -80,12 +81,14 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
     heads = step("pack heads", lambda: [packing.SMALL_HEADS.pack([item.file for item in each]) for each in read])
     step("unpack heads", lambda: [packing.SMALL_HEADS.unpack(each) for each in heads])
 
+    watch = CommitWatch()
+
     def write(batch: Sequence[Fetched]) -> list[Prepared]:
-        prepared = write_batch(destination, [item.file for item in batch], OnConflict.FAIL, [None] * len(batch))
-        return prepared.prepared()
+        files = [item.file for item in batch]
+        return write_batch(destination, files, OnConflict.FAIL, [None] * len(batch), watch).prepared()
 
     written = step("write", lambda: [write(each) for each in read])
-    step("commit", lambda: [commit_group(each) for each in written])
+    step("commit", lambda: [commit_group(each, watch) for each in written])
     removals = [[Removal(item.file.path, item.version) for item in each] for each in read]
     step("remove", lambda: [remove_batch(source, each, Unlinked()) for each in removals])
 

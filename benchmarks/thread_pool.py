@@ -15,7 +15,6 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThreadPool
@@ -43,7 +42,7 @@ async def measure(run: Run, at_once: int) -> tuple[float, float]:
     return (time.perf_counter() - time_before) / WAYS * 1e6, (time.process_time() - cpu_before) / WAYS * 1e6
 
 
-async def main() -> None:
+async def main(reactor: Any) -> None:
     """Print a line for each pool and number."""
     theirs, ours = TwistedPool(0, THREADS), ThreadPool(reactor, THREADS, "ours")
     theirs.start()
@@ -63,4 +62,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    react(lambda _: Deferred.fromCoroutine(main()))
+    react(lambda reactor: Deferred.fromCoroutine(main(reactor)))

@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import frozen
 from cryptography import x509
@@ -99,7 +99,7 @@ class Ping(amp.Command):
 class Data(amp.Command):
     """A piece of a transfer."""
 
-    arguments = ((b"content", amp.String()),)
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"content", amp.String())]
     requiresAnswer = False
 
 

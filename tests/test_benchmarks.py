@@ -3,6 +3,7 @@
 import socket
 import time
 
+from benchmarks import small_steps
 from benchmarks.compare import best_seconds, case_rows
 from benchmarks.distant_link import distant
 from benchmarks.growth import shares
@@ -81,3 +82,14 @@ def test_the_long_link_holds_back_both_directions():
 
     assert (b"question", b"answer", b"") == (question, answer, end)
     assert took >= 0.1
+
+
+def test_every_step_of_a_small_file_is_measured(tmp_path, capsys):
+    """The steps are those that the stores take, so a change of theirs must not leave this behind."""
+    small_steps.measure(tmp_path, 20, 100, 7)
+
+    steps = [line[:16].strip() for line in capsys.readouterr().out.splitlines()]
+    assert ["walk", "describe", "pack found", "unpack found", "read"] == steps[:5]
+    assert ["pack heads", "unpack heads", "write", "commit", "remove"] == steps[5:]
+    assert [] == [each for each in (tmp_path / "source").rglob("*") if each.is_file()]
+    assert 20 == len([each for each in (tmp_path / "destination").rglob("*") if each.is_file()])
