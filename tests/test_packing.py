@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.errors import BadName, InternalError, NoSpace, ProtocolError, RealizeError, every_error
-from realize.values import Attributes, Committed, Entry, Existing, Expected, Kind, Removal, Version
+from realize.values import Attributes, Committed, Entry, Existing, Expected, Kind, Removal, SmallFile, Version
 from realize.wire import packing
 from realize.wire.packing import FetchedHead, SmallHead
 
@@ -120,18 +120,30 @@ def test_what_is_out_of_range_raises(name, data):
 @given(st.lists(st.binary(max_size=5000), max_size=300), st.integers(10, 65_535))
 def test_lists_are_split_in_order_into_packs_that_fit(paths, limit):
     """Nothing is lost or reordered, and no pack is over a limit unless one item alone is."""
-    encode = packing.PATHS.encode
-    packs = list(packing.fit(paths, encode, limit=limit))
+    packs = list(packing.fit(paths, packing.measure_path, limit=limit))
 
     assert paths == [path for pack in packs for path in pack]
     assert all(len(pack) <= packing.MOST_ITEMS for pack in packs)
-    assert all(sum(len(encode(path)) for path in pack) <= limit or len(pack) == 1 for pack in packs)
+    assert all(len(packing.PATHS.pack(pack)) <= limit or len(pack) == 1 for pack in packs)
+
+
+@pytest.mark.parametrize(
+    ("codec", "item"),
+    [
+        (packing.SMALL_HEADS, SmallFile(b"a/b", b"content", bytes(32), Attributes(-1, 0o777))),
+        (packing.EXPECTED, Expected(b"a/b", 7, bytes(32))),
+        (packing.REMOVALS, Removal(b"a/b", Version(1, 2, 3, 4, 5))),
+    ],
+)
+def test_no_item_takes_more_than_it_is_measured_for(codec, item):
+    """What is not packed to see how much it takes must be counted for enough, or a pack would not fit its value."""
+    assert len(codec.pack([item])) <= packing.measure_named(item)
 
 
 @given(st.lists(st.integers(0, 65_535), max_size=50))
 def test_contents_weigh_too(sizes):
     """The contents of a pack of small files fit one value as well."""
-    packs = list(packing.fit(sizes, lambda _: b"x", weigh=lambda size: size))
+    packs = list(packing.fit(sizes, lambda _: 1, weigh=lambda size: size))
 
     assert sizes == [size for pack in packs for size in pack]
     assert all(sum(pack) <= 65_535 for pack in packs)

@@ -119,6 +119,7 @@ class Move:
             described = await self.work.destination.describe([entry.path for entry in files])
         small: list[Candidate] = []
         large: list[Candidate] = []
+        most = self._at_once()
         for entry, existing in zip(files, described, strict=True):
             try:
                 candidate = self._candidate(entry, existing)
@@ -127,7 +128,7 @@ class Move:
                 continue
             if candidate is None:
                 continue
-            if entry.size <= self._at_once():
+            if entry.size <= most:
                 small.append(candidate)
             else:
                 large.append(candidate)

@@ -36,15 +36,17 @@ class Candidate:
 def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iterator[list[Candidate]]:
     """Group candidates, in their order, so that the heads of a group fit one command and its contents ``at_once``.
 
-    That is asked as the batches are taken, for it may change meanwhile; pure.
+    That is asked for each batch as it is taken, for it may change meanwhile; pure.
     """
     batch: list[Candidate] = []
     content = heads = 0
+    most = at_once()
     for candidate in candidates:
         size, head = candidate.entry.size, len(candidate.entry.path) + HEAD
-        if batch and (content + size > at_once() or heads + head > HEADS or len(batch) == BATCH):
+        if batch and (content + size > most or heads + head > HEADS or len(batch) == BATCH):
             yield batch
             batch, content, heads = [], 0, 0
+            most = at_once()
         batch.append(candidate)
         content += size
         heads += head

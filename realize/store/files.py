@@ -45,7 +45,9 @@ class Clock:
 
 def representable(time_ns: int) -> int:
     """The nearest time that fits 64 bits, which is all that travels: a file may claim to be of the year 300,000."""
-    return max(_EARLIEST_NS, min(time_ns, _LATEST_NS))
+    if _EARLIEST_NS <= time_ns <= _LATEST_NS:
+        return time_ns
+    return _LATEST_NS if time_ns > 0 else _EARLIEST_NS
 
 
 def version_of(status: os.stat_result) -> Version:

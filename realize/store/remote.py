@@ -98,7 +98,7 @@ class RemoteStore:
 
     def describe(self, paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
         """See `IStore`."""
-        return self._packed(paths, packing.PATHS.encode, self._describe)
+        return self._packed(paths, packing.measure_path, self._describe)
 
     def _describe(self, paths: list[bytes]) -> Deferred[list[Existing | RealizeError]]:
         asked = self._call(commands.Describe, paths=paths)
@@ -106,7 +106,7 @@ class RemoteStore:
 
     def read_small(self, paths: Sequence[bytes]) -> Deferred[list[Fetched | RealizeError]]:
         """See `IStore`."""
-        return self._packed(paths, packing.PATHS.encode, self._read_small)
+        return self._packed(paths, packing.measure_path, self._read_small)
 
     @shielded
     async def _read_small(self, paths: list[bytes]) -> list[Fetched | RealizeError]:
@@ -117,7 +117,7 @@ class RemoteStore:
 
     def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Committed | RealizeError]]:
         """See `IStore`."""
-        return self._packed(files, packing.SMALL_HEADS.encode, partial(self._put_small, policy), weigh=_weigh_small)
+        return self._packed(files, packing.measure_named, partial(self._put_small, policy), weigh=_weigh_small)
 
     @shielded
     async def _put_small(self, policy: OnConflict, files: list[SmallFile]) -> list[Committed | RealizeError]:
@@ -136,7 +136,7 @@ class RemoteStore:
 
     def settle(self, expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`."""
-        return self._packed(expected, packing.EXPECTED.encode, self._settle)
+        return self._packed(expected, packing.measure_named, self._settle)
 
     def _settle(self, expected: list[Expected]) -> Deferred[list[bool | RealizeError]]:
         asked = self._call(commands.Settle, patient=True, expected=expected)
@@ -174,7 +174,7 @@ class RemoteStore:
 
     def remove(self, removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
         """See `IStore`."""
-        return self._packed(removals, packing.REMOVALS.encode, self._remove)
+        return self._packed(removals, packing.measure_named, self._remove)
 
     def _remove(self, removals: list[Removal]) -> Deferred[list[RealizeError | None]]:
         asked = self._call(commands.Remove, patient=True, removals=removals)
@@ -202,13 +202,13 @@ class RemoteStore:
     def _packed(
         self,
         items: Sequence[T],
-        encode: Callable[[T], bytes],
+        measure: Callable[[T], int],
         ask: Callable[[list[T]], Deferred[list[R]]],
         weigh: Callable[[T], int] | None = None,
     ) -> Deferred[list[R]]:
         """Ask about all items, a pack at a time, and put the answers together."""
         try:
-            packs = list(packing.fit(items, encode, weigh=weigh, load=SMALL))
+            packs = list(packing.fit(items, measure, weigh=weigh, load=SMALL))
             packs = packs or [[]]  # also nothing needs the right to it
         except RealizeError:
             # An item that cannot even be encoded spoils the whole call, like any argument of the wrong type.

@@ -204,7 +204,7 @@ class DirectoryResponders(amp.CommandLocator):
         if not found.left:
             self._end_listing(listing)
             return {"entries": [], "more": False}
-        page = next(packing.fit(found.left, packing.ENTRIES.encode, most=VALUE_LIMIT))
+        page = next(packing.fit(found.left, packing.measure_entry, most=VALUE_LIMIT))
         found.left = found.left[len(page) :]
         return {"entries": page, "more": True}
 

@@ -14,7 +14,7 @@ import enum
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import starmap
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from attrs import frozen
 
@@ -105,6 +105,14 @@ class Cursor:
         """The next fixed-size fields."""
         return layout.unpack(self.take(layout.size))
 
+    def byte(self) -> int:
+        """The next byte."""
+        if self._position >= len(self._data):
+            raise ProtocolError("a truncated pack")
+        number = self._data[self._position]
+        self._position += 1
+        return number
+
     def octets(self, most: int = VALUE_LIMIT) -> bytes:
         """A byte string behind its 16-bit length."""
         (length,) = self.numbers(_U16)
@@ -121,7 +129,7 @@ class Cursor:
 
     def choice(self, kind: type[E]) -> E:
         """One byte that names a member of an enum."""
-        (number,) = self.numbers(_U8)
+        number = self.byte()
         try:
             return kind(number)
         except ValueError:
@@ -129,7 +137,7 @@ class Cursor:
 
     def flags(self, known: int) -> int:
         """One byte of flags."""
-        (number,) = self.numbers(_U8)
+        number = self.byte()
         if number & ~known:
             raise ProtocolError(f"unknown flags {number:#x}")
         return number
@@ -467,16 +475,43 @@ SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
 REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing)
 
 
+class Named(Protocol):
+    """An item with a path; the others of its fields take at most `NAMED` bytes."""
+
+    @property
+    def path(self) -> bytes:
+        """The name."""
+
+
+NAMED: Final = _U32.size + DIGEST + 1 + _ATTRIBUTES.size + _VERSION.size + _U16.size
+"""More than a small head, a removal or something expected takes besides its path."""
+
+
+def measure_path(path: bytes) -> int:
+    """How many bytes a path takes, without packing it."""
+    return len(path) + _U16.size
+
+
+def measure_named(item: Named) -> int:
+    """At least as many bytes as an item takes, without packing it."""
+    return len(item.path) + NAMED
+
+
+def measure_entry(entry: Entry) -> int:
+    """How many bytes an entry takes."""
+    return len(_encode_entry(entry))
+
+
 def fit(
     items: Iterable[T],
-    encode: Callable[[T], bytes],
+    measure: Callable[[T], int],
     *,
     limit: int = VALUE_LIMIT,
     most: int = MOST_ITEMS,
     weigh: Callable[[T], int] | None = None,
     load: int = VALUE_LIMIT,
 ) -> Iterator[list[T]]:
-    """Split ``items`` in order into lists of at most ``most`` that take at most ``limit`` bytes each.
+    """Split ``items`` in order into lists of at most ``most`` that take at most ``limit`` bytes each, by ``measure``.
 
     ``weigh`` says what an item adds to what goes with the pack (the contents of small files), which must not exceed
     ``load``.
@@ -485,7 +520,7 @@ def fit(
     pack: list[T] = []
     size = weight = 0
     for item in items:
-        added, heavier = len(encode(item)), weigh(item) if weigh is not None else 0
+        added, heavier = measure(item), weigh(item) if weigh is not None else 0
         if pack and (len(pack) == most or size + added > limit or weight + heavier > load):
             yield pack
             pack, size, weight = [], 0, 0
