@@ -347,7 +347,7 @@ def test_a_stream_that_is_cut_off_is_a_failure(served, seen):
 async def test_commits_are_measured(tmp_path):
     """A group with few files syncs each of them; with many, the file system once; and the directories in any case."""
     metrics = Metrics()
-    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, metrics.commits)["inbox"]
+    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, Clock(), metrics.commits)["inbox"]
     store = served.store(b"")
     await store.open(b"salt")
     await store.put_small([small_file(b"%d" % number, b"x") for number in range(3)], OnConflict.REPLACE)
@@ -459,7 +459,7 @@ def _until(condition):
 
 def test_partials_are_counted_soon_and_then_every_hour(tmp_path):
     """What is there, and what was removed since the start."""
-    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, lambda _: CommitWatch())
+    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, Clock(), lambda _: CommitWatch())
     clock, log = Clock(), Log()
     housekeeping = Housekeeping(clock, _at_once, log)
     (tmp_path / ".a.part").write_bytes(b"1234")
@@ -480,7 +480,7 @@ def test_partials_are_counted_soon_and_then_every_hour(tmp_path):
 
 def test_expired_partials_are_counted(tmp_path):
     """Removed ones are no longer there, and are counted with their bytes."""
-    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, lambda _: CommitWatch())
+    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, Clock(), lambda _: CommitWatch())
     clock, log = Clock(), Log()
     housekeeping = Housekeeping(clock, _at_once, log)
     (tmp_path / ".a.part").write_bytes(b"1234")
@@ -517,7 +517,7 @@ def daemon(tmp_path):
 def test_state_is_read_when_somebody_asks(daemon, tmp_path):
     """Limits, threads, connections and bytes: all as they are at that moment."""
     gauges = daemon._gauges()
-    daemon._directories = serve_directories(daemon._config.directories, _at_once, daemon._counting.commits)
+    daemon._directories = serve_directories(daemon._config.directories, _at_once, Clock(), daemon._counting.commits)
     daemon._take_over(daemon._config)
     registry = CollectorRegistry()
     registry.register(gauges)

@@ -21,6 +21,7 @@ from realize.config import Config, default_config_path, load_command_config
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
+from realize.store.brief import BriefWork
 from realize.store.descriptors import allow_many_files
 from realize.store.interfaces import IStore
 from realize.store.local import LocalStore
@@ -99,7 +100,11 @@ class Session:
     async def store(self, location: Location) -> IStore:
         """The store at a location; connects if it must."""
         if isinstance(location, LocalLocation):
-            store: IStore = LocalStore(location.path, run_in_thread=self.in_thread)
+            store: IStore = LocalStore(
+                location.path,
+                run_in_thread=self.in_thread,
+                run_briefly=BriefWork(self.in_thread, self._reactor).run,
+            )
         else:
             from realize.store.remote import RemoteStore
 

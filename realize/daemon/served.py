@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
 
 from realize.config import DirectoryConfig
 from realize.errors import StorageError
+from realize.store.brief import BriefWork
 from realize.store.commit import Committer
 from realize.store.local import LocalStore, root_identity
-from realize.store.threads import RunInThread, narrow
+from realize.store.threads import RunInThread
 from realize.store.tree import Identity
 from realize.store.watching import CommitWatch
 from realize.units import display_text
@@ -42,7 +44,10 @@ class ServedDirectory:
 
 
 def serve_directories(
-    directories: Mapping[str, DirectoryConfig], run_in_thread: RunInThread, watch: Callable[[str], CommitWatch]
+    directories: Mapping[str, DirectoryConfig],
+    run_in_thread: RunInThread,
+    clock: IReactorTime,
+    watch: Callable[[str], CommitWatch],
 ) -> dict[str, ServedDirectory]:
     """Look at every directory once; raises `StorageError` if one cannot be reached.
 
@@ -55,5 +60,6 @@ def serve_directories(
         except OSError as error:
             raise StorageError(f"dirs.{name}.path: {display_text(directory.path)}: {error.strerror}") from error
         committer = Committer(run_in_thread, watch(name))
-        served[name] = ServedDirectory(directory.path, identity, committer, run_in_thread, narrow(run_in_thread))
+        briefly = BriefWork(run_in_thread, clock).run
+        served[name] = ServedDirectory(directory.path, identity, committer, run_in_thread, briefly)
     return served

@@ -124,7 +124,9 @@ class Realized(Service):
         self.started_at = time.time()
         allow_many_files()
         self._counting.started(self.started_at)
-        self._directories = serve_directories(self._config.directories, self._pool.run, self._counting.commits)
+        self._directories = serve_directories(
+            self._config.directories, self._pool.run, self._reactor, self._counting.commits
+        )
         self._take_over(self._config)
         self._former_hangup = signal.signal(signal.SIGHUP, self._hang_up)
         self._log.info(
@@ -156,7 +158,7 @@ class Realized(Service):
         """Read the configuration again; a bad one changes nothing."""
         try:
             config = read_config(self._path, for_daemon=True)
-            directories = serve_directories(config.directories, self._pool.run, self._counting.commits)
+            directories = serve_directories(config.directories, self._pool.run, self._reactor, self._counting.commits)
         except RealizeError as error:
             self._log.error("reload_failed", config=self._path, error=str(error))
             return

@@ -24,7 +24,7 @@ from realize.store.probe import measure_space, try_write
 from realize.store.reader import LocalReader, SourceFile
 from realize.store.removal import remove_batch
 from realize.store.small import Batch, read_batch, write_batch
-from realize.store.threads import RunInThread, narrow, shielded, shielded_opening
+from realize.store.threads import RunInThread, shielded, shielded_opening
 from realize.store.tree import Identity, identity_of
 from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
@@ -64,7 +64,7 @@ class LocalStore:
     ``root_identity`` is what the root must be, for a directory that is served: without it, the root is what it is at
     `open`, and is made on demand if it is missing.
     ``committer`` is shared by all stores of a directory, so that their files are committed together, and so is
-    ``run_briefly``, the `realize.store.threads.narrow` part of the threads that short work is done in.
+    ``run_briefly``, the part of the threads that short work is done in (`realize.store.brief.BriefWork`).
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LocalStore:
         self._root = os.fsencode(root)
         self._base = base
         self._run_in_thread = run_in_thread
-        self._run_briefly = narrow(run_in_thread) if run_briefly is None else run_briefly
+        self._run_briefly = run_in_thread if run_briefly is None else run_briefly
         self._root_identity = root_identity
         self._committer = Committer(run_in_thread) if committer is None else committer
         self._clock = Clock() if clock is None else clock

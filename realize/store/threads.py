@@ -5,34 +5,15 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 
 RunInThread = Callable[..., Deferred[Any]]
 """Calls ``f(*args)`` in a pool; that is `realize.store.thread_pool.ThreadPool.run`, or stands in for it."""
 
-FEW: Final = 2
-"""Threads for work that is many short system calls.
-
-Each call lets go of the interpreter's lock and has to get it back: with four such threads beside the reactor, that took
-32 calls of futex(2) for each file of 10 KiB at either end, with two of them 5 at the daemon and 2 at the command
-(``strace -f -c``), and a fifth less CPU.
-One alone would be cheaper still, but waits alone for a disk whose cache is cold.
-"""
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-def narrow(run_in_thread: RunInThread, width: int = FEW) -> RunInThread:
-    """The same threads, of which this uses at most ``width`` at a time; what is more waits for its turn."""
-    turns = DeferredSemaphore(width)
-
-    def run(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        return turns.run(run_in_thread, work, *args)
-
-    return run
 
 
 def disposing(run_in_thread: RunInThread) -> Callable[[int], object]:
