@@ -9,8 +9,9 @@ sparse: one file of 20 GiB that is one hole, moved to ``--disk``, which must hav
 
 commands: 1, 4, 16 and 64 commands into one daemon, a large file each, while a client asks for ``status`` every 50 ms
 over one connection of its own (`benchmarks.probe`).  The daemon is held still until all commands have connected, or
-their start would decide who gets what.  ``throughput`` is all bytes from then until the last command has ended.
-Shares are what arrives of each file while all of them arrive, looked at ten times a second.
+their start would decide who gets what.  ``MB/s`` is all bytes from then until the last command has ended.
+What arrives while all of the files arrive, looked at ten times a second, is the rate of all ``together``, without what
+the commands' processes cost before and after; and each one's share of it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Final
+
+from attrs import frozen
 
 from benchmarks.probe import Probe, ProbedSite
 from benchmarks.procfs import peak_memory, run_watched
@@ -168,13 +171,34 @@ def arrived_sizes(site: Site, count: int) -> list[int]:
     return sizes
 
 
-def shares(samples: list[list[int]], size: int) -> list[float]:
-    """What each gets between the first and the last look at which all are under way, in parts of the mean."""
-    under_way = [sizes for sizes in samples if all(0 < each < size for each in sizes)]
-    if len(under_way) < 2:
-        return []
-    gained = [after - before for before, after in zip(under_way[0], under_way[-1], strict=True)]
+@frozen
+class Look:
+    """What had arrived of each file when somebody looked."""
+
+    at: float
+    sizes: list[int]
+
+
+def competition(looks: Sequence[Look], size: int) -> tuple[Look, Look] | None:
+    """The first and the last look at which all files of ``size`` bytes are under way; None if there are not two."""
+    under_way = [look for look in looks if all(0 < each < size for each in look.sizes)]
+    return (under_way[0], under_way[-1]) if len(under_way) > 1 else None
+
+
+def gains(first: Look, last: Look) -> list[int]:
+    """What each got in between."""
+    return [after - before for before, after in zip(first.sizes, last.sizes, strict=True)]
+
+
+def shares(first: Look, last: Look) -> list[float]:
+    """The same in parts of the mean."""
+    gained = gains(first, last)
     return [each / mean(gained) for each in gained] if any(gained) else []
+
+
+def rate(first: Look, last: Look) -> float:
+    """What all got together, in bytes per second."""
+    return sum(gains(first, last)) / (last.at - first.at)
 
 
 def many_commands(where: str, count: int, total: int) -> list[str]:
@@ -204,9 +228,9 @@ def many_commands(where: str, count: int, total: int) -> list[str]:
         finally:
             os.kill(site.daemon.pid, signal.SIGCONT)
         started = time.perf_counter()
-        samples = []
+        looks = []
         while any(command.poll() is None for command in commands):
-            samples.append(arrived_sizes(site, count))
+            looks.append(Look(time.perf_counter(), arrived_sizes(site, count)))
             time.sleep(0.1)
         seconds = time.perf_counter() - started
         waits = sorted(probe.finish())
@@ -214,7 +238,8 @@ def many_commands(where: str, count: int, total: int) -> list[str]:
         codes = {command.returncode for command in commands} - {0}
         if codes:
             raise SystemExit(f"commands ended with {sorted(codes)}")
-    found = shares(samples, size)
+    compared = competition(looks, size)
+    found = shares(*compared) if compared is not None else []
     # The question that met the daemon while it was held still has waited for us, not for the daemon.
     waits = waits[:-1]
     p99 = waits[min(len(waits) - 1, int(len(waits) * 0.99))]
@@ -226,6 +251,7 @@ def many_commands(where: str, count: int, total: int) -> list[str]:
         f"{count} x {size >> 20} MiB",
         f"{seconds:.2f}",
         f"{count * size / seconds / 1e6:.0f}",
+        f"{rate(*compared) / 1e6:.0f}" if compared is not None else "",
         f"{p99 * 1000:.0f}",
         f"{waits[-1] * 1000:.0f}",
         f"{len(waits)}",
@@ -260,7 +286,7 @@ def main() -> None:
             many_commands(arguments.folder, count, total)
             for count in ([1, 4, 16] if arguments.quick else [1, 4, 16, 64])
         ]
-        head = ["", "seconds", "MB/s", "p99 ms", "worst", "of", "", "shares", "MiB daemon", ""]
+        head = ["", "seconds", "MB/s", "together", "p99 ms", "worst", "of", "", "shares", "MiB daemon", ""]
         print(table(head, lines))
 
 

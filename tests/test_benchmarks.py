@@ -3,10 +3,12 @@
 import socket
 import time
 
+import pytest
+
 from benchmarks import small_steps
 from benchmarks.compare import best_seconds, case_rows
 from benchmarks.distant_link import distant
-from benchmarks.growth import shares
+from benchmarks.growth import Look, competition, rate, shares
 from benchmarks.tables import table
 
 
@@ -54,12 +56,20 @@ def test_lines_are_sorted_by_time_and_say_what_went_wrong():
     assert "WRONG: exit code 1, 2 differences" == lines[1][-1]
 
 
-def test_shares_count_only_while_all_are_under_way():
+def test_only_what_is_got_while_all_are_under_way_is_compared():
     """What somebody got before the last began, or after the first ended, was no competition."""
-    samples = [[50, 0], [60, 10], [70, 40], [100, 90]]
+    sizes = [[50, 0], [60, 10], [70, 40], [100, 90]]
+    compared = competition([Look(10.0 + number, each) for number, each in enumerate(sizes)], 100)
 
-    assert [0.5, 1.5] == shares(samples, 100)
-    assert [] == shares(samples[:2], 100)
+    assert [60, 10] == compared[0].sizes
+    assert [0.5, 1.5] == shares(*compared)
+    assert 40 == rate(*compared)
+
+
+@pytest.mark.parametrize("sizes", [[], [[1, 1]], [[0, 5], [5, 100]]])
+def test_nothing_is_compared_if_they_were_never_under_way_together(sizes):
+    """Two looks at least, with all files begun and none ended."""
+    assert competition([Look(float(number), each) for number, each in enumerate(sizes)], 100) is None
 
 
 def test_the_long_link_holds_back_both_directions():
