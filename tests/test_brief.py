@@ -1,7 +1,7 @@
 """Threads for short work: one of them, and a second one only while that is slow."""
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
 from realize.store.brief import MOST, SLOW, BriefWork
@@ -67,17 +67,34 @@ def test_a_second_one_begins_while_one_is_slow(threads):
     assert MOST == len(threads.begun)
 
 
-def test_two_go_on_while_they_are_slow_and_one_when_they_are_not(threads):
-    """A slow one is followed at once; a quick one leaves its place if another is under way."""
+def test_a_quick_one_leaves_its_place_to_nobody_while_another_is_quick(threads):
+    """A slow one makes room for one more of its kind; what has just begun may be quick."""
     threads.ask(*"abcdef")
     threads.clock.advance(SLOW)
     threads.end("a", after=SLOW)
     slow = list(threads.begun)
+    threads.end("b")
     threads.end("c", after=SLOW / 10)
     quick = list(threads.begun)
-    threads.end("b")
+    threads.end("d", after=SLOW / 10)
 
-    assert (list("abc"), list("abc"), list("abcd")) == (slow, quick, threads.begun)
+    assert (list("abc"), list("abcd"), list("abcde")) == (slow, quick, threads.begun)
+
+
+def test_what_is_quick_does_not_wait_behind_one_that_hangs(threads):
+    """Not for a moment, whether it has been asked for before or only now."""
+    threads.ask(*"abcd")
+    threads.clock.advance(SLOW)
+    threads.end("b")
+    threads.end("c")
+    threads.end("d")
+    threads.ask("e")
+    threads.end("e")
+    threads.ask("f")
+
+    assert list("abcdef") == threads.begun
+    assert list("BCDE") == threads.results
+    assert [] == threads.clock.getDelayedCalls()
 
 
 def test_errors_are_of_the_one_who_asked(threads):
@@ -106,3 +123,15 @@ def test_what_nobody_waits_for_is_done_all_the_same(threads):
 
     assert [CancelledError, CancelledError] == [each.type for each in threads.results]
     assert ["a", "b", "c"] == threads.begun
+
+
+def test_many_that_have_ended_when_they_begin_are_no_burden():
+    """A pool that refuses, or does at once what it is asked, is not asked within what it answers."""
+    clock, held, seen = Clock(), Deferred(), []
+    answers = [held]
+    brief = BriefWork(lambda number: answers.pop() if answers else succeed(number), clock)
+    for number in range(2000):
+        brief.run(number).addCallback(seen.append)
+    held.callback(0)
+
+    assert list(range(2000)) == sorted(seen)

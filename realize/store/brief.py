@@ -35,8 +35,10 @@ class BriefWork:
         self._run_in_thread = run_in_thread
         self._clock = clock
         self._waiting: deque[_Job] = deque()
-        self._running = 0
-        self._growing: IDelayedCall | None = None
+        self._running: list[float] = []
+        """When each job that is under way has begun."""
+        self._beginning = False
+        self._later: IDelayedCall | None = None
 
     def run(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Call ``work`` in a thread, after what was asked for before; fires with what comes of it.
@@ -45,37 +47,42 @@ class BriefWork:
         """
         result: Deferred[Any] = Deferred()
         self._waiting.append((result, work, args))
-        if not self._running:
-            self._begin()
-        elif self._growing is None:
-            self._watch()
+        self._go_on()
         return result
+
+    def _go_on(self, *, at_once: bool = False) -> None:
+        """Begin what need not wait, which is one job if ``at_once``; else see when what is under way will be slow."""
+        if self._beginning:  # what has just begun has ended already
+            return
+        self._beginning = True
+        while self._waiting and len(self._running) < MOST and (at_once or self._is_slow()):
+            at_once = False
+            self._begin()
+        self._beginning = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._waiting and len(self._running) < MOST:
+            self._later = self._clock.callLater(max(self._running) + SLOW - self._clock.seconds(), self._is_late)
+
+    def _is_slow(self) -> bool:
+        """Whether everything under way is."""
+        now = self._clock.seconds()
+        return all(now - began >= SLOW for began in self._running)
+
+    def _is_late(self) -> None:
+        self._later = None
+        self._go_on(at_once=True)
 
     def _begin(self) -> None:
         result, work, args = self._waiting.popleft()
-        self._running += 1
         began = self._clock.seconds()
-        self._watch()
+        self._running.append(began)
         maybeDeferred(self._run_in_thread, work, *args).addBoth(self._end, result, began)
 
     def _end(self, outcome: Any, result: Deferred[Any], began: float) -> None:
-        self._running -= 1
-        slow = self._clock.seconds() - began >= SLOW
-        if self._waiting and (slow or not self._running):
-            self._begin()
-        else:
-            self._watch()
+        self._running.remove(began)
+        # What was slow makes room for one more of its kind.
+        self._go_on(at_once=self._clock.seconds() - began >= SLOW)
         if not result.called:  # it was cancelled
             result.callback(outcome)
-
-    def _watch(self) -> None:
-        """If something waits, see in `SLOW` seconds whether anything has begun or ended meanwhile."""
-        if self._growing is not None:
-            self._growing.cancel()
-            self._growing = None
-        if self._waiting and self._running < MOST:
-            self._growing = self._clock.callLater(SLOW, self._grow)
-
-    def _grow(self) -> None:
-        self._growing = None
-        self._begin()
