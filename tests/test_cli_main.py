@@ -58,6 +58,42 @@ def test_a_run_without_metrics_does_not_load_prometheus(tmp_path: Path) -> None:
     assert "0 False\n" == done.stdout
 
 
+LINGERING = """
+import os, signal, sys, threading, time, traceback
+import realize.cli.main as m
+
+def joins():
+    return any(frame.f_code.co_name == "join" for frame, _ in traceback.walk_stack(sys._current_frames()[main]))
+
+def linger():
+    while not joins():
+        time.sleep(0.01)
+    end()
+
+def run():
+    threading.Thread(target=linger).start()
+    return 3
+
+main, m.run = threading.get_ident(), run
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [("print('late')", "late\n"), ("os.kill(os.getpid(), signal.SIGINT); time.sleep(600)", "")],
+    ids=["to its end", "until it is interrupted"],
+)
+def test_a_thread_that_has_something_to_do_is_waited_for(end, said):
+    """What it prints is printed, and to interrupt that does not change how the command has ended."""
+    code = f"{LINGERING}def end():\n    {end}\nm.main()\n"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False
+    )
+
+    assert (3, said, "") == (done.returncode, done.stdout, done.stderr)
+
+
 def test_local_to_local_through_the_entry_point(tmp_path: Path) -> None:
     """A tree moves; the closing line goes to stderr, nothing to stdout, and the exit code is 0."""
     source, target = tmp_path / "a", tmp_path / "b"

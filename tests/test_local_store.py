@@ -662,8 +662,27 @@ async def test_a_large_file_that_is_removed_or_renamed(root, behind):
     reader.close()
 
 
+async def test_what_is_wrong_with_closing_a_file_that_was_read_is_nobodys_error(root, behind, monkeypatch):
+    """A file system may have something to say then, and all has been read and verified."""
+    behind.plant(b"f", LARGE)
+    store = await opened(root)
+    reader = await store.open_reader(b"f")
+    close = os.close
+
+    def failing(fd):
+        ours = os.path.realpath(b"/proc/self/fd/%d" % fd) == os.path.realpath(behind.at(b"f"))
+        close(fd)
+        if ours:
+            raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "close", failing)
+
+    assert digest(LARGE) == await read_to_end(reader)
+    reader.close()
+
+
 async def test_a_file_that_was_read_to_its_end_is_let_go(root, behind):
-    """It was verified with its last piece, and needs no way into a thread to be finished or closed."""
+    """It was verified with its last piece, is closed behind that, and needs no way into a thread to be finished."""
     behind.plant(b"f", LARGE)
     asked = []
 
@@ -681,7 +700,7 @@ async def test_a_file_that_was_read_to_its_end_is_let_go(root, behind):
 
     assert digest(LARGE) == finished
     assert os.path.realpath(behind.at(b"f")) not in held
-    assert ["locate", "where", "open", "piece", "piece"] == asked
+    assert ["locate", "where", "open", "piece", "piece", "close"] == asked
 
 
 @pytest.mark.parametrize("seconds", [9_223_372_036_854_775_000, -99_999_999_999])

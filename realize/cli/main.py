@@ -64,9 +64,12 @@ def main() -> NoReturn:
     Python would take 40 ms more to take apart what it has loaded.
     """
     code = run()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    with contextlib.suppress(KeyboardInterrupt):
+        while others := [
+            each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon
+        ]:
+            others[0].join()
+    _settle()
     os._exit(code)
 
 
@@ -97,7 +100,6 @@ def run() -> int:
     except BrokenPipeError:
         # Whoever read our results has had enough.
         code = 1
-    _settle()
     return code if isinstance(code, int) else 0
 
 

@@ -234,8 +234,8 @@ class LocalReader:
         assert ahead is not None  # noqa: S101 -- for the type checker
         pieces, self._progress = await ahead
         if self._progress.verified:
-            # While the file has its name: after that, the last to close it frees all its blocks.
-            self._source.handle.close()
+            # Early, so that there is nothing left to close when it is removed, or not for long.
+            self._source.handle.close(disposing(self._run_in_thread))
         elif not self._source.handle.closed:
             self._read_ahead()
         return pieces
