@@ -16,6 +16,7 @@ from realize.cli.session import Session
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
 from realize.locations import LocalLocation, RemoteLocation
+from realize.store.remote_small import SLOW, UNKNOWN
 from realize.wire.commands import Reason
 
 PIN = generate_identity().public_key
@@ -147,3 +148,19 @@ def test_an_error_of_a_peer_names_it_once() -> None:
         raise AccessDenied("[::1]:9771 says no")
 
     assert ("[::1]:9771: no", "[::1]:9771 says no") == (str(bare.value), str(named.value))
+
+
+async def test_after_a_lost_connection_little_is_under_way_at_a_time(
+    access: Access, connections: list[tuple[Peer, Connection]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that breaks again and again is to carry something between two breaks."""
+    monkeypatch.setattr(Connection, "chunk", lambda _: 1 << 20, raising=False)
+    session = Session(Clock(), access)
+    [location] = session.resolve("hostb::inbox")
+
+    first = (await session.store(location)).takes_at_once()
+    monkeypatch.setattr(session, "_stores", [])  # there is nothing to close
+    await session.disconnect()
+    second = (await session.store(location)).takes_at_once()
+
+    assert (UNKNOWN, SLOW, 2) == (first, second, len(connections))

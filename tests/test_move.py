@@ -340,6 +340,26 @@ def test_a_file_that_was_replaced_between_looking_and_committing_is_not_replaced
     assert [Conflict] == [type(event.error) for event in trial.of(Failed)]
 
 
+@pytest.mark.parametrize("grows", [True, False])
+def test_what_does_not_fit_a_batch_yet_may_when_the_first_ones_have_arrived(grows):
+    """How fast a link is, is not known before; what is too large then goes by itself."""
+    files = {b"a": b"1" * 10, b"b": b"2" * 1000, b"c": b"3" * 20}
+    source, destination = MemoryStore(files), MemoryStore()
+    put, batched = destination.put_small, []
+
+    def remembered(files, policy):
+        batched.extend(file.path for file in files)
+        return put(files, policy)
+
+    destination.put_small = remembered
+    destination.takes_at_once = lambda: 2000 if grows and batched else 100
+
+    moved(source, destination)
+
+    assert (files, {}) == (contents(destination), contents(source))
+    assert ([b"a", b"c", b"b"] if grows else [b"a", b"c"]) == batched
+
+
 @pytest.mark.parametrize(("there", "times"), [({}, 1), ({b"x": b"old"}, 2)])
 def test_a_large_file_is_described_again_only_if_it_replaces_one(there, times):
     """What was found with the page may be old when the file's turn comes; where nothing was, the commit will tell."""

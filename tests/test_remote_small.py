@@ -5,7 +5,7 @@ from twisted.internet.task import Clock
 
 from realize.config import Right
 from realize.errors import AccessDenied, ConnectionFailed, ProtocolError
-from realize.store.remote_small import SLOW
+from realize.store.remote_small import SLOW, UNKNOWN
 from realize.store.served_small import ServedBatches
 from realize.testing import small_file
 from realize.values import SMALL, Committed, OnConflict
@@ -94,7 +94,29 @@ def test_batches_are_small_where_we_are_limited(served):
     before = store.takes_at_once()
     served.client_wire.suggested_chunk = 512
 
-    assert (SMALL, SLOW) == (before, store.takes_at_once())
+    assert (UNKNOWN, SLOW) == (before, store.takes_at_once())
+
+
+def test_batches_are_as_large_as_what_is_sent_promptly(served):
+    """Nothing stays of a batch that is interrupted, so the next one is to take seconds, as the last one went."""
+    store = served.opened()
+    sizes = [store.takes_at_once()]
+    for content, seconds in ((b"1", 40), (FULL, 0), (b"1", 40), (FULL, 40), (FULL[:70_000], 40), (FULL[:70_000], 1)):
+        sending = put(store, b"f", content)
+        served.clock.advance(seconds)
+        served.result(sending)
+        sizes.append(store.takes_at_once())
+
+    assert [UNKNOWN, UNKNOWN, SMALL, SMALL, SMALL // 8, SLOW, 350_000] == sizes
+
+
+def test_batches_are_small_when_a_connection_was_lost(served):
+    """On a link that breaks again and again little is to be lost each time, until it is known to be fast."""
+    store = served.opened(unsteady=True)
+    before = store.takes_at_once()
+    served.result(put(store, b"f", FULL))
+
+    assert (SLOW, SMALL) == (before, store.takes_at_once())
 
 
 def test_batches_are_as_large_as_what_arrives_promptly(served):
@@ -109,7 +131,7 @@ def test_batches_are_as_large_as_what_arrives_promptly(served):
         served.result(reading)
         sizes.append(store.reads_at_once())
 
-    assert [SLOW, SLOW, SMALL, SMALL, SLOW] == sizes
+    assert [SLOW, SLOW, SMALL, SMALL, SMALL // 8] == sizes
 
 
 @pytest.mark.parametrize("content", [b"", b"12", b"1234"])

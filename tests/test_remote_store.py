@@ -71,13 +71,13 @@ class Served(Pair):
         self.report = {"version": "1"}
         super().__init__(clock, welcome=welcome, **options)
 
-    def store(self, directory="inbox", base=b""):
+    def store(self, directory="inbox", base=b"", **options):
         """A store on the client's side."""
-        return RemoteStore(self.client, directory, base)
+        return RemoteStore(self.client, directory, base, **options)
 
-    def opened(self, directory="inbox"):
+    def opened(self, directory="inbox", **options):
         """The same, opened; for a `Clock`."""
-        store = self.store(directory)
+        store = self.store(directory, **options)
         opening = store.open(b"salt")
         self.flush()
         assert opening.called

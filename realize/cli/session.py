@@ -57,6 +57,8 @@ class Session:
         self.run = secrets.token_hex(8)
         """What tells this run from others, in the logs of both ends."""
         self._stores: list[IStore] = []
+        self._unsteady = False
+        """Whether a connection was given up to make another one."""
         self._pool = ThreadPool(reactor, THREADS, "realize disk")
         self.in_thread: RunInThread = self._pool.run
         """Does disk work in one of our threads."""
@@ -109,7 +111,7 @@ class Session:
             from realize.store.remote import RemoteStore
 
             protocol = await self.connected(self._peer(location.peer, location.host, location.port))
-            store = RemoteStore(protocol, location.directory, location.path)
+            store = RemoteStore(protocol, location.directory, location.path, unsteady=self._unsteady)
         self._stores.append(store)
         return store
 
@@ -156,7 +158,8 @@ class Session:
             self._reason = "INTERRUPTED"
 
     async def disconnect(self) -> None:
-        """Close the stores and the connections; they are made anew when they are needed again."""
+        """Close the stores and the connections; they are made anew when they are needed again, and with more care."""
+        self._unsteady = True
         stores, self._stores = self._stores, []
         for store in stores:
             # A peer that does not answer any more must not keep us.

@@ -117,26 +117,29 @@ class Move:
         self.work.emit(Found(len(files), sum(entry.size for entry in files)))
         with whole(End.DESTINATION):
             described = await self.work.destination.describe([entry.path for entry in files])
-        small: list[Candidate] = []
-        large: list[Candidate] = []
-        most = self._at_once()
+        candidates: list[Candidate] = []
         for entry, existing in zip(files, described, strict=True):
             try:
                 candidate = self._candidate(entry, existing)
             except RealizeError as error:
                 self.work.emit(Failed(entry.path, End.DESTINATION, error))
-                continue
-            if candidate is None:
-                continue
-            if entry.size <= most:
-                small.append(candidate)
             else:
-                large.append(candidate)
-        for batch in batches(small, self._at_once):
-            await self._jobs.start(self._batches, partial(self._move_small, batch))
-        for candidate in large:
+                if candidate is not None:
+                    candidates.append(candidate)
+        # Once more, for what batches may have may be more when the first ones have arrived.
+        for _ in range(2):
+            candidates = await self._start_small(candidates)
+        for candidate in candidates:
             moving = partial(self._move_large, self.work, candidate.entry.path, candidate.existing)
             await self._jobs.start(self._files, moving)
+
+    async def _start_small(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Start to move those that fit batches as they are now; the others."""
+        most = self._at_once()
+        small = [candidate for candidate in candidates if candidate.entry.size <= most]
+        for batch in batches(small, self._at_once):
+            await self._jobs.start(self._batches, partial(self._move_small, batch))
+        return [candidate for candidate in candidates if candidate.entry.size > most]
 
     def _at_once(self) -> int:
         """How much content a batch should have at present, and a file that travels in one."""

@@ -52,9 +52,10 @@ class RemoteStore:
     """``base`` below the directory ``directory`` of the peer at the other end of ``protocol``.
 
     The connection is the caller's: `close` gives back the directory and leaves it open.
+    ``unsteady`` says that another one was lost before, so that what would be lost with this one is to be little.
     """
 
-    def __init__(self, protocol: PeerProtocol, directory: str, base: bytes = b"") -> None:
+    def __init__(self, protocol: PeerProtocol, directory: str, base: bytes = b"", *, unsteady: bool = False) -> None:
         self.rights: tuple[str, ...] = ()
         """What we may do there; known once `open` has answered."""
         self._protocol = protocol
@@ -62,7 +63,7 @@ class RemoteStore:
         self._base = base
         self._handle = 0
         self._turns = DeferredSemaphore(IN_FLIGHT)
-        self._batches = RemoteBatches(protocol)
+        self._batches = RemoteBatches(protocol, unsteady=unsteady)
 
     def open(self, salt: bytes) -> Deferred[Where]:
         """See `IStore`."""

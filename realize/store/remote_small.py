@@ -4,7 +4,8 @@ One command says what the files are, and their content goes on a stream of its o
 all the credit: no round trip comes before it, and what else is said on the connection finds its place in between.
 The batches of a connection are sent one after the other, so that on a slow link the first is there first.
 
-Owns how large a batch should be: a large one saves work, and takes long where the link is slow.
+Owns how large a batch should be: a large one saves work, and takes long where the link is slow; of one that was
+interrupted, nothing stays.
 10,000 files of 10 KiB took both ends together 7.0 s of CPU in batches of 64 KiB, which an AMP value holds, and 3.6 to
 4.4 s in batches of 1 MiB (``python -m benchmarks.moving small``); ``docs/performance.md`` has more.
 """
@@ -28,39 +29,50 @@ from realize.wire.protocol import PeerProtocol
 SLOW: Final = 65_535
 """A batch on a slow link: it takes a minute at 1 KiB/s."""
 
-_PROMPT: Final = 1.0
-"""Seconds within which `SLOW` bytes arrive if the link is not slow, also behind other batches."""
+UNKNOWN: Final = SMALL // 2
+"""A batch that we send before we know how fast the link is."""
+
+_WAIT: Final = 5.0
+"""Seconds that a batch may take if the next one is as fast as the last one was, with all that was under way besides."""
 
 _TELLING: Final = SLOW // 4
 """Less content than this does not tell how fast the link is."""
 
 
+def _fitting(size: int, seconds: float) -> int:
+    """How large a batch should be when one of ``size`` bytes has taken so long; pure."""
+    return min(SMALL, max(SLOW, int(size * _WAIT / max(seconds, 1e-3))))
+
+
 class RemoteBatches:
     """Sends and fetches the batches of one store; of the lists it gets, each fits one command."""
 
-    def __init__(self, protocol: PeerProtocol) -> None:
+    def __init__(self, protocol: PeerProtocol, *, unsteady: bool) -> None:
         self._protocol = protocol
         self._sending = DeferredLock()
-        self._arrives_promptly = False
+        self._sent_fits = SLOW if unsteady else UNKNOWN
+        self._read_fits = SLOW
 
     def takes_at_once(self) -> int:
-        """See `realize.store.interfaces.IStore`: by the limits on what we send."""
-        return SMALL if self._protocol.chunk() >= VALUE_LIMIT else SLOW
+        """See `realize.store.interfaces.IStore`: by the limits on what we send, and by how long the last one took."""
+        return self._sent_fits if self._protocol.chunk() >= VALUE_LIMIT else SLOW
 
     def reads_at_once(self) -> int:
         """See `realize.store.interfaces.IStore`: limits of the peer are not known, so by how long the last one took."""
-        return SMALL if self._arrives_promptly else SLOW
+        return self._read_fits
 
     async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
         """Send the files; what became of each."""
-        streams = self._protocol.streams
+        streams, clock = self._protocol.streams, self._protocol.clock
         contents = [file.content for file in files]
+        size = sum(map(len, contents))
         await self._sending.acquire()
+        began = clock.seconds()
         try:
             # Not before our turn has come: numbers must reach the peer in their order.
             number = streams.choose()
             stream = streams.outbound(number)
-            stream.give(sum(map(len, contents)))
+            stream.give(size)
             asked = self._protocol.call(
                 commands.PutSmall, patient=True, handle=handle, stream=number, policy=policy, heads=files
             )
@@ -74,6 +86,8 @@ class RemoteBatches:
             answer = await asked
         finally:
             streams.close(number)
+        if size >= _TELLING:
+            self._sent_fits = _fitting(size, clock.seconds() - began)
         return listed(answer, "outcomes", len(files))
 
     async def read(self, handle: int, paths: list[bytes]) -> list[Fetched | RealizeError]:
@@ -91,7 +105,7 @@ class RemoteBatches:
         finally:
             streams.close(number)
         if len(content) >= _TELLING:
-            self._arrives_promptly = clock.seconds() - began < _PROMPT * max(1.0, len(content) / SLOW)
+            self._read_fits = _fitting(len(content), clock.seconds() - began)
         contents = iter(packing.split_contents(sizes, content))
         return [
             head
