@@ -135,3 +135,25 @@ def test_many_that_have_ended_when_they_begin_are_no_burden():
     held.callback(0)
 
     assert list(range(2000)) == sorted(seen)
+
+
+@pytest.mark.parametrize("step", [0.3, 0.6, 0.9])
+def test_time_passes_while_it_is_looked_at(step):
+    """What has just become slow, between one look at the clock and the next, is not watched for too late."""
+
+    class Running(Clock):
+        def seconds(self):
+            self.rightNow += step * SLOW
+            return self.rightNow
+
+        def callLater(self, delay, *work):
+            assert delay >= 0
+            return super().callLater(delay, *work)
+
+    clock, begun = Running(), []
+    brief = BriefWork(lambda number: begun.append(number) or Deferred(), clock)
+    for number in range(10):
+        brief.run(number)
+    clock.advance(SLOW)
+
+    assert [0, 1] == begun

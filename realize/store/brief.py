@@ -55,7 +55,12 @@ class BriefWork:
         if self._beginning:  # what has just begun has ended already
             return
         self._beginning = True
-        while self._waiting and len(self._running) < MOST and (at_once or self._is_slow()):
+        now = self._clock.seconds()
+        while (
+            self._waiting
+            and len(self._running) < MOST
+            and (at_once or all(now - each >= SLOW for each in self._running))
+        ):
             at_once = False
             self._begin()
         self._beginning = False
@@ -63,12 +68,7 @@ class BriefWork:
             self._later.cancel()
             self._later = None
         if self._waiting and len(self._running) < MOST:
-            self._later = self._clock.callLater(max(self._running) + SLOW - self._clock.seconds(), self._is_late)
-
-    def _is_slow(self) -> bool:
-        """Whether everything under way is."""
-        now = self._clock.seconds()
-        return all(now - began >= SLOW for began in self._running)
+            self._later = self._clock.callLater(max(self._running) + SLOW - now, self._is_late)
 
     def _is_late(self) -> None:
         self._later = None
