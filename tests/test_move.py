@@ -340,6 +340,30 @@ def test_a_file_that_was_replaced_between_looking_and_committing_is_not_replaced
     assert [Conflict] == [type(event.error) for event in trial.of(Failed)]
 
 
+def test_what_does_not_fit_a_batch_goes_by_itself_until_it_does():
+    """One large file may be enough to show that the link is fast."""
+    files = {b"%d" % number: b"%d" % number * 1000 for number in range(7)}
+    source, destination = MemoryStore(files), MemoryStore()
+    open_writer, put, alone, batched = destination.open_writer, destination.put_small, [], []
+
+    def opened(path, *arguments):
+        alone.append(path)
+        return open_writer(path, *arguments)
+
+    def remembered(files, policy):
+        batched.extend(file.path for file in files)
+        return put(files, policy)
+
+    destination.open_writer, destination.put_small = opened, remembered
+    destination.takes_at_once = lambda: 5000 if len(alone) == 2 else 100
+
+    moved(source, destination)
+
+    assert (files, {}) == (contents(destination), contents(source))
+    assert [b"0", b"1"] == alone
+    assert [b"2", b"3", b"4", b"5", b"6"] == batched
+
+
 @pytest.mark.parametrize("grows", [True, False])
 def test_what_does_not_fit_a_batch_yet_may_when_the_first_ones_have_arrived(grows):
     """How fast a link is, is not known before; what is too large then goes by itself."""

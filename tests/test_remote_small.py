@@ -7,7 +7,7 @@ from realize.config import Right
 from realize.errors import AccessDenied, ConnectionFailed, ProtocolError
 from realize.store.remote_small import SLOW, UNKNOWN
 from realize.store.served_small import ServedBatches
-from realize.testing import small_file
+from realize.testing import digest, small_file
 from realize.values import SMALL, Committed, OnConflict
 from tests.test_remote_store import Served
 
@@ -108,6 +108,19 @@ def test_batches_are_as_large_as_what_is_sent_promptly(served):
         sizes.append(store.takes_at_once())
 
     assert [UNKNOWN, UNKNOWN, SMALL, SMALL, SMALL // 8, SLOW, 350_000] == sizes
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(0, SMALL), (10, UNKNOWN)])
+def test_a_large_file_may_show_that_the_link_is_fast(served, seconds, fits):
+    """It does not show that it is slow, for more than the link may have been slow."""
+    store = served.opened()
+    writer = served.result(store.open_writer(b"f", len(FULL), OnConflict.REPLACE))
+    served.result(writer.write([FULL]))
+    committing = writer.commit(digest(FULL), None)
+    served.clock.advance(seconds)
+    served.result(committing)
+
+    assert fits == store.takes_at_once()
 
 
 def test_batches_are_small_when_a_connection_was_lost(served):

@@ -126,16 +126,19 @@ class Move:
             else:
                 if candidate is not None:
                     candidates.append(candidate)
-        # Once more, for what batches may have may be more when the first ones have arrived.
-        for _ in range(2):
-            candidates = await self._start_small(candidates)
-        for candidate in candidates:
-            moving = partial(self._move_large, self.work, candidate.entry.path, candidate.existing)
-            await self._jobs.start(self._files, moving)
+        most = 0
+        while candidates:
+            if self._at_once() > most:
+                # What did not fit before may do now: how fast a link is shows when something has arrived.
+                most = self._at_once()
+                candidates = await self._start_small(candidates, most)
+            else:
+                first, *candidates = candidates
+                moving = partial(self._move_large, self.work, first.entry.path, first.existing)
+                await self._jobs.start(self._files, moving)
 
-    async def _start_small(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Start to move those that fit batches as they are now; the others."""
-        most = self._at_once()
+    async def _start_small(self, candidates: Sequence[Candidate], most: int) -> list[Candidate]:
+        """Start to move those that fit a batch of so many bytes; the others."""
         small = [candidate for candidate in candidates if candidate.entry.size <= most]
         for batch in batches(small, self._at_once):
             await self._jobs.start(self._batches, partial(self._move_small, batch))

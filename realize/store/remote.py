@@ -171,7 +171,8 @@ class RemoteStore:
 
     def open_writer(self, path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
         """See `IStore`."""
-        return Deferred.fromCoroutine(RemoteWriter.open(self._protocol, self._opened(), path, size, policy))
+        arrived = self._batches.arrived
+        return Deferred.fromCoroutine(RemoteWriter.open(self._protocol, self._opened(), path, size, policy, arrived))
 
     def remove(self, removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
         """See `IStore`."""

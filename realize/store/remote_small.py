@@ -61,6 +61,10 @@ class RemoteBatches:
         """See `realize.store.interfaces.IStore`: limits of the peer are not known, so by how long the last one took."""
         return self._read_fits
 
+    def arrived(self, size: int, seconds: float) -> None:
+        """So much that was not sent in a batch took so long: the link may turn out to be faster than it seemed."""
+        self._sent_fits = max(self._sent_fits, _fitting(size, seconds))
+
     async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
         """Send the files; what became of each."""
         streams, clock = self._protocol.streams, self._protocol.clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from attrs import frozen
@@ -256,12 +256,18 @@ async def _open_read(protocol: PeerProtocol, handle: int, path: bytes) -> _Opene
     return _OpenedRead(protocol.streams.inbound(number, version.size), version, answer["attributes"])
 
 
+Arrived = Callable[[int, float], object]
+"""Told how many bytes have arrived at the peer, and how many seconds that took."""
+
+
 @implementer(IWriter)
 class RemoteWriter:
-    """A file that the peer writes for us."""
+    """A file that the peer writes for us; ``arrived`` is told how many bytes have taken how many seconds."""
 
-    def __init__(self, protocol: PeerProtocol, stream: OutboundStream, have: int, size: int) -> None:
+    def __init__(self, protocol: PeerProtocol, stream: OutboundStream, have: int, size: int, arrived: Arrived) -> None:
         self.have = have
+        self._arrived = arrived
+        self._began = protocol.clock.seconds()
         self._left = size
         self._protocol = protocol
         self._stream = stream
@@ -269,7 +275,7 @@ class RemoteWriter:
 
     @classmethod
     async def open(
-        cls, protocol: PeerProtocol, handle: int, path: bytes, size: int, policy: OnConflict
+        cls, protocol: PeerProtocol, handle: int, path: bytes, size: int, policy: OnConflict, arrived: Arrived
     ) -> RemoteWriter:
         """Ask to write the file."""
         number = protocol.streams.choose()
@@ -293,7 +299,7 @@ class RemoteWriter:
         except RealizeError:
             protocol.streams.close(number)
             raise
-        return cls(protocol, stream, answer["have"], size)
+        return cls(protocol, stream, answer["have"], size, arrived)
 
     def match(self, digests: Sequence[bytes], length: int) -> Deferred[int]:
         """See `IWriter`."""
@@ -352,6 +358,7 @@ class RemoteWriter:
             answer = await self._call(commands.CommitStream, digest=digest, attributes=attributes)
         finally:
             self._protocol.streams.close(self._stream.number)
+        self._arrived(self._stream.content, self._protocol.clock.seconds() - self._began)
         outcome: Committed = answer["outcome"]
         return outcome
 
