@@ -123,6 +123,17 @@ def test_a_large_file_may_show_that_the_link_is_fast(served, seconds, fits):
     assert fits == store.takes_at_once()
 
 
+def test_little_of_a_large_file_does_not_show_how_fast_the_link_is(served):
+    """Most of it may have been there: what was sent then took hardly any time on any link."""
+    store = served.opened()
+    little = FULL[:16_000]
+    writer = served.result(store.open_writer(b"f", len(little), OnConflict.REPLACE))
+    served.result(writer.write([little]))
+    served.result(writer.commit(digest(little), None))
+
+    assert UNKNOWN == store.takes_at_once()
+
+
 def test_batches_are_small_when_a_connection_was_lost(served):
     """On a link that breaks again and again little is to be lost each time, until it is known to be fast."""
     store = served.opened(unsteady=True)

@@ -39,8 +39,10 @@ _TELLING: Final = SLOW // 4
 """Less content than this does not tell how fast the link is."""
 
 
-def _fitting(size: int, seconds: float) -> int:
-    """How large a batch should be when one of ``size`` bytes has taken so long; pure."""
+def _fitting(size: int, seconds: float, before: int) -> int:
+    """How large a batch should be when ``size`` bytes have taken so long; as ``before`` if that does not tell; pure."""
+    if size < _TELLING:
+        return before
     return min(SMALL, max(SLOW, int(size * _WAIT / max(seconds, 1e-3))))
 
 
@@ -63,7 +65,7 @@ class RemoteBatches:
 
     def arrived(self, size: int, seconds: float) -> None:
         """So much that was not sent in a batch took so long: the link may turn out to be faster than it seemed."""
-        self._sent_fits = max(self._sent_fits, _fitting(size, seconds))
+        self._sent_fits = max(self._sent_fits, _fitting(size, seconds, self._sent_fits))
 
     async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
         """Send the files; what became of each."""
@@ -90,8 +92,7 @@ class RemoteBatches:
             answer = await asked
         finally:
             streams.close(number)
-        if size >= _TELLING:
-            self._sent_fits = _fitting(size, clock.seconds() - began)
+        self._sent_fits = _fitting(size, clock.seconds() - began, self._sent_fits)
         return listed(answer, "outcomes", len(files))
 
     async def read(self, handle: int, paths: list[bytes]) -> list[Fetched | RealizeError]:
@@ -108,8 +109,7 @@ class RemoteBatches:
             content = b"".join(await stream.read()) if stream.arrived else b""
         finally:
             streams.close(number)
-        if len(content) >= _TELLING:
-            self._read_fits = _fitting(len(content), clock.seconds() - began)
+        self._read_fits = _fitting(len(content), clock.seconds() - began, self._read_fits)
         contents = iter(packing.split_contents(sizes, content))
         return [
             head
