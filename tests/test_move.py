@@ -68,6 +68,18 @@ def moved(source, destination, *more, **options):
     return trial
 
 
+def batched_into(store):
+    """The names that come to a store in batches, as they come."""
+    put, names = store.put_small, []
+
+    def remembered(files, policy):
+        names.extend(file.path for file in files)
+        return put(files, policy)
+
+    store.put_small = remembered
+    return names
+
+
 def contents(store):
     """What a memory store holds."""
     return {path: file.content for path, file in store.files.items()}
@@ -344,17 +356,13 @@ def test_what_does_not_fit_a_batch_goes_by_itself_until_it_does():
     """One large file may be enough to show that the link is fast."""
     files = {b"%d" % number: b"%d" % number * 1000 for number in range(7)}
     source, destination = MemoryStore(files), MemoryStore()
-    open_writer, put, alone, batched = destination.open_writer, destination.put_small, [], []
+    open_writer, alone, batched = destination.open_writer, [], batched_into(destination)
 
     def opened(path, *arguments):
         alone.append(path)
         return open_writer(path, *arguments)
 
-    def remembered(files, policy):
-        batched.extend(file.path for file in files)
-        return put(files, policy)
-
-    destination.open_writer, destination.put_small = opened, remembered
+    destination.open_writer = opened
     destination.takes_at_once = lambda: 5000 if len(alone) == 2 else 100
 
     moved(source, destination)
@@ -369,13 +377,7 @@ def test_what_does_not_fit_a_batch_yet_may_when_the_first_ones_have_arrived(grow
     """How fast a link is, is not known before; what is too large then goes by itself."""
     files = {b"a": b"1" * 10, b"b": b"2" * 1000, b"c": b"3" * 20}
     source, destination = MemoryStore(files), MemoryStore()
-    put, batched = destination.put_small, []
-
-    def remembered(files, policy):
-        batched.extend(file.path for file in files)
-        return put(files, policy)
-
-    destination.put_small = remembered
+    batched = batched_into(destination)
     destination.takes_at_once = lambda: 2000 if grows and batched else 100
 
     moved(source, destination)

@@ -126,23 +126,23 @@ class Move:
             else:
                 if candidate is not None:
                     candidates.append(candidate)
+        await self._start(candidates)
+
+    async def _start(self, candidates: list[Candidate]) -> None:
+        """Start to move files: in batches if they fit them, else by themselves."""
         most = 0
         while candidates:
-            if self._at_once() > most:
+            if (fits := self._at_once()) > most:
                 # What did not fit before may do now: how fast a link is shows when something has arrived.
-                most = self._at_once()
-                candidates = await self._start_small(candidates, most)
+                most = fits
+                small = [candidate for candidate in candidates if candidate.entry.size <= most]
+                candidates = [candidate for candidate in candidates if candidate.entry.size > most]
+                for batch in batches(small, self._at_once):
+                    await self._jobs.start(self._batches, partial(self._move_small, batch))
             else:
-                first, *candidates = candidates
+                first = candidates.pop(0)
                 moving = partial(self._move_large, self.work, first.entry.path, first.existing)
                 await self._jobs.start(self._files, moving)
-
-    async def _start_small(self, candidates: Sequence[Candidate], most: int) -> list[Candidate]:
-        """Start to move those that fit a batch of so many bytes; the others."""
-        small = [candidate for candidate in candidates if candidate.entry.size <= most]
-        for batch in batches(small, self._at_once):
-            await self._jobs.start(self._batches, partial(self._move_small, batch))
-        return [candidate for candidate in candidates if candidate.entry.size > most]
 
     def _at_once(self) -> int:
         """How much content a batch should have at present, and a file that travels in one."""

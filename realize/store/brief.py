@@ -78,11 +78,10 @@ class BriefWork:
         result, work, args = self._waiting.popleft()
         began = self._clock.seconds()
         self._running.append(began)
-        maybeDeferred(self._run_in_thread, work, *args).addBoth(self._end, result, began)
+        maybeDeferred(self._run_in_thread, work, *args).addBoth(self._end, began).chainDeferred(result)
 
-    def _end(self, outcome: Any, result: Deferred[Any], began: float) -> None:
+    def _end(self, outcome: Any, began: float) -> Any:
         self._running.remove(began)
         # What was slow makes room for one more of its kind.
         self._go_on(at_once=self._clock.seconds() - began >= SLOW)
-        if not result.called:  # it was cancelled
-            result.callback(outcome)
+        return outcome

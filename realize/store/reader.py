@@ -234,8 +234,7 @@ class LocalReader:
         assert ahead is not None  # noqa: S101 -- for the type checker
         pieces, self._progress = await ahead
         if self._progress.verified:
-            # Early, so that there is nothing left to close when it is removed, or not for long.
-            self._source.handle.close(disposing(self._run_in_thread))
+            self._let_go()
         elif not self._source.handle.closed:
             self._read_ahead()
         return pieces
@@ -252,8 +251,11 @@ class LocalReader:
     def close(self) -> None:
         """Release the file as soon as no thread reads it."""
         self._drop_ahead()
-        self._source.handle.close(disposing(self._run_in_thread))
+        self._let_go()
         self._on_closed(self)
+
+    def _let_go(self) -> None:
+        self._source.handle.close(disposing(self._run_in_thread))
 
     def _read_ahead(self) -> None:
         self._ahead = self._run_in_thread(self._source.piece, self._progress)

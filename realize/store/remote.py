@@ -213,7 +213,7 @@ class RemoteStore:
             packs = list(packing.fit(items, measure, weigh=weigh, load=SMALL))
             packs = packs or [[]]  # also nothing needs the right to it
         except RealizeError:
-            # An item that cannot even be encoded spoils the whole call, like any argument of the wrong type.
+            # An item that can never be sent spoils the whole call, like any argument of the wrong type.
             failed: Deferred[list[R]] = Deferred()
             failed.errback()
             return failed

@@ -107,11 +107,7 @@ class Cursor:
 
     def byte(self) -> int:
         """The next byte."""
-        if self._position >= len(self._data):
-            raise ProtocolError("a truncated pack")
-        number = self._data[self._position]
-        self._position += 1
-        return number
+        return self.take(1)[0]
 
     def octets(self, most: int = VALUE_LIMIT) -> bytes:
         """A byte string behind its 16-bit length."""
