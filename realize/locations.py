@@ -1,13 +1,15 @@
 """Sources and destinations as people write them on a command line.
 
-This module owns the syntax of locations and of peers; pure, no Twisted.
-It looks names up in the peers of the configuration and nowhere else; whether a file or a host exists others find out.
+This module owns the syntax of locations and of peers; no Twisted.
+It looks names up in the peers of the configuration and nowhere else, and asks the system only for the working directory
+(`LocalLocation.resolved`); whether a file or a host exists others find out.
 Names in the path of a remote location are bytes; what may be in them is judged by the server, and here only as far as a
 mistyped location deserves an early answer.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -19,7 +21,8 @@ from realize.errors import UsageError
 from realize.units import display_name, display_text, quoted
 
 _SCHEME: Final = re.compile(r"realize://", re.IGNORECASE)
-_BRACKETS: Final = re.compile(r"(\[[^\[\]/]*\](?::[^:/]*)?)(?:::(.*))?", re.DOTALL)
+_OTHER_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_BRACKETS: Final = re.compile(r"(\[[^\[\]/]*\](?::[^:/]*)?)(?:::(.*)|/.*)?", re.DOTALL)
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _FORMS: Final = "write HOST::DIRECTORY, HOST:PORT::DIRECTORY/PATH or realize://HOST:PORT/DIRECTORY/PATH"
 
@@ -30,6 +33,11 @@ class LocalLocation:
 
     path: str
     """As it was given; relative to the working directory; bytes that are not UTF-8 as surrogates (PEP 383)."""
+
+    @property
+    def resolved(self) -> str:
+        """The absolute path, not for display."""
+        return os.path.abspath(self.path)
 
     def __str__(self) -> str:
         return display_text(self.path)
@@ -47,6 +55,11 @@ class RemoteLocation:
     directory: str
     path: bytes
     """Below the directory: components joined by ``/``; empty for the directory itself."""
+
+    @property
+    def resolved(self) -> str:
+        """The location with its port."""
+        return str(self)
 
     @property
     def address(self) -> str:
@@ -67,7 +80,8 @@ def parse_location(text: str, peers: Mapping[str, PeerConfig]) -> Location:
     """What a source or destination argument stands for.
 
     ``HOST[:PORT]::DIRECTORY[/PATH]`` and ``realize://HOST[:PORT]/DIRECTORY[/PATH]`` are remote.
-    Everything without ``::``, or with a ``/`` before the first ``::``, is local: ``./a::b`` is a file.
+    Everything without ``:``, or with a ``/`` before the first ``:``, is local: ``./a:b`` and ``./a::b`` are files.
+    What other programs take for a remote location is refused rather than made here: ``nas:inbox``, ``http://nas/inbox``.
     A host that is the name of a peer stands for the address that is configured for it; a port in the text outranks the
     configured one.
     Raises `UsageError`.
@@ -79,13 +93,13 @@ def parse_location(text: str, peers: Mapping[str, PeerConfig]) -> Location:
     if text.startswith("[") and (match := _BRACKETS.fullmatch(text)):
         end, inside = match[1], match[2]
         if inside is None:
-            if not _is_address(end):
-                return LocalLocation(text)
+            if end != text or not _is_address(end):
+                return _local(text)
             raise UsageError(f"{quoted(text)} names no directory: {_FORMS}, or ./ before the name of a local file")
     else:
         end, separator, inside = text.partition("::")
         if not separator or "/" in end:
-            return LocalLocation(text)
+            return _local(text)
     peer, host, port = _remote_end(end, text, peers)
     directory, _, path = inside.partition("/")
     return RemoteLocation(peer, host, port, _directory(directory, text), _path(_encode(path), text))
@@ -123,6 +137,26 @@ def _remote_end(end: str, text: str, peers: Mapping[str, PeerConfig]) -> tuple[s
         raise UsageError(
             f"{quoted(text)} is not a location: {error}; a local file with :: in its name is written ./NAME"
         ) from error
+
+
+def _local(text: str) -> LocalLocation:
+    """A path of this machine; not one that another program, or a slip, would have meant for a remote location."""
+    if _OTHER_SCHEME.match(text):
+        raise UsageError(
+            f"{quoted(text)} is not a location: {_FORMS}, or ./ before it for a local file or directory of that name"
+        )
+    start = text.partition("/")[0]
+    if ":" not in start:
+        return LocalLocation(text)
+    # Up to the last colon before a path, so that a port stays where it is; Realize knows peers by keys, not by users.
+    host, _, inside = start.rpartition(":")
+    host = host.rpartition("@")[2]
+    remote = f"{host if _is_address(host) else 'HOST'}::"
+    remote += text[len(start) - len(inside) :] if NAME.fullmatch(inside) else "DIRECTORY"
+    raise UsageError(
+        f"{quoted(text)} is not a location: write {display_text(remote)} for a directory that a daemon serves, "
+        f"or ./{display_text(text)} for a local file or directory"
+    )
 
 
 def _is_address(text: str) -> bool:

@@ -57,6 +57,17 @@ def test_the_summary_counts_every_outcome_and_has_the_exit_code() -> None:
     assert (0, 1.5) == (summary["exit_code"], summary["seconds"])
 
 
+def test_the_summary_names_both_ends() -> None:
+    """Sources and destination are as they were resolved, or nothing if the run did not come that far."""
+    out = io.StringIO()
+    JsonLines(out).close(Tally(sources=["/a", "/\udcff"], destination="nas:9771::inbox"), 1.0, None)
+    summary = json.loads(out.getvalue())
+    (nothing,) = lines_for(error=Interrupted("interrupted"))
+
+    assert (["/a", "/\N{REPLACEMENT CHARACTER}"], "nas:9771::inbox") == (summary["sources"], summary["destination"])
+    assert ([], None) == (nothing["sources"], nothing["destination"])
+
+
 def test_the_summary_says_what_ended_the_run() -> None:
     """A run that was ended has the error, its code, and the exit code that goes with it."""
     (summary,) = lines_for(error=Interrupted("interrupted"))

@@ -16,10 +16,11 @@ MAIN = [sys.executable, "-m", "realize.cli.main"]
 
 
 def realize(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command with an empty home, so that no configuration of the machine is used."""
+    """Run the command in an empty home, so that no configuration of the machine is used."""
     return subprocess.run(
         [*MAIN, *map(str, arguments)],
         env={**ENVIRONMENT, "HOME": str(home)},
+        cwd=home,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -105,9 +106,51 @@ def test_local_to_local_through_the_entry_point(tmp_path: Path) -> None:
 
     assert (0, "") == (done.returncode, done.stdout)
     assert "realize: moved 2 files, 7 B" in done.stderr
+    assert f"from {source} to {target}" in done.stderr
     assert b"content" == (target / "below" / "x").read_bytes()
     assert b"" == (target / "empty").read_bytes()
     assert [] == list(source.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a", "nas:inbox"],
+        ["copy", "a", "nas:inbox"],
+        ["a", "nas:inbox/below"],
+        ["a", "me@nas:inbox"],
+        ["a", "sftp://nas/inbox"],
+        ["--dry-run", "a", "nas:inbox"],
+        ["x:y", "b"],
+        ["a", "x:y", "b"],
+        ["ls", "x:y"],
+        ["check", "nas:inbox"],
+    ],
+)
+def test_a_remote_of_another_program_is_refused(words: list[str], tmp_path: Path) -> None:
+    """One colon too few makes no directory of that name here: nothing is touched, and the error says what to write."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_bytes(b"content")
+    (tmp_path / "x:y").write_bytes(b"content")
+
+    done = realize(*words, home=tmp_path)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert "::" in done.stderr
+    assert "or ./" in done.stderr
+    assert ["a", "a/x", "x:y"] == sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*"))
+
+
+def test_a_name_with_a_colon_is_written_with_a_dot_and_a_slash(tmp_path: Path) -> None:
+    """Both ends may have such a name; a dry run and the closing line name them as they were resolved."""
+    (tmp_path / "x:y").write_bytes(b"content")
+
+    planned = realize("--dry-run", "./x:y", "./nas:inbox", home=tmp_path)
+    done = realize("./x:y", "./nas:inbox", home=tmp_path)
+
+    assert f"would move 1 file, 7 B, from {tmp_path}/x:y to {tmp_path}/nas:inbox\n" in planned.stderr
+    assert (0, 0) == (planned.returncode, done.returncode)
+    assert b"content" == (tmp_path / "nas:inbox" / "x:y").read_bytes()
 
 
 def test_json_is_one_object_a_line_with_a_summary_at_the_end(tmp_path: Path) -> None:
@@ -121,6 +164,7 @@ def test_json_is_one_object_a_line_with_a_summary_at_the_end(tmp_path: Path) -> 
     assert (0, "") == (done.returncode, done.stderr)
     assert ["source", "finished", "summary"] == [record["event"] for record in records if record["event"] != "progress"]
     assert (1, 7) == (records[-1]["created"], records[-1]["arrived_bytes"])
+    assert ([f"{tmp_path}/a"], f"{tmp_path}/b") == (records[-1]["sources"], records[-1]["destination"])
 
 
 def test_what_failed_makes_the_exit_code_1_and_the_rest_is_moved(tmp_path: Path) -> None:

@@ -106,6 +106,42 @@ def test_a_peer_is_told_of_an_interruption(access: Access, connections: list[tup
     assert [Reason.INTERRUPTED] == connections[0][1].closed
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hostb", ("hostb", Peer("b.example", 1234, PIN), None)),
+        ("hostb:99", ("hostb", Peer("b.example", 99, PIN), None)),
+        ("hostb::in", ("hostb", Peer("b.example", 1234, PIN), RemoteLocation("hostb", "b.example", 1234, "in", b""))),
+        ("[::1]:99", (None, Peer("::1", 99, OTHER), None)),
+    ],
+)
+def test_a_peer_may_be_named_with_and_without_a_directory(access: Access, text: str, expected: tuple[Any, ...]) -> None:
+    """``HOST:PORT`` is a peer, although it is no location."""
+
+    async def main() -> Any:
+        ad_hoc = OTHER.base64 if text.startswith("[") else None
+        async with Session(Clock(), Access(access.config, peer_key=ad_hoc)) as session:
+            return session.resolve_remote(text)
+
+    assert expected == result_of(main())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("hostb:in", "write hostb::in for"), ("./in", "'./in' is not a peer"), ("http://hostb/in", "is not a location")],
+)
+def test_what_is_neither_peer_nor_directory_is_a_usage_error(access: Access, text: str, expected: str) -> None:
+    """The error says what to write instead."""
+
+    async def main() -> Any:
+        async with Session(Clock(), access) as session:
+            session.resolve_remote(text)
+
+    failure = result_of(main())
+    assert UsageError is failure.type
+    assert expected in failure.getErrorMessage()
+
+
 def test_an_ad_hoc_peer_needs_a_key(access: Access) -> None:
     """Without a pin nothing is connected, and the error says what to do."""
 

@@ -77,6 +77,17 @@ def test_the_closing_line_of_a_dry_run_says_would() -> None:
     assert "would copy 2 files, 2 KiB" == tally.sentence(1.0, remove=False, dry_run=True)
 
 
+def test_the_closing_line_names_both_ends() -> None:
+    """Where files went is to be seen without a look at the command line; of many sources the first ones are named."""
+    few = Tally(sources=["/a", "/b\n"], destination="nas:9771::inbox")
+    many = Tally(sources=[f"/{number}" for number in range(1_234)], destination="/there")
+
+    assert r"would move 0 files, 0 B, from /a, /b\n to nas:9771::inbox" == few.sentence(1.0, remove=True, dry_run=True)
+    assert "moved 0 files, 0 B (0 B sent) in 1.0 s, from /0, /1, /2 and 1,231 more to /there" == many.sentence(
+        1.0, remove=True, dry_run=False
+    )
+
+
 def test_a_source_that_begins_again_is_not_counted_twice() -> None:
     """After a lost connection, what is found again counts once; what was removed or of an earlier source stays."""
     copied = finished(How.CREATED, removed=False)

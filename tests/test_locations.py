@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import quote_from_bytes
 
 import pytest
@@ -32,19 +33,19 @@ PEERS = {
         "./a::b",
         "/a::b",
         "a/b::c",
+        "./a:b",
+        "/a:b",
+        "a/b:c",
         "[x]/b::c",
-        "hostb:inbox",
-        "a:b:c",
+        "./http://hostb/inbox",
         "[1] photo.jpg",
         "[photo]",
         "-x",
         "\udcff",
-        "realize:/x",
-        "http://hostb/inbox",
     ],
 )
 def test_local(text):
-    """A path is local, whatever is in it, if it has no `::`, or a `/` before the first one."""
+    """A path is local, whatever is in it, if it has no `:`, or a `/` before the first one."""
     assert LocalLocation(text) == parse_location(text, PEERS)
 
 
@@ -135,6 +136,25 @@ def test_peers(text, expected):
         ("realize://hostb/inbox/%00", "%2F and %00 cannot be meant"),
         ("realize://hostb/inbox/%2E%2e", "cannot go up with .."),
         ("realize://hostb/%ff", r"'\xff' cannot be the name of a directory"),
+        ("nas:inbox", "'nas:inbox' is not a location: write nas::inbox for a directory that a daemon serves"),
+        ("nas:inbox", "or ./nas:inbox for a local file or directory"),
+        ("nas:inbox/a b", "write nas::inbox/a b for"),
+        ("me@nas:inbox", "write nas::inbox for"),
+        ("me@nas:inbox", "or ./me@nas:inbox for"),
+        ("nas:", "write nas::DIRECTORY for"),
+        ("nas:/store/inbox", "write nas::DIRECTORY for"),
+        ("nas:9999:inbox", "write nas:9999::inbox for"),
+        ("[::1]:inbox", "write [::1]::inbox for"),
+        ("[::1]:inbox/a", "write [::1]::inbox/a for"),
+        ("[::1]/a", "write HOST::DIRECTORY for"),
+        ("a:b:c", "write HOST::c for"),
+        (":x", "or ./:x for"),
+        ("C:\\x", r"or ./C:\\x for"),
+        ("x\n:y", r"or ./x\n:y for"),
+        ("realize:/x", "write realize::DIRECTORY for"),
+        ("http://hostb/inbox", "or realize://HOST:PORT/DIRECTORY/PATH, or ./ before it"),
+        ("file:///store/a", "is not a location"),
+        ("sftp://me@hostb/inbox", "is not a location"),
     ],
 )
 def test_mistyped(text, expected):
@@ -175,6 +195,7 @@ def test_text_form(text, expected, address):
 def test_local_text_form():
     """A local location is shown as it was given, on one line."""
     assert r"./a\nb\xff" == str(LocalLocation("./a\nb\udcff"))
+    assert os.path.abspath("a") == LocalLocation("./a").resolved
     assert "[::1]:1" == format_address("::1", 1)
 
 

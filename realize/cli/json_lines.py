@@ -61,6 +61,8 @@ class JsonLines:
         self._write(
             {
                 "event": "summary",
+                "sources": list(map(printable, tally.sources)),
+                "destination": printable(tally.destination) or None,
                 "found_files": tally.found_files,
                 "found_bytes": tally.found_bytes,
                 **{how.name.lower(): tally.finished[how] for how in How},

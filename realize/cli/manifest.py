@@ -74,8 +74,7 @@ async def recording(
 
 def end_fields(end: str, location: Location, pin: PublicKey | None) -> dict[str, str]:
     """What every line says of one end: where it is, and the key of the peer if it is at one."""
-    where = os.path.abspath(location.path) if isinstance(location, LocalLocation) else str(location)
-    return {end: printable(where)} | ({} if pin is None else {f"{end}_key": pin.base64})
+    return {end: printable(location.resolved)} | ({} if pin is None else {f"{end}_key": pin.base64})
 
 
 def refuse_inside(path: str, locations: Sequence[Location]) -> None:

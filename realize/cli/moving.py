@@ -195,6 +195,7 @@ class Errand:
     async def _move(self, session: Session) -> None:
         """Run until everything is done, and recorded if that is wanted."""
         locations = session.resolve(*self._texts)
+        *self._screen.tally.sources, self._screen.tally.destination = [each.resolved for each in locations]
         async with recording(self._manifest, session, locations) as manifest:
             await self._until_done(session, locations, manifest)
             if manifest is not None:

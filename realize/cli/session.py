@@ -89,12 +89,14 @@ class Session:
 
     def resolve_remote(self, text: str) -> tuple[str | None, Peer, RemoteLocation | None]:
         """The name in the configuration, the peer, and the location, of ``PEER`` or ``PEER::DIRECTORY``."""
-        parsed = self._location(text)
-        location = parsed if isinstance(parsed, RemoteLocation) else None
-        if location is None:
+        location: RemoteLocation | None = None
+        try:
             name, host, port = parse_peer(text, self._config.peers)
-        else:
-            name, host, port = location.peer, location.host, location.port
+        except UsageError:
+            parsed = parse_location(text, self._config.peers)
+            if isinstance(parsed, LocalLocation):
+                raise
+            location, name, host, port = parsed, parsed.peer, parsed.host, parsed.port
         peer = self._peer(name, host, port)
         self._check_ad_hoc()
         return name, peer, location

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from attrs import define, field
 
@@ -22,10 +23,13 @@ from realize.mover.events import (
     Started,
 )
 from realize.mover.plan import Action
-from realize.units import display_name, format_duration, format_size
+from realize.units import display_name, display_text, format_duration, format_size
 
 FAILED = 1
 """Exit code of a run in which something failed."""
+
+MOST_NAMED = 3
+"""So many sources are named in the closing line."""
 
 ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
 """The outcomes after which the file is at the destination."""
@@ -51,6 +55,9 @@ class Tally(_Counts):
     things that are never moved (symlinks, devices, ...) are reported, but nothing went wrong with them.
     """
 
+    sources: Sequence[str] = ()
+    """Where the files come from, resolved; empty until that is known, as is ``destination``."""
+    destination: str = ""
     found_files: int = 0
     found_bytes: int = 0
     sent_bytes: int = 0
@@ -156,6 +163,8 @@ class Tally(_Counts):
         else:
             what = f"{'moved' if remove else 'copied'} {_files(self.arrived)}, {format_size(self.arrived_bytes)}"
             what += f" ({format_size(self.sent_bytes)} sent) in {seconds:.1f} s"
+        if self.destination:
+            what += f", from {self._origins()} to {display_text(self.destination)}"
         rest = (
             (self.finished[How.ALREADY_THERE], "already there"),
             (self.finished[How.SKIPPED], "skipped"),
@@ -164,6 +173,12 @@ class Tally(_Counts):
             (self.failed, "failed"),
         )
         return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count)])
+
+    def _origins(self) -> str:
+        """The sources for people; the first ones of many."""
+        named = ", ".join(map(display_text, self.sources[:MOST_NAMED]))
+        more = len(self.sources) - MOST_NAMED
+        return f"{named} and {more:,} more" if more > 0 else named
 
     def deadline_sentence(self, limit: float, seconds: float) -> str:
         """The one line about a run that its time limit ended: moved, interrupted, not started, elapsed."""
