@@ -94,3 +94,17 @@ def test_a_cancellation_that_nobody_asked_for_is_a_failure():
     gate.cancel()
 
     assert [CancelledError] == [result.type for result in outcome(jobs.drained())]
+
+
+def test_who_waits_may_be_cancelled_by_another_who_does():
+    """The end of the last job wakes them one after the other, and one that is given up then is no trouble."""
+    jobs, slots, gate = Jobs(), DeferredSemaphore(1), Deferred()
+    outcome(jobs.start(slots, job(gate, [], "job")))
+    ended = []
+    waiting = [Deferred.fromCoroutine(jobs.drained()) for _ in range(2)]
+    waiting[0].addBoth(lambda _: waiting[1].cancel())
+    waiting[1].addBoth(ended.append)
+
+    gate.callback(None)
+
+    assert 1 == len(ended)

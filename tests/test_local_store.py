@@ -34,6 +34,7 @@ from realize.errors import (
 )
 from realize.store import commit, deltas, old_version, small, syscalls, unlinked
 from realize.store.commit import Anchor, Committer
+from realize.store.descriptors import release
 from realize.store.files import Clock
 from realize.store.handle import Handle
 from realize.store.local import LocalStore, root_identity
@@ -700,7 +701,7 @@ async def test_a_file_that_was_read_to_its_end_is_let_go(root, behind):
 
     assert digest(LARGE) == finished
     assert os.path.realpath(behind.at(b"f")) not in held
-    assert ["locate", "where", "open", "piece", "piece", "close"] == asked
+    assert ["locate", "where", "open", "piece", "piece", "release"] == asked
 
 
 @pytest.mark.parametrize("seconds", [9_223_372_036_854_775_000, -99_999_999_999])
@@ -1542,7 +1543,7 @@ async def opened_without_closing(root):
     asked = []
 
     def later(job, *arguments):
-        if job is os.close:
+        if job is release:
             asked.append(arguments)
             return Deferred()
         return at_once(job, *arguments)
@@ -1587,7 +1588,7 @@ async def test_what_no_thread_can_close_is_closed_all_the_same(root):
     DirectoryBehind(root).plant(b"f", b"x")
 
     def refuses(job, *arguments):
-        if job is os.close:
+        if job is release:
             raise RuntimeError("can't start new thread")
         return at_once(job, *arguments)
 

@@ -1,7 +1,7 @@
 """One connection, above TLS."""
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.protocols import amp
 
@@ -15,10 +15,11 @@ from realize.errors import (
     VersionMismatch,
     WrongPeer,
 )
-from realize.wire import boxes, commands
+from realize.wire import boxes, commands, protocol
 from realize.wire.commands import Reason
 from realize.wire.liveness import PATIENCE, PING_AFTER, SILENCE
 from realize.wire.protocol import LOSE, MOST_UNSENT, Greeting
+from tests.faults import Quiet
 from tests.loopback import HIGH, Pair
 
 
@@ -384,3 +385,57 @@ def test_senders_that_wait_for_their_turn_fail_with_the_connection(pair):
 
     assert 1 == len(written)
     assert [ConnectionFailed] == [failure.type for failure in failed]
+
+
+def test_a_sender_that_is_cancelled_while_others_fail_is_no_trouble(pair):
+    """What one of them does at the end of the connection may cancel another; all that is left to be told is told."""
+    pair.client.pauseProducing()
+    first, second = pair.client.writable(), pair.client.writable()
+    told = []
+    first.addErrback(lambda failure: (told.append(failure.value), second.cancel())[0])
+    second.addErrback(lambda failure: told.append(failure.value))
+    lost = pair.client.when_lost()
+
+    pair.client_wire.cut()
+
+    assert [ConnectionFailed, CancelledError] == [type(error) for error in told]
+    assert isinstance(result(pair, lost), ConnectionFailed)
+
+
+@pytest.mark.parametrize("step", ["lost", "_fail_senders", "_tell_watchers"])
+def test_what_fails_at_the_end_of_a_connection_stops_nothing_else(pair, monkeypatch, step):
+    """A fault in one step is logged, and everybody else who waits is told all the same."""
+
+    def fails(*_):
+        raise MemoryError
+
+    logged = []
+    monkeypatch.setattr(protocol, "_log", Quiet(logged))
+    monkeypatch.setattr(pair.client.streams if step == "lost" else pair.client, step, fails)
+    asked = pair.client.call(commands.Status)
+    pair.client.pauseProducing()
+    sender = pair.client.writable()
+    lost, idle = pair.client.when_lost(), pair.client.when_idle()
+    told = []
+    for waiting in (asked, sender, lost, idle):
+        waiting.addBoth(lambda _: told.append(1))
+
+    pair.client_wire.cut()
+
+    assert [MemoryError] == logged
+    assert 4 - (step != "lost") == len(told)
+
+
+def test_a_fault_while_boxes_are_taken_ends_this_connection(pair, monkeypatch):
+    """Whatever goes wrong, also where no protocol rule is broken: the connection ends, and says so in the log."""
+
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(pair.server.streams, "delivered", fails)
+    asked = pair.client.call(commands.Status)
+
+    assert isinstance(result(pair, asked), ConnectionFailed)
+    assert pair.server.lost
+    assert ["dispatching"] == [fields["doing"] for fields in pair.log.named("internal_error")]
+    pair.log.events.clear()

@@ -10,10 +10,13 @@ import weakref
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
+from realize.errors import Busy
+from realize.store import thread_pool
 from realize.store.thread_pool import ThreadPool
+from tests.faults import Quiet
 
 SOON = 20
 """Seconds after which a test gives up."""
@@ -183,7 +186,7 @@ async def test_a_machine_that_allows_no_more_threads(pool, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuses)
-        with pytest.raises(RuntimeError, match="can't start"):
+        with pytest.raises(Busy, match="no thread is to be had"):
             pool.run(int)
     assert (0, 0, 0) == (pool.size, pool.busy, pool.waiting)
 
@@ -211,3 +214,36 @@ async def test_idle_threads_hold_nothing_of_their_last_work(pool):
     gc.collect()
 
     assert [None, None] == [reference() for reference in gone]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_result_is_told_when_there_is_memory_again(pool, monkeypatch):
+    """A thread that cannot say that it is done tries again: somebody waits, perhaps with a lock in the result."""
+    refused = []
+
+    def refuses(*arguments):
+        if len(refused) < 3:
+            refused.append(arguments)
+            raise MemoryError
+        return call(*arguments)
+
+    call = reactor.callFromThread
+    monkeypatch.setattr(thread_pool, "AGAIN", 0.001)
+    monkeypatch.setattr(reactor, "callFromThread", refuses)
+
+    assert [0, 1, 2] == await gatherResults([pool.run(int, number) for number in range(3)])
+    assert 3 == len(refused)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_result_that_cannot_be_told_keeps_no_other_back(pool, monkeypatch):
+    """One Deferred that somebody else has fired already is logged, and all the others are fired."""
+    logged = []
+    monkeypatch.setattr(thread_pool, "_log", Quiet(logged))
+    gate = threading.Event()
+    waiting = [pool.run(gate.wait, 0.01 * number) for number in range(3)]
+    waiting[0].callback(None)
+
+    await DeferredList(waiting[1:])
+
+    assert [AlreadyCalledError] == logged

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,6 +31,7 @@ from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
+from realize.store.descriptors import release
 from realize.store.oserrors import storage_error
 from realize.store.small import write_all
 from realize.store.threads import RunInThread
@@ -153,14 +154,14 @@ class ManifestFile:
         torn = status.st_size and os.pread(self._fd, 1, status.st_size - 1) != b"\n"
         try:
             write_all(self._fd, b"\n" + lines if torn else lines)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, status.st_size)
             raise
 
     def close(self) -> None:
         """To be called once."""
-        os.close(self._fd)
+        release(self._fd)
 
 
 def _make_name_durable(path: str) -> None:
@@ -215,9 +216,11 @@ class Manifest:
 
     async def close(self) -> None:
         """Write what is left, as far as that is possible, and close the file."""
-        with contextlib.suppress(RealizeError):
-            await self._recorded()
-        self._file.close()
+        try:
+            with contextlib.suppress(RealizeError):
+                await self._recorded()
+        finally:
+            self._file.close()
 
     def _recorded(self) -> Deferred[None]:
         """Fires when all lines so far are durable."""
@@ -254,7 +257,7 @@ class Manifest:
         lines, self._lines = b"".join(self._lines), []
         waiting, self._waiting = self._waiting, []
         self._writing, self._synced = True, False
-        self._run_in_thread(self._file.append, lines, sync=bool(waiting)).addBoth(self._written, waiting)
+        maybeDeferred(self._run_in_thread, self._file.append, lines, sync=bool(waiting)).addBoth(self._written, waiting)
 
     def _written(self, result: object, waiting: Sequence[Deferred[None]]) -> None:
         self._writing = False

@@ -7,13 +7,14 @@ peer is connected to once, however many locations name it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from realize.cli.options import Access, Rates
 from realize.cli.peers import Peer, no_pin
@@ -37,8 +38,16 @@ THREADS: Final = 4
 """Threads for disk work and hashing; more would only queue at the disk."""
 
 
+_log = Logger()
+
 PARTING: Final = 2.0
 """Seconds that the orderly end of each store may take."""
+
+
+def _not_closed(failure: Failure) -> None:
+    """The other stores, and the connections, are closed all the same."""
+    if not failure.check(RealizeError, DeferredTimeout):
+        _log.failure("while a store was closed", failure)
 
 
 class Session:
@@ -163,13 +172,15 @@ class Session:
         """Close the stores and the connections; they are made anew when they are needed again, and with more care."""
         self._unsteady = True
         stores, self._stores = self._stores, []
-        for store in stores:
-            # A peer that does not answer any more must not keep us.
-            with contextlib.suppress(RealizeError, DeferredTimeout):
-                await store.close().addTimeout(PARTING, self._reactor)
-        connections, self._connections = self._connections, None
-        if connections is not None:
-            await connections.close(self._reason)
+        try:
+            for store in stores:
+                # A peer that does not answer any more must not keep us.
+                closing = store.close().addTimeout(PARTING, self._reactor)
+                await closing.addErrback(_not_closed)
+        finally:
+            connections, self._connections = self._connections, None
+            if connections is not None:
+                await connections.close(self._reason)
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Close the stores, the connections and the threads, in this order."""

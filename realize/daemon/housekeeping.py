@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.daemon.served import ServedDirectory
-from realize.errors import RealizeError
 from realize.store.expiry import Step, expire_partials
 from realize.units import display_name
 
@@ -69,8 +68,8 @@ class Housekeeping:
         for name, directory in list(self._directories.items()):
             try:
                 await self._look_into(name, directory)
-            except (RealizeError, OSError) as error:
-                self.log.warning("expiry_failed", dir=name, error=str(error))
+            except Exception as error:  # noqa: BLE001 -- the other directories, and the next time, do not depend on it
+                self.log.warning("expiry_failed", dir=name, error=str(error) or repr(error))
         if not self._stopped:
             self._next = self.clock.callLater(min(EVERY, self._max_age), self._look)
 

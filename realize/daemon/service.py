@@ -32,7 +32,7 @@ from realize.daemon.served import ServedDirectory, serve_directories
 from realize.daemon.space import Spaces
 from realize.daemon.status import report
 from realize.daemon.throttling import Throttling
-from realize.errors import ConfigError, RealizeError, WrongPeer
+from realize.errors import ConfigError, ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
 from realize.store.thread_pool import ThreadPool
@@ -159,8 +159,8 @@ class Realized(Service):
         try:
             config = read_config(self._path, for_daemon=True)
             directories = serve_directories(config.directories, self._pool.run, self._reactor, self._counting.commits)
-        except RealizeError as error:
-            self._log.error("reload_failed", config=self._path, error=str(error))
+        except (RealizeError, MemoryError) as error:
+            self._log.error("reload_failed", config=self._path, error=str(error) or "not enough memory")
             return
         ending = withdrawn(self._config.peers, config.peers) | self._moved(directories)
         for name, now in directories.items():
@@ -173,15 +173,25 @@ class Realized(Service):
         if kept:
             self._log.warning("restart_needed", config=self._path, keys=kept)
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
-        self._take_over(config)
-        self._housekeeping.start(directories, config.partial_max_age)
-        self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
-        for connection in self._factory:
-            if connection.name in ending:
-                self._log.warning(
-                    "rights_withdrawn", peer=connection.name, conn=connection.number, address=connection.address
-                )
-                connection.close(Reason.REFUSED)
+        try:
+            self._take_over(config)
+            self._housekeeping.start(directories, config.partial_max_age)
+            self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
+        finally:
+            # Whatever else fails, nobody keeps a right that he does not have any more.
+            for connection in self._factory:
+                if connection.name in ending:
+                    self._withdraw(connection)
+
+    def _withdraw(self, connection: AcceptedProtocol) -> None:
+        """End a connection whose peer has lost rights, one way or the other."""
+        try:
+            self._log.warning(
+                "rights_withdrawn", peer=connection.name, conn=connection.number, address=connection.address
+            )
+            connection.close(Reason.REFUSED)
+        except Exception:  # noqa: BLE001 -- the others are to be ended too
+            connection.abort(ConnectionFailed("rights were withdrawn"))
 
     def _start_log(self) -> None:
         try:
@@ -218,11 +228,13 @@ class Realized(Service):
         forced = threading.Timer(drain + MERCY, self._force, [drain + MERCY])
         forced.daemon = True
         forced.start()
-        await self._factory.stop(drain)
-        await DeferredList(list(self._closing))
-        self._throttling.close()
-        self._pool.stop()
-        forced.cancel()
+        try:
+            await self._factory.stop(drain)
+            await DeferredList(list(self._closing))
+            self._throttling.close()
+        finally:
+            self._pool.stop()
+            forced.cancel()
         if self._pulling is not None:
             # Last, so that the end can be watched.
             await self._pulling.stop()

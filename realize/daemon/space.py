@@ -6,6 +6,7 @@ So each look is a thread of its own, at most one for each directory, and whoever
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -43,7 +44,8 @@ class Spaces:
                 # Nobody waits for it, not even the end of the process.
                 thread = threading.Thread(target=self._look, args=(path,), daemon=True, name="space")
                 self._looking[path] = thread
-                thread.start()
+                with contextlib.suppress(RuntimeError):  # no thread is to be had: what was known grows old
+                    thread.start()
         return {name: self._found[path] for name, path in paths.items() if path in self._found}
 
     def _look(self, path: str) -> None:

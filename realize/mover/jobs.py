@@ -37,9 +37,9 @@ class Jobs:
             if isinstance(result, Failure):
                 self._failed(result)
             if not self._running:
-                waiting, self._waiting = self._waiting, []
-                for deferred in waiting:
-                    deferred.callback(None)
+                while self._waiting:
+                    # One at a time: what one of them does may cancel another.
+                    self._waiting.pop(0).callback(None)
 
         running.addBoth(ended)
 

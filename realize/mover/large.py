@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, VerifyFailed
 from realize.mover.delta import WORTHWHILE, Delta
@@ -162,7 +162,7 @@ class _Sending:
             with at(End.DESTINATION):
                 attributes = self.reader.attributes if self.work.options.preserve else None
                 return await self._unless_taken(writer.commit(self.digest, attributes))
-        except (Trouble, CancelledError) as error:
+        except Exception as error:
             self.work.emit(Interrupted(self.path, version.size, self.have + self.found + self.sent))
             changed = isinstance(error, Trouble) and isinstance(error.error, SourceChanged)
             await self._abandon(writer, keep=not changed)

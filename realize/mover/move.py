@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError, DeferredSemaphore
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -79,7 +79,7 @@ class Move:
                 self._last_attempt = attempt == len(DELAYS)
                 await deferLater(self.clock, delay)
                 await self._again()
-        except (Trouble, RealizeError, CancelledError):
+        except Exception:
             await self._jobs.cancelled()
             raise
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from realize.store.threads import RunInThread
 
@@ -50,20 +51,34 @@ class BriefWork:
         self._go_on()
         return result
 
-    def _go_on(self, *, at_once: bool = False) -> None:
+    def _go_on(self, *, at_once: bool = False, after: float | None = None) -> None:
+        """Begin what need not wait; if that fails, and nothing is under way that would go on, nobody waits for ever.
+
+        What began at ``after`` has ended; if it was slow, it makes room for one more of its kind.
+        """
+        try:
+            slow = after is not None and self._clock.seconds() - after >= SLOW
+            self._begin_some(at_once=at_once or slow)
+        except Exception:  # noqa: BLE001 -- whoever waits is told
+            while self._waiting and not self._running:
+                self._waiting.popleft()[0].errback(Failure())
+
+    def _begin_some(self, *, at_once: bool) -> None:
         """Begin what need not wait, which is one job if ``at_once``; else see when what is under way will be slow."""
         if self._beginning:  # what has just begun has ended already
             return
         self._beginning = True
-        now = self._clock.seconds()
-        while (
-            self._waiting
-            and len(self._running) < MOST
-            and (at_once or all(now - each >= SLOW for each in self._running))
-        ):
-            at_once = False
-            self._begin()
-        self._beginning = False
+        try:
+            now = self._clock.seconds()
+            while (
+                self._waiting
+                and len(self._running) < MOST
+                and (at_once or all(now - each >= SLOW for each in self._running))
+            ):
+                at_once = False
+                self._begin()
+        finally:
+            self._beginning = False
         if self._later is not None:
             self._later.cancel()
             self._later = None
@@ -75,13 +90,14 @@ class BriefWork:
         self._go_on(at_once=True)
 
     def _begin(self) -> None:
-        result, work, args = self._waiting.popleft()
         began = self._clock.seconds()
+        result, work, args = self._waiting[0]
         self._running.append(began)
+        self._waiting.popleft()
         maybeDeferred(self._run_in_thread, work, *args).addBoth(self._end, began).chainDeferred(result)
 
     def _end(self, outcome: Any, began: float) -> Any:
         self._running.remove(began)
-        # What was slow makes room for one more of its kind.
-        self._go_on(at_once=self._clock.seconds() - began >= SLOW)
+        # What becomes of the next one is nothing to whoever asked for this outcome, which may hold locks.
+        self._go_on(after=began)
         return outcome

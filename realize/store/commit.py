@@ -26,12 +26,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.store import names
 from realize.store.described import Described
+from realize.store.descriptors import release
 from realize.store.location import Root
 from realize.store.oserrors import storage_error
 from realize.store.room import Room
@@ -67,10 +68,13 @@ class Anchor:
     fd: int
     device: int
     order: int = field(factory=lambda: next(_order))
+    _closed: bool = field(default=False, init=False)
 
     def close(self) -> None:
-        """To be called once, when the group is done."""
-        os.close(self.fd)
+        """When the group is done; may be called more than once, by one thread at a time."""
+        if not self._closed:
+            self._closed = True
+            release(self.fd)
 
 
 @define(eq=False)
@@ -98,6 +102,14 @@ class Prepared:
     keep: bool = False
     replaces: Described | None = None
 
+    def release(self) -> None:
+        """Let go of the partial, and of the anchor; may be called more than once, by one thread at a time."""
+        lock, self.lock = self.lock, None
+        if lock is not None:
+            release(lock)
+        if self.anchor is not None:
+            self.anchor.close()
+
 
 @define(eq=False)
 class _Submission:
@@ -120,37 +132,72 @@ class Committer:
         """How each of the files ended; the files keep their order."""
         submission = _Submission(files)
         self._waiting.append(submission)
-        if not self._running:
-            self._next_group()
+        try:
+            if not self._running:
+                self._next_group()
+        except BaseException:
+            # Who is told that it failed lets go of the partials: nobody may commit them later.
+            if submission in self._waiting:
+                self._waiting.remove(submission)
+            raise
         return submission.answer
 
     def _next_group(self) -> None:
         group: list[_Submission] = []
-        count = 0
-        while self._waiting and count < GROUP:
-            submission = self._waiting.popleft()
-            group.append(submission)
-            count += len(submission.files)
-        self._running = bool(group)
-        if group:
-            files = [each for submission in group for each in submission.files]
-            self._run_in_thread(commit_group, files, self.watch).addBoth(self._answer, group)
+        committing: Deferred[list[Outcome]] | None = None
+        try:
+            count = 0
+            while self._waiting and count < GROUP:
+                submission = self._waiting[0]
+                group.append(submission)
+                self._waiting.popleft()
+                count += len(submission.files)
+            self._running = bool(group)
+            if group:
+                files = [each for submission in group for each in submission.files]
+                # Also if no thread is to be had, whoever waits is answered, and the next group has its turn.
+                committing = maybeDeferred(self._run_in_thread, commit_group, files, self.watch)
+        except BaseException:  # noqa: BLE001 -- whoever waits is told
+            self._give_up(group)
+        if committing is not None:
+            committing.addBoth(self._answer, group)
 
     def _answer(self, result: list[Outcome] | Failure, group: list[_Submission]) -> None:
-        self._next_group()
-        if isinstance(result, Failure):
+        try:
+            self._next_group()
+        except Exception:  # noqa: BLE001 -- whoever waits is told
+            self._give_up([])
+        try:
+            if isinstance(result, Failure):
+                self._fail(group, result)
+                return
+            outcomes = iter(result)
             for submission in group:
-                submission.answer.errback(result)
-            return
-        outcomes = iter(result)
+                submission.answer.callback(list(itertools.islice(outcomes, len(submission.files))))
+        except Exception:  # noqa: BLE001 -- whoever waits is told
+            self._fail(group, Failure())
+
+    def _give_up(self, group: list[_Submission]) -> None:
+        """Let nobody wait for ever when a group cannot be begun; the next that comes may begin one."""
+        self._running = False
+        failure = Failure()
+        self._fail(group, failure)
+        while self._waiting:
+            self._fail([self._waiting.popleft()], failure)
+
+    def _fail(self, group: list[_Submission], failure: Failure) -> None:
+        """Tell those who have not been told, and let go of what no thread commits any more."""
         for submission in group:
-            submission.answer.callback(list(itertools.islice(outcomes, len(submission.files))))
+            for each in submission.files:
+                each.release()
+            if not submission.answer.called:
+                submission.answer.errback(failure)
 
 
 def commit_group(files: Sequence[Prepared], watch: CommitWatch) -> list[Outcome]:
     """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
-    anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
     try:
+        anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
         watch.group(len(files))
         failed = _sync_devices(anchors.values(), watch)
         outcomes: dict[int, Outcome] = {}
@@ -161,11 +208,8 @@ def commit_group(files: Sequence[Prepared], watch: CommitWatch) -> list[Outcome]
             outcomes.update(_commit_below(root, below, failed, watch))
         return [outcomes[id(each)] for each in files]
     finally:
-        for anchor in anchors.values():
-            anchor.close()
         for each in files:
-            if each.lock is not None:
-                os.close(each.lock)
+            each.release()
 
 
 def _sync_devices(anchors: Iterable[Anchor], watch: CommitWatch) -> dict[int, OSError]:
@@ -233,7 +277,7 @@ def _commit_inside(
         try:
             _check(each, identity, failed)
             outcome = _rename(fd, each)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             outcome = storage_error(error, each.path)
         except RealizeError as refused:
             outcome = refused

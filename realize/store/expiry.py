@@ -12,6 +12,7 @@ from attrs import define, field
 
 from realize.errors import RealizeError
 from realize.store import names
+from realize.store.descriptors import release
 from realize.store.files import READ_FLAGS
 from realize.store.location import locate
 from realize.store.tree import identity_of
@@ -76,5 +77,5 @@ def _remove_unlocked(directory_fd: int, found: Found) -> bool:
             return False
         os.unlink(found.name, dir_fd=directory_fd)
     finally:
-        os.close(fd)
+        release(fd)
     return True

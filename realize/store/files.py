@@ -11,6 +11,7 @@ from typing import Final
 from attrs import frozen
 
 from realize.errors import NotRegular, SourceChanged
+from realize.store.descriptors import release
 from realize.store.syscalls import kind_of
 from realize.store.tree import Tree
 from realize.units import display_name
@@ -75,10 +76,13 @@ def attributes_of(status: os.stat_result) -> Attributes:
 def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> tuple[int, os.stat_result]:
     """A descriptor to read a regular file, and its status; ``path`` is what errors call it."""
     fd = os.open(name, READ_FLAGS, dir_fd=tree.directory(directory))
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise NotRegular(f"{display_name(path)}: is a {kind_of(status.st_mode)}")
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRegular(f"{display_name(path)}: is a {kind_of(status.st_mode)}")  # noqa: TRY301
+    except BaseException:
+        release(fd)
+        raise
     return fd, status
 
 
@@ -92,12 +96,15 @@ def open_settled(
     longer where the file system's stamps are coarse.
     """
     fd, status = open_regular(tree, directory, name, path)
-    for _ in range(_TICKS):
-        age = clock.now_ns() - status.st_ctime_ns
-        settled_at = _SETTLED_NS + coarseness_ns(status.st_ctime_ns)
-        if not 0 <= age < settled_at:
-            return fd, status
-        clock.sleep((settled_at - age) / 1e9)
-        status = os.fstat(fd)
-    os.close(fd)
-    raise SourceChanged(f"{display_name(path)}: is being written")
+    try:
+        for _ in range(_TICKS):
+            age = clock.now_ns() - status.st_ctime_ns
+            settled_at = _SETTLED_NS + coarseness_ns(status.st_ctime_ns)
+            if not 0 <= age < settled_at:
+                return fd, status
+            clock.sleep((settled_at - age) / 1e9)
+            status = os.fstat(fd)
+        raise SourceChanged(f"{display_name(path)}: is being written")  # noqa: TRY301
+    except BaseException:
+        release(fd)
+        raise

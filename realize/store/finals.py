@@ -14,6 +14,7 @@ from realize.errors import NotFound, NotRegular, RealizeError
 from realize.store import names
 from realize.store.commit import sync_directories
 from realize.store.content import digest_of, matching
+from realize.store.descriptors import release
 from realize.store.files import Clock, open_regular, open_settled, representable, version_of
 from realize.store.location import Location
 from realize.store.oserrors import storage_error, storage_errors
@@ -39,7 +40,7 @@ def describe_batch(location: Location, paths: Sequence[bytes], salt: bytes) -> l
                 answers.append(NOTHING)
             except RealizeError as error:
                 answers.append(error)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 answers.append(storage_error(error, path))
     return answers
 
@@ -91,7 +92,7 @@ def settle_batch(location: Location, expected: Sequence[Expected]) -> list[bool 
                 answers.append(False)
             except RealizeError as error:
                 answers.append(error)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 answers.append(storage_error(error, each.path))
             directories.append(directory)
         failed = sync_directories(tree, {directory for directory in directories if directory is not None})
@@ -111,7 +112,7 @@ def _settle(location: Location, tree: Tree, expected: Expected) -> tuple[bytes, 
             return None
         return directory if _vouched_for(fd, tree, directory, name, version_of(status)) else None
     finally:
-        os.close(fd)
+        release(fd)
 
 
 def _vouched_for(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes, version: Version) -> bool:
@@ -195,10 +196,10 @@ class FinalMatches:
                     return None
                 elif matched == length:
                     self._remember(path, _Progress(version, offset + matched))
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 raise storage_error(error, path) from error
             finally:
-                os.close(fd)
+                release(fd)
         return matched
 
     def _remember(self, path: bytes, progress: _Progress) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
 
 from realize.errors import StorageError
+from realize.store.descriptors import release
 
 
 class Handle:
@@ -36,14 +36,14 @@ class Handle:
             self._users -= 1
             last = self._closing and not self._users
         if last:
-            os.close(self._fd)
+            release(self._fd)
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closing
 
-    def close(self, dispose: Callable[[int], object] = os.close) -> None:
+    def close(self, dispose: Callable[[int], object] = release) -> None:
         """Close now, by ``dispose``, or when the last user is done; may be called more than once."""
         with self._lock:
             if self._closing:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import InternalError, RealizeError
@@ -42,6 +44,8 @@ from realize.values import (
     Where,
 )
 
+_log = Logger()
+
 
 def root_identity(root: bytes | str) -> Identity:
     """What a served directory is at this moment, for `LocalStore`; raises `OSError` if it cannot be reached."""
@@ -53,7 +57,12 @@ def _release_reader(reader: IReader) -> None:
 
 
 def _release_writer(writer: IWriter) -> None:
-    writer.abandon(keep=True)
+    writer.abandon(keep=True).addErrback(_not_kept)
+
+
+def _not_kept(failure: Failure) -> None:
+    """Nobody waits for it any more; what could not be kept is sent again."""
+    failure.trap(RealizeError)
 
 
 @implementer(IStore)
@@ -154,8 +163,11 @@ class LocalStore:
             batch: Batch = await self._run_briefly(
                 write_batch, self._location, files, policy, replaces, self._committer.watch
             )
-            prepared = batch.prepared()
-            outcomes = iter(await self._committer.commit(prepared) if prepared else [])
+            try:
+                prepared = batch.prepared()
+                outcomes = iter(await self._committer.commit(prepared) if prepared else [])
+            finally:
+                batch.release()
         finally:
             self._committer.room.leave(len(files))
         return [item if isinstance(item, RealizeError) else next(outcomes) for item in batch.items]
@@ -178,8 +190,12 @@ class LocalStore:
         source: SourceFile = await self._run_in_thread(
             SourceFile.open, self._location, path, self._clock, self._unlinked
         )
-        reader = LocalReader(source, self._run_in_thread, self._readers.discard)
-        self._readers.add(reader)
+        try:
+            reader = LocalReader(source, self._run_in_thread, self._readers.discard)
+            self._readers.add(reader)
+        except BaseException:
+            source.handle.close()
+            raise
         return reader
 
     @shielded_opening(_release_writer)
@@ -187,8 +203,12 @@ class LocalStore:
         """Start, or go on, to write a file."""
         replaces = self._descriptions.take(path)
         partial: PartialFile = await self._run_in_thread(PartialFile, self._location, path, size, policy, replaces)
-        writer = LocalWriter(partial, self._run_in_thread, self._committer, self._writers.discard)
-        self._writers.add(writer)
+        try:
+            writer = LocalWriter(partial, self._run_in_thread, self._committer, self._writers.discard)
+            self._writers.add(writer)
+        except BaseException:
+            partial.handle.close()
+            raise
         return writer
 
     @shielded
@@ -202,13 +222,19 @@ class LocalStore:
     @shielded
     async def close(self) -> None:
         """End; what is being written is kept as partials."""
-        for listing in list(self._listings):
-            listing.close()
-        for reader in list(self._readers):
-            reader.close()
+        opened: list[LocalListing | LocalReader] = [*self._listings, *self._readers]
+        for each in opened:
+            with _log.failuresHandled("while something that was open in a directory was closed"):
+                each.close()
         abandoned: list[Deferred[None]] = [writer.abandon(keep=True) for writer in list(self._writers)]
-        for each in abandoned:
-            await each
+        first: BaseException | None = None
+        for waited in abandoned:
+            try:
+                await waited
+            except Exception as error:  # noqa: BLE001 -- raised when all have ended
+                first = first or error
+        if first is not None:
+            raise first
 
     @property
     def _location(self) -> Location:

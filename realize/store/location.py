@@ -14,7 +14,8 @@ from attrs import frozen
 
 from realize.errors import Conflict, NotFound, NotRegular, StorageError
 from realize.store import names
-from realize.store.oserrors import storage_error
+from realize.store.descriptors import release
+from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place, places_upwards
 from realize.store.syscalls import kind_of
 from realize.store.tree import Identity, Tree, identity_of
@@ -35,12 +36,18 @@ class Root:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise _unreachable(self.path, error) from error
-        if identity_of(os.fstat(fd)) != self.identity:
-            os.close(fd)
-            raise StorageError(
-                f"{display_name(self.path)}: is not the directory that it was; is its file system still mounted?"
-            )
-        return Tree(fd, self.identity)
+        try:
+            if identity_of(os.fstat(fd)) != self.identity:
+                raise StorageError(  # noqa: TRY301
+                    f"{display_name(self.path)}: is not the directory that it was; is its file system still mounted?"
+                )
+            return Tree(fd, self.identity)
+        except OSError as error:
+            release(fd)
+            raise _unreachable(self.path, error) from error
+        except BaseException:
+            release(fd)
+            raise
 
 
 @frozen
@@ -76,17 +83,16 @@ class Location:
                     kind = WhereKind.ABSENT
                     nearest = nearest[:-1]
                 else:
-                    return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns)
+                    with storage_errors(names.join(nearest) or b"."):
+                        return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns)
 
     def _where_file(self, tree: Tree, salt: bytes, now_ns: int) -> Where:
         assert self.only is not None  # noqa: S101 -- for the type checker
         fd = tree.directory(self.base)
-        try:
+        with storage_errors(self.only):
             status = os.stat(self.only, dir_fd=fd, follow_symlinks=False)
-        except OSError as error:
-            raise storage_error(error, self.only) from error
-        file_place = place(salt, identity_of(status))
-        return Where(kind=WhereKind.FILE, chain=(file_place, *places_upwards(salt, fd)), now_ns=now_ns)
+            file_place = place(salt, identity_of(status))
+            return Where(kind=WhereKind.FILE, chain=(file_place, *places_upwards(salt, fd)), now_ns=now_ns)
 
 
 def locate(root: bytes, base: bytes, expected: Identity | None) -> Location:

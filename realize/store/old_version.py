@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from realize.errors import RealizeError
 from realize.store.content import read_into
 from realize.store.deltas import Search
+from realize.store.descriptors import release
 from realize.store.files import open_regular
 from realize.store.handle import Handle
 from realize.store.tree import Tree
@@ -28,8 +29,12 @@ class OldVersion:
         except (OSError, RealizeError):
             self._handle, self._search = None, None
             return
-        self._handle = Handle(fd)
-        self._search = Search(status.st_size, self.read, position=position, private=private)
+        try:
+            self._search = Search(status.st_size, self.read, position=position, private=private)
+            self._handle = Handle(fd)
+        except BaseException:
+            release(fd)
+            raise
 
     def read(self, place: int, view: memoryview) -> int:
         """Fill ``view`` from there, less than it only at the end of the file; how much that was."""

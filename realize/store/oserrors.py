@@ -1,6 +1,7 @@
-"""How an `OSError` becomes one of our errors.
+"""How an `OSError`, or a lack of memory, becomes one of our errors.
 
 The text names the file, escaped, and ends with the operating system's reason.
+Memory that is short now is `Busy`: it may be there in a moment.
 """
 
 from __future__ import annotations
@@ -32,22 +33,24 @@ _CLASSES: Final[dict[int, type[RealizeError]]] = {
 }
 
 
-def reason(error: OSError) -> str:
+def reason(error: OSError | MemoryError) -> str:
     """What the operating system says, without the name that Python adds."""
+    if isinstance(error, MemoryError):
+        return os.strerror(errno.ENOMEM)
     if error.errno == errno.ELOOP:  # from O_NOFOLLOW: the system's own words would mislead
         return "is a symlink, and symlinks are not followed"
     return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
 
 
-def storage_error(error: OSError, what: bytes) -> RealizeError:
+def storage_error(error: OSError | MemoryError, what: bytes) -> RealizeError:
     """The error to report for ``what``, a file name."""
-    cls = _CLASSES.get(error.errno or 0, StorageError)
+    cls = Busy if isinstance(error, MemoryError) else _CLASSES.get(error.errno or 0, StorageError)
     return cls(f"{display_name(what)}: {reason(error)}")
 
 
 @frozen
 class storage_errors:  # noqa: N801 -- used like contextlib.suppress
-    """Within this context an `OSError` about the file ``what`` is raised as one of our errors."""
+    """Within this context an `OSError` about the file ``what``, or a lack of memory, is raised as one of our errors."""
 
     what: bytes
 
@@ -57,5 +60,5 @@ class storage_errors:  # noqa: N801 -- used like contextlib.suppress
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | MemoryError):
             raise storage_error(error, self.what) from error

@@ -16,6 +16,7 @@ from typing import Final
 
 from realize.errors import Busy, Conflict, RealizeError
 from realize.store import names
+from realize.store.descriptors import release
 from realize.store.files import READ_FLAGS
 from realize.store.oserrors import storage_error
 from realize.store.syscalls import kind_of
@@ -50,12 +51,12 @@ def open_partial(
             if _is_ours_alone(tree.directory(directory), partial, status):
                 return fd, status, partial
         except BlockingIOError as error:
-            os.close(fd)
+            release(fd)
             raise Busy(f"{display_name(path)}: somebody else is writing it") from error
         except BaseException:
-            os.close(fd)
+            release(fd)
             raise
-        os.close(fd)
+        release(fd)
     raise Busy(f"{display_name(path)}: its partial is replaced again and again by somebody else")
 
 
@@ -80,7 +81,7 @@ def _recovered(tree: Tree, directory: tuple[bytes, ...], partial: bytes, path: b
     except OSError:
         return False
     finally:
-        os.close(fd)
+        release(fd)
     return True
 
 

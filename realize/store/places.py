@@ -12,6 +12,7 @@ from typing import Final
 
 from blake3 import blake3
 
+from realize.store.descriptors import release
 from realize.store.tree import Identity, identity_of
 
 PLACE: Final = 16
@@ -37,11 +38,11 @@ def places_upwards(salt: bytes, fd: int) -> tuple[bytes, ...]:
     try:
         while True:
             above = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
-            os.close(current)
-            current = above
+            below, current = current, above
+            release(below)
             identity = identity_of(os.fstat(current))
             if identity == chain[-1]:
                 return tuple(place(salt, each) for each in chain)
             chain.append(identity)
     finally:
-        os.close(current)
+        release(current)

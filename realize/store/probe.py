@@ -14,6 +14,7 @@ from typing import Final
 
 from realize.errors import NotFound
 from realize.store import names
+from realize.store.descriptors import release
 from realize.store.location import Location
 from realize.store.oserrors import storage_error
 from realize.store.small import write_all
@@ -50,11 +51,13 @@ def try_write(location: Location) -> int:
             took = time.monotonic_ns() - began
             os.unlink(after, dir_fd=fd)
             fsync_directory(fd)
-        except OSError as error:
+        except Exception as error:
             for name in (before, after):
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=fd)
-            raise storage_error(error, names.join(location.base) or b".") from error
+            if isinstance(error, OSError):
+                raise storage_error(error, names.join(location.base) or b".") from error
+            raise
     return took
 
 
@@ -64,7 +67,7 @@ def _write(directory_fd: int, name: bytes) -> None:
         write_all(fd, _CONTENT)
         os.fsync(fd)
     finally:
-        os.close(fd)
+        release(fd)
 
 
 def _nearest(tree: Tree, components: tuple[bytes, ...]) -> int:

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from realize.errors import NotFound, ProtocolError, SourceChanged
 from realize.store.content import blocks, read_exactly, read_into
 from realize.store.deltas import cut
+from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of, open_settled, version_of
 from realize.store.handle import Handle
 from realize.store.interfaces import IReader
@@ -62,8 +63,12 @@ class SourceFile:
         directory, name = location.split(path)
         with location.tree() as tree, storage_errors(path):
             fd, status = open_settled(tree, directory, name, path, clock)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        return cls(location, path, Handle(fd), version_of(status), attributes_of(status), unlinked)
+            try:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                return cls(location, path, Handle(fd), version_of(status), attributes_of(status), unlinked)
+            except BaseException:
+                release(fd)
+                raise
 
     def piece(self, progress: _Progress) -> tuple[list[Content], _Progress]:
         """The next piece; with the last one, the file is verified, for the way into a thread costs more."""
@@ -119,7 +124,7 @@ class SourceFile:
                     return
             except (FileNotFoundError, NotFound):
                 pass
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 raise storage_error(error, self.path) from error
         raise SourceChanged(f"{display_name(self.path)}: changed while it was read")
 
@@ -165,6 +170,7 @@ class LocalReader:
         self._source = source
         self._run_in_thread = run_in_thread
         self._on_closed = on_closed
+        self._dispose = disposing(run_in_thread)
         self._progress = _Progress(0, blake3())
         self._looked = self._progress
         self._ahead: Deferred[tuple[list[Content], _Progress]] | None = None
@@ -255,7 +261,7 @@ class LocalReader:
         self._on_closed(self)
 
     def _let_go(self) -> None:
-        self._source.handle.close(disposing(self._run_in_thread))
+        self._source.handle.close(self._dispose)
 
     def _read_ahead(self) -> None:
         self._ahead = self._run_in_thread(self._source.piece, self._progress)

@@ -249,7 +249,7 @@ async def _open_read(protocol: PeerProtocol, handle: int, path: bytes) -> _Opene
         protocol.call(commands.CloseStream, stream=number).addErrback(_ignore)
         protocol.streams.close(number)
         raise
-    except RealizeError:
+    except BaseException:
         protocol.streams.close(number)
         raise
     version: Version = answer["version"]
@@ -296,7 +296,7 @@ class RemoteWriter:
             protocol.call(commands.AbandonStream, stream=number, keep=True).addErrback(_ignore)
             protocol.streams.close(number)
             raise
-        except RealizeError:
+        except BaseException:
             protocol.streams.close(number)
             raise
         return cls(protocol, stream, answer["have"], size, arrived)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from realize.errors import NotFound, RealizeError, SourceChanged
+from realize.store.descriptors import release
 from realize.store.files import version_of
 from realize.store.location import Location
 from realize.store.oserrors import storage_error
@@ -32,7 +33,7 @@ def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unli
                 answers.append(None)
             except RealizeError as error:
                 answers.append(error)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 answers.append(storage_error(error, removal.path))
             else:
                 answers.append(None)
@@ -61,7 +62,7 @@ def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: Unl
     try:
         return unlinked.unlink(fd, name, directory_fd, removal.version)
     finally:
-        os.close(fd)
+        release(fd)
 
 
 def _prune(tree: Tree, base: tuple[bytes, ...], touched: dict[tuple[bytes, ...], None]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
@@ -39,6 +40,8 @@ from realize.wire.packing import FetchedHead, SmallHead
 from realize.wire.protocol import PeerProtocol
 
 _T = TypeVar("_T")
+
+_log = Logger()
 
 MakeStore = Callable[[str, bytes], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base)``; may raise any `RealizeError`."""
@@ -135,7 +138,7 @@ class DirectoryResponders(amp.CommandLocator):
         except BaseException:
             self._directories.pop(handle, None)
             if store is not None:
-                await store.close()
+                await Deferred.fromCoroutine(_closed(store)).addErrback(self._unexpected, "closing")
             raise
         if handle not in self._directories:
             await store.close()
@@ -444,20 +447,28 @@ class DirectoryResponders(amp.CommandLocator):
     async def _release(self, opened: _Opened, handle: int) -> None:
         for number, listing in list(self._listings.items()):
             if listing.handle == handle:
-                self._end_listing(number)
+                with _log.failuresHandled("while a listing was ended"):
+                    self._end_listing(number)
         for owner, reading in list(self._reads.values()):
             if owner == handle:
-                reading.close()
-        await _all(
-            Deferred.fromCoroutine(writing.abandon(keep=True)).addErrback(self._unexpected, "abandoning")
-            for owner, writing in list(self._writes.values())
-            if owner == handle
-        )
-        await opened.store.close()
+                with _log.failuresHandled("while a file was closed"):
+                    reading.close()
+        try:
+            await _all(
+                Deferred.fromCoroutine(writing.abandon(keep=True)).addErrback(self._unexpected, "abandoning")
+                for owner, writing in list(self._writes.values())
+                if owner == handle
+            )
+        finally:
+            await opened.store.close()
 
     def _unexpected(self, failure: Failure, doing: str) -> None:
         error = to_declared(self._log, failure, doing)
         self._log.warning("close_failed", doing=doing, error=str(error))
+
+
+async def _closed(store: IStore) -> None:
+    await store.close()
 
 
 async def _all(work: Iterable[Deferred[Any]]) -> None:

@@ -109,9 +109,15 @@ class ServedWrite:
         if self._ended:
             await self._writer.abandon(keep=True)
             raise ConnectionFailed("the stream was closed while it was opened")
-        self._trail.started(self._writer.have)
-        self._pumping = Deferred.fromCoroutine(self._pump(self._writer))
-        self._stream.start()
+        try:
+            self._trail.started(self._writer.have)
+            self._pumping = Deferred.fromCoroutine(self._pump(self._writer))
+            self._stream.start()
+        except Exception:
+            # The peer is told that it is not open, and may not close it.
+            self._end()
+            await self._writer.abandon(keep=True)
+            raise
         return self._writer.have
 
     async def match(self, digests: list[bytes], length: int) -> int:
@@ -208,14 +214,18 @@ class ServedWrite:
         if self._ended:
             return
         # What came together with the command is still to be written.
-        self._stream.delivered()
-        self._end()
-        if self._pumping is not None:
-            await self._pumping
-        # If it is being opened, `open` sees that it has ended.
-        if self._writer is not None:
-            await self._writer.abandon(keep=keep)
-            self._trail.stopped(self._position + self._stream.arrived, kept=keep)
+        try:
+            self._stream.delivered()
+        finally:
+            self._end()
+            try:
+                if self._pumping is not None:
+                    await self._pumping
+            finally:
+                # If it is being opened, `open` sees that it has ended.
+                if self._writer is not None:
+                    await self._writer.abandon(keep=keep)
+                    self._trail.stopped(self._position + self._stream.arrived, kept=keep)
 
     async def _told(self, work: Deferred[_T]) -> _T:
         """What the writer answers; its failure is counted, and logged if the disk is at fault."""
@@ -262,8 +272,10 @@ class ServedWrite:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            self._protocol.streams.close(self._stream.number)
-            self._forget()
+            try:
+                self._protocol.streams.close(self._stream.number)
+            finally:
+                self._forget()
 
 
 class ServedRead:
@@ -399,11 +411,13 @@ class ServedRead:
         if self._ended:
             return
         self._ended = True
-        # The pump, if it waits for credit or for the transport, fails by this.
-        self._protocol.streams.close(self._stream.number)
-        if self._reader is not None:
-            self._reader.close()
-        self._forget()
+        try:
+            # The pump, if it waits for credit or for the transport, fails by this.
+            self._protocol.streams.close(self._stream.number)
+        finally:
+            if self._reader is not None:
+                self._reader.close()
+            self._forget()
 
     async def _told(self, work: Deferred[_T]) -> _T:
         """What the reader answers; its failure is counted."""

@@ -12,9 +12,10 @@ from typing import Final
 from attrs import define
 from blake3 import blake3
 
-from realize.errors import ProtocolError, RealizeError, SourceChanged, VerifyFailed
+from realize.errors import InternalError, ProtocolError, RealizeError, SourceChanged, VerifyFailed
 from realize.store.commit import Anchor, Prepared
 from realize.store.described import Described
+from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of, open_settled, unchanged, version_of
 from realize.store.location import Location
 from realize.store.oserrors import storage_error
@@ -28,19 +29,33 @@ from realize.values import SMALL, Attributes, Fetched, OnConflict, SmallFile
 FEW: Final = 8
 """Up to so many files of a batch get an fsync each; more are worth a syncfs(2)."""
 
+_UNWRITTEN: Final = InternalError("was not written")
+
 _PLAIN_MODE: Final = 0o666 & ~read_umask()
 _IMMUTABLE: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP})
 
 
 @define(eq=False)
 class Batch:
-    """What became of each file of a batch so far: ready to be committed, or an error."""
+    """What became of each file of a batch so far: ready to be committed, or an error.
+
+    Whoever has it calls `release` in the end, whatever happens: it holds locks until it is committed.
+    """
 
     items: list[Prepared | RealizeError]
+    anchor: Anchor | None = None
 
     def prepared(self) -> list[Prepared]:
         """The files to be committed."""
         return [each for each in self.items if isinstance(each, Prepared)]
+
+    def release(self) -> None:
+        """Let go of what no commit has let go of."""
+        for each in self.items:
+            if isinstance(each, Prepared):
+                each.release()
+        if self.anchor is not None:
+            self.anchor.close()
 
 
 def read_batch(location: Location, paths: Sequence[bytes], clock: Clock) -> list[Fetched | RealizeError]:
@@ -53,7 +68,7 @@ def read_batch(location: Location, paths: Sequence[bytes], clock: Clock) -> list
                 fetched = _read(location, tree, path, room, clock)
             except RealizeError as error:
                 answers.append(error)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 answers.append(storage_error(error, path))
             else:
                 room -= len(fetched.file.content)
@@ -72,7 +87,7 @@ def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock) 
         if len(content) != size or not unchanged(status, os.fstat(fd)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")
     finally:
-        os.close(fd)
+        release(fd)
     return Fetched(SmallFile(path, content, blake3(content).digest(), attributes_of(status)), version_of(status))
 
 
@@ -88,32 +103,40 @@ def write_batch(
     ``replaces`` has for each file the only version that it may replace, if there is such.
     Their content is durable, or they hold an anchor for the group commit to make it so.
     """
-    items: list[Prepared | RealizeError] = []
+    # With room for all answers: what is written is never lost on its way into them.
+    batch = Batch([_UNWRITTEN] * len(files))
     syncs: list[float] = []
-    with location.tree() as tree:
-        anchor = _anchor(tree) if len(files) > FEW else None
-        for file, described in zip(files, replaces, strict=True):
-            try:
-                items.append(_write(location, tree, file, policy, anchor, described, syncs))
-            except RealizeError as error:
-                items.append(error)
-            except OSError as error:
-                items.append(storage_error(error, file.path))
-    watch.synced(Sync.FILE, syncs)
-    batch = Batch(items)
-    if anchor is not None and not any(each.anchor for each in batch.prepared()):
-        anchor.close()
+    try:
+        with location.tree() as tree:
+            batch.anchor = _anchor(tree) if len(files) > FEW else None
+            for number, (file, described) in enumerate(zip(files, replaces, strict=True)):
+                try:
+                    batch.items[number] = _write(location, tree, file, policy, batch.anchor, described, syncs)
+                except RealizeError as error:
+                    batch.items[number] = error
+                except (OSError, MemoryError) as error:
+                    batch.items[number] = storage_error(error, file.path)
+        watch.synced(Sync.FILE, syncs)
+    except BaseException:
+        batch.release()
+        raise
     return batch
 
 
 def _anchor(tree: Tree) -> Anchor | None:
     """None where each file needs its own fsync, also if descriptors have run out."""
     try:
-        if syncs_as_a_whole(tree.root_fd):
-            return Anchor(os.dup(tree.root_fd), tree.identity(())[0])
+        if not syncs_as_a_whole(tree.root_fd):
+            return None
+        device = tree.identity(())[0]
+        fd = os.dup(tree.root_fd)
     except OSError:
-        pass
-    return None
+        return None
+    try:
+        return Anchor(fd, device)
+    except BaseException:
+        release(fd)
+        raise
 
 
 def _write(
@@ -144,24 +167,26 @@ def _write(
             started = time.perf_counter()
             os.fsync(fd)
             syncs.append(time.perf_counter() - started)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(partial, dir_fd=tree.directory(directory))
-        os.close(fd)
+        return Prepared(
+            root=location.root,
+            path=file.path,
+            directory=directory,
+            identity=identity,
+            partial=partial,
+            inode=identity_of(status),
+            name=name,
+            policy=policy,
+            anchor=anchor,
+            lock=fd,
+            replaces=replaces,
+        )
+    except BaseException:
+        try:
+            with contextlib.suppress(OSError, RealizeError):
+                os.unlink(partial, dir_fd=tree.directory(directory))
+        finally:
+            release(fd)
         raise
-    return Prepared(
-        root=location.root,
-        path=file.path,
-        directory=directory,
-        identity=identity,
-        partial=partial,
-        inode=identity_of(status),
-        name=name,
-        policy=policy,
-        anchor=anchor,
-        lock=fd,
-        replaces=replaces,
-    )
 
 
 def write_all(fd: int, content: bytes) -> None:

@@ -9,17 +9,52 @@ A file that is too large for a batch goes that way some ten times: 1,000 files o
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeAlias
+from typing import Any, Final
 
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-_Job: TypeAlias = tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+from realize.errors import Busy
+
+AGAIN: Final = 0.05
+"""Seconds after which a thread that had no memory to say that it is done tries again."""
+
+_log = Logger()
+
+
+@define(eq=False)
+class _Job:
+    """What is to be called, and what came of it: kept here, so that to keep it needs no memory."""
+
+    result: Deferred[Any]
+    work: Callable[..., Any]
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    value: Any = None
+    error: BaseException | None = None
+
+    def do(self) -> None:
+        """Call it, and let go of what it was called with."""
+        try:
+            self.value = self.work(*self.args, **self.options)
+        except BaseException as error:  # noqa: BLE001 -- whoever asked is told
+            self.error = error
+        del self.work, self.args, self.options
+
+    def tell(self) -> None:
+        """Let the one who asked know."""
+        if self.error is None:
+            self.result.callback(self.value)
+        else:
+            self.result.errback(Failure(self.error))
 
 
 class ThreadPool:
@@ -33,7 +68,7 @@ class ThreadPool:
         self._most = most
         self._name = name
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._results: deque[tuple[Deferred[Any], Any]] = deque()
+        self._results: deque[_Job] = deque()
         self._announced = False
         """Whether the reactor has been told that there are results, and has not looked yet."""
         self._threads: list[Thread] = []
@@ -44,13 +79,14 @@ class ThreadPool:
         """Call ``work`` in a thread, after what was asked for before; fires with what comes of it.
 
         Cancelled, it fires at once, and the work is done all the same.
+        Raises `Busy` if there is no thread, and none can be made.
         """
         # What is done but not delivered counts too: rather a thread too many than work that waits for one that hangs.
         if self._stopped or len(self._threads) < min(self._unfinished + 1, self._most):
             self._start()
         result: Deferred[Any] = Deferred()
+        self._jobs.put(_Job(result, work, args, options))
         self._unfinished += 1
-        self._jobs.put((result, work, args, options))
         if self._stopped:
             # The last descriptor that somebody closes; a thread that waited for more would keep the process for ever.
             self._jobs.put(None)
@@ -69,9 +105,9 @@ class ThreadPool:
         thread = Thread(target=self._work, name=f"{self._name} {len(self._threads) + 1}")
         try:
             thread.start()
-        except RuntimeError:  # the machine allows no more
+        except (RuntimeError, MemoryError) as error:  # the machine allows no more
             if not self._threads:
-                raise
+                raise Busy("no thread is to be had for work on the disk") from error
             return
         if not self._stopped:
             self._threads.append(thread)
@@ -93,26 +129,31 @@ class ThreadPool:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            result, work, args, options = job
-            try:
-                value = work(*args, **options)
-            except BaseException:  # noqa: BLE001 -- whoever asked is told
-                value = Failure()
-            self._results.append((result, value))
+            job.do()
             # In this order here, and in the other one in `_deliver`: no result is left behind.
+            _insist(self._results.append, job)
             if not self._announced:
                 self._announced = True
-                self._reactor.callFromThread(self._deliver)
-            # None of it is to live on while this waits.
-            del job, result, work, args, options, value
+                _insist(self._reactor.callFromThread, self._deliver)
+            # It is not to live on while this waits.
+            del job
 
     def _deliver(self) -> None:
         self._announced = False
         # What comes while this runs is announced anew, so that the reactor gets its turn.
         for _ in range(len(self._results)):
-            result, value = self._results.popleft()
+            job = self._results.popleft()
             self._unfinished -= 1
-            if isinstance(value, Failure):
-                result.errback(value)
-            else:
-                result.callback(value)
+            with _log.failuresHandled("while the result of a thread was delivered"):
+                job.tell()
+
+
+def _insist(act: Callable[..., object], *args: Any) -> None:
+    """Call ``act`` until there is memory for it: somebody waits for the result, which may hold locks."""
+    while True:
+        try:
+            act(*args)
+        except MemoryError:
+            time.sleep(AGAIN)
+        else:
+            return

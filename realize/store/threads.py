@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
+
+from realize.errors import RealizeError
+from realize.store.descriptors import release
 
 RunInThread = Callable[..., Deferred[Any]]
 """Calls ``f(*args)`` in a pool; that is `realize.store.thread_pool.ThreadPool.run`, or stands in for it."""
@@ -21,11 +23,9 @@ def disposing(run_in_thread: RunInThread) -> Callable[[int], object]:
 
     def dispose(fd: int) -> None:
         try:
-            closing = run_in_thread(os.close, fd)
-        except RuntimeError:  # no thread is to be had
-            os.close(fd)
-        else:
-            closing.addErrback(lambda _: None)
+            run_in_thread(release, fd)
+        except (RuntimeError, MemoryError, RealizeError):  # no thread is to be had
+            release(fd)
 
     return dispose
 

@@ -15,7 +15,8 @@ from typing import Final, NoReturn, Self
 
 from realize.errors import BadName, Conflict, NotFound
 from realize.store import names
-from realize.store.oserrors import storage_error
+from realize.store.descriptors import release
+from realize.store.oserrors import storage_error, storage_errors
 from realize.units import display_name
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -49,15 +50,15 @@ class Tree:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.forget()
-        os.close(self.root_fd)
+        for fd, _ in self._open.values():
+            release(fd)
 
     def forget(self) -> None:
         """Close all directories but the root: what is asked for next is looked up again."""
-        root = self._open.pop(())
-        for fd, _ in self._open.values():
-            os.close(fd)
-        self._open = {(): root}
+        former, self._open = self._open, {(): self._open[()]}
+        for components, (fd, _) in former.items():
+            if components:
+                release(fd)
 
     def directory(self, components: tuple[bytes, ...], *, create: bool = False) -> int:
         """A descriptor of that directory; ``create`` makes what is missing of it.
@@ -93,14 +94,20 @@ class Tree:
         for end in range(depth + 1, len(components) + 1):
             path = components[:end]
             fd = _enter(fd, path, create=create)
-            self._remember(path, fd)
+            try:
+                self._remember(path, fd)
+            except BaseException:
+                release(fd)
+                raise
         return self._open[components]
 
     def _remember(self, components: tuple[bytes, ...], fd: int) -> None:
+        with storage_errors(names.join(components)):
+            identity = identity_of(os.fstat(fd))
         if len(self._open) > _CACHED:
             oldest = next(islice(self._open, 1, None))  # the first is the root
-            os.close(self._open.pop(oldest)[0])
-        self._open[components] = fd, identity_of(os.fstat(fd))
+            release(self._open.pop(oldest)[0])
+        self._open[components] = fd, identity
 
 
 def _enter(parent: int, path: tuple[bytes, ...], *, create: bool) -> int:

@@ -20,8 +20,9 @@ from typing import Final
 
 from attrs import define, frozen
 
-from realize.errors import BadName, NotFound, RealizeError
+from realize.errors import BadName, InternalError, NotFound, RealizeError
 from realize.store import names
+from realize.store.descriptors import release
 from realize.store.files import representable
 from realize.store.location import Location
 from realize.store.oserrors import reason, storage_error
@@ -62,9 +63,9 @@ class _Frame:
         if self.scan is not None:
             self.scan.close()
             self.scan = None
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            release(fd)
 
 
 class Traversal:
@@ -97,10 +98,13 @@ class Traversal:
                     self._start(tree, found)
                 while self._stack and len(found) < limit:
                     self._step(tree, self._stack[-1], found)
-        except RealizeError as error:
-            self._failure = error
+        except BaseException as error:
+            # What was found has not been told, and is not found again: to go on behind it would leave it out.
+            self._failure = _failure(error)
             self.close()
-            raise
+            if self._failure is error:
+                raise
+            raise self._failure from error
         return found
 
     def close(self) -> None:
@@ -171,14 +175,18 @@ class Traversal:
             if not isinstance(ours, NotFound):
                 self._report(prefix, directory, _without_name(ours), found)
             return
-        frame = _Frame(directory, prefix, [], fd, None)
+        try:
+            frame = _Frame(directory, prefix, [], fd, None)
+            self._stack.append(frame)
+        except BaseException:
+            release(fd)
+            raise
         try:
             frame.scan = os.scandir(fd)
         except OSError as error:
-            frame.close()
+            self._stack.pop().close()
             self._fail(frame, error, found)
             return
-        self._stack.append(frame)
         self._read_run(frame, found)
 
     def _read_run(self, frame: _Frame, found: list[Found]) -> None:
@@ -249,6 +257,15 @@ class Walker:
         except BadName as error:
             return Entry(found.path, Kind.UNREADABLE, note=_without_name(error))
         return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
+
+
+def _failure(error: BaseException) -> RealizeError:
+    """What a listing that was ended by ``error`` fails with from then on."""
+    if isinstance(error, RealizeError):
+        return error
+    if isinstance(error, OSError | MemoryError):
+        return storage_error(error, b".")
+    return InternalError(f"the listing was ended by {error!r}")
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

@@ -11,11 +11,12 @@ from blake3 import blake3
 from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
-from realize.errors import Conflict, NotFound, ProtocolError, RealizeError, StorageError, VerifyFailed
+from realize.errors import Conflict, InternalError, NotFound, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.content import matching
 from realize.store.deltas import Assembly, Run, merged
 from realize.store.described import Described
+from realize.store.descriptors import release
 from realize.store.handle import Handle
 from realize.store.interfaces import IWriter
 from realize.store.location import Location
@@ -84,11 +85,15 @@ class PartialFile:
 
     def _open(self, tree: Tree) -> None:
         fd, status, self._partial = open_partial(tree, self._directory, self._name, self.path)
-        self._identity: Identity = identity_of(status)
-        self._directory_identity = tree.identity(self._directory)
-        self._on_disk = status.st_size
-        self.have = min(status.st_size, self.size)
-        self.handle = Handle(fd)
+        try:
+            self._identity: Identity = identity_of(status)
+            self._directory_identity = tree.identity(self._directory)
+            self._on_disk = status.st_size
+            self.have = min(status.st_size, self.size)
+            self.handle = Handle(fd)
+        except BaseException:
+            release(fd)
+            raise
 
     def match(self, digests: Sequence[bytes], length: int) -> int:
         """Compare blocks at the position, and go on behind those that are the same."""
@@ -128,6 +133,10 @@ class PartialFile:
         except RealizeError as error:
             self._failed = error
             raise
+        except BaseException:
+            # How much was written and hashed is not known any more.
+            self._failed = InternalError(f"{display_name(self.path)}: could not be written")
+            raise
 
     def _write(self, fd: int, pieces: Sequence[Content]) -> None:
         self._cut(fd)
@@ -161,32 +170,34 @@ class PartialFile:
         if self._failed is not None:
             raise self._failed
         try:
-            if self.position != self.size or self._hasher.digest() != digest:
-                raise VerifyFailed(
-                    f"{display_name(self.path)}: {self.position} of {self.size} bytes arrived"
-                    if self.position != self.size
-                    else f"{display_name(self.path)}: what arrived has another digest than what was read"
-                )
+            self._verify(digest)
             with self.handle as fd, storage_errors(self.path):
                 self._cut(fd)
                 set_attributes(fd, attributes)
                 with watch.syncing(Sync.FILE):
                     os.fsync(fd)
-        except RealizeError:
+            return Prepared(
+                root=self._location.root,
+                path=self.path,
+                directory=self._directory,
+                identity=self._directory_identity,
+                partial=self._partial,
+                name=self._name,
+                policy=self._policy,
+                replaces=self._replaces,
+                inode=self._identity,
+                keep=True,
+            )
+        except BaseException:
             self.discard()
             raise
-        return Prepared(
-            root=self._location.root,
-            path=self.path,
-            directory=self._directory,
-            identity=self._directory_identity,
-            partial=self._partial,
-            name=self._name,
-            policy=self._policy,
-            replaces=self._replaces,
-            inode=self._identity,
-            keep=True,
-        )
+
+    def _verify(self, digest: bytes) -> None:
+        shown = display_name(self.path)
+        if self.position != self.size:
+            raise VerifyFailed(f"{shown}: {self.position} of {self.size} bytes arrived")
+        if self._hasher.digest() != digest:
+            raise VerifyFailed(f"{shown}: what arrived has another digest than what was read")
 
     def close(self, dispose: Callable[[int], object]) -> None:
         """Let go of everything; the lock goes with the descriptor, at once.
@@ -211,7 +222,7 @@ class PartialFile:
                 return
             try:
                 os.fsync(fd)
-            except OSError:
+            except BaseException:
                 self.discard()
                 raise
             with self._location.tree() as tree:
@@ -248,6 +259,7 @@ class LocalWriter:
         self._run_in_thread = run_in_thread
         self._committer = committer
         self._on_closed = on_closed
+        self._dispose = disposing(run_in_thread)
         self._turn = DeferredLock()
         self._looking = DeferredLock()
         self._old: OldVersion | None = None
@@ -336,11 +348,11 @@ class LocalWriter:
         """Close without committing."""
         await self._turn.acquire()
         try:
-            if not self._partial.handle.closed:
-                try:
+            try:
+                if not self._partial.handle.closed:
                     await self._run_in_thread(self._partial.keep if keep else self._partial.discard)
-                finally:
-                    self._close()
+            finally:
+                self._close()
         finally:
             self._turn.release()
 
@@ -357,7 +369,7 @@ class LocalWriter:
             raise StorageError(f"{self._shown}: is not being written any more")
 
     def _close(self) -> None:
-        self._partial.close(disposing(self._run_in_thread))
+        self._partial.close(self._dispose)
         self._on_closed(self)
 
     @property

@@ -37,5 +37,7 @@ class LagProbe:
             self._next.cancel()
 
     def _probe(self) -> None:
-        self.observe(max(0.0, self.now() - self._due))
-        self.start()
+        try:
+            self.observe(max(0.0, self.now() - self._due))
+        finally:
+            self.start()

@@ -6,6 +6,7 @@ traceback under a short random id, and the peer learns only the id.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from twisted.internet.defer import CancelledError
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from realize.errors import ConnectionFailed, InternalError, ProtocolError, RealizeError
+from realize.errors import Busy, ConnectionFailed, InternalError, ProtocolError, RealizeError
 from realize.wire.packing import TEXT, cut, harmless
 
 UNDECLARED: Final = (amp.UnknownRemoteError, amp.RemoteAmpError)
@@ -22,13 +23,15 @@ UNDECLARED: Final = (amp.UnknownRemoteError, amp.RemoteAmpError)
 def log_unexpected(log: Any, failure: Failure, doing: str) -> InternalError:
     """Log a fault of ours, and make the error that may be told to others."""
     fault = secrets.token_hex(4)
-    log.error(
-        "internal_error",
-        id=fault,
-        doing=doing,
-        error=failure.getErrorMessage(),
-        exc=failure.getTraceback(),
-    )
+    # Without memory for a record, whoever asked is told all the same.
+    with contextlib.suppress(MemoryError):
+        log.error(
+            "internal_error",
+            id=fault,
+            doing=doing,
+            error=failure.getErrorMessage(),
+            exc=failure.getTraceback(),
+        )
     return InternalError(f"internal error {fault}; the log of that machine has the details")
 
 
@@ -39,6 +42,8 @@ def to_declared(log: Any, failure: Failure, doing: str) -> RealizeError:
         return error
     if isinstance(error, CancelledError):
         return ConnectionFailed(f"{doing} was cancelled")
+    if isinstance(error, MemoryError):
+        return Busy(f"{doing}: that machine is short of memory")
     return log_unexpected(log, failure, doing)
 
 

@@ -95,7 +95,9 @@ class Liveness:
             if not self._held_up and now - max(asked, self._worked) >= patience:
                 self._silent(f"did not answer {what} for {patience:.0f} seconds")
                 return
-        if now - self._sent >= PING_AFTER:
-            self._ping()
-            self._sent = now
-        self._schedule(now)
+        try:
+            if now - self._sent >= PING_AFTER:
+                self._ping()
+                self._sent = now
+        finally:
+            self._schedule(now)

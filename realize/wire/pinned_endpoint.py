@@ -97,15 +97,18 @@ class _Connecting(_AfterHandshake):
 
     def handshakeCompleted(self) -> None:
         super().handshakeCompleted()
-        self._connected.callback(self.application)
+        if not self._connected.called:
+            self._connected.callback(self.application)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if refused_by_peer(reason.value):
             reason = Failure(WrongPeer(f"{self._label} does not know the key of this side: {self._own_key.base64}"))
-        super().connectionLost(reason)
-        if not self._connected.called:
-            # After the handshake this is what the application itself raised while it was connected.
-            self._connected.errback(reason if self._shaken else self._handshake_failed(reason))
+        try:
+            super().connectionLost(reason)
+        finally:
+            if not self._connected.called:
+                # After the handshake this is what the application itself raised while it was connected.
+                self._connected.errback(reason if self._shaken else self._handshake_failed(reason))
 
     def _handshake_failed(self, reason: Failure) -> Failure:
         error = reason.value
@@ -201,7 +204,7 @@ class PinnedClientEndpoint:
 
         def failed(failure: Failure) -> None:
             # An endpoint that is cancelled fails in many ways; ours fails in one.
-            if not given_up:
+            if not given_up and not connected.called:
                 connected.errback(_unreachable(failure, label))
 
         connected = Deferred[IProtocol](give_up)

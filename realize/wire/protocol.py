@@ -18,11 +18,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -30,7 +32,7 @@ from zope.interface import implementer
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Silence
 from realize.wire import boxes, commands
 from realize.wire.answering import AnsweringProtocol
-from realize.wire.answers import from_remote
+from realize.wire.answers import from_remote, log_unexpected
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.liveness import ENDURANCE, PATIENCE, Liveness
@@ -39,6 +41,8 @@ from realize.wire.streams import BATCH, StreamTable
 from realize.wire.traffic import Traffic
 
 __all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
+
+_log = Logger()
 
 LOSE: Final = 5.0
 """Seconds that an orderly close may take before the connection is aborted."""
@@ -392,6 +396,8 @@ class PeerProtocol(AnsweringProtocol):
                 self._liveness.worked()
         except ProtocolError as error:
             self.violated(error)
+        except Exception:  # noqa: BLE001 -- this connection ends by it, and no other one
+            self.abort(log_unexpected(self.log, Failure(), "dispatching"))
         return True
 
     def _received(self, box: boxes.Data | boxes.Credit | boxes.Box) -> None:
@@ -432,31 +438,45 @@ class PeerProtocol(AnsweringProtocol):
         """The connection has ended; let everything that waits know."""
         if self._gone:
             return
-        # What arrived before the end still counts, a Goodbye above all.
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-        if self._letting_go is not None:
-            self._letting_go.cancel()
-            self._letting_go = None
+        for step in (self._stop_timers, self._take_the_rest):
+            with _log.failuresHandled("while a connection ended"):
+                step()
+        self._gone = True
+        error = self._error = self._error or self._why(reason)
+        for step in (
+            self._stop_timers,
+            partial(super().connectionLost, Failure(error)),
+            partial(self.streams.lost, error),
+            self._fail_senders,
+            self._tell_watchers,
+            self._check_idle,
+        ):
+            # Whatever one of them fails with, the others are told.
+            with _log.failuresHandled("while a connection ended"):
+                step()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._turn, self._letting_go, self._closing if self._gone else None):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._turn = self._letting_go = None
+        if self._gone:
+            self._closing = None
+            self._liveness.stop()
+
+    def _take_the_rest(self) -> None:
+        """What arrived before the end still counts, a Goodbye above all."""
         self._dispatch(math.inf)
         self._arrived.clear()
-        self._gone = True
-        self._liveness.stop()
-        if self._closing is not None:
-            self._closing.cancel()
-            self._closing = None
-        if self._error is None:
-            self._error = self._why(reason)
-        super().connectionLost(Failure(self._error))
-        self.streams.lost(self._error)
-        senders, self._senders = self._senders, deque()
-        for sender in senders:
-            sender.errback(self._error)
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            watcher.callback(self._error)
-        self._check_idle()
+
+    def _fail_senders(self) -> None:
+        while self._senders:
+            # One at a time: what one of them does may cancel another.
+            self._senders.popleft().errback(self._reason())
+
+    def _tell_watchers(self) -> None:
+        while self._watchers:
+            self._watchers.pop(0).callback(self._reason())
 
     def _why(self, reason: Failure) -> RealizeError:
         if isinstance(reason.value, RealizeError):
@@ -480,7 +500,7 @@ class PeerProtocol(AnsweringProtocol):
             raise mismatch(theirs, self.greeting)
         try:
             self.name = self._welcome(self, theirs)
-        except RealizeError:
+        except BaseException:
             self._end_after_answer()
             raise
         self._introduced(theirs)
@@ -514,9 +534,8 @@ class PeerProtocol(AnsweringProtocol):
 
     def _check_idle(self) -> None:
         if self._idle and (self._gone or (not self._running and not len(self.streams))):
-            waiters, self._idle = self._idle, []
-            for waiter in waiters:
-                waiter.callback(None)
+            while self._idle:
+                self._idle.pop(0).callback(None)
 
     def _ping(self) -> None:
         self.tell(commands.Ping)

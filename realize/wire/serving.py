@@ -81,11 +81,15 @@ class AcceptedProtocol(PeerProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the registry; a handshake that failed is a refusal."""
-        self.admitted()
-        if isinstance(reason.value, SSL.Error) and self.theirs is None and not self.told and self.ending() is None:
-            self.factory.note_refusal("handshake", self.address, None, handshake_error(reason.value))
-        super().connectionLost(reason)
-        self.factory.left(self)
+        try:
+            self.admitted()
+            if isinstance(reason.value, SSL.Error) and self.theirs is None and not self.told and self.ending() is None:
+                self.factory.note_refusal("handshake", self.address, None, handshake_error(reason.value))
+        finally:
+            try:
+                super().connectionLost(reason)
+            finally:
+                self.factory.left(self)
 
     def is_of(self, run: str) -> bool:
         """Whether this is a connection of that run; an empty name is no run."""
@@ -94,7 +98,7 @@ class AcceptedProtocol(PeerProtocol):
     def admitted(self) -> None:
         """Stop the time limit."""
         door, self._door = self._door, None
-        if door is not None:
+        if door is not None and door.active():
             door.cancel()
 
     def _too_late(self) -> None:

@@ -15,11 +15,14 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.values import Content
 from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail
 from realize.wire.commands import MOST_CREDIT, MOST_STREAMS
+
+_log = Logger()
 
 WINDOW: Final = 8 << 20
 """The bytes that a sender may have under way at any time, as long as the consumer keeps up.
@@ -423,11 +426,12 @@ class StreamTable:
     def lost(self, error: RealizeError) -> None:
         """The connection is gone."""
         self._lost = error
-        streams, self._open = self._open, {}
-        for stream in streams.values():
+        while self._open:
+            _, stream = self._open.popitem()
             if stream is not None:
                 self._count(stream)
-                stream.fail(error)
+                with _log.failuresHandled("while a connection ended"):
+                    stream.fail(error)
 
 
 class _Act(Protocol):

@@ -1,0 +1,38 @@
+"""Places that are waited for: `realize.store.room`."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from realize.store.room import Room
+
+
+def test_whoever_gives_up_waiting_takes_no_place():
+    """A place that nobody wants any more goes to the next one, and is not lost."""
+    room, told = Room(2), []
+    Deferred.fromCoroutine(room.enter(2))
+    waiting = [Deferred.fromCoroutine(room.enter(2)) for _ in range(3)]
+    for number, each in enumerate(waiting):
+        each.addBoth(lambda result, number=number: told.append((number, getattr(result, "type", None))))
+
+    waiting[1].cancel()
+    room.leave(2)
+    room.leave(2)
+    room.leave(2)
+    last = Deferred.fromCoroutine(room.enter(2))
+
+    assert [(1, CancelledError), (0, None), (2, None)] == told
+    assert last.called
+
+
+def test_whoever_gives_up_keeps_nobody_out():
+    """Behind one who waits for many places wait others who need few: they come in when he goes."""
+    room = Room(2)
+    Deferred.fromCoroutine(room.enter(1))
+    many = Deferred.fromCoroutine(room.enter(2))
+    few = Deferred.fromCoroutine(room.enter(1))
+    many.addErrback(lambda _: None)
+
+    many.cancel()
+
+    assert few.called
