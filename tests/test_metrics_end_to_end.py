@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from realize.telemetry.exposition import KEPT
 from tests.processes import Site, plant
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"}
@@ -44,7 +45,8 @@ def get(port, path="/metrics", **headers):
 
 
 def values(port):
-    """All samples: name and labels, as they are written, to value."""
+    """All samples, none of them from an answer that was made before: name and labels, as they are written, to value."""
+    time.sleep(1.2 * KEPT)
     _, text = get(port)
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
