@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "realize"
-PLAIN = {"errors", "units", "values", "keys", "levels", "tracing", "config", "locations"}
+PLAIN = {"errors", "units", "values", "keys", "levels", "tracing", "clocks", "config", "locations"}
 ALLOWED = {
     "errors": set(),
     "values": set(),
@@ -14,6 +14,7 @@ ALLOWED = {
     "keys": {"errors", "units"},
     "levels": {"errors", "units"},
     "tracing": set(),
+    "clocks": set(),
     "config": {"errors", "units", "keys", "levels"},
     "locations": {"errors", "units", "keys", "config"},
     "throttle": {"throttle", "errors", "units"},

@@ -32,7 +32,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import commit, deltas, old_version, small, syscalls, unlinked
+from realize.store import ancestors, commit, deltas, old_version, small, syscalls, unlinked
 from realize.store.commit import Anchor, Committer
 from realize.store.descriptors import release
 from realize.store.files import Clock
@@ -1126,6 +1126,8 @@ def calls(monkeypatch):
     def shown(fd):
         return os.readlink(f"/proc/self/fd/{fd}").split("/root", 1)[1]
 
+    # Those above the root are in test_ancestors.py.
+    monkeypatch.setattr(ancestors, "fsync_directory", lambda _fd: None)
     fsync, rename = os.fsync, commit.rename_noreplace
     monkeypatch.setattr(os, "fsync", lambda fd: recorded.append(("fsync", shown(fd))) or fsync(fd))
     syncfs = lambda fd: recorded.append(("syncfs", shown(fd))) or syscalls.syncfs(fd)  # noqa: E731

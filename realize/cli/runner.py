@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from realize.cli.logs import command_log, flush
 from realize.cli.options import LogOptions
+from realize.clocks import use_monotonic_clock
 from realize.errors import Interrupted
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ def run(
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    use_monotonic_clock(reactor)
     outcome: list[T | Failure] = []
     work: list[Deferred[T]] = []
 

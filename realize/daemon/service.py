@@ -67,7 +67,7 @@ class Realized(Service):
         metrics: str | None = None,
     ) -> None:
         """``drain`` and ``metrics``, if given, outrank what the configuration says."""
-        self.started_at = 0.0
+        self._began = 0.0
         self._drain = drain
         self._path = path
         self._config = config
@@ -121,9 +121,9 @@ class Realized(Service):
         """Start to listen; if that is not possible, ``twistd`` ends with status 1."""
         super().startService()
         self._start_log()
-        self.started_at = time.time()
+        self._began = self._reactor.seconds()
         allow_many_files()
-        self._counting.started(self.started_at)
+        self._counting.started(time.time())
         self._directories = serve_directories(
             self._config.directories, self._pool.run, self._reactor, self._counting.commits
         )
@@ -153,6 +153,12 @@ class Realized(Service):
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let what runs finish within the drain time, close everything."""
         return Deferred.fromCoroutine(self._stop())
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since this was started."""
+        since: float = self._reactor.seconds() - self._began
+        return since
 
     def reload(self) -> None:
         """Read the configuration again; a bad one changes nothing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 from realize import __version__
@@ -10,9 +9,11 @@ from realize.wire.serving import PeerServerFactory
 
 
 class Started(Protocol):
-    """Something that knows since when it runs, in seconds since the epoch."""
+    """Something that knows for how many seconds it has been running."""
 
-    started_at: float
+    @property
+    def uptime(self) -> float:
+        """Seconds, which no change of the wall clock makes more or less."""
 
 
 def report(service: Started, factory: PeerServerFactory, name: str, *, is_admin: bool) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def report(service: Started, factory: PeerServerFactory, name: str, *, is_admin:
         transfers.extend({"peer": connection.name, **transfer} for transfer in connection.transfers())
     return {
         "version": __version__,
-        "uptime": round(time.time() - service.started_at, 1),
+        "uptime": round(service.uptime, 1),
         "connections": [
             {
                 "id": connection.number,

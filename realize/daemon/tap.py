@@ -14,6 +14,7 @@ from twisted.application.app import ServerOptions
 from twisted.application.service import IService
 from twisted.python import usage
 
+from realize.clocks import use_monotonic_clock
 from realize.config import Config, metrics_endpoint, read_config
 from realize.daemon.logs import DaemonLogs, LogOptions, absolute
 from realize.errors import RealizeError, UsageError
@@ -90,6 +91,7 @@ def makeService(options: Options) -> IService:
     from realize.daemon.service import Realized
 
     hold_standard_streams()
+    use_monotonic_clock(reactor)
     runner = options.parent if isinstance(options.parent, ServerOptions) else {}
     logs = DaemonLogs(options.config.logs, options.logs, runner)
     return Realized(

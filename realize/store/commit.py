@@ -6,8 +6,8 @@ The order is what makes a file safe, and holds for each group:
    makes the whole file system durable once;
 2. the directory is still the one that the partial was written in;
 3. the partial gets the final name;
-4. the directory, and every directory above it up to the root, is on stable storage, for it may be new itself, again by
-   the whole file system if there are many;
+4. the directory, and every directory above it up to the mount point, is on stable storage, for it may be new itself,
+   again by the whole file system if there are many (those above the root once, see `realize.store.ancestors`);
 5. only then does anybody get an answer.
 
 What fails in step 1 is not renamed and its partial is removed: after a failed fsync the kernel may call the pages
@@ -34,7 +34,7 @@ from realize.store import names
 from realize.store.described import Described
 from realize.store.descriptors import release
 from realize.store.location import Root
-from realize.store.oserrors import storage_error
+from realize.store.oserrors import reason, storage_error
 from realize.store.room import Room
 from realize.store.syscalls import fsync_directory, kind_of, rename_noreplace, syncfs
 from realize.store.threads import RunInThread
@@ -339,10 +339,17 @@ def sync_directories(
 ) -> dict[tuple[bytes, ...], RealizeError]:
     """Make directories durable and all above them, each once, the deepest first; what failed, by directory.
 
-    The ones above as well, whoever made them: nobody knows whether that somebody lived to do it.
+    The ones above as well, also above the root, whoever made them: nobody knows whether that somebody lived to do it.
     Many directories on the file system of ``anchor`` are made durable all at once.
     """
     wanted = list(directories)
+    if not wanted:
+        return {}
+    try:
+        tree.ancestors.sync(tree.root_fd)
+    except OSError as error:
+        doubt = StorageError(f"the directories above the destination cannot be made durable: {reason(error)}")
+        return dict.fromkeys(wanted, doubt)
     chain = {directory[:depth] for directory in wanted for depth in range(len(directory) + 1)}
     if anchor is not None and len(chain) > FEW_DIRECTORIES and _devices(tree, chain) == {anchor.device}:
         try:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import stat
 
-from attrs import frozen
+from attrs import field, frozen
 
 from realize.errors import Conflict, NotFound, NotRegular, StorageError
 from realize.store import names
+from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place, places_upwards
@@ -29,6 +30,7 @@ class Root:
 
     path: bytes
     identity: Identity
+    ancestors: Ancestors = field(factory=Ancestors, eq=False, repr=False)
 
     def tree(self) -> Tree:
         """The directories below, for one batch of work."""
@@ -41,7 +43,7 @@ class Root:
                 raise StorageError(  # noqa: TRY301
                     f"{display_name(self.path)}: is not the directory that it was; is its file system still mounted?"
                 )
-            return Tree(fd, self.identity)
+            return Tree(fd, self.identity, self.ancestors)
         except OSError as error:
             release(fd)
             raise _unreachable(self.path, error) from error

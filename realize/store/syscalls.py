@@ -19,11 +19,14 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+BTRFS: Final = 0x9123683E
+"""What `file_system` says of btrfs."""
+
 _WHOLE_SYNC: Final = frozenset(
     {
         0xEF53,  # ext2, ext3, ext4
         0x58465342,  # XFS
-        0x9123683E,  # btrfs
+        BTRFS,
         0xF2F52010,  # F2FS
         0x01021994,  # tmpfs
     }
@@ -70,12 +73,15 @@ def syncs_as_a_whole(fd: int) -> bool:
 
     Only file systems known to write data, metadata and a device flush for it: FUSE, for one, does not pass it on.
     """
-    if not HAVE_SYNCFS:
-        return False
+    return HAVE_SYNCFS and file_system(fd) in _WHOLE_SYNC
+
+
+def file_system(fd: int) -> int:
+    """The number that statfs(2) gives the kind of file system that ``fd`` is on."""
     answer = (ctypes.c_long * 64)()
     if _fstatfs(fd, answer):
         _raise_errno()
-    return answer[0] & 0xFFFFFFFF in _WHOLE_SYNC
+    return answer[0] & 0xFFFFFFFF
 
 
 def rename_noreplace(dirfd: int, old: bytes, new: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import Final, NoReturn, Self
 
 from realize.errors import BadName, Conflict, NotFound
 from realize.store import names
+from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
 from realize.store.oserrors import storage_error, storage_errors
 from realize.units import display_name
@@ -36,12 +37,14 @@ def identity_of(status: os.stat_result) -> Identity:
 class Tree:
     """The directories of one batch; owns ``root_fd`` and closes it in the end.
 
+    ``ancestors`` are the directories above the root.
     Directories are named by their components below the root; the root itself is ``()``.
     A descriptor that was handed out is valid until the next call.
     """
 
-    def __init__(self, root_fd: int, root_identity: Identity) -> None:
+    def __init__(self, root_fd: int, root_identity: Identity, ancestors: Ancestors) -> None:
         self.root_fd = root_fd
+        self.ancestors = ancestors
         self._open: dict[tuple[bytes, ...], tuple[int, Identity]] = {(): (root_fd, root_identity)}
 
     def __enter__(self) -> Self:
