@@ -108,6 +108,12 @@ class SourceChanged(RealizeError):
     permanent = False
 
 
+class WrongSize(RealizeError):
+    """The source has more, or less, content than its size says, and nobody has changed it."""
+
+    wire_code = b"WRONG_SIZE"
+
+
 class VerifyFailed(RealizeError):
     """What arrived has another digest than what was read."""
 

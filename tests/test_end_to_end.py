@@ -65,6 +65,15 @@ def test_remote_to_local(site, tmp_path):
     assert [] == list(site.inbox.iterdir())
 
 
+def test_what_has_more_content_than_its_size_says_is_an_error(site):
+    """A file of /proc says that it is empty: its copy would be, too."""
+    done = site.realize("copy", "/proc/sys/kernel/ostype", "hostb::inbox")
+
+    assert 1 == done.returncode
+    assert "ostype: has more content than its size of 0 bytes says" in done.stderr
+    assert [] == list(site.inbox.iterdir())
+
+
 def test_remote_to_remote(site, tmp_path):
     """The bytes pass through the command when both sides are remote."""
     (tmp_path / "other").mkdir()

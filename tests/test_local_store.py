@@ -613,14 +613,14 @@ async def test_a_small_file_that_grows_while_it_is_read(root, behind, monkeypatc
     """A file that is written to during the read is not taken for whole."""
     behind.plant(b"f", b"content")
     store = await opened(root)
-    original = os.read
+    original = os.pread
 
-    def read(fd, length):
+    def read(*arguments):
         with open(behind.at(b"f"), "ab") as file:
             file.write(b"!")
-        return original(fd, length)
+        return original(*arguments)
 
-    monkeypatch.setattr(os, "read", read)
+    monkeypatch.setattr(os, "pread", read)
     [answer] = await store.read_small([b"f"])
 
     assert isinstance(answer, SourceChanged)

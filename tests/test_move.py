@@ -21,6 +21,7 @@ from realize.errors import (
     StorageError,
     UsageError,
     VerifyFailed,
+    WrongSize,
 )
 from realize.mover import move
 from realize.mover.events import End, Failed, Finished, Found, How, Left, Planned, Postponed, Progressed, Started
@@ -317,6 +318,20 @@ def test_the_second_source_does_not_replace_what_the_first_one_relied_upon(conte
     assert ({b"x": content}, {}) == (contents(destination), first.files)
     assert {b"x": b"other " + content} == contents(second)
     assert [b"x"] == [event.path for event in trial.of(Failed)]
+
+
+@pytest.mark.parametrize(("method", "content"), [("read_small", b"1"), ("read", BIG), ("finish", BIG)])
+@pytest.mark.parametrize("remove", [True, False])
+def test_a_file_whose_size_is_wrong_stays_and_leaves_nothing(method, content, remove):
+    """It would be the same the next time, so it fails at once, and a partial of it is of no use to anybody."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.fail_next[method, b"x"] = WrongSize("x: has more content than its size says")
+
+    trial = moved(source, destination, remove=remove)
+
+    assert ({b"x": content}, {}, {}) == (contents(source), contents(destination), destination.partials)
+    assert ([WrongSize], []) == ([type(event.error) for event in trial.of(Failed)], trial.of(Postponed))
+    assert [] == [event.reached for event in trial.of(FileInterrupted) if event.reached]
 
 
 @pytest.mark.parametrize(("method", "size"), [("read_small", 1), ("open_reader", 70_000)])

@@ -41,7 +41,7 @@ class Wording:
                 return f"gone: {self._at(End.SOURCE)}: {display_name(path)}: somebody else removed or moved it"
             case Retrying(error, delay):
                 return f"retrying in {delay:.1f} s: {error}"
-            case Interrupted(path, size, reached):
+            case Interrupted(path, size, reached) if reached:
                 kept = f"{format_size(reached)} of {format_size(size)} are kept for the next time"
                 return f"interrupted: {self._at(End.DESTINATION)}: {display_name(path)}: {kept}"
             case _:

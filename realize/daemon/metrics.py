@@ -37,6 +37,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
     VersionMismatch,
+    WrongSize,
 )
 from realize.store.watching import CommitWatch, Saved, Sync
 from realize.telemetry.exposition import new_registry
@@ -64,6 +65,7 @@ FAILURES: Final = (
     SourceChanged,
     StorageError,
     VerifyFailed,
+    WrongSize,
 )
 """What usually goes wrong with a file: shown from the start, with 0, so that the first one is an increase."""
 

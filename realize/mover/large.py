@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from attrs import define
 from twisted.internet.defer import Deferred
 
-from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, VerifyFailed
+from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, VerifyFailed, WrongSize
 from realize.mover.delta import WORTHWHILE, Delta
 from realize.mover.events import End, Finished, How, Interrupted, Progressed, Started
 from realize.mover.interfaces import Arrived
@@ -163,9 +163,10 @@ class _Sending:
                 attributes = self.reader.attributes if self.work.options.preserve else None
                 return await self._unless_taken(writer.commit(self.digest, attributes))
         except Exception as error:
-            self.work.emit(Interrupted(self.path, version.size, self.have + self.found + self.sent))
-            changed = isinstance(error, Trouble) and isinstance(error.error, SourceChanged)
-            await self._abandon(writer, keep=not changed)
+            useless = isinstance(error, Trouble) and isinstance(error.error, (SourceChanged, WrongSize))
+            reached = 0 if useless else self.have + self.found + self.sent
+            self.work.emit(Interrupted(self.path, version.size, reached))
+            await self._abandon(writer, keep=not useless)
             if self.found and isinstance(error, Trouble) and isinstance(error.error, VerifyFailed):
                 raise _NotTheOldOne(error.end, error.error) from error
             raise

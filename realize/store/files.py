@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-from realize.errors import NotRegular, SourceChanged
+from realize.errors import NotRegular, SourceChanged, WrongSize
 from realize.store.descriptors import release
 from realize.store.syscalls import kind_of
 from realize.store.tree import Tree
@@ -65,6 +65,22 @@ def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
         and before.st_size == after.st_size
         and before.st_ino == after.st_ino
         and before.st_dev == after.st_dev
+    )
+
+
+def has_more(fd: int, size: int) -> bool:
+    """Whether a file has content behind the size that its status says.
+
+    Network and cloud file systems may say less than there is: 0 for what they do not know, or the compressed size.
+    """
+    return bool(os.pread(fd, 1, size))
+
+
+def wrong_size(path: bytes, size: int, *, more: bool) -> WrongSize:
+    """The error for a file that has more, or else less, content than its size says though it has not changed."""
+    return WrongSize(
+        f"{display_name(path)}: has {'more' if more else 'less'} content than its size of {size} bytes says "
+        "(is it on a network or cloud mount?), so it was left alone"
     )
 
 

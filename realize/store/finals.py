@@ -15,7 +15,7 @@ from realize.store import names
 from realize.store.commit import sync_directories
 from realize.store.content import digest_of, matching
 from realize.store.descriptors import release
-from realize.store.files import Clock, open_regular, open_settled, representable, version_of
+from realize.store.files import Clock, has_more, open_regular, open_settled, representable, version_of
 from realize.store.location import Location
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
@@ -108,7 +108,11 @@ def _settle(location: Location, tree: Tree, expected: Expected) -> tuple[bytes, 
     with storage_errors(expected.path):
         fd, status = open_regular(tree, directory, name, expected.path)
     try:
-        if status.st_size != expected.size or digest_of(fd, expected.size) != expected.digest:
+        if (
+            status.st_size != expected.size
+            or digest_of(fd, expected.size) != expected.digest
+            or has_more(fd, expected.size)
+        ):
             return None
         return directory if _vouched_for(fd, tree, directory, name, version_of(status)) else None
     finally:
@@ -188,7 +192,7 @@ class FinalMatches:
                 length = max(0, min(len(digests) * BLOCK, size - offset))
                 matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
                 if offset + matched == size:
-                    if not _vouched_for(fd, tree, directory, name, version):
+                    if has_more(fd, size) or not _vouched_for(fd, tree, directory, name, version):
                         return None
                     for failure in sync_directories(tree, [directory]).values():
                         raise failure

@@ -84,15 +84,16 @@ class IReader(Interface):
     def read() -> Deferred[list[Content]]:
         """The next pieces of content, as many as are at hand; an empty list is the end of the file.
 
-        A file that ends before ``version.size`` fails with `realize.errors.SourceChanged`.
+        A file that ends before ``version.size`` fails with `realize.errors.SourceChanged`, or with
+        `realize.errors.WrongSize` if it is still that version.
         What was cut and not picked is read like the rest, once all that was asked for is answered.
         """
 
     def finish() -> Deferred[bytes]:
         """The digest of the whole content, once all was read or skipped.
 
-        Fails with `realize.errors.SourceChanged` if the file was not ``version`` any more when its end was read; or the
-        last `read` does.
+        Fails with `realize.errors.SourceChanged` if the file was not ``version`` any more when its end was read, and
+        with `realize.errors.WrongSize` if there is more behind ``version.size``; or the last `read` does.
         """
 
     def close() -> None:
@@ -176,7 +177,8 @@ class IStore(Interface):
     def read_small(paths: Sequence[bytes]) -> Deferred[list[Fetched | RealizeError]]:
         """Whole files of at most `realize.values.SMALL` bytes each, and at most that many together.
 
-        What no longer fits is answered with `realize.errors.SourceChanged`.
+        What no longer fits is answered with `realize.errors.SourceChanged`, and what has more, or less, content than
+        its size says with `realize.errors.WrongSize`.
         """
 
     def reads_at_once() -> int:

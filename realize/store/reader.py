@@ -15,11 +15,11 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.errors import NotFound, ProtocolError, SourceChanged
+from realize.errors import NotFound, ProtocolError, RealizeError, SourceChanged
 from realize.store.content import blocks, read_exactly, read_into
 from realize.store.deltas import cut
 from realize.store.descriptors import release
-from realize.store.files import Clock, attributes_of, open_settled, version_of
+from realize.store.files import Clock, attributes_of, has_more, open_settled, version_of, wrong_size
 from realize.store.handle import Handle
 from realize.store.interfaces import IReader
 from realize.store.location import Location
@@ -75,8 +75,8 @@ class SourceFile:
         length = min(PIECE, self.version.size - progress.position)
         with self.handle as fd, storage_errors(self.path):
             piece = read_exactly(fd, length, progress.position)
-        if len(piece) < length:
-            raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
+            if len(piece) < length:
+                raise self._ended_early(fd)
         position = progress.position + length
         if last := position == self.version.size:
             self.verify()
@@ -87,16 +87,16 @@ class SourceFile:
         content = buffer[: self.version.size - progress.position]
         with self.handle as fd, storage_errors(self.path):
             count = read_into(fd, content, progress.position)
-        if count < len(content):
-            raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
+            if count < len(content):
+                raise self._ended_early(fd)
         return cut(content), _Progress(progress.position + len(content), _updated(progress.hasher, content))
 
     def parts(self, parts: Sequence[tuple[int, int]]) -> list[bytes]:
         """The content of some parts, each given by its offset and length."""
         with self.handle as fd, storage_errors(self.path):
             pieces = [read_exactly(fd, length, offset) for offset, length in parts]
-        if any(len(piece) < length for piece, (_, length) in zip(pieces, parts, strict=True)):
-            raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
+            if any(len(piece) < length for piece, (_, length) in zip(pieces, parts, strict=True)):
+                raise self._ended_early(fd)
         return pieces
 
     def look(self, progress: _Progress, length: int) -> tuple[list[bytes], _Progress]:
@@ -109,24 +109,36 @@ class SourceFile:
                 digests.append(blake3(block).digest())
                 hasher.update(block)
                 position += len(block)
-        if position != progress.position + length:
-            raise SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
+            if position != progress.position + length:
+                raise self._ended_early(fd)
         return digests, _Progress(position, hasher)
 
     def verify(self) -> None:
-        """Make sure that the file is still what it was when it was opened, and has its name."""
+        """Make sure that the file is still what it was when it was opened, has its name, and ends at its size."""
         directory, name = self.location.split(self.path)
         with self.handle as fd, self.location.tree() as tree:
             try:
+                more = has_more(fd, self.version.size)
                 named = os.stat(name, dir_fd=tree.directory(directory), follow_symlinks=False)
                 same = identity_of(named) == (self.version.device, self.version.inode)
-                if same and self.unlinked.same(self.version, version_of(os.fstat(fd))):
+                if same and self._unchanged(fd):
+                    if more:
+                        raise wrong_size(self.path, self.version.size, more=True)
                     return
             except (FileNotFoundError, NotFound):
                 pass
             except (OSError, MemoryError) as error:
                 raise storage_error(error, self.path) from error
         raise SourceChanged(f"{display_name(self.path)}: changed while it was read")
+
+    def _unchanged(self, fd: int) -> bool:
+        return self.unlinked.same(self.version, version_of(os.fstat(fd)))
+
+    def _ended_early(self, fd: int) -> RealizeError:
+        """The error for a file of which less could be read than its size says."""
+        if self._unchanged(fd):
+            return wrong_size(self.path, self.version.size, more=False)
+        return SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
 
 
 @frozen

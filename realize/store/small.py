@@ -14,9 +14,10 @@ from blake3 import blake3
 
 from realize.errors import InternalError, ProtocolError, RealizeError, SourceChanged, VerifyFailed
 from realize.store.commit import Anchor, Prepared
+from realize.store.content import read_exactly
 from realize.store.described import Described
 from realize.store.descriptors import release
-from realize.store.files import Clock, attributes_of, open_settled, unchanged, version_of
+from realize.store.files import Clock, attributes_of, open_settled, unchanged, version_of, wrong_size
 from realize.store.location import Location
 from realize.store.oserrors import storage_error
 from realize.store.partials import open_partial
@@ -83,9 +84,11 @@ def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock) 
         size = status.st_size
         if size > room:
             raise SourceChanged(f"{display_name(path)}: does not fit, it has {size} bytes")
-        content = os.read(fd, size + 1)
-        if len(content) != size or not unchanged(status, os.fstat(fd)):
+        content = read_exactly(fd, size + 1, 0)
+        if not unchanged(status, os.fstat(fd)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")
+        if len(content) != size:
+            raise wrong_size(path, size, more=len(content) > size)
     finally:
         release(fd)
     return Fetched(SmallFile(path, content, blake3(content).digest(), attributes_of(status)), version_of(status))
