@@ -20,6 +20,7 @@ NEVER: Final = frozenset(
     {
         "close",
         "_close",
+        "_let_go",
         "release",
         "__enter__",
         "__exit__",

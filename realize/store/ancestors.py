@@ -8,6 +8,7 @@ from typing import Final
 
 from attrs import define, field
 
+from realize.store.descriptors import release
 from realize.store.syscalls import BTRFS, file_system, fsync_directory, syncfs, syncs_as_a_whole
 
 _UPWARDS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -40,8 +41,8 @@ def _sync_upwards(root_fd: int) -> None:
     try:
         while True:
             above, readable = _open_above(fd)
-            os.close(fd)
-            fd = above
+            former, fd = fd, above
+            release(former)
             status = os.fstat(fd)
             if os.path.samestat(status, below) or _is_mounted(root_fd, fd, below, status):
                 return
@@ -52,7 +53,7 @@ def _sync_upwards(root_fd: int) -> None:
                 return
             below = status
     finally:
-        os.close(fd)
+        release(fd)
 
 
 def _open_above(fd: int) -> tuple[int, bool]:

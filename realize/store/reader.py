@@ -268,9 +268,11 @@ class LocalReader:
 
     def close(self) -> None:
         """Release the file as soon as no thread reads it."""
-        self._drop_ahead()
-        self._let_go()
-        self._on_closed(self)
+        try:
+            self._drop_ahead()
+        finally:
+            self._let_go()
+            self._on_closed(self)
 
     def _let_go(self) -> None:
         self._source.handle.close(self._dispose)

@@ -16,6 +16,7 @@ from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Source
 from realize.store.interfaces import IReader, IWriter
 from realize.values import BLOCK, SPAN, Attributes, Chunk, Committed, Content, OnConflict, Version, extent
 from realize.wire import commands, packing
+from realize.wire.answers import log_unexpected
 from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
 
@@ -199,10 +200,10 @@ class RemoteReader:
         self._started = True
         self._spans.clear()
         stream = self._stream
-        self._call(commands.StartRead).addErrback(self._failed, stream)
+        self._call(commands.StartRead).addErrback(self._failed, stream).addErrback(self._broken)
         self._call(commands.EndRead).addCallbacks(
             self._sent, self._failed, callbackArgs=(stream,), errbackArgs=(stream,)
-        )
+        ).addErrback(self._broken)
         stream.start()
 
     def _sent(self, answer: dict[str, Any], stream: InboundStream) -> None:
@@ -215,6 +216,12 @@ class RemoteReader:
         failure.trap(RealizeError)
         if stream is self._stream:
             self._settled(failure.value)
+
+    def _broken(self, failure: Failure) -> None:
+        """An answer could not be dealt with: with the connection all ends that waits for it."""
+        error = log_unexpected(self._protocol.log, failure, "reading")
+        self._protocol.abort(error)
+        self._settled(error)
 
     def _settled(self, outcome: Any) -> None:
         if self._outcome is not None:

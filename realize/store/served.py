@@ -320,7 +320,7 @@ class DirectoryResponders(amp.CommandLocator):
             partial(self._watch.committed, opened.directory),
             partial(self._watch.failed, opened.directory),
             partial(self._watch.saved, Saved.DELTA),
-            lambda: self._writes.pop(stream, None),
+            partial(self._writes.pop, stream, None),
             self._turns,
             private=Right.READ not in opened.rights,
         )
@@ -360,7 +360,7 @@ class DirectoryResponders(amp.CommandLocator):
             opened.trail.shown(path),
             lambda version, digest: opened.trail.was_read(path, version, digest),
             partial(self._watch.saved, Saved.DELTA),
-            lambda: self._reads.pop(stream, None),
+            partial(self._reads.pop, stream, None),
             self._turns,
         )
         self._reads[stream] = (handle, served)

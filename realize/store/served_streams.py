@@ -415,9 +415,9 @@ class ServedRead:
             # The pump, if it waits for credit or for the transport, fails by this.
             self._protocol.streams.close(self._stream.number)
         finally:
+            self._forget()
             if self._reader is not None:
                 self._reader.close()
-            self._forget()
 
     async def _told(self, work: Deferred[_T]) -> _T:
         """What the reader answers; its failure is counted."""

@@ -185,8 +185,14 @@ class PeerProtocol(AnsweringProtocol):
             if not result.called:
                 result.errback(from_remote(failure, command.__name__))
 
+        def broken(failure: Failure) -> Failure:
+            """What we make of the answer has failed: the connection ends, which nobody else would tell this one."""
+            if not result.called:
+                result.errback(ConnectionFailed(f"{command.__name__}: the answer could not be dealt with"))
+            return failure
+
         # The result is a Deferred of its own: an error left in AMP's would end the connection.
-        asked.addCallbacks(done, failed)
+        asked.addCallbacks(done, failed).addErrback(broken)
         return result
 
     def tell(self, command: type[amp.Command], **arguments: Any) -> None:

@@ -248,9 +248,10 @@ class InboundStream:
 
     def _serve(self) -> None:
         if self._waiting is not None and (self._held or self.arrived >= self.limit):
-            waiting, self._waiting = self._waiting, None
             taken = self._take()
             self._grant()
+            # Not before that is done: who waits is told of the end of the connection if it fails.
+            waiting, self._waiting = self._waiting, None
             waiting.callback(taken)
 
     def _gather(self) -> None:
