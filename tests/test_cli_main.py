@@ -109,7 +109,40 @@ def test_local_to_local_through_the_entry_point(tmp_path: Path) -> None:
     assert f"from {source} to {target}" in done.stderr
     assert b"content" == (target / "below" / "x").read_bytes()
     assert b"" == (target / "empty").read_bytes()
-    assert [] == list(source.iterdir())
+    assert [source / "below"] == list(source.rglob("*"))
+
+
+def test_directories_are_pruned_if_they_have_been_empty_for_long(tmp_path: Path) -> None:
+    """`--prune-dirs` takes an age behind its ``=``, else an hour, and says how many went; without it all stay."""
+    source, target = tmp_path / "a", tmp_path / "b"
+    for name in ("old", "young"):
+        (source / name).mkdir(parents=True)
+    os.utime(source / "old", (0, 0))
+    (source / "f").write_bytes(b"content")
+
+    moved = realize(source, target, home=tmp_path)
+    dry = realize("--dry-run", "--prune-dirs", source, target, home=tmp_path)
+    kept = sorted(path.name for path in source.iterdir())
+    pruned = realize("--prune-dirs", source, target, home=tmp_path)
+    left = [path.name for path in source.iterdir()]
+    all_pruned = realize("--json", "--prune-dirs=0", source, target, home=tmp_path)
+
+    assert [0] * 4 == [done.returncode for done in (moved, dry, pruned, all_pruned)]
+    assert (["old", "young"], ["young"], []) == (kept, left, list(source.iterdir()))
+    assert "empty director" not in moved.stderr + dry.stderr
+    assert "; 1 empty directory removed" in pruned.stderr
+    assert '"event": "pruned", "directories": 1' in all_pruned.stdout
+
+
+def test_an_age_for_pruning_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
+    """It names the option; a copy has no such option."""
+    wrong = realize("--prune-dirs=soon", tmp_path / "a", tmp_path / "b", home=tmp_path)
+    copy = realize("copy", "--prune-dirs", tmp_path / "a", tmp_path / "b", home=tmp_path)
+
+    assert (2, 2) == (wrong.returncode, copy.returncode)
+    assert "--prune-dirs" in wrong.stderr
+    assert "soon" in wrong.stderr
+    assert "--prune-dirs" in copy.stderr
 
 
 @pytest.mark.parametrize(

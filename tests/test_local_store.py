@@ -12,6 +12,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import ancestors, commit, deltas, old_version, small, syscalls, unlinked
+from realize.store import ancestors, commit, deltas, old_version, pruning, small, syscalls, unlinked
 from realize.store.commit import Anchor, Committer
 from realize.store.descriptors import release
 from realize.store.files import Clock
@@ -98,6 +99,15 @@ class DirectoryBehind(Behind):
         directory, name = os.path.split(self.at(path))
         with open(os.path.join(directory, partial_name(name)), "wb") as target:
             target.write(content)
+
+    def plant_empty(self, path, age):
+        """Make the directory, and those above it, as old."""
+        full = os.path.join(self.root, path)
+        os.makedirs(full)
+        while full != self.root:
+            then = time.time() - age
+            os.utime(full, (then, then))
+            full = os.path.dirname(full)
 
     def content(self, path):
         """The content of the final file."""
@@ -435,36 +445,94 @@ async def test_a_file_is_a_store_of_that_file_alone(root, behind):
         assert isinstance(await put(store, b"g", b""), NotFound)
 
 
-async def test_removing_the_file_of_a_location_keeps_its_directory(root, behind):
-    """The directory of a location that is a file is never pruned."""
-    behind.plant(b"d/f", b"content")
-    store = await opened(root, b"d/f")
+async def test_directories_stay_when_they_become_empty(root, behind):
+    """A program may be about to write into them."""
+    behind.plant(b"a/b/f", b"")
+    store = await opened(root)
 
-    assert await store.remove([Removal(b"f", (await fetched(store, b"f")).version)]) == [None]
-    assert behind.everything() == [b"d"]
+    assert await store.remove([Removal(b"a/b/f", (await fetched(store, b"a/b/f")).version)]) == [None]
+    assert [b"a", b"a/b"] == behind.everything()
 
 
 async def test_pruning_stops_at_the_location(root, behind):
-    """Directories that became empty are removed, up to the location, which stays."""
-    behind.plant(b"base/a/b/c/f", b"")
-    behind.plant(b"base/a/g", b"")
+    """Only what is below goes; the location stays, and so does what is beside it."""
+    behind.plant_empty(b"base/a/b", 100.0)
+    behind.plant_empty(b"beside", 100.0)
     store = await opened(root, b"base")
 
-    await store.remove([Removal(b"a/b/c/f", (await fetched(store, b"a/b/c/f")).version)])
-    assert [b"base", b"base/a", b"base/a/g"] == behind.everything()
-    await store.remove([Removal(b"a/g", (await fetched(store, b"a/g")).version)])
-    assert behind.everything() == [b"base"]
+    assert 2 == await store.prune(50.0)
+    assert [b"base", b"beside"] == behind.everything()
+    assert 0 == await (await opened(root, b"base")).prune(0.0)
 
 
-async def test_pruning_siblings_in_one_batch(root, behind):
-    """A parent that becomes empty only with the last of its directories is removed too."""
-    behind.plant(b"a/b/f", b"")
-    behind.plant(b"a/c/f", b"")
+async def test_pruning_removes_no_directory_with_something_in_it(root, behind):
+    """Files, partials, symlinks, and directories that are young, keep all that they are in."""
+    for path in (b"file/a", b"partial/a", b"link/a", b"young/a/b", b"gone/a"):
+        behind.plant_empty(path, 7200.0)
+    behind.plant(b"file/a/f", b"")
+    behind.plant_partial(b"partial/a/f", b"x")
+    os.symlink(b"nowhere", behind.at(b"link/a/l"))
+    for path in (b"file/a", b"partial/a", b"link/a"):
+        os.utime(behind.at(path), (0, 0))
+    os.utime(behind.at(b"young/a/b"))
     store = await opened(root)
 
-    await store.remove([Removal(path, (await fetched(store, path)).version) for path in (b"a/b/f", b"a/c/f")])
+    assert 2 == await store.prune(3600.0)
+    kept = {path for path in behind.everything() if os.path.isdir(behind.at(path))}
+    assert {
+        b"file",
+        b"file/a",
+        b"partial",
+        b"partial/a",
+        b"link",
+        b"link/a",
+        b"young",
+        b"young/a",
+        b"young/a/b",
+    } == kept
 
-    assert behind.everything() == []
+
+async def test_pruning_spares_what_is_written_to_meanwhile(root, behind, monkeypatch):
+    """A directory that changes between being looked at and being removed stays, as does one that replaces it."""
+    behind.plant_empty(b"a", 7200.0)
+    behind.plant_empty(b"b", 7200.0)
+    behind.plant_empty(b"c", 7200.0)
+    remove = pruning._remove
+
+    def meddling(parent_fd, frame):
+        if frame.name == b"a":
+            os.utime(behind.at(b"a"))
+        elif frame.name == b"b":
+            os.rename(behind.at(b"b"), behind.at(b"former"))
+            os.mkdir(behind.at(b"b"))
+        return remove(parent_fd, frame)
+
+    monkeypatch.setattr(pruning, "_remove", meddling)
+    store = await opened(root)
+
+    assert 1 == await store.prune(3600.0)
+    assert [b"a", b"b", b"former"] == behind.everything()
+
+
+async def test_pruning_a_location_that_is_not_there(root):
+    """It has no directories to remove."""
+    assert 0 == await (await opened(root, b"missing")).prune(0.0)
+
+
+async def test_pruning_many_directories_goes_by_steps(root, behind, monkeypatch):
+    """No step looks at more than so many names, and a store that is closed takes no further one."""
+    monkeypatch.setattr(pruning, "STEP", 10)
+    for number in range(50):
+        behind.plant_empty(b"%d" % number, 7200.0)
+    store = await opened(root)
+    pruned = store.prune(3600.0)
+
+    assert 50 == await pruned
+
+    for number in range(50):
+        behind.plant_empty(b"%d" % number, 7200.0)
+    await store.close()
+    assert 0 == await store.prune(3600.0)
 
 
 async def test_a_device_or_fifo_is_no_location(root, behind):

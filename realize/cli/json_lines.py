@@ -20,6 +20,7 @@ from realize.mover.events import (
     Planned,
     Postponed,
     Progressed,
+    Pruned,
     Retrying,
     SourceStarted,
     Started,
@@ -71,6 +72,7 @@ class JsonLines:
                 "arrived_bytes": tally.arrived_bytes,
                 "sent_bytes": tally.sent_bytes,
                 "removed": tally.removed,
+                "pruned": tally.pruned,
                 "left": tally.left,
                 "failed": tally.failed,
                 "interrupted": [
@@ -115,6 +117,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "postponed", **path_fields(path), "end": end.value, **error_fields(error)}
         case Left(path, note):
             return {"event": "left", **path_fields(path), "note": note}
+        case Pruned(directories):
+            return {"event": "pruned", "directories": directories}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Progressed():

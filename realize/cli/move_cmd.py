@@ -15,6 +15,7 @@ from realize.cli.options import (
     Patience,
     Rates,
     duration,
+    optional_duration,
     rate,
     remote_options,
     time_limit,
@@ -23,6 +24,9 @@ from realize.cli.options import (
 RULES: Final = "realize.rules"
 """Where in a context the filter rules are kept, in the order in which the command line has them."""
 
+PRUNE_AGE: Final = "1h"
+"""For how long a directory must have been empty if ``--prune-dirs`` does not say."""
+
 _RULE_OPTIONS: Final = ("include", "exclude", "filter_from")
 
 
@@ -30,7 +34,12 @@ class MoveCommand(click.Command):
     """A command that remembers in which order its different filter options were given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse as usual; what the parser knows of the order, and click forgets, is kept in ``ctx.meta``."""
+        """Parse as usual; what the parser knows of the order, and click forgets, is kept in ``ctx.meta``.
+
+        An option whose value may be left out takes one after ``=`` only: what follows it is a location.
+        """
+        end = args.index("--") if "--" in args else len(args)
+        args = [f"--prune-dirs={PRUNE_AGE}" if arg == "--prune-dirs" else arg for arg in args[:end]] + args[end:]
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         given: dict[str | None, Iterator[str]] = {name: iter(values.get(name) or ()) for name in _RULE_OPTIONS}
         ctx.meta[RULES] = [(option.name, next(given[option.name])) for option in order if option.name in given]
@@ -126,11 +135,18 @@ def move_options(command: Command) -> Command:
 
 @click.command("move", cls=MoveCommand, short_help="Move files (the default command).")
 @move_options
+@click.option(
+    "--prune-dirs",
+    metavar="[=AGE]",
+    callback=optional_duration,
+    help="Remove directories below SRC that are empty and have not changed for AGE, or an hour.",
+)
 @click.pass_context
 def move(ctx: click.Context, /, **options: Any) -> int:
     """Move the files in SRC to DST: copied, verified, durable there, then removed here.
 
     A directory as SRC stands for what is in it; a file lands in DST under its own name.
+    Directories stay, unless --prune-dirs is given.
     """
     return _run(ctx, remove=True, **options)
 
@@ -161,6 +177,7 @@ def _run(
     dry_run: bool,
     jobs: int,
     no_preserve: bool,
+    prune_dirs: float | None = None,
     manifest: str | None,
     progress: bool | None,
     quiet: bool,
@@ -205,6 +222,7 @@ def _run(
             jobs=jobs,
             selection=selection(_rules_of(ctx), min_age),
             dry_run=dry_run,
+            prune_age=prune_dirs,
         )
         return run_move(
             locations[:-1],

@@ -76,6 +76,11 @@ def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return _parsed(partial(parse_duration, zero_allowed=True), ctx, param, value)
 
 
+def optional_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """The same for an option that may be left out."""
+    return None if value is None else duration(ctx, param, value)
+
+
 def time_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """The callback of an option whose value is a duration above zero, or not given."""
     return None if value is None else _parsed(parse_duration, ctx, param, value)

@@ -23,6 +23,7 @@ from realize.mover.events import (
     Planned,
     Postponed,
     Progressed,
+    Pruned,
     Retrying,
     SourceStarted,
     Started,
@@ -104,6 +105,7 @@ class RunLog:
             left=tally.left,
             failed=tally.failed,
             removed=tally.removed,
+            pruned=tally.pruned,
             arrived_bytes=tally.arrived_bytes,
             sent_bytes=tally.sent_bytes,
         )
@@ -153,6 +155,8 @@ class RunLog:
                 )
             case SourceStarted(source, destination):
                 log.info("source_started", source=display_text(source), destination=display_text(destination))
+            case Pruned(directories):
+                log.info("source_pruned", count=directories)
             case Retrying(error, delay):
                 self._log.warning("retrying", delay=round(delay, 3), error=str(error), code=_code(error))
             case Found() | Progressed() | Planned():

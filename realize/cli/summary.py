@@ -18,6 +18,7 @@ from realize.mover.events import (
     Left,
     Planned,
     Progressed,
+    Pruned,
     Retrying,
     SourceStarted,
     Started,
@@ -62,6 +63,8 @@ class Tally(_Counts):
     found_bytes: int = 0
     sent_bytes: int = 0
     removed: int = 0
+    pruned: int = 0
+    """Directories that had been empty for long, and were removed."""
     steps: int = 0
     """Grows with everything that gets on: bytes of large files, and files that finish."""
     interrupted: dict[bytes, tuple[int, int]] = field(factory=dict)
@@ -97,6 +100,8 @@ class Tally(_Counts):
                 self.failed += 1
                 again.failed += 1
                 self.interrupted.pop(event.path, None)
+            case Pruned(directories):
+                self.pruned += directories
             case Left():
                 self.left += 1
                 again.left += 1
@@ -171,6 +176,7 @@ class Tally(_Counts):
             (self.finished[How.GONE], "gone"),
             (self.left, "left (not regular files)"),
             (self.failed, "failed"),
+            (self.pruned, "empty directory removed" if self.pruned == 1 else "empty directories removed"),
         )
         return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count)])
 

@@ -132,6 +132,13 @@ class Left:
 
 
 @frozen
+class Pruned:
+    """So many directories of a source that had been empty for long were removed."""
+
+    directories: int
+
+
+@frozen
 class Retrying:
     """The connection was lost, or could not be made; what is not done is tried again in ``delay`` seconds."""
 
@@ -150,6 +157,7 @@ Event: TypeAlias = (
     | Failed
     | Postponed
     | Left
+    | Pruned
     | Retrying
 )
 Observer: TypeAlias = Callable[[Event], None]

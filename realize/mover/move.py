@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from realize.errors import NotFound, RealizeError, StorageError
-from realize.mover.events import End, Failed, Finished, Found, How, Left, Planned, Postponed
+from realize.mover.events import End, Failed, Finished, Found, How, Left, Planned, Postponed, Pruned
 from realize.mover.jobs import Jobs
 from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
@@ -79,6 +79,7 @@ class Move:
                 self._last_attempt = attempt == len(DELAYS)
                 await deferLater(self.clock, delay)
                 await self._again()
+            await self._prune()
         except Exception:
             await self._jobs.cancelled()
             raise
@@ -104,6 +105,16 @@ class Move:
             work = evolve(self.work, taken_since_ns=None) if replacing else self.work
             await self._jobs.start(self._files, partial(self._move_large, work, path))
         await self._jobs.drained()
+
+    async def _prune(self) -> None:
+        """Remove what has been empty for long, unless the run ends before its time."""
+        age = self.work.options.prune_age
+        if age is None or self.work.options.dry_run or self.work.brake.pulled:
+            return
+        with whole(End.SOURCE):
+            removed = await self.work.source.prune(age)
+        if removed:
+            self.work.emit(Pruned(removed))
 
     def _now_ns(self) -> int:
         """The present by the source's clock."""

@@ -34,6 +34,7 @@ class MoveOptions:
     """What the user asked for.
 
     ``jobs`` is how many files are in flight that do not fit one command; batches of smaller ones are under way besides.
+    ``prune_age`` is for how many seconds a directory of the source must have been empty to be removed; None for never.
     """
 
     remove: bool = True
@@ -42,6 +43,7 @@ class MoveOptions:
     jobs: int = 4
     selection: Selection = field(factory=Selection)
     dry_run: bool = False
+    prune_age: float | None = None
 
 
 @frozen

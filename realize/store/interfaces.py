@@ -218,10 +218,17 @@ class IStore(Interface):
         """
 
     def remove(removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
-        """Remove the files that are still the version named, then the directories that became empty thereby.
+        """Remove the files that are still the version named; directories stay.
 
         A file that is not that version any more is kept: `realize.errors.SourceChanged`.
         One that is gone already counts as removed.
+        """
+
+    def prune(min_age: float) -> Deferred[int]:
+        """Remove directories that are empty, or hold only such, and were last modified ``min_age`` seconds ago or more.
+
+        Only below the location, and whoever emptied them; how many were removed.
+        What cannot be removed stays.
         """
 
     def close() -> Deferred[None]:

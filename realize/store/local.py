@@ -23,6 +23,7 @@ from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.listing import LocalListing
 from realize.store.location import Location, locate
 from realize.store.probe import measure_space, try_write
+from realize.store.pruning import prune_directories
 from realize.store.reader import LocalReader, SourceFile
 from realize.store.removal import remove_batch
 from realize.store.small import Batch, read_batch, write_batch
@@ -99,6 +100,7 @@ class LocalStore:
         self._matches = FinalMatches(self._clock)
         self._descriptions = Descriptions()
         self._unlinked = Unlinked()
+        self._closed = False
         self._listings: set[LocalListing] = set()
         self._readers: set[LocalReader] = set()
         self._writers: set[LocalWriter] = set()
@@ -220,8 +222,21 @@ class LocalStore:
         return answers
 
     @shielded
+    async def prune(self, min_age: float) -> int:
+        """Remove directories that have been empty for so long."""
+        removed = 0
+        steps = prune_directories(self._location, int(min_age * 1e9), self._clock.now_ns())
+        try:
+            while not self._closed and (step := await self._run_in_thread(next, steps, None)) is not None:
+                removed += step
+        finally:
+            steps.close()
+        return removed
+
+    @shielded
     async def close(self) -> None:
         """End; what is being written is kept as partials."""
+        self._closed = True
         opened: list[LocalListing | LocalReader] = [*self._listings, *self._readers]
         for each in opened:
             with _log.failuresHandled("while something that was open in a directory was closed"):

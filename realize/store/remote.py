@@ -182,6 +182,11 @@ class RemoteStore:
         asked = self._call(commands.Remove, patient=True, removals=removals)
         return asked.addCallback(listed, "removed", len(removals))
 
+    def prune(self, min_age: float) -> Deferred[int]:
+        """See `IStore`."""
+        asked = self._call(commands.Prune, patient=True, age=int(min_age * 1000))
+        return asked.addCallback(lambda answer: int(answer["directories"]))
+
     def close(self) -> Deferred[None]:
         """See `IStore`; a connection that has ended closed it already."""
         handle, self._handle = self._handle, 0

@@ -1,4 +1,7 @@
-"""Removing sources that were moved, and the directories that became empty thereby; for a thread."""
+"""Removing sources that were moved; for a thread.
+
+Directories stay, see `realize.store.pruning`.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,10 @@ def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unli
     The content that was moved is safe all the same.
     """
     answers: list[RealizeError | None] = []
-    touched: dict[tuple[bytes, ...], None] = {}
     with location.tree() as tree:
         for removal in removals:
             try:
-                touched[_remove(location, tree, removal, unlinked)] = None
+                _remove(location, tree, removal, unlinked)
             except NotFound:
                 answers.append(None)
             except RealizeError as error:
@@ -37,12 +39,11 @@ def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unli
                 answers.append(storage_error(error, removal.path))
             else:
                 answers.append(None)
-        _prune(tree, location.base, touched)
     return answers
 
 
-def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> tuple[bytes, ...]:
-    """Remove one file; the directory that it was in."""
+def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> None:
+    """Remove one file."""
     directory, name = location.split(removal.path)
     fd = tree.directory(directory)
     try:
@@ -53,7 +54,6 @@ def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked
             raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
     except FileNotFoundError:
         pass
-    return directory
 
 
 def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: Unlinked) -> bool:
@@ -63,17 +63,3 @@ def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: Unl
         return unlinked.unlink(fd, name, directory_fd, removal.version)
     finally:
         release(fd)
-
-
-def _prune(tree: Tree, base: tuple[bytes, ...], touched: dict[tuple[bytes, ...], None]) -> None:
-    """Remove directories that are empty, upwards, but not ``base``: that is the location itself."""
-    removed: set[tuple[bytes, ...]] = set()
-    for deepest in sorted(touched, key=len, reverse=True):
-        directory = deepest
-        while len(directory) > len(base) and directory not in removed:
-            try:
-                os.rmdir(directory[-1], dir_fd=tree.directory(directory[:-1]))
-            except (OSError, RealizeError):
-                break  # not empty, in use, not ours: it stays
-            removed.add(directory)
-            directory = directory[:-1]

@@ -305,6 +305,13 @@ class DirectoryResponders(amp.CommandLocator):
         self._watch.removed(opened.directory, removed.count(None))
         return {"removed": removed}
 
+    @commands.Prune.responder
+    async def _prune(self, handle: int, age: int) -> dict[str, Any]:
+        opened = self._directory(handle, Right.REMOVE)
+        removed = await self._turns.run(lambda: self._directory(handle, Right.REMOVE).store.prune(age / 1000))
+        opened.trail.pruned(removed)
+        return {"directories": removed}
+
     # One file, as a stream.
 
     @commands.OpenWrite.responder

@@ -98,6 +98,11 @@ class Trail:
             transfer=transfer_id(self.run, removal.path),
         )
 
+    def pruned(self, count: int) -> None:
+        """Directories that had been empty for long are gone, at the wish of the peer."""
+        if count:
+            self.log.info("directories_pruned", dir=self.directory, path=display_name(self.base), count=count)
+
     def refused(self, path: bytes, doing: str, error: RealizeError) -> None:
         """A file could not be dealt with; if the disk is at fault, somebody must act."""
         log = self.log.bind(dir=self.directory, path=self.shown(path), transfer=transfer_id(self.run, path))

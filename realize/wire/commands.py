@@ -265,6 +265,16 @@ class MatchFinal(RealizeCommand):
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"matched", Number())]
 
 
+class Prune(RealizeCommand):
+    """Remove directories that are empty, or hold only such, and were last modified ``age`` milliseconds ago or more.
+
+    The requester sends it; needs ``remove``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"age", Number())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"directories", Number())]
+
+
 class OpenWrite(RealizeCommand):
     """I want to send a file of ``size`` bytes on this stream.
 
