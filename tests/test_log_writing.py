@@ -198,3 +198,26 @@ def test_chores_are_done_in_time(make, tmp_path):
     make(tmp_path / "log", chores=chores)
 
     eventually(lambda: len(calls) >= 4)
+
+
+def test_without_memory_lines_are_written_later(make, tmp_path, monkeypatch):
+    """The thread goes on when there is memory again, for nobody else would write what comes."""
+    turns = []
+
+    def short(_):
+        turns.append(1)
+        if len(turns) < 4:
+            raise MemoryError
+        return write_some()
+
+    monkeypatch.setattr(writing, "AGAIN", 0.001)
+    writer = make(tmp_path / "log")
+    write_some = writer._write_some
+    monkeypatch.setattr(writer, "_write_some", short.__get__(writer))
+
+    writer.hurry(b"1\n")
+    eventually(lambda: len(turns) > 3)
+    writer.hurry(b"2\n")
+
+    assert writer.flush(30)
+    assert b"1\n2\n" == (tmp_path / "log").read_bytes()

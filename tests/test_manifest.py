@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 
 from realize.cli import manifest as manifest_module
 from realize.cli.manifest import Ends, Manifest, ManifestFile, end_fields, refuse_inside
-from realize.errors import InternalError, NoSpace, StorageError, UsageError
+from realize.errors import Busy, InternalError, NoSpace, StorageError, UsageError
 from realize.keys import generate_identity
 from realize.locations import LocalLocation, RemoteLocation
 from realize.mover.events import Failed, Finished, How
@@ -181,6 +181,22 @@ def test_once_it_is_broken_nothing_is_recorded_any_more(cause, expected):
 
     assert [expected] * 4 == errors
     assert 1 == len(disk.groups)
+    assert disk.closed
+
+
+def test_without_a_thread_nothing_is_recorded_and_nobody_waits():
+    """Who waits for a line is told that it cannot be written, and the file is closed in the end."""
+    disk, errors = Disk(), []
+
+    def refuses(*_, **__):
+        raise Busy("no thread is to be had")
+
+    manifest = Manifest(disk, ENDS, "run1", refuses, lambda: AT)
+    manifest.durable("src", [arrived(b"1")]).addErrback(lambda failure: errors.append(failure.type))
+    manifest.removed("src", [arrived(b"1")])
+    Deferred.fromCoroutine(manifest.close())
+
+    assert [Busy] == errors
     assert disk.closed
 
 

@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IHalfCloseableProtocol,
@@ -24,9 +25,11 @@ from twisted.test import iosim
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from realize.throttle import pacer
 from realize.throttle.buckets import Bucket
 from realize.throttle.pacer import Pacer
 from realize.throttle.pacing import PacedProtocol, PacingFactory
+from tests.faults import Quiet
 
 KIB, MIB = 1 << 10, 1 << 20
 TICK = 0.001
@@ -593,6 +596,35 @@ class TestClosing:
 
             assert ["lose"] == setting.link.calls
             assert setting.paced.disconnecting
+
+    def test_the_application_is_told_whatever_fails_at_the_end(self, monkeypatch):
+        """A lane that cannot be left, for want of memory perhaps, does not keep the end to itself."""
+        setting = Setting(KIB)
+
+        def fails(_):
+            raise MemoryError
+
+        monkeypatch.setattr(pacer.Lane, "leave", fails)
+        with pytest.raises(MemoryError):
+            setting.paced.connectionLost(Failure(ConnectionDone()))
+
+        assert "lost" == setting.application.told[-1]
+
+    def test_a_grant_that_cannot_be_sent_ends_the_connection(self, monkeypatch):
+        """What has left the queue may not have reached the transport: a stream with a gap must not go on."""
+        setting = Setting(KIB)
+        logged = []
+        monkeypatch.setattr(pacer, "_log", Quiet(logged))
+
+        def fails(_):
+            raise MemoryError
+
+        setting.paced.write(b"x" * 4096)
+        setting.link.write = fails
+        setting.pass_time(1)
+
+        assert "abort" in setting.link.calls
+        assert {MemoryError} == set(logged)
 
     def test_abort_drops_what_waits(self):
         """Nothing more is written, and no timer is left."""

@@ -74,6 +74,7 @@ class RemoteBatches:
         size = sum(map(len, contents))
         await self._sending.acquire()
         began = clock.seconds()
+        number = 0
         try:
             # Not before our turn has come: numbers must reach the peer in their order.
             number = streams.choose()
@@ -86,6 +87,9 @@ class RemoteBatches:
             asked.addErrback(_stopping, stream.fail)
             with contextlib.suppress(RealizeError):
                 await stream.send(contents)
+        except BaseException:
+            streams.close(number)
+            raise
         finally:
             self._sending.release()
         try:
@@ -99,10 +103,10 @@ class RemoteBatches:
         """Fetch the files."""
         streams, clock = self._protocol.streams, self._protocol.clock
         number = streams.choose()
-        stream = streams.inbound(number, SMALL)
-        stream.promised()
-        began = clock.seconds()
         try:
+            stream = streams.inbound(number, SMALL)
+            stream.promised()
+            began = clock.seconds()
             answer = await self._protocol.call(commands.ReadSmall, handle=handle, stream=number, paths=paths)
             heads: list[FetchedHead | RealizeError] = listed(answer, "heads", len(paths))
             sizes = [head.size for head in heads if isinstance(head, FetchedHead)]

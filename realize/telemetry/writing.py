@@ -149,11 +149,19 @@ class Writer:
                 self._hurry.wait(COLLECT)
             self._wake.clear()
             self._hurry.clear()
-            self._look_after_file()
-            # Not what comes meanwhile: the next turn collects that.
-            left = len(self._lines)
-            while left > 0 and (written := self._write_some()):
-                left -= written
+            try:
+                self._write_all()
+            except MemoryError:
+                # Nobody else would write what comes later.
+                time.sleep(AGAIN)
+                self._wake.set()
+
+    def _write_all(self) -> None:
+        self._look_after_file()
+        # Not what comes meanwhile: the next turn collects that.
+        left = len(self._lines)
+        while left > 0 and (written := self._write_some()):
+            left -= written
 
     def _write_some(self) -> int:
         """Write some of the lines; how many, or 0 if it is not worth going on."""
@@ -167,7 +175,12 @@ class Writer:
                 size += len(item)
             else:
                 waiting.append(item)
-        if not self._write(memoryview(b"".join(batch))):
+        try:
+            content = b"".join(batch)
+        except MemoryError:
+            self._dropped[0] += len(batch)
+            content = b""
+        if not self._write(memoryview(content)):
             return 0
         for each in waiting:
             each.set()

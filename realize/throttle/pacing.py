@@ -121,10 +121,16 @@ class PacedProtocol(Protocol):
 
     def granted(self, amount: int) -> None:
         """Send as much as the lane has granted."""
-        if self._size:
+        if not self._size:
+            return
+        try:
             self._credit += amount
             self._spend()
             self._flow()
+        except BaseException:
+            # What left the queue may not have reached the transport.
+            self.transport.abortConnection()
+            raise
 
     def limits_changed(self) -> None:
         """Wait by the limits as they are now, or send everything if there is none any more."""
@@ -235,14 +241,17 @@ class PacedProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget what waits, give up the lane, and pass it on."""
-        self._close()
-        if self._registered is not None and self._registered is self._producer:
-            # The transport has told it.
-            self._producer = None
-        self._stopped()
-        self.connected = 0
-        wrapped, self.wrappedProtocol = self.wrappedProtocol, None
-        wrapped.connectionLost(reason)
+        try:
+            self._close()
+            if self._registered is not None and self._registered is self._producer:
+                # The transport has told it.
+                self._producer = None
+            self._stopped()
+        finally:
+            # Whatever that fails with: nobody else tells the application.
+            self.connected = 0
+            wrapped, self.wrappedProtocol = self.wrappedProtocol, None
+            wrapped.connectionLost(reason)
 
     def logPrefix(self) -> str:
         """The wrapped protocol's prefix, and that it is paced."""

@@ -209,8 +209,11 @@ class ThrottleTree:
         )
 
     def _sample(self) -> None:
-        sending = self._collect()
-        self._sampling = self._clock.callLater(SAMPLE if sending else SAMPLE_QUIET, self._sample)
+        sending = False
+        try:
+            sending = self._collect()
+        finally:
+            self._sampling = self._clock.callLater(SAMPLE if sending else SAMPLE_QUIET, self._sample)
 
     def _collect(self) -> bool:
         # Not any(): every lane is to be looked at.

@@ -114,7 +114,10 @@ def connect(
     connected = Deferred[PeerProtocol](give_up)
 
     def succeeded(protocol: PeerProtocol) -> None:
-        connected.callback(protocol)
+        if given_up:
+            protocol.abort(ConnectionFailed(f"connecting to {label} was given up"))
+        else:
+            connected.callback(protocol)
 
     def failed(failure: Failure) -> None:
         if not given_up:
@@ -165,6 +168,9 @@ async def _connect(
         raise ConnectionFailed(f"{label} cannot be reached: {_cause(error)}") from error
     except (OSError, UnicodeError, ValueError) as error:
         raise ConnectionFailed(f"{label} cannot be reached: {error}") from error
+    except Exception:
+        protocol.abort(ConnectionFailed(f"connecting to {label} failed"))
+        raise
     return protocol
 
 
