@@ -34,6 +34,7 @@ from attrs import frozen
 from benchmarks.probe import Probe, ProbedSite
 from benchmarks.procfs import peak_memory, run_watched
 from benchmarks.tables import mebibytes, table, verdict
+from realize.store.names import partial_name
 from tests.processes import ENVIRONMENT, Site
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -164,9 +165,10 @@ def arrived_sizes(site: Site, count: int) -> list[int]:
     sizes = []
     for number in range(count):
         size = 0
-        for name in (f".f{number:02}.part", f"f{number:02}"):
+        name = f"f{number:02}"
+        for each in (os.fsdecode(partial_name(name.encode())), name):
             with contextlib.suppress(FileNotFoundError):
-                size = (site.inbox / name).stat().st_size
+                size = (site.inbox / each).stat().st_size
         sizes.append(size)
     return sizes
 

@@ -25,6 +25,7 @@ from realize.errors import (
     Conflict,
     InternalError,
     NotFound,
+    NotRegular,
     ProtocolError,
     RealizeError,
     SourceChanged,
@@ -33,6 +34,7 @@ from realize.errors import (
 )
 from realize.store import deltas, names
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.marks import NOTE
 from realize.store.places import PLACE
 from realize.store.threads import shielded
 from realize.units import display_name
@@ -76,6 +78,12 @@ def block_digests(content: bytes) -> list[bytes]:
 def small_file(path: bytes, content: bytes, attributes: Attributes | None = None) -> SmallFile:
     """A small file with the right digest."""
     return SmallFile(path, content, digest(content), attributes)
+
+
+def partial_path(path: bytes) -> bytes:
+    """Where a file is received if nothing else has that name."""
+    *directory, name = names.judge(path)
+    return names.join((*directory, names.partial_name(name)))
 
 
 @define
@@ -141,12 +149,23 @@ class MemoryStore:
     def look_up(self, path: bytes) -> MemoryFile:
         """The final file of that name."""
         self._judge(path)
+        self._refuse_partial(path)
         if path not in self.files:
             raise NotFound(f"{display_name(path)}: no such file")
         return self.files[path]
 
+    def _is_partial(self, path: bytes) -> bool:
+        """Whether it is the name of a partial that is there."""
+        return any(path == partial_path(final) for final in self.partials)
+
+    def _refuse_partial(self, path: bytes) -> None:
+        if self._is_partial(path):
+            raise NotRegular(f"{display_name(path)}: is a {NOTE}")
+
     def obstacle(self, path: bytes) -> str:
-        """What is there instead of a regular file."""
+        """What is there instead of a regular file, or of one that may be replaced."""
+        if self._is_partial(path):
+            return NOTE
         below = path + b"/"
         directory = any(name.startswith(below) for name in self.files)
         return self.obstacles.get(path, "directory" if directory else "")
@@ -203,6 +222,8 @@ class MemoryStore:
         entries += [Entry(path, Kind.LEFT, note=what) for path, what in self.obstacles.items() if what != "directory"]
         if partials:
             entries += [Entry(path, Kind.PARTIAL, len(content)) for path, content in self.partials.items()]
+        else:
+            entries += [Entry(partial_path(path), Kind.LEFT, note=NOTE) for path in self.partials]
         return _MemoryListing(self, sorted(entries, key=lambda entry: entry.path))
 
     @shielded
@@ -318,6 +339,7 @@ class MemoryStore:
         return [self._one("remove", removal.path, self._remove, removal) for removal in removals]
 
     def _remove(self, removal: Removal) -> None:
+        self._refuse_partial(removal.path)
         file = self.files.get(removal.path)
         if file is not None:
             if file.version != removal.version:
@@ -633,10 +655,15 @@ class MemoryBehind(Behind):
         return self.store.partials.get(path)
 
 
-BAD_NAMES = (b"", b"/etc/passwd", b"a//b", b"a/", b".", b"..", b"a/../b", b"../a", b"a\0b", b".x.part", b"a/.x.part/b")
+BAD_NAMES = (b"", b"/etc/passwd", b"a//b", b"a/", b".", b"..", b"a/../b", b"../a", b"a\0b")
 """Names that no store may use."""
 
-ODD_NAMES = (b"a:b", b"new\nline", b"\xff\xfe not UTF-8", b" ", b"-rf", b"a/.hidden", b"n" * 255, b"x.part")
+_OF_PARTIALS = (partial_path(b"x"), partial_path(b".x/b"), partial_path(b"y") + b"/c")
+
+ODD_NAMES = (
+    *(b"a:b", b"new\nline", b"\xff\xfe not UTF-8", b" ", b"-rf", b"a/.hidden", b"n" * 255, b".x.part"),
+    *_OF_PARTIALS,
+)
 """Names that every store must use as they are."""
 
 
@@ -769,11 +796,11 @@ class StoreContract:
         await store.close()
 
     async def test_lists_partials_only_if_asked(self) -> None:
-        """A partial appears under its final name, with what has arrived, and only when partials are wanted."""
+        """A partial appears under its final name, with what has arrived, when partials are wanted; else it is left."""
         store, behind = await self.opened()
         behind.plant_partial(b"d/f", b"1234")
 
-        assert await listed(store.walk()) == []
+        assert await listed(store.walk()) == [Entry(partial_path(b"d/f"), Kind.LEFT, note=NOTE)]
         [entry] = await listed(store.walk(partials=True))
         assert (entry.path, entry.kind, entry.size) == (b"d/f", Kind.PARTIAL, 4)
         await store.close()
@@ -1228,6 +1255,66 @@ class StoreContract:
         assert matched == BLOCK + 5
         assert await resumed.commit(digest(LARGE), None) is Committed.CREATED
         assert behind.content(b"f") == LARGE
+        await store.close()
+
+    async def test_a_partial_is_no_file(self) -> None:
+        """Under its own name a partial is not read, described, settled, replaced or removed."""
+        store, behind = await self.opened()
+        behind.plant_partial(b"d/f", b"1234")
+        path = partial_path(b"d/f")
+
+        [described] = await store.describe([path])
+        [read] = await store.read_small([path])
+        [settled] = await store.settle([Expected(path, 4, digest(b"1234"))])
+        [removed] = await store.remove([Removal(path, Version(1, 1, 4, 1, 1))])
+        puts = [
+            answer
+            for policy in (OnConflict.REPLACE, OnConflict.FAIL)
+            for answer in await store.put_small([small_file(path, b"new")], policy)
+        ]
+
+        assert described == Existing(obstacle=NOTE)
+        assert settled is False
+        assert [NotRegular] * 4 == [
+            type(read),
+            type(removed),
+            type(await failure(store.open_reader(path))),
+            type(await failure(store.match_final(path, 4, 0, [digest(b"1234")]))),
+        ]
+        assert [Conflict] * 3 == [
+            *map(type, puts),
+            type(await failure(store.open_writer(path, 3, OnConflict.REPLACE))),
+        ]
+        assert behind.partial(b"d/f") == b"1234"
+        assert [entry.kind for entry in await listed(store.walk(partials=True))] == [Kind.PARTIAL]
+        await store.close()
+
+    async def test_a_file_with_the_name_of_a_partial_is_a_file(self) -> None:
+        """Such a name does not make a file a partial: it is listed, read, removed, and in nobody's way."""
+        store, behind = await self.opened()
+        path = partial_path(b"f")
+        behind.plant(path, b"precious")
+
+        await store.put_small([small_file(b"f", b"small")], OnConflict.REPLACE)
+        await store.describe([b"f"])
+        writer = await store.open_writer(b"f", 5, OnConflict.REPLACE)
+        await writer.write([b"la"])
+        await writer.abandon(keep=True)
+        [partly] = await store.describe([b"f"])
+        writer = await store.open_writer(b"f", 5, OnConflict.REPLACE)
+        assert await writer.match([digest(b"la")], 2) == 2
+        await writer.write([b"rge"])
+        await writer.commit(digest(b"large"), None)
+
+        assert partly.partial_size == 2 if isinstance(partly, Existing) else False
+        assert (behind.content(path), behind.content(b"f")) == (b"precious", b"large")
+        assert [(path, Kind.FILE), (b"f", Kind.FILE)] == [
+            (entry.path, entry.kind) for entry in await listed(store.walk())
+        ]
+        [fetched] = await store.read_small([path])
+        assert isinstance(fetched, Fetched)
+        assert await store.remove([Removal(path, fetched.version)]) == [None]
+        assert behind.content(path) is None
         await store.close()
 
     async def test_a_damaged_partial_is_used_up_to_the_damage(self) -> None:

@@ -23,8 +23,6 @@ from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, Wro
 from realize.keys import generate_identity, write_identity
 from realize.locations import RemoteLocation
 from realize.values import Space
-from realize.wire.commands import MINOR
-from realize.wire.protocol import Greeting
 from tests.processes import Site
 from tests.test_remote_store import Served
 
@@ -179,14 +177,6 @@ def test_a_directory_that_cannot_be_written_to_fails_only_that_step():
 
     assert (Result.FAILED, Result.OK) == (found["durable write"].result, found["space"].result)
     assert "No space left" in found["durable write"].found
-
-
-def test_an_older_daemon_is_not_asked_what_it_does_not_know():
-    """Version 1.0 has no MeasureSpace and no TryWrite: not told is no failure."""
-    found = examined(server_greeting=Greeting("realized 0", minor=0))
-
-    assert {Result.SKIPPED} == {found["space"].result, found["durable write"].result}
-    assert MINOR >= 1
 
 
 def test_a_step_that_hangs_ends():

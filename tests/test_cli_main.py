@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.leftovers import leave_partial
 from tests.processes import ENVIRONMENT, closing
 
 MAIN = [sys.executable, "-m", "realize.cli.main"]
@@ -62,6 +63,7 @@ def test_a_run_without_metrics_does_not_load_prometheus(tmp_path: Path) -> None:
 LINGERING = """
 import os, signal, sys, threading, time, traceback
 import realize.cli.main as m
+from tests.leftovers import leave_partial
 
 def joins():
     return any(frame.f_code.co_name == "join" for frame, _ in traceback.walk_stack(sys._current_frames()[main]))
@@ -263,7 +265,7 @@ def test_ls_lists_a_local_directory(tmp_path: Path) -> None:
     place = tmp_path / "a"
     place.mkdir()
     (place / "done").write_bytes(b"12345")
-    (place / ".coming.part").write_bytes(b"123")
+    leave_partial(place, "coming", b"123")
     os.symlink("done", place / "link")
 
     text = realize("ls", place, home=tmp_path)

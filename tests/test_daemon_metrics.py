@@ -34,6 +34,7 @@ from realize.values import BLOCK, Committed, Expected, OnConflict, Removal
 from realize.wire import commands
 from realize.wire.serving import Refusal
 from realize.wire.traffic import Traffic
+from tests.leftovers import leave_partial
 from tests.loopback import Log, Pair
 from tests.test_remote_store import Served
 
@@ -462,12 +463,12 @@ def test_partials_are_counted_soon_and_then_every_hour(tmp_path):
     served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, Clock(), lambda _: CommitWatch())
     clock, log = Clock(), Log()
     housekeeping = Housekeeping(clock, _at_once, log)
-    (tmp_path / ".a.part").write_bytes(b"1234")
+    leave_partial(tmp_path, "a", b"1234")
     housekeeping.start(served, 7 * 86_400.0)
     before = dict(housekeeping.partials)
     clock.advance(FIRST)
     [first] = [(each.files, each.size, each.counted_at is not None) for each in housekeeping.partials.values()]
-    (tmp_path / ".b.part").write_bytes(b"1")
+    leave_partial(tmp_path, "b", b"1")
     clock.advance(EVERY)
     then = housekeeping.partials["inbox"]
     housekeeping.stop()
@@ -483,7 +484,7 @@ def test_expired_partials_are_counted(tmp_path):
     served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, Clock(), lambda _: CommitWatch())
     clock, log = Clock(), Log()
     housekeeping = Housekeeping(clock, _at_once, log)
-    (tmp_path / ".a.part").write_bytes(b"1234")
+    leave_partial(tmp_path, "a", b"1234")
     time.sleep(0.02)
     housekeeping.start(served, 0.01)
     clock.advance(0.01)

@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from realize.keys import load_identity
+from tests.leftovers import partial_at
 from tests.processes import ENVIRONMENT, TWISTD, Proxy, Site, digests, plant
 
 MIB = 1 << 20
@@ -54,7 +55,7 @@ def test_one_huge_file(site, tmp_path):
 
     summary = json.loads(done.stdout.splitlines()[-1])
     [interrupted] = summary["interrupted"]
-    kept = (site.inbox / ".large 0.part").stat().st_size
+    kept = partial_at(site.inbox, "large 0").stat().st_size
     assert 11 == done.returncode == summary["exit_code"]
     assert 2.9 < took < 6
     assert 4 * MIB < interrupted["reached"] <= kept

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.leftovers import leave_partial
 from tests.processes import ROOT, Site
 from tests.prometheus import RULES, Prometheus, Pushgateway, fetch, program, shipped_rules
 from tests.test_metrics_end_to_end import port_of
@@ -106,11 +107,9 @@ def world(tmp_path_factory):
                 world = World(site, gateway, prometheus)
                 prometheus.wait_for("realize_refusals_total")
                 # One partial that nobody came back for, and one that is being written to as long as anyone looks.
-                (site.inbox / ".old.part").write_bytes(b"begun")
-                with (site.inbox / ".young.part").open("wb") as writing:
+                leave_partial(site.inbox, "old", b"begun")
+                with leave_partial(site.inbox, "young", b"begun").open("rb") as writing:
                     fcntl.flock(writing, fcntl.LOCK_EX)
-                    writing.write(b"begun")
-                    writing.flush()
                     happen(world)
                     yield world
     finally:

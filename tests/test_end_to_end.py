@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests.leftovers import leave_partial, partial_at
 from tests.processes import Site, digests, plant
 
 
@@ -173,7 +174,7 @@ def test_resume_sends_only_what_is_missing(site, tmp_path):
     (tmp_path / "source" / "big").write_bytes(content)
     damaged = bytearray(content[: 16 << 20])
     damaged[8 << 20] ^= 1
-    (site.inbox / ".big.part").write_bytes(damaged)
+    leave_partial(site.inbox, "big", damaged)
 
     done = site.realize("--json", tmp_path / "source", "hostb::inbox")
 
@@ -184,6 +185,30 @@ def test_resume_sends_only_what_is_missing(site, tmp_path):
     assert 16 << 20 == finished["sent"]
     assert content == (site.inbox / "big").read_bytes()
     assert ["big"] == [path.name for path in site.inbox.iterdir()]
+
+
+@pytest.mark.parametrize("policy", ["fail", "replace"])
+def test_files_that_others_call_partials_are_files(site, tmp_path, policy):
+    """Those at the destination stay as they are, and those at the source arrive, also in directories of such a name."""
+    source = tmp_path / "source"
+    for name in (".d.part/f", partial_at("", "d") / "f", partial_at("", "x"), ".y.part", "x", "y", "z"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(f"new {name}")
+    partial = leave_partial(source, "still coming", b"12")
+    expected = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path != partial}
+    kept = [site.inbox / ".x.part", partial_at(site.inbox, "z")]
+    for path in kept:
+        path.write_bytes(b"precious")
+
+    done = site.realize("--on-conflict", policy, source, "hostb::inbox")
+
+    assert (0, 1) == (done.returncode, done.stderr.count("left: "))
+    assert "partial file of Realize" in done.stderr
+    assert [b"precious"] * 2 == [path.read_bytes() for path in kept]
+    arrived = {path.relative_to(site.inbox) for path in site.inbox.rglob("*") if path.is_file()}
+    assert expected == arrived - {path.relative_to(site.inbox) for path in kept}
+    assert {f"new {path}" for path in expected} == {(site.inbox / path).read_text() for path in expected}
+    assert [partial] == [path for path in source.rglob("*") if path.is_file()]
 
 
 def test_two_commands_may_move_the_same_tree(site, tmp_path):
@@ -316,7 +341,7 @@ def test_interrupted_by_a_signal(site, tmp_path):
 def test_ls_shows_finals_and_partials(site):
     """`ls` tells a partial from a final file, with how much of it is there."""
     (site.inbox / "done").write_bytes(b"12345")
-    (site.inbox / ".coming.part").write_bytes(b"123")
+    leave_partial(site.inbox, "coming", b"123")
 
     done = site.realize("ls", "--json", "hostb::inbox")
 

@@ -9,20 +9,27 @@ import time
 import pytest
 
 from realize.store.expiry import expire_partials
+from realize.store.names import partial_name
+from tests.leftovers import leave_partial
 
 DAY = 86_400 * 10**9
+F, G = partial_name(b"f"), b"d/" + partial_name(b"g")
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A directory with a partial, a partial in a directory, and files that only look a bit like them."""
+    """A directory with a partial, a partial in a directory, and things that only look like them."""
     path = os.fsencode(tmp_path)
     os.mkdir(os.path.join(path, b"d"))
-    os.mkdir(os.path.join(path, b".d.part"))
-    for name in (b".f.part", b"d/.g.part", b"f", b"f.part", b".part", b".d.part/x"):
+    os.mkdir(os.path.join(path, partial_name(b"d")))
+    for name in (b"f", b".f.part", partial_name(b"foreign"), partial_name(b"d") + b"/x"):
         with open(os.path.join(path, name), "wb") as file:
             file.write(b"123")
-    os.symlink(b"f", os.path.join(path, b".link.part"))
+    leave_partial(path, b"f", b"123")
+    leave_partial(os.path.join(path, b"d"), b"g", b"123")
+    leave_partial(path, b"other", b"123")
+    os.chown(os.path.join(path, partial_name(b"other")), 65534, 65534)
+    os.symlink(b"f", os.path.join(path, partial_name(b"link")))
     return path
 
 
@@ -34,8 +41,9 @@ def removed(root, older_than=DAY, now=None):
 
 def test_old_partials_are_removed(root):
     """Partials that were not changed for longer than the limit go, and are told with their size."""
-    assert [(b".f.part", 3), (b"d/.g.part", 3)] == sorted(removed(root))
-    assert sorted(os.listdir(root)) == [b".d.part", b".link.part", b".part", b"d", b"f", b"f.part"]
+    assert [(F, 3), (G, 3)] == sorted(removed(root))
+    kept = {b"f", b"d", b".f.part", *map(partial_name, (b"d", b"foreign", b"other", b"link"))}
+    assert kept == set(os.listdir(root))
     assert removed(root) == []
 
 
@@ -50,16 +58,16 @@ def test_partials_are_counted(root):
 
 def test_young_partials_stay(root):
     """A partial that was changed a moment ago is somebody's, however old the mtime it was given."""
-    os.utime(os.path.join(root, b".f.part"), (0, 0))
+    os.utime(os.path.join(root, F), (0, 0))
 
     assert removed(root, now=time.time_ns()) == []
 
 
 def test_locked_partials_stay(root):
     """A partial that is being written is not removed."""
-    with open(os.path.join(root, b".f.part"), "rb") as file:
+    with open(os.path.join(root, F), "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert [(b"d/.g.part", 3)] == removed(root)
+        assert [(G, 3)] == removed(root)
 
 
 def test_a_partial_that_changes_in_that_moment_stays(root, monkeypatch):
@@ -68,14 +76,14 @@ def test_a_partial_that_changes_in_that_moment_stays(root, monkeypatch):
 
     def flock(fd, how):
         original(fd, how)
-        os.utime(os.path.join(root, b".f.part"))
-        os.rename(os.path.join(root, b"d/.g.part"), os.path.join(root, b"g"))
+        os.utime(os.path.join(root, F))
+        os.rename(os.path.join(root, G), os.path.join(root, b"g"))
         monkeypatch.setattr(fcntl, "flock", original)
 
     monkeypatch.setattr(fcntl, "flock", flock)
 
     assert removed(root) == []
-    assert os.path.exists(os.path.join(root, b".f.part"))
+    assert os.path.exists(os.path.join(root, F))
 
 
 def test_goes_in_slices(root, monkeypatch):

@@ -30,7 +30,7 @@ from tests.loopback import Pair, Raw
 from tests.processes import Site, plant
 
 CLIENTS = 200
-HELLO = {"major": b"1", "minor": b"0", "software": b"killed", "capabilities": b"", "run": b""}
+HELLO = {"major": b"%d" % commands.MAJOR, "minor": b"0", "software": b"killed", "capabilities": b"", "run": b""}
 OPEN = {"handle": b"1", "directory": b"inbox", "base": b"", "salt": b"s"}
 
 

@@ -17,6 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from realize.telemetry.exposition import KEPT
+from tests.leftovers import leave_partial
 from tests.processes import Site, plant
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"}
@@ -92,7 +93,7 @@ def test_counts_are_what_was_moved(site, tmp_path, promtool):
     total = size(source)
     shutil.copytree(source, again, symlinks=True)
     half = (source / "large 0").read_bytes()[: 2 << 20]
-    (site.inbox / ".large 0.part").write_bytes(half)
+    leave_partial(site.inbox, "large 0", half)
     before = values(port)
 
     assert 0 == site.realize("--quiet", source, "hostb::inbox").returncode

@@ -29,7 +29,7 @@ from realize.mover.events import Interrupted as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import MoveOptions, Run, Side
-from realize.testing import MemoryStore, digest
+from realize.testing import MemoryStore, digest, partial_path
 from realize.values import Attributes, OnConflict, Where, WhereKind
 
 BIG = random.Random(1).randbytes(3 << 20)
@@ -520,6 +520,18 @@ def test_what_is_not_a_regular_file_is_left():
     trial = moved(source, destination)
 
     assert [(b"link", "symlink")] == [(event.path, event.note) for event in trial.of(Left)]
+
+
+def test_a_partial_at_the_source_is_left_and_said_so():
+    """What somebody else is still sending there stays, with an event; a file that only has such a name is moved."""
+    foreign = partial_path(b"g")
+    source, destination = MemoryStore({foreign: b"1"}), MemoryStore()
+    source.plant_partial(b"f", b"12")
+    trial = Trial(source, destination)
+
+    assert trial.finish() is None
+    assert [(partial_path(b"f"), "partial file of Realize")] == [(each.path, each.note) for each in trial.of(Left)]
+    assert (source.partials, list(destination.files)) == ({b"f": b"12"}, [foreign])
 
 
 def test_without_the_right_to_remove_nothing_is_sent():

@@ -15,7 +15,7 @@ components = st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_refuses(name):
-    """Names that are empty, absolute, lead upwards, hold NUL or look like a partial are refused."""
+    """Names that are empty, absolute, lead upwards or hold NUL are refused."""
     with pytest.raises(BadName):
         names.judge(name)
 
@@ -53,39 +53,56 @@ def test_what_is_accepted_stays_below(path):
         assert component not in {b"", b".", b".."}
         assert b"/" not in component
         assert b"\0" not in component
-        assert not names.is_partial(component)
 
 
 @given(components)
-@example(b"x" * 249)
-@example(b"x" * 250)
+@example(b"x" * 224)
+@example(b"x" * 225)
 @example(b"x" * 255)
 def test_a_partial_name_is_one(name):
-    """The partial of any name fits one component, is recognised, and is never accepted from outside."""
-    partial = names.partial_name(name)
+    """The partial of any name fits one component and is recognised, whichever of its names it has."""
+    partials = list(names.partial_names(name))
 
-    assert len(partial) <= 255
-    assert names.is_partial(partial)
-    with pytest.raises(BadName):
-        names.judge(partial)
+    assert len(partials) == len(set(partials)) == names.CHAIN + 1
+    for partial in partials:
+        assert len(partial) <= 255
+        assert names.is_partial(partial)
+
+
+@given(components)
+def test_the_last_name_of_a_partial_cannot_be_guessed(name):
+    """All names are the same each time but the last: nobody can have taken that one beforehand."""
+    *same, other = names.partial_names(name)
+
+    assert (*same, other) != tuple(names.partial_names(name))
+    assert same == list(names.partial_names(name))[:-1]
 
 
 @given(components, components)
 def test_partials_of_different_names_differ(one, other):
-    """Two names have two partials, however long they are."""
-    assert (one == other) == (names.partial_name(one) == names.partial_name(other))
+    """Two names have no name of a partial in common, however long they are."""
+    assert (one == other) == bool(set(names.partial_names(one)) & set(names.partial_names(other)))
 
 
-@given(components.filter(lambda name: len(name) <= 220))
+@given(components.filter(lambda name: len(name) <= 224))
 def test_a_partial_tells_its_final_name(name):
     """A listing can say what a partial is for."""
     assert name == names.final_name_of_partial(names.partial_name(name))
 
 
-def test_only_whole_partials_are_partials():
-    """A name needs the dot, the ending and something between."""
-    assert names.is_partial(b".x.part")
-    assert not names.is_partial(b"x.part")
-    assert not names.is_partial(b".part")
-    assert not names.is_partial(b"..part")
-    assert not names.is_partial(b".x.party")
+@pytest.mark.parametrize(
+    "name",
+    [
+        b".x.part",
+        b"x.realize-0123456789abcdef.part",
+        b"..realize-0123456789abcdef.part",
+        b".x.realize-0123456789abcdef",
+        b".x.realize-0123456789ABCDEF.part",
+        b".x.realize-0123456789abcde.part",
+        b".x.realize-0123456789abcdef.party",
+    ],
+)
+def test_only_the_whole_form_is_that_of_a_partial(name):
+    """A name needs the dot, a name, and the ending; names that other programs use do not have it."""
+    assert names.is_partial(b".x.realize-0123456789abcdef.part")
+    assert not names.is_partial(name)

@@ -81,12 +81,12 @@ def test_hello_once(pair):
 
 def test_versions_that_differ_are_both_named():
     """The error says what either side speaks, and the connection ends."""
-    pair = Pair(Clock(), client_greeting=Greeting("realize 9", major=2, minor=5))
+    pair = Pair(Clock(), client_greeting=Greeting("realize 9", major=9, minor=5))
     error = result(pair, pair.client.hello())
     pair.flush()
 
     assert VersionMismatch is type(error)
-    assert "2.5" in str(error)
+    assert "9.5" in str(error)
     assert f"{commands.MAJOR}.{commands.MINOR}" in str(error)
     assert pair.server.lost
     end(pair)

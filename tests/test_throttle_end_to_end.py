@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.leftovers import leave_partial
 from tests.processes import Site, digests
 
 MIB = 1 << 20
@@ -73,7 +74,7 @@ def test_the_other_direction_is_not_limited(site, tmp_path):
 def test_what_a_resume_skips_is_not_charged(site, tmp_path):
     """Five of six megabytes are there: at 1 MiB/s the rest takes a second, not six."""
     content = (tmp_path / "source" / "big").read_bytes()
-    (site.inbox / ".big.part").write_bytes(content[: 5 * MIB])
+    leave_partial(site.inbox, "big", content[: 5 * MIB])
 
     assert timed(site, "--throttle", "1M", tmp_path / "source", "hostb::inbox") < 5
 

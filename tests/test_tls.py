@@ -322,7 +322,7 @@ async def test_a_session_cannot_be_resumed(tmp_path):
         hello = b"".join(
             len(part).to_bytes(2, "big") + part
             for part in (
-                b"_ask", b"1", b"_command", b"Hello", b"capabilities", b"", b"major", b"1",
+                b"_ask", b"1", b"_command", b"Hello", b"capabilities", b"", b"major", b"%d" % commands.MAJOR,
                 b"minor", b"0", b"run", b"", b"software", b"x", b"",
             )
         )  # fmt: skip

@@ -13,11 +13,12 @@ import pytest
 from realize.errors import NotFound, StorageError
 from realize.store import walker
 from realize.store.location import locate
-from realize.store.names import MAX_PATH
+from realize.store.names import MAX_PATH, partial_name
 from realize.store.places import place
 from realize.store.tree import identity_of
 from realize.store.walker import RUN, Walker
 from realize.values import Entry, Kind
+from tests.leftovers import leave_partial
 
 
 @pytest.fixture
@@ -87,12 +88,19 @@ def test_every_kind(root):
 
 
 def test_partials(root):
-    """Partials are skipped, or come under their final names; a directory that looks like one is reported."""
-    plant(root, b"d/.f.part", b"d/.g.part", b".d.part/f", b"d/h")
+    """Partials are left, or come under their final names; what only has the name of one is a file, or a directory."""
+    directory, foreign = partial_name(b"d"), b"d/" + partial_name(b"e")
+    plant(root, directory + b"/f", foreign, b"d/h", b"d/.h.part")
+    ours = b"d/" + os.fsencode(leave_partial(os.path.join(root, b"d"), b"f", b"").name)
+    others = [b".d.realize-", b"d/.e.realize-", b"d/.h.part", b"d/h"]
 
-    assert [(b".d.part", Kind.UNREADABLE), (b"d/h", Kind.FILE)] == [(each.path, each.kind) for each in everything(root)]
+    assert [Entry(ours, Kind.LEFT, note="partial file of Realize")] == [
+        each for each in everything(root) if each.kind is not Kind.FILE
+    ]
     found = everything(root, partials=True)
-    assert [b"d/f", b"d/g"] == [each.path for each in found if each.kind is Kind.PARTIAL]
+    assert [b"d/f"] == [each.path for each in found if each.kind is Kind.PARTIAL]
+    files = sorted(each.path for each in found if each.kind is Kind.FILE)
+    assert [path.startswith(start) for path, start in zip(files, others, strict=True)] == [True] * 4
 
 
 def test_names_that_are_too_long(root):

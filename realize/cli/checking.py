@@ -59,9 +59,6 @@ OF_THE_WAY: Final = ("config", "own key", "name", "port", "their key", "known th
 OF_THE_PEER: Final = ("round trip", "limits", "connections")
 OF_THE_DIRECTORY: Final = ("directory", "rights", "clock", "space", "durable write")
 
-_SPACE_SINCE: Final = 1
-"""The minor version that has MeasureSpace and TryWrite."""
-
 
 def run_check(target: str, access: Access, *, json: bool, log: LogOptions) -> int:
     """Check ``target`` and show on stdout what was found; the exit code."""
@@ -229,15 +226,11 @@ class Checking:
         self._note("directory", f"{location} {missing}")
         self._rights(store.rights)
         self._add(skew(where.now_ns, before_ns, after_ns))
-        if protocol.theirs is None or protocol.theirs.minor < _SPACE_SINCE:
-            for step in ("space", "durable write"):
-                self._note(step, "not told by this daemon, which is older", result=Result.SKIPPED)
+        await self._step("space", self._space(store))
+        if "write" in store.rights:
+            await self._step("durable write", self._durable_write(store))
         else:
-            await self._step("space", self._space(store))
-            if "write" in store.rights:
-                await self._step("durable write", self._durable_write(store))
-            else:
-                self._note("durable write", "we may not write there", result=Result.SKIPPED)
+            self._note("durable write", "we may not write there", result=Result.SKIPPED)
         try:
             await self._within(store.close())
         except RealizeError:

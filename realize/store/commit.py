@@ -6,9 +6,13 @@ The order is what makes a file safe, and holds for each group:
    makes the whole file system durable once;
 2. the directory is still the one that the partial was written in;
 3. the partial gets the final name;
-4. the directory, and every directory above it up to the mount point, is on stable storage, for it may be new itself,
+4. the mark of a partial is taken off it;
+5. the directory, and every directory above it up to the mount point, is on stable storage, for it may be new itself,
    again by the whole file system if there are many (those above the root once, see `realize.store.ancestors`);
-5. only then does anybody get an answer.
+6. only then does anybody get an answer.
+
+A power cut between 3 and 5 may leave the mark on a final file, where it means nothing; but one whose name has the form
+of a partial's would be taken for one, so its mark is off for good before anybody gets an answer.
 
 What fails in step 1 is not renamed and its partial is removed: after a failed fsync the kernel may call the pages
 clean, so a second one proves nothing (fsync(2), "errors").
@@ -34,6 +38,7 @@ from realize.store import names
 from realize.store.described import Described
 from realize.store.descriptors import release
 from realize.store.location import Root
+from realize.store.marks import NOTE, RECEIVING, is_ours
 from realize.store.oserrors import reason, storage_error
 from realize.store.room import Room
 from realize.store.syscalls import fsync_directory, kind_of, rename_noreplace, syncfs
@@ -84,7 +89,8 @@ class Prepared:
     ``directory`` (below ``root``) was ``identity`` when the partial was written there.
     ``anchor`` is None when the content is durable already.
     ``inode`` is what the partial must still be.
-    ``lock``, if given, is its descriptor, to be closed when the group is done.
+    ``fd`` is its descriptor; ``lock`` says that it is to be closed when the group is done.
+    ``mode`` is that of the final file, if it is to be set when it has its name.
     ``keep`` leaves the partial in place when it cannot be renamed.
     ``replaces``, if given, is the only version of the final file that may be replaced.
     """
@@ -97,16 +103,18 @@ class Prepared:
     inode: Identity
     name: bytes
     policy: OnConflict
+    fd: int
+    mode: int | None
     anchor: Anchor | None = None
-    lock: int | None = None
+    lock: bool = False
     keep: bool = False
     replaces: Described | None = None
 
     def release(self) -> None:
         """Let go of the partial, and of the anchor; may be called more than once, by one thread at a time."""
-        lock, self.lock = self.lock, None
-        if lock is not None:
-            release(lock)
+        if self.lock:
+            self.lock = False
+            release(self.fd)
         if self.anchor is not None:
             self.anchor.close()
 
@@ -277,6 +285,8 @@ def _commit_inside(
         try:
             _check(each, identity, failed)
             outcome = _rename(fd, each)
+            if outcome is not Committed.SKIPPED:
+                _take_mark_off(each)
         except (OSError, MemoryError) as error:
             outcome = storage_error(error, each.path)
         except RealizeError as refused:
@@ -286,7 +296,29 @@ def _commit_inside(
             changed = True
         elif outcome is Committed.SKIPPED or not each.keep:
             _discard(fd, each)
+        else:
+            _make_private(each)
     return changed
+
+
+def _take_mark_off(file: Prepared) -> None:
+    """The file has its name: from now on it is one like any other."""
+    if file.mode is None:
+        return
+    if names.is_partial(file.name):
+        os.fchmod(file.fd, file.mode)
+        os.fsync(file.fd)
+        return
+    with contextlib.suppress(OSError):
+        os.fchmod(file.fd, file.mode)
+
+
+def _make_private(file: Prepared) -> None:
+    """The partial stays one, so nobody else needs to read it, and it was changed just now."""
+    if file.mode is not None:
+        with contextlib.suppress(OSError):
+            os.fchmod(file.fd, RECEIVING)
+            os.utime(file.fd)
 
 
 def _discard(fd: int, file: Prepared) -> None:
@@ -331,6 +363,8 @@ def refuse_obstacle(fd: int, name: bytes, path: bytes) -> os.stat_result | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         raise Conflict(f"{display_name(path)}: there is a {kind_of(status.st_mode)} of that name")
+    if is_ours(fd, name, status):
+        raise Conflict(f"{display_name(path)}: there is a {NOTE} of that name")
     return status
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 
 from attrs import define, field
 
 from realize.errors import RealizeError
-from realize.store import names
 from realize.store.descriptors import release
 from realize.store.files import READ_FLAGS
 from realize.store.location import locate
@@ -44,11 +42,7 @@ def expire_partials(root: bytes | str, older_than_ns: int, now_ns: int) -> Itera
     traversal = Traversal(location, lambda _path, _identity: "")
     try:
         while found := traversal.page(PAGE):
-            partials = [
-                (each, each.status)
-                for each in found
-                if each.status is not None and stat.S_ISREG(each.status.st_mode) and names.is_partial(each.name)
-            ]
+            partials = [(each, each.status) for each in found if each.partial and each.status is not None]
             old = [each for each, status in partials if now_ns - status.st_ctime_ns > older_than_ns]
             step = Step(partials=len(partials), size=sum(status.st_size for _, status in partials))
             if old:

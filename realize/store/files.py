@@ -12,6 +12,7 @@ from attrs import frozen
 
 from realize.errors import NotRegular, SourceChanged, WrongSize
 from realize.store.descriptors import release
+from realize.store.marks import refuse_ours
 from realize.store.syscalls import kind_of
 from realize.store.tree import Tree
 from realize.units import display_name
@@ -91,11 +92,13 @@ def attributes_of(status: os.stat_result) -> Attributes:
 
 def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> tuple[int, os.stat_result]:
     """A descriptor to read a regular file, and its status; ``path`` is what errors call it."""
-    fd = os.open(name, READ_FLAGS, dir_fd=tree.directory(directory))
+    directory_fd = tree.directory(directory)
+    fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise NotRegular(f"{display_name(path)}: is a {kind_of(status.st_mode)}")  # noqa: TRY301
+        refuse_ours(directory_fd, name, status, path)
     except BaseException:
         release(fd)
         raise

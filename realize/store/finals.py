@@ -17,6 +17,7 @@ from realize.store.content import digest_of, matching
 from realize.store.descriptors import release
 from realize.store.files import Clock, has_more, open_regular, open_settled, representable, version_of
 from realize.store.location import Location
+from realize.store.marks import MARK, NOTE, is_ours
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
 from realize.store.syscalls import kind_of
@@ -55,13 +56,14 @@ def _describe(location: Location, tree: Tree, path: bytes, salt: bytes, missing:
     except NotFound:
         missing.add(directory)
         raise
-    partial = None if location.only is not None else _status(fd, names.partial_name(name))
-    partial_size = partial.st_size if partial is not None and stat.S_ISREG(partial.st_mode) else None
+    partial_size = None if location.only is not None else _partial_size(fd, name)
     final = _status(fd, name)
     if final is None:
         return NOTHING if partial_size is None else Existing(partial_size=partial_size)
     if not stat.S_ISREG(final.st_mode):
         return Existing(partial_size=partial_size, obstacle=kind_of(final.st_mode))
+    if is_ours(fd, name, final):
+        return Existing(partial_size=partial_size, obstacle=NOTE)
     return Existing(
         final_size=final.st_size,
         mtime_ns=representable(final.st_mtime_ns),
@@ -69,6 +71,17 @@ def _describe(location: Location, tree: Tree, path: bytes, salt: bytes, missing:
         place=place(salt, identity_of(final)),
         partial_size=partial_size,
     )
+
+
+def _partial_size(fd: int, name: bytes) -> int | None:
+    """How much of the file is there already; looks on as long as somebody else's files have the names."""
+    for partial in names.partial_names(name):
+        status = _status(fd, partial)
+        if status is None:
+            return None
+        if is_ours(fd, partial, status):
+            return status.st_size
+    return None
 
 
 def _status(fd: int, name: bytes) -> os.stat_result | None:
@@ -131,7 +144,8 @@ def _vouched_for(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes,
     if version_of(before) != version:
         return False
     try:
-        os.fchmod(fd, stat.S_IMODE(before.st_mode))
+        # Without the mark of a partial, which a power cut may have left.
+        os.fchmod(fd, stat.S_IMODE(before.st_mode) & ~MARK)
     except OSError as error:
         if error.errno in _NOT_OURS:
             return False

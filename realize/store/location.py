@@ -16,6 +16,7 @@ from realize.errors import Conflict, NotFound, NotRegular, StorageError
 from realize.store import names
 from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
+from realize.store.marks import refuse_ours
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place, places_upwards
 from realize.store.syscalls import kind_of
@@ -136,11 +137,14 @@ def _narrow_to_file(located: Location) -> Location:
     *parent, name = located.base
     with located.tree() as tree:
         try:
-            mode = os.stat(name, dir_fd=tree.directory(tuple(parent)), follow_symlinks=False).st_mode
+            fd = tree.directory(tuple(parent))
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except (FileNotFoundError, NotFound):
             return located
         except OSError as error:
             raise storage_error(error, names.join(located.base)) from error
+        refuse_ours(fd, name, status, names.join(located.base))
+    mode = status.st_mode
     if stat.S_ISREG(mode):
         return Location(located.root, tuple(parent), name)
     if not stat.S_ISDIR(mode):

@@ -3,12 +3,15 @@
 A name from the wire, from a listing or from a command line reaches the disk only through `judge`.
 This module is pure: it looks at bytes, never at a file system; `realize.store.tree` keeps symlinks out.
 
-A file that is being received lies beside its final name under a name made here, and no name from outside may look like
-one of those.
+A file that is being received lies beside its final name under a name made here.
+Other files may have such a name, too: `realize.store.marks` tells them apart.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
+from collections.abc import Iterator
 from typing import Final
 
 from blake3 import blake3
@@ -22,8 +25,11 @@ MAX_COMPONENT: Final = 255
 MAX_PATH: Final = 4000
 """Bytes in a whole name: it fits PATH_MAX with room for the directory above it."""
 
-_PREFIX: Final = b"."
-_SUFFIX: Final = b".part"
+CHAIN: Final = 8
+"""Names for the partial of a file that are always the same ones."""
+
+_PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
+_ADDED: Final = len(b"..realize-0123456789abcdef.part")
 _KEPT: Final = 180
 
 
@@ -44,8 +50,6 @@ def judge(path: bytes) -> tuple[bytes, ...]:
             raise BadName(f"{display_name(path)}: the name has a component {display_name(component)}")
         if len(component) > MAX_COMPONENT:
             raise BadName(f"{display_name(path)}: a component is longer than {MAX_COMPONENT} bytes")
-        if is_partial(component):
-            raise BadName(f"{display_name(path)}: {display_name(component)} looks like a partial file of Realize")
     return components
 
 
@@ -56,21 +60,32 @@ def join(components: tuple[bytes, ...]) -> bytes:
 
 def is_partial(name: bytes) -> bool:
     """Whether a component has the form of our partial files."""
-    return name.startswith(_PREFIX) and name.endswith(_SUFFIX) and len(name) > len(_PREFIX + _SUFFIX)
+    return name.endswith(b".part") and _PARTIAL.fullmatch(name) is not None
+
+
+def partial_names(name: bytes) -> Iterator[bytes]:
+    """Where a file of that name may be received, best first.
+
+    All but the last are always the same, so that a later transfer finds what an earlier one has left; a further one
+    counts where somebody else's file has the one before.
+    The last cannot be guessed.
+    """
+    for number in range(CHAIN):
+        yield _partial_name(name, blake3(b"%b\0%d" % (name, number) if number else name).hexdigest()[:16])
+    yield _partial_name(name, secrets.token_hex(8))
 
 
 def partial_name(name: bytes) -> bytes:
-    """Where a file of that name is received: always the same, so that a later transfer finds it.
+    """The best of `partial_names`."""
+    return next(partial_names(name))
 
-    Two names may share it if one was made to look like the shortened form of the other.
-    That costs time only: the lock admits one writer, and what a partial holds is verified before it counts.
-    """
-    partial = _PREFIX + name + _SUFFIX
-    if len(partial) <= MAX_COMPONENT:
-        return partial
-    return _PREFIX + name[:_KEPT] + b"~" + blake3(name).hexdigest()[:32].encode("ascii") + _SUFFIX
+
+def _partial_name(name: bytes, distinction: str) -> bytes:
+    kept = name if len(name) + _ADDED <= MAX_COMPONENT else name[:_KEPT]
+    return b".%b.realize-%b.part" % (kept, distinction.encode("ascii"))
 
 
 def final_name_of_partial(partial: bytes) -> bytes:
     """The name that a partial is received for, as far as it can be told: a long one stays shortened."""
-    return partial[len(_PREFIX) : -len(_SUFFIX)]
+    match = _PARTIAL.fullmatch(partial)
+    return partial if match is None else match[1]

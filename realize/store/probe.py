@@ -1,7 +1,7 @@
 """Finding out whether a directory is fit to be written to: room, and a trial; for a thread.
 
-The trial uses names of the form of our partials, so that it is never taken for a file, and what a crash leaves of it is
-removed with the other partials that nobody came back for.
+The trial is a partial like any other, so that it is never taken for a file, and what a crash leaves of it is removed
+with the other partials that nobody came back for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from realize.errors import NotFound
 from realize.store import names
 from realize.store.descriptors import release
 from realize.store.location import Location
+from realize.store.marks import create
 from realize.store.oserrors import storage_error
 from realize.store.small import write_all
 from realize.store.syscalls import fsync_directory, rename_noreplace
@@ -62,7 +63,7 @@ def try_write(location: Location) -> int:
 
 
 def _write(directory_fd: int, name: bytes) -> None:
-    fd = os.open(name, _FLAGS, 0o600, dir_fd=directory_fd)
+    fd = create(lambda mode: os.open(name, _FLAGS, mode, dir_fd=directory_fd))
     try:
         write_all(fd, _CONTENT)
         os.fsync(fd)

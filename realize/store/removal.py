@@ -12,6 +12,7 @@ from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.store.descriptors import release
 from realize.store.files import version_of
 from realize.store.location import Location
+from realize.store.marks import refuse_ours
 from realize.store.oserrors import storage_error
 from realize.store.tree import Tree
 from realize.store.unlinked import Unlinked
@@ -48,6 +49,7 @@ def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked
     fd = tree.directory(directory)
     try:
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        refuse_ours(fd, name, status, removal.path)
         if status.st_nlink == 1 and version_of(status) == removal.version:
             os.unlink(name, dir_fd=fd)
         elif not _remove_link(fd, name, removal, unlinked):

@@ -19,6 +19,7 @@ from realize.store.described import Described
 from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of, open_settled, unchanged, version_of, wrong_size
 from realize.store.location import Location
+from realize.store.marks import MARK
 from realize.store.oserrors import storage_error
 from realize.store.partials import open_partial
 from realize.store.syscalls import read_umask, syncs_as_a_whole
@@ -165,7 +166,7 @@ def _write(
         if status.st_size:
             os.ftruncate(fd, 0)
         write_all(fd, file.content)
-        set_attributes(fd, file.attributes)
+        mode = set_attributes(fd, status, file.attributes)
         if anchor is None:
             started = time.perf_counter()
             os.fsync(fd)
@@ -179,8 +180,10 @@ def _write(
             inode=identity_of(status),
             name=name,
             policy=policy,
+            fd=fd,
+            mode=mode,
             anchor=anchor,
-            lock=fd,
+            lock=True,
             replaces=replaces,
         )
     except BaseException:
@@ -199,12 +202,18 @@ def write_all(fd: int, content: bytes) -> None:
         written += os.write(fd, memoryview(content)[written:])
 
 
-def set_attributes(fd: int, attributes: Attributes | None) -> None:
-    """Give a partial what its final file is to have; a file system that has no such thing is let be."""
+def set_attributes(fd: int, status: os.stat_result, attributes: Attributes | None) -> int | None:
+    """Give a partial, with that status, what its final file is to have; a file system that has no such thing is let be.
+
+    The mark stays on it; the answer is the mode without it, None if there is no mark.
+    """
+    mode = _PLAIN_MODE if attributes is None else attributes.mode & 0o777
+    mark = status.st_mode & MARK
     try:
-        os.fchmod(fd, _PLAIN_MODE if attributes is None else attributes.mode & 0o777)
+        os.fchmod(fd, mode | mark)
         if attributes is not None:
             os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
     except OSError as error:
         if error.errno not in _IMMUTABLE:
             raise
+    return mode if mark else None

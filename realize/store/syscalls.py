@@ -22,6 +22,25 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno
 BTRFS: Final = 0x9123683E
 """What `file_system` says of btrfs."""
 
+_NO_MODES: Final = frozenset(
+    {
+        0x4D44,  # FAT
+        0x2011BAB0,  # exFAT
+        0x7366746E,  # NTFS, by ntfs3
+        0x5346544E,  # NTFS, by the older driver
+        0xFF534D42,  # CIFS
+        0xFE534D42,  # SMB 2 and 3
+        0x517B,  # SMB
+    }
+)
+_OTHER_OWNERS: Final = frozenset(
+    {
+        0x65735546,  # FUSE
+        0x6969,  # NFS
+        0x01021997,  # 9P
+    }
+)
+
 _WHOLE_SYNC: Final = frozenset(
     {
         0xEF53,  # ext2, ext3, ext4
@@ -74,6 +93,16 @@ def syncs_as_a_whole(fd: int) -> bool:
     Only file systems known to write data, metadata and a device flush for it: FUSE, for one, does not pass it on.
     """
     return HAVE_SYNCFS and file_system(fd) in _WHOLE_SYNC
+
+
+def keeps_modes(fd: int) -> bool:
+    """Whether the file system of ``fd`` is not known to make up the modes that it shows."""
+    return file_system(fd) not in _NO_MODES
+
+
+def keeps_owners(fd: int) -> bool:
+    """Whether the file system of ``fd`` is not known to show, sometimes, other owners than a file was made by."""
+    return file_system(fd) not in _NO_MODES | _OTHER_OWNERS
 
 
 def file_system(fd: int) -> int:

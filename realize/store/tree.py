@@ -75,16 +75,16 @@ class Tree:
         """Device and inode of that directory."""
         return self._opened(components, create=False)[1]
 
-    def create_file(self, directory: tuple[bytes, ...], name: bytes, flags: int) -> int:
-        """Open a file, mode 0600 if it is new, in a directory that is made if it is missing.
+    def create_file(self, directory: tuple[bytes, ...], name: bytes, flags: int, mode: int) -> int:
+        """Open a file, of that mode if it is new, in a directory that is made if it is missing.
 
         Somebody may remove the directory, being empty, between the two: it is made once more.
         """
         try:
-            return os.open(name, flags, 0o600, dir_fd=self.directory(directory, create=True))
+            return os.open(name, flags, mode, dir_fd=self.directory(directory, create=True))
         except (FileNotFoundError, NotFound):
             self.forget()
-        return os.open(name, flags, 0o600, dir_fd=self.directory(directory, create=True))
+        return os.open(name, flags, mode, dir_fd=self.directory(directory, create=True))
 
     def _opened(self, components: tuple[bytes, ...], *, create: bool) -> tuple[int, Identity]:
         known = self._open.get(components)

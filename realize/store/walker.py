@@ -25,6 +25,7 @@ from realize.store import names
 from realize.store.descriptors import release
 from realize.store.files import representable
 from realize.store.location import Location
+from realize.store.marks import NOTE, is_ours
 from realize.store.oserrors import reason, storage_error
 from realize.store.places import place
 from realize.store.syscalls import kind_of
@@ -40,13 +41,17 @@ PAGE: Final = 500
 
 @frozen
 class Found:
-    """Something that is no directory, or (``status`` is None) could not be looked at, as ``note`` says."""
+    """Something that is no directory, or (``status`` is None) could not be looked at, as ``note`` says.
+
+    ``partial`` says that it is a partial of ours.
+    """
 
     path: bytes
     directory: tuple[bytes, ...]
     name: bytes
     status: os.stat_result | None
     note: str = ""
+    partial: bool = False
 
 
 @define(eq=False)
@@ -118,11 +123,13 @@ class Traversal:
         if location.only is None:
             self._descend(tree, location.base, b"", found)
             return
+        fd = tree.directory(location.base)
         try:
-            status = os.stat(location.only, dir_fd=tree.directory(location.base), follow_symlinks=False)
+            status = os.stat(location.only, dir_fd=fd, follow_symlinks=False)
         except OSError as error:
             raise storage_error(error, location.only) from error
-        found.append(Found(location.only, location.base, location.only, status))
+        partial = is_ours(fd, location.only, status)
+        found.append(Found(location.only, location.base, location.only, status, partial=partial))
 
     def _step(self, tree: Tree, frame: _Frame, found: list[Found]) -> None:
         if not frame.names:
@@ -150,7 +157,8 @@ class Traversal:
             found.append(Found(path, frame.directory, name, None, reason(error)))
             return
         if not stat.S_ISDIR(status.st_mode):
-            found.append(Found(path, frame.directory, name, status))
+            partial = is_ours(directory_fd, name, status)
+            found.append(Found(path, frame.directory, name, status, partial=partial))
             return
         note = self._why_not(path, status)
         if note:
@@ -231,25 +239,21 @@ class Walker:
 
     def page(self, limit: int = PAGE) -> list[Entry]:
         """The next entries; empty at the end."""
-        while found := self._traversal.page(limit):
-            entries = [entry for each in found if (entry := self._entry(each)) is not None]
-            if entries:
-                return entries
-        return []
+        return [self._entry(each) for each in self._traversal.page(limit)]
 
     def close(self) -> None:
         """Give up the rest."""
         self._traversal.close()
 
-    def _entry(self, found: Found) -> Entry | None:
+    def _entry(self, found: Found) -> Entry:
         status = found.status
         if status is None:
             return Entry(found.path, Kind.UNREADABLE, note=found.note)
         if not stat.S_ISREG(status.st_mode):
             return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
-        if names.is_partial(found.name):
+        if found.partial:
             if not self._partials:
-                return None
+                return Entry(found.path, Kind.LEFT, note=NOTE)
             final = found.path[: -len(found.name)] + names.final_name_of_partial(found.name)
             return Entry(final, Kind.PARTIAL, status.st_size, representable(status.st_mtime_ns))
         try:

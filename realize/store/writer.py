@@ -86,6 +86,7 @@ class PartialFile:
     def _open(self, tree: Tree) -> None:
         fd, status, self._partial = open_partial(tree, self._directory, self._name, self.path)
         try:
+            self._status = status
             self._identity: Identity = identity_of(status)
             self._directory_identity = tree.identity(self._directory)
             self._on_disk = status.st_size
@@ -173,7 +174,7 @@ class PartialFile:
             self._verify(digest)
             with self.handle as fd, storage_errors(self.path):
                 self._cut(fd)
-                set_attributes(fd, attributes)
+                mode = set_attributes(fd, self._status, attributes)
                 with watch.syncing(Sync.FILE):
                     os.fsync(fd)
             return Prepared(
@@ -186,6 +187,8 @@ class PartialFile:
                 policy=self._policy,
                 replaces=self._replaces,
                 inode=self._identity,
+                fd=fd,
+                mode=mode,
                 keep=True,
             )
         except BaseException:

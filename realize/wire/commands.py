@@ -19,10 +19,10 @@ from realize.values import DIGEST, MOST_CHUNKS, Committed, OnConflict, WhereKind
 from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
 
-MAJOR: Final = 1
+MAJOR: Final = 2
 """Peers whose major versions differ do not talk to each other."""
 
-MINOR: Final = 1
+MINOR: Final = 0
 """Later minor versions add commands, optional arguments and capabilities, and change nothing."""
 
 DELTAS: Final = "deltas"

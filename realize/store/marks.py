@@ -1,0 +1,73 @@
+"""Telling our partials from all other files.
+
+Others may have, or make, a file of any name, so the form of the name is not enough.
+While a file is a partial of ours, its mode has the sticky bit, which means nothing else for a regular file: it is there
+from its creation to the instant after it got its final name, so whatever a crash leaves behind has it.
+It costs nothing, and needs no extended attributes.
+And the file belongs to us, for others could mark theirs.
+
+What has such a name and is not ours is a file like any other.
+
+Some file systems have no modes, and FUSE, NFS and 9P may show other owners than there are.
+There the form of the name, or the name and the mark, must do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from realize.errors import NotRegular
+from realize.store import names
+from realize.store.syscalls import keeps_modes, keeps_owners
+from realize.units import display_name
+
+MARK: Final = stat.S_ISVTX
+
+RECEIVING: Final = MARK | 0o600
+"""The mode of a partial until its content is whole."""
+
+NOTE: Final = "partial file of Realize"
+"""What people are told that it is."""
+
+_REFUSED: Final = frozenset({errno.EINVAL, errno.EPERM, errno.EIO, errno.EOPNOTSUPP})
+
+
+def is_marked(status: os.stat_result) -> bool:
+    """Whether the file has the mark."""
+    return bool(status.st_mode & MARK)
+
+
+def is_ours(directory_fd: int, name: bytes, status: os.stat_result) -> bool:
+    """Whether the file of that name and status, in that directory, is a partial of ours."""
+    if not names.is_partial(name) or not stat.S_ISREG(status.st_mode):
+        return False
+    marked = is_marked(status)
+    if marked and status.st_uid == os.geteuid():
+        return True
+    try:
+        return not keeps_owners(directory_fd) if marked else not keeps_modes(directory_fd)
+    except OSError:
+        return False
+
+
+def refuse_ours(directory_fd: int, name: bytes, status: os.stat_result, path: bytes) -> None:
+    """Fail with `NotRegular` if that is a partial of ours; ``path`` is what the error calls it."""
+    if is_ours(directory_fd, name, status):
+        raise NotRegular(f"{display_name(path)}: is a {NOTE}")
+
+
+def create(opening: Callable[[int], int]) -> int:
+    """What ``opening`` answers for the mode of a new partial.
+
+    The servers of some network file systems refuse the mark instead of ignoring it.
+    """
+    try:
+        return opening(RECEIVING)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+    return opening(RECEIVING & ~MARK)

@@ -1,0 +1,435 @@
+"""Partials are known by more than their name, and what only has such a name is nobody's partial."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+import pytest
+
+from realize.errors import Busy, Conflict, NotRegular
+from realize.store import commit, marks, names, partials
+from realize.store.expiry import expire_partials
+from realize.store.local import LocalStore
+from realize.store.names import partial_name, partial_names
+from realize.testing import digest, failure, listed, small_file
+from realize.values import Attributes, Committed, Existing, Expected, Kind, OnConflict
+from tests.leftovers import leave_partial, partial_at
+from tests.test_local_store import PARTIAL, REPLACE, SALT, as_nobody, at_once, open_root, opened, root
+
+__all__ = ["open_root", "root"]
+
+SECRET = Attributes(1_234_567_890_123_456_789, 0o600)
+
+
+async def put(store, path, content, attributes=None):
+    """What becomes of one small file."""
+    [outcome] = await store.put_small([small_file(path, content, attributes)], REPLACE)
+    return outcome
+
+
+async def send(store, path, content, attributes=None):
+    """The same for a file that is sent as if it were large."""
+    writer = await store.open_writer(path, len(content), REPLACE)
+    await writer.write([content])
+    return await writer.commit(digest(content), attributes)
+
+
+WAYS = pytest.mark.parametrize("way", [put, send])
+
+
+def mode_of(root, name):
+    """Permission bits and the mark."""
+    return stat.S_IMODE(os.lstat(os.path.join(root, name)).st_mode)
+
+
+def plant_file(path):
+    """A file of the same user without the mark."""
+    path.write_bytes(b"foreign")
+
+
+def plant_directory(path):
+    """A directory that is not empty."""
+    path.mkdir()
+    (path / "inside").write_bytes(b"foreign")
+
+
+def plant_symlink(path):
+    """A symlink to a file that is worth something."""
+    path.parent.joinpath("target").write_bytes(b"foreign")
+    path.symlink_to("target")
+
+
+def plant_fifo(path):
+    """A FIFO that nobody reads."""
+    os.mkfifo(path)
+
+
+def plant_of_another(path):
+    """A file with the form, the mode and the mark, which belongs to somebody else."""
+    path.write_bytes(b"foreign")
+    os.chown(path, 65534, 65534)
+    path.chmod(marks.RECEIVING)
+
+
+def plant_hard_link(path):
+    """Another name of a file of the same user."""
+    path.parent.joinpath("target").write_bytes(b"foreign")
+    os.link(path.parent / "target", path)
+
+
+FOREIGN = pytest.mark.parametrize(
+    "plant", [plant_file, plant_directory, plant_symlink, plant_fifo, plant_of_another, plant_hard_link]
+)
+
+
+def looks(path):
+    """What there is to see of something, below it too."""
+    status = path.lstat()
+    seen = [(status.st_mode, status.st_ino, status.st_nlink, status.st_uid, status.st_mtime_ns)]
+    if path.is_file():
+        seen.append(path.read_bytes())
+    return seen + [(each.name, each.read_bytes()) for each in path.iterdir()] if path.is_dir() else seen
+
+
+@WAYS
+@FOREIGN
+async def test_what_is_not_ours_is_left_alone_and_in_nobodys_way(root, way, plant):
+    """Whatever somebody has under the name of a partial stays as it is, and the file arrives all the same."""
+    path = partial_at(root, "f")
+    plant(path)
+    before = looks(path)
+    store = await opened(root)
+
+    assert await way(store, b"f", b"content") is Committed.CREATED
+    assert [step.removed for step in expire_partials(root, 0, 1 << 62) if step.removed] == []
+    assert looks(path) == before
+    assert set(os.listdir(root)) - {b"f", b"target"} == {PARTIAL}
+    with open(os.path.join(root, b"f"), "rb") as file:
+        assert file.read() == b"content"
+
+
+@WAYS
+async def test_it_arrives_if_every_foreseeable_name_is_taken(root, way):
+    """Who takes all names that can be known beforehand keeps nothing from arriving."""
+    *foreseeable, _ = partial_names(b"f")
+    for name in foreseeable:
+        os.mkdir(os.path.join(root, name))
+    store = await opened(root)
+
+    assert await way(store, b"f", b"content") is Committed.CREATED
+    assert sorted(os.listdir(root)) == sorted([*foreseeable, b"f"])
+
+
+async def test_names_have_an_end(root, monkeypatch):
+    """If there is something under every name, that is said."""
+    monkeypatch.setattr(names, "partial_names", lambda _name: iter([PARTIAL]))
+    os.mkdir(os.path.join(root, PARTIAL))
+    store = await opened(root)
+
+    assert isinstance(await put(store, b"f", b"x"), Busy)
+
+
+async def test_a_transfer_goes_on_behind_a_foreign_file(root):
+    """What was received under the second name is found there, told of, and expires like any other."""
+    os.mkdir(os.path.join(root, PARTIAL))
+    store = await opened(root)
+    writer = await store.open_writer(b"f", 3, REPLACE)
+    await writer.write([b"12"])
+    await writer.abandon(keep=True)
+
+    assert await store.describe([b"f"]) == [Existing(partial_size=2)]
+    writer = await store.open_writer(b"f", 3, REPLACE)
+    assert writer.have == 2
+    await writer.abandon(keep=True)
+    [(_, size)] = [each for step in expire_partials(root, 0, 1 << 62) for each in step.removed]
+    assert size == 2
+
+
+@WAYS
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o000, 0o777])
+async def test_the_mark_is_there_until_the_file_has_its_name(root, way, mode, monkeypatch):
+    """From its creation a partial is marked, and nobody else may open it; the final file has no mark."""
+    seen = []
+    rename = commit.rename_noreplace
+
+    def renaming(fd, old, new):
+        seen.append(mode_of(root, old))
+        rename(fd, old, new)
+
+    created = []
+    create = marks.create
+
+    def creating(opening):
+        fd = create(opening)
+        created.append(stat.S_IMODE(os.fstat(fd).st_mode))
+        return fd
+
+    monkeypatch.setattr(commit, "rename_noreplace", renaming)
+    monkeypatch.setattr(partials, "create", creating)
+    store = await opened(root)
+
+    assert await way(store, b"f", b"x", Attributes(1, mode)) is Committed.CREATED
+    assert (created, seen, mode_of(root, b"f")) == ([0o1600], [mode | marks.MARK], mode)
+
+
+class Crash(BaseException):
+    """Everything ends here."""
+
+
+@WAYS
+async def test_a_crash_leaves_only_marked_partials(root, way, monkeypatch):
+    """What died just before it got its name is taken for a partial, whatever mode it had been given."""
+
+    def crash(*_):
+        raise Crash
+
+    monkeypatch.setattr(commit, "rename_noreplace", crash)
+    monkeypatch.setattr(commit, "_discard", lambda *_: None)
+    store = await opened(root)
+    with pytest.raises(Crash):
+        await way(store, b"f", b"x", SECRET)
+
+    again = LocalStore(root, run_in_thread=at_once)
+    await again.open(SALT)
+    assert [Kind.LEFT] == [entry.kind for entry in await listed(again.walk())]
+    assert [Kind.PARTIAL] == [entry.kind for entry in await listed(again.walk(partials=True))]
+
+
+@WAYS
+async def test_a_mark_that_was_left_on_a_final_file_is_harmless(root, way, monkeypatch):
+    """It is a file like any other; who finds it identical takes the mark off."""
+    monkeypatch.setattr(commit, "_take_mark_off", lambda _file: None)
+    store = await opened(root)
+    await way(store, b"f", b"x", SECRET)
+    marked = mode_of(root, b"f")
+    entries = await listed(store.walk(partials=True))
+    expired = [step.removed for step in expire_partials(root, 0, 1 << 62) if step.removed]
+    settled = await store.settle([Expected(b"f", 1, digest(b"x"))])
+
+    assert (marked, mode_of(root, b"f")) == (0o1600, 0o600)
+    assert [(b"f", Kind.FILE)] == [(entry.path, entry.kind) for entry in entries]
+    assert [] == expired
+    assert settled == [True]
+
+
+@WAYS
+async def test_the_mark_of_a_final_file_with_such_a_name_is_off_for_good(root, way, monkeypatch):
+    """A power cut must not make a partial of it: that its mark is off is durable before anybody gets an answer."""
+    done = []
+    fchmod, fsync = os.fchmod, os.fsync
+
+    def name(fd):
+        return os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fchmod", lambda fd, mode: done.append(("mode", name(fd))) or fchmod(fd, mode))
+    monkeypatch.setattr(os, "fsync", lambda fd: done.append(("fsync", name(fd))) or fsync(fd))
+    store = await opened(root)
+    final = PARTIAL.decode()
+
+    assert await way(store, PARTIAL, b"x") is Committed.CREATED
+    assert done[2:4] == [("mode", final), ("fsync", final)]
+    assert [(PARTIAL, Kind.FILE)] == [(entry.path, entry.kind) for entry in await listed(store.walk())]
+
+
+@WAYS
+async def test_such_a_file_is_not_confirmed_while_its_mark_may_come_back(root, way, monkeypatch):
+    """If its mark cannot be taken off it has not arrived: it would be removed as a partial one day."""
+
+    def failing(_fd, _mode):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    store = await opened(root)
+    original = commit._take_mark_off
+
+    def take(file):
+        monkeypatch.setattr(os, "fchmod", failing)
+        original(file)
+
+    monkeypatch.setattr(commit, "_take_mark_off", take)
+    try:
+        outcome = await way(store, PARTIAL, b"x")
+    except Exception as error:  # noqa: BLE001 -- a writer raises what a batch answers
+        outcome = error
+
+    assert "Input/output error" in str(outcome)
+
+
+async def test_a_partial_that_cannot_become_final_is_private_again(root):
+    """Its final mode is taken back, so that who may read that file cannot read what is received next."""
+    store = await opened(root)
+    writer = await store.open_writer(b"f", 1, OnConflict.FAIL)
+    await writer.write([b"x"])
+    with open(os.path.join(root, b"f"), "wb"):
+        pass
+
+    assert isinstance(await failure(writer.commit(digest(b"x"), Attributes(1, 0o644))), Conflict)
+    status = os.stat(partial_at(root, "f"))
+    assert stat.S_IMODE(status.st_mode) == marks.RECEIVING
+    assert status.st_mtime_ns > 1
+
+
+async def test_a_partial_that_others_may_have_open_is_not_gone_on_with(root):
+    """A crash within a commit leaves the final mode: who opened that for reading would read what comes next."""
+    place = leave_partial(root, "f", b"12")
+    place.chmod(0o1644)
+    store = await opened(root)
+    with place.open("rb") as kept:
+        writer = await store.open_writer(b"f", 3, REPLACE)
+        await writer.write([b"abc"])
+        assert await writer.commit(digest(b"abc"), SECRET) is Committed.CREATED
+
+        assert (writer.have, kept.read()) == (0, b"12")
+
+
+async def test_a_partial_that_was_about_to_be_committed_keeps_its_age(root):
+    """What is taken up with a final mode gets that of a partial, and as its time that of its last change."""
+    place = leave_partial(root, "f", b"12")
+    place.chmod(0o1400)
+    os.utime(place, ns=(1, 1))
+    changed = os.stat(place).st_ctime_ns
+    store = await opened(root)
+
+    writer = await store.open_writer(b"f", 3, REPLACE)
+
+    status = os.stat(place)
+    assert (writer.have, stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (2, marks.RECEIVING, changed)
+    await writer.abandon(keep=True)
+
+
+async def test_a_partial_is_no_location(root):
+    """A partial is no source of a move by its own name."""
+    leave_partial(root, "f", b"12")
+    store = LocalStore(root, PARTIAL, run_in_thread=at_once)
+
+    assert isinstance(await failure(store.open(SALT)), NotRegular)
+
+
+@pytest.mark.parametrize("unknown", ["owner", "mark"])
+async def test_where_the_file_system_shows_no_owner_or_mark(root, unknown, monkeypatch):
+    """There a new partial shows how ours look, and an older one that looks like that is gone on with."""
+    if unknown == "owner":
+        monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    else:
+        monkeypatch.setattr(marks, "RECEIVING", 0o600)
+    store = await opened(root)
+    writer = await store.open_writer(b"f", 3, REPLACE)
+    await writer.write([b"12"])
+    await writer.abandon(keep=True)
+
+    writer = await store.open_writer(b"f", 3, REPLACE)
+    assert writer.have == 2
+    assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
+    assert await writer.match([digest(b"12")], 2) == 2
+    await writer.write([b"3"])
+    assert await writer.commit(digest(b"123"), SECRET) is Committed.CREATED
+    assert (os.listdir(root), mode_of(root, b"f")) == ([b"f"], 0o600)
+
+
+@pytest.mark.parametrize(
+    ("keeps_modes", "keeps_owners", "mode", "euid", "ours"),
+    [
+        (True, True, 0o1600, 0, True),
+        (True, True, 0o1600, 12_345, False),
+        (True, False, 0o1600, 12_345, True),
+        (True, False, 0o600, 0, False),
+        (False, False, 0o600, 12_345, True),
+        (True, True, 0o600, 0, False),
+    ],
+)
+def test_what_tells_ours_on_which_file_system(root, monkeypatch, keeps_modes, keeps_owners, mode, euid, ours):
+    """Name, owner and mark; without the owner where it may be another one, without both where there are no modes."""
+    monkeypatch.setattr(marks, "keeps_modes", lambda _fd: keeps_modes)
+    monkeypatch.setattr(marks, "keeps_owners", lambda _fd: keeps_owners)
+    place = leave_partial(root, "f", b"")
+    place.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: euid + os.getuid())
+
+    assert marks.is_ours(0, PARTIAL, place.stat()) is ours
+    assert not marks.is_ours(0, b".f.part", place.stat())
+
+
+async def test_a_server_that_refuses_the_mark(root, monkeypatch):
+    """Where a sticky file cannot be made at all, partials are made without the mark."""
+    original = os.open
+
+    def opening(path, flags, mode=0o777, **options):
+        if flags & os.O_CREAT and mode & marks.MARK:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return original(path, flags, mode, **options)
+
+    monkeypatch.setattr(os, "open", opening)
+    store = await opened(root)
+
+    assert await put(store, b"f", b"x") is Committed.CREATED
+    assert await send(store, b"g", b"x") is Committed.CREATED
+    assert await store.try_write() > 0
+
+
+@WAYS
+@pytest.mark.parametrize("directory_mode", [0o1777, 0o777])
+async def test_a_local_user_neither_reads_nor_changes_what_arrives(open_root, way, directory_mode):
+    """Who may write into the directory, and was there first, gets nothing of a file that is not for him."""
+    os.chmod(open_root, directory_mode)
+    kept = []
+
+    def prepare():
+        *foreseeable, _ = partial_names(b"f")
+        for name in foreseeable:
+            path = os.path.join(open_root, name)
+            kept.append(os.open(path, os.O_CREAT | os.O_RDWR, 0o666))
+            os.chmod(path, 0o1666)
+
+    def meddle():
+        found = [os.pread(fd, 100, 0) for fd in kept]
+        for name in (b"f", *os.listdir(open_root)):
+            for flags in (os.O_RDONLY, os.O_WRONLY):
+                with suppress(PermissionError):
+                    kept.append(os.open(os.path.join(open_root, name), flags))
+        for fd in kept:
+            with suppress(OSError):
+                os.pwrite(fd, b"FORGED", 0)
+        return found
+
+    await as_nobody(prepare)
+    store = await opened(open_root)
+    assert await way(store, b"f", b"SECRET", SECRET) is Committed.CREATED
+    found = await as_nobody(meddle)
+
+    status = os.stat(os.path.join(open_root, b"f"))
+    with open(os.path.join(open_root, b"f"), "rb") as file:
+        assert file.read() == b"SECRET"
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (os.geteuid(), 0o600)
+    assert {b""} == set(found)
+    for fd in kept:
+        os.close(fd)
+
+
+async def test_a_local_user_reads_nothing_while_it_arrives(open_root):
+    """A partial is nobody else's to open, from its first byte on."""
+    os.chmod(open_root, 0o777)
+    store = await opened(open_root)
+    writer = await store.open_writer(b"f", 6, REPLACE)
+    await writer.write([b"SEC"])
+
+    def peep():
+        with pytest.raises(PermissionError):
+            os.open(os.path.join(open_root, partial_name(b"f")), os.O_RDONLY)
+
+    await as_nobody(peep)
+    await writer.abandon(keep=False)
+
+
+async def test_partials_of_another_user_are_files(open_root):
+    """A daemon that runs as another user from now on takes what the former one has left for files like any other."""
+    os.chmod(open_root, 0o777)
+    leave_partial(open_root, "f", b"12")
+    store = await opened(open_root, run_in_thread=as_nobody)
+
+    [entry] = await listed(store.walk(partials=True))
+    writer = await store.open_writer(b"f", 3, REPLACE)
+
+    assert (entry.path, entry.kind, writer.have) == (PARTIAL, Kind.FILE, 0)
+    await writer.abandon(keep=False)
