@@ -626,6 +626,7 @@ async def test_coarse_stamps_are_waited_for_longer(root, behind):
 
     patched = pytest.MonkeyPatch()
     patched.setattr(os, "fstat", lambda fd: Coarse(original(fd)))
+    patched.setattr(syscalls, "_statx", None)
     try:
         store = await opened(root, clock=Clock(now_ns=lambda: now[0], sleep=sleep))
         await fetched(store, b"f")

@@ -7,6 +7,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.errors import RealizeError, SourceChanged, WrongSize
+from realize.store import syscalls
 from realize.store.local import LocalStore
 from realize.testing import block_digests, digest, failure, random_bytes, read_all
 from realize.values import BLOCK, Expected, Fetched
@@ -36,6 +37,8 @@ def claim(monkeypatch):
                 found = call(*arguments, **options)
                 if not stat.S_ISREG(found.st_mode):
                     return found
+                if isinstance(found, syscalls.Status):
+                    return found._replace(st_size=size)
                 return os.stat_result((*found[:6], size, *found[7:]), times(found))
 
             return status
@@ -45,6 +48,7 @@ def claim(monkeypatch):
 
         for name in ("stat", "fstat"):
             monkeypatch.setattr(os, name, claiming(getattr(os, name)))
+        monkeypatch.setattr(syscalls, "_look", claiming(syscalls._look))
 
     return claim
 

@@ -41,7 +41,7 @@ from realize.store.location import Root
 from realize.store.marks import NOTE, RECEIVING, is_ours
 from realize.store.oserrors import reason, storage_error
 from realize.store.room import Room
-from realize.store.syscalls import fsync_directory, kind_of, rename_noreplace, syncfs
+from realize.store.syscalls import FileStatus, fresh_stat, fsync_directory, kind_of, rename_noreplace, syncfs
 from realize.store.threads import RunInThread
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
@@ -355,10 +355,10 @@ def _rename(fd: int, file: Prepared) -> Committed:
     return Committed.REPLACED
 
 
-def refuse_obstacle(fd: int, name: bytes, path: bytes) -> os.stat_result | None:
+def refuse_obstacle(fd: int, name: bytes, path: bytes) -> FileStatus | None:
     """The regular file of that name, if there is one; anything else there is a `Conflict`."""
     try:
-        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        status = fresh_stat(name, fd)
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(status.st_mode):

@@ -6,7 +6,6 @@ that one, unseen, would lose it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +13,7 @@ from attrs import frozen
 
 from realize.errors import RealizeError
 from realize.store.places import place
+from realize.store.syscalls import FileStatus
 from realize.store.tree import identity_of
 from realize.values import Existing
 
@@ -29,7 +29,7 @@ class Described:
     place: bytes
     ctime_ns: int
 
-    def matches(self, status: os.stat_result) -> bool:
+    def matches(self, status: FileStatus) -> bool:
         """Whether the file is still that one."""
         return status.st_ctime_ns == self.ctime_ns and place(self.salt, identity_of(status)) == self.place
 

@@ -13,7 +13,7 @@ from attrs import frozen
 from realize.errors import NotRegular, SourceChanged, WrongSize
 from realize.store.descriptors import release
 from realize.store.marks import refuse_ours
-from realize.store.syscalls import kind_of
+from realize.store.syscalls import FileStatus, kind_of
 from realize.store.tree import Tree
 from realize.units import display_name
 from realize.values import Attributes, Version, coarseness_ns
@@ -52,13 +52,13 @@ def representable(time_ns: int) -> int:
     return _LATEST_NS if time_ns > 0 else _EARLIEST_NS
 
 
-def version_of(status: os.stat_result) -> Version:
+def version_of(status: FileStatus) -> Version:
     """What the file is now."""
     mtime_ns, ctime_ns = representable(status.st_mtime_ns), representable(status.st_ctime_ns)
     return Version(status.st_dev, status.st_ino, status.st_size, mtime_ns, ctime_ns)
 
 
-def unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+def unchanged(before: FileStatus, after: FileStatus) -> bool:
     """Whether both are the same version."""
     return (
         before.st_ctime_ns == after.st_ctime_ns

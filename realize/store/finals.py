@@ -20,7 +20,7 @@ from realize.store.location import Location
 from realize.store.marks import MARK, NOTE, is_ours
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
-from realize.store.syscalls import kind_of
+from realize.store.syscalls import fresh_fstat, fresh_stat, kind_of
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
 from realize.values import BLOCK, NOTHING, Existing, Expected, Version
@@ -140,7 +140,7 @@ def _vouched_for(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes,
     Therefore its change time is renewed.
     What does not let us do that we do not vouch for.
     """
-    before = os.fstat(fd)
+    before = fresh_fstat(fd)
     if version_of(before) != version:
         return False
     try:
@@ -152,10 +152,10 @@ def _vouched_for(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes,
         raise
     os.fsync(fd)
     try:
-        named = os.stat(name, dir_fd=tree.directory(directory), follow_symlinks=False)
+        named = fresh_stat(name, tree.directory(directory))
     except FileNotFoundError:
         return False
-    after = version_of(os.fstat(fd))
+    after = version_of(fresh_fstat(fd))
     return version_of(named) == after == evolve(version, ctime_ns=after.ctime_ns)
 
 

@@ -22,7 +22,7 @@ from typing import Final
 
 from realize.errors import NotRegular
 from realize.store import names
-from realize.store.syscalls import keeps_modes, keeps_owners
+from realize.store.syscalls import FileStatus, keeps_modes, keeps_owners
 from realize.units import display_name
 
 MARK: Final = stat.S_ISVTX
@@ -36,12 +36,12 @@ NOTE: Final = "partial file of Realize"
 _REFUSED: Final = frozenset({errno.EINVAL, errno.EPERM, errno.EIO, errno.EOPNOTSUPP})
 
 
-def is_marked(status: os.stat_result) -> bool:
+def is_marked(status: FileStatus) -> bool:
     """Whether the file has the mark."""
     return bool(status.st_mode & MARK)
 
 
-def is_ours(directory_fd: int, name: bytes, status: os.stat_result) -> bool:
+def is_ours(directory_fd: int, name: bytes, status: FileStatus) -> bool:
     """Whether the file of that name and status, in that directory, is a partial of ours."""
     if not names.is_partial(name) or not stat.S_ISREG(status.st_mode):
         return False
@@ -54,7 +54,7 @@ def is_ours(directory_fd: int, name: bytes, status: os.stat_result) -> bool:
         return False
 
 
-def refuse_ours(directory_fd: int, name: bytes, status: os.stat_result, path: bytes) -> None:
+def refuse_ours(directory_fd: int, name: bytes, status: FileStatus, path: bytes) -> None:
     """Fail with `NotRegular` if that is a partial of ours; ``path`` is what the error calls it."""
     if is_ours(directory_fd, name, status):
         raise NotRegular(f"{display_name(path)}: is a {NOTE}")

@@ -24,6 +24,7 @@ from realize.store.handle import Handle
 from realize.store.interfaces import IReader
 from realize.store.location import Location
 from realize.store.oserrors import storage_error, storage_errors
+from realize.store.syscalls import fresh_fstat, fresh_stat
 from realize.store.threads import RunInThread, disposing, shielded
 from realize.store.tree import identity_of
 from realize.store.unlinked import Unlinked
@@ -119,7 +120,7 @@ class SourceFile:
         with self.handle as fd, self.location.tree() as tree:
             try:
                 more = has_more(fd, self.version.size)
-                named = os.stat(name, dir_fd=tree.directory(directory), follow_symlinks=False)
+                named = fresh_stat(name, tree.directory(directory))
                 same = identity_of(named) == (self.version.device, self.version.inode)
                 if same and self._unchanged(fd):
                     if more:
@@ -132,7 +133,7 @@ class SourceFile:
         raise SourceChanged(f"{display_name(self.path)}: changed while it was read")
 
     def _unchanged(self, fd: int) -> bool:
-        return self.unlinked.same(self.version, version_of(os.fstat(fd)))
+        return self.unlinked.same(self.version, version_of(fresh_fstat(fd)))
 
     def _ended_early(self, fd: int) -> RealizeError:
         """The error for a file of which less could be read than its size says."""

@@ -14,6 +14,7 @@ from realize.store.files import version_of
 from realize.store.location import Location
 from realize.store.marks import refuse_ours
 from realize.store.oserrors import storage_error
+from realize.store.syscalls import fresh_stat
 from realize.store.tree import Tree
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
@@ -48,7 +49,7 @@ def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked
     directory, name = location.split(removal.path)
     fd = tree.directory(directory)
     try:
-        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        status = fresh_stat(name, fd)
         refuse_ours(fd, name, status, removal.path)
         if status.st_nlink == 1 and version_of(status) == removal.version:
             os.unlink(name, dir_fd=fd)

@@ -22,7 +22,7 @@ from realize.store.location import Location
 from realize.store.marks import MARK
 from realize.store.oserrors import storage_error
 from realize.store.partials import open_partial
-from realize.store.syscalls import read_umask, syncs_as_a_whole
+from realize.store.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
 from realize.store.tree import Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
@@ -86,7 +86,7 @@ def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock) 
         if size > room:
             raise SourceChanged(f"{display_name(path)}: does not fit, it has {size} bytes")
         content = read_exactly(fd, size + 1, 0)
-        if not unchanged(status, os.fstat(fd)):
+        if not unchanged(status, fresh_fstat(fd)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")
         if len(content) != size:
             raise wrong_size(path, size, more=len(content) > size)

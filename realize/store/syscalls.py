@@ -10,13 +10,16 @@ import ctypes
 import errno
 import os
 import stat
-from typing import Final
+import struct
+import threading
+from typing import Final, NamedTuple, TypeAlias
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 _RENAME_NOREPLACE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_NO_STATX: Final = _UNSUPPORTED | {errno.EPERM}
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 BTRFS: Final = 0x9123683E
@@ -67,6 +70,28 @@ _renameat2: Final = (
 )
 _fstatfs: Final = _declare("fstatfs", ctypes.c_int, ctypes.c_void_p)
 _sync_file_range: Final = _declare("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+_statx: Final = (
+    _declare("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
+    if hasattr(_libc, "statx")
+    else None
+)
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_STATX_FORCE_SYNC: Final = 0x2000
+_STATX_BASIC_STATS: Final = 0x7FF
+_STATX: Final = struct.Struct("=16xII4xH2xQQ48xqI4xqI4x8xII")  # of 256 bytes: see struct statx in statx(2)
+
+
+class _Buffers(threading.local):
+    """Each thread's room for an answer of statx(2)."""
+
+    def __init__(self) -> None:
+        self.answer = ctypes.create_string_buffer(256)
+
+
+_buffers: Final = _Buffers()
 
 
 def _kernel() -> tuple[int, int]:
@@ -133,6 +158,54 @@ def rename_noreplace(dirfd: int, old: bytes, new: bytes) -> None:
         _look_and_rename(dirfd, old, new)
     else:
         os.unlink(old, dir_fd=dirfd)
+
+
+class Status(NamedTuple):
+    """What `os.stat_result` has of use, as the file system itself says it at this moment."""
+
+    st_nlink: int
+    st_uid: int
+    st_mode: int
+    st_ino: int
+    st_size: int
+    st_ctime_ns: int
+    st_mtime_ns: int
+    st_dev: int
+
+
+FileStatus: TypeAlias = Status | os.stat_result
+"""What a file is, asked one way or the other."""
+
+
+def fresh_stat(name: bytes, dirfd: int) -> FileStatus:
+    """The status of a name below a directory, no symlink followed, from no cache of attributes.
+
+    stat(2) on a network file system, or one in user space, may tell what was true some seconds ago.
+    Where statx(2) is not to be had, so does this.
+    """
+    found = _look(dirfd, name, _AT_SYMLINK_NOFOLLOW)
+    return os.stat(name, dir_fd=dirfd, follow_symlinks=False) if found is None else found
+
+
+def fresh_fstat(fd: int) -> FileStatus:
+    """The same for an open file."""
+    found = _look(fd, b"", _AT_EMPTY_PATH)
+    return os.fstat(fd) if found is None else found
+
+
+def _look(fd: int, name: bytes, flags: int) -> Status | None:
+    """What statx(2) says; None if the kernel, the C library or a filter of system calls does not offer it."""
+    if _statx is None:
+        return None
+    answer = _buffers.answer
+    if _statx(fd, name, flags | _AT_STATX_FORCE_SYNC, _STATX_BASIC_STATS, answer):
+        if ctypes.get_errno() in _NO_STATX:
+            return None
+        _raise_errno()
+    links, uid, mode, inode, size, ctime, ctime_ns, mtime, mtime_ns, major, minor = _STATX.unpack_from(answer)
+    ctime_ns += ctime * 1_000_000_000
+    mtime_ns += mtime * 1_000_000_000
+    return Status(links, uid, mode, inode, size, ctime_ns, mtime_ns, os.makedev(major, minor))
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:

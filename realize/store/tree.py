@@ -18,6 +18,7 @@ from realize.store import names
 from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
 from realize.store.oserrors import storage_error, storage_errors
+from realize.store.syscalls import FileStatus
 from realize.units import display_name
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,7 +30,7 @@ Identity = tuple[int, int]
 """Device and inode."""
 
 
-def identity_of(status: os.stat_result) -> Identity:
+def identity_of(status: FileStatus) -> Identity:
     """What tells one file or directory from all others on this machine, as long as it exists."""
     return status.st_dev, status.st_ino
 

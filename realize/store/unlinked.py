@@ -13,6 +13,7 @@ from typing import Final
 from attrs import define, evolve, field
 
 from realize.store.files import version_of
+from realize.store.syscalls import fresh_fstat
 from realize.store.tree import Identity
 from realize.values import Version
 
@@ -38,11 +39,11 @@ class Unlinked:
     def unlink(self, fd: int, name: bytes, directory_fd: int, read: Version) -> bool:
         """Remove a name of the open file ``fd`` if the file is still what was read; whether it was."""
         with self._lock:
-            before = version_of(os.fstat(fd))
+            before = version_of(fresh_fstat(fd))
             if not self._same(read, before):
                 return False
             os.unlink(name, dir_fd=directory_fd)
-            self._remember(before, version_of(os.fstat(fd)))
+            self._remember(before, version_of(fresh_fstat(fd)))
         return True
 
     def _same(self, read: Version, now: Version) -> bool:
