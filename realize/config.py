@@ -14,6 +14,7 @@ import enum
 import ipaddress
 import os
 import re
+import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
@@ -30,6 +31,9 @@ from realize.levels import FORMATS, Levels, parse_levels
 from realize.units import display_text, parse_duration, parse_rate, quoted
 
 T = TypeVar("T")
+
+DISK_ANSWER_S: Final = 5.0
+"""Seconds that the directories of a configuration have to say what they are."""
 
 DEFAULT_PORT: Final = 9771
 """The TCP port of a daemon that nobody chose another for."""
@@ -344,11 +348,20 @@ def _absences(config: Config) -> Iterator[_Problem]:
     if not config.directories:
         yield ("dirs",), "expected at least one directory to serve, such as a table dirs.inbox with a path"
     for name, directory in config.directories.items():
-        if not os.path.isdir(directory.path):
+        if _is_missing(directory.path):
             yield (
                 ("dirs", name, "path"),
                 f"there is no directory {display_text(directory.path)}; expected one that exists",
             )
+
+
+def _is_missing(path: str) -> bool:
+    """Whether there is certainly no such directory: a dead disk or mount does not answer, and may come back."""
+    answers: list[bool] = []
+    looking = threading.Thread(target=lambda: answers.append(os.path.isdir(path)), daemon=True, name="look")
+    looking.start()
+    looking.join(DISK_ANSWER_S)
+    return answers == [False]
 
 
 def _names(table: Mapping[str, object]) -> str:

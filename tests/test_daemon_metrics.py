@@ -18,7 +18,7 @@ from realize.daemon.counting import Counting
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
 from realize.daemon.logs import DaemonLogs, LogOptions
 from realize.daemon.metrics import Metrics
-from realize.daemon.served import serve_directories
+from realize.daemon.served import look_at, serve_directories
 from realize.daemon.service import Realized
 from realize.daemon.space import Spaces
 from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, NotFound, StorageError, VerifyFailed
@@ -348,8 +348,8 @@ def test_a_stream_that_is_cut_off_is_a_failure(served, seen):
 async def test_commits_are_measured(tmp_path):
     """A group with few files syncs each of them; with many, the file system once; and the directories in any case."""
     metrics = Metrics()
-    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, Clock(), metrics.commits)["inbox"]
-    store = served.store(b"")
+    inbox = directories_of({"inbox": DirectoryConfig(str(tmp_path))}, metrics.commits)["inbox"]
+    store = inbox.store(b"")
     await store.open(b"salt")
     await store.put_small([small_file(b"%d" % number, b"x") for number in range(3)], OnConflict.REPLACE)
     writer = await store.open_writer(b"large", len(LARGE), OnConflict.REPLACE)
@@ -376,6 +376,11 @@ def test_a_sync_that_fails_is_measured():
         raise OSError("broken")
 
     assert [(Sync.FILE_SYSTEM, True)] == told
+
+
+def directories_of(configured, watch):
+    """Directories that are served without threads."""
+    return serve_directories(configured, look_at(configured), lambda _path: _at_once, Clock(), watch)
 
 
 def _at_once(job, *arguments):
@@ -460,9 +465,9 @@ def _until(condition):
 
 def test_partials_are_counted_soon_and_then_every_hour(tmp_path):
     """What is there, and what was removed since the start."""
-    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, Clock(), lambda _: CommitWatch())
+    served = directories_of({"inbox": DirectoryConfig(str(tmp_path))}, lambda _: CommitWatch())
     clock, log = Clock(), Log()
-    housekeeping = Housekeeping(clock, _at_once, log)
+    housekeeping = Housekeeping(clock, log)
     leave_partial(tmp_path, "a", b"1234")
     housekeeping.start(served, 7 * 86_400.0)
     before = dict(housekeeping.partials)
@@ -481,9 +486,9 @@ def test_partials_are_counted_soon_and_then_every_hour(tmp_path):
 
 def test_expired_partials_are_counted(tmp_path):
     """Removed ones are no longer there, and are counted with their bytes."""
-    served = serve_directories({"inbox": DirectoryConfig(str(tmp_path))}, _at_once, Clock(), lambda _: CommitWatch())
+    served = directories_of({"inbox": DirectoryConfig(str(tmp_path))}, lambda _: CommitWatch())
     clock, log = Clock(), Log()
-    housekeeping = Housekeeping(clock, _at_once, log)
+    housekeeping = Housekeeping(clock, log)
     leave_partial(tmp_path, "a", b"1234")
     time.sleep(0.02)
     housekeeping.start(served, 0.01)
@@ -518,7 +523,7 @@ def daemon(tmp_path):
 def test_state_is_read_when_somebody_asks(daemon, tmp_path):
     """Limits, threads, connections and bytes: all as they are at that moment."""
     gauges = daemon._gauges()
-    daemon._directories = serve_directories(daemon._config.directories, _at_once, Clock(), daemon._counting.commits)
+    daemon._directories = directories_of(daemon._config.directories, daemon._counting.commits)
     daemon._take_over(daemon._config)
     registry = CollectorRegistry()
     registry.register(gauges)
@@ -551,7 +556,7 @@ def test_the_queue_of_the_disk_threads_is_seen(daemon):
     """Work that finds no free thread waits, and can be seen to."""
     pool = ThreadPool(reactor, 1, "test")
     gate, running = threading.Event(), threading.Event()
-    daemon._pool = pool
+    daemon._pools._pools["inbox"] = pool
     registry = CollectorRegistry()
     registry.register(daemon._gauges())
     try:

@@ -24,7 +24,19 @@ from realize.errors import (
     WrongSize,
 )
 from realize.mover import move
-from realize.mover.events import End, Failed, Finished, Found, How, Left, Planned, Postponed, Progressed, Started
+from realize.mover.events import (
+    End,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Left,
+    Planned,
+    Postponed,
+    Progressed,
+    SourceStarted,
+    Started,
+)
 from realize.mover.events import Interrupted as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.plan import Action
@@ -567,6 +579,86 @@ def test_a_source_that_fails_as_a_whole_leaves_the_others():
 
     assert [(b"", End.SOURCE)] == [(event.path, event.end) for event in trial.of(Failed)]
     assert {b"b"} == set(destination.files)
+
+
+class HangingStore(MemoryStore):
+    """A store whose ``open`` or ``walk`` waits for a gate."""
+
+    def __init__(self, hanging, files):
+        super().__init__(files)
+        self.hanging = hanging
+        self.gate = Deferred()
+
+    async def _late(self, answer):
+        await self.gate
+        return await answer()
+
+    def open(self, salt):
+        if self.hanging == "open":
+            return Deferred.fromCoroutine(self._late(lambda: MemoryStore.open(self, salt)))
+        return super().open(salt)
+
+    def walk(self, **options):
+        listing = super().walk(**options)
+        if self.hanging == "walk":
+            listed = listing.next_page
+            listing.next_page = lambda: Deferred.fromCoroutine(self._late(listed))
+        return listing
+
+
+@pytest.mark.parametrize("hanging", ["open", "walk"])
+def test_a_source_that_hangs_does_not_hold_up_the_others(hanging):
+    """They are moved beside it, and it is moved when it has come back."""
+    slow, good, destination = HangingStore(hanging, {b"a": b"slow"}), MemoryStore({b"b": b"good"}), MemoryStore()
+    trial = Trial(slow, destination, good)
+
+    trial.clock.pump([0.5] * 9)
+    before = contents(destination)
+    trial.clock.pump([0.5] * 9)
+    meanwhile = contents(destination)
+    ended = list(trial.result)
+    slow.gate.callback(None)
+
+    assert ({}, {b"b": b"good"}, []) == (before, meanwhile, ended)
+    assert trial.finish() is None
+    assert {b"a": b"slow", b"b": b"good"} == contents(destination)
+    assert {} == contents(slow)
+
+
+def test_a_source_that_gets_on_is_waited_for():
+    """However long it takes: the next one begins when it has ended."""
+    first, second, destination = MemoryStore({b"a": b"1"}), MemoryStore({b"b": b"2"}), MemoryStore()
+    trial = Trial(first, destination, second)
+    trial.finish()
+
+    order = [event for event in trial.events if isinstance(event, SourceStarted | Finished)]
+
+    assert [SourceStarted, Finished] * 2 == list(map(type, order))
+
+
+def test_a_late_source_that_is_unfit_fails_alone():
+    """What was late in saying what it is, and cannot be moved, is a failure; the rest is moved."""
+    slow, good, destination = HangingStore("open", {}), MemoryStore({b"b": b"good"}), MemoryStore()
+    slow.fail_next["open", b""] = StorageError("broken")
+    trial = Trial(slow, destination, good)
+    trial.clock.pump([0.5] * 20)
+    slow.gate.callback(None)
+
+    assert trial.finish() is None
+    [failed] = trial.of(Failed)
+    assert (b"", End.SOURCE) == (failed.path, failed.end)
+    assert "src0" in str(failed.error)
+    assert {b"b": b"good"} == contents(destination)
+
+
+def test_a_run_with_a_hanging_source_can_be_stopped():
+    """Whether it hangs at its beginning or later."""
+    for hanging in ("open", "walk"):
+        trial = Trial(HangingStore(hanging, {b"a": b"1"}), MemoryStore(), MemoryStore({b"b": b"2"}))
+        trial.clock.pump([0.5] * 20)
+        trial.done.cancel()
+
+        assert isinstance(trial.finish(), Interrupted)
 
 
 def test_a_lost_connection_ends_the_run():

@@ -26,7 +26,7 @@ from realize.store.brief import BriefWork
 from realize.store.descriptors import allow_many_files
 from realize.store.interfaces import IStore
 from realize.store.local import LocalStore
-from realize.store.thread_pool import ThreadPool
+from realize.store.thread_pool import ThreadPools
 from realize.store.threads import RunInThread
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from realize.wire.protocol import PeerProtocol
 
 THREADS: Final = 4
-"""Threads for disk work and hashing; more would only queue at the disk."""
+"""Threads for disk work and hashing, for each location; more would only queue at the disk."""
 
 
 _log = Logger()
@@ -68,9 +68,9 @@ class Session:
         self._stores: list[IStore] = []
         self._unsteady = False
         """Whether a connection was given up to make another one."""
-        self._pool = ThreadPool(reactor, THREADS, "realize disk")
-        self.in_thread: RunInThread = self._pool.run
-        """Does disk work in one of our threads."""
+        self._pools = ThreadPools(reactor, THREADS, "realize disk")
+        self.in_thread: RunInThread = self._pools.of("").run
+        """Does disk work that belongs to no location, in one of our threads."""
         allow_many_files()
 
     def resolve(self, *texts: str) -> list[Location]:
@@ -113,10 +113,9 @@ class Session:
     async def store(self, location: Location) -> IStore:
         """The store at a location; connects if it must."""
         if isinstance(location, LocalLocation):
+            in_thread = self._pools.of(location.path).run
             store: IStore = LocalStore(
-                location.path,
-                run_in_thread=self.in_thread,
-                run_briefly=BriefWork(self.in_thread, self._reactor).run,
+                location.path, run_in_thread=in_thread, run_briefly=BriefWork(in_thread, self._reactor).run
             )
         else:
             from realize.store.remote import RemoteStore
@@ -188,7 +187,7 @@ class Session:
         try:
             await self.disconnect()
         finally:
-            self._pool.stop()
+            self._pools.stop()
 
     @property
     def _config(self) -> Config:

@@ -17,7 +17,7 @@ from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.metrics import UNKNOWN
 from realize.daemon.space import Spaces
 from realize.daemon.throttling import Throttling
-from realize.store.thread_pool import ThreadPool
+from realize.store.thread_pool import ThreadPools
 from realize.throttle.tree import Scope
 from realize.wire.commands import Direction
 from realize.wire.serving import PeerServerFactory
@@ -82,7 +82,7 @@ class Gauges(Collector):
     factory: PeerServerFactory
     throttling: Throttling
     housekeeping: Housekeeping
-    pool: ThreadPool
+    pool: ThreadPools
     spaces: Spaces
     records: Mapping[str, int]
     """Records of the log by level, which go on to grow."""

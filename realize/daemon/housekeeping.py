@@ -1,13 +1,16 @@
-"""Removing partials that nobody came back for, and counting the others."""
+"""Removing partials that nobody came back for, and counting the others.
+
+Directories are looked through side by side, each in its own threads: one whose disk hangs does not hold up the others.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.daemon.served import ServedDirectory
@@ -39,7 +42,6 @@ class Housekeeping:
     """Looks through all directories once an hour, a page at a time, in a thread."""
 
     clock: IReactorTime
-    run_in_thread: Callable[..., Deferred[Any]]
     log: Any
     partials: dict[str, Partials] = field(factory=dict, init=False)
     """By name of the directory."""
@@ -47,6 +49,7 @@ class Housekeeping:
     _max_age: float = field(default=0.0, init=False)
     _next: IDelayedCall | None = field(default=None, init=False)
     _stopped: bool = field(default=True, init=False)
+    _looking: set[str] = field(factory=set, init=False)
 
     def start(self, directories: Mapping[str, ServedDirectory], max_age: float) -> None:
         """From now on, keep these directories clear of partials older than ``max_age`` seconds."""
@@ -62,23 +65,26 @@ class Housekeeping:
             self._next.cancel()
 
     def _look(self) -> None:
-        ensureDeferred(self._look_through())
-
-    async def _look_through(self) -> None:
-        for name, directory in list(self._directories.items()):
-            try:
-                await self._look_into(name, directory)
-            except Exception as error:  # noqa: BLE001 -- the other directories, and the next time, do not depend on it
-                self.log.warning("expiry_failed", dir=name, error=str(error) or repr(error))
-        if not self._stopped:
-            self._next = self.clock.callLater(min(EVERY, self._max_age), self._look)
+        self._next = self.clock.callLater(min(EVERY, self._max_age), self._look)
+        for name, directory in self._directories.items():
+            if name not in self._looking:  # it is very large, or hangs
+                self._looking.add(name)
+                ensureDeferred(self._look_into(name, directory))
 
     async def _look_into(self, name: str, directory: ServedDirectory) -> None:
+        try:
+            await self._expire(name, directory)
+        except Exception as error:  # noqa: BLE001 -- the other directories, and the next time, do not depend on it
+            self.log.warning("expiry_failed", dir=name, error=str(error) or repr(error))
+        finally:
+            self._looking.discard(name)
+
+    async def _expire(self, name: str, directory: ServedDirectory) -> None:
         known = self.partials.setdefault(name, Partials())
         files = size = 0
         removing = expire_partials(directory.path, int(self._max_age * 1e9), time.time_ns())
         try:
-            while not self._stopped and (step := await self.run_in_thread(_next_step, removing)) is not None:
+            while not self._stopped and (step := await directory.run_in_thread(_next_step, removing)) is not None:
                 files += step.partials
                 size += step.size
                 for path, removed in step.removed:

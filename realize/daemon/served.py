@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from realize.config import DirectoryConfig
+from realize.config import DISK_ANSWER_S, DirectoryConfig
 from realize.errors import StorageError
 from realize.store.brief import BriefWork
 from realize.store.commit import Committer
@@ -43,23 +45,66 @@ class ServedDirectory:
         )
 
 
+def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Identity | None]:
+    """What each directory is, None if it does not answer.
+
+    Takes up to `realize.config.DISK_ANSWER_S` seconds, so it is for a thread if somebody cannot wait so long.
+    Raises `StorageError` if one cannot be reached.
+    """
+    looks = {name: _Look(directory.path) for name, directory in directories.items()}
+    until = time.monotonic() + DISK_ANSWER_S
+    found: dict[str, Identity | None] = {}
+    for name, look in looks.items():
+        try:
+            found[name] = look.found(max(0.0, until - time.monotonic()))
+        except OSError as error:
+            path = display_text(directories[name].path)
+            raise StorageError(f"dirs.{name}.path: {path}: {error.strerror}") from error
+    return found
+
+
 def serve_directories(
     directories: Mapping[str, DirectoryConfig],
-    run_in_thread: RunInThread,
+    found: Mapping[str, Identity | None],
+    threads_of: Callable[[str], RunInThread],
     clock: IReactorTime,
     watch: Callable[[str], CommitWatch],
 ) -> dict[str, ServedDirectory]:
-    """Look at every directory once; raises `StorageError` if one cannot be reached.
+    """The directories that were ``found``, which `look_at` tells.
 
-    ``watch`` makes for each name what is told of the commits.
+    ``threads_of`` has for each path what works there, ``watch`` makes for each name what is told of the commits.
     """
     served = {}
-    for name, directory in directories.items():
-        try:
-            identity = root_identity(directory.path)
-        except OSError as error:
-            raise StorageError(f"dirs.{name}.path: {display_text(directory.path)}: {error.strerror}") from error
-        committer = Committer(run_in_thread, watch(name))
-        briefly = BriefWork(run_in_thread, clock).run
-        served[name] = ServedDirectory(directory.path, identity, committer, run_in_thread, briefly)
+    for name, identity in found.items():
+        if identity is not None:
+            path = directories[name].path
+            run_in_thread = threads_of(path)
+            committer = Committer(run_in_thread, watch(name))
+            served[name] = ServedDirectory(
+                path, identity, committer, run_in_thread, BriefWork(run_in_thread, clock).run
+            )
     return served
+
+
+class _Look:
+    """A look at a directory in a thread of its own, for whose end nobody waits: a dead disk or mount never answers."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._found: Identity | None = None
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._look, daemon=True, name="look")
+        self._thread.start()
+
+    def found(self, seconds: float) -> Identity | None:
+        """What the directory is, None if it does not answer within ``seconds``; raises `OSError` if it is not there."""
+        self._thread.join(seconds)
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+    def _look(self) -> None:
+        try:
+            self._found = root_identity(self._path)
+        except OSError as error:
+            self._error = error

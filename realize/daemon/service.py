@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import twisted
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.python.failure import Failure
 
 from realize import __version__
@@ -28,14 +28,15 @@ from realize.daemon.logs import DaemonLogs
 from realize.daemon.metrics import Metrics
 from realize.daemon.pulling import Pulling
 from realize.daemon.responders import DaemonResponders
-from realize.daemon.served import ServedDirectory, serve_directories
+from realize.daemon.served import ServedDirectory, look_at, serve_directories
 from realize.daemon.space import Spaces
 from realize.daemon.status import report
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
-from realize.store.thread_pool import ThreadPool
+from realize.store.thread_pool import ThreadPool, ThreadPools
+from realize.store.tree import Identity as Inode
 from realize.telemetry import structlog
 from realize.tracing import run_of
 from realize.wire.commands import Reason
@@ -47,7 +48,10 @@ MERCY: Final = 15.0
 """Seconds beyond the drain time, after which a stopping daemon is ended by force."""
 
 THREADS: Final = 4
-"""Threads for disk work; more would only queue at the disk."""
+"""Threads for the disk work of each directory; more would only queue at the disk."""
+
+LOOK_AGAIN: Final = 60.0
+"""Seconds after which a directory that did not answer is looked at again."""
 
 
 class Realized(Service):
@@ -75,7 +79,11 @@ class Realized(Service):
         self._reactor = reactor
         self._logs = logs
         self._log = structlog.get_logger(component="daemon").bind()
-        self._pool = ThreadPool(reactor, THREADS, "disk")
+        self._pools = ThreadPools(reactor, THREADS, "disk")
+        """By path of the directory."""
+        self._reader = ThreadPool(reactor, 1, "configuration")
+        self._reloading = DeferredLock()
+        self._looking_again: IDelayedCall | None = None
         self._keys: dict[PublicKey, str] = by_key(config.peers)
         self._directories: dict[str, ServedDirectory] = {}
         self._ports: list[IListeningPort] = []
@@ -98,7 +106,7 @@ class Realized(Service):
             watch=None if counted is None else counted.command,
         )
         self._throttling = Throttling(reactor, structlog.get_logger(component="throttle").bind())
-        self._housekeeping = Housekeeping(reactor, self._pool.run, self._log)
+        self._housekeeping = Housekeeping(reactor, self._log)
         self._pulling: Pulling | None = None
         if metrics_at is not None and counted is not None:
             said_by = f"{path}: metrics" if metrics is None else "--metrics-addr"
@@ -124,9 +132,9 @@ class Realized(Service):
         self._began = self._reactor.seconds()
         allow_many_files()
         self._counting.started(time.time())
-        self._directories = serve_directories(
-            self._config.directories, self._pool.run, self._reactor, self._counting.commits
-        )
+        found = look_at(self._config.directories)
+        self._directories = self._serve(self._config, found)
+        self._say_who_hangs(found)
         self._take_over(self._config)
         self._former_hangup = signal.signal(signal.SIGHUP, self._hang_up)
         self._log.info(
@@ -160,14 +168,26 @@ class Realized(Service):
         since: float = self._reactor.seconds() - self._began
         return since
 
-    def reload(self) -> None:
-        """Read the configuration again; a bad one changes nothing."""
+    def reload(self) -> Deferred[None]:
+        """Read the configuration again; a bad one changes nothing.
+
+        Disks are waited for in another thread.
+        """
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
+
+    async def _reload(self) -> None:
         try:
-            config = read_config(self._path, for_daemon=True)
-            directories = serve_directories(config.directories, self._pool.run, self._reactor, self._counting.commits)
+            config, found = await self._reader.run(self._read)
         except (RealizeError, MemoryError) as error:
             self._log.error("reload_failed", config=self._path, error=str(error) or "not enough memory")
             return
+        if not self.running:
+            return
+        directories = self._serve(config, found)
+        for name, identity in found.items():
+            before = self._directories.get(name)
+            if identity is None and before is not None and before.path == config.directories[name].path:
+                directories[name] = before
         ending = withdrawn(self._config.peers, config.peers) | self._moved(directories)
         for name, now in directories.items():
             before = self._directories.get(name)
@@ -179,6 +199,8 @@ class Realized(Service):
         if kept:
             self._log.warning("restart_needed", config=self._path, keys=kept)
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
+        self._say_who_hangs(found)
+        self._pools.keep([directory.path for directory in config.directories.values()])
         try:
             self._take_over(config)
             self._housekeeping.start(directories, config.partial_max_age)
@@ -188,6 +210,29 @@ class Realized(Service):
             for connection in self._factory:
                 if connection.name in ending:
                     self._withdraw(connection)
+
+    def _read(self) -> tuple[Config, dict[str, Inode | None]]:
+        config = read_config(self._path, for_daemon=True)
+        return config, look_at(config.directories)
+
+    def _serve(self, config: Config, found: dict[str, Inode | None]) -> dict[str, ServedDirectory]:
+        return serve_directories(
+            config.directories, found, lambda path: self._pools.of(path).run, self._reactor, self._counting.commits
+        )
+
+    def _say_who_hangs(self, found: dict[str, Inode | None]) -> None:
+        """Log which directories do not answer, and look again later; the others are served."""
+        self._look_no_more()
+        for name, identity in found.items():
+            if identity is None:
+                self._log.error("directory_hangs", dir=name, served=name in self._directories)
+                if self._looking_again is None:
+                    self._looking_again = self._reactor.callLater(LOOK_AGAIN, self.reload)
+
+    def _look_no_more(self) -> None:
+        again, self._looking_again = self._looking_again, None
+        if again is not None and again.active():
+            again.cancel()
 
     def _withdraw(self, connection: AcceptedProtocol) -> None:
         """End a connection whose peer has lost rights, one way or the other."""
@@ -227,6 +272,7 @@ class Realized(Service):
         if self._former_hangup is not None:
             signal.signal(signal.SIGHUP, self._former_hangup)
         self._housekeeping.stop()
+        self._look_no_more()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         drain = self._config.drain if self._drain is None else self._drain
@@ -239,7 +285,8 @@ class Realized(Service):
             await DeferredList(list(self._closing))
             self._throttling.close()
         finally:
-            self._pool.stop()
+            self._pools.stop()
+            self._reader.retire()
             forced.cancel()
         if self._pulling is not None:
             # Last, so that the end can be watched.
@@ -309,7 +356,7 @@ class Realized(Service):
             factory=self._factory,
             throttling=self._throttling,
             housekeeping=self._housekeeping,
-            pool=self._pool,
+            pool=self._pools,
             spaces=Spaces(),
             records=self._logs.counts,
             paths=lambda: {name: directory.path for name, directory in self._directories.items()},

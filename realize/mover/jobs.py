@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
+
+
+class Slots(Protocol):
+    """What says when a job may start, such as a `twisted.internet.defer.DeferredSemaphore`."""
+
+    def acquire(self) -> Deferred[Any]:
+        """Fires when there is a slot."""
+
+    def release(self) -> None:
+        """A slot is free again."""
 
 
 class Jobs:
@@ -22,7 +32,7 @@ class Jobs:
         self._failure: Failure | None = None
         self._cancelling = False
 
-    async def start(self, slots: DeferredSemaphore, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def start(self, slots: Slots, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait for one of the slots, then start the job; returns while it runs."""
         await slots.acquire()
         if self._failure is not None:

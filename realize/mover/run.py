@@ -1,9 +1,11 @@
-"""A whole run: several sources, one after the other, into one destination."""
+"""A whole run: several sources, one after the other unless one hangs, into one destination."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final, TypeVar
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,14 +13,21 @@ from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, NotFound, RealizeError, SameFile, UsageError
 from realize.mover.brake import Brake
-from realize.mover.events import End, Failed, Observer, SourceStarted
+from realize.mover.events import End, Event, Failed, Observer, SourceStarted
 from realize.mover.interfaces import IManifest
+from realize.mover.jobs import Jobs
 from realize.mover.move import Move
 from realize.mover.plan import overlap
+from realize.mover.turns import Turns
 from realize.mover.work import MoveOptions, Side, Trouble, Work, whole
 from realize.values import OnConflict, Where, WhereKind
 
 __all__ = ["MoveOptions", "Run", "Side"]
+
+T = TypeVar("T")
+
+PATIENCE: Final = 5.0
+"""Seconds without any event, or without an answer at the beginning, after which a source counts as hanging."""
 
 
 @define(eq=False)
@@ -26,6 +35,7 @@ class Run:
     """Moves, or copies, the files of the sources into the destination.
 
     Nothing is touched before every location was looked at and found fit.
+    A source that hangs, then or later, does not keep the next one from being moved beside it.
     When the connection was lost, `resumed` makes the run that goes on with what is not done.
     """
 
@@ -55,35 +65,92 @@ class Run:
         return Deferred.fromCoroutine(self._run())
 
     async def _run(self) -> None:
+        jobs = Jobs()
+        opening: dict[int, Deferred[Where | None]] = {}
         try:
             salt = os.urandom(16)
             there = await self._open(self.destination, End.DESTINATION, salt)
             if there.kind is WhereKind.FILE:
                 raise UsageError(f"destination {self.destination.name}: is a file, not a directory")
             resumed, self._began_ns = self._began_ns is not None, self._began_ns or there.now_ns
-            moved = resumed and self.options.remove
-            places: dict[int, Where] = {}
-            for number, source in enumerate(self.sources):
+            for number in range(len(self.sources)):
                 if number not in self._done:
-                    places[number] = await self._open(source, End.SOURCE, salt)
-                    if places[number].kind is WhereKind.FILE:
-                        self._files |= {number}
-                    # A single file that is gone now was moved before the connection was lost.
-                    elif moved and number in self._files and places[number].kind is WhereKind.ABSENT:
-                        del places[number]
+                    opening[number] = Deferred.fromCoroutine(self._find(number, salt, moved_before=resumed))
+            await self._answered(list(opening.values()))
+            places = {number: await found for number, found in opening.items() if found.called}
             for number, here in places.items():
-                await self._fit(self.sources[number], here, there)
-            for number, here in places.items():
+                if here is not None:
+                    await self._fit(self.sources[number], here, there)
+            turns = Turns(self.clock, PATIENCE)
+            # Those that hang come last: nobody waits for them who could be moved.
+            for number in sorted(opening, key=lambda number: number not in places):
                 if self.brake.holds():
                     break
-                await self._move(self.sources[number], here, there)
-                self._done |= {number}
+                await jobs.start(turns, partial(self._take, number, places, opening[number], there, turns))
+            await jobs.drained()
             if self.brake.held_back:
                 raise DeadlineReached("the time limit was reached")
         except CancelledError as error:
             raise Interrupted("interrupted") from error
         except Trouble as trouble:
             raise self._named(self.destination.name, trouble) from trouble.error
+        finally:
+            for found in opening.values():
+                found.addErrback(lambda _: None)
+                found.cancel()
+            await jobs.cancelled()
+
+    async def _find(self, number: int, salt: bytes, *, moved_before: bool) -> Where | None:
+        """What a source is; None for a single file that is gone: it was moved before the connection was lost."""
+        here = await self._open(self.sources[number], End.SOURCE, salt)
+        if here.kind is WhereKind.FILE:
+            self._files |= {number}
+        elif here.kind is WhereKind.ABSENT and moved_before and self.options.remove and number in self._files:
+            return None
+        return here
+
+    async def _answered(self, opening: Sequence[Deferred[Where | None]]) -> None:
+        """Wait until every source has said what it is, or `PATIENCE` is over."""
+        all_answered: Deferred[None] = Deferred()
+        timer = self.clock.callLater(PATIENCE, all_answered.callback, None)
+
+        def noted(result: T) -> T:
+            if all(found.called for found in opening) and timer.active():
+                timer.cancel()
+                all_answered.callback(None)
+            return result
+
+        for found in opening:
+            found.addBoth(noted)
+        if opening:
+            try:
+                await all_answered
+            finally:
+                if timer.active():
+                    timer.cancel()
+        else:
+            timer.cancel()
+
+    async def _take(
+        self, number: int, places: Mapping[int, Where | None], found: Deferred[Where | None], there: Where, turns: Turns
+    ) -> None:
+        """Move one source; one that was late in saying what it is has to be looked at first."""
+        source = self.sources[number]
+        if number in places:
+            here = places[number]
+        else:
+            try:
+                here = await found
+                if here is not None:
+                    await self._fit(source, here, there)
+            except ConnectionFailed:
+                raise
+            except RealizeError as error:
+                self.observer(Failed(b"", End.SOURCE, error))
+                here = None
+        if here is not None:
+            await self._move(source, here, there, turns)
+        self._done |= {number}
 
     async def _open(self, side: Side, end: End, salt: bytes) -> Where:
         try:
@@ -109,14 +176,18 @@ class Run:
         with whole(End.DESTINATION):
             await self.destination.store.put_small([], OnConflict.FAIL)
 
-    async def _move(self, source: Side, here: Where, there: Where) -> None:
+    async def _move(self, source: Side, here: Where, there: Where, turns: Turns) -> None:
+        def observer(event: Event) -> None:
+            turns.alive()
+            self.observer(event)
+
         self.observer(SourceStarted(source.name, self.destination.name))
         avoid = there.chain[0] if there.kind is WhereKind.DIRECTORY else b""
         work = Work(
             source.store,
             self.destination.store,
             self.options,
-            self.observer,
+            observer,
             self._began_ns,
             self.brake,
             source.name,

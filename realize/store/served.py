@@ -47,7 +47,7 @@ MakeStore = Callable[[str, bytes], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base)``; may raise any `RealizeError`."""
 
 MOST_READING: Final = 2
-"""Commands of one connection that read much and answer little (digests, comparisons), at once; the others wait.
+"""Commands of one connection that read much of one directory and answer little (digests, comparisons), at once.
 
 There are few threads for disk work, and other connections need some too.
 """
@@ -67,6 +67,8 @@ class _Opened:
     store: IStore
     rights: frozenset[Right]
     trail: Trail
+    turns: DeferredSemaphore
+    """For commands that read much, of all handles of this connection on the directory."""
 
 
 @define(eq=False)
@@ -104,7 +106,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._listings: dict[int, _Listing] = {}
         self._writes: dict[int, tuple[int, ServedWrite]] = {}
         self._reads: dict[int, tuple[int, ServedRead]] = {}
-        self._turns = DeferredSemaphore(MOST_READING)
+        self._turns: dict[str, DeferredSemaphore] = {}
         self._batches = ServedBatches(protocol)
         protocol.when_lost().addCallback(self._lost)
 
@@ -145,7 +147,9 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError(f"handle {handle} was closed meanwhile")
         theirs = self._protocol.theirs
         trail = Trail(self._log, run_of("" if theirs is None else theirs.run), directory, base)
-        self._directories[handle] = _Opened(directory, store, rights, trail)
+        # For each directory by itself: one whose disk hangs does not hold up the others.
+        turns = self._turns.setdefault(directory, DeferredSemaphore(MOST_READING))
+        self._directories[handle] = _Opened(directory, store, rights, trail, turns)
         return {
             "kind": where.kind,
             "chain": list(where.chain),
@@ -174,13 +178,15 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.MeasureSpace.responder
     async def _measure_space(self, handle: int) -> dict[str, Any]:
-        space = await self._turns.run(self._directory(handle, *Right).store.space)
+        opened = self._directory(handle, *Right)
+        space = await opened.turns.run(opened.store.space)
         counted = {} if space.free_files is None else {"files": space.free_files}
         return {"free": space.free, "total": space.size, **counted}
 
     @commands.TryWrite.responder
     async def _try_write(self, handle: int) -> dict[str, Any]:
-        return {"nanoseconds": await self._turns.run(self._directory(handle, Right.WRITE).store.try_write)}
+        opened = self._directory(handle, Right.WRITE)
+        return {"nanoseconds": await opened.turns.run(opened.store.try_write)}
 
     # Listings.
 
@@ -245,8 +251,8 @@ class DirectoryResponders(amp.CommandLocator):
             return fetched
 
         with self._batches.on(stream):
-            self._directory(handle, Right.READ)
-            fetched = await self._batches.turns.run(lambda: Deferred.fromCoroutine(sent()))
+            turns = self._batches.turns_of(self._directory(handle, Right.READ).directory)
+            fetched = await turns.run(lambda: Deferred.fromCoroutine(sent()))
         return {"heads": [item if isinstance(item, RealizeError) else _fetched_head(item) for item in fetched]}
 
     @commands.PutSmall.responder
@@ -267,7 +273,7 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.Settle.responder
     async def _settle(self, handle: int, expected: list[Expected]) -> dict[str, Any]:
         opened = self._directory(handle, Right.WRITE)
-        settled = await self._turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))
+        settled = await opened.turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))
         for each, answer in zip(expected, settled, strict=True):
             opened.trail.settled(each, answer)
         there = sum(each.size for each, answer in zip(expected, settled, strict=True) if answer is True)
@@ -287,7 +293,7 @@ class DirectoryResponders(amp.CommandLocator):
             return self._directory(handle, Right.WRITE).store.match_final(path, size, offset, digests)
 
         try:
-            matched = await self._turns.run(match)
+            matched = await opened.turns.run(match)
         except RealizeError as error:
             self._not_read(opened, path, error)
             raise
@@ -308,7 +314,7 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.Prune.responder
     async def _prune(self, handle: int, age: int) -> dict[str, Any]:
         opened = self._directory(handle, Right.REMOVE)
-        removed = await self._turns.run(lambda: self._directory(handle, Right.REMOVE).store.prune(age / 1000))
+        removed = await opened.turns.run(lambda: self._directory(handle, Right.REMOVE).store.prune(age / 1000))
         opened.trail.pruned(removed)
         return {"directories": removed}
 
@@ -328,7 +334,7 @@ class DirectoryResponders(amp.CommandLocator):
             partial(self._watch.failed, opened.directory),
             partial(self._watch.saved, Saved.DELTA),
             partial(self._writes.pop, stream, None),
-            self._turns,
+            opened.turns,
             private=Right.READ not in opened.rights,
         )
         self._writes[stream] = (handle, served)
@@ -368,7 +374,7 @@ class DirectoryResponders(amp.CommandLocator):
             lambda version, digest: opened.trail.was_read(path, version, digest),
             partial(self._watch.saved, Saved.DELTA),
             partial(self._reads.pop, stream, None),
-            self._turns,
+            opened.turns,
         )
         self._reads[stream] = (handle, served)
         reader = await served.open(opened.store.open_reader(path))

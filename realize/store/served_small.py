@@ -18,7 +18,7 @@ from realize.wire.packing import SmallHead
 from realize.wire.protocol import PeerProtocol
 
 MOST_SENT: Final = 4
-"""Batches that are read and sent at once on a connection."""
+"""Batches of one directory that are read and sent at once on a connection."""
 
 
 class ServedBatches:
@@ -27,8 +27,11 @@ class ServedBatches:
     def __init__(self, protocol: PeerProtocol) -> None:
         self._streams = protocol.streams
         self._sending = DeferredLock()
-        self.turns = DeferredSemaphore(MOST_SENT)
-        """For batches that are read and sent; the others wait, and are not in memory."""
+        self._turns: dict[str, DeferredSemaphore] = {}
+
+    def turns_of(self, directory: str) -> DeferredSemaphore:
+        """For batches of a directory that are read and sent; the others wait, and are not in memory."""
+        return self._turns.setdefault(directory, DeferredSemaphore(MOST_SENT))
 
     @contextmanager
     def on(self, number: int) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 A stream is opened, used and closed by commands of the peer, which may come in any order and at any time; each object
 here puts them in order, and ends in exactly one way.
-Whoever needs a turn of its connection (``turns``) has the lock of its stream already.
+Whoever needs a turn of its connection and directory (``turns``) has the lock of its stream already.
 """
 
 from __future__ import annotations

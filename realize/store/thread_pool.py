@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final
@@ -94,12 +94,16 @@ class ThreadPool:
 
     def stop(self) -> None:
         """Wait until all that was asked for is done, and the threads have ended; what comes later has one to itself."""
+        for thread in self.retire():
+            thread.join()
+
+    def retire(self) -> list[Thread]:
+        """The same without waiting: the threads that end when all that was asked for is done."""
         self._stopped = True
         threads, self._threads = self._threads, []
         for _ in threads:
             self._jobs.put(None)
-        for thread in threads:
-            thread.join()
+        return threads
 
     def _start(self) -> None:
         thread = Thread(target=self._work, name=f"{self._name} {len(self._threads) + 1}")
@@ -157,3 +161,46 @@ def _insist(act: Callable[..., object], *args: Any) -> None:
             time.sleep(AGAIN)
         else:
             return
+
+
+class ThreadPools:
+    """A pool for each of several directories, by any key: a disk that hangs holds up nobody but its own directory."""
+
+    def __init__(self, reactor: IReactorFromThreads, most: int, name: str) -> None:
+        """``most`` threads for each."""
+        self._reactor = reactor
+        self._most = most
+        self._name = name
+        self._pools: dict[str, ThreadPool] = {}
+
+    def of(self, key: str) -> ThreadPool:
+        """The pool of that directory."""
+        if key not in self._pools:
+            self._pools[key] = ThreadPool(self._reactor, self._most, self._name)
+        return self._pools[key]
+
+    def keep(self, keys: Collection[str]) -> None:
+        """Retire the pools of all other directories."""
+        for key in self._pools.keys() - set(keys):
+            self._pools.pop(key).retire()
+
+    def stop(self) -> None:
+        """Wait until all that was asked for is done, and all threads have ended."""
+        ending = [thread for pool in self._pools.values() for thread in pool.retire()]
+        for thread in ending:
+            thread.join()
+
+    @property
+    def size(self) -> int:
+        """Threads that there are."""
+        return sum(pool.size for pool in self._pools.values())
+
+    @property
+    def busy(self) -> int:
+        """Those that work."""
+        return sum(pool.busy for pool in self._pools.values())
+
+    @property
+    def waiting(self) -> int:
+        """How much work waits for a thread."""
+        return sum(pool.waiting for pool in self._pools.values())

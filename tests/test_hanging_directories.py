@@ -1,0 +1,138 @@
+"""One directory whose disk hangs, and others that are served all the same."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+
+from realize.config import DirectoryConfig
+from realize.daemon import served
+from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
+from realize.daemon.served import look_at, serve_directories
+from realize.errors import StorageError
+from realize.store.thread_pool import ThreadPools
+from realize.store.watching import CommitWatch
+from tests.loopback import Log
+
+
+@pytest.fixture
+def two(tmp_path):
+    """The configuration of two directories, ``bad`` and ``good``."""
+    for name in ("bad", "good"):
+        (tmp_path / name).mkdir()
+    return {name: DirectoryConfig(str(tmp_path / name)) for name in ("bad", "good")}
+
+
+def at_once(job, *arguments):
+    """A thread that does its work before it is waited for."""
+    return maybeDeferred(job, *arguments)
+
+
+def never(_job, *_arguments):
+    """A thread that never comes back."""
+    return Deferred()
+
+
+def watch(_name):
+    return CommitWatch()
+
+
+def test_a_directory_that_does_not_answer_is_told_from_the_others(two, monkeypatch):
+    """The look at it is given up, and the others are served."""
+    gate = threading.Event()
+    look = served.root_identity
+
+    def hanging(path):
+        if path.endswith("bad"):
+            gate.wait(30.0)
+        return look(path)
+
+    monkeypatch.setattr(served, "root_identity", hanging)
+    monkeypatch.setattr(served, "DISK_ANSWER_S", 0.1)
+    found = look_at(two)
+    gate.set()
+
+    assert found["bad"] is None
+    assert found["good"] is not None
+    assert ["good"] == list(serve_directories(two, found, lambda _path: at_once, Clock(), watch))
+
+
+def test_a_directory_that_is_not_there_is_named(two, tmp_path):
+    """That is an answer."""
+    (tmp_path / "bad").rmdir()
+
+    with pytest.raises(StorageError, match=r"dirs\.bad\.path: .*No such file"):
+        look_at(two)
+
+
+def test_housekeeping_goes_on_beside_a_directory_that_hangs(two):
+    """Every hour; the one that hangs is not looked at again before it has come back."""
+    asked = []
+
+    def threads_of(path):
+        if path.endswith("good"):
+            return at_once
+        return lambda *work: asked.append(work) or never(*work)
+
+    clock = Clock()
+    housekeeping = Housekeeping(clock, Log())
+    housekeeping.start(serve_directories(two, look_at(two), threads_of, clock, watch), 86_400.0)
+    clock.advance(FIRST)
+    first = housekeeping.partials["good"].counted_at
+    clock.advance(EVERY)
+    second = housekeeping.partials["good"].counted_at
+    housekeeping.stop()
+
+    assert first is not None
+    assert first < second
+    assert housekeeping.partials["bad"].counted_at is None
+    assert 1 == len(asked)
+
+
+class Reactor:
+    """Takes what threads give back."""
+
+    def __init__(self):
+        self.given = threading.Semaphore(0)
+        self.calls = []
+
+    def callFromThread(self, call):
+        self.calls.append(call)
+        self.given.release()
+
+
+def test_threads_that_hang_at_one_directory_are_not_missed_by_another():
+    """Each has as many as it may have."""
+    reactor, gate = Reactor(), threading.Event()
+    pools = ThreadPools(reactor, 2, "disk")
+    hanging = [pools.of("bad").run(gate.wait, 30.0) for _ in range(4)]
+    done = []
+    pools.of("good").run(lambda: "done").addBoth(done.append)
+
+    assert reactor.given.acquire(timeout=30.0)
+    reactor.calls.pop()()
+    busy = pools.busy, pools.waiting
+    gate.set()
+    pools.stop()
+
+    assert ["done"] == done
+    assert (2, 2) == busy
+    assert 4 == len(hanging)
+
+
+def test_pools_of_directories_that_are_not_served_any_more_end():
+    """Their threads go as soon as their work is done, and nobody waits for that."""
+    reactor, gate = Reactor(), threading.Event()
+    pools = ThreadPools(reactor, 2, "disk")
+    pools.of("former").run(gate.wait, 30.0)
+    pools.of("kept").run(list)
+
+    pools.keep(["kept"])
+    size = pools.size
+    gate.set()
+    pools.stop()
+
+    assert 1 == size
