@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.realize-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint typecheck format soak bench clean
+.PHONY: help venv demo test lint typecheck format soak campaigns bench clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -40,14 +40,18 @@ format: $(STAMP)  ## put the format right, and what can be mended by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-soak: $(STAMP)  ## the long campaigns that `make test` leaves out
+soak: $(STAMP)  ## all that `make test` leaves out for its length, `make campaigns` too
 	$(BIN)/pytest -n 2 -m soak
 	$(BIN)/pytest -n 2 -m "not soak" --hypothesis-profile=soak $$(grep -l "@given" tests/test_*.py)
+	$(MAKE) campaigns
+
+campaigns: $(STAMP)  ## kill, cut off, fill and unplug 2,000 times; needs root, see docs/campaigns.md; ARGS are its options
+	$(BIN)/python -m campaigns $(ARGS)
 
 bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=--quick is shorter
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 clean:  ## remove everything that was made here, .venv included
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find realize tests twisted demo benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+	find realize tests twisted demo benchmarks campaigns docs -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache

@@ -182,7 +182,7 @@ def plant(folder: Path, seed: int, *, small: int, large: int, large_size: int = 
 
 
 class Proxy:
-    """A TCP proxy that cuts connections when it is told to."""
+    """A TCP proxy that cuts, stalls and spoils connections when it is told to."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -190,6 +190,10 @@ class Proxy:
         self.port = self._server.getsockname()[1]
         self.passed = 0
         """Bytes that went towards the daemon."""
+        self.stalled = False
+        """Whether nothing is passed on for now."""
+        self.spoil = 0
+        """How many of the next pieces get a bit flipped on their way."""
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._dead: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -203,6 +207,12 @@ class Proxy:
                 _reset(server)
             else:
                 self._dead.append(server)
+
+    def bury(self) -> None:
+        """Let the daemon hear that the connections are gone which only lost their client."""
+        dead, self._dead = self._dead, []
+        for server in dead:
+            _reset(server)
 
     def close(self) -> None:
         """Accept no more, and break what there is."""
@@ -223,6 +233,11 @@ class Proxy:
     def _pass(self, one: socket.socket, other: socket.socket, up: bool) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(1 << 16):
+                while self.stalled and any(one in pair for pair in self._pairs):
+                    time.sleep(0.01)
+                if self.spoil and len(data) > 100:
+                    self.spoil -= 1
+                    data = data[:50] + bytes([data[50] ^ 1]) + data[51:]
                 other.sendall(data)
                 self.passed += len(data) if up else 0
         if any(one in pair for pair in self._pairs):

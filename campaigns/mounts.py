@@ -1,0 +1,221 @@
+"""What a campaign moves files between: file systems that are mounted for it, and unmounted again.
+
+All of this needs root; `missing` says what else is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+ROOT: Final = Path(__file__).parent.parent
+
+IMAGES: Final = {
+    "ext4": (["mkfs.ext4", "-q", "-F"], 64 << 20, ""),
+    "xfs": (["mkfs.xfs", "-q", "-f", "-K"], 320 << 20, "nouuid"),
+    "btrfs": (["mkfs.btrfs", "-q", "-f", "-K"], 128 << 20, ""),
+}
+"""How each file system is made, the bytes it gets, and how it is mounted beside its own copy."""
+
+PROGRAMS: Final = {
+    "mount": "mount",
+    "umount": "mount",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
+}
+"""Each program that is needed, and the Debian package that has it."""
+
+
+def missing() -> list[str]:
+    """What this machine lacks, a sentence each; nothing is skipped for want of it."""
+    lacks = [] if os.geteuid() == 0 else ["root: file systems are mounted"]
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    for program, package in PROGRAMS.items():
+        if shutil.which(program, path=path) is None:
+            lacks.append(f"{program}: apt-get install {package}")
+    devices = [device for device in ("/dev/fuse", "/dev/loop-control") if not os.path.exists(device)]
+    lacks += [f"{device}: the kernel of this machine, or its container, does not offer it" for device in devices]
+    known = Path("/proc/filesystems").read_text().split()
+    lacks += [f"{name}: modprobe {name}" for name in ("fuse", "ext4", "xfs", "btrfs") if name not in known]
+    return lacks
+
+
+def run(*command: str | Path) -> str:
+    """What a program says; its complaint is the error."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    done = subprocess.run(
+        [str(each) for each in command], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.returncode}")
+    return done.stdout.strip()
+
+
+def unmount(folder: Path) -> None:
+    """Unmount, also what a process that was killed a moment ago still holds."""
+    deadline = time.monotonic() + 20
+    while os.path.ismount(folder):
+        try:
+            run("umount", folder)
+        except RuntimeError:
+            if time.monotonic() > deadline:
+                run("umount", "-l", folder)
+                return
+            time.sleep(0.05)
+
+
+class Served:
+    """A process of `campaigns.file_server`, and what it is asked."""
+
+    def __init__(self, kind: str, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "campaigns.file_server", kind, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        self._answer()
+
+    def ask(self, name: str, *positional: object, **named: object) -> Any:
+        """Have a method called there."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([name, positional, named]) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End it; what it serves must have been unmounted."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the file server ended with {self._process.wait()}")
+        return json.loads(line)
+
+
+class Strict:
+    """A source and a destination on `campaigns.strict.StrictTree`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source, self.destination = folder / "strict-source", folder / "strict-destination"
+        for each in (self.source, self.destination):
+            each.mkdir()
+        self._served = Served("strict", str(self.source), str(self.destination))
+        self.ask = self._served.ask
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (self.source, self.destination):
+            unmount(each)
+        self._served.close()
+
+
+class Image:
+    """A real file system on a disk that forgets, in a power cut, what it was not told to flush."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.kind = kind
+        self.mounted = folder / kind
+        self._disk, self._copy, self._looked = folder / "disk", folder / "copy", folder / "looked"
+        for each in (self.mounted, self._disk, self._looked):
+            each.mkdir()
+        _, size, self._beside = IMAGES[kind]
+        self._served = Served("disk", str(self._disk), str(size))
+        self._served.ask("load", str(template(folder.parent, kind)))
+        self._loop = ""
+        self._attach()
+
+    def _attach(self) -> None:
+        self._loop = run("losetup", "--find", "--show", self._disk / "disk")
+        run("mount", "-t", self.kind, self._loop, self.mounted)
+
+    def _detach(self) -> None:
+        unmount(self.mounted)
+        if self._loop:
+            run("losetup", "-d", self._loop)
+            self._loop = ""
+
+    def leave(self, kept: str, seed: int) -> int:
+        """Put aside what a power cut would leave at this instant; how many blocks it would cost."""
+        lost: int = self._served.ask("leave", str(self._copy), kept, seed)
+        return lost
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[Path]:
+        """Mount what was put aside, while the file system itself goes on."""
+        options = ",".join(filter(None, ("loop", self._beside)))
+        run("mount", "-t", self.kind, "-o", options, self._copy, self._looked)
+        try:
+            yield self._looked
+        finally:
+            unmount(self._looked)
+
+    def revert(self) -> None:
+        """Go on with what was put aside: the power is back. Nobody may have a file open there."""
+        self._detach()
+        self._served.ask("load", str(self._copy))
+        self._attach()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._detach()
+        unmount(self._disk)
+        self._served.close()
+
+
+class Small:
+    """A file system that is soon full."""
+
+    def __init__(self, folder: Path, kind: str, size: int) -> None:
+        self.mounted = folder / "small"
+        self.mounted.mkdir()
+        if kind == "tmpfs":
+            run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", self.mounted)
+            return
+        image = folder / "small.image"
+        with image.open("wb") as file:
+            file.truncate(size)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", image)
+        run("mount", "-o", "loop", image, self.mounted)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        unmount(self.mounted)
+
+
+def template(folder: Path, kind: str) -> Path:
+    """An empty image, made once for all that begin with it."""
+    made = folder / f"empty.{kind}"
+    if not made.exists():
+        command, size, _ = IMAGES[kind]
+        new = folder / f"empty.{kind}.{os.getpid()}"
+        with new.open("wb") as file:
+            file.truncate(size)
+        run(*command, new)
+        new.rename(made)
+    return made

@@ -1,0 +1,248 @@
+"""What the campaigns are built upon: the file system and the disk that forget, and the oracle."""
+
+import hashlib
+import os
+import random
+import stat
+
+import pytest
+
+from campaigns.disk import BLOCK, NAME, DiskTree
+from campaigns.oracle import LOST, Fault, Oracle, Version
+from campaigns.running import summary
+from campaigns.stage import Report
+from campaigns.strict import StrictTree
+from campaigns.trees import Planter
+
+FILE = stat.S_IFREG | 0o600
+DIRECTORY = stat.S_IFDIR | 0o755
+
+
+@pytest.fixture
+def tree():
+    """A file system that keeps only what was synced."""
+    return StrictTree()
+
+
+def left(tree):
+    """What a power cut leaves: digests by path."""
+    return {b"/".join(place): digest for place, digest in tree.durable_files()}
+
+
+def sha(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_name_is_durable_when_its_directory_was_synced(tree):
+    """An fsync of the file alone keeps the content, but no name for it."""
+    node = tree.create(tree.root, b"a", FILE)
+    tree.write(node, 0, b"content")
+    tree.sync(node)
+    assert {} == left(tree)
+
+    tree.sync(tree.root)
+
+    assert {b"a": sha(b"content")} == left(tree)
+
+
+def test_content_is_durable_when_the_file_was_synced(tree):
+    """An fsync of the directory alone keeps a name without content."""
+    node = tree.create(tree.root, b"a", FILE)
+    tree.write(node, 0, b"content")
+
+    tree.sync(tree.root)
+
+    assert {b"a": sha(b"")} == left(tree)
+
+
+def test_a_new_directory_is_durable_when_the_one_above_was_synced(tree):
+    """All of a chain counts, up to the root."""
+    above = tree.create(tree.root, b"new", DIRECTORY)
+    below = tree.create(above, b"deep", DIRECTORY)
+    node = tree.create(below, b"a", FILE)
+    for each in (node, below, above):
+        tree.sync(each)
+    assert {} == left(tree)
+    assert tree.find((b"new", b"deep", b"a")) is None
+
+    tree.sync(tree.root)
+
+    assert tree.find((b"new", b"deep", b"a")) is node
+    assert (b"new", b"deep") == tree.path(below)
+
+
+def test_a_power_cut_takes_back_renames_removals_and_attributes(tree):
+    """What was not synced since is as it was before."""
+    old, new = (tree.create(tree.root, name, FILE) for name in (b"old", b"new"))
+    for node, content in ((old, b"1"), (new, b"2")):
+        tree.write(node, 0, content)
+        tree.set_mtime(node, 5)
+    tree.settle()
+    tree.rename(tree.root, b"new", tree.root, b"old")
+    tree.set_mode(new, 0o444)
+    tree.set_mtime(new, 7)
+    tree.write(new, 0, b"3")
+
+    tree.cut()
+
+    assert {b"old", b"new"} == tree.root.names.keys()
+    again = tree.lookup(tree.root, b"new")
+    assert (b"2", FILE, 5, new.inode) == (bytes(again.content), again.mode, again.mtime_ns, again.inode)
+    with pytest.raises(OSError, match="Stale"):
+        tree.node(new.number)
+
+
+def test_a_name_that_is_taken_is_not_renamed_over_when_that_is_forbidden(tree):
+    """As renameat2(2) does it, where it is known."""
+    for name in (b"a", b"b"):
+        tree.create(tree.root, name, FILE)
+    with pytest.raises(FileExistsError):
+        tree.rename(tree.root, b"a", tree.root, b"b", 1)
+
+    tree.noreplace = False
+
+    with pytest.raises(OSError, match="Invalid argument"):
+        tree.rename(tree.root, b"a", tree.root, b"c", 1)
+
+
+def test_whoever_watches_removals_sees_the_file_before(tree):
+    """With the directory and the name."""
+    seen = []
+    tree.removing = lambda directory, name, node: seen.append((directory, name, name in directory.names, node))
+    node = tree.create(tree.root, b"a", FILE)
+
+    tree.unlink(tree.root, b"a")
+
+    assert [(tree.root, b"a", True, node)] == seen
+
+
+@pytest.mark.parametrize(("kept", "found"), [("none", b"1"), ("all", b"3")])
+def test_a_disk_forgets_what_it_was_not_told_to_flush(tmp_path, kept, found):
+    """Everything since the last flush, or nothing of it; what was flushed stays."""
+    disk = DiskTree(16 * BLOCK)
+    node = disk.lookup(disk.root, NAME)
+    disk.write(node, 0, b"0" * BLOCK)
+    disk.write(node, BLOCK, b"1" * BLOCK)
+    disk.sync(node)
+    disk.write(node, BLOCK, b"2" * BLOCK)
+    disk.write(node, BLOCK, b"3" * BLOCK)
+
+    lost = disk.leave(str(tmp_path / "image"), kept, random.Random(1))
+
+    image = (tmp_path / "image").read_bytes()
+    assert (b"0" * BLOCK + found * BLOCK, 16 * BLOCK) == (image[: 2 * BLOCK], len(image))
+    assert (2 if kept == "none" else 0) == lost
+    assert b"3" * BLOCK == disk.read(node, BLOCK, BLOCK)
+
+
+def test_a_disk_goes_on_with_an_image(tmp_path):
+    """What was there before is gone."""
+    disk = DiskTree(4 * BLOCK)
+    node = disk.lookup(disk.root, NAME)
+    disk.write(node, 0, b"x" * BLOCK)
+    (tmp_path / "image").write_bytes(bytes(2 * BLOCK) + b"y" * BLOCK + bytes(BLOCK))
+
+    disk.load(str(tmp_path / "image"))
+
+    assert bytes(2 * BLOCK) + b"y" * BLOCK + bytes(BLOCK) == disk.read(node, 0, 9 * BLOCK)
+
+
+@pytest.fixture
+def oracle(tmp_path):
+    """An oracle that knows a small tree at its source."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "inbox").mkdir()
+    oracle = Oracle(tmp_path / "source", tmp_path / "inbox")
+    Planter(oracle, random.Random(1)).wave(small=6, large=0)
+    return oracle
+
+
+def move(oracle, *, changed=lambda content: content):
+    """Move everything without Realize; the files have these contents then."""
+    top, to = os.fsencode(oracle.source), os.fsencode(oracle.destination)
+    for path, (mode, _) in sorted(oracle.directories.items()):
+        os.mkdir(os.path.join(to, path), mode)
+        os.chmod(os.path.join(to, path), mode)
+    for path, version in oracle.versions.items():
+        with open(os.path.join(top, path), "rb") as source, open(os.path.join(to, path), "wb") as target:
+            target.write(changed(source.read()))
+            os.fchmod(target.fileno(), version.mode)
+        os.utime(os.path.join(to, path), ns=(version.mtime_ns, version.mtime_ns))
+        os.unlink(os.path.join(top, path))
+    for path, (_, mtime_ns) in oracle.directories.items():
+        os.utime(os.path.join(to, path), ns=(mtime_ns, mtime_ns))
+
+
+def kinds(faults):
+    return {fault.kind for fault in faults}
+
+
+def test_the_oracle_is_content_when_all_has_arrived_as_it_was(oracle):
+    """Content, modes and times of files and directories."""
+    assert [] == oracle.check()
+
+    move(oracle)
+
+    assert [] == oracle.final()
+
+
+def test_the_oracle_finds_what_is_lost(oracle):
+    """A file that is at neither end, or whole at none of them."""
+    move(oracle, changed=lambda content: content[:-1])
+
+    assert LOST in kinds(oracle.check())
+
+
+def test_a_partial_is_no_copy(oracle):
+    """Only what has its final name counts."""
+    path = next(iter(oracle.versions))
+    name = oracle.destination / os.fsdecode(b"." + os.path.basename(path) + b".part")
+    os.rename(os.path.join(os.fsencode(oracle.source), path), name)
+
+    assert {LOST} == kinds(oracle.check())
+
+
+def test_a_producer_may_replace_its_own_content(oracle):
+    """The newest version is what must be somewhere."""
+    path = next(iter(oracle.versions))
+    move(oracle)
+    oracle.made(path, Version(sha(b"newer"), 0o600, 5))
+    assert {LOST} == kinds(oracle.check())
+
+    with open(os.path.join(os.fsencode(oracle.source), path), "wb") as file:
+        file.write(b"newer")
+
+    assert [] == oracle.check()
+    assert {"stranded", "attributes"} >= kinds(oracle.final()) >= {"stranded"}
+
+
+def test_the_oracle_finds_what_is_left_and_what_was_touched(oracle):
+    """Partials, strangers, attributes, and somebody else's files."""
+    foreign = oracle.destination / "not ours"
+    foreign.write_bytes(b"1")
+    oracle.planted(foreign)
+    move(oracle)
+    assert [] == oracle.final()
+
+    foreign.write_bytes(b"2")
+    (oracle.destination / ".x.part").write_bytes(b"")
+    (oracle.destination / "stranger").write_bytes(b"")
+    os.chmod(os.path.join(os.fsencode(oracle.destination), next(iter(oracle.directories))), 0o777)
+    path = max(oracle.versions)
+    os.utime(os.path.join(os.fsencode(oracle.destination), path), ns=(0, 0))
+
+    assert {"foreign", "partial left", "extra", "attributes", "open", "directory"} == kinds(oracle.final())
+
+
+def test_the_figures_of_all_cases_are_summed_up():
+    """By scene, and altogether."""
+    one, other = Report("kills", 1), Report("strict", 2)
+    one.events["kill command"] = 3
+    other.events["power cut"] = 4
+    other.counts["files"] = 10
+    other.faults = [Fault(LOST, "a"), Fault("open", "b")]
+
+    rows = {line.split()[0]: line.split()[1:8] for line in summary([one, other]).splitlines() if line}
+
+    assert ["1", "3", "0", "0", "0", "0", "0"] == rows["kills"]
+    assert ["2", "7", "0", "10", "0", "1", "1"] == rows["all"]
