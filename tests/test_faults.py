@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from realize.config import Right
-from realize.errors import Interrupted, RealizeError
+from realize.errors import Busy, Interrupted, RealizeError
 from realize.mover.run import MoveOptions, Run, Side
 from realize.store.brief import BriefWork
 from realize.store.commit import Committer
@@ -173,7 +173,15 @@ async def trial(place):
     return []
 
 
-WORK = [put_small, put_few, write, keep, read, read_small, look, settle, remove, trial]
+async def prune(place):
+    """Directories that have been empty for long."""
+    for name in ("q/r", "q/s", "d/t"):
+        (place.path / name).mkdir(parents=True, exist_ok=True)
+    await place.store.prune(0.0)
+    return [] if place.path.joinpath("d/old").exists() and not place.path.joinpath("q").exists() else [Busy("stays")]
+
+
+WORK = [put_small, put_few, write, keep, read, read_small, look, settle, remove, prune, trial]
 
 
 def went_well(result):
@@ -268,6 +276,7 @@ class Connected(Pair):
             protocol.serve(self.responders)
             return "tester"
 
+        self.path = daemon.path
         super().__init__(daemon.clock, welcome=welcome, chunk=1 << 20)
         self.introduced()
         self.store = RemoteStore(self.client, "inbox")

@@ -96,7 +96,7 @@ def _step(stack: list[_Frame], before_ns: int) -> int:
     if entry is not None:
         try:
             if entry.is_dir(follow_symlinks=False):
-                stack.append(_Frame.enter(os.fsencode(entry.name), frame.fd))
+                _descend(stack, os.fsencode(entry.name))
             else:
                 frame.kept = True
         except OSError:
@@ -111,6 +111,16 @@ def _step(stack: list[_Frame], before_ns: int) -> int:
         return 1
     above.kept = True
     return 0
+
+
+def _descend(stack: list[_Frame], name: bytes) -> None:
+    """Enter a directory of the last one; raises `OSError`."""
+    frame = _Frame.enter(name, stack[-1].fd)
+    try:
+        stack.append(frame)
+    except BaseException:
+        frame.close()
+        raise
 
 
 def _remove(parent_fd: int, frame: _Frame) -> bool:
