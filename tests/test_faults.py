@@ -241,6 +241,7 @@ class Daemon:
         self.pool = pool
         self.committer = Committer(pool)
         self.briefly = BriefWork(pool, self.clock).run
+        self.identity = root_identity(path)
 
     def connected(self, at_work=lambda: None):
         """A connection to it, and a store on the side of the client; ``at_work`` does what waits for a thread."""
@@ -253,7 +254,7 @@ class Daemon:
             base,
             run_in_thread=self.pool,
             run_briefly=self.briefly,
-            root_identity=root_identity(self.path),
+            root_identity=self.identity,
             committer=self.committer,
             clock=SETTLED,
         )

@@ -970,3 +970,21 @@ def test_a_source_that_breaks_in_a_delta_fails_the_file():
 
         assert [(b"x", end)] == [(event.path, event.end) for event in trial.of(Failed)]
         assert {b"x": BIG, b"y": b"1"} == contents(destination)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_source_that_says_later_that_it_fails_ends_the_run_with_that(failing):
+    """Whichever of the sources answers last: nothing is touched, and the error is the one that it gave."""
+    sources = [MemoryStore(), MemoryStore()]
+    answers = [Deferred(), Deferred()]
+    for store, answer in zip(sources, answers, strict=True):
+        store.plant(b"f", b"x")
+        found = store.open(b"")
+        store.open = lambda *_, found=found, answer=answer: answer.addCallback(lambda _, found=found: found)
+    trial = Trial(sources[0], MemoryStore(), sources[1])
+
+    answers[1 - failing].callback(None)
+    answers[failing].errback(AccessDenied("no"))
+
+    assert isinstance(trial.finish(), AccessDenied)
+    assert b"f" in sources[0].files

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, NotFound, RealizeError, SameFile, UsageError
 from realize.mover.brake import Brake
@@ -23,8 +24,6 @@ from realize.mover.work import MoveOptions, Side, Trouble, Work, whole
 from realize.values import OnConflict, Where, WhereKind
 
 __all__ = ["MoveOptions", "Run", "Side"]
-
-T = TypeVar("T")
 
 PATIENCE: Final = 5.0
 """Seconds without any event, or without an answer at the beginning, after which a source counts as hanging."""
@@ -76,8 +75,11 @@ class Run:
             for number in range(len(self.sources)):
                 if number not in self._done:
                     opening[number] = Deferred.fromCoroutine(self._find(number, salt, moved_before=resumed))
-            await self._answered(list(opening.values()))
-            places = {number: await found for number, found in opening.items() if found.called}
+            places: dict[int, Where | None] = {}
+            for number, answer in (await self._answered(opening)).items():
+                if isinstance(answer, Failure):
+                    answer.raiseException()
+                places[number] = answer
             for number, here in places.items():
                 if here is not None:
                     await self._fit(self.sources[number], here, there)
@@ -109,19 +111,24 @@ class Run:
             return None
         return here
 
-    async def _answered(self, opening: Sequence[Deferred[Where | None]]) -> None:
-        """Wait until every source has said what it is, or `PATIENCE` is over."""
+    async def _answered(self, opening: Mapping[int, Deferred[Where | None]]) -> dict[int, Where | Failure | None]:
+        """Wait until every source has said what it is, or `PATIENCE` is over; what they have said by then.
+
+        The answers are noted, for the last one goes on with the run: its Deferred cannot be waited for by that.
+        """
         all_answered: Deferred[None] = Deferred()
         timer = self.clock.callLater(PATIENCE, all_answered.callback, None)
+        answers: dict[int, Where | Failure | None] = {}
 
-        def noted(result: T) -> T:
-            if all(found.called for found in opening) and timer.active():
+        def noted(result: Where | Failure | None, number: int) -> Where | Failure | None:
+            answers[number] = result
+            if len(answers) == len(opening) and timer.active():
                 timer.cancel()
                 all_answered.callback(None)
             return result
 
-        for found in opening:
-            found.addBoth(noted)
+        for number, found in opening.items():
+            found.addBoth(noted, number)
         if opening:
             try:
                 await all_answered
@@ -130,6 +137,7 @@ class Run:
                     timer.cancel()
         else:
             timer.cancel()
+        return dict(sorted(answers.items()))
 
     async def _take(
         self, number: int, places: Mapping[int, Where | None], found: Deferred[Where | None], there: Where, turns: Turns
