@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.keys import generate_identity
+from realize.wire import bulk
 from realize.wire.bulk import DELIVERY, BulkTLSFactory, BulkTLSTransport, send_at_once
 from realize.wire.tls import AcceptingTLS, ConnectingTLS
 
@@ -437,6 +438,33 @@ def test_an_error_of_openssl_ends_the_connection_with_it():
     assert failed[1].client.reason is SSL.Error
     assert content(100_000)[:30_000] == bytes(failed[1].server.received)
     assert failed[0].outcome() == failed[1].outcome()
+
+
+def test_the_application_is_told_of_the_end_once_whatever_fails_on_the_way(monkeypatch):
+    """Without memory for what has arrived last the end is told; what the application raises is none of that."""
+    link = Link(BulkTLSFactory).settle()
+    told = []
+
+    def short(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(link.client, "connectionLost", told.append)
+        patched.setattr(bulk, "decrypt", short)
+        with pytest.raises(MemoryError):
+            link.tls.connectionLost(Failure(ConnectionLost()))
+        first = len(told)
+    link = Link(BulkTLSFactory).settle()
+
+    def raises(reason):
+        told.append(reason)
+        raise KeyError
+
+    monkeypatch.setattr(link.client, "connectionLost", raises)
+    with pytest.raises(KeyError):
+        link.tls.connectionLost(Failure(ConnectionLost()))
+
+    assert (1, 2) == (first, len(told))
 
 
 def test_bytes_that_were_left_behind_are_fetched_with_the_next_write():

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
+from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
@@ -42,6 +43,19 @@ class BulkTLSTransport(BufferingTLSTransport):
             if not self._aborted:
                 ProtocolWrapper.dataReceived(self, Binding.ffi.buffer(_buffer, size)[:])
         super()._flushReceiveBIO()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell the application of the end, also if what has arrived last cannot be dealt with, for want of memory say.
+
+        Nobody else would tell it, and all that it holds for the peer would stay held.
+        """
+        try:
+            super().connectionLost(reason)
+        except Exception:
+            if self.connected:
+                self._lostTLSConnection = True
+                super().connectionLost(reason)
+            raise
 
     def _write(self, bytes: bytes) -> None:  # noqa: A002 -- Twisted's name
         """Encrypt; memory takes whatever OpenSSL makes of it."""
