@@ -56,6 +56,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Space,
+    Vacant,
     Version,
     Where,
     WhereKind,
@@ -103,8 +104,8 @@ class MemoryStore:
     """A store that holds everything in dictionaries, for tests of what is built on stores.
 
     Its time is a counter.
-    ``files`` and ``partials`` may be looked at, `plant` and `plant_partial` put things there, ``obstacles`` says what
-    is there instead of a file ("directory", "symlink", ...).
+    ``files``, ``partials`` and ``directories`` may be looked at; `plant`, `plant_partial` and `plant_directory` put
+    things there; ``obstacles`` says what is there instead of a file ("symlink", ...).
     ``fail_next[method, path]`` is an error that the next such call fails with; ``path`` is that of the item or file, or
     ``b""`` for the whole call of a method that takes many.
     Methods of readers and writers count by their own names.
@@ -113,10 +114,10 @@ class MemoryStore:
     def __init__(self, files: dict[bytes, bytes] | None = None, *, page: int = 3) -> None:
         self.files: dict[bytes, MemoryFile] = {}
         self.partials: dict[bytes, bytes] = {}
+        self.directories: dict[bytes, Attributes] = {}
         self.obstacles: dict[bytes, str] = {}
         self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
         self.locked: set[bytes] = set()
-        self.empty_directories: dict[bytes, float] = {}
         self.closed = False
         self.room = Space(1 << 40, 1 << 41)
         self.page = page
@@ -135,10 +136,31 @@ class MemoryStore:
         kept = Attributes(now, 0o644) if attributes is None else attributes
         version = Version(self._device, now, len(content), kept.mtime_ns, now)
         self.files[path] = MemoryFile(content, kept, version)
+        self._changed_in(path)
 
     def plant_partial(self, path: bytes, content: bytes) -> None:
         """Put what an interrupted transfer leaves behind."""
         self.partials[path] = content
+        self._changed_in(path)
+
+    def plant_directory(self, path: bytes, attributes: Attributes | None = None) -> None:
+        """Make a directory, and those above it; or give one that is there other attributes."""
+        if path not in self.directories:
+            self._changed_in(path)
+        self.directories[path] = Attributes(next(self._now), 0o755) if attributes is None else attributes
+
+    def _changed_in(self, path: bytes) -> None:
+        """A name was added to, or removed from, the directory that ``path`` is in; what is missing of it is made."""
+        above = path.rpartition(b"/")[0]
+        if above not in self.directories:
+            if above:
+                self.plant_directory(above)
+        else:
+            self.directories[above] = evolve(self.directories[above], mtime_ns=next(self._now))
+
+    def advance(self, ticks: int) -> None:
+        """Let that much time pass, in nanoseconds of a store whose clock counts calls."""
+        self._now = itertools.count(next(self._now) + ticks)
 
     def take_fault(self, method: str, path: bytes) -> None:
         """Raise what ``fail_next`` holds for this call, once."""
@@ -166,9 +188,7 @@ class MemoryStore:
         """What is there instead of a regular file, or of one that may be replaced."""
         if self._is_partial(path):
             return NOTE
-        below = path + b"/"
-        directory = any(name.startswith(below) for name in self.files)
-        return self.obstacles.get(path, "directory" if directory else "")
+        return self.obstacles.get(path, "directory" if path in self.directories else "")
 
     def check_policy(self, path: bytes, policy: OnConflict) -> None:
         """Refuse what may not be replaced."""
@@ -219,12 +239,16 @@ class MemoryStore:
         entries = [
             Entry(path, Kind.FILE, len(file.content), file.attributes.mtime_ns) for path, file in self.files.items()
         ]
+        entries += [
+            Entry(path, Kind.DIRECTORY, mtime_ns=directory.mtime_ns, mode=directory.mode)
+            for path, directory in self.directories.items()
+        ]
         entries += [Entry(path, Kind.LEFT, note=what) for path, what in self.obstacles.items() if what != "directory"]
         if partials:
             entries += [Entry(path, Kind.PARTIAL, len(content)) for path, content in self.partials.items()]
         else:
             entries += [Entry(partial_path(path), Kind.LEFT, note=NOTE) for path in self.partials]
-        return _MemoryListing(self, sorted(entries, key=lambda entry: entry.path))
+        return _MemoryListing(self, sorted(entries, key=_order))
 
     @shielded
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
@@ -345,15 +369,24 @@ class MemoryStore:
             if file.version != removal.version:
                 raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
             del self.files[removal.path]
+            self._changed_in(removal.path)
 
     @shielded
-    async def prune(self, min_age: float) -> int:
-        """Forget empty directories that are old enough; ``empty_directories`` has the age of each, in seconds."""
+    async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
+        """Remove directories that are empty."""
         self.take_fault("prune", b"")
-        old = [path for path, age in self.empty_directories.items() if age >= min_age]
-        for path in old:
-            del self.empty_directories[path]
-        return len(old)
+        return [self._one("prune", each.path, self._prune, each) for each in vacant]
+
+    def _prune(self, vacant: Vacant) -> bool:
+        directory, below = self.directories.get(vacant.path), vacant.path + b"/"
+        if directory is None or vacant.mtime_ns not in {None, directory.mtime_ns}:
+            return False
+        everything = itertools.chain(self.files, self.partials, self.directories, self.obstacles)
+        if any(path.startswith(below) for path in everything):
+            return False
+        del self.directories[vacant.path]
+        self._changed_in(vacant.path)
+        return True
 
     @shielded
     async def close(self) -> None:
@@ -379,6 +412,11 @@ class MemoryStore:
 
     def _place(self, inode: int) -> bytes:
         return blake3(self._salt + b"%d %d" % (self._device, inode)).digest()[:PLACE]
+
+
+def _order(entry: Entry) -> bytes:
+    """What the entries of a listing are sorted by: each directory comes right before what is in it."""
+    return entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path
 
 
 def _matched(content: bytes, digests: Sequence[bytes]) -> int:
@@ -612,12 +650,16 @@ class Behind:
         """Put what an interrupted transfer of a large file leaves behind."""
         raise NotImplementedError
 
-    def plant_empty(self, path: bytes, age: float) -> None:
-        """Make a directory, in others as old, that was last modified ``age`` seconds ago."""
+    def plant_directory(self, path: bytes, attributes: Attributes) -> None:
+        """Make a directory, and those above it; or give one that is there these attributes."""
         raise NotImplementedError
 
     def content(self, path: bytes) -> bytes | None:
         """The content of the final file, None if there is none."""
+        raise NotImplementedError
+
+    def directory(self, path: bytes) -> Attributes | None:
+        """What a directory is now, None if there is none."""
         raise NotImplementedError
 
     def partial(self, path: bytes) -> bytes | None:
@@ -639,11 +681,13 @@ class MemoryBehind(Behind):
         """Put a partial there."""
         self.store.plant_partial(path, content)
 
-    def plant_empty(self, path: bytes, age: float) -> None:
-        """Make all of these directories."""
-        components = names.judge(path)
-        for depth in range(1, len(components) + 1):
-            self.store.empty_directories[names.join(components[:depth])] = age
+    def plant_directory(self, path: bytes, attributes: Attributes) -> None:
+        """Make a directory, or change it."""
+        self.store.plant_directory(path, attributes)
+
+    def directory(self, path: bytes) -> Attributes | None:
+        """What a directory is now."""
+        return self.store.directories.get(path)
 
     def content(self, path: bytes) -> bytes | None:
         """The content of the final file."""
@@ -778,11 +822,26 @@ class StoreContract:
         for path in reversed(paths):
             behind.plant(path, path)
 
-        entries = await listed(store.walk())
+        entries = await listed_files(store.walk())
 
         assert paths == [entry.path for entry in entries]
         assert {Kind.FILE} == {entry.kind for entry in entries}
         assert [len(path) for path in paths] == [entry.size for entry in entries]
+        await store.close()
+
+    async def test_lists_directories_before_what_is_in_them(self) -> None:
+        """Each directory is an entry with its modification time and permission bits, also an empty one."""
+        store, behind = await self.opened()
+        behind.plant(b"d/e/f", b"content")
+        behind.plant(b"d.txt", b"content")
+        behind.plant_directory(b"d/e", Attributes(1_000_000_000, 0o750))
+        behind.plant_directory(b"empty", Attributes(2_000_000_000, 0o705))
+
+        entries = {entry.path: entry for entry in await listed(store.walk())}
+
+        assert list(entries) == [b"d.txt", b"d", b"d/e", b"d/e/f", b"empty"]
+        assert entries[b"d/e"] == Entry(b"d/e", Kind.DIRECTORY, mtime_ns=1_000_000_000, mode=0o750)
+        assert entries[b"empty"] == Entry(b"empty", Kind.DIRECTORY, mtime_ns=2_000_000_000, mode=0o705)
         await store.close()
 
     async def test_lists_nothing_after_close(self) -> None:
@@ -800,8 +859,8 @@ class StoreContract:
         store, behind = await self.opened()
         behind.plant_partial(b"d/f", b"1234")
 
-        assert await listed(store.walk()) == [Entry(partial_path(b"d/f"), Kind.LEFT, note=NOTE)]
-        [entry] = await listed(store.walk(partials=True))
+        assert await listed_files(store.walk()) == [Entry(partial_path(b"d/f"), Kind.LEFT, note=NOTE)]
+        [entry] = await listed_files(store.walk(partials=True))
         assert (entry.path, entry.kind, entry.size) == (b"d/f", Kind.PARTIAL, 4)
         await store.close()
 
@@ -838,11 +897,12 @@ class StoreContract:
             answers += await store.put_small([small_file(bad, b"")], OnConflict.REPLACE)
             answers += await store.settle([Expected(bad, 0, digest(b""))])
             answers += await store.remove([Removal(bad, zero)])
+            answers += await store.prune([Vacant(bad, None)])
             answers.append(await failure(store.match_final(bad, 1, 0, [digest(b"")])))
             answers.append(await failure(store.open_reader(bad)))
             answers.append(await failure(store.open_writer(bad, 0, OnConflict.REPLACE)))
 
-            assert [BadName] * 8 == [type(answer) for answer in answers], bad
+            assert [BadName] * 9 == [type(answer) for answer in answers], bad
         await store.close()
 
     async def test_odd_names_survive(self) -> None:
@@ -855,7 +915,7 @@ class StoreContract:
             [fetched] = await store.read_small([name])
             assert isinstance(fetched, Fetched)
             assert name == fetched.file.content
-        assert sorted(ODD_NAMES) == [entry.path for entry in await listed(store.walk())]
+        assert sorted(ODD_NAMES) == [entry.path for entry in await listed_files(store.walk())]
         await store.close()
 
     async def test_reads_small_files(self) -> None:
@@ -1286,7 +1346,7 @@ class StoreContract:
             type(await failure(store.open_writer(path, 3, OnConflict.REPLACE))),
         ]
         assert behind.partial(b"d/f") == b"1234"
-        assert [entry.kind for entry in await listed(store.walk(partials=True))] == [Kind.PARTIAL]
+        assert [entry.kind for entry in await listed_files(store.walk(partials=True))] == [Kind.PARTIAL]
         await store.close()
 
     async def test_a_file_with_the_name_of_a_partial_is_a_file(self) -> None:
@@ -1530,18 +1590,6 @@ class StoreContract:
 
         assert behind.partial(b"f") == b"12"
 
-    async def test_prunes_what_has_been_empty_for_long(self) -> None:
-        """Directories that are old enough go, also those that held only such; younger ones stay."""
-        store, behind = await self.opened()
-        behind.plant_empty(b"old/older/oldest", 7200.0)
-        behind.plant_empty(b"young", 60.0)
-
-        first = await store.prune(3600.0)
-        again = await store.prune(3600.0)
-        rest = await store.prune(0.0)
-
-        assert (first, again, rest) == (3, 0, 1)
-
     async def test_removes_the_version_that_was_read(self) -> None:
         """A file that is still what was read is removed; one that is gone already counts as removed."""
         store, behind = await self.opened()
@@ -1555,6 +1603,57 @@ class StoreContract:
 
         assert first == [None, None]
         assert again == [None, None]
+        assert await listed_files(store.walk()) == []
+        await store.close()
+
+    async def test_directories_stay_when_their_files_are_removed(self) -> None:
+        """Whoever writes into a directory would lose the next file if it were removed with the last one."""
+        store, behind = await self.opened()
+        behind.plant(b"d/e/f", b"content")
+        [fetched] = await store.read_small([b"d/e/f"])
+        assert isinstance(fetched, Fetched)
+
+        assert await store.remove([Removal(b"d/e/f", fetched.version)]) == [None]
+
+        assert [entry.path for entry in await listed(store.walk())] == [b"d", b"d/e"]
+        await store.close()
+
+    async def test_prunes_empty_directories(self) -> None:
+        """Directories are removed in the order of the question, so that one that held only such others may follow."""
+        store, behind = await self.opened()
+        behind.plant_directory(b"a/b", Attributes(1_000_000_000, 0o755))
+        behind.plant_directory(b"c", Attributes(2_000_000_000, 0o755))
+
+        pruned = await store.prune([Vacant(b"a/b", 1_000_000_000), Vacant(b"a", None), Vacant(b"c", 2_000_000_000)])
+
+        assert pruned == [True, True, True]
+        assert await listed(store.walk()) == []
+        await store.close()
+
+    async def test_prunes_nothing_else(self) -> None:
+        """What holds anything, has changed, is no directory or is not there stays; and so does everything in it."""
+        store, behind = await self.opened()
+        behind.plant(b"file/f", b"content")
+        behind.plant_partial(b"partial/f", b"con")
+        behind.plant_directory(b"directory/d", Attributes(1_000_000_000, 0o755))
+        behind.plant_directory(b"changed", Attributes(1_000_000_000, 0o755))
+        before = await listed(store.walk(partials=True))
+        names = [b"file", b"partial", b"directory", b"file/f", b"missing", b"missing/too"]
+
+        pruned = await store.prune([*(Vacant(name, None) for name in names), Vacant(b"changed", 999_999_999)])
+
+        assert pruned == [False] * 7
+        assert before == await listed(store.walk(partials=True))
+        await store.close()
+
+    async def test_prunes_many(self) -> None:
+        """As many directories as anybody wants, and more than fit one command, are asked about at once."""
+        store, behind = await self.opened()
+        paths = [b"%03d" % number for number in range(600)]
+        for path in paths:
+            behind.plant_directory(path, Attributes(1_000_000_000, 0o755))
+
+        assert await store.prune([Vacant(path, 1_000_000_000) for path in paths]) == [True] * 600
         assert await listed(store.walk()) == []
         await store.close()
 
@@ -1581,6 +1680,7 @@ class StoreContract:
         assert await store.put_small([], OnConflict.REPLACE) == []
         assert await store.settle([]) == []
         assert await store.remove([]) == []
+        assert await store.prune([]) == []
         await store.close()
 
 
@@ -1590,6 +1690,11 @@ async def listed(listing: IListing) -> list[Entry]:
     while page := await listing.next_page():
         entries += page
     return entries
+
+
+async def listed_files(listing: IListing) -> list[Entry]:
+    """All entries of a listing that are not directories."""
+    return [entry for entry in await listed(listing) if entry.kind is not Kind.DIRECTORY]
 
 
 async def read_all(reader: IReader) -> bytes:

@@ -75,17 +75,20 @@ class Kind(enum.Enum):
     """Something that is not moved: a symlink, device, socket or FIFO; ``note`` says which."""
     UNREADABLE = 4
     """A directory or file that could not be looked at; ``note`` says why."""
+    DIRECTORY = 5
+    """A directory; what is in it follows."""
 
 
 @frozen
 class Entry:
-    """One name in a listing."""
+    """One name in a listing; ``mode`` holds the permission bits (0o777) of a directory."""
 
     path: bytes
     kind: Kind
     size: int = 0
     mtime_ns: int = 0
     note: str = ""
+    mode: int = 0
 
 
 @frozen
@@ -136,6 +139,17 @@ class Removal:
 
     path: bytes
     version: Version
+
+
+@frozen
+class Vacant:
+    """A directory that is to be removed if it is empty.
+
+    ``mtime_ns`` is what it must still be; None if others have been removed from it meanwhile, which changed it.
+    """
+
+    path: bytes
+    mtime_ns: int | None
 
 
 @frozen

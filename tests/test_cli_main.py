@@ -131,9 +131,10 @@ def test_directories_are_pruned_if_they_have_been_empty_for_long(tmp_path: Path)
 
     assert [0] * 4 == [done.returncode for done in (moved, dry, pruned, all_pruned)]
     assert (["old", "young"], ["young"], []) == (kept, left, list(source.iterdir()))
-    assert "empty director" not in moved.stderr + dry.stderr
+    assert "empty director" not in moved.stderr
+    assert "; 1 empty directory would be removed" in dry.stderr
     assert "; 1 empty directory removed" in pruned.stderr
-    assert '"event": "pruned", "directories": 1' in all_pruned.stdout
+    assert '"event": "pruned", "path": "young", "removed": true' in all_pruned.stdout
 
 
 def test_an_age_for_pruning_that_is_none_is_a_usage_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -60,6 +61,49 @@ def test_defaults(calls: list[Call]) -> None:
     invoke("a", "b")
 
     assert (Access(), MoveOptions(), Look(), Rates(), Patience(), None) == calls[0][2:]
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (["--prune-dirs"], 3600.0),
+        (["--prune-dirs=2d"], 172_800.0),
+        (["--prune-dirs=0"], 0.0),
+        (["-v", "--prune-dirs", "--jobs", "2"], 3600.0),
+        (["--prune-dirs", "--prune-dirs=5s"], 5.0),
+        (["--exclude", "--prune-dirs"], None),
+        ([], None),
+    ],
+)
+def test_prune_dirs_has_an_age_or_none(calls: list[Call], words: list[str], seconds: float | None) -> None:
+    """An age follows behind ``=`` only, so that a location that comes next is none."""
+    assert 0 == invoke(*words, "a", "b").exit_code
+    assert 0 == invoke("move", *words, "--", "a", "--prune-dirs").exit_code
+
+    assert [(("a",), "b"), (("a",), "--prune-dirs")] == [call[:2] for call in calls]
+    expected = None if seconds is None else int(seconds * 1e9)
+    assert [expected] * 2 == [call[3].prune_age_ns for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--prune-dirs=soon", "a", "b"],
+            "'soon' is not a duration: write a time, such as 90s",
+        ),
+        (["--prune-dirs=", "a", "b"], "'' is not a duration"),
+        (["--prune-dirs=-1h", "a", "b"], "'-1h' is not a duration"),
+        (["copy", "--prune-dirs", "a", "b"], "No such option '--prune-dirs'"),
+    ],
+)
+def test_prune_dirs_that_make_no_sense(calls: list[Call], words: list[str], sentence: str) -> None:
+    """What is no age is refused by its text; a copy, which removes nothing, does not know the option."""
+    with pytest.raises(click.ClickException) as refused:
+        realize.main(words, prog_name="realize", standalone_mode=False)
+
+    assert sentence in refused.value.format_message()
+    assert [] == calls
 
 
 def test_every_option_arrives(calls: list[Call]) -> None:

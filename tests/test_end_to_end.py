@@ -125,6 +125,66 @@ def test_copy_leaves_the_source(site, tmp_path):
     assert 0 == sum(json.loads(line).get("sent", 0) for line in second.stdout.splitlines()[:-1])
 
 
+def directories(folder):
+    """The directories below a folder, by relative path."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir())
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_directories_at_the_source_stay(site, tmp_path, remote):
+    """Whoever writes into a directory whose files were all moved finds it there for the next one."""
+    source = site.inbox if remote else tmp_path / "source"
+    plant(source, 3, small=30, large=1)
+    (source / "empty" / "below").mkdir(parents=True)
+    before = directories(source)
+
+    done = site.realize("--quiet", "hostb::inbox" if remote else source, tmp_path / "target")
+
+    assert (0, "") == clean(done)
+    assert {} == digests(source)
+    assert before == directories(source)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_prune_dirs_removes_what_has_long_been_empty(site, tmp_path, remote):
+    """Empty directories as old as asked for go, with those that held only such ones; nothing else does."""
+    source = site.inbox if remote else tmp_path / "source"
+    for name in ("old/deep", "old/deeper/still", "used", "young"):
+        (source / name).mkdir(parents=True)
+    (source / "used" / "link").symlink_to("nowhere")
+    for name in ("old/deep", "old/deeper/still", "old/deeper", "old", "used"):
+        os.utime(source / name, (1e9, 1e9))
+    (source / "file").write_bytes(b"content")
+
+    first = site.realize("--json", "--prune-dirs", "hostb::inbox" if remote else source, tmp_path / "target")
+    kept = directories(source)
+    second = site.realize("--prune-dirs=0", "hostb::inbox" if remote else source, tmp_path / "target")
+
+    events = [json.loads(line) for line in first.stdout.splitlines()]
+    assert ["old/deep", "old/deeper/still", "old/deeper", "old"] == [
+        event["path"] for event in events if event["event"] == "pruned"
+    ]
+    assert (4, 1) == (events[-1]["pruned"], events[-1]["removed"])
+    assert ["used", "young"] == kept
+    assert ["used"] == directories(source)
+    assert "1 empty directory removed" in second.stderr
+    site.stop()
+    told = [record["path"] for record in site.records() if record.get("event") == "directory_removed"]
+    assert told == (["old/deep", "old/deeper/still", "old/deeper", "old", "young"] if remote else [])
+
+
+def test_prune_dirs_in_a_dry_run(site, tmp_path):
+    """The directories that would go are named on stdout, and stay."""
+    source = tmp_path / "source"
+    (source / "a" / "b").mkdir(parents=True)
+
+    done = site.realize("--dry-run", "--prune-dirs=0s", source, "hostb::inbox")
+
+    assert ["prune - a/b", "prune - a"] == [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "2 empty directories would be removed" in done.stderr
+    assert ["a", "a/b"] == directories(source)
+
+
 def test_a_single_file_lands_under_its_name(site, tmp_path):
     """A file as source lands in the destination directory, which is created."""
     (tmp_path / "one.txt").write_text("content")

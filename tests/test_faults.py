@@ -28,7 +28,7 @@ from realize.store.local import LocalStore, root_identity
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
 from realize.testing import digest, random_bytes, small_file
-from realize.values import SMALL, Expected, OnConflict, Removal
+from realize.values import SMALL, Expected, OnConflict, Removal, Vacant
 from realize.wire.liveness import ENDURANCE
 from tests.faults import Fault, descriptors
 from tests.loopback import Pair
@@ -177,7 +177,8 @@ async def prune(place):
     """Directories that have been empty for long."""
     for name in ("q/r", "q/s", "d/t"):
         (place.path / name).mkdir(parents=True, exist_ok=True)
-    await place.store.prune(0.0)
+    paths = (b"q/r", b"q/s", b"q", b"d/t", b"d")
+    await place.store.prune([Vacant(path, None) for path in paths])
     return [] if place.path.joinpath("d/old").exists() and not place.path.joinpath("q").exists() else [Busy("stays")]
 
 

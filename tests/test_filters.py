@@ -52,6 +52,19 @@ def test_minimum_age_keeps_young_files():
     assert chosen.accepts_age(1_000_000_000, 3_000_000_000)
 
 
+def test_directories_are_left_out_by_name_only():
+    """An exclude that names a directory, or one above it, counts for it; that an include comes first does not."""
+    excluding, including = selection([("exclude", "cache/"), ("include", "cache/keep")]), selection([("include", "a*")])
+
+    assert not excluding.accepts_directory(b"cache")
+    assert not excluding.accepts_directory(b"x/cache/deep")
+    assert excluding.accepts_directory(b"cache/keep")
+    assert excluding.accepts_directory(b"caches")
+    assert including.accepts_directory(b"b")
+    assert not including.accepts_path(b"b")
+    assert selection([]).accepts_directory(b"b")
+
+
 def test_a_bad_pattern_is_a_usage_error():
     """What is no gitignore pattern is refused by its text."""
     with pytest.raises(UsageError, match="not a gitignore pattern"):

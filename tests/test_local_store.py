@@ -8,11 +8,11 @@ import fcntl
 import os
 import shutil
 import socket
+import stat
 import struct
 import subprocess
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -33,10 +33,10 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import ancestors, commit, deltas, old_version, pruning, small, syscalls, unlinked
+from realize.store import ancestors, commit, deltas, old_version, small, syscalls, unlinked
 from realize.store.commit import Anchor, Committer
 from realize.store.descriptors import release
-from realize.store.files import Clock
+from realize.store.files import Clock, attributes_of
 from realize.store.handle import Handle
 from realize.store.local import LocalStore, root_identity
 from realize.store.names import is_partial, partial_name
@@ -50,6 +50,7 @@ from realize.testing import (
     digest,
     failure,
     listed,
+    listed_files,
     random_bytes,
     read_all,
     read_to_end,
@@ -59,6 +60,7 @@ from realize.values import (
     BLOCK,
     SMALL,
     SPAN,
+    Attributes,
     Committed,
     Entry,
     Existing,
@@ -67,6 +69,7 @@ from realize.values import (
     Kind,
     OnConflict,
     Removal,
+    Vacant,
     Version,
     WhereKind,
 )
@@ -100,14 +103,20 @@ class DirectoryBehind(Behind):
         """Put a partial there."""
         leave_partial(*os.path.split(self.at(path)), content)
 
-    def plant_empty(self, path, age):
-        """Make the directory, and those above it, as old."""
-        full = os.path.join(self.root, path)
-        os.makedirs(full)
-        while full != self.root:
-            then = time.time() - age
-            os.utime(full, (then, then))
-            full = os.path.dirname(full)
+    def plant_directory(self, path, attributes):
+        """Make a directory, or change it."""
+        full = self.at(path)
+        os.makedirs(full, exist_ok=True)
+        os.chmod(full, attributes.mode)
+        os.utime(full, ns=(attributes.mtime_ns, attributes.mtime_ns))
+
+    def directory(self, path):
+        """What a directory is now."""
+        try:
+            status = os.stat(os.path.join(self.root, path), follow_symlinks=False)
+        except OSError:
+            return None
+        return attributes_of(status) if stat.S_ISDIR(status.st_mode) else None
 
     def content(self, path):
         """The content of the final file."""
@@ -434,94 +443,39 @@ async def test_a_file_is_a_store_of_that_file_alone(root, behind):
         assert isinstance(await put(store, b"g", b""), NotFound)
 
 
-async def test_directories_stay_when_they_become_empty(root, behind):
-    """A program may be about to write into them."""
-    behind.plant(b"a/b/f", b"")
+async def test_removing_the_file_of_a_location_keeps_its_directory(root, behind):
+    """The directory of a location that is a file is never pruned."""
+    behind.plant(b"d/f", b"content")
+    store = await opened(root, b"d/f")
+
+    assert await store.remove([Removal(b"f", (await fetched(store, b"f")).version)]) == [None]
+    assert isinstance((await store.prune([Vacant(b"d", None)]))[0], NotFound | bool)
+    assert behind.everything() == [b"d"]
+
+
+async def test_a_file_that_comes_first_keeps_its_directory(root, behind):
+    """Only rmdir(2) removes directories: it fails if a program was quicker, and what that wrote stays."""
+    behind.plant_directory(b"d", Attributes(1_000_000_000, 0o755))
+    store = await opened(root)
+    behind.plant(b"d/f", b"new")
+    os.utime(behind.at(b"d"), ns=(1_000_000_000, 1_000_000_000))
+
+    assert await store.prune([Vacant(b"d", 1_000_000_000)]) == [False]
+    assert behind.content(b"d/f") == b"new"
+
+
+async def test_prunes_no_mount_point_or_symlink(root, behind):
+    """What the system does not remove with rmdir(2) stays, and so does what a symlink leads to."""
+    behind.plant_directory(b"real", Attributes(1_000_000_000, 0o755))
+    os.symlink(b"real", behind.at(b"link"))
+    behind.plant_directory(b"real/below", Attributes(1_000_000_000, 0o755))
     store = await opened(root)
 
-    assert await store.remove([Removal(b"a/b/f", (await fetched(store, b"a/b/f")).version)]) == [None]
-    assert [b"a", b"a/b"] == behind.everything()
+    link, below = await store.prune([Vacant(b"link", None), Vacant(b"link/below", None)])
 
-
-async def test_pruning_stops_at_the_location(root, behind):
-    """Only what is below goes; the location stays, and so does what is beside it."""
-    behind.plant_empty(b"base/a/b", 100.0)
-    behind.plant_empty(b"beside", 100.0)
-    store = await opened(root, b"base")
-
-    assert 2 == await store.prune(50.0)
-    assert [b"base", b"beside"] == behind.everything()
-    assert 0 == await (await opened(root, b"base")).prune(0.0)
-
-
-async def test_pruning_removes_no_directory_with_something_in_it(root, behind):
-    """Files, partials, symlinks, and directories that are young, keep all that they are in."""
-    for path in (b"file/a", b"partial/a", b"link/a", b"young/a/b", b"gone/a"):
-        behind.plant_empty(path, 7200.0)
-    behind.plant(b"file/a/f", b"")
-    behind.plant_partial(b"partial/a/f", b"x")
-    os.symlink(b"nowhere", behind.at(b"link/a/l"))
-    for path in (b"file/a", b"partial/a", b"link/a"):
-        os.utime(behind.at(path), (0, 0))
-    os.utime(behind.at(b"young/a/b"))
-    store = await opened(root)
-
-    assert 2 == await store.prune(3600.0)
-    kept = {path for path in behind.everything() if os.path.isdir(behind.at(path))}
-    assert {
-        b"file",
-        b"file/a",
-        b"partial",
-        b"partial/a",
-        b"link",
-        b"link/a",
-        b"young",
-        b"young/a",
-        b"young/a/b",
-    } == kept
-
-
-async def test_pruning_spares_what_is_written_to_meanwhile(root, behind, monkeypatch):
-    """A directory that changes between being looked at and being removed stays, as does one that replaces it."""
-    behind.plant_empty(b"a", 7200.0)
-    behind.plant_empty(b"b", 7200.0)
-    behind.plant_empty(b"c", 7200.0)
-    remove = pruning._remove
-
-    def meddling(parent_fd, frame):
-        if frame.name == b"a":
-            os.utime(behind.at(b"a"))
-        elif frame.name == b"b":
-            os.rename(behind.at(b"b"), behind.at(b"former"))
-            os.mkdir(behind.at(b"b"))
-        return remove(parent_fd, frame)
-
-    monkeypatch.setattr(pruning, "_remove", meddling)
-    store = await opened(root)
-
-    assert 1 == await store.prune(3600.0)
-    assert [b"a", b"b", b"former"] == behind.everything()
-
-
-async def test_pruning_a_location_that_is_not_there(root):
-    """It has no directories to remove."""
-    assert 0 == await (await opened(root, b"missing")).prune(0.0)
-
-
-async def test_pruning_many_directories_goes_by_steps(root, behind, monkeypatch):
-    """No step looks at more than so many names, and a store that is closed takes no further one."""
-    monkeypatch.setattr(pruning, "STEP", 10)
-    for number in range(50):
-        behind.plant_empty(b"%d" % number, 7200.0)
-    store = await opened(root)
-    pruned = store.prune(3600.0)
-
-    assert 50 == await pruned
-
-    for number in range(50):
-        behind.plant_empty(b"%d" % number, 7200.0)
-    await store.close()
-    assert 0 == await store.prune(3600.0)
+    assert link is False
+    assert isinstance(below, BadName)
+    assert [b"link", b"real", b"real/below"] == behind.everything()
 
 
 async def test_a_device_or_fifo_is_no_location(root, behind):
@@ -1715,7 +1669,7 @@ async def test_directories_that_may_not_be_read_are_listed_so(open_root):
     os.chmod(behind.at(b"a"), 0)
     store = await opened(open_root, run_in_thread=as_nobody)
 
-    a, b = await listed(store.walk())
+    a, b = await listed_files(store.walk())
 
     assert Entry(b"a", Kind.UNREADABLE, note="Permission denied") == a
     assert (b"b/f", Kind.FILE) == (b.path, b.kind)

@@ -52,9 +52,14 @@ def everything(root, limit=500, **options):
     return [entry for page in pages(walk(root, **options), limit) for entry in page]
 
 
+def files(root, limit=500, **options):
+    """All entries but directories."""
+    return [entry for entry in everything(root, limit, **options) if entry.kind is not Kind.DIRECTORY]
+
+
 def paths(root, limit=500, **options):
-    """The paths of all entries."""
-    return [entry.path for entry in everything(root, limit, **options)]
+    """The paths of these."""
+    return [entry.path for entry in files(root, limit, **options)]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 500])
@@ -78,6 +83,7 @@ def test_every_kind(root):
 
     assert [
         (b"device", Kind.LEFT, "character device"),
+        (b"directory", Kind.DIRECTORY, ""),
         (b"directory/inner", Kind.FILE, ""),
         (b"fifo", Kind.LEFT, "FIFO"),
         (b"file", Kind.FILE, ""),
@@ -95,12 +101,12 @@ def test_partials(root):
     others = [b".d.realize-", b"d/.e.realize-", b"d/.h.part", b"d/h"]
 
     assert [Entry(ours, Kind.LEFT, note="partial file of Realize")] == [
-        each for each in everything(root) if each.kind is not Kind.FILE
+        each for each in files(root) if each.kind is not Kind.FILE
     ]
     found = everything(root, partials=True)
     assert [b"d/f"] == [each.path for each in found if each.kind is Kind.PARTIAL]
-    files = sorted(each.path for each in found if each.kind is Kind.FILE)
-    assert [path.startswith(start) for path, start in zip(files, others, strict=True)] == [True] * 4
+    names = sorted(each.path for each in found if each.kind is Kind.FILE)
+    assert [path.startswith(start) for path, start in zip(names, others, strict=True)] == [True] * 4
 
 
 def test_names_that_are_too_long(root):
@@ -114,7 +120,7 @@ def test_names_that_are_too_long(root):
         deep = inner
     os.close(deep)
 
-    [entry] = everything(root)
+    [entry] = files(root)
 
     assert entry.kind is Kind.UNREADABLE
     assert str(MAX_PATH) in entry.note
@@ -135,7 +141,8 @@ def test_a_deep_tree(root):
     opened = len(os.listdir("/proc/self/fd"))
     walking = walk(root)
 
-    assert [b"d/" * depth + b"f"] == [entry.path for entry in walking.page()]
+    expected = [b"/".join([b"d"] * (above + 1)) for above in range(depth)] + [b"d/" * depth + b"f"]
+    assert expected == [entry.path for page in pages(walking) for entry in page]
     assert opened == len(os.listdir("/proc/self/fd"))
     here = os.getcwd()
     try:  # too deep for shutil.rmtree in this Python
@@ -188,7 +195,8 @@ def test_an_error_of_the_disk_in_a_directory(root, monkeypatch):
     monkeypatch.setattr(os, "scandir", failing_on("/bad", os.scandir))
 
     assert [b"a/f", b"bad", b"c"] == paths(root)
-    assert Entry(b"bad", Kind.UNREADABLE, note="Input/output error") == everything(root)[1]
+    assert Entry(b"bad", Kind.UNREADABLE, note="Input/output error") == files(root)[1]
+    assert [b"a"] == [entry.path for entry in everything(root) if entry.kind is Kind.DIRECTORY]
 
 
 def test_an_error_of_the_disk_in_the_location(root, monkeypatch):
@@ -218,7 +226,7 @@ def test_an_error_while_a_directory_is_read(root, monkeypatch):
         return broken()
 
     monkeypatch.setattr(os, "scandir", scandir)
-    kinds = [entry.kind for entry in everything(root)]
+    kinds = [entry.kind for entry in files(root)]
 
     assert sorted(kinds, key=lambda kind: kind.value) == [Kind.FILE, Kind.FILE, Kind.UNREADABLE]
 
@@ -242,7 +250,7 @@ def test_what_vanishes_is_skipped(root):
     """Files and directories that are removed while the listing goes on are not in it, and do no harm."""
     plant(root, b"a", b"b/c", b"b/d/e", b"b/d/f", b"b/g", b"h", b"i")
     walking = walk(root)
-    assert [entry.path for entry in walking.page(3)] == [b"a", b"b/c", b"b/d/e"]
+    assert [entry.path for entry in walking.page(5)] == [b"a", b"b", b"b/c", b"b/d", b"b/d/e"]
 
     shutil.rmtree(os.path.join(root, b"b"))
     os.unlink(os.path.join(root, b"h"))
@@ -256,7 +264,7 @@ def test_a_directory_that_becomes_a_symlink_is_not_followed(root, tmp_path_facto
     plant(outside, b"x", b"y")
     plant(root, b"d/x", b"d/y")
     walking = walk(root)
-    walking.page(1)
+    walking.page(2)
     os.rename(os.path.join(root, b"d"), os.path.join(outside, b"d"))
     os.symlink(outside, os.path.join(root, b"d"))
 
@@ -278,12 +286,12 @@ def test_a_giant_directory_is_read_in_runs(root):
     tracemalloc.start()
     try:
         walking = walk(root)
-        count = sum(len(page) for page in pages(walking))
+        count = sum(entry.kind is Kind.FILE for page in pages(walking) for entry in page)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     for page in pages(walk(root)):
-        seen += [entry.path for entry in page]
+        seen += [entry.path for entry in page if entry.kind is Kind.FILE]
 
     assert count == 50_000
     assert len(set(seen)) == 50_000

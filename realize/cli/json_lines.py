@@ -72,8 +72,8 @@ class JsonLines:
                 "arrived_bytes": tally.arrived_bytes,
                 "sent_bytes": tally.sent_bytes,
                 "removed": tally.removed,
-                "pruned": tally.pruned,
                 "left": tally.left,
+                "pruned": tally.pruned,
                 "failed": tally.failed,
                 "interrupted": [
                     {**path_fields(path), "size": size, "reached": reached}
@@ -117,8 +117,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "postponed", **path_fields(path), "end": end.value, **error_fields(error)}
         case Left(path, note):
             return {"event": "left", **path_fields(path), "note": note}
-        case Pruned(directories):
-            return {"event": "pruned", "directories": directories}
+        case Pruned(path, removed):
+            return {"event": "pruned", **path_fields(path), "removed": removed}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Progressed():

@@ -10,7 +10,7 @@ from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording, plan_line
 from realize.errors import DeadlineReached, RealizeError
-from realize.mover.events import Event, Failed, Planned
+from realize.mover.events import Event, Failed, Planned, Pruned
 from realize.units import format_duration, format_size
 
 
@@ -32,7 +32,7 @@ class Lines:
     def __call__(self, event: Event) -> None:
         """Write a line if the event deserves one."""
         self._board(event)
-        if isinstance(event, Planned):
+        if isinstance(event, Planned) or (isinstance(event, Pruned) and not event.removed):
             print(plan_line(event), file=self._out)
             return
         line = self._wording.note(event)

@@ -50,6 +50,8 @@ async def _list_store(store: IStore, location: Location, *, as_json: bool) -> in
     try:
         while page := await listing.next_page():
             for entry in page:
+                if entry.kind is Kind.DIRECTORY:
+                    continue
                 if entry.kind is Kind.UNREADABLE:
                     unreadable = 1
                     click.echo(f"realize: error: {location}: {about(entry.path, entry.note)}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 import click
@@ -14,8 +15,8 @@ from realize.cli.options import (
     LogOptions,
     Patience,
     Rates,
+    age,
     duration,
-    optional_duration,
     rate,
     remote_options,
     time_limit,
@@ -24,8 +25,9 @@ from realize.cli.options import (
 RULES: Final = "realize.rules"
 """Where in a context the filter rules are kept, in the order in which the command line has them."""
 
+PRUNE_DIRS: Final = "--prune-dirs"
 PRUNE_AGE: Final = "1h"
-"""For how long a directory must have been empty if ``--prune-dirs`` does not say."""
+"""What `PRUNE_DIRS` means without a value."""
 
 _RULE_OPTIONS: Final = ("include", "exclude", "filter_from")
 
@@ -34,16 +36,28 @@ class MoveCommand(click.Command):
     """A command that remembers in which order its different filter options were given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse as usual; what the parser knows of the order, and click forgets, is kept in ``ctx.meta``.
-
-        An option whose value may be left out takes one after ``=`` only: what follows it is a location.
-        """
-        end = args.index("--") if "--" in args else len(args)
-        args = [f"--prune-dirs={PRUNE_AGE}" if arg == "--prune-dirs" else arg for arg in args[:end]] + args[end:]
+        """Parse as usual; what the parser knows of the order, and click forgets, is kept in ``ctx.meta``."""
+        args = list(self._with_age(args))
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         given: dict[str | None, Iterator[str]] = {name: iter(values.get(name) or ()) for name in _RULE_OPTIONS}
         ctx.meta[RULES] = [(option.name, next(given[option.name])) for option in order if option.name in given]
         return super().parse_args(ctx, args)
+
+    def _with_age(self, args: list[str]) -> Iterator[str]:
+        """The arguments with the value of `PRUNE_DIRS` where it is left out: click would take the next one for it."""
+        options = [each for each in self.params if isinstance(each, click.Option)]
+        with_value = {name for each in options if not (each.is_flag or each.count) for name in each.opts}
+        rest = iter(args)
+        for each in rest:
+            if each == "--":
+                yield each
+                yield from rest
+            elif each == PRUNE_DIRS and PRUNE_DIRS in with_value:
+                yield f"{PRUNE_DIRS}={PRUNE_AGE}"
+            else:
+                yield each
+                if each in with_value:
+                    yield from islice(rest, 1)
 
 
 def move_options(command: Command) -> Command:
@@ -136,17 +150,17 @@ def move_options(command: Command) -> Command:
 @click.command("move", cls=MoveCommand, short_help="Move files (the default command).")
 @move_options
 @click.option(
-    "--prune-dirs",
+    PRUNE_DIRS,
     metavar="[=AGE]",
-    callback=optional_duration,
-    help="Remove directories below SRC that are empty and have not changed for AGE, or an hour.",
+    callback=age,
+    help="At the end, remove directories below SRC that are empty and have not changed for this long "
+    f"[{PRUNE_AGE} if AGE is left out].",
 )
 @click.pass_context
 def move(ctx: click.Context, /, **options: Any) -> int:
     """Move the files in SRC to DST: copied, verified, durable there, then removed here.
 
     A directory as SRC stands for what is in it; a file lands in DST under its own name.
-    Directories stay, unless --prune-dirs is given.
     """
     return _run(ctx, remove=True, **options)
 
@@ -177,7 +191,6 @@ def _run(
     dry_run: bool,
     jobs: int,
     no_preserve: bool,
-    prune_dirs: float | None = None,
     manifest: str | None,
     progress: bool | None,
     quiet: bool,
@@ -188,6 +201,7 @@ def _run(
     metrics_job: str | None,
     metrics_instance: str | None,
     metrics_textfile: str | None,
+    prune_dirs: float | None = None,
     **_rules: Any,
 ) -> int:
     if len(locations) < 2:
@@ -222,7 +236,7 @@ def _run(
             jobs=jobs,
             selection=selection(_rules_of(ctx), min_age),
             dry_run=dry_run,
-            prune_age=prune_dirs,
+            prune_age_ns=None if prune_dirs is None else int(prune_dirs * 1e9),
         )
         return run_move(
             locations[:-1],

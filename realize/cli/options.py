@@ -76,8 +76,8 @@ def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return _parsed(partial(parse_duration, zero_allowed=True), ctx, param, value)
 
 
-def optional_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """The same for an option that may be left out."""
+def age(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """The callback of an option whose value is a duration such as ``1h``, ``0`` too, or not given."""
     return None if value is None else duration(ctx, param, value)
 
 

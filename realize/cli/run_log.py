@@ -64,6 +64,7 @@ class RunLog:
             on_conflict=options.policy.name.lower(),
             jobs=options.jobs,
             dry_run=options.dry_run,
+            prune_dirs=None if options.prune_age_ns is None else options.prune_age_ns / 1e9,
             up=rates.up,
             down=rates.down,
             max_duration=patience.max_duration,
@@ -137,6 +138,8 @@ class RunLog:
                 )
             case Left(path, note):
                 log.info("file_left", path=display_name(path), note=note)
+            case Pruned(path, removed=True):
+                log.info("directory_removed", path=display_name(path))
             case Started(path, size, have):
                 log.debug(
                     "transfer_started",
@@ -155,11 +158,9 @@ class RunLog:
                 )
             case SourceStarted(source, destination):
                 log.info("source_started", source=display_text(source), destination=display_text(destination))
-            case Pruned(directories):
-                log.info("source_pruned", count=directories)
             case Retrying(error, delay):
                 self._log.warning("retrying", delay=round(delay, 3), error=str(error), code=_code(error))
-            case Found() | Progressed() | Planned():
+            case Found() | Progressed() | Planned() | Pruned():
                 pass
 
     def _finished(self, event: Finished) -> None:

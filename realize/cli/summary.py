@@ -46,6 +46,7 @@ class _Counts:
     planned_bytes: int = 0
     failed: int = 0
     left: int = 0
+    pruned: int = 0
 
 
 @define
@@ -63,8 +64,6 @@ class Tally(_Counts):
     found_bytes: int = 0
     sent_bytes: int = 0
     removed: int = 0
-    pruned: int = 0
-    """Directories that had been empty for long, and were removed."""
     steps: int = 0
     """Grows with everything that gets on: bytes of large files, and files that finish."""
     interrupted: dict[bytes, tuple[int, int]] = field(factory=dict)
@@ -100,11 +99,12 @@ class Tally(_Counts):
                 self.failed += 1
                 again.failed += 1
                 self.interrupted.pop(event.path, None)
-            case Pruned(directories):
-                self.pruned += directories
             case Left():
                 self.left += 1
                 again.left += 1
+            case Pruned(_, removed):
+                self.pruned += 1
+                again.pruned += not removed
             case _:
                 pass
 
@@ -126,6 +126,7 @@ class Tally(_Counts):
         self.planned_bytes -= again.planned_bytes
         self.failed -= again.failed
         self.left -= again.left
+        self.pruned -= again.pruned
         self.found_files = self.done
         self.found_bytes = self.done_bytes
 
@@ -162,6 +163,7 @@ class Tally(_Counts):
 
     def sentence(self, seconds: float, *, remove: bool, dry_run: bool) -> str:
         """The closing line for people."""
+        verb = "would be removed" if dry_run else "removed"
         if dry_run:
             what = f"would {'move' if remove else 'copy'} {_files(self.planned.total())}, "
             what += format_size(self.planned_bytes)
@@ -176,7 +178,7 @@ class Tally(_Counts):
             (self.finished[How.GONE], "gone"),
             (self.left, "left (not regular files)"),
             (self.failed, "failed"),
-            (self.pruned, "empty directory removed" if self.pruned == 1 else "empty directories removed"),
+            (self.pruned, f"empty {'directory' if self.pruned == 1 else 'directories'} {verb}"),
         )
         return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count)])
 

@@ -12,6 +12,7 @@ from realize.mover.events import (
     Left,
     Planned,
     Postponed,
+    Pruned,
     Retrying,
     SourceStarted,
 )
@@ -49,7 +50,9 @@ class Wording:
         return None
 
     def arrival(self, event: Event) -> str | None:
-        """The sentence for a file that is at the destination now."""
+        """The sentence for a file that is at the destination now, or an empty directory that is gone."""
+        if isinstance(event, Pruned):
+            return f"removed: {display_name(event.path)} (empty directory)" if event.removed else None
         if not isinstance(event, Finished) or event.how in {How.SKIPPED, How.GONE}:
             return None
         verb = "moved" if event.removed else "copied"
@@ -60,8 +63,10 @@ class Wording:
         return f"{end.value} {self._names[end]}".rstrip()
 
 
-def plan_line(event: Planned) -> str:
+def plan_line(event: Planned | Pruned) -> str:
     """One line of a dry run."""
+    if isinstance(event, Pruned):
+        return f"{'prune':<8} {'-':>10}  {display_name(event.path)}"
     return f"{event.action.value:<8} {format_size(event.size):>10}  {display_name(event.path)}"
 
 

@@ -133,9 +133,10 @@ class Left:
 
 @frozen
 class Pruned:
-    """So many directories of a source that had been empty for long were removed."""
+    """A directory of the source that had long been empty was removed; or, in a dry run, it would be."""
 
-    directories: int
+    path: bytes
+    removed: bool
 
 
 @frozen

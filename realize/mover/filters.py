@@ -21,6 +21,8 @@ class Selection:
 
     lines: tuple[str, ...] = ()
     min_age_ns: int = 0
+    only: bool = False
+    """Leave out the files that no pattern names."""
     _spec: PathSpec[GitIgnoreSpecPattern] | None = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -29,7 +31,14 @@ class Selection:
 
     def accepts_path(self, path: bytes) -> bool:
         """Whether the patterns leave this file in."""
-        return self._spec is None or not self._spec.match_file(os.fsdecode(path))
+        if self._spec is None:
+            return True
+        left_out = self._spec.check_file(os.fsdecode(path)).include
+        return not (self.only if left_out is None else left_out)
+
+    def accepts_directory(self, path: bytes) -> bool:
+        """Whether no pattern that leaves something out names this directory, or one that it is in."""
+        return self._spec is None or not self._spec.match_file(os.fsdecode(path) + "/")
 
     def accepts_age(self, mtime_ns: int, now_ns: int) -> bool:
         """Whether the file was last modified long enough ago."""
@@ -42,14 +51,12 @@ def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selecti
     Without an exclude before it, the first include leaves out everything that no include names.
     """
     lines: list[str] = []
-    for position, (verb, pattern) in enumerate(rules):
+    for verb, pattern in rules:
         if verb == "include":
-            if position == 0:
-                lines.append("*")
             lines.append(pattern[1:] if pattern.startswith("!") else "!" + pattern)
         else:
             lines.append(pattern)
-    return Selection(tuple(lines), int(min_age * 1e9))
+    return Selection(tuple(lines), int(min_age * 1e9), only=bool(rules) and rules[0][0] == "include")
 
 
 def _compile(lines: Sequence[str]) -> PathSpec[GitIgnoreSpecPattern]:

@@ -21,10 +21,11 @@ from realize.mover.events import End, Failed, Finished, Found, How, Left, Planne
 from realize.mover.jobs import Jobs
 from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
+from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, batches, move_small
 from realize.mover.work import Trouble, Work, whole
 from realize.store.interfaces import IListing
-from realize.values import Entry, Existing, Kind, Where
+from realize.values import Entry, Existing, Kind, Vacant, Where, WhereKind
 
 PAGES: Final = 4
 """Pages of the listing that are worked on at once."""
@@ -79,7 +80,8 @@ class Move:
                 self._last_attempt = attempt == len(DELAYS)
                 await deferLater(self.clock, delay)
                 await self._again()
-            await self._prune()
+            if self.work.options.prune_age_ns is not None and self.where.kind is WhereKind.DIRECTORY:
+                await self._prune_all(self.work.options.prune_age_ns)
         except Exception:
             await self._jobs.cancelled()
             raise
@@ -106,15 +108,35 @@ class Move:
             await self._jobs.start(self._files, partial(self._move_large, work, path))
         await self._jobs.drained()
 
-    async def _prune(self) -> None:
-        """Remove what has been empty for long, unless the run ends before its time."""
-        age = self.work.options.prune_age
-        if age is None or self.work.options.dry_run or self.work.brake.pulled:
-            return
+    async def _prune_all(self, age_ns: int) -> None:
+        """Remove the directories that have long been empty, as another listing has them."""
+        began_ns, selection = self._now_ns(), self.work.options.selection
+
+        def may_go(directory: Entry) -> bool:
+            old = not age_ns or began_ns - directory.mtime_ns >= age_ns
+            return old and selection.accepts_directory(directory.path)
+
+        vacancies = Vacancies(may_go)
         with whole(End.SOURCE):
-            removed = await self.work.source.prune(age)
-        if removed:
-            self.work.emit(Pruned(removed))
+            listing = self.work.source.walk(partials=True, avoid=self.avoid)
+        try:
+            while not self.work.brake.holds() and (page := await self._page(listing)):
+                await self._prune(vacancies.seen(page))
+            if not self.work.brake.holds():
+                await self._prune(vacancies.ended())
+        finally:
+            listing.close()
+
+    async def _prune(self, vacant: Sequence[Vacant]) -> None:
+        if self.work.options.dry_run:
+            for each in vacant:
+                self.work.emit(Pruned(each.path, removed=False))
+        elif vacant:
+            with whole(End.SOURCE):
+                answers = await self.work.source.prune(vacant)
+            for each, answer in zip(vacant, answers, strict=True):
+                if answer is True:
+                    self.work.emit(Pruned(each.path, removed=True))
 
     def _now_ns(self) -> int:
         """The present by the source's clock."""

@@ -34,7 +34,6 @@ class MoveOptions:
     """What the user asked for.
 
     ``jobs`` is how many files are in flight that do not fit one command; batches of smaller ones are under way besides.
-    ``prune_age`` is for how many seconds a directory of the source must have been empty to be removed; None for never.
     """
 
     remove: bool = True
@@ -43,7 +42,8 @@ class MoveOptions:
     jobs: int = 4
     selection: Selection = field(factory=Selection)
     dry_run: bool = False
-    prune_age: float | None = None
+    prune_age_ns: int | None = None
+    """Remove directories of the source that are empty and have not changed for so long; None to remove none."""
 
 
 @frozen

@@ -36,6 +36,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Space,
+    Vacant,
     Version,
     Where,
 )
@@ -161,7 +162,7 @@ class IStore(Interface):
         """
 
     def walk(*, partials: bool = False, avoid: bytes = b"") -> IListing:
-        """Everything below the location, as `Entry` values.
+        """Everything below the location, as `Entry` values; a directory comes before what is in it.
 
         A directory whose salted identity is ``avoid`` is reported as unreadable instead of being entered.
         Partials are listed only if asked for.
@@ -218,17 +219,17 @@ class IStore(Interface):
         """
 
     def remove(removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
-        """Remove the files that are still the version named; directories stay.
+        """Remove the files that are still the version named; the directories that they were in stay.
 
         A file that is not that version any more is kept: `realize.errors.SourceChanged`.
         One that is gone already counts as removed.
         """
 
-    def prune(min_age: float) -> Deferred[int]:
-        """Remove directories that are empty, or hold only such, and were last modified ``min_age`` seconds ago or more.
+    def prune(vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
+        """Remove those of these directories that are empty and still what they were, in this order.
 
-        Only below the location, and whoever emptied them; how many were removed.
-        What cannot be removed stays.
+        Answers for each whether it was removed; whatever keeps the system from removing it is a reason for it to stay.
+        Nothing that is in a directory is ever removed with it, and the location itself has no name here.
         """
 
     def close() -> Deferred[None]:

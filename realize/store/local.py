@@ -23,9 +23,8 @@ from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.listing import LocalListing
 from realize.store.location import Location, locate
 from realize.store.probe import measure_space, try_write
-from realize.store.pruning import prune_directories
 from realize.store.reader import LocalReader, SourceFile
-from realize.store.removal import remove_batch
+from realize.store.removal import prune_batch, remove_batch
 from realize.store.small import Batch, read_batch, write_batch
 from realize.store.threads import RunInThread, shielded, shielded_opening
 from realize.store.tree import Identity, identity_of
@@ -42,6 +41,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Space,
+    Vacant,
     Where,
 )
 
@@ -100,7 +100,6 @@ class LocalStore:
         self._matches = FinalMatches(self._clock)
         self._descriptions = Descriptions()
         self._unlinked = Unlinked()
-        self._closed = False
         self._listings: set[LocalListing] = set()
         self._readers: set[LocalReader] = set()
         self._writers: set[LocalWriter] = set()
@@ -222,21 +221,14 @@ class LocalStore:
         return answers
 
     @shielded
-    async def prune(self, min_age: float) -> int:
-        """Remove directories that have been empty for so long."""
-        removed = 0
-        steps = prune_directories(self._location, int(min_age * 1e9), self._clock.now_ns())
-        try:
-            while not self._closed and (step := await self._run_in_thread(next, steps, None)) is not None:
-                removed += step
-        finally:
-            steps.close()
-        return removed
+    async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
+        """Remove directories that are empty."""
+        answers: list[bool | RealizeError] = await self._run_briefly(prune_batch, self._location, vacant)
+        return answers
 
     @shielded
     async def close(self) -> None:
         """End; what is being written is kept as partials."""
-        self._closed = True
         opened: list[LocalListing | LocalReader] = [*self._listings, *self._readers]
         for each in opened:
             with _log.failuresHandled("while something that was open in a directory was closed"):

@@ -33,6 +33,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Space,
+    Vacant,
     Where,
 )
 from realize.wire import commands, packing
@@ -182,10 +183,15 @@ class RemoteStore:
         asked = self._call(commands.Remove, patient=True, removals=removals)
         return asked.addCallback(listed, "removed", len(removals))
 
-    def prune(self, min_age: float) -> Deferred[int]:
-        """See `IStore`."""
-        asked = self._call(commands.Prune, patient=True, age=int(min_age * 1000))
-        return asked.addCallback(lambda answer: int(answer["directories"]))
+    def prune(self, vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
+        """See `IStore`; a pack after the other, for they have an order."""
+        return Deferred.fromCoroutine(self._prune(vacant))
+
+    async def _prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
+        answers: list[bool | RealizeError] = []
+        for pack in list(packing.fit(vacant, packing.measure_named)) or [[]]:
+            answers += listed(await self._call(commands.Prune, patient=True, vacant=pack), "pruned", len(pack))
+        return answers
 
     def close(self) -> Deferred[None]:
         """See `IStore`; a connection that has ended closed it already."""

@@ -1,7 +1,4 @@
-"""Removing sources that were moved; for a thread.
-
-Directories stay, see `realize.store.pruning`.
-"""
+"""Removing sources that were moved, and directories that have long been empty; for a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Sequence
 
 from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.store.descriptors import release
-from realize.store.files import version_of
+from realize.store.files import representable, version_of
 from realize.store.location import Location
 from realize.store.marks import refuse_ours
 from realize.store.oserrors import storage_error
@@ -18,7 +15,7 @@ from realize.store.syscalls import fresh_stat
 from realize.store.tree import Tree
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
-from realize.values import Removal
+from realize.values import Removal, Vacant
 
 
 def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unlinked) -> list[RealizeError | None]:
@@ -45,7 +42,6 @@ def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unli
 
 
 def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> None:
-    """Remove one file."""
     directory, name = location.split(removal.path)
     fd = tree.directory(directory)
     try:
@@ -66,3 +62,27 @@ def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: Unl
         return unlinked.unlink(fd, name, directory_fd, removal.version)
     finally:
         release(fd)
+
+
+def prune_batch(location: Location, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
+    """Which of these directories could be removed, in this order; what is not empty, or not what it was, stays."""
+    answers: list[bool | RealizeError] = []
+    with location.tree() as tree:
+        for each in vacant:
+            try:
+                directory, name = location.split(each.path)
+                fd = tree.directory(directory)
+                if unchanged := each.mtime_ns is None or each.mtime_ns == _modified(fd, name):
+                    os.rmdir(name, dir_fd=fd)
+                answers.append(unchanged)
+            except (OSError, MemoryError):
+                answers.append(False)  # not empty, in use, gone, not ours: it stays
+            except NotFound:
+                answers.append(False)
+            except RealizeError as error:
+                answers.append(error)
+    return answers
+
+
+def _modified(fd: int, name: bytes) -> int:
+    return representable(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns)

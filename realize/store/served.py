@@ -32,7 +32,7 @@ from realize.store.trail import Trail
 from realize.store.watching import FileWatch, Saved
 from realize.tracing import run_of
 from realize.units import display_name
-from realize.values import Attributes, Chunk, Committed, Entry, Expected, Fetched, OnConflict, Removal
+from realize.values import Attributes, Chunk, Committed, Entry, Expected, Fetched, OnConflict, Removal, Vacant
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
@@ -312,11 +312,13 @@ class DirectoryResponders(amp.CommandLocator):
         return {"removed": removed}
 
     @commands.Prune.responder
-    async def _prune(self, handle: int, age: int) -> dict[str, Any]:
+    async def _prune(self, handle: int, vacant: list[Vacant]) -> dict[str, Any]:
         opened = self._directory(handle, Right.REMOVE)
-        removed = await opened.turns.run(lambda: self._directory(handle, Right.REMOVE).store.prune(age / 1000))
-        opened.trail.pruned(removed)
-        return {"directories": removed}
+        pruned = await opened.store.prune(vacant)
+        for each, answer in zip(vacant, pruned, strict=True):
+            if answer is True:
+                opened.trail.pruned(each.path)
+        return {"pruned": pruned}
 
     # One file, as a stream.
 

@@ -98,10 +98,9 @@ class Trail:
             transfer=transfer_id(self.run, removal.path),
         )
 
-    def pruned(self, count: int) -> None:
-        """Directories that had been empty for long are gone, at the wish of the peer."""
-        if count:
-            self.log.info("directories_pruned", dir=self.directory, path=display_name(self.base), count=count)
+    def pruned(self, path: bytes) -> None:
+        """A directory, which was empty, is gone at the wish of the peer."""
+        self.log.info("directory_removed", dir=self.directory, path=self.shown(path))
 
     def refused(self, path: bytes, doing: str, error: RealizeError) -> None:
         """A file could not be dealt with; if the disk is at fault, somebody must act."""

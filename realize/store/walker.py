@@ -2,8 +2,9 @@
 
 `Traversal` finds; `Walker` turns what it finds into `realize.values.Entry` values.
 
-The order is that of the whole paths as bytes, as long as no directory has more than `RUN` names; a larger directory is
-read and sorted `RUN` names at a time, each run with everything below it before the next.
+The order is that of the whole paths as bytes, a directory's with a slash at its end, as long as no directory has more
+than `RUN` names; a larger directory is read and sorted `RUN` names at a time, each run with everything below it before
+the next.
 What is remembered between pages are the sorted names of one run for each directory on the way down, and an open
 descriptor only for a directory that has more runs to come.
 Directories are opened again, by components from the root, for each page.
@@ -23,7 +24,7 @@ from attrs import define, frozen
 from realize.errors import BadName, InternalError, NotFound, RealizeError
 from realize.store import names
 from realize.store.descriptors import release
-from realize.store.files import representable
+from realize.store.files import attributes_of, representable
 from realize.store.location import Location
 from realize.store.marks import NOTE, is_ours
 from realize.store.oserrors import reason, storage_error
@@ -41,8 +42,9 @@ PAGE: Final = 500
 
 @frozen
 class Found:
-    """Something that is no directory, or (``status`` is None) could not be looked at, as ``note`` says.
+    """Something below the location; ``status`` is None if it could not be looked at, as ``note`` says.
 
+    A directory comes before what is in it, once it is open.
     ``partial`` says that it is a partial of ours.
     """
 
@@ -121,7 +123,7 @@ class Traversal:
     def _start(self, tree: Tree, found: list[Found]) -> None:
         location = self._location
         if location.only is None:
-            self._descend(tree, location.base, b"", found)
+            self._descend(tree, location.base, b"", None, found)
             return
         fd = tree.directory(location.base)
         try:
@@ -164,7 +166,8 @@ class Traversal:
         if note:
             found.append(Found(path, frame.directory, name, None, note))
         else:
-            self._descend(tree, (*frame.directory, name), path + b"/", found)
+            itself = Found(path, frame.directory, name, status)
+            self._descend(tree, (*frame.directory, name), path + b"/", itself, found)
 
     def _why_not(self, path: bytes, status: os.stat_result) -> str:
         try:
@@ -173,7 +176,10 @@ class Traversal:
             return _without_name(error)
         return self._refuse(path, identity_of(status))
 
-    def _descend(self, tree: Tree, directory: tuple[bytes, ...], prefix: bytes, found: list[Found]) -> None:
+    def _descend(
+        self, tree: Tree, directory: tuple[bytes, ...], prefix: bytes, itself: Found | None, found: list[Found]
+    ) -> None:
+        """Go on with what is in a directory; ``itself`` is None for the location."""
         try:
             fd = os.open(b".", DIRECTORY_FLAGS, dir_fd=tree.directory(directory))
         except (RealizeError, OSError) as error:
@@ -195,6 +201,8 @@ class Traversal:
             self._stack.pop().close()
             self._fail(frame, error, found)
             return
+        if itself is not None:
+            found.append(itself)
         self._read_run(frame, found)
 
     def _read_run(self, frame: _Frame, found: list[Found]) -> None:
@@ -249,6 +257,9 @@ class Walker:
         status = found.status
         if status is None:
             return Entry(found.path, Kind.UNREADABLE, note=found.note)
+        if stat.S_ISDIR(status.st_mode):
+            attributes = attributes_of(status)
+            return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
         if not stat.S_ISREG(status.st_mode):
             return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
         if found.partial:

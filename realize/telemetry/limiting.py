@@ -32,6 +32,7 @@ AUDIT: Final = frozenset(
         "file_committed",
         "file_already_there",
         "file_removed",
+        "directory_removed",
         "partial_expired",
         "file_moved",
         "file_copied",

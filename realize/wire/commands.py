@@ -265,16 +265,6 @@ class MatchFinal(RealizeCommand):
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"matched", Number())]
 
 
-class Prune(RealizeCommand):
-    """Remove directories that are empty, or hold only such, and were last modified ``age`` milliseconds ago or more.
-
-    The requester sends it; needs ``remove``.
-    """
-
-    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"age", Number())]
-    response: ClassVar[list[tuple[bytes, Any]]] = [(b"directories", Number())]
-
-
 class OpenWrite(RealizeCommand):
     """I want to send a file of ``size`` bytes on this stream.
 
@@ -467,6 +457,16 @@ class Remove(RealizeCommand):
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"removals", Packed(packing.REMOVALS))]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"removed", Packed(packing.REMOVED))]
+
+
+class Prune(RealizeCommand):
+    """Remove those of these directories that are empty and still what they were.
+
+    The requester sends it; needs ``remove``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"vacant", Packed(packing.VACANT))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"pruned", Packed(packing.PRUNED))]
 
 
 class Status(RealizeCommand):

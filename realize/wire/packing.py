@@ -34,6 +34,7 @@ from realize.values import (
     Kind,
     Removal,
     SmallFile,
+    Vacant,
     Version,
 )
 from realize.wire.boxes import VALUE_LIMIT
@@ -144,6 +145,7 @@ _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
 _SIZE: Final = struct.Struct(">q")
 _ENTRY: Final = struct.Struct(">qq")
+_MTIME: Final = struct.Struct(">q")
 _VERSION: Final = struct.Struct(">QQqqq")
 _ATTRIBUTES: Final = struct.Struct(">qH")
 _EXISTING: Final = struct.Struct(">qqqq")
@@ -171,6 +173,7 @@ def _encode_entry(entry: Entry) -> bytes:
             _ENTRY.pack(entry.size, entry.mtime_ns),
             _octets(entry.path),
             _octets(note),
+            _U16.pack(entry.mode) if entry.kind is Kind.DIRECTORY else b"",
         )
     )
 
@@ -178,8 +181,15 @@ def _encode_entry(entry: Entry) -> bytes:
 def _decode_entry(cursor: Cursor) -> Entry:
     kind = cursor.choice(Kind)
     size, mtime_ns = cursor.numbers(_ENTRY)
-    path = cursor.octets()
-    return Entry(path, kind, _size(size), mtime_ns, cursor.text())
+    path, note = cursor.octets(), cursor.text()
+    mode = _permissions(cursor.numbers(_U16)[0]) if kind is Kind.DIRECTORY else 0
+    return Entry(path, kind, _size(size), mtime_ns, note, mode)
+
+
+def _permissions(mode: int) -> int:
+    if mode > 0o777:
+        raise ProtocolError(f"permission bits {mode:o}")
+    return mode
 
 
 def encode_version(version: Version) -> bytes:
@@ -205,9 +215,7 @@ def decode_attributes(cursor: Cursor) -> Attributes | None:
     if not cursor.flags(1):
         return None
     mtime_ns, mode = cursor.numbers(_ATTRIBUTES)
-    if mode > 0o777:
-        raise ProtocolError(f"permission bits {mode:o}")
-    return Attributes(mtime_ns, mode)
+    return Attributes(mtime_ns, _permissions(mode))
 
 
 def _decode_present(cursor: Cursor) -> Attributes:
@@ -317,6 +325,17 @@ def _encode_removal(removal: Removal) -> bytes:
 def _decode_removal(cursor: Cursor) -> Removal:
     version = decode_version(cursor)
     return Removal(cursor.octets(), version)
+
+
+def _encode_vacant(vacant: Vacant) -> bytes:
+    if vacant.mtime_ns is None:
+        return b"\0" + _octets(vacant.path)
+    return b"\1" + _MTIME.pack(vacant.mtime_ns) + _octets(vacant.path)
+
+
+def _decode_vacant(cursor: Cursor) -> Vacant:
+    mtime_ns = cursor.numbers(_MTIME)[0] if cursor.flags(1) else None
+    return Vacant(cursor.octets(), mtime_ns)
 
 
 def _encode_expected(expected: Expected) -> bytes:
@@ -455,6 +474,7 @@ ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, VALUE_LIM
 PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
 SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
 EXPECTED: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
+VACANT: Final = Codec[Vacant]("directories", _encode_vacant, _decode_vacant)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
 CHUNKS: Final = Chunks("chunks", _encode_chunk, _decode_chunk, MOST_CHUNKS)
 DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MOST_DIGESTS)
@@ -468,6 +488,7 @@ FOUND: Final = Results("descriptions", _encode_existing, _decode_existing)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
 OUTCOMES: Final = Results("outcomes", _one_byte, lambda cursor: cursor.choice(Committed))
 SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
+PRUNED: Final = Results("prunings", _encode_flag, _decode_flag)
 REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing)
 
 
