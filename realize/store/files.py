@@ -99,6 +99,7 @@ def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: by
         if not stat.S_ISREG(status.st_mode):
             raise NotRegular(f"{display_name(path)}: is a {kind_of(status.st_mode)}")  # noqa: TRY301
         refuse_ours(directory_fd, name, status, path)
+        tree.drop_old_content(fd, status)
     except BaseException:
         release(fd)
         raise

@@ -36,13 +36,16 @@ _NO_MODES: Final = frozenset(
         0x517B,  # SMB
     }
 )
+_FUSE: Final = 0x65735546
+_9P: Final = 0x01021997
 _OTHER_OWNERS: Final = frozenset(
     {
-        0x65735546,  # FUSE
+        _FUSE,
         0x6969,  # NFS
-        0x01021997,  # 9P
+        _9P,
     }
 )
+_OLD_CONTENT: Final = frozenset({_FUSE, _9P})
 
 _WHOLE_SYNC: Final = frozenset(
     {
@@ -128,6 +131,14 @@ def keeps_modes(fd: int) -> bool:
 def keeps_owners(fd: int) -> bool:
     """Whether the file system of ``fd`` is not known to show, sometimes, other owners than a file was made by."""
     return file_system(fd) not in _NO_MODES | _OTHER_OWNERS
+
+
+def may_keep_old_content(fd: int) -> bool:
+    """Whether the file system of ``fd`` may go on to give content from its cache when the file has another status.
+
+    FUSE does if it is told to keep what it has when a file is opened, and only the content changes, not the size.
+    """
+    return file_system(fd) in _OLD_CONTENT
 
 
 def file_system(fd: int) -> int:

@@ -18,7 +18,7 @@ from realize.store import names
 from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
 from realize.store.oserrors import storage_error, storage_errors
-from realize.store.syscalls import FileStatus
+from realize.store.syscalls import FileStatus, may_keep_old_content
 from realize.units import display_name
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,6 +47,7 @@ class Tree:
         self.root_fd = root_fd
         self.ancestors = ancestors
         self._open: dict[tuple[bytes, ...], tuple[int, Identity]] = {(): (root_fd, root_identity)}
+        self._keeps_old_content: dict[int, bool] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +87,14 @@ class Tree:
         except (FileNotFoundError, NotFound):
             self.forget()
         return os.open(name, flags, mode, dir_fd=self.directory(directory, create=True))
+
+    def drop_old_content(self, fd: int, status: FileStatus) -> None:
+        """Let an open file, of that status, be read anew where the file system may have kept older content of it."""
+        keeps = self._keeps_old_content.get(status.st_dev)
+        if keeps is None:
+            keeps = self._keeps_old_content[status.st_dev] = may_keep_old_content(fd)
+        if keeps:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _opened(self, components: tuple[bytes, ...], *, create: bool) -> tuple[int, Identity]:
         known = self._open.get(components)
