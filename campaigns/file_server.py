@@ -46,7 +46,7 @@ class StrictPair:
         shown = b"/".join(place).decode(errors="backslashreplace")
         if kept is None:
             self._lost.append((shown, "has no durable name"))
-        elif kept.durable is None or kept.durable.content != node.content:
+        elif kept.durable.content != node.content:
             self._lost.append((shown, "has no durable content"))
         elif stat.S_IMODE(kept.durable.mode) & 0o777 != stat.S_IMODE(node.mode) & 0o777:
             self._bare.append((shown, f"mode {kept.durable.mode:o} instead of {node.mode:o}"))

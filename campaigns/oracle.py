@@ -73,6 +73,9 @@ class Oracle:
     """Where a consumer puts what arrived."""
     began_ns: int = field(factory=time.time_ns)
     inodes_stay: bool = True
+    """Whether a file keeps its inode number for the whole case."""
+    marks_stay: bool = False
+    """Whether the sticky bit of a partial may be left on a final file, as a power cut does it."""
 
     def made(self, path: bytes, version: Version) -> None:
         """A producer has made a file, or a newer version of it."""
@@ -176,7 +179,7 @@ class Oracle:
                 status = os.lstat(os.path.join(top, path))
             except FileNotFoundError:
                 continue  # lost, or stranded
-            mode = stat.S_IMODE(status.st_mode)
+            mode = stat.S_IMODE(status.st_mode) & (~stat.S_ISVTX if self.marks_stay else ~0)
             if (mode, status.st_mtime_ns) != (version.mode, version.mtime_ns):
                 faults.append(
                     Fault(

@@ -148,6 +148,7 @@ def narrow(folder: Path, report: Report) -> None:
         consumer = threading.Thread(target=_consume, args=(oracle, stopping), daemon=True)
         consumer.start()
         try:
+            was_full = False
             for _ in range(3 * EVENTS):
                 if not any(files(oracle.source)):
                     break
@@ -156,8 +157,9 @@ def narrow(folder: Path, report: Report) -> None:
                 stage.somewhere()
                 stage.wait(0, 1)
                 stage.check()
-                if _room(small.mounted) < LARGE:
+                if (now := _room(small.mounted) < LARGE) and not was_full:
                     stage.event("full")
+                was_full = now
                 if rng.random() < 0.3:
                     stage.kill_command()
             stage.disturbed = True
@@ -188,7 +190,7 @@ def strict(folder: Path, report: Report) -> None:
     """The destination keeps only what was synced; the power goes, and each removal is looked at as if it went then."""
     rng, oracle, planter = _begin(folder, report)
     direction = rng.choice(_DIRECTIONS)
-    oracle.inodes_stay = False
+    oracle.inodes_stay, oracle.marks_stay = False, True
     with Strict(folder) as pair:
         below = rng.choice(["", "", "new/deep"]) if direction == "push" else ""
         base = {"push": "inbox", "pull": rng.choice(["inbox", "new/deep/inbox"])}.get(
@@ -238,7 +240,7 @@ def _image(kind: str) -> Callable[[Path, Report], None]:
     def scene(folder: Path, report: Report) -> None:
         rng, oracle, planter = _begin(folder, report)
         direction = rng.choice(_DIRECTIONS)
-        oracle.inodes_stay = False
+        oracle.inodes_stay, oracle.marks_stay = False, True
         with Image(folder, kind) as image:
             below = rng.choice(["", "new/deep"]) if direction == "local" else ""
             oracle.destination = image.mounted / "inbox" / below
@@ -351,7 +353,7 @@ def rivals(folder: Path, report: Report) -> None:
                 rng.choice(stages).kill_command()
             for stage in stages:
                 stage.check()
-            if same and not any(files(oracle.source)):
+            if same and not any(files(oracle.source)) and not any(stage.running for stage in stages):
                 planter.wave(small=20, large=2)
         for stage in stages:
             stage.disturbed = True
@@ -403,6 +405,7 @@ def _pace(rng: random.Random, direction: str) -> tuple[str, ...]:
 def _go_on(stage: Stage, planter: Planter) -> None:
     """See to it that a command runs and has something to do."""
     if not stage.running:
+        stage.judge()
         if not any(files(stage.oracle.source)):
             planter.wave(small=20, large=1)
         stage.spawn()

@@ -130,7 +130,7 @@ class Stage:
         """Start the command, if it does not run."""
         if self.running:
             return
-        self._judge()
+        self.judge()
         self._starts += 1
         self.disturbed = False
         with self._said.open("wb") as said:
@@ -143,8 +143,8 @@ class Stage:
     def _said(self) -> Path:
         return self.folder / f"command-{self._starts}.log"
 
-    def _judge(self) -> None:
-        """What the command that ended says of itself."""
+    def judge(self) -> None:
+        """What the command that ended says of itself; before there is anything new at the source."""
         if self.command is None:
             return
         code, said = self.command.wait(), self._said.read_text(errors="replace")
@@ -243,14 +243,14 @@ class Stage:
         except subprocess.TimeoutExpired:
             self.fault(Fault("hangs", "the command has not ended"))
             self.command.kill()
-        self._judge()
+        self.judge()
 
     def run_to_the_end(self, title: str = "final") -> None:
         """Nobody disturbs: what runs ends, another command finishes the work, and both ends are looked at."""
         self.revive()
         if self.running:
             self.let_end()
-        self._judge()
+        self.judge()
         try:
             done = self.site.realize("--quiet", *self._options, *self.ends, timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:

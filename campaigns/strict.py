@@ -3,7 +3,8 @@
 It keeps what POSIX promises, and no courtesy that real file systems add:
 
 * fsync of a file makes its content, mode and modification time durable, but not its name;
-* fsync of a directory makes the names in it durable, as they are then, with its own mode and time;
+* fsync of a directory makes the names in it durable, as they are then, with its own mode and time; what has a name has
+  at least the mode that it was made with, for every file system writes both together;
 * a rename, link, removal or new directory is not durable before the directories that it changed were synced.
 
 `StrictTree` is pure: `campaigns.fuse` lets a kernel use it.
@@ -48,10 +49,13 @@ class Node:
     names: dict[bytes, Node] = field(factory=dict)
     mtime_ns: int = field(factory=time.time_ns)
     ctime_ns: int = field(factory=time.time_ns)
-    durable: Durable | None = None
+    durable: Durable = field(init=False)
     durable_names: dict[bytes, Node] = field(factory=dict)
     above: tuple[Node, bytes] | None = None
     """Of a directory: where it is, and its name there."""
+
+    def __attrs_post_init__(self) -> None:
+        self.durable = Durable(b"", self.mode, self.mtime_ns)
 
     @property
     def is_directory(self) -> bool:
@@ -99,7 +103,6 @@ class StrictTree:
         node = self._new(self._last_inode, mode)
         if node.is_directory:
             node.above = (directory, name)
-            node.durable = Durable(b"", mode, node.mtime_ns)
         directory.names[name] = node
         _touch(directory)
         return node
@@ -223,8 +226,7 @@ class StrictTree:
                 if node.is_directory:
                     yield from below(node, (*place, name))
                 else:
-                    content = b"" if node.durable is None else node.durable.content
-                    yield (*place, name), hashlib.sha256(content).hexdigest()
+                    yield (*place, name), hashlib.sha256(node.durable.content).hexdigest()
 
         return below(self.root, ())
 
@@ -236,7 +238,7 @@ class StrictTree:
             if id(node) in seen:
                 seen[id(node)].links += 1
                 return seen[id(node)]
-            kept = node.durable or Durable(b"", stat.S_IFREG, 0)
+            kept = node.durable
             again = self._new(node.inode, kept.mode)
             seen[id(node)] = again
             again.content, again.mtime_ns, again.durable = bytearray(kept.content), kept.mtime_ns, kept

@@ -23,6 +23,7 @@ _NAMES: Final = (
     b"L" * 240,
     b".%d.part",
     b".%d.realize-0123456789abcdef.part",
+    b".plain%d.realize-HASH.part",
 )
 _MODES: Final = (0o644, 0o600, 0o444, 0o755, 0o640, 0o400)
 _DIRECTORIES: Final = (b"", b"a", b"a/b", b"c", b"c/.d.part", b"e/f/g")
@@ -37,11 +38,15 @@ class Planter:
     def __init__(self, oracle: Oracle, rng: random.Random) -> None:
         self._oracle, self._rng = oracle, rng
         self._count = 0
+        self._later: list[bytes] = []
+        """Names for the next wave."""
+        self._due: list[bytes] = []
 
     def wave(self, *, small: int = 25, large: int = 2, largest: int = 2 * LARGE) -> int:
         """Plant a tree; the answer is its size in bytes."""
         for path in _DIRECTORIES[1:]:
             self._directory(path)
+        self._due, self._later = self._later, []
         total = 0
         for number in range(small + large):
             size = self._rng.choice(_SMALL) if number < small else self._rng.randrange(LARGE, largest)
@@ -54,10 +59,18 @@ class Planter:
         return total
 
     def _name(self) -> bytes:
+        if self._due:
+            return self._due.pop()
         self._count += 1
         pattern = self._rng.choice(_NAMES)
         name = pattern % self._count if b"%d" in pattern else pattern + b"%d" % self._count
-        return os.path.join(self._rng.choice(_DIRECTORIES), name)
+        where = self._rng.choice(_DIRECTORIES)
+        if name.endswith(b".realize-HASH.part"):
+            # A name that our partial for another file would have; that file comes when this one has been moved.
+            received = b"plain%d" % self._count
+            name = name.replace(b"HASH", _hash(received))
+            self._later.append(os.path.join(where, received))
+        return os.path.join(where, name)
 
     def _directory(self, path: bytes) -> None:
         os.makedirs(os.path.join(os.fsencode(self._oracle.source), path), exist_ok=True)
@@ -80,7 +93,7 @@ class Planter:
     def again(self, count: int) -> None:
         """New versions of some files that were moved."""
         paths = self._rng.sample(sorted(self._oracle.versions), min(count, len(self._oracle.versions)))
-        for number, path in enumerate(paths):
+        for number, path in enumerate([*paths, *self._later]):
             self.put(path, self._rng.randbytes(LARGE + 1000 if number == 0 else 5000))
 
     def obstacles(self) -> None:
@@ -102,8 +115,7 @@ class Planter:
                 self._foreign(os.path.join(os.path.dirname(path), b"." + os.path.basename(path) + b".part"))
             elif chance < 0.45 and len(os.path.basename(path)) < 100:
                 name = os.path.basename(path)
-                mark = blake3(name).hexdigest()[:16].encode()
-                self._foreign(os.path.join(os.path.dirname(path), b"." + name + b".realize-" + mark + b".part"))
+                self._foreign(os.path.join(os.path.dirname(path), b"." + name + b".realize-" + _hash(name) + b".part"))
         self._foreign(b".y.part/inside")
         self._foreign(b"not ours")
 
@@ -113,6 +125,11 @@ class Planter:
             return
         _write(place, self._rng.randbytes(3000), 0o644, self._time())
         self._oracle.planted(self._oracle.destination / os.fsdecode(path))
+
+
+def _hash(name: bytes) -> bytes:
+    """What the name of a partial for ``name`` has of it."""
+    return blake3(name).hexdigest()[:16].encode()
 
 
 def _write(place: bytes, content: bytes, mode: int, mtime_ns: int) -> None:

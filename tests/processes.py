@@ -223,9 +223,13 @@ class Proxy:
         while True:
             try:
                 client, _ = self._server.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                _reset(client)
+                continue
             self._pairs.append((client, server))
             for one, other in ((client, server), (server, client)):
                 threading.Thread(target=self._pass, args=(one, other, one is client), daemon=True).start()
