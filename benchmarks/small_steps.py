@@ -77,7 +77,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
     found = step("describe", lambda: [describe_batch(destination, each, b"") for each in asked])
     packed = step("pack found", lambda: [packing.FOUND.pack(each) for each in found])
     step("unpack found", lambda: [packing.FOUND.unpack(each) for each in packed])
-    read = step("read", lambda: [_whole(read_batch(source, each, Clock())) for each in asked])
+    read = step("read", lambda: [_whole(read_batch(source, each, Clock(), removing=True)) for each in asked])
     heads = step("pack heads", lambda: [packing.SMALL_HEADS.pack([item.file for item in each]) for each in read])
     step("unpack heads", lambda: [packing.SMALL_HEADS.unpack(each) for each in heads])
 

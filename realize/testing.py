@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from attrs import define, evolve, field
@@ -106,6 +107,7 @@ class MemoryStore:
     Its time is a counter.
     ``files``, ``partials`` and ``directories`` may be looked at; `plant`, `plant_partial` and `plant_directory` put
     things there; ``obstacles`` says what is there instead of a file ("symlink", ...).
+    ``written`` are the files that a program has open for writing.
     ``fail_next[method, path]`` is an error that the next such call fails with; ``path`` is that of the item or file, or
     ``b""`` for the whole call of a method that takes many.
     Methods of readers and writers count by their own names.
@@ -118,6 +120,7 @@ class MemoryStore:
         self.obstacles: dict[bytes, str] = {}
         self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
         self.locked: set[bytes] = set()
+        self.written: set[bytes] = set()
         self.closed = False
         self.room = Space(1 << 40, 1 << 41)
         self.page = page
@@ -275,20 +278,22 @@ class MemoryStore:
         return SMALL
 
     @shielded
-    async def read_small(self, paths: Sequence[bytes]) -> list[Fetched | RealizeError]:
+    async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
         """Whole small files."""
         self.take_fault("read_small", b"")
         answers: list[Fetched | RealizeError] = []
         room = SMALL
         for path in paths:
-            fetched = self._one("read_small", path, self._fetch, path, room)
+            fetched = self._one("read_small", path, self._fetch, path, room, removing)
             if isinstance(fetched, Fetched):
                 room -= len(fetched.file.content)
             answers.append(fetched)
         return answers
 
-    def _fetch(self, path: bytes, room: int) -> Fetched:
+    def _fetch(self, path: bytes, room: int, removing: bool) -> Fetched:  # noqa: FBT001 -- an argument of `_one`
         file = self.look_up(path)
+        if removing:
+            self._refuse_written(path)
         if len(file.content) > room:
             raise SourceChanged(f"{display_name(path)}: does not fit")
         return Fetched(small_file(path, file.content, file.attributes), file.version)
@@ -339,10 +344,17 @@ class MemoryStore:
         return matched
 
     @shielded
-    async def open_reader(self, path: bytes) -> IReader:
+    async def open_reader(self, path: bytes, *, removing: bool = False) -> IReader:
         """Start to read."""
         self.take_fault("open_reader", path)
-        return _MemoryReader(self, path, self.look_up(path))
+        file = self.look_up(path)
+        if removing:
+            self._refuse_written(path)
+        return _MemoryReader(self, path, file)
+
+    def _refuse_written(self, path: bytes) -> None:
+        if path in self.written:
+            raise SourceChanged(f"{display_name(path)}: is open for writing by another program")
 
     @shielded
     async def open_writer(self, path: bytes, size: int, policy: OnConflict) -> IWriter:
@@ -366,6 +378,7 @@ class MemoryStore:
         self._refuse_partial(removal.path)
         file = self.files.get(removal.path)
         if file is not None:
+            self._refuse_written(removal.path)
             if file.version != removal.version:
                 raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
             del self.files[removal.path]
@@ -654,6 +667,10 @@ class Behind:
         """Make a directory, and those above it; or give one that is there these attributes."""
         raise NotImplementedError
 
+    def writing(self, path: bytes) -> AbstractContextManager[object]:
+        """A program that has the final file open for writing, in this context."""
+        raise NotImplementedError
+
     def content(self, path: bytes) -> bytes | None:
         """The content of the final file, None if there is none."""
         raise NotImplementedError
@@ -688,6 +705,13 @@ class MemoryBehind(Behind):
     def directory(self, path: bytes) -> Attributes | None:
         """What a directory is now."""
         return self.store.directories.get(path)
+
+    @contextmanager
+    def writing(self, path: bytes) -> Iterator[None]:
+        """Note it."""
+        self.store.written.add(path)
+        yield
+        self.store.written.remove(path)
 
     def content(self, path: bytes) -> bytes | None:
         """The content of the final file."""
@@ -932,6 +956,28 @@ class StoreContract:
         assert isinstance(missing, NotFound)
         assert isinstance(empty, Fetched)
         assert empty.file.content == b""
+        await store.close()
+
+    async def test_puts_off_what_is_open_for_writing(self) -> None:
+        """It is not read to be removed afterwards, nor removed; to be copied it is read."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"content")
+        [read] = await store.read_small([b"f"], removing=True)
+        assert isinstance(read, Fetched)
+
+        with behind.writing(b"f"):
+            [small] = await store.read_small([b"f"], removing=True)
+            large = await failure(store.open_reader(b"f", removing=True))
+            [removed] = await store.remove([Removal(b"f", read.version)])
+            [copied] = await store.read_small([b"f"])
+            (await store.open_reader(b"f")).close()
+
+        for each in (small, large, removed):
+            assert isinstance(each, SourceChanged)
+            assert str(each) == "f: is open for writing by another program"
+        assert isinstance(copied, Fetched)
+        assert behind.content(b"f") == b"content"
+        assert await store.remove([Removal(b"f", read.version)]) == [None]
         await store.close()
 
     async def test_reads_no_more_than_fits(self) -> None:

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,12 @@ class DirectoryBehind(Behind):
         except OSError:
             return None
         return attributes_of(status) if stat.S_ISDIR(status.st_mode) else None
+
+    @contextmanager
+    def writing(self, path):
+        """Open it."""
+        with open(self.at(path), "r+b"):
+            yield
 
     def content(self, path):
         """The content of the final file."""

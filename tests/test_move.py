@@ -346,6 +346,52 @@ def test_a_file_whose_size_is_wrong_stays_and_leaves_nothing(method, content, re
     assert [] == [event.reached for event in trial.of(FileInterrupted) if event.reached]
 
 
+@pytest.mark.parametrize("content", [b"1", BIG])
+def test_what_is_open_for_writing_is_put_aside(content):
+    """It moves when it is closed in time, stays and fails by name if it is not, and is copied all the same."""
+    closed_in_time, never, copied = (MemoryStore({b"x": content}) for _ in range(3))
+    destinations = MemoryStore(), MemoryStore(), MemoryStore()
+    for store in (closed_in_time, never, copied):
+        store.written.add(b"x")
+
+    trial = Trial(closed_in_time, destinations[0])
+    trial.clock.pump([0.05] * 10)
+    closed_in_time.written.clear()
+
+    assert trial.finish() is None
+    assert ({}, {b"x": content}) == (contents(closed_in_time), contents(destinations[0]))
+    assert [SourceChanged] * 2 == [type(event.error) for event in trial.of(Postponed)]
+    failed = moved(never, destinations[1])
+    assert ({b"x": content}, {}) == (contents(never), contents(destinations[1]))
+    assert ["x: is open for writing by another program"] == [str(event.error) for event in failed.of(Failed)]
+    moved(copied, destinations[2], remove=False)
+    assert {b"x": content} == contents(destinations[2])
+
+
+@pytest.mark.parametrize("content", [b"1", BIG])
+def test_what_is_opened_for_writing_while_it_is_moved_stays(content):
+    """Also if nothing was written yet: whatever will be is sent when it is closed, over what was sent before."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    remove = source.remove
+
+    def opened_before(removals):
+        if removals:
+            source.written.add(b"x")
+            source.remove = remove
+        return remove(removals)
+
+    source.remove = opened_before
+    trial = Trial(source, destination)
+    while not trial.of(Postponed):
+        trial.clock.advance(0.01)
+
+    assert ({b"x": content}, {b"x": content}) == (contents(source), contents(destination))
+    source.written.clear()
+    source.plant(b"x", content + b"more")
+    assert trial.finish() is None
+    assert ({}, {b"x": content + b"more"}) == (contents(source), contents(destination))
+
+
 @pytest.mark.parametrize(("method", "size"), [("read_small", 1), ("open_reader", 70_000)])
 def test_a_change_before_anything_was_sent_does_not_lift_the_protection(method, size):
     """The second source is being written when its turn comes; tried again, it replaces nothing either."""
@@ -882,12 +928,12 @@ def test_who_knows_no_deltas_gets_the_whole_file(what):
     store, method = (source, "open_reader") if what == "reader" else (destination, "open_writer")
     opening = getattr(store, method)
 
-    def without(*arguments):
+    def without(*arguments, **options):
         def made_older(opened):
             opened.deltas = False
             return opened
 
-        return opening(*arguments).addCallback(made_older)
+        return opening(*arguments, **options).addCallback(made_older)
 
     setattr(store, method, without)
 

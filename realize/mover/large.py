@@ -45,7 +45,7 @@ class _NotTheOldOne(Trouble):
 
 async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool) -> Finished:
     with at(End.SOURCE):
-        reader = await work.source.open_reader(path)
+        reader = await work.source.open_reader(path, removing=work.options.remove)
     try:
         existing = await _describe(work, path) if known is None else known
         with at(End.DESTINATION):
@@ -61,7 +61,7 @@ async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool
                 action = resolve(path, existing, work.options.policy, taken_since_ns=work.taken_since_ns)
             reader.close()
             with at(End.SOURCE):
-                reader = await work.source.open_reader(path)
+                reader = await work.source.open_reader(path, removing=work.options.remove)
         if action is Action.SKIP:
             return Finished(path, reader.version.size, 0, How.SKIPPED, b"", removed=False)
         sending = _Sending(work, path, reader, existing, deltas)

@@ -80,7 +80,7 @@ class _Batch:
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
         """Read all; apart are those whose name the destination has a file of."""
         with whole(End.SOURCE):
-            answers = await self.work.source.read_small(list(self.candidates))
+            answers = await self.work.source.read_small(list(self.candidates), removing=self.work.options.remove)
         absent: list[Fetched] = []
         conflicting: list[Fetched] = []
         for path, answer in zip(self.candidates, answers, strict=True):

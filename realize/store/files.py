@@ -13,7 +13,7 @@ from attrs import frozen
 from realize.errors import NotRegular, SourceChanged, WrongSize
 from realize.store.descriptors import release
 from realize.store.marks import refuse_ours
-from realize.store.syscalls import FileStatus, kind_of
+from realize.store.syscalls import FileStatus, is_open_for_writing, kind_of
 from realize.store.tree import Tree
 from realize.units import display_name
 from realize.values import Attributes, Version, coarseness_ns
@@ -104,6 +104,15 @@ def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: by
         release(fd)
         raise
     return fd, status
+
+
+def refuse_written(fd: int, path: bytes) -> None:
+    """Fail with `SourceChanged` if a program has the file open for writing, as far as the kernel tells.
+
+    What such a program stores, through a mapping perhaps, need not show in the status of the file.
+    """
+    if is_open_for_writing(fd):
+        raise SourceChanged(f"{display_name(path)}: is open for writing by another program")
 
 
 def open_settled(

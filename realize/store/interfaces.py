@@ -175,11 +175,13 @@ class IStore(Interface):
         `realize.errors.Busy`.
         """
 
-    def read_small(paths: Sequence[bytes]) -> Deferred[list[Fetched | RealizeError]]:
+    def read_small(paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:
         """Whole files of at most `realize.values.SMALL` bytes each, and at most that many together.
 
         What no longer fits is answered with `realize.errors.SourceChanged`, and what has more, or less, content than
         its size says with `realize.errors.WrongSize`.
+        So is, with `realize.errors.SourceChanged`, what a program has open for writing, as far as that can be known, if
+        the files are to be removed afterwards (``removing``).
         """
 
     def reads_at_once() -> int:
@@ -209,8 +211,12 @@ class IStore(Interface):
         present, as with `settle`.
         """
 
-    def open_reader(path: bytes) -> Deferred[IReader]:
-        """Start to read a file of any size."""
+    def open_reader(path: bytes, *, removing: bool = False) -> Deferred[IReader]:
+        """Start to read a file of any size.
+
+        If it is to be removed afterwards (``removing``), and a program has it open for writing, this fails with
+        `realize.errors.SourceChanged`, as far as that can be known.
+        """
 
     def open_writer(path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
         """Start, or go on, to write a file of ``size`` bytes.
@@ -222,6 +228,7 @@ class IStore(Interface):
         """Remove the files that are still the version named; the directories that they were in stay.
 
         A file that is not that version any more is kept: `realize.errors.SourceChanged`.
+        So is one that a program has open for writing, as far as that can be known.
         One that is gone already counts as removed.
         """
 

@@ -150,9 +150,11 @@ class LocalStore:
         return SMALL
 
     @shielded
-    async def read_small(self, paths: Sequence[bytes]) -> list[Fetched | RealizeError]:
+    async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
         """Whole small files."""
-        answers: list[Fetched | RealizeError] = await self._run_briefly(read_batch, self._location, paths, self._clock)
+        answers: list[Fetched | RealizeError] = await self._run_briefly(
+            read_batch, self._location, paths, self._clock, removing
+        )
         return answers
 
     @shielded
@@ -186,10 +188,10 @@ class LocalStore:
         return matched
 
     @shielded_opening(_release_reader)
-    async def open_reader(self, path: bytes) -> IReader:
+    async def open_reader(self, path: bytes, *, removing: bool = False) -> IReader:
         """Start to read a file."""
         source: SourceFile = await self._run_in_thread(
-            SourceFile.open, self._location, path, self._clock, self._unlinked
+            SourceFile.open, self._location, path, self._clock, self._unlinked, removing
         )
         try:
             reader = LocalReader(source, self._run_in_thread, self._readers.discard)

@@ -30,6 +30,7 @@ _CLASSES: Final[dict[int, type[RealizeError]]] = {
     errno.EMFILE: Busy,
     errno.ENFILE: Busy,
     errno.ENOMEM: Busy,
+    errno.EAGAIN: Busy,
 }
 
 
@@ -39,6 +40,8 @@ def reason(error: OSError | MemoryError) -> str:
         return os.strerror(errno.ENOMEM)
     if error.errno == errno.ELOOP:  # from O_NOFOLLOW: the system's own words would mislead
         return "is a symlink, and symlinks are not followed"
+    if error.errno == errno.EAGAIN:  # from O_NONBLOCK: the system would have waited, which it does for leases only
+        return "another program has a lease on it"
     return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
 
 

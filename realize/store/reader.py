@@ -19,7 +19,7 @@ from realize.errors import NotFound, ProtocolError, RealizeError, SourceChanged
 from realize.store.content import blocks, read_exactly, read_into
 from realize.store.deltas import cut
 from realize.store.descriptors import release
-from realize.store.files import Clock, attributes_of, has_more, open_settled, version_of, wrong_size
+from realize.store.files import Clock, attributes_of, has_more, open_settled, refuse_written, version_of, wrong_size
 from realize.store.handle import Handle
 from realize.store.interfaces import IReader
 from realize.store.location import Location
@@ -59,12 +59,21 @@ class SourceFile:
     unlinked: Unlinked
 
     @classmethod
-    def open(cls, location: Location, path: bytes, clock: Clock, unlinked: Unlinked) -> SourceFile:
-        """Open it, regular and settled."""
+    def open(
+        cls,
+        location: Location,
+        path: bytes,
+        clock: Clock,
+        unlinked: Unlinked,
+        removing: bool,  # noqa: FBT001 -- what runs in a thread is called like this
+    ) -> SourceFile:
+        """Open it, regular, settled, and with nobody who may write to it if it is to be removed afterwards."""
         directory, name = location.split(path)
         with location.tree() as tree, storage_errors(path):
             fd, status = open_settled(tree, directory, name, path, clock)
             try:
+                if removing:
+                    refuse_written(fd, path)
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
                 return cls(location, path, Handle(fd), version_of(status), attributes_of(status), unlinked)
             except BaseException:

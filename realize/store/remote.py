@@ -106,14 +106,14 @@ class RemoteStore:
         asked = self._call(commands.Describe, paths=paths)
         return asked.addCallback(listed, "found", len(paths))
 
-    def read_small(self, paths: Sequence[bytes]) -> Deferred[list[Fetched | RealizeError]]:
+    def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:
         """See `IStore`."""
-        return self._packed(paths, packing.measure_path, self._read_small)
+        return self._packed(paths, packing.measure_path, partial(self._read_small, removing=removing))
 
     @shielded
-    async def _read_small(self, paths: list[bytes]) -> list[Fetched | RealizeError]:
+    async def _read_small(self, paths: list[bytes], *, removing: bool) -> list[Fetched | RealizeError]:
         fetched: list[Fetched | RealizeError] = await self._turns.run(
-            lambda: Deferred.fromCoroutine(self._batches.read(self._opened(), paths))
+            lambda: Deferred.fromCoroutine(self._batches.read(self._opened(), paths, removing=removing))
         )
         return fetched
 
@@ -166,9 +166,9 @@ class RemoteStore:
                 break
         return matched
 
-    def open_reader(self, path: bytes) -> Deferred[IReader]:
+    def open_reader(self, path: bytes, *, removing: bool = False) -> Deferred[IReader]:
         """See `IStore`."""
-        return Deferred.fromCoroutine(RemoteReader.open(self._protocol, self._opened(), path))
+        return Deferred.fromCoroutine(RemoteReader.open(self._protocol, self._opened(), path, removing=removing))
 
     def open_writer(self, path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
         """See `IStore`."""

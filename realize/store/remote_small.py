@@ -99,7 +99,7 @@ class RemoteBatches:
         self._sent_fits = _fitting(size, clock.seconds() - began, self._sent_fits)
         return listed(answer, "outcomes", len(files))
 
-    async def read(self, handle: int, paths: list[bytes]) -> list[Fetched | RealizeError]:
+    async def read(self, handle: int, paths: list[bytes], *, removing: bool) -> list[Fetched | RealizeError]:
         """Fetch the files."""
         streams, clock = self._protocol.streams, self._protocol.clock
         number = streams.choose()
@@ -107,7 +107,9 @@ class RemoteBatches:
             stream = streams.inbound(number, SMALL)
             stream.promised()
             began = clock.seconds()
-            answer = await self._protocol.call(commands.ReadSmall, handle=handle, stream=number, paths=paths)
+            answer = await self._protocol.call(
+                commands.ReadSmall, handle=handle, stream=number, paths=paths, removing=removing
+            )
             heads: list[FetchedHead | RealizeError] = listed(answer, "heads", len(paths))
             sizes = [head.size for head in heads if isinstance(head, FetchedHead)]
             content = b"".join(await stream.read()) if stream.arrived else b""

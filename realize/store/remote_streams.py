@@ -30,12 +30,15 @@ _BLOCKS: Final = 1024
 class RemoteReader:
     """A file that the peer reads for us; content comes ahead of `read` as far as the stream's window allows."""
 
-    def __init__(self, protocol: PeerProtocol, handle: int, path: bytes, opened: _OpenedRead) -> None:
+    def __init__(
+        self, protocol: PeerProtocol, handle: int, path: bytes, opened: _OpenedRead, *, removing: bool
+    ) -> None:
         self.version = opened.version
         self.attributes = opened.attributes
         self._protocol = protocol
         self._handle = handle
         self._path = path
+        self._removing = removing
         self._stream = opened.stream
         self._position = 0
         self._started = False
@@ -48,9 +51,11 @@ class RemoteReader:
         self._closed = False
 
     @classmethod
-    async def open(cls, protocol: PeerProtocol, handle: int, path: bytes) -> RemoteReader:
+    async def open(cls, protocol: PeerProtocol, handle: int, path: bytes, *, removing: bool) -> RemoteReader:
         """Ask for the file."""
-        return cls(protocol, handle, path, await _open_read(protocol, handle, path))
+        return cls(
+            protocol, handle, path, await _open_read(protocol, handle, path, removing=removing), removing=removing
+        )
 
     def block_digests(self, length: int) -> Deferred[list[bytes]]:
         """See `IReader`; at most `realize.wire.packing.MOST_DIGESTS` blocks at a time."""
@@ -181,7 +186,7 @@ class RemoteReader:
         if not self._started:
             return
         self._close_stream()
-        opened = await _open_read(self._protocol, self._handle, self._path)
+        opened = await _open_read(self._protocol, self._handle, self._path, removing=self._removing)
         self._stream = opened.stream
         self._started = False
         self._picked = 0
@@ -247,10 +252,10 @@ class _OpenedRead:
     attributes: Attributes
 
 
-async def _open_read(protocol: PeerProtocol, handle: int, path: bytes) -> _OpenedRead:
+async def _open_read(protocol: PeerProtocol, handle: int, path: bytes, *, removing: bool) -> _OpenedRead:
     number = protocol.streams.choose()
     try:
-        answer = await protocol.call(commands.OpenRead, handle=handle, stream=number, path=path)
+        answer = await protocol.call(commands.OpenRead, handle=handle, stream=number, path=path, removing=removing)
     except CancelledError:
         # The peer may have opened it in the meantime.
         protocol.call(commands.CloseStream, stream=number).addErrback(_ignore)

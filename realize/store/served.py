@@ -237,10 +237,17 @@ class DirectoryResponders(amp.CommandLocator):
         return {"found": self._judged(opened, await opened.store.describe(paths))}
 
     @commands.ReadSmall.responder
-    async def _read_small(self, handle: int, stream: int, paths: list[bytes]) -> dict[str, Any]:
+    async def _read_small(
+        self,
+        handle: int,
+        stream: int,
+        paths: list[bytes],
+        removing: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+    ) -> dict[str, Any]:
         async def sent() -> list[Fetched | RealizeError]:
             opened = self._directory(handle, Right.READ)
-            fetched: list[Fetched | RealizeError] = self._judged(opened, await opened.store.read_small(paths))
+            answers = await opened.store.read_small(paths, removing=bool(removing))
+            fetched: list[Fetched | RealizeError] = self._judged(opened, answers)
             read = [item for item in fetched if isinstance(item, Fetched)]
             for path, item in zip(paths, fetched, strict=True):
                 if isinstance(item, StorageError):
@@ -364,7 +371,13 @@ class DirectoryResponders(amp.CommandLocator):
         return {}
 
     @commands.OpenRead.responder
-    async def _open_read(self, handle: int, stream: int, path: bytes) -> dict[str, Any]:
+    async def _open_read(
+        self,
+        handle: int,
+        stream: int,
+        path: bytes,
+        removing: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+    ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
         self._protocol.streams.accept(stream)
         outbound = self._protocol.streams.outbound(stream)
@@ -379,7 +392,7 @@ class DirectoryResponders(amp.CommandLocator):
             opened.turns,
         )
         self._reads[stream] = (handle, served)
-        reader = await served.open(opened.store.open_reader(path))
+        reader = await served.open(opened.store.open_reader(path, removing=bool(removing)))
         return {"version": reader.version, "attributes": reader.attributes}
 
     @commands.BlockDigests.responder

@@ -17,7 +17,7 @@ from realize.store.commit import Anchor, Prepared
 from realize.store.content import read_exactly
 from realize.store.described import Described
 from realize.store.descriptors import release
-from realize.store.files import Clock, attributes_of, open_settled, unchanged, version_of, wrong_size
+from realize.store.files import Clock, attributes_of, open_settled, refuse_written, unchanged, version_of, wrong_size
 from realize.store.location import Location
 from realize.store.marks import MARK
 from realize.store.oserrors import storage_error
@@ -60,14 +60,22 @@ class Batch:
             self.anchor.close()
 
 
-def read_batch(location: Location, paths: Sequence[bytes], clock: Clock) -> list[Fetched | RealizeError]:
-    """Whole small files; what is not small, or no longer fits, is `SourceChanged`."""
+def read_batch(
+    location: Location,
+    paths: Sequence[bytes],
+    clock: Clock,
+    removing: bool,  # noqa: FBT001 -- what runs in a thread is called like this
+) -> list[Fetched | RealizeError]:
+    """Whole small files; what is not small, or no longer fits, is `SourceChanged`.
+
+    So is what a program has open for writing, if it is to be removed afterwards.
+    """
     answers: list[Fetched | RealizeError] = []
     room = SMALL
     with location.tree() as tree:
         for path in paths:
             try:
-                fetched = _read(location, tree, path, room, clock)
+                fetched = _read(location, tree, path, room, clock, removing=removing)
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -78,13 +86,15 @@ def read_batch(location: Location, paths: Sequence[bytes], clock: Clock) -> list
     return answers
 
 
-def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock) -> Fetched:
+def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock, *, removing: bool) -> Fetched:
     directory, name = location.split(path)
     fd, status = open_settled(tree, directory, name, path, clock)
     try:
         size = status.st_size
         if size > room:
             raise SourceChanged(f"{display_name(path)}: does not fit, it has {size} bytes")
+        if removing:
+            refuse_written(fd, path)
         content = read_exactly(fd, size + 1, 0)
         if not unchanged(status, fresh_fstat(fd)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")

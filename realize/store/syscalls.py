@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
+import signal
 import stat
 import struct
 import threading
@@ -95,6 +97,18 @@ class _Buffers(threading.local):
 
 
 _buffers: Final = _Buffers()
+
+
+_F_SETSIG: Final = 10  # fcntl(2); Python has no name for it
+_SIGURG: Final = int(signal.SIGURG)
+_REMOTE_LEASES: Final = frozenset(
+    {
+        0x6969,  # NFS: without a delegation of the server it answers EAGAIN, too
+        0x517B,  # SMB, CIFS and SMB 2: the same without a lease of the server
+        0xFF534D42,
+        0xFE534D42,
+    }
+)
 
 
 def _kernel() -> tuple[int, int]:
@@ -217,6 +231,23 @@ def _look(fd: int, name: bytes, flags: int) -> Status | None:
     ctime_ns += ctime * 1_000_000_000
     mtime_ns += mtime * 1_000_000_000
     return Status(links, uid, mode, inode, size, ctime_ns, mtime_ns, os.makedev(major, minor))
+
+
+def is_open_for_writing(fd: int) -> bool:
+    """Whether anybody on this machine has the file open for writing, or mapped to be written to.
+
+    The kernel tells those who ask for a read lease, which is given back at once: while it is held, whoever opens the
+    file for writing waits, and its holder gets a signal, here one that is ignored unless somebody wants it.
+    False also where that cannot be known: a lease needs the owner of the file or CAP_LEASE, and a file system that has
+    them.
+    """
+    try:
+        fcntl.fcntl(fd, _F_SETSIG, _SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # EAGAIN: somebody has waited for it so long that it is gone
+    except OSError as error:
+        return error.errno == errno.EAGAIN and file_system(fd) not in _REMOTE_LEASES
+    return False
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:

@@ -213,12 +213,14 @@ class ReadSmall(RealizeCommand):
 
     The requester sends it; needs ``read``.
     It gives credit for all of the content, and is answered behind its last byte, which closes the stream.
+    ``removing``: they are to be removed afterwards, so those that a program has open for writing are not sent.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"handle", _number()),
         (b"stream", _number()),
         (b"paths", Packed(packing.PATHS)),
+        (b"removing", Flag(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"heads", Packed(packing.FETCHED))]
 
@@ -369,12 +371,14 @@ class OpenRead(RealizeCommand):
     """I want to read this file on this stream.
 
     The requester sends it; needs ``read``.
+    ``removing``: it is to be removed afterwards, so it is refused if a program has it open for writing.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"handle", _number()),
         (b"stream", _number()),
         (b"path", Octets()),
+        (b"removing", Flag(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"version", PackedOne(packing.VERSIONS)),

@@ -1,0 +1,215 @@
+"""Whether a program has a file open for writing is asked of the kernel, and nobody is harmed by the question."""
+
+import errno
+import fcntl
+import mmap
+import os
+import subprocess
+import sys
+
+import pytest
+
+from realize.errors import Busy, SourceChanged
+from realize.store import syscalls
+from realize.store.local import LocalStore
+from realize.testing import digest, failure, random_bytes, read_to_end
+from realize.values import BLOCK, Fetched, OnConflict, Removal
+from tests.test_local_store import SALT, at_once, opened
+
+LARGE = random_bytes(BLOCK + 7)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A directory with a file ``f``."""
+    path = os.fsencode(tmp_path / "root")
+    os.mkdir(path)
+    with open(os.path.join(path, b"f"), "wb") as file:
+        file.write(LARGE)
+    return path
+
+
+@pytest.fixture
+def file(root):
+    """The file, open to be read."""
+    with open(os.path.join(root, b"f"), "rb") as file:
+        yield file
+
+
+def test_nobody_writes(file):
+    """Readers do not count, and the lease is given back: whoever opens the file for writing need not wait."""
+    with open(file.name, "rb"):
+        assert not syscalls.is_open_for_writing(file.fileno())
+    assert fcntl.F_UNLCK == fcntl.fcntl(file.fileno(), fcntl.F_GETLEASE)
+    os.close(os.open(file.name, os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND])
+def test_somebody_writes(file, flags):
+    """Until it is closed."""
+    fd = os.open(file.name, flags)
+    assert syscalls.is_open_for_writing(file.fileno())
+    os.close(fd)
+    assert not syscalls.is_open_for_writing(file.fileno())
+
+
+def test_somebody_has_it_mapped(file):
+    """A shared mapping counts, also when the file was closed."""
+    with open(file.name, "r+b") as writer:
+        mapped = mmap.mmap(writer.fileno(), 0)
+    assert syscalls.is_open_for_writing(file.fileno())
+    mapped.close()
+    assert not syscalls.is_open_for_writing(file.fileno())
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EPERM])
+def test_where_no_lease_is_to_be_had(file, monkeypatch, number):
+    """For files of others, and on file systems without leases, nobody is known to write."""
+    refuse(monkeypatch, number)
+
+    with open(file.name, "r+b"):
+        assert not syscalls.is_open_for_writing(file.fileno())
+
+
+@pytest.mark.parametrize(("kind", "known"), [(0x6969, False), (0xFF534D42, False), (0xFE534D42, False), (0xEF53, True)])
+def test_network_file_systems_answer_about_their_server(file, monkeypatch, kind, known):
+    """NFS and SMB say EAGAIN when the server has not granted anything, which proves nothing."""
+    refuse(monkeypatch, errno.EAGAIN)
+    monkeypatch.setattr(syscalls, "file_system", lambda _: kind)
+
+    assert known is syscalls.is_open_for_writing(file.fileno())
+
+
+def refuse(monkeypatch, number):
+    """No lease is given."""
+
+    def refused(_fd, command, _argument=0):
+        if command == fcntl.F_SETLEASE:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+
+
+ASKING = """
+import sys, os
+from realize.store.syscalls import is_open_for_writing
+fd = os.open(sys.argv[1], os.O_RDONLY)
+print("asking", flush=True)
+while os.path.exists(sys.argv[1]):
+    is_open_for_writing(fd)
+print("done", flush=True)
+"""
+
+
+def test_a_break_of_the_lease_ends_nobody(file):
+    """While a process with the default disposition of all signals asks, another one opens the file again and again."""
+    asking = subprocess.Popen([sys.executable, "-c", ASKING, file.name], stdout=subprocess.PIPE, text=True)
+    assert "asking\n" == asking.stdout.readline()
+    for _ in range(20_000):
+        os.close(os.open(file.name, os.O_WRONLY))
+    os.unlink(file.name)
+
+    assert ("done\n", 0) == (asking.stdout.read(), asking.wait())
+    asking.stdout.close()
+
+
+HOLDING = """
+import fcntl, os, signal, sys
+broken = []
+signal.signal(signal.SIGIO, lambda *_: broken.append(1))
+fd = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+while not broken:
+    signal.pause()
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+os.close(fd)
+print("let go", flush=True)
+"""
+
+
+async def test_the_lease_of_another_program(root):
+    """It is asked to let go, which is not waited for: the file is busy, and is read the next time."""
+    store = await opened(root)
+    path = os.path.join(root, b"f")
+    holding = subprocess.Popen([sys.executable, "-c", HOLDING, path], stdout=subprocess.PIPE, text=True)
+    assert "held\n" == holding.stdout.readline()
+
+    [answer] = await store.read_small([b"f"], removing=True)
+
+    assert isinstance(answer, Busy)
+    assert str(answer) == "f: another program has a lease on it"
+    assert ("let go\n", 0) == (holding.stdout.read(), holding.wait())
+    holding.stdout.close()
+    [answer] = await store.read_small([b"f"], removing=True)
+    assert isinstance(answer, Fetched)
+
+
+async def test_stores_through_a_mapping(root):
+    """A page that is dirty already takes more stores without a new time: nothing of it is read to be moved."""
+    with open(os.path.join(root, b"f"), "r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 0)
+    mapped[0:4] = b"1234"
+    store = await opened(root)
+    [small] = await store.read_small([b"f"], removing=True)
+    assert isinstance(small, SourceChanged)
+
+    [copied] = await store.read_small([b"f"])
+    mapped[0:4] = b"5678"
+    [refused] = await store.remove([Removal(b"f", copied.version)])
+
+    assert isinstance(refused, SourceChanged)
+    mapped.close()
+    [read] = await store.read_small([b"f"], removing=True)
+    assert read.file.content.startswith(b"5678")
+
+
+@pytest.mark.parametrize("links", [1, 2])
+async def test_a_writer_that_has_not_written_yet(root, links):
+    """It opened the file after it was read, under whichever of its names, and may write when it is gone: it stays."""
+    path = os.path.join(root, b"f")
+    if links == 2:
+        os.link(path, path + b"2")
+    store = await opened(root)
+    reader = await store.open_reader(b"f", removing=True)
+    assert digest(LARGE) == await read_to_end(reader)
+    reader.close()
+
+    with open(path + b"2" * (links - 1), "r+b"):
+        [refused] = await store.remove([Removal(b"f", reader.version)])
+
+    assert isinstance(refused, SourceChanged)
+    assert str(refused) == "f: is open for writing by another program"
+    assert [None] == await store.remove([Removal(b"f", reader.version)])
+    assert not os.path.exists(path)
+
+
+async def test_what_has_just_arrived_is_not_open_any_more(root):
+    """Who commits a file lets go of it before the answer, so that it can move on at once."""
+    for store in (await opened(root), LocalStore(root, run_in_thread=at_once)):
+        await store.open(SALT)
+        writer = await store.open_writer(b"new", len(LARGE), OnConflict.REPLACE)
+        await writer.write([LARGE])
+        await writer.commit(digest(LARGE), None)
+
+        reader = await store.open_reader(b"new", removing=True)
+        reader.close()
+
+
+@pytest.mark.parametrize("put", [os.symlink, None])
+async def test_what_is_put_in_the_place_of_a_source_is_kept(root, put):
+    """A symlink or a FIFO under its name, which are not opened, are not what was read."""
+    store = await opened(root)
+    [read] = await store.read_small([b"f"])
+    path = os.path.join(root, b"f")
+    os.rename(path, path + b"2")
+    if put:
+        put(path + b"2", path)
+    else:
+        os.mkfifo(path)
+
+    [refused] = await store.remove([Removal(b"f", read.version)])
+
+    assert isinstance(refused, SourceChanged)
+    assert os.path.lexists(path)
+    assert isinstance(await failure(store.open_reader(b"f")), Exception)
