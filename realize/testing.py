@@ -321,14 +321,18 @@ class MemoryStore:
         file = self.files.get(expected.path)
         if file is None or len(file.content) != expected.size or digest(file.content) != expected.digest:
             return False
-        self._touch(file)
+        self._vouch_for(file, expected.attributes)
         return True
 
-    def _touch(self, file: MemoryFile) -> None:
-        file.version = evolve(file.version, ctime_ns=next(self._now))
+    def _vouch_for(self, file: MemoryFile, attributes: Attributes | None) -> None:
+        if attributes is not None:
+            file.attributes = attributes
+        file.version = evolve(file.version, mtime_ns=file.attributes.mtime_ns, ctime_ns=next(self._now))
 
     @shielded
-    async def match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
+    async def match_final(
+        self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
+    ) -> int:
         """Compare the blocks of one version of a final, from its start to its end."""
         self.take_fault("match_final", path)
         file = self.look_up(path)
@@ -339,7 +343,7 @@ class MemoryStore:
             return 0
         matched = _matched(file.content[offset:], digests)
         if offset + matched == size:
-            self._touch(file)
+            self._vouch_for(file, attributes)
         self._progress[path] = (file.version, offset + matched)
         return matched
 
@@ -675,8 +679,8 @@ class Behind:
         """The content of the final file, None if there is none."""
         raise NotImplementedError
 
-    def directory(self, path: bytes) -> Attributes | None:
-        """What a directory is now, None if there is none."""
+    def attributes(self, path: bytes) -> Attributes | None:
+        """Those of a final file or a directory, None if there is none."""
         raise NotImplementedError
 
     def partial(self, path: bytes) -> bytes | None:
@@ -702,9 +706,10 @@ class MemoryBehind(Behind):
         """Make a directory, or change it."""
         self.store.plant_directory(path, attributes)
 
-    def directory(self, path: bytes) -> Attributes | None:
-        """What a directory is now."""
-        return self.store.directories.get(path)
+    def attributes(self, path: bytes) -> Attributes | None:
+        """Those of a final file or a directory."""
+        file = self.store.files.get(path)
+        return self.store.directories.get(path) if file is None else file.attributes
 
     @contextmanager
     def writing(self, path: bytes) -> Iterator[None]:
@@ -1124,6 +1129,40 @@ class StoreContract:
         assert await store.match_final(b"f", len(LARGE), BLOCK, digests[1:]) == len(LARGE) - BLOCK
         assert await store.match_final(b"f", len(LARGE), 0, [digests[0], b"?" * 32, digests[2]]) == BLOCK
         assert await store.match_final(b"f", len(LARGE) + 1, 0, digests) == 0
+        await store.close()
+
+    async def test_what_is_there_already_gets_the_attributes_of_the_source(self) -> None:
+        """Mode and time, small or large, as if it had been sent; without attributes it keeps its own."""
+        store, behind = await self.opened()
+        private = Attributes(1_500_000_000_000_000_000, 0o600)
+        names = (b"small", b"large", b"kept small", b"kept large")
+        for name in names:
+            behind.plant(name, LARGE if b"large" in name else b"content")
+        own = behind.attributes(b"kept small"), behind.attributes(b"kept large")
+        small, digests = digest(b"content"), block_digests(LARGE)
+
+        settled = await store.settle([Expected(b"small", 7, small, private), Expected(b"kept small", 7, small)])
+        matched = await store.match_final(b"large", len(LARGE), 0, digests[:1], private)
+        halfway = behind.attributes(b"large")
+        matched += await store.match_final(b"large", len(LARGE), BLOCK, digests[1:], private)
+        kept = await store.match_final(b"kept large", len(LARGE), 0, digests)
+
+        assert settled == [True, True]
+        assert (matched, kept) == (len(LARGE), len(LARGE))
+        assert halfway != private
+        assert [behind.attributes(name) for name in names] == [private, private, *own]
+        await store.close()
+
+    async def test_other_content_keeps_its_attributes(self) -> None:
+        """Whatever is sent with a question that is answered with no."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"other!!")
+        own = behind.attributes(b"f")
+        given = Attributes(1_500_000_000_000_000_000, 0o600)
+
+        assert await store.settle([Expected(b"f", 7, digest(b"content"), given)]) == [False]
+        assert await store.match_final(b"f", 7, 0, [digest(b"content")], given) == 0
+        assert own == behind.attributes(b"f")
         await store.close()
 
     async def test_a_final_that_changes_between_two_comparisons_matches_nothing(self) -> None:

@@ -154,11 +154,12 @@ class Vacant:
 
 @frozen
 class Expected:
-    """A small file that the destination may already have."""
+    """A small file that the destination may already have; ``attributes`` as for a `SmallFile`."""
 
     path: bytes
     size: int
     digest: bytes
+    attributes: Attributes | None = None
 
 
 @frozen

@@ -196,6 +196,29 @@ def test_a_single_file_lands_under_its_name(site, tmp_path):
     assert not (tmp_path / "one.txt").exists()
 
 
+@pytest.mark.parametrize("way", ["push", "pull", "local"])
+def test_what_is_there_already_is_not_more_open_than_its_source(site, tmp_path, way):
+    """A private file whose content is there already, in a file that all may read, ends as private as it was."""
+    source = site.inbox if way == "pull" else tmp_path / "source"
+    target = site.inbox if way == "push" else tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir(exist_ok=True)
+        (folder / "small").write_bytes(b"content")
+        (folder / "large").write_bytes(b"content" * 500_000)
+    for name in ("small", "large"):
+        (source / name).chmod(0o600)
+        os.utime(source / name, ns=(1, 1_234_567_890_123_456_789))
+        (target / name).chmod(0o644)
+    before = modes(source)
+
+    names = {source: "hostb::inbox" if way == "pull" else source, target: "hostb::inbox" if way == "push" else target}
+    done = site.realize("--json", "--on-conflict", "fail", names[source], names[target])
+
+    assert 2 == json.loads(done.stdout.splitlines()[-1])["already_there"]
+    assert before == modes(target)
+    assert {} == digests(source)
+
+
 def test_equal_size_and_time_with_other_content_is_not_the_same(site, tmp_path):
     """Size and time prove nothing: the source's content arrives, and is not lost."""
     (tmp_path / "source").mkdir()

@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import socket
-import stat
 import struct
 import subprocess
 import tempfile
@@ -111,13 +110,12 @@ class DirectoryBehind(Behind):
         os.chmod(full, attributes.mode)
         os.utime(full, ns=(attributes.mtime_ns, attributes.mtime_ns))
 
-    def directory(self, path):
-        """What a directory is now."""
+    def attributes(self, path):
+        """Those of a final file or a directory."""
         try:
-            status = os.stat(os.path.join(self.root, path), follow_symlinks=False)
-        except OSError:
+            return attributes_of(os.stat(os.path.join(self.root, path), follow_symlinks=False))
+        except FileNotFoundError:
             return None
-        return attributes_of(status) if stat.S_ISDIR(status.st_mode) else None
 
     @contextmanager
     def writing(self, path):
@@ -483,6 +481,35 @@ async def test_prunes_no_mount_point_or_symlink(root, behind):
     assert link is False
     assert isinstance(below, BadName)
     assert [b"link", b"real", b"real/below"] == behind.everything()
+
+
+async def test_a_write_in_the_instant_in_which_a_file_gets_its_time_is_seen(root, behind, monkeypatch):
+    """It would not show in the time, so the content is looked at once more."""
+    behind.plant(b"f", b"content")
+    store = await opened(root)
+    original = os.utime
+
+    def utime(fd, **times):
+        with open(behind.at(b"f"), "r+b") as file:
+            file.write(b"CONTENT")
+        return original(fd, **times)
+
+    monkeypatch.setattr(os, "utime", utime)
+
+    assert await store.settle([Expected(b"f", 7, digest(b"content"), Attributes(1, 0o600))]) == [False]
+
+
+async def test_what_belongs_to_others_keeps_its_attributes(open_root):
+    """Identical content whose mode we may not change counts as other content."""
+    behind = DirectoryBehind(open_root)
+    behind.plant(b"f", b"content")
+    store = await opened(open_root, run_in_thread=as_nobody)
+    given = Attributes(1, 0o604)
+    own = behind.attributes(b"f")
+
+    assert await store.settle([Expected(b"f", 7, digest(b"content"), given)]) == [False]
+    assert await store.match_final(b"f", 7, 0, [digest(b"content")], given) == 0
+    assert own == behind.attributes(b"f")
 
 
 async def test_a_device_or_fifo_is_no_location(root, behind):

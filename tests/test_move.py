@@ -148,6 +148,22 @@ def test_identical_content_is_not_sent(content):
     assert {} == source.files
 
 
+@pytest.mark.parametrize("preserve", [True, False])
+@pytest.mark.parametrize("policy", OnConflict)
+@pytest.mark.parametrize("content", [b"same", BIG])
+def test_identical_content_gets_the_attributes_of_the_source(content, policy, preserve):
+    """Mode and time as if it had been sent, whatever the policy; with --no-preserve it keeps its own."""
+    source, destination = MemoryStore(), MemoryStore()
+    source.plant(b"x", content, Attributes(42, 0o600))
+    destination.plant(b"x", content, Attributes(43, 0o644))
+
+    trial = moved(source, destination, policy=policy, preserve=preserve)
+
+    assert {b"x": How.ALREADY_THERE} == trial.how()
+    expected = Attributes(42, 0o600) if preserve else Attributes(43, 0o644)
+    assert expected == destination.files[b"x"].attributes
+
+
 @pytest.mark.parametrize(("old", "new"), [(b"old!", b"new!"), (b"other size", b"new!"), (BIG[::-1], BIG)])
 def test_other_content_is_replaced(old, new):
     """By default another file at the destination gives way, whether or not it has the same size."""

@@ -98,14 +98,15 @@ async def _describe(work: Work, path: bytes) -> Existing:
 
 
 async def _identical(work: Work, path: bytes, reader: IReader) -> bool:
-    """Whether the final file has the content of the source; the reader has then been skipped to its end."""
+    """Whether the final file has the content of the source, and now its attributes; the reader is then at its end."""
     size, offset = reader.version.size, 0
+    attributes = reader.attributes if work.options.preserve else None
     while True:
         length = min(COMPARED_AT_ONCE, size - offset)
         with at(End.SOURCE):
             digests = await reader.block_digests(length)
         with at(End.DESTINATION):
-            matched = await work.destination.match_final(path, size, offset, digests)
+            matched = await work.destination.match_final(path, size, offset, digests, attributes)
         if matched < length:
             return False
         with at(End.SOURCE):

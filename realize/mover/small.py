@@ -95,7 +95,7 @@ class _Batch:
     async def settle(self, conflicting: Sequence[Fetched]) -> list[Fetched]:
         """Sort out those that the destination has already; the answer are those that replace what it has."""
         doubtful = [
-            Expected(fetched.file.path, fetched.version.size, fetched.file.digest)
+            Expected(fetched.file.path, fetched.version.size, fetched.file.digest, self._preserved(fetched).attributes)
             for fetched in conflicting
             if fetched.version.size == self._existing(fetched).final_size
         ]

@@ -23,7 +23,7 @@ from realize.store.places import place
 from realize.store.syscalls import fresh_fstat, fresh_stat, kind_of
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
-from realize.values import BLOCK, NOTHING, Existing, Expected, Version
+from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version
 
 _REMEMBERED: Final = 1024
 _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
@@ -127,25 +127,44 @@ def _settle(location: Location, tree: Tree, expected: Expected) -> tuple[bytes, 
             or has_more(fd, expected.size)
         ):
             return None
-        return directory if _vouched_for(fd, tree, directory, name, version_of(status)) else None
+        if not _vouched_for(fd, tree, directory, name, version_of(status), expected.attributes):
+            return None
+        # A write in the instant in which the file got its time would not show in that.
+        timed = expected.attributes is not None and expected.attributes.mtime_ns != status.st_mtime_ns
+        return None if timed and digest_of(fd, expected.size) != expected.digest else directory
     finally:
         release(fd)
 
 
-def _vouched_for(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes, version: Version) -> bool:
+def _vouched_for(
+    fd: int,
+    tree: Tree,
+    directory: tuple[bytes, ...],
+    name: bytes,
+    version: Version,
+    attributes: Attributes | None,
+) -> bool:
     """Make a file durable that somebody else may have written; whether it is still that version under that name.
+
+    It gets the attributes, if there are any: what is to be read by fewer at the source is so here.
 
     From now on a source may be gone because this file is here, so it must look as if it had arrived now: a file from
     another source of the run will not replace it, and whoever read it before, to move it away, will not remove it.
     Therefore its change time is renewed.
     What does not let us do that we do not vouch for.
     """
+    mtime_ns = version.mtime_ns
     before = fresh_fstat(fd)
     if version_of(before) != version:
         return False
     try:
         # Without the mark of a partial, which a power cut may have left.
-        os.fchmod(fd, stat.S_IMODE(before.st_mode) & ~MARK)
+        os.fchmod(fd, stat.S_IMODE(before.st_mode) & ~MARK if attributes is None else attributes.mode & 0o777)
+        if attributes is not None and attributes.mtime_ns != mtime_ns:
+            if not _is_still(version, version_of(fresh_fstat(fd))):
+                return False
+            os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
+            mtime_ns = version_of(fresh_fstat(fd)).mtime_ns  # which may be coarser
     except OSError as error:
         if error.errno in _NOT_OURS:
             return False
@@ -156,7 +175,12 @@ def _vouched_for(fd: int, tree: Tree, directory: tuple[bytes, ...], name: bytes,
     except FileNotFoundError:
         return False
     after = version_of(fresh_fstat(fd))
-    return version_of(named) == after == evolve(version, ctime_ns=after.ctime_ns)
+    return version_of(named) == after and _is_still(evolve(version, mtime_ns=mtime_ns), after)
+
+
+def _is_still(version: Version, after: Version) -> bool:
+    """Whether nothing but the change time is another by now."""
+    return after == evolve(version, ctime_ns=after.ctime_ns)
 
 
 @frozen
@@ -178,19 +202,35 @@ class FinalMatches:
         self._clock = clock
         self._progress: dict[bytes, _Progress] = {}
 
-    def match(self, location: Location, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
+    def match(
+        self,
+        location: Location,
+        path: bytes,
+        size: int,
+        offset: int,
+        digests: Sequence[bytes],
+        attributes: Attributes | None,
+    ) -> int:
         """How many bytes from ``offset`` on match; with the last one, the file is durable.
 
         Of an empty file all bytes match, whatever there is, so one that is not there or not empty is `NotFound`.
         """
-        matched = self._match(location, path, size, offset, digests)
+        matched = self._match(location, path, size, offset, digests, attributes)
         if matched is None:
             if not size:
                 raise NotFound(f"{display_name(path)}: there is no empty file of that name")
             return 0
         return matched
 
-    def _match(self, location: Location, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int | None:
+    def _match(
+        self,
+        location: Location,
+        path: bytes,
+        size: int,
+        offset: int,
+        digests: Sequence[bytes],
+        attributes: Attributes | None,
+    ) -> int | None:
         """The same; None if the file is another one than it should be."""
         before = self._progress.pop(path, None)
         directory, name = location.split(path)
@@ -206,7 +246,7 @@ class FinalMatches:
                 length = max(0, min(len(digests) * BLOCK, size - offset))
                 matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
                 if offset + matched == size:
-                    if has_more(fd, size) or not _vouched_for(fd, tree, directory, name, version):
+                    if has_more(fd, size) or not _vouched_for(fd, tree, directory, name, version, attributes):
                         return None
                     for failure in sync_directories(tree, [directory]).values():
                         raise failure

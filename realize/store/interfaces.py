@@ -200,15 +200,18 @@ class IStore(Interface):
     def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """Whether the final file of that name has exactly that content; if so, it is durable when this answers.
 
-        Its change time is then the present, as if it had just arrived, for the caller may remove the source.
+        It then has the attributes that were given with it, and the present as its change time, as if it had just
+        arrived, for the caller may remove the source.
         """
 
-    def match_final(path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> Deferred[int]:
+    def match_final(
+        path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
+    ) -> Deferred[int]:
         """Compare blocks of the final file from ``offset`` on; answers how many bytes matched.
 
         A final file that is not ``size`` bytes long, or changes meanwhile, matches nothing.
-        When the last byte of the file has matched, the file is durable before this answers, and its change time is the
-        present, as with `settle`.
+        When the last byte of the file has matched, the file is durable before this answers, with these attributes and
+        the present as its change time, as with `settle`.
         """
 
     def open_reader(path: bytes, *, removing: bool = False) -> Deferred[IReader]:

@@ -33,6 +33,7 @@ from realize.store.walker import Walker
 from realize.store.writer import LocalWriter, PartialFile
 from realize.values import (
     SMALL,
+    Attributes,
     Committed,
     Existing,
     Expected,
@@ -182,9 +183,13 @@ class LocalStore:
         return answers
 
     @shielded
-    async def match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
+    async def match_final(
+        self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
+    ) -> int:
         """How many bytes of a final file match."""
-        matched: int = await self._run_in_thread(self._matches.match, self._location, path, size, offset, digests)
+        matched: int = await self._run_in_thread(
+            self._matches.match, self._location, path, size, offset, digests, attributes
+        )
         return matched
 
     @shielded_opening(_release_reader)

@@ -24,6 +24,7 @@ from realize.store.threads import shielded
 from realize.values import (
     BLOCK,
     SMALL,
+    Attributes,
     Committed,
     Entry,
     Existing,
@@ -141,14 +142,19 @@ class RemoteStore:
         return self._packed(expected, packing.measure_named, self._settle)
 
     def _settle(self, expected: list[Expected]) -> Deferred[list[bool | RealizeError]]:
-        asked = self._call(commands.Settle, patient=True, expected=expected)
+        attributes = [each.attributes for each in expected]
+        asked = self._call(commands.Settle, patient=True, expected=expected, attributes=attributes)
         return asked.addCallback(listed, "settled", len(expected))
 
-    def match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> Deferred[int]:
+    def match_final(
+        self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
+    ) -> Deferred[int]:
         """See `IStore`."""
-        return Deferred.fromCoroutine(self._match_final(path, size, offset, digests))
+        return Deferred.fromCoroutine(self._match_final(path, size, offset, digests, attributes))
 
-    async def _match_final(self, path: bytes, size: int, offset: int, digests: Sequence[bytes]) -> int:
+    async def _match_final(
+        self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None
+    ) -> int:
         matched = 0
         for first in range(0, len(digests) or 1, _BLOCKS):
             answer = await self._call(
@@ -158,6 +164,7 @@ class RemoteStore:
                 size=size,
                 offset=offset + matched,
                 digests=list(digests[first : first + _BLOCKS]),
+                attributes=attributes,
             )
             if answer["matched"] > min(_BLOCKS * BLOCK, size - offset - matched):
                 raise ProtocolError("the peer matched more than it was asked about")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.protocols import amp
@@ -278,8 +278,14 @@ class DirectoryResponders(amp.CommandLocator):
         return {"outcomes": outcomes}
 
     @commands.Settle.responder
-    async def _settle(self, handle: int, expected: list[Expected]) -> dict[str, Any]:
+    async def _settle(
+        self, handle: int, expected: list[Expected], attributes: list[Attributes | None] | None
+    ) -> dict[str, Any]:
         opened = self._directory(handle, Right.WRITE)
+        if attributes is not None:
+            if len(attributes) != len(expected):
+                raise ProtocolError(f"{len(attributes)} attributes for {len(expected)} files")
+            expected = [evolve(each, attributes=given) for each, given in zip(expected, attributes, strict=True)]
         settled = await opened.turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))
         for each, answer in zip(expected, settled, strict=True):
             opened.trail.settled(each, answer)
@@ -289,7 +295,13 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.MatchFinal.responder
     async def _match_final(
-        self, handle: int, path: bytes, size: int, offset: int, digests: list[bytes]
+        self,
+        handle: int,
+        path: bytes,
+        size: int,
+        offset: int,
+        digests: list[bytes],
+        attributes: Attributes | None,
     ) -> dict[str, Any]:
         opened = self._directory(handle, Right.WRITE)
         if offset > size:
@@ -297,7 +309,8 @@ class DirectoryResponders(amp.CommandLocator):
 
         def match() -> Deferred[int]:
             # The directory may have been closed while this waited.
-            return self._directory(handle, Right.WRITE).store.match_final(path, size, offset, digests)
+            store = self._directory(handle, Right.WRITE).store
+            return store.match_final(path, size, offset, digests, attributes)
 
         try:
             matched = await opened.turns.run(match)

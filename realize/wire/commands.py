@@ -245,9 +245,14 @@ class Settle(RealizeCommand):
     """Say which of these contents you have; what you say you have is on stable storage when you answer.
 
     The requester sends it; needs ``write``.
+    ``attributes`` has for each what the file is to have then; without it, all keep their own.
     """
 
-    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"expected", Packed(packing.EXPECTED))]
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"expected", Packed(packing.EXPECTED)),
+        (b"attributes", Packed(packing.EACH_ATTRIBUTES, optional=True)),
+    ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"settled", Packed(packing.SETTLED))]
 
 
@@ -255,6 +260,7 @@ class MatchFinal(RealizeCommand):
     """Say how much of the final file, from ``offset`` on, equals these blocks of mine.
 
     The requester sends it; needs ``write``.
+    ``attributes`` is what the file is to have when its last byte has matched.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -263,6 +269,7 @@ class MatchFinal(RealizeCommand):
         (b"size", Number()),
         (b"offset", Number()),
         (b"digests", Packed(packing.DIGESTS)),
+        (b"attributes", PackedOne(packing.ATTRIBUTES, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"matched", Number())]
 

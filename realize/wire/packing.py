@@ -483,6 +483,7 @@ CHAIN: Final = Codec[bytes]("identities", _octets, lambda cursor: cursor.octets(
 VERSIONS: Final = Codec[Version]("versions", encode_version, decode_version, 1)
 PRESENT_ATTRIBUTES: Final = Codec[Attributes]("attributes", encode_attributes, _decode_present, 1)
 ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes, 1)
+EACH_ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes)
 
 FOUND: Final = Results("descriptions", _encode_existing, _decode_existing)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
