@@ -16,9 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from realize.store.commit import Prepared, commit_group
+from realize.store.described import Unseen
 from realize.store.files import Clock
 from realize.store.finals import describe_batch
 from realize.store.location import locate
@@ -85,10 +87,10 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
 
     def write(batch: Sequence[Fetched]) -> list[Prepared]:
         files = [item.file for item in batch]
-        return write_batch(destination, files, OnConflict.FAIL, [None] * len(batch), watch).prepared()
+        return write_batch(destination, files, OnConflict.FAIL, [Unseen.ANY] * len(batch), b"", watch).prepared()
 
     written = step("write", lambda: [write(each) for each in read])
-    step("commit", lambda: [commit_group(each, watch) for each in written])
+    step("commit", lambda: [commit_group(each, watch, Lock()) for each in written])
     removals = [[Removal(item.file.path, item.version) for item in each] for each in read]
     step("remove", lambda: [remove_batch(source, each, Unlinked()) for each in removals])
 

@@ -57,6 +57,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Space,
+    Stored,
     Vacant,
     Version,
     Where,
@@ -75,6 +76,11 @@ def digest(content: bytes) -> bytes:
 def block_digests(content: bytes) -> list[bytes]:
     """The digests of the blocks of some content."""
     return [digest(content[start : start + BLOCK]) for start in range(0, len(content), BLOCK)]
+
+
+def how(outcome: Stored | RealizeError) -> Committed | RealizeError:
+    """How a file came to be there, whichever version it is, or why it did not."""
+    return outcome.how if isinstance(outcome, Stored) else outcome
 
 
 def small_file(path: bytes, content: bytes, attributes: Attributes | None = None) -> SmallFile:
@@ -200,17 +206,18 @@ class MemoryStore:
         if path in self.files and policy is not OnConflict.REPLACE:
             raise Conflict(f"{display_name(path)}: exists already")
 
-    def make_final(self, file: SmallFile, policy: OnConflict) -> Committed:
+    def make_final(self, file: SmallFile, policy: OnConflict) -> Stored:
         """Commit content that is whole and verified."""
         exists = file.path in self.files
         if exists and policy is OnConflict.SKIP:
-            return Committed.SKIPPED
+            return Stored(Committed.SKIPPED)
         self.check_policy(file.path, policy)
         described = self._described.pop(file.path, None)
         if exists and described not in {None, self.files[file.path].version}:
             raise Busy(f"{display_name(file.path)}: has just arrived there")
         self.plant(file.path, file.content, file.attributes)
-        return Committed.REPLACED if exists else Committed.CREATED
+        version = self.files[file.path].version
+        return Stored(Committed.REPLACED if exists else Committed.CREATED, self._place(version.inode), version.ctime_ns)
 
     def released(self, writer: _MemoryWriter) -> None:
         """A writer has closed."""
@@ -299,12 +306,12 @@ class MemoryStore:
         return Fetched(small_file(path, file.content, file.attributes), file.version)
 
     @shielded
-    async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
+    async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Verify and commit."""
         self.take_fault("put_small", b"")
         return [self._one("put_small", file.path, self._put, file, policy) for file in files]
 
-    def _put(self, file: SmallFile, policy: OnConflict) -> Committed:
+    def _put(self, file: SmallFile, policy: OnConflict) -> Stored:
         if len(file.content) > SMALL:
             raise ProtocolError(f"{display_name(file.path)}: is not small")
         if digest(file.content) != file.digest:
@@ -617,7 +624,7 @@ class _MemoryWriter:
         self._position = len(self._partial)
 
     @shielded
-    async def commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
+    async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         try:
             self._check("commit")
         except RealizeError:
@@ -939,7 +946,8 @@ class StoreContract:
         store, behind = await self.opened()
 
         for name in ODD_NAMES:
-            assert await store.put_small([small_file(name, name)], OnConflict.REPLACE) == [Committed.CREATED]
+            [created] = await store.put_small([small_file(name, name)], OnConflict.REPLACE)
+            assert how(created) is Committed.CREATED
             assert name == behind.content(name)
             [fetched] = await store.read_small([name])
             assert isinstance(fetched, Fetched)
@@ -1008,8 +1016,8 @@ class StoreContract:
         created = await store.put_small(files, OnConflict.REPLACE)
         replaced = await store.put_small([small_file(b"d0/f0", b"new")], OnConflict.REPLACE)
 
-        assert created == [Committed.CREATED] * 20
-        assert replaced == [Committed.REPLACED]
+        assert list(map(how, created)) == [Committed.CREATED] * 20
+        assert list(map(how, replaced)) == [Committed.REPLACED]
         assert behind.content(b"d1/f1") == b"1"
         assert behind.content(b"d0/f0") == b"new"
         await store.close()
@@ -1037,7 +1045,7 @@ class StoreContract:
         first, second = await store.put_small([damaged, small_file(b"fine", b"fine")], OnConflict.REPLACE)
 
         assert isinstance(first, VerifyFailed)
-        assert second is Committed.CREATED
+        assert how(second) is Committed.CREATED
         assert behind.content(b"damaged") is None
         await store.close()
 
@@ -1047,8 +1055,8 @@ class StoreContract:
 
         first, second = await store.put_small([small_file(b"f", b"one"), small_file(b"f", b"two!")], OnConflict.REPLACE)
 
-        assert first is Committed.CREATED
-        assert second is Committed.REPLACED or isinstance(second, Busy)
+        assert how(first) is Committed.CREATED
+        assert how(second) is Committed.REPLACED or isinstance(second, Busy)
         assert behind.content(b"f") == (b"one" if isinstance(second, Busy) else b"two!")
         await store.close()
 
@@ -1060,7 +1068,7 @@ class StoreContract:
         [skipped] = await store.put_small([small_file(b"f", b"new")], OnConflict.SKIP)
         [failed] = await store.put_small([small_file(b"f", b"new")], OnConflict.FAIL)
 
-        assert skipped is Committed.SKIPPED
+        assert how(skipped) is Committed.SKIPPED
         assert isinstance(failed, Conflict)
         assert behind.content(b"f") == b"old"
         assert [entry.path for entry in await listed(store.walk(partials=True))] == [b"f"]
@@ -1079,7 +1087,7 @@ class StoreContract:
             await writer.write([b"new"])
             behind.plant(path, b"old")
 
-        assert await skipping.commit(digest(b"new"), None) is Committed.SKIPPED
+        assert how(await skipping.commit(digest(b"new"), None)) is Committed.SKIPPED
         assert isinstance(await failure(failing.commit(digest(b"new"), None)), Conflict)
         assert (behind.content(b"s"), behind.content(b"t")) == (b"old", b"old")
         assert behind.partial(b"s") is None
@@ -1098,7 +1106,7 @@ class StoreContract:
 
         assert isinstance(on_directory, Conflict)
         assert isinstance(below_file, Conflict)
-        assert fine is Committed.CREATED
+        assert how(fine) is Committed.CREATED
         assert isinstance(await failure(store.open_writer(b"directory", 1, OnConflict.REPLACE)), Conflict)
         assert isinstance(await failure(store.open_writer(b"file/x", 1, OnConflict.REPLACE)), Conflict)
         assert (behind.content(b"directory/f"), behind.content(b"file")) == (b"kept", b"kept")
@@ -1116,6 +1124,41 @@ class StoreContract:
         )
 
         assert answers == [True, False, False, False, False]
+        await store.close()
+
+    async def test_says_which_version_it_has_made(self) -> None:
+        """What a commit answers is what the file is described as, until somebody replaces it or relies upon it.
+
+        Also if that happens at once, the file has another change time.
+        """
+        store, _ = await self.opened()
+
+        async def put() -> Stored:
+            [stored] = await store.put_small([small_file(b"f", b"x")], OnConflict.REPLACE)
+            assert isinstance(stored, Stored)
+            return stored
+
+        async def send() -> Stored:
+            writer = await store.open_writer(b"f", 1, OnConflict.REPLACE)
+            await writer.write([b"x"])
+            return await writer.commit(digest(b"x"), Attributes(1, 0o600))
+
+        async def is_there(stored: Stored) -> bool:
+            [existing] = await store.describe([b"f"])
+            assert isinstance(existing, Existing)
+            return stored.is_still(existing)
+
+        for _ in range(3):
+            for make in (put, send):
+                stored = await make()
+                assert await is_there(stored)
+                newer = await make()
+                assert not await is_there(stored)
+                assert await store.settle([Expected(b"f", 1, digest(b"x"))]) == [True]
+                assert not await is_there(newer)
+                newest = await make()
+                assert await store.match_final(b"f", 1, 0, [digest(b"x")]) == 1
+                assert not await is_there(newest)
         await store.close()
 
     async def test_matches_finals_block_by_block(self) -> None:
@@ -1355,7 +1398,7 @@ class StoreContract:
 
         assert writer.have == 0
         assert before is None
-        assert committed is Committed.CREATED
+        assert how(committed) is Committed.CREATED
         assert behind.content(b"d/f") == LARGE
         assert behind.partial(b"d/f") is None
         await store.close()
@@ -1366,7 +1409,7 @@ class StoreContract:
         behind.plant_partial(b"f", b"leftover")
         writer = await store.open_writer(b"f", 0, OnConflict.REPLACE)
 
-        assert await writer.commit(digest(b""), None) is Committed.CREATED
+        assert how(await writer.commit(digest(b""), None)) is Committed.CREATED
         assert behind.content(b"f") == b""
         await store.close()
 
@@ -1380,7 +1423,7 @@ class StoreContract:
         before = behind.content(b"f")
 
         assert before == b"old"
-        assert await writer.commit(digest(b"new"), None) is Committed.REPLACED
+        assert how(await writer.commit(digest(b"new"), None)) is Committed.REPLACED
         assert behind.content(b"f") == b"new"
         await store.close()
 
@@ -1398,7 +1441,7 @@ class StoreContract:
 
         assert resumed.have == BLOCK + 5
         assert matched == BLOCK + 5
-        assert await resumed.commit(digest(LARGE), None) is Committed.CREATED
+        assert how(await resumed.commit(digest(LARGE), None)) is Committed.CREATED
         assert behind.content(b"f") == LARGE
         await store.close()
 
@@ -1472,7 +1515,7 @@ class StoreContract:
         await writer.write([LARGE[matched:]])
 
         assert matched == BLOCK
-        assert await writer.commit(digest(LARGE), None) is Committed.CREATED
+        assert how(await writer.commit(digest(LARGE), None)) is Committed.CREATED
         assert behind.content(b"f") == LARGE
         await store.close()
 
@@ -1485,7 +1528,7 @@ class StoreContract:
         matched = await writer.match([digest(b"12345")], 5)
 
         assert (writer.have, matched) == (5, 5)
-        assert await writer.commit(digest(b"12345"), None) is Committed.CREATED
+        assert how(await writer.commit(digest(b"12345"), None)) is Committed.CREATED
         assert behind.content(b"f") == b"12345"
         await store.close()
 
@@ -1500,7 +1543,7 @@ class StoreContract:
 
         sent = await _send_delta(writer, new)
 
-        assert await writer.commit(digest(new), None) is Committed.REPLACED
+        assert how(await writer.commit(digest(new), None)) is Committed.REPLACED
         assert behind.content(b"f") == new
         assert sent < 200_000
         await store.close()
@@ -1512,7 +1555,7 @@ class StoreContract:
 
         sent = await _send_delta(writer, LARGE)
 
-        assert await writer.commit(digest(LARGE), None) is Committed.CREATED
+        assert how(await writer.commit(digest(LARGE), None)) is Committed.CREATED
         assert behind.content(b"f") == LARGE
         assert len(LARGE) == sent
         await store.close()
@@ -1533,7 +1576,7 @@ class StoreContract:
 
         assert matched == BLOCK + 5
         assert sent < 100_000
-        assert await writer.commit(digest(new), None) is Committed.REPLACED
+        assert how(await writer.commit(digest(new), None)) is Committed.REPLACED
         assert behind.content(b"f") == new
         await store.close()
 

@@ -202,6 +202,22 @@ class Committed(enum.Enum):
     """It did not: another file has the name, and the policy was `OnConflict.SKIP`."""
 
 
+@frozen
+class Stored:
+    """What a commit has made: how, and which version of which file, as `Existing` would say it.
+
+    ``place`` is empty if there is none of ours, or if it could not be told.
+    """
+
+    how: Committed
+    place: bytes = b""
+    ctime_ns: int = 0
+
+    def is_still(self, existing: Existing) -> bool:
+        """Whether the final file that was described is just this version."""
+        return bool(self.place) and (self.place, self.ctime_ns) == (existing.place, existing.ctime_ns)
+
+
 class WhereKind(enum.Enum):
     """What the location of a store is."""
 

@@ -33,8 +33,9 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import ancestors, commit, deltas, old_version, small, syscalls, unlinked
+from realize.store import ancestors, commit, deltas, described, old_version, small, syscalls, unlinked
 from realize.store.commit import Anchor, Committer
+from realize.store.described import Unseen
 from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of
 from realize.store.handle import Handle
@@ -49,6 +50,7 @@ from realize.testing import (
     block_digests,
     digest,
     failure,
+    how,
     listed,
     listed_files,
     random_bytes,
@@ -69,6 +71,7 @@ from realize.values import (
     Kind,
     OnConflict,
     Removal,
+    Stored,
     Vacant,
     Version,
     WhereKind,
@@ -307,7 +310,7 @@ async def test_a_symlink_in_the_root_is_the_operators_choice(root, behind, tmp_p
     os.symlink(root, tmp_path / "link")
     store = await opened(tmp_path.joinpath("link").as_posix())
 
-    assert await put(store, b"f", b"content") is Committed.CREATED
+    assert how(await put(store, b"f", b"content")) is Committed.CREATED
     assert behind.content(b"f") == b"content"
 
 
@@ -422,7 +425,7 @@ async def test_a_root_that_is_missing_is_made_on_demand(root, behind):
     assert isinstance(await failure(store.walk().next_page()), NotFound)
     assert await store.describe([b"f"]) == [Existing()]
     assert os.listdir(root) == []
-    assert await put(store, b"f", b"x") is Committed.CREATED
+    assert how(await put(store, b"f", b"x")) is Committed.CREATED
     assert behind.content(b"new/deeper/f") == b"x"
     assert (await store.open(SALT)).kind is WhereKind.DIRECTORY
 
@@ -905,8 +908,8 @@ async def test_long_names_have_partials_too(root, behind):
     writing = await store.open_writer(name, 3, REPLACE)
     await writing.write([b"123"])
 
-    assert await writing.commit(digest(b"123"), None) is Committed.CREATED
-    assert await put(store, name, b"4") is Committed.REPLACED
+    assert how(await writing.commit(digest(b"123"), None)) is Committed.CREATED
+    assert how(await put(store, name, b"4")) is Committed.REPLACED
     assert [name] == behind.everything()
 
 
@@ -939,7 +942,7 @@ async def test_a_partial_committed_between_open_and_lock_is_not_touched(root, be
 
     assert writing.have == 0
     assert behind.content(b"f") == b"final content"
-    assert await writing.commit(digest(b"new"), None) is Committed.REPLACED
+    assert how(await writing.commit(digest(b"new"), None)) is Committed.REPLACED
 
 
 async def test_a_partial_that_is_also_another_file_is_not_written(root, behind):
@@ -1000,7 +1003,7 @@ async def test_writes_are_done_in_order_though_nobody_waits(root, behind):
         await call
 
     assert isinstance(over, ProtocolError)
-    assert await committed is Committed.CREATED
+    assert how(await committed) is Committed.CREATED
     assert behind.content(b"f") == content
 
 
@@ -1066,7 +1069,7 @@ async def test_many_pieces_and_short_writes(root, behind, monkeypatch):
     await writing.write([b"x" * 2500, b"y" * 2500])
     await writing.commit(digest(b"x" * 2500 + b"y" * 2500), None)
 
-    assert await put(store, b"small", b"1234567") is Committed.CREATED
+    assert how(await put(store, b"small", b"1234567")) is Committed.CREATED
     assert behind.content(b"small") == b"1234567"
     assert behind.content(b"large") == b"x" * 2500 + b"y" * 2500
 
@@ -1103,7 +1106,7 @@ async def test_a_directory_removed_meanwhile_is_made_again(root, behind, monkeyp
 
     monkeypatch.setattr(os, "open", open_)
 
-    assert await put(store, b"d/f", b"x") is Committed.CREATED
+    assert how(await put(store, b"d/f", b"x")) is Committed.CREATED
     assert tries
 
 
@@ -1129,7 +1132,7 @@ async def test_a_full_file_system(full):
     content = b"x" * 60_000
 
     answers = await store.put_small([small_file(b"%d" % number, content) for number in range(6)], REPLACE)
-    assert [Committed.CREATED] * 4 == answers[:4]
+    assert [Committed.CREATED] * 4 == list(map(how, answers[:4]))
     assert [NoSpace] * 2 == [type(answer) for answer in answers[4:]]
     assert [b"0", b"1", b"2", b"3"] == behind.everything()
 
@@ -1238,14 +1241,14 @@ async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeyp
     prepared = []
     for names in ([b"%d" % number for number in range(20)], [b"a/b/c/f"]):
         files = [small_file(name, b"x") for name in names]
-        batch = small.write_batch(store._location, files, REPLACE, [None] * len(files), CommitWatch())
+        batch = small.write_batch(store._location, files, REPLACE, [Unseen.ANY] * len(files), SALT, CommitWatch())
         prepared += batch.prepared()
     calls.clear()
 
-    *failed, kept = commit.commit_group(prepared, CommitWatch())
+    *failed, kept = commit.commit_group(prepared, CommitWatch(), threading.Lock())
 
     assert {StorageError} == {type(outcome) for outcome in failed}
-    assert Committed.CREATED is kept
+    assert Committed.CREATED is how(kept)
     assert [("syncfs", ""), ("rename", "f"), *(("fsync", each) for each in ("/a/b/c", "/a/b", "/a", ""))] == calls
 
 
@@ -1379,8 +1382,80 @@ async def test_only_what_was_described_is_replaced(root, behind, size):
 
     await store.describe([b"f"])
 
-    assert await send() is Committed.REPLACED
+    assert how(await send()) is Committed.REPLACED
     assert behind.content(b"f") == content
+
+
+@pytest.mark.parametrize("size", [1, BLOCK])
+async def test_what_was_described_and_forgotten_is_not_replaced(root, behind, monkeypatch, size):
+    """Who described more files than are remembered has to ask again; who has never asked replaces whatever is there."""
+    monkeypatch.setattr(described, "REMEMBERED", 2)
+    names, content = [b"a", b"b", b"c"], b"x" * size
+    for name in names:
+        behind.plant(name, b"old")
+    store = await opened(root)
+
+    async def send(name):
+        writing = await store.open_writer(name, size, REPLACE)
+        await writing.write([content])
+        try:
+            return how(await writing.commit(digest(content), None))
+        except Busy as busy:
+            return type(busy)
+
+    never_asked = await send(b"c")
+    await store.describe(names)
+    forgotten = [await send(name) for name in names]
+    await store.describe([b"a"])
+
+    assert never_asked is Committed.REPLACED
+    assert forgotten == [Busy, Committed.REPLACED, Committed.REPLACED]
+    assert behind.content(b"a") == b"old"
+    assert await send(b"a") is Committed.REPLACED
+
+
+@pytest.mark.parametrize("way", ["settle", "match_final"])
+async def test_what_is_about_to_be_replaced_is_not_said_to_be_there(root, behind, monkeypatch, way):
+    """Who finds his file there while it was looked at for the last time before its replacement is told the truth."""
+    behind.plant(b"f", b"x")
+    store = await opened(root)
+    other = await opened(root, committer=store._committer)
+    look, answers = commit.refuse_obstacle, []
+
+    def rely():
+        asked = (
+            other.settle([Expected(b"f", 1, digest(b"x"))])
+            if way == "settle"
+            else other.match_final(b"f", 1, 0, [digest(b"x")])
+        )
+        asked.addBoth(answers.append)
+
+    relying = threading.Thread(target=rely)
+
+    def look_and_wait(*arguments):
+        status = look(*arguments)
+        relying.start()
+        relying.join(0.2)
+        return status
+
+    monkeypatch.setattr(commit, "refuse_obstacle", look_and_wait)
+
+    assert how(await put(store, b"f", b"new")) is Committed.REPLACED
+    relying.join()
+    assert answers in ([[False]], [0])
+
+
+async def test_a_stamp_of_the_present_tick_is_renewed_a_tick_later(root, behind, monkeypatch):
+    """What gets the same change time again is looked at once more when the next one is sure to differ."""
+    behind.plant(b"f", b"x")
+    stamp = os.stat(behind.at(b"f")).st_ctime_ns
+    slept, changes = [], []
+    change = os.fchmod
+    monkeypatch.setattr(os, "fchmod", lambda fd, mode: changes.append(change(fd, mode) if slept else None))
+    store = await opened(root, clock=Clock(now_ns=lambda: stamp - 5_000_000, sleep=slept.append))
+
+    assert await store.settle([Expected(b"f", 1, digest(b"x"))]) == [True]
+    assert (slept, len(changes)) == ([pytest.approx(0.02)], 2)
 
 
 async def test_a_partial_that_could_not_be_made_durable_is_not_kept(root, behind, monkeypatch):
@@ -1406,7 +1481,7 @@ async def test_without_an_anchor_each_file_is_synced(root, behind, monkeypatch):
 
     answers = await store.put_small([small_file(b"%d" % number, b"x") for number in range(20)], REPLACE)
 
-    assert answers == [Committed.CREATED] * 20
+    assert list(map(how, answers)) == [Committed.CREATED] * 20
 
 
 async def test_a_failed_sync_of_the_directory_is_no_success(root, behind, monkeypatch):
@@ -1439,7 +1514,7 @@ async def test_a_file_system_that_cannot_sync_directories(root, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
 
-    assert await put(store, b"f", b"x") is Committed.CREATED
+    assert how(await put(store, b"f", b"x")) is Committed.CREATED
 
 
 async def test_a_directory_renamed_during_the_commit(root, behind):
@@ -1461,7 +1536,7 @@ async def test_a_directory_renamed_during_the_commit(root, behind):
     first, second = await answer
 
     assert isinstance(first, StorageError)
-    assert second is Committed.CREATED
+    assert how(second) is Committed.CREATED
     assert behind.content(b"d/f") is None
     assert behind.content(b"away/f") is None
 
@@ -1488,7 +1563,7 @@ async def test_one_group_at_a_time(root):
     assert [count for count, _ in groups] == [9, 45]
     groups[1][1]()
     for answer in answers:
-        assert [Committed.CREATED] * 9 == await answer
+        assert [Committed.CREATED] * 9 == list(map(how, await answer))
 
 
 def test_the_oldest_anchor_speaks_for_a_group(root, monkeypatch):
@@ -1721,7 +1796,7 @@ async def test_no_small_partial_is_left(root, behind):
 
     answers = await store.put_small([*files, small_file(b"e", b"x")], OnConflict.FAIL)
 
-    assert [Conflict, Committed, VerifyFailed, Conflict] == [type(answer) for answer in answers]
+    assert [Conflict, Stored, VerifyFailed, Conflict] == [type(answer) for answer in answers]
     assert not [path for path in behind.everything() if is_partial(os.path.basename(path))]
 
 
@@ -1763,7 +1838,7 @@ async def test_an_abandoned_partial_that_may_not_be_written_is_taken_up(open_roo
     await writing.write([b"z"])
     os.chmod(partial, mode)
     assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
-    assert await writing.commit(digest(b"xyz"), None) is Committed.CREATED
+    assert how(await writing.commit(digest(b"xyz"), None)) is Committed.CREATED
 
 
 async def test_a_partial_of_somebody_else_is_not_discarded_with_ours(root, behind):
@@ -1829,7 +1904,7 @@ async def test_an_old_version_that_is_only_unlinked_is_of_use_to_the_end(root, b
 
     os.unlink(os.path.join(root, b"f"))
 
-    assert Committed.CREATED is await write_and_commit(writer, content)
+    assert Committed.CREATED is how(await write_and_commit(writer, content))
     assert NEW == behind.content(b"f")
     await store.close()
 
@@ -1895,6 +1970,6 @@ async def test_an_old_version_that_cannot_be_read_is_replaced_all_the_same(root,
 
     assert all(wanted)
     await writer.write([NEW])
-    assert Committed.REPLACED is await writer.commit(digest(NEW), None)
+    assert Committed.REPLACED is how(await writer.commit(digest(NEW), None))
     assert NEW == behind.content(b"f")
     await store.close()

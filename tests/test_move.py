@@ -41,8 +41,8 @@ from realize.mover.events import Interrupted as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import MoveOptions, Run, Side
-from realize.testing import MemoryStore, digest, partial_path
-from realize.values import Attributes, OnConflict, Where, WhereKind
+from realize.testing import MemoryStore, block_digests, digest, partial_path
+from realize.values import Attributes, Expected, OnConflict, Where, WhereKind
 
 BIG = random.Random(1).randbytes(3 << 20)
 
@@ -222,6 +222,102 @@ def test_a_source_that_changed_before_its_removal_is_sent_again(content):
     assert trial.finish() is None
     assert {b"x": b"newer " + content} == contents(destination)
     assert {} == source.files
+
+
+def replace_it(destination):
+    """Another peer moves a file of its own there, and has no other copy of it."""
+    destination.plant(b"x", b"only copy")
+
+
+def rely_on_it(destination):
+    """Another peer finds its file there already, and removes its own."""
+    content = destination.files[b"x"].content
+    if len(content) <= 1 << 20:
+        destination.settle([Expected(b"x", len(content), digest(content))])
+    else:
+        destination.match_final(b"x", len(content), 0, block_digests(content))
+
+
+@pytest.mark.parametrize("content", [b"1", BIG])
+@pytest.mark.parametrize("meddle", [replace_it, rely_on_it])
+@pytest.mark.parametrize("grown", [b"", b" and more"])
+def test_a_later_attempt_replaces_only_what_the_run_has_sent(content, meddle, grown):
+    """What somebody else has put there, or relies upon, since our first attempt stays, and so does our newer file."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.fail_next["remove", b"x"] = SourceChanged("x: changed after it was read")
+
+    trial = Trial(source, destination)
+    assert [b"x"] == [event.path for event in trial.of(Postponed)]
+    source.plant(b"x", content[:-1] + b"!" + grown)
+    meddle(destination)
+    kept = destination.files[b"x"].content
+
+    assert trial.finish() is None
+    [failed] = trial.of(Failed)
+    assert (Conflict, End.DESTINATION) == (type(failed.error), failed.end)
+    assert "x: another file of this name arrived there during this run" in str(failed.error)
+    assert ({b"x": kept}, {b"x": content[:-1] + b"!" + grown}) == (contents(destination), contents(source))
+
+
+@pytest.mark.parametrize("content", [b"1", BIG])
+def test_every_attempt_replaces_what_the_one_before_has_sent(content):
+    """A source that changes twice is sent three times, and each version is replaced by the next."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.fail_next["remove", b"x"] = SourceChanged("x: changed after it was read")
+    trial = Trial(source, destination)
+    for version in (b"second " + content, b"third " + content):
+        source.plant(b"x", version)
+        source.fail_next["remove", b"x"] = SourceChanged("x: changed after it was read")
+        while ("remove", b"x") in source.fail_next:
+            trial.clock.advance(0.05)
+    source.plant(b"x", b"last " + content)
+
+    assert trial.finish() is None
+    assert ({b"x": b"last " + content}, {}) == (contents(destination), contents(source))
+
+
+@pytest.mark.parametrize("content", [b"1", BIG])
+def test_an_attempt_that_fails_in_between_does_not_forget_what_was_sent(content):
+    """What the first attempt sent may be replaced by the third one, if nobody has touched it."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.fail_next["remove", b"x"] = SourceChanged("x: changed after it was read")
+    trial = Trial(source, destination)
+    source.plant(b"x", b"newer " + content)
+    destination.fail_next["open_writer", b"x"] = Busy("x: somebody else is writing it")
+
+    assert trial.finish() is None
+    assert 2 == len(trial.of(Postponed))
+    assert ({b"x": b"newer " + content}, {}) == (contents(destination), contents(source))
+
+
+@pytest.mark.parametrize("content", [b"1", BIG])
+def test_a_resumed_run_does_not_replace_what_it_has_sent_before(content):
+    """Over new connections nobody knows any more whose file that is, so the newer one stays, as a conflict."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.fail_next["remove", b""] = ConnectionFailed("the connection was lost")
+    # The first question is whether something may be removed at all.
+    asked = source.remove([])
+    asked.addErrback(lambda _: None)
+    removing = source.remove
+
+    def lose(removals):
+        if removals:
+            source.fail_next["remove", b""] = ConnectionFailed("the connection was lost")
+        return removing(removals)
+
+    source.remove = lose
+    events = []
+    run = Run([Side(source, "src")], Side(destination, "dst"), MoveOptions(), events.append, Clock())
+    lost = []
+    run.start().addErrback(lost.append)
+    del source.remove
+    source.plant(b"x", b"newer " + content)
+    run.resumed([Side(source, "src")], Side(destination, "dst")).start()
+
+    assert ConnectionFailed is lost[0].type
+    [failed] = [event for event in events if isinstance(event, Failed)]
+    assert Conflict is type(failed.error)
+    assert ({b"x": content}, {b"x": b"newer " + content}) == (contents(destination), contents(source))
 
 
 def test_a_source_that_keeps_changing_is_a_failure():

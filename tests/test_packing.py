@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.errors import BadName, InternalError, NoSpace, ProtocolError, RealizeError, every_error
-from realize.values import Attributes, Committed, Entry, Existing, Expected, Kind, Removal, SmallFile, Version
+from realize.values import Attributes, Committed, Entry, Existing, Expected, Kind, Removal, SmallFile, Stored, Version
 from realize.wire import packing
 from realize.wire.packing import FetchedHead, SmallHead
 
@@ -44,7 +44,7 @@ ITEMS = {
         st.text("abc", max_size=20),
     ),
     "FETCHED": st.builds(FetchedHead, st.integers(0, 65_535), DIGESTS, st.none() | ATTRIBUTES, VERSIONS),
-    "OUTCOMES": st.sampled_from(Committed),
+    "OUTCOMES": st.builds(Stored, st.sampled_from(Committed), st.binary(max_size=64), TIMES),
     "SETTLED": st.booleans(),
     "REMOVED": st.none(),
 }

@@ -14,7 +14,7 @@ from realize.store import commit, marks, names, partials
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
 from realize.store.names import partial_name, partial_names
-from realize.testing import digest, failure, listed, small_file
+from realize.testing import digest, failure, how, listed, small_file
 from realize.values import Attributes, Committed, Existing, Expected, Kind, OnConflict
 from tests.leftovers import leave_partial, partial_at
 from tests.test_local_store import PARTIAL, REPLACE, SALT, as_nobody, at_once, open_root, opened, root
@@ -103,7 +103,7 @@ async def test_what_is_not_ours_is_left_alone_and_in_nobodys_way(root, way, plan
     before = looks(path)
     store = await opened(root)
 
-    assert await way(store, b"f", b"content") is Committed.CREATED
+    assert how(await way(store, b"f", b"content")) is Committed.CREATED
     assert [step.removed for step in expire_partials(root, 0, 1 << 62) if step.removed] == []
     assert looks(path) == before
     assert set(os.listdir(root)) - {b"f", b"target"} == {PARTIAL}
@@ -119,7 +119,7 @@ async def test_it_arrives_if_every_foreseeable_name_is_taken(root, way):
         os.mkdir(os.path.join(root, name))
     store = await opened(root)
 
-    assert await way(store, b"f", b"content") is Committed.CREATED
+    assert how(await way(store, b"f", b"content")) is Committed.CREATED
     assert sorted(os.listdir(root)) == sorted([*foreseeable, b"f"])
 
 
@@ -171,7 +171,7 @@ async def test_the_mark_is_there_until_the_file_has_its_name(root, way, mode, mo
     monkeypatch.setattr(partials, "create", creating)
     store = await opened(root)
 
-    assert await way(store, b"f", b"x", Attributes(1, mode)) is Committed.CREATED
+    assert how(await way(store, b"f", b"x", Attributes(1, mode))) is Committed.CREATED
     assert (created, seen, mode_of(root, b"f")) == ([0o1600], [mode | marks.MARK], mode)
 
 
@@ -229,7 +229,7 @@ async def test_the_mark_of_a_final_file_with_such_a_name_is_off_for_good(root, w
     store = await opened(root)
     final = PARTIAL.decode()
 
-    assert await way(store, PARTIAL, b"x") is Committed.CREATED
+    assert how(await way(store, PARTIAL, b"x")) is Committed.CREATED
     assert done[2:4] == [("mode", final), ("fsync", final)]
     assert [(PARTIAL, Kind.FILE)] == [(entry.path, entry.kind) for entry in await listed(store.walk())]
 
@@ -279,7 +279,7 @@ async def test_a_partial_that_others_may_have_open_is_not_gone_on_with(root):
     with place.open("rb") as kept:
         writer = await store.open_writer(b"f", 3, REPLACE)
         await writer.write([b"abc"])
-        assert await writer.commit(digest(b"abc"), SECRET) is Committed.CREATED
+        assert how(await writer.commit(digest(b"abc"), SECRET)) is Committed.CREATED
 
         assert (writer.have, kept.read()) == (0, b"12")
 
@@ -324,7 +324,7 @@ async def test_where_the_file_system_shows_no_owner_or_mark(root, unknown, monke
     assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
     assert await writer.match([digest(b"12")], 2) == 2
     await writer.write([b"3"])
-    assert await writer.commit(digest(b"123"), SECRET) is Committed.CREATED
+    assert how(await writer.commit(digest(b"123"), SECRET)) is Committed.CREATED
     assert (os.listdir(root), mode_of(root, b"f")) == ([b"f"], 0o600)
 
 
@@ -363,8 +363,8 @@ async def test_a_server_that_refuses_the_mark(root, monkeypatch):
     monkeypatch.setattr(os, "open", opening)
     store = await opened(root)
 
-    assert await put(store, b"f", b"x") is Committed.CREATED
-    assert await send(store, b"g", b"x") is Committed.CREATED
+    assert how(await put(store, b"f", b"x")) is Committed.CREATED
+    assert how(await send(store, b"g", b"x")) is Committed.CREATED
     assert await store.try_write() > 0
 
 
@@ -395,7 +395,7 @@ async def test_a_local_user_neither_reads_nor_changes_what_arrives(open_root, wa
 
     await as_nobody(prepare)
     store = await opened(open_root)
-    assert await way(store, b"f", b"SECRET", SECRET) is Committed.CREATED
+    assert how(await way(store, b"f", b"SECRET", SECRET)) is Committed.CREATED
     found = await as_nobody(meddle)
 
     status = os.stat(os.path.join(open_root, b"f"))

@@ -3,15 +3,15 @@
 import pytest
 
 from realize.errors import Conflict
-from realize.mover.plan import Action, decide, overlap, resolve
-from realize.values import Existing, OnConflict, Where, WhereKind
+from realize.mover.plan import Action, decide, overlap
+from realize.values import Committed, Existing, OnConflict, Stored, Where, WhereKind
 
 RUN_START = 10_000_000_003
 
 
-def action(size, existing, policy=OnConflict.REPLACE, taken_since_ns=RUN_START):
+def action(size, existing, policy=OnConflict.REPLACE, taken_since_ns=RUN_START, sent=None):
     """Decide about a file called x."""
-    return decide(b"x", size, existing, policy, taken_since_ns=taken_since_ns)
+    return decide(b"x", size, existing, policy, taken_since_ns=taken_since_ns, sent=sent)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,35 @@ def test_stamps_of_ten_milliseconds_are_coarse_too():
     assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=9_990_000_000), taken_since_ns=since)
 
 
-def test_the_protection_of_new_arrivals_can_be_lifted():
-    """A file whose earlier version this run has sent may be replaced by the later one."""
-    existing = Existing(final_size=10, ctime_ns=RUN_START + 5)
+OURS = Stored(Committed.CREATED, b"place", RUN_START + 5)
 
-    assert Action.REPLACE == resolve(b"x", existing, OnConflict.REPLACE, taken_since_ns=None)
+
+def test_what_the_run_has_sent_itself_is_replaced():
+    """A newer version of the same source may replace just the version that this run has sent."""
+    existing = Existing(final_size=7, place=b"place", ctime_ns=RUN_START + 5)
+
+    assert Action.REPLACE == action(10, existing, sent=OURS)
+
+
+@pytest.mark.parametrize(
+    "existing",
+    [
+        Existing(final_size=7, place=b"other", ctime_ns=RUN_START + 5),
+        Existing(final_size=7, place=b"place", ctime_ns=RUN_START + 6),
+        Existing(final_size=7, place=b"other", ctime_ns=RUN_START - 1),
+        Existing(final_size=7, place=b"other", ctime_ns=RUN_START + 10**18),
+    ],
+)
+def test_nothing_else_is_replaced_by_a_later_attempt(existing):
+    """Another file, or the same one changed since, is somebody else's, whatever the clocks say of it."""
+    with pytest.raises(Conflict, match="arrived there during this run"):
+        action(10, existing, sent=OURS)
+
+
+def test_what_could_not_be_told_is_not_replaced():
+    """Without knowing which version it was, nothing is taken for it."""
+    with pytest.raises(Conflict):
+        action(10, Existing(final_size=7, ctime_ns=0), sent=Stored(Committed.CREATED))
 
 
 def where(*chain, kind=WhereKind.DIRECTORY):

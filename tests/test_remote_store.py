@@ -30,6 +30,7 @@ from realize.testing import (
     MemoryStore,
     StoreContract,
     block_digests,
+    how,
     listed,
     random_bytes,
     read_all,
@@ -157,7 +158,7 @@ def test_long_lists_are_split_and_put_together(served):
 
     assert 2000 == len(outcomes)
     assert NoSpace is type(outcomes[7])
-    assert {Committed.CREATED} == {outcome for number, outcome in enumerate(outcomes) if number != 7}
+    assert {Committed.CREATED} == {how(outcome) for number, outcome in enumerate(outcomes) if number != 7}
     assert {file.path for file in files} - {b"f7"} == set(served.memory.files)
 
 
@@ -438,7 +439,7 @@ def test_a_partial_is_matched_over_several_commands(served, monkeypatch):
     served.result(writer.write([LARGE[matched:]]))
 
     assert len(LARGE) - 3 == matched
-    assert Committed.CREATED == served.result(writer.commit(blake3(LARGE).digest(), None))
+    assert Committed.CREATED is how(served.result(writer.commit(blake3(LARGE).digest(), None)))
     assert len(LARGE) == served.result(store.match_final(b"g", len(LARGE), 0, block_digests(LARGE)))
 
 
@@ -531,7 +532,7 @@ def test_offers_that_come_while_content_is_written_keep_their_order():
         if content:
             pair.result(writer.write([content]))
 
-    assert Committed.REPLACED is pair.result(writer.commit(blake3(new).digest(), None))
+    assert Committed.REPLACED is how(pair.result(writer.commit(blake3(new).digest(), None)))
     assert new == pair.memory.files[b"f"].content
     pair.client_wire.cut()
     pair.flush()

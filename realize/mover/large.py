@@ -15,7 +15,7 @@ from realize.mover.plan import Action, decide, resolve
 from realize.mover.work import Trouble, Work, at, just_arrived, whole
 from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
-from realize.values import BLOCK, Committed, Existing, Removal
+from realize.values import BLOCK, Committed, Existing, Removal, Stored
 
 _T = TypeVar("_T")
 
@@ -49,26 +49,25 @@ async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool
     try:
         existing = await _describe(work, path) if known is None else known
         with at(End.DESTINATION):
-            action = decide(
-                path, reader.version.size, existing, work.options.policy, taken_since_ns=work.taken_since_ns
-            )
+            size, policy, since_ns = reader.version.size, work.options.policy, work.taken_since_ns
+            action = decide(path, size, existing, policy, taken_since_ns=since_ns, sent=work.sent)
         if action is Action.COMPARE:
             if await _identical(work, path, reader):
                 await refuse_same_file(work, path, existing)
                 digest = await _finish(reader)
-                return await _remove(work, path, reader, How.ALREADY_THERE, sent=0, digest=digest)
+                return await _remove(work, path, reader, None, sent=0, digest=digest)
             with at(End.DESTINATION):
-                action = resolve(path, existing, work.options.policy, taken_since_ns=work.taken_since_ns)
+                action = resolve(path, existing, policy, taken_since_ns=since_ns, sent=work.sent)
             reader.close()
             with at(End.SOURCE):
                 reader = await work.source.open_reader(path, removing=work.options.remove)
         if action is Action.SKIP:
             return Finished(path, reader.version.size, 0, How.SKIPPED, b"", removed=False)
         sending = _Sending(work, path, reader, existing, deltas)
-        committed = await sending.run()
-        if committed is Committed.SKIPPED:
+        stored = await sending.run()
+        if stored.how is Committed.SKIPPED:
             return Finished(path, reader.version.size, sending.sent, How.SKIPPED, sending.digest, removed=False)
-        return await _remove(work, path, reader, HOW[committed], sent=sending.sent, digest=sending.digest)
+        return await _remove(work, path, reader, stored, sent=sending.sent, digest=sending.digest)
     finally:
         reader.close()
 
@@ -121,14 +120,18 @@ async def _finish(reader: IReader) -> bytes:
         return await reader.finish()
 
 
-async def _remove(work: Work, path: bytes, reader: IReader, how: How, *, sent: int, digest: bytes) -> Finished:
+async def _remove(
+    work: Work, path: bytes, reader: IReader, stored: Stored | None, *, sent: int, digest: bytes
+) -> Finished:
+    """End with a file that was ``stored``, or was there already (None)."""
+    how = How.ALREADY_THERE if stored is None else HOW[stored.how]
     recorded = [Arrived(path, reader.version.size, digest, how)]
     await work.arrived(recorded)
     if work.options.remove:
         with whole(End.SOURCE):
             [refused] = await work.source.remove([Removal(path, reader.version)])
         if refused is not None:
-            raise Trouble(End.SOURCE, refused, sent=how is not How.ALREADY_THERE)
+            raise Trouble(End.SOURCE, refused, sent=stored)
         work.removed(recorded)
     return Finished(path, reader.version.size, sent, how, digest, removed=work.options.remove)
 
@@ -147,7 +150,7 @@ class _Sending:
     found: int = 0
     digest: bytes = b""
 
-    async def run(self) -> Committed:
+    async def run(self) -> Stored:
         """Send what is missing and commit; leaves a durable partial behind when it does not get that far."""
         version = self.reader.version
         policy = self.work.policy(self.existing)

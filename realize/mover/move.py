@@ -25,7 +25,7 @@ from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, batches, move_small
 from realize.mover.work import Trouble, Work, whole
 from realize.store.interfaces import IListing
-from realize.values import Entry, Existing, Kind, Vacant, Where, WhereKind
+from realize.values import Entry, Existing, Kind, Stored, Vacant, Where, WhereKind
 
 PAGES: Final = 4
 """Pages of the listing that are worked on at once."""
@@ -55,7 +55,7 @@ class Move:
     _pages: DeferredSemaphore = field(init=False)
     _batches: DeferredSemaphore = field(init=False)
     _files: DeferredSemaphore = field(init=False)
-    _aside: list[tuple[bytes, bool]] = field(factory=list, init=False)
+    _aside: list[tuple[bytes, Stored | None]] = field(factory=list, init=False)
     _last_attempt: bool = field(default=False, init=False)
     _opened: float = field(init=False)
 
@@ -103,8 +103,8 @@ class Move:
 
     async def _again(self) -> None:
         waiting, self._aside = self._aside, []
-        for path, replacing in waiting:
-            work = evolve(self.work, taken_since_ns=None) if replacing else self.work
+        for path, sent in waiting:
+            work = self.work if sent is None else evolve(self.work, sent=sent)
             await self._jobs.start(self._files, partial(self._move_large, work, path))
         await self._jobs.drained()
 
@@ -185,8 +185,8 @@ class Move:
         """The file, if something is to be done about it; raises what stands against it."""
         if isinstance(existing, RealizeError):
             raise existing
-        taken_since_ns = self.work.taken_since_ns
-        action = decide(entry.path, entry.size, existing, self.work.options.policy, taken_since_ns=taken_since_ns)
+        since_ns, policy = self.work.taken_since_ns, self.work.options.policy
+        action = decide(entry.path, entry.size, existing, policy, taken_since_ns=since_ns, sent=None)
         if self.work.options.dry_run:
             self.work.emit(Planned(entry.path, entry.size, action))
         elif action is Action.SKIP:
@@ -230,7 +230,7 @@ class Move:
     def _troubled(self, work: Work, path: bytes, size: int, trouble: Trouble) -> None:
         """Try again later, or give up.
 
-        What this run has sent itself may be replaced by the newer version of its source: only that.
+        What this run has sent itself may be replaced by the newer version of its source: only that, as it was then.
         """
         end, error = trouble.end, trouble.error
         if end is End.SOURCE and isinstance(error, NotFound):
@@ -238,5 +238,5 @@ class Move:
         elif error.permanent or self._last_attempt or len(self._aside) >= ASIDE:
             self.work.emit(Failed(path, end, error))
         else:
-            self._aside.append((path, trouble.sent or work.taken_since_ns is None))
+            self._aside.append((path, trouble.sent or work.sent))
             self.work.emit(Postponed(path, end, error))

@@ -6,7 +6,7 @@ import enum
 
 from realize.errors import Conflict
 from realize.units import display_name
-from realize.values import Existing, OnConflict, Where, WhereKind, coarseness_ns
+from realize.values import Existing, OnConflict, Stored, Where, WhereKind, coarseness_ns
 
 
 class Action(enum.Enum):
@@ -24,7 +24,9 @@ class Action(enum.Enum):
     """It has another file, and the policy is to leave both alone."""
 
 
-def decide(path: bytes, size: int, existing: Existing, policy: OnConflict, *, taken_since_ns: int | None) -> Action:
+def decide(
+    path: bytes, size: int, existing: Existing, policy: OnConflict, *, taken_since_ns: int, sent: Stored | None
+) -> Action:
     """The action for a file of ``size`` bytes; raises `Conflict` where it must stay at the source."""
     if existing.obstacle:
         raise Conflict(f"{display_name(path)}: a {existing.obstacle} has this name")
@@ -32,21 +34,23 @@ def decide(path: bytes, size: int, existing: Existing, policy: OnConflict, *, ta
         return Action.SEND if existing.partial_size is None else Action.RESUME
     if existing.final_size == size:
         return Action.COMPARE
-    return resolve(path, existing, policy, taken_since_ns=taken_since_ns)
+    return resolve(path, existing, policy, taken_since_ns=taken_since_ns, sent=sent)
 
 
-def resolve(path: bytes, existing: Existing, policy: OnConflict, *, taken_since_ns: int | None) -> Action:
+def resolve(path: bytes, existing: Existing, policy: OnConflict, *, taken_since_ns: int, sent: Stored | None) -> Action:
     """The action once the destination is known to hold another file of that name.
 
     A final file that changed at or after ``taken_since_ns`` (by the destination's clock) may have come from another
-    source of the same run, and is never replaced: that would lose it.
+    source of the same run, or from somebody else, and is never replaced: that would lose it.
+    But the run may replace what it has ``sent`` itself from an earlier version of the same source, and nothing else.
     """
     if policy is OnConflict.SKIP:
         return Action.SKIP
     if policy is OnConflict.FAIL:
         raise Conflict(f"{display_name(path)}: another file has this name")
     arrived_ns = existing.ctime_ns + coarseness_ns(existing.ctime_ns)
-    if taken_since_ns is not None and arrived_ns >= taken_since_ns:
+    arrived = arrived_ns >= taken_since_ns if sent is None else not sent.is_still(existing)
+    if arrived:
         raise Conflict(f"{display_name(path)}: another file of this name arrived there during this run")
     return Action.REPLACE
 

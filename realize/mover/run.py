@@ -196,7 +196,7 @@ class Run:
             self.destination.store,
             self.options,
             observer,
-            self._began_ns,
+            there.now_ns if self._began_ns is None else self._began_ns,
             self.brake,
             source.name,
             self.manifest,

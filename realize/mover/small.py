@@ -13,7 +13,7 @@ from realize.mover.interfaces import Arrived
 from realize.mover.large import HOW, refuse_same_file
 from realize.mover.plan import Action, resolve
 from realize.mover.work import Trouble, WholeSide, Work, just_arrived, whole
-from realize.values import Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile
+from realize.values import Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile, Stored
 
 HEAD: Final = 128
 """More than what travels of a small file besides its path and its content, in bytes."""
@@ -70,12 +70,15 @@ async def move_small(work: Work, batch: Sequence[Candidate]) -> list[Finished | 
 
 @define(eq=False)
 class _Batch:
-    """The files of one batch, on their way from step to step; every one ends up in ``outcomes``."""
+    """The files of one batch, on their way from step to step; every one ends up in ``outcomes``.
+
+    ``arrived`` has those that the destination holds, with what was stored, None if it was there already.
+    """
 
     work: Work
     candidates: dict[bytes, Candidate]
     outcomes: dict[bytes, Finished | Trouble] = field(factory=dict)
-    arrived: list[tuple[Fetched, How]] = field(factory=list)
+    arrived: list[tuple[Fetched, Stored | None]] = field(factory=list)
 
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
         """Read all; apart are those whose name the destination has a file of."""
@@ -122,15 +125,16 @@ class _Batch:
                 self.outcomes[path] = Trouble(End.DESTINATION, just_arrived(path))
             elif isinstance(answer, RealizeError):
                 self.outcomes[path] = Trouble(End.DESTINATION, answer)
-            elif answer is Committed.SKIPPED:
+            elif answer.how is Committed.SKIPPED:
                 self.outcomes[path] = _finished(fetched, How.SKIPPED, sent=fetched.version.size)
             else:
-                self.arrived.append((fetched, HOW[answer]))
+                self.arrived.append((fetched, answer))
 
     async def remove(self) -> None:
         """Remove from the source what is durable at the destination."""
         recorded = [
-            Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, how) for fetched, how in self.arrived
+            Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, _how(stored))
+            for fetched, stored in self.arrived
         ]
         await self.work.arrived(recorded)
         refusals: list[RealizeError | None] = [None] * len(self.arrived)
@@ -141,13 +145,12 @@ class _Batch:
                     [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
                 )
             self.work.removed([each for each, refused in zip(recorded, refusals, strict=True) if refused is None])
-        for (fetched, how), refused in zip(self.arrived, refusals, strict=True):
+        for (fetched, stored), refused in zip(self.arrived, refusals, strict=True):
             if refused is not None:
-                sent = how is not How.ALREADY_THERE
-                self.outcomes[fetched.file.path] = Trouble(End.SOURCE, refused, sent=sent)
+                self.outcomes[fetched.file.path] = Trouble(End.SOURCE, refused, sent=stored)
             else:
-                travelled = 0 if how is How.ALREADY_THERE else fetched.version.size
-                self.outcomes[fetched.file.path] = _finished(fetched, how, sent=travelled, removed=removing)
+                travelled = 0 if stored is None else fetched.version.size
+                self.outcomes[fetched.file.path] = _finished(fetched, _how(stored), sent=travelled, removed=removing)
 
     async def _replaces(self, fetched: Fetched, there: set[bytes]) -> bool:
         path = fetched.file.path
@@ -162,10 +165,11 @@ class _Batch:
             except Trouble as trouble:
                 self.outcomes[path] = trouble
             else:
-                self.arrived.append((fetched, How.ALREADY_THERE))
+                self.arrived.append((fetched, None))
             return False
         try:
-            action = resolve(path, existing, self.work.options.policy, taken_since_ns=self.work.taken_since_ns)
+            policy, since_ns = self.work.options.policy, self.work.taken_since_ns
+            action = resolve(path, existing, policy, taken_since_ns=since_ns, sent=None)
         except RealizeError as error:
             self.outcomes[path] = Trouble(End.DESTINATION, error)
             return False
@@ -178,6 +182,10 @@ class _Batch:
 
     def _preserved(self, fetched: Fetched) -> SmallFile:
         return fetched.file if self.work.options.preserve else evolve(fetched.file, attributes=None)
+
+
+def _how(stored: Stored | None) -> How:
+    return How.ALREADY_THERE if stored is None else HOW[stored.how]
 
 
 def _finished(fetched: Fetched, how: How, *, sent: int = 0, removed: bool = False) -> Finished:

@@ -15,7 +15,7 @@ from realize.mover.filters import Selection
 from realize.mover.interfaces import Arrived, IManifest
 from realize.store.interfaces import IStore
 from realize.units import display_name
-from realize.values import Existing, OnConflict
+from realize.values import Existing, OnConflict, Stored
 
 HOPELESS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 """When one of these befalls a file, it would befall all others of that side too."""
@@ -53,7 +53,7 @@ class Work:
     ``taken_since_ns`` is when the run began, by the destination's clock: a file that arrived since then came from an
     earlier source, from somebody else, or from a name that the destination does not tell from this one (its file system
     may fold case), and is not replaced.
-    None lifts that, for a file whose earlier version this run itself has sent.
+    ``sent`` is what this run has made there of an earlier version of the file, and the newer one may replace.
     ``name`` is that of the source, for the manifest.
     """
 
@@ -61,10 +61,11 @@ class Work:
     destination: IStore
     options: MoveOptions
     emit: Observer
-    taken_since_ns: int | None
+    taken_since_ns: int
     brake: Brake = field(factory=Brake)
     name: str = ""
     manifest: IManifest | None = None
+    sent: Stored | None = None
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """To be called, and waited for, before these files are removed at the source."""
@@ -86,10 +87,10 @@ class Work:
 class Trouble(Exception):
     """An error, and the end it happened at; never leaves the mover.
 
-    ``sent`` says that the file at the destination is one that this run has sent there from the same source.
+    ``sent`` is what this run has made at the destination of the same source before that.
     """
 
-    def __init__(self, end: End, error: RealizeError, *, sent: bool = False) -> None:
+    def __init__(self, end: End, error: RealizeError, *, sent: Stored | None = None) -> None:
         super().__init__(end, error)
         self.end = end
         self.error = error

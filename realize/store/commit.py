@@ -25,6 +25,7 @@ import contextlib
 import itertools
 import os
 import stat
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -35,18 +36,20 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.store import names
-from realize.store.described import Described
+from realize.store.described import Replaceable
 from realize.store.descriptors import release
+from realize.store.files import representable
 from realize.store.location import Root
 from realize.store.marks import NOTE, RECEIVING, is_ours
 from realize.store.oserrors import reason, storage_error
+from realize.store.places import place
 from realize.store.room import Room
 from realize.store.syscalls import FileStatus, fresh_stat, fsync_directory, kind_of, rename_noreplace, syncfs
 from realize.store.threads import RunInThread
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
-from realize.values import Committed, OnConflict
+from realize.values import Committed, OnConflict, Stored
 
 GROUP: Final = 1024
 """A group takes no more submissions once it has this many files."""
@@ -59,7 +62,7 @@ MOST_SMALL: Final = 2 * GROUP
 
 _order: Final = itertools.count()
 
-Outcome = Committed | RealizeError
+Outcome = Stored | RealizeError
 
 
 @define(eq=False)
@@ -92,7 +95,8 @@ class Prepared:
     ``fd`` is its descriptor; ``lock`` says that it is to be closed when the group is done.
     ``mode`` is that of the final file, if it is to be set when it has its name.
     ``keep`` leaves the partial in place when it cannot be renamed.
-    ``replaces``, if given, is the only version of the final file that may be replaced.
+    ``replaces`` is the version of the final file that may be replaced.
+    ``salt`` is that of the store, for the place of what is made.
     """
 
     root: Root
@@ -103,12 +107,13 @@ class Prepared:
     inode: Identity
     name: bytes
     policy: OnConflict
+    replaces: Replaceable
+    salt: bytes
     fd: int
     mode: int | None
     anchor: Anchor | None = None
     lock: bool = False
     keep: bool = False
-    replaces: Described | None = None
 
     def release(self) -> None:
         """Let go of the partial, and of the anchor; may be called more than once, by one thread at a time."""
@@ -135,6 +140,8 @@ class Committer:
         self._running = False
         self.room = Room(MOST_SMALL)
         """For small files: to be entered before they are written, and left when they are committed."""
+        self.replacing = threading.Lock()
+        """Held between the last look at a final file and its replacement, and by whoever says that one is there."""
 
     def commit(self, files: Sequence[Prepared]) -> Deferred[list[Outcome]]:
         """How each of the files ended; the files keep their order."""
@@ -164,7 +171,7 @@ class Committer:
             if group:
                 files = [each for submission in group for each in submission.files]
                 # Also if no thread is to be had, whoever waits is answered, and the next group has its turn.
-                committing = maybeDeferred(self._run_in_thread, commit_group, files, self.watch)
+                committing = maybeDeferred(self._run_in_thread, commit_group, files, self.watch, self.replacing)
         except BaseException:  # noqa: BLE001 -- whoever waits is told
             self._give_up(group)
         if committing is not None:
@@ -202,7 +209,7 @@ class Committer:
                 submission.answer.errback(failure)
 
 
-def commit_group(files: Sequence[Prepared], watch: CommitWatch) -> list[Outcome]:
+def commit_group(files: Sequence[Prepared], watch: CommitWatch, replacing: threading.Lock) -> list[Outcome]:
     """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
     try:
         anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
@@ -213,7 +220,7 @@ def commit_group(files: Sequence[Prepared], watch: CommitWatch) -> list[Outcome]
         for each in files:
             by_root.setdefault(each.root, []).append(each)
         for root, below in by_root.items():
-            outcomes.update(_commit_below(root, below, failed, watch))
+            outcomes.update(_commit_below(root, below, failed, watch, replacing))
         return [outcomes[id(each)] for each in files]
     finally:
         for each in files:
@@ -236,7 +243,7 @@ def _sync_devices(anchors: Iterable[Anchor], watch: CommitWatch) -> dict[int, OS
 
 
 def _commit_below(
-    root: Root, files: Sequence[Prepared], failed: dict[int, OSError], watch: CommitWatch
+    root: Root, files: Sequence[Prepared], failed: dict[int, OSError], watch: CommitWatch, replacing: threading.Lock
 ) -> dict[int, Outcome]:
     by_directory: dict[tuple[bytes, ...], list[Prepared]] = {}
     for each in files:
@@ -250,7 +257,7 @@ def _commit_below(
         renamed = [
             directory
             for directory, inside in by_directory.items()
-            if _commit_inside(tree, directory, inside, failed, outcomes)
+            if _commit_inside(tree, directory, inside, failed, outcomes, replacing)
         ]
         not_durable: dict[tuple[bytes, ...], RealizeError] = {}
         if renamed:
@@ -260,7 +267,8 @@ def _commit_below(
                 not_durable = sync_directories(tree, renamed, anchor)
     for directory, doubt in not_durable.items():
         for each in by_directory[directory]:
-            if outcomes[id(each)] in {Committed.CREATED, Committed.REPLACED}:
+            outcome = outcomes[id(each)]
+            if isinstance(outcome, Stored) and outcome.how is not Committed.SKIPPED:
                 outcomes[id(each)] = doubt
     return outcomes
 
@@ -271,6 +279,7 @@ def _commit_inside(
     files: Sequence[Prepared],
     failed: dict[int, OSError],
     outcomes: dict[int, Outcome],
+    replacing: threading.Lock,
 ) -> bool:
     """Rename the files of one directory; whether it was changed by that."""
     try:
@@ -284,21 +293,30 @@ def _commit_inside(
         outcome: Outcome
         try:
             _check(each, identity, failed)
-            outcome = _rename(fd, each)
-            if outcome is not Committed.SKIPPED:
-                _take_mark_off(each)
+            how = _rename(fd, each, replacing)
+            outcome = Stored(how) if how is Committed.SKIPPED else _made(each, how)
         except (OSError, MemoryError) as error:
             outcome = storage_error(error, each.path)
         except RealizeError as refused:
             outcome = refused
         outcomes[id(each)] = outcome
-        if isinstance(outcome, Committed) and outcome is not Committed.SKIPPED:
-            changed = True
-        elif outcome is Committed.SKIPPED or not each.keep:
+        if isinstance(outcome, RealizeError) and each.keep:
+            _make_private(each)
+        elif isinstance(outcome, RealizeError) or outcome.how is Committed.SKIPPED:
             _discard(fd, each)
         else:
-            _make_private(each)
+            changed = True
     return changed
+
+
+def _made(file: Prepared, how: Committed) -> Stored:
+    """What the final file is, once its mark is off; that it cannot be told does not undo it."""
+    _take_mark_off(file)
+    try:
+        ctime_ns = representable(os.fstat(file.fd).st_ctime_ns)
+    except OSError:
+        return Stored(how)
+    return Stored(how, place(file.salt, file.inode), ctime_ns)
 
 
 def _take_mark_off(file: Prepared) -> None:
@@ -335,7 +353,7 @@ def _check(file: Prepared, identity: Identity, failed: dict[int, OSError]) -> No
         raise failed[file.anchor.device]
 
 
-def _rename(fd: int, file: Prepared) -> Committed:
+def _rename(fd: int, file: Prepared, replacing: threading.Lock) -> Committed:
     if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) != file.inode:
         raise StorageError(f"{display_name(file.path)}: its partial was replaced by another file meanwhile")
     try:
@@ -348,10 +366,11 @@ def _rename(fd: int, file: Prepared) -> Committed:
         return Committed.SKIPPED
     if file.policy is OnConflict.FAIL:
         raise Conflict(f"{display_name(file.path)}: exists already")
-    existing = refuse_obstacle(fd, file.name, file.path)
-    if existing is not None and file.replaces is not None and not file.replaces.matches(existing):
-        raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
-    os.rename(file.partial, file.name, src_dir_fd=fd, dst_dir_fd=fd)
+    with replacing:
+        existing = refuse_obstacle(fd, file.name, file.path)
+        if existing is not None and not file.replaces.matches(existing):
+            raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
+        os.rename(file.partial, file.name, src_dir_fd=fd, dst_dir_fd=fd)
     return Committed.REPLACED
 
 

@@ -115,6 +115,13 @@ def refuse_written(fd: int, path: bytes) -> None:
         raise SourceChanged(f"{display_name(path)}: is open for writing by another program")
 
 
+def settled_in(stamp_ns: int, now_ns: int) -> float:
+    """Seconds until what happens to a file with this change time is sure to get another one; none if that is so now."""
+    settled_at = _SETTLED_NS + coarseness_ns(stamp_ns)
+    age = now_ns - stamp_ns
+    return (settled_at - age) / 1e9 if 0 <= age < settled_at else 0.0
+
+
 def open_settled(
     tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes, clock: Clock
 ) -> tuple[int, os.stat_result]:
@@ -127,11 +134,10 @@ def open_settled(
     fd, status = open_regular(tree, directory, name, path)
     try:
         for _ in range(_TICKS):
-            age = clock.now_ns() - status.st_ctime_ns
-            settled_at = _SETTLED_NS + coarseness_ns(status.st_ctime_ns)
-            if not 0 <= age < settled_at:
+            wait = settled_in(status.st_ctime_ns, clock.now_ns())
+            if wait <= 0:
                 return fd, status
-            clock.sleep((settled_at - age) / 1e9)
+            clock.sleep(wait)
             status = os.fstat(fd)
         raise SourceChanged(f"{display_name(path)}: is being written")  # noqa: TRY301
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,12 +16,12 @@ from realize.store import names
 from realize.store.commit import sync_directories
 from realize.store.content import digest_of, matching
 from realize.store.descriptors import release
-from realize.store.files import Clock, has_more, open_regular, open_settled, representable, version_of
+from realize.store.files import Clock, has_more, open_regular, open_settled, representable, settled_in, version_of
 from realize.store.location import Location
 from realize.store.marks import MARK, NOTE, is_ours
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
-from realize.store.syscalls import fresh_fstat, fresh_stat, kind_of
+from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, kind_of
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
 from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version
@@ -91,7 +92,7 @@ def _status(fd: int, name: bytes) -> os.stat_result | None:
         return None
 
 
-def settle_batch(location: Location, expected: Sequence[Expected]) -> list[bool | RealizeError]:
+def settle_batch(location: Location, expected: Sequence[Expected], vouching: Vouching) -> list[bool | RealizeError]:
     """Which of the final files have exactly that content; these are durable then, and as if they had just arrived."""
     answers: list[bool | RealizeError] = []
     directories: list[tuple[bytes, ...] | None] = []
@@ -99,7 +100,7 @@ def settle_batch(location: Location, expected: Sequence[Expected]) -> list[bool 
         for each in expected:
             directory = None
             try:
-                directory = _settle(location, tree, each)
+                directory = _settle(location, tree, each, vouching)
                 answers.append(directory is not None)
             except (NotFound, NotRegular):
                 answers.append(False)
@@ -115,7 +116,7 @@ def settle_batch(location: Location, expected: Sequence[Expected]) -> list[bool 
     ]
 
 
-def _settle(location: Location, tree: Tree, expected: Expected) -> tuple[bytes, ...] | None:
+def _settle(location: Location, tree: Tree, expected: Expected, vouching: Vouching) -> tuple[bytes, ...] | None:
     """The directory of the file if it has that content."""
     directory, name = location.split(expected.path)
     with storage_errors(expected.path):
@@ -127,7 +128,7 @@ def _settle(location: Location, tree: Tree, expected: Expected) -> tuple[bytes, 
             or has_more(fd, expected.size)
         ):
             return None
-        if not _vouched_for(fd, tree, directory, name, version_of(status), expected.attributes):
+        if not vouching.vouch(fd, tree, directory, name, version_of(status), expected.attributes):
             return None
         # A write in the instant in which the file got its time would not show in that.
         timed = expected.attributes is not None and expected.attributes.mtime_ns != status.st_mtime_ns
@@ -136,46 +137,79 @@ def _settle(location: Location, tree: Tree, expected: Expected) -> tuple[bytes, 
         release(fd)
 
 
-def _vouched_for(
-    fd: int,
-    tree: Tree,
-    directory: tuple[bytes, ...],
-    name: bytes,
-    version: Version,
-    attributes: Attributes | None,
-) -> bool:
-    """Make a file durable that somebody else may have written; whether it is still that version under that name.
+@frozen
+class Vouching:
+    """Saying that a file is there, so that its source may be removed.
 
-    It gets the attributes, if there are any: what is to be read by fewer at the source is so here.
-
-    From now on a source may be gone because this file is here, so it must look as if it had arrived now: a file from
-    another source of the run will not replace it, and whoever read it before, to move it away, will not remove it.
-    Therefore its change time is renewed.
-    What does not let us do that we do not vouch for.
+    ``replacing`` is that of the `realize.store.commit.Committer`: a replacement that was decided upon before the change
+    time was renewed has happened, and shows, when we look for the last time.
     """
-    mtime_ns = version.mtime_ns
-    before = fresh_fstat(fd)
-    if version_of(before) != version:
-        return False
-    try:
-        # Without the mark of a partial, which a power cut may have left.
-        os.fchmod(fd, stat.S_IMODE(before.st_mode) & ~MARK if attributes is None else attributes.mode & 0o777)
-        if attributes is not None and attributes.mtime_ns != mtime_ns:
-            if not _is_still(version, version_of(fresh_fstat(fd))):
-                return False
-            os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
-            mtime_ns = version_of(fresh_fstat(fd)).mtime_ns  # which may be coarser
-    except OSError as error:
-        if error.errno in _NOT_OURS:
+
+    clock: Clock
+    replacing: threading.Lock
+
+    def vouch(
+        self,
+        fd: int,
+        tree: Tree,
+        directory: tuple[bytes, ...],
+        name: bytes,
+        version: Version,
+        attributes: Attributes | None,
+    ) -> bool:
+        """Make a file durable that somebody else may have written; whether it is still that version under that name.
+
+        It gets the attributes, if there are any: what is to be read by fewer at the source is so here.
+
+        From now on a source may be gone because this file is here, so it must look as if it had arrived now: a file
+        from another source of the run will not replace it, and whoever read it before, to move it away, will not remove
+        it.
+        Therefore its change time is renewed, and is another one than before: who has sent the file may replace just
+        that version.
+        What does not let us do that we do not vouch for.
+        """
+        mtime_ns = version.mtime_ns
+        before = fresh_fstat(fd)
+        if version_of(before) != version:
             return False
-        raise
-    os.fsync(fd)
-    try:
-        named = fresh_stat(name, tree.directory(directory))
-    except FileNotFoundError:
-        return False
-    after = version_of(fresh_fstat(fd))
-    return version_of(named) == after and _is_still(evolve(version, mtime_ns=mtime_ns), after)
+        try:
+            # Without the mark of a partial, which a power cut may have left.
+            mode = stat.S_IMODE(before.st_mode) & ~MARK if attributes is None else attributes.mode & 0o777
+            _renew(fd, before, mode, self.clock)
+            if attributes is not None and attributes.mtime_ns != mtime_ns:
+                if not _is_still(version, version_of(fresh_fstat(fd))):
+                    return False
+                os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
+                mtime_ns = version_of(fresh_fstat(fd)).mtime_ns  # which may be coarser
+        except OSError as error:
+            if error.errno in _NOT_OURS:
+                return False
+            raise
+        os.fsync(fd)
+        directory_fd = tree.directory(directory)
+        with self.replacing:
+            try:
+                named = fresh_stat(name, directory_fd)
+            except FileNotFoundError:
+                return False
+            after = version_of(fresh_fstat(fd))
+        return version_of(named) == after and _is_still(evolve(version, mtime_ns=mtime_ns), after)
+
+
+def _renew(fd: int, before: FileStatus, mode: int, clock: Clock) -> None:
+    """Set the mode of a file, so that its change time is renewed, and differs.
+
+    One that was stamped in the present tick of the kernel's clock would get the same stamp.
+    A file system that keeps no change times shows an older one all the time, and is not waited for.
+    """
+    os.fchmod(fd, mode)
+    if fresh_fstat(fd).st_ctime_ns != before.st_ctime_ns:
+        return
+    # The clock of a server may be ahead of ours.
+    wait = settled_in(before.st_ctime_ns, max(clock.now_ns(), before.st_ctime_ns))
+    if wait > 0:
+        clock.sleep(wait)
+        os.fchmod(fd, mode)
 
 
 def _is_still(version: Version, after: Version) -> bool:
@@ -198,8 +232,8 @@ class FinalMatches:
     So each call must find the version that the first one saw, and begin where the last one ended; else nothing matches.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, vouching: Vouching) -> None:
+        self._vouching = vouching
         self._progress: dict[bytes, _Progress] = {}
 
     def match(
@@ -236,7 +270,7 @@ class FinalMatches:
         directory, name = location.split(path)
         with location.tree() as tree:
             try:
-                fd, status = open_settled(tree, directory, name, path, self._clock)
+                fd, status = open_settled(tree, directory, name, path, self._vouching.clock)
             except OSError as error:
                 raise storage_error(error, path) from error
             try:
@@ -246,7 +280,7 @@ class FinalMatches:
                 length = max(0, min(len(digests) * BLOCK, size - offset))
                 matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
                 if offset + matched == size:
-                    if has_more(fd, size) or not _vouched_for(fd, tree, directory, name, version, attributes):
+                    if has_more(fd, size) or not self._vouching.vouch(fd, tree, directory, name, version, attributes):
                         return None
                     for failure in sync_directories(tree, [directory]).values():
                         raise failure

@@ -26,7 +26,6 @@ from realize.errors import RealizeError
 from realize.values import (
     Attributes,
     Chunk,
-    Committed,
     Content,
     Entry,
     Existing,
@@ -36,6 +35,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Space,
+    Stored,
     Vacant,
     Version,
     Where,
@@ -133,8 +133,10 @@ class IWriter(Interface):
         Fires when more may be written.
         """
 
-    def commit(digest: bytes, attributes: Attributes | None) -> Deferred[Committed]:
+    def commit(digest: bytes, attributes: Attributes | None) -> Deferred[Stored]:
         """Verify, make durable, and give the file its final name; the writer is closed whatever the answer.
+
+        The answer says which version the final file is.
 
         Another digest or size than announced fails with `realize.errors.VerifyFailed` and discards the partial.
         """
@@ -173,6 +175,8 @@ class IStore(Interface):
 
         A final file that is to be replaced later must still be what was described last; else that fails with
         `realize.errors.Busy`.
+        So does it, in the end, if more were described than a store can remember: describe it anew.
+        Only of what was not described at all, whatever is there may be replaced.
         """
 
     def read_small(paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:
@@ -194,7 +198,7 @@ class IStore(Interface):
     def takes_at_once() -> int:
         """The same for what a call of `put_small` should bring."""
 
-    def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Committed | RealizeError]]:
+    def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
         """Write, verify and commit whole files."""
 
     def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:

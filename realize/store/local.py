@@ -18,7 +18,7 @@ from realize.errors import InternalError, RealizeError
 from realize.store.commit import Committer
 from realize.store.described import Descriptions
 from realize.store.files import Clock
-from realize.store.finals import FinalMatches, describe_batch, settle_batch
+from realize.store.finals import FinalMatches, Vouching, describe_batch, settle_batch
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.listing import LocalListing
 from realize.store.location import Location, locate
@@ -34,7 +34,6 @@ from realize.store.writer import LocalWriter, PartialFile
 from realize.values import (
     SMALL,
     Attributes,
-    Committed,
     Existing,
     Expected,
     Fetched,
@@ -42,6 +41,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Space,
+    Stored,
     Vacant,
     Where,
 )
@@ -98,7 +98,8 @@ class LocalStore:
         self._clock = Clock() if clock is None else clock
         self._salt = b""
         self._located: Location | None = None
-        self._matches = FinalMatches(self._clock)
+        self._vouching = Vouching(self._clock, self._committer.replacing)
+        self._matches = FinalMatches(self._vouching)
         self._descriptions = Descriptions()
         self._unlinked = Unlinked()
         self._listings: set[LocalListing] = set()
@@ -159,13 +160,13 @@ class LocalStore:
         return answers
 
     @shielded
-    async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
+    async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Write, verify and commit whole files; of two with the same name the later one is final in the end."""
         await self._committer.room.enter(len(files))
         try:
             replaces = [self._descriptions.take(file.path) for file in files]
             batch: Batch = await self._run_briefly(
-                write_batch, self._location, files, policy, replaces, self._committer.watch
+                write_batch, self._location, files, policy, replaces, self._salt, self._committer.watch
             )
             try:
                 prepared = batch.prepared()
@@ -179,7 +180,9 @@ class LocalStore:
     @shielded
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
         """Which final files have exactly that content, and are durable."""
-        answers: list[bool | RealizeError] = await self._run_in_thread(settle_batch, self._location, expected)
+        answers: list[bool | RealizeError] = await self._run_in_thread(
+            settle_batch, self._location, expected, self._vouching
+        )
         return answers
 
     @shielded
@@ -210,7 +213,9 @@ class LocalStore:
     async def open_writer(self, path: bytes, size: int, policy: OnConflict) -> IWriter:
         """Start, or go on, to write a file."""
         replaces = self._descriptions.take(path)
-        partial: PartialFile = await self._run_in_thread(PartialFile, self._location, path, size, policy, replaces)
+        partial: PartialFile = await self._run_in_thread(
+            PartialFile, self._location, path, size, policy, replaces, self._salt
+        )
         try:
             writer = LocalWriter(partial, self._run_in_thread, self._committer, self._writers.discard)
             self._writers.add(writer)

@@ -25,7 +25,6 @@ from realize.values import (
     BLOCK,
     SMALL,
     Attributes,
-    Committed,
     Entry,
     Existing,
     Expected,
@@ -34,6 +33,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Space,
+    Stored,
     Vacant,
     Where,
 )
@@ -118,13 +118,13 @@ class RemoteStore:
         )
         return fetched
 
-    def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Committed | RealizeError]]:
+    def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
         """See `IStore`."""
         return self._packed(files, packing.measure_named, partial(self._put_small, policy), weigh=_weigh_small)
 
     @shielded
-    async def _put_small(self, policy: OnConflict, files: list[SmallFile]) -> list[Committed | RealizeError]:
-        outcomes: list[Committed | RealizeError] = await self._turns.run(
+    async def _put_small(self, policy: OnConflict, files: list[SmallFile]) -> list[Stored | RealizeError]:
+        outcomes: list[Stored | RealizeError] = await self._turns.run(
             lambda: Deferred.fromCoroutine(self._batches.put(self._opened(), files, policy))
         )
         return outcomes

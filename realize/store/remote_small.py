@@ -20,7 +20,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.python.failure import Failure
 
 from realize.errors import ProtocolError, RealizeError
-from realize.values import SMALL, Committed, Fetched, OnConflict, SmallFile
+from realize.values import SMALL, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
 from realize.wire.boxes import VALUE_LIMIT
 from realize.wire.packing import FetchedHead
@@ -67,7 +67,7 @@ class RemoteBatches:
         """So much that was not sent in a batch took so long: the link may turn out to be faster than it seemed."""
         self._sent_fits = max(self._sent_fits, _fitting(size, seconds, self._sent_fits))
 
-    async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Committed | RealizeError]:
+    async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Send the files; what became of each."""
         streams, clock = self._protocol.streams, self._protocol.clock
         contents = [file.content for file in files]

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, SPAN, Attributes, Chunk, Committed, Content, OnConflict, Version, extent
+from realize.values import BLOCK, SPAN, Attributes, Chunk, Content, OnConflict, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import log_unexpected
 from realize.wire.protocol import PeerProtocol
@@ -358,20 +358,20 @@ class RemoteWriter:
         self._left -= length
         return Deferred.fromCoroutine(self._stream.send(pieces))
 
-    def commit(self, digest: bytes, attributes: Attributes | None) -> Deferred[Committed]:
+    def commit(self, digest: bytes, attributes: Attributes | None) -> Deferred[Stored]:
         """See `IWriter`."""
         if self._closed:
             return fail(ProtocolError("the writer is closed"))
         return Deferred.fromCoroutine(self._commit(digest, attributes))
 
-    async def _commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
+    async def _commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         self._closed = True
         try:
             answer = await self._call(commands.CommitStream, digest=digest, attributes=attributes)
         finally:
             self._protocol.streams.close(self._stream.number)
         self._arrived(self._stream.content, self._protocol.clock.seconds() - self._began)
-        outcome: Committed = answer["outcome"]
+        outcome: Stored = answer["outcome"]
         return outcome
 
     def abandon(self, *, keep: bool) -> Deferred[None]:

@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -32,7 +33,7 @@ from realize.store.trail import Trail
 from realize.store.watching import FileWatch, Saved
 from realize.tracing import run_of
 from realize.units import display_name
-from realize.values import Attributes, Chunk, Committed, Entry, Expected, Fetched, OnConflict, Removal, Vacant
+from realize.values import Attributes, Chunk, Entry, Expected, Fetched, OnConflict, Removal, Stored, Vacant
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
@@ -273,8 +274,8 @@ class DirectoryResponders(amp.CommandLocator):
             outcomes = self._judged(opened, await opened.store.put_small(files, policy))
         for file, outcome in zip(files, outcomes, strict=True):
             opened.trail.put(file, outcome)
-        for each in Committed:
-            self._watch.committed(opened.directory, each, outcomes.count(each))
+        for how, count in Counter(each.how for each in outcomes if isinstance(each, Stored)).items():
+            self._watch.committed(opened.directory, how, count)
         return {"outcomes": outcomes}
 
     @commands.Settle.responder

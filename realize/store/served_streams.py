@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
 from realize.store.trail import FileTrail
-from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Version, extent
+from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.packing import MOST_DIGESTS
@@ -181,7 +181,7 @@ class ServedWrite:
         self._offers += 1
         return self._turns.run(writer.offer, chunks, private=self._private)
 
-    async def commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
+    async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         """See `realize.wire.commands.CommitStream`."""
         writer = await self._ready()
         if self._ended:
@@ -205,7 +205,7 @@ class ServedWrite:
             self._failed(error)
             self._trail.ended(digest, error)
             raise
-        self._committed(outcome)
+        self._committed(outcome.how)
         self._trail.ended(digest, outcome)
         return outcome
 

@@ -15,7 +15,7 @@ from blake3 import blake3
 from realize.errors import InternalError, ProtocolError, RealizeError, SourceChanged, VerifyFailed
 from realize.store.commit import Anchor, Prepared
 from realize.store.content import read_exactly
-from realize.store.described import Described
+from realize.store.described import Replaceable
 from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of, open_settled, refuse_written, unchanged, version_of, wrong_size
 from realize.store.location import Location
@@ -109,12 +109,13 @@ def write_batch(
     location: Location,
     files: Sequence[SmallFile],
     policy: OnConflict,
-    replaces: Sequence[Described | None],
+    replaces: Sequence[Replaceable],
+    salt: bytes,
     watch: CommitWatch,
 ) -> Batch:
     """Write each file to its partial, with its attributes, and keep the partial locked.
 
-    ``replaces`` has for each file the only version that it may replace, if there is such.
+    ``replaces`` has for each file the version that it may replace.
     Their content is durable, or they hold an anchor for the group commit to make it so.
     """
     # With room for all answers: what is written is never lost on its way into them.
@@ -125,7 +126,7 @@ def write_batch(
             batch.anchor = _anchor(tree) if len(files) > FEW else None
             for number, (file, described) in enumerate(zip(files, replaces, strict=True)):
                 try:
-                    batch.items[number] = _write(location, tree, file, policy, batch.anchor, described, syncs)
+                    batch.items[number] = _write(location, tree, file, policy, batch.anchor, described, salt, syncs)
                 except RealizeError as error:
                     batch.items[number] = error
                 except (OSError, MemoryError) as error:
@@ -159,7 +160,8 @@ def _write(
     file: SmallFile,
     policy: OnConflict,
     anchor: Anchor | None,
-    replaces: Described | None,
+    replaces: Replaceable,
+    salt: bytes,
     syncs: list[float],
 ) -> Prepared:
     """How long it took to make the file durable is added to ``syncs``."""
@@ -190,11 +192,12 @@ def _write(
             inode=identity_of(status),
             name=name,
             policy=policy,
+            replaces=replaces,
+            salt=salt,
             fd=fd,
             mode=mode,
             anchor=anchor,
             lock=True,
-            replaces=replaces,
         )
     except BaseException:
         try:

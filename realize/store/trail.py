@@ -13,7 +13,7 @@ from attrs import define, field
 from realize.errors import RealizeError, StorageError
 from realize.tracing import transfer_id
 from realize.units import display_name
-from realize.values import Committed, Expected, Removal, SmallFile, Version
+from realize.values import Committed, Expected, Removal, SmallFile, Stored, Version
 
 MOST_DIGESTS: Final = 16_384
 """Files that were read on one connection whose digests are remembered, for the record of their removal."""
@@ -46,22 +46,22 @@ class Trail:
             del self._digests[next(iter(self._digests))]
         self._digests[path, version] = digest
 
-    def put(self, file: SmallFile, outcome: Committed | RealizeError) -> None:
+    def put(self, file: SmallFile, outcome: Stored | RealizeError) -> None:
         """What became of a file that came in one piece."""
         self.ended(file.path, len(file.content), file.digest, outcome)
 
-    def ended(self, path: bytes, size: int, digest: bytes, outcome: Committed | RealizeError) -> None:
+    def ended(self, path: bytes, size: int, digest: bytes, outcome: Stored | RealizeError) -> None:
         """A file is in its place, durable; or it was refused, or left out as its sender wished."""
         if isinstance(outcome, RealizeError):
             self.refused(path, "commit", outcome)
-        elif outcome is not Committed.SKIPPED:
+        elif outcome.how is not Committed.SKIPPED:
             self.log.info(
                 "file_committed",
                 dir=self.directory,
                 path=self.shown(path),
                 size=size,
                 digest=digest.hex(),
-                replaced=outcome is Committed.REPLACED,
+                replaced=outcome.how is Committed.REPLACED,
                 transfer=transfer_id(self.run, path),
             )
 
@@ -151,6 +151,6 @@ class FileTrail:
         """It could not be opened, or what arrived could not be written."""
         self._trail.refused(self._path, "write", error)
 
-    def ended(self, digest: bytes, outcome: Committed | RealizeError) -> None:
+    def ended(self, digest: bytes, outcome: Stored | RealizeError) -> None:
         """It was committed, or not."""
         self._trail.ended(self._path, self._size, digest, outcome)

@@ -15,7 +15,7 @@ from realize.errors import Conflict, InternalError, NotFound, ProtocolError, Rea
 from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.content import matching
 from realize.store.deltas import Assembly, Run, merged
-from realize.store.described import Described
+from realize.store.described import Replaceable
 from realize.store.descriptors import release
 from realize.store.handle import Handle
 from realize.store.interfaces import IWriter
@@ -36,9 +36,9 @@ from realize.values import (
     SPANS_AHEAD,
     Attributes,
     Chunk,
-    Committed,
     Content,
     OnConflict,
+    Stored,
     extent,
 )
 
@@ -56,7 +56,7 @@ class PartialFile:
     """A partial that is open and locked, and what can be done to it in a thread, one thing at a time."""
 
     def __init__(
-        self, location: Location, path: bytes, size: int, policy: OnConflict, replaces: Described | None
+        self, location: Location, path: bytes, size: int, policy: OnConflict, replaces: Replaceable, salt: bytes
     ) -> None:
         self.path = path
         self.size = size
@@ -66,6 +66,7 @@ class PartialFile:
         self._location = location
         self._policy = policy
         self._replaces = replaces
+        self._salt = salt
         self._directory, self._name = location.split(path)
         self._hasher = blake3()
         self._flushed = 0
@@ -186,6 +187,7 @@ class PartialFile:
                 name=self._name,
                 policy=self._policy,
                 replaces=self._replaces,
+                salt=self._salt,
                 inode=self._identity,
                 fd=fd,
                 mode=mode,
@@ -327,7 +329,7 @@ class LocalWriter:
         await self._in_turn(self._partial.write, pieces)
 
     @shielded
-    async def commit(self, digest: bytes, attributes: Attributes | None) -> Committed:
+    async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         """Verify, make durable, give the final name, and close."""
         await self._turn.acquire()
         try:

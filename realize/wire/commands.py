@@ -15,7 +15,7 @@ from twisted.protocols import amp
 
 from realize.errors import RealizeError, every_error
 from realize.throttle.tree import Scope
-from realize.values import DIGEST, MOST_CHUNKS, Committed, OnConflict, WhereKind
+from realize.values import DIGEST, MOST_CHUNKS, OnConflict, WhereKind
 from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
 
@@ -362,7 +362,7 @@ class CommitStream(RealizeCommand):
         (b"digest", Octets(DIGEST, least=DIGEST)),
         (b"attributes", PackedOne(packing.ATTRIBUTES)),
     ]
-    response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcome", Choice(Committed))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcome", PackedOne(packing.OUTCOME))]
 
 
 class AbandonStream(RealizeCommand):

@@ -34,6 +34,7 @@ from realize.values import (
     Kind,
     Removal,
     SmallFile,
+    Stored,
     Vacant,
     Version,
 )
@@ -150,6 +151,8 @@ _VERSION: Final = struct.Struct(">QQqqq")
 _ATTRIBUTES: Final = struct.Struct(">qH")
 _EXISTING: Final = struct.Struct(">qqqq")
 _PRESENT: Final = 4
+_ONE_TIME: Final = struct.Struct(">q")
+_STORED: Final = struct.Struct(">Bq")
 _CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST}s")
 
 
@@ -455,8 +458,14 @@ def _take_digest(cursor: Cursor) -> bytes:
     return cursor.take(DIGEST)
 
 
-def _one_byte(member: enum.Enum) -> bytes:
-    return _U8.pack(member.value)
+def _encode_stored(stored: Stored) -> bytes:
+    return _STORED.pack(stored.how.value, stored.ctime_ns) + _octets(stored.place)
+
+
+def _decode_stored(cursor: Cursor) -> Stored:
+    how = cursor.choice(Committed)
+    (ctime_ns,) = cursor.numbers(_ONE_TIME)
+    return Stored(how, cursor.octets(_PLACE), ctime_ns)
 
 
 def _encode_flag(flag: bool) -> bytes:  # noqa: FBT001 -- an item like any other
@@ -485,9 +494,11 @@ PRESENT_ATTRIBUTES: Final = Codec[Attributes]("attributes", encode_attributes, _
 ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes, 1)
 EACH_ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes)
 
+OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)
+
 FOUND: Final = Results("descriptions", _encode_existing, _decode_existing)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
-OUTCOMES: Final = Results("outcomes", _one_byte, lambda cursor: cursor.choice(Committed))
+OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
 SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
 PRUNED: Final = Results("prunings", _encode_flag, _decode_flag)
 REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing)
