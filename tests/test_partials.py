@@ -310,6 +310,7 @@ async def test_a_partial_is_no_location(root):
 @pytest.mark.parametrize("unknown", ["owner", "mark"])
 async def test_where_the_file_system_shows_no_owner_or_mark(root, unknown, monkeypatch):
     """There a new partial shows how ours look, and an older one that looks like that is gone on with."""
+    monkeypatch.setattr(marks, "_looks", {})
     if unknown == "owner":
         monkeypatch.setattr(os, "geteuid", lambda: 12_345)
     else:
@@ -319,6 +320,7 @@ async def test_where_the_file_system_shows_no_owner_or_mark(root, unknown, monke
     await writer.write([b"12"])
     await writer.abandon(keep=True)
 
+    marks._looks.clear()
     writer = await store.open_writer(b"f", 3, REPLACE)
     assert writer.have == 2
     assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
@@ -329,30 +331,70 @@ async def test_where_the_file_system_shows_no_owner_or_mark(root, unknown, monke
 
 
 @pytest.mark.parametrize(
-    ("keeps_modes", "keeps_owners", "mode", "euid", "ours"),
+    ("keeps_modes", "looks", "mode", "euid", "ours"),
     [
-        (True, True, 0o1600, 0, True),
-        (True, True, 0o1600, 12_345, False),
-        (True, False, 0o1600, 12_345, True),
-        (True, False, 0o600, 0, False),
-        (False, False, 0o600, 12_345, True),
-        (True, True, 0o600, 0, False),
+        (True, None, 0o1600, 0, True),
+        (True, None, 0o1600, 12_345, False),
+        (True, None, 0o600, 0, False),
+        (False, None, 0o600, 0, True),
+        (False, None, 0o600, 12_345, False),
+        (True, 0o1600, 0o1600, 12_345, True),
+        (True, 0o1600, 0o600, 12_345, False),
+        (True, 0o600, 0o600, 0, True),
+        (True, 0o600, 0o600, 12_345, True),
     ],
 )
-def test_what_tells_ours_on_which_file_system(root, monkeypatch, keeps_modes, keeps_owners, mode, euid, ours):
-    """Name, owner and mark; without the owner where it may be another one, without both where there are no modes."""
+def test_what_tells_ours_on_which_file_system(root, monkeypatch, keeps_modes, looks, mode, euid, ours):
+    """Name, owner and mark; without the mark where there are no modes; or looks, where new ones of ours look so."""
     monkeypatch.setattr(marks, "keeps_modes", lambda _fd: keeps_modes)
-    monkeypatch.setattr(marks, "keeps_owners", lambda _fd: keeps_owners)
+    monkeypatch.setattr(marks, "_looks", {})
     place = leave_partial(root, "f", b"")
-    place.chmod(mode)
     monkeypatch.setattr(os, "geteuid", lambda: euid + os.getuid())
+    if looks is not None:
+        place.chmod(looks)
+        marks.learn(place.stat())
+    place.chmod(mode)
 
     assert marks.is_ours(0, PARTIAL, place.stat()) is ours
     assert not marks.is_ours(0, b".f.part", place.stat())
 
 
+def test_a_file_of_another_user_does_not_look_like_ours(root, monkeypatch):
+    """Where the mark is dropped, the owner still tells; what has been learned is forgotten when it is true no more."""
+    monkeypatch.setattr(marks, "_looks", {})
+    place = leave_partial(root, "f", b"")
+    place.chmod(0o600)
+    marks.learn(place.stat())
+    os.chown(place, 65534, 65534)
+    others = marks.is_ours(0, PARTIAL, place.stat())
+    os.chown(place, os.geteuid(), -1)
+    ours = marks.is_ours(0, PARTIAL, place.stat())
+    marks.learn(leave_partial(root, "g", b"").stat())
+
+    assert (others, ours, marks.is_ours(0, PARTIAL, place.stat())) == (False, True, False)
+
+
+async def test_what_drops_the_mark_lists_and_expires_partials_all_the_same(root, monkeypatch):
+    """Once this process has made a partial there, it knows how they look, and a version made is told anew."""
+    monkeypatch.setattr(marks, "_looks", {})
+    monkeypatch.setattr(marks, "RECEIVING", 0o600)
+    asked = []
+    look = commit.fresh_fstat
+    monkeypatch.setattr(commit, "fresh_fstat", lambda fd: asked.append(fd) or look(fd))
+    store = await opened(root)
+    writer = await store.open_writer(b"f", 3, REPLACE)
+    await writer.write([b"12"])
+    await writer.abandon(keep=True)
+    await put(store, b"g", b"x")
+
+    assert [Kind.PARTIAL, Kind.FILE] == [entry.kind for entry in await listed(store.walk(partials=True))]
+    assert [(PARTIAL, 2)] == [each for step in expire_partials(root, 0, 1 << 62) for each in step.removed]
+    assert 1 == len(asked)
+
+
 async def test_a_server_that_refuses_the_mark(root, monkeypatch):
     """Where a sticky file cannot be made at all, partials are made without the mark."""
+    monkeypatch.setattr(marks, "_looks", {})
     original = os.open
 
     def opening(path, flags, mode=0o777, **options):

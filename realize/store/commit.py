@@ -44,7 +44,15 @@ from realize.store.marks import NOTE, RECEIVING, is_ours
 from realize.store.oserrors import reason, storage_error
 from realize.store.places import place
 from realize.store.room import Room
-from realize.store.syscalls import FileStatus, fresh_stat, fsync_directory, kind_of, rename_noreplace, syncfs
+from realize.store.syscalls import (
+    FileStatus,
+    fresh_fstat,
+    fresh_stat,
+    fsync_directory,
+    kind_of,
+    rename_noreplace,
+    syncfs,
+)
 from realize.store.threads import RunInThread
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
@@ -313,10 +321,11 @@ def _made(file: Prepared, how: Committed) -> Stored:
     """What the final file is, once its mark is off; that it cannot be told does not undo it."""
     _take_mark_off(file)
     try:
-        ctime_ns = representable(os.fstat(file.fd).st_ctime_ns)
+        # To take the mark off has told us anew what the file is; without that, it may have been kept since the rename.
+        status = os.fstat(file.fd) if file.mode is not None else fresh_fstat(file.fd)
     except OSError:
         return Stored(how)
-    return Stored(how, place(file.salt, file.inode), ctime_ns)
+    return Stored(how, place(file.salt, file.inode), representable(status.st_ctime_ns))
 
 
 def _take_mark_off(file: Prepared) -> None:

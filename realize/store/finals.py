@@ -58,7 +58,7 @@ def _describe(location: Location, tree: Tree, path: bytes, salt: bytes, missing:
         missing.add(directory)
         raise
     partial_size = None if location.only is not None else _partial_size(fd, name)
-    final = _status(fd, name)
+    final = _fresh_status(fd, name)
     if final is None:
         return NOTHING if partial_size is None else Existing(partial_size=partial_size)
     if not stat.S_ISREG(final.st_mode):
@@ -83,6 +83,19 @@ def _partial_size(fd: int, name: bytes) -> int | None:
         if is_ours(fd, partial, status):
             return status.st_size
     return None
+
+
+def _fresh_status(fd: int, name: bytes) -> FileStatus | None:
+    """What is there now, from no cache: something may be replaced because of it.
+
+    A name that is missing is not asked for twice.
+    """
+    if _status(fd, name) is None:
+        return None
+    try:
+        return fresh_stat(name, fd)
+    except FileNotFoundError:
+        return None
 
 
 def _status(fd: int, name: bytes) -> os.stat_result | None:

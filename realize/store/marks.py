@@ -8,8 +8,8 @@ And the file belongs to us, for others could mark theirs.
 
 What has such a name and is not ours is a file like any other.
 
-Some file systems have no modes, and FUSE, NFS and 9P may show other owners than there are.
-There the form of the name, or the name and the mark, must do.
+Some file systems have no modes, or drop the mark, and some show another owner than ours.
+There a partial is what looks as a new one does: `learn` takes note of that, for as long as this process runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 
 from realize.errors import NotRegular
 from realize.store import names
-from realize.store.syscalls import FileStatus, keeps_modes, keeps_owners
+from realize.store.syscalls import FileStatus, keeps_modes
 from realize.units import display_name
 
 MARK: Final = stat.S_ISVTX
@@ -32,6 +32,9 @@ RECEIVING: Final = MARK | 0o600
 
 NOTE: Final = "partial file of Realize"
 """What people are told that it is."""
+
+_looks: Final[dict[int, tuple[int, bool]]] = {}
+"""How partials of ours look on the devices on which they look otherwise than they should."""
 
 _REFUSED: Final = frozenset({errno.EINVAL, errno.EPERM, errno.EIO, errno.EOPNOTSUPP})
 
@@ -45,13 +48,32 @@ def is_ours(directory_fd: int, name: bytes, status: FileStatus) -> bool:
     """Whether the file of that name and status, in that directory, is a partial of ours."""
     if not names.is_partial(name) or not stat.S_ISREG(status.st_mode):
         return False
-    marked = is_marked(status)
-    if marked and status.st_uid == os.geteuid():
+    owned = status.st_uid == os.geteuid()
+    if owned and is_marked(status):
+        return True
+    if _look(status) == _looks.get(status.st_dev):
         return True
     try:
-        return not keeps_owners(directory_fd) if marked else not keeps_modes(directory_fd)
+        return owned and not keeps_modes(directory_fd)
     except OSError:
         return False
+
+
+def learn(status: FileStatus) -> None:
+    """Take note of how a partial looks that we have just made."""
+    if not is_marked(status) or status.st_uid != os.geteuid():
+        _looks[status.st_dev] = _look(status)
+    elif _looks:
+        _looks.pop(status.st_dev, None)
+
+
+def look_alike(status: FileStatus, other: FileStatus) -> bool:
+    """Whether the owner and the mark of two files look the same."""
+    return _look(status) == _look(other)
+
+
+def _look(status: FileStatus) -> tuple[int, bool]:
+    return status.st_uid, is_marked(status)
 
 
 def refuse_ours(directory_fd: int, name: bytes, status: FileStatus, path: bytes) -> None:

@@ -24,7 +24,7 @@ from realize.errors import Busy
 from realize.store import names
 from realize.store.descriptors import release
 from realize.store.files import READ_FLAGS
-from realize.store.marks import RECEIVING, create, is_marked, is_ours
+from realize.store.marks import RECEIVING, create, is_marked, is_ours, learn, look_alike
 from realize.store.oserrors import storage_error
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
@@ -54,7 +54,7 @@ def open_partial(
         if not taken:
             return fd, status, partial
         try:
-            older = next((each for each, seen in taken if _look_alike(seen, status)), None)
+            older = next((each for each, seen in taken if _is_alike(seen, status)), None)
             if older is None:
                 return fd, status, partial
             os.unlink(partial, dir_fd=place.directory_fd)
@@ -104,7 +104,7 @@ class _Place:
             status = self._named()
         except FileNotFoundError:
             return None
-        if not (is_ours(self.directory_fd, self.partial, status) if alike is None else _look_alike(status, alike)):
+        if not (is_ours(self.directory_fd, self.partial, status) if alike is None else _is_alike(status, alike)):
             raise _Taken(status)
         try:
             fd = os.open(self.partial, _FLAGS, dir_fd=self.directory_fd)
@@ -186,6 +186,8 @@ def _claim(place: _Place, alike: os.stat_result | None = None) -> tuple[int, os.
             # Not before the lock is held: what was found then may be of the past.
             status = os.fstat(fd)
             if place.has(status):
+                if not found:
+                    learn(status)
                 if _is_fit(status, found=found):
                     return fd, _set_mode(fd, status, RECEIVING) if found else status
                 os.unlink(place.partial, dir_fd=place.directory_fd)
@@ -204,9 +206,9 @@ def _opened(place: _Place, alike: os.stat_result | None) -> tuple[int | None, bo
     return place.find(alike), True
 
 
-def _look_alike(status: os.stat_result, ours: os.stat_result) -> bool:
-    """Whether a file shows the owner and the mark that a new partial of ours does."""
-    return stat.S_ISREG(status.st_mode) and status.st_uid == ours.st_uid and is_marked(status) == is_marked(ours)
+def _is_alike(status: os.stat_result, ours: os.stat_result) -> bool:
+    """Whether that may be an older partial, where new ones of ours look like this."""
+    return stat.S_ISREG(status.st_mode) and look_alike(status, ours)
 
 
 def _is_fit(status: os.stat_result, *, found: bool) -> bool:

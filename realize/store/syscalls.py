@@ -40,13 +40,6 @@ _NO_MODES: Final = frozenset(
 )
 _FUSE: Final = 0x65735546
 _9P: Final = 0x01021997
-_OTHER_OWNERS: Final = frozenset(
-    {
-        _FUSE,
-        0x6969,  # NFS
-        _9P,
-    }
-)
 _OLD_CONTENT: Final = frozenset({_FUSE, _9P})
 
 _WHOLE_SYNC: Final = frozenset(
@@ -140,11 +133,6 @@ def syncs_as_a_whole(fd: int) -> bool:
 def keeps_modes(fd: int) -> bool:
     """Whether the file system of ``fd`` is not known to make up the modes that it shows."""
     return file_system(fd) not in _NO_MODES
-
-
-def keeps_owners(fd: int) -> bool:
-    """Whether the file system of ``fd`` is not known to show, sometimes, other owners than a file was made by."""
-    return file_system(fd) not in _NO_MODES | _OTHER_OWNERS
 
 
 def may_keep_old_content(fd: int) -> bool:
