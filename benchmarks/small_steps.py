@@ -19,10 +19,13 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
+from twisted.internet.defer import maybeDeferred
+
 from realize.store.commit import Prepared, commit_group
 from realize.store.described import Unseen
 from realize.store.files import Clock
 from realize.store.finals import describe_batch
+from realize.store.headroom import Headroom
 from realize.store.location import locate
 from realize.store.removal import remove_batch
 from realize.store.small import read_batch, write_batch
@@ -83,11 +86,12 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
     heads = step("pack heads", lambda: [packing.SMALL_HEADS.pack([item.file for item in each]) for each in read])
     step("unpack heads", lambda: [packing.SMALL_HEADS.unpack(each) for each in heads])
 
-    watch = CommitWatch()
+    watch, headroom = CommitWatch(), Headroom(maybeDeferred)
 
     def write(batch: Sequence[Fetched]) -> list[Prepared]:
         files = [item.file for item in batch]
-        return write_batch(destination, files, OnConflict.FAIL, [Unseen.ANY] * len(batch), b"", watch).prepared()
+        unseen = [Unseen.ANY] * len(batch)
+        return write_batch(destination, files, OnConflict.FAIL, unseen, b"", watch, headroom).prepared()
 
     written = step("write", lambda: [write(each) for each in read])
     step("commit", lambda: [commit_group(each, watch, Lock()) for each in written])

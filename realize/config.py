@@ -28,7 +28,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from realize.errors import ConfigError, RealizeError, UsageError
 from realize.keys import PublicKey, parse_public_key
 from realize.levels import FORMATS, Levels, parse_levels
-from realize.units import display_text, parse_duration, parse_rate, quoted
+from realize.units import NO_RESERVE, Reserve, display_text, parse_duration, parse_rate, parse_reserve, quoted
 
 T = TypeVar("T")
 
@@ -71,6 +71,8 @@ class DirectoryConfig:
 
     path: str
     """Absolute."""
+    reserve: Reserve = NO_RESERVE
+    """What peers must leave free of its file system."""
 
 
 @frozen
@@ -168,7 +170,7 @@ def read_config(path: str, *, for_daemon: bool, environ: Mapping[str, str] = os.
         config,
         key=_resolve(config.key, folder, environ),
         directories={
-            name: DirectoryConfig(_resolve(directory.path, folder, environ))
+            name: attrs.evolve(directory, path=_resolve(directory.path, folder, environ))
             for name, directory in config.directories.items()
         },
         logs=attrs.evolve(
@@ -443,6 +445,10 @@ def _rate(value: object) -> int | None:
     return parse_rate(_number_or_string(value, 'a rate such as "20M" or "unlimited"'))
 
 
+def _reserve(value: object) -> Reserve:
+    return parse_reserve(_number_or_string(value, 'a size or a percentage such as "10G" or "5%"'))
+
+
 def _age(value: object) -> float:
     return parse_duration(_number_or_string(value, 'a duration such as "7d"'))
 
@@ -558,7 +564,7 @@ _structure_config: Final = _class(
     key=_path,
     listen=_endpoints,
     metrics=_metrics,
-    directories=_named("directory", _class(DirectoryConfig, path=_path)),
+    directories=_named("directory", _class(DirectoryConfig, path=_path, reserve=_reserve)),
     peers=_named(
         "peer",
         _class(PeerConfig, key=_key, address=_address, dirs=_named("directory", _rights), admin=_boolean),

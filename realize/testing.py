@@ -25,6 +25,7 @@ from realize.errors import (
     Busy,
     Conflict,
     InternalError,
+    NoSpace,
     NotFound,
     NotRegular,
     ProtocolError,
@@ -375,6 +376,8 @@ class MemoryStore:
         self.check_policy(path, policy)
         if path in self.locked:
             raise Busy(f"{display_name(path)}: somebody else is writing it")
+        if size > self.room.free:
+            raise NoSpace(f"{display_name(path)}: No space left on device")
         writer = _MemoryWriter(self, path, size, policy)
         self._writers.append(writer)
         return writer
@@ -839,6 +842,21 @@ class StoreContract:
 
         assert 0 <= space.free <= space.size
         assert space.size > 0
+        await store.close()
+
+    async def test_what_can_never_fit_is_refused_before_it_is_sent(self) -> None:
+        """There is nothing of it, and what fits goes on."""
+        store, behind = await self.opened()
+        behind.plant_partial(b"other", b"kept")
+
+        error = await failure(store.open_writer(b"f", 1 << 61, OnConflict.REPLACE))
+
+        assert isinstance(error, NoSpace)
+        assert behind.partial(b"f") is None
+        assert behind.partial(b"other") == b"kept"
+        writing = await store.open_writer(b"g", 3, OnConflict.REPLACE)
+        await writing.write([b"123"])
+        assert (await writing.commit(digest(b"123"), None)).how is Committed.CREATED
         await store.close()
 
     async def test_a_written_trial_leaves_nothing_behind(self) -> None:

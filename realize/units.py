@@ -14,6 +14,8 @@ import re
 from fractions import Fraction
 from typing import Final
 
+from attrs import frozen
+
 from realize.errors import UsageError
 
 LARGEST: Final = 1 << 62
@@ -24,6 +26,25 @@ FASTEST: Final = 10 << 40
 
 LONGEST: Final = 36_500 * 86_400
 """The longest duration that is accepted, in seconds: 36500 days, which every timer can hold."""
+
+
+@frozen
+class Reserve:
+    """What is to stay free of a file system: a number of bytes, or a part of its size."""
+
+    size: int = 0
+    part: Fraction = Fraction()
+
+    def of(self, total: int) -> int:
+        """In bytes, for a file system of that size."""
+        return max(self.size, int(self.part * total))
+
+    def __bool__(self) -> bool:
+        """Whether anything is to stay free."""
+        return bool(self.size or self.part)
+
+
+NO_RESERVE: Final = Reserve()
 
 _NUMBER: Final = r"(?:[0-9]{1,20}(?:\.[0-9]{1,20})?|\.[0-9]{1,20})"
 # ASCII, or the Kelvin sign would pass for a k.
@@ -71,6 +92,19 @@ def parse_size(text: str) -> int:
     if size is None:
         raise UsageError(f"{quoted(text)} is not a size: write bytes, such as 4096, 512k, 1.5MiB or 20MB")
     return size
+
+
+def parse_reserve(text: str) -> Reserve:
+    """A size as for `parse_size`, or a percentage of a file system, ``5%``.  Raises `UsageError`."""
+    stripped = text.strip()
+    if (number := stripped.removesuffix("%").rstrip()) != stripped and _BARE.fullmatch(number):
+        if (part := Fraction(number) / 100) < 1:
+            return Reserve(part=part)
+        raise UsageError(f"{quoted(text)} is too much: less than 100% is allowed")
+    size = _bytes(text, rate=False)
+    if size is None:
+        raise UsageError(f"{quoted(text)} is not a reserve: write bytes or a part of the disk, such as 10G or 5%")
+    return Reserve(size)
 
 
 def parse_duration(text: str, *, zero_allowed: bool = False) -> float:

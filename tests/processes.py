@@ -33,6 +33,14 @@ def closing(streams: str, *argv: str) -> list[str]:
     return ["bash", "-c", f'exec "$@" {streams}', "bash", *argv]
 
 
+def wait_for(condition, seconds=30):
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
 class Site:
     """A folder with two identities, a daemon serving ``inbox``, and a command that may use it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,7 @@ from realize.config import (
 from realize.errors import ConfigError, UsageError
 from realize.keys import PublicKey
 from realize.levels import Levels
+from realize.units import Reserve
 
 
 def public_key(number):
@@ -46,8 +48,10 @@ partial_max_age = "2d"
 drain = 0
 [dirs.inbox]
 path = "store/inbox"
+reserve = "5%"
 [dirs."2024.raw"]
 path = "~/raw"
+reserve = 4096
 [peers.camera]
 key = "{CAMERA.base64}"
 dirs = {{ inbox = ["write"], "2024.raw" = ["read", "remove"] }}
@@ -119,8 +123,8 @@ def test_full(read, folder):
         listen=("tcp:9771", "tcp:9772:interface=127.0.0.1", r"tcp:9773:interface=\:\:1"),
         metrics="tcp:9774:interface=127.0.0.1",
         directories={
-            "inbox": DirectoryConfig(f"{folder}/store/inbox"),
-            "2024.raw": DirectoryConfig(f"{folder}/home/raw"),
+            "inbox": DirectoryConfig(f"{folder}/store/inbox", Reserve(part=Fraction(1, 20))),
+            "2024.raw": DirectoryConfig(f"{folder}/home/raw", Reserve(4096)),
         },
         peers={
             "camera": PeerConfig(
@@ -215,6 +219,9 @@ def test_paths(folder, monkeypatch):
             "logs.level: 'trace' is not a level: expected error, warning, info or debug",
         ),
         ("logs.format = []", "logs.format: expected one of auto, console, json, logfmt, systemd, not an array"),
+        ('dirs.inbox.reserve = "100%"', "dirs.inbox.reserve: '100%' is too much: less than 100% is allowed"),
+        ('dirs.inbox.reserve = "much"', "dirs.inbox.reserve: 'much' is not a reserve: write bytes or a part of "),
+        ("dirs.inbox.reserve = true", 'dirs.inbox.reserve: expected a size or a percentage such as "10G" or "5%", not'),
         ("partial_max_age = 0", "partial_max_age: '0' is not a duration: write a time above zero"),
         ("partial_max_age = {}", 'partial_max_age: expected a duration such as "7d", not a table'),
         ('drain = "soon"', "drain: 'soon' is not a duration: write a time, such as "),

@@ -24,12 +24,14 @@ from realize.daemon.space import Spaces
 from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, NotFound, StorageError, VerifyFailed
 from realize.keys import generate_identity
 from realize.store import deltas
+from realize.store.ledger import Ledger
 from realize.store.served import DirectoryResponders
 from realize.store.thread_pool import ThreadPool
 from realize.store.watching import CommitWatch, Saved, Sync
 from realize.telemetry.lag import EVERY as PROBED_EVERY
 from realize.telemetry.lag import LagProbe
 from realize.testing import LARGE, block_digests, small_file
+from realize.units import Reserve
 from realize.values import BLOCK, Committed, Expected, OnConflict, Removal
 from realize.wire import commands
 from realize.wire.serving import Refusal
@@ -380,7 +382,8 @@ def test_a_sync_that_fails_is_measured():
 
 def directories_of(configured, watch):
     """Directories that are served without threads."""
-    return serve_directories(configured, look_at(configured), lambda _path: _at_once, Clock(), watch)
+    found = look_at(configured)
+    return serve_directories(configured, found, lambda _: _at_once, Clock(), watch, Ledger(), lambda *_: None)
 
 
 def _at_once(job, *arguments):
@@ -513,7 +516,7 @@ def daemon(tmp_path):
     config = Config(
         "key",
         metrics="tcp:0",
-        directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"))},
+        directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"), Reserve(4096))},
         peers={"camera": PeerConfig(generate_identity().public_key, dirs={"inbox": frozenset({Right.WRITE})})},
         throttle=ThrottleConfig(service=1000, peers={"camera": 500}),
     )
@@ -548,6 +551,7 @@ def test_state_is_read_when_somebody_asks(daemon, tmp_path):
     assert 0 == get("partials_expired_total", dir="inbox")
     assert get("partials", dir="inbox") is None
     assert get("directory_free_bytes", dir="inbox") > 0
+    assert 4096 == get("directory_reserve_bytes", dir="inbox")
     assert get("directory_free_inodes", dir="inbox") is not None or not os.statvfs(tmp_path).f_files
     daemon._throttling.close()
 

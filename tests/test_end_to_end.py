@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.leftovers import leave_partial, partial_at
-from tests.processes import Site, digests, plant
+from tests.processes import Site, digests, plant, wait_for
 
 
 @pytest.fixture
@@ -517,6 +517,63 @@ def small_file_system(tmp_path):
     yield where
     subprocess.run(["umount", "-l", str(where)], check=True)
     shutil.rmtree(where, ignore_errors=True)
+
+
+@pytest.mark.parametrize("way", ["push", "pull", "local"])
+def test_what_fits_one_by_one_arrives(tmp_path, small_file_system, way):
+    """Four files of 3 MiB in flight together, and a partial of a killed run, on 8 MiB: two arrive, and all small ones.
+
+    A file that is larger than the disk is in nobody's way.
+    """
+    source, destination = tmp_path / "source", small_file_system / "in"
+    for folder in (source, destination):
+        folder.mkdir()
+    leave_partial(destination, "killed", b"k" * (5 << 20))
+    for name, size in [("0", 9 << 20), *((f"large {number}", 3 << 20) for number in range(4))]:
+        (source / name).write_bytes(random.Random(name).randbytes(size))
+    for number in range(50):
+        (source / f"small {number}").write_bytes(b"x" * 1000)
+    original = digests(source)
+    site = Site(tmp_path, inbox=source if way == "pull" else destination)
+    site.start()
+    try:
+        done = site.realize(
+            "hostb::inbox" if way == "pull" else source, "hostb::inbox" if way == "push" else destination
+        )
+    finally:
+        site.stop()
+
+    assert 1 == done.returncode
+    here, there = digests(source), digests(destination)
+    assert original == {**here, **there}
+    assert b"0" in here
+    assert 52 == len(there)
+    assert 3 == len(here)
+
+
+def test_a_reserve_holds_from_a_reload_on(tmp_path):
+    """Peers cannot fill what the configuration keeps, which a reload changes, also for who is connected."""
+    site = Site(tmp_path)
+    site.start()
+    try:
+        config = tmp_path / "realized.toml"
+        config.write_text(config.read_text().replace("[peers.", 'reserve = "99.9999%"\n[peers.', 1))
+        plant(tmp_path / "source", 1, small=3, large=1)
+        site.daemon.send_signal(signal.SIGHUP)
+        wait_for(lambda: any(record.get("event") == "reloaded" for record in site.records()))
+        refused = site.realize(tmp_path / "source", "hostb::inbox")
+        space = site.realize("check", "hostb::inbox", "--json")
+        site.write_daemon_config()
+        site.daemon.send_signal(signal.SIGHUP)
+        wait_for(lambda: sum(record.get("event") == "reloaded" for record in site.records()) == 2)
+        done = site.realize(tmp_path / "source", "hostb::inbox")
+    finally:
+        site.stop()
+
+    assert 1 == refused.returncode
+    assert "No space left on device" in refused.stderr
+    assert '"step": "space", "result": "failed"' in space.stdout
+    assert 0 == done.returncode
 
 
 def test_another_version_costs_what_differs(site, tmp_path):

@@ -57,10 +57,18 @@ def test_partials_are_counted(root):
 
 
 def test_young_partials_stay(root):
-    """A partial that was changed a moment ago is somebody's, however old the mtime it was given."""
+    """A partial that was changed a moment ago is somebody's, however old the mtime that its commit has given it."""
+    os.chmod(os.path.join(root, F), 0o1644)
     os.utime(os.path.join(root, F), (0, 0))
 
     assert removed(root, now=time.time_ns()) == []
+
+
+def test_age_counts_from_the_last_byte_gained(root):
+    """A partial that is still received is as old as its last byte, whatever else has changed since."""
+    os.utime(os.path.join(root, F), (0, 0))
+
+    assert [(F, 3)] == removed(root, now=time.time_ns())
 
 
 def test_locked_partials_stay(root):
@@ -88,7 +96,7 @@ def test_a_partial_that_changes_in_that_moment_stays(root, monkeypatch):
 
 def test_goes_in_slices(root, monkeypatch):
     """Each step looks at a few files, so that it can be given up in between; an empty step is not the end."""
-    monkeypatch.setattr("realize.store.expiry.PAGE", 1)
+    monkeypatch.setattr("realize.store.leftovers.PAGE", 1)
     steps = expire_partials(root, DAY, time.time_ns() + 2 * DAY)
 
     assert len(next(steps).removed) + len(next(steps).removed) < 2

@@ -13,6 +13,7 @@ from realize.daemon import served
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
 from realize.daemon.served import look_at, serve_directories
 from realize.errors import StorageError
+from realize.store.ledger import Ledger
 from realize.store.thread_pool import ThreadPools
 from realize.store.watching import CommitWatch
 from tests.loopback import Log
@@ -57,7 +58,7 @@ def test_a_directory_that_does_not_answer_is_told_from_the_others(two, monkeypat
 
     assert found["bad"] is None
     assert found["good"] is not None
-    assert ["good"] == list(serve_directories(two, found, lambda _path: at_once, Clock(), watch))
+    assert ["good"] == list(serve_directories(two, found, lambda _path: at_once, Clock(), watch, Ledger(), print))
 
 
 def test_a_directory_that_is_not_there_is_named(two, tmp_path):
@@ -79,7 +80,7 @@ def test_housekeeping_goes_on_beside_a_directory_that_hangs(two):
 
     clock = Clock()
     housekeeping = Housekeeping(clock, Log())
-    housekeeping.start(serve_directories(two, look_at(two), threads_of, clock, watch), 86_400.0)
+    housekeeping.start(serve_directories(two, look_at(two), threads_of, clock, watch, Ledger(), print), 86_400.0)
     clock.advance(FIRST)
     first = housekeeping.partials["good"].counted_at
     clock.advance(EVERY)

@@ -39,6 +39,7 @@ from realize.store.described import Unseen
 from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of
 from realize.store.handle import Handle
+from realize.store.headroom import Headroom
 from realize.store.local import LocalStore, root_identity
 from realize.store.names import is_partial, partial_name
 from realize.store.watching import CommitWatch
@@ -1125,8 +1126,11 @@ def full(tmp_path):
     assert libc.umount2(path, 0) == 0
 
 
-async def test_a_full_file_system(full):
-    """Files that do not fit fail with `NoSpace` and leave nothing, those that fit arrive; a partial is kept."""
+async def test_a_full_file_system(full, monkeypatch):
+    """Files that do not fit fail with `NoSpace` and leave nothing, those that fit arrive.
+
+    Of one that was begun because nobody could know, a partial is kept.
+    """
     behind = DirectoryBehind(full)
     store = await opened(full)
     content = b"x" * 60_000
@@ -1136,6 +1140,10 @@ async def test_a_full_file_system(full):
     assert [NoSpace] * 2 == [type(answer) for answer in answers[4:]]
     assert [b"0", b"1", b"2", b"3"] == behind.everything()
 
+    assert isinstance(await failure(store.open_writer(b"large", 1 << 20, REPLACE)), NoSpace)
+    assert behind.partial(b"large") is None
+
+    monkeypatch.setattr(Headroom, "free", lambda *_: None)
     writing = await store.open_writer(b"large", 1 << 20, REPLACE)
     assert isinstance(await failure(writing.write([b"y" * (1 << 20)])), NoSpace)
     assert isinstance(await failure(writing.write([b""])), NoSpace)
@@ -1241,7 +1249,8 @@ async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeyp
     prepared = []
     for names in ([b"%d" % number for number in range(20)], [b"a/b/c/f"]):
         files = [small_file(name, b"x") for name in names]
-        batch = small.write_batch(store._location, files, REPLACE, [Unseen.ANY] * len(files), SALT, CommitWatch())
+        unseen, headroom = [Unseen.ANY] * len(files), Headroom(at_once)
+        batch = small.write_batch(store._location, files, REPLACE, unseen, SALT, CommitWatch(), headroom)
         prepared += batch.prepared()
     calls.clear()
 
@@ -1935,8 +1944,9 @@ async def test_a_writer_that_looks_for_chunks_lets_go_of_everything(root, behind
     await store.close()
 
 
-async def test_what_is_offered_does_not_run_far_ahead_of_the_content(root, behind):
+async def test_what_is_offered_does_not_run_far_ahead_of_the_content(root, behind, monkeypatch):
     """Who offers more and more of a file without end, and sends nothing, is refused before our memory is full."""
+    monkeypatch.setattr(Headroom, "free", lambda *_: None)
     store = await opened(root)
     behind.plant(b"f", OLD)
     await store.describe([b"f"])

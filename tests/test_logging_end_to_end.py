@@ -20,7 +20,7 @@ from realize.keys import generate_identity, load_identity, write_identity
 from realize.tracing import transfer_id
 from realize.units import display_name
 from tests.log_catalogue import ANYWHERE, components, documented
-from tests.processes import ENVIRONMENT, TWISTD, Site, closing, digests, plant
+from tests.processes import ENVIRONMENT, TWISTD, Site, closing, digests, plant, wait_for
 
 CONNECTION = {"peer", "conn", "address", "run"}
 SEVERITY = ("debug", "info", "warning", "error")
@@ -36,14 +36,6 @@ def site(tmp_path):
 def lines(path):
     """The records in a file, each line of which is one."""
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
-
-
-def wait_for(condition):
-    """Wait until it is so, for half a minute at most."""
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def files_below(folder):

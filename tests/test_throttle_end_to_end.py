@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.leftovers import leave_partial
-from tests.processes import Site, digests
+from tests.processes import Site, digests, wait_for
 
 MIB = 1 << 20
 
@@ -32,14 +32,6 @@ def timed(site, *arguments):
 
     assert (0, "") == (done.returncode, done.stderr)
     return time.monotonic() - began
-
-
-def wait_for(condition, seconds=20):
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def arrived(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from fractions import Fraction
 
 import pytest
 from hypothesis import example, given
@@ -14,6 +15,7 @@ from realize.units import (
     FASTEST,
     LARGEST,
     LONGEST,
+    Reserve,
     display_name,
     display_text,
     format_duration,
@@ -21,6 +23,7 @@ from realize.units import (
     format_size,
     parse_duration,
     parse_rate,
+    parse_reserve,
     parse_size,
     quoted,
 )
@@ -132,6 +135,40 @@ def test_size():
     for text in ("1M/s", "unlimited", "-1", ""):
         with pytest.raises(UsageError, match="is not a size: write bytes"):
             parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reserve", "expected"),
+    [
+        ("0", 0, Reserve()),
+        ("10G", 10 << 30, Reserve(10 << 30)),
+        ("4096", 4096, Reserve(4096)),
+        ("5%", 50_000, Reserve(part=Fraction(1, 20))),
+        (" 0.5 % ", 5_000, Reserve(part=Fraction(1, 200))),
+        ("0%", 0, Reserve()),
+    ],
+)
+def test_reserve(text, reserve, expected):
+    """A reserve is a size, or a part of the whole; nothing is false."""
+    assert expected == parse_reserve(text)
+    assert reserve == expected.of(1_000_000)
+    assert bool(reserve) is bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("100%", "too much"),
+        ("%", "not a reserve"),
+        ("-5%", "not a reserve"),
+        ("", "not a reserve"),
+        ("5/s", "not"),
+    ],
+)
+def test_bad_reserves(text, error):
+    """Nobody can reserve everything, or less than nothing."""
+    with pytest.raises(UsageError, match=error):
+        parse_reserve(text)
 
 
 @pytest.mark.parametrize(

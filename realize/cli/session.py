@@ -24,7 +24,9 @@ from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
 from realize.store.brief import BriefWork
 from realize.store.descriptors import allow_many_files
+from realize.store.headroom import Freed, Headroom
 from realize.store.interfaces import IStore
+from realize.store.ledger import Ledger
 from realize.store.local import LocalStore
 from realize.store.thread_pool import ThreadPools
 from realize.store.threads import RunInThread
@@ -71,6 +73,9 @@ class Session:
         self._pools = ThreadPools(reactor, THREADS, "realize disk")
         self.in_thread: RunInThread = self._pools.of("").run
         """Does disk work that belongs to no location, in one of our threads."""
+        self._ledger = Ledger(reactor)
+        self.on_freed: Freed = lambda _path, _size: None
+        """Is told of partials that are removed at a location of this machine to make room."""
         allow_many_files()
 
     def resolve(self, *texts: str) -> list[Location]:
@@ -115,7 +120,10 @@ class Session:
         if isinstance(location, LocalLocation):
             in_thread = self._pools.of(location.path).run
             store: IStore = LocalStore(
-                location.path, run_in_thread=in_thread, run_briefly=BriefWork(in_thread, self._reactor).run
+                location.path,
+                run_in_thread=in_thread,
+                run_briefly=BriefWork(in_thread, self._reactor).run,
+                headroom=Headroom(in_thread, self._ledger, freed=self._freed),
             )
         else:
             from realize.store.remote import RemoteStore
@@ -135,6 +143,9 @@ class Session:
             log_faults()
             self._connections = Connections(self._reactor, self._rates, self.run)
         return await self._connections.to(peer, self.identity())
+
+    def _freed(self, path: bytes, size: int) -> None:
+        self.on_freed(path, size)
 
     @property
     def attempt(self) -> ConnectingProtocol | None:

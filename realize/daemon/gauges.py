@@ -19,6 +19,7 @@ from realize.daemon.space import Spaces
 from realize.daemon.throttling import Throttling
 from realize.store.thread_pool import ThreadPools
 from realize.throttle.tree import Scope
+from realize.units import Reserve
 from realize.wire.commands import Direction
 from realize.wire.serving import PeerServerFactory
 
@@ -60,6 +61,7 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
     (CounterMetricFamily, "realize_partials_expired", "Partials removed for their age.", ("dir",)),
     (CounterMetricFamily, "realize_partials_expired_bytes", "Bytes of partials removed for their age.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_size_bytes", "Size of the file system.", ("dir",)),
+    (GaugeMetricFamily, "realize_directory_reserve_bytes", "Bytes that peers must leave free.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_free_bytes", "Bytes free for those who are not root.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_inodes", "Inodes of the file system.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_free_inodes", "Free inodes of the file system.", ("dir",)),
@@ -87,6 +89,8 @@ class Gauges(Collector):
     records: Mapping[str, int]
     """Records of the log by level, which go on to grow."""
     paths: Callable[[], Mapping[str, str]]
+    reserves: Callable[[], Mapping[str, Reserve]]
+    """What is to stay free of the same directories."""
     peers: Callable[[], list[str]]
 
     def prepare(self) -> None:
@@ -145,7 +149,7 @@ class Gauges(Collector):
                 add("realize_throttle_limit_bytes_per_second", limit, "peer", row["peer"], "receive")
 
     def _disks(self, add: Callable[..., None]) -> None:
-        paths = self.paths()
+        paths, reserves = self.paths(), self.reserves()
         for name in paths:
             partials = self.housekeeping.partials.get(name)
             add("realize_partials_expired", partials.expired if partials else 0, name)
@@ -156,6 +160,7 @@ class Gauges(Collector):
                 add("realize_partials_counted_timestamp_seconds", partials.counted_at, name)
         for name, space in self.spaces.known(paths).items():
             add("realize_directory_size_bytes", space.size, name)
+            add("realize_directory_reserve_bytes", reserves[name].of(space.size), name)
             add("realize_directory_free_bytes", space.free, name)
             if space.files:
                 add("realize_directory_inodes", space.files, name)

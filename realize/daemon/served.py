@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
@@ -13,6 +14,8 @@ from realize.config import DISK_ANSWER_S, DirectoryConfig
 from realize.errors import StorageError
 from realize.store.brief import BriefWork
 from realize.store.commit import Committer
+from realize.store.headroom import Headroom
+from realize.store.ledger import Ledger
 from realize.store.local import LocalStore, root_identity
 from realize.store.threads import RunInThread
 from realize.store.tree import Identity
@@ -32,6 +35,7 @@ class ServedDirectory:
     committer: Committer
     run_in_thread: RunInThread
     run_briefly: RunInThread
+    headroom: Headroom
 
     def store(self, base: bytes) -> LocalStore:
         """The files below ``base``."""
@@ -42,6 +46,7 @@ class ServedDirectory:
             run_briefly=self.run_briefly,
             root_identity=self.identity,
             committer=self.committer,
+            headroom=self.headroom,
         )
 
 
@@ -69,20 +74,23 @@ def serve_directories(
     threads_of: Callable[[str], RunInThread],
     clock: IReactorTime,
     watch: Callable[[str], CommitWatch],
+    ledger: Ledger,
+    freed: Callable[[str, bytes, int], object],
 ) -> dict[str, ServedDirectory]:
     """The directories that were ``found``, which `look_at` tells.
 
     ``threads_of`` has for each path what works there, ``watch`` makes for each name what is told of the commits.
+    ``freed`` is told the name of a directory, and path and size of a partial that was removed there to make room.
     """
     served = {}
     for name, identity in found.items():
         if identity is not None:
-            path = directories[name].path
-            run_in_thread = threads_of(path)
+            directory = directories[name]
+            run_in_thread = threads_of(directory.path)
             committer = Committer(run_in_thread, watch(name))
-            served[name] = ServedDirectory(
-                path, identity, committer, run_in_thread, BriefWork(run_in_thread, clock).run
-            )
+            briefly = BriefWork(run_in_thread, clock).run
+            headroom = Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name))
+            served[name] = ServedDirectory(directory.path, identity, committer, run_in_thread, briefly, headroom)
     return served
 
 

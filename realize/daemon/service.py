@@ -35,10 +35,12 @@ from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
+from realize.store.ledger import Ledger
 from realize.store.thread_pool import ThreadPool, ThreadPools
 from realize.store.tree import Identity as Inode
 from realize.telemetry import structlog
 from realize.tracing import run_of
+from realize.units import display_name
 from realize.wire.commands import Reason
 from realize.wire.protocol import Greeting
 from realize.wire.serving import AcceptedProtocol, PeerServerFactory
@@ -84,6 +86,7 @@ class Realized(Service):
         self._reader = ThreadPool(reactor, 1, "configuration")
         self._reloading = DeferredLock()
         self._looking_again: IDelayedCall | None = None
+        self._ledger = Ledger(reactor)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
         self._directories: dict[str, ServedDirectory] = {}
         self._ports: list[IListeningPort] = []
@@ -187,11 +190,13 @@ class Realized(Service):
         for name, identity in found.items():
             before = self._directories.get(name)
             if identity is None and before is not None and before.path == config.directories[name].path:
+                before.headroom.reserve = config.directories[name].reserve
                 directories[name] = before
         ending = withdrawn(self._config.peers, config.peers) | self._moved(directories)
         for name, now in directories.items():
             before = self._directories.get(name)
             if before is not None and (before.path, before.identity) == (now.path, now.identity):
+                before.headroom.reserve = now.headroom.reserve
                 directories[name] = before
         kept = [name for name in self._fixed if getattr(config, name) != getattr(self._config, name)]
         if self._logs.reload(config.logs):
@@ -217,7 +222,13 @@ class Realized(Service):
 
     def _serve(self, config: Config, found: dict[str, Inode | None]) -> dict[str, ServedDirectory]:
         return serve_directories(
-            config.directories, found, lambda path: self._pools.of(path).run, self._reactor, self._counting.commits
+            config.directories,
+            found,
+            lambda path: self._pools.of(path).run,
+            self._reactor,
+            self._counting.commits,
+            self._ledger,
+            self._freed,
         )
 
     def _say_who_hangs(self, found: dict[str, Inode | None]) -> None:
@@ -250,6 +261,9 @@ class Realized(Service):
         except ConfigError as error:
             print(f"realized: error: {error}", file=sys.__stderr__)
             raise SystemExit(1) from error
+
+    def _freed(self, name: str, path: bytes, size: int) -> None:
+        self._log.info("partial_freed", dir=name, path=display_name(path), size=size)
 
     def _take_over(self, config: Config) -> None:
         self._counting.expect(config.directories, config.peers)
@@ -360,6 +374,7 @@ class Realized(Service):
             spaces=Spaces(),
             records=self._logs.counts,
             paths=lambda: {name: directory.path for name, directory in self._directories.items()},
+            reserves=lambda: {name: directory.headroom.reserve for name, directory in self._directories.items()},
             peers=lambda: list(self._config.peers),
         )
 

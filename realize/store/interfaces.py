@@ -228,7 +228,9 @@ class IStore(Interface):
     def open_writer(path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
         """Start, or go on, to write a file of ``size`` bytes.
 
-        Fails with `realize.errors.Busy` while somebody else is writing it.
+        Fails with `realize.errors.Busy` while somebody else is writing it, and with `realize.errors.NoSpace`, before
+        anything is sent, if there is no room for all of it.
+        It may wait for others that are being written; cancelled, it does so no more.
         """
 
     def remove(removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:

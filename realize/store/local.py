@@ -6,20 +6,24 @@ All disk work is done in threads by the modules beside this one; here it is only
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.errors import InternalError, RealizeError
+from realize.errors import InternalError, NoSpace, RealizeError, StorageError
 from realize.store.commit import Committer
-from realize.store.described import Descriptions
+from realize.store.described import Descriptions, Replaceable
+from realize.store.descriptors import release
 from realize.store.files import Clock
 from realize.store.finals import FinalMatches, Vouching, describe_batch, settle_batch
+from realize.store.headroom import Headroom, Waiting
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.ledger import Crowded
 from realize.store.listing import LocalListing
 from realize.store.location import Location, locate
 from realize.store.probe import measure_space, try_write
@@ -74,8 +78,9 @@ class LocalStore:
     ``root`` is an operator's path and may lead through symlinks; ``base`` may come from the wire and may not.
     ``root_identity`` is what the root must be, for a directory that is served: without it, the root is what it is at
     `open`, and is made on demand if it is missing.
-    ``committer`` is shared by all stores of a directory, so that their files are committed together, and so is
-    ``run_briefly``, the part of the threads that short work is done in (`realize.store.brief.BriefWork`).
+    ``committer`` is shared by all stores of a directory, so that their files are committed together, and so are
+    ``headroom``, from which they share the room that there is, and ``run_briefly``, the part of the threads that short
+    work is done in (`realize.store.brief.BriefWork`).
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class LocalStore:
         run_briefly: RunInThread | None = None,
         root_identity: Identity | None = None,
         committer: Committer | None = None,
+        headroom: Headroom | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._root = os.fsencode(root)
@@ -95,6 +101,7 @@ class LocalStore:
         self._run_briefly = run_in_thread if run_briefly is None else run_briefly
         self._root_identity = root_identity
         self._committer = Committer(run_in_thread) if committer is None else committer
+        self._headroom = Headroom(run_in_thread) if headroom is None else headroom
         self._clock = Clock() if clock is None else clock
         self._salt = b""
         self._located: Location | None = None
@@ -105,6 +112,8 @@ class LocalStore:
         self._listings: set[LocalListing] = set()
         self._readers: set[LocalReader] = set()
         self._writers: set[LocalWriter] = set()
+        self._waiting: set[Waiting] = set()
+        self._closed = False
 
     @shielded
     async def open(self, salt: bytes) -> Where:
@@ -118,7 +127,7 @@ class LocalStore:
     @shielded
     async def space(self) -> Space:
         """How much room there is."""
-        space: Space = await self._run_in_thread(measure_space, self._location)
+        space: Space = await self._run_in_thread(measure_space, self._location, self._headroom.reserve)
         return space
 
     @shielded
@@ -162,11 +171,45 @@ class LocalStore:
     @shielded
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Write, verify and commit whole files; of two with the same name the later one is final in the end."""
+        replaces = [self._descriptions.take(file.path) for file in files]
+        answers = await self._put_batch(files, policy, replaces)
+        if any(isinstance(answer, NoSpace) for answer in answers):
+            await self._put_again(files, policy, replaces, answers)
+        return answers
+
+    async def _put_again(
+        self,
+        files: Sequence[SmallFile],
+        policy: OnConflict,
+        replaces: Sequence[Replaceable],
+        answers: list[Stored | RealizeError],
+    ) -> None:
+        """Write those for which there was no room, as long as way can be made for them."""
+        with self._patience() as waiting:
+            while short := [number for number, answer in enumerate(answers) if isinstance(answer, NoSpace)]:
+                sizes = [files[number].size for number in short]
+                if not await self._headroom.make_way_for_small(self._scope, sizes, waiting):
+                    return
+                again = await self._put_batch(
+                    [files[number] for number in short], policy, [replaces[number] for number in short]
+                )
+                for number, answer in zip(short, again, strict=True):
+                    answers[number] = answer
+
+    async def _put_batch(
+        self, files: Sequence[SmallFile], policy: OnConflict, replaces: Sequence[Replaceable]
+    ) -> list[Stored | RealizeError]:
         await self._committer.room.enter(len(files))
         try:
-            replaces = [self._descriptions.take(file.path) for file in files]
             batch: Batch = await self._run_briefly(
-                write_batch, self._location, files, policy, replaces, self._salt, self._committer.watch
+                write_batch,
+                self._location,
+                files,
+                policy,
+                replaces,
+                self._salt,
+                self._committer.watch,
+                self._headroom,
             )
             try:
                 prepared = batch.prepared()
@@ -209,20 +252,52 @@ class LocalStore:
             raise
         return reader
 
+    def open_writer(self, path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
+        """Start, or go on, to write a file; cancelled, it does not wait for room any more."""
+        waiting = self._headroom.wait()
+
+        def not_wanted(failure: Failure) -> Failure:
+            waiting.give_up()
+            return failure
+
+        return self._open_writer(path, size, policy, waiting).addErrback(not_wanted)
+
     @shielded_opening(_release_writer)
-    async def open_writer(self, path: bytes, size: int, policy: OnConflict) -> IWriter:
-        """Start, or go on, to write a file."""
+    async def _open_writer(self, path: bytes, size: int, policy: OnConflict, waiting: Waiting) -> IWriter:
         replaces = self._descriptions.take(path)
-        partial: PartialFile = await self._run_in_thread(
-            PartialFile, self._location, path, size, policy, replaces, self._salt
-        )
+        with self._patience(waiting):
+            while True:
+                try:
+                    partial: PartialFile = await self._run_in_thread(
+                        PartialFile, self._location, path, size, policy, replaces, self._salt, self._headroom
+                    )
+                except Crowded as crowded:
+                    await self._headroom.make_way(self._scope, path, crowded, waiting)
+                else:
+                    break
         try:
-            writer = LocalWriter(partial, self._run_in_thread, self._committer, self._writers.discard)
+            writer = LocalWriter(
+                partial, self._run_in_thread, self._committer, self._headroom, self._scope, self._writers.discard
+            )
             self._writers.add(writer)
         except BaseException:
-            partial.handle.close()
+            partial.close(release)
             raise
         return writer
+
+    @contextlib.contextmanager
+    def _patience(self, waiting: Waiting | None = None) -> Iterator[Waiting]:
+        """For whoever may wait for room: that ends when the store is closed."""
+        waiting = self._headroom.wait() if waiting is None else waiting
+        if self._closed:
+            waiting.give_up()
+        self._waiting.add(waiting)
+        try:
+            yield waiting
+        except CancelledError as error:
+            raise StorageError("the directory was closed while a file waited for room") from error
+        finally:
+            self._waiting.discard(waiting)
 
     @shielded
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
@@ -241,6 +316,9 @@ class LocalStore:
     @shielded
     async def close(self) -> None:
         """End; what is being written is kept as partials."""
+        self._closed = True
+        for waiting in list(self._waiting):
+            waiting.give_up()
         opened: list[LocalListing | LocalReader] = [*self._listings, *self._readers]
         for each in opened:
             with _log.failuresHandled("while something that was open in a directory was closed"):
@@ -254,6 +332,11 @@ class LocalStore:
                 first = first or error
         if first is not None:
             raise first
+
+    @property
+    def _scope(self) -> Location:
+        """Where partials may be removed to make room: all of a served directory, but nothing beside a location here."""
+        return self._location if self._root_identity is None else Location(self._location.root, ())
 
     @property
     def _location(self) -> Location:

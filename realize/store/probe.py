@@ -12,7 +12,6 @@ import secrets
 import time
 from typing import Final
 
-from realize.errors import NotFound
 from realize.store import names
 from realize.store.descriptors import release
 from realize.store.location import Location
@@ -20,22 +19,23 @@ from realize.store.marks import create
 from realize.store.oserrors import storage_error
 from realize.store.small import write_all
 from realize.store.syscalls import fsync_directory, rename_noreplace
-from realize.store.tree import Tree
+from realize.units import NO_RESERVE, Reserve
 from realize.values import Space
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CONTENT: Final = b"Written by `realize check`; may be removed.\n" * 100
 
 
-def measure_space(location: Location) -> Space:
-    """The room on the file system of the location, or of the directory that it would be made in."""
+def measure_space(location: Location, reserve: Reserve = NO_RESERVE) -> Space:
+    """The room on the file system of the location, or where it would be made, without the reserve."""
     with location.tree() as tree:
         try:
-            status = os.fstatvfs(_nearest(tree, location.base))
+            status = os.fstatvfs(tree.nearest(location.base))
         except OSError as error:
             raise storage_error(error, names.join(location.base) or b".") from error
     files = status.f_favail if status.f_files else None
-    return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, files)
+    size = status.f_blocks * status.f_frsize
+    return Space(max(0, status.f_bavail * status.f_frsize - reserve.of(size)), size, files)
 
 
 def try_write(location: Location) -> int:
@@ -43,7 +43,7 @@ def try_write(location: Location) -> int:
     secret = secrets.token_hex(8).encode("ascii")
     before, after = (names.partial_name(b"realize-check-%s-%d" % (secret, number)) for number in (1, 2))
     with location.tree() as tree:
-        fd = _nearest(tree, location.base)
+        fd = tree.nearest(location.base)
         began = time.monotonic_ns()
         try:
             _write(fd, before)
@@ -69,12 +69,3 @@ def _write(directory_fd: int, name: bytes) -> None:
         os.fsync(fd)
     finally:
         release(fd)
-
-
-def _nearest(tree: Tree, components: tuple[bytes, ...]) -> int:
-    """The directory, or the nearest above it that exists."""
-    while True:
-        try:
-            return tree.directory(components)
-        except NotFound:
-            components = components[:-1]

@@ -80,6 +80,7 @@ class ServedWrite:
         self._offered: int | None = None
         self._wanted = 0
         self._writer: IWriter | None = None
+        self._opening: Deferred[IWriter] | None = None
         self._position = 0
         self._pumping: Deferred[None] | None = None
         self._error: RealizeError | None = None
@@ -97,14 +98,19 @@ class ServedWrite:
     async def open(self, opening: Deferred[IWriter]) -> int:
         """Wait for the writer, then give credit."""
         await self._lock.acquire()
+        self._opening = opening
         try:
             self._writer = await opening
+        except CancelledError as error:
+            self._end()
+            raise ConnectionFailed("the stream was closed while it was opened") from error
         except BaseException as error:
             self._end()
             self._failed(error)
             self._write_failed(error)
             raise
         finally:
+            self._opening = None
             self._lock.release()
         if self._ended:
             await self._writer.abandon(keep=True)
@@ -222,7 +228,9 @@ class ServedWrite:
                 if self._pumping is not None:
                     await self._pumping
             finally:
-                # If it is being opened, `open` sees that it has ended.
+                # If it is being opened, `open` sees that it has ended; it need not wait for room any more.
+                if self._opening is not None:
+                    self._opening.cancel()
                 if self._writer is not None:
                     await self._writer.abandon(keep=keep)
                     self._trail.stopped(self._position + self._stream.arrived, kept=keep)

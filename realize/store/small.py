@@ -12,12 +12,13 @@ from typing import Final
 from attrs import define
 from blake3 import blake3
 
-from realize.errors import InternalError, ProtocolError, RealizeError, SourceChanged, VerifyFailed
+from realize.errors import InternalError, NoSpace, ProtocolError, RealizeError, SourceChanged, VerifyFailed
 from realize.store.commit import Anchor, Prepared
 from realize.store.content import read_exactly
 from realize.store.described import Replaceable
 from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of, open_settled, refuse_written, unchanged, version_of, wrong_size
+from realize.store.headroom import Headroom
 from realize.store.location import Location
 from realize.store.marks import MARK
 from realize.store.oserrors import storage_error
@@ -112,6 +113,7 @@ def write_batch(
     replaces: Sequence[Replaceable],
     salt: bytes,
     watch: CommitWatch,
+    headroom: Headroom,
 ) -> Batch:
     """Write each file to its partial, with its attributes, and keep the partial locked.
 
@@ -124,8 +126,10 @@ def write_batch(
     try:
         with location.tree() as tree:
             batch.anchor = _anchor(tree) if len(files) > FEW else None
+            free = headroom.free(tree.root_fd) if headroom.reserve else None
             for number, (file, described) in enumerate(zip(files, replaces, strict=True)):
                 try:
+                    free = _taken(free, file)
                     batch.items[number] = _write(location, tree, file, policy, batch.anchor, described, salt, syncs)
                 except RealizeError as error:
                     batch.items[number] = error
@@ -136,6 +140,15 @@ def write_batch(
         batch.release()
         raise
     return batch
+
+
+def _taken(free: int | None, file: SmallFile) -> int | None:
+    """What is left of the room that does not belong to the reserve."""
+    if free is None:
+        return None
+    if file.size > free:
+        raise NoSpace(f"{display_name(file.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
+    return free - file.size
 
 
 def _anchor(tree: Tree) -> Anchor | None:

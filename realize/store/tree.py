@@ -73,6 +73,14 @@ class Tree:
         """
         return self._opened(components, create=create)[0]
 
+    def nearest(self, components: tuple[bytes, ...]) -> int:
+        """A descriptor of that directory, or of the nearest above it that exists."""
+        while True:
+            try:
+                return self.directory(components)
+            except NotFound:
+                components = components[:-1]
+
     def identity(self, components: tuple[bytes, ...]) -> Identity:
         """Device and inode of that directory."""
         return self._opened(components, create=False)[1]

@@ -55,6 +55,16 @@ class Found:
     note: str = ""
     partial: bool = False
 
+    @property
+    def from_root(self) -> bytes:
+        """The path relative to the root, where ``path`` is relative to the location."""
+        return names.join((*self.directory, self.name))
+
+    @property
+    def size(self) -> int:
+        """Its bytes; 0 if it could not be looked at."""
+        return 0 if self.status is None else self.status.st_size
+
 
 @define(eq=False)
 class _Frame:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from blake3 import blake3
 from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
-from realize.errors import Conflict, InternalError, NotFound, ProtocolError, RealizeError, StorageError, VerifyFailed
+from realize.errors import (
+    Conflict,
+    InternalError,
+    NoSpace,
+    NotFound,
+    ProtocolError,
+    RealizeError,
+    StorageError,
+    VerifyFailed,
+)
+from realize.store import names
 from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.content import matching
 from realize.store.deltas import Assembly, Run, merged
 from realize.store.described import Replaceable
 from realize.store.descriptors import release
 from realize.store.handle import Handle
+from realize.store.headroom import Headroom
 from realize.store.interfaces import IWriter
+from realize.store.ledger import Crowded, Promise
+from realize.store.leftovers import gained_ns
 from realize.store.location import Location
 from realize.store.old_version import OldVersion
 from realize.store.oserrors import storage_errors
@@ -27,6 +41,7 @@ from realize.store.small import set_attributes
 from realize.store.syscalls import fsync_directory, start_writeback
 from realize.store.threads import RunInThread, disposing, shielded
 from realize.store.tree import Identity, Tree, identity_of
+from realize.store.walker import Found
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import (
@@ -56,11 +71,22 @@ class PartialFile:
     """A partial that is open and locked, and what can be done to it in a thread, one thing at a time."""
 
     def __init__(
-        self, location: Location, path: bytes, size: int, policy: OnConflict, replaces: Replaceable, salt: bytes
+        self,
+        location: Location,
+        path: bytes,
+        size: int,
+        policy: OnConflict,
+        replaces: Replaceable,
+        salt: bytes,
+        headroom: Headroom,
     ) -> None:
+        """Fails with `realize.store.ledger.Crowded`, and leaves nothing new behind, if there is no room for it."""
         self.path = path
         self.size = size
         self.position = 0
+        self.kept: Found | None = None
+        """The partial as it was left behind."""
+        self._headroom = headroom
         self._failed: RealizeError | None = None
         self._discarded = False
         self._location = location
@@ -72,21 +98,30 @@ class PartialFile:
         self._flushed = 0
         self._old: OldVersion | None = None
         self._assembly: Assembly | None = None
+        self._unwritten: Iterator[memoryview] = iter(())
+        self._piece: memoryview | None = None
+        self._within_reserve = 0
         with location.tree() as tree, storage_errors(path):
-            self._check_policy(tree)
-            self._open(tree)
+            replaced = self._check_policy(tree)
+            self._open(tree, replaced)
 
-    def _check_policy(self, tree: Tree) -> None:
+    def _check_policy(self, tree: Tree) -> int:
+        """The size of the file that is to be replaced."""
         try:
-            exists = refuse_obstacle(tree.directory(self._directory), self._name, self.path)
+            existing = refuse_obstacle(tree.directory(self._directory), self._name, self.path)
         except NotFound:
-            return
-        if exists and self._policy is not OnConflict.REPLACE:
+            return 0
+        if existing is None:
+            return 0
+        if self._policy is not OnConflict.REPLACE:
             raise Conflict(f"{display_name(self.path)}: exists already")
+        return existing.st_size
 
-    def _open(self, tree: Tree) -> None:
+    def _open(self, tree: Tree, replaced: int) -> None:
         fd, status, self._partial = open_partial(tree, self._directory, self._name, self.path)
+        promise: Promise | None = None
         try:
+            promise = self.promise = self._promised(tree, fd, status, replaced)
             self._status = status
             self._identity: Identity = identity_of(status)
             self._directory_identity = tree.identity(self._directory)
@@ -94,8 +129,24 @@ class PartialFile:
             self.have = min(status.st_size, self.size)
             self.handle = Handle(fd)
         except BaseException:
+            if promise is not None:
+                promise.release()
             release(fd)
             raise
+
+    def _promised(self, tree: Tree, fd: int, status: os.stat_result, replaced: int) -> Promise:
+        try:
+            return self._headroom.promise(fd, status, size=self.size, replaced=replaced)
+        except Crowded as crowded:
+            crowded.partial = names.join((*self._directory, self._partial))
+            if not status.st_size:
+                os.unlink(self._partial, dir_fd=tree.directory(self._directory))
+            raise
+
+    def free(self) -> int | None:
+        """Bytes that may be written where the partial is; None if that cannot be known."""
+        with self.handle as fd, storage_errors(self.path):
+            return self._headroom.free(fd)
 
     def match(self, digests: Sequence[bytes], length: int) -> int:
         """Compare blocks at the position, and go on behind those that are the same."""
@@ -129,9 +180,28 @@ class PartialFile:
         """Write and hash at the position; once that has failed, it fails for good."""
         if self._failed is not None:
             raise self._failed
+        with self._failing(), self.handle as fd, storage_errors(self.path):
+            self._cut(fd)
+            # One copy costs less than to let go of the interpreter, and get it back, twice for each piece.
+            content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if self._assembly is None or self._old is None:
+                self._unwritten = iter((memoryview(content),))
+            else:
+                self._unwritten = self._assembly.written(content, self._old.read)
+            self._write(fd)
+
+    def go_on(self) -> None:
+        """Write what could not be written for want of room, now that there may be some."""
+        self._failed = None
+        with self._failing(), self.handle as fd, storage_errors(self.path):
+            if self._piece is not None:
+                self._append(fd, self._piece)
+            self._write(fd)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
         try:
-            with self.handle as fd, storage_errors(self.path):
-                self._write(fd, pieces)
+            yield
         except RealizeError as error:
             self._failed = error
             raise
@@ -140,23 +210,23 @@ class PartialFile:
             self._failed = InternalError(f"{display_name(self.path)}: could not be written")
             raise
 
-    def _write(self, fd: int, pieces: Sequence[Content]) -> None:
-        self._cut(fd)
-        # One copy costs less than to let go of the interpreter, and get it back, twice for each piece.
-        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._assembly is None or self._old is None:
-            self._append(fd, memoryview(content))
-            return
-        for piece in self._assembly.written(content, self._old.read):
+    def _write(self, fd: int) -> None:
+        for piece in self._unwritten:
+            self._piece = piece
             self._append(fd, piece)
+        self._piece = None
 
     def _append(self, fd: int, view: memoryview) -> None:
+        self._spare_reserve(fd, len(view))
         written = 0
-        while written < len(view):
-            written += os.pwrite(fd, view[written:], self.position + written)
+        try:
+            while written < len(view):
+                written += os.pwrite(fd, view[written:], self.position + written)
+        finally:
+            self._on_disk = max(self._on_disk, self.position + written)
+            self.promise.reached(self._on_disk)
         self._hasher.update(view)
         self.position += len(view)
-        self._on_disk = max(self._on_disk, self.position)
         if self.position - self._flushed >= _FLUSH:
             start_writeback(fd, self._flushed, self.position - self._flushed)
             self._flushed = self.position
@@ -166,6 +236,16 @@ class PartialFile:
         if self._on_disk > self.position:
             os.ftruncate(fd, self.position)
             self._on_disk = self.position
+            self.promise.reached(self._on_disk)
+
+    def _spare_reserve(self, fd: int, length: int) -> None:
+        """Look now and then whether others have left so little that this would go into what is to stay free."""
+        if not self._headroom.reserve or self.position + length <= self._within_reserve:
+            return
+        free = self._headroom.free(fd)
+        if free is not None and free < length:
+            raise NoSpace(f"{display_name(self.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
+        self._within_reserve = self.position + length + _FLUSH
 
     def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitWatch) -> Prepared:
         """Verify, and make the content durable; the partial is discarded if either fails."""
@@ -209,6 +289,7 @@ class PartialFile:
 
         What was replaced or discarded, and is nobody's any more, goes by ``dispose``.
         """
+        self.promise.release()
         if self._discarded:
             self.handle.close(dispose)
         else:
@@ -222,16 +303,22 @@ class PartialFile:
         After a failed fsync a later one may succeed without the data being there: nobody may build upon this partial.
         """
         with self.handle as fd, storage_errors(self.path):
-            if not os.fstat(fd).st_size:
+            size = os.fstat(fd).st_size
+            if not size:
                 self.discard()
                 return
             try:
+                if size <= self._status.st_size:
+                    # It has gained nothing, and does not grow younger by being tried again and again.
+                    gained = gained_ns(self._status)
+                    os.utime(fd, ns=(gained, gained))
                 os.fsync(fd)
             except BaseException:
                 self.discard()
                 raise
             with self._location.tree() as tree:
                 fsync_directory(tree.directory(self._directory))
+            self.kept = Found(self.path, self._directory, self._partial, os.fstat(fd), partial=True)
 
     def discard(self) -> None:
         """Remove the partial, if the name is still that of our file."""
@@ -257,12 +344,17 @@ class LocalWriter:
         partial: PartialFile,
         run_in_thread: RunInThread,
         committer: Committer,
+        headroom: Headroom,
+        scope: Location,
         on_closed: Callable[[LocalWriter], None],
     ) -> None:
+        """``scope`` is where partials may be removed to make room."""
         self.have = partial.have
         self._partial = partial
         self._run_in_thread = run_in_thread
         self._committer = committer
+        self._headroom = headroom
+        self._scope = scope
         self._on_closed = on_closed
         self._dispose = disposing(run_in_thread)
         self._turn = DeferredLock()
@@ -303,7 +395,7 @@ class LocalWriter:
                     self._old = await self._in_turn(self._partial.open_old, private)
                 places: list[int | None] = await self._run_in_thread(self._old.find, chunks)
                 # In line before the next ones can be.
-                planned = Deferred.fromCoroutine(self._in_turn(self._partial.plan, merged(chunks, places)))
+                planned = Deferred.fromCoroutine(self._write_in_turn(self._partial.plan, merged(chunks, places)))
             finally:
                 self._looking.release()
             await planned
@@ -326,7 +418,7 @@ class LocalWriter:
         self._wanted -= length - appended
         self._position += appended
         self._appending = self._appending or appended > 0
-        await self._in_turn(self._partial.write, pieces)
+        await self._write_in_turn(self._partial.write, pieces)
 
     @shielded
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
@@ -369,13 +461,35 @@ class LocalWriter:
         finally:
             self._turn.release()
 
+    async def _write_in_turn(self, job: Callable[..., Any], *arguments: object) -> None:
+        """The same for what writes: if there is no room, partials that stand in the way are removed."""
+        await self._turn.acquire()
+        try:
+            self._check_open()
+            while True:
+                try:
+                    await self._run_in_thread(job, *arguments)
+                except NoSpace:
+                    free: int | None = await self._run_in_thread(self._partial.free)
+                    if not await self._headroom.go_on(self._scope, self._partial.promise, free):
+                        raise
+                    job, arguments = self._partial.go_on, ()
+                else:
+                    return
+        finally:
+            self._turn.release()
+
     def _check_open(self) -> None:
         if self._partial.handle.closed:
             raise StorageError(f"{self._shown}: is not being written any more")
 
     def _close(self) -> None:
+        kept, self._partial.kept = self._partial.kept, None
+        if kept is not None:
+            self._headroom.partials.note(kept)
         self._partial.close(self._dispose)
         self._on_closed(self)
+        self._partial.promise.file_system.changed()
 
     @property
     def _shown(self) -> str:

@@ -1,0 +1,69 @@
+"""`KnownPartials`: which partials there are below a location, looked up a slice at a time, and not too often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from attrs import define, field
+from twisted.internet.defer import DeferredLock
+
+from realize.errors import RealizeError
+from realize.store.leftovers import find_partials
+from realize.store.location import Location
+from realize.store.threads import RunInThread
+from realize.store.walker import Found
+
+RENEW: Final = 5.0
+"""Seconds for which a look counts at least; a long one counts ten times as long as it took."""
+
+
+@define(eq=False)
+class KnownPartials:
+    """What the last look has found, and what has been left since; some may be gone, or be written again."""
+
+    _run_in_thread: RunInThread
+    _location: Location | None = field(default=None, init=False)
+    _found: dict[bytes, Found] = field(factory=dict, init=False)
+    _until: float = field(default=0.0, init=False)
+    _looking: DeferredLock = field(factory=DeferredLock, init=False)
+
+    async def on(self, location: Location, device: int) -> list[Found]:
+        """The partials below a location that are on that device; empty ones are in nobody's way."""
+        await self._looking.acquire()
+        try:
+            if self._location != location or time.monotonic() >= self._until:
+                await self._look(location)
+        finally:
+            self._looking.release()
+        return [each for each in self._found.values() if each.status is not None and each.status.st_dev == device]
+
+    async def _look(self, location: Location) -> None:
+        began = time.monotonic()
+        self._location, self._found = location, {}
+        finding = find_partials(location)
+        try:
+            while (page := await self._run_in_thread(_next_page, finding)) is not None:
+                self._found.update({each.from_root: each for each in page})
+        except RealizeError:
+            pass  # what cannot be looked at cannot be removed
+        finally:
+            finding.close()
+        now = time.monotonic()
+        self._until = now + max(RENEW, 10 * (now - began))
+
+    def note(self, partial: Found) -> None:
+        """Somebody has just stopped writing this one."""
+        if self._location is not None:
+            self._found[partial.from_root] = partial
+
+    def forget(self, partials: Iterable[Found]) -> None:
+        """Somebody is about to remove these."""
+        for each in partials:
+            self._found.pop(each.from_root, None)
+
+
+def _next_page(pages: Iterator[list[Found]]) -> list[Found] | None:
+    """One page, in a thread; StopIteration could not come back through a Deferred."""
+    return next(pages, None)
