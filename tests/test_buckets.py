@@ -369,6 +369,32 @@ class TestTree:
         assert root.current_rate(2) == pytest.approx(MIB, rel=0.05)
 
 
+class TestJumps:
+    """A clock that is set, as that of somebody else's reactor may be."""
+
+    @pytest.mark.parametrize("jump", [-1e4, -0.5, 0.5, 1e4])
+    def test_a_jump_neither_stops_the_flow_nor_lets_a_flood_through(self, jump):
+        """The rate goes on to hold, and at most one burst is let through besides."""
+        root = Bucket(rate=MIB)
+        leaf = Bucket(parent=root)
+        drain(root, [leaf], 5e4, 5e4 + 10)
+        before = root.sent()
+
+        drain(root, [leaf], 5e4 + 10 + jump, 5e4 + 20 + jump)
+
+        assert 9.9 * MIB <= root.sent() - before <= 10.1 * MIB + burst_of(MIB)
+
+    def test_time_that_waiting_took_does_not_become_less(self):
+        """A counter in the metrics never goes back."""
+        root = Bucket(rate=1)
+        leaf = Bucket(parent=root)
+        leaf.wait_for(1000, 5e4)
+
+        assert 0 == root.waited(4e4)
+        leaf.wait_for(0, 4e4)
+        assert 0 == root.waited(4e4)
+
+
 class TestMeter:
     """What `GetThrottle` shows as the current rate."""
 
@@ -388,3 +414,15 @@ class TestMeter:
         assert 1000 == meter.rate(5.1)
         assert 0 == meter.rate(7.1)
         assert 1000 == meter.total
+
+    def test_a_clock_that_is_set_back_is_followed(self):
+        """The reading stays what it can be, and shows the flow from then on."""
+        meter = Meter()
+        for step in range(300):
+            meter.count(1000, 1000 + step / 100)
+        at_once = meter.rate(500)
+        for step in range(300):
+            meter.count(1000, 500 + step / 100)
+
+        assert 0 <= at_once <= 200_000
+        assert meter.rate(503) == pytest.approx(100_000, rel=0.02)

@@ -189,7 +189,7 @@ class Bucket:
         if not self.demand:
             self._since = now
         elif not amount:
-            self._waited += now - self._since
+            self._waited += max(0.0, now - self._since)
         node: Bucket = self
         while True:
             node.demand += more
@@ -266,7 +266,7 @@ class Bucket:
         if self._rate is not None:
             self._tokens -= total
         if not self._children and not self.demand:
-            self._waited += now - self._since
+            self._waited += max(0.0, now - self._since)
         return total
 
     def _serve_children(self, room: int, turn: int, now: float, grants: dict[Bucket, int]) -> int:
@@ -313,5 +313,5 @@ class Bucket:
         """Seconds during which leaves had bytes waiting, summed over this node, those below it and those that left."""
         own = self._waited
         if self.demand and not self._children:
-            own += now - self._since
+            own += max(0.0, now - self._since)
         return own + sum(child.waited(now) for child in self._children)

@@ -16,7 +16,7 @@ SLOT: Final = 1.0
 
 @define(eq=False)
 class Meter:
-    """Bytes counted as they pass; all times are seconds of one monotonic clock."""
+    """Bytes counted as they pass; all times are seconds of one clock, which had better be monotonic."""
 
     total: int = 0
     """Everything that was ever counted."""
@@ -27,16 +27,13 @@ class Meter:
     def count(self, amount: int, now: float) -> None:
         """Say that ``amount`` bytes passed at ``now``."""
         self.total += amount
-        if now - self._start >= SLOT:
-            self._turn(now)
+        self._advance(now)
         self._current += amount
 
     def rate(self, now: float) -> float:
         """Bytes per second during the second before ``now``."""
-        if now - self._start >= SLOT:
-            self._turn(now)
-        fading = max(0.0, SLOT - (now - self._start))
-        return self._previous * fading + self._current
+        self._advance(now)
+        return self._previous * (SLOT - (now - self._start)) + self._current
 
     def absorb(self, other: Meter, now: float) -> None:
         """Go on for ``other`` as well, which will not be used again."""
@@ -45,11 +42,12 @@ class Meter:
         self.total += other.total
         self._current += rate
 
-    def _turn(self, now: float) -> None:
-        if now - self._start < 2 * SLOT:
-            self._previous = self._current
-            self._start += SLOT
-        else:
-            self._previous = 0.0
+    def _advance(self, now: float) -> None:
+        passed = now - self._start
+        if passed < 0.0:
+            # The clock was set back: the slot begins anew, with what is in it.
             self._start = now
-        self._current = 0.0
+        elif passed >= 2 * SLOT:
+            self._previous, self._current, self._start = 0.0, 0.0, now
+        elif passed >= SLOT:
+            self._previous, self._current, self._start = self._current, 0.0, self._start + SLOT
