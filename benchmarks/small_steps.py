@@ -79,7 +79,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
     walker = Walker(source, salt=b"", partials=False, avoid=b"")
     paths = [entry.path for entry in step("walk", lambda: list(pages(walker)))]
     asked = [paths[first : first + most] for first in range(0, files, most)]
-    found = step("describe", lambda: [describe_batch(destination, each, b"") for each in asked])
+    found = step("describe", lambda: [describe_batch(destination, each, b"", time.time_ns) for each in asked])
     packed = step("pack found", lambda: [packing.FOUND.pack(each) for each in found])
     step("unpack found", lambda: [packing.FOUND.unpack(each) for each in packed])
     read = step("read", lambda: [_whole(read_batch(source, each, Clock(), removing=True)) for each in asked])

@@ -97,11 +97,12 @@ def partial_path(path: bytes) -> bytes:
 
 @define
 class MemoryFile:
-    """A file of a `MemoryStore`."""
+    """A file of a `MemoryStore`; ``changed_at`` counts like its time, whatever the clock says."""
 
     content: bytes
     attributes: Attributes
     version: Version
+    changed_at: int = 0
 
 
 _device = itertools.count(1)
@@ -111,7 +112,7 @@ _device = itertools.count(1)
 class MemoryStore:
     """A store that holds everything in dictionaries, for tests of what is built on stores.
 
-    Its time is a counter.
+    Its time is a counter, and ``clock_ahead`` is by how much the clock that stamps files is set ahead of that.
     ``files``, ``partials`` and ``directories`` may be looked at; `plant`, `plant_partial` and `plant_directory` put
     things there; ``obstacles`` says what is there instead of a file ("symlink", ...).
     ``written`` are the files that a program has open for writing.
@@ -131,6 +132,8 @@ class MemoryStore:
         self.closed = False
         self.room = Space(1 << 40, 1 << 41)
         self.page = page
+        self.clock_ahead = 0
+        self._began_at = 0
         self._device = next(_device)
         self._now = itertools.count(1)
         self._salt = b""
@@ -143,9 +146,10 @@ class MemoryStore:
     def plant(self, path: bytes, content: bytes, attributes: Attributes | None = None) -> None:
         """Put a final file there, as somebody else would."""
         now = next(self._now)
-        kept = Attributes(now, 0o644) if attributes is None else attributes
-        version = Version(self._device, now, len(content), kept.mtime_ns, now)
-        self.files[path] = MemoryFile(content, kept, version)
+        stamp = now + self.clock_ahead
+        kept = Attributes(stamp, 0o644) if attributes is None else attributes
+        version = Version(self._device, now, len(content), kept.mtime_ns, stamp)
+        self.files[path] = MemoryFile(content, kept, version, now)
         self._changed_in(path)
 
     def plant_partial(self, path: bytes, content: bytes) -> None:
@@ -157,7 +161,7 @@ class MemoryStore:
         """Make a directory, and those above it; or give one that is there other attributes."""
         if path not in self.directories:
             self._changed_in(path)
-        self.directories[path] = Attributes(next(self._now), 0o755) if attributes is None else attributes
+        self.directories[path] = Attributes(self.now_ns(), 0o755) if attributes is None else attributes
 
     def _changed_in(self, path: bytes) -> None:
         """A name was added to, or removed from, the directory that ``path`` is in; what is missing of it is made."""
@@ -166,7 +170,7 @@ class MemoryStore:
             if above:
                 self.plant_directory(above)
         else:
-            self.directories[above] = evolve(self.directories[above], mtime_ns=next(self._now))
+            self.directories[above] = evolve(self.directories[above], mtime_ns=self.now_ns())
 
     def advance(self, ticks: int) -> None:
         """Let that much time pass, in nanoseconds of a store whose clock counts calls."""
@@ -225,11 +229,18 @@ class MemoryStore:
         self._writers.remove(writer)
 
     @shielded
-    async def open(self, salt: bytes) -> Where:
+    async def open(self, salt: bytes, run_age_ns: int = 0) -> Where:
         """A directory of a machine of its own."""
         self.take_fault("open", b"")
         self._salt = salt
-        return Where(WhereKind.DIRECTORY, (self._place(0),), next(self._now))
+        now = next(self._now)
+        if not run_age_ns:
+            self._began_at = now
+        return Where(WhereKind.DIRECTORY, (self._place(0),), now + self.clock_ahead)
+
+    def now_ns(self) -> int:
+        """What its clock shows."""
+        return next(self._now) + self.clock_ahead
 
     @shielded
     async def space(self) -> Space:
@@ -275,7 +286,8 @@ class MemoryStore:
             return Existing(partial_size=partial_size, obstacle=self.obstacle(path))
         version = self._described[path] = file.version
         place = self._place(version.inode)
-        return Existing(version.size, version.mtime_ns, version.ctime_ns, place, partial_size)
+        recent = file.changed_at >= self._began_at
+        return Existing(version.size, version.mtime_ns, version.ctime_ns, place, partial_size, recent=recent)
 
     def reads_at_once(self) -> int:
         """As much as there may be."""
@@ -335,7 +347,9 @@ class MemoryStore:
     def _vouch_for(self, file: MemoryFile, attributes: Attributes | None) -> None:
         if attributes is not None:
             file.attributes = attributes
-        file.version = evolve(file.version, mtime_ns=file.attributes.mtime_ns, ctime_ns=next(self._now))
+        file.changed_at = next(self._now)
+        stamp = file.changed_at + self.clock_ahead
+        file.version = evolve(file.version, mtime_ns=file.attributes.mtime_ns, ctime_ns=stamp)
 
     @shielded
     async def match_final(
@@ -460,12 +474,14 @@ def _matched(content: bytes, digests: Sequence[bytes]) -> int:
 @implementer(IListing)
 class _MemoryListing:
     def __init__(self, store: MemoryStore, entries: list[Entry]) -> None:
+        self.now_ns = 0
         self._store = store
         self._entries = entries
 
     @shielded
     async def next_page(self) -> list[Entry]:
         self._store.take_fault("walk", b"")
+        self.now_ns = self._store.now_ns()
         page, self._entries = self._entries[: self._store.page], self._entries[self._store.page :]
         return page
 
@@ -937,6 +953,33 @@ class StoreContract:
         assert directory == Existing(obstacle="directory")
         assert absent == Existing()
         assert deep == Existing()
+        await store.close()
+
+    async def test_says_what_has_come_since_the_run_began(self) -> None:
+        """Whoever put it there, and also to who has come back since."""
+        store, behind = await self.opened()
+        behind.plant(b"theirs", b"1")
+        await store.put_small([small_file(b"ours", b"2")], OnConflict.REPLACE)
+
+        first = await store.describe([b"theirs", b"ours", b"absent"])
+        await store.open(b"salt", 3600 * 10**9)
+        again = await store.describe([b"theirs", b"ours", b"absent"])
+
+        for answers in (first, again):
+            assert [isinstance(each, Existing) and each.recent for each in answers] == [True, True, False]
+        await store.close()
+
+    async def test_a_listing_says_what_time_it_is(self) -> None:
+        """By the clock of the store's machine, when the page was read."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"1")
+        before = (await store.open(b"salt")).now_ns
+        listing = store.walk()
+
+        await listing.next_page()
+
+        assert before <= listing.now_ns
+        listing.close()
         await store.close()
 
     async def test_refuses_bad_names_everywhere(self) -> None:

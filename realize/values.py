@@ -171,6 +171,7 @@ class Existing:
     ``obstacle`` names what is there instead of a regular file ("directory", "symlink", ...), or is empty.
     ``place`` identifies the inode of the final file across stores that were opened with the same salt.
     ``ctime_ns`` is when the final file last changed, by the destination's clock.
+    ``recent`` says that this may have been since the run began; the destination knows if that clock was set since.
     """
 
     final_size: int | None = None
@@ -179,6 +180,7 @@ class Existing:
     place: bytes = b""
     partial_size: int | None = None
     obstacle: str = ""
+    recent: bool = False
 
 
 NOTHING: Final = Existing()

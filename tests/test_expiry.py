@@ -10,6 +10,7 @@ import pytest
 
 from realize.store.expiry import expire_partials
 from realize.store.names import partial_name
+from realize.store.stamps import Present
 from tests.leftovers import leave_partial
 
 DAY = 86_400 * 10**9
@@ -35,7 +36,7 @@ def root(tmp_path):
 
 def removed(root, older_than=DAY, now=None):
     """Everything that was removed."""
-    steps = expire_partials(root, older_than, time.time_ns() + 2 * DAY if now is None else now)
+    steps = expire_partials(root, older_than, Present(time.time_ns() + 2 * DAY if now is None else now))
     return [each for step in steps for each in step.removed]
 
 
@@ -49,8 +50,8 @@ def test_old_partials_are_removed(root):
 
 def test_partials_are_counted(root):
     """What is not old enough stays, and is counted with its size, for the metrics."""
-    [step] = expire_partials(root, DAY, time.time_ns())
-    [later] = expire_partials(root, DAY, time.time_ns() + 2 * DAY)
+    [step] = expire_partials(root, DAY, Present(time.time_ns()))
+    [later] = expire_partials(root, DAY, Present(time.time_ns() + 2 * DAY))
 
     assert ([], 2, 6) == (step.removed, step.partials, step.size)
     assert (2, 0, 0) == (len(later.removed), later.partials, later.size)
@@ -97,7 +98,7 @@ def test_a_partial_that_changes_in_that_moment_stays(root, monkeypatch):
 def test_goes_in_slices(root, monkeypatch):
     """Each step looks at a few files, so that it can be given up in between; an empty step is not the end."""
     monkeypatch.setattr("realize.store.leftovers.PAGE", 1)
-    steps = expire_partials(root, DAY, time.time_ns() + 2 * DAY)
+    steps = expire_partials(root, DAY, Present(time.time_ns() + 2 * DAY))
 
     assert len(next(steps).removed) + len(next(steps).removed) < 2
     before = len(os.listdir("/proc/self/fd"))

@@ -27,6 +27,7 @@ from realize.store.files import Clock as FileClock
 from realize.store.local import LocalStore, root_identity
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
+from realize.store.stamps import Stamps
 from realize.testing import digest, random_bytes, small_file
 from realize.values import SMALL, Expected, OnConflict, Removal, Vacant
 from realize.wire.liveness import ENDURANCE
@@ -37,8 +38,10 @@ SALT = b"salt"
 REPLACE = OnConflict.REPLACE
 BIG = random_bytes(SMALL + 70_000)
 OLD = random_bytes(200_000)
-SETTLED = FileClock(now_ns=lambda: 1 << 62, stamp_ns=lambda: time.time_ns() + 10**9)
-"""A clock by which every file was changed long ago, and before the run began."""
+SETTLED = FileClock(now_ns=lambda: 1 << 62)
+"""A clock by which every file was changed long ago."""
+LATER = Stamps(lambda: (time.monotonic_ns(), time.monotonic_ns() + (1 << 62)))
+"""A clock by which every file was stamped before the run began."""
 
 KINDS = {
     "memory": (MemoryError, {}),
@@ -60,7 +63,10 @@ class Place:
         path.mkdir(exist_ok=True)
         pool = pool or at_once
         briefly = BriefWork(pool, clock or Clock()).run
-        self.store = LocalStore(os.fsencode(path), run_in_thread=pool, run_briefly=briefly, clock=SETTLED)
+        committer = Committer(pool, stamps=LATER)
+        self.store = LocalStore(
+            os.fsencode(path), run_in_thread=pool, run_briefly=briefly, committer=committer, clock=SETTLED
+        )
 
     def plant(self, name, content):
         """Put a file there."""
@@ -240,7 +246,7 @@ class Daemon:
         path.mkdir(exist_ok=True)
         self.clock = Clock()
         self.pool = pool
-        self.committer = Committer(pool)
+        self.committer = Committer(pool, stamps=LATER)
         self.briefly = BriefWork(pool, self.clock).run
         self.identity = root_identity(path)
 

@@ -544,7 +544,7 @@ def test_a_flood_of_comparisons_leaves_threads_to_others(evil):
 def test_a_handle_that_is_being_opened_cannot_be_closed(evil):
     """Nor can its number be used for another directory, which would lose the first."""
     opening = Deferred()
-    real, evil.memory.open = evil.memory.open, lambda salt: opening
+    real, evil.memory.open = evil.memory.open, lambda *_: opening
     ask = {b"_command": b"OpenDirectory", b"handle": b"2", b"directory": b"inbox", b"base": b"", b"salt": b""}
     evil.send(encode({**ask, b"_ask": b"slow"}))
 

@@ -629,8 +629,22 @@ async def test_coarse_stamps_are_waited_for_longer(root, behind):
     assert slept == [pytest.approx(1.52)]
 
 
-async def test_a_file_from_the_future_is_not_waited_for(root, behind):
-    """A clock that was set back does not make anybody wait."""
+async def test_a_clock_that_comes_to_a_stamp_again_is_waited_for(root, behind):
+    """One that was set back by a moment would stamp the next write with the tick that the file has already."""
+    behind.plant(b"f", b"content")
+    now, slept = [os.stat(behind.at(b"f")).st_ctime_ns - 5_000_000], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += round(seconds * 1e9)
+
+    await fetched(await opened(root, clock=Clock(now_ns=lambda: now[0], sleep=sleep)), b"f")
+
+    assert slept == [pytest.approx(0.025)]
+
+
+async def test_a_file_from_the_far_future_is_not_waited_for(root, behind):
+    """A clock that was set back does not make anybody wait for long."""
     behind.plant(b"f", b"content")
     clock = Clock(now_ns=lambda: 0, sleep=lambda _: pytest.fail("slept"))
 

@@ -444,6 +444,59 @@ def test_the_second_source_does_not_replace_what_the_first_one_relied_upon(conte
     assert [b"x"] == [event.path for event in trial.of(Failed)]
 
 
+class SetBack(MemoryStore):
+    """A destination whose clock is set back before the first file gets its final name."""
+
+    def make_final(self, file, policy):
+        self.clock_ahead = -(10**6)
+        return super().make_final(file, policy)
+
+
+@pytest.mark.parametrize("content", [b"small", BIG])
+@pytest.mark.parametrize("size", ["same", "other"])
+def test_a_clock_that_is_set_back_does_not_hide_what_the_first_source_has_sent(content, size):
+    """By its stamp it seems to be from before the run; the destination knows better."""
+    other = b"X" + content[1:] if size == "same" else b"X" + content
+    first, second, destination = MemoryStore({b"x": content}), MemoryStore({b"x": other}), SetBack()
+
+    trial = moved(first, destination, second)
+
+    assert ({b"x": content}, {}, {b"x": other}) == (contents(destination), first.files, contents(second))
+    assert [b"x"] == [event.path for event in trial.of(Failed)]
+
+
+def test_a_clock_that_is_set_back_does_not_hide_what_was_there_already():
+    """The first source has removed its own because of it."""
+    first, second, destination = MemoryStore({b"x": BIG}), MemoryStore({b"x": b"1" + BIG}), MemoryStore({b"x": BIG})
+    vouch_for = destination._vouch_for
+
+    def late(file, attributes):
+        destination.clock_ahead = -(10**6)
+        vouch_for(file, attributes)
+
+    destination._vouch_for = late
+    trial = moved(first, destination, second)
+
+    assert ({b"x": BIG}, {}) == (contents(destination), first.files)
+    assert [b"x"] == [event.path for event in trial.of(Failed)]
+
+
+def test_a_source_whose_clock_is_set_back_holds_what_is_young():
+    """What was just modified is not taken for old because the clock was ahead when the run began."""
+    source, destination = MemoryStore(), MemoryStore()
+    source.plant(b"young", b"3", Attributes(-(5 * 10**9), 0o644))
+    walk = source.walk
+
+    def late(**options):
+        source.clock_ahead = -(5 * 10**9)
+        return walk(**options)
+
+    source.walk = late
+    moved(source, destination, selection=selection([], min_age=1.0))
+
+    assert {b"young"} == set(source.files)
+
+
 @pytest.mark.parametrize(("method", "content"), [("read_small", b"1"), ("read", BIG), ("finish", BIG)])
 @pytest.mark.parametrize("remove", [True, False])
 def test_a_file_whose_size_is_wrong_stays_and_leaves_nothing(method, content, remove):
@@ -751,10 +804,10 @@ class HangingStore(MemoryStore):
         await self.gate
         return await answer()
 
-    def open(self, salt):
+    def open(self, salt, run_age_ns=0):
         if self.hanging == "open":
-            return Deferred.fromCoroutine(self._late(lambda: MemoryStore.open(self, salt)))
-        return super().open(salt)
+            return Deferred.fromCoroutine(self._late(lambda: MemoryStore.open(self, salt, run_age_ns)))
+        return super().open(salt, run_age_ns)
 
     def walk(self, **options):
         listing = super().walk(**options)
@@ -833,9 +886,9 @@ def test_a_lost_connection_ends_the_run():
 def test_a_missing_source_and_a_file_as_destination_are_refused():
     """Nothing is touched when a location makes no sense."""
     source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
-    source.open = lambda salt: Deferred.fromCoroutine(_where(WhereKind.ABSENT))
+    source.open = lambda *_: Deferred.fromCoroutine(_where(WhereKind.ABSENT))
     missing = Trial(source, destination).finish()
-    destination.open = lambda salt: Deferred.fromCoroutine(_where(WhereKind.FILE))
+    destination.open = lambda *_: Deferred.fromCoroutine(_where(WhereKind.FILE))
     file = Trial(MemoryStore(), destination).finish()
 
     assert (NotFound, "source src0: no such file or directory") == (type(missing), str(missing))
@@ -923,14 +976,14 @@ def test_a_run_goes_on_over_new_connections():
 def test_a_single_file_that_is_gone_after_a_lost_connection(remove, ending):
     """A move has moved it; a copy does not remove its source, so that somebody else did, and it is missing."""
     source, destination = MemoryStore({b"f": BIG}), MemoryStore()
-    source.open = lambda _: Deferred.fromCoroutine(_where(WhereKind.FILE))
+    source.open = lambda *_: Deferred.fromCoroutine(_where(WhereKind.FILE))
     destination.fail_next["write", b"f"] = ConnectionFailed("the connection was lost")
     clock, ended = Clock(), []
     options = MoveOptions(remove=remove)
     run = Run([Side(source, "src")], Side(destination, "dst"), options, lambda _: None, clock)
     run.start().addBoth(ended.append)
     clock.pump([0.05] * 200)
-    source.open = lambda _: Deferred.fromCoroutine(_where(WhereKind.ABSENT))
+    source.open = lambda *_: Deferred.fromCoroutine(_where(WhereKind.ABSENT))
 
     run.resumed([Side(source, "src")], Side(destination, "dst")).start().addBoth(ended.append)
     clock.pump([0.05] * 200)
@@ -948,6 +1001,27 @@ def test_a_name_from_an_earlier_source_is_still_protected_after_a_lost_connectio
     run = Run(sides, Side(destination, "dst"), MoveOptions(), events.append, clock)
     run.start().addBoth(ended.append)
     clock.pump([0.05] * 200)
+
+    run.resumed(sides, Side(destination, "dst")).start().addBoth(ended.append)
+    clock.pump([0.05] * 200)
+
+    assert {b"x": b"1", b"y": BIG} == contents(destination)
+    assert {b"x": b"22"} == contents(second)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_name_is_still_protected_after_a_lost_connection_though_the_clock_was_set_back(restarted):
+    """The destination is told when the run began; one that was restarted says at least what its clock shows."""
+    first, second, destination = MemoryStore({b"x": b"1"}), MemoryStore({b"x": b"22", b"y": BIG}), SetBack()
+    destination.fail_next["write", b"y"] = ConnectionFailed("the connection was lost")
+    clock, ended = Clock(), []
+    sides = [Side(first, "first"), Side(second, "second")]
+    run = Run(sides, Side(destination, "dst"), MoveOptions(), lambda _: None, clock)
+    run.start().addBoth(ended.append)
+    clock.pump([0.05] * 200)
+    if restarted:
+        open_anew = destination.open
+        destination.open = lambda salt, _run_age_ns=0: open_anew(salt)
 
     run.resumed(sides, Side(destination, "dst")).start().addBoth(ended.append)
     clock.pump([0.05] * 200)

@@ -14,6 +14,7 @@ from realize.store import commit, marks, names, partials
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
 from realize.store.names import partial_name, partial_names
+from realize.store.stamps import Present
 from realize.testing import digest, failure, how, listed, small_file
 from realize.values import Attributes, Committed, Existing, Expected, Kind, OnConflict
 from tests.leftovers import leave_partial, partial_at
@@ -104,7 +105,7 @@ async def test_what_is_not_ours_is_left_alone_and_in_nobodys_way(root, way, plan
     store = await opened(root)
 
     assert how(await way(store, b"f", b"content")) is Committed.CREATED
-    assert [step.removed for step in expire_partials(root, 0, 1 << 62) if step.removed] == []
+    assert [step.removed for step in expire_partials(root, 0, Present(1 << 62)) if step.removed] == []
     assert looks(path) == before
     assert set(os.listdir(root)) - {b"f", b"target"} == {PARTIAL}
     with open(os.path.join(root, b"f"), "rb") as file:
@@ -144,7 +145,7 @@ async def test_a_transfer_goes_on_behind_a_foreign_file(root):
     writer = await store.open_writer(b"f", 3, REPLACE)
     assert writer.have == 2
     await writer.abandon(keep=True)
-    [(_, size)] = [each for step in expire_partials(root, 0, 1 << 62) for each in step.removed]
+    [(_, size)] = [each for step in expire_partials(root, 0, Present(1 << 62)) for each in step.removed]
     assert size == 2
 
 
@@ -206,7 +207,7 @@ async def test_a_mark_that_was_left_on_a_final_file_is_harmless(root, way, monke
     await way(store, b"f", b"x", SECRET)
     marked = mode_of(root, b"f")
     entries = await listed(store.walk(partials=True))
-    expired = [step.removed for step in expire_partials(root, 0, 1 << 62) if step.removed]
+    expired = [step.removed for step in expire_partials(root, 0, Present(1 << 62)) if step.removed]
     settled = await store.settle([Expected(b"f", 1, digest(b"x"))])
 
     assert (marked, mode_of(root, b"f")) == (0o1600, 0o600)
@@ -388,7 +389,7 @@ async def test_what_drops_the_mark_lists_and_expires_partials_all_the_same(root,
     await put(store, b"g", b"x")
 
     assert [Kind.PARTIAL, Kind.FILE] == [entry.kind for entry in await listed(store.walk(partials=True))]
-    assert [(PARTIAL, 2)] == [each for step in expire_partials(root, 0, 1 << 62) for each in step.removed]
+    assert [(PARTIAL, 2)] == [each for step in expire_partials(root, 0, Present(1 << 62)) for each in step.removed]
     assert 1 == len(asked)
 
 

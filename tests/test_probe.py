@@ -15,6 +15,7 @@ from realize.store import probe
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
 from realize.store.names import is_partial
+from realize.store.stamps import Present
 from realize.testing import failure, listed
 from realize.values import Kind, Space
 from tests.test_remote_store import Served
@@ -96,7 +97,7 @@ async def test_what_a_crash_leaves_of_a_trial_expires(tmp_path, monkeypatch):
     assert 1 == len(left)
     assert [Kind.LEFT] == [entry.kind for entry in await listed(store.walk())]
     assert [Kind.PARTIAL] == [entry.kind for entry in await listed(store.walk(partials=True))]
-    assert [1] == [len(step.removed) for step in expire_partials(tmp_path, 0, 1 << 62)]
+    assert [1] == [len(step.removed) for step in expire_partials(tmp_path, 0, Present(1 << 62))]
     assert [] == os.listdir(tmp_path)
 
 

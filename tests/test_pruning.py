@@ -11,6 +11,7 @@ from realize.mover.events import Failed, Pruned
 from realize.mover.filters import selection
 from realize.mover.pruning import Vacancies
 from realize.mover.run import MoveOptions, Run, Side
+from realize.store.interfaces import IListing
 from realize.testing import MemoryStore
 from realize.values import Attributes, Entry, Kind, Vacant
 
@@ -213,3 +214,20 @@ def test_what_ends_the_run_ends_it(error: ConnectionFailed | AccessDenied) -> No
     trial = Trial(source)
 
     assert type(error) is type(trial.error)
+
+
+def test_a_clock_that_is_set_back_makes_no_directory_old() -> None:
+    """What was made after that is not older than it is because the clock was ahead when the run began."""
+    source = MemoryStore()
+    walk = source.walk
+
+    def late(*, partials: bool = False, avoid: bytes = b"") -> IListing:
+        source.clock_ahead = -2 * AGE
+        source.plant_directory(b"young")
+        return walk(partials=partials, avoid=avoid)
+
+    source.walk = late  # type: ignore[method-assign]
+    trial = Trial(source)
+
+    assert [None] == trial.results
+    assert {b"young"} <= set(source.directories)

@@ -247,6 +247,7 @@ def test_a_page_that_does_not_fit_is_continued(served):
     class Pages:
         def __init__(self):
             self.pages = [entries, []]
+            self.now_ns = 1234
 
         def next_page(self):
             return succeed(self.pages.pop(0))
@@ -256,7 +257,9 @@ def test_a_page_that_does_not_fit_is_continued(served):
 
     served.memory.walk = lambda **_: Pages()
 
-    assert entries == served.result(listed(store.walk()))
+    listing = store.walk()
+    assert entries == served.result(listed(listing))
+    assert 1234 == listing.now_ns
 
 
 def test_a_listing_may_be_given_up(served):

@@ -82,7 +82,7 @@ class Housekeeping:
     async def _expire(self, name: str, directory: ServedDirectory) -> None:
         known = self.partials.setdefault(name, Partials())
         files = size = 0
-        removing = expire_partials(directory.path, int(self._max_age * 1e9), time.time_ns())
+        removing = expire_partials(directory.path, int(self._max_age * 1e9), directory.committer.stamps.present())
         try:
             while not self._stopped and (step := await directory.run_in_thread(_next_step, removing)) is not None:
                 files += step.partials

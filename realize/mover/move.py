@@ -93,7 +93,7 @@ class Move:
             while page := await self._page(listing):
                 if self.work.brake.holds():
                     break
-                await self._jobs.start(self._pages, partial(self._plan, page))
+                await self._jobs.start(self._pages, partial(self._plan, page, self._now_ns(listing)))
         finally:
             listing.close()
 
@@ -110,10 +110,10 @@ class Move:
 
     async def _prune_all(self, age_ns: int) -> None:
         """Remove the directories that have long been empty, as another listing has them."""
-        began_ns, selection = self._now_ns(), self.work.options.selection
+        selection = self.work.options.selection
 
         def may_go(directory: Entry) -> bool:
-            old = not age_ns or began_ns - directory.mtime_ns >= age_ns
+            old = not age_ns or self._now_ns(listing) - directory.mtime_ns >= age_ns
             return old and selection.accepts_directory(directory.path)
 
         vacancies = Vacancies(may_go)
@@ -138,13 +138,13 @@ class Move:
                 if answer is True:
                     self.work.emit(Pruned(each.path, removed=True))
 
-    def _now_ns(self) -> int:
-        """The present by the source's clock."""
-        return self.where.now_ns + int((self.clock.seconds() - self._opened) * 1e9)
+    def _now_ns(self, listing: IListing) -> int:
+        """The present by the source's clock; the earlier one if that clock was set, so that files look younger."""
+        return min(listing.now_ns, self.where.now_ns + int((self.clock.seconds() - self._opened) * 1e9))
 
-    async def _plan(self, page: Sequence[Entry]) -> None:
-        """Decide about the files of a page and start to move them."""
-        files = [entry for entry in page if self._is_meant(entry)]
+    async def _plan(self, page: Sequence[Entry], now_ns: int) -> None:
+        """Decide about the files of a page, which was listed at ``now_ns``, and start to move them."""
+        files = [entry for entry in page if self._is_meant(entry, now_ns)]
         if not files:
             return
         self.work.emit(Found(len(files), sum(entry.size for entry in files)))
@@ -195,7 +195,7 @@ class Move:
             return Candidate(entry, existing)
         return None
 
-    def _is_meant(self, entry: Entry) -> bool:
+    def _is_meant(self, entry: Entry, now_ns: int) -> bool:
         """Whether to work on this; what is left or unreadable is reported here, unless the filters leave it out."""
         selection = self.work.options.selection
         if not selection.accepts_path(entry.path):
@@ -205,7 +205,7 @@ class Move:
         elif entry.kind is Kind.UNREADABLE:
             self.work.emit(Failed(entry.path, End.SOURCE, StorageError(entry.note)))
         elif entry.kind is Kind.FILE:
-            return selection.accepts_age(entry.mtime_ns, self._now_ns())
+            return selection.accepts_age(entry.mtime_ns, now_ns)
         return False
 
     async def _move_small(self, batch: Sequence[Candidate]) -> None:

@@ -40,8 +40,9 @@ def decide(
 def resolve(path: bytes, existing: Existing, policy: OnConflict, *, taken_since_ns: int, sent: Stored | None) -> Action:
     """The action once the destination is known to hold another file of that name.
 
-    A final file that changed at or after ``taken_since_ns`` (by the destination's clock) may have come from another
-    source of the same run, or from somebody else, and is never replaced: that would lose it.
+    A final file that changed at or after ``taken_since_ns`` (by the destination's clock), or that the destination calls
+    recent, because that clock may have been set since, may have come from another source of the same run, or from
+    somebody else, and is never replaced: that would lose it.
     But the run may replace what it has ``sent`` itself from an earlier version of the same source, and nothing else.
     """
     if policy is OnConflict.SKIP:
@@ -49,8 +50,8 @@ def resolve(path: bytes, existing: Existing, policy: OnConflict, *, taken_since_
     if policy is OnConflict.FAIL:
         raise Conflict(f"{display_name(path)}: another file has this name")
     arrived_ns = existing.ctime_ns + coarseness_ns(existing.ctime_ns)
-    arrived = arrived_ns >= taken_since_ns if sent is None else not sent.is_still(existing)
-    if arrived:
+    recent = existing.recent or arrived_ns >= taken_since_ns
+    if recent if sent is None else not sent.is_still(existing):
         raise Conflict(f"{display_name(path)}: another file of this name arrived there during this run")
     return Action.REPLACE
 

@@ -47,7 +47,8 @@ class Run:
     manifest: IManifest | None = None
     _done: frozenset[int] = frozenset()
     _files: frozenset[int] = frozenset()
-    _began_ns: int | None = None
+    _began: float | None = None
+    _taken_since_ns: int | None = None
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
         """The same run over new connections to the same stores."""
@@ -68,10 +69,14 @@ class Run:
         opening: dict[int, Deferred[Where | None]] = {}
         try:
             salt = os.urandom(16)
-            there = await self._open(self.destination, End.DESTINATION, salt)
+            resumed, self._began = self._began is not None, self.clock.seconds() if self._began is None else self._began
+            age_ns = int((self.clock.seconds() - self._began) * 1e9)
+            there = await self._open(self.destination, End.DESTINATION, salt, age_ns)
             if there.kind is WhereKind.FILE:
                 raise UsageError(f"destination {self.destination.name}: is a file, not a directory")
-            resumed, self._began_ns = self._began_ns is not None, self._began_ns or there.now_ns
+            began_ns = there.now_ns - age_ns
+            # The earlier one, if somebody has set the clock there since.
+            self._taken_since_ns = min(began_ns, began_ns if self._taken_since_ns is None else self._taken_since_ns)
             for number in range(len(self.sources)):
                 if number not in self._done:
                     opening[number] = Deferred.fromCoroutine(self._find(number, salt, moved_before=resumed))
@@ -160,10 +165,10 @@ class Run:
             await self._move(source, here, there, turns)
         self._done |= {number}
 
-    async def _open(self, side: Side, end: End, salt: bytes) -> Where:
+    async def _open(self, side: Side, end: End, salt: bytes, run_age_ns: int = 0) -> Where:
         try:
             with whole(end):
-                return await side.store.open(salt)
+                return await side.store.open(salt, run_age_ns)
         except Trouble as trouble:
             raise self._named(side.name, trouble) from trouble.error
 
@@ -196,7 +201,7 @@ class Run:
             self.destination.store,
             self.options,
             observer,
-            there.now_ns if self._began_ns is None else self._began_ns,
+            there.now_ns if self._taken_since_ns is None else self._taken_since_ns,
             self.brake,
             source.name,
             self.manifest,

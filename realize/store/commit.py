@@ -44,6 +44,7 @@ from realize.store.marks import NOTE, RECEIVING, is_ours
 from realize.store.oserrors import reason, storage_error
 from realize.store.places import place
 from realize.store.room import Room
+from realize.store.stamps import STAMPS, Stamps
 from realize.store.syscalls import (
     FileStatus,
     fresh_fstat,
@@ -141,8 +142,9 @@ class _Submission:
 class Committer:
     """Gathers what is to be committed into groups; to be shared by all stores of a directory."""
 
-    def __init__(self, run_in_thread: RunInThread, watch: CommitWatch | None = None) -> None:
+    def __init__(self, run_in_thread: RunInThread, watch: CommitWatch | None = None, stamps: Stamps = STAMPS) -> None:
         self.watch = CommitWatch() if watch is None else watch
+        self.stamps = stamps
         self._run_in_thread = run_in_thread
         self._waiting: deque[_Submission] = deque()
         self._running = False
@@ -179,7 +181,9 @@ class Committer:
             if group:
                 files = [each for submission in group for each in submission.files]
                 # Also if no thread is to be had, whoever waits is answered, and the next group has its turn.
-                committing = maybeDeferred(self._run_in_thread, commit_group, files, self.watch, self.replacing)
+                committing = maybeDeferred(
+                    self._run_in_thread, commit_group, files, self.watch, self.replacing, self.stamps
+                )
         except BaseException:  # noqa: BLE001 -- whoever waits is told
             self._give_up(group)
         if committing is not None:
@@ -217,7 +221,9 @@ class Committer:
                 submission.answer.errback(failure)
 
 
-def commit_group(files: Sequence[Prepared], watch: CommitWatch, replacing: threading.Lock) -> list[Outcome]:
+def commit_group(
+    files: Sequence[Prepared], watch: CommitWatch, replacing: threading.Lock, stamps: Stamps = STAMPS
+) -> list[Outcome]:
     """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
     try:
         anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
@@ -228,7 +234,7 @@ def commit_group(files: Sequence[Prepared], watch: CommitWatch, replacing: threa
         for each in files:
             by_root.setdefault(each.root, []).append(each)
         for root, below in by_root.items():
-            outcomes.update(_commit_below(root, below, failed, watch, replacing))
+            outcomes.update(_commit_below(root, below, failed, watch, replacing, stamps))
         return [outcomes[id(each)] for each in files]
     finally:
         for each in files:
@@ -251,7 +257,12 @@ def _sync_devices(anchors: Iterable[Anchor], watch: CommitWatch) -> dict[int, OS
 
 
 def _commit_below(
-    root: Root, files: Sequence[Prepared], failed: dict[int, OSError], watch: CommitWatch, replacing: threading.Lock
+    root: Root,
+    files: Sequence[Prepared],
+    failed: dict[int, OSError],
+    watch: CommitWatch,
+    replacing: threading.Lock,
+    stamps: Stamps,
 ) -> dict[int, Outcome]:
     by_directory: dict[tuple[bytes, ...], list[Prepared]] = {}
     for each in files:
@@ -262,11 +273,13 @@ def _commit_below(
     except RealizeError as error:
         return {id(each): error for each in files}
     with tree:
+        stamps.note()
         renamed = [
             directory
             for directory, inside in by_directory.items()
             if _commit_inside(tree, directory, inside, failed, outcomes, replacing)
         ]
+        stamps.note()
         not_durable: dict[tuple[bytes, ...], RealizeError] = {}
         if renamed:
             # One that has told of a failed write says nothing of what it did to directories when it is asked again.

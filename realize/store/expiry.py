@@ -9,6 +9,7 @@ from attrs import define, field
 
 from realize.store.leftovers import find_partials, gained_ns, remove_unlocked
 from realize.store.location import Location, locate
+from realize.store.stamps import Present
 
 Expired = tuple[bytes, int]
 """Path of a partial that was removed, relative to the root, and its size."""
@@ -25,7 +26,7 @@ class Step:
     """Their bytes."""
 
 
-def expire_partials(root: bytes | str | Location, older_than_ns: int, now_ns: int) -> Iterator[Step]:
+def expire_partials(root: bytes | str | Location, older_than_ns: int, present: Present) -> Iterator[Step]:
     """Remove the partials below ``root`` that have gained nothing for longer than ``older_than_ns``.
 
     Each step looks at a page of files and yields what it found, often nothing; close the generator to stop early.
@@ -35,7 +36,7 @@ def expire_partials(root: bytes | str | Location, older_than_ns: int, now_ns: in
     finding = find_partials(location)
     try:
         for partials in finding:
-            old = [each for each in partials if each.status and now_ns - gained_ns(each.status) > older_than_ns]
+            old = [each for each in partials if each.status and present.age_ns(gained_ns(each.status)) > older_than_ns]
             removed = remove_unlocked(location, old) if old else []
             step = Step([(each.path, each.size) for each in removed])
             step.partials = len(partials) - len(removed)

@@ -21,27 +21,17 @@ from realize.values import Attributes, Version, coarseness_ns
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO must not wait for somebody to write to it."""
 
-_CLOCK_REALTIME_COARSE: Final = 5  # clock_gettime(2); Python has no name for it
 _SETTLED_NS: Final = 20_000_000
 _TICKS: Final = 5
 _EARLIEST_NS: Final = -(1 << 63)
 _LATEST_NS: Final = (1 << 63) - 1
 
 
-def _coarse_ns() -> int:
-    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
-
-
 @frozen
 class Clock:
-    """The time, and the way to wait for it; replaced in tests.
-
-    ``stamp_ns`` is the clock that the kernel stamps files with: what is stamped later is never below it, as it may be
-    below ``now_ns``, by a tick.
-    """
+    """The time, and the way to wait for it; replaced in tests."""
 
     now_ns: Callable[[], int] = time.time_ns
-    stamp_ns: Callable[[], int] = _coarse_ns
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -116,10 +106,14 @@ def refuse_written(fd: int, path: bytes) -> None:
 
 
 def settled_in(stamp_ns: int, now_ns: int) -> float:
-    """Seconds until what happens to a file with this change time is sure to get another one; none if that is so now."""
+    """Seconds until what happens to a file with this change time is sure to get another one; none if that is so now.
+
+    A change time of the near future is one that the clock, which was set back, or is behind that of a server, comes to
+    again.
+    """
     settled_at = _SETTLED_NS + coarseness_ns(stamp_ns)
     age = now_ns - stamp_ns
-    return (settled_at - age) / 1e9 if 0 <= age < settled_at else 0.0
+    return (settled_at - age) / 1e9 if -settled_at < age < settled_at else 0.0
 
 
 def open_settled(

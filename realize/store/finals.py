@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import evolve, frozen
@@ -24,14 +24,19 @@ from realize.store.places import place
 from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, kind_of
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
-from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version
+from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
 
 _REMEMBERED: Final = 1024
 _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 
 
-def describe_batch(location: Location, paths: Sequence[bytes], salt: bytes) -> list[Existing | RealizeError]:
-    """What is there under these names."""
+def describe_batch(
+    location: Location, paths: Sequence[bytes], salt: bytes, earliest_ns: Callable[[], int]
+) -> list[Existing | RealizeError]:
+    """What is there under these names, which is recent if it was stamped at ``earliest_ns`` or later.
+
+    That is asked for when all was looked at.
+    """
     answers: list[Existing | RealizeError] = []
     missing: set[tuple[bytes, ...]] = set()
     with location.tree() as tree:
@@ -44,7 +49,16 @@ def describe_batch(location: Location, paths: Sequence[bytes], salt: bytes) -> l
                 answers.append(error)
             except (OSError, MemoryError) as error:
                 answers.append(storage_error(error, path))
-    return answers
+    since_ns = earliest_ns()
+    return [_judged(answer, since_ns) for answer in answers]
+
+
+def _judged(answer: Existing | RealizeError, since_ns: int) -> Existing | RealizeError:
+    """The same, being recent if it may have been stamped since then."""
+    if isinstance(answer, RealizeError) or answer.final_size is None:
+        return answer
+    recent = answer.ctime_ns + coarseness_ns(answer.ctime_ns) >= since_ns
+    return evolve(answer, recent=True) if recent else answer
 
 
 def _describe(location: Location, tree: Tree, path: bytes, salt: bytes, missing: set[tuple[bytes, ...]]) -> Existing:

@@ -45,6 +45,8 @@ from realize.values import (
 class IListing(Interface):
     """The entries below a directory, depth first, a page at a time."""
 
+    now_ns: int = Attribute("What the clock of the store's machine showed when the last page was read.")
+
     def next_page() -> Deferred[list[Entry]]:
         """The next entries, in path order; an empty list is the end."""
 
@@ -151,8 +153,11 @@ class IWriter(Interface):
 class IStore(Interface):
     """The files of one directory, or of one location below it."""
 
-    def open(salt: bytes) -> Deferred[Where]:
-        """Say where this is; to be called first, and with the same salt for all stores of a run."""
+    def open(salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
+        """Say where this is; to be called first, and with the same salt for all stores of a run.
+
+        ``run_age_ns`` is how long ago the run began, if this is not its first connection; see `describe`.
+        """
 
     def space() -> Deferred[Space]:
         """How much room there is, for whoever writes here, where the location is or would be made."""
@@ -171,7 +176,7 @@ class IStore(Interface):
         """
 
     def describe(paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
-        """What is there under these names.
+        """What is there under these names, and whether it may have changed since the run began.
 
         A final file that is to be replaced later must still be what was described last; else that fails with
         `realize.errors.Busy`.

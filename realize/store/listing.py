@@ -16,7 +16,15 @@ from realize.values import Entry
 class LocalListing:
     """The entries below a local location."""
 
-    def __init__(self, walker: Walker, run_in_thread: RunInThread, on_closed: Callable[[LocalListing], None]) -> None:
+    def __init__(
+        self,
+        walker: Walker,
+        run_in_thread: RunInThread,
+        on_closed: Callable[[LocalListing], None],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.now_ns = now_ns()
+        self._read_clock = now_ns
         self._walker = walker
         self._run_in_thread = run_in_thread
         self._on_closed = on_closed
@@ -30,13 +38,18 @@ class LocalListing:
             return []
         self._busy = True
         try:
-            page: list[Entry] = await self._run_in_thread(self._walker.page)
+            page: list[Entry] = await self._run_in_thread(self._page)
         finally:
             self._busy = False
             if self._closed:
                 self._walker.close()
         if not page:
             self.close()
+        return page
+
+    def _page(self) -> list[Entry]:
+        page = self._walker.page()
+        self.now_ns = self._read_clock()
         return page
 
     def close(self) -> None:

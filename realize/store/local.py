@@ -103,6 +103,8 @@ class LocalStore:
         self._committer = Committer(run_in_thread) if committer is None else committer
         self._headroom = Headroom(run_in_thread) if headroom is None else headroom
         self._clock = Clock() if clock is None else clock
+        self._stamps = self._committer.stamps
+        self._began_ns = 0
         self._salt = b""
         self._located: Location | None = None
         self._vouching = Vouching(self._clock, self._committer.replacing)
@@ -116,11 +118,12 @@ class LocalStore:
         self._closed = False
 
     @shielded
-    async def open(self, salt: bytes) -> Where:
+    async def open(self, salt: bytes, run_age_ns: int = 0) -> Where:
         """Find out where this is."""
         self._salt = salt
+        self._began_ns = self._stamps.note() - run_age_ns
         located: Location = await self._run_in_thread(locate, self._root, self._base, self._root_identity)
-        where: Where = await self._run_in_thread(located.where, salt, self._clock.stamp_ns())
+        where: Where = await self._run_in_thread(located.where, salt, self._stamps.present().stamp_ns)
         self._located = located
         return where
 
@@ -139,7 +142,7 @@ class LocalStore:
     def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
         """Everything below the location."""
         walker = Walker(self._location, salt=self._salt, partials=partials, avoid=avoid)
-        listing = LocalListing(walker, self._run_briefly, self._listings.discard)
+        listing = LocalListing(walker, self._run_briefly, self._listings.discard, self._clock.now_ns)
         self._listings.add(listing)
         return listing
 
@@ -147,7 +150,7 @@ class LocalStore:
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
         """What is there under these names."""
         answers: list[Existing | RealizeError] = await self._run_briefly(
-            describe_batch, self._location, paths, self._salt
+            describe_batch, self._location, paths, self._salt, self._earliest_ns
         )
         self._descriptions.remember(self._salt, paths, answers)
         return answers
@@ -226,6 +229,7 @@ class LocalStore:
         answers: list[bool | RealizeError] = await self._run_in_thread(
             settle_batch, self._location, expected, self._vouching
         )
+        self._stamps.note()
         return answers
 
     @shielded
@@ -236,6 +240,7 @@ class LocalStore:
         matched: int = await self._run_in_thread(
             self._matches.match, self._location, path, size, offset, digests, attributes
         )
+        self._stamps.note()
         return matched
 
     @shielded_opening(_release_reader)
@@ -332,6 +337,10 @@ class LocalStore:
                 first = first or error
         if first is not None:
             raise first
+
+    def _earliest_ns(self) -> int:
+        """The earliest stamp of what was stamped since the run began."""
+        return self._stamps.earliest_since(self._began_ns)
 
     @property
     def _scope(self) -> Location:

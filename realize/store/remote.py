@@ -67,7 +67,7 @@ class RemoteStore:
         self._turns = DeferredSemaphore(IN_FLIGHT)
         self._batches = RemoteBatches(protocol, unsteady=unsteady)
 
-    def open(self, salt: bytes) -> Deferred[Where]:
+    def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""
         handle = self._protocol.choose_handle()
 
@@ -82,6 +82,7 @@ class RemoteStore:
             directory=self._directory,
             base=self._base,
             salt=salt,
+            age=run_age_ns or None,
         )
         return asked.addCallback(opened)
 
@@ -248,6 +249,7 @@ class RemoteListing:
         self._listing = protocol.choose_listing()
         self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
         self._next: Deferred[dict[str, Any]] | None = None
+        self.now_ns = 0
         self._started = False
         self._ended = False
 
@@ -268,6 +270,7 @@ class RemoteListing:
                 self._ended = True
             elif not self._ended:
                 self._next = self._ask()
+            self.now_ns = answer["now"]
             if answer["entries"]:
                 return list(answer["entries"])
         return []

@@ -124,7 +124,9 @@ class DirectoryResponders(amp.CommandLocator):
     # Directories.
 
     @commands.OpenDirectory.responder
-    async def _open_directory(self, handle: int, directory: str, base: bytes, salt: bytes) -> dict[str, Any]:
+    async def _open_directory(
+        self, handle: int, directory: str, base: bytes, salt: bytes, age: int | None
+    ) -> dict[str, Any]:
         if handle in self._directories:
             raise ProtocolError(f"handle {handle} is in use")
         rights = self._rights.get(directory, frozenset())
@@ -137,7 +139,7 @@ class DirectoryResponders(amp.CommandLocator):
         store = None
         try:
             store = self._make_store(directory, base)
-            where = await store.open(salt)
+            where = await store.open(salt, age or 0)
         except BaseException:
             self._directories.pop(handle, None)
             if store is not None:
@@ -213,10 +215,10 @@ class DirectoryResponders(amp.CommandLocator):
             found.asked = None
         if not found.left:
             self._end_listing(listing)
-            return {"entries": [], "more": False}
+            return {"entries": [], "more": False, "now": found.pages.now_ns}
         page = next(packing.fit(found.left, packing.measure_entry, most=VALUE_LIMIT))
         found.left = found.left[len(page) :]
-        return {"entries": page, "more": True}
+        return {"entries": page, "more": True, "now": found.pages.now_ns}
 
     @commands.EndWalk.responder
     def _end_walk(self, listing: int) -> dict[str, Any]:

@@ -120,6 +120,7 @@ class OpenDirectory(RealizeCommand):
 
     The requester sends it; needs any right on the directory.
     A directory that does not exist and one without rights get the same ``DENIED``.
+    ``age`` is how many nanoseconds ago the run began, if that was over another connection.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -127,6 +128,7 @@ class OpenDirectory(RealizeCommand):
         (b"directory", Text(200)),
         (b"base", Octets(4096)),
         (b"salt", Octets(64)),
+        (b"age", Number(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"kind", Choice(WhereKind)),
@@ -178,6 +180,7 @@ class Walk(RealizeCommand):
     The requester sends it; needs ``read``.
     ``partials`` and ``avoid`` count in the first call only.
     When ``more`` is false, this was the last page and the number is free again.
+    ``now`` is the clock of the responder when it read the page, in nanoseconds since the epoch.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -186,7 +189,11 @@ class Walk(RealizeCommand):
         (b"partials", Flag()),
         (b"avoid", Octets(64)),
     ]
-    response: ClassVar[list[tuple[bytes, Any]]] = [(b"entries", Packed(packing.ENTRIES)), (b"more", Flag())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"entries", Packed(packing.ENTRIES)),
+        (b"more", Flag()),
+        (b"now", Number()),
+    ]
 
 
 class EndWalk(RealizeCommand):

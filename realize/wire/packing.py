@@ -151,6 +151,7 @@ _VERSION: Final = struct.Struct(">QQqqq")
 _ATTRIBUTES: Final = struct.Struct(">qH")
 _EXISTING: Final = struct.Struct(">qqqq")
 _PRESENT: Final = 4
+_RECENT: Final = 8
 _ONE_TIME: Final = struct.Struct(">q")
 _STORED: Final = struct.Struct(">Bq")
 _CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST}s")
@@ -232,6 +233,7 @@ def _encode_existing(existing: Existing) -> bytes:
     if existing is NOTHING:
         return b"\0"
     flags = _PRESENT | (existing.final_size is not None) | (existing.partial_size is not None) << 1
+    flags |= _RECENT if existing.recent else 0
     return b"".join(
         (
             _U8.pack(flags),
@@ -248,7 +250,7 @@ def _encode_existing(existing: Existing) -> bytes:
 
 
 def _decode_existing(cursor: Cursor) -> Existing:
-    flags = cursor.flags(3 | _PRESENT)
+    flags = cursor.flags(3 | _PRESENT | _RECENT)
     if not flags:
         return NOTHING
     if not flags & _PRESENT:
@@ -262,6 +264,7 @@ def _decode_existing(cursor: Cursor) -> Existing:
         place=place,
         partial_size=_size(partial_size) if flags & 2 else None,
         obstacle=cursor.text(_PLACE),
+        recent=bool(flags & _RECENT),
     )
 
 
