@@ -341,10 +341,12 @@ class MemoryStore:
         file = self.files.get(expected.path)
         if file is None or len(file.content) != expected.size or digest(file.content) != expected.digest:
             return False
-        self._vouch_for(file, expected.attributes)
+        self._vouch_for(expected.path, file, expected.attributes)
         return True
 
-    def _vouch_for(self, file: MemoryFile, attributes: Attributes | None) -> None:
+    def _vouch_for(self, path: bytes, file: MemoryFile, attributes: Attributes | None) -> None:
+        if path in self.written:
+            raise Busy(f"{display_name(path)}: has the same content, but is open for writing by another program")
         if attributes is not None:
             file.attributes = attributes
         file.changed_at = next(self._now)
@@ -365,7 +367,7 @@ class MemoryStore:
             return 0
         matched = _matched(file.content[offset:], digests)
         if offset + matched == size:
-            self._vouch_for(file, attributes)
+            self._vouch_for(path, file, attributes)
         self._progress[path] = (file.version, offset + matched)
         return matched
 
@@ -1220,6 +1222,29 @@ class StoreContract:
                 newest = await make()
                 assert await store.match_final(b"f", 1, 0, [digest(b"x")]) == 1
                 assert not await is_there(newest)
+        await store.close()
+
+    async def test_does_not_vouch_for_what_is_open_for_writing(self) -> None:
+        """What has the same content now may have another one soon: it is busy, and what differs is as ever."""
+        store, behind = await self.opened()
+        behind.plant(b"f", LARGE)
+        behind.plant(b"empty", b"")
+        digests = block_digests(LARGE)
+        same = [Expected(b"f", len(LARGE), digest(LARGE)), Expected(b"empty", 0, digest(b""))]
+
+        with behind.writing(b"f"), behind.writing(b"empty"):
+            answers = await store.settle([*same, Expected(b"f", len(LARGE), digest(b"other"))])
+            matched = await failure(store.match_final(b"f", len(LARGE), 0, digests))
+            empty = await failure(store.match_final(b"empty", 0, 0, []))
+            other = await store.match_final(b"f", len(LARGE), 0, [digests[0], b"?" * 32, digests[2]])
+
+        assert answers[2] is False
+        assert other == BLOCK
+        for each in (*answers[:2], matched, empty):
+            assert isinstance(each, Busy)
+            assert "has the same content, but is open for writing by another program" in str(each)
+        assert await store.settle(same) == [True, True]
+        assert await store.match_final(b"f", len(LARGE), 0, digests) == len(LARGE)
         await store.close()
 
     async def test_matches_finals_block_by_block(self) -> None:

@@ -12,8 +12,8 @@ import pytest
 from realize.errors import Busy, SourceChanged
 from realize.store import syscalls
 from realize.store.local import LocalStore
-from realize.testing import digest, failure, random_bytes, read_to_end
-from realize.values import BLOCK, Fetched, OnConflict, Removal
+from realize.testing import block_digests, digest, failure, random_bytes, read_to_end
+from realize.values import BLOCK, Expected, Fetched, OnConflict, Removal
 from tests.test_local_store import SALT, at_once, opened
 
 LARGE = random_bytes(BLOCK + 7)
@@ -162,6 +162,67 @@ async def test_stores_through_a_mapping(root):
     mapped.close()
     [read] = await store.read_small([b"f"], removing=True)
     assert read.file.content.startswith(b"5678")
+
+
+def map_to_write(path):
+    """What a program does that stores into a file without its time being changed again."""
+    with open(path, "r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 0)
+    mapped[0:1] = LARGE[0:1]
+    return mapped
+
+
+async def test_stores_into_a_final_file_between_two_comparisons(root):
+    """What was compared first may be another content by now, though the program is gone and the times are the same."""
+    store = await opened(root)
+    mapped = map_to_write(os.path.join(root, b"f"))
+    half = await store.match_final(b"f", len(LARGE), 0, block_digests(LARGE)[:1])
+    mapped[0:4] = b"1234"
+    mapped.close()
+
+    error = await failure(store.match_final(b"f", len(LARGE), BLOCK, block_digests(LARGE)[1:]))
+
+    assert half == BLOCK
+    assert isinstance(error, Busy)
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_a_final_file_that_is_opened_for_writing_while_it_is_compared(root, monkeypatch, large):
+    """Somebody may write to it as soon as it was vouched for."""
+    store = await opened(root)
+    fsync, writers = os.fsync, []
+
+    def come(fd):
+        fsync(fd)
+        writers.append(open(os.path.join(root, b"f"), "r+b"))  # noqa: SIM115 -- it stays open
+
+    monkeypatch.setattr(os, "fsync", come)
+
+    if large:
+        answer = await failure(store.match_final(b"f", len(LARGE), 0, block_digests(LARGE)))
+    else:
+        [answer] = await store.settle([Expected(b"f", len(LARGE), digest(LARGE))])
+
+    assert isinstance(answer, Busy)
+    for each in writers:
+        each.close()
+
+
+@pytest.mark.parametrize("size", [0, BLOCK + 7])
+async def test_an_identical_final_file_that_is_written_to(root, size):
+    """Somebody may write to it at once, so the source is not to be removed because of it."""
+    os.truncate(os.path.join(root, b"f"), size)
+    store = await opened(root)
+    content = LARGE[:size]
+
+    with open(os.path.join(root, b"f"), "ab"):
+        [settled] = await store.settle([Expected(b"f", size, digest(content))])
+        matched = await failure(store.match_final(b"f", size, 0, block_digests(content)))
+
+    assert isinstance(settled, Busy)
+    assert isinstance(matched, Busy)
+    assert str(matched) == "f: has the same content, but is open for writing by another program"
+    assert [True] == await store.settle([Expected(b"f", size, digest(content))])
 
 
 @pytest.mark.parametrize("links", [1, 2])

@@ -682,6 +682,26 @@ async def test_a_small_file_that_grows_while_it_is_read(root, behind, monkeypatc
     assert isinstance(answer, SourceChanged)
 
 
+@pytest.mark.parametrize("content", [b"content", LARGE])
+async def test_a_final_file_is_compared_when_a_write_would_show(root, behind, content):
+    """What was changed in the present tick of the kernel's clock can change again without looking so."""
+    behind.plant(b"f", content)
+    now, slept = [os.stat(behind.at(b"f")).st_ctime_ns + 1_000_000], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += int(seconds * 1e9)
+
+    store = await opened(root, clock=Clock(now_ns=lambda: now[0], sleep=sleep))
+
+    if content is LARGE:
+        await store.match_final(b"f", len(LARGE), 0, block_digests(LARGE)[:1])
+    else:
+        await store.settle([Expected(b"f", len(content), digest(content))])
+
+    assert 0.018 < sum(slept) < 0.03
+
+
 async def test_a_large_file_that_shrinks(root, behind):
     """A file that ends before its size fails, instead of being padded or cut."""
     behind.plant(b"f", LARGE * 3)

@@ -534,6 +534,24 @@ def test_what_is_open_for_writing_is_put_aside(content):
 
 
 @pytest.mark.parametrize("content", [b"1", BIG])
+def test_an_identical_file_that_is_open_for_writing_is_not_relied_upon(content):
+    """The source stays as long as a program may change the only other copy; once that is closed it is there already."""
+    sources = MemoryStore({b"x": content}), MemoryStore({b"x": content})
+    destination = MemoryStore({b"x": content})
+    destination.written.add(b"x")
+
+    failed = moved(sources[0], destination)
+    trial = Trial(sources[1], destination)
+    destination.written.clear()
+
+    assert [(End.DESTINATION, Busy)] == [(event.end, type(event.error)) for event in failed.of(Failed)]
+    assert {b"x": content} == contents(sources[0])
+    assert trial.finish() is None
+    assert [How.ALREADY_THERE] == [event.how for event in trial.of(Finished)]
+    assert {} == contents(sources[1])
+
+
+@pytest.mark.parametrize("content", [b"1", BIG])
 def test_what_is_opened_for_writing_while_it_is_moved_stays(content):
     """Also if nothing was written yet: whatever will be is sent when it is closed, over what was sent before."""
     source, destination = MemoryStore({b"x": content}), MemoryStore()

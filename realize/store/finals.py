@@ -11,17 +11,17 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from realize.errors import NotFound, NotRegular, RealizeError
+from realize.errors import Busy, NotFound, NotRegular, RealizeError
 from realize.store import names
 from realize.store.commit import sync_directories
 from realize.store.content import digest_of, matching
 from realize.store.descriptors import release
-from realize.store.files import Clock, has_more, open_regular, open_settled, representable, settled_in, version_of
+from realize.store.files import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.location import Location
 from realize.store.marks import MARK, NOTE, is_ours
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
-from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, kind_of
+from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, is_open_for_writing, kind_of
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
 from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
@@ -147,21 +147,35 @@ def _settle(location: Location, tree: Tree, expected: Expected, vouching: Vouchi
     """The directory of the file if it has that content."""
     directory, name = location.split(expected.path)
     with storage_errors(expected.path):
-        fd, status = open_regular(tree, directory, name, expected.path)
+        fd, status = open_settled(tree, directory, name, expected.path, vouching.clock)
     try:
+        written = is_open_for_writing(fd)
         if (
             status.st_size != expected.size
             or digest_of(fd, expected.size) != expected.digest
             or has_more(fd, expected.size)
         ):
             return None
+        _refuse_written(expected.path, written=written)
         if not vouching.vouch(fd, tree, directory, name, version_of(status), expected.attributes):
             return None
         # A write in the instant in which the file got its time would not show in that.
         timed = expected.attributes is not None and expected.attributes.mtime_ns != status.st_mtime_ns
-        return None if timed and digest_of(fd, expected.size) != expected.digest else directory
+        if timed and digest_of(fd, expected.size) != expected.digest:
+            return None
+        _refuse_written(expected.path, written=is_open_for_writing(fd))
+        return directory
     finally:
         release(fd)
+
+
+def _refuse_written(path: bytes, *, written: bool) -> None:
+    """Fail with `Busy` if a program has, or had, a file open for writing whose content is the right one at the moment.
+
+    What it stores need not show in the status of the file, so it may be another one by now.
+    """
+    if written:
+        raise Busy(f"{display_name(path)}: has the same content, but is open for writing by another program")
 
 
 @frozen
@@ -246,10 +260,11 @@ def _is_still(version: Version, after: Version) -> bool:
 
 @frozen
 class _Progress:
-    """So far, this version of a file has matched."""
+    """So far, this version of a file has matched; a program may have had it open for writing (``written``)."""
 
     version: Version
     offset: int
+    written: bool
 
 
 class FinalMatches:
@@ -302,19 +317,28 @@ class FinalMatches:
                 raise storage_error(error, path) from error
             try:
                 version = version_of(status)
-                if status.st_size != size or (offset and before != _Progress(version, offset)):
+                written = is_open_for_writing(fd)
+                if status.st_size != size:
                     return None
+                if offset:
+                    if before is None or (before.version, before.offset) != (version, offset):
+                        return None
+                    written = written or before.written
                 length = max(0, min(len(digests) * BLOCK, size - offset))
                 matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
                 if offset + matched == size:
-                    if has_more(fd, size) or not self._vouching.vouch(fd, tree, directory, name, version, attributes):
+                    if has_more(fd, size):
                         return None
+                    _refuse_written(path, written=written)
+                    if not self._vouching.vouch(fd, tree, directory, name, version, attributes):
+                        return None
+                    _refuse_written(path, written=is_open_for_writing(fd))
                     for failure in sync_directories(tree, [directory]).values():
                         raise failure
                 elif version_of(os.fstat(fd)) != version:
                     return None
                 elif matched == length:
-                    self._remember(path, _Progress(version, offset + matched))
+                    self._remember(path, _Progress(version, offset + matched, written))
             except (OSError, MemoryError) as error:
                 raise storage_error(error, path) from error
             finally:

@@ -211,6 +211,8 @@ class IStore(Interface):
 
         It then has the attributes that were given with it, and the present as its change time, as if it had just
         arrived, for the caller may remove the source.
+        One that has that content, but that another program has open for writing, is answered with
+        `realize.errors.Busy`, as far as that can be known.
         """
 
     def match_final(
@@ -220,7 +222,7 @@ class IStore(Interface):
 
         A final file that is not ``size`` bytes long, or changes meanwhile, matches nothing.
         When the last byte of the file has matched, the file is durable before this answers, with these attributes and
-        the present as its change time, as with `settle`.
+        the present as its change time, or this fails with `realize.errors.Busy`, as with `settle`.
         """
 
     def open_reader(path: bytes, *, removing: bool = False) -> Deferred[IReader]:
