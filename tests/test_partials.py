@@ -476,3 +476,20 @@ async def test_partials_of_another_user_are_files(open_root):
 
     assert (entry.path, entry.kind, writer.have) == (PARTIAL, Kind.FILE, 0)
     await writer.abandon(keep=False)
+
+
+async def test_a_commit_that_was_cut_short_between_link_and_unlink(root):
+    """Where a rename takes a link, a crash leaves one file under both names: the final one stays, the other goes."""
+    place = leave_partial(root, "f", b"committed")
+    os.link(place, os.path.join(root, b"f"))
+    store = await opened(root)
+
+    entries = await listed(store.walk())
+    writer = await store.open_writer(b"f", 3, REPLACE)
+    await writer.write([b"new"])
+    with open(os.path.join(root, b"f"), "rb") as final:
+        assert (final.read(), writer.have) == (b"committed", 0)
+    await writer.abandon(keep=False)
+
+    assert {PARTIAL: Kind.LEFT, b"f": Kind.FILE} == {entry.path: entry.kind for entry in entries}
+    assert os.listdir(root) == [b"f"]
