@@ -159,6 +159,8 @@ class Oracle:
             if stat.S_IMODE(status.st_mode) & 0o077 & ~mode:
                 faults.append(Fault("open", f"{shown(path)}: {stat.S_IMODE(status.st_mode):o}, was {mode:o}"))
         for path, version in list(self.versions.items()):
+            if _is_marked(os.path.join(top, path)):
+                continue  # a partial for another file, which has the name of this one
             found = digest(os.path.join(top, path))
             with self.lock:
                 known = {self.versions[path].digest, version.digest, *self.earlier.get(path, ())}
@@ -244,6 +246,13 @@ def files(folder: Path) -> Iterator[tuple[bytes, os.stat_result]]:
 def shown(path: bytes) -> str:
     """A name for a report."""
     return path.decode(errors="backslashreplace").replace("\n", "\\n")
+
+
+def _is_marked(path: bytes) -> bool:
+    try:
+        return bool(_PARTIAL.fullmatch(os.path.basename(path)) and os.lstat(path).st_mode & stat.S_ISVTX)
+    except FileNotFoundError:
+        return False
 
 
 def _short(found: str | None) -> str:

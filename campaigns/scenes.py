@@ -148,20 +148,24 @@ def narrow(folder: Path, report: Report) -> None:
         consumer = threading.Thread(target=_consume, args=(oracle, stopping), daemon=True)
         consumer.start()
         try:
-            was_full = False
-            for _ in range(3 * EVENTS):
+            for _ in range(EVENTS):
+                _go_on(stage, planter, small=8, large=5, largest=3 * LARGE)
+                stage.disturbed = True
+                if sum(status.st_size for _, status in files(oracle.source)) > _room(small.mounted):
+                    stage.event("less room than files")
+                stage.somewhere()
+                if rng.random() < 0.5:
+                    stage.kill_command()
+                else:
+                    stage.wait(0, 1)
+                stage.check()
+            # What fits alone must arrive alone; each run has all the room when the last files are taken away.
+            for _ in oracle.versions:
                 if not any(files(oracle.source)):
                     break
-                stage.spawn()
                 stage.disturbed = True
-                stage.somewhere()
-                stage.wait(0, 1)
-                stage.check()
-                if (now := _room(small.mounted) < LARGE) and not was_full:
-                    stage.event("full")
-                was_full = now
-                if rng.random() < 0.3:
-                    stage.kill_command()
+                stage.let_end()
+                _wait_for_consumer(oracle)
             stage.disturbed = True
             stage.run_to_the_end()
             stage.look_for_leaks()
@@ -184,6 +188,12 @@ def _consume(oracle: Oracle, stopping: threading.Event) -> None:
                 os.makedirs(os.path.dirname(os.path.join(archive, path)), exist_ok=True)
                 shutil.copy2(place, os.path.join(archive, path))
                 os.unlink(place)
+
+
+def _wait_for_consumer(oracle: Oracle) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(path in oracle.versions for path, _ in files(oracle.destination)):
+        time.sleep(0.02)
 
 
 def strict(folder: Path, report: Report) -> None:
@@ -402,12 +412,12 @@ def _pace(rng: random.Random, direction: str) -> tuple[str, ...]:
     return ("--throttle", rng.choice(["4M", "10M", "30M"])) if direction != "local" and rng.random() < 0.7 else ()
 
 
-def _go_on(stage: Stage, planter: Planter) -> None:
+def _go_on(stage: Stage, planter: Planter, *, small: int = 20, large: int = 1, largest: int = 2 * LARGE) -> None:
     """See to it that a command runs and has something to do."""
     if not stage.running:
         stage.judge()
         if not any(files(stage.oracle.source)):
-            planter.wave(small=20, large=1)
+            planter.wave(small=small, large=large, largest=largest)
         stage.spawn()
 
 

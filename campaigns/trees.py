@@ -92,7 +92,8 @@ class Planter:
 
     def again(self, count: int) -> None:
         """New versions of some files that were moved."""
-        paths = self._rng.sample(sorted(self._oracle.versions), min(count, len(self._oracle.versions)))
+        known = sorted(path for path in self._oracle.versions if not path.endswith(b".part"))
+        paths = self._rng.sample(known, min(count, len(known)))
         for number, path in enumerate([*paths, *self._later]):
             self.put(path, self._rng.randbytes(LARGE + 1000 if number == 0 else 5000))
 
