@@ -340,6 +340,14 @@ def in_place(folder, name, called=None):
     return str(copy)
 
 
+@pytest.mark.parametrize("name", ["realized.service", "realize-move@.service"])
+def test_the_units_allow_to_ask_who_writes(name):
+    """Files of other users, which a service moves mostly, are not known to be open for writing without CAP_LEASE."""
+    service = unit(name)["Service"]
+
+    assert ("CAP_LEASE", "CAP_LEASE") == (service["AmbientCapabilities"], service["CapabilityBoundingSet"])
+
+
 def test_systemd_takes_the_units(tmp_path):
     """`systemd-analyze verify` has nothing to say."""
     units = [in_place(tmp_path, "realized.service")]
