@@ -470,9 +470,9 @@ def test_a_clock_that_is_set_back_does_not_hide_what_was_there_already():
     first, second, destination = MemoryStore({b"x": BIG}), MemoryStore({b"x": b"1" + BIG}), MemoryStore({b"x": BIG})
     vouch_for = destination._vouch_for
 
-    def late(file, attributes):
+    def late(*arguments):
         destination.clock_ahead = -(10**6)
-        vouch_for(file, attributes)
+        vouch_for(*arguments)
 
     destination._vouch_for = late
     trial = moved(first, destination, second)
