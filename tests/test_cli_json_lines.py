@@ -10,7 +10,7 @@ from typing import Any
 from realize.cli.json_lines import JsonLines
 from realize.cli.summary import Tally
 from realize.errors import Interrupted, NoSpace, RealizeError
-from realize.mover.events import End, Event, Failed, Finished, Found, How, Progressed, SourceStarted, Started
+from realize.mover.events import End, Event, Failed, Finished, Found, How, NoRoom, Progressed, SourceStarted, Started
 
 
 def lines_for(*events: Event, error: RealizeError | None = None) -> list[dict[str, Any]]:
@@ -34,9 +34,10 @@ def test_every_line_is_an_object_with_an_event() -> None:
         Progressed(b"x", 6),
         Finished(b"x", 10, 6, How.REPLACED, b"\xab" * 32, removed=True),
         Failed(b"y", End.DESTINATION, NoSpace("y: full")),
+        NoRoom(1, 10, None),
     )
 
-    assert ["source", "started", "finished", "failed", "summary"] == [line["event"] for line in lines]
+    assert ["source", "started", "finished", "failed", "no_room", "summary"] == [line["event"] for line in lines]
     assert {
         "event": "finished",
         "path": "x",
@@ -47,6 +48,7 @@ def test_every_line_is_an_object_with_an_event() -> None:
         "removed": True,
     } == lines[2]
     assert {"event": "failed", "path": "y", "end": "destination", "error": "y: full", "code": "NO_SPACE"} == lines[3]
+    assert {"event": "no_room", "files": 1, "bytes": 10, "missing_bytes": None} == lines[4]
 
 
 def test_the_summary_counts_every_outcome_and_has_the_exit_code() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from realize.cli.wording import Wording, plan_line
-from realize.errors import NoSpace, StorageError
-from realize.mover.events import End, Failed, Finished, How, Interrupted, Left, Planned, SourceStarted
+from realize.errors import Busy, NoSpace, StorageError
+from realize.mover.events import End, Failed, Finished, How, Interrupted, Left, NoRoom, Planned, SourceStarted
 from realize.mover.plan import Action
 
 
@@ -63,3 +65,28 @@ def test_an_arrival_says_whether_the_source_was_removed() -> None:
 def test_a_plan_line_has_action_size_and_name() -> None:
     """A dry run prints columns."""
     assert "send          1 KiB  a b" == plan_line(Planned(b"a b", 1024, Action.SEND))
+
+
+def test_a_full_destination_is_said_once() -> None:
+    """In full for the first file; the others are counted at the end. Other failures are all named."""
+    said = wording()
+    full = NoSpace("x: No space left on device")
+    events = [Failed(b"x", End.DESTINATION, full)] * 3 + [Failed(b"y", End.DESTINATION, Busy("y: busy"))] * 2
+
+    lines = [said.note(event) for event in events]
+
+    assert [True, False, False, True, True] == [line is not None for line in lines]
+    assert 3 == sum(Wording(verbose=True).note(event) is not None for event in events[:3])
+
+
+@pytest.mark.parametrize(
+    ("event", "end"),
+    [
+        (NoRoom(1, 5 << 20, 2 << 20), "1 file, 5 MiB, did not fit: 2 MiB are missing"),
+        (NoRoom(1000, 5 << 20, 0), "1,000 files, 5 MiB, did not fit; is there a quota?"),
+        (NoRoom(2, 5 << 20, None), "2 files, 5 MiB, did not fit"),
+    ],
+)
+def test_how_much_is_missing(event: NoRoom, end: str) -> None:
+    """One sentence at the end of the run, with the destination."""
+    assert f"no room: destination hostb:9771::inbox: {end}" == wording().note(event)

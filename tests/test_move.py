@@ -31,6 +31,7 @@ from realize.mover.events import (
     Found,
     How,
     Left,
+    NoRoom,
     Planned,
     Postponed,
     Progressed,
@@ -42,7 +43,7 @@ from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import MoveOptions, Run, Side
 from realize.testing import MemoryStore, block_digests, digest, partial_path
-from realize.values import Attributes, Expected, OnConflict, Where, WhereKind
+from realize.values import Attributes, Expected, OnConflict, Space, Where, WhereKind
 
 BIG = random.Random(1).randbytes(3 << 20)
 
@@ -365,15 +366,78 @@ def test_a_read_error_fails_one_file_only():
 
 
 def test_a_full_disk_fails_what_does_not_fit():
-    """ENOSPC for one small and one large file: they stay, the others move."""
+    """ENOSPC for one small and one large file: they stay, the others move, and what is missing is said at the end."""
     source, destination = MemoryStore({b"x": BIG, b"y": b"2", b"z": b"3"}), MemoryStore()
-    destination.fail_next["write", b"x"] = NoSpace("x: No space left on device")
+    destination.fail_next["open_writer", b"x"] = NoSpace("x: No space left on device")
     destination.fail_next["put_small", b"y"] = NoSpace("y: No space left on device")
+    destination.room = Space(1000, 2000)
 
     trial = moved(source, destination)
 
     assert {b"x", b"y"} == {event.path for event in trial.of(Failed)} == set(source.files)
     assert {b"z"} == set(destination.files)
+    assert [NoRoom(2, len(BIG) + 1, len(BIG) + 1 - 1000)] == trial.of(NoRoom)
+    assert trial.events[-1] == trial.of(NoRoom)[0]
+
+
+class Full(dict):
+    """Faults of a store that lets large files begin, and never has room for them; remembers whom that befell."""
+
+    def __init__(self):
+        self.befell = []
+
+    def pop(self, key, default=None):
+        """Each write fails."""
+        method, path = key
+        if method != "write":
+            return default
+        self.befell.append(path)
+        return NoSpace(f"{path.decode()}: Disk quota exceeded")
+
+
+def test_little_is_sent_in_vain():
+    """Where nothing but writing tells, what needs as much as a file that failed is not tried; smaller files go on."""
+    files = {b"%d" % number: BIG for number in range(9)}
+    source, destination = MemoryStore({**files, b"s": b"small"}), MemoryStore()
+    destination.fail_next = Full()
+
+    trial = moved(source, destination, jobs=1)
+
+    assert [b"0", b"0"] == destination.fail_next.befell
+    assert set(files) == set(source.files)
+    assert {b"s"} == set(destination.files)
+    assert set(files) == {event.path for event in trial.of(Failed)}
+    assert sum("not tried" in str(event.error) for event in trial.of(Failed)) == 8
+    assert [9] == [event.files for event in trial.of(NoRoom)]
+
+
+def test_what_there_was_no_room_for_is_tried_once_more():
+    """When the rest is done there may be room, and then nothing has failed."""
+    files = {b"%d" % number: BIG for number in range(3)}
+    source, destination = MemoryStore(files), MemoryStore()
+    destination.fail_next["write", b"0"] = NoSpace("0: No space left on device")
+
+    trial = moved(source, destination, jobs=1)
+
+    assert files == contents(destination)
+    assert [] == trial.of(Failed) == trial.of(NoRoom)
+    assert set(files) == {event.path for event in trial.of(Postponed)}
+
+
+def test_small_files_stop_when_the_disk_is_full(monkeypatch):
+    """Of small ones that fit no more, one batch is sent in vain, not all of them."""
+    monkeypatch.setattr("realize.mover.small.BATCH", 2)
+    files = {b"%02d" % number: b"x" for number in range(20)}
+    source, destination = MemoryStore(files, page=100), MemoryStore()
+    for path in list(files)[2:]:
+        destination.fail_next["put_small", path] = NoSpace(f"{path.decode()}: No space left on device")
+    put = batched_into(destination)
+
+    trial = moved(source, destination, jobs=1)
+
+    assert 2 == len(destination.files)
+    assert len(put) < 10
+    assert 18 == len(trial.of(Failed))
 
 
 def test_a_digest_that_differs_is_tried_again():

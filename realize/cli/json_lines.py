@@ -17,6 +17,7 @@ from realize.mover.events import (
     How,
     Interrupted,
     Left,
+    NoRoom,
     Planned,
     Postponed,
     Progressed,
@@ -119,6 +120,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "left", **path_fields(path), "note": note}
         case Pruned(path, removed):
             return {"event": "pruned", **path_fields(path), "removed": removed}
+        case NoRoom(files, size, missing):
+            return {"event": "no_room", "files": files, "bytes": size, "missing_bytes": missing}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Progressed():

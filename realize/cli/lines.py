@@ -10,7 +10,7 @@ from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording, plan_line
 from realize.errors import DeadlineReached, RealizeError
-from realize.mover.events import Event, Failed, Planned, Pruned
+from realize.mover.events import Event, Failed, NoRoom, Planned, Pruned
 from realize.units import format_duration, format_size
 
 
@@ -24,7 +24,7 @@ class Lines:
         self._err = err
         self._now = now
         self._look = look
-        self._wording = Wording()
+        self._wording = Wording(verbose=look.verbose)
         self._board = Board()
         self._meter = Meter(window=self.interval)
         self._meter.rate(now(), 0)
@@ -71,7 +71,7 @@ class Quiet:
     def __call__(self, event: Event) -> None:
         """Write failures."""
         line = self._wording.note(event)
-        if line is not None and isinstance(event, Failed):
+        if line is not None and isinstance(event, Failed | NoRoom):
             print(f"realize: {line}", file=self._err, flush=True)
 
     def tick(self) -> None:

@@ -19,7 +19,7 @@ from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording
 from realize.errors import DeadlineReached, RealizeError
-from realize.mover.events import Event, Failed
+from realize.mover.events import Event, Failed, NoRoom
 from realize.units import display_name, format_duration, format_size
 
 LARGE = 8 << 20
@@ -37,7 +37,7 @@ class Bars:
     def __init__(self, err: TextIO, now: Callable[[], float], look: Look) -> None:
         self._now = now
         self._look = look
-        self._wording = Wording()
+        self._wording = Wording(verbose=look.verbose)
         self._board = Board()
         self._meter = Meter()
         self._console = Console(file=err, highlight=False, markup=False, emoji=False)
@@ -62,7 +62,7 @@ class Bars:
         if line is None and self._look.verbose:
             line = self._wording.arrival(event)
         if line is not None:
-            style = "bold red" if isinstance(event, Failed) else "yellow"
+            style = "bold red" if isinstance(event, Failed | NoRoom) else "yellow"
             self._console.print(Text(f"realize: {line}", style=style), soft_wrap=True)
 
     def tick(self) -> None:

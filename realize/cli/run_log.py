@@ -20,6 +20,7 @@ from realize.mover.events import (
     Found,
     How,
     Left,
+    NoRoom,
     Planned,
     Postponed,
     Progressed,
@@ -158,6 +159,8 @@ class RunLog:
                 )
             case SourceStarted(source, destination):
                 log.info("source_started", source=display_text(source), destination=display_text(destination))
+            case NoRoom(files, size, missing):
+                log.warning("no_room", files=files, bytes=size, missing=missing)
             case Retrying(error, delay):
                 self._log.warning("retrying", delay=round(delay, 3), error=str(error), code=_code(error))
             case Found() | Progressed() | Planned() | Pruned():

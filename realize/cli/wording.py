@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from realize.errors import NoSpace
 from realize.mover.events import (
     End,
     Event,
@@ -10,6 +11,7 @@ from realize.mover.events import (
     How,
     Interrupted,
     Left,
+    NoRoom,
     Planned,
     Postponed,
     Pruned,
@@ -22,11 +24,20 @@ from realize.units import display_name, format_size
 class Wording:
     """Turns events into sentences; remembers the locations of the source and destination being worked on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbose: bool = False) -> None:
         self._names = {End.SOURCE: "", End.DESTINATION: ""}
+        self._verbose = verbose
+        self._said_full: set[type[Event]] = set()
 
     def note(self, event: Event) -> str | None:
-        """The sentence for what everybody wants to know: what failed, was put off, left, skipped or interrupted."""
+        """The sentence for what everybody wants to know: what failed, was put off, left, skipped or interrupted.
+
+        That the destination is full is said once in full; `NoRoom` counts the others.
+        """
+        if isinstance(event, Failed | Postponed) and event.end is End.DESTINATION and isinstance(event.error, NoSpace):
+            if type(event) in self._said_full and not self._verbose:
+                return None
+            self._said_full.add(type(event))
         match event:
             case SourceStarted(source, destination):
                 self._names = {End.SOURCE: source, End.DESTINATION: destination}
@@ -40,6 +51,12 @@ class Wording:
                 return f"skipped: {self._at(End.DESTINATION)}: {display_name(path)}: another file has this name"
             case Finished(path, how=How.GONE):
                 return f"gone: {self._at(End.SOURCE)}: {display_name(path)}: somebody else removed or moved it"
+            case NoRoom(files, size, missing):
+                what = "1 file" if files == 1 else f"{files:,} files"
+                lack = "; is there a quota?" if missing == 0 else ""
+                if missing:
+                    lack = f": {format_size(missing)} are missing"
+                return f"no room: {self._at(End.DESTINATION)}: {what}, {format_size(size)}, did not fit{lack}"
             case Retrying(error, delay):
                 return f"retrying in {delay:.1f} s: {error}"
             case Interrupted(path, size, reached) if reached:

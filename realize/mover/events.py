@@ -140,6 +140,19 @@ class Pruned:
 
 
 @frozen
+class NoRoom:
+    """At the end of a run: so many files, of ``size`` bytes together, did not fit the destination.
+
+    ``missing`` is how much more room they need: 0 if the file system seems to have enough, as with a quota, and None if
+    it did not say.
+    """
+
+    files: int
+    size: int
+    missing: int | None
+
+
+@frozen
 class Retrying:
     """The connection was lost, or could not be made; what is not done is tried again in ``delay`` seconds."""
 
@@ -159,6 +172,7 @@ Event: TypeAlias = (
     | Postponed
     | Left
     | Pruned
+    | NoRoom
     | Retrying
 )
 Observer: TypeAlias = Callable[[Event], None]

@@ -173,6 +173,8 @@ class _Sending:
             await self._abandon(writer, keep=not useless)
             if self.found and isinstance(error, Trouble) and isinstance(error.error, VerifyFailed):
                 raise _NotTheOldOne(error.end, error.error) from error
+            if isinstance(error, Trouble):
+                error.in_vain = True
             raise
 
     async def _resume(self, writer: IWriter) -> None:

@@ -7,12 +7,12 @@ What cannot be moved now, but perhaps in a moment, is put aside (up to `ASIDE` f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from attrs import define, evolve, field
-from twisted.internet.defer import DeferredSemaphore
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -43,6 +43,15 @@ DELAYS: Final = (0.25, 1.0, 3.0)
 """Seconds before each further attempt at a file that could not be moved now."""
 
 
+@frozen
+class _Aside:
+    """A file that waits for another attempt; ``sent`` is what this run has made of an earlier version."""
+
+    path: bytes
+    size: int
+    sent: Stored | None
+
+
 @define(eq=False)
 class Move:
     """One source on its way into the destination."""
@@ -55,7 +64,10 @@ class Move:
     _pages: DeferredSemaphore = field(init=False)
     _batches: DeferredSemaphore = field(init=False)
     _files: DeferredSemaphore = field(init=False)
-    _aside: list[tuple[bytes, Stored | None]] = field(factory=list, init=False)
+    _one: DeferredLock = field(factory=DeferredLock, init=False)
+    """For what is sent when there is hardly any room."""
+    _aside: list[_Aside] = field(factory=list, init=False)
+    _second_round: bool = field(default=False, init=False)
     _last_attempt: bool = field(default=False, init=False)
     _opened: float = field(init=False)
 
@@ -103,9 +115,12 @@ class Move:
 
     async def _again(self) -> None:
         waiting, self._aside = self._aside, []
-        for path, sent in waiting:
-            work = self.work if sent is None else evolve(self.work, sent=sent)
-            await self._jobs.start(self._files, partial(self._move_large, work, path))
+        if not self._second_round:
+            self._second_round = True
+            self.work.scarcity.look_again()
+        for each in waiting:
+            work = self.work if each.sent is None else evolve(self.work, sent=each.sent)
+            await self._jobs.start(self._files, partial(self._move_large, work, each.path, each.size))
         await self._jobs.drained()
 
     async def _prune_all(self, age_ns: int) -> None:
@@ -174,7 +189,7 @@ class Move:
                     await self._jobs.start(self._batches, partial(self._move_small, batch))
             else:
                 first = candidates.pop(0)
-                moving = partial(self._move_large, self.work, first.entry.path, first.existing)
+                moving = partial(self._move_large, self.work, first.entry.path, first.entry.size, first.existing)
                 await self._jobs.start(self._files, moving)
 
     def _at_once(self) -> int:
@@ -209,23 +224,58 @@ class Move:
         return False
 
     async def _move_small(self, batch: Sequence[Candidate]) -> None:
-        if self.work.brake.holds():
+        await self._in_order(partial(self._move_batch, batch))
+
+    async def _move_batch(self, batch: Sequence[Candidate]) -> None:
+        scarcity = self.work.scarcity
+        tried: list[Candidate] = []
+        for candidate in batch:
+            refusal = scarcity.refusal(candidate.entry.path, candidate.entry.size)
+            if refusal is None:
+                tried.append(candidate)
+            else:
+                self._no_room(candidate.entry.path, candidate.entry.size, refusal)
+        if not tried:
             return
-        for candidate, outcome in zip(batch, await move_small(self.work, batch), strict=True):
+        for candidate, outcome in zip(tried, await move_small(self.work, tried), strict=True):
             if isinstance(outcome, Trouble):
+                if outcome.no_room:
+                    scarcity.failed(candidate.entry.size)
                 self._troubled(self.work, candidate.entry.path, candidate.entry.size, outcome)
             else:
                 self.work.emit(outcome)
 
-    async def _move_large(self, work: Work, path: bytes, existing: Existing | None = None) -> None:
-        if work.brake.holds():
-            return
+    async def _move_large(self, work: Work, path: bytes, size: int, existing: Existing | None = None) -> None:
+        await self._in_order(partial(self._move_file, work, path, size, existing))
+
+    async def _move_file(self, work: Work, path: bytes, size: int, existing: Existing | None) -> None:
         try:
+            refusal = work.scarcity.refusal(path, size)
+            if refusal is not None:
+                trouble = Trouble(End.DESTINATION, refusal)
+                trouble.in_vain = True
+                raise trouble
             self.work.emit(await move_large(work, path, existing))
         except Trouble as trouble:
             if trouble.hopeless:
                 raise
-            self._troubled(work, path, 0, trouble)
+            if trouble.no_room and trouble.in_vain:
+                work.scarcity.failed(size)
+            self._troubled(work, path, size, trouble)
+
+    async def _in_order(self, job: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
+        """Do it, unless the run is to end; one at a time when there is hardly any room."""
+        if self.work.brake.holds():
+            return
+        if not self.work.scarcity.tight:
+            await job()
+            return
+        await self._one.acquire()
+        try:
+            if not self.work.brake.holds():
+                await job()
+        finally:
+            self._one.release()
 
     def _troubled(self, work: Work, path: bytes, size: int, trouble: Trouble) -> None:
         """Try again later, or give up.
@@ -235,8 +285,14 @@ class Move:
         end, error = trouble.end, trouble.error
         if end is End.SOURCE and isinstance(error, NotFound):
             self.work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
-        elif error.permanent or self._last_attempt or len(self._aside) >= ASIDE:
+        elif trouble.no_room and (not trouble.in_vain or self._second_round or len(self._aside) >= ASIDE):
+            self._no_room(path, size, error)
+        elif (error.permanent and not trouble.no_room) or self._last_attempt or len(self._aside) >= ASIDE:
             self.work.emit(Failed(path, end, error))
         else:
-            self._aside.append((path, trouble.sent or work.sent))
+            self._aside.append(_Aside(path, size, trouble.sent or work.sent))
             self.work.emit(Postponed(path, end, error))
+
+    def _no_room(self, path: bytes, size: int, error: RealizeError) -> None:
+        self.work.scarcity.left(self.work.name, size)
+        self.work.emit(Failed(path, End.DESTINATION, error))

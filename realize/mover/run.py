@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,11 +15,12 @@ from twisted.python.failure import Failure
 
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, NotFound, RealizeError, SameFile, UsageError
 from realize.mover.brake import Brake
-from realize.mover.events import End, Event, Failed, Observer, SourceStarted
+from realize.mover.events import End, Event, Failed, NoRoom, Observer, SourceStarted
 from realize.mover.interfaces import IManifest
 from realize.mover.jobs import Jobs
 from realize.mover.move import Move
 from realize.mover.plan import overlap
+from realize.mover.scarcity import Scarcity
 from realize.mover.turns import Turns
 from realize.mover.work import MoveOptions, Side, Trouble, Work, whole
 from realize.values import OnConflict, Where, WhereKind
@@ -45,6 +47,7 @@ class Run:
     clock: IReactorTime
     brake: Brake = field(factory=Brake)
     manifest: IManifest | None = None
+    _scarcity: Scarcity = field(factory=Scarcity)
     _done: frozenset[int] = frozenset()
     _files: frozenset[int] = frozenset()
     _began: float | None = None
@@ -95,6 +98,7 @@ class Run:
                     break
                 await jobs.start(turns, partial(self._take, number, places, opening[number], there, turns))
             await jobs.drained()
+            await self._say_what_did_not_fit()
             if self.brake.held_back:
                 raise DeadlineReached("the time limit was reached")
         except CancelledError as error:
@@ -205,7 +209,9 @@ class Run:
             self.brake,
             source.name,
             self.manifest,
+            scarcity=self._scarcity,
         )
+        self._scarcity.begin(source.name)
         try:
             await Move(work, here, avoid, self.clock).run()
         except Trouble as trouble:
@@ -214,6 +220,14 @@ class Run:
                 name = source.name if trouble.end is End.SOURCE else self.destination.name
                 raise self._named(name, trouble) from trouble.error
             self.observer(Failed(b"", End.SOURCE, trouble.error))
+
+    async def _say_what_did_not_fit(self) -> None:
+        files, size = self._scarcity.files, self._scarcity.size
+        if files:
+            missing: int | None = None
+            with contextlib.suppress(RealizeError):
+                missing = max(0, size - (await self.destination.store.space()).free)
+            self.observer(NoRoom(files, size, missing))
 
     def _named(self, name: str, trouble: Trouble) -> RealizeError:
         """The error, saying which end it happened at."""

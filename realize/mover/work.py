@@ -8,11 +8,12 @@ from typing import Final
 
 from attrs import field, frozen
 
-from realize.errors import AccessDenied, Busy, ConnectionFailed, ProtocolError, RealizeError
+from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, ProtocolError, RealizeError
 from realize.mover.brake import Brake
 from realize.mover.events import End, Observer
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Arrived, IManifest
+from realize.mover.scarcity import Scarcity
 from realize.store.interfaces import IStore
 from realize.units import display_name
 from realize.values import Existing, OnConflict, Stored
@@ -66,6 +67,7 @@ class Work:
     name: str = ""
     manifest: IManifest | None = None
     sent: Stored | None = None
+    scarcity: Scarcity = field(factory=Scarcity)
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """To be called, and waited for, before these files are removed at the source."""
@@ -95,6 +97,13 @@ class Trouble(Exception):
         self.end = end
         self.error = error
         self.sent = sent
+        self.in_vain = False
+        """Whether it befell a large file in the middle."""
+
+    @property
+    def no_room(self) -> bool:
+        """Whether the destination is full."""
+        return self.end is End.DESTINATION and isinstance(self.error, NoSpace)
 
     @property
     def hopeless(self) -> bool:
