@@ -38,6 +38,7 @@ from realize.store import deltas, names
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.marks import NOTE
 from realize.store.places import PLACE
+from realize.store.syscalls import read_umask
 from realize.store.threads import shielded
 from realize.units import display_name
 from realize.values import (
@@ -49,6 +50,7 @@ from realize.values import (
     Chunk,
     Committed,
     Content,
+    Directory,
     Entry,
     Existing,
     Expected,
@@ -163,6 +165,14 @@ class MemoryStore:
             self._changed_in(path)
         self.directories[path] = Attributes(self.now_ns(), 0o755) if attributes is None else attributes
 
+    def _make_above(self, path: bytes) -> None:
+        """Make the directories that ``path`` is in, those that are missing for their owner alone."""
+        components = path.split(b"/")
+        for depth in range(1, len(components)):
+            above = b"/".join(components[:depth])
+            if above not in self.directories:
+                self.plant_directory(above, Attributes(next(self._now), 0o700))
+
     def _changed_in(self, path: bytes) -> None:
         """A name was added to, or removed from, the directory that ``path`` is in; what is missing of it is made."""
         above = path.rpartition(b"/")[0]
@@ -220,6 +230,8 @@ class MemoryStore:
         described = self._described.pop(file.path, None)
         if exists and described not in {None, self.files[file.path].version}:
             raise Busy(f"{display_name(file.path)}: has just arrived there")
+        if file.attributes is not None:
+            self._make_above(file.path)
         self.plant(file.path, file.content, file.attributes)
         version = self.files[file.path].version
         return Stored(Committed.REPLACED if exists else Committed.CREATED, self._place(version.inode), version.ctime_ns)
@@ -385,7 +397,41 @@ class MemoryStore:
             raise SourceChanged(f"{display_name(path)}: is open for writing by another program")
 
     @shielded
-    async def open_writer(self, path: bytes, size: int, policy: OnConflict) -> IWriter:
+    async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
+        """Make what is missing; the location is there."""
+        self.take_fault("make_directories", b"")
+        named = [each for each in directories if each.path]
+        made = iter([self._one("make_directories", each.path, self._make, each) for each in named])
+        return [next(made) if each.path else None for each in directories]
+
+    def _make(self, directory: Directory) -> None:
+        if directory.path in self.files or self.obstacle(directory.path) not in {"", "directory"}:
+            raise Conflict(f"{display_name(directory.path)}: is not a directory")
+        before = self.directories.get(directory.path)
+        self._make_above(directory.path)
+        if before is None:
+            self.plant_directory(directory.path, Attributes(next(self._now), directory.mode | 0o700))
+        elif before.mode == directory.mode:
+            self.directories[directory.path] = evolve(before, mode=before.mode | 0o700)
+
+    @shielded
+    async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
+        """Give directories their permissions and times."""
+        self.take_fault("set_directories", b"")
+        return [self._one("set_directories", each.path, self._set, each) for each in directories]
+
+    def _set(self, directory: Directory) -> bool:
+        before = self.directories.get(directory.path)
+        if before is None:
+            return False
+        if directory.mtime_ns is None:
+            self.directories[directory.path] = evolve(before, mode=before.mode & directory.mode)
+        else:
+            self.directories[directory.path] = Attributes(directory.mtime_ns, directory.mode)
+        return True
+
+    @shielded
+    async def open_writer(self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True) -> IWriter:
         """Start, or go on, to write."""
         self.take_fault("open_writer", path)
         self._judge(path)
@@ -394,6 +440,8 @@ class MemoryStore:
             raise Busy(f"{display_name(path)}: somebody else is writing it")
         if size > self.room.free:
             raise NoSpace(f"{display_name(path)}: No space left on device")
+        if preserve:
+            self._make_above(path)
         writer = _MemoryWriter(self, path, size, policy)
         self._writers.append(writer)
         return writer
@@ -795,6 +843,12 @@ async def _send_delta(writer: IWriter, content: bytes) -> int:
     return sent
 
 
+def _mode(behind: Behind, path: bytes) -> int | None:
+    """The permission bits of a file or directory."""
+    attributes = behind.attributes(path)
+    return None if attributes is None else attributes.mode
+
+
 async def _all(waiting: Sequence[Deferred[_T]]) -> list[_T]:
     return [await each for each in waiting]
 
@@ -997,11 +1051,14 @@ class StoreContract:
             answers += await store.settle([Expected(bad, 0, digest(b""))])
             answers += await store.remove([Removal(bad, zero)])
             answers += await store.prune([Vacant(bad, None)])
+            if bad:
+                answers += await store.make_directories([Directory(bad, 0o755)])
+            answers += await store.set_directories([Directory(bad, 0o755, 1)])
             answers.append(await failure(store.match_final(bad, 1, 0, [digest(b"")])))
             answers.append(await failure(store.open_reader(bad)))
             answers.append(await failure(store.open_writer(bad, 0, OnConflict.REPLACE)))
 
-            assert [BadName] * 9 == [type(answer) for answer in answers], bad
+            assert [BadName] * (11 if bad else 10) == [type(answer) for answer in answers], bad
         await store.close()
 
     async def test_odd_names_survive(self) -> None:
@@ -1820,6 +1877,78 @@ class StoreContract:
         assert await listed_files(store.walk()) == []
         await store.close()
 
+    async def test_makes_directories_that_take_files(self) -> None:
+        """They get their permissions, and all that their owner needs; one that is there keeps what it has."""
+        store, behind = await self.opened()
+        behind.plant_directory(b"there", Attributes(1_000_000_000, 0o750))
+        wanted = [
+            (b"private", 0o700),
+            (b"private/f", 0o555),
+            (b"open", 0o777),
+            (b"there", 0o777),
+            (b"no/parent", 0o755),
+        ]
+        behind.plant(b"file", b"")
+
+        made = await store.make_directories([Directory(path, mode) for path, mode in wanted])
+        [refused] = await store.make_directories([Directory(b"file", 0o755)])
+
+        assert made == [None] * 5
+        assert [_mode(behind, path) for path, _ in wanted] == [0o700, 0o755, 0o777, 0o750, 0o755]
+        assert _mode(behind, b"no") == 0o700
+        assert refused is None or isinstance(refused, Conflict)
+        assert behind.content(b"file") == b""
+        await store.close()
+
+    async def test_sets_directories_for_good(self) -> None:
+        """Permissions and time, deepest first; where nothing was put in, only what is too much is taken away."""
+        store, behind = await self.opened()
+        await store.make_directories([Directory(b"d", 0o555), Directory(b"d/e", 0o500), Directory(b"f", 0o755)])
+        behind.plant_directory(b"private", Attributes(1_000_000_000, 0o700))
+        final = [
+            Directory(b"f", 0o555),
+            Directory(b"private", 0o755),
+            Directory(b"missing", 0o755, 3_000_000_000),
+            Directory(b"d/e", 0o500, 1_000_000_000),
+            Directory(b"d", 0o555, 2_000_000_000),
+        ]
+
+        answers = await store.set_directories(final)
+
+        assert answers == [True, True, False, True, True]
+        assert behind.attributes(b"d") == Attributes(2_000_000_000, 0o555)
+        assert behind.attributes(b"d/e") == Attributes(1_000_000_000, 0o500)
+        assert _mode(behind, b"f") == 0o555
+        assert behind.attributes(b"private") == Attributes(1_000_000_000, 0o700)
+        await store.close()
+
+    async def test_a_directory_that_was_set_takes_files_again(self) -> None:
+        """One that has just what it got, and is read-only by that, is opened up for its owner, and for nobody else."""
+        store, behind = await self.opened()
+        for final in (Directory(b"d", 0o555, 1_000_000_000), Directory(b"e", 0o500, 1_000_000_000)):
+            await store.make_directories([final])
+            await store.set_directories([final])
+
+        await store.make_directories([Directory(b"d", 0o555), Directory(b"e", 0o555)])
+
+        assert [_mode(behind, path) for path in (b"d", b"e")] == [0o755, 0o500]
+        await store.close()
+
+    async def test_directories_made_on_demand_are_private_if_their_files_bring_attributes(self) -> None:
+        """Nobody knows yet who may read them; without attributes they are like any other new directory."""
+        store, behind = await self.opened()
+        kept = Attributes(1_000_000_000, 0o644)
+        await store.put_small([small_file(b"small/below/f", b"", kept)], OnConflict.REPLACE)
+        await store.put_small([small_file(b"plain/below/f", b"")], OnConflict.REPLACE)
+        for path, preserve in ((b"large/below/f", True), (b"plain large/below/f", False)):
+            writer = await store.open_writer(path, 0, OnConflict.REPLACE, preserve=preserve)
+            await writer.commit(digest(b""), kept if preserve else None)
+
+        assert {0o700} == {_mode(behind, path) for path in (b"small", b"small/below", b"large", b"large/below")}
+        plain = {_mode(behind, path) for path in (b"plain", b"plain/below", b"plain large", b"plain large/below")}
+        assert plain <= {0o755, 0o777 & ~read_umask()}
+        await store.close()
+
     async def test_directories_stay_when_their_files_are_removed(self) -> None:
         """Whoever writes into a directory would lose the next file if it were removed with the last one."""
         store, behind = await self.opened()
@@ -1895,6 +2024,8 @@ class StoreContract:
         assert await store.settle([]) == []
         assert await store.remove([]) == []
         assert await store.prune([]) == []
+        assert await store.make_directories([]) == []
+        assert await store.set_directories([]) == []
         await store.close()
 
 

@@ -142,6 +142,18 @@ class Removal:
 
 
 @frozen
+class Directory:
+    """A directory at the destination; ``mode`` holds permission bits only (0o777).
+
+    Without ``mtime_ns`` nothing was put into it: then only those bits are taken away that ``mode`` has not.
+    """
+
+    path: bytes
+    mode: int
+    mtime_ns: int | None = None
+
+
+@frozen
 class Vacant:
     """A directory that is to be removed if it is empty.
 
@@ -248,8 +260,10 @@ class Where:
     it, nearest first: two stores overlap if the first of one is in the chain of the other.
     If ``kind`` is FILE, the first is the file itself and the second the directory it is in.
     ``now_ns`` is the clock of the store's machine.
+    ``mode`` are the permission bits (0o777) of a directory.
     """
 
     kind: WhereKind
     chain: tuple[bytes, ...]
     now_ns: int
+    mode: int | None = None

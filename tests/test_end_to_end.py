@@ -196,6 +196,39 @@ def test_a_single_file_lands_under_its_name(site, tmp_path):
     assert not (tmp_path / "one.txt").exists()
 
 
+@pytest.mark.parametrize("way", ["push", "pull", "local", "between"])
+def test_directories_arrive_as_private_as_they_were(site, tmp_path, way):
+    """Permission bits and times of directories of small and large files, in every direction, whatever the umask."""
+    source = site.inbox / "from" if way in {"pull", "between"} else tmp_path / "source"
+    target = site.inbox / "to" if way in {"push", "between"} else tmp_path / "target"
+    for name, mode in (("private/shown", 0o755), ("private", 0o700), ("closed", 0o555), ("open", 0o777)):
+        (source / name).mkdir(parents=True, exist_ok=True)
+        (source / name / "small").write_bytes(b"content")
+        (source / name / "large").write_bytes(b"content" * 500_000)
+        (source / name / "small").chmod(0o600)
+        (source / name).chmod(mode)
+    for folder in (source / "private/shown", source / "private", source / "closed", source / "open"):
+        os.utime(folder, ns=(1, 1_234_567_890_123_456_789))
+    source.chmod(0o700)
+    before = {**modes(source), **folders(source)}
+
+    names = [f"hostb::inbox/{each.name}" if site.inbox in each.parents else each for each in (source, target)]
+    done = site.realize("--quiet", *names)
+
+    assert (0, "") == clean(done)
+    assert before == {**modes(target), **folders(target)}
+    assert 0o700 == target.stat().st_mode & 0o777
+
+
+def folders(folder):
+    """Permission bits and modification times of the directories below a folder."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mode & 0o777, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_dir()
+    }
+
+
 @pytest.mark.parametrize("way", ["push", "pull", "local"])
 def test_what_is_there_already_is_not_more_open_than_its_source(site, tmp_path, way):
     """A private file whose content is there already, in a file that all may read, ends as private as it was."""

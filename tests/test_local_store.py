@@ -65,6 +65,7 @@ from realize.values import (
     SPAN,
     Attributes,
     Committed,
+    Directory,
     Entry,
     Existing,
     Expected,
@@ -458,7 +459,11 @@ async def test_removing_the_file_of_a_location_keeps_its_directory(root, behind)
     store = await opened(root, b"d/f")
 
     assert await store.remove([Removal(b"f", (await fetched(store, b"f")).version)]) == [None]
-    assert isinstance((await store.prune([Vacant(b"d", None)]))[0], NotFound | bool)
+    assert await store.prune([Vacant(b"d", None)]) == [False]
+    [made] = await store.make_directories([Directory(b"beside", 0o755)])
+    assert isinstance(made, NotFound)
+    assert await store.make_directories([Directory(b"", 0o755)]) == [None]
+    assert await store.set_directories([Directory(b"d", 0o755, 1)]) == [False]
     assert behind.everything() == [b"d"]
 
 
@@ -473,8 +478,8 @@ async def test_a_file_that_comes_first_keeps_its_directory(root, behind):
     assert behind.content(b"d/f") == b"new"
 
 
-async def test_prunes_no_mount_point_or_symlink(root, behind):
-    """What the system does not remove with rmdir(2) stays, and so does what a symlink leads to."""
+async def test_prunes_nothing_behind_a_symlink(root, behind):
+    """A symlink stays, and so does what it leads to."""
     behind.plant_directory(b"real", Attributes(1_000_000_000, 0o755))
     os.symlink(b"real", behind.at(b"link"))
     behind.plant_directory(b"real/below", Attributes(1_000_000_000, 0o755))
@@ -514,6 +519,25 @@ async def test_what_belongs_to_others_keeps_its_attributes(open_root):
     assert await store.settle([Expected(b"f", 7, digest(b"content"), given)]) == [False]
     assert await store.match_final(b"f", 7, 0, [digest(b"content")], given) == 0
     assert own == behind.attributes(b"f")
+
+
+async def test_a_read_only_directory_takes_the_files_of_the_next_run(open_root):
+    """Who is not root could not put anything into a copy of it; and what somebody else made so stays so."""
+    behind = DirectoryBehind(open_root)
+    os.chmod(open_root, 0o777)
+    store = await opened(open_root, run_in_thread=as_nobody)
+    final = [Directory(b"closed", 0o555, 1), Directory(b"hidden", 0o300, 1)]
+    await store.make_directories(final)
+    await store.set_directories(final)
+    behind.plant_directory(b"other", Attributes(1, 0o555))
+
+    await store.make_directories([*final, Directory(b"other", 0o555)])
+
+    files = [small_file(path + b"/f", b"x", Attributes(1, 0o600)) for path in (b"closed", b"hidden", b"other")]
+    answers = await store.put_small(files, REPLACE)
+    assert [Committed.CREATED] * 2 == [how(each) for each in answers[:2]]
+    assert isinstance(answers[2], StorageError)
+    assert Attributes(1, 0o555) == behind.attributes(b"other")
 
 
 async def test_a_device_or_fifo_is_no_location(root, behind):

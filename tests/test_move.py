@@ -678,9 +678,9 @@ def test_what_does_not_fit_a_batch_goes_by_itself_until_it_does():
     source, destination = MemoryStore(files), MemoryStore()
     open_writer, alone, batched = destination.open_writer, [], batched_into(destination)
 
-    def opened(path, *arguments):
+    def opened(path, *arguments, **options):
         alone.append(path)
-        return open_writer(path, *arguments)
+        return open_writer(path, *arguments, **options)
 
     destination.open_writer = opened
     destination.takes_at_once = lambda: 5000 if len(alone) == 2 else 100
@@ -728,9 +728,9 @@ def test_a_name_that_was_taken_before_the_writer_was_opened_is_looked_at_again()
     source, destination = MemoryStore({b"x": BIG}), MemoryStore()
     open_writer = destination.open_writer
 
-    def plant_then_open(*arguments):
+    def plant_then_open(*arguments, **options):
         destination.plant(b"x", BIG)
-        return open_writer(*arguments)
+        return open_writer(*arguments, **options)
 
     destination.open_writer = plant_then_open
 
@@ -987,7 +987,7 @@ def test_stopped_in_the_middle_keeps_partials_and_says_how_far_they_are():
     opened = []
     open_writer = destination.open_writer
 
-    def slow(path, size, policy):
+    def slow(path, size, policy, **_):
         def hold(writer):
             opened.append(writer)
             write = writer.write
@@ -1163,7 +1163,7 @@ def test_what_arrived_of_a_delta_is_not_sent_again():
     source, destination = MemoryStore({b"x": new}), MemoryStore({b"x": BIG})
     open_writer, writes = destination.open_writer, []
 
-    def broken(path, size, policy):
+    def broken(path, size, policy, **_):
         def breaks(writer):
             write = writer.write
 
@@ -1216,7 +1216,7 @@ def test_an_old_version_that_somebody_writes_to_is_not_trusted_again():
     source, destination = MemoryStore({b"x": CHANGED}), MemoryStore({b"x": BIG})
     open_writer, commits = destination.open_writer, []
 
-    def misled(path, size, policy):
+    def misled(path, size, policy, **_):
         def misleads(writer):
             offer, commit = writer.offer, writer.commit
 
@@ -1252,7 +1252,7 @@ def test_hope_is_given_up(monkeypatch):
     source, destination = MemoryStore({b"x": large}), MemoryStore({b"x": random.Random(2).randbytes(1 << 20)})
     open_writer, offers = destination.open_writer, []
 
-    def counting(path, size, policy):
+    def counting(path, size, policy, **_):
         def count(writer):
             offer = writer.offer
 

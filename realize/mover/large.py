@@ -155,7 +155,9 @@ class _Sending:
         version = self.reader.version
         policy = self.work.policy(self.existing)
         with at(End.DESTINATION):
-            writer = await self._unless_taken(self.work.destination.open_writer(self.path, version.size, policy))
+            preserve = self.work.options.preserve
+            opening = self.work.destination.open_writer(self.path, version.size, policy, preserve=preserve)
+            writer = await self._unless_taken(opening)
         try:
             await self._resume(writer)
             self.work.emit(Started(self.path, version.size, self.have))

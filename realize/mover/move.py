@@ -7,7 +7,7 @@ What cannot be moved now, but perhaps in a moment, is put aside (up to `ASIDE` f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, batches, move_small
 from realize.mover.work import Trouble, Work, whole
 from realize.store.interfaces import IListing
-from realize.values import Entry, Existing, Kind, Stored, Vacant, Where, WhereKind
+from realize.values import Attributes, Entry, Existing, Kind, Stored, Vacant, Where, WhereKind
 
 PAGES: Final = 4
 """Pages of the listing that are worked on at once."""
@@ -62,6 +62,7 @@ class Move:
     clock: IReactorTime
     _jobs: Jobs = field(factory=Jobs, init=False)
     _pages: DeferredSemaphore = field(init=False)
+    _making: DeferredLock = field(factory=DeferredLock, init=False)
     _batches: DeferredSemaphore = field(init=False)
     _files: DeferredSemaphore = field(init=False)
     _one: DeferredLock = field(factory=DeferredLock, init=False)
@@ -92,6 +93,7 @@ class Move:
                 self._last_attempt = attempt == len(DELAYS)
                 await deferLater(self.clock, delay)
                 await self._again()
+            await self._set_directories(ended=True)
             if self.work.options.prune_age_ns is not None and self.where.kind is WhereKind.DIRECTORY:
                 await self._prune_all(self.work.options.prune_age_ns)
         except Exception:
@@ -101,11 +103,18 @@ class Move:
     async def _whole_listing(self) -> None:
         with whole(End.SOURCE):
             listing = self.work.source.walk(avoid=self.avoid)
+        directories = self.work.directories
+        if directories is not None:
+            directories.begin()
         try:
             while page := await self._page(listing):
                 if self.work.brake.holds():
                     break
-                await self._jobs.start(self._pages, partial(self._plan, page, self._now_ns(listing)))
+                here = {} if directories is None else directories.listed(page)
+                await self._jobs.start(self._pages, partial(self._plan, page, here, self._now_ns(listing)))
+                if directories is not None and directories.full:
+                    await self._jobs.drained()
+                    await self._set_directories(ended=False)
         finally:
             listing.close()
 
@@ -122,6 +131,36 @@ class Move:
             work = self.work if each.sent is None else evolve(self.work, sent=each.sent)
             await self._jobs.start(self._files, partial(self._move_large, work, each.path, each.size))
         await self._jobs.drained()
+
+    async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
+        """Make what is missing for these files; before that has been done for one page, it is not begun for another."""
+        if self.work.directories is None or not candidates:
+            return
+        await self._making.acquire()
+        try:
+            wanted = self.work.directories.fill((candidate.entry.path for candidate in candidates), here)
+            if wanted:
+                with whole(End.DESTINATION):
+                    # What cannot be made shows when a file is put there.
+                    await self.work.destination.make_directories(wanted)
+        finally:
+            self._making.release()
+
+    async def _set_directories(self, *, ended: bool) -> None:
+        """Give copies of directories what they are to have for good, now that nothing is under way.
+
+        What is not ours, or gone by now, stays as it is.
+        """
+        if self.work.directories is None:
+            return
+        waiting = () if ended else (each.path for each in self._aside)
+        selection = self.work.options.selection
+        done = self.work.directories.done(waiting, ended=ended)
+        meant = [each for each in done if each.mtime_ns is not None or selection.accepts_directory(each.path)]
+        if meant:
+            with whole(End.DESTINATION):
+                await self.work.destination.set_directories(meant)
+        self.work.directories.forget(done)
 
     async def _prune_all(self, age_ns: int) -> None:
         """Remove the directories that have long been empty, as another listing has them."""
@@ -157,8 +196,11 @@ class Move:
         """The present by the source's clock; the earlier one if that clock was set, so that files look younger."""
         return min(listing.now_ns, self.where.now_ns + int((self.clock.seconds() - self._opened) * 1e9))
 
-    async def _plan(self, page: Sequence[Entry], now_ns: int) -> None:
-        """Decide about the files of a page, which was listed at ``now_ns``, and start to move them."""
+    async def _plan(self, page: Sequence[Entry], here: Mapping[bytes, Attributes], now_ns: int) -> None:
+        """Decide about the files of a page, which was listed at ``now_ns``, and start to move them.
+
+        They are in the directories ``here``.
+        """
         files = [entry for entry in page if self._is_meant(entry, now_ns)]
         if not files:
             return
@@ -174,6 +216,7 @@ class Move:
             else:
                 if candidate is not None:
                     candidates.append(candidate)
+        await self._make_directories(candidates, here)
         await self._start(candidates)
 
     async def _start(self, candidates: list[Candidate]) -> None:

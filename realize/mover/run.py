@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, NotFound, RealizeError, SameFile, UsageError
 from realize.mover.brake import Brake
+from realize.mover.directories import Directories
 from realize.mover.events import End, Event, Failed, NoRoom, Observer, SourceStarted
 from realize.mover.interfaces import IManifest
 from realize.mover.jobs import Jobs
@@ -52,6 +53,7 @@ class Run:
     _files: frozenset[int] = frozenset()
     _began: float | None = None
     _taken_since_ns: int | None = None
+    _directories: dict[int, Directories] = field(factory=dict)
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
         """The same run over new connections to the same stores."""
@@ -166,7 +168,7 @@ class Run:
                 self.observer(Failed(b"", End.SOURCE, error))
                 here = None
         if here is not None:
-            await self._move(source, here, there, turns)
+            await self._move(number, here, there, turns)
         self._done |= {number}
 
     async def _open(self, side: Side, end: End, salt: bytes, run_age_ns: int = 0) -> Where:
@@ -193,7 +195,9 @@ class Run:
         with whole(End.DESTINATION):
             await self.destination.store.put_small([], OnConflict.FAIL)
 
-    async def _move(self, source: Side, here: Where, there: Where, turns: Turns) -> None:
+    async def _move(self, number: int, here: Where, there: Where, turns: Turns) -> None:
+        source = self.sources[number]
+
         def observer(event: Event) -> None:
             turns.alive()
             self.observer(event)
@@ -210,6 +214,7 @@ class Run:
             source.name,
             self.manifest,
             scarcity=self._scarcity,
+            directories=self._carried_over(number, here, there),
         )
         self._scarcity.begin(source.name)
         try:
@@ -228,6 +233,15 @@ class Run:
             with contextlib.suppress(RealizeError):
                 missing = max(0, size - (await self.destination.store.space()).free)
             self.observer(NoRoom(files, size, missing))
+
+    def _carried_over(self, number: int, here: Where, there: Where) -> Directories | None:
+        """The directories of a source; those from before a connection was lost, for they have other times by now."""
+        if not self.options.preserve or self.options.dry_run or here.kind is not WhereKind.DIRECTORY:
+            return None
+        known = self._directories.setdefault(number, Directories())
+        if there.kind is WhereKind.ABSENT:
+            known.location_mode = here.mode
+        return known
 
     def _named(self, name: str, trouble: Trouble) -> RealizeError:
         """The error, saying which end it happened at."""

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, ProtocolError, RealizeError
 from realize.mover.brake import Brake
+from realize.mover.directories import Directories
 from realize.mover.events import End, Observer
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Arrived, IManifest
@@ -56,6 +57,7 @@ class Work:
     may fold case), and is not replaced.
     ``sent`` is what this run has made there of an earlier version of the file, and the newer one may replace.
     ``name`` is that of the source, for the manifest.
+    ``directories`` are those of the source whose permissions and times are carried over; None to carry none over.
     """
 
     source: IStore
@@ -68,6 +70,7 @@ class Work:
     manifest: IManifest | None = None
     sent: Stored | None = None
     scarcity: Scarcity = field(factory=Scarcity)
+    directories: Directories | None = None
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """To be called, and waited for, before these files are removed at the source."""

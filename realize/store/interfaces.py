@@ -27,6 +27,7 @@ from realize.values import (
     Attributes,
     Chunk,
     Content,
+    Directory,
     Entry,
     Existing,
     Expected,
@@ -232,9 +233,26 @@ class IStore(Interface):
         `realize.errors.SourceChanged`, as far as that can be known.
         """
 
-    def open_writer(path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
+    def make_directories(directories: Sequence[Directory]) -> Deferred[list[RealizeError | None]]:
+        """Make those that are missing, in this order, with their permissions, but all that their owner needs.
+
+        Others are not touched, unless they have what `set_directories` gave them, and that keeps us from putting files
+        there.
+        One with an empty path is the location itself.
+        Directories that are made on demand for a file that brings attributes are for their owner alone.
+        """
+
+    def set_directories(directories: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
+        """Give those that are there their permissions and times for good, in this order: deepest first.
+
+        Answers for each whether it has them; those that are missing, or belong to others, have not.
+        Set-uid, set-gid and sticky bits stay what they are.
+        """
+
+    def open_writer(path: bytes, size: int, policy: OnConflict, *, preserve: bool = True) -> Deferred[IWriter]:
         """Start, or go on, to write a file of ``size`` bytes.
 
+        ``preserve`` says that `IWriter.commit` will have attributes.
         Fails with `realize.errors.Busy` while somebody else is writing it, and with `realize.errors.NoSpace`, before
         anything is sent, if there is no room for all of it.
         It may wait for others that are being written; cancelled, it does so no more.

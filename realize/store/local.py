@@ -19,6 +19,7 @@ from realize.errors import InternalError, NoSpace, RealizeError, StorageError
 from realize.store.commit import Committer
 from realize.store.described import Descriptions, Replaceable
 from realize.store.descriptors import release
+from realize.store.directories import make_directories, set_directories
 from realize.store.files import Clock
 from realize.store.finals import FinalMatches, Vouching, describe_batch, settle_batch
 from realize.store.headroom import Headroom, Waiting
@@ -38,6 +39,7 @@ from realize.store.writer import LocalWriter, PartialFile
 from realize.values import (
     SMALL,
     Attributes,
+    Directory,
     Existing,
     Expected,
     Fetched,
@@ -257,7 +259,19 @@ class LocalStore:
             raise
         return reader
 
-    def open_writer(self, path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
+    @shielded
+    async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
+        """Make what is missing."""
+        answers: list[RealizeError | None] = await self._run_briefly(make_directories, self._location, directories)
+        return answers
+
+    @shielded
+    async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
+        """Give directories their permissions and times."""
+        answers: list[bool | RealizeError] = await self._run_briefly(set_directories, self._location, directories)
+        return answers
+
+    def open_writer(self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True) -> Deferred[IWriter]:
         """Start, or go on, to write a file; cancelled, it does not wait for room any more."""
         waiting = self._headroom.wait()
 
@@ -265,16 +279,23 @@ class LocalStore:
             waiting.give_up()
             return failure
 
-        return self._open_writer(path, size, policy, waiting).addErrback(not_wanted)
+        return self._open_writer(path, size, policy, preserve, waiting).addErrback(not_wanted)
 
     @shielded_opening(_release_writer)
-    async def _open_writer(self, path: bytes, size: int, policy: OnConflict, waiting: Waiting) -> IWriter:
+    async def _open_writer(
+        self,
+        path: bytes,
+        size: int,
+        policy: OnConflict,
+        preserve: bool,  # noqa: FBT001 -- see `open_writer`
+        waiting: Waiting,
+    ) -> IWriter:
         replaces = self._descriptions.take(path)
         with self._patience(waiting):
             while True:
                 try:
                     partial: PartialFile = await self._run_in_thread(
-                        PartialFile, self._location, path, size, policy, replaces, self._salt, self._headroom
+                        PartialFile, self._location, path, size, policy, replaces, self._salt, self._headroom, preserve
                     )
                 except Crowded as crowded:
                     await self._headroom.make_way(self._scope, path, crowded, waiting)

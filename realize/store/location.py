@@ -33,8 +33,8 @@ class Root:
     identity: Identity
     ancestors: Ancestors = field(factory=Ancestors, eq=False, repr=False)
 
-    def tree(self) -> Tree:
-        """The directories below, for one batch of work."""
+    def tree(self, private_below: int | None = None) -> Tree:
+        """The directories below, for one batch of work; see `Tree` for ``private_below``."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -44,7 +44,7 @@ class Root:
                 raise StorageError(  # noqa: TRY301
                     f"{display_name(self.path)}: is not the directory that it was; is its file system still mounted?"
                 )
-            return Tree(fd, self.identity, self.ancestors)
+            return Tree(fd, self.identity, self.ancestors, private_below)
         except OSError as error:
             release(fd)
             raise _unreachable(self.path, error) from error
@@ -61,9 +61,12 @@ class Location:
     base: tuple[bytes, ...]
     only: bytes | None = None
 
-    def tree(self) -> Tree:
-        """The directories below the root, for one batch of work."""
-        return self.root.tree()
+    def tree(self, *, private: bool = False) -> Tree:
+        """The directories below the root, for one batch of work.
+
+        With ``private``, those below the location that are made on demand are for their owner alone.
+        """
+        return self.root.tree(len(self.base) if private else None)
 
     def split(self, path: bytes) -> tuple[tuple[bytes, ...], bytes]:
         """Judge a name; its directory below the root, and its last component."""
@@ -77,7 +80,7 @@ class Location:
         with self.tree() as tree:
             if self.only is not None:
                 return self._where_file(tree, salt, now_ns)
-            kind = WhereKind.DIRECTORY
+            kind, mode = WhereKind.DIRECTORY, None
             nearest = self.base
             while True:
                 try:
@@ -87,7 +90,9 @@ class Location:
                     nearest = nearest[:-1]
                 else:
                     with storage_errors(names.join(nearest) or b"."):
-                        return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns)
+                        if kind is WhereKind.DIRECTORY:
+                            mode = os.fstat(fd).st_mode & 0o777
+                        return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns, mode=mode)
 
     def _where_file(self, tree: Tree, salt: bytes, now_ns: int) -> Where:
         assert self.only is not None  # noqa: S101 -- for the type checker

@@ -25,6 +25,7 @@ from realize.values import (
     BLOCK,
     SMALL,
     Attributes,
+    Directory,
     Entry,
     Existing,
     Expected,
@@ -74,7 +75,7 @@ class RemoteStore:
         def opened(answer: dict[str, Any]) -> Where:
             self._handle = handle
             self.rights = tuple(answer["rights"])
-            return Where(answer["kind"], tuple(answer["chain"]), answer["now"])
+            return Where(answer["kind"], tuple(answer["chain"]), answer["now"], answer.get("mode"))
 
         asked = self._protocol.call(
             commands.OpenDirectory,
@@ -178,10 +179,29 @@ class RemoteStore:
         """See `IStore`."""
         return Deferred.fromCoroutine(RemoteReader.open(self._protocol, self._opened(), path, removing=removing))
 
-    def open_writer(self, path: bytes, size: int, policy: OnConflict) -> Deferred[IWriter]:
+    def make_directories(self, directories: Sequence[Directory]) -> Deferred[list[RealizeError | None]]:
+        """See `IStore`; in order, as with `prune`."""
+        return Deferred.fromCoroutine(self._in_order(commands.MakeDirectories, "directories", "made", directories))
+
+    def set_directories(self, directories: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
+        """See `IStore`; in order, as with `prune`."""
+        return Deferred.fromCoroutine(self._in_order(commands.SetDirectories, "directories", "done", directories))
+
+    async def _in_order(
+        self, command: type, question: str, answer: str, items: Sequence[Directory | Vacant]
+    ) -> list[Any]:
+        """A pack after the other."""
+        answers: list[Any] = []
+        for pack in list(packing.fit(items, packing.measure_named)) or [[]]:
+            answers += listed(await self._call(command, patient=True, **{question: pack}), answer, len(pack))
+        return answers
+
+    def open_writer(self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True) -> Deferred[IWriter]:
         """See `IStore`."""
         arrived = self._batches.arrived
-        return Deferred.fromCoroutine(RemoteWriter.open(self._protocol, self._opened(), path, size, policy, arrived))
+        return Deferred.fromCoroutine(
+            RemoteWriter.open(self._protocol, self._opened(), path, size, policy, arrived, preserve=preserve)
+        )
 
     def remove(self, removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
         """See `IStore`."""
@@ -193,13 +213,7 @@ class RemoteStore:
 
     def prune(self, vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`; a pack after the other, for they have an order."""
-        return Deferred.fromCoroutine(self._prune(vacant))
-
-    async def _prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
-        answers: list[bool | RealizeError] = []
-        for pack in list(packing.fit(vacant, packing.measure_named)) or [[]]:
-            answers += listed(await self._call(commands.Prune, patient=True, vacant=pack), "pruned", len(pack))
-        return answers
+        return Deferred.fromCoroutine(self._in_order(commands.Prune, "vacant", "pruned", vacant))
 
     def close(self) -> Deferred[None]:
         """See `IStore`; a connection that has ended closed it already."""

@@ -287,7 +287,15 @@ class RemoteWriter:
 
     @classmethod
     async def open(
-        cls, protocol: PeerProtocol, handle: int, path: bytes, size: int, policy: OnConflict, arrived: Arrived
+        cls,
+        protocol: PeerProtocol,
+        handle: int,
+        path: bytes,
+        size: int,
+        policy: OnConflict,
+        arrived: Arrived,
+        *,
+        preserve: bool,
     ) -> RemoteWriter:
         """Ask to write the file."""
         number = protocol.streams.choose()
@@ -302,6 +310,7 @@ class RemoteWriter:
                 path=path,
                 size=size,
                 policy=policy,
+                preserve=preserve,
             )
         except CancelledError:
             # The peer may have opened it in the meantime.

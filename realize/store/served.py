@@ -33,7 +33,7 @@ from realize.store.trail import Trail
 from realize.store.watching import FileWatch, Saved
 from realize.tracing import run_of
 from realize.units import display_name
-from realize.values import Attributes, Chunk, Entry, Expected, Fetched, OnConflict, Removal, Stored, Vacant
+from realize.values import Attributes, Chunk, Directory, Entry, Expected, Fetched, OnConflict, Removal, Stored, Vacant
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
@@ -158,6 +158,7 @@ class DirectoryResponders(amp.CommandLocator):
             "chain": list(where.chain),
             "now": where.now_ns,
             "rights": sorted(right.value for right in rights),
+            "mode": where.mode,
         }
 
     @commands.CloseDirectory.responder
@@ -343,10 +344,26 @@ class DirectoryResponders(amp.CommandLocator):
                 opened.trail.pruned(each.path)
         return {"pruned": pruned}
 
+    @commands.MakeDirectories.responder
+    async def _make_directories(self, handle: int, directories: list[Directory]) -> dict[str, Any]:
+        return {"made": await self._directory(handle, Right.WRITE).store.make_directories(directories)}
+
+    @commands.SetDirectories.responder
+    async def _set_directories(self, handle: int, directories: list[Directory]) -> dict[str, Any]:
+        return {"done": await self._directory(handle, Right.WRITE).store.set_directories(directories)}
+
     # One file, as a stream.
 
     @commands.OpenWrite.responder
-    async def _open_write(self, handle: int, stream: int, path: bytes, size: int, policy: OnConflict) -> dict[str, Any]:
+    async def _open_write(
+        self,
+        handle: int,
+        stream: int,
+        path: bytes,
+        size: int,
+        policy: OnConflict,
+        preserve: bool | None,  # noqa: FBT001 -- an argument of AMP
+    ) -> dict[str, Any]:
         opened = self._directory(handle, Right.WRITE)
         self._protocol.streams.accept(stream)
         inbound = self._protocol.streams.inbound(stream, size)
@@ -363,7 +380,8 @@ class DirectoryResponders(amp.CommandLocator):
             private=Right.READ not in opened.rights,
         )
         self._writes[stream] = (handle, served)
-        return {"have": await served.open(opened.store.open_writer(path, size, policy))}
+        opening = opened.store.open_writer(path, size, policy, preserve=preserve is not False)
+        return {"have": await served.open(opening)}
 
     @commands.MatchPartial.responder
     async def _match_partial(self, stream: int, digests: list[bytes], length: int) -> dict[str, Any]:

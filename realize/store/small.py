@@ -124,7 +124,7 @@ def write_batch(
     batch = Batch([_UNWRITTEN] * len(files))
     syncs: list[float] = []
     try:
-        with location.tree() as tree:
+        with location.tree(private=any(file.attributes is not None for file in files)) as tree:
             batch.anchor = _anchor(tree) if len(files) > FEW else None
             free = headroom.free(tree.root_fd) if headroom.reserve else None
             for number, (file, described) in enumerate(zip(files, replaces, strict=True)):

@@ -39,12 +39,16 @@ class Tree:
     """The directories of one batch; owns ``root_fd`` and closes it in the end.
 
     ``ancestors`` are the directories above the root.
+    Directories that are made on demand at a depth of more than ``private_below`` are for their owner alone.
     Directories are named by their components below the root; the root itself is ``()``.
     A descriptor that was handed out is valid until the next call.
     """
 
-    def __init__(self, root_fd: int, root_identity: Identity, ancestors: Ancestors) -> None:
+    def __init__(
+        self, root_fd: int, root_identity: Identity, ancestors: Ancestors, private_below: int | None = None
+    ) -> None:
         self.root_fd = root_fd
+        self._private_below = private_below
         self.ancestors = ancestors
         self._open: dict[tuple[bytes, ...], tuple[int, Identity]] = {(): (root_fd, root_identity)}
         self._keeps_old_content: dict[int, bool] = {}
@@ -114,7 +118,8 @@ class Tree:
         fd, _ = self._open[components[:depth]]
         for end in range(depth + 1, len(components) + 1):
             path = components[:end]
-            fd = _enter(fd, path, create=create)
+            private = self._private_below is not None and end > self._private_below
+            fd = _enter(fd, path, create=create, mode=0o700 if private else 0o777)
             try:
                 self._remember(path, fd)
             except BaseException:
@@ -131,7 +136,7 @@ class Tree:
         self._open[components] = fd, identity
 
 
-def _enter(parent: int, path: tuple[bytes, ...], *, create: bool) -> int:
+def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> int:
     name = path[-1]
     try:
         return os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
@@ -141,7 +146,7 @@ def _enter(parent: int, path: tuple[bytes, ...], *, create: bool) -> int:
     except OSError as error:
         _refuse(error, parent, path)
     try:
-        os.mkdir(name, dir_fd=parent)
+        os.mkdir(name, mode, dir_fd=parent)
     except FileExistsError:
         pass  # somebody else made it first, or it is something else: opening it will tell
     except OSError as error:

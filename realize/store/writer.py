@@ -79,6 +79,7 @@ class PartialFile:
         replaces: Replaceable,
         salt: bytes,
         headroom: Headroom,
+        preserve: bool,  # noqa: FBT001 -- called by way of a thread
     ) -> None:
         """Fails with `realize.store.ledger.Crowded`, and leaves nothing new behind, if there is no room for it."""
         self.path = path
@@ -101,7 +102,7 @@ class PartialFile:
         self._unwritten: Iterator[memoryview] = iter(())
         self._piece: memoryview | None = None
         self._within_reserve = 0
-        with location.tree() as tree, storage_errors(path):
+        with location.tree(private=preserve) as tree, storage_errors(path):
             replaced = self._check_policy(tree)
             self._open(tree, replaced)
 

@@ -121,6 +121,7 @@ class OpenDirectory(RealizeCommand):
     The requester sends it; needs any right on the directory.
     A directory that does not exist and one without rights get the same ``DENIED``.
     ``age`` is how many nanoseconds ago the run began, if that was over another connection.
+    ``mode`` are the permission bits, if it is a directory.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -135,6 +136,7 @@ class OpenDirectory(RealizeCommand):
         (b"chain", Packed(packing.CHAIN)),
         (b"now", Number()),
         (b"rights", Packed(packing.TEXTS)),
+        (b"mode", Number(0o777, optional=True)),
     ]
 
 
@@ -287,6 +289,7 @@ class OpenWrite(RealizeCommand):
     The requester sends it; needs ``write``.
     ``have`` is how many bytes of it an earlier transfer left.
     Content may follow as far as `Credit` allows, which the holder gives when it is ready.
+    ``preserve`` is false if `CommitStream` will bring no attributes.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -295,6 +298,7 @@ class OpenWrite(RealizeCommand):
         (b"path", Octets()),
         (b"size", Number()),
         (b"policy", Choice(OnConflict)),
+        (b"preserve", Flag(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"have", Number())]
 
@@ -485,6 +489,32 @@ class Prune(RealizeCommand):
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"vacant", Packed(packing.VACANT))]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"pruned", Packed(packing.PRUNED))]
+
+
+class MakeDirectories(RealizeCommand):
+    """Make those of these directories that are missing, with their permissions, and all that their owner needs.
+
+    The requester sends it before it puts files there; needs ``write``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"directories", Packed(packing.DIRECTORIES)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"made", Packed(packing.MADE))]
+
+
+class SetDirectories(RealizeCommand):
+    """Give those of these directories that are there their permissions and times for good.
+
+    The requester sends it when no more files will come; needs ``write``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"directories", Packed(packing.DIRECTORIES)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"done", Packed(packing.DONE))]
 
 
 class Status(RealizeCommand):

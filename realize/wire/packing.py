@@ -28,6 +28,7 @@ from realize.values import (
     Attributes,
     Chunk,
     Committed,
+    Directory,
     Entry,
     Existing,
     Expected,
@@ -344,6 +345,18 @@ def _decode_vacant(cursor: Cursor) -> Vacant:
     return Vacant(cursor.octets(), mtime_ns)
 
 
+def _encode_directory(directory: Directory) -> bytes:
+    if directory.mtime_ns is None:
+        return b"\0" + _U16.pack(directory.mode) + _octets(directory.path)
+    return b"\1" + _MTIME.pack(directory.mtime_ns) + _U16.pack(directory.mode) + _octets(directory.path)
+
+
+def _decode_directory(cursor: Cursor) -> Directory:
+    mtime_ns = cursor.numbers(_MTIME)[0] if cursor.flags(1) else None
+    mode = _permissions(cursor.numbers(_U16)[0])
+    return Directory(cursor.octets(), mode, mtime_ns)
+
+
 def _encode_expected(expected: Expected) -> bytes:
     return _SIZE.pack(expected.size) + expected.digest + _octets(expected.path)
 
@@ -486,7 +499,8 @@ ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, VALUE_LIM
 PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
 SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
 EXPECTED: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
-VACANT: Final = Codec[Vacant]("directories", _encode_vacant, _decode_vacant)
+VACANT: Final = Codec[Vacant]("empty directories", _encode_vacant, _decode_vacant)
+DIRECTORIES: Final = Codec[Directory]("directories", _encode_directory, _decode_directory)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
 CHUNKS: Final = Chunks("chunks", _encode_chunk, _decode_chunk, MOST_CHUNKS)
 DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MOST_DIGESTS)
@@ -503,6 +517,8 @@ FOUND: Final = Results("descriptions", _encode_existing, _decode_existing)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
 OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
 SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
+MADE: Final = Results("results for directories", _encode_nothing, _decode_nothing)
+DONE: Final = Results("results for directories", _encode_flag, _decode_flag)
 PRUNED: Final = Results("prunings", _encode_flag, _decode_flag)
 REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing)
 

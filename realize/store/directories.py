@@ -1,0 +1,110 @@
+"""Directories of a destination: making them, and giving them the permissions and times of those of the source.
+
+A directory is at no time more open to others than that of the source: it is made for its owner alone, and gets its
+permissions from an fchmod(2) on what was made.
+Its owner may read, write and enter it until the end, or nothing could be put into a copy of one that is read-only.
+
+For a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from realize.errors import BadName, RealizeError
+from realize.store.descriptors import release
+from realize.store.location import Location
+from realize.store.oserrors import storage_error
+from realize.store.tree import Tree
+from realize.values import Directory
+
+_OWNERS: Final = 0o700
+_PERMISSIONS: Final = 0o777
+
+
+def make_directories(location: Location, directories: Sequence[Directory]) -> list[RealizeError | None]:
+    """Make those that are missing, in this order."""
+    answers: list[RealizeError | None] = []
+    with location.tree(private=True) as tree:
+        for each in directories:
+            try:
+                if each.path or location.only is None:
+                    _make(tree, _components(location, each), each.mode)
+            except RealizeError as error:
+                answers.append(error)
+            except (OSError, MemoryError) as error:
+                answers.append(storage_error(error, each.path or b"."))
+            else:
+                answers.append(None)
+    return answers
+
+
+def set_directories(location: Location, directories: Sequence[Directory]) -> list[bool | RealizeError]:
+    """Give those that are there what they are to have in the end, in this order; whether they have it."""
+    answers: list[bool | RealizeError] = []
+    with location.tree() as tree:
+        for each in directories:
+            try:
+                directory, name = location.split(each.path)
+                _set(tree.directory((*directory, name)), each)
+            except BadName as error:
+                answers.append(error)
+            except (RealizeError, OSError, MemoryError):
+                answers.append(False)  # missing, or not ours
+            else:
+                answers.append(True)
+    return answers
+
+
+def _components(location: Location, directory: Directory) -> tuple[bytes, ...]:
+    """Below the root; a directory without a name is the location itself."""
+    if not directory.path:
+        return location.base
+    above, name = location.split(directory.path)
+    return (*above, name)
+
+
+def _make(tree: Tree, components: tuple[bytes, ...], mode: int) -> None:
+    if not components:
+        return  # the root, which is there
+    parent_fd = tree.directory(components[:-1], create=True)
+    try:
+        os.mkdir(components[-1], _OWNERS, dir_fd=parent_fd)
+    except FileExistsError:
+        if mode & _OWNERS != _OWNERS:
+            _open_up(parent_fd, components[-1], mode)
+        return
+    fd = tree.directory(components)
+    _set_mode(fd, os.fstat(fd), mode | _OWNERS)
+
+
+def _open_up(parent_fd: int, name: bytes, mode: int) -> None:
+    """Let its owner put files into a directory again that got its final permissions, which forbid that, from us."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid == os.geteuid() and status.st_mode & _PERMISSIONS == mode:
+            # By way of /proc: one that may not be read cannot be opened otherwise.
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(status.st_mode) | _OWNERS)
+    finally:
+        release(fd)
+
+
+def _set(fd: int, directory: Directory) -> None:
+    status = os.fstat(fd)
+    if directory.mtime_ns is None:
+        _set_mode(fd, status, directory.mode & status.st_mode)
+        return
+    _set_mode(fd, status, directory.mode)
+    if status.st_mtime_ns != directory.mtime_ns:
+        os.utime(fd, ns=(directory.mtime_ns, directory.mtime_ns))
+
+
+def _set_mode(fd: int, status: os.stat_result, mode: int) -> None:
+    """Set the permissions; set-uid, set-gid and sticky stay what they are here."""
+    wanted = stat.S_IMODE(status.st_mode) & ~_PERMISSIONS | mode & _PERMISSIONS
+    if wanted != stat.S_IMODE(status.st_mode):
+        os.fchmod(fd, wanted)

@@ -1,0 +1,397 @@
+"""Permissions and times of directories: what the mover asks for, and what a real destination has at every instant."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock
+
+from realize.errors import ConnectionFailed, SourceChanged, StorageError
+from realize.mover import directories as module
+from realize.mover.brake import Brake
+from realize.mover.directories import Directories
+from realize.mover.events import Failed
+from realize.mover.filters import selection
+from realize.mover.run import MoveOptions, Run, Side
+from realize.store.local import LocalStore
+from realize.testing import MemoryStore
+from realize.values import Attributes, Directory, Entry, Kind, OnConflict
+
+NOBODY = 0xFFFFFFFF
+"""What an entry of an ACL has in place of a user, if it is about none."""
+
+
+def directory(path: bytes, mtime_ns: int = 1, mode: int = 0o755) -> Entry:
+    """A directory in a listing."""
+    return Entry(path, Kind.DIRECTORY, mtime_ns=mtime_ns, mode=mode)
+
+
+def file(path: bytes) -> Entry:
+    """A file in a listing."""
+    return Entry(path, Kind.FILE)
+
+
+def test_makes_what_files_go_into_once():
+    """Only the directories above a file that is moved are made, those above first, and each is asked for once."""
+    known = Directories()
+    here = known.listed([directory(b"a", mode=0o700), directory(b"a/b", mode=0o750), file(b"a/b/f"), directory(b"c")])
+
+    first = known.fill([b"a/b/f", b"top"], here)
+    again = known.fill([b"a/b/g", b"a/h"], here)
+
+    assert [Directory(b"a", 0o700), Directory(b"a/b", 0o750)] == first
+    assert [] == again
+
+
+def test_a_page_may_begin_in_the_middle_of_a_directory():
+    """What an earlier page has named is known as long as the listing is in it."""
+    known = Directories()
+    known.listed([directory(b"a"), directory(b"a/b"), file(b"a/b/f"), directory(b"ab")])
+    here = known.listed([file(b"ab/f"), directory(b"c")])
+
+    assert {b"ab", b"c"} == set(here)
+    assert [Directory(b"ab", 0o755)] == known.fill([b"ab/f"], here)
+
+
+def test_the_location_is_made_first_if_it_is_missing():
+    """A destination that is not there stands for the source, and is as private."""
+    known = Directories(0o700)
+    here = known.listed([directory(b"a")])
+
+    assert [Directory(b"", 0o700), Directory(b"a", 0o755)] == known.fill([b"a/f"], here)
+    assert [Directory(b"a", 0o755, 1)] == known.done(ended=True)
+
+
+def test_what_is_done_is_set_deepest_first_and_forgotten():
+    """The directories that the listing is in, and those that files wait for, are not done yet."""
+    known = Directories()
+    here = known.listed(
+        [directory(b"a"), directory(b"a/b"), file(b"a/b/f"), directory(b"c"), directory(b"c/d"), directory(b"c/d/e")]
+    )
+    known.fill([b"a/b/f", b"c/d/f", b"c/d/e/f"], here)
+    known.listed([directory(b"c/x")])
+
+    before = known.done([b"a/b/f"], ended=False)
+    known.forget(before)
+    after = known.done(ended=True)
+    known.forget(after)
+
+    assert [Directory(b"c/d/e", 0o755, 1), Directory(b"c/d", 0o755, 1)] == before
+    assert [Directory(b"c", 0o755, 1), Directory(b"a/b", 0o755, 1), Directory(b"a", 0o755, 1)] == after
+    assert [] == known.done(ended=True)
+
+
+def test_where_nothing_was_put_in_only_what_a_killed_run_may_have_left_open_is_closed():
+    """A copy that lacks nothing of its owner's permissions is final from the start."""
+    known = Directories()
+    known.listed([directory(b"a"), directory(b"b", mode=0o555)])
+
+    assert [Directory(b"b", 0o555)] == known.done(ended=True)
+
+
+def test_the_time_is_that_before_anything_was_moved():
+    """After a lost connection the listing has times that our own removals have left."""
+    known = Directories()
+    known.fill([b"a/f"], known.listed([directory(b"a", 1)]))
+    known.begin()
+    known.fill([b"a/g"], known.listed([directory(b"a", 99)]))
+
+    assert [Directory(b"a", 0o755, 1)] == known.done(ended=True)
+
+
+class Trial:
+    """A run over stores that is driven by hand."""
+
+    def __init__(self, source, destination, *, brake=None, **options):
+        self.events = []
+        self.clock = Clock()
+        run = Run(
+            [Side(source, "src")],
+            Side(destination, "dst"),
+            MoveOptions(**options),
+            self.events.append,
+            self.clock,
+            Brake() if brake is None else brake,
+        )
+        self.run = run
+        self.result = []
+        run.start().addBoth(self.result.append)
+        self.clock.pump([0.05] * 200)
+
+    def error(self):
+        """What the run ended with."""
+        [result] = self.result
+        return getattr(result, "value", result)
+
+
+def source_of(modes, files):
+    """A store with directories of these modes, whose times count from 1000, and small files."""
+    source = MemoryStore()
+    for path in files:
+        source.plant(path, b"content of " + path)
+    for number, (path, mode) in enumerate(modes.items()):
+        source.plant_directory(path, Attributes(1000 + number, mode))
+    return source
+
+
+def asked(store, method):
+    """What a method of a store is asked, call by call."""
+    original, calls = getattr(store, method), []
+
+    def remembered(items, *arguments, **options):
+        calls.append(list(items))
+        return original(items, *arguments, **options)
+
+    setattr(store, method, remembered)
+    return calls
+
+
+MODES = {b"a": 0o700, b"a/b": 0o555, b"empty": 0o755}
+FILES = (b"a/b/f", b"a/f", b"top")
+
+
+@pytest.mark.parametrize("remove", [True, False])
+def test_directories_arrive_with_modes_and_times(remove):
+    """Both as they were before the files were taken out; empty directories are not made."""
+    source, destination = source_of(MODES, FILES), MemoryStore()
+
+    trial = Trial(source, destination, remove=remove)
+
+    assert trial.error() is None
+    assert {b"a": Attributes(1000, 0o700), b"a/b": Attributes(1001, 0o555)} == destination.directories
+
+
+def test_directories_that_are_there_get_them_too_if_files_come():
+    """As with files and with rsync -a; where nothing is moved, a directory is only closed, never opened."""
+    source = source_of({b"a": 0o750, b"idle": 0o555, b"private": 0o755}, [b"a/f"])
+    destination = source_of({b"a": 0o777, b"idle": 0o755, b"private": 0o700}, [])
+
+    Trial(source, destination)
+
+    assert Attributes(1000, 0o750) == destination.directories[b"a"]
+    assert Attributes(1001, 0o555) == destination.directories[b"idle"]
+    assert Attributes(1002, 0o700) == destination.directories[b"private"]
+
+
+@pytest.mark.parametrize("options", [{"preserve": False}, {"dry_run": True}])
+def test_nothing_is_carried_over_unless_it_is_wanted(options):
+    """With --no-preserve directories are made as any others, and in a dry run none."""
+    source, destination = source_of(MODES, FILES), MemoryStore()
+    made, done = asked(destination, "make_directories"), asked(destination, "set_directories")
+
+    Trial(source, destination, **options)
+
+    assert ([], []) == (made, done)
+    assert set() == {each.mode for each in destination.directories.values()} - {0o755}
+
+
+def test_no_command_more_where_no_directory_is_new():
+    """Pages of files of one directory ask for it once, and files of the location itself for nothing."""
+    source = source_of({b"a": 0o700}, [b"a/%02d" % number for number in range(50)])
+    flat, destination = source_of({}, [b"%02d" % number for number in range(50)]), MemoryStore()
+    made, done = asked(destination, "make_directories"), asked(destination, "set_directories")
+
+    Trial(source, destination)
+    Trial(flat, destination)
+
+    assert [[Directory(b"a", 0o700)]] == made
+    assert [[Directory(b"a", 0o700, 1000)]] == done
+
+
+def test_what_is_skipped_or_refused_makes_no_directory():
+    """Only files that are really moved have directories made for them."""
+    source = source_of({b"a": 0o700}, [b"a/f"])
+    destination = MemoryStore({b"a/f": b"another one"})
+    made = asked(destination, "make_directories")
+
+    Trial(source, destination, policy=OnConflict.SKIP)
+
+    assert [] == made
+    assert 0o755 == destination.directories[b"a"].mode
+
+
+def test_files_that_were_put_aside_find_their_directories_open():
+    """A read-only directory gets its mode when the last attempt at what is in it is over."""
+    source, destination = source_of({b"a": 0o555}, [b"a/f", b"a/g"]), MemoryStore()
+    source.fail_next["remove", b"a/f"] = SourceChanged("a/f: changed after it was read")
+    modes = []
+    put = destination.put_small
+
+    def watched(files, policy):
+        modes.extend(destination.directories[b"a"].mode for _ in files)
+        return put(files, policy)
+
+    destination.put_small = watched
+
+    assert Trial(source, destination).error() is None
+    assert {0o755} == set(modes)
+    assert Attributes(1000, 0o555) == destination.directories[b"a"]
+
+
+def test_memory_is_bounded(monkeypatch):
+    """When too many directories are remembered, those that are done are set; in the end all are, once each."""
+    monkeypatch.setattr(module, "MOST", 10)
+    modes = {b"d%03d" % number: 0o711 for number in range(100)}
+    source, destination = source_of(modes, [path + b"/f" for path in modes]), MemoryStore()
+    done = asked(destination, "set_directories")
+
+    assert Trial(source, destination).error() is None
+
+    assert {path: Attributes(1000 + number, 0o711) for number, path in enumerate(modes)} == destination.directories
+    assert sorted(modes) == sorted(each.path for call in done for each in call)
+    assert max(map(len, done)) < 20
+
+
+def test_what_cannot_be_made_or_set_fails_nothing():
+    """A directory of somebody else stays as it is; a file that cannot be put there says so itself."""
+    source, destination = source_of({b"a": 0o700}, [b"a/f"]), MemoryStore()
+    destination.fail_next["make_directories", b"a"] = StorageError("a: Permission denied")
+    destination.fail_next["set_directories", b"a"] = StorageError("a: Operation not permitted")
+
+    trial = Trial(source, destination)
+
+    assert trial.error() is None
+    assert [] == [event for event in trial.events if isinstance(event, Failed)]
+    assert 0o700 == destination.directories[b"a"].mode
+
+
+def test_after_a_lost_connection_directories_get_the_times_they_had():
+    """What was known before it was lost still counts: the removals have changed the times at the source."""
+    source, destination = source_of({b"a": 0o711, b"b": 0o711}, [b"a/f", b"b/f"]), MemoryStore()
+    destination.fail_next["set_directories", b""] = ConnectionFailed("lost")
+    trial = Trial(source, destination)
+    assert isinstance(trial.error(), ConnectionFailed)
+
+    again = []
+    trial.run.resumed([Side(source, "src")], Side(destination, "dst")).start().addBoth(again.append)
+    trial.clock.pump([0.05] * 200)
+
+    assert [None] == again
+    assert {b"a": Attributes(1000, 0o711), b"b": Attributes(1001, 0o711)} == destination.directories
+
+
+def test_a_pattern_spares_directories_in_which_nothing_is_moved():
+    """What --exclude names is not touched at the destination either."""
+    source, destination = source_of({b"a": 0o555}, []), source_of({b"a": 0o755}, [])
+
+    Trial(source, destination, selection=selection([("exclude", "a")]))
+
+    assert 0o755 == destination.directories[b"a"].mode
+
+
+def local(path):
+    """A store of a directory of this machine, without threads."""
+    return LocalStore(os.fsencode(path), run_in_thread=maybeDeferred)
+
+
+def tree(tmp_path):
+    """A source whose directories are open to some, with an age."""
+    source = tmp_path / "source"
+    for name, mode in (("private/in", 0o755), ("private", 0o700), ("group/in", 0o750), ("group", 0o711)):
+        (source / name).mkdir(parents=True, exist_ok=True)
+        for number in range(12):
+            (source / name / f"{number}").write_bytes(b"content")
+        (source / name / "large").write_bytes(b"content" * 500_000)
+        (source / name).chmod(mode)
+    for name in ("private/in", "private", "group/in", "group", ""):
+        os.utime(source / name, ns=(1, 1_234_567_890_123_456_789))
+    source.chmod(0o750)
+    return source
+
+
+def state(folder):
+    """Mode and time of all directories below a folder."""
+    return {
+        os.path.relpath(where, folder): (os.stat(where).st_mode & 0o7777, os.stat(where).st_mtime_ns)
+        for where, _, _ in os.walk(folder)
+        if where != str(folder)
+    }
+
+
+def test_at_no_instant_is_a_directory_more_open_than_its_source(tmp_path, monkeypatch):
+    """After each call that makes or changes anything, nobody but the owner may do more than at the source."""
+    source, target = tree(tmp_path), tmp_path / "target"
+    wanted = state(source)
+    allowed = {name: mode & 0o077 for name, (mode, _) in wanted.items()} | {".": 0o050}
+    seen: set[str] = set()
+
+    def watching(name):
+        original = getattr(os, name)
+
+        def call(*arguments, **options):
+            answer = original(*arguments, **options)
+            for where, _, files in os.walk(target):
+                relative = os.path.relpath(where, target)
+                seen.add(relative)
+                assert not stat.S_IMODE(os.stat(where).st_mode) & 0o077 & ~allowed[relative], (name, relative)
+                assert all(os.stat(os.path.join(where, each)).st_mode & 0o777 <= 0o644 for each in files)
+            return answer
+
+        monkeypatch.setattr(os, name, call)
+
+    umask = os.umask(0)
+    try:
+        for name in ("mkdir", "fchmod", "rename"):
+            watching(name)
+        trial = Trial(local(source), local(target))
+    finally:
+        os.umask(umask)
+
+    assert trial.error() is None
+    assert {*wanted, "."} == seen
+    assert wanted == state(target)
+    assert 0o750 == stat.S_IMODE(target.stat().st_mode)
+
+
+def test_a_location_that_is_there_stays_as_it_is(tmp_path):
+    """Only what is below the destination is carried over, and a set-gid bit there stays and is inherited."""
+    source, target = tree(tmp_path), tmp_path / "target"
+    target.mkdir()
+    target.chmod(0o2775)
+    wanted = {name: (mode | 0o2000, time) for name, (mode, time) in state(source).items()}
+
+    assert Trial(local(source), local(target)).error() is None
+
+    assert 0o2775 == stat.S_IMODE(target.stat().st_mode)
+    assert wanted == state(target)
+
+
+def test_a_symlink_at_the_destination_is_not_followed(tmp_path):
+    """Neither is anything made behind it nor does what it leads to get another mode."""
+    source, target, outside = tree(tmp_path), tmp_path / "target", tmp_path / "outside"
+    target.mkdir()
+    outside.mkdir(mode=0o777)
+    before = stat.S_IMODE(outside.stat().st_mode)
+    (target / "private").symlink_to(outside)
+
+    trial = Trial(local(source), local(target))
+
+    assert trial.error() is None
+    assert [] == list(outside.iterdir())
+    assert before == stat.S_IMODE(outside.stat().st_mode)
+    assert {b"private/" in event.path for event in trial.events if isinstance(event, Failed)} == {True}
+
+
+def test_a_default_acl_lets_nobody_into_what_is_private(tmp_path):
+    """The bits for the group are the mask of what an ACL grants, so a mode of 0700 or 0600 leaves nothing of that."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "d").mkdir(parents=True)
+    (source / "d" / "f").write_bytes(b"content")
+    (source / "d" / "f").chmod(0o600)
+    (source / "d").chmod(0o700)
+    target.mkdir()
+    everybody = [(0x01, 7, NOBODY), (0x02, 7, 65_534), (0x04, 7, NOBODY), (0x10, 7, NOBODY), (0x20, 5, NOBODY)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in everybody)
+    os.setxattr(target, "system.posix_acl_default", acl)
+
+    assert Trial(local(source), local(target)).error() is None
+
+    assert [0o700, 0o600] == [stat.S_IMODE((target / name).stat().st_mode) for name in ("d", "d/f")]
+    for name in ("d", "d/f"):
+        granted = os.getxattr(target / name, "system.posix_acl_access")
+        entries = [struct.unpack_from("<HHI", granted, place) for place in range(4, len(granted), 8)]
+        assert [0] == [permissions for tag, permissions, _ in entries if tag == 0x10]
