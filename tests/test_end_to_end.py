@@ -584,6 +584,29 @@ def test_what_fits_one_by_one_arrives(tmp_path, small_file_system, way):
     assert 3 == len(here)
 
 
+def test_old_partials_at_a_local_destination_go(tmp_path):
+    """After a week in which they gained nothing, also without a daemon; young ones and others' files stay."""
+    source, destination = tmp_path / "source", tmp_path / "there"
+    original = plant(source, 1, small=3, large=1)
+    (destination / "elsewhere").mkdir(parents=True)
+    kept = leave_partial(destination, "young", b"123")
+    gone = leave_partial(destination / "elsewhere", "old", b"123")
+    foreign = partial_at(destination, "foreign")
+    foreign.write_bytes(b"theirs")
+    for path in (gone, foreign):
+        os.utime(path, (path.stat().st_mtime - 8 * 86_400,) * 2)
+
+    done = Site(tmp_path).realize("--verbose", "--json", source, destination)
+
+    assert 0 == done.returncode
+    assert not gone.exists()
+    assert kept.exists()
+    assert foreign.exists()
+    [told] = [line for line in map(json.loads, done.stdout.splitlines()) if line["event"] == "partial_gone"]
+    assert (3, True) == (told["size"], told["expired"])
+    assert original.items() <= digests(destination).items()
+
+
 def test_a_reserve_holds_from_a_reload_on(tmp_path):
     """Peers cannot fill what the configuration keeps, which a reload changes, also for who is connected."""
     site = Site(tmp_path)

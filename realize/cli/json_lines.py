@@ -18,6 +18,7 @@ from realize.mover.events import (
     Interrupted,
     Left,
     NoRoom,
+    PartialGone,
     Planned,
     Postponed,
     Progressed,
@@ -120,6 +121,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "left", **path_fields(path), "note": note}
         case Pruned(path, removed):
             return {"event": "pruned", **path_fields(path), "removed": removed}
+        case PartialGone(path, size, expired):
+            return {"event": "partial_gone", **path_fields(path), "size": size, "expired": expired}
         case NoRoom(files, size, missing):
             return {"event": "no_room", "files": files, "bytes": size, "missing_bytes": missing}
         case Retrying(error, delay):

@@ -22,10 +22,11 @@ from realize.cli.options import Access, LogOptions, Patience, Rates
 from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.cli.summary import Tally
+from realize.cli.tidying import Tidying
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError
 from realize.locations import Location
 from realize.mover.brake import Brake
-from realize.mover.events import Event, Retrying
+from realize.mover.events import Event, PartialGone, Retrying
 from realize.mover.interfaces import IManifest
 from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
@@ -107,6 +108,7 @@ class Errand:
         self._patience = patience
         self._verbose = look.verbose and not look.json
         self._brake = Brake()
+        self._tidying: Tidying | None = None
         self.observers: list[RunObserver] = []
         self._metrics = metrics
         self._screen = _Screen(choose(look, sys.stdout, sys.stderr, time.monotonic), metrics, self.observers)
@@ -197,9 +199,32 @@ class Errand:
         locations = session.resolve(*self._texts)
         *self._screen.tally.sources, self._screen.tally.destination = [each.resolved for each in locations]
         async with recording(self._manifest, session, locations) as manifest:
-            await self._until_done(session, locations, manifest)
+            self._tidying = None if self._options.dry_run else session.tidying(locations[-1], self._screen)
+            session.on_freed = lambda path, size: self._screen(PartialGone(path, size, expired=False))
+            await self._until_done_tidily(session, locations, manifest)
             if manifest is not None:
                 await manifest.finish()
+
+    async def _until_done_tidily(
+        self, session: Session, locations: Sequence[Location], manifest: IManifest | None
+    ) -> None:
+        """The same, while old partials at a destination of this machine go."""
+        tidying = self._tidying
+        if tidying is None:
+            await self._until_done(session, locations, manifest)
+            return
+        tidying.start()
+        try:
+            await self._until_done(session, locations, manifest)
+            if not self._brake.pulled:
+                await tidying.finish()
+        finally:
+            tidying.stop()
+
+    def _observe(self, event: Event) -> None:
+        self._screen(event)
+        if self._tidying is not None:
+            self._tidying(event)
 
     async def _until_done(self, session: Session, locations: Sequence[Location], manifest: IManifest | None) -> None:
         """Run until everything is done, coming back after lost connections."""
@@ -212,7 +237,7 @@ class Errand:
                 if journey is None:
                     await self._say_limits(session)
                     journey = Run(
-                        sources, destination, self._options, self._screen, self._reactor, self._brake, manifest
+                        sources, destination, self._options, self._observe, self._reactor, self._brake, manifest
                     )
                 else:
                     journey = journey.resumed(sources, destination)

@@ -21,6 +21,7 @@ from realize.mover.events import (
     How,
     Left,
     NoRoom,
+    PartialGone,
     Planned,
     Postponed,
     Progressed,
@@ -159,6 +160,10 @@ class RunLog:
                 )
             case SourceStarted(source, destination):
                 log.info("source_started", source=display_text(source), destination=display_text(destination))
+            case PartialGone(path, size, expired=True):
+                log.info("partial_expired", path=display_name(path), size=size)
+            case PartialGone(path, size):
+                log.info("partial_freed", path=display_name(path), size=size)
             case NoRoom(files, size, missing):
                 log.warning("no_room", files=files, bytes=size, missing=missing)
             case Retrying(error, delay):

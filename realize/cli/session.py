@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from twisted.internet.defer import CancelledError
@@ -18,10 +19,12 @@ from twisted.python.failure import Failure
 
 from realize.cli.options import Access, Rates
 from realize.cli.peers import Peer, no_pin
+from realize.cli.tidying import Tidying
 from realize.config import Config, default_config_path, load_command_config
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
+from realize.mover.events import Event
 from realize.store.brief import BriefWork
 from realize.store.descriptors import allow_many_files
 from realize.store.headroom import Freed, Headroom
@@ -77,6 +80,14 @@ class Session:
         self.on_freed: Freed = lambda _path, _size: None
         """Is told of partials that are removed at a location of this machine to make room."""
         allow_many_files()
+
+    def tidying(self, destination: Location, told: Callable[[Event], object]) -> Tidying | None:
+        """What removes old partials at a destination of this machine; None for one that a daemon looks after."""
+        if not isinstance(destination, LocalLocation):
+            return None
+        max_age = Config("").partial_max_age if self._loaded is None else self._loaded.partial_max_age
+        in_thread = self._pools.of(destination.path).run
+        return Tidying(os.fsencode(destination.path), max_age, in_thread, self._reactor, told)
 
     def resolve(self, *texts: str) -> list[Location]:
         """What the arguments stand for; every remote one has a pin."""

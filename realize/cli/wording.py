@@ -12,6 +12,7 @@ from realize.mover.events import (
     Interrupted,
     Left,
     NoRoom,
+    PartialGone,
     Planned,
     Postponed,
     Pruned,
@@ -67,9 +68,12 @@ class Wording:
         return None
 
     def arrival(self, event: Event) -> str | None:
-        """The sentence for a file that is at the destination now, or an empty directory that is gone."""
+        """The sentence for a file that is at the destination now, or for a partial or empty directory that is gone."""
         if isinstance(event, Pruned):
             return f"removed: {display_name(event.path)} (empty directory)" if event.removed else None
+        if isinstance(event, PartialGone):
+            why = "that nobody came back for" if event.expired else "to make room"
+            return f"removed: {display_name(event.path)} ({format_size(event.size)}, a partial {why})"
         if not isinstance(event, Finished) or event.how in {How.SKIPPED, How.GONE}:
             return None
         verb = "moved" if event.removed else "copied"

@@ -6,7 +6,7 @@ Directories are looked through side by side, each in its own threads: one whose 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field
@@ -14,7 +14,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.daemon.served import ServedDirectory
-from realize.store.expiry import Step, expire_partials
+from realize.store.expiry import expire_partials, next_step
 from realize.units import display_name
 
 FIRST: Final = 60.0
@@ -84,7 +84,7 @@ class Housekeeping:
         files = size = 0
         removing = expire_partials(directory.path, int(self._max_age * 1e9), directory.committer.stamps.present())
         try:
-            while not self._stopped and (step := await directory.run_in_thread(_next_step, removing)) is not None:
+            while not self._stopped and (step := await directory.run_in_thread(next_step, removing)) is not None:
                 files += step.partials
                 size += step.size
                 for path, removed in step.removed:
@@ -92,11 +92,6 @@ class Housekeeping:
                     known.expired_size += removed
                     self.log.info("partial_expired", dir=name, path=display_name(path), size=removed)
         finally:
-            removing.close()  # type: ignore[attr-defined]
+            removing.close()
         if not self._stopped:
             known.files, known.size, known.counted_at = files, size, time.time()
-
-
-def _next_step(steps: Iterator[Step]) -> Step | None:
-    """One step, in a thread; StopIteration could not come back through a Deferred."""
-    return next(steps, None)

@@ -140,6 +140,18 @@ class Pruned:
 
 
 @frozen
+class PartialGone:
+    """A partial at a destination of this machine was removed.
+
+    It had gained nothing for long (``expired``), or stood in the way of another file.
+    """
+
+    path: bytes
+    size: int
+    expired: bool
+
+
+@frozen
 class NoRoom:
     """At the end of a run: so many files, of ``size`` bytes together, did not fit the destination.
 
@@ -173,6 +185,7 @@ Event: TypeAlias = (
     | Left
     | Pruned
     | NoRoom
+    | PartialGone
     | Retrying
 )
 Observer: TypeAlias = Callable[[Event], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from attrs import define, field
 
@@ -26,14 +26,17 @@ class Step:
     """Their bytes."""
 
 
-def expire_partials(root: bytes | str | Location, older_than_ns: int, present: Present) -> Iterator[Step]:
+def expire_partials(
+    root: bytes | str | Location, older_than_ns: int, present: Present, *, deep: bool = True
+) -> Generator[Step, None, None]:
     """Remove the partials below ``root`` that have gained nothing for longer than ``older_than_ns``.
 
     Each step looks at a page of files and yields what it found, often nothing; close the generator to stop early.
     A partial that somebody holds the lock of is let be.
+    ``deep`` says whether directories below it are looked into.
     """
     location = root if isinstance(root, Location) else locate(os.fsencode(root), b"", None)
-    finding = find_partials(location)
+    finding = find_partials(location, deep=deep)
     try:
         for partials in finding:
             old = [each for each in partials if each.status and present.age_ns(gained_ns(each.status)) > older_than_ns]
@@ -44,3 +47,8 @@ def expire_partials(root: bytes | str | Location, older_than_ns: int, present: P
             yield step
     finally:
         finding.close()
+
+
+def next_step(steps: Iterator[Step]) -> Step | None:
+    """One step, in a thread; StopIteration could not come back through a Deferred."""
+    return next(steps, None)

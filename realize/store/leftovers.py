@@ -26,9 +26,12 @@ def gained_ns(status: os.stat_result) -> int:
     return status.st_mtime_ns if stat.S_IMODE(status.st_mode) == RECEIVING else status.st_ctime_ns
 
 
-def find_partials(location: Location) -> Generator[list[Found], None, None]:
-    """The partials below a location, by the page of files, often none; close the generator to stop early."""
-    traversal = Traversal(location, lambda _path, _identity: "")
+def find_partials(location: Location, *, deep: bool = True) -> Generator[list[Found], None, None]:
+    """The partials below a location, by the page of files, often none; close the generator to stop early.
+
+    Those of its directories only if ``deep``.
+    """
+    traversal = Traversal(location, lambda _path, _identity: "" if deep else "is not looked into")
     try:
         while found := traversal.page(PAGE):
             yield [each for each in found if each.partial]
