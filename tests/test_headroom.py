@@ -4,12 +4,13 @@ import errno
 import os
 
 import pytest
-from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from realize.errors import Busy, NoSpace, StorageError
 from realize.store import headroom as headroom_module
 from realize.store import writer as writer_module
+from realize.store.descriptors import release
 from realize.store.headroom import Headroom
 from realize.store.ledger import GROWTH, POLL, STALLED, Ledger
 from realize.store.leftovers import gained_ns
@@ -38,6 +39,8 @@ class Disk:
         self.path = path
         self.size = 20 * MIB
         self.quota = 1 << 60
+        self.held = 0
+        """Bytes of files that have no name any more, but are open."""
 
     @property
     def used(self):
@@ -46,7 +49,7 @@ class Disk:
 
     def statvfs(self, _fd):
         """What fstatvfs(2) says."""
-        blocks = (self.size - self.used) // 512
+        blocks = max(0, self.size - self.used - self.held) // 512
         return os.statvfs_result((512, 512, self.size // 512, blocks, blocks, 0, 0, 0, 0, 255))
 
     def check(self, fd, length, end):
@@ -166,6 +169,34 @@ async def test_a_file_that_will_be_replaced_is_worth_waiting_for(store, disk):
 
     assert await finish(writing, 6 * MIB) is Committed.REPLACED
 
+    await finish(await other, 8 * MIB)
+
+
+async def test_a_replaced_file_has_its_room_until_it_is_closed(disk, clock):
+    """What its chunks were taken from is closed in a thread: whoever waits is not refused before that is done."""
+    closing = []
+
+    def slow(job, *arguments):
+        if job is not release:
+            return at_once(job, *arguments)
+        closing.append((Deferred(), *arguments))
+        return closing[-1][0]
+
+    store = LocalStore(str(disk.path), run_in_thread=slow, headroom=Headroom(slow, Ledger(clock)))
+    store.open(SALT)
+    (disk.path / "old").write_bytes(b"o" * 12 * MIB)
+    await store.describe([b"old"])
+    writing = await store.open_writer(b"old", 6 * MIB, REPLACE)
+    await writing.offer([(1000, bytes(16))])
+    disk.held = 12 * MIB
+    other = store.open_writer(b"1", 8 * MIB, REPLACE)
+    await finish(writing, 6 * MIB)
+    assert not other.called
+
+    disk.held = 0
+    for closed, fd in closing:
+        release(fd)
+        closed.callback(None)
     await finish(await other, 8 * MIB)
 
 

@@ -370,6 +370,7 @@ def test_a_full_disk_fails_what_does_not_fit():
     source, destination = MemoryStore({b"x": BIG, b"y": b"2", b"z": b"3"}), MemoryStore()
     destination.fail_next["open_writer", b"x"] = NoSpace("x: No space left on device")
     destination.fail_next["put_small", b"y"] = NoSpace("y: No space left on device")
+    destination.fail_next["open_writer", b"y"] = NoSpace("y: No space left on device")
     destination.room = Space(1000, 2000)
 
     trial = moved(source, destination)
@@ -431,6 +432,7 @@ def test_small_files_stop_when_the_disk_is_full(monkeypatch):
     source, destination = MemoryStore(files, page=100), MemoryStore()
     for path in list(files)[2:]:
         destination.fail_next["put_small", path] = NoSpace(f"{path.decode()}: No space left on device")
+    destination.room = Space(0, 2000)
     put = batched_into(destination)
 
     trial = moved(source, destination, jobs=1)

@@ -277,12 +277,15 @@ class Move:
             if refusal is None:
                 tried.append(candidate)
             else:
-                self._no_room(candidate.entry.path, candidate.entry.size, refusal)
+                trouble = Trouble(End.DESTINATION, refusal)
+                trouble.in_vain = True
+                self._troubled(self.work, candidate.entry.path, candidate.entry.size, trouble)
         if not tried:
             return
         for candidate, outcome in zip(tried, await move_small(self.work, tried), strict=True):
             if isinstance(outcome, Trouble):
                 if outcome.no_room:
+                    outcome.in_vain = True
                     scarcity.failed(candidate.entry.size)
                 self._troubled(self.work, candidate.entry.path, candidate.entry.size, outcome)
             else:

@@ -101,7 +101,7 @@ class Trouble(Exception):
         self.error = error
         self.sent = sent
         self.in_vain = False
-        """Whether it befell a large file in the middle."""
+        """Whether content was sent for nothing."""
 
     @property
     def no_room(self) -> bool:

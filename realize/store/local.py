@@ -308,6 +308,7 @@ class LocalStore:
             self._writers.add(writer)
         except BaseException:
             partial.close(release)
+            partial.promise.release()
             raise
         return writer
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from realize.errors import RealizeError
 from realize.store.descriptors import release
@@ -18,14 +18,18 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def disposing(run_in_thread: RunInThread) -> Callable[[int], object]:
-    """Closes a descriptor in a thread: the last one of a large file that was removed frees all its blocks."""
+def disposing(run_in_thread: RunInThread) -> Callable[[int], Deferred[Any]]:
+    """Closes a descriptor in a thread: the last one of a large file that was removed frees all its blocks.
 
-    def dispose(fd: int) -> None:
+    Fires when that is done.
+    """
+
+    def dispose(fd: int) -> Deferred[Any]:
         try:
-            run_in_thread(release, fd)
+            return run_in_thread(release, fd)
         except (RuntimeError, MemoryError, RealizeError):  # no thread is to be had
             release(fd)
+            return succeed(None)
 
     return dispose
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from blake3 import blake3
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from zope.interface import implementer
 
 from realize.errors import (
@@ -290,7 +290,6 @@ class PartialFile:
 
         What was replaced or discarded, and is nobody's any more, goes by ``dispose``.
         """
-        self.promise.release()
         if self._discarded:
             self.handle.close(dispose)
         else:
@@ -358,6 +357,7 @@ class LocalWriter:
         self._scope = scope
         self._on_closed = on_closed
         self._dispose = disposing(run_in_thread)
+        self._freeing: list[Deferred[Any]] = []
         self._turn = DeferredLock()
         self._looking = DeferredLock()
         self._old: OldVersion | None = None
@@ -488,8 +488,15 @@ class LocalWriter:
         kept, self._partial.kept = self._partial.kept, None
         if kept is not None:
             self._headroom.partials.note(kept)
-        self._partial.close(self._dispose)
-        self._on_closed(self)
+        try:
+            self._partial.close(lambda fd: self._freeing.append(self._dispose(fd)))
+            self._on_closed(self)
+        finally:
+            # What was replaced has its room until then, and whoever waits for that must not look too early.
+            DeferredList(self._freeing, consumeErrors=True).addBoth(self._give_back).addErrback(self._give_back)
+
+    def _give_back(self, _: object) -> None:
+        self._partial.promise.release()
         self._partial.promise.file_system.changed()
 
     @property
