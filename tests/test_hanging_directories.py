@@ -7,12 +7,16 @@ import threading
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 
-from realize.config import DirectoryConfig
-from realize.daemon import served
+from realize.config import Config, DirectoryConfig
+from realize.daemon import served, service
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
+from realize.daemon.logs import DaemonLogs, LogOptions
 from realize.daemon.served import look_at, serve_directories
+from realize.daemon.service import LOOK_AGAIN, Realized
 from realize.errors import StorageError
+from realize.keys import generate_identity
 from realize.store.ledger import Ledger
 from realize.store.thread_pool import ThreadPools
 from realize.store.watching import CommitWatch
@@ -125,7 +129,7 @@ def test_threads_that_hang_at_one_directory_are_not_missed_by_another():
 
 
 def test_pools_of_directories_that_are_not_served_any_more_end():
-    """Their threads go as soon as their work is done, and nobody waits for that."""
+    """Their threads go as soon as their work is done, which nobody waits for but the end of all."""
     reactor, gate = Reactor(), threading.Event()
     pools = ThreadPools(reactor, 2, "disk")
     pools.of("former").run(gate.wait, 30.0)
@@ -133,7 +137,44 @@ def test_pools_of_directories_that_are_not_served_any_more_end():
 
     pools.keep(["kept"])
     size = pools.size
+    stopping = threading.Thread(target=pools.stop)
+    stopping.start()
+    stopping.join(0.1)
+    waited_for = stopping.is_alive()
     gate.set()
-    pools.stop()
+    stopping.join()
 
     assert 1 == size
+    assert waited_for
+
+
+def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch):
+    """Until then whoever wants it is told why; and nothing else of the configuration is taken over by that."""
+    answers = iter([None, OSError, "there"])
+
+    def look(directories):
+        answer = next(answers)
+        if answer is OSError:
+            raise StorageError("no such directory")
+        return look_at(directories) if answer else dict.fromkeys(directories)
+
+    monkeypatch.setattr(service, "look_at", look)
+    reactor, config = MemoryReactorClock(), Config("key", directories=two)
+    daemon = Realized(
+        "no such file", config, generate_identity(), reactor, logs=DaemonLogs(config.logs, LogOptions(), {})
+    )
+    daemon.running = True
+    daemon._reader.run = at_once
+    daemon._say_who_hangs({"good": (1, 1), "bad": None})
+    seen = []
+    for _ in range(4):
+        try:
+            seen.append(daemon._make_store("bad", b"") is not None)
+        except StorageError as error:
+            seen.append("does not answer" in str(error))
+            seen.append("refused")
+        reactor.advance(LOOK_AGAIN)
+    daemon._housekeeping.stop()
+
+    assert [True, "refused", True, "refused", True, "refused", True] == seen
+    assert [] == reactor.getDelayedCalls()

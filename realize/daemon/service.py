@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.python.failure import Failure
 
 from realize import __version__
-from realize.config import Config, PeerConfig, read_config
+from realize.config import Config, DirectoryConfig, PeerConfig, read_config
 from realize.daemon.access import by_key, withdrawn
 from realize.daemon.counting import Counting
 from realize.daemon.gauges import Gauges
@@ -32,7 +34,7 @@ from realize.daemon.served import ServedDirectory, look_at, serve_directories
 from realize.daemon.space import Spaces
 from realize.daemon.status import report
 from realize.daemon.throttling import Throttling
-from realize.errors import ConfigError, ConnectionFailed, RealizeError, WrongPeer
+from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
 from realize.store.ledger import Ledger
@@ -40,7 +42,7 @@ from realize.store.thread_pool import ThreadPool, ThreadPools
 from realize.store.tree import Identity as Inode
 from realize.telemetry import structlog
 from realize.tracing import run_of
-from realize.units import display_name
+from realize.units import display_name, display_text
 from realize.wire.commands import Reason
 from realize.wire.protocol import Greeting
 from realize.wire.serving import AcceptedProtocol, PeerServerFactory
@@ -86,6 +88,8 @@ class Realized(Service):
         self._reader = ThreadPool(reactor, 1, "configuration")
         self._reloading = DeferredLock()
         self._looking_again: IDelayedCall | None = None
+        self._hanging: list[str] = []
+        """Names of directories that did not answer when they were looked at."""
         self._ledger = Ledger(reactor)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
         self._directories: dict[str, ServedDirectory] = {}
@@ -234,11 +238,30 @@ class Realized(Service):
     def _say_who_hangs(self, found: dict[str, Inode | None]) -> None:
         """Log which directories do not answer, and look again later; the others are served."""
         self._look_no_more()
-        for name, identity in found.items():
-            if identity is None:
-                self._log.error("directory_hangs", dir=name, served=name in self._directories)
-                if self._looking_again is None:
-                    self._looking_again = self._reactor.callLater(LOOK_AGAIN, self.reload)
+        self._hanging = [name for name, identity in found.items() if identity is None]
+        for name in self._hanging:
+            self._log.error("directory_hangs", dir=name, served=name in self._directories)
+            if self._looking_again is None:
+                self._looking_again = self._reactor.callLater(LOOK_AGAIN, self._look_again)
+
+    def _look_again(self) -> Deferred[None]:
+        """See which of the directories that did not answer do now; what the configuration says is not read anew."""
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._look_at_hanging()))
+
+    async def _look_at_hanging(self) -> None:
+        config, hanging = self._config, self._hanging
+        try:
+            found = await self._reader.run(_look_at_each, {name: config.directories[name] for name in hanging})
+        except (RealizeError, MemoryError):
+            found = dict.fromkeys(hanging)
+        if not self.running:
+            return
+        for name, directory in self._serve(config, found).items():
+            self._log.info("directory_answers", dir=name)
+            # One that was served is watched by itself: if it is another one now, it is refused.
+            self._directories.setdefault(name, directory)
+        self._housekeeping.start(self._directories, config.partial_max_age)
+        self._say_who_hangs(found)
 
     def _look_no_more(self) -> None:
         again, self._looking_again = self._looking_again, None
@@ -300,7 +323,7 @@ class Realized(Service):
             self._throttling.close()
         finally:
             self._pools.stop()
-            self._reader.retire()
+            self._reader.stop()
             forced.cancel()
         if self._pulling is not None:
             # Last, so that the end can be watched.
@@ -382,8 +405,21 @@ class Realized(Service):
         return (True, "ready") if self.running else (False, "draining")
 
     def _make_store(self, directory: str, base: bytes) -> Any:
-        return self._directories[directory].store(base)
+        served = self._directories.get(directory)
+        if served is None:
+            raise StorageError(f"directory {display_text(directory)} is not served: its disk does not answer")
+        return served.store(base)
 
     def _report(self, name: str, peer: PeerConfig) -> dict[str, Any]:
         limits = self._throttling.report(name, is_admin=peer.admin)
         return {**report(self, self._factory, name, is_admin=peer.admin), "limits": limits}
+
+
+def _look_at_each(directories: Mapping[str, DirectoryConfig]) -> dict[str, Inode | None]:
+    """As `look_at`, one after the other; one that cannot be reached is as one that does not answer."""
+    found: dict[str, Inode | None] = {}
+    for name, directory in directories.items():
+        found[name] = None
+        with contextlib.suppress(StorageError):
+            found |= look_at({name: directory})
+    return found

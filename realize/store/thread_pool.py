@@ -172,6 +172,7 @@ class ThreadPools:
         self._most = most
         self._name = name
         self._pools: dict[str, ThreadPool] = {}
+        self._ending: list[Thread] = []
 
     def of(self, key: str) -> ThreadPool:
         """The pool of that directory."""
@@ -182,12 +183,13 @@ class ThreadPools:
     def keep(self, keys: Collection[str]) -> None:
         """Retire the pools of all other directories."""
         for key in self._pools.keys() - set(keys):
-            self._pools.pop(key).retire()
+            self._ending += self._pools.pop(key).retire()
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
 
     def stop(self) -> None:
         """Wait until all that was asked for is done, and all threads have ended."""
-        ending = [thread for pool in self._pools.values() for thread in pool.retire()]
-        for thread in ending:
+        self._ending += [thread for pool in self._pools.values() for thread in pool.retire()]
+        for thread in self._ending:
             thread.join()
 
     @property
