@@ -31,6 +31,7 @@ from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
+from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
 from realize.store.oserrors import storage_error
 from realize.store.small import write_all
@@ -165,10 +166,11 @@ class ManifestFile:
 
 
 def _make_name_durable(path: str) -> None:
-    # That of the file itself: ``path`` may be a symlink.
+    # That of the file itself, for ``path`` may be a symlink, and of the directories above, which may be new as well.
     fd = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+        Ancestors().sync(fd)
     finally:
         os.close(fd)
 
