@@ -411,8 +411,8 @@ class MemoryStore:
         self._make_above(directory.path)
         if before is None:
             self.plant_directory(directory.path, Attributes(next(self._now), directory.mode | 0o700))
-        elif before.mode == directory.mode:
-            self.directories[directory.path] = evolve(before, mode=before.mode | 0o700)
+        elif before.mode == directory.mode or before.mode & 0o700 == 0o700:
+            self.directories[directory.path] = evolve(before, mode=directory.mode | 0o700)
 
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
@@ -1878,14 +1878,16 @@ class StoreContract:
         await store.close()
 
     async def test_makes_directories_that_take_files(self) -> None:
-        """They get their permissions, and all that their owner needs; one that is there keeps what it has."""
+        """They get their permissions, and all that their owner needs, one that is there too, unless it is read-only."""
         store, behind = await self.opened()
-        behind.plant_directory(b"there", Attributes(1_000_000_000, 0o750))
+        behind.plant_directory(b"there", Attributes(1_000_000_000, 0o705))
+        behind.plant_directory(b"locked", Attributes(1_000_000_000, 0o555))
         wanted = [
             (b"private", 0o700),
             (b"private/f", 0o555),
             (b"open", 0o777),
-            (b"there", 0o777),
+            (b"there", 0o770),
+            (b"locked", 0o777),
             (b"no/parent", 0o755),
         ]
         behind.plant(b"file", b"")
@@ -1893,8 +1895,8 @@ class StoreContract:
         made = await store.make_directories([Directory(path, mode) for path, mode in wanted])
         [refused] = await store.make_directories([Directory(b"file", 0o755)])
 
-        assert made == [None] * 5
-        assert [_mode(behind, path) for path, _ in wanted] == [0o700, 0o755, 0o777, 0o750, 0o755]
+        assert made == [None] * 6
+        assert [_mode(behind, path) for path, _ in wanted] == [0o700, 0o755, 0o777, 0o770, 0o555, 0o755]
         assert _mode(behind, b"no") == 0o700
         assert refused is None or isinstance(refused, Conflict)
         assert behind.content(b"file") == b""

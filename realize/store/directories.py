@@ -26,13 +26,17 @@ _PERMISSIONS: Final = 0o777
 
 
 def make_directories(location: Location, directories: Sequence[Directory]) -> list[RealizeError | None]:
-    """Make those that are missing, in this order."""
+    """Make those that are missing, in this order, and give the others their permissions, before files come.
+
+    A run that is killed when all files of a directory were moved does not come back to it: by then it has to have what
+    it needs, and it is made durable with the first file.
+    """
     answers: list[RealizeError | None] = []
     with location.tree(private=True) as tree:
         for each in directories:
             try:
                 if each.path or location.only is None:
-                    _make(tree, _components(location, each), each.mode)
+                    _make(tree, _components(location, each), each.mode, location=not each.path)
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -67,28 +71,35 @@ def _components(location: Location, directory: Directory) -> tuple[bytes, ...]:
     return (*above, name)
 
 
-def _make(tree: Tree, components: tuple[bytes, ...], mode: int) -> None:
+def _make(tree: Tree, components: tuple[bytes, ...], mode: int, *, location: bool) -> None:
     if not components:
         return  # the root, which is there
     parent_fd = tree.directory(components[:-1], create=True)
     try:
         os.mkdir(components[-1], _OWNERS, dir_fd=parent_fd)
     except FileExistsError:
-        if mode & _OWNERS != _OWNERS:
-            _open_up(parent_fd, components[-1], mode)
+        if not location:
+            _adapt(parent_fd, components[-1], mode)
         return
     fd = tree.directory(components)
     _set_mode(fd, os.fstat(fd), mode | _OWNERS)
 
 
-def _open_up(parent_fd: int, name: bytes, mode: int) -> None:
-    """Let its owner put files into a directory again that got its final permissions, which forbid that, from us."""
+def _adapt(parent_fd: int, name: bytes, mode: int) -> None:
+    """Give a directory that is there the permissions of the source, and its owner all, as long as files come.
+
+    One that its owner may not write to stays as it is, unless it got just these permissions from us.
+    """
     fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
     try:
         status = os.fstat(fd)
-        if status.st_uid == os.geteuid() and status.st_mode & _PERMISSIONS == mode:
+        permissions = status.st_mode & _PERMISSIONS
+        ours = status.st_uid == os.geteuid() and permissions == mode
+        if permissions != mode | _OWNERS and (ours or permissions & _OWNERS == _OWNERS):
             # By way of /proc: one that may not be read cannot be opened otherwise.
-            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(status.st_mode) | _OWNERS)
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(status.st_mode) & ~_PERMISSIONS | mode | _OWNERS)
+    except PermissionError:
+        pass  # not ours
     finally:
         release(fd)
 

@@ -236,9 +236,9 @@ class IStore(Interface):
     def make_directories(directories: Sequence[Directory]) -> Deferred[list[RealizeError | None]]:
         """Make those that are missing, in this order, with their permissions, but all that their owner needs.
 
-        Others are not touched, unless they have what `set_directories` gave them, and that keeps us from putting files
-        there.
-        One with an empty path is the location itself.
+        Others get the same, unless their owner may not write to them; also then if they have just these permissions,
+        which `set_directories` gave them.
+        One with an empty path is the location itself, which is not touched if it is there.
         Directories that are made on demand for a file that brings attributes are for their owner alone.
         """
 
