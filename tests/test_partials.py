@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from realize.errors import Busy, Conflict, NotRegular
-from realize.store import commit, marks, names, partials
+from realize.store import commit, finals, marks, names, partials
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
 from realize.store.names import partial_name, partial_names
@@ -217,45 +217,39 @@ async def test_a_mark_that_was_left_on_a_final_file_is_harmless(root, way, monke
 
 
 @WAYS
-async def test_the_mark_of_a_final_file_with_such_a_name_is_off_for_good(root, way, monkeypatch):
-    """A power cut must not make a partial of it: that its mark is off is durable before anybody gets an answer."""
+async def test_a_final_file_with_such_a_name_is_never_marked(root, way, monkeypatch):
+    """A power cut must not make a partial of it: its mark is off before it is made durable, and gets its name."""
     done = []
-    fchmod, fsync = os.fchmod, os.fsync
+    fsync, rename = os.fsync, commit.rename_noreplace
 
-    def name(fd):
-        return os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+    def renaming(fd, old, new):
+        done.append(stat.S_IMODE(os.stat(old, dir_fd=fd).st_mode))
+        rename(fd, old, new)
 
-    monkeypatch.setattr(os, "fchmod", lambda fd, mode: done.append(("mode", name(fd))) or fchmod(fd, mode))
-    monkeypatch.setattr(os, "fsync", lambda fd: done.append(("fsync", name(fd))) or fsync(fd))
+    monkeypatch.setattr(os, "fsync", lambda fd: done.append(stat.S_IMODE(os.fstat(fd).st_mode)) or fsync(fd))
+    monkeypatch.setattr(commit, "rename_noreplace", renaming)
     store = await opened(root)
-    final = PARTIAL.decode()
 
-    assert how(await way(store, PARTIAL, b"x")) is Committed.CREATED
-    assert done[2:4] == [("mode", final), ("fsync", final)]
+    assert how(await way(store, PARTIAL, b"x", SECRET)) is Committed.CREATED
+    assert [0o600, 0o600] == done[:2]
+    assert 0o600 == mode_of(root, PARTIAL)
     assert [(PARTIAL, Kind.FILE)] == [(entry.path, entry.kind) for entry in await listed(store.walk())]
 
 
-@WAYS
-async def test_such_a_file_is_not_confirmed_while_its_mark_may_come_back(root, way, monkeypatch):
-    """If its mark cannot be taken off it has not arrived: it would be removed as a partial one day."""
-
-    def failing(_fd, _mode):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
+async def test_who_finds_a_marked_file_identical_ends_its_commit(root, monkeypatch):
+    """Its other name goes, and that is durable before the mark is off: no second power cut leaves a lost partial."""
+    place = leave_partial(root, "f", b"x")
+    os.link(place, os.path.join(root, b"f"))
+    done = []
+    fchmod, sync = os.fchmod, finals.fsync_directory
+    monkeypatch.setattr(os, "fchmod", lambda fd, mode: done.append("mode") or fchmod(fd, mode))
+    monkeypatch.setattr(finals, "fsync_directory", lambda fd: done.append(os.listdir(fd)) or sync(fd))
     store = await opened(root)
-    original = commit._take_mark_off
 
-    def take(file):
-        monkeypatch.setattr(os, "fchmod", failing)
-        original(file)
-
-    monkeypatch.setattr(commit, "_take_mark_off", take)
-    try:
-        outcome = await way(store, PARTIAL, b"x")
-    except Exception as error:  # noqa: BLE001 -- a writer raises what a batch answers
-        outcome = error
-
-    assert "Input/output error" in str(outcome)
+    assert [True] == await store.settle([Expected(b"f", 1, digest(b"x"))])
+    assert [["f"], "mode"] == done[:2]
+    assert not mode_of(root, b"f") & stat.S_ISVTX
+    assert [b"f"] == os.listdir(root)
 
 
 async def test_a_partial_that_cannot_become_final_is_private_again(root):

@@ -12,7 +12,7 @@ The order is what makes a file safe, and holds for each group:
 6. only then does anybody get an answer.
 
 A power cut between 3 and 5 may leave the mark on a final file, where it means nothing; but one whose name has the form
-of a partial's would be taken for one, so its mark is off for good before anybody gets an answer.
+of a partial's would be taken for one, so that has no mark from before step 1 on.
 
 What fails in step 1 is not renamed and its partial is removed: after a failed fsync the kernel may call the pages
 clean, so a second one proves nothing (fsync(2), "errors").
@@ -343,14 +343,9 @@ def _made(file: Prepared, how: Committed) -> Stored:
 
 def _take_mark_off(file: Prepared) -> None:
     """The file has its name: from now on it is one like any other."""
-    if file.mode is None:
-        return
-    if names.is_partial(file.name):
-        os.fchmod(file.fd, file.mode)
-        os.fsync(file.fd)
-        return
-    with contextlib.suppress(OSError):
-        os.fchmod(file.fd, file.mode)
+    if file.mode is not None and not names.is_partial(file.name):
+        with contextlib.suppress(OSError):
+            os.fchmod(file.fd, file.mode)
 
 
 def _make_private(file: Prepared) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import threading
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from attrs import evolve, frozen
@@ -21,7 +23,7 @@ from realize.store.location import Location
 from realize.store.marks import MARK, NOTE, is_ours
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
-from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, is_open_for_writing, kind_of
+from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
 from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
@@ -214,6 +216,8 @@ class Vouching:
         if version_of(before) != version:
             return False
         try:
+            if before.st_mode & MARK:
+                _end_commit(tree.directory(directory), name, before)
             # Without the mark of a partial, which a power cut may have left.
             mode = stat.S_IMODE(before.st_mode) & ~MARK if attributes is None else attributes.mode & 0o777
             _renew(fd, before, mode, self.clock)
@@ -235,6 +239,20 @@ class Vouching:
                 return False
             after = version_of(fresh_fstat(fd))
         return version_of(named) == after and _is_still(evolve(version, mtime_ns=mtime_ns), after)
+
+
+def _end_commit(directory_fd: int, name: bytes, final: FileStatus) -> None:
+    """Do what a commit did not come to that was cut short when the file had its name, but was marked as a partial yet.
+
+    Where a rename takes a link it may have the other name still.
+    Both are durable before the mark goes, or another power cut would leave a partial that is not known for one.
+    """
+    if final.st_nlink > 1:
+        for partial in islice(names.partial_names(name), names.CHAIN):
+            with contextlib.suppress(FileNotFoundError):
+                if identity_of(os.stat(partial, dir_fd=directory_fd, follow_symlinks=False)) == identity_of(final):
+                    os.unlink(partial, dir_fd=directory_fd)
+    fsync_directory(directory_fd)
 
 
 def _renew(fd: int, before: FileStatus, mode: int, clock: Clock) -> None:

@@ -13,6 +13,7 @@ from attrs import define
 from blake3 import blake3
 
 from realize.errors import InternalError, NoSpace, ProtocolError, RealizeError, SourceChanged, VerifyFailed
+from realize.store import names
 from realize.store.commit import Anchor, Prepared
 from realize.store.content import read_exactly
 from realize.store.described import Replaceable
@@ -191,7 +192,7 @@ def _write(
         if status.st_size:
             os.ftruncate(fd, 0)
         write_all(fd, file.content)
-        mode = set_attributes(fd, status, file.attributes)
+        mode = set_attributes(fd, name, status, file.attributes)
         if anchor is None:
             started = time.perf_counter()
             os.fsync(fd)
@@ -228,15 +229,17 @@ def write_all(fd: int, content: bytes) -> None:
         written += os.write(fd, memoryview(content)[written:])
 
 
-def set_attributes(fd: int, status: os.stat_result, attributes: Attributes | None) -> int | None:
+def set_attributes(fd: int, name: bytes, status: os.stat_result, attributes: Attributes | None) -> int | None:
     """Give a partial, with that status, what its final file is to have; a file system that has no such thing is let be.
 
-    The mark stays on it; the answer is the mode without it, None if there is no mark.
+    The mark stays on it, unless the final ``name`` has the form of a partial's: there, one that a power cut left would
+    keep the file from being one.
+    The answer is the mode without the mark, None if there was none.
     """
     mode = _PLAIN_MODE if attributes is None else attributes.mode & 0o777
     mark = status.st_mode & MARK
     try:
-        os.fchmod(fd, mode | mark)
+        os.fchmod(fd, mode if names.is_partial(name) else mode | mark)
         if attributes is not None:
             os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
     except OSError as error:

@@ -256,7 +256,7 @@ class PartialFile:
             self._verify(digest)
             with self.handle as fd, storage_errors(self.path):
                 self._cut(fd)
-                mode = set_attributes(fd, self._status, attributes)
+                mode = set_attributes(fd, self._name, self._status, attributes)
                 with watch.syncing(Sync.FILE):
                     os.fsync(fd)
             return Prepared(
