@@ -63,7 +63,8 @@ def test_a_run_without_metrics_does_not_load_prometheus(tmp_path: Path) -> None:
 LINGERING = """
 import os, signal, sys, threading, time, traceback
 import realize.cli.main as m
-from tests.leftovers import leave_partial
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background ignores it
 
 def joins():
     return any(frame.f_code.co_name == "join" for frame, _ in traceback.walk_stack(sys._current_frames()[main]))

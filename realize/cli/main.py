@@ -68,7 +68,8 @@ def main() -> NoReturn:
         while others := [
             each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon
         ]:
-            others[0].join()
+            # Not without end: an interrupt that comes in the instant before the wait begins is noticed when it ends.
+            others[0].join(0.5)
     _settle()
     os._exit(code)
 
