@@ -176,7 +176,7 @@ class Tally(_Counts):
             (self.finished[How.ALREADY_THERE], "already there"),
             (self.finished[How.SKIPPED], "skipped"),
             (self.finished[How.GONE], "gone"),
-            (self.left, "left (not regular files)"),
+            (self.left, "left"),
             (self.failed, "failed"),
             (self.pruned, f"empty {'directory' if self.pruned == 1 else 'directories'} {verb}"),
         )
