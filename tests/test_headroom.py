@@ -239,6 +239,75 @@ async def test_partials_that_stand_in_the_way_go(store, disk):
     await finish(writing, 11 * MIB)
 
 
+class Late:
+    """A pool whose threads work at once, and whose results come when they are let, in their order."""
+
+    def __init__(self):
+        self.results = []
+
+    def run(self, job, *arguments):
+        """Work; the answer comes later."""
+        answer = Deferred()
+        self.results.append((answer, maybeDeferred(job, *arguments)))
+        return answer
+
+    def let(self):
+        """Let all results come, and those of what is done because of them."""
+        while self.results:
+            answer, result = self.results.pop(0)
+            result.addBoth(lambda outcome, answer=answer: answer.callback(outcome))
+
+
+@pytest.fixture
+def late(disk, clock):
+    """Threads that are late, and a store that uses them."""
+    threads = Late()
+    store = LocalStore(
+        str(disk.path),
+        run_in_thread=threads.run,
+        headroom=Headroom(threads.run, Ledger(clock)),
+        root_identity=root_identity(disk.path),
+    )
+    store.open(SALT)
+    threads.let()
+    return threads, store
+
+
+async def test_way_that_is_made_for_one_is_made_for_others_too(late, disk):
+    """Two files found no room before a partial went because of the first of them: the second one fits as well."""
+    threads, store = late
+    path = leave_partial(disk.path, "left", b"p" * 15 * MIB)
+    waiting = [store.open_writer(b"%d" % number, 8 * MIB, REPLACE) for number in range(2)]
+
+    threads.let()
+
+    assert not path.exists()
+    assert [True, True] == [each.called for each in waiting]
+    for each in waiting:
+        assert not hasattr(await each, "value")
+
+
+async def test_way_that_is_made_for_a_large_file_is_made_for_small_ones_too(late, disk):
+    """And for what is in the middle of a file."""
+    threads, store = late
+    writing = store.open_writer(b"begun", 8 * MIB, REPLACE)
+    threads.let()
+    path = leave_partial(disk.path, "left", b"p" * 20 * MIB)
+    answers = [
+        store.open_writer(b"large", 6 * MIB, REPLACE),
+        store.put_small([small_file(b"small", b"x" * 600)], REPLACE),
+        (await writing).write([b"x" * 8 * MIB]),
+    ]
+
+    threads.let()
+
+    assert not path.exists()
+    assert [True] * 3 == [each.called for each in answers]
+    await answers[0]
+    assert [Committed.CREATED] == [each.how for each in await answers[1]]
+    assert await answers[2] is None
+
+
 async def test_nothing_goes_in_vain(store, disk):
     """Who announces more than there could ever be makes no partial go, and a partial alone is no reason to fail."""
     path = leave_partial(disk.path, "a", b"p" * 15 * MIB)

@@ -9,6 +9,8 @@ Small files are promised nothing: they are written at once, and make way for the
 How much a file system has free is not the whole truth: there are quotas, other programs write too, and what is
 compressed takes less.
 So a file may fail although it was begun; then it makes way for itself once more.
+
+Way is made for one at a time: who found no room before somebody else made some tries again instead of failing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
 from realize.errors import Busy, NoSpace
 from realize.store.known_partials import KnownPartials
@@ -42,8 +44,10 @@ Freed = Callable[[bytes, int], object]
 class Waiting:
     """One caller who may have to wait for room, and can give that up at any time."""
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, made: int) -> None:
         self.began = began
+        self.made = made
+        """What `Headroom.made` was before the last attempt."""
         self._given_up = False
         self._change: Deferred[None] | None = None
 
@@ -77,14 +81,17 @@ class Headroom:
     """May be changed at any time."""
     freed: Freed = lambda _path, _size: None
     partials: KnownPartials = field(init=False)
+    made: int = field(default=0, init=False)
+    """How many times way was made: an attempt that began before the last time is worth another one."""
+    _making: DeferredLock = field(factory=DeferredLock, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Nothing is known of the directory yet."""
         self.partials = KnownPartials(self._run_in_thread)
 
     def wait(self) -> Waiting:
-        """For whoever may have to wait from now on."""
-        return Waiting(self.ledger.now)
+        """For whoever may have to wait from now on; to be had before the first attempt."""
+        return Waiting(self.ledger.now, self.made)
 
     # For threads.
 
@@ -119,20 +126,25 @@ class Headroom:
             await waiting.for_change(crowded.file_system, crowded.seen)
             return
         missing = crowded.need - crowded.free
-        if not await self._remove(location, crowded.file_system.device, missing, crowded.partial):
+        made, waiting.made = waiting.made, self.made
+        if not await self._make(location, crowded.file_system.device, missing, made, crowded.partial):
             raise NoSpace(
                 f"{display_name(path)}: No space left on device: {format_size(crowded.need)} are needed, "
                 f"{format_size(max(0, crowded.free))} are free, {format_size(missing)} are missing"
             )
 
-    async def go_on(self, location: Location, promise: Promise, free: int | None) -> bool:
-        """Whether room was made for the rest of a file that could not be written although it was promised room."""
+    async def go_on(self, location: Location, promise: Promise, free: int | None, made: int) -> bool:
+        """Whether room was made for the rest of a file that could not be written although it was promised room.
+
+        ``made`` is what `made` was before the attempt.
+        """
         # If there seems to be enough, something else, such as a quota, says that there is none.
         missing = promise.left if free is None or free >= promise.left else promise.left - free
-        return await self._remove(location, promise.file_system.device, missing)
+        return await self._make(location, promise.file_system.device, missing, made)
 
     async def make_way_for_small(self, location: Location, sizes: Sequence[int], waiting: Waiting) -> bool:
         """Whether it is worth another attempt to write small files of these sizes, for which there was no room."""
+        made, waiting.made = waiting.made, self.made
         device: int
         free: int | None
         device, free = await self._run_in_thread(self._measure, location)
@@ -145,12 +157,24 @@ class Headroom:
         for size in sizes:
             if need + size <= most:
                 need += size
-        if need > free and await self._remove(location, device, need - free):
+        if need > free and await self._make(location, device, need - free, made):
             return True
         if not file_system.busy or self.ledger.now - waiting.began > LONGEST:
             return False
         await waiting.for_change(file_system, seen)
         return True
+
+    async def _make(self, location: Location, device: int, missing: int, made: int, own: bytes = b"") -> bool:
+        """Whether way was made for so many bytes, now or since `made` was so much."""
+        await self._making.acquire()
+        try:
+            if self.made != made:
+                return True
+            removed = await self._remove(location, device, missing, own)
+            self.made += removed
+            return removed
+        finally:
+            self._making.release()
 
     async def _remove(self, location: Location, device: int, missing: int, own: bytes = b"") -> bool:
         """Whether partials that stood in the way of so many bytes are gone."""

@@ -177,9 +177,10 @@ class LocalStore:
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Write, verify and commit whole files; of two with the same name the later one is final in the end."""
         replaces = [self._descriptions.take(file.path) for file in files]
+        waiting = self._headroom.wait()
         answers = await self._put_batch(files, policy, replaces)
         if any(isinstance(answer, NoSpace) for answer in answers):
-            await self._put_again(files, policy, replaces, answers)
+            await self._put_again(files, policy, replaces, answers, waiting)
         return answers
 
     async def _put_again(
@@ -188,9 +189,10 @@ class LocalStore:
         policy: OnConflict,
         replaces: Sequence[Replaceable],
         answers: list[Stored | RealizeError],
+        waiting: Waiting,
     ) -> None:
         """Write those for which there was no room, as long as way can be made for them."""
-        with self._patience() as waiting:
+        with self._patience(waiting):
             while short := [number for number, answer in enumerate(answers) if isinstance(answer, NoSpace)]:
                 sizes = [files[number].size for number in short]
                 if not await self._headroom.make_way_for_small(self._scope, sizes, waiting):
@@ -313,14 +315,13 @@ class LocalStore:
         return writer
 
     @contextlib.contextmanager
-    def _patience(self, waiting: Waiting | None = None) -> Iterator[Waiting]:
+    def _patience(self, waiting: Waiting) -> Iterator[None]:
         """For whoever may wait for room: that ends when the store is closed."""
-        waiting = self._headroom.wait() if waiting is None else waiting
         if self._closed:
             waiting.give_up()
         self._waiting.add(waiting)
         try:
-            yield waiting
+            yield
         except CancelledError as error:
             raise StorageError("the directory was closed while a file waited for room") from error
         finally:

@@ -468,11 +468,12 @@ class LocalWriter:
         try:
             self._check_open()
             while True:
+                made = self._headroom.made
                 try:
                     await self._run_in_thread(job, *arguments)
                 except NoSpace:
                     free: int | None = await self._run_in_thread(self._partial.free)
-                    if not await self._headroom.go_on(self._scope, self._partial.promise, free):
+                    if not await self._headroom.go_on(self._scope, self._partial.promise, free, made):
                         raise
                     job, arguments = self._partial.go_on, ()
                 else:
