@@ -22,7 +22,6 @@ from typing import TypeVar
 from twisted.internet.defer import maybeDeferred
 
 from realize.store.commit import Prepared, commit_group
-from realize.store.described import Unseen
 from realize.store.files import Clock
 from realize.store.finals import describe_batch
 from realize.store.headroom import Headroom
@@ -90,8 +89,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
 
     def write(batch: Sequence[Fetched]) -> list[Prepared]:
         files = [item.file for item in batch]
-        unseen = [Unseen.ANY] * len(batch)
-        return write_batch(destination, files, OnConflict.FAIL, unseen, b"", watch, headroom).prepared()
+        return write_batch(destination, files, OnConflict.FAIL, b"", watch, headroom).prepared()
 
     written = step("write", lambda: [write(each) for each in read])
     step("commit", lambda: [commit_group(each, watch, Lock()) for each in written])

@@ -58,6 +58,7 @@ from realize.values import (
     Kind,
     OnConflict,
     Removal,
+    Seen,
     SmallFile,
     Space,
     Stored,
@@ -140,7 +141,6 @@ class MemoryStore:
         self._now = itertools.count(1)
         self._salt = b""
         self._progress: dict[bytes, tuple[Version, int]] = {}
-        self._described: dict[bytes, Version] = {}
         self._writers: list[_MemoryWriter] = []
         for path, content in (files or {}).items():
             self.plant(path, content)
@@ -227,8 +227,7 @@ class MemoryStore:
         if exists and policy is OnConflict.SKIP:
             return Stored(Committed.SKIPPED)
         self.check_policy(file.path, policy)
-        described = self._described.pop(file.path, None)
-        if exists and described not in {None, self.files[file.path].version}:
+        if exists and file.replaces not in {None, self._describe(file.path).seen}:
             raise Busy(f"{display_name(file.path)}: has just arrived there")
         if file.attributes is not None:
             self._make_above(file.path)
@@ -296,7 +295,7 @@ class MemoryStore:
         file = self.files.get(path)
         if file is None:
             return Existing(partial_size=partial_size, obstacle=self.obstacle(path))
-        version = self._described[path] = file.version
+        version = file.version
         place = self._place(version.inode)
         recent = file.changed_at >= self._began_at
         return Existing(version.size, version.mtime_ns, version.ctime_ns, place, partial_size, recent=recent)
@@ -431,7 +430,9 @@ class MemoryStore:
         return True
 
     @shielded
-    async def open_writer(self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True) -> IWriter:
+    async def open_writer(
+        self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
+    ) -> IWriter:
         """Start, or go on, to write."""
         self.take_fault("open_writer", path)
         self._judge(path)
@@ -442,7 +443,7 @@ class MemoryStore:
             raise NoSpace(f"{display_name(path)}: No space left on device")
         if preserve:
             self._make_above(path)
-        writer = _MemoryWriter(self, path, size, policy)
+        writer = _MemoryWriter(self, path, size, policy, replaces)
         self._writers.append(writer)
         return writer
 
@@ -622,7 +623,8 @@ class _MemoryReader:
 class _MemoryWriter:
     deltas = True
 
-    def __init__(self, store: MemoryStore, path: bytes, size: int, policy: OnConflict) -> None:
+    def __init__(self, store: MemoryStore, path: bytes, size: int, policy: OnConflict, replaces: Seen | None) -> None:
+        self._replaces = replaces
         self._store = store
         self._path = path
         self._size = size
@@ -704,7 +706,9 @@ class _MemoryWriter:
             self._close(keep=False)
             raise VerifyFailed(f"{display_name(self._path)}: what arrived has another digest")
         try:
-            committed = self._store.make_final(SmallFile(self._path, content, digest, attributes), self._policy)
+            committed = self._store.make_final(
+                SmallFile(self._path, content, digest, attributes, self._replaces), self._policy
+            )
         except RealizeError:
             self._close(keep=True)
             raise
@@ -841,6 +845,28 @@ async def _send_delta(writer: IWriter, content: bytes) -> int:
             await writer.write(pieces)
         sent += sum(map(len, pieces))
     return sent
+
+
+async def _described(store: IStore, path: bytes, times: int) -> list[Existing]:
+    """What the store says of a name, so many times."""
+    answers = [(await store.describe([path]))[0] for _ in range(times)]
+    return [answer for answer in answers if isinstance(answer, Existing)]
+
+
+async def _replace(
+    store: IStore, path: bytes, content: bytes, replaces: Seen | None, *, large: bool
+) -> Stored | RealizeError:
+    """Send a file that may replace that version."""
+    if not large:
+        file = evolve(small_file(path, content), replaces=replaces)
+        [answer] = await store.put_small([file], OnConflict.REPLACE)
+        return answer
+    writer = await store.open_writer(path, len(content), OnConflict.REPLACE, replaces=replaces)
+    await writer.write([content])
+    try:
+        return await writer.commit(digest(content), None)
+    except Busy as busy:
+        return busy
 
 
 def _mode(behind: Behind, path: bytes) -> int | None:
@@ -1554,6 +1580,24 @@ class StoreContract:
 
         assert how(await writer.commit(digest(b""), None)) is Committed.CREATED
         assert behind.content(b"f") == b""
+        await store.close()
+
+    async def test_replaces_only_the_version_that_was_seen(self) -> None:
+        """Whoever comes later with the same view loses nothing of the one before, whatever was described meanwhile."""
+        store, behind = await self.opened()
+        for path, large in ((b"small", False), (b"large", True)):
+            behind.plant(path, b"old")
+            seen = [existing.seen for existing in await _described(store, path, 2)]
+            first = await _replace(store, path, b"1", seen[0], large=large)
+            await store.describe([path])
+            second = await _replace(store, path, b"2", seen[1], large=large)
+            [now] = await _described(store, path, 1)
+
+            assert isinstance(first, Stored)
+            assert isinstance(second, Busy)
+            assert behind.content(path) == b"1"
+            assert isinstance(await _replace(store, path, b"3", now.seen, large=large), Stored)
+            assert isinstance(await _replace(store, path, b"4", None, large=large), Stored)
         await store.close()
 
     async def test_replaces_a_final_only_at_the_commit(self) -> None:

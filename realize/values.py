@@ -111,13 +111,25 @@ class Attributes:
 
 
 @frozen
+class Seen:
+    """A version of a final file, as `Existing` tells it: the only one that may be replaced."""
+
+    place: bytes
+    ctime_ns: int
+
+
+@frozen
 class SmallFile:
-    """A whole file of at most `SMALL` bytes; ``attributes`` is None when they are not to be preserved."""
+    """A whole file of at most `SMALL` bytes; ``attributes`` is None when they are not to be preserved.
+
+    ``replaces`` is the only version of a final file of that name that it may replace; None if any.
+    """
 
     path: bytes
     content: bytes
     digest: bytes
     attributes: Attributes | None
+    replaces: Seen | None = None
 
     @property
     def size(self) -> int:
@@ -193,6 +205,11 @@ class Existing:
     partial_size: int | None = None
     obstacle: str = ""
     recent: bool = False
+
+    @property
+    def seen(self) -> Seen | None:
+        """The version of the final file, if there is one."""
+        return None if self.final_size is None else Seen(self.place, self.ctime_ns)
 
 
 NOTHING: Final = Existing()

@@ -33,9 +33,8 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import ancestors, commit, deltas, described, finals, old_version, small, syscalls, unlinked
+from realize.store import ancestors, commit, deltas, finals, old_version, small, syscalls, unlinked
 from realize.store.commit import Anchor, Committer
-from realize.store.described import Unseen
 from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of
 from realize.store.handle import Handle
@@ -1307,8 +1306,7 @@ async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeyp
     prepared = []
     for names in ([b"%d" % number for number in range(20)], [b"a/b/c/f"]):
         files = [small_file(name, b"x") for name in names]
-        unseen, headroom = [Unseen.ANY] * len(files), Headroom(at_once)
-        batch = small.write_batch(store._location, files, REPLACE, unseen, SALT, CommitWatch(), headroom)
+        batch = small.write_batch(store._location, files, REPLACE, SALT, CommitWatch(), Headroom(at_once))
         prepared += batch.prepared()
     calls.clear()
 
@@ -1423,62 +1421,6 @@ async def test_what_may_not_be_touched_is_not_vouched_for(root, behind, monkeypa
 
     assert await store.settle([Expected(b"f", 1, digest(b"x"))]) == [False]
     assert await store.match_final(b"f", 1, 0, [digest(b"x")]) == 0
-
-
-@pytest.mark.parametrize("size", [1, BLOCK])
-async def test_only_what_was_described_is_replaced(root, behind, size):
-    """A file that took the place of the one described is not replaced unseen; described itself, it may be."""
-    behind.plant(b"f", b"old")
-    store, content = await opened(root), b"x" * size
-
-    async def send():
-        if size == 1:
-            return await put(store, b"f", content)
-        writing = await store.open_writer(b"f", size, REPLACE)
-        await writing.write([content])
-        try:
-            return await writing.commit(digest(content), None)
-        except Busy as busy:
-            return busy
-
-    await store.describe([b"f"])
-    behind.plant(b"f", b"somebody else's")
-
-    assert isinstance(await send(), Busy)
-    assert behind.content(b"f") == b"somebody else's"
-
-    await store.describe([b"f"])
-
-    assert how(await send()) is Committed.REPLACED
-    assert behind.content(b"f") == content
-
-
-@pytest.mark.parametrize("size", [1, BLOCK])
-async def test_what_was_described_and_forgotten_is_not_replaced(root, behind, monkeypatch, size):
-    """Who described more files than are remembered has to ask again; who has never asked replaces whatever is there."""
-    monkeypatch.setattr(described, "REMEMBERED", 2)
-    names, content = [b"a", b"b", b"c"], b"x" * size
-    for name in names:
-        behind.plant(name, b"old")
-    store = await opened(root)
-
-    async def send(name):
-        writing = await store.open_writer(name, size, REPLACE)
-        await writing.write([content])
-        try:
-            return how(await writing.commit(digest(content), None))
-        except Busy as busy:
-            return type(busy)
-
-    never_asked = await send(b"c")
-    await store.describe(names)
-    forgotten = [await send(name) for name in names]
-    await store.describe([b"a"])
-
-    assert never_asked is Committed.REPLACED
-    assert forgotten == [Busy, Committed.REPLACED, Committed.REPLACED]
-    assert behind.content(b"a") == b"old"
-    assert await send(b"a") is Committed.REPLACED
 
 
 @pytest.mark.parametrize("way", ["settle", "match_final"])

@@ -893,6 +893,11 @@ class HangingStore(MemoryStore):
             return Deferred.fromCoroutine(self._late(lambda: MemoryStore.open(self, salt, run_age_ns)))
         return super().open(salt, run_age_ns)
 
+    def read_small(self, paths, **options):
+        if self.hanging == "read":
+            return Deferred.fromCoroutine(self._late(lambda: MemoryStore.read_small(self, paths, **options)))
+        return super().read_small(paths, **options)
+
     def walk(self, **options):
         listing = super().walk(**options)
         if self.hanging == "walk":
@@ -918,6 +923,22 @@ def test_a_source_that_hangs_does_not_hold_up_the_others(hanging):
     assert trial.finish() is None
     assert {b"a": b"slow", b"b": b"good"} == contents(destination)
     assert {} == contents(slow)
+
+
+def test_sources_moved_side_by_side_do_not_replace_the_files_of_each_other():
+    """Both have seen the old file of a name that both have: the one that comes later keeps its own."""
+    sources = [HangingStore("read", {b"x": content}) for content in (b"slow", b"other", b"third")]
+    destination = MemoryStore({b"x": b"old one"})
+    trial = Trial(sources[0], destination, *sources[1:])
+    trial.clock.pump([0.5] * 30)
+    for each in (sources[1], sources[0], sources[2]):
+        each.gate.callback(None)
+        trial.clock.pump([0.01] * 5)
+
+    assert trial.finish() is None
+    assert {b"x": b"other"} == contents(destination)
+    assert [{b"x": b"slow"}, {}, {b"x": b"third"}] == [contents(each) for each in sources]
+    assert [Conflict] * 2 == [type(failed.error) for failed in trial.of(Failed)]
 
 
 def test_a_source_that_gets_on_is_waited_for():

@@ -156,7 +156,9 @@ class _Sending:
         policy = self.work.policy(self.existing)
         with at(End.DESTINATION):
             preserve = self.work.options.preserve
-            opening = self.work.destination.open_writer(self.path, version.size, policy, preserve=preserve)
+            opening = self.work.destination.open_writer(
+                self.path, version.size, policy, preserve=preserve, replaces=self.existing.seen
+            )
             writer = await self._unless_taken(opening)
         try:
             await self._resume(writer)

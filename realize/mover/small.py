@@ -118,7 +118,7 @@ class _Batch:
         if not files:
             return
         with whole(End.DESTINATION):
-            answers = await self.work.destination.put_small([self._preserved(file) for file in files], policy)
+            answers = await self.work.destination.put_small([self._outgoing(file) for file in files], policy)
         for fetched, answer in zip(files, answers, strict=True):
             path = fetched.file.path
             if isinstance(answer, Conflict) and self._existing(fetched).final_size is None:
@@ -179,6 +179,12 @@ class _Batch:
 
     def _existing(self, fetched: Fetched) -> Existing:
         return self.candidates[fetched.file.path].existing
+
+    def _outgoing(self, fetched: Fetched) -> SmallFile:
+        """The file as it is to arrive, and what it was decided to replace."""
+        seen = self._existing(fetched).seen
+        file = self._preserved(fetched)
+        return file if seen is None else evolve(file, replaces=seen)
 
     def _preserved(self, fetched: Fetched) -> SmallFile:
         return fetched.file if self.work.options.preserve else evolve(fetched.file, attributes=None)

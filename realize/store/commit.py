@@ -36,7 +36,6 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.store import names
-from realize.store.described import Replaceable
 from realize.store.descriptors import release
 from realize.store.files import representable
 from realize.store.location import Root
@@ -58,7 +57,7 @@ from realize.store.threads import RunInThread
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
-from realize.values import Committed, OnConflict, Stored
+from realize.values import Committed, OnConflict, Seen, Stored
 
 GROUP: Final = 1024
 """A group takes no more submissions once it has this many files."""
@@ -104,7 +103,7 @@ class Prepared:
     ``fd`` is its descriptor; ``lock`` says that it is to be closed when the group is done.
     ``mode`` is that of the final file, if it is to be set when it has its name.
     ``keep`` leaves the partial in place when it cannot be renamed.
-    ``replaces`` is the version of the final file that may be replaced.
+    ``replaces`` is the only version of the final file that may be replaced; None if any.
     ``salt`` is that of the store, for the place of what is made.
     """
 
@@ -116,7 +115,7 @@ class Prepared:
     inode: Identity
     name: bytes
     policy: OnConflict
-    replaces: Replaceable
+    replaces: Seen | None
     salt: bytes
     fd: int
     mode: int | None
@@ -385,10 +384,21 @@ def _rename(fd: int, file: Prepared, replacing: threading.Lock) -> Committed:
         raise Conflict(f"{display_name(file.path)}: exists already")
     with replacing:
         existing = refuse_obstacle(fd, file.name, file.path)
-        if existing is not None and not file.replaces.matches(existing):
+        if existing is not None and not _may_replace(file, existing):
             raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
         os.rename(file.partial, file.name, src_dir_fd=fd, dst_dir_fd=fd)
     return Committed.REPLACED
+
+
+def _may_replace(file: Prepared, existing: FileStatus) -> bool:
+    """Whether that is the version that the replacement was decided upon.
+
+    Meanwhile another writer may have put his own file there and removed its source: to replace that would lose it.
+    """
+    if file.replaces is None:
+        return True
+    ctime_ns = representable(existing.st_ctime_ns)
+    return file.replaces == Seen(place(file.salt, identity_of(existing)), ctime_ns)
 
 
 def refuse_obstacle(fd: int, name: bytes, path: bytes) -> FileStatus | None:

@@ -34,6 +34,7 @@ from realize.values import (
     Fetched,
     OnConflict,
     Removal,
+    Seen,
     SmallFile,
     Space,
     Stored,
@@ -249,9 +250,12 @@ class IStore(Interface):
         Set-uid, set-gid and sticky bits stay what they are.
         """
 
-    def open_writer(path: bytes, size: int, policy: OnConflict, *, preserve: bool = True) -> Deferred[IWriter]:
+    def open_writer(
+        path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
+    ) -> Deferred[IWriter]:
         """Start, or go on, to write a file of ``size`` bytes.
 
+        ``replaces`` is the only version of the final file that it may replace; None if any.
         ``preserve`` says that `IWriter.commit` will have attributes.
         Fails with `realize.errors.Busy` while somebody else is writing it, and with `realize.errors.NoSpace`, before
         anything is sent, if there is no room for all of it.

@@ -17,7 +17,6 @@ from zope.interface import implementer
 
 from realize.errors import InternalError, NoSpace, RealizeError, StorageError
 from realize.store.commit import Committer
-from realize.store.described import Descriptions, Replaceable
 from realize.store.descriptors import release
 from realize.store.directories import make_directories, set_directories
 from realize.store.files import Clock
@@ -45,6 +44,7 @@ from realize.values import (
     Fetched,
     OnConflict,
     Removal,
+    Seen,
     SmallFile,
     Space,
     Stored,
@@ -111,7 +111,6 @@ class LocalStore:
         self._located: Location | None = None
         self._vouching = Vouching(self._clock, self._committer.replacing)
         self._matches = FinalMatches(self._vouching)
-        self._descriptions = Descriptions()
         self._unlinked = Unlinked()
         self._listings: set[LocalListing] = set()
         self._readers: set[LocalReader] = set()
@@ -154,7 +153,6 @@ class LocalStore:
         answers: list[Existing | RealizeError] = await self._run_briefly(
             describe_batch, self._location, paths, self._salt, self._earliest_ns
         )
-        self._descriptions.remember(self._salt, paths, answers)
         return answers
 
     def reads_at_once(self) -> int:
@@ -176,18 +174,16 @@ class LocalStore:
     @shielded
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Write, verify and commit whole files; of two with the same name the later one is final in the end."""
-        replaces = [self._descriptions.take(file.path) for file in files]
         waiting = self._headroom.wait()
-        answers = await self._put_batch(files, policy, replaces)
+        answers = await self._put_batch(files, policy)
         if any(isinstance(answer, NoSpace) for answer in answers):
-            await self._put_again(files, policy, replaces, answers, waiting)
+            await self._put_again(files, policy, answers, waiting)
         return answers
 
     async def _put_again(
         self,
         files: Sequence[SmallFile],
         policy: OnConflict,
-        replaces: Sequence[Replaceable],
         answers: list[Stored | RealizeError],
         waiting: Waiting,
     ) -> None:
@@ -197,15 +193,11 @@ class LocalStore:
                 sizes = [files[number].size for number in short]
                 if not await self._headroom.make_way_for_small(self._scope, sizes, waiting):
                     return
-                again = await self._put_batch(
-                    [files[number] for number in short], policy, [replaces[number] for number in short]
-                )
+                again = await self._put_batch([files[number] for number in short], policy)
                 for number, answer in zip(short, again, strict=True):
                     answers[number] = answer
 
-    async def _put_batch(
-        self, files: Sequence[SmallFile], policy: OnConflict, replaces: Sequence[Replaceable]
-    ) -> list[Stored | RealizeError]:
+    async def _put_batch(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         await self._committer.room.enter(len(files))
         try:
             batch: Batch = await self._run_briefly(
@@ -213,7 +205,6 @@ class LocalStore:
                 self._location,
                 files,
                 policy,
-                replaces,
                 self._salt,
                 self._committer.watch,
                 self._headroom,
@@ -273,7 +264,9 @@ class LocalStore:
         answers: list[bool | RealizeError] = await self._run_briefly(set_directories, self._location, directories)
         return answers
 
-    def open_writer(self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True) -> Deferred[IWriter]:
+    def open_writer(
+        self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
+    ) -> Deferred[IWriter]:
         """Start, or go on, to write a file; cancelled, it does not wait for room any more."""
         waiting = self._headroom.wait()
 
@@ -281,7 +274,7 @@ class LocalStore:
             waiting.give_up()
             return failure
 
-        return self._open_writer(path, size, policy, preserve, waiting).addErrback(not_wanted)
+        return self._open_writer(path, size, policy, preserve, replaces, waiting).addErrback(not_wanted)
 
     @shielded_opening(_release_writer)
     async def _open_writer(
@@ -290,9 +283,9 @@ class LocalStore:
         size: int,
         policy: OnConflict,
         preserve: bool,  # noqa: FBT001 -- see `open_writer`
+        replaces: Seen | None,
         waiting: Waiting,
     ) -> IWriter:
-        replaces = self._descriptions.take(path)
         with self._patience(waiting):
             while True:
                 try:

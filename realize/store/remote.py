@@ -32,6 +32,7 @@ from realize.values import (
     Fetched,
     OnConflict,
     Removal,
+    Seen,
     SmallFile,
     Space,
     Stored,
@@ -196,11 +197,13 @@ class RemoteStore:
             answers += listed(await self._call(command, patient=True, **{question: pack}), answer, len(pack))
         return answers
 
-    def open_writer(self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True) -> Deferred[IWriter]:
+    def open_writer(
+        self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
+    ) -> Deferred[IWriter]:
         """See `IStore`."""
         arrived = self._batches.arrived
         return Deferred.fromCoroutine(
-            RemoteWriter.open(self._protocol, self._opened(), path, size, policy, arrived, preserve=preserve)
+            RemoteWriter.open(self._protocol, self._opened(), path, size, policy, arrived, preserve, replaces)
         )
 
     def remove(self, removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:

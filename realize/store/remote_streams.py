@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, SPAN, Attributes, Chunk, Content, OnConflict, Stored, Version, extent
+from realize.values import BLOCK, SPAN, Attributes, Chunk, Content, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import log_unexpected
 from realize.wire.protocol import PeerProtocol
@@ -294,8 +294,8 @@ class RemoteWriter:
         size: int,
         policy: OnConflict,
         arrived: Arrived,
-        *,
-        preserve: bool,
+        preserve: bool,  # noqa: FBT001 -- see `IStore.open_writer`
+        replaces: Seen | None,
     ) -> RemoteWriter:
         """Ask to write the file."""
         number = protocol.streams.choose()
@@ -311,6 +311,7 @@ class RemoteWriter:
                 size=size,
                 policy=policy,
                 preserve=preserve,
+                replaces=replaces,
             )
         except CancelledError:
             # The peer may have opened it in the meantime.

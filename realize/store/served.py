@@ -33,7 +33,19 @@ from realize.store.trail import Trail
 from realize.store.watching import FileWatch, Saved
 from realize.tracing import run_of
 from realize.units import display_name
-from realize.values import Attributes, Chunk, Directory, Entry, Expected, Fetched, OnConflict, Removal, Stored, Vacant
+from realize.values import (
+    Attributes,
+    Chunk,
+    Directory,
+    Entry,
+    Expected,
+    Fetched,
+    OnConflict,
+    Removal,
+    Seen,
+    Stored,
+    Vacant,
+)
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
@@ -363,6 +375,7 @@ class DirectoryResponders(amp.CommandLocator):
         size: int,
         policy: OnConflict,
         preserve: bool | None,  # noqa: FBT001 -- an argument of AMP
+        replaces: Seen | None,
     ) -> dict[str, Any]:
         opened = self._directory(handle, Right.WRITE)
         self._protocol.streams.accept(stream)
@@ -380,7 +393,7 @@ class DirectoryResponders(amp.CommandLocator):
             private=Right.READ not in opened.rights,
         )
         self._writes[stream] = (handle, served)
-        opening = opened.store.open_writer(path, size, policy, preserve=preserve is not False)
+        opening = opened.store.open_writer(path, size, policy, preserve=preserve is not False, replaces=replaces)
         return {"have": await served.open(opening)}
 
     @commands.MatchPartial.responder

@@ -57,7 +57,7 @@ class ServedBatches:
             pieces += arrived
         contents = packing.split_contents(sizes, b"".join(pieces))
         return [
-            SmallFile(head.path, content, head.digest, head.attributes)
+            SmallFile(head.path, content, head.digest, head.attributes, head.replaces)
             for head, content in zip(heads, contents, strict=True)
         ]
 

@@ -16,7 +16,6 @@ from realize.errors import InternalError, NoSpace, ProtocolError, RealizeError, 
 from realize.store import names
 from realize.store.commit import Anchor, Prepared
 from realize.store.content import read_exactly
-from realize.store.described import Replaceable
 from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of, open_settled, refuse_written, unchanged, version_of, wrong_size
 from realize.store.headroom import Headroom
@@ -111,14 +110,12 @@ def write_batch(
     location: Location,
     files: Sequence[SmallFile],
     policy: OnConflict,
-    replaces: Sequence[Replaceable],
     salt: bytes,
     watch: CommitWatch,
     headroom: Headroom,
 ) -> Batch:
     """Write each file to its partial, with its attributes, and keep the partial locked.
 
-    ``replaces`` has for each file the version that it may replace.
     Their content is durable, or they hold an anchor for the group commit to make it so.
     """
     # With room for all answers: what is written is never lost on its way into them.
@@ -128,10 +125,10 @@ def write_batch(
         with location.tree(private=any(file.attributes is not None for file in files)) as tree:
             batch.anchor = _anchor(tree) if len(files) > FEW else None
             free = headroom.free(tree.root_fd) if headroom.reserve else None
-            for number, (file, described) in enumerate(zip(files, replaces, strict=True)):
+            for number, file in enumerate(files):
                 try:
                     free = _taken(free, file)
-                    batch.items[number] = _write(location, tree, file, policy, batch.anchor, described, salt, syncs)
+                    batch.items[number] = _write(location, tree, file, policy, batch.anchor, salt, syncs)
                 except RealizeError as error:
                     batch.items[number] = error
                 except (OSError, MemoryError) as error:
@@ -174,7 +171,6 @@ def _write(
     file: SmallFile,
     policy: OnConflict,
     anchor: Anchor | None,
-    replaces: Replaceable,
     salt: bytes,
     syncs: list[float],
 ) -> Prepared:
@@ -206,7 +202,7 @@ def _write(
             inode=identity_of(status),
             name=name,
             policy=policy,
-            replaces=replaces,
+            replaces=file.replaces,
             salt=salt,
             fd=fd,
             mode=mode,

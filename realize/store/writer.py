@@ -26,7 +26,6 @@ from realize.store import names
 from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.content import matching
 from realize.store.deltas import Assembly, Run, merged
-from realize.store.described import Replaceable
 from realize.store.descriptors import release
 from realize.store.handle import Handle
 from realize.store.headroom import Headroom
@@ -53,6 +52,7 @@ from realize.values import (
     Chunk,
     Content,
     OnConflict,
+    Seen,
     Stored,
     extent,
 )
@@ -76,7 +76,7 @@ class PartialFile:
         path: bytes,
         size: int,
         policy: OnConflict,
-        replaces: Replaceable,
+        replaces: Seen | None,
         salt: bytes,
         headroom: Headroom,
         preserve: bool,  # noqa: FBT001 -- called by way of a thread

@@ -290,6 +290,7 @@ class OpenWrite(RealizeCommand):
     ``have`` is how many bytes of it an earlier transfer left.
     Content may follow as far as `Credit` allows, which the holder gives when it is ready.
     ``preserve`` is false if `CommitStream` will bring no attributes.
+    ``replaces`` is the only version of the final file that it may replace, if ``policy`` is ``replace``; any without.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -299,6 +300,7 @@ class OpenWrite(RealizeCommand):
         (b"size", Number()),
         (b"policy", Choice(OnConflict)),
         (b"preserve", Flag(optional=True)),
+        (b"replaces", PackedOne(packing.SEEN, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"have", Number())]
 

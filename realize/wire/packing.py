@@ -34,6 +34,7 @@ from realize.values import (
     Expected,
     Kind,
     Removal,
+    Seen,
     SmallFile,
     Stored,
     Vacant,
@@ -277,6 +278,7 @@ class SmallHead:
     size: int
     digest: bytes
     attributes: Attributes | None
+    replaces: Seen | None = None
 
 
 def _encode_small(head: SmallHead | SmallFile) -> bytes:
@@ -285,6 +287,7 @@ def _encode_small(head: SmallHead | SmallFile) -> bytes:
             _U32.pack(head.size),
             head.digest,
             encode_attributes(head.attributes),
+            b"\0" if head.replaces is None else b"\1" + _encode_seen(head.replaces),
             _octets(head.path),
         )
     )
@@ -294,7 +297,17 @@ def _decode_small(cursor: Cursor) -> SmallHead:
     (size,) = cursor.numbers(_U32)
     digest = cursor.take(DIGEST)
     attributes = decode_attributes(cursor)
-    return SmallHead(cursor.octets(), size, digest, attributes)
+    replaces = _decode_seen(cursor) if cursor.flags(1) else None
+    return SmallHead(cursor.octets(), size, digest, attributes, replaces)
+
+
+def _encode_seen(seen: Seen) -> bytes:
+    return _octets(seen.place) + _ONE_TIME.pack(seen.ctime_ns)
+
+
+def _decode_seen(cursor: Cursor) -> Seen:
+    place = cursor.octets(_PLACE)
+    return Seen(place, *cursor.numbers(_ONE_TIME))
 
 
 @frozen
@@ -498,6 +511,7 @@ MOST_DIGESTS: Final = VALUE_LIMIT // DIGEST
 ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, VALUE_LIMIT)
 PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
 SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
+SEEN: Final = Codec[Seen]("versions of final files", _encode_seen, _decode_seen, 1)
 EXPECTED: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
 VACANT: Final = Codec[Vacant]("empty directories", _encode_vacant, _decode_vacant)
 DIRECTORIES: Final = Codec[Directory]("directories", _encode_directory, _decode_directory)
