@@ -5,6 +5,7 @@ import os
 import stat
 
 import pytest
+from attrs import evolve
 
 from realize.errors import Busy, SourceChanged
 from realize.store import syscalls
@@ -150,10 +151,10 @@ async def test_a_final_file_that_was_changed_is_not_replaced_unseen(root, cache)
     path = plant(root, b"old")
     cache()
     store = await opened(root)
-    await store.describe([b"f"])
+    [existing] = await store.describe([b"f"])
     append(path)
 
-    [refused] = await store.put_small([small_file(b"f", b"new")], OnConflict.REPLACE)
+    [refused] = await store.put_small([evolve(small_file(b"f", b"new"), replaces=existing.seen)], OnConflict.REPLACE)
 
     assert isinstance(refused, Busy)
     with open(path, "rb") as file:
