@@ -20,6 +20,9 @@ from realize.mover.run import MoveOptions, Run, Side
 from realize.store.local import LocalStore
 from realize.testing import MemoryStore
 from realize.values import Attributes, Directory, Entry, Kind, OnConflict
+from tests.test_local_store import as_nobody, open_root
+
+__all__ = ["open_root"]
 
 NOBODY = 0xFFFFFFFF
 """What an entry of an ACL has in place of a user, if it is about none."""
@@ -395,3 +398,17 @@ def test_a_default_acl_lets_nobody_into_what_is_private(tmp_path):
         granted = os.getxattr(target / name, "system.posix_acl_access")
         entries = [struct.unpack_from("<HHI", granted, place) for place in range(4, len(granted), 8)]
         assert [0] == [permissions for tag, permissions, _ in entries if tag == 0x10]
+
+
+@pytest.mark.parametrize("mode", [0o311, 0o100, 0o611, 0])
+def test_a_directory_that_its_owner_may_not_enter_can_be_moved_into_again(open_root, mode):
+    """Who is not root keeps the right to look into the copy of one that only root can look into, for the next run."""
+    os.chmod(open_root, 0o777)
+    for name in (b"first", b"second"):
+        source = source_of({b"closed": mode}, [b"closed/" + name])
+        trial = Trial(source, LocalStore(open_root, run_in_thread=as_nobody))
+
+        assert trial.error() is None
+        assert [] == [each for each in trial.events if isinstance(each, Failed)]
+        kept = os.stat(os.path.join(open_root, b"closed"))
+        assert (mode | 0o500, 1_000) == (stat.S_IMODE(kept.st_mode), kept.st_mtime_ns)

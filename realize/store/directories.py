@@ -3,6 +3,7 @@
 A directory is at no time more open to others than that of the source: it is made for its owner alone, and gets its
 permissions from an fchmod(2) on what was made.
 Its owner may read, write and enter it until the end, or nothing could be put into a copy of one that is read-only.
+Read and enter it he may for good, unless that is root: a later run could not look at what is in it otherwise.
 
 For a thread.
 """
@@ -22,6 +23,7 @@ from realize.store.tree import Tree
 from realize.values import Directory
 
 _OWNERS: Final = 0o700
+_OWNERS_LOOK: Final = 0o500
 _PERMISSIONS: Final = 0o777
 
 
@@ -94,7 +96,7 @@ def _adapt(parent_fd: int, name: bytes, mode: int) -> None:
     try:
         status = os.fstat(fd)
         permissions = status.st_mode & _PERMISSIONS
-        ours = status.st_uid == os.geteuid() and permissions == mode
+        ours = status.st_uid == os.geteuid() and permissions in (mode, _lasting(mode))
         if permissions != mode | _OWNERS and (ours or permissions & _OWNERS == _OWNERS):
             # By way of /proc: one that may not be read cannot be opened otherwise.
             os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(status.st_mode) & ~_PERMISSIONS | mode | _OWNERS)
@@ -107,11 +109,16 @@ def _adapt(parent_fd: int, name: bytes, mode: int) -> None:
 def _set(fd: int, directory: Directory) -> None:
     status = os.fstat(fd)
     if directory.mtime_ns is None:
-        _set_mode(fd, status, directory.mode & status.st_mode)
+        _set_mode(fd, status, _lasting(directory.mode) & status.st_mode)
         return
-    _set_mode(fd, status, directory.mode)
+    _set_mode(fd, status, _lasting(directory.mode))
     if status.st_mtime_ns != directory.mtime_ns:
         os.utime(fd, ns=(directory.mtime_ns, directory.mtime_ns))
+
+
+def _lasting(mode: int) -> int:
+    """The permissions that a copy of a directory has for good."""
+    return mode if os.geteuid() == 0 else mode | _OWNERS_LOOK
 
 
 def _set_mode(fd: int, status: os.stat_result, mode: int) -> None:
