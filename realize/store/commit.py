@@ -25,7 +25,6 @@ import contextlib
 import itertools
 import os
 import stat
-import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -42,6 +41,7 @@ from realize.store.location import Root
 from realize.store.marks import NOTE, RECEIVING, is_ours
 from realize.store.oserrors import reason, storage_error
 from realize.store.places import place
+from realize.store.replacing import Replacing
 from realize.store.room import Room
 from realize.store.stamps import STAMPS, Stamps
 from realize.store.syscalls import (
@@ -149,8 +149,7 @@ class Committer:
         self._running = False
         self.room = Room(MOST_SMALL)
         """For small files: to be entered before they are written, and left when they are committed."""
-        self.replacing = threading.Lock()
-        """Held between the last look at a final file and its replacement, and by whoever says that one is there."""
+        self.replacing = Replacing()
 
     def commit(self, files: Sequence[Prepared]) -> Deferred[list[Outcome]]:
         """How each of the files ended; the files keep their order."""
@@ -221,7 +220,7 @@ class Committer:
 
 
 def commit_group(
-    files: Sequence[Prepared], watch: CommitWatch, replacing: threading.Lock, stamps: Stamps = STAMPS
+    files: Sequence[Prepared], watch: CommitWatch, replacing: Replacing, stamps: Stamps = STAMPS
 ) -> list[Outcome]:
     """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
     try:
@@ -260,7 +259,7 @@ def _commit_below(
     files: Sequence[Prepared],
     failed: dict[int, OSError],
     watch: CommitWatch,
-    replacing: threading.Lock,
+    replacing: Replacing,
     stamps: Stamps,
 ) -> dict[int, Outcome]:
     by_directory: dict[tuple[bytes, ...], list[Prepared]] = {}
@@ -299,7 +298,7 @@ def _commit_inside(
     files: Sequence[Prepared],
     failed: dict[int, OSError],
     outcomes: dict[int, Outcome],
-    replacing: threading.Lock,
+    replacing: Replacing,
 ) -> bool:
     """Rename the files of one directory; whether it was changed by that."""
     try:
@@ -369,7 +368,7 @@ def _check(file: Prepared, identity: Identity, failed: dict[int, OSError]) -> No
         raise failed[file.anchor.device]
 
 
-def _rename(fd: int, file: Prepared, replacing: threading.Lock) -> Committed:
+def _rename(fd: int, file: Prepared, replacing: Replacing) -> Committed:
     if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) != file.inode:
         raise StorageError(f"{display_name(file.path)}: its partial was replaced by another file meanwhile")
     try:
@@ -382,7 +381,7 @@ def _rename(fd: int, file: Prepared, replacing: threading.Lock) -> Committed:
         return Committed.SKIPPED
     if file.policy is OnConflict.FAIL:
         raise Conflict(f"{display_name(file.path)}: exists already")
-    with replacing:
+    with replacing.turn(fd, file.path):
         existing = refuse_obstacle(fd, file.name, file.path)
         if existing is not None and not _may_replace(file, existing):
             raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
