@@ -26,7 +26,6 @@ from realize.store.finals import describe_batch
 from realize.store.headroom import Headroom
 from realize.store.location import locate
 from realize.store.removal import remove_batch
-from realize.store.replacing import Replacing
 from realize.store.small import read_batch, write_batch
 from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
@@ -92,7 +91,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
         return write_batch(destination, files, OnConflict.FAIL, b"", watch, headroom).prepared()
 
     written = step("write", lambda: [write(each) for each in read])
-    step("commit", lambda: [commit_group(each, watch, Replacing()) for each in written])
+    step("commit", lambda: [commit_group(each, watch) for each in written])
     removals = [[Removal(item.file.path, item.version) for item in each] for each in read]
     step("remove", lambda: [remove_batch(source, each, Unlinked()) for each in removals])
 

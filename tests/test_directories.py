@@ -400,6 +400,16 @@ def test_a_default_acl_lets_nobody_into_what_is_private(tmp_path):
         assert [0] == [permissions for tag, permissions, _ in entries if tag == 0x10]
 
 
+def test_what_root_copies_is_as_closed_as_its_source(tmp_path):
+    """Root looks into it all the same."""
+    source, target = source_of({b"closed": 0o100}, [b"closed/f"]), tmp_path / "target"
+
+    trial = Trial(source, local(target))
+
+    assert trial.error() is None
+    assert (0o500 if os.getuid() else 0o100) == stat.S_IMODE((target / "closed").stat().st_mode)
+
+
 @pytest.mark.parametrize("mode", [0o311, 0o100, 0o611, 0])
 def test_a_directory_that_its_owner_may_not_enter_can_be_moved_into_again(open_root, mode):
     """Who is not root keeps the right to look into the copy of one that only root can look into, for the next run."""

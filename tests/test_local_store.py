@@ -1310,7 +1310,7 @@ async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeyp
         prepared += batch.prepared()
     calls.clear()
 
-    *failed, kept = commit.commit_group(prepared, CommitWatch(), threading.Lock())
+    *failed, kept = commit.commit_group(prepared, CommitWatch())
 
     assert {StorageError} == {type(outcome) for outcome in failed}
     assert Committed.CREATED is how(kept)
@@ -1439,12 +1439,14 @@ async def test_what_is_about_to_be_replaced_is_not_said_to_be_there(root, behind
         )
         asked.addBoth(answers.append)
 
-    relying = threading.Thread(target=rely)
+    relying, looks = threading.Thread(target=rely), []
 
     def look_and_wait(*arguments):
         status = look(*arguments)
-        relying.start()
-        relying.join(0.2)
+        looks.append(status)
+        if len(looks) == 2:
+            relying.start()
+            relying.join(0.2)
         return status
 
     monkeypatch.setattr(commit, "refuse_obstacle", look_and_wait)

@@ -22,6 +22,7 @@ One group is committed at a time; what comes meanwhile makes the next.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
@@ -36,12 +37,11 @@ from twisted.python.failure import Failure
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.store import names
 from realize.store.descriptors import release
-from realize.store.files import representable
+from realize.store.files import READ_FLAGS, UNREADABLE, representable
 from realize.store.location import Root
 from realize.store.marks import NOTE, RECEIVING, is_ours
 from realize.store.oserrors import reason, storage_error
 from realize.store.places import place
-from realize.store.replacing import Replacing
 from realize.store.room import Room
 from realize.store.stamps import STAMPS, Stamps
 from realize.store.syscalls import (
@@ -67,6 +67,9 @@ FEW_DIRECTORIES: Final = 2
 
 MOST_SMALL: Final = 2 * GROUP
 """Small files between their writing and the end of their commit; each holds a descriptor."""
+
+_LOOKS: Final = 3
+"""A file that goes away just when it is to be replaced, and is there again, is looked at so often."""
 
 _order: Final = itertools.count()
 
@@ -149,7 +152,6 @@ class Committer:
         self._running = False
         self.room = Room(MOST_SMALL)
         """For small files: to be entered before they are written, and left when they are committed."""
-        self.replacing = Replacing()
 
     def commit(self, files: Sequence[Prepared]) -> Deferred[list[Outcome]]:
         """How each of the files ended; the files keep their order."""
@@ -179,9 +181,7 @@ class Committer:
             if group:
                 files = [each for submission in group for each in submission.files]
                 # Also if no thread is to be had, whoever waits is answered, and the next group has its turn.
-                committing = maybeDeferred(
-                    self._run_in_thread, commit_group, files, self.watch, self.replacing, self.stamps
-                )
+                committing = maybeDeferred(self._run_in_thread, commit_group, files, self.watch, self.stamps)
         except BaseException:  # noqa: BLE001 -- whoever waits is told
             self._give_up(group)
         if committing is not None:
@@ -219,9 +219,7 @@ class Committer:
                 submission.answer.errback(failure)
 
 
-def commit_group(
-    files: Sequence[Prepared], watch: CommitWatch, replacing: Replacing, stamps: Stamps = STAMPS
-) -> list[Outcome]:
+def commit_group(files: Sequence[Prepared], watch: CommitWatch, stamps: Stamps = STAMPS) -> list[Outcome]:
     """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
     try:
         anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
@@ -232,7 +230,7 @@ def commit_group(
         for each in files:
             by_root.setdefault(each.root, []).append(each)
         for root, below in by_root.items():
-            outcomes.update(_commit_below(root, below, failed, watch, replacing, stamps))
+            outcomes.update(_commit_below(root, below, failed, watch, stamps))
         return [outcomes[id(each)] for each in files]
     finally:
         for each in files:
@@ -259,7 +257,6 @@ def _commit_below(
     files: Sequence[Prepared],
     failed: dict[int, OSError],
     watch: CommitWatch,
-    replacing: Replacing,
     stamps: Stamps,
 ) -> dict[int, Outcome]:
     by_directory: dict[tuple[bytes, ...], list[Prepared]] = {}
@@ -275,7 +272,7 @@ def _commit_below(
         renamed = [
             directory
             for directory, inside in by_directory.items()
-            if _commit_inside(tree, directory, inside, failed, outcomes, replacing)
+            if _commit_inside(tree, directory, inside, failed, outcomes)
         ]
         stamps.note()
         not_durable: dict[tuple[bytes, ...], RealizeError] = {}
@@ -298,7 +295,6 @@ def _commit_inside(
     files: Sequence[Prepared],
     failed: dict[int, OSError],
     outcomes: dict[int, Outcome],
-    replacing: Replacing,
 ) -> bool:
     """Rename the files of one directory; whether it was changed by that."""
     try:
@@ -312,7 +308,7 @@ def _commit_inside(
         outcome: Outcome
         try:
             _check(each, identity, failed)
-            how = _rename(fd, each, replacing)
+            how = _rename(tree, fd, each)
             outcome = Stored(how) if how is Committed.SKIPPED else _made(each, how)
         except (OSError, MemoryError) as error:
             outcome = storage_error(error, each.path)
@@ -368,25 +364,52 @@ def _check(file: Prepared, identity: Identity, failed: dict[int, OSError]) -> No
         raise failed[file.anchor.device]
 
 
-def _rename(fd: int, file: Prepared, replacing: Replacing) -> Committed:
+def _rename(tree: Tree, fd: int, file: Prepared) -> Committed:
     if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) != file.inode:
         raise StorageError(f"{display_name(file.path)}: its partial was replaced by another file meanwhile")
-    try:
-        rename_noreplace(fd, file.partial, file.name)
-    except FileExistsError:
-        pass
-    else:
-        return Committed.CREATED
-    if file.policy is OnConflict.SKIP:
-        return Committed.SKIPPED
-    if file.policy is OnConflict.FAIL:
-        raise Conflict(f"{display_name(file.path)}: exists already")
-    with replacing.turn(fd, file.path):
-        existing = refuse_obstacle(fd, file.name, file.path)
-        if existing is not None and not _may_replace(file, existing):
+    for _ in range(_LOOKS):
+        try:
+            rename_noreplace(fd, file.partial, file.name)
+        except FileExistsError:
+            pass
+        else:
+            return Committed.CREATED
+        if file.policy is OnConflict.SKIP:
+            return Committed.SKIPPED
+        if file.policy is OnConflict.FAIL:
+            raise Conflict(f"{display_name(file.path)}: exists already")
+        if _replace(tree, fd, file):
+            return Committed.REPLACED
+    raise Busy(f"{display_name(file.path)}: is replaced there again and again")
+
+
+def _replace(tree: Tree, directory_fd: int, file: Prepared) -> bool:
+    """Put the partial in place of the file that is there; false if that went away meanwhile."""
+    existing = refuse_obstacle(directory_fd, file.name, file.path)
+    if existing is None:
+        return False
+    with contextlib.ExitStack() as stack:
+        fd = _opened(directory_fd, file.name)
+        if fd is not None:
+            stack.callback(release, fd)
+            stack.enter_context(tree.lock(file.directory, fd, file.path))
+        existing = refuse_obstacle(directory_fd, file.name, file.path)
+        if existing is None or (fd is not None and identity_of(os.fstat(fd)) != identity_of(existing)):
+            return False
+        if not _may_replace(file, existing):
             raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
-        os.rename(file.partial, file.name, src_dir_fd=fd, dst_dir_fd=fd)
-    return Committed.REPLACED
+        os.rename(file.partial, file.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    return True
+
+
+def _opened(directory_fd: int, name: bytes) -> int | None:
+    """A descriptor for the lock of a file; None if it cannot be read, so that our user cannot say that it is there."""
+    try:
+        return os.open(name, READ_FLAGS, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno in UNREADABLE | {errno.ENOENT}:
+            return None
+        raise
 
 
 def _may_replace(file: Prepared, existing: FileStatus) -> bool:

@@ -3,13 +3,14 @@
 A directory is at no time more open to others than that of the source: it is made for its owner alone, and gets its
 permissions from an fchmod(2) on what was made.
 Its owner may read, write and enter it until the end, or nothing could be put into a copy of one that is read-only.
-Read and enter it he may for good, unless that is root: a later run could not look at what is in it otherwise.
+Read and enter it he may for good, unless he may do that anywhere: a later run could not look at what is in it.
 
 For a thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from realize.values import Directory
 
 _OWNERS: Final = 0o700
 _OWNERS_LOOK: Final = 0o500
+_LOOK_ANYWHERE: Final = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _PERMISSIONS: Final = 0o777
 
 
@@ -118,7 +120,16 @@ def _set(fd: int, directory: Directory) -> None:
 
 def _lasting(mode: int) -> int:
     """The permissions that a copy of a directory has for good."""
-    return mode if os.geteuid() == 0 else mode | _OWNERS_LOOK
+    return mode if mode & _OWNERS_LOOK == _OWNERS_LOOK or _may_look_anywhere() else mode | _OWNERS_LOOK
+
+
+def _may_look_anywhere() -> bool:
+    """Whether this thread may read and enter all directories, as root may unless that was taken from it."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/thread-self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"CapEff:"):
+                return bool(int(line.split()[1], 16) & _LOOK_ANYWHERE)
+    return os.geteuid() == 0
 
 
 def _set_mode(fd: int, status: os.stat_result, mode: int) -> None:

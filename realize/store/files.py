@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -20,6 +21,9 @@ from realize.values import Attributes, Version, coarseness_ns
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO must not wait for somebody to write to it."""
+
+UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
+"""What `READ_FLAGS` fail with if it is not a regular file that we may read: only its status can be asked for."""
 
 _SETTLED_NS: Final = 20_000_000
 _TICKS: Final = 5

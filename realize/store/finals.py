@@ -22,7 +22,6 @@ from realize.store.location import Location
 from realize.store.marks import MARK, NOTE, is_ours
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
-from realize.store.replacing import Replacing
 from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
@@ -184,12 +183,11 @@ def _refuse_written(path: bytes, *, written: bool) -> None:
 class Vouching:
     """Saying that a file is there, so that its source may be removed.
 
-    ``replacing`` is that of the `realize.store.commit.Committer`: a replacement that was decided upon before the change
-    time was renewed, by whatever process, has happened, and shows, when we look for the last time.
+    A replacement or removal that was decided upon before the change time was renewed, by whatever process, has
+    happened, and shows, when we look for the last time.
     """
 
     clock: Clock
-    replacing: Replacing
 
     def vouch(
         self,
@@ -232,7 +230,7 @@ class Vouching:
             raise
         os.fsync(fd)
         directory_fd = tree.directory(directory)
-        with self.replacing.turn(directory_fd, b"/".join((*directory, name))):
+        with tree.lock(directory, fd, names.join((*directory, name))):
             try:
                 named = fresh_stat(name, directory_fd)
             except FileNotFoundError:

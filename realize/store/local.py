@@ -109,7 +109,7 @@ class LocalStore:
         self._began_ns = 0
         self._salt = b""
         self._located: Location | None = None
-        self._vouching = Vouching(self._clock, self._committer.replacing)
+        self._vouching = Vouching(self._clock)
         self._matches = FinalMatches(self._vouching)
         self._unlinked = Unlinked()
         self._listings: set[LocalListing] = set()

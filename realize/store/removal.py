@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 from collections.abc import Sequence
-from typing import Final
 
 from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.store.descriptors import release
-from realize.store.files import READ_FLAGS, refuse_written, representable, version_of
+from realize.store.files import READ_FLAGS, UNREADABLE, refuse_written, representable, version_of
 from realize.store.location import Location
 from realize.store.marks import refuse_ours
 from realize.store.oserrors import storage_error
@@ -18,9 +17,6 @@ from realize.store.tree import Tree
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import Removal, Vacant
-
-_UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
-"""It is not, or not any more, a regular file that we may read, so only its status can be asked for."""
 
 
 def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unlinked) -> list[RealizeError | None]:
@@ -48,35 +44,37 @@ def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unli
 
 def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> None:
     directory, name = location.split(removal.path)
-    fd = tree.directory(directory)
-    try:
-        status = _last_look(name, fd, removal.path)
-        refuse_ours(fd, name, status, removal.path)
-        if status.st_nlink == 1 and version_of(status) == removal.version:
-            os.unlink(name, dir_fd=fd)
-        elif not _remove_link(fd, name, removal, unlinked):
-            raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
-    except FileNotFoundError:
-        pass
+    directory_fd = tree.directory(directory)
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
+            _unlink(directory_fd, name, fresh_stat(name, directory_fd), removal, unlinked)
+            return
+        opened = True
+        try:
+            with tree.lock(directory, fd, removal.path, shared=True) as lock:
+                # In this order: what was written until nobody had it open any more shows in its status.
+                refuse_written(fd, removal.path)
+                status = fresh_fstat(fd)
+                if lock.of_process:
+                    opened = False
+                    release(fd)
+                _unlink(directory_fd, name, status, removal, unlinked)
+        finally:
+            if opened:
+                release(fd)
 
 
-def _last_look(name: bytes, directory_fd: int, path: bytes) -> FileStatus:
-    """What the file is now; `SourceChanged` if a program has it open for writing.
-
-    In this order: what was written until nobody had it open any more shows in its status.
-    It is closed before it is removed: removing an open file leaves it under another name on some file systems.
-    """
-    try:
-        fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
-    except OSError as error:
-        if error.errno not in _UNREADABLE:
-            raise
-        return fresh_stat(name, directory_fd)
-    try:
-        refuse_written(fd, path)
-        return fresh_fstat(fd)
-    finally:
-        release(fd)
+def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, unlinked: Unlinked) -> None:
+    """Remove the file, if that status says that it is still what was read."""
+    refuse_ours(directory_fd, name, status, removal.path)
+    if status.st_nlink == 1 and version_of(status) == removal.version:
+        os.unlink(name, dir_fd=directory_fd)
+    elif not _remove_link(directory_fd, name, removal, unlinked):
+        raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
 
 
 def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: Unlinked) -> bool:

@@ -102,6 +102,7 @@ _REMOTE_LEASES: Final = frozenset(
         0xFE534D42,
     }
 )
+_RENAMES: Final = _REMOTE_LEASES | _OLD_CONTENT
 
 
 def _kernel() -> tuple[int, int]:
@@ -141,6 +142,11 @@ def may_keep_old_content(fd: int) -> bool:
     FUSE does if it is told to keep what it has when a file is opened, and only the content changes, not the size.
     """
     return file_system(fd) in _OLD_CONTENT
+
+
+def renames_what_is_open(fd: int) -> bool:
+    """Whether the file system of ``fd`` may give a file that is removed another name for as long as it is open."""
+    return file_system(fd) in _RENAMES
 
 
 def file_system(fd: int) -> int:

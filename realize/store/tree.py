@@ -17,8 +17,9 @@ from realize.errors import BadName, Conflict, NotFound
 from realize.store import names
 from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
+from realize.store.file_locks import LOCKS, Lock
 from realize.store.oserrors import storage_error, storage_errors
-from realize.store.syscalls import FileStatus, may_keep_old_content
+from realize.store.syscalls import FileStatus, may_keep_old_content, renames_what_is_open
 from realize.units import display_name
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -52,6 +53,7 @@ class Tree:
         self.ancestors = ancestors
         self._open: dict[tuple[bytes, ...], tuple[int, Identity]] = {(): (root_fd, root_identity)}
         self._keeps_old_content: dict[int, bool] = {}
+        self._renames_what_is_open: dict[int, bool] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +109,14 @@ class Tree:
             keeps = self._keeps_old_content[status.st_dev] = may_keep_old_content(fd)
         if keeps:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def lock(self, directory: tuple[bytes, ...], fd: int, path: bytes, *, shared: bool = False) -> Lock:
+        """The lock of an open file in that directory, see `realize.store.file_locks`; ``path`` names it in errors."""
+        device = self.identity(directory)[0]
+        of_process = self._renames_what_is_open.get(device)
+        if of_process is None:
+            of_process = self._renames_what_is_open[device] = renames_what_is_open(fd)
+        return Lock(LOCKS, fd, path, device=device, of_process=of_process, shared=shared)
 
     def _opened(self, components: tuple[bytes, ...], *, create: bool) -> tuple[int, Identity]:
         known = self._open.get(components)
