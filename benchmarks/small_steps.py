@@ -77,7 +77,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
     walker = Walker(source, salt=b"", partials=False, avoid=b"")
     paths = [entry.path for entry in step("walk", lambda: list(pages(walker)))]
     asked = [paths[first : first + most] for first in range(0, files, most)]
-    found = step("describe", lambda: [describe_batch(destination, each, b"", time.time_ns) for each in asked])
+    found = step("describe", lambda: [describe_batch(destination, each, b"", time.time_ns, None) for each in asked])
     packed = step("pack found", lambda: [packing.FOUND.pack(each) for each in found])
     step("unpack found", lambda: [packing.FOUND.unpack(each) for each in packed])
     read = step("read", lambda: [_whole(read_batch(source, each, Clock(), removing=True)) for each in asked])
@@ -88,7 +88,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
 
     def write(batch: Sequence[Fetched]) -> list[Prepared]:
         files = [item.file for item in batch]
-        return write_batch(destination, files, OnConflict.FAIL, b"", watch, headroom).prepared()
+        return write_batch(destination, files, OnConflict.FAIL, b"", watch, headroom, None).prepared()
 
     written = step("write", lambda: [write(each) for each in read])
     step("commit", lambda: [commit_group(each, watch) for each in written])

@@ -655,7 +655,7 @@ class _MemoryWriter:
         return matched
 
     @shielded
-    async def offer(self, chunks: Sequence[Chunk], *, private: bool = False) -> list[bool]:
+    async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:
         self._check("offer")
         length = extent(chunks)
         if self._appending or length > SPAN or self._promised + length > self._size:
@@ -665,7 +665,7 @@ class _MemoryWriter:
         if self._search is None:
             found = self._store.files.get(self._path)
             self._old = found.content if found is not None else b""
-            self._search = deltas.Search(len(self._old), self._look, position=self._position, private=private)
+            self._search = deltas.Search(len(self._old), self._look, position=self._position)
         places = self._search.find(chunks)
         self._assembly.add(deltas.merged(chunks, places))
         self._append(b"")

@@ -254,7 +254,7 @@ class Daemon:
         """A connection to it, and a store on the side of the client; ``at_work`` does what waits for a thread."""
         return Connected(self, at_work)
 
-    def make_store(self, _directory, base):
+    def make_store(self, _directory, base, origin):
         """See `realize.store.served.MakeStore`."""
         return LocalStore(
             os.fsencode(self.path),
@@ -264,6 +264,7 @@ class Daemon:
             root_identity=self.identity,
             committer=self.committer,
             clock=SETTLED,
+            origin=origin,
         )
 
 
@@ -276,6 +277,7 @@ class Connected(Pair):
         def welcome(protocol, _greeting):
             self.responders = DirectoryResponders(
                 protocol,
+                key=b"tester's key",
                 rights={"inbox": frozenset(Right)},
                 make_store=daemon.make_store,
                 log=self.log,

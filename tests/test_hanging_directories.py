@@ -169,7 +169,7 @@ def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch
     seen = []
     for _ in range(4):
         try:
-            seen.append(daemon._make_store("bad", b"") is not None)
+            seen.append(daemon._make_store("bad", b"", None) is not None)
         except StorageError as error:
             seen.append("does not answer" in str(error))
             seen.append("refused")

@@ -4,7 +4,6 @@ Each ends in a declared error or a closed connection, never in a traceback.
 """
 
 import pytest
-from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -14,7 +13,7 @@ from twisted.protocols.amp import parseString
 from realize.config import Right
 from realize.store.served import MOST_READING, DirectoryResponders
 from realize.testing import MemoryStore
-from realize.values import BLOCK, SPAN, SPANS_AHEAD, Version
+from realize.values import SPAN, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
 from realize.wire.protocol import MOST_UNSENT
@@ -49,8 +48,9 @@ class Evil(Raw):
         def welcome(protocol, greeting):
             self.responders = DirectoryResponders(
                 protocol,
+                key=b"evil's key",
                 rights={"inbox": rights},
-                make_store=lambda directory, base: self.memory,
+                make_store=lambda directory, base, origin: self.memory,
                 log=self.log,
                 report=dict,
             )
@@ -372,33 +372,6 @@ def test_matching_is_bounded(evil):
         assert "PROTOCOL" == evil.code("MatchPartial", stream=b"1", digests=digests, length=length)
     evil.send(data(1, b"1234567890"))
     assert "PROTOCOL" == evil.code("MatchPartial", stream=b"1", digests=bytes(32), length=b"5")
-
-
-@pytest.mark.parametrize("rights", [{Right.WRITE}, {Right.WRITE, Right.READ}], ids=["drop box", "may read"])
-@pytest.mark.parametrize(("size", "length"), [(10, 1), (1, 1), (5, 5)])
-def test_a_partial_is_not_read_byte_by_byte(rights, size, length):
-    """Who may not read cannot choose how much of the partial of somebody else is compared."""
-    evil = Evil(frozenset(rights)).opened()
-    evil.memory.plant_partial(b"new", b"12345")
-    assert "ok" == evil.open_write(size=b"%d" % size)
-    digests = blake3(b"12345"[:length]).digest()
-    found = evil.ask("MatchPartial", stream=b"1", digests=digests, length=b"%d" % length)
-    evil.check()
-
-    assert b"%d" % (length if Right.READ in rights else 0) == found[b"matched"]
-
-
-def test_what_a_drop_box_has_of_a_file_is_not_sent_again():
-    """Whole blocks of a partial, and what is behind them to its end, are compared for everybody."""
-    evil = Evil(frozenset({Right.WRITE})).opened()
-    partial = bytes(BLOCK) + b"12345"
-    evil.memory.plant_partial(b"new", partial)
-    assert "ok" == evil.open_write(size=b"%d" % (BLOCK + 10))
-    digests = blake3(bytes(BLOCK)).digest() + blake3(b"12345").digest()
-    found = evil.ask("MatchPartial", stream=b"1", digests=digests, length=b"%d" % len(partial))
-    evil.check()
-
-    assert b"%d" % len(partial) == found[b"matched"]
 
 
 def test_batches_that_wait_for_the_disk_are_bounded(evil):

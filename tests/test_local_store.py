@@ -1306,7 +1306,7 @@ async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeyp
     prepared = []
     for names in ([b"%d" % number for number in range(20)], [b"a/b/c/f"]):
         files = [small_file(name, b"x") for name in names]
-        batch = small.write_batch(store._location, files, REPLACE, SALT, CommitWatch(), Headroom(at_once))
+        batch = small.write_batch(store._location, files, REPLACE, SALT, CommitWatch(), Headroom(at_once), None)
         prepared += batch.prepared()
     calls.clear()
 

@@ -126,7 +126,7 @@ async def test_it_arrives_if_every_foreseeable_name_is_taken(root, way):
 
 async def test_names_have_an_end(root, monkeypatch):
     """If there is something under every name, that is said."""
-    monkeypatch.setattr(names, "partial_names", lambda _name: iter([PARTIAL]))
+    monkeypatch.setattr(names, "partial_names", lambda _name, _origin: iter([PARTIAL]))
     os.mkdir(os.path.join(root, PARTIAL))
     store = await opened(root)
 

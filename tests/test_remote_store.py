@@ -6,7 +6,6 @@ import pytest
 from blake3 import blake3
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from xxhash import xxh3_128_digest
 
 from realize.config import Right
 from realize.errors import (
@@ -54,13 +53,14 @@ class Served(Pair):
         self.responders = None
         rights = {"inbox": ALL} if rights is None else rights
 
-        def make_store(directory, base):
-            self.made.append((directory, base))
+        def make_store(directory, base, origin):
+            self.made.append((directory, base, origin))
             return self.memory
 
         def welcome(protocol, greeting):
             self.responders = DirectoryResponders(
                 protocol,
+                key=b"tester's key",
                 rights=rights,
                 make_store=make_store,
                 log=self.log,
@@ -137,7 +137,7 @@ def test_the_place_is_chosen_by_directory_and_base(served):
     store = served.store("inbox", b"2024/\xff")
     served.result(store.open(b"salt"))
 
-    assert [("inbox", b"2024/\xff")] == served.made
+    assert [("inbox", b"2024/\xff", None)] == served.made
     assert ("read", "remove", "write") == store.rights
 
 
@@ -481,24 +481,6 @@ def test_a_peer_without_the_capability_is_not_asked_for_deltas():
     writer = pair.result(store.open_writer(b"g", 5, OnConflict.REPLACE))
 
     assert (False, False) == (reader.deltas, writer.deltas)
-    pair.client_wire.cut()
-    pair.flush()
-
-
-@pytest.mark.parametrize("rights", [{Right.WRITE}, {Right.WRITE, Right.READ}], ids=["drop box", "may read"])
-def test_who_may_not_read_finds_out_less(rights):
-    """A piece of the old version that is no chunk of it is found only by peers that may read it anyway."""
-    pair = Served(Clock(), {"inbox": frozenset(rights)}).introduced()
-    old = random_bytes(200_000)
-    pair.memory.plant(b"f", old)
-    store = pair.opened()
-    writer = pair.result(store.open_writer(b"f", len(old), OnConflict.REPLACE))
-
-    [wanted] = pair.result(writer.offer([(5000, xxh3_128_digest(old[:5000]))]))
-    whole = pair.result(writer.offer(deltas.cut(old[5000:])))
-
-    assert wanted is (Right.READ not in rights)
-    assert not any(whole[:-1])
     pair.client_wire.cut()
     pair.flush()
 

@@ -37,8 +37,8 @@ class ServedDirectory:
     run_briefly: RunInThread
     headroom: Headroom
 
-    def store(self, base: bytes) -> LocalStore:
-        """The files below ``base``."""
+    def store(self, base: bytes, origin: bytes | None) -> LocalStore:
+        """The files below ``base``, for somebody who may read them, or else for that ``origin``."""
         return LocalStore(
             self.path,
             base,
@@ -47,6 +47,7 @@ class ServedDirectory:
             root_identity=self.identity,
             committer=self.committer,
             headroom=self.headroom,
+            origin=origin,
         )
 
 

@@ -374,6 +374,7 @@ class Realized(Service):
             number=number,
             is_admin=peer.admin,
             name=name,
+            key=key.spki,
             rights=peer.dirs,
             make_store=self._make_store,
             log=structlog.get_logger(
@@ -404,11 +405,11 @@ class Realized(Service):
     def _health(self) -> tuple[bool, str]:
         return (True, "ready") if self.running else (False, "draining")
 
-    def _make_store(self, directory: str, base: bytes) -> Any:
+    def _make_store(self, directory: str, base: bytes, origin: bytes | None) -> Any:
         served = self._directories.get(directory)
         if served is None:
             raise StorageError(f"directory {display_text(directory)} is not served: its disk does not answer")
-        return served.store(base)
+        return served.store(base, origin)
 
     def _report(self, name: str, peer: PeerConfig) -> dict[str, Any]:
         limits = self._throttling.report(name, is_admin=peer.admin)

@@ -34,12 +34,11 @@ Run: TypeAlias = tuple[int, int | None]
 """So many bytes, and where in the old version they are; None if they are not."""
 
 LEAST: Final = 4 << 10
-"""Shorter chunks are never looked for, lest somebody could find out the old version a few bytes at a time."""
+"""Shorter chunks are never looked for: to ask costs as much as for a long one, and saves little."""
 
 _AVERAGE: Final = 8 << 10
 _MOST: Final = 16 << 10
 _NORMALIZED: Final = 3  # hardly any chunk is far from the average: a change of one byte costs one chunk, of that size
-_BEHIND: Final = 64
 _AHEAD: Final = 256 << 10
 _SEGMENT: Final = 1 << 20
 _SEGMENTS_AT_ONCE: Final = 64
@@ -115,17 +114,13 @@ class Search:
     """Finds the chunks of a new version, in their order, in an old one of ``size`` bytes.
 
     ``position`` is where in the new version the first chunk begins.
-    ``private`` is for somebody who may not read the old version: then only such chunks are found as end where the old
-    version, cut from their beginning, has an end of a chunk.
-    Without that, who knows some bytes could try all values of the next one, and so read on.
+    What is found tells what is in the old version, so it is not for whoever may not know that.
     """
 
-    def __init__(self, size: int, read: Read, *, position: int = 0, private: bool = False) -> None:
+    def __init__(self, size: int, read: Read, *, position: int = 0) -> None:
         self._size = size
         self._read = read
         self._position = position
-        self._private = private
-        self._cutter = _cutter()
         self._index = Index()
         self._segments: set[int] = set()
         # A trail is the distance between two equal pieces, old minus new; the latest first.
@@ -133,7 +128,7 @@ class Search:
         self._anchors: deque[int] = deque(maxlen=_TRAILS)
         self._missed = 0
         self._buffer = memoryview(bytearray(_AHEAD))
-        self._spare = memoryview(bytearray(MOST_CHUNK + _BEHIND))
+        self._spare = memoryview(bytearray(MOST_CHUNK))
         self._start = 0
         self._ahead = self._buffer[:0]
 
@@ -205,16 +200,9 @@ class Search:
     def _is_at(self, place: int, length: int, digest: bytes, *, near: bool) -> bool:
         if not 0 <= place <= self._size - length:
             return False
-        # With some bytes more, or the cutter would end the chunk because there is nothing behind it.
-        content = self._look(place, min(length + _BEHIND, self._size - place), near=near)
+        content = self._look(place, length, near=near)
         # There is less where the old version became shorter.
-        if len(content) < length or xxh3_128_digest(content[:length]) != digest:
-            return False
-        if not self._private:
-            return True
-        ended: int = next(iter(self._cutter.cut_buf(content))).length
-        # Nor does it end for what its bytes are where the cutter loses its patience.
-        return ended == length and (length < _MOST or place + length == self._size)
+        return len(content) == length and xxh3_128_digest(content) == digest
 
     def _look(self, place: int, length: int, *, near: bool) -> memoryview:
         start = place - self._start

@@ -7,19 +7,20 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
+from blake3 import blake3
 
 from realize.errors import Busy, NotFound, NotRegular, RealizeError
 from realize.store import names
 from realize.store.commit import sync_directories
-from realize.store.content import digest_of, matching
+from realize.store.content import blocks, digest_of, matching
 from realize.store.descriptors import release
 from realize.store.files import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.location import Location
 from realize.store.marks import MARK, NOTE, is_ours
+from realize.store.origin import digest_from
 from realize.store.oserrors import storage_error, storage_errors
 from realize.store.places import place
 from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
@@ -32,18 +33,23 @@ _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 
 
 def describe_batch(
-    location: Location, paths: Sequence[bytes], salt: bytes, earliest_ns: Callable[[], int]
+    location: Location,
+    paths: Sequence[bytes],
+    salt: bytes,
+    earliest_ns: Callable[[], int],
+    origin: bytes | None,
 ) -> list[Existing | RealizeError]:
     """What is there under these names, which is recent if it was stamped at ``earliest_ns`` or later.
 
     That is asked for when all was looked at.
+    An ``origin`` that may not read is told of its own partials only.
     """
     answers: list[Existing | RealizeError] = []
     missing: set[tuple[bytes, ...]] = set()
     with location.tree() as tree:
         for path in paths:
             try:
-                answers.append(_describe(location, tree, path, salt, missing))
+                answers.append(_describe(location, tree, path, salt, missing, origin))
             except NotFound:
                 answers.append(NOTHING)
             except RealizeError as error:
@@ -62,7 +68,14 @@ def _judged(answer: Existing | RealizeError, since_ns: int) -> Existing | Realiz
     return evolve(answer, recent=True) if recent else answer
 
 
-def _describe(location: Location, tree: Tree, path: bytes, salt: bytes, missing: set[tuple[bytes, ...]]) -> Existing:
+def _describe(
+    location: Location,
+    tree: Tree,
+    path: bytes,
+    salt: bytes,
+    missing: set[tuple[bytes, ...]],
+    origin: bytes | None,
+) -> Existing:
     """What is there; ``missing`` are directories that are not there, lest each of their files looks for them."""
     directory, name = location.split(path)
     if directory in missing:
@@ -72,7 +85,7 @@ def _describe(location: Location, tree: Tree, path: bytes, salt: bytes, missing:
     except NotFound:
         missing.add(directory)
         raise
-    partial_size = None if location.only is not None else _partial_size(fd, name)
+    partial_size = None if location.only is not None else _partial_size(fd, name, origin)
     final = _fresh_status(fd, name)
     if final is None:
         return NOTHING if partial_size is None else Existing(partial_size=partial_size)
@@ -89,9 +102,9 @@ def _describe(location: Location, tree: Tree, path: bytes, salt: bytes, missing:
     )
 
 
-def _partial_size(fd: int, name: bytes) -> int | None:
+def _partial_size(fd: int, name: bytes, origin: bytes | None) -> int | None:
     """How much of the file is there already; looks on as long as somebody else's files have the names."""
-    for partial in names.partial_names(name):
+    for partial in names.partial_names(name, origin):
         status = _status(fd, partial)
         if status is None:
             return None
@@ -120,15 +133,20 @@ def _status(fd: int, name: bytes) -> os.stat_result | None:
         return None
 
 
-def settle_batch(location: Location, expected: Sequence[Expected], vouching: Vouching) -> list[bool | RealizeError]:
-    """Which of the final files have exactly that content; these are durable then, and as if they had just arrived."""
+def settle_batch(
+    location: Location, expected: Sequence[Expected], vouching: Vouching, origin: bytes | None
+) -> list[bool | RealizeError]:
+    """Which of the final files have exactly that content; these are durable then, and as if they had just arrived.
+
+    For an ``origin`` that may not read, only those count that have it from there.
+    """
     answers: list[bool | RealizeError] = []
     directories: list[tuple[bytes, ...] | None] = []
     with location.tree() as tree:
         for each in expected:
             directory = None
             try:
-                directory = _settle(location, tree, each, vouching)
+                directory = _settle(location, tree, each, vouching, origin)
                 answers.append(directory is not None)
             except (NotFound, NotRegular):
                 answers.append(False)
@@ -144,12 +162,16 @@ def settle_batch(location: Location, expected: Sequence[Expected], vouching: Vou
     ]
 
 
-def _settle(location: Location, tree: Tree, expected: Expected, vouching: Vouching) -> tuple[bytes, ...] | None:
+def _settle(
+    location: Location, tree: Tree, expected: Expected, vouching: Vouching, origin: bytes | None
+) -> tuple[bytes, ...] | None:
     """The directory of the file if it has that content."""
     directory, name = location.split(expected.path)
     with storage_errors(expected.path):
         fd, status = open_settled(tree, directory, name, expected.path, vouching.clock)
     try:
+        if origin is not None and digest_from(fd, origin) != expected.digest:
+            return None
         written = is_open_for_writing(fd)
         if (
             status.st_size != expected.size
@@ -246,10 +268,12 @@ def _end_commit(directory_fd: int, name: bytes, final: FileStatus) -> None:
     Both are durable before the mark goes, or another power cut would leave a partial that is not known for one.
     """
     if final.st_nlink > 1:
-        for partial in islice(names.partial_names(name), names.CHAIN):
-            with contextlib.suppress(FileNotFoundError):
-                if identity_of(os.stat(partial, dir_fd=directory_fd, follow_symlinks=False)) == identity_of(final):
-                    os.unlink(partial, dir_fd=directory_fd)
+        for other in os.listdir(directory_fd):
+            partial = os.fsencode(other)
+            if names.is_partial(partial) and partial != name and name.startswith(names.final_name_of_partial(partial)):
+                with contextlib.suppress(FileNotFoundError):
+                    if identity_of(os.stat(partial, dir_fd=directory_fd, follow_symlinks=False)) == identity_of(final):
+                        os.unlink(partial, dir_fd=directory_fd)
     fsync_directory(directory_fd)
 
 
@@ -274,6 +298,30 @@ def _is_still(version: Version, after: Version) -> bool:
     return after == evolve(version, ctime_ns=after.ctime_ns)
 
 
+@define(eq=False)
+class _Verdict:
+    """Comparing a file for an origin that may not read: nothing shows before the end.
+
+    Then it shows whether all is what that origin has now, and is what it ``sent`` here.
+    Both are found out of the very same bytes, so it does not matter whether somebody changes the file meanwhile.
+    """
+
+    _sent: bytes
+    _content: blake3 = field(factory=blake3)
+    _same: bool = True
+
+    def compare(self, fd: int, length: int, offset: int, digests: Sequence[bytes]) -> int:
+        """Go on with so many bytes from ``offset`` on; they match for all that anybody is told."""
+        for piece, digest in zip(blocks(fd, length, offset), digests, strict=False):
+            self._content.update(piece)
+            self._same &= blake3(piece).digest() == digest
+        return length
+
+    def holds(self) -> bool:
+        """What it comes to, at the end of the file."""
+        return self._same and self._content.digest() == self._sent
+
+
 @frozen
 class _Progress:
     """So far, this version of a file has matched; a program may have had it open for writing (``written``)."""
@@ -281,6 +329,7 @@ class _Progress:
     version: Version
     offset: int
     written: bool
+    verdict: _Verdict | None
 
 
 class FinalMatches:
@@ -288,10 +337,12 @@ class FinalMatches:
 
     A file could be replaced between two calls, by one that has the end but not the beginning.
     So each call must find the version that the first one saw, and begin where the last one ended; else nothing matches.
+    An ``origin`` that may not read is told by the last call only, and only of what it has sent itself.
     """
 
-    def __init__(self, vouching: Vouching) -> None:
+    def __init__(self, vouching: Vouching, origin: bytes | None) -> None:
         self._vouching = vouching
+        self._origin = origin
         self._progress: dict[bytes, _Progress] = {}
 
     def match(
@@ -340,10 +391,19 @@ class FinalMatches:
                     if before is None or (before.version, before.offset) != (version, offset):
                         return None
                     written = written or before.written
+                verdict = before.verdict if before is not None and offset else None
+                if self._origin is not None and verdict is None:
+                    sent = digest_from(fd, self._origin)
+                    if sent is None:
+                        return None
+                    verdict = _Verdict(sent)
                 length = max(0, min(len(digests) * BLOCK, size - offset))
-                matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
+                if verdict is None:
+                    matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
+                else:
+                    matched = verdict.compare(fd, length, offset, digests)
                 if offset + matched == size:
-                    if has_more(fd, size):
+                    if (verdict is not None and not verdict.holds()) or has_more(fd, size):
                         return None
                     _refuse_written(path, written=written)
                     if not self._vouching.vouch(fd, tree, directory, name, version, attributes):
@@ -354,7 +414,7 @@ class FinalMatches:
                 elif version_of(os.fstat(fd)) != version:
                     return None
                 elif matched == length:
-                    self._remember(path, _Progress(version, offset + matched, written))
+                    self._remember(path, _Progress(version, offset + matched, written, verdict))
             except (OSError, MemoryError) as error:
                 raise storage_error(error, path) from error
             finally:

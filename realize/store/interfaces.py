@@ -119,15 +119,13 @@ class IWriter(Interface):
         Not to be called after `write`.
         """
 
-    def offer(chunks: Sequence[Chunk], *, private: bool = False) -> Deferred[list[bool]]:
+    def offer(chunks: Sequence[Chunk]) -> Deferred[list[bool]]:
         """These are the next chunks, behind those that were offered before: say which must be written.
 
         The others are taken from the final file that is there; if they turn out to be something else, `commit` fails
         with `realize.errors.VerifyFailed`.
         At most `realize.values.SPAN` bytes at once, and in sum not more than the file is to have.
         May be called ahead of `write`, also without waiting in between, but not once more was written than was wanted.
-        ``private``, which counts in the first call, is for somebody who may not read the directory, and finds out
-        less: see `realize.store.deltas.Search`.
         """
 
     def write(pieces: Sequence[Content]) -> Deferred[None]:

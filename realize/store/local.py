@@ -83,6 +83,8 @@ class LocalStore:
     ``committer`` is shared by all stores of a directory, so that their files are committed together, and so are
     ``headroom``, from which they share the room that there is, and ``run_briefly``, the part of the threads that short
     work is done in (`realize.store.brief.BriefWork`).
+    ``origin`` is where that comes from which is written here, if it is somebody who may not read here and is told what
+    the store answers: then nothing is compared but what came from there (`realize.store.origin`).
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class LocalStore:
         committer: Committer | None = None,
         headroom: Headroom | None = None,
         clock: Clock | None = None,
+        origin: bytes | None = None,
     ) -> None:
         self._root = os.fsencode(root)
         self._base = base
@@ -110,7 +113,8 @@ class LocalStore:
         self._salt = b""
         self._located: Location | None = None
         self._vouching = Vouching(self._clock)
-        self._matches = FinalMatches(self._vouching)
+        self._origin = origin
+        self._matches = FinalMatches(self._vouching, origin)
         self._unlinked = Unlinked()
         self._listings: set[LocalListing] = set()
         self._readers: set[LocalReader] = set()
@@ -151,7 +155,7 @@ class LocalStore:
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
         """What is there under these names."""
         answers: list[Existing | RealizeError] = await self._run_briefly(
-            describe_batch, self._location, paths, self._salt, self._earliest_ns
+            describe_batch, self._location, paths, self._salt, self._earliest_ns, self._origin
         )
         return answers
 
@@ -208,6 +212,7 @@ class LocalStore:
                 self._salt,
                 self._committer.watch,
                 self._headroom,
+                self._origin,
             )
             try:
                 prepared = batch.prepared()
@@ -222,7 +227,7 @@ class LocalStore:
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
         """Which final files have exactly that content, and are durable."""
         answers: list[bool | RealizeError] = await self._run_in_thread(
-            settle_batch, self._location, expected, self._vouching
+            settle_batch, self._location, expected, self._vouching, self._origin
         )
         self._stamps.note()
         return answers
@@ -290,7 +295,17 @@ class LocalStore:
             while True:
                 try:
                     partial: PartialFile = await self._run_in_thread(
-                        PartialFile, self._location, path, size, policy, replaces, self._salt, self._headroom, preserve
+                        PartialFile,
+                        self._location,
+                        path,
+                        size,
+                        policy,
+                        replaces,
+                        self._salt,
+                        self._headroom,
+                        preserve,
+                        self._origin,
+                        self._clock,
                     )
                 except Crowded as crowded:
                     await self._headroom.make_way(self._scope, path, crowded, waiting)

@@ -63,21 +63,24 @@ def is_partial(name: bytes) -> bool:
     return name.endswith(b".part") and _PARTIAL.fullmatch(name) is not None
 
 
-def partial_names(name: bytes) -> Iterator[bytes]:
+def partial_names(name: bytes, origin: bytes | None = None) -> Iterator[bytes]:
     """Where a file of that name may be received, best first.
 
     All but the last are always the same, so that a later transfer finds what an earlier one has left; a further one
     counts where somebody else's file has the one before.
     The last cannot be guessed.
+    Each ``origin`` that may not read has names of its own, for it is told how much of its partial matches; all others
+    have theirs in common.
     """
     for number in range(CHAIN):
-        yield _partial_name(name, blake3(b"%b\0%d" % (name, number) if number else name).hexdigest()[:16])
+        distinction = b"%b\0%d" % (name, number) if number or origin else name
+        yield _partial_name(name, blake3(distinction + (b"\0%b" % origin if origin else b"")).hexdigest()[:16])
     yield _partial_name(name, secrets.token_hex(8))
 
 
-def partial_name(name: bytes) -> bytes:
+def partial_name(name: bytes, origin: bytes | None = None) -> bytes:
     """The best of `partial_names`."""
-    return next(partial_names(name))
+    return next(partial_names(name, origin))
 
 
 def _partial_name(name: bytes, distinction: str) -> bytes:

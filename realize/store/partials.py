@@ -1,7 +1,7 @@
 """Opening the partial of a file, so that nobody else writes to it.
 
 The partial of a name is mostly the same, so that a later transfer finds what an earlier one left, and is under an
-exclusive flock(2) while it is written.
+exclusive flock(2) while it is written; whoever may not read has one of his own.
 The lock belongs to the open file: whoever dies leaves the partial unlocked, and as long as it is held nobody else
 writes, renames or expires the partial.
 
@@ -36,15 +36,17 @@ _TRIES: Final = 10
 
 
 def open_partial(
-    tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes
+    tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes, origin: bytes | None
 ) -> tuple[int, os.stat_result, bytes]:
     """The partial of ``name``, locked, what it is, and its own name; the directory is made if it is missing.
+
+    That of an ``origin`` that may not read is nobody else's.
 
     ``path`` is what errors call the file.
     Fails with `Busy` while somebody else holds the lock.
     """
     taken: list[tuple[_Place, os.stat_result]] = []
-    for partial in names.partial_names(name):
+    for partial in names.partial_names(name, origin):
         place = _Place(tree, directory, partial, path)
         try:
             fd, status = _claim(place)

@@ -57,14 +57,24 @@ class RemoteStore:
 
     The connection is the caller's: `close` gives back the directory and leaves it open.
     ``unsteady`` says that another one was lost before, so that what would be lost with this one is to be little.
+    ``origin`` is as for a `realize.store.local.LocalStore`, where we may read.
     """
 
-    def __init__(self, protocol: PeerProtocol, directory: str, base: bytes = b"", *, unsteady: bool = False) -> None:
+    def __init__(
+        self,
+        protocol: PeerProtocol,
+        directory: str,
+        base: bytes = b"",
+        *,
+        unsteady: bool = False,
+        origin: bytes | None = None,
+    ) -> None:
         self.rights: tuple[str, ...] = ()
         """What we may do there; known once `open` has answered."""
         self._protocol = protocol
         self._directory = directory
         self._base = base
+        self._origin = origin
         self._handle = 0
         self._turns = DeferredSemaphore(IN_FLIGHT)
         self._batches = RemoteBatches(protocol, unsteady=unsteady)
@@ -85,6 +95,7 @@ class RemoteStore:
             base=self._base,
             salt=salt,
             age=run_age_ns or None,
+            origin=self._origin,
         )
         return asked.addCallback(opened)
 

@@ -346,7 +346,7 @@ class RemoteWriter:
         """See `IWriter`."""
         return _can_delta(self._protocol)
 
-    def offer(self, chunks: Sequence[Chunk], *, private: bool = False) -> Deferred[list[bool]]:  # noqa: ARG002
+    def offer(self, chunks: Sequence[Chunk]) -> Deferred[list[bool]]:
         """See `IWriter`; the peer knows by itself what we may not find out."""
         return Deferred.fromCoroutine(self._offer(list(chunks)))
 

@@ -4,6 +4,7 @@ Owns what one connection has open: directories, listings and streams.
 
 Invariants:
 
+* whoever may not read a directory gets a store that compares only what came from him;
 * every command that names a directory is checked against the rights the peer has there, and a directory that does not
   exist is answered like one without rights;
 * names go to the store as they came, which judges them in one place;
@@ -27,6 +28,7 @@ from twisted.python.failure import Failure
 from realize.config import Right
 from realize.errors import AccessDenied, Busy, ProtocolError, RealizeError, StorageError
 from realize.store.interfaces import IListing, IStore
+from realize.store.origin import origin_of
 from realize.store.served_small import ServedBatches
 from realize.store.served_streams import ServedRead, ServedWrite
 from realize.store.trail import Trail
@@ -56,8 +58,9 @@ _T = TypeVar("_T")
 
 _log = Logger()
 
-MakeStore = Callable[[str, bytes], IStore]
-"""Makes the store for a location below a directory: ``make_store(directory, base)``; may raise any `RealizeError`."""
+MakeStore = Callable[[str, bytes, bytes | None], IStore]
+"""Makes the store for a location below a directory: ``make_store(directory, base, origin)``; may raise any
+`RealizeError`."""
 
 MOST_READING: Final = 2
 """Commands of one connection that read much of one directory and answer little (digests, comparisons), at once.
@@ -101,15 +104,18 @@ class DirectoryResponders(amp.CommandLocator):
         self,
         protocol: PeerProtocol,
         *,
+        key: bytes,
         rights: Mapping[str, frozenset[Right]],
         make_store: MakeStore,
         log: Any,
         report: Report,
         watch: FileWatch | None = None,
     ) -> None:
+        """``key`` is the public key of the peer."""
         self.closed: Deferred[None] = Deferred()
         """Fires when the connection has ended and everything it had open is closed."""
         self._protocol = protocol
+        self._key = key
         self._rights = rights
         self._make_store = make_store
         self._log = log
@@ -137,7 +143,7 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.OpenDirectory.responder
     async def _open_directory(
-        self, handle: int, directory: str, base: bytes, salt: bytes, age: int | None
+        self, handle: int, directory: str, base: bytes, salt: bytes, age: int | None, origin: bytes | None
     ) -> dict[str, Any]:
         if handle in self._directories:
             raise ProtocolError(f"handle {handle} is in use")
@@ -150,7 +156,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._directories[handle] = None
         store = None
         try:
-            store = self._make_store(directory, base)
+            store = self._make_store(directory, base, self._origin(rights, origin))
             where = await store.open(salt, age or 0)
         except BaseException:
             self._directories.pop(handle, None)
@@ -181,6 +187,15 @@ class DirectoryResponders(amp.CommandLocator):
         del self._directories[handle]
         await self._release(opened, handle)
         return {}
+
+    def _origin(self, rights: frozenset[Right], named: bytes | None) -> bytes | None:
+        """Whose alone is what may be compared: all's for a peer that may read it anyhow, unless it wants less.
+
+        Another peer could name the same origin, so what it names counts together with its own key.
+        """
+        if Right.READ in rights and named is None:
+            return None
+        return origin_of(self._key, named or b"")
 
     def _directory(self, handle: int, *rights: Right) -> _Opened:
         """An open directory in which the peer has one of these rights."""
@@ -390,7 +405,6 @@ class DirectoryResponders(amp.CommandLocator):
             partial(self._watch.saved, Saved.DELTA),
             partial(self._writes.pop, stream, None),
             opened.turns,
-            private=Right.READ not in opened.rights,
         )
         self._writes[stream] = (handle, served)
         opening = opened.store.open_writer(path, size, policy, preserve=preserve is not False, replaces=replaces)

@@ -60,13 +60,10 @@ class ServedWrite:
         found: Callable[[int], None],
         forget: Callable[[], object],
         turns: DeferredSemaphore,
-        *,
-        private: bool,
     ) -> None:
         self._protocol = protocol
         self._stream = stream
         self._turns = turns
-        self._private = private
         self._size = size
         self._trail = trail
         self._committed = committed
@@ -137,10 +134,6 @@ class ServedWrite:
                 raise ProtocolError("a match beyond the end of the partial")
             if self._stream.arrived or self._offered is not None or self._ended:
                 raise ProtocolError("a match after content")
-            if self._private and (self._position + length < writer.have or writer.have == self._size):
-                # The partial may be somebody else's: who could choose where a block ends would read it byte by byte.
-                digests = digests[: length // BLOCK]
-                length = len(digests) * BLOCK
             matched = await self._told(self._turns.run(writer.match, digests, length))
             self._position += matched
             self._stream.matched(matched)
@@ -185,7 +178,7 @@ class ServedWrite:
             raise ProtocolError("an offer beyond the end of the file")
         self._offered += length
         self._offers += 1
-        return self._turns.run(writer.offer, chunks, private=self._private)
+        return self._turns.run(writer.offer, chunks)
 
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         """See `realize.wire.commands.CommitStream`."""

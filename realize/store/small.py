@@ -21,6 +21,7 @@ from realize.store.files import Clock, attributes_of, open_settled, refuse_writt
 from realize.store.headroom import Headroom
 from realize.store.location import Location
 from realize.store.marks import MARK
+from realize.store.origin import note_origin
 from realize.store.oserrors import storage_error
 from realize.store.partials import open_partial
 from realize.store.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
@@ -113,8 +114,9 @@ def write_batch(
     salt: bytes,
     watch: CommitWatch,
     headroom: Headroom,
+    origin: bytes | None,
 ) -> Batch:
-    """Write each file to its partial, with its attributes, and keep the partial locked.
+    """Write each file to its partial, with its attributes and its ``origin``, and keep the partial locked.
 
     Their content is durable, or they hold an anchor for the group commit to make it so.
     """
@@ -128,7 +130,7 @@ def write_batch(
             for number, file in enumerate(files):
                 try:
                     free = _taken(free, file)
-                    batch.items[number] = _write(location, tree, file, policy, batch.anchor, salt, syncs)
+                    batch.items[number] = _write(location, tree, file, policy, batch.anchor, salt, origin, syncs)
                 except RealizeError as error:
                     batch.items[number] = error
                 except (OSError, MemoryError) as error:
@@ -172,6 +174,7 @@ def _write(
     policy: OnConflict,
     anchor: Anchor | None,
     salt: bytes,
+    origin: bytes | None,
     syncs: list[float],
 ) -> Prepared:
     """How long it took to make the file durable is added to ``syncs``."""
@@ -180,7 +183,7 @@ def _write(
         raise ProtocolError(f"{display_name(file.path)}: is not small, it has {file.size} bytes")
     if blake3(file.content).digest() != file.digest:
         raise VerifyFailed(f"{display_name(file.path)}: the content does not have the digest that was announced")
-    fd, status, partial = open_partial(tree, directory, name, file.path)
+    fd, status, partial = open_partial(tree, directory, name, file.path, origin)
     try:
         identity = tree.identity(directory)
         if anchor is not None and identity[0] != anchor.device:
@@ -188,6 +191,7 @@ def _write(
         if status.st_size:
             os.ftruncate(fd, 0)
         write_all(fd, file.content)
+        note_origin(fd, origin, file.digest)
         mode = set_attributes(fd, name, status, file.attributes)
         if anchor is None:
             started = time.perf_counter()

@@ -27,6 +27,7 @@ from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.content import matching
 from realize.store.deltas import Assembly, Run, merged
 from realize.store.descriptors import release
+from realize.store.files import Clock
 from realize.store.handle import Handle
 from realize.store.headroom import Headroom
 from realize.store.interfaces import IWriter
@@ -34,6 +35,7 @@ from realize.store.ledger import Crowded, Promise
 from realize.store.leftovers import gained_ns
 from realize.store.location import Location
 from realize.store.old_version import OldVersion
+from realize.store.origin import note_origin
 from realize.store.oserrors import storage_errors
 from realize.store.partials import open_partial
 from realize.store.small import set_attributes
@@ -80,8 +82,13 @@ class PartialFile:
         salt: bytes,
         headroom: Headroom,
         preserve: bool,  # noqa: FBT001 -- called by way of a thread
+        origin: bytes | None,
+        clock: Clock,
     ) -> None:
-        """Fails with `realize.store.ledger.Crowded`, and leaves nothing new behind, if there is no room for it."""
+        """``origin`` is who sends it, if that is somebody who may not read here.
+
+        Fails with `realize.store.ledger.Crowded`, and leaves nothing new behind, if there is no room for it.
+        """
         self.path = path
         self.size = size
         self.position = 0
@@ -94,6 +101,8 @@ class PartialFile:
         self._policy = policy
         self._replaces = replaces
         self._salt = salt
+        self._origin = origin
+        self._clock = clock
         self._directory, self._name = location.split(path)
         self._hasher = blake3()
         self._flushed = 0
@@ -119,7 +128,7 @@ class PartialFile:
         return existing.st_size
 
     def _open(self, tree: Tree, replaced: int) -> None:
-        fd, status, self._partial = open_partial(tree, self._directory, self._name, self.path)
+        fd, status, self._partial = open_partial(tree, self._directory, self._name, self.path, self._origin)
         promise: Promise | None = None
         try:
             promise = self.promise = self._promised(tree, fd, status, replaced)
@@ -160,11 +169,11 @@ class PartialFile:
         self._flushed = self.position
         return matched
 
-    def open_old(self, private: bool) -> OldVersion:  # noqa: FBT001 -- called by way of a thread
-        """The final file that is there, to take content from; to be called once."""
+    def open_old(self) -> OldVersion:
+        """The final file that is there, to take content from once it is proven; to be called once."""
         with self._location.tree() as tree:
             self._old = OldVersion(
-                tree, self._directory, self._name, self.path, position=self.position, private=private
+                tree, self._directory, self._name, self.path, self._clock, position=self.position, origin=self._origin
             )
         return self._old
 
@@ -256,6 +265,7 @@ class PartialFile:
             self._verify(digest)
             with self.handle as fd, storage_errors(self.path):
                 self._cut(fd)
+                note_origin(fd, self._origin, digest)
                 mode = set_attributes(fd, self._name, self._status, attributes)
                 with watch.syncing(Sync.FILE):
                     os.fsync(fd)
@@ -379,7 +389,7 @@ class LocalWriter:
         return matched
 
     @shielded
-    async def offer(self, chunks: Sequence[Chunk], *, private: bool = False) -> list[bool]:
+    async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:
         """Look for chunks in the final file, and write what is found of them at its place."""
         length = extent(chunks)
         if self._appending or self._offers >= SPANS_AHEAD or length > SPAN:
@@ -393,7 +403,9 @@ class LocalWriter:
             await self._looking.acquire()
             try:
                 if self._old is None:
-                    self._old = await self._in_turn(self._partial.open_old, private)
+                    self._old = await self._in_turn(self._partial.open_old)
+                    while await self._run_in_thread(self._old.prove):
+                        pass
                 places: list[int | None] = await self._run_in_thread(self._old.find, chunks)
                 # In line before the next ones can be.
                 planned = Deferred.fromCoroutine(self._write_in_turn(self._partial.plan, merged(chunks, places)))

@@ -121,6 +121,8 @@ class OpenDirectory(RealizeCommand):
     The requester sends it; needs any right on the directory.
     A directory that does not exist and one without rights get the same ``DENIED``.
     ``age`` is how many nanoseconds ago the run began, if that was over another connection.
+    ``origin`` stands for whom all that is written here comes from, and who may learn nothing of what others have put
+    there.
     ``mode`` are the permission bits, if it is a directory.
     """
 
@@ -130,6 +132,7 @@ class OpenDirectory(RealizeCommand):
         (b"base", Octets(4096)),
         (b"salt", Octets(64)),
         (b"age", Number(optional=True)),
+        (b"origin", Octets(32, least=32, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"kind", Choice(WhereKind)),

@@ -1,0 +1,500 @@
+"""Comparing for somebody who may not read: what he finds out is what he has sent himself, whatever he asks for."""
+
+import contextlib
+import errno
+import os
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+from xxhash import xxh3_128_digest
+
+from realize.config import Right
+from realize.errors import NotFound, ProtocolError, VerifyFailed
+from realize.store import finals, old_version, origin
+from realize.store.deltas import cut
+from realize.store.local import LocalStore
+from realize.store.names import is_partial
+from realize.store.origin import ATTRIBUTE, digest_from, note_origin, origin_of
+from realize.store.remote import RemoteStore
+from realize.store.served import DirectoryResponders
+from realize.testing import block_digests, digest, failure, random_bytes, small_file
+from realize.values import BLOCK, Attributes, Committed, Expected, OnConflict
+from tests.leftovers import leave_partial
+from tests.loopback import Pair
+
+REPLACE = OnConflict.REPLACE
+EVIL, OTHER = b"evil's key", b"other's key"
+SECRET = random_bytes(3 * BLOCK + 1000, seed=9)
+UNKNOWN = [(BLOCK // 32, b"?" * 16)] * 32
+SHORT = b"the secret of somebody else"
+
+
+def at_once(job, *arguments):
+    """A pool without threads."""
+    return maybeDeferred(job, *arguments)
+
+
+class Connected(Pair):
+    """A connection to a daemon that serves one directory to a peer with that key and these rights."""
+
+    def __init__(self, reactor, root, key, rights):
+        def welcome(protocol, _greeting):
+            self.responders = DirectoryResponders(
+                protocol,
+                key=key,
+                rights={"inbox": rights},
+                make_store=lambda _directory, base, whose: LocalStore(root, base, run_in_thread=at_once, origin=whose),
+                log=self.log,
+                report=dict,
+            )
+            protocol.serve(self.responders)
+            return "evil"
+
+        super().__init__(reactor, welcome=welcome, chunk=1 << 20)
+
+
+class Ways:
+    """The ways in which somebody who may not read reaches a directory."""
+
+    def __init__(self, root):
+        self.root = root
+        self.pairs = []
+
+    async def here(self, key):
+        """By way of a command, which pulls from him into a directory of its machine."""
+        return LocalStore(self.root, run_in_thread=at_once, origin=origin_of(key))
+
+    async def drop_box(self, key):
+        """By pushing to a daemon that lets him write only."""
+        return RemoteStore(await self.connected(key, {Right.WRITE}), "inbox")
+
+    async def relayed(self, key):
+        """By way of a command, which pulls from him, and may read where it pushes to."""
+        return RemoteStore(await self.connected(b"a command's key", Right), "inbox", origin=origin_of(key))
+
+    async def connected(self, key, rights):
+        """A connection to a daemon that serves the directory to whoever has that key."""
+        from twisted.internet import reactor
+
+        pair = Connected(reactor, self.root, key, frozenset(rights))
+        self.pairs.append(pair)
+        await pair.client.hello()
+        return pair.client
+
+    def cut(self):
+        """End all connections."""
+        for pair in self.pairs:
+            pair.client_wire.cut()
+            assert [] == pair.log.errors()
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A directory."""
+    path = os.fsencode(tmp_path / "root")
+    os.mkdir(path)
+    return path
+
+
+@pytest.fixture(params=["here", "drop_box", "relayed"])
+def reach(request, root):
+    """Opens a store for somebody who may not read, as if nothing had been before."""
+    ways = Ways(root)
+
+    async def opened(key=EVIL):
+        store = await getattr(ways, request.param)(key)
+        await store.open(b"salt")
+        return store
+
+    yield opened
+    ways.cut()
+
+
+async def opened(root, whose=None):
+    """A store for somebody who may read, or for an origin."""
+    store = LocalStore(root, run_in_thread=at_once, origin=whose)
+    await store.open(b"salt")
+    return store
+
+
+def plant(root, name, content):
+    """Put a file there that comes from nobody."""
+    with open(os.path.join(root, name), "wb") as file:
+        file.write(content)
+
+
+async def put(store, name, content):
+    """Send a small file."""
+    [answer] = await store.put_small([small_file(name, content)], REPLACE)
+    return answer.how
+
+
+async def send(store, name, content, *, commit=True):
+    """Send a large file, all of it; or as much as becomes a partial."""
+    writer = await store.open_writer(name, len(content) + (not commit), REPLACE)
+    await writer.write([content])
+    if not commit:
+        await writer.abandon(keep=True)
+        return None
+    return (await writer.commit(digest(content), None)).how
+
+
+async def settled(store, name, content):
+    """Whether it is said that a final file has that content."""
+    [answer] = await store.settle([Expected(name, len(content), digest(content))])
+    return answer
+
+
+async def matched(store, name, content):
+    """What each comparison of two blocks is told, up to the end."""
+    told = []
+    digests = block_digests(content)
+    for first in range(0, max(1, len(digests)), 2):
+        told.append(await store.match_final(name, len(content), first * BLOCK, digests[first : first + 2]))
+        if not told[-1]:
+            break
+    return told
+
+
+async def found(store, name, chunks):
+    """Which of the chunks are said to be in the final file."""
+    writer = await store.open_writer(name, 1 << 24, REPLACE)
+    try:
+        return [not wanted for wanted in await writer.offer(chunks)]
+    finally:
+        await writer.abandon(keep=False)
+
+
+async def all_that_is_told(store, name, content):
+    """What comes out of every comparison with all of that content."""
+    pieces = [*UNKNOWN, (5000, xxh3_128_digest(content[BLOCK : BLOCK + 5000]))]
+    return [
+        await settled(store, name, content),
+        await matched(store, name, content),
+        any(await found(store, name, cut(content))),
+        any(await found(store, name, pieces)),
+    ]
+
+
+NOTHING = [False, [0], False, False]
+
+
+async def test_what_others_have_put_there_is_compared_with_nothing(reach, root):
+    """Not even all of the content, guessed, is confirmed: of a local file, of a peer that may read, of another one."""
+    plant(root, b"local", SECRET)
+    await send(await opened(root), b"reader", SECRET)
+    await send(await reach(OTHER), b"other", SECRET)
+    evil = await reach()
+
+    for name in (b"local", b"reader", b"other"):
+        assert await all_that_is_told(evil, name, SECRET) == NOTHING
+
+
+async def test_who_may_read_has_everything_compared(root):
+    """There it costs nothing to learn, and saves sending it."""
+    plant(root, b"local", SECRET)
+    await send(await opened(root, origin_of(OTHER)), b"other", SECRET)
+    reader = await opened(root)
+
+    for name in (b"local", b"other"):
+        assert await all_that_is_told(reader, name, SECRET) == [True, [2 * BLOCK, BLOCK + 1000], True, True]
+
+
+async def test_what_came_from_there_is_compared(reach):
+    """Whoever comes back, after a restart of everything, need not send again what has arrived."""
+    await send(await reach(), b"f", SECRET)
+    await put(await reach(), b"short", SHORT)
+    again = await reach()
+
+    assert await settled(again, b"short", SHORT) is True
+    assert [2 * BLOCK, BLOCK + 1000] == await matched(again, b"f", SECRET)
+    assert all(await found(again, b"f", cut(SECRET)[:-1]))
+
+
+async def test_an_empty_file_is_compared_like_any_other(reach, root):
+    """The one that came from there is recognised, the one of somebody else is not."""
+    await send(await reach(), b"mine", b"")
+    plant(root, b"local", b"")
+    evil = await reach()
+
+    assert 0 == await evil.match_final(b"mine", 0, 0, [])
+    assert isinstance(await failure(evil.match_final(b"local", 0, 0, [])), NotFound)
+    assert [True, False] == [await settled(evil, name, b"") for name in (b"mine", b"local")]
+
+
+async def test_a_difference_shows_at_the_end_only(reach):
+    """Which block differs is told to nobody: each may have been changed by somebody else."""
+    await send(await reach(), b"f", SECRET)
+    evil = await reach()
+
+    for changed in (0, BLOCK, len(SECRET) - 1):
+        other = SECRET[:changed] + bytes([SECRET[changed] ^ 1]) + SECRET[changed + 1 :]
+        assert [2 * BLOCK, 0] == await matched(evil, b"f", other)
+
+
+@pytest.mark.parametrize("after", [SECRET[:-1] + b"!", b"!" + SECRET[1:]], ids=["end", "beginning"])
+async def test_what_was_changed_in_place_is_compared_with_nothing(reach, root, after):
+    """A local program has written to what came from there; that size and time are as before does not matter."""
+    await send(await reach(), b"f", SECRET)
+    path = os.path.join(root, b"f")
+    before = os.stat(path)
+    with open(path, "r+b") as file:
+        file.write(after)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    evil = await reach()
+
+    for content in (SECRET, after):
+        told = await all_that_is_told(evil, b"f", content)
+        assert told == [False, [2 * BLOCK, 0], False, False]
+
+
+async def test_a_copy_of_the_attribute_proves_nothing(reach, root):
+    """With the attribute of a file of his, the file of somebody else is still somebody else's."""
+    await send(await reach(), b"mine", bytes(len(SECRET)))
+    plant(root, b"f", SECRET)
+    os.setxattr(os.path.join(root, b"f"), ATTRIBUTE, os.getxattr(os.path.join(root, b"mine"), ATTRIBUTE))
+    evil = await reach()
+
+    for content in (SECRET, bytes(len(SECRET))):
+        told = await all_that_is_told(evil, b"f", content)
+        assert told == [False, [2 * BLOCK, 0], False, False]
+
+
+async def test_partials_of_others_do_not_exist(reach, root):
+    """How much there is of them is not told, nor is any of it compared, or lost to who writes the same file."""
+    leave_partial(root, b"f", SECRET)
+    await send(await reach(OTHER), b"f", SECRET, commit=False)
+    before = sorted(os.listdir(root))
+    evil = await reach()
+
+    [existing] = await evil.describe([b"f"])
+    writer = await evil.open_writer(b"f", len(SECRET), REPLACE)
+    length = 0
+    with contextlib.suppress(ProtocolError):
+        length = await writer.match(block_digests(SECRET)[:1], BLOCK)
+    await writer.write([bytes(10)])
+    await writer.abandon(keep=True)
+    await put(evil, b"f", SHORT)
+
+    assert existing.partial_size is None
+    assert 0 == writer.have == length
+    assert 2 == len(before)
+    assert set(before) < set(os.listdir(root))
+
+
+async def test_his_own_partial_is_gone_on_with(reach, root):
+    """After a restart of everything it is known how much there is, and that it is the same."""
+    await send(await reach(), b"f", SECRET, commit=False)
+    again = await reach()
+
+    [existing] = await again.describe([b"f"])
+    writer = await again.open_writer(b"f", len(SECRET) + 5, REPLACE)
+    length = await writer.match(block_digests(SECRET), len(SECRET))
+    await writer.write([b"12345"])
+    stored = await writer.commit(digest(SECRET + b"12345"), None)
+
+    assert len(SECRET) == existing.partial_size == writer.have == length
+    assert Committed.CREATED is stored.how
+    assert [b"f"] == os.listdir(root)
+
+
+async def test_two_who_may_not_read_write_the_same_file(reach):
+    """Neither waits for the other, sees what the other sends, or finds it in the way; the last to commit is final."""
+    one, two = await reach(), await reach(OTHER)
+    first = await one.open_writer(b"f", 5, REPLACE)
+    second = await two.open_writer(b"f", 5, REPLACE)
+    for writer in (first, second):
+        await writer.write([b"12345"])
+
+    assert Committed.CREATED is (await first.commit(digest(b"12345"), None)).how
+    assert Committed.REPLACED is (await second.commit(digest(b"12345"), None)).how
+    assert [False, True] == [await settled(store, b"f", b"12345") for store in (one, two)]
+
+
+async def test_rights_that_change_open_no_hole(root):
+    """Who could read once has left his part of a file where who cannot does not look, and the other way round."""
+    reader, drop_box = await opened(root), await opened(root, origin_of(EVIL))
+    await send(reader, b"read", SECRET, commit=False)
+    await send(drop_box, b"written", SECRET, commit=False)
+
+    for store, sizes in ((reader, [len(SECRET), None]), (drop_box, [None, len(SECRET)])):
+        assert sizes == [each.partial_size for each in await store.describe([b"read", b"written"])]
+
+
+async def test_a_peer_cannot_pass_for_another_origin(root):
+    """What a peer says that it passes on counts for itself only, whether it may read or not."""
+    ways = Ways(root)
+    claimed = origin_of(OTHER)
+    store = await ways.drop_box(OTHER)
+    await store.open(b"salt")
+    await send(store, b"f", SECRET)
+
+    for rights in ({Right.WRITE}, Right):
+        store = RemoteStore(await ways.connected(EVIL, rights), "inbox", origin=claimed)
+        await store.open(b"salt")
+        assert await all_that_is_told(store, b"f", SECRET) == NOTHING
+    ways.cut()
+
+
+async def test_where_no_attributes_are_kept_nothing_is_compared(reach, monkeypatch):
+    """Files arrive there all the same; whose they are is not known."""
+
+    def refused(*_):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(origin.os, "setxattr", refused)
+    store = await reach()
+
+    assert Committed.CREATED is await put(store, b"short", SHORT)
+    assert Committed.CREATED is await send(store, b"f", SECRET)
+    assert await all_that_is_told(store, b"f", SECRET) == NOTHING
+    assert await settled(store, b"short", SHORT) is False
+    assert Committed.REPLACED is await send(store, b"f", SECRET)
+
+
+@pytest.mark.parametrize("way", [put, send])
+async def test_it_is_durable_whose_a_file_is(root, monkeypatch, way):
+    """The attribute is there when the content is made durable, before the file gets its name and its permissions."""
+    seen, fsync = [], os.fsync
+
+    def noted(fd):
+        if is_partial(os.path.basename(os.fsencode(os.readlink(f"/proc/self/fd/{fd}")))):
+            seen.append(digest_from(fd, origin_of(EVIL)))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    await way(await opened(root, origin_of(EVIL)), b"f", SHORT)
+
+    assert [digest(SHORT)] == seen
+
+
+async def test_only_files_of_who_may_not_read_have_the_attribute(root):
+    """All others are written as ever."""
+    store = await opened(root)
+    await put(store, b"short", SHORT)
+    await send(store, b"f", SECRET)
+
+    assert [] == [name for name in os.listdir(root) if os.listxattr(os.path.join(root, name))]
+
+
+async def test_the_attribute_does_not_show_the_key(root):
+    """Nor does it take more than an inode has to spare: 256 bytes, of which ext4 uses 160 itself."""
+    await put(await opened(root, origin_of(EVIL)), b"f", SHORT)
+    value = os.getxattr(os.path.join(root, b"f"), ATTRIBUTE)
+
+    assert EVIL not in value
+    assert value.endswith(digest(SHORT))
+    assert 4 + 16 + len(ATTRIBUTE) - len("user.") + len(value) + 4 <= 256 - 160
+
+
+async def test_a_damaged_attribute_says_nothing(root):
+    """Whatever somebody has made of it."""
+    await put(await opened(root, origin_of(EVIL)), b"f", SHORT)
+    path = os.path.join(root, b"f")
+    value = os.getxattr(path, ATTRIBUTE)
+
+    for damaged in (b"", value[:-1], value + b"!", b"\x02" + value[1:]):
+        os.setxattr(path, ATTRIBUTE, damaged)
+        with open(path, "rb") as file:
+            assert digest_from(file.fileno(), origin_of(EVIL)) is None
+
+
+async def test_a_file_that_may_not_be_written_to_says_whose_it_is(root):
+    """The attribute comes before the permissions."""
+    store = await opened(root, origin_of(EVIL))
+    await store.put_small([small_file(b"f", SHORT, Attributes(5, 0o400))], REPLACE)
+
+    assert await settled(store, b"f", SHORT) is True
+
+
+# While it is compared
+
+
+async def replacing(root):
+    """A file that came from there, and a store that is about to replace it by a longer version."""
+    await send(await opened(root, origin_of(EVIL)), b"f", SECRET)
+    store = await opened(root, origin_of(EVIL))
+    return await store.open_writer(b"f", len(SECRET) + 1, REPLACE)
+
+
+def change(root):
+    """A local program writes to the file in place, and makes it look as old as before."""
+    path = os.path.join(root, b"f")
+    before = os.stat(path)
+    with open(path, "r+b") as file:
+        file.write(b"other")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+async def test_a_change_after_the_proof_is_not_found(root):
+    """What is offered after the old version was proven is compared only as long as it is that version."""
+    writer = await replacing(root)
+    await writer.offer(UNKNOWN)
+    change(root)
+    wanted = await writer.offer(cut(SECRET[BLOCK:]))
+    await writer.abandon(keep=False)
+
+    assert {True} == set(wanted)
+
+
+async def test_a_change_before_it_is_copied_makes_the_transfer_fail(root, monkeypatch):
+    """What was found is taken from nothing but the proven version: else who guesses the digest would learn of it."""
+    writer = await replacing(root)
+    plan = writer._partial.plan
+
+    def changed(runs):
+        change(root)
+        plan(runs)
+
+    monkeypatch.setattr(writer._partial, "plan", changed)
+
+    assert isinstance(await failure(writer.offer(cut(SECRET))), VerifyFailed)
+    await writer.abandon(keep=True)
+
+
+async def test_what_a_program_may_be_writing_is_not_found(root):
+    """Stores through a mapping need not show: a file that is open for writing is compared with nothing."""
+    writer = await replacing(root)
+    with open(os.path.join(root, b"f"), "r+b"):
+        wanted = await writer.offer(cut(SECRET))
+    await writer.abandon(keep=False)
+
+    assert {True} == set(wanted)
+
+
+async def test_a_long_proof_goes_in_slices(root, monkeypatch):
+    """Others may use the thread in between."""
+    monkeypatch.setattr(old_version, "SLICE", BLOCK)
+    writer = await replacing(root)
+    slices = []
+    monkeypatch.setattr(old_version, "blocks", lambda fd, *where: (slices.append(where), finals.blocks(fd, *where))[1])
+    wanted = await writer.offer(cut(SECRET)[:-1])
+    await writer.abandon(keep=False)
+
+    assert {False} == set(wanted)
+    assert [(BLOCK, 0), (BLOCK, BLOCK), (BLOCK, 2 * BLOCK), (1000, 3 * BLOCK)] == slices
+
+
+async def test_a_proof_has_an_end(root, monkeypatch):
+    """Where it takes too long all is sent, for the sender waits."""
+    monkeypatch.setattr(old_version, "LONGEST_PROOF_S", -1.0)
+    writer = await replacing(root)
+    wanted = await writer.offer(cut(SECRET))
+    await writer.abandon(keep=False)
+
+    assert {True} == set(wanted)
+
+
+def test_who_stands_behind_whom_counts():
+    """Keys and origins are not to be run together."""
+    parts = [(), (b"",), (b"a",), (b"a", b""), (b"", b"a"), (b"a", b"b"), (b"ab",), (b"b", b"a")]
+
+    assert len(parts) == len({origin_of(*each) for each in parts})
+    assert {32} == {len(origin_of(*each)) for each in parts}
+
+
+def test_nobody_needs_an_attribute_who_may_read(tmp_path):
+    """Nothing is set without an origin."""
+    with open(tmp_path / "f", "wb") as file:
+        note_origin(file.fileno(), None, bytes(32))
+        assert [] == os.listxattr(file.fileno())
