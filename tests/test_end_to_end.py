@@ -245,7 +245,7 @@ def test_what_is_there_already_is_not_more_open_than_its_source(site, tmp_path, 
     before = modes(source)
 
     names = {source: "hostb::inbox" if way == "pull" else source, target: "hostb::inbox" if way == "push" else target}
-    done = site.realize("--json", "--on-conflict", "fail", names[source], names[target])
+    done = site.realize("--json", "--on-conflict", "fail", "--trust-source", names[source], names[target])
 
     assert 2 == json.loads(done.stdout.splitlines()[-1])["already_there"]
     assert before == modes(target)
@@ -645,7 +645,7 @@ def test_another_version_costs_what_differs(site, tmp_path):
     ):
         (source / "big").write_bytes(new)
         (target / "big").write_bytes(old)
-        done = site.realize("--json", *ends)
+        done = site.realize("--json", "--trust-source", *ends)
         assert (0, "") == (done.returncode, done.stderr)
         [finished] = [line for line in map(json.loads, done.stdout.splitlines()) if line["event"] == "finished"]
         sent.append(finished["sent"])

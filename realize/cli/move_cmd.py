@@ -136,6 +136,12 @@ def move_options(command: Command) -> Command:
                 help="Append a JSON line for each file that arrived, durable before its source is removed, and one for "
                 "each that was removed.",
             ),
+            click.option(
+                "--trust-source",
+                is_flag=True,
+                help="Compare with all that the destination holds, not only with what came from the same peer: saves "
+                "sending it, and lets the source find out what it is.",
+            ),
             metrics_options,
             click.option("--progress/--no-progress", default=None, help="Draw bars  [default: on a terminal]"),
             click.option("--quiet", is_flag=True, help="Say nothing but errors."),
@@ -192,6 +198,7 @@ def _run(
     jobs: int,
     no_preserve: bool,
     manifest: str | None,
+    trust_source: bool,
     progress: bool | None,
     quiet: bool,
     json: bool,
@@ -248,6 +255,7 @@ def _run(
             patience,
             metrics=metrics,
             manifest=manifest,
+            trusting=trust_source,
             log=log,
         )
 

@@ -46,13 +46,15 @@ def run_move(
     *,
     metrics: RunMetrics,
     manifest: str | None = None,
+    trusting: bool = False,
     log: LogOptions = LogOptions(),  # noqa: B008 -- frozen
 ) -> int:
     """Move ``sources`` to ``destination`` and show it; the exit code, or the `RealizeError` that ended it.
 
     ``manifest`` is the file to record in what was moved.
+    ``trusting`` says that sources may learn what the destination holds, and so compares with all of it.
     """
-    errand = Errand([*sources, destination], options, look, patience, metrics, manifest)
+    errand = Errand([*sources, destination], options, look, patience, metrics, manifest, trusting=trusting)
 
     async def main(reactor: Any) -> int:
         try:
@@ -100,7 +102,10 @@ class Errand:
         patience: Patience,
         metrics: RunMetrics,
         manifest: str | None = None,
+        *,
+        trusting: bool = False,
     ) -> None:
+        self._trusting = trusting
         self._reactor: Any = None
         self._texts = texts
         self._manifest = manifest
@@ -233,7 +238,7 @@ class Errand:
         while True:
             steps = self._screen.tally.steps
             try:
-                *sources, destination = [Side(await session.store(each), str(each)) for each in locations]
+                sources, destination = await self._sides(session, locations)
                 if journey is None:
                     await self._say_limits(session)
                     journey = Run(
@@ -257,6 +262,15 @@ class Errand:
             await session.disconnect()
             await deferLater(self._reactor, delay)
             self._between = False
+
+    async def _sides(self, session: Session, locations: Sequence[Location]) -> tuple[list[Side], Side]:
+        """The sources, and the destination, which is a store of its own for each that may not learn what it holds."""
+        *sources, destination = locations
+        stores = [await session.store(each) for each in sources]
+        origins = [None if self._trusting else session.origin(each, destination) for each in sources]
+        into = {origin: await session.store(destination, origin) for origin in dict.fromkeys(origins)}
+        sides = [Side(*each) for each in zip(stores, map(str, sources), map(into.__getitem__, origins), strict=True)]
+        return sides, Side(into[origins[0]], str(destination))
 
     async def _say_limits(self, session: Session) -> None:
         if self._verbose:

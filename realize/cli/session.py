@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from twisted.internet.defer import CancelledError
@@ -26,11 +27,13 @@ from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
 from realize.mover.events import Event
 from realize.store.brief import BriefWork
+from realize.store.commit import Committer
 from realize.store.descriptors import allow_many_files
 from realize.store.headroom import Freed, Headroom
 from realize.store.interfaces import IStore
 from realize.store.ledger import Ledger
 from realize.store.local import LocalStore
+from realize.store.origin import origin_of
 from realize.store.thread_pool import ThreadPools
 from realize.store.threads import RunInThread
 
@@ -71,6 +74,7 @@ class Session:
         self.run = secrets.token_hex(8)
         """What tells this run from others, in the logs of both ends."""
         self._stores: list[IStore] = []
+        self._locals: dict[str, Callable[..., LocalStore]] = {}
         self._unsteady = False
         """Whether a connection was given up to make another one."""
         self._pools = ThreadPools(reactor, THREADS, "realize disk")
@@ -126,23 +130,39 @@ class Session:
         self._check_ad_hoc()
         return name, peer, location
 
-    async def store(self, location: Location) -> IStore:
-        """The store at a location; connects if it must."""
+    def origin(self, source: Location, destination: Location) -> bytes | None:
+        """What stands for a source that may learn nothing of the destination; None if it may, or knows it anyhow."""
+        pin = self.pin_of(source)
+        return None if pin is None or pin == self.pin_of(destination) else origin_of(pin.spki)
+
+    async def store(self, location: Location, origin: bytes | None = None) -> IStore:
+        """The store at a location; connects if it must.
+
+        ``origin`` is whom alone that comes from, and may be compared with, which is written there.
+        """
         if isinstance(location, LocalLocation):
-            in_thread = self._pools.of(location.path).run
-            store: IStore = LocalStore(
-                location.path,
-                run_in_thread=in_thread,
-                run_briefly=BriefWork(in_thread, self._reactor).run,
-                headroom=Headroom(in_thread, self._ledger, freed=self._freed),
-            )
+            store: IStore = self._local(location.path)(origin=origin)
         else:
             from realize.store.remote import RemoteStore
 
             protocol = await self.connected(self._peer(location.peer, location.host, location.port))
-            store = RemoteStore(protocol, location.directory, location.path, unsteady=self._unsteady)
+            store = RemoteStore(protocol, location.directory, location.path, unsteady=self._unsteady, origin=origin)
         self._stores.append(store)
         return store
+
+    def _local(self, path: str) -> Callable[..., LocalStore]:
+        """Makes stores of this machine that have everything in common but where that comes from which is written."""
+        if path not in self._locals:
+            in_thread = self._pools.of(path).run
+            self._locals[path] = partial(
+                LocalStore,
+                path,
+                run_in_thread=in_thread,
+                run_briefly=BriefWork(in_thread, self._reactor).run,
+                committer=Committer(in_thread),
+                headroom=Headroom(in_thread, self._ledger, freed=self._freed),
+            )
+        return self._locals[path]
 
     async def connected(self, peer: Peer) -> PeerProtocol:
         """The connection to a peer."""

@@ -77,6 +77,9 @@ class Run:
             resumed, self._began = self._began is not None, self.clock.seconds() if self._began is None else self._began
             age_ns = int((self.clock.seconds() - self._began) * 1e9)
             there = await self._open(self.destination, End.DESTINATION, salt, age_ns)
+            for into in dict.fromkeys(each.into for each in self.sources):
+                if into is not None and into is not self.destination.store:
+                    await self._open(evolve(self.destination, store=into), End.DESTINATION, salt, age_ns)
             if there.kind is WhereKind.FILE:
                 raise UsageError(f"destination {self.destination.name}: is a file, not a directory")
             began_ns = there.now_ns - age_ns
@@ -206,7 +209,7 @@ class Run:
         avoid = there.chain[0] if there.kind is WhereKind.DIRECTORY else b""
         work = Work(
             source.store,
-            self.destination.store,
+            self.destination.store if source.into is None else source.into,
             self.options,
             observer,
             there.now_ns if self._taken_since_ns is None else self._taken_since_ns,

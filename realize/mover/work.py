@@ -25,10 +25,14 @@ HOPELESS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 
 @frozen
 class Side:
-    """A store and its location as the user wrote it."""
+    """A store and its location as the user wrote it.
+
+    ``into`` is, for a source, the destination as a store for what comes from there; None if that is no other one.
+    """
 
     store: IStore
     name: str
+    into: IStore | None = None
 
 
 @frozen
