@@ -13,6 +13,7 @@ Each run is timed as a whole process, start-up included, everything verified and
 The bytes on the wire are what the loopback device counted, in both directions together.
 CPU seconds are those of the command and of the daemon.
 With `--pull` the daemon is the source.
+The old version came the same way: without the right `read`, and with `--pull`, nothing else would be compared.
 """
 
 from __future__ import annotations
@@ -100,15 +101,16 @@ def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[
     here.mkdir()
     rng = random.Random("delta")
     old, new = (here, site.inbox) if pull else (site.inbox, here)
-    write_old(old / "big.bin", rng)
-    WORKLOADS[name](old / "big.bin", new / "big.bin", rng)
-    shutil.copyfile(new / "big.bin", folder / "expected")
+    write_old(new / "big.bin", rng)
     site.start()
     assert site.daemon is not None
+    ends = ("hostb::inbox", str(here)) if pull else (str(here), "hostb::inbox")
     try:
+        site.realize("copy", "--quiet", *ends, timeout=600).check_returncode()
+        WORKLOADS[name](old / "big.bin", new / "big.bin", rng)
+        shutil.copyfile(new / "big.bin", folder / "expected")
         daemon, children = cpu_seconds(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
         wire, started = wire_bytes(), time.perf_counter()
-        ends = ("hostb::inbox", str(here)) if pull else (str(here), "hostb::inbox")
         done = site.realize("--json", *ends, timeout=600)
         seconds, wire = time.perf_counter() - started, wire_bytes() - wire
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

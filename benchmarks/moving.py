@@ -1,11 +1,11 @@
 """How fast the real command moves files into a real daemon over loopback TLS, both ends on this machine.
 
-    python -m benchmarks.moving [--folder /dev/shm] [--runs 3] [--metrics] [large] [small]
+    python -m benchmarks.moving [--folder /dev/shm] [--runs 3] [--metrics] [--rights write] [--pull] [large] [small]
 
 `large` is one file of 2 GiB, `small` 10,000 files of 10 KiB.
 A quick look at Realize alone; `benchmarks.compare` puts it beside other tools.
 Each run is timed as a whole process, start-up included, everything verified and durable.
-With `--metrics` the daemon counts for its metrics.
+With `--metrics` the daemon counts for its metrics; with `--pull` it is the source.
 CPU seconds are those of the command and of the daemon, memory is the peak of each.
 """
 
@@ -24,6 +24,7 @@ from benchmarks.tables import mebibytes, table
 from tests.processes import ENVIRONMENT, Site
 
 CHUNK = 1 << 20
+RIGHTS = ("read", "write", "remove")
 
 
 def stage_large(folder: Path) -> int:
@@ -50,19 +51,26 @@ WORKLOADS = {"large": (stage_large, 1), "small": (stage_small, 10_000)}
 
 
 def measure(
-    name: str, folder: Path, *, daemon: Sequence[str] = (), command: Sequence[str] = ()
+    name: str,
+    folder: Path,
+    *,
+    daemon: Sequence[str] = (),
+    command: Sequence[str] = (),
+    rights: Sequence[str] = RIGHTS,
+    pull: bool = False,
 ) -> tuple[Ran, float, int]:
     """The command, and the CPU seconds and peak memory of the daemon, of one run with these further options."""
     stage, _ = WORKLOADS[name]
-    site = Site(folder)
-    source = folder / "source"
+    site = Site(folder, rights)
+    source = site.inbox / "source" if pull else folder / "source"
     stage(source)
     site.start(*daemon)
     assert site.daemon is not None
     try:
         before = cpu_seconds(site.daemon.pid)
         environment = {**ENVIRONMENT, "REALIZE_CONFIG": str(folder / "realize.toml")}
-        ran = run_watched(site.command("--quiet", *command, str(source), "hostb::inbox"), environment)
+        ends = ("hostb::inbox", str(folder / "target")) if pull else (str(source), "hostb::inbox")
+        ran = run_watched(site.command("--quiet", *command, *ends), environment)
         if ran.code:
             raise SystemExit(ran.errors)
         return ran, cpu_seconds(site.daemon.pid) - before, peak_memory(site.daemon.pid)
@@ -71,12 +79,20 @@ def measure(
         shutil.rmtree(folder)
 
 
-def report(names: list[str], where: str, runs: int, daemon: Sequence[str] = ()) -> None:
+def report(
+    names: list[str],
+    where: str,
+    runs: int,
+    *,
+    daemon: Sequence[str] = (),
+    rights: Sequence[str] = RIGHTS,
+    pull: bool = False,
+) -> None:
     """Print a line for each workload."""
     lines = []
     for name in names:
         folders = [Path(tempfile.mkdtemp(prefix="realize-bench-", dir=where)) for _ in range(runs)]
-        measured = [measure(name, folder, daemon=daemon) for folder in folders]
+        measured = [measure(name, folder, daemon=daemon, rights=rights, pull=pull) for folder in folders]
         seconds = median(ran.seconds for ran, _, _ in measured)
         count = WORKLOADS[name][1]
         lines.append(
@@ -101,9 +117,12 @@ def main() -> None:
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--metrics", action="store_true")
+    parser.add_argument("--rights", default=",".join(RIGHTS))
+    parser.add_argument("--pull", action="store_true")
     arguments = parser.parse_args()
     daemon = ["--metrics-addr", "0"] if arguments.metrics else []
-    report(arguments.workloads or list(WORKLOADS), arguments.folder, arguments.runs, daemon)
+    workloads, rights = arguments.workloads or list(WORKLOADS), arguments.rights.split(",")
+    report(workloads, arguments.folder, arguments.runs, daemon=daemon, rights=rights, pull=arguments.pull)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from realize.cli.session import Session
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
 from realize.locations import LocalLocation, RemoteLocation
+from realize.store.origin import origin_of
 from realize.store.remote_small import SLOW, UNKNOWN
 from realize.wire.commands import Reason
 
@@ -92,6 +93,20 @@ def test_a_peer_that_locations_share_is_connected_to_once(
     ((peer, connection),) = connections
     assert Peer("b.example", 1234, PIN) == peer
     assert [Reason.DONE] == connection.closed
+
+
+def test_a_source_may_learn_what_is_its_own_or_local(access: Access) -> None:
+    """Only a daemon that is another one than the destination is kept from finding out what is there."""
+
+    async def main() -> list[bytes | None]:
+        async with Session(Clock(), access) as session:
+            remote, other, local = session.resolve("hostb::out", "hostb::in", "./here")
+            return [
+                session.origin(source, destination)
+                for source, destination in ((remote, local), (remote, other), (local, remote), (local, local))
+            ]
+
+    assert [origin_of(PIN.spki), None, None, None] == result_of(main())
 
 
 def test_a_peer_is_told_of_an_interruption(access: Access, connections: list[tuple[Peer, Connection]]) -> None:

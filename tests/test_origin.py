@@ -232,6 +232,20 @@ async def test_a_difference_shows_at_the_end_only(reach):
         assert [2 * BLOCK, 0] == await matched(evil, b"f", other)
 
 
+async def test_files_that_are_half_compared_take_bounded_memory(root, monkeypatch):
+    """What is asked about last goes on; of the others there is no telling any more, so they are other files."""
+    monkeypatch.setattr(finals, "_REMEMBERED", 2)
+    store = await opened(root, origin_of(EVIL))
+    digests = block_digests(SECRET)
+    for name in (b"a", b"b", b"c"):
+        await send(store, name, SECRET)
+        await store.match_final(name, len(SECRET), 0, digests[:1])
+
+    told = [await store.match_final(name, len(SECRET), BLOCK, digests[1:]) for name in (b"a", b"b", b"c")]
+
+    assert [0, len(SECRET) - BLOCK, len(SECRET) - BLOCK] == told
+
+
 @pytest.mark.parametrize("after", [SECRET[:-1] + b"!", b"!" + SECRET[1:]], ids=["end", "beginning"])
 async def test_what_was_changed_in_place_is_compared_with_nothing(reach, root, after):
     """A local program has written to what came from there; that size and time are as before does not matter."""

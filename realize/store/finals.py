@@ -28,7 +28,9 @@ from realize.store.tree import Tree, identity_of
 from realize.units import display_name
 from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
 
-_REMEMBERED: Final = 1024
+_REMEMBERED: Final = 64
+"""Large files that are being compared, in one store: twice as many as one run has in flight."""
+
 _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 
 
