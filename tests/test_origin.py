@@ -3,13 +3,14 @@
 import contextlib
 import errno
 import os
+import random
 
 import pytest
 from twisted.internet.defer import maybeDeferred
 from xxhash import xxh3_128_digest
 
 from realize.config import Right
-from realize.errors import NotFound, ProtocolError, VerifyFailed
+from realize.errors import NotFound, ProtocolError, RealizeError, VerifyFailed
 from realize.store import finals, old_version, origin
 from realize.store.deltas import cut
 from realize.store.local import LocalStore
@@ -25,8 +26,16 @@ from tests.loopback import Pair
 REPLACE = OnConflict.REPLACE
 EVIL, OTHER = b"evil's key", b"other's key"
 SECRET = random_bytes(3 * BLOCK + 1000, seed=9)
-UNKNOWN = [(BLOCK // 32, b"?" * 16)] * 32
 SHORT = b"the secret of somebody else"
+GUESSED = random_bytes(len(SECRET), seed=10)
+GUESSES = (
+    SECRET,
+    GUESSED,
+    GUESSED[:-1] + b"!",
+    SECRET[:5000] + GUESSED[5000:9000] + SECRET[9000:],
+    SHORT,
+)
+UNKNOWN = [(BLOCK // 32, b"?" * 16)] * 32
 
 
 def at_once(job, *arguments):
@@ -419,6 +428,102 @@ async def test_a_file_that_may_not_be_written_to_says_whose_it_is(root):
     await store.put_small([small_file(b"f", SHORT, Attributes(5, 0o400))], REPLACE)
 
     assert await settled(store, b"f", SHORT) is True
+
+
+# Whatever is asked
+
+
+QUESTIONS = ["settle", "match", "describe", "put", "open", "blocks", "offer", "write", "end", "change"]
+
+
+class World:
+    """A directory with files of others that hold ``secret``, which somebody asks about who may not read it."""
+
+    names = (b"local", b"reader", b"mine", b"changed", b"new")
+
+    def __init__(self, path, secret):
+        os.mkdir(path)
+        self.root = os.fsencode(path)
+        self.secret = secret
+        self.store = None
+        self.writers = {}
+
+    async def fill(self):
+        """Put the secret there in all ways, and beside it what he has sent himself, part of which is overwritten."""
+        plant(self.root, b"local", self.secret)
+        reader = await opened(self.root)
+        await send(reader, b"reader", self.secret)
+        for name in self.names:
+            await send(reader, name, self.secret[:BLOCK], commit=False)
+        self.store = await opened(self.root, origin_of(EVIL))
+        for name in (b"mine", b"changed"):
+            await send(self.store, name, SECRET)
+        self.overwrite()
+
+    def overwrite(self):
+        """A local program writes some of the secret into a file of his, wherever that may be by now."""
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(self.root, b"changed"), "r+b") as file:
+            file.seek(5000)
+            file.write(self.secret[5000:9000])
+
+    async def answer(self, rng):
+        """What one question is answered, without what tells the files of the two worlds apart by their very being."""
+        try:
+            return await self._answer(rng)
+        except RealizeError as error:
+            return type(error)
+
+    async def _answer(self, rng):
+        name, guess = rng.choice(self.names), rng.choice(GUESSES)
+        match rng.choice([*QUESTIONS, "blocks", "offer", "offer"]):
+            case "settle":
+                return await settled(self.store, name, guess)
+            case "match":
+                return await matched(self.store, name, guess)
+            case "describe":
+                [found] = await self.store.describe([name])
+                return found.final_size, found.partial_size
+            case "put":
+                [stored] = await self.store.put_small(
+                    [small_file(b"short", guess[:BLOCK])], rng.choice(list(OnConflict))
+                )
+                return getattr(stored, "how", type(stored))
+            case "open" if name not in self.writers:
+                self.writers[name] = await self.store.open_writer(name, len(guess) + rng.choice([0, 7]), REPLACE)
+                return self.writers[name].have
+            case "blocks" if name in self.writers:
+                length = rng.choice([BLOCK, 2 * BLOCK, len(guess)])
+                return await self.writers[name].match(block_digests(guess[:length]), length)
+            case "offer" if name in self.writers:
+                first = rng.choice([0, 77, BLOCK])
+                return await self.writers[name].offer(cut(guess[first : first + BLOCK]))
+            case "write" if name in self.writers:
+                return await self.writers[name].write([guess[: rng.choice([100, BLOCK])]])
+            case "end" if name in self.writers:
+                writer = self.writers.pop(name)
+                if rng.random() < 0.5:
+                    return (await writer.commit(digest(guess), None)).how
+                return await writer.abandon(keep=rng.random() < 0.7)
+            case "change":
+                self.overwrite()
+        return None
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_two_worlds_cannot_be_told_apart(tmp_path, monkeypatch, seed):
+    """Where only the content of others' files differs, the same questions get the same answers, in whatever order."""
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)  # which takes its time, and changes nothing here
+    worlds = [World(tmp_path / "guessed", GUESSED), World(tmp_path / "other", random_bytes(len(SECRET), seed=11))]
+    for world in worlds:
+        await world.fill()
+    told = []
+    for number in range(200):
+        told.append([await world.answer(random.Random(f"{seed} {number}")) for world in worlds])
+        assert told[-1][0] == told[-1][1], (number, told[-1])
+    for world in worlds:
+        await world.store.close()
+
+    assert 5 < len({repr(answer) for answer, _ in told})
 
 
 # While it is compared
