@@ -1077,6 +1077,23 @@ def test_a_run_goes_on_over_new_connections():
     assert {b"late"} == set(first.files)
 
 
+def test_a_source_may_have_a_way_of_its_own_into_the_destination():
+    """Each is opened once, also if it is not that of the first source, and nothing goes by that of another source."""
+    sources = [MemoryStore({name: BIG, b"small " + name: b"1"}) for name in (b"a", b"b", b"c")]
+    ways = [MemoryStore(), MemoryStore()]
+    opened = []
+    for way in ways:
+        opening = way.open
+        way.open = lambda *arguments, way=way, opening=opening: (opened.append(way), opening(*arguments))[1]
+    sides = [Side(source, "src", ways[number % 2]) for number, source in enumerate(sources)]
+    ended = []
+    Run(sides, Side(ways[0], "dst"), MoveOptions(), lambda _: None, Clock()).start().addBoth(ended.append)
+
+    assert [None] == ended
+    assert ways == opened
+    assert [{b"a", b"small a", b"c", b"small c"}, {b"b", b"small b"}] == [set(way.files) for way in ways]
+
+
 @pytest.mark.parametrize(("remove", "ending"), [(True, None), (False, NotFound)])
 def test_a_single_file_that_is_gone_after_a_lost_connection(remove, ending):
     """A move has moved it; a copy does not remove its source, so that somebody else did, and it is missing."""

@@ -4,9 +4,11 @@ import contextlib
 import errno
 import os
 import random
+import threading
 
 import pytest
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.threads import deferToThread
 from xxhash import xxh3_128_digest
 
 from realize.config import Right
@@ -579,6 +581,29 @@ async def test_what_a_program_may_be_writing_is_not_found(root):
     await writer.abandon(keep=False)
 
     assert {True} == set(wanted)
+
+
+async def test_what_is_found_while_other_parts_are_copied_counts(root, monkeypatch):
+    """Both ask, in two threads, whether a program may be writing to the file, and neither is taken for that program."""
+    writer = await replacing(root)
+    await writer.offer(UNKNOWN)
+    old, asked = writer._partial._old, []
+    both = threading.Event()
+
+    def asking(fd):
+        asked.append(fd)
+        if len(asked) - asked.count(None) > 1:
+            both.set()
+        both.wait(0.2)
+        asked[asked.index(fd)] = None
+        return False
+
+    monkeypatch.setattr(old_version, "is_open_for_writing", asking)
+    reads = [deferToThread(old.read, number * 100, memoryview(bytearray(100))) for number in range(2)]
+
+    assert [100, 100] == [await each for each in reads]
+    assert not both.is_set()
+    await writer.abandon(keep=False)
 
 
 async def test_a_long_proof_goes_in_slices(root, monkeypatch):

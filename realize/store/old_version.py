@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -118,6 +119,7 @@ class _Proof:
     _place: int = 0
     _content: blake3 = field(factory=blake3)
     _until: float = field(factory=lambda: time.monotonic() + LONGEST_PROOF_S)
+    _asking: threading.Lock = field(factory=threading.Lock)
 
     def go_on(self, fd: int) -> bool:
         """Read some more; whether there is still more, and hope."""
@@ -134,4 +136,6 @@ class _Proof:
 
     def counts(self, fd: int) -> bool:
         """Whether what was read up to now cannot be anything else than what was, or is to be, proven."""
-        return unchanged(self._status, fresh_fstat(fd)) and not is_open_for_writing(fd)
+        # Of two threads with the same descriptor, one would find the lease gone that the other one has given back.
+        with self._asking:
+            return unchanged(self._status, fresh_fstat(fd)) and not is_open_for_writing(fd)
