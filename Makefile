@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.realize-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint typecheck format soak campaigns bench clean
+.PHONY: help venv demo test lint typecheck format soak campaigns mutants bench clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -48,10 +48,13 @@ soak: $(STAMP)  ## all that `make test` leaves out for its length, `make campaig
 campaigns: $(STAMP)  ## kill, cut off, fill and unplug 2,000 times; needs root, see docs/campaigns.md; ARGS are its options
 	$(BIN)/python -m campaigns $(ARGS)
 
+mutants: $(STAMP)  ## put small faults into the code and see whether the tests notice; see docs/testing.md; ARGS are its options
+	$(BIN)/python -m mutants $(ARGS)
+
 bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=--quick is shorter
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 clean:  ## remove everything that was made here, .venv included
-	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find realize tests twisted demo benchmarks campaigns docs -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf $(VENV) .mutants build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find realize tests twisted demo benchmarks campaigns mutants docs -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache

@@ -524,6 +524,38 @@ def test_reload_withdraws_rights(site, tmp_path):
     assert 1 == events.count("reloaded")
 
 
+@pytest.mark.parametrize("lost", ["key", "peer", "right", "directory", "admin", "nothing"])
+def test_a_reload_ends_connections_of_who_lost_something(site, tmp_path, lost):
+    """In the middle of a file, and nobody else's."""
+    config = site.folder / "realized.toml"
+    good = config.read_text()
+    changed = {
+        "key": good.replace(site.keys["command"], site.keys["daemon"]),
+        "peer": good[: good.index("[peers.tester]")],
+        "right": good.replace('"read", ', ""),
+        "directory": good.replace("dirs = { inbox = ", "dirs = { }  # "),
+        "admin": good.replace("admin = true", "admin = false"),
+        "nothing": good + "[peers.other]\nkey = " + json.dumps(site.keys["daemon"]) + "\n",
+    }[lost]
+    assert changed != good
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "large").write_bytes(random.Random(1).randbytes(1 << 20))
+    command = site.spawn("--quiet", "--no-retry", "--throttle", "300k", source, "hostb::inbox", stderr=subprocess.PIPE)
+    wait_for(lambda: any(site.inbox.iterdir()))
+
+    config.write_text(changed)
+    site.daemon.send_signal(signal.SIGHUP)
+    wait_for(lambda: any(record.get("event") == "reloaded" for record in site.records()))
+    _, told = command.communicate(timeout=30)
+
+    site.stop()
+    withdrawn = [record.get("peer") for record in site.records() if record.get("event") == "rights_withdrawn"]
+    assert (lost == "nothing") == (command.returncode == 0), told
+    assert ([] if lost == "nothing" else ["tester"]) == withdrawn
+    assert (lost == "nothing") == (not list(source.iterdir()))
+
+
 def test_disk_full_at_the_destination(tmp_path, small_file_system):
     """Files that do not fit stay at the source and are failures; the others arrive; nothing is lost."""
     site = Site(tmp_path, inbox=small_file_system)
