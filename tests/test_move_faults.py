@@ -1,29 +1,21 @@
-"""The mover over stores whose every call comes late, and may fail: what is said of it, and that nothing is lost by it."""
+"""The mover over stores whose calls come late, and may fail: what is said of it, and that nothing is lost by it."""
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 
-from realize.errors import Busy, ConnectionFailed, StorageError
-from realize.mover.events import (
-    End,
-    Failed,
-    Finished,
-    Found,
-    How,
-    Left,
-    Planned,
-    Postponed,
-    Progressed,
-    Pruned,
-    Started,
-)
+from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, NotFound, SameFile, StorageError
+from realize.mover.delta import HOPELESS, WORTHWHILE, Delta
+from realize.mover.events import End, Failed, Finished, Found, How, Left, NoRoom, Postponed, Pruned, Started
 from realize.mover.events import Interrupted as FileInterrupted
+from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.work import Trouble
 from realize.testing import MemoryStore, digest
-from realize.values import Attributes
+from realize.values import SPAN, SPANS_AHEAD, Attributes, OnConflict, Where, WhereKind
+from tests import test_move
 from tests.test_manifest import Notes
-from tests.test_move import contents
+from tests.test_move import BIG, HangingStore, contents, moved
 
 OF_ONE_FILE = {
     "open_reader",
@@ -248,3 +240,367 @@ def test_whichever_item_fails_it_fails_alone(monkeypatch, error):
         else:
             assert (about, {}, []) == (about, contents(trial.source), trial.of(Failed))
             assert (about, SOURCE) == (about, contents(trial.destination))
+
+
+# What a run says of its locations, and when it is over.
+
+
+def started(sources, destination, clock=None, **options):
+    """A run that was started, and a list that its result comes to."""
+    result = []
+    sides = [Side(store, f"src{number}") for number, store in enumerate(sources)]
+    events = []
+    run = Run(sides, Side(destination, "dst"), MoveOptions(**options), events.append, clock or Clock())
+    run.start().addBoth(result.append)
+    return run, result, events
+
+
+def resumed(run, sources, destination):
+    """The result of a run that goes on over new connections."""
+    result = []
+    sides = [Side(store, f"src{number}") for number, store in enumerate(sources)]
+    run.resumed(sides, Side(destination, "dst")).start().addBoth(result.append)
+    finish(run.clock, result)
+    return result
+
+
+def test_without_the_right_to_write_nothing_is_read():
+    """A destination that refuses is named, whether or not there is anything to move."""
+    for files in ({}, {b"a": b"1"}):
+        source, destination = MemoryStore(files), MemoryStore()
+        destination.fail_next["put_small", b""] = AccessDenied("this peer may not write in inbox")
+
+        error = test_move.Trial(source, destination).finish()
+
+        assert (AccessDenied, "destination dst: this peer may not write in inbox") == (type(error), str(error))
+        assert files == contents(source)
+
+
+def test_a_destination_that_refuses_a_late_source_ends_the_run():
+    """It is asked again for that one, and named."""
+    slow, good, destination = HangingStore("open", {b"a": b"slow"}), MemoryStore({b"b": b"good"}), MemoryStore()
+    trial = test_move.Trial(slow, destination, good)
+    trial.clock.pump([0.5] * 20)
+    destination.fail_next["put_small", b""] = AccessDenied("you may not write any more")
+    slow.gate.callback(None)
+
+    assert "destination dst: you may not write any more" == str(trial.finish())
+    assert {b"a": b"slow"} == contents(slow)
+
+
+def test_a_directory_is_not_moved_into_itself():
+    """Both names are said, and everything stays."""
+    store = MemoryStore({b"a": b"1"})
+
+    error = test_move.Trial(store, store).finish()
+
+    assert SameFile is type(error)
+    assert "source src0 and destination dst: they are the same directory" == str(error)
+    assert {b"a": b"1"} == contents(store)
+
+
+def test_a_late_source_is_not_moved_into_itself_either():
+    """That it turns out to be the destination only when the others are moved makes no difference."""
+    slow, good, destination = HangingStore("open", {b"a": b"slow"}), MemoryStore({b"b": b"good"}), MemoryStore()
+    slow._device = destination._device
+    trial = test_move.Trial(slow, destination, good)
+    trial.clock.pump([0.5] * 20)
+    slow.gate.callback(None)
+
+    assert trial.finish() is None
+    assert [(b"", End.SOURCE, SameFile)] == [(each.path, each.end, type(each.error)) for each in trial.of(Failed)]
+    assert ({b"a": b"slow"}, {b"b": b"good"}) == (contents(slow), contents(destination))
+
+
+@pytest.mark.parametrize("kind", [WhereKind.DIRECTORY, WhereKind.ABSENT])
+def test_a_destination_that_is_mounted_below_the_source_is_not_entered(kind):
+    """Neither for its files nor for its empty directories; one that is not there yet is nowhere below."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    walk, avoided, there = source.walk, [], (b"there", b"above")
+
+    def watched(*, avoid, **options):
+        avoided.append(avoid)
+        return walk(avoid=avoid, **options)
+
+    async def where():
+        return Where(kind, there, 0)
+
+    source.walk = watched
+    destination.open = lambda *_: Deferred.fromCoroutine(where())
+    moved(source, destination, prune_age_ns=0)
+
+    assert [b"there" if kind is WhereKind.DIRECTORY else b""] * 2 == avoided
+
+
+def test_a_resumed_run_works_with_what_the_new_connections_lead_to():
+    """Nothing is asked of the old ones, which are lost, and the destination is told how old the run is."""
+    clock = Clock()
+    clock.advance(1000)
+    ages, source, old, new = [], MemoryStore({b"a": BIG}), MemoryStore(), MemoryStore()
+    for store in (old, new):
+        opened = store.open
+        store.open = lambda salt, age=0, opened=opened: ages.append(age) or opened(salt, age)
+    old.fail_next["open_writer", b"a"] = ConnectionFailed("lost")
+    run, lost, _ = started([source], old, clock)
+    clock.advance(5)
+
+    assert "destination dst: lost" == str(lost[0].value)
+    assert [None] == resumed(run, [source], new)
+    assert [0, 5 * 10**9] == ages
+    assert ({}, {b"a": BIG}) == (contents(old), contents(new))
+
+
+def test_a_run_of_which_all_is_done_ends_at_once():
+    """The connection may be lost after the last file: nothing is left to do, and nothing is left behind."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    run, result, _ = started([source], destination)
+    finish(run.clock, result)
+    source.plant(b"late", b"2")
+
+    assert [None] == resumed(run, [source], destination)
+    assert {b"late"} == set(source.files)
+
+
+def test_a_directory_that_is_gone_after_a_lost_connection_is_missing():
+    """Moving leaves directories where they are: that one was not moved by us."""
+    source, destination = MemoryStore({b"a": BIG}), MemoryStore()
+    destination.fail_next["open_writer", b"a"] = ConnectionFailed("lost")
+    run, _, _ = started([source], destination)
+
+    async def where():
+        return Where(WhereKind.ABSENT, (b"x",), 0)
+
+    source.open = lambda *_: Deferred.fromCoroutine(where())
+    [result] = resumed(run, [source], destination)
+
+    assert (NotFound, "source src0: no such file or directory") == (result.type, str(result.value))
+
+
+# What fits, and what there is room for.
+
+
+def test_files_as_large_as_a_batch_arrive_too():
+    """Just at the limit, and on both sides of it."""
+    files = {b"%d" % size: b"x" * size for size in range(95, 106)}
+    source, destination = MemoryStore(files), MemoryStore()
+    destination.takes_at_once = lambda: 100
+    batched = test_move.batched_into(destination)
+
+    moved(source, destination)
+
+    assert (files, {}) == (contents(destination), contents(source))
+    assert {path for path, content in files.items() if len(content) <= 100} == set(batched)
+
+
+def test_nothing_is_missing_if_there_is_room_by_the_end():
+    """Somebody else may have made it since."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    destination.fail_next["open_writer", b"x"] = NoSpace("x: No space left on device")
+
+    assert [NoRoom(1, len(BIG), 0)] == moved(source, destination).of(NoRoom)
+
+
+def test_what_is_refused_before_it_is_sent_says_nothing_of_others():
+    """It fails at once, for nothing was sent in vain; a file of the same size that is let in moves without delay."""
+    source, destination = MemoryStore({b"x": BIG, b"y": BIG}), MemoryStore()
+    destination.fail_next["open_writer", b"x"] = NoSpace("x: over quota")
+
+    trial = moved(source, destination, jobs=1)
+
+    assert ([b"x"], []) == ([event.path for event in trial.of(Failed)], trial.of(Postponed))
+    assert {b"y": BIG} == contents(destination)
+
+
+def test_a_file_that_breaks_off_does_not_hold_up_others():
+    """That content was sent in vain is a sign of scarcity only if there was no room for it."""
+    source, destination = MemoryStore({b"x": BIG, b"y": BIG}), MemoryStore()
+    source.fail_next["finish", b"x"] = StorageError("x: Input/output error")
+
+    trial = moved(source, destination, jobs=1)
+
+    assert ([b"x"], []) == ([event.path for event in trial.of(Failed)], trial.of(Postponed))
+    assert {b"y": BIG} == contents(destination)
+
+
+# What is said of one file.
+
+
+@pytest.mark.parametrize(("content", "seen"), [(b"small", digest(b"small")), (BIG, b"")])
+def test_what_is_skipped_was_not_removed(content, seen):
+    """Whether another file was there before, of the same size or not, or has come while ours was on its way."""
+    files = {b"same size": content, b"taken": content, b"there": content}
+    source = MemoryStore(files)
+    destination = MemoryStore({b"same size": content[::-1], b"there": b"another one"})
+    describe, open_writer = destination.describe, destination.open_writer
+
+    def described(paths):
+        found = describe(paths)
+        if content is not BIG:
+            destination.plant(b"taken", b"another one")
+        return found
+
+    def opened(path, *arguments, **options):
+        opening = open_writer(path, *arguments, **options)
+        destination.plant(path, b"another one")
+        return opening
+
+    destination.describe, destination.open_writer = described, opened
+    trial = moved(source, destination, policy=OnConflict.SKIP)
+
+    expected = {
+        b"same size": Finished(b"same size", len(content), 0, How.SKIPPED, seen, removed=False),
+        b"taken": Finished(b"taken", len(content), len(content), How.SKIPPED, digest(content), removed=False),
+        b"there": Finished(b"there", len(content), 0, How.SKIPPED, b"", removed=False),
+    }
+    assert expected == {event.path: event for event in trial.of(Finished)}
+    assert files == contents(source)
+
+
+@pytest.mark.parametrize(("method", "content"), [("read_small", b"1"), ("open_reader", BIG)])
+def test_of_what_is_gone_nothing_was_sent_or_removed(method, content):
+    """It only has the size that it was listed with."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.fail_next[method, b"x"] = NotFound("x: no such file")
+
+    trial = moved(source, destination)
+
+    assert [Finished(b"x", len(content), 0, How.GONE, b"", removed=False)] == trial.of(Finished)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_partial_is_compared_to_its_end_in_several_rounds(monkeypatch, damaged):
+    """However long it is, nothing of it is sent again, up to what differs."""
+    monkeypatch.setattr("realize.mover.large.COMPARED_AT_ONCE", 1 << 20)
+    source, destination = MemoryStore({b"x": BIG + BIG}), MemoryStore()
+    destination.plant_partial(b"x", BIG + (bytes(1 << 20) if damaged else BIG[: 1 << 20]) + BIG[1 << 20 :])
+
+    trial = moved(source, destination)
+
+    assert [len(BIG) if damaged else 2 * len(BIG)] == [event.have for event in trial.of(Started)]
+    assert [len(BIG) if damaged else 0] == [event.sent for event in trial.of(Finished)]
+    assert {b"x": BIG + BIG} == contents(destination)
+
+
+@pytest.mark.parametrize(("old", "new", "looked"), [(0, 1, True), (-1, 1, False), (1, 0, True), (1, -1, False)])
+def test_an_old_version_is_looked_at_from_a_certain_size_on(monkeypatch, old, new, looked):
+    """Of both: below it, all is sent."""
+    content = BIG[: WORTHWHILE + new]
+    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": BIG[: WORTHWHILE + old]})
+    destination.takes_at_once = lambda: 100
+
+    [finished] = moved(source, destination).of(Finished)
+
+    assert looked == (finished.sent < WORTHWHILE // 2)
+    assert {b"x": content} == contents(destination)
+
+
+@pytest.mark.parametrize("ahead", [-1, 1])
+def test_a_source_whose_clock_is_set_while_it_is_moved_holds_what_is_young(ahead):
+    """How old a file is, is told by the clock as it was at the beginning, wherever it is set to; long runs too."""
+    source, destination = MemoryStore(), MemoryStore()
+    source.plant(b"young", b"3", Attributes(0, 0o644))
+    walk = source.walk
+
+    def late(**options):
+        source.clock_ahead = ahead * 5 * 10**9
+        return walk(**options)
+
+    source.walk = late
+    clock = Clock()
+    clock.advance(1000)
+    run, result, _ = started([source], destination, clock, selection=selection([], min_age=1.0))
+    finish(run.clock, result)
+
+    assert {b"young"} == set(source.files)
+
+
+# The old version of a file: what is under way at once, and what is left of it when that goes wrong.
+
+
+class Spans:
+    """A reader and writer of a long file, none of which is found; what ``hold`` names is answered when we say so."""
+
+    def __init__(self, *hold):
+        self.hold = hold
+        self.cuts = self.picks = self.written = 0
+        self.most = 0
+        self.held = []
+
+    def _answer(self, name, answer):
+        answered = Deferred()
+        if name in self.hold:
+            self.held.append(answered)
+        else:
+            answered.callback(answer)
+        return answered
+
+    def cut(self):
+        """One chunk for all of it."""
+        self.cuts += 1
+        self.most = max(self.most, self.cuts - self.picks)
+        return self._answer("cut", [(SPAN, b"digest")])
+
+    def offer(self, chunks):
+        """Nothing is found."""
+        return self._answer("offer", [True] * len(chunks))
+
+    def pick(self, wanted):
+        """Some of it will do."""
+        answered = self._answer("pick", [b"content"] * len(wanted))
+        answered.addCallback(self._picked)
+        return answered
+
+    def _picked(self, pieces):
+        self.picks += 1
+        return pieces
+
+    def write(self, pieces):
+        """It fits."""
+        self.written += len(pieces)
+        return self._answer("write", None)
+
+
+def delta(spans, count):
+    """What is moved of so many spans; and what comes of it."""
+    result = []
+    moving = Delta(spans, spans, count * SPAN, lambda *_: None)
+    Deferred.fromCoroutine(moving.run()).addBoth(result.append)
+    return moving, result
+
+
+def test_as_many_spans_are_under_way_as_may_be():
+    """No more are cut and not picked than the other end allows, and no fewer, lest one stage waits for another."""
+    spans = Spans("pick")
+    _, result = delta(spans, 100)
+
+    assert ([], SPANS_AHEAD) == (result, spans.most)
+    while not result:
+        spans.held.pop(0).callback([b"content"])
+    assert SPANS_AHEAD == spans.most
+
+
+def test_a_long_file_of_which_nothing_is_found_is_sent_as_usual():
+    """From where it was found to be hopeless, beyond what was under way then."""
+    spans = Spans()
+    moving, result = delta(spans, 100)
+
+    assert [None] == result
+    assert spans.written == spans.cuts == spans.picks == 100 - moving.left // SPAN
+    assert HOPELESS // SPAN <= spans.cuts < HOPELESS // SPAN + SPANS_AHEAD
+
+
+@pytest.mark.parametrize(("hold", "end"), [("cut", End.SOURCE), ("offer", End.DESTINATION), ("pick", End.SOURCE)])
+def test_what_is_asked_ahead_may_fail_as_well(hold, end):
+    """Of what nobody waits for any more, an error is no news; a fault of ours is not hidden."""
+    spans = Spans(hold)
+    _, result = delta(spans, 100)
+    first, second, third, *_ = [*spans.held, Deferred()]
+    first.errback(ConnectionFailed("lost"))
+    second.errback(ConnectionFailed("lost too"))
+    third.errback(ValueError("a fault"))
+    left = []
+    third.addErrback(left.append)
+
+    [ended] = result
+    assert (Trouble, end, "lost") == (ended.type, ended.value.end, str(ended.value.error))
+    assert [ValueError] == [failure.type for failure in left]
