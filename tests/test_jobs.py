@@ -108,3 +108,56 @@ def test_who_waits_may_be_cancelled_by_another_who_does():
     gate.callback(None)
 
     assert 1 == len(ended)
+
+
+def test_everybody_who_waits_for_a_slot_hears_of_a_failure():
+    """Not only the first, who gives the slot on."""
+    jobs, slots, failing = Jobs(), DeferredSemaphore(1), Deferred()
+    outcome(jobs.start(slots, job(failing, [], "failing")))
+    waiting = [outcome(jobs.start(slots, job(Deferred(), [], "waiting"))) for _ in range(3)]
+
+    failing.errback(KeyError("x"))
+
+    assert [[KeyError]] * 3 == [[failure.type for failure in each] for each in waiting]
+
+
+def test_the_first_failure_is_the_one_that_counts():
+    """What goes wrong with the others as they are cancelled is a consequence of it."""
+    jobs, slots, failing, other = Jobs(), DeferredSemaphore(2), Deferred(), Deferred()
+
+    async def clumsy():
+        try:
+            await other
+        finally:
+            raise ValueError("while it was put in order")
+
+    outcome(jobs.start(slots, job(failing, [], "failing")))
+    outcome(jobs.start(slots, clumsy))
+    failing.errback(KeyError("x"))
+
+    assert [KeyError] == [failure.type for failure in outcome(jobs.drained())]
+
+
+def test_jobs_that_were_cancelled_have_not_failed():
+    """Whoever asked for it need not be told."""
+    jobs, slots = Jobs(), DeferredSemaphore(1)
+    outcome(jobs.start(slots, job(Deferred(), [], "a")))
+
+    assert [None] == outcome(jobs.cancelled())
+    assert [None] == outcome(jobs.drained())
+
+
+def test_what_goes_wrong_as_jobs_are_cancelled_is_a_failure():
+    """It is none of the cancellations that were asked for."""
+    jobs, slots = Jobs(), DeferredSemaphore(1)
+
+    async def clumsy():
+        try:
+            await Deferred()
+        except CancelledError:
+            raise ValueError("while it was put in order") from None
+
+    outcome(jobs.start(slots, clumsy))
+    outcome(jobs.cancelled())
+
+    assert [ValueError] == [failure.type for failure in outcome(jobs.drained())]

@@ -43,9 +43,10 @@ class Jobs:
 
         def ended(result: object) -> None:
             self._running.discard(running)
-            slots.release()
             if isinstance(result, Failure):
+                # Before the next one has the slot: it is not to begin any more.
                 self._failed(result)
+            slots.release()
             if not self._running:
                 while self._waiting:
                     # One at a time: what one of them does may cancel another.
