@@ -192,48 +192,53 @@ def test_however_late_the_answers_come_everything_arrives(monkeypatch):
     assert (set(SOURCE), []) == (set(trial.notes.told), trial.notes.too_late)
 
 
-@pytest.mark.parametrize("error", [StorageError("broken"), ConnectionFailed("lost")])
-def test_whichever_call_fails_the_right_end_is_named_and_nothing_is_lost(monkeypatch, error):
+@pytest.mark.parametrize("kind", [StorageError, ConnectionFailed])
+def test_whichever_call_fails_the_right_end_is_named_and_nothing_is_lost(monkeypatch, kind):
     """It fails one file, or ends the run where the store can do nothing more; the rest is moved, if there is a rest."""
     calls = Trial(monkeypatch).script.calls
     assert {name for _, name, _ in calls} >= OF_ONE_FILE
     for wanted, (end, name, _) in enumerate(calls):
-        trial = Trial(monkeypatch, fault=lambda _end, _name, number, wanted=wanted: error if number == wanted else None)
+        trial = Trial(monkeypatch, fault=only(wanted, kind))
 
         [result] = trial.result
         about = (wanted, end, name)
         assert (about, []) == (about, trial.lost)
         assert (about, []) == (about, trial.notes.too_late)
-        if name in OF_ONE_FILE and not isinstance(error, ConnectionFailed):
-            failed = [(event.end, event.error) for event in trial.of(Failed)]
-            assert (about, [(end, error)], None) == (about, failed, result)
+        if name in OF_ONE_FILE and kind is not ConnectionFailed:
+            failed = [(event.end, type(event.error)) for event in trial.of(Failed)]
+            assert (about, [(end, kind)], None) == (about, failed, result)
             assert (about, 1) == (about, len(contents(trial.source)))
             for event in trial.of(FileInterrupted):
                 assert (about, True) == (about, event.reached <= len(trial.destination.partials.get(event.path, b"")))
         else:
             said = (type(result.value), str(result.value))
-            assert (about, type(error), f"{end.value} {_names(end)}: {error}") == (about, *said)
+            assert (about, kind, f"{end.value} {_names(end)}: broken") == (about, *said)
+
+
+def only(wanted, kind):
+    """What one of the calls goes wrong with."""
+    return lambda _end, _name, number: kind("broken") if number == wanted else None
 
 
 def _names(end):
     return "src" if end is End.SOURCE else "dst"
 
 
-@pytest.mark.parametrize("error", [StorageError("broken"), Busy("not now")])
-def test_whichever_item_fails_it_fails_alone(monkeypatch, error):
+@pytest.mark.parametrize("kind", [StorageError, Busy])
+def test_whichever_item_fails_it_fails_alone(monkeypatch, kind):
     """What would go wrong again stays at the source, and is named; what was only busy moves in the end."""
     calls = Trial(monkeypatch).script.calls
     for wanted, (end, name, arguments) in enumerate(calls):
         items = arguments[0] if arguments and name not in OF_ONE_FILE | SILENT else None
-        if not (isinstance(items, list) and items) or (name == "describe" and not error.permanent):
+        if not (isinstance(items, list) and items) or (name == "describe" and not kind.permanent):
             continue  # what stands against describing a file does not pass by itself
-        trial = Trial(monkeypatch, item=lambda _end, _name, number, wanted=wanted: error if number == wanted else None)
+        trial = Trial(monkeypatch, item=only(wanted, kind))
 
         about = (wanted, end, name)
-        said = trial.of(Failed) if error.permanent else trial.of(Postponed)
+        said = trial.of(Failed) if kind.permanent else trial.of(Postponed)
         assert (about, [None], []) == (about, trial.result, trial.lost)
-        assert (about, [(end, error)]) == (about, [(event.end, event.error) for event in said])
-        if error.permanent:
+        assert (about, [(end, kind)]) == (about, [(event.end, type(event.error)) for event in said])
+        if kind.permanent:
             path = said[0].path
             assert (about, {path}) == (about, set(contents(trial.source)) | {path})
             assert (about, len(SOURCE) - 1) == (about, len(trial.of(Finished)))

@@ -52,27 +52,26 @@ class Delta:
     async def run(self) -> None:
         """Send; what is left then is to be sent as usual."""
         try:
-            while self._cut_more() or self._cut or self._offered or self._picked:
+            self._cut_more()
+            while self._cut or self._offered or self._picked:
                 if self._cut and len(self._offered) < _OFFERED_AHEAD:
                     await self._offer()
                 elif self._offered and len(self._picked) < _PICKED_AHEAD:
                     await self._pick()
                 else:
                     await self._write()
+                self._cut_more()
         finally:
             waiting: list[Deferred[Any]] = [*self._cut, *(answer for _, answer in self._offered)]
             waiting += [answer for _, answer in self._picked]
             for each in waiting:
                 each.addErrback(_ignore)
 
-    def _cut_more(self) -> bool:
-        """Let the source cut, unless there is no hope left; whether that was to be done."""
-        started = False
+    def _cut_more(self) -> None:
+        """Let the source cut, unless there is no hope left."""
         while self.left > 0 and len(self._cut) < _CUT_AHEAD and (self._found or self._missed < HOPELESS):
             self._cut.append(self.reader.cut())
             self.left -= SPAN
-            started = True
-        return started
 
     async def _offer(self) -> None:
         with at(End.SOURCE):
