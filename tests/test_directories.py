@@ -422,3 +422,58 @@ def test_a_directory_that_its_owner_may_not_enter_can_be_moved_into_again(open_r
         assert [] == [each for each in trial.events if isinstance(each, Failed)]
         kept = os.stat(os.path.join(open_root, b"closed"))
         assert (mode | 0o500, 1_000) == (stat.S_IMODE(kept.st_mode), kept.st_mtime_ns)
+
+
+@pytest.mark.parametrize("filled", [0, 1, 2, 3])
+def test_so_many_are_remembered_and_no_more(monkeypatch, filled):
+    """Those that files are put into, and those that lack something of their owner's permissions, count together."""
+    monkeypatch.setattr(module, "MOST", 4)
+    known = Directories()
+    full = [known.full]
+    for number in range(4):
+        mode = 0o755 if number < filled else 0o555
+        here = known.listed([directory(b"%d" % number, mode=mode)])
+        if number < filled:
+            known.fill([b"%d/f" % number], here)
+        full.append(known.full)
+
+    assert [False] * 4 + [True] == full
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o555])
+def test_what_cannot_be_done_yet_is_not_asked_for_again_at_once(monkeypatch, mode):
+    """Directories that the listing is still in stay; so many more may come before it is time again."""
+    monkeypatch.setattr(module, "MOST", 3)
+    known = Directories()
+
+    def comes(path):
+        here.update(known.listed([directory(path, mode=mode)]))
+        if mode == 0o755:
+            known.fill([path + b"/f"], here)
+
+    here = {}
+    for depth in range(1, 4):
+        comes(b"/".join([b"d"] * depth))
+    done = known.done(ended=False)
+    full = [known.full]
+    known.forget(done)
+    for number in range(3):
+        full.append(known.full)
+        comes(b"d/d/d/%d" % number)
+
+    assert ([], [True, False, False, False], True) == (done, full, known.full)
+
+
+def test_what_only_has_to_be_closed_is_closed_once_and_not_while_the_listing_is_in_it():
+    """Files may still be put there; if they are, it gets its time with its permissions."""
+    known = Directories()
+    here = known.listed([directory(b"a", mode=0o555), directory(b"a/b", mode=0o500), directory(b"a/c", mode=0o500)])
+    early = known.done(ended=False)
+    known.forget(early)
+    known.fill([b"a/c/f"], here)
+    late = known.done(ended=True)
+    known.forget(late)
+
+    assert [Directory(b"a/b", 0o500)] == early
+    assert [Directory(b"a/c", 0o500, 1), Directory(b"a", 0o555, 1)] == late
+    assert [] == known.done(ended=True)

@@ -69,3 +69,8 @@ def test_a_bad_pattern_is_a_usage_error():
     """What is no gitignore pattern is refused by its text."""
     with pytest.raises(UsageError, match="not a gitignore pattern"):
         selection([("exclude", "a//**b/***c\\")])
+
+
+def test_an_include_that_is_turned_round_leaves_out():
+    """`--include '!ab'` is `--exclude ab`, and of nothing else."""
+    assert [b"b", b"c"] == accepted([("exclude", "*.tmp"), ("include", "!ab")], b"ab", b"b", b"c")

@@ -4,9 +4,32 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 
-from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, NotFound, SameFile, StorageError
+from realize.errors import (
+    AccessDenied,
+    Busy,
+    Conflict,
+    ConnectionFailed,
+    DeadlineReached,
+    Interrupted,
+    NoSpace,
+    NotFound,
+    SameFile,
+    StorageError,
+)
 from realize.mover.delta import HOPELESS, WORTHWHILE, Delta
-from realize.mover.events import End, Failed, Finished, Found, How, Left, NoRoom, Postponed, Pruned, Started
+from realize.mover.events import (
+    End,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Left,
+    NoRoom,
+    Postponed,
+    Pruned,
+    SourceStarted,
+    Started,
+)
 from realize.mover.events import Interrupted as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
@@ -39,40 +62,66 @@ SILENT = {"make_directories", "set_directories", "prune"}
 
 
 class Script:
-    """What happens to the calls of both stores of a run: each is answered after a while, and one goes wrong.
+    """What happens to the calls of both stores of a run: each is answered after a while, and some go wrong.
 
-    ``fault(end, name, number)`` is asked for each; an error that it answers is what the call fails with, and
-    ``item(end, name, number)`` likewise for the first of the items that it is about.
+    ``fault(end, number)`` is asked for each; an error that it answers is what the call fails with, and
+    ``item(end, number)`` likewise for the first of the items that it is about.
     """
 
     def __init__(self, clock):
         self.clock = clock
         self.calls = []
+        self.open = []
         self.fault = self.item = lambda *_: None
 
     def store(self, end, behind):
         """A store that follows it."""
         return Late(self, end, behind)
 
+    def begin(self, end, name, arguments, options):
+        """Take note of a call; the answer is its number, and the error that it fails with."""
+        number = len(self.calls)
+        self.calls.append((end, name, arguments, options))
+        return number, self.fault(end, number)
+
+    def opened(self, end, behind):
+        """What is to be closed."""
+        late = Late(self, end, behind)
+        self.open.append(behind)
+        return late
+
+    def listing(self, end, walk, options):
+        """It begins at once."""
+        _, error = self.begin(end, "walk", (), options)
+        if error is not None:
+            raise error
+        return self.opened(end, walk(**options))
+
     async def called(self, end, name, call, arguments, options):
         """Let it take a while, and perhaps fail."""
-        number = len(self.calls)
-        self.calls.append((end, name, arguments))
+        number, error = self.begin(end, name, arguments, options)
         await deferLater(self.clock, 0.01)
-        error = self.fault(end, name, number)
         if error is not None:
             raise error
         answer = await call(*arguments, **options)
-        error = self.item(end, name, number)
+        error = self.item(end, number)
         if error is not None and isinstance(answer, list) and answer:
             answer = [error, *answer[1:]]
-        return Late(self, end, answer) if name in {"open_reader", "open_writer"} else answer
+        if name == "open_reader":
+            return self.opened(end, answer)
+        return Late(self, end, answer) if name == "open_writer" else answer
+
+    def closed(self, behind, close):
+        """It is closed, perhaps once more."""
+        if behind in self.open:
+            self.open.remove(behind)
+        close()
 
 
 class Late:
     """A store, or what was opened in one, that follows a script."""
 
-    AT_ONCE = frozenset({"close", "reads_at_once", "takes_at_once"})
+    AT_ONCE = frozenset({"reads_at_once", "takes_at_once"})
 
     def __init__(self, script, end, behind):
         self._script = script
@@ -84,7 +133,9 @@ class Late:
         if not callable(found) or name in self.AT_ONCE:
             return found
         if name == "walk":
-            return lambda **options: Late(self._script, self._end, found(**options))
+            return lambda **options: self._script.listing(self._end, found, options)
+        if name == "close":
+            return lambda: self._script.closed(self._behind, found)
 
         def call(*arguments, **options):
             return Deferred.fromCoroutine(self._script.called(self._end, name, found, arguments, options))
@@ -144,6 +195,7 @@ class Trial:
         )
         self.run.start().addBoth(self.result.append)
         finish(self.clock, self.result)
+        self.left_open = [*self.script.open, *self.destination._writers, *self.destination.locked]
         self.lost = [
             path
             for path, content in SOURCE.items()
@@ -192,24 +244,56 @@ def test_however_late_the_answers_come_everything_arrives(monkeypatch):
     assert (set(SOURCE), []) == (set(trial.notes.told), trial.notes.too_late)
 
 
+def test_what_a_store_is_asked_says_what_it_is_for(monkeypatch):
+    """It may refuse what is open for writing only if it knows that a file is to go, and replaces only what was seen."""
+    moving, copying = Trial(monkeypatch).script.calls, Trial(monkeypatch, remove=False, preserve=False).script.calls
+
+    def options_of(calls, *names):
+        return [options for _, name, _, options in calls if name in names]
+
+    opening = {arguments[0]: (arguments[2], options) for _, name, arguments, options in moving if name == "open_writer"}
+    assert {True} == {options["removing"] for options in options_of(moving, "open_reader", "read_small")}
+    assert {False} == {options["removing"] for options in options_of(copying, "open_reader", "read_small")}
+    assert {True} == {options["preserve"] for options in options_of(moving, "open_writer")}
+    assert {False} == {options["preserve"] for options in options_of(copying, "open_writer")}
+    for path, (policy, options) in opening.items():
+        there = path in DESTINATION
+        assert (path, OnConflict.REPLACE if there else OnConflict.FAIL) == (path, policy)
+        assert (path, there) == (path, options["replaces"] is not None)
+    assert 1 == len(options_of(moving, "set_directories"))
+    assert [{"partials": True, "avoid": moving_avoid(moving)}] == options_of(moving, "walk")[1:]
+
+
+def moving_avoid(calls):
+    """What the first listing was to stay out of."""
+    return next(options["avoid"] for _, name, _, options in calls if name == "walk")
+
+
 @pytest.mark.parametrize("kind", [StorageError, ConnectionFailed])
 def test_whichever_call_fails_the_right_end_is_named_and_nothing_is_lost(monkeypatch, kind):
-    """It fails one file, or ends the run where the store can do nothing more; the rest is moved, if there is a rest."""
+    """It fails one file, or ends the run where the store can do nothing more; the rest is moved, if there is a rest.
+
+    A connection that is lost stays lost.
+    """
     calls = Trial(monkeypatch).script.calls
-    assert {name for _, name, _ in calls} >= OF_ONE_FILE
-    for wanted, (end, name, _) in enumerate(calls):
-        trial = Trial(monkeypatch, fault=only(wanted, kind))
+    assert {name for _, name, *_ in calls} >= OF_ONE_FILE
+    for wanted, (end, name, *_) in enumerate(calls):
+        lost = kind is ConnectionFailed
+        trial = Trial(monkeypatch, fault=from_then_on(end, wanted, kind) if lost else only(wanted, kind))
 
         [result] = trial.result
         about = (wanted, end, name)
         assert (about, []) == (about, trial.lost)
         assert (about, []) == (about, trial.notes.too_late)
-        if name in OF_ONE_FILE and kind is not ConnectionFailed:
+        assert (about, []) == (about, trial.left_open if not lost else trial.script.open)
+        if name in OF_ONE_FILE and not lost:
             failed = [(event.end, type(event.error)) for event in trial.of(Failed)]
             assert (about, [(end, kind)], None) == (about, failed, result)
             assert (about, 1) == (about, len(contents(trial.source)))
             for event in trial.of(FileInterrupted):
-                assert (about, True) == (about, event.reached <= len(trial.destination.partials.get(event.path, b"")))
+                kept = len(trial.destination.partials.get(event.path, b""))
+                assert (about, True) == (about, event.reached <= kept)
+                assert (about, event.size) == (about, event.reached if name in {"finish", "commit"} else event.size)
         else:
             said = (type(result.value), str(result.value))
             assert (about, kind, f"{end.value} {_names(end)}: broken") == (about, *said)
@@ -217,7 +301,12 @@ def test_whichever_call_fails_the_right_end_is_named_and_nothing_is_lost(monkeyp
 
 def only(wanted, kind):
     """What one of the calls goes wrong with."""
-    return lambda _end, _name, number: kind("broken") if number == wanted else None
+    return lambda _end, number: kind("broken") if number == wanted else None
+
+
+def from_then_on(broken, wanted, kind):
+    """What all calls of one end go wrong with from a certain one on."""
+    return lambda end, number: kind("broken") if number >= wanted and end is broken else None
 
 
 def _names(end):
@@ -228,7 +317,7 @@ def _names(end):
 def test_whichever_item_fails_it_fails_alone(monkeypatch, kind):
     """What would go wrong again stays at the source, and is named; what was only busy moves in the end."""
     calls = Trial(monkeypatch).script.calls
-    for wanted, (end, name, arguments) in enumerate(calls):
+    for wanted, (end, name, arguments, _) in enumerate(calls):
         items = arguments[0] if arguments and name not in OF_ONE_FILE | SILENT else None
         if not (isinstance(items, list) and items) or (name == "describe" and not kind.permanent):
             continue  # what stands against describing a file does not pass by itself
@@ -237,6 +326,7 @@ def test_whichever_item_fails_it_fails_alone(monkeypatch, kind):
         about = (wanted, end, name)
         said = trial.of(Failed) if kind.permanent else trial.of(Postponed)
         assert (about, [None], []) == (about, trial.result, trial.lost)
+        assert (about, []) == (about, trial.left_open)
         assert (about, [(end, kind)]) == (about, [(event.end, type(event.error)) for event in said])
         if kind.permanent:
             path = said[0].path
@@ -346,13 +436,13 @@ def test_a_resumed_run_works_with_what_the_new_connections_lead_to():
         opened = store.open
         store.open = lambda salt, age=0, opened=opened: ages.append(age) or opened(salt, age)
     old.fail_next["open_writer", b"a"] = ConnectionFailed("lost")
-    run, lost, _ = started([source], old, clock)
+    run, lost, _ = started([MemoryStore({b"a": BIG})], old, clock)
     clock.advance(5)
 
     assert "destination dst: lost" == str(lost[0].value)
     assert [None] == resumed(run, [source], new)
     assert [0, 5 * 10**9] == ages
-    assert ({}, {b"a": BIG}) == (contents(old), contents(new))
+    assert ({}, {b"a": BIG}, {}) == (contents(old), contents(new), contents(source))
 
 
 def test_a_run_of_which_all_is_done_ends_at_once():
@@ -381,6 +471,75 @@ def test_a_directory_that_is_gone_after_a_lost_connection_is_missing():
     assert (NotFound, "source src0: no such file or directory") == (result.type, str(result.value))
 
 
+def test_who_waits_for_a_source_to_answer_can_be_stopped():
+    """Nobody waits for the answer any more."""
+    slow = HangingStore("open", {b"a": b"1"})
+    trial = test_move.Trial(slow, MemoryStore(), MemoryStore({b"b": b"2"}))
+    trial.done.cancel()
+
+    assert isinstance(trial.finish(), Interrupted)
+    assert slow.gate.called
+
+
+def test_a_source_that_is_slow_but_gets_on_is_waited_for():
+    """Every sign of life counts, so the next one begins when it has ended, however long that takes."""
+    clock, slow = Clock(), MemoryStore({b"%d" % number: b"x" for number in range(9)}, page=1)
+    walk = slow.walk
+
+    def slowly(**options):
+        listing = walk(**options)
+        listed = listing.next_page
+        listing.next_page = lambda: deferLater(clock, 3, listed)
+        return listing
+
+    slow.walk = slowly
+    _, result, events = started([slow, MemoryStore({b"b": b"2"})], MemoryStore(), clock)
+    finish(clock, result)
+
+    order = [type(event) for event in events if isinstance(event, SourceStarted | Finished)]
+    assert [SourceStarted, *[Finished] * 9, SourceStarted, Finished] == order
+
+
+def test_when_the_time_is_over_a_long_listing_is_not_read_on():
+    """What is under way goes on, and nothing more is looked at."""
+    source, destination = MemoryStore({b"%03d" % number: b"x" for number in range(100)}, page=1), MemoryStore()
+    walk, read = source.walk, []
+
+    def watched(**options):
+        listing = walk(**options)
+        listed = listing.next_page
+        listing.next_page = lambda: read.append(1) or listed()
+        return listing
+
+    source.walk = watched
+    events, result = [], []
+    run = Run([Side(source, "src")], Side(destination, "dst"), MoveOptions(), events.append, Clock())
+    run.observer = lambda event: run.brake.pull() if isinstance(event, Finished) else None
+    run.start().addBoth(result.append)
+
+    assert DeadlineReached is result[0].type
+    assert len(read) < 5
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_directories_are_set_for_good_only_when_nothing_in_them_is_under_way(monkeypatch, aside):
+    """Also if there are so many that those that are done are set in between, and files come late or are put aside."""
+    monkeypatch.setattr("realize.mover.directories.MOST", 3)
+    source, destination, clock = MemoryStore(), MemoryStore(), Clock()
+    paths = [b"d%d" % number for number in range(10)]
+    for number, path in enumerate(paths):
+        source.plant(path + b"/f", b"content")
+        source.plant_directory(path, Attributes(1000 + number, 0o711))
+    if aside:
+        destination.fail_next["put_small", paths[0] + b"/f"] = Busy("somebody else is writing it")
+    script = Script(clock)
+    _, result, _ = started([script.store(End.SOURCE, source)], script.store(End.DESTINATION, destination), clock)
+    finish(clock, result)
+
+    assert [None] == result
+    assert {path: Attributes(1000 + number, 0o711) for number, path in enumerate(paths)} == destination.directories
+
+
 # What fits, and what there is room for.
 
 
@@ -403,6 +562,15 @@ def test_nothing_is_missing_if_there_is_room_by_the_end():
     destination.fail_next["open_writer", b"x"] = NoSpace("x: No space left on device")
 
     assert [NoRoom(1, len(BIG), 0)] == moved(source, destination).of(NoRoom)
+
+
+def test_that_nobody_knows_how_much_is_missing_is_no_failure():
+    """What did not fit is said all the same."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    destination.fail_next["open_writer", b"x"] = NoSpace("x: No space left on device")
+    destination.fail_next["space", b""] = StorageError("it does not say")
+
+    assert [NoRoom(1, len(BIG), None)] == moved(source, destination).of(NoRoom)
 
 
 def test_what_is_refused_before_it_is_sent_says_nothing_of_others():
@@ -472,18 +640,74 @@ def test_of_what_is_gone_nothing_was_sent_or_removed(method, content):
     assert [Finished(b"x", len(content), 0, How.GONE, b"", removed=False)] == trial.of(Finished)
 
 
+LONG = BIG + BIG[: 1 << 19]
+"""What is not all compared at once, nor in rounds of the same length."""
+
+
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_partial_is_compared_to_its_end_in_several_rounds(monkeypatch, damaged):
     """However long it is, nothing of it is sent again, up to what differs."""
     monkeypatch.setattr("realize.mover.large.COMPARED_AT_ONCE", 1 << 20)
-    source, destination = MemoryStore({b"x": BIG + BIG}), MemoryStore()
-    destination.plant_partial(b"x", BIG + (bytes(1 << 20) if damaged else BIG[: 1 << 20]) + BIG[1 << 20 :])
+    source, destination = MemoryStore({b"x": LONG}), MemoryStore()
+    destination.plant_partial(b"x", LONG[: 1 << 20] + (bytes(100) if damaged else b"") + LONG[1 << 20 :])
 
     trial = moved(source, destination)
 
-    assert [len(BIG) if damaged else 2 * len(BIG)] == [event.have for event in trial.of(Started)]
-    assert [len(BIG) if damaged else 0] == [event.sent for event in trial.of(Finished)]
-    assert {b"x": BIG + BIG} == contents(destination)
+    assert [1 << 20 if damaged else len(LONG)] == [event.have for event in trial.of(Started)]
+    assert [len(LONG) - (1 << 20) if damaged else 0] == [event.sent for event in trial.of(Finished)]
+    assert {b"x": LONG} == contents(destination)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_file_is_compared_to_its_end_in_several_rounds(monkeypatch, damaged):
+    """It is there already only if all of it is."""
+    monkeypatch.setattr("realize.mover.large.COMPARED_AT_ONCE", 1 << 20)
+    source = MemoryStore({b"x": LONG})
+    destination = MemoryStore({b"x": LONG[:-1] + b"x" if damaged else LONG})
+
+    trial = moved(source, destination)
+
+    assert [How.REPLACED if damaged else How.ALREADY_THERE] == [event.how for event in trial.of(Finished)]
+    assert ({}, {b"x": LONG}) == (contents(source), contents(destination))
+
+
+def test_a_rest_that_is_short_is_sent_whole():
+    """What a partial leaves of a file may not be worth looking for in the old version."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore({b"x": BIG + b"old"})
+    destination.plant_partial(b"x", BIG[:-100_000])
+
+    trial = moved(source, destination)
+
+    assert [100_000] == [event.sent for event in trial.of(Finished)]
+    assert {b"x": BIG} == contents(destination)
+
+
+def test_what_may_not_be_replaced_any_more_when_its_turn_comes_stays():
+    """A conflict that the destination reports itself is one, also if it held a file before."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore({b"x": b"old"})
+    destination.fail_next["open_writer", b"x"] = Conflict("x: there is a directory of that name")
+
+    trial = moved(source, destination)
+
+    assert [(End.DESTINATION, Conflict)] == [(event.end, type(event.error)) for event in trial.of(Failed)]
+    assert {b"x": BIG} == contents(source)
+
+
+def test_what_came_between_the_last_look_and_the_writer_is_not_replaced():
+    """A file that somebody else has put over the old one just before we began to send is his only copy."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore({b"x": b"old"})
+    open_writer = destination.open_writer
+
+    def opened(*arguments, **options):
+        destination.plant(b"x", b"only copy")
+        destination.open_writer = open_writer
+        return open_writer(*arguments, **options)
+
+    destination.open_writer = opened
+    trial = moved(source, destination)
+
+    assert ({b"x": b"only copy"}, {b"x": BIG}) == (contents(destination), contents(source))
+    assert [Conflict] == [type(event.error) for event in trial.of(Failed)]
 
 
 @pytest.mark.parametrize(("old", "new", "looked"), [(0, 1, True), (-1, 1, False), (1, 0, True), (1, -1, False)])
@@ -523,10 +747,14 @@ def test_a_source_whose_clock_is_set_while_it_is_moved_holds_what_is_young(ahead
 
 
 class Spans:
-    """A reader and writer of a long file, none of which is found; what ``hold`` names is answered when we say so."""
+    """A reader and writer of a long file; what ``hold`` names is answered when we say so.
 
-    def __init__(self, *hold):
+    Of its spans only the first one is found, and that only if ``found``.
+    """
+
+    def __init__(self, *hold, found=False):
         self.hold = hold
+        self.found = found
         self.cuts = self.picks = self.written = 0
         self.most = 0
         self.held = []
@@ -546,8 +774,9 @@ class Spans:
         return self._answer("cut", [(SPAN, b"digest")])
 
     def offer(self, chunks):
-        """Nothing is found."""
-        return self._answer("offer", [True] * len(chunks))
+        """Say what is wanted."""
+        found, self.found = self.found, False
+        return self._answer("offer", [not found] * len(chunks))
 
     def pick(self, wanted):
         """Some of it will do."""
@@ -565,10 +794,10 @@ class Spans:
         return self._answer("write", None)
 
 
-def delta(spans, count):
-    """What is moved of so many spans; and what comes of it."""
+def delta(spans, count, more=0):
+    """What is moved of so many spans and bytes; and what comes of it."""
     result = []
-    moving = Delta(spans, spans, count * SPAN, lambda *_: None)
+    moving = Delta(spans, spans, count * SPAN + more, lambda *_: None)
     Deferred.fromCoroutine(moving.run()).addBoth(result.append)
     return moving, result
 
@@ -591,7 +820,24 @@ def test_a_long_file_of_which_nothing_is_found_is_sent_as_usual():
 
     assert [None] == result
     assert spans.written == spans.cuts == spans.picks == 100 - moving.left // SPAN
-    assert HOPELESS // SPAN <= spans.cuts < HOPELESS // SPAN + SPANS_AHEAD
+    assert HOPELESS // SPAN + 5 == spans.cuts
+
+
+@pytest.mark.parametrize(("more", "expected"), [(-1, 2), (0, 2), (1, 3)])
+def test_every_span_of_a_file_is_looked_for_and_none_behind_its_end(more, expected):
+    """However long the last one is."""
+    spans = Spans()
+    _, result = delta(spans, 2, more)
+
+    assert ([None], expected) == (result, spans.cuts)
+
+
+def test_as_long_as_something_was_found_there_is_hope():
+    """All of the file is looked for."""
+    spans = Spans(found=True)
+    _, result = delta(spans, 100)
+
+    assert ([None], 100) == (result, spans.cuts)
 
 
 @pytest.mark.parametrize(("hold", "end"), [("cut", End.SOURCE), ("offer", End.DESTINATION), ("pick", End.SOURCE)])

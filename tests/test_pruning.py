@@ -231,3 +231,14 @@ def test_a_clock_that_is_set_back_makes_no_directory_old() -> None:
 
     assert [None] == trial.results
     assert {b"young"} <= set(source.directories)
+
+
+@pytest.mark.parametrize(("younger", "left"), [(0, set()), (1, {b"d"})])
+def test_a_directory_goes_when_it_is_just_old_enough(younger: int, left: set[bytes]) -> None:
+    """Not an instant before."""
+    source = aged({}, b"d")
+    source.now_ns = lambda: OLD + AGE - younger  # type: ignore[method-assign]
+
+    Trial(source)
+
+    assert left == set(source.directories)

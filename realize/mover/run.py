@@ -137,7 +137,6 @@ class Run:
         def noted(result: Where | Failure | None, number: int) -> Where | Failure | None:
             answers[number] = result
             if len(answers) == len(opening) and timer.active():
-                timer.cancel()
                 all_answered.callback(None)
             return result
 
