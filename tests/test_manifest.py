@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import errno
+import fcntl
 import json
 import os
 import random
@@ -324,6 +325,25 @@ def test_lines_of_several_commands_never_mix(tmp_path):
     assert 6 * count == len(lines)
     assert {b"a" * 5_000, b"b" * 5_000, b"c" * 5_000} == set(lines)
     assert all(one == two for one, two in zip(lines[::2], lines[1::2], strict=True))
+
+
+def test_a_group_waits_for_that_of_another_command(tmp_path):
+    """Nothing is written while another one writes, and when it has been written nobody is kept waiting."""
+    path = tmp_path / "m"
+    file = ManifestFile(str(path))
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writing = threading.Thread(target=lambda: file.append(b"1\n", sync=False))
+        writing.start()
+        writing.join(0.05)
+        early = path.read_bytes()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        writing.join()
+
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.close()
+
+    assert (b"", b"1\n") == (early, path.read_bytes())
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "/dev/full", "absent/m", "nul"])
