@@ -125,6 +125,7 @@ def where(*chain, kind=WhereKind.DIRECTORY):
         (where("sub", "a", "/"), where("a", "/"), "the source is inside the destination"),
         (where("a", "/"), where("a", "/", kind=WhereKind.ABSENT), "the destination is inside the source"),
         (where("a", "/"), where("/", kind=WhereKind.ABSENT), ""),
+        (where("a", "/", kind=WhereKind.ABSENT), where("a", "/"), ""),
         (where("f", "a", "/", kind=WhereKind.FILE), where("a", "/"), "the file is already in that directory"),
         (where("f", "sub", "a", "/", kind=WhereKind.FILE), where("a", "/"), ""),
     ],

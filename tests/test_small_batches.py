@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.mover.small import BATCH, HEADS, Candidate, batches
+from realize.mover.small import BATCH, HEAD, HEADS, Candidate, batches
 from realize.values import NOTHING, Entry, Kind
 
 
@@ -40,3 +40,17 @@ def test_batches_grow_as_they_are_taken():
 
     assert 1 == len(first)
     assert 7 == len(next(made))
+
+
+def test_a_batch_may_be_just_full():
+    """Of content, of names and of files: the first as well as those after it."""
+    long = HEADS // 15 - HEAD
+    contents = list(batches(candidates([50] * 6), lambda: 100))
+    named = [Candidate(Entry(b"%0*d" % (long, number), Kind.FILE, 1), NOTHING) for number in range(45)]
+    names = list(batches(named, lambda: 1 << 20))
+    files = list(batches(candidates([0] * (2 * BATCH)), lambda: 1))
+
+    assert [2, 2, 2] == list(map(len, contents))
+    assert [BATCH, BATCH] == list(map(len, files))
+    assert HEADS == 15 * (HEAD + long)
+    assert [15, 15, 15] == list(map(len, names))
