@@ -693,6 +693,25 @@ def test_what_may_not_be_replaced_any_more_when_its_turn_comes_stays():
     assert {b"x": BIG} == contents(source)
 
 
+def test_a_small_file_that_has_come_meanwhile_is_looked_at_again():
+    """It may turn out to be the same one; what was there before and may not be replaced is a conflict at once."""
+    source, destination = MemoryStore({b"new": b"1", b"old": b"2"}), MemoryStore({b"old": b"other"})
+    destination.fail_next["put_small", b"old"] = Conflict("old: there is a directory of that name")
+    read = source.read_small
+
+    def late(*arguments, **options):
+        destination.plant(b"new", b"1")
+        return read(*arguments, **options)
+
+    source.read_small = late
+    trial = moved(source, destination)
+
+    assert {b"new": How.ALREADY_THERE} == trial.how()
+    assert [(b"new", Busy)] == [(event.path, type(event.error)) for event in trial.of(Postponed)]
+    assert [(b"old", Conflict)] == [(event.path, type(event.error)) for event in trial.of(Failed)]
+    assert {b"old": b"2"} == contents(source)
+
+
 def test_what_came_between_the_last_look_and_the_writer_is_not_replaced():
     """A file that somebody else has put over the old one just before we began to send is his only copy."""
     source, destination = MemoryStore({b"x": BIG}), MemoryStore({b"x": b"old"})
