@@ -544,7 +544,8 @@ def test_a_manifest_that_is_full_stops_the_removing(tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
-    done = command("-m", "realize.cli.main", "--quiet", "--manifest", path, source, destination, preexec_fn=limit)
+    # Without -B it might leave bytecode behind that is cut off at the limit, too.
+    done = command("-B", "-m", "realize.cli.main", "--quiet", "--manifest", path, source, destination, preexec_fn=limit)
 
     lines = lines_of(path)
     removed = {f"{number}" for number in range(300)} - {name.name for name in source.iterdir()}

@@ -35,7 +35,7 @@ from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
 from realize.mover.work import Trouble
 from realize.testing import MemoryStore, digest
-from realize.values import SPAN, SPANS_AHEAD, Attributes, OnConflict, Where, WhereKind
+from realize.values import SPAN, SPANS_AHEAD, Attributes, Entry, Kind, OnConflict, Where, WhereKind
 from tests import test_move
 from tests.test_manifest import Notes
 from tests.test_move import BIG, HangingStore, contents, moved
@@ -242,6 +242,7 @@ def test_however_late_the_answers_come_everything_arrives(monkeypatch):
         sum(event.size for event in trial.of(Found)),
     )
     assert (set(SOURCE), []) == (set(trial.notes.told), trial.notes.too_late)
+    assert sorted(SOURCE) == sorted(trial.notes.gone)
 
 
 def test_what_a_store_is_asked_says_what_it_is_for(monkeypatch):
@@ -328,6 +329,7 @@ def test_whichever_item_fails_it_fails_alone(monkeypatch, kind):
         assert (about, [None], []) == (about, trial.result, trial.lost)
         assert (about, []) == (about, trial.left_open)
         assert (about, [(end, kind)]) == (about, [(event.end, type(event.error)) for event in said])
+        assert (about, {event.path for event in trial.of(Finished) if event.removed}) == (about, set(trial.notes.gone))
         if kind.permanent:
             path = said[0].path
             assert (about, {path}) == (about, set(contents(trial.source)) | {path})
@@ -519,6 +521,93 @@ def test_when_the_time_is_over_a_long_listing_is_not_read_on():
 
     assert DeadlineReached is result[0].type
     assert len(read) < 5
+
+
+def test_what_waits_for_its_turn_when_the_time_is_over_is_not_begun():
+    """Neither what waits for a slot, nor what waits because there is hardly any room."""
+    files = {b"%d" % number: BIG[: len(BIG) - number] for number in range(5)}
+    source, destination, clock = MemoryStore(files), MemoryStore(), Clock()
+    destination.fail_next["write", b"0"] = NoSpace("0: No space left on device")
+    script, result, begun = Script(clock), [], []
+    sides = Side(script.store(End.SOURCE, source), "src"), Side(script.store(End.DESTINATION, destination), "dst")
+
+    def observe(event):
+        if isinstance(event, Started):
+            begun.append(event.path)
+        if begun[-1:] == [b"2"]:
+            run.brake.pull()
+
+    run = Run([sides[0]], sides[1], MoveOptions(jobs=2), observe, clock)
+    run.start().addBoth(result.append)
+    finish(clock, result)
+
+    assert DeadlineReached is result[0].type
+    assert [b"0", b"1", b"2"] == begun
+    assert {b"0", b"3", b"4"} == set(source.files)
+
+
+def test_when_the_time_is_over_no_directory_is_removed_any_more():
+    """What the listing has not come to the end of may still be in use."""
+    source, result = MemoryStore(), []
+    for path in (b"a", b"b"):
+        source.plant_directory(path, Attributes(1, 0o755))
+    source.page = 1
+    events = []
+    run = Run([Side(source, "src")], Side(MemoryStore(), "dst"), MoveOptions(prune_age_ns=0), events.append, Clock())
+    run.observer = lambda event: run.brake.pull() if isinstance(event, Pruned) else None
+    run.start().addBoth(result.append)
+
+    assert DeadlineReached is result[0].type
+    assert {b"b"} == set(source.directories)
+
+
+def test_what_cannot_be_looked_at_fails():
+    """It is named with what the system said, and the rest is moved."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    walk = source.walk
+
+    def with_a_closed_one(**options):
+        listing = walk(**options)
+        listing._entries.append(Entry(b"closed", Kind.UNREADABLE, note="closed: Permission denied"))
+        return listing
+
+    source.walk = with_a_closed_one
+    trial = moved(source, destination)
+
+    assert [(b"closed", End.SOURCE, "closed: Permission denied")] == [
+        (event.path, event.end, str(event.error)) for event in trial.of(Failed)
+    ]
+    assert {b"a": b"1"} == contents(destination)
+
+
+def test_a_connection_that_a_late_source_has_lost_is_lost():
+    """The run ends with that, to go on over another one."""
+    slow, good, destination = HangingStore("open", {b"a": b"slow"}), MemoryStore({b"b": b"good"}), MemoryStore()
+    slow.fail_next["open", b""] = ConnectionFailed("lost")
+    trial = test_move.Trial(slow, destination, good)
+    trial.clock.pump([0.5] * 20)
+    slow.gate.callback(None)
+
+    error = trial.finish()
+    assert (ConnectionFailed, "source src0: lost") == (type(error), str(error))
+    assert [] == trial.of(Failed)
+
+
+def test_a_single_file_that_was_moved_is_no_failure_if_its_source_is_late():
+    """After a lost connection it turns out only in the end that nothing is left to do there."""
+    slow, other, destination = HangingStore("open", {b"f": BIG}), MemoryStore(), MemoryStore()
+
+    async def where(kind):
+        return Where(kind, (b"x", b"y"), 0)
+
+    slow.open = lambda *_: Deferred.fromCoroutine(where(WhereKind.FILE))
+    destination.fail_next["write", b"f"] = ConnectionFailed("lost")
+    run, lost, events = started([slow, other], destination)
+    slow.open = lambda *_: deferLater(run.clock, 60, lambda: Deferred.fromCoroutine(where(WhereKind.ABSENT)))
+
+    assert ConnectionFailed is lost[0].type
+    assert [None] == resumed(run, [slow, other], destination)
+    assert [] == [event for event in events if isinstance(event, Failed)]
 
 
 @pytest.mark.parametrize("aside", [False, True])
