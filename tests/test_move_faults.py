@@ -151,7 +151,7 @@ SOURCE = {
     b"a/same": b"22",
     b"a/same size": b"333",
     b"a/other size": b"4444",
-    b"large/changed": LARGE + b"grown",
+    b"large/changed": BIG[: 1 << 18] + b"grown",
     b"large/new": LARGE,
     b"large/partial": LARGE[::-1],
     b"large/same": LARGE[1:],
@@ -161,7 +161,7 @@ DESTINATION = {
     b"a/same": b"22",
     b"a/same size": b"xxx",
     b"a/other size": b"y",
-    b"large/changed": LARGE,
+    b"large/changed": BIG[: 1 << 18],
     b"large/same": LARGE[1:],
     b"large/same size": LARGE[2:][::-1],
 }
@@ -233,6 +233,7 @@ def test_however_late_the_answers_come_everything_arrives(monkeypatch):
     assert [None] == trial.result
     assert expected == finished
     assert (How.REPLACED, digest(SOURCE[b"large/changed"]), True) == (changed.how, changed.digest, changed.removed)
+    assert 0 < changed.sent < changed.size // 2
     assert SOURCE == contents(trial.destination)
     assert {} == contents(trial.source)
     assert {b"a", b"empty", b"large"} == {event.path for event in trial.of(Pruned)}
