@@ -640,10 +640,24 @@ def test_files_as_large_as_a_batch_arrive_too():
     destination.takes_at_once = lambda: 100
     batched = test_move.batched_into(destination)
 
-    moved(source, destination)
+    trial = moved(source, destination)
 
     assert (files, {}) == (contents(destination), contents(source))
-    assert {path for path, content in files.items() if len(content) <= 100} == set(batched)
+    assert sorted(files) == sorted(event.path for event in trial.of(Finished))
+    assert sorted(path for path, content in files.items() if len(content) <= 100) == sorted(batched)
+
+
+def test_small_files_without_room_are_tried_once_more(monkeypatch):
+    """Those that were sent in vain, and those that were not tried because of it."""
+    monkeypatch.setattr("realize.mover.small.BATCH", 1)
+    files = {b"x": b"1", b"y": b"2"}
+    source, destination = MemoryStore(files), MemoryStore()
+    destination.fail_next["put_small", b"x"] = NoSpace("x: No space left on device")
+
+    trial = moved(source, destination, jobs=1)
+
+    assert ([b"x", b"y"], []) == ([event.path for event in trial.of(Postponed)], trial.of(Failed))
+    assert files == contents(destination)
 
 
 def test_nothing_is_missing_if_there_is_room_by_the_end():
