@@ -1,19 +1,27 @@
-"""What every test may rely on: no error and no timer is left behind unnoticed."""
+"""What every test may rely on: no error, no timer and no open file is left behind unnoticed."""
 
 from __future__ import annotations
 
 import gc
+import os
+import time
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 from twisted.logger import LogEvent, globalLogPublisher
+
+from tests.faults import descriptors
 
 # How long it takes to make up an example says how busy the machine is, and nothing of the code.
 # `make soak` looks for much longer.
 settings.register_profile("realize", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("realize")
+
+_CLOSED_WITHIN_S: Final = 5.0
+"""A thread that closes what was removed may not have come to it when a test ends."""
 
 
 def pytest_collection_finish() -> None:
@@ -22,9 +30,22 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def left_open(before: dict[str, str]) -> dict[str, str]:
+    """The descriptors that are open and were not, but for those that the reactor wakes itself with."""
+    from twisted.internet import reactor
+
+    wakers = {os.readlink(f"/proc/self/fd/{reader.fileno()}") for reader in reactor._internalReaders}
+    ends_at = time.monotonic() + _CLOSED_WITHIN_S
+    while True:
+        left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what not in wakers}
+        if not left or time.monotonic() > ends_at:
+            return left
+        time.sleep(0.001)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Fail a test that leaves an unhandled error in a Deferred, or a delayed call in the reactor."""
+    """Fail a test that leaves an unhandled error in a Deferred, a delayed call in the reactor, or a descriptor open."""
     from twisted.internet import reactor
 
     failures: list[LogEvent] = []
@@ -33,6 +54,7 @@ def nothing_left_behind() -> Iterator[None]:
         if "log_failure" in event:
             failures.append(event)
 
+    open_before = descriptors()
     before = set(reactor.getDelayedCalls())
     globalLogPublisher.addObserver(observe)
     try:
@@ -40,8 +62,10 @@ def nothing_left_behind() -> Iterator[None]:
         gc.collect()
     finally:
         globalLogPublisher.removeObserver(observe)
+    still_open = left_open(open_before)
     left = [call for call in reactor.getDelayedCalls() if call not in before and call.active()]
     for call in left:
         call.cancel()
     assert not failures, "\n".join(event["log_failure"].getTraceback() for event in failures)
     assert not left, f"delayed calls are left: {left}"
+    assert not still_open, f"descriptors are open: {still_open}"
