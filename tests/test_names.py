@@ -85,9 +85,15 @@ def test_partials_of_different_names_differ(one, other):
 
 
 @given(components.filter(lambda name: len(name) <= 224))
+@example(b"x" * 224)
 def test_a_partial_tells_its_final_name(name):
     """A listing can say what a partial is for."""
     assert name == names.final_name_of_partial(names.partial_name(name))
+
+
+def test_what_is_no_partial_is_its_own_final_name():
+    """Only the form of a partial says that there is another name."""
+    assert b"x.part" == names.final_name_of_partial(b"x.part")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,204 @@
+"""Directories below a root: what is opened, made, kept open, and refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+
+from realize.errors import BadName, Conflict, NotFound, StorageError
+from realize.store.local import root_identity
+from realize.store.location import Root
+from realize.store.tree import identity_of
+from tests.test_local_store import open_files, root
+
+__all__ = ["root"]
+
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL
+
+
+@pytest.fixture
+def above(root):
+    """The root as a place for trees."""
+    return Root(root, root_identity(root))
+
+
+def mode_of(root, path):
+    return stat.S_IMODE(os.stat(os.path.join(root, path)).st_mode)
+
+
+def test_few_directories_are_kept_open(root, above):
+    """A batch may go through thousands of directories, and be as deep as a name can be; all are closed in the end."""
+    deep = (b"d",) * 500
+    with above.tree() as tree:
+        for number in range(500):
+            tree.directory((b"%d" % number,), create=True)
+            tree.directory((b"%d" % number, b"below"), create=True)
+        tree.directory(deep, create=True)
+
+        assert 100 < len(open_files(root)) < 150
+        assert os.path.samestat(os.fstat(tree.directory(())), os.stat(root))
+        assert os.path.samestat(os.fstat(tree.directory((b"7", b"below"))), os.stat(os.path.join(root, b"7/below")))
+        tree.forget()
+        assert [] == open_files(root)
+        assert tree.identity((b"7",)) == root_identity(os.path.join(root, b"7"))
+    assert [] == open_files(root)
+
+
+def test_a_directory_that_is_known_is_not_opened_again(root, above, monkeypatch):
+    """Its files cost no walk each."""
+    os.makedirs(os.path.join(root, b"a/b/c"))
+    opening, names = os.open, []
+    monkeypatch.setattr(os, "open", lambda path, *args, **how: names.append(path) or opening(path, *args, **how))
+    with above.tree() as tree:
+        for path in [(b"a", b"b"), (b"a",), (b"a", b"b", b"c"), (b"a", b"b"), ()]:
+            tree.directory(path)
+
+    assert [root, b"a", b"b", b"c"] == names
+
+
+def test_the_nearest_that_is_there(root, above):
+    """What is missing is looked for further up, to the root."""
+    os.makedirs(os.path.join(root, b"a/b"))
+    with above.tree() as tree:
+        found = [tree.nearest(path) for path in [(b"a", b"b", b"c", b"d"), (b"x", b"y"), (b"a", b"b")]]
+        there = [os.path.join(root, path) for path in (b"a/b", b"", b"a/b")]
+
+        assert [root_identity(path) for path in there] == [identity_of(os.fstat(fd)) for fd in found]
+        with pytest.raises(NotFound, match="x: No such"):
+            tree.directory((b"x", b"y"))
+
+
+@pytest.mark.parametrize(("below", "modes"), [(None, (0o755, 0o755)), (0, (0o700, 0o700)), (1, (0o755, 0o700))])
+def test_what_is_made_on_demand_may_be_private(root, above, below, modes):
+    """From a depth on, directories are for their owner alone; those that were there stay as they were."""
+    os.mkdir(os.path.join(root, b"old"), 0o755)
+    umask = os.umask(0o022)
+    try:
+        with above.tree(below) as tree:
+            tree.directory((b"a", b"b"), create=True)
+            tree.directory((b"old",), create=True)
+    finally:
+        os.umask(umask)
+
+    assert (*modes, 0o755) == tuple(mode_of(root, path) for path in (b"a", b"a/b", b"old"))
+
+
+def plant_directory(path):
+    os.mkdir(path)
+
+
+def plant_file(path):
+    with open(path, "xb"):
+        pass
+
+
+def plant_symlink(path):
+    os.symlink("/", path)
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind", "words"),
+    [
+        (plant_directory, None, ""),
+        (plant_file, Conflict, "d/e: is not a directory"),
+        (plant_symlink, BadName, "d/e: is a symlink, and symlinks are not followed"),
+    ],
+)
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_somebody_else_makes_something_of_that_name(root, above, monkeypatch, plant, kind, words, when):
+    """A directory is as good as ours, whoever made it; anything else is said to be what it is, and not entered."""
+    os.mkdir(os.path.join(root, b"d"))
+    making = os.mkdir
+
+    def meanwhile(name, mode, dir_fd):
+        monkeypatch.setattr(os, "mkdir", making)
+        plant(os.path.join(root, b"d/e"))
+        os.mkdir(name, mode, dir_fd=dir_fd)
+
+    if when == "before":
+        plant(os.path.join(root, b"d/e"))
+    else:
+        monkeypatch.setattr(os, "mkdir", meanwhile)
+    with above.tree() as tree:
+        if kind is None:
+            assert identity_of(os.fstat(tree.directory((b"d", b"e"), create=True))) == root_identity(root + b"/d/e")
+        else:
+            with pytest.raises(kind) as caught:
+                tree.directory((b"d", b"e"), create=True)
+            assert words == str(caught.value)
+    if kind is Conflict:
+        with above.tree() as tree, pytest.raises(Conflict):
+            tree.directory((b"d", b"e", b"f"))
+
+
+def test_what_vanishes_while_it_is_looked_at_is_no_directory(root, above, monkeypatch):
+    """What was no directory, and is gone when it is asked what it was, is no symlink at any rate."""
+    plant_file(os.path.join(root, b"f"))
+
+    def gone(*_args, **_how):
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+    with above.tree() as tree:
+        monkeypatch.setattr(os, "stat", gone)
+        with pytest.raises(Conflict, match="f: is not a directory"):
+            tree.directory((b"f",))
+
+
+@pytest.mark.parametrize("call", ["open", "mkdir", "fstat"])
+def test_what_the_disk_says_is_told_with_the_name(root, above, monkeypatch, call):
+    """An error on the way names the directory, counted from the root, and leaves nothing open."""
+    os.mkdir(os.path.join(root, b"d"))
+
+    def broken(*_args, **_how):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with above.tree() as tree:
+        tree.directory((b"d",))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, broken)
+            with pytest.raises(StorageError) as caught:
+                tree.directory((b"d", b"e"), create=True)
+            before = open_files(root)
+
+        assert "d/e: Input/output error" == str(caught.value)
+        assert [os.fsdecode(root + b"/d")] == before
+
+
+def test_a_directory_that_goes_again_and_again(root, above, monkeypatch):
+    """It is made once more for a file, and what fails then is told; nothing stays open."""
+    os.mkdir(os.path.join(root, b"d"))
+    opening, asked = os.open, []
+
+    def vanishing(path, flags, *args, **how):
+        if flags & os.O_CREAT:
+            asked.append(path)
+            os.rmdir(os.path.join(root, b"d"))
+        return opening(path, flags, *args, **how)
+
+    monkeypatch.setattr(os, "open", vanishing)
+    with above.tree() as tree, pytest.raises(FileNotFoundError):
+        tree.create_file((b"d",), b"f", NEW, 0o600)
+
+    assert [b"f", b"f"] == asked
+    with above.tree() as tree:
+        monkeypatch.setattr(os, "open", opening)
+        os.close(tree.create_file((b"d", b"e"), b"f", NEW, 0o640))
+    assert 0o640 & ~0o022 == mode_of(root, b"d/e/f") & ~0o022
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_old_content_is_dropped_where_there_may_be_some(root, above, monkeypatch, keeps):
+    """Whether that is so is asked once for a file system, and the whole file is meant."""
+    asked, advised = [], []
+    monkeypatch.setattr("realize.store.tree.may_keep_old_content", lambda fd: asked.append(fd) or keeps)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *advice: advised.append(advice))
+    plant_file(os.path.join(root, b"f"))
+    with above.tree() as tree, open(os.path.join(root, b"f"), "rb") as file:
+        for _ in range(3):
+            tree.drop_old_content(file.fileno(), os.fstat(file.fileno()))
+
+        assert [(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)] * (3 if keeps else 0) == advised
+        assert [file.fileno()] == asked
