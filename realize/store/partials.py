@@ -45,7 +45,7 @@ def open_partial(
     ``path`` is what errors call the file.
     Fails with `Busy` while somebody else holds the lock.
     """
-    taken: list[tuple[_Place, os.stat_result]] = []
+    taken: list[tuple[_Place, os.stat_result | None]] = []
     for partial in names.partial_names(name, origin):
         place = _Place(tree, directory, partial, path)
         try:
@@ -56,7 +56,7 @@ def open_partial(
         if not taken:
             return fd, status, partial
         try:
-            older = next((each for each, seen in taken if _is_alike(seen, status)), None)
+            older = next((each for each, seen in taken if seen is not None and _is_alike(seen, status)), None)
             if older is None:
                 return fd, status, partial
             os.unlink(partial, dir_fd=place.directory_fd)
@@ -73,9 +73,9 @@ def open_partial(
 
 
 class _Taken(Exception):
-    """The name belongs to a file of somebody else."""
+    """The name belongs to a file of somebody else; or (no ``status``) to one of ours that is of no use."""
 
-    def __init__(self, status: os.stat_result) -> None:
+    def __init__(self, status: os.stat_result | None) -> None:
         super().__init__(status)
         self.status = status
 
@@ -106,27 +106,30 @@ class _Place:
             status = self._named()
         except FileNotFoundError:
             return None
-        if not (is_ours(self.directory_fd, self.partial, status) if alike is None else _is_alike(status, alike)):
+        if not self._may_be_ours(status, alike):
             raise _Taken(status)
         try:
             fd = os.open(self.partial, _FLAGS, dir_fd=self.directory_fd)
         except PermissionError:
             if self._recovered():
                 return None
-            raise _Taken(status) from None
+            raise _Taken(None) from None
         except OSError as error:
             if error.errno in _SWAPPED:
                 return None
             raise
         try:
-            same = identity_of(os.fstat(fd)) == identity_of(status)
+            # What has taken its place since the look may even have got its inode number.
+            if self._may_be_ours(os.fstat(fd), alike):
+                return fd
         except BaseException:
             release(fd)
             raise
-        if same:
-            return fd
         release(fd)
         return None
+
+    def _may_be_ours(self, status: os.stat_result, alike: os.stat_result | None) -> bool:
+        return is_ours(self.directory_fd, self.partial, status) if alike is None else _is_alike(status, alike)
 
     def _recovered(self) -> bool:
         """Whether a partial that was abandoned with its final mode already, one without write permission, is usable.
