@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 
 import pytest
 from twisted.internet.threads import deferToThread
 
 from realize.errors import StorageError
-from realize.store import ancestors
+from realize.store import ancestors, syscalls
 from realize.store.ancestors import Ancestors
 from realize.store.local import LocalStore, root_identity
 from realize.testing import digest, small_file
 from realize.values import Attributes, Expected, OnConflict
+from tests.test_local_store import as_nobody, open_root
+
+__all__ = ["open_root"]
 
 REPLACE = OnConflict.REPLACE
 
@@ -127,3 +131,56 @@ def test_a_directory_above_that_may_not_be_read_is_synced_with_its_file_system(d
         os.close(fd)
 
     assert [fd] == whole == asked
+
+
+def test_who_comes_while_they_are_made_durable_waits_for_that(monkeypatch):
+    """A file of another thread does not count before, and nothing is done twice."""
+    ancestors_of_one, done, others = Ancestors(), [], []
+
+    def slowly(_fd):
+        others.append(threading.Thread(target=lambda: others and ancestors_of_one.sync(0)))
+        if len(others) == 1:
+            others[0].start()
+            others[0].join(0.05)
+        done.append("durable")
+
+    monkeypatch.setattr(ancestors, "_sync_upwards", slowly)
+    ancestors_of_one.sync(0)
+    others[0].join()
+
+    assert ["durable"] == done
+
+
+async def test_above_what_somebody_may_write_to_there_may_be_what_he_may_not_read(open_root, monkeypatch):
+    """It is gone through all the same, and its file system is made durable as a whole."""
+    below = os.path.join(open_root, b"below")
+    os.mkdir(below)
+    os.chmod(open_root, 0o711)
+    asked = []
+    monkeypatch.setattr(ancestors, "syncfs", asked.append)
+    monkeypatch.setattr(ancestors, "syncs_as_a_whole", lambda _fd: True)
+    fd = os.open(below, os.O_RDONLY)
+    try:
+        await as_nobody(Ancestors().sync, fd)
+    finally:
+        os.close(fd)
+
+    assert [fd] == asked
+
+
+@pytest.mark.parametrize(
+    ("devices", "kinds", "mounted"),
+    [
+        ((1, 1), (7, 7), False),
+        ((1, 2), (7, 7), True),
+        ((1, 2), (syscalls.BTRFS, 7), True),
+        ((1, 2), (7, syscalls.BTRFS), True),
+        ((1, 2), (syscalls.BTRFS, syscalls.BTRFS), False),
+    ],
+)
+def test_a_subvolume_is_no_mount_point(monkeypatch, devices, kinds, mounted):
+    """On btrfs it has a device number of its own, though it is on the same file system as what is above it."""
+    below, above = (os.stat_result((0, 0, device, 0, 0, 0, 0, 0, 0, 0)) for device in devices)
+    monkeypatch.setattr(ancestors, "file_system", lambda fd: kinds[fd])
+
+    assert mounted is ancestors._is_mounted(0, 1, below, above)

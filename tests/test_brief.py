@@ -157,3 +157,14 @@ def test_time_passes_while_it_is_looked_at(step):
     clock.advance(SLOW)
 
     assert [0, 1] == begun
+
+
+def test_how_long_one_takes_is_counted_from_its_own_beginning(threads):
+    """Not from that of an earlier one that has ended in time: what waits is not begun too early."""
+    threads.ask(*"abc")
+    threads.end("a", after=0.5 * SLOW)
+    threads.clock.advance(0.7 * SLOW)
+    early = list(threads.begun)
+    threads.clock.advance(0.4 * SLOW)
+
+    assert (["a", "b"], ["a", "b", "c"]) == (early, threads.begun)

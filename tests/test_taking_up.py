@@ -139,7 +139,8 @@ async def test_an_error_of_the_disk_is_that_of_the_file(root, monkeypatch, way, 
 
     def failing(first, *arguments, **options):
         is_partial = first == PARTIAL if isinstance(first, bytes) else PARTIAL in os.fsencode(target(first))
-        return broken(errno.EIO)() if is_partial else original(first, *arguments, **options)
+        finding = found and call == "open" and arguments[0] & os.O_CREAT
+        return broken(errno.EIO)() if is_partial and not finding else original(first, *arguments, **options)
 
     def target(fd):
         return os.readlink(f"/proc/self/fd/{fd}")

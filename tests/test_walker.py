@@ -10,7 +10,7 @@ import tracemalloc
 
 import pytest
 
-from realize.errors import NotFound, StorageError
+from realize.errors import Busy, InternalError, NotFound, StorageError
 from realize.store import walker
 from realize.store.location import locate
 from realize.store.names import MAX_PATH, partial_name
@@ -315,3 +315,50 @@ def test_only_a_giant_directory_is_kept_open(root, monkeypatch):
     assert walking.page() == []
     assert sorted(paths(root)) == [b"a/%d" % number for number in range(1, 7)]
     assert opened == len(os.listdir("/proc/self/fd"))
+
+
+def test_a_name_that_is_too_long_only_as_a_whole(root):
+    """A file of it cannot be asked for, so that it is said to be there, and why it stays."""
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(b"d" * 195, dir_fd=fd)
+        below = os.open(b"d" * 195, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    for name in (b"e" * 80, b"f" * 81):
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+
+    *_, fits, too_long = everything(root)
+
+    assert (4000, Kind.FILE) == (len(fits.path), fits.kind)
+    assert (4001, Kind.UNREADABLE) == (len(too_long.path), too_long.kind)
+    assert "the name has 4001 bytes, more than 4000" == too_long.note
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        (OSError(5, "Input/output error"), StorageError, ".: Input/output error"),
+        (MemoryError(), Busy, ".: Cannot allocate memory"),
+        (NotFound("it is gone"), NotFound, "it is gone"),
+        (ZeroDivisionError("division"), InternalError, "the listing was ended by ZeroDivisionError('division')"),
+    ],
+)
+def test_a_listing_that_has_failed_goes_on_to_fail(root, monkeypatch, fault, kind, words):
+    """Nobody takes what was listed before for all that there is."""
+    plant(root, b"a/b")
+    walking = walk(root)
+    assert [b"a"] == [entry.path for entry in walking.page(1)]
+
+    def fails(*_):
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(walker.Traversal, "_step", fails)
+        with pytest.raises(kind) as first:
+            walking.page(500)
+    with pytest.raises(kind) as caught:
+        walking.page(500)
+
+    assert words == str(first.value) == str(caught.value)
