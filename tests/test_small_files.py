@@ -7,8 +7,9 @@ import os
 import stat
 
 import pytest
+from attrs import evolve
 
-from realize.errors import BadName, Busy, NoSpace, NotFound, ProtocolError, SourceChanged, StorageError
+from realize.errors import BadName, Busy, NoSpace, NotFound, ProtocolError, SourceChanged, StorageError, VerifyFailed
 from realize.store import small
 from realize.store.commit import Committer
 from realize.store.headroom import Headroom
@@ -298,3 +299,12 @@ async def test_a_final_file_has_what_it_is_to_have(root, behind, attributes):
     assert not mode & MARK
     if attributes:
         assert 7 == os.stat(behind.at(name)).st_mtime_ns
+
+
+async def test_a_batch_of_which_nothing_is_written_leaves_nothing_open(root, behind):
+    """Also what was to speak for all of its files."""
+    store = await opened(root)
+    files = [evolve(small_file(b"%d" % number, b"x"), digest=b"?" * 32) for number in range(small.FEW + 1)]
+
+    assert {VerifyFailed} == set(kinds(await store.put_small(files, REPLACE)))
+    assert [] == behind.everything()
