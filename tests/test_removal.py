@@ -8,7 +8,7 @@ import os
 import pytest
 
 from realize.errors import BadName, Busy, Conflict, NotFound, SourceChanged, StorageError
-from realize.store import removal
+from realize.store.files import UNREADABLE
 from realize.testing import failure
 from realize.values import Removal, Vacant, Version
 from tests.test_local_store import behind, fetched, opened, root
@@ -64,7 +64,7 @@ async def test_what_is_gone_already_counts_as_removed(root, behind):
     assert [] == behind.everything()
 
 
-@pytest.mark.parametrize("number", sorted(removal._UNREADABLE))
+@pytest.mark.parametrize("number", sorted(UNREADABLE))
 async def test_what_may_not_be_read_any_more_is_removed_if_it_is_the_same(root, behind, monkeypatch, number):
     """A file that was moved can be removed by its status alone, and one that is another by its status is kept."""
     behind.plant(b"same", b"x")

@@ -194,7 +194,7 @@ async def test_one_with_whatever_final_mode_keeps_no_file_from_arriving(nobodys,
 async def test_one_without_write_permission_is_taken_up_by_its_own_name(nobodys, monkeypatch):
     """No other name is needed for that."""
     leave_nobodys(nobodys, b"12", 0o400)
-    monkeypatch.setattr(names, "partial_names", lambda _name: iter([PARTIAL]))
+    monkeypatch.setattr(names, "partial_names", lambda *_: iter([PARTIAL]))
     store = await opened(nobodys, run_in_thread=as_nobody)
 
     writer = await store.open_writer(b"f", 3, REPLACE)
@@ -251,7 +251,7 @@ async def test_one_whose_mode_cannot_be_set_back_is_left_alone(nobodys, monkeypa
 async def test_one_that_vanishes_before_its_mode_is_set_back(nobodys, monkeypatch):
     """Then there is nothing to be taken up, and one is made."""
     place = leave_nobodys(nobodys, b"12", 0o400)
-    monkeypatch.setattr(names, "partial_names", lambda _name: iter([PARTIAL]))
+    monkeypatch.setattr(names, "partial_names", lambda *_: iter([PARTIAL]))
     store = await opened(nobodys, run_in_thread=as_nobody)
     once(
         monkeypatch,
