@@ -1,12 +1,14 @@
 """The limits of a daemon: who may change them, what is asked of the other ends, and what comes back when."""
 
+import json
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from realize.daemon import throttling
-from realize.daemon.throttling import Throttling
-from realize.errors import AccessDenied, NotFound, UsageError
+from realize.daemon.throttling import Throttling, dumped
+from realize.errors import AccessDenied, ConnectionFailed, NotFound, UsageError
 from realize.throttle.tree import Scope
 from realize.wire.commands import Direction
 
@@ -40,10 +42,14 @@ class Connection:
     def call(self, _command, *, scope, name, direction, rate=None):
         assert (Scope.CONNECTION, "", Direction.SEND) == (scope, name, direction)
         self.asked.append(rate)
-        return Deferred()
+        return self.answer()
 
     def when_lost(self):
         return self._lost
+
+    def answer(self):
+        """What the other end says to that."""
+        return Deferred()
 
     def lose(self):
         self.lost = True
@@ -256,3 +262,129 @@ def test_a_configuration_changes_only_what_it_says_anew(limits):
         limit_of(limits, Scope.PEER, "a"),
         limit_of(limits, Scope.PEER, "b"),
     )
+
+
+def received(limits):
+    """The limits on receiving that the report shows."""
+    rows = limits.report("a", is_admin=True)
+    return {(row["scope"], row["name"]): row for row in rows if row["direction"] == "receive"}
+
+
+def test_each_new_connection_gets_what_the_configuration_says(limits):
+    """Its own limit is that of the file until somebody sets another."""
+    limits.configure(None, {"a": None, "b": None}, 700)
+    joined(limits, "a", "1")
+
+    assert 700 == limit_of(limits, Scope.CONNECTION, "1")
+
+
+def test_a_refused_change_is_logged_with_its_reason_and_a_made_one_with_its_time(limits):
+    """Whoever reads the log later was not there."""
+    joined(limits, "a", "1")
+    change(limits, Scope.CONNECTION, "", 1000, seconds=60)
+    with pytest.raises(AccessDenied) as refused:
+        change(limits, Scope.SERVICE, "", 1000, admin=False)
+
+    changed, denied = (fields for _, _, fields in limits.log.lines)
+    assert (60, str(refused.value)) == (changed["seconds"], denied["error"])
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(0, None), ((10 << 40) + 1, None), (1000, 0), (None, -1)])
+def test_what_is_received_is_not_limited_absurdly_either(limits, rate, seconds):
+    """It is refused here, before anybody is asked to keep to it."""
+    connection = joined(limits, "a", "1")
+    with pytest.raises(UsageError):
+        change(limits, Scope.CONNECTION, "1", rate, direction=Direction.RECEIVE, seconds=seconds)
+
+    assert [] == connection.asked
+    assert {} == received(limits)
+
+
+def test_a_limit_for_a_time_says_how_long_it_still_lasts(limits):
+    """Also one on receiving; what lasts says nothing, and what was lifted is not shown."""
+    change(limits, Scope.PEER, "a", 1000, direction=Direction.RECEIVE, seconds=60)
+    change(limits, Scope.PEER, "b", 1000, direction=Direction.RECEIVE)
+    limits.clock.advance(20)
+    shown = received(limits)
+    change(limits, Scope.PEER, "b", None, direction=Direction.RECEIVE)
+
+    assert (40, None) == (shown["peer", "a"]["lasts"], shown["peer", "b"]["lasts"])
+    assert {("peer", "a")} == received(limits).keys()
+
+
+def test_no_limit_for_a_time(limits):
+    """To lift a limit for a while is a limit too: it is shown, and the former one comes back."""
+    connection = joined(limits, "a", "1")
+    change(limits, Scope.PEER, "a", 5000, direction=Direction.RECEIVE)
+    change(limits, Scope.PEER, "a", None, direction=Direction.RECEIVE, seconds=60)
+    shown = received(limits)["peer", "a"]
+    limits.clock.advance(61)
+
+    assert (None, 60) == (shown["limit"], shown["lasts"])
+    assert [5000, None, 5000] == connection.asked
+
+
+def test_a_lasting_limit_is_not_ended_by_the_time_of_the_one_before(limits):
+    """Who sets a limit without a time means it."""
+    connection = joined(limits, "a", "1")
+    change(limits, Scope.CONNECTION, "", 1000, direction=Direction.RECEIVE, seconds=60)
+    change(limits, Scope.CONNECTION, "", 2000, direction=Direction.RECEIVE)
+    limits.clock.advance(61)
+
+    assert [1000, 2000] == connection.asked
+    assert 2000 == received(limits)["connection", "1"]["limit"]
+
+
+def test_the_least_limit_is_one_byte_for_each_connection(limits):
+    """There is no limit of nothing, however many share it."""
+    connections = [joined(limits, "a", "1"), joined(limits, "a", "2")]
+    change(limits, Scope.PEER, "a", 1, direction=Direction.RECEIVE)
+
+    assert [[1], [1]] == [connection.asked for connection in connections]
+
+
+@pytest.mark.parametrize(("lost", "lines"), [(False, [("a", 1, "no")]), (True, [])])
+def test_who_does_not_obey_is_named(limits, lost, lines):
+    """Unless it is gone: then there is nobody who sends too fast."""
+    connection = joined(limits, "a", "1")
+    asked = []
+    connection.answer = lambda: asked.append(Deferred()) or asked[-1]
+    change(limits, Scope.CONNECTION, "", 1000, direction=Direction.RECEIVE)
+    connection.lost = lost
+    asked[0].errback(ConnectionFailed("no"))
+
+    assert lines == [
+        (fields["peer"], fields["conn"], fields["error"])
+        for _, event, fields in limits.log.lines
+        if event == "throttle_not_obeyed"
+    ]
+
+
+def test_the_limits_of_a_connection_end_with_it(limits):
+    """Also those for a time: nothing comes back for a connection that is gone."""
+    connection = joined(limits, "a", "1")
+    change(limits, Scope.CONNECTION, "", 500, direction=Direction.RECEIVE)
+    change(limits, Scope.CONNECTION, "", 1000, direction=Direction.RECEIVE, seconds=60)
+    connection.lose()
+    limits.clock.advance(61)
+
+    assert {} == received(limits)
+
+
+def test_ending_stops_what_would_come_back(limits):
+    """A daemon that ends leaves no timer of a limit on receiving behind."""
+    change(limits, Scope.PEER, "a", 1000, direction=Direction.RECEIVE, seconds=60)
+    limits.close()
+
+    assert [] == limits.clock.getDelayedCalls()
+
+
+def test_a_report_holds_as_many_limits_as_fit():
+    """The first ones; all of them, if they fit to the last byte."""
+    rows = [{"name": str(number)} for number in range(10)]
+    whole = json.dumps(rows)
+
+    assert rows == json.loads(dumped(iter(rows), len(whole)))
+    assert rows[:5] == json.loads(dumped(rows, len(whole) - 1))
+    assert rows[:2] == json.loads(dumped(rows, len(json.dumps(rows[:5])) - 1))
+    assert [] == json.loads(dumped(rows, 2))
