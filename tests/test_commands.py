@@ -130,3 +130,62 @@ def test_a_missing_argument_is_the_peers_fault():
     """AMP's own KeyError would count as ours."""
     with pytest.raises(ProtocolError, match="argument stream is missing"):
         commands.EndRead.parseArguments(amp.AmpBox(), None)
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (lambda **options: Number(100, **options), 5),
+        (lambda **options: Octets(10, **options), b"x"),
+        (lambda **options: Text(10, **options), "x"),
+        (Flag, True),
+        (lambda **options: Choice(OnConflict, **options), OnConflict.SKIP),
+        (lambda **options: Packed(packing.PATHS, **options), [b"x"]),
+        (lambda **options: PackedOne(packing.PATHS, **options), b"x"),
+    ],
+    ids=["number", "octets", "text", "flag", "choice", "packed", "one"],
+)
+def test_only_what_is_optional_may_be_missing(make, value):
+    """What is there is taken in either case."""
+    for argument in (make(), make(optional=True)):
+        taken = {}
+        argument.fromBox(b"name", {b"name": argument.toString(value)}, taken, None)
+        assert {"name": value} == taken
+    missing = {}
+    make(optional=True).fromBox(b"name", {}, missing, None)
+    with pytest.raises(ProtocolError, match="argument name is missing"):
+        make().fromBox(b"name", {}, {}, None)
+
+    assert {"name": None} == missing
+
+
+@pytest.mark.parametrize(
+    ("argument", "fits", "too_much"),
+    [
+        (Number(100), [b"0", b"100"], [b"101"]),
+        (Number(100, least=5), [b"5", b"100"], [b"4"]),
+        (Number(), [b"%d" % BIGGEST], [b"%d" % (BIGGEST + 1)]),
+        (Octets(4, least=2), [b"12", b"1234"], [b"1", b"12345"]),
+        (Octets(4), [b"", b"1234"], [b"12345"]),
+        (Text(4), [b"", b"1234"], [b"12345"]),
+        (Text(), [b"x" * 1000], [b"x" * 1001]),
+        (PackedOne(packing.PATHS), [packing.PATHS.pack([b"x"])], [b"", packing.PATHS.pack([b"x", b"y"])]),
+    ],
+)
+def test_what_a_peer_may_send_is_limited(argument, fits, too_much):
+    """All up to the limit is taken, and nothing beyond it."""
+    for data in fits:
+        assert data == argument.toString(argument.fromString(data))
+    for data in too_much:
+        with pytest.raises(ProtocolError):
+            argument.fromString(data)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [(Number(100, least=5), 4), (Number(100), 101), (Octets(4, least=2), b"1"), (Octets(4), b"12345")],
+)
+def test_what_a_peer_would_refuse_is_not_sent(argument, value):
+    """The error is found where it was made."""
+    with pytest.raises(ProtocolError):
+        argument.toString(value)
