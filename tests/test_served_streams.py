@@ -235,6 +235,15 @@ def test_what_comes_while_a_file_is_opened_waits(streaming):
     assert ([], [("match", [DIGEST], 5)], [5]) == (before, streaming.store.asked, matched)
 
 
+def test_a_store_may_give_up_opening(streaming):
+    """Then the stream is closed: its peer was told that it is not open."""
+    streaming.write(10, opened=False)
+    streaming.opening.cancel()
+
+    assert ([ConnectionFailed], [("forget",)]) == (kinds(streaming.opened), streaming.said.all)
+    assert 0 == len(streaming.pair.server.streams)
+
+
 def test_opening_is_given_up_with_the_stream(streaming):
     """It need not wait for room any more, and that is no failure of the file."""
     served = streaming.write(10, opened=False)
@@ -509,6 +518,20 @@ def test_a_commit_waits_for_what_is_being_written(streaming):
     assert (["write"], ["write", "commit"]) == (before, streaming.store.names())
     assert {Stored, ProtocolError} == {kind for results in commits for kind in kinds(results)}
     assert [ProtocolError] == kinds(late)
+
+
+def test_a_commit_waits_for_what_is_still_to_be_written(streaming):
+    """All of it, in order, before the file has its name."""
+    served = streaming.write(10)
+    streaming.arrive(b"12345")
+    streaming.arrive(b"67890")
+    committed = streaming.ask(served.commit(DIGEST, None))
+    streaming.answer()
+    streaming.answer()
+    streaming.answer(CREATED)
+
+    assert [("write", [b"12345"]), ("write", [b"67890"]), ("commit", DIGEST, None)] == streaming.store.asked
+    assert [CREATED] == committed
 
 
 def test_a_file_that_was_abandoned_is_not_committed(streaming):

@@ -9,19 +9,24 @@ import ssl
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.python.failure import Failure
 
-from realize.errors import Busy, ConnectionFailed, VersionMismatch, WrongPeer
+from realize.errors import Busy, ConnectionFailed, ProtocolError, VersionMismatch, WrongPeer
 from realize.keys import generate_identity
 from realize.wire import commands
 from realize.wire.commands import Reason
 from realize.wire.endpoints import connect, connecting_protocol
-from realize.wire.protocol import Greeting, PeerProtocol
-from realize.wire.serving import FEW, HELLO_WITHIN, LEAST_TURN, PeerServerFactory, turn
+from realize.wire.liveness import PING_AFTER, SILENCE
+from realize.wire.protocol import Greeting, PeerProtocol, Role
+from realize.wire.serving import FEW, HELLO_WITHIN, LEAST_TURN, PeerServerFactory, Refusal, turn
+from realize.wire.throttling import pacing
 from realize.wire.tls import CHUNK, peer_public_key
-from tests.loopback import Log, Wire
+from realize.wire.traffic import Traffic
+from tests.loopback import Log, Pair, Wire
 
 SERVER, CLIENT, OTHER = generate_identity(), generate_identity(), generate_identity()
 
@@ -348,23 +353,29 @@ async def test_a_session_cannot_be_resumed(tmp_path):
         assert [(False, True), (False, False)] == await in_thread(twice)
 
 
-def accept(factory, address="192.0.2.1"):
+class Nobody:
+    """The other end of a connection that nobody uses."""
+
+    def connectionLost(self, reason):
+        """Nothing was begun."""
+
+    def dataReceived(self, data):
+        """Nobody cares."""
+
+
+def accept(factory, address="192.0.2.1", other=None):
     """A connection without TLS, below the factory."""
 
     class Address:
         host = address
 
-    class Nobody:
-        def connectionLost(self, reason):
-            pass
-
-        def dataReceived(self, data):
-            pass
-
     protocol = factory.buildProtocol(Address)
     here, there = Wire(factory.clock, 1000), Wire(factory.clock, 1000)
-    here.other, there.other, here.protocol, there.protocol = there, here, protocol, Nobody()
+    here.other, there.other, here.protocol, there.protocol = there, here, protocol, other or Nobody()
+    here.bufferSize = None
     protocol.makeConnection(here)
+    if other is not None:
+        other.makeConnection(there)
     return protocol
 
 
@@ -373,16 +384,18 @@ def door():
     """A factory on a `Clock`, without sockets."""
     clock = Clock()
     log = Log()
+    known, refusals = {CLIENT.public_key, OTHER.public_key}, []
     factory = PeerServerFactory(
         clock=clock,
         log=log,
         identity=SERVER,
         greeting=Greeting("server"),
-        is_known=lambda key: True,
-        welcome=lambda protocol, key, greeting: "tester",
+        is_known=lambda key: key in known,
+        welcome=lambda protocol, key, greeting: "tester" if key == CLIENT.public_key else "other",
+        on_refusal=refusals.append,
         strangers=4,
     )
-    factory.seen = log
+    factory.seen, factory.known, factory.refusals = log, known, refusals
     return factory
 
 
@@ -448,3 +461,251 @@ async def test_commands_travel_both_ways():
             await protocol.call(commands.Status)
         protocol.close()
         await protocol.when_lost()
+
+
+@pytest.fixture
+def come(door, monkeypatch):
+    """Come through the door and say Hello, as whom one wants; both ends."""
+    keys = {}
+    monkeypatch.setattr("realize.wire.serving.peer_public_key", keys.get)
+
+    def come(run="", identity=CLIENT, address="192.0.2.1", **options):
+        client = PeerProtocol(
+            clock=door.clock, log=Log(), greeting=Greeting("client", run=run), role=Role.CONNECTING, label="server"
+        )
+        accepted = accept(door, address, client)
+        keys[accepted.transport] = identity.public_key
+        client.hello().addErrback(lambda failure: setattr(client, "refused", failure.value))
+        Pair.flush(door)
+        return accepted, client
+
+    yield come
+    stopping = Deferred.fromCoroutine(door.stop())
+    Pair.flush(door)
+    assert stopping.called
+    assert ([], 0) == (list(door), door.strangers)
+    assert [] == door.clock.getDelayedCalls()
+
+
+def test_who_comes_and_goes_is_logged(door, come):
+    """With what tells the connection from all others, and what it carried."""
+    come("7-a")
+    accepted, client = come("8-b", OTHER, "192.0.2.2")
+    received, sent = client.bytes_sent, client.bytes_received
+    client.transport.cut()
+
+    common = {"conn": 2, "address": "192.0.2.2", "peer": "other", "run": "8"}
+    fingerprint = OTHER.public_key.fingerprint
+    assert {**common, "software": "client", "fingerprint": fingerprint, "link": "8-b"} == door.seen.named(
+        "peer_accepted"
+    )[1]
+    gone = {**common, "reason": "was lost", "received": received, "sent": sent}
+    assert [gone] == door.seen.named("peer_disconnected")
+    assert (1, 2) == (next(iter(door)).number, accepted.number)
+
+
+def test_the_reason_why_somebody_left_is_logged(door, come):
+    """If it was said."""
+    _, client = come()
+    client.close(Reason.INTERRUPTED)
+    Pair.flush(door)
+
+    assert [Reason.INTERRUPTED.value] == [line["reason"] for line in door.seen.named("peer_disconnected")]
+
+
+def test_an_error_of_a_connection_says_whose(door, come):
+    """By the address, which is all that is known of a stranger."""
+    accepted, client = come(address="192.0.2.3")
+    reasons = []
+    accepted.when_lost().addCallback(reasons.append)
+    client.transport.cut()
+
+    assert "192.0.2.3" in str(reasons[0])
+
+
+def test_what_was_carried_is_counted_by_peer(door, come):
+    """Of connections that have ended too, and of strangers under no name."""
+    (first, client), (second, _) = come(), come()
+    (other, _) = come(identity=OTHER)
+    accept(door).dataReceived(b"\0")
+    whole = Traffic()
+    for each in (first, second):
+        whole.add(each.traffic())
+    before = door.traffic()
+    client.transport.cut()
+    after = door.traffic()
+
+    assert {"tester": whole, "other": other.traffic(), "": Traffic(received=1)} == before == after
+    assert whole.received > 0 < whole.sent
+
+
+def test_whoever_has_said_hello_has_all_the_time_it_wants(door, come):
+    """It is asked now and then whether it is still there."""
+    accepted, _ = come()
+    door.clock.pump([1] * int(2 * SILENCE))
+
+    assert not accepted.lost
+
+
+def test_whoever_falls_silent_is_gone(door, come):
+    """Also after Hello, and it is not a refusal."""
+    accepted, client = come()
+    client.transport.stalled = True
+    door.clock.pump([1] * int(SILENCE + PING_AFTER))
+
+    assert accepted.lost
+    assert [] == door.refusals
+
+
+def test_a_key_that_became_unknown_since_the_handshake_is_refused(door, come):
+    """Whatever is asked before is not answered."""
+    door.known.clear()
+    accepted, client = come()
+
+    assert (True, WrongPeer) == (accepted.ending() is not None, type(client.refused))
+    assert [Refusal("pin_unknown", "192.0.2.1", CLIENT.public_key.fingerprint)] == door.refusals
+    assert [] == list(door)
+
+
+def test_a_peer_that_has_all_its_connections_is_refused_another(door, come, monkeypatch):
+    """Other peers are not; and to come back is not to come once more."""
+    monkeypatch.setattr("realize.wire.serving.MOST_CONNECTIONS", 2)
+    come("1-a")
+    come("2-a")
+    back, _ = come("2-a")
+    other, _ = come("", OTHER)
+    _, refused = come("3-a")
+
+    assert Busy is type(refused.refused)
+    assert [Refusal("limit", "192.0.2.1", CLIENT.public_key.fingerprint)] == door.refusals
+    assert (False, False, 3) == (back.lost, other.lost, len(list(door)))
+
+
+def test_a_run_that_comes_back_ends_its_former_connection_only(door, come):
+    """Not those of another run or another peer, nor any that say nothing of a run."""
+    kept = [come("1-a"), come(""), come("2-a", OTHER)]
+    former, _ = come("2-a")
+    now, _ = come("2-a")
+    nameless, _ = come("")
+
+    assert [False] * 3 == [accepted.lost for accepted, _ in kept]
+    assert (True, False, False) == (former.lost, now.lost, nameless.lost)
+    assert ["2"] == [line["run"] for line in door.seen.named("peer_came_back")]
+
+
+def test_a_stranger_may_read_much_at_once(door):
+    """As long as there are few."""
+    assert CHUNK == accept(door).transport.bufferSize
+
+
+def test_a_connection_that_comes_to_many_has_no_longer_turn(door, come, monkeypatch):
+    """Also if it changes nothing for the others."""
+    monkeypatch.setattr("realize.wire.serving.FEW", 1)
+    monkeypatch.setattr("realize.wire.serving.LEAST_TURN", CHUNK // 2)
+    accepted = [come()[0] for _ in range(3)]
+
+    assert [CHUNK // 2] * 3 == [each.transport.bufferSize for each in accepted]
+
+
+def test_a_connection_that_is_not_ours_is_not_let_in(door):
+    """Only those that were accepted here can be."""
+    with pytest.raises(ProtocolError):
+        door._admit(Pair(door.clock).server, Greeting("client"))
+
+
+@pytest.mark.parametrize("why", ["handshake", "told", "ending", "known", "lost"])
+def test_a_handshake_that_fails_is_a_refusal(door, why):
+    """Once, with what OpenSSL says of it; later errors of TLS, and connections that are lost, are none."""
+    protocol = accept(door)
+    protocol.told = why == "told"
+    if why == "ending":
+        protocol.abort(ConnectionFailed("closing"))
+    if why == "known":
+        protocol.theirs = Greeting("client")
+    error = ConnectionFailed("lost") if why == "lost" else SSL.Error([("lib", "func", "no certificate")])
+    protocol.connectionLost(Failure(error))
+    Pair.flush(door)
+
+    refused = [(line["reason"], line["address"], line["error"]) for line in door.seen.named("peer_refused")]
+    assert [("handshake", "192.0.2.1", "no certificate")] * (why == "handshake") == refused
+    assert [Refusal("handshake", "192.0.2.1", "")] * (why == "handshake") == door.refusals
+    assert 0 == door.strangers
+
+
+def test_whoever_has_to_leave_the_door_is_told_and_logged(door):
+    """It counts as a refusal of that address."""
+    flood = [accept(door) for _ in range(5)]
+    reasons = []
+    flood[0].when_lost().addCallback(reasons.append)
+    door.clock.advance(0)
+
+    assert [Refusal("limit", "192.0.2.1", "")] == door.refusals
+    assert "too many connections" in str(reasons[0])
+
+
+@pytest.mark.parametrize(
+    ("flood", "is_one"),
+    [
+        ("2001:db8::{}", True),
+        ("2001:db8:0:{}::1", False),
+        ("fe80::{}%eth0", True),
+        ("::ffff:192.0.2.{}", False),
+        ("192.0.2.{}", False),
+        ("socket {}", False),
+    ],
+)
+def test_whom_an_address_counts_for(door, flood, is_one):
+    """An IPv6 host has its whole network to choose from; an IPv4 host has one address, however it is written."""
+    addresses = [flood.format(1), "198.51.100.7", "198.51.100.7", flood.format(2), flood.format(3)]
+    first, two, *_ = [accept(door, address) for address in addresses]
+    door.clock.advance(0)
+
+    # If they count as one, they were there first, and are as many as the two.
+    assert (is_one, not is_one) == (first.lost, two.lost)
+
+
+@pytest.mark.parametrize("grace", [0.0, 1.0])
+def test_stopping_ends_everybody(door, come, grace):
+    """Strangers and whoever does nothing at once, others when they are ready or their time is over."""
+    stranger = accept(door)
+    why = []
+    stranger.when_lost().addCallback(why.append)
+    (idle, client), (busy, other) = come(), come()
+    busy.streams.accept(1)
+    stopping = Deferred.fromCoroutine(door.stop(grace))
+    Pair.flush(door)
+    gone, told = busy.lost, other.goodbye
+    door.clock.advance(grace / 2)
+    Pair.flush(door)
+    halfway = busy.lost
+    door.clock.advance(grace / 2)
+    Pair.flush(door)
+
+    assert "shutting down" in str(why[0])
+    assert (Reason.DRAINING, Reason.DRAINING) == (told, client.goodbye)
+    assert (not grace, not grace, True, True) == (gone, halfway, busy.lost, idle.lost)
+    assert (True, None) == (stopping.called, stopping.result)
+
+
+def test_whoever_comes_when_all_is_closing_is_closed_at_once(door):
+    """It is neither a stranger nor a refusal."""
+    Deferred.fromCoroutine(door.stop())
+    late = accept(door)
+    Pair.flush(door)
+
+    assert late.transport.closed
+    assert (0, []) == (door.strangers, door.refusals)
+
+
+async def test_a_certificate_that_is_refused_below_a_limit_is_one_refusal():
+    """However many layers are between TLS and the connection, its address is known."""
+    refusals = []
+    async with serving(on_refusal=refusals.append) as site:
+        wrapped = site.factory.secured(pacing(site.reactor))
+        port = site.reactor.listenTCP(0, wrapped, interface="127.0.0.1")
+        error = await site.error(identity=OTHER, port=port.getHost().port)
+        await settled(site.reactor, lambda: not site.factory.strangers)
+        await port.stopListening()
+
+        assert WrongPeer is type(error)
+        assert [Refusal("pin_unknown", "127.0.0.1", OTHER.public_key.fingerprint)] == refusals
