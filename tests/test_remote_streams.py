@@ -48,13 +48,15 @@ class Peer(amp.CommandLocator):
 
         return respond
 
-    def _follow(self, command, stream=0, size=0, **_):
-        if command in {commands.OpenRead, commands.OpenWrite}:
+    def _follow(self, command, stream=0, size=0, heads=(), **_):
+        if command in {commands.OpenRead, commands.OpenWrite, commands.PutSmall}:
             self._streams.accept(stream)
         if command is commands.OpenRead:
             self._streams.outbound(stream)
         if command is commands.OpenWrite:
             self._streams.inbound(stream, size).start()
+        if command is commands.PutSmall:
+            self._streams.inbound(stream, sum(head.size for head in heads)).promised()
         if command in {commands.CloseStream, commands.AbandonStream}:
             self._streams.close(stream)
 
@@ -77,7 +79,7 @@ class Asking(Pair):
     def __init__(self):
         clock = Clock()
         clock.advance(1000)
-        super().__init__(clock)
+        super().__init__(clock, chunk=1 << 20)
         self.peer = Peer(self.server.streams)
         self.introduced()
         self.server.serve(self.peer)
@@ -418,7 +420,7 @@ def test_to_look_again_behind_content_takes_another_stream(asking):
 
 def test_picks_on_another_stream_count_from_its_start(asking):
     """What was picked on the first one has not come on this one."""
-    reader = asking.reading(30)
+    reader = asking.reading(40)
     asking.ask(reader.cut())
     asking.answer(chunks=TEN)
     asking.ask(reader.pick([True, True]))
@@ -437,8 +439,26 @@ def test_picks_on_another_stream_count_from_its_start(asking):
     picked = asking.ask(reader.pick([True, True]))
     asking.send(b"abcdefghij", stream=3)
     asking.answer()
+    read = asking.ask(reader.read())
+    asking.send(b"y" * 10, stream=3)
 
-    assert [b"abcdefghij"] == [b"".join(*picked)]
+    assert [b"abcdefghij", b"y" * 10] == [b"".join(*each) for each in (picked, read)]
+
+
+def test_what_comes_together_is_picked_apart(asking):
+    """Wherever the pieces that arrive end."""
+    reader = asking.reading(40_000)
+    content = b"a" * 10_000 + b"b" * 10_000 + b"c" * 20_000
+    for length in (10_000, 30_000):
+        asking.ask(reader.cut())
+        asking.answer(chunks=[(length, bytes(16))])
+    picks = [asking.ask(reader.pick([True])) for _ in range(2)]
+    asking.server.write(
+        b"".join(data_head(20_000) + part + data_tail(1) for part in (content[:20_000], content[20_000:]))
+    )
+    asking.flush()
+
+    assert [content[:10_000], content[10_000:]] == [b"".join(*picked) for picked in picks]
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "changed"])

@@ -1,0 +1,526 @@
+"""A store at the other end, as it asks: which command, how much at a time, how long it waits, and what it believes.
+
+The peer answers when, and what, the test says.
+"""
+
+import pytest
+
+from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, ProtocolError, StorageError
+from realize.store import remote, remote_small
+from realize.store.remote import IN_FLIGHT, RemoteStore
+from realize.store.remote_small import SLOW, UNKNOWN
+from realize.testing import small_file
+from realize.values import (
+    BLOCK,
+    SMALL,
+    Attributes,
+    Committed,
+    Directory,
+    Entry,
+    Existing,
+    Expected,
+    Kind,
+    OnConflict,
+    Removal,
+    Space,
+    Stored,
+    Vacant,
+    Version,
+    Where,
+    WhereKind,
+)
+from realize.wire import commands
+from realize.wire.liveness import PATIENCE
+from realize.wire.packing import MOST_ITEMS, FetchedHead
+from tests.test_remote_streams import Asking, kinds
+
+HERE = Where(WhereKind.DIRECTORY, (b"here", b"above"), 77, 0o750)
+BROKEN = StorageError("broken disk")
+DIGEST = bytes(32)
+KEPT = Attributes(1, 0o644)
+VERSION = Version(1, 2, 3, 4, 5)
+CREATED = Stored(Committed.CREATED)
+REMOVALS = [Removal(b"f", VERSION), Removal(b"g", VERSION)]
+VACANT = [Vacant(b"d", None), Vacant(b"e", 5)]
+DIRECTORIES = [Directory(b"d", 0o755), Directory(b"e", 0o700)]
+EXPECTED = [Expected(b"f", 3, DIGEST, KEPT), Expected(b"g", 4, DIGEST, None)]
+
+
+class Remote(Asking):
+    """A store on a connection to a peer that answers as the test says."""
+
+    def open(self, *, age=0, **options):
+        """Make it, and open it."""
+        self.store = RemoteStore(self.client, "inbox", b"base", **options)
+        where = self.ask(self.store.open(b"salt", age))
+        question = self.peer.asked.pop()
+        self.answer(kind=HERE.kind, chain=list(HERE.chain), now=77, rights=["read", "write"], mode=0o750)
+        self.where, self.handle = where, question[1]["handle"]
+        return question
+
+    def sent(self, number=0):
+        """What the peer was asked at that place, without its handle and stream."""
+        return self.asked()[number]
+
+
+@pytest.fixture
+def asking():
+    """A connection with an open store; nothing of it is left in the end."""
+    made = Remote()
+    made.open()
+    yield made
+    made.client_wire.cut()
+    made.flush()
+    assert 0 == len(made.client.streams)
+    assert [] == made.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("age", [0, 5])
+def test_a_store_says_where_it_is(age):
+    """And what may be done there; how old the run is, is said only if it is."""
+    asking = Remote()
+    command, question = asking.open(age=age)
+    asking.client_wire.cut()
+
+    given = {"directory": "inbox", "base": b"base", "salt": b"salt", "age": age or None}
+    assert (commands.OpenDirectory, {**given, "handle": asking.handle}) == (command, question)
+    assert ([HERE], ("read", "write")) == (asking.where, asking.store.rights)
+
+
+def test_nothing_is_asked_of_a_store_that_was_closed(asking):
+    """Or that was not opened."""
+    closed = asking.ask(asking.store.close())
+    asking.answer()
+    again = asking.ask(asking.store.close())
+    (asked,) = asking.asked()
+
+    assert ([None], [None], commands.CloseDirectory) == (closed, again, asked[0])
+    for store in (asking.store, RemoteStore(asking.client, "inbox")):
+        with pytest.raises(ProtocolError):
+            store.walk()
+        for call in (store.space(), store.describe([b"f"])):
+            assert [ProtocolError] == kinds(asking.ask(call))
+        assert [None] == asking.ask(store.close())
+    assert [] == asking.asked()
+
+
+def test_closing_waits_for_nobody_for_ever(asking):
+    """A disk that hangs holds up no one who wants to end: the peer keeps partials anyway."""
+    closed = asking.ask(asking.store.close())
+    asking.clock.pump([1] * int(2 * PATIENCE))
+
+    assert ([None], True) == (closed, asking.client.lost)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_closing_does_not_fail(asking, lost):
+    """Whatever the peer says of it, or if it is gone."""
+    if lost:
+        asking.client_wire.cut()
+    closed = asking.ask(asking.store.close())
+    if not lost:
+        asking.answer(BROKEN)
+
+    assert [None] == closed
+    assert (not lost) == bool(asking.asked())
+
+
+CALLS = {
+    "space": (
+        lambda store: store.space(),
+        (commands.MeasureSpace, {}),
+        {"free": 5, "total": 10, "files": 3},
+        Space(5, 10, 3),
+    ),
+    "uncounted": (lambda store: store.space(), (commands.MeasureSpace, {}), {"free": 5, "total": 10}, Space(5, 10)),
+    "try_write": (lambda store: store.try_write(), (commands.TryWrite, {}), {"nanoseconds": 7}, 7),
+    "describe": (
+        lambda store: store.describe([b"f", b"g"]),
+        (commands.Describe, {"paths": [b"f", b"g"]}),
+        {"found": [Existing(3), Existing()]},
+        [Existing(3), Existing()],
+    ),
+    "settle": (
+        lambda store: store.settle(EXPECTED),
+        (
+            commands.Settle,
+            {
+                "expected": [Expected(b"f", 3, DIGEST), Expected(b"g", 4, DIGEST)],
+                "attributes": [KEPT, None],
+            },
+        ),
+        {"settled": [True, False]},
+        [True, False],
+    ),
+    "remove": (
+        lambda store: store.remove(REMOVALS),
+        (commands.Remove, {"removals": REMOVALS}),
+        {"removed": [None, None]},
+        [None, None],
+    ),
+    "prune": (
+        lambda store: store.prune(VACANT),
+        (commands.Prune, {"vacant": VACANT}),
+        {"pruned": [True, False]},
+        [True, False],
+    ),
+    "make_directories": (
+        lambda store: store.make_directories(DIRECTORIES),
+        (commands.MakeDirectories, {"directories": DIRECTORIES}),
+        {"made": [None, None]},
+        [None, None],
+    ),
+    "set_directories": (
+        lambda store: store.set_directories(DIRECTORIES),
+        (commands.SetDirectories, {"directories": DIRECTORIES}),
+        {"done": [True, False]},
+        [True, False],
+    ),
+    "match_final": (
+        lambda store: store.match_final(b"f", 9, 2, [DIGEST], KEPT),
+        (
+            commands.MatchFinal,
+            {"path": b"f", "size": 9, "offset": 2, "digests": [DIGEST], "attributes": KEPT},
+        ),
+        {"matched": 7},
+        7,
+    ),
+    "match_final without blocks": (
+        lambda store: store.match_final(b"f", 0, 0, []),
+        (commands.MatchFinal, {"path": b"f", "size": 0, "offset": 0, "digests": [], "attributes": None}),
+        {"matched": 0},
+        0,
+    ),
+}
+"""What a store is asked, what that becomes on the way, what the peer answers, and what that is."""
+IMPATIENT = {"space", "uncounted", "describe"}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_question_reaches_the_peer_and_its_answer_us(asking, name):
+    """As the interface of all stores says it."""
+    call, question, answer, result = CALLS[name]
+    results = asking.ask(call(asking.store))
+    asking.answer(**answer)
+
+    assert ([question], [result]) == (asking.asked(), results)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_the_peer_fails_with_reaches_us(asking, name):
+    """As it is; the next question is answered."""
+    call, _, answer, result = CALLS[name]
+    failed = asking.ask(call(asking.store))
+    asking.answer(BROKEN)
+    results = asking.ask(call(asking.store))
+    asking.answer(**answer)
+
+    assert [(StorageError, "broken disk")] == [(type(error), str(error)) for error in failed]
+    assert [result] == results
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_disk_may_take_its_time(asking, name):
+    """Whoever asks for what it does waits longer than for what is known."""
+    results = asking.ask(CALLS[name][0](asking.store))
+    asking.clock.pump([1] * int(2 * PATIENCE))
+
+    assert (name in IMPATIENT) == asking.client.lost == bool(results)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize(
+    "name", ["describe", "settle", "remove", "prune", "make_directories", "set_directories"], ids=str
+)
+def test_there_is_an_answer_for_each_question(asking, name, count):
+    """A peer that has more or fewer has broken its word: nobody knows which belongs to which."""
+    call, _, answer, _ = CALLS[name]
+    results = asking.ask(call(asking.store))
+    asking.answer(**{key: (values * 2)[:count] for key, values in answer.items()})
+
+    assert [ProtocolError] == kinds(results)
+
+
+def test_questions_are_under_way_together(asking):
+    """So many of them; the others wait, and a failure of one is that of all."""
+    paths = [b"%05d" % number for number in range((IN_FLIGHT + 2) * MOST_ITEMS)]
+    results = asking.ask(asking.store.describe(paths))
+    asked = len(asking.peer.asked)
+    asking.answer(found=[Existing()] * MOST_ITEMS)
+    one_more = len(asking.peer.asked)
+    for _ in range(IN_FLIGHT):
+        asking.answer(found=[Existing(3)] * MOST_ITEMS)
+    early = list(results)
+    asking.answer(found=[Existing(4)] * MOST_ITEMS)
+
+    assert (IN_FLIGHT, IN_FLIGHT + 1, []) == (asked, one_more, early)
+    assert [Existing(), Existing(3), Existing(4)] == [results[0][number] for number in (0, MOST_ITEMS, -1)]
+    assert len(paths) == len(results[0])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_first_failure_is_that_of_the_whole_call(asking, place):
+    """Whichever part it comes from; the others need not be answered."""
+    results = asking.ask(asking.store.describe([b"%05d" % number for number in range(2 * MOST_ITEMS)]))
+    if place:
+        asking.answer(found=[Existing()] * MOST_ITEMS)
+    asking.answer(BROKEN)
+
+    assert [StorageError] == kinds(results)
+    if not place:
+        asking.answer(NoSpace("another"))
+
+
+@pytest.mark.parametrize(("name", "item"), [("prune", VACANT[0]), ("make_directories", DIRECTORIES[0])])
+def test_what_has_an_order_is_asked_one_after_the_other(asking, name, item):
+    """The next part only when the last one is done."""
+    results = asking.ask(getattr(asking.store, name)([item] * (MOST_ITEMS + 1)))
+    asked = len(asking.peer.asked)
+    key, value = ("pruned", True) if name == "prune" else ("made", None)
+    asking.answer(**{key: [value] * MOST_ITEMS})
+    then = len(asking.peer.asked)
+    asking.answer(**{key: [value]})
+
+    assert (1, 2, [[value] * (MOST_ITEMS + 1)]) == (asked, then, results)
+
+
+def test_what_can_never_be_sent_spoils_the_call(asking):
+    """Nothing of it is asked."""
+    large = small_file(b"f", bytes(SMALL + 1))
+    calls = [
+        asking.store.put_small([small_file(b"g", b""), large], OnConflict.FAIL),
+        asking.store.describe([bytes(70_000)]),
+    ]
+    results = [asking.ask(call) for call in calls]
+
+    assert [[ProtocolError], [BadName]] == list(map(kinds, results))
+    assert [] == asking.asked()
+
+
+def test_as_much_as_a_batch_holds_may_be_sent(asking):
+    """To the last byte."""
+    results = asking.ask(asking.store.put_small([small_file(b"f", bytes(SMALL))], OnConflict.FAIL))
+    asking.answer(outcomes=[CREATED])
+
+    assert [[CREATED]] == results
+
+
+@pytest.mark.parametrize(
+    ("answers", "offsets", "result"),
+    [
+        ([2 * BLOCK, 2 * BLOCK, 7], [9, 9 + 2 * BLOCK, 9 + 4 * BLOCK], 4 * BLOCK + 7),
+        ([2 * BLOCK, BLOCK], [9, 9 + 2 * BLOCK], 3 * BLOCK),
+        ([2 * BLOCK, 0], [9, 9 + 2 * BLOCK], 2 * BLOCK),
+    ],
+)
+def test_a_final_is_matched_to_where_it_differs(asking, monkeypatch, answers, offsets, result):
+    """As many blocks at a time as a command holds, and none behind that."""
+    monkeypatch.setattr(remote, "_BLOCKS", 2)
+    matched = asking.ask(asking.store.match_final(b"f", 9 + 4 * BLOCK + 7, 9, [DIGEST] * 5))
+    for answer in answers:
+        asking.answer(matched=answer)
+
+    assert [result] == matched
+    assert offsets == [arguments["offset"] for _, arguments in asking.asked()]
+
+
+@pytest.mark.parametrize(
+    ("size", "answers"), [(20, [12]), (20 * BLOCK, [2 * BLOCK + 1]), (2 * BLOCK + 10, [2 * BLOCK, 2])]
+)
+def test_a_peer_does_not_match_more_than_it_was_asked(asking, monkeypatch, size, answers):
+    """Neither more than the file has, nor more than the blocks are."""
+    monkeypatch.setattr(remote, "_BLOCKS", 2)
+    matched = asking.ask(asking.store.match_final(b"f", size, 9, [DIGEST] * 4))
+    for answer in answers:
+        asking.answer(matched=answer)
+
+    assert [ProtocolError] == kinds(matched)
+
+
+# Listings.
+
+
+def page(*names, more=True, now=1):
+    """A page of a listing."""
+    return {"entries": [Entry(name, Kind.FILE, 3) for name in names], "more": more, "now": now}
+
+
+@pytest.mark.parametrize("partials", [True, False])
+def test_the_next_page_is_asked_for_ahead(asking, partials):
+    """A page without entries is no end, and the time is that of the page that is looked at."""
+    listing = asking.store.walk(partials=partials, avoid=b"place")
+    first = asking.ask(listing.next_page())
+    asking.answer(**page(b"a", now=5))
+    asked, now = len(asking.peer.asked), listing.now_ns
+    asking.answer(**page(now=6))
+    second = asking.ask(listing.next_page())
+    asking.answer(**page(b"b", now=7))
+    later = listing.now_ns
+    asking.answer(**page(b"c", more=False, now=8))
+    third, last = asking.ask(listing.next_page()), asking.ask(listing.next_page())
+    listing.close()
+    asking.flush()
+
+    assert [[b"a"], [b"b"], [b"c"]] == [[entry.path for entry in each] for (each,) in (first, second, third)]
+    assert ([[]], 2, 5, 7, 8) == (last, asked, now, later, listing.now_ns)
+    question = {"listing": 1, "partials": partials, "avoid": b"place"}
+    assert [(commands.Walk, question)] * 4 == asking.asked()
+
+
+def test_a_listing_that_fails_has_ended(asking):
+    """Also if it was a page that was asked for ahead."""
+    listing = asking.store.walk()
+    first = asking.ask(listing.next_page())
+    asking.answer(**page(b"a"))
+    asking.answer(BROKEN)
+    failed, then = asking.ask(listing.next_page()), asking.ask(listing.next_page())
+    listing.close()
+
+    assert (1, [StorageError], [[]]) == (len(first), kinds(failed), then)
+    assert [commands.Walk] * 2 == asking.names()
+
+
+@pytest.mark.parametrize("when", ["before", "ahead", "asked", "lost", "twice"])
+def test_a_listing_may_be_given_up(asking, when):
+    """The peer is told once, if there is anything to give up; what still comes is for nobody."""
+    listing = asking.store.walk()
+    results = []
+    if when != "before":
+        results = asking.ask(listing.next_page())
+    if when not in {"before", "asked"}:
+        asking.answer(**page(b"a"))
+    asking.peer.asked.clear()
+    if when == "lost":
+        asking.client_wire.cut()
+    for _ in range(2 if when == "twice" else 1):
+        listing.close()
+    asking.flush()
+    told = asking.asked()
+    if when in {"ahead", "twice"}:
+        asking.answer(BROKEN)
+        asking.answer(BROKEN)
+    if when == "asked":
+        asking.answer(**page(b"a"))
+
+    assert [(commands.EndWalk, {"listing": 1})] * (when not in {"before", "lost"}) == told
+    assert (0 if when == "before" else 1) == len(results)
+    assert [[]] == asking.ask(listing.next_page())
+    assert [] == asking.names()
+
+
+def test_a_page_is_waited_for_as_long_as_the_disk_takes(asking):
+    """A directory may be large."""
+    asking.ask(asking.store.walk().next_page())
+    asking.clock.pump([1] * int(2 * PATIENCE))
+
+    assert not asking.client.lost
+
+
+# Batches.
+
+
+def test_a_batch_is_put_with_patience(asking):
+    """It is made durable before it is answered."""
+    asking.ask(asking.store.put_small([small_file(b"f", b"")], OnConflict.FAIL))
+    asking.clock.pump([1] * int(2 * PATIENCE))
+
+    assert not asking.client.lost
+
+
+def test_reading_a_batch_has_a_limit(asking):
+    """A peer that answers nothing but pings has hung."""
+    results = asking.ask(asking.store.read_small([b"f"]))
+    asking.clock.pump([1] * int(2 * PATIENCE))
+
+    assert ([ConnectionFailed], True) == ([each.__mro__[1] for each in kinds(results)], asking.client.lost)
+
+
+@pytest.mark.parametrize("removing", [True, False])
+@pytest.mark.parametrize("heads", [0, 2])
+def test_there_is_a_head_for_each_file(asking, removing, heads):
+    """And it is said whether they are to be removed; the stream is closed whatever comes."""
+    results = asking.ask(asking.store.read_small([b"f"], removing=removing))
+    asking.answer(heads=[FetchedHead(0, DIGEST, None, VERSION)] * heads)
+
+    assert [ProtocolError] == kinds(results)
+    assert [(commands.ReadSmall, {"paths": [b"f"], "removing": removing})] == asking.asked()
+    assert 0 == len(asking.client.streams)
+
+
+@pytest.mark.parametrize("outcomes", [0, 2])
+def test_there_is_an_outcome_for_each_file(asking, outcomes):
+    """The stream is closed whatever comes."""
+    results = asking.ask(asking.store.put_small([small_file(b"f", b"")], OnConflict.SKIP))
+    asking.answer(outcomes=[CREATED] * outcomes)
+    asked = asking.sent()
+
+    assert [ProtocolError] == kinds(results)
+    assert (commands.PutSmall, OnConflict.SKIP) == (asked[0], asked[1]["policy"])
+    assert 0 == len(asking.client.streams)
+
+
+def test_a_batch_without_a_stream_disturbs_no_other(asking, monkeypatch):
+    """There are only so many streams; the next batch may find one."""
+    writer = asking.writing(5)
+    choose = asking.client.streams.choose
+
+    def busy():
+        raise Busy("no more")
+
+    monkeypatch.setattr(asking.client.streams, "choose", busy)
+    refused = asking.ask(asking.store.put_small([small_file(b"f", b"x")], OnConflict.FAIL))
+    monkeypatch.setattr(asking.client.streams, "choose", choose)
+    later = asking.ask(asking.store.put_small([small_file(b"f", b"")], OnConflict.FAIL))
+    asking.answer(outcomes=[CREATED])
+
+    assert ([Busy], [[CREATED]]) == (kinds(refused), later)
+    assert [None] == asking.ask(writer.write([b"12345"]))
+    asking.ask(writer.abandon(keep=True))
+
+
+def test_a_batch_that_cannot_be_sent_leaves_no_stream(asking, monkeypatch):
+    """Nor does it stop the next one."""
+    call = asking.client.call
+
+    def broken(command, **arguments):
+        if command is commands.PutSmall:
+            raise ZeroDivisionError("ours")
+        return call(command, **arguments)
+
+    monkeypatch.setattr(asking.client, "call", broken)
+    failed = asking.ask(asking.store.put_small([small_file(b"f", b"x")], OnConflict.FAIL))
+    monkeypatch.setattr(asking.client, "call", call)
+    later = asking.ask(asking.store.put_small([small_file(b"f", b"")], OnConflict.FAIL))
+    asking.answer(outcomes=[CREATED])
+
+    assert ([ZeroDivisionError], [[CREATED]]) == (kinds(failed), later)
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds", "fits"),
+    [
+        (SLOW // 4 - 1, 1000.0, UNKNOWN),
+        (SLOW // 4, 1000.0, SLOW),
+        (SMALL, 0.0, SMALL),
+        (SMALL // 8, 5.0, SMALL // 8),
+        (SMALL // 8, 1.25, SMALL // 2),
+    ],
+)
+def test_the_next_batch_takes_as_long_as_one_may(size, seconds, fits):
+    """If the link is as fast as it was for the last one, and that was enough to tell."""
+    assert fits == remote_small._fitting(size, seconds, UNKNOWN)
+
+
+@pytest.mark.parametrize(("unsteady", "first"), [(False, UNKNOWN), (True, SLOW)])
+def test_a_batch_that_took_long_makes_the_next_one_smaller(unsteady, first):
+    """What comes first is small where a connection was lost before."""
+    asking = Remote()
+    asking.open(unsteady=unsteady)
+    sizes = [asking.store.takes_at_once()]
+    asking.ask(asking.store.put_small([small_file(b"f", bytes(SMALL // 4))], OnConflict.FAIL))
+    asking.clock.advance(10)
+    asking.answer(outcomes=[CREATED])
+    sizes.append(asking.store.takes_at_once())
+    asking.client_wire.cut()
+
+    assert [first, SMALL // 8] == sizes
