@@ -528,7 +528,7 @@ class DirectoryResponders(amp.CommandLocator):
     async def _close_all(self) -> None:
         directories, self._directories = self._directories, {}
         await _all(
-            Deferred.fromCoroutine(self._release(opened, handle))
+            Deferred.fromCoroutine(self._release(opened, handle)).addErrback(self._unexpected, "closing")
             for handle, opened in directories.items()
             if opened is not None
         )
@@ -561,7 +561,8 @@ async def _closed(store: IStore) -> None:
 
 
 async def _all(work: Iterable[Deferred[Any]]) -> None:
-    await DeferredList(list(work), consumeErrors=True)
+    """Wait for work that deals with its own failures."""
+    await DeferredList(list(work))
 
 
 def _fetched_head(fetched: Fetched) -> FetchedHead:
