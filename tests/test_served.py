@@ -182,7 +182,7 @@ def test_an_open_directory_says_where_it_is(serving, age):
 
     rights = ["read", "remove", "write"]
     assert [{"kind": HERE.kind, "chain": [b"here"], "now": 77, "rights": rights, "mode": 0o750}] == answers
-    assert ([("open", b"salt", age or 0)], [("inbox", b"base")]) == (serving.memory.asked, serving.made)
+    assert ([("open", b"salt", age or 0)], [("inbox", b"base", None)]) == (serving.memory.asked, serving.made)
     assert 1 == serving.responders.open_count
 
 
@@ -206,7 +206,7 @@ def test_a_store_that_cannot_be_made_keeps_nothing(serving):
     """There is nothing to close either."""
     real = serving.responders._make_store
 
-    def broken(_directory, _base):
+    def broken(*_):
         raise BROKEN
 
     serving.responders._make_store = broken

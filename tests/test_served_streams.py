@@ -97,14 +97,14 @@ class Streaming:
         self.pair.server.streams.accept(self.number)
         self.opening = None
 
-    def write(self, size, *, have=0, private=False, opened=True):
+    def write(self, size, *, have=0, opened=True):
         """A file that arrives."""
         self.there = self.pair.client.streams.outbound(self.number)
         self.here = self.pair.server.streams.inbound(self.number, size)
         self.store = Late(have=have)
         said = self.said
         callbacks = (said.count_committed, said.count_failed, said.found, said.forget)
-        self.served = ServedWrite(self.pair.server, self.here, size, said, *callbacks, self.turns, private=private)
+        self.served = ServedWrite(self.pair.server, self.here, size, said, *callbacks, self.turns)
         return self._opened(opened=opened)
 
     def read(self, size, *, opened=True):
@@ -310,24 +310,6 @@ def test_digests_belong_to_a_length(streaming, digests):
     assert [] == streaming.store.asked
 
 
-@pytest.mark.parametrize(
-    ("have", "size", "length", "asked"),
-    [
-        (2 * BLOCK + 9, 9 * BLOCK, 2 * BLOCK + 9, 2 * BLOCK + 9),
-        (2 * BLOCK + 9, 9 * BLOCK, 2 * BLOCK + 8, 2 * BLOCK),
-        (2 * BLOCK + 9, 2 * BLOCK + 9, 2 * BLOCK + 9, 2 * BLOCK),
-        (2 * BLOCK + 9, 2 * BLOCK, 2 * BLOCK, 2 * BLOCK),
-    ],
-    ids=["all of it", "less", "the file", "a shorter file"],
-)
-def test_whoever_may_not_read_learns_of_whole_blocks_only(streaming, have, size, length, asked):
-    """And of what is behind them to the end of the partial, which is nobody's choice."""
-    served = streaming.write(size, have=have, private=True)
-    streaming.ask(served.match(begun(length), length))
-
-    assert [("match", begun(asked), asked)] == streaming.store.asked
-
-
 def test_only_what_was_not_begun_is_matched(streaming):
     """Behind content, or an offer, nobody knows any more where a match would belong."""
     served = streaming.write(20, have=10)
@@ -367,7 +349,7 @@ def test_offers_go_on_without_waiting_and_add_up(streaming):
     streaming.answer([False, True])
 
     assert (["match"], ["match", "offer", "offer"]) == (early, streaming.store.names())
-    assert [("offer", TEN, False)] * 2 == streaming.store.asked[1:]
+    assert [("offer", TEN)] * 2 == streaming.store.asked[1:]
     assert ([10], [packing.pack_bits([True, False])], [packing.pack_bits([False, True])]) == (matched, first, second)
     assert [(6,), (4,)] == streaming.said.named("found")
     assert (20, 10) == (served.describe()["done"], streaming.here.limit)
