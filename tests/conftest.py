@@ -12,8 +12,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from twisted.logger import LogEvent, globalLogPublisher
 
-from tests.faults import descriptors
-
 # How long it takes to make up an example says how busy the machine is, and nothing of the code.
 # `make soak` looks for much longer.
 settings.register_profile("realize", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,6 +32,8 @@ def left_open(before: dict[str, str]) -> dict[str, str]:
     """The descriptors that are open and were not, but for those that the reactor wakes itself with."""
     from twisted.internet import reactor
 
+    from tests.faults import descriptors
+
     wakers = {os.readlink(f"/proc/self/fd/{reader.fileno()}") for reader in reactor._internalReaders}
     ends_at = time.monotonic() + _CLOSED_WITHIN_S
     while True:
@@ -47,6 +47,9 @@ def left_open(before: dict[str, str]) -> dict[str, str]:
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves an unhandled error in a Deferred, a delayed call in the reactor, or a descriptor open."""
     from twisted.internet import reactor
+
+    # Not earlier: whoever measures what the tests run begins before anything of Realize is imported.
+    from tests.faults import descriptors
 
     failures: list[LogEvent] = []
 
