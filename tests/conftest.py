@@ -29,15 +29,18 @@ def pytest_collection_finish() -> None:
 
 
 def left_open(before: dict[str, str]) -> dict[str, str]:
-    """The descriptors that are open and were not, but for those that the reactor wakes itself with."""
+    """The descriptors that are open and were not, but for those of the reactor itself.
+
+    It wakes itself with some, and holds one of /dev/null from the first port on, for when there are too many.
+    """
     from twisted.internet import reactor
 
     from tests.faults import descriptors
 
-    wakers = {os.readlink(f"/proc/self/fd/{reader.fileno()}") for reader in reactor._internalReaders}
+    own = {os.readlink(f"/proc/self/fd/{reader.fileno()}") for reader in reactor._internalReaders} | {os.devnull}
     ends_at = time.monotonic() + _CLOSED_WITHIN_S
     while True:
-        left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what not in wakers}
+        left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what not in own}
         if not left or time.monotonic() > ends_at:
             return left
         time.sleep(0.001)
