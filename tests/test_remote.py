@@ -297,12 +297,15 @@ def test_what_can_never_be_sent_spoils_the_call(asking):
     assert [] == asking.asked()
 
 
-def test_as_much_as_a_batch_holds_may_be_sent(asking):
-    """To the last byte."""
-    results = asking.ask(asking.store.put_small([small_file(b"f", bytes(SMALL))], OnConflict.FAIL))
+def test_as_much_as_a_batch_holds_is_sent_together(asking):
+    """To the last byte, in however many files."""
+    halves = [small_file(b"%d" % number, bytes(SMALL // 2)) for number in range(2)]
+    results = asking.ask(asking.store.put_small(halves, OnConflict.FAIL))
+    asking.answer(outcomes=[CREATED] * 2)
+    whole = asking.ask(asking.store.put_small([small_file(b"f", bytes(SMALL))], OnConflict.FAIL))
     asking.answer(outcomes=[CREATED])
 
-    assert [[CREATED]] == results
+    assert ([[CREATED] * 2], [[CREATED]]) == (results, whole)
 
 
 @pytest.mark.parametrize(
@@ -489,11 +492,12 @@ def test_a_batch_that_cannot_be_sent_leaves_no_stream(asking, monkeypatch):
 
     monkeypatch.setattr(asking.client, "call", broken)
     failed = asking.ask(asking.store.put_small([small_file(b"f", b"x")], OnConflict.FAIL))
+    left = len(asking.client.streams)
     monkeypatch.setattr(asking.client, "call", call)
     later = asking.ask(asking.store.put_small([small_file(b"f", b"")], OnConflict.FAIL))
     asking.answer(outcomes=[CREATED])
 
-    assert ([ZeroDivisionError], [[CREATED]]) == (kinds(failed), later)
+    assert ([ZeroDivisionError], 0, [[CREATED]]) == (kinds(failed), left, later)
 
 
 @pytest.mark.parametrize(

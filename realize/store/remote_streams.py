@@ -408,9 +408,8 @@ def _sent_all(_answer: object, stream: InboundStream, picked: int) -> None:
 
 
 def _fail(failure: Failure, stream: InboundStream) -> None:
-    error = failure.value
-    if not isinstance(error, RealizeError):
-        failure.raiseException()
+    failure.trap(RealizeError)
+    error: Any = failure.value
     stream.fail(error)
 
 
