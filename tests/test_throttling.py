@@ -103,6 +103,42 @@ def test_everybody_may_limit_the_own_connection(limits):
     assert 1000 == change(limits, Scope.CONNECTION, "1", None, admin=False)
 
 
+def test_what_the_configuration_says_of_connections_is_a_ceiling(limits):
+    """Who is no admin may set less for the own connection, for a time too, and never more, also after a reload."""
+    limits.configure(None, {"a": None, "b": None}, 1000)
+    joined(limits, "a", "1")
+
+    change(limits, Scope.CONNECTION, "", None, admin=False)
+    lifted = limit_of(limits, Scope.CONNECTION, "1")
+    change(limits, Scope.CONNECTION, "", 5000, admin=False)
+    raised = limit_of(limits, Scope.CONNECTION, "1")
+    limits.configure(None, {"a": None, "b": None}, 3000)
+    reloaded = limit_of(limits, Scope.CONNECTION, "1")
+    change(limits, Scope.CONNECTION, "", 500, admin=False, seconds=1)
+    lowered = limit_of(limits, Scope.CONNECTION, "1")
+    limits.clock.advance(1)
+
+    assert (1000, 1000, 3000, 500, 3000) == (
+        lifted,
+        raised,
+        reloaded,
+        lowered,
+        limit_of(limits, Scope.CONNECTION, "1"),
+    )
+
+
+def test_what_an_admin_has_set_for_a_connection_is_a_ceiling_too(limits):
+    """In both directions; an admin may lift what the configuration says."""
+    limits.configure(None, {"a": None, "b": None}, 1000)
+    connection = joined(limits, "a", "1")
+
+    change(limits, Scope.CONNECTION, "1", 4000, direction=Direction.BOTH)
+    change(limits, Scope.CONNECTION, "1", None, direction=Direction.BOTH, admin=False)
+
+    assert 4000 == limit_of(limits, Scope.CONNECTION, "1")
+    assert [4000] == connection.asked
+
+
 @pytest.mark.parametrize(
     ("scope", "name"), [(Scope.SERVICE, ""), (Scope.PEER, "a"), (Scope.PEER, "b"), (Scope.CONNECTION, "2")]
 )

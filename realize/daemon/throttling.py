@@ -15,12 +15,13 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import AccessDenied, RealizeError, UsageError
-from realize.throttle.tree import Scope, ThrottleTree, check_rate, check_time
+from realize.throttle.tree import Scope, ThrottleTree, check_rate, check_time, lowest
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.protocol import PeerProtocol
 from realize.wire.throttling import as_report, as_row, limit_by
 
-Key = tuple[Scope, str]
+Key = tuple[Scope, str, bool]
+"""A node, and whether its limit is what the connection has asked for itself."""
 
 
 @define(eq=False)
@@ -88,6 +89,7 @@ class Throttling:
     ) -> int | None:
         """Change a limit for the peer ``by`` on its connection ``own``; the answer is the former one on sending.
 
+        What the configuration, or an admin, has set for a connection stays a ceiling for what a peer sets that is none.
         Raises `AccessDenied` without the right, `NotFound` or `UsageError` if the values make no sense.
         """
         if scope is Scope.CONNECTION:
@@ -98,7 +100,7 @@ class Throttling:
                 raise AccessDenied(
                     "this peer may only limit its own connection; the others need admin = true in the configuration"
                 )
-            old = self._set(scope, name, direction, rate, seconds)
+            old = self._set(scope, name, direction, rate, seconds, by_itself=not is_admin)
         except RealizeError as error:
             log.warning("throttle_refused", error=str(error))
             raise
@@ -114,7 +116,7 @@ class Throttling:
             each for each in self._tree.snapshot() if is_admin or each.peer == peer or each.scope is Scope.SERVICE
         ]
         rows = as_report(sending)
-        for (scope, name), receiving in self._receiving.items():
+        for (scope, name, _), receiving in self._receiving.items():
             owner = name if scope is Scope.PEER else self._members[name].peer
             if is_admin or owner == peer:
                 lasts = None if receiving.ending is None else receiving.ending.getTime() - self._clock.seconds()
@@ -123,7 +125,14 @@ class Throttling:
         return [{**row, "yours": (row["scope"], row["name"]) in yours} for row in rows]
 
     def _set(
-        self, scope: Scope, name: str, direction: Direction, rate: int | None, seconds: float | None
+        self,
+        scope: Scope,
+        name: str,
+        direction: Direction,
+        rate: int | None,
+        seconds: float | None,
+        *,
+        by_itself: bool,
     ) -> int | None:
         check_rate(rate)
         check_time(seconds)
@@ -131,11 +140,12 @@ class Throttling:
             self._check_receiving(scope, name)
         former: float | None = None
         if direction is not Direction.SEND:
-            before = self._receiving.get((scope, name))
+            before = self._receiving.get((scope, name, by_itself))
             former = None if before is None else before.rate
-            self._limit_receiving((scope, name), rate, seconds)
+            self._limit_receiving((scope, name, by_itself), rate, seconds)
         if direction is not Direction.RECEIVE:
-            former = self._tree.set_rate(scope, "" if scope is Scope.SERVICE else name, rate, seconds)
+            node = "" if scope is Scope.SERVICE else name
+            former = self._tree.set_rate(scope, node, rate, seconds, by_itself=by_itself)
         return None if former is None else int(former)
 
     def _check_receiving(self, scope: Scope, name: str) -> None:
@@ -156,7 +166,7 @@ class Throttling:
             self._receiving.pop(key, None)
         else:
             self._receiving[key] = receiving
-        scope, name = key
+        scope, name, _ = key
         if scope is Scope.PEER:
             self._ask(name)
         elif name in self._members:
@@ -165,11 +175,11 @@ class Throttling:
     def _ask(self, peer: str) -> None:
         """Tell the connections of a peer how fast they may send, those to whom that is news."""
         members = [each for each in self._members.values() if each.peer == peer]
-        whole = self._receiving.get((Scope.PEER, peer))
+        whole = self._receiving.get((Scope.PEER, peer, False))
         for member in members:
             share = None if whole is None or whole.rate is None else max(1, whole.rate // len(members))
-            own = self._receiving.get((Scope.CONNECTION, member.name))
-            rate = _lower(share, None if own is None else own.rate)
+            of_it = (self._receiving.get((Scope.CONNECTION, member.name, by_itself)) for by_itself in (False, True))
+            rate = lowest(share, *(None if each is None else each.rate for each in of_it))
             if rate != member.asked:
                 member.asked = rate
                 given: dict[str, Any] = {} if rate is None else {"rate": rate}
@@ -189,9 +199,10 @@ class Throttling:
 
     def _left(self, name: str) -> None:
         member = self._members.pop(name)
-        own = self._receiving.pop((Scope.CONNECTION, name), None)
-        if own is not None:
-            _stop(own)
+        for by_itself in (False, True):
+            own = self._receiving.pop((Scope.CONNECTION, name, by_itself), None)
+            if own is not None:
+                _stop(own)
         self._ask(member.peer)
 
 
@@ -206,8 +217,3 @@ def dumped(rows: Iterable[dict[str, Any]], most: int) -> str:
 def _stop(receiving: _Receiving) -> None:
     if receiving.ending is not None and receiving.ending.active():
         receiving.ending.cancel()
-
-
-def _lower(one: int | None, other: int | None) -> int | None:
-    given = [rate for rate in (one, other) if rate is not None]
-    return min(given) if given else None

@@ -4,6 +4,8 @@
 A peer is remembered with its limit and its counters after its last connection is gone, because the peers of a daemon
 are the pinned ones, which are few.
 Rates are bytes per second, None for no limit.
+A connection has two limits, and the lower one binds: what the configuration, or somebody who may, has set for it, and
+what it asks for itself.
 Who may change what is decided by the caller; what a limit may be is decided here.
 """
 
@@ -13,7 +15,7 @@ import enum
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -28,6 +30,9 @@ LOWEST: Final = 1
 
 HIGHEST: Final = FASTEST
 """The highest limit in bytes per second."""
+
+_Setting = tuple[Bucket, bool]
+"""One limit of a node; whether it is what a connection has asked for itself."""
 
 SAMPLE: Final = 0.5
 """Seconds between two looks at what connections without a limit have sent, while they send."""
@@ -79,6 +84,14 @@ def check_time(seconds: float | None) -> None:
         raise UsageError(f"the time that a limit holds is more than 0 seconds, not {seconds:g}")
 
 
+_Rate = TypeVar("_Rate", int, float)
+
+
+def lowest(*rates: _Rate | None) -> _Rate | None:
+    """The limit that binds where all of these hold."""
+    return min((rate for rate in rates if rate is not None), default=None)
+
+
 class ThrottleTree:
     """Service, peers and connections with their limits.
 
@@ -101,9 +114,10 @@ class ThrottleTree:
         self._lanes: dict[str, Lane] = {}
         self._peer_of: dict[str, str] = {}
         self._own: set[str] = set()
+        self._set_to: dict[_Setting, float | None] = {}
         self._configured: tuple[float | None, dict[str, float | None], float | None] = (None, {}, None)
         self._sampling: IDelayedCall | None = None
-        self._returns: dict[Bucket, tuple[IDelayedCall, float | None]] = {}
+        self._returns: dict[_Setting, tuple[IDelayedCall, float | None]] = {}
         self.configure(service=service, peers=peers, connection=connection)
 
     def configure(
@@ -135,7 +149,9 @@ class ThrottleTree:
         """The lane of a new connection of ``peer``; `Conflict` if there is a connection of that name."""
         if connection in self._lanes:
             raise Conflict(f"there is a connection {connection} already")
-        bucket = Bucket(self._configured[2], parent=self._peer(peer))
+        rate = self._configured[2]
+        bucket = Bucket(rate, parent=self._peer(peer))
+        self._set_to[bucket, False] = rate
         lane = self._lanes[connection] = self._pacer.lane(bucket, partial(self._left, connection))
         self._peer_of[connection] = peer
         if self._sampling is None:
@@ -152,23 +168,28 @@ class ThrottleTree:
         """The limit of one node; `NotFound` if there is no such peer or connection."""
         return self._find(scope, name).rate
 
-    def set_rate(self, scope: Scope, name: str, rate: float | None, seconds: float | None = None) -> float | None:
-        """Set a limit, for ``seconds`` or for good, and return the former one.
+    def set_rate(
+        self, scope: Scope, name: str, rate: float | None, seconds: float | None = None, *, by_itself: bool = False
+    ) -> float | None:
+        """Set a limit, for ``seconds`` or for good, and return the one that was in force.
 
         A limit for a time is followed by the one that was last set for good.
+        What a connection sets ``by_itself`` binds as far as it is lower than what others have set for it.
         Raises `NotFound` if there is no such peer or connection, `UsageError` if the values make no sense.
         """
         check_rate(rate)
         check_time(seconds)
         bucket = self._find(scope, name)
         former = bucket.rate
-        returning = self._returns.get(bucket)
-        lasting = former if returning is None else returning[1]
-        if scope is Scope.CONNECTION:
+        setting = (bucket, by_itself)
+        returning = self._returns.get(setting)
+        lasting = self._set_to.get(setting) if returning is None else returning[1]
+        if scope is Scope.CONNECTION and not by_itself:
             self._own.add(name)
-        self._set(bucket, rate)
+        self._set(bucket, rate, by_itself=by_itself)
         if seconds is not None:
-            self._returns[bucket] = (self._clock.callLater(seconds, self._set, bucket, lasting), lasting)
+            later = self._clock.callLater(seconds, self._set, bucket, lasting, by_itself=by_itself)
+            self._returns[setting] = (later, lasting)
         return former
 
     def snapshot(self) -> tuple[Limit, ...]:
@@ -196,7 +217,8 @@ class ThrottleTree:
 
     def _limit(self, scope: Scope, name: str, peer: str, bucket: Bucket) -> Limit:
         now = self._clock.seconds()
-        returning = self._returns.get(bucket)
+        asked = self._set_to.get((bucket, True))
+        returning = self._returns.get((bucket, asked is not None and asked == bucket.rate))
         return Limit(
             scope=scope,
             name=name,
@@ -221,7 +243,9 @@ class ThrottleTree:
 
     def _peer(self, name: str) -> Bucket:
         if name not in self._peers:
-            self._peers[name] = Bucket(self._configured[1].get(name), parent=self._service)
+            rate = self._configured[1].get(name)
+            bucket = self._peers[name] = Bucket(rate, parent=self._service)
+            self._set_to[bucket, False] = rate
         return self._peers[name]
 
     def _find(self, scope: Scope, name: str) -> Bucket:
@@ -235,12 +259,14 @@ class ThrottleTree:
             raise NotFound(f"there is no connection {name!r}")
         return self._lanes[name].bucket
 
-    def _set(self, bucket: Bucket, rate: float | None) -> None:
-        returning = self._returns.pop(bucket, None)
+    def _set(self, bucket: Bucket, rate: float | None, *, by_itself: bool = False) -> None:
+        returning = self._returns.pop((bucket, by_itself), None)
         if returning is not None and returning[0].active():
             returning[0].cancel()
-        if rate != bucket.rate:
-            self._pacer.set_rate(bucket, rate)
+        self._set_to[bucket, by_itself] = rate
+        binding = lowest(rate, self._set_to.get((bucket, not by_itself)))
+        if binding != bucket.rate:
+            self._pacer.set_rate(bucket, binding)
 
     def _left(self, connection: str) -> None:
         lane = self._lanes.pop(connection)
@@ -249,6 +275,8 @@ class ThrottleTree:
             self._sampling.cancel()
             self._sampling = None
         self._own.discard(connection)
-        returning = self._returns.pop(lane.bucket, None)
-        if returning is not None:
-            returning[0].cancel()
+        for by_itself in (False, True):
+            self._set_to.pop((lane.bucket, by_itself), None)
+            returning = self._returns.pop((lane.bucket, by_itself), None)
+            if returning is not None:
+                returning[0].cancel()
