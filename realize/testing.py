@@ -456,12 +456,13 @@ class MemoryStore:
     def _remove(self, removal: Removal) -> None:
         self._refuse_partial(removal.path)
         file = self.files.get(removal.path)
-        if file is not None:
-            self._refuse_written(removal.path)
-            if file.version != removal.version:
-                raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
-            del self.files[removal.path]
-            self._changed_in(removal.path)
+        if file is None:
+            raise NotFound(f"{display_name(removal.path)}: no such file")
+        self._refuse_written(removal.path)
+        if file.version != removal.version:
+            raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
+        del self.files[removal.path]
+        self._changed_in(removal.path)
 
     @shielded
     async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
@@ -1906,7 +1907,7 @@ class StoreContract:
         assert behind.partial(b"f") == b"12"
 
     async def test_removes_the_version_that_was_read(self) -> None:
-        """A file that is still what was read is removed; one that is gone already counts as removed."""
+        """A file that is still what was read is removed; of one that is gone already it is said that it is."""
         store, behind = await self.opened()
         behind.plant(b"d/e/f", b"content")
         behind.plant(b"g", b"content")
@@ -1917,7 +1918,7 @@ class StoreContract:
         again = await store.remove(removals)
 
         assert first == [None, None]
-        assert again == [None, None]
+        assert [type(answer) for answer in again] == [NotFound, NotFound]
         assert await listed_files(store.walk()) == []
         await store.close()
 

@@ -146,8 +146,8 @@ def test_resumed_bytes_are_told_of(served, seen):
     assert [
         (Saved.RESUME, 2 * BLOCK),
         ("inbox", Committed.CREATED),
-        (Saved.RESUME, BLOCK),
-        (Saved.ALREADY_THERE, len(LARGE)),
+        (Saved.CLAIMED, BLOCK),
+        (Saved.CLAIMED, len(LARGE)),
     ] == seen.told
 
 
@@ -175,7 +175,7 @@ def test_bytes_that_a_delta_saves_are_told_of(served, seen):
     served.result(put())
     served.result(get())
 
-    assert [(Saved.DELTA, there), (Saved.DELTA, there)] == seen.told
+    assert [(Saved.DELTA, there), (Saved.CLAIMED, there)] == seen.told
 
 
 def test_failures_are_told_of_once(served, seen):

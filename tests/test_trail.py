@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from realize.errors import Busy, NoSpace, StorageError
+from realize.errors import Busy, NoSpace, NotFound, StorageError
 from realize.store import deltas
+from realize.store.watching import Saved
 from realize.testing import LARGE, block_digests, small_file
-from realize.values import BLOCK, Expected, OnConflict
+from realize.values import BLOCK, Expected, OnConflict, Removal
 from tests.test_daemon_metrics import seen, served
 
 __all__ = ["seen", "served"]
@@ -113,6 +115,36 @@ def test_a_disk_that_does_not_read_is_logged(served, seen, method):
     served.result(get())
 
     assert ([("storage_failed", "f", "read", "STORAGE")], [("inbox", StorageError)]) == told(served, seen)
+
+
+def test_only_a_file_that_was_removed_is_recorded_as_removed(served, seen):
+    """One that never was, whatever version it is said to have had, makes no record, and counts nowhere."""
+    store = served.opened()
+    served.memory.plant(b"f", b"content")
+    [fetched] = served.result(store.read_small([b"f"]))
+    removals = [Removal(b"payroll", evolve(fetched.version, size=123_456_789)), Removal(b"f", fetched.version)]
+
+    answers = served.result(store.remove(removals))
+
+    assert [NotFound, type(None)] == [type(answer) for answer in answers]
+    assert [("f", 7)] == [(record["path"], record["size"]) for record in served.log.named("file_removed")]
+    assert [("inbox", "removed")] == seen.told
+
+
+def test_to_ask_again_for_what_is_there_makes_no_new_record(served, seen):
+    """A peer that goes on asking fills no log and no counter, until the file is another one."""
+    store = served.opened()
+    served.memory.plant(b"f", b"content")
+    expected = Expected(b"f", 7, small_file(b"f", b"content").digest)
+
+    for _ in range(3):
+        assert [True] == served.result(store.settle([expected, expected]))[:1]
+    assert 1 == len(served.log.named("file_already_there"))
+    assert [(Saved.ALREADY_THERE, 7)] == seen.told
+    served.result(store.put_small([small_file(b"f", b"content")], OnConflict.REPLACE))
+    served.result(store.settle([expected]))
+
+    assert 2 == len(served.log.named("file_already_there"))
 
 
 def test_small_files_that_cannot_be_read_or_confirmed_are_logged(served, seen):

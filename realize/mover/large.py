@@ -128,8 +128,7 @@ async def _remove(
     recorded = [Arrived(path, reader.version.size, digest, how)]
     await work.arrived(recorded)
     if work.options.remove:
-        with whole(End.SOURCE):
-            [refused] = await work.source.remove([Removal(path, reader.version)])
+        [refused] = await work.remove([Removal(path, reader.version)])
         if refused is not None:
             raise Trouble(End.SOURCE, refused, sent=stored)
         work.removed(recorded)

@@ -140,10 +140,9 @@ class _Batch:
         refusals: list[RealizeError | None] = [None] * len(self.arrived)
         removing = self.work.options.remove
         if removing and self.arrived:
-            with whole(End.SOURCE):
-                refusals = await self.work.source.remove(
-                    [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
-                )
+            refusals = await self.work.remove(
+                [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
+            )
             self.work.removed([each for each, refused in zip(recorded, refusals, strict=True) if refused is None])
         for (fetched, stored), refused in zip(self.arrived, refusals, strict=True):
             if refused is not None:

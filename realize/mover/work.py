@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, ProtocolError, RealizeError
+from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, NotFound, ProtocolError, RealizeError
 from realize.mover.brake import Brake
 from realize.mover.directories import Directories
 from realize.mover.events import End, Observer
@@ -17,7 +17,7 @@ from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.scarcity import Scarcity
 from realize.store.interfaces import IStore
 from realize.units import display_name
-from realize.values import Existing, OnConflict, Stored
+from realize.values import Existing, OnConflict, Removal, Stored
 
 HOPELESS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 """When one of these befalls a file, it would befall all others of that side too."""
@@ -80,6 +80,12 @@ class Work:
         """To be called, and waited for, before these files are removed at the source."""
         if self.manifest is not None and files:
             await self.manifest.durable(self.name, files)
+
+    async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
+        """Remove files at the source; why each of them stays, None for one that does not, also if it was gone."""
+        with whole(End.SOURCE):
+            refusals = await self.source.remove(removals)
+        return [None if isinstance(refused, NotFound) else refused for refused in refusals]
 
     def removed(self, files: Sequence[Arrived]) -> None:
         """To be called when they are removed."""

@@ -265,7 +265,7 @@ class IStore(Interface):
 
         A file that is not that version any more is kept: `realize.errors.SourceChanged`.
         So is one that a program has open for writing, as far as that can be known.
-        One that is gone already counts as removed.
+        One that is gone already is `realize.errors.NotFound`: there is nothing to do, and nothing was done.
         """
 
     def prune(vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 
@@ -20,7 +19,7 @@ from realize.values import Removal, Vacant
 
 
 def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unlinked) -> list[RealizeError | None]:
-    """Remove each file that is still the version named.
+    """Remove each file that is still the version named; `NotFound` if it is gone already.
 
     Linux has no "unlink if it is this inode": a file that is put under the name in the microseconds between the look
     and the unlink is removed in its place.
@@ -31,8 +30,6 @@ def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unli
         for removal in removals:
             try:
                 _remove(location, tree, removal, unlinked)
-            except NotFound:
-                answers.append(None)
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -45,27 +42,26 @@ def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unli
 def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> None:
     directory, name = location.split(removal.path)
     directory_fd = tree.directory(directory)
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
-        except OSError as error:
-            if error.errno not in UNREADABLE:
-                raise
-            _unlink(directory_fd, name, fresh_stat(name, directory_fd), removal, unlinked)
-            return
-        opened = True
-        try:
-            with tree.lock(directory, fd, removal.path, shared=True) as lock:
-                # In this order: what was written until nobody had it open any more shows in its status.
-                refuse_written(fd, removal.path)
-                status = fresh_fstat(fd)
-                if lock.of_process:
-                    opened = False
-                    release(fd)
-                _unlink(directory_fd, name, status, removal, unlinked)
-        finally:
-            if opened:
+    try:
+        fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise
+        _unlink(directory_fd, name, fresh_stat(name, directory_fd), removal, unlinked)
+        return
+    opened = True
+    try:
+        with tree.lock(directory, fd, removal.path, shared=True) as lock:
+            # In this order: what was written until nobody had it open any more shows in its status.
+            refuse_written(fd, removal.path)
+            status = fresh_fstat(fd)
+            if lock.of_process:
+                opened = False
                 release(fd)
+            _unlink(directory_fd, name, status, removal, unlinked)
+    finally:
+        if opened:
+            release(fd)
 
 
 def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, unlinked: Unlinked) -> None:

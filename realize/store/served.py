@@ -26,7 +26,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.config import Right
-from realize.errors import AccessDenied, Busy, ProtocolError, RealizeError, StorageError
+from realize.errors import AccessDenied, Busy, NotFound, ProtocolError, RealizeError, StorageError
 from realize.store.interfaces import IListing, IStore
 from realize.store.origin import origin_of
 from realize.store.served_small import ServedBatches
@@ -318,9 +318,7 @@ class DirectoryResponders(amp.CommandLocator):
                 raise ProtocolError(f"{len(attributes)} attributes for {len(expected)} files")
             expected = [evolve(each, attributes=given) for each, given in zip(expected, attributes, strict=True)]
         settled = await opened.turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))
-        for each, answer in zip(expected, settled, strict=True):
-            opened.trail.settled(each, answer)
-        there = sum(each.size for each, answer in zip(expected, settled, strict=True) if answer is True)
+        there = sum(opened.trail.settled(each, answer) for each, answer in zip(expected, settled, strict=True))
         self._watch.saved(Saved.ALREADY_THERE, there)
         return {"settled": self._judged(opened, settled)}
 
@@ -349,14 +347,14 @@ class DirectoryResponders(amp.CommandLocator):
             self._not_read(opened, path, error)
             raise
         if matched and offset + matched == size:
-            opened.trail.already_there(path, size, None)
-            self._watch.saved(Saved.ALREADY_THERE, size)
+            self._watch.saved(Saved.ALREADY_THERE, opened.trail.already_there(path, size, None))
         return {"matched": matched}
 
     @commands.Remove.responder
     async def _remove(self, handle: int, removals: list[Removal]) -> dict[str, Any]:
         opened = self._directory(handle, Right.REMOVE)
-        removed = self._judged(opened, await opened.store.remove(removals))
+        removed = await opened.store.remove(removals)
+        self._judged(opened, [error for error in removed if not isinstance(error, NotFound)])
         for removal, error in zip(removals, removed, strict=True):
             opened.trail.removed(removal, error)
         self._watch.removed(opened.directory, removed.count(None))
@@ -448,7 +446,7 @@ class DirectoryResponders(amp.CommandLocator):
             partial(self._not_read, opened, path),
             opened.trail.shown(path),
             lambda version, digest: opened.trail.was_read(path, version, digest),
-            partial(self._watch.saved, Saved.DELTA),
+            partial(self._watch.saved, Saved.CLAIMED),
             partial(self._reads.pop, stream, None),
             opened.turns,
         )
@@ -476,8 +474,7 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.StartRead.responder
     def _start_read(self, stream: int) -> dict[str, Any]:
-        skipped, size = self._read(stream).start()
-        self._watch.saved(Saved.ALREADY_THERE if skipped == size else Saved.RESUME, skipped)
+        self._watch.saved(Saved.CLAIMED, self._read(stream).start())
         return {}
 
     @commands.EndRead.responder

@@ -389,11 +389,11 @@ class ServedRead:
         finally:
             self._lock.release()
 
-    def start(self) -> tuple[int, int]:
-        """See `realize.wire.commands.StartRead`; how many bytes were skipped, and of how many."""
+    def start(self) -> int:
+        """See `realize.wire.commands.StartRead`; how many bytes were skipped."""
         reader = self._waiting(0)
         self._pumping = Deferred.fromCoroutine(self._pump(reader))
-        return self._skipped, reader.version.size
+        return self._skipped
 
     async def end(self) -> bytes:
         """See `realize.wire.commands.EndRead`."""

@@ -6,17 +6,20 @@ and digest; their fields are in ``docs/logging.md``.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import define, field
 
-from realize.errors import RealizeError, StorageError
+from realize.errors import NotFound, RealizeError, StorageError
 from realize.tracing import transfer_id
 from realize.units import display_name
 from realize.values import Committed, Expected, Removal, SmallFile, Stored, Version
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
 MOST_DIGESTS: Final = 16_384
-"""Files that were read on one connection whose digests are remembered, for the record of their removal."""
+"""Files of one connection that are remembered: the digests of those that were read, and what was there already."""
 
 
 @define(eq=False)
@@ -31,6 +34,8 @@ class Trail:
     directory: str
     base: bytes
     _digests: dict[tuple[bytes, Version], bytes] = field(factory=dict, init=False)
+    _told: dict[bytes, tuple[int, bytes | None]] = field(factory=dict, init=False)
+    """What was said to be there already: to ask for it again makes no new record."""
 
     def shown(self, path: bytes) -> str:
         """A name for people, from the directory's own start."""
@@ -42,9 +47,7 @@ class Trail:
 
     def was_read(self, path: bytes, version: Version, digest: bytes) -> None:
         """The peer has read a file, and may remove it."""
-        if len(self._digests) >= MOST_DIGESTS:
-            del self._digests[next(iter(self._digests))]
-        self._digests[path, version] = digest
+        _remember(self._digests, (path, version), digest)
 
     def put(self, file: SmallFile, outcome: Stored | RealizeError) -> None:
         """What became of a file that came in one piece."""
@@ -55,6 +58,7 @@ class Trail:
         if isinstance(outcome, RealizeError):
             self.refused(path, "commit", outcome)
         elif outcome.how is not Committed.SKIPPED:
+            self._told.pop(path, None)
             self.log.info(
                 "file_committed",
                 dir=self.directory,
@@ -65,15 +69,22 @@ class Trail:
                 transfer=transfer_id(self.run, path),
             )
 
-    def settled(self, expected: Expected, answer: bool | RealizeError) -> None:  # noqa: FBT001 -- the store's answer
-        """Whether a file was there already."""
+    def settled(self, expected: Expected, answer: bool | RealizeError) -> int:  # noqa: FBT001 -- the store's answer
+        """Whether a file was there already; how many bytes of it that is news for."""
         if answer is True:
-            self.already_there(expected.path, expected.size, expected.digest)
-        elif isinstance(answer, StorageError):
+            return self.already_there(expected.path, expected.size, expected.digest)
+        if isinstance(answer, StorageError):
             self.refused(expected.path, "commit", answer)
+        return 0
 
-    def already_there(self, path: bytes, size: int, digest: bytes | None) -> None:
-        """A file of the same content is durable, and was not sent; its sender may remove its own now."""
+    def already_there(self, path: bytes, size: int, digest: bytes | None) -> int:
+        """A file of the same content is durable, and was not sent; its sender may remove its own now.
+
+        How many bytes that is news for: none if the same was answered before.
+        """
+        if self._told.get(path) == (size, digest):
+            return 0
+        _remember(self._told, path, (size, digest))
         self.log.info(
             "file_already_there",
             dir=self.directory,
@@ -82,13 +93,17 @@ class Trail:
             digest=None if digest is None else digest.hex(),
             transfer=transfer_id(self.run, path),
         )
+        return size
 
     def removed(self, removal: Removal, error: RealizeError | None) -> None:
-        """A file is gone, at the wish of the peer; or it stays."""
+        """A file of that very version was removed, at the wish of the peer; or it stays."""
         digest = self._digests.pop((removal.path, removal.version), None)
+        if isinstance(error, NotFound):
+            return  # somebody else removed it, or nobody: it was perhaps never there
         if error is not None:
             self.refused(removal.path, "remove", error)
             return
+        self._told.pop(removal.path, None)
         self.log.info(
             "file_removed",
             dir=self.directory,
@@ -109,6 +124,12 @@ class Trail:
             log.error("storage_failed", doing=doing, code=error.wire_code.decode(), error=str(error))
         else:
             log.warning("file_refused", doing=doing, code=error.wire_code.decode(), error=str(error))
+
+
+def _remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    if len(known) >= MOST_DIGESTS:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 @define(eq=False)

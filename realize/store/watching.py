@@ -23,6 +23,8 @@ class Saved(enum.Enum):
     """All of it was there: a final file had the same content."""
     DELTA = "delta"
     """The earlier version of the file had it."""
+    CLAIMED = "claimed"
+    """Whoever reads a file says that it has it: a partial, a final file or an earlier version there."""
 
 
 class Sync(enum.Enum):
