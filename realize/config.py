@@ -28,9 +28,13 @@ from cattrs.gen import make_dict_structure_fn, override
 from realize.errors import ConfigError, RealizeError, UsageError
 from realize.keys import PublicKey, parse_public_key
 from realize.levels import FORMATS, Levels, parse_levels
+from realize.ownership import changeable_by_others
 from realize.units import NO_RESERVE, Reserve, display_text, parse_duration, parse_rate, parse_reserve, quoted
 
 T = TypeVar("T")
+
+Warn = Callable[[str], object]
+"""Is told, in one sentence, what is wrong with a file that is used all the same."""
 
 DISK_ANSWER_S: Final = 5.0
 """Seconds that the directories of a configuration have to say what they are."""
@@ -136,7 +140,7 @@ def default_key_path(environ: Mapping[str, str]) -> str:
     return environ.get("REALIZE_KEY") or os.path.join(_home(environ), ".config", "realize", "realize.key")
 
 
-def load_command_config(path: str | None, environ: Mapping[str, str]) -> Config:
+def load_command_config(path: str | None, environ: Mapping[str, str], warn: Warn) -> Config:
     """The configuration of the command: from ``path`` if given, else from `default_config_path`.
 
     Only a default that nobody asked for may be absent: then no peer is known, and the key is `default_key_path`.
@@ -146,19 +150,26 @@ def load_command_config(path: str | None, environ: Mapping[str, str]) -> Config:
     chosen = path or default_config_path(environ)
     if not path and not environ.get("REALIZE_CONFIG") and not os.path.lexists(chosen):
         return Config(_absolute(default_key_path(environ)))
-    return read_config(chosen, for_daemon=False, environ=environ)
+    return read_config(chosen, for_daemon=False, environ=environ, warn=warn)
 
 
-def read_config(path: str, *, for_daemon: bool, environ: Mapping[str, str] = os.environ) -> Config:
+def read_config(
+    path: str, *, for_daemon: bool, environ: Mapping[str, str] = os.environ, warn: Warn = lambda _: None
+) -> Config:
     """The configuration in a file.
 
     The daemon must have a key file that exists, something to listen on, and directories that exist.
     The command needs none of them; its key is ``REALIZE_KEY``, or the one that the file names, or `default_key_path`.
+    A file that others could change lets in whom they like: the daemon refuses it, the command is told by ``warn``.
     Relative paths start at the folder of the file, and ``~`` is the home directory.
     Raises `ConfigError` with one line for everything that is wrong.
     """
     file = display_text(path)
-    raw = _load(path, file)
+    raw, exposed = _load(path, file)
+    if exposed is not None and for_daemon:
+        raise ConfigError(f"{file}: {exposed}")
+    if exposed is not None:
+        warn(f"{file}: {exposed}")
     if not for_daemon and (environ.get("REALIZE_KEY") or "key" not in raw):
         raw["key"] = _absolute(default_key_path(environ))
     try:
@@ -267,10 +278,12 @@ class _Wrong(Exception):
         self.problems = problems
 
 
-def _load(path: str, file: str) -> dict[str, Any]:
+def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:
+    """What the file says, and how others could change that."""
     try:
         with open(path, "rb") as stream:
-            return tomllib.load(stream)
+            exposed = changeable_by_others(path, os.fstat(stream.fileno()))
+            return tomllib.load(stream), exposed
     except FileNotFoundError as error:
         raise ConfigError(f"{file}: there is no such configuration file") from error
     except OSError as error:

@@ -354,9 +354,9 @@ def test_command_without_configuration(tmp_path):
     """A default configuration that does not exist is an empty one."""
     environ = {"HOME": str(tmp_path)}
 
-    assert Config(f"{tmp_path}/.config/realize/realize.key") == load_command_config(None, environ)
-    assert Config("/k") == load_command_config(None, {**environ, "REALIZE_KEY": "/k"})
-    assert Config(f"{os.getcwd()}/k") == load_command_config(None, {**environ, "REALIZE_KEY": "k"})
+    assert Config(f"{tmp_path}/.config/realize/realize.key") == load_command_config(None, environ, print)
+    assert Config("/k") == load_command_config(None, {**environ, "REALIZE_KEY": "/k"}, print)
+    assert Config(f"{os.getcwd()}/k") == load_command_config(None, {**environ, "REALIZE_KEY": "k"}, print)
 
 
 def test_command_with_default_configuration(tmp_path):
@@ -366,15 +366,15 @@ def test_command_with_default_configuration(tmp_path):
     path.write_text('key = "mine.key"')
     environ = {"HOME": str(tmp_path)}
 
-    assert Config(f"{path.parent}/mine.key") == load_command_config(None, environ)
+    assert Config(f"{path.parent}/mine.key") == load_command_config(None, environ, print)
 
     path.write_text("key = 1")
     with pytest.raises(ConfigError):
-        load_command_config(None, environ)
+        load_command_config(None, environ, print)
     path.unlink()
     path.symlink_to("nowhere")
     with pytest.raises(ConfigError, match="there is no such configuration file"):
-        load_command_config(None, environ)
+        load_command_config(None, environ, print)
 
 
 def test_configuration_that_was_asked_for(tmp_path):
@@ -382,12 +382,12 @@ def test_configuration_that_was_asked_for(tmp_path):
     environ = {"HOME": str(tmp_path), "REALIZE_CONFIG": str(tmp_path / "env.toml")}
     for path in (None, str(tmp_path / "option.toml")):
         with pytest.raises(ConfigError, match="there is no such configuration file"):
-            load_command_config(path, environ)
+            load_command_config(path, environ, print)
     (tmp_path / "env.toml").write_text('key = "env.key"')
     (tmp_path / "option.toml").write_text('key = "option.key"')
 
-    assert f"{tmp_path}/env.key" == load_command_config(None, environ).key
-    assert f"{tmp_path}/option.key" == load_command_config(str(tmp_path / "option.toml"), environ).key
+    assert f"{tmp_path}/env.key" == load_command_config(None, environ, print).key
+    assert f"{tmp_path}/option.key" == load_command_config(str(tmp_path / "option.toml"), environ, print).key
 
 
 def test_key_of_the_command(read, folder):
@@ -582,3 +582,39 @@ def test_any_configuration_is_read_or_refused(tmp_path_factory, values):
         assert [] == [line for line in str(error).splitlines() if not line.startswith(f"{path}: ")]
     else:
         assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_a_file_that_others_can_write_to_is_refused_by_the_daemon(folder, read, mode):
+    """Whoever writes it decides who is let in; the command says so and goes on."""
+    read(FULL)
+    path = folder / "realized.toml"
+    path.chmod(mode)
+    warned = []
+
+    with pytest.raises(ConfigError, match="others can write to the configuration file"):
+        read_config(str(path), for_daemon=True, environ={"HOME": str(folder / "home")})
+    read_config(str(path), for_daemon=False, environ={"HOME": str(folder / "home")}, warn=warned.append)
+
+    assert [f"{path}: others can write to the configuration file (its mode is {mode:04o}): chmod go-w {path}"] == warned
+
+
+def test_a_file_that_others_can_put_another_in_the_place_of_is_refused(folder, read):
+    """A directory that is open to all must be sticky."""
+    read(FULL)
+    folder.chmod(0o777)
+    with pytest.raises(ConfigError, match=f"others can write to its directory {folder}"):
+        read(FULL)
+    folder.chmod(0o1777)
+
+    read(FULL)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+def test_a_file_of_somebody_else_is_refused(folder, read):
+    """Its owner can write to it whatever its mode."""
+    read(FULL)
+    os.chown(folder / "realized.toml", 12_345, -1)
+
+    with pytest.raises(ConfigError, match="the configuration file belongs to user 12345"):
+        read(FULL)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import click
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
@@ -58,6 +59,11 @@ def _not_closed(failure: Failure) -> None:
         _log.failure("while a store was closed", failure)
 
 
+def _load(path: str | None) -> Config:
+    """The configuration; that others could change it is said on stderr."""
+    return load_command_config(path, os.environ, lambda text: click.echo(f"realize: warning: {text}", err=True))
+
+
 class Session:
     """What one command works with; leaving it ends all of it."""
 
@@ -65,7 +71,7 @@ class Session:
         self._reactor = reactor
         self._rates = rates
         self._access = access
-        self._loaded = load_command_config(access.config, os.environ) if access.config else None
+        self._loaded = _load(access.config) if access.config else None
         self._ad_hoc = None if access.peer_key is None else read_public_key(access.peer_key)
         self._ad_hoc_used = False
         self._identity: Identity | None = None
@@ -235,7 +241,7 @@ class Session:
     def _config(self) -> Config:
         """The configuration; one that nobody named is looked for only if there is a remote end."""
         if self._loaded is None:
-            self._loaded = load_command_config(None, os.environ)
+            self._loaded = _load(None)
         return self._loaded
 
     def _location(self, text: str) -> Location:
