@@ -23,6 +23,7 @@ from twisted.internet.defer import maybeDeferred
 from realize.store.commit import Prepared, commit_group
 from realize.store.files import Clock
 from realize.store.finals import describe_batch
+from realize.store.footprint import Footprint
 from realize.store.headroom import Headroom
 from realize.store.location import locate
 from realize.store.removal import remove_batch
@@ -93,7 +94,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
     written = step("write", lambda: [write(each) for each in read])
     step("commit", lambda: [commit_group(each, watch) for each in written])
     removals = [[Removal(item.file.path, item.version) for item in each] for each in read]
-    step("remove", lambda: [remove_batch(source, each, Unlinked()) for each in removals])
+    step("remove", lambda: [remove_batch(source, each, Unlinked(), Footprint()) for each in removals])
 
 
 def _whole(answers: Sequence[object]) -> list[Fetched]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import json
 import os
 import re
 import threading
@@ -63,10 +64,14 @@ class Right(enum.Enum):
 
     READ = "read"
     """List and read."""
+    CREATE = "create"
+    """Put files under new names, and learn of existing ones what that needs; nothing that is there is changed."""
     WRITE = "write"
-    """Put and replace files, and learn of existing ones what that needs."""
+    """The same, and replace files."""
     REMOVE = "remove"
-    """Remove a file that was read, after a verified move."""
+    """Remove a file that was read, after a verified move, and directories that this has emptied."""
+    PRUNE = "prune"
+    """Remove all directories that are empty."""
 
 
 @frozen
@@ -508,7 +513,7 @@ def _endpoints(value: object) -> tuple[str, ...]:
 
 
 def _rights(value: object) -> frozenset[Right]:
-    expected = 'an array with any of "read", "write", "remove"'
+    expected = f"an array with any of {', '.join(json.dumps(right.value) for right in Right)}"
     if not isinstance(value, list):
         raise _expected(expected, value)
     rights = set()

@@ -167,6 +167,14 @@ def test_what_may_not_be_done_is_not_tried():
     assert "move" not in found["rights"].found
 
 
+def test_who_may_create_only_is_told_so():
+    """The trial of a durable write is made, and the sentence says that names must be new."""
+    found = examined(rights=frozenset({Right.CREATE}))
+
+    assert Result.OK is found["durable write"].result
+    assert "create: we may move and copy to it under new names" == found["rights"].found
+
+
 def test_a_directory_that_cannot_be_written_to_fails_only_that_step():
     """The reason is that of the other machine."""
 

@@ -351,7 +351,7 @@ async def test_commits_are_measured(tmp_path):
     """A group with few files syncs each of them; with many, the file system once; and the directories in any case."""
     metrics = Metrics()
     inbox = directories_of({"inbox": DirectoryConfig(str(tmp_path))}, metrics.commits)["inbox"]
-    store = inbox.store(b"", None)
+    store = inbox.store(b"", "camera", frozenset({Right.READ, Right.WRITE}), None)
     await store.open(b"salt")
     await store.put_small([small_file(b"%d" % number, b"x") for number in range(3)], OnConflict.REPLACE)
     writer = await store.open_writer(b"large", len(LARGE), OnConflict.REPLACE)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
-from realize.config import Config, DirectoryConfig
+from realize.config import Config, DirectoryConfig, Right
 from realize.daemon import served, service
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
 from realize.daemon.logs import DaemonLogs, LogOptions
@@ -169,7 +169,7 @@ def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch
     seen = []
     for _ in range(4):
         try:
-            seen.append(daemon._make_store("bad", b"", None) is not None)
+            seen.append(daemon._make_store("camera", {"bad": frozenset(Right)}, "bad", b"", None) is not None)
         except StorageError as error:
             seen.append("does not answer" in str(error))
             seen.append("refused")

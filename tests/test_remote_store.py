@@ -11,6 +11,7 @@ from realize.config import Right
 from realize.errors import (
     AccessDenied,
     BadName,
+    Conflict,
     ConnectionFailed,
     InternalError,
     NoSpace,
@@ -35,7 +36,7 @@ from realize.testing import (
     read_all,
     small_file,
 )
-from realize.values import BLOCK, Attributes, Committed, Entry, Kind, OnConflict, Removal
+from realize.values import BLOCK, Attributes, Committed, Entry, Expected, Kind, OnConflict, Removal
 from realize.wire import commands
 from realize.wire.greeting import Greeting
 from realize.wire.streams import MOST_UNREAD, TAKE, WINDOW
@@ -138,7 +139,7 @@ def test_the_place_is_chosen_by_directory_and_base(served):
     served.result(store.open(b"salt"))
 
     assert [("inbox", b"2024/\xff", None)] == served.made
-    assert ("read", "remove", "write") == store.rights
+    assert ("create", "prune", "read", "remove", "write") == store.rights
 
 
 def test_nothing_is_asked_of_a_store_that_is_not_open(served):
@@ -190,9 +191,11 @@ def test_a_large_file_is_audited(served):
     [
         ({Right.READ}, {"walk", "describe", "read_small", "open_reader"}),
         ({Right.WRITE}, {"describe", "put_small", "settle", "match_final", "open_writer"}),
-        ({Right.REMOVE}, {"remove"}),
+        ({Right.CREATE}, {"describe", "put_small", "settle", "match_final", "open_writer"}),
+        ({Right.REMOVE}, {"remove", "prune"}),
+        ({Right.PRUNE}, {"prune"}),
     ],
-    ids=["read", "write", "remove"],
+    ids=["read", "write", "create", "remove", "prune"],
 )
 def test_every_command_needs_its_right(rights, allowed):
     """A right opens its own commands and no others."""
@@ -208,12 +211,69 @@ def test_every_command_needs_its_right(rights, allowed):
         "match_final": lambda: store.match_final(b"f", 0, 0, []),
         "open_writer": lambda: store.open_writer(b"f", 0, OnConflict.REPLACE),
         "remove": lambda: store.remove([]),
+        "prune": lambda: store.prune([]),
     }
     denied = {name for name, call in calls.items() if isinstance(pair.result(call()), AccessDenied)}
     pair.client_wire.cut()
     pair.flush()
 
     assert calls.keys() - allowed == denied
+
+
+def creating():
+    """A connection of a peer that may create only, and its store."""
+    pair = Served(Clock(), {"inbox": frozenset({Right.CREATE})}).introduced()
+    return pair, pair.opened()
+
+
+@pytest.mark.parametrize("policy", [OnConflict.REPLACE, OnConflict.FAIL])
+def test_who_may_create_only_replaces_nothing(policy):
+    """Whatever the client asks for: each file whose name is taken is refused, and it is said why; the others arrive."""
+    pair, store = creating()
+    pair.memory.plant(b"there", b"old")
+
+    async def large():
+        writer = await store.open_writer(b"there", len(LARGE), policy)
+        await writer.abandon(keep=False)
+
+    taken, new = pair.result(store.put_small([small_file(b"there", b"x"), small_file(b"new", b"x")], policy))
+    streamed = pair.result(large())
+
+    for refused in (taken, streamed):
+        assert isinstance(refused, Conflict)
+        assert str(refused) == "there: exists already; this peer may create files there, and not replace any"
+    assert Committed.CREATED is new.how
+    assert b"old" == pair.memory.files[b"there"].content
+    pair.client_wire.cut()
+
+
+def test_a_name_that_is_taken_while_a_file_is_sent_is_not_replaced_by_who_may_create_only():
+    """The commit decides, not the look before it."""
+    pair, store = creating()
+
+    async def put():
+        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+        await writer.write([LARGE])
+        pair.memory.plant(b"f", b"of somebody else")
+        return await writer.commit(small_file(b"f", LARGE).digest, None)
+
+    assert isinstance(pair.result(put()), Conflict)
+    assert b"of somebody else" == pair.memory.files[b"f"].content
+    pair.client_wire.cut()
+
+
+def test_what_is_there_already_keeps_its_attributes_if_they_may_not_be_changed():
+    """A file that was sent before the connection was lost counts as arrived all the same."""
+    pair, store = creating()
+    pair.memory.plant(b"f", b"content", Attributes(1, 0o600))
+    private = Attributes(2, 0o777)
+    expected = Expected(b"f", 7, small_file(b"f", b"content").digest, private)
+
+    assert [True] == pair.result(store.settle([expected]))
+    assert 7 == pair.result(store.match_final(b"f", 7, 0, block_digests(b"content"), private))
+
+    assert Attributes(1, 0o600) == pair.memory.files[b"f"].attributes
+    pair.client_wire.cut()
 
 
 def test_no_one_learns_which_directories_exist():

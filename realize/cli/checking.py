@@ -227,7 +227,7 @@ class Checking:
         self._rights(store.rights)
         self._add(skew(where.now_ns, before_ns, after_ns))
         await self._step("space", self._space(store))
-        if "write" in store.rights:
+        if {"write", "create"} & set(store.rights):
             await self._step("durable write", self._durable_write(store))
         else:
             self._note("durable write", "we may not write there", result=Result.SKIPPED)
@@ -241,10 +241,12 @@ class Checking:
             text
             for needed, text in (
                 ({"write"}, "move and copy to it"),
+                ({"create"}, "move and copy to it under new names"),
                 ({"read"}, "copy from it"),
                 ({"read", "remove"}, "move from it"),
+                ({"prune"}, "remove empty directories"),
             )
-            if needed <= set(rights)
+            if needed <= set(rights) and not (needed == {"create"} and "write" in rights)
         ]
         shown = display_text(", ".join(rights))
         self._note("rights", f"{shown}: we may {', '.join(may) or 'do nothing with that'}")

@@ -125,7 +125,8 @@ def paste(own: PublicKey) -> list[str]:
     """The lines that the daemon at the other end needs."""
     name = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().partition(".")[0]).strip("-") or "peer"
     return [
-        "the daemon there needs these lines in its configuration, and then SIGHUP (rights: read, write, remove):",
+        "the daemon there needs these lines in its configuration, and then SIGHUP",
+        "(rights: read, create, write, remove, prune):",
         f"[peers.{name}]",
         f'key = "{own.base64}"',
         'dirs = { inbox = ["write"] }',

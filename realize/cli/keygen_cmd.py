@@ -12,7 +12,8 @@ _LINES = """\
 # The public key of this machine ({fingerprint}):
 {key}
 
-# For the configuration of a daemon elsewhere that shall serve this machine (rights: read, write, remove):
+# For the configuration of a daemon elsewhere that shall serve this machine
+# (rights: read, create, write, remove, prune):
 [peers.{name}]
 key = "{key}"
 dirs = {{ inbox = ["write"] }}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from realize.config import PeerConfig
+from realize.config import PeerConfig, Right
 from realize.keys import PublicKey
 
 
@@ -21,4 +21,9 @@ def withdrawn(before: Mapping[str, PeerConfig], after: Mapping[str, PeerConfig])
 def _lost(before: PeerConfig, after: PeerConfig) -> bool:
     if before.key != after.key or (before.admin and not after.admin):
         return True
-    return any(rights - after.dirs.get(name, frozenset()) for name, rights in before.dirs.items())
+    return any(rights - _all_of(after.dirs.get(name, frozenset())) for name, rights in before.dirs.items())
+
+
+def _all_of(rights: frozenset[Right]) -> frozenset[Right]:
+    """With those that are part of others."""
+    return rights | {Right.CREATE} if Right.WRITE in rights else rights

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from attrs import frozen
+from attrs import Factory, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from realize.config import DISK_ANSWER_S, DirectoryConfig
+from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
 from realize.errors import StorageError
 from realize.store.brief import BriefWork
 from realize.store.commit import Committer
+from realize.store.footprint import Footprint
 from realize.store.headroom import Headroom
 from realize.store.ledger import Ledger
 from realize.store.local import LocalStore, root_identity
@@ -36,9 +37,11 @@ class ServedDirectory:
     run_in_thread: RunInThread
     run_briefly: RunInThread
     headroom: Headroom
+    footprints: dict[str, Footprint] = Factory(dict)
+    """What each peer did to the directories."""
 
-    def store(self, base: bytes, origin: bytes | None) -> LocalStore:
-        """The files below ``base``, for somebody who may read them, or else for that ``origin``."""
+    def store(self, base: bytes, peer: str, rights: frozenset[Right], origin: bytes | None) -> LocalStore:
+        """The files below ``base``, for a peer with these rights; for that ``origin``, if it may not read them."""
         return LocalStore(
             self.path,
             base,
@@ -48,6 +51,9 @@ class ServedDirectory:
             committer=self.committer,
             headroom=self.headroom,
             origin=origin,
+            footprint=self.footprints.setdefault(peer, Footprint()),
+            changes_all=Right.WRITE in rights,
+            prunes_all=Right.PRUNE in rights,
         )
 
 

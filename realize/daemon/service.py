@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.python.failure import Failure
 
 from realize import __version__
-from realize.config import Config, DirectoryConfig, PeerConfig, read_config
+from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config
 from realize.daemon.access import by_key, withdrawn
 from realize.daemon.counting import Counting
 from realize.daemon.gauges import Gauges
@@ -376,7 +376,7 @@ class Realized(Service):
             name=name,
             key=key.spki,
             rights=peer.dirs,
-            make_store=self._make_store,
+            make_store=partial(self._make_store, name, peer.dirs),
             log=structlog.get_logger(
                 component="store", peer=name, conn=connection.number, run=run_of(greeting.run)
             ).bind(),
@@ -405,11 +405,18 @@ class Realized(Service):
     def _health(self) -> tuple[bool, str]:
         return (True, "ready") if self.running else (False, "draining")
 
-    def _make_store(self, directory: str, base: bytes, origin: bytes | None) -> Any:
+    def _make_store(
+        self,
+        peer: str,
+        rights: Mapping[str, frozenset[Right]],
+        directory: str,
+        base: bytes,
+        origin: bytes | None,
+    ) -> Any:
         served = self._directories.get(directory)
         if served is None:
             raise StorageError(f"directory {display_text(directory)} is not served: its disk does not answer")
-        return served.store(base, origin)
+        return served.store(base, peer, rights[directory], origin)
 
     def _report(self, name: str, peer: PeerConfig) -> dict[str, Any]:
         limits = self._throttling.report(name, is_admin=peer.admin)

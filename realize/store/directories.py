@@ -18,9 +18,10 @@ from typing import Final
 
 from realize.errors import BadName, RealizeError
 from realize.store.descriptors import release
+from realize.store.footprint import Footprint
 from realize.store.location import Location
 from realize.store.oserrors import storage_error
-from realize.store.tree import Tree
+from realize.store.tree import Identity, Tree
 from realize.values import Directory
 
 _OWNERS: Final = 0o700
@@ -29,8 +30,15 @@ _LOOK_ANYWHERE: Final = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _PERMISSIONS: Final = 0o777
 
 
-def make_directories(location: Location, directories: Sequence[Directory]) -> list[RealizeError | None]:
+def make_directories(
+    location: Location,
+    directories: Sequence[Directory],
+    footprint: Footprint,
+    bounded: bool,  # noqa: FBT001 -- in a thread
+) -> list[RealizeError | None]:
     """Make those that are missing, in this order, and give the others their permissions, before files come.
+
+    If that is ``bounded``, the others are those of the footprint.
 
     A run that is killed when all files of a directory were moved does not come back to it: by then it has to have what
     it needs, and it is made durable with the first file.
@@ -40,7 +48,10 @@ def make_directories(location: Location, directories: Sequence[Directory]) -> li
         for each in directories:
             try:
                 if each.path or location.only is None:
-                    _make(tree, _components(location, each), each.mode, location=not each.path)
+                    adapts = footprint if bounded else None
+                    made = _make(tree, _components(location, each), each.mode, adapts, location=not each.path)
+                    if made is not None:
+                        footprint.made(made)
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -50,20 +61,31 @@ def make_directories(location: Location, directories: Sequence[Directory]) -> li
     return answers
 
 
-def set_directories(location: Location, directories: Sequence[Directory]) -> list[bool | RealizeError]:
-    """Give those that are there what they are to have in the end, in this order; whether they have it."""
+def set_directories(
+    location: Location,
+    directories: Sequence[Directory],
+    footprint: Footprint,
+    bounded: bool,  # noqa: FBT001 -- in a thread
+) -> list[bool | RealizeError]:
+    """Give those that are there what they are to have in the end, in this order; whether they have it.
+
+    If that is ``bounded``, those that are not of the footprint stay what they are.
+    """
     answers: list[bool | RealizeError] = []
     with location.tree() as tree:
         for each in directories:
             try:
                 directory, name = location.split(each.path)
-                _set(tree.directory((*directory, name)), each)
+                fd = tree.directory((*directory, name))
+                ours = not bounded or footprint.may_change(tree.identity((*directory, name)))
+                if ours:
+                    _set(fd, each)
             except BadName as error:
                 answers.append(error)
             except (RealizeError, OSError, MemoryError):
                 answers.append(False)  # missing, or not ours
             else:
-                answers.append(True)
+                answers.append(ours)
     return answers
 
 
@@ -75,18 +97,22 @@ def _components(location: Location, directory: Directory) -> tuple[bytes, ...]:
     return (*above, name)
 
 
-def _make(tree: Tree, components: tuple[bytes, ...], mode: int, *, location: bool) -> None:
+def _make(
+    tree: Tree, components: tuple[bytes, ...], mode: int, adapts: Footprint | None, *, location: bool
+) -> Identity | None:
+    """What was made, if it was; one that is there is adapted if it is of ``adapts``, or that is None."""
     if not components:
-        return  # the root, which is there
+        return None  # the root, which is there
     parent_fd = tree.directory(components[:-1], create=True)
     try:
         os.mkdir(components[-1], _OWNERS, dir_fd=parent_fd)
     except FileExistsError:
-        if not location:
-            _adapt(parent_fd, components[-1], mode)
-        return
+        if not location and (adapts is None or adapts.may_change(tree.identity(components))):
+            _adapt(tree.directory(components[:-1]), components[-1], mode)
+        return None
     fd = tree.directory(components)
     _set_mode(fd, os.fstat(fd), mode | _OWNERS)
+    return tree.identity(components)
 
 
 def _adapt(parent_fd: int, name: bytes, mode: int) -> None:

@@ -21,6 +21,7 @@ from realize.store.descriptors import release
 from realize.store.directories import make_directories, set_directories
 from realize.store.files import Clock
 from realize.store.finals import FinalMatches, Vouching, describe_batch, settle_batch
+from realize.store.footprint import Footprint
 from realize.store.headroom import Headroom, Waiting
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.ledger import Crowded
@@ -85,6 +86,8 @@ class LocalStore:
     work is done in (`realize.store.brief.BriefWork`).
     ``origin`` is where that comes from which is written here, if it is somebody who may not read here and is told what
     the store answers: then nothing is compared but what came from there (`realize.store.origin`).
+    ``footprint`` are the directories that whoever uses this has made and emptied: unless ``changes_all`` or
+    ``prunes_all``, only these are given permissions and times, or removed.
     """
 
     def __init__(
@@ -99,6 +102,9 @@ class LocalStore:
         headroom: Headroom | None = None,
         clock: Clock | None = None,
         origin: bytes | None = None,
+        footprint: Footprint | None = None,
+        changes_all: bool = True,
+        prunes_all: bool = True,
     ) -> None:
         self._root = os.fsencode(root)
         self._base = base
@@ -109,6 +115,9 @@ class LocalStore:
         self._headroom = Headroom(run_in_thread) if headroom is None else headroom
         self._clock = Clock() if clock is None else clock
         self._stamps = self._committer.stamps
+        self._footprint = Footprint() if footprint is None else footprint
+        self._changes_all = changes_all
+        self._prunes_all = prunes_all
         self._began_ns = 0
         self._salt = b""
         self._located: Location | None = None
@@ -260,13 +269,17 @@ class LocalStore:
     @shielded
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
         """Make what is missing."""
-        answers: list[RealizeError | None] = await self._run_briefly(make_directories, self._location, directories)
+        answers: list[RealizeError | None] = await self._run_briefly(
+            make_directories, self._location, directories, self._footprint, not self._changes_all
+        )
         return answers
 
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
         """Give directories their permissions and times."""
-        answers: list[bool | RealizeError] = await self._run_briefly(set_directories, self._location, directories)
+        answers: list[bool | RealizeError] = await self._run_briefly(
+            set_directories, self._location, directories, self._footprint, not self._changes_all
+        )
         return answers
 
     def open_writer(
@@ -339,14 +352,16 @@ class LocalStore:
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove what is still the version named."""
         answers: list[RealizeError | None] = await self._run_briefly(
-            remove_batch, self._location, removals, self._unlinked
+            remove_batch, self._location, removals, self._unlinked, self._footprint
         )
         return answers
 
     @shielded
     async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
         """Remove directories that are empty."""
-        answers: list[bool | RealizeError] = await self._run_briefly(prune_batch, self._location, vacant)
+        answers: list[bool | RealizeError] = await self._run_briefly(
+            prune_batch, self._location, vacant, self._footprint, not self._prunes_all
+        )
         return answers
 
     @shielded

@@ -8,17 +8,20 @@ from collections.abc import Sequence
 from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.store.descriptors import release
 from realize.store.files import READ_FLAGS, UNREADABLE, refuse_written, representable, version_of
+from realize.store.footprint import Footprint
 from realize.store.location import Location
 from realize.store.marks import refuse_ours
 from realize.store.oserrors import storage_error
 from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat
-from realize.store.tree import Tree
+from realize.store.tree import Tree, identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import Removal, Vacant
 
 
-def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unlinked) -> list[RealizeError | None]:
+def remove_batch(
+    location: Location, removals: Sequence[Removal], unlinked: Unlinked, footprint: Footprint
+) -> list[RealizeError | None]:
     """Remove each file that is still the version named; `NotFound` if it is gone already.
 
     Linux has no "unlink if it is this inode": a file that is put under the name in the microseconds between the look
@@ -30,6 +33,7 @@ def remove_batch(location: Location, removals: Sequence[Removal], unlinked: Unli
         for removal in removals:
             try:
                 _remove(location, tree, removal, unlinked)
+                footprint.removed_from(tree.identity(location.split(removal.path)[0]))
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -82,17 +86,30 @@ def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: Unl
         release(fd)
 
 
-def prune_batch(location: Location, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
-    """Which of these directories could be removed, in this order; what is not empty, or not what it was, stays."""
+def prune_batch(
+    location: Location,
+    vacant: Sequence[Vacant],
+    footprint: Footprint,
+    bounded: bool,  # noqa: FBT001 -- in a thread
+) -> list[bool | RealizeError]:
+    """Which of these directories could be removed, in this order; what is not empty, or not what it was, stays.
+
+    So do, if that is ``bounded``, those that are not of the footprint.
+    """
     answers: list[bool | RealizeError] = []
     with location.tree() as tree:
         for each in vacant:
             try:
                 directory, name = location.split(each.path)
                 fd = tree.directory(directory)
-                if unchanged := each.mtime_ns is None or each.mtime_ns == _modified(fd, name):
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                identity = identity_of(status)
+                unchanged = each.mtime_ns in {None, representable(status.st_mtime_ns)}
+                if vanishes := unchanged and (not bounded or footprint.may_remove(identity)):
                     os.rmdir(name, dir_fd=fd)
-                answers.append(unchanged)
+                    footprint.gone(identity)
+                    footprint.removed_from(tree.identity(directory))
+                answers.append(vanishes)
             except (OSError, MemoryError):
                 answers.append(False)  # not empty, in use, gone, not ours: it stays
             except NotFound:
@@ -100,7 +117,3 @@ def prune_batch(location: Location, vacant: Sequence[Vacant]) -> list[bool | Rea
             except RealizeError as error:
                 answers.append(error)
     return answers
-
-
-def _modified(fd: int, name: bytes) -> int:
-    return representable(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns)

@@ -26,7 +26,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.config import Right
-from realize.errors import AccessDenied, Busy, NotFound, ProtocolError, RealizeError, StorageError
+from realize.errors import AccessDenied, Busy, Conflict, NotFound, ProtocolError, RealizeError, StorageError
 from realize.store.interfaces import IListing, IStore
 from realize.store.origin import origin_of
 from realize.store.served_small import ServedBatches
@@ -58,6 +58,9 @@ _T = TypeVar("_T")
 
 _log = Logger()
 
+PUT: Final = (Right.WRITE, Right.CREATE)
+"""Either lets a peer put files."""
+
 MakeStore = Callable[[str, bytes, bytes | None], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base, origin)``; may raise any
 `RealizeError`."""
@@ -85,6 +88,21 @@ class _Opened:
     trail: Trail
     turns: DeferredSemaphore
     """For commands that read much, of all handles of this connection on the directory."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the peer may change what is there."""
+        return Right.WRITE in self.rights
+
+    def policy(self, asked: OnConflict) -> OnConflict:
+        """What becomes of a file whose name is taken: it is never replaced by who may not, whatever was asked."""
+        return OnConflict.FAIL if asked is OnConflict.REPLACE and not self.replaces else asked
+
+    def said(self, error: _T) -> _T | Conflict:
+        """The same, and what the peer may not, if that may be why it is refused."""
+        if self.replaces or not isinstance(error, Conflict):
+            return error
+        return Conflict(f"{error}; this peer may create files there, and not replace any")
 
 
 @define(eq=False)
@@ -216,7 +234,7 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.TryWrite.responder
     async def _try_write(self, handle: int) -> dict[str, Any]:
-        opened = self._directory(handle, Right.WRITE)
+        opened = self._directory(handle, *PUT)
         return {"nanoseconds": await opened.turns.run(opened.store.try_write)}
 
     # Listings.
@@ -264,7 +282,7 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.Describe.responder
     async def _describe(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
-        opened = self._directory(handle, Right.WRITE, Right.READ)
+        opened = self._directory(handle, *PUT, Right.READ)
         return {"found": self._judged(opened, await opened.store.describe(paths))}
 
     @commands.ReadSmall.responder
@@ -296,12 +314,13 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.PutSmall.responder
     async def _put_small(self, handle: int, stream: int, policy: OnConflict, heads: list[SmallHead]) -> dict[str, Any]:
         with self._batches.on(stream):
-            self._directory(handle, Right.WRITE)
+            self._directory(handle, *PUT)
             files = await self._batches.receive(stream, heads)
             # The directory may have been closed while the content came.
-            opened = self._directory(handle, Right.WRITE)
+            opened = self._directory(handle, *PUT)
             # The stream stays open meanwhile: it is what bounds how many batches are in memory.
-            outcomes = self._judged(opened, await opened.store.put_small(files, policy))
+            put = await opened.store.put_small(files, opened.policy(policy))
+            outcomes = self._judged(opened, [opened.said(outcome) for outcome in put])
         for file, outcome in zip(files, outcomes, strict=True):
             opened.trail.put(file, outcome)
         for how, count in Counter(each.how for each in outcomes if isinstance(each, Stored)).items():
@@ -312,12 +331,13 @@ class DirectoryResponders(amp.CommandLocator):
     async def _settle(
         self, handle: int, expected: list[Expected], attributes: list[Attributes | None] | None
     ) -> dict[str, Any]:
-        opened = self._directory(handle, Right.WRITE)
+        opened = self._directory(handle, *PUT)
         if attributes is not None:
             if len(attributes) != len(expected):
                 raise ProtocolError(f"{len(attributes)} attributes for {len(expected)} files")
-            expected = [evolve(each, attributes=given) for each, given in zip(expected, attributes, strict=True)]
-        settled = await opened.turns.run(lambda: self._directory(handle, Right.WRITE).store.settle(expected))
+            given = attributes if opened.replaces else [None] * len(expected)
+            expected = [evolve(each, attributes=its) for each, its in zip(expected, given, strict=True)]
+        settled = await opened.turns.run(lambda: self._directory(handle, *PUT).store.settle(expected))
         there = sum(opened.trail.settled(each, answer) for each, answer in zip(expected, settled, strict=True))
         self._watch.saved(Saved.ALREADY_THERE, there)
         return {"settled": self._judged(opened, settled)}
@@ -332,14 +352,14 @@ class DirectoryResponders(amp.CommandLocator):
         digests: list[bytes],
         attributes: Attributes | None,
     ) -> dict[str, Any]:
-        opened = self._directory(handle, Right.WRITE)
+        opened = self._directory(handle, *PUT)
         if offset > size:
             raise ProtocolError("a match beyond the end of the file")
 
         def match() -> Deferred[int]:
             # The directory may have been closed while this waited.
-            store = self._directory(handle, Right.WRITE).store
-            return store.match_final(path, size, offset, digests, attributes)
+            store = self._directory(handle, *PUT).store
+            return store.match_final(path, size, offset, digests, attributes if opened.replaces else None)
 
         try:
             matched = await opened.turns.run(match)
@@ -362,7 +382,7 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.Prune.responder
     async def _prune(self, handle: int, vacant: list[Vacant]) -> dict[str, Any]:
-        opened = self._directory(handle, Right.REMOVE)
+        opened = self._directory(handle, Right.REMOVE, Right.PRUNE)
         pruned = await opened.store.prune(vacant)
         for each, answer in zip(vacant, pruned, strict=True):
             if answer is True:
@@ -371,11 +391,11 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.MakeDirectories.responder
     async def _make_directories(self, handle: int, directories: list[Directory]) -> dict[str, Any]:
-        return {"made": await self._directory(handle, Right.WRITE).store.make_directories(directories)}
+        return {"made": await self._directory(handle, *PUT).store.make_directories(directories)}
 
     @commands.SetDirectories.responder
     async def _set_directories(self, handle: int, directories: list[Directory]) -> dict[str, Any]:
-        return {"done": await self._directory(handle, Right.WRITE).store.set_directories(directories)}
+        return {"done": await self._directory(handle, *PUT).store.set_directories(directories)}
 
     # One file, as a stream.
 
@@ -390,7 +410,7 @@ class DirectoryResponders(amp.CommandLocator):
         preserve: bool | None,  # noqa: FBT001 -- an argument of AMP
         replaces: Seen | None,
     ) -> dict[str, Any]:
-        opened = self._directory(handle, Right.WRITE)
+        opened = self._directory(handle, *PUT)
         self._protocol.streams.accept(stream)
         inbound = self._protocol.streams.inbound(stream, size)
         served = ServedWrite(
@@ -405,7 +425,10 @@ class DirectoryResponders(amp.CommandLocator):
             opened.turns,
         )
         self._writes[stream] = (handle, served)
-        opening = opened.store.open_writer(path, size, policy, preserve=preserve is not False, replaces=replaces)
+        opening = opened.store.open_writer(
+            path, size, opened.policy(policy), preserve=preserve is not False, replaces=replaces
+        )
+        opening.addErrback(_restated, opened)
         return {"have": await served.open(opening)}
 
     @commands.MatchPartial.responder
@@ -560,6 +583,10 @@ async def _closed(store: IStore) -> None:
 async def _all(work: Iterable[Deferred[Any]]) -> None:
     """Wait for work that deals with its own failures."""
     await DeferredList(list(work))
+
+
+def _restated(failure: Failure, opened: _Opened) -> Failure:
+    return Failure(opened.said(failure.value)) if failure.check(Conflict) else failure
 
 
 def _fetched_head(fetched: Fetched) -> FetchedHead:

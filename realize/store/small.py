@@ -135,6 +135,8 @@ def write_batch(
                     batch.items[number] = error
                 except (OSError, MemoryError) as error:
                     batch.items[number] = storage_error(error, file.path)
+            if any(isinstance(item, RealizeError) for item in batch.items):
+                tree.unmake(tree.made)  # as far as they stayed empty
         watch.synced(Sync.FILE, syncs)
     except BaseException:
         batch.release()

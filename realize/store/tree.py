@@ -7,13 +7,15 @@ them at its end, so that nothing of ours keeps a file system from being unmounte
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Mapping
 from itertools import islice
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
-from realize.errors import BadName, Conflict, NotFound
+from realize.errors import BadName, Conflict, NotFound, RealizeError
 from realize.store import names
 from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
@@ -54,6 +56,8 @@ class Tree:
         self._open: dict[tuple[bytes, ...], tuple[int, Identity]] = {(): (root_fd, root_identity)}
         self._keeps_old_content: dict[int, bool] = {}
         self._renames_what_is_open: dict[int, bool] = {}
+        self.made: dict[tuple[bytes, ...], Identity] = {}
+        """What was made on demand, the highest first."""
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +82,15 @@ class Tree:
         symlink.
         """
         return self._opened(components, create=create)[0]
+
+    def unmake(self, made: Mapping[tuple[bytes, ...], Identity]) -> None:
+        """Remove those of these directories that are empty, and still what they were when they were made on demand."""
+        self.forget()
+        for components, identity in reversed(list(made.items())):
+            with contextlib.suppress(OSError, RealizeError):
+                parent = self.directory(components[:-1])
+                if identity_of(os.stat(components[-1], dir_fd=parent, follow_symlinks=False)) == identity:
+                    os.rmdir(components[-1], dir_fd=parent)
 
     def nearest(self, components: tuple[bytes, ...]) -> int:
         """A descriptor of that directory, or of the nearest above it that exists."""
@@ -129,9 +142,11 @@ class Tree:
         for end in range(depth + 1, len(components) + 1):
             path = components[:end]
             private = self._private_below is not None and end > self._private_below
-            fd = _enter(fd, path, create=create, mode=0o700 if private else 0o777)
+            fd, made = _enter(fd, path, create=create, mode=0o700 if private else 0o777)
             try:
                 self._remember(path, fd)
+                if made:
+                    self.made[path] = self._open[path][1]
             except BaseException:
                 release(fd)
                 raise
@@ -146,23 +161,26 @@ class Tree:
         self._open[components] = fd, identity
 
 
-def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> int:
+def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> tuple[int, bool]:
+    """A descriptor, and whether the directory was made for it."""
     name = path[-1]
     try:
-        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), False
     except FileNotFoundError as error:
         if not create:
             raise storage_error(error, names.join(path)) from error
     except OSError as error:
         _refuse(error, parent, path)
+    made = False
     try:
         os.mkdir(name, mode, dir_fd=parent)
+        made = True
     except FileExistsError:
         pass  # somebody else made it first, or it is something else: opening it will tell
     except OSError as error:
         raise storage_error(error, names.join(path)) from error
     try:
-        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), made
     except OSError as error:
         _refuse(error, parent, path)
 

@@ -113,7 +113,12 @@ class PartialFile:
         self._within_reserve = 0
         with location.tree(private=preserve) as tree, storage_errors(path):
             replaced = self._check_policy(tree)
-            self._open(tree, replaced)
+            self._made = tree.made
+            try:
+                self._open(tree, replaced)
+            except BaseException:
+                tree.unmake(self._made)
+                raise
 
     def _check_policy(self, tree: Tree) -> int:
         """The size of the file that is to be replaced."""
@@ -331,13 +336,14 @@ class PartialFile:
             self.kept = Found(self.path, self._directory, self._partial, os.fstat(fd), partial=True)
 
     def discard(self) -> None:
-        """Remove the partial, if the name is still that of our file."""
+        """Remove the partial, if the name is still that of our file, and the directories that were made for it."""
         with contextlib.suppress(OSError, RealizeError), self._location.tree() as tree:
             directory_fd = tree.directory(self._directory)
             named = os.stat(self._partial, dir_fd=directory_fd, follow_symlinks=False)
             if identity_of(named) == self._identity:
                 os.unlink(self._partial, dir_fd=directory_fd)
                 self._discarded = True
+                tree.unmake(self._made)
 
 
 @implementer(IWriter)

@@ -162,7 +162,7 @@ class MeasureSpace(RealizeCommand):
 class TryWrite(RealizeCommand):
     """Write a file of no meaning, make it durable under another name, remove it, and say how long that took.
 
-    The requester sends it; needs ``write``.
+    The requester sends it; needs ``write`` or ``create``.
     Since 1.1.
     """
 
@@ -213,7 +213,7 @@ class EndWalk(RealizeCommand):
 class Describe(RealizeCommand):
     """Say what is there under these names.
 
-    The requester sends it; needs ``write``.
+    The requester sends it; needs ``write`` or ``create``.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
@@ -240,7 +240,7 @@ class ReadSmall(RealizeCommand):
 class PutSmall(RealizeCommand):
     """Write, verify and commit these files; their content, in order, follows on this stream at once.
 
-    The requester sends it; needs ``write``.
+    The requester sends it; needs ``write`` or ``create``.
     The answer means that each file that has an outcome is on stable storage; it closes the stream.
     """
 
@@ -256,7 +256,7 @@ class PutSmall(RealizeCommand):
 class Settle(RealizeCommand):
     """Say which of these contents you have; what you say you have is on stable storage when you answer.
 
-    The requester sends it; needs ``write``.
+    The requester sends it; needs ``write`` or ``create``.
     ``attributes`` has for each what the file is to have then; without it, all keep their own.
     """
 
@@ -271,7 +271,7 @@ class Settle(RealizeCommand):
 class MatchFinal(RealizeCommand):
     """Say how much of the final file, from ``offset`` on, equals these blocks of mine.
 
-    The requester sends it; needs ``write``.
+    The requester sends it; needs ``write`` or ``create``.
     ``attributes`` is what the file is to have when its last byte has matched.
     """
 
@@ -289,7 +289,7 @@ class MatchFinal(RealizeCommand):
 class OpenWrite(RealizeCommand):
     """I want to send a file of ``size`` bytes on this stream.
 
-    The requester sends it; needs ``write``.
+    The requester sends it; needs ``write`` or ``create``.
     ``have`` is how many bytes of it an earlier transfer left.
     Content may follow as far as `Credit` allows, which the holder gives when it is ready.
     ``preserve`` is false if `CommitStream` will bring no attributes.
@@ -489,7 +489,7 @@ class Remove(RealizeCommand):
 class Prune(RealizeCommand):
     """Remove those of these directories that are empty and still what they were.
 
-    The requester sends it; needs ``remove``.
+    The requester sends it; needs ``remove`` or ``prune``.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"vacant", Packed(packing.VACANT))]
@@ -499,7 +499,7 @@ class Prune(RealizeCommand):
 class MakeDirectories(RealizeCommand):
     """Make those of these directories that are missing, with their permissions, and all that their owner needs.
 
-    The requester sends it before it puts files there; needs ``write``.
+    The requester sends it before it puts files there; needs ``write`` or ``create``.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -512,7 +512,7 @@ class MakeDirectories(RealizeCommand):
 class SetDirectories(RealizeCommand):
     """Give those of these directories that are there their permissions and times for good.
 
-    The requester sends it when no more files will come; needs ``write``.
+    The requester sends it when no more files will come; needs ``write`` or ``create``.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [

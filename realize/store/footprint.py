@@ -1,0 +1,54 @@
+"""Which directories a peer has made, and which it has emptied: those it may change, or remove.
+
+The others are somebody else's, also if they are empty.
+
+It is kept in memory, and bounded: what was forgotten, also by a restart, stays where it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from realize.store.tree import Identity
+
+MOST_DIRECTORIES: Final = 100_000
+"""Directories of one kind that are remembered of one peer; the oldest are forgotten."""
+
+
+class Footprint:
+    """What one peer did to the directories below one that is served; used from several threads."""
+
+    def __init__(self) -> None:
+        self._made: dict[Identity, None] = {}
+        self._emptied: dict[Identity, None] = {}
+        self._lock = threading.Lock()
+
+    def made(self, directory: Identity) -> None:
+        """The peer had that directory made."""
+        self._note(self._made, directory)
+
+    def removed_from(self, directory: Identity) -> None:
+        """The peer had something removed from that directory."""
+        self._note(self._emptied, directory)
+
+    def gone(self, directory: Identity) -> None:
+        """It was removed: another directory may get its number."""
+        with self._lock:
+            self._made.pop(directory, None)
+            self._emptied.pop(directory, None)
+
+    def may_change(self, directory: Identity) -> bool:
+        """Whether the peer had it made."""
+        return directory in self._made
+
+    def may_remove(self, directory: Identity) -> bool:
+        """Whether the peer had it made, or something removed from it."""
+        return directory in self._made or directory in self._emptied
+
+    def _note(self, known: dict[Identity, None], directory: Identity) -> None:
+        with self._lock:
+            known.pop(directory, None)
+            if len(known) >= MOST_DIRECTORIES:
+                del known[next(iter(known))]
+            known[directory] = None
