@@ -43,6 +43,9 @@ DISK_ANSWER_S: Final = 5.0
 DEFAULT_PORT: Final = 9771
 """The TCP port of a daemon that nobody chose another for."""
 
+BACKLOG: Final = 1_024
+"""Connections that may wait to be accepted; the kernel takes no more than its ``net.core.somaxconn``."""
+
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the name of a directory or of a peer must match as a whole."""
 
@@ -222,6 +225,16 @@ def server_endpoint(text: str) -> str:
             f"string such as tcp:{DEFAULT_PORT}"
         )
     return text
+
+
+def with_backlog(endpoint: str) -> str:
+    """A server endpoint string for TCP that does not say itself how many connections may wait says `BACKLOG`."""
+    kind, _, rest = endpoint.partition(":")
+    arguments = re.split(r"(?<!\\):", rest)
+    positional = [each for each in arguments if not re.match(r"[a-z]+=", each)]
+    if kind not in _LOOPBACK or len(positional) > 2 or any(each.startswith("backlog=") for each in arguments):
+        return endpoint
+    return f"{endpoint}:backlog={BACKLOG}"
 
 
 def metrics_endpoint(text: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from realize.cli.report import lowest, parse, parse_limits, readable
+from realize.cli.throttling import readable as limit_row
 from realize.errors import ProtocolError
 
 
@@ -39,6 +42,45 @@ def test_what_is_not_an_object_is_a_protocol_error(text: str) -> None:
     """A daemon that answers nonsense is named as the culprit, without a traceback."""
     with pytest.raises(ProtocolError):
         parse(text)
+
+
+HOSTILE = [
+    "[" * 30_000,
+    '{"a":' * 5_000 + "1" + "}" * 5_000,
+    '{"a":' * 20 + "1" + "}" * 20,
+    '{"uptime": NaN}',
+    '{"uptime": -Infinity}',
+    '{"uptime": 1e999}',
+    '{"size": ' + "9" * 4_000 + "}",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:16])
+def test_a_report_of_a_bad_shape_ends_in_one_sentence(text: str) -> None:
+    """Depth without end, and numbers that are none, are the daemon's fault, and no fault of ours."""
+    with pytest.raises(ProtocolError, match="the daemon's report"):
+        parse(text)
+    with pytest.raises(ProtocolError, match="the daemon's report"):
+        parse_limits(f"[{text}]")
+
+
+@pytest.mark.parametrize("value", ["x", True, [1], [[]], {"a": []}, -5, 1.5, None, "x" * 50_000])
+def test_values_of_any_type_are_shown(value: object) -> None:
+    """Wherever a number is expected."""
+    rows = [{"uptime": value, "limit": value, "size": value, "rate": value, "lasts": value, "scope": value}]
+
+    assert list(readable({**rows[0], "connections": rows}))
+    assert limit_row(parse_limits(json.dumps(rows))[0])
+
+
+def test_what_is_shown_of_a_report_is_bounded() -> None:
+    """One long cell among many rows, many columns, and control characters in the names of fields."""
+    rows: list[dict[str, object]] = [{"a": "x" * 30_000}, *({"a": 1} for _ in range(3_000))]
+    wide: list[dict[str, object]] = [{f"c{number}\x1b": 1} for number in range(3_000)]
+
+    assert sum(map(len, readable({"rows": rows}))) < 1_000_000
+    assert sum(map(len, readable({"rows": wide}))) < 3_000_000
+    assert "\x1b" not in "".join(readable({"rows": wide}))
 
 
 def test_the_lowest_limit_that_is_ours_binds() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
 from realize.config import (
@@ -27,6 +28,7 @@ from realize.config import (
     parse_address,
     read_config,
     server_endpoint,
+    with_backlog,
 )
 from realize.errors import ConfigError, UsageError
 from realize.keys import PublicKey
@@ -203,7 +205,7 @@ def test_paths(folder, monkeypatch):
         ('peers.camera.dirs = ["inbox"]', "peers.camera.dirs: expected a table, not an array"),
         (
             'peers.camera.dirs.inbox = "write"',
-            'peers.camera.dirs.inbox: expected an array with any of "read", "write", "remove", not a string',
+            'peers.camera.dirs.inbox: expected an array with any of "read", "create", "write", "remove", "prune"',
         ),
         (
             'peers.camera.dirs.inbox = ["wrte"]',
@@ -582,6 +584,25 @@ def test_any_configuration_is_read_or_refused(tmp_path_factory, values):
         assert [] == [line for line in str(error).splitlines() if not line.startswith(f"{path}: ")]
     else:
         assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "wanted"),
+    [
+        ("tcp:9771", 1024),
+        (r"tcp6:9771:interface=\:\:1", 1024),
+        ("tcp:9771:127.0.0.1", 1024),
+        ("tcp:9771:backlog=7", 7),
+        ("tcp:9771:127.0.0.1:7", 7),
+    ],
+)
+def test_a_burst_of_connections_may_wait(endpoint, wanted):
+    """Twisted lets 50 wait; what the operator says counts."""
+    reactor = MemoryReactor()
+    serverFromString(reactor, with_backlog(endpoint)).listen(Factory())
+
+    assert wanted == reactor.tcpServers[0][2]
+    assert "unix:/run/x" == with_backlog("unix:/run/x")
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])

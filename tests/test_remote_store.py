@@ -6,11 +6,14 @@ import pytest
 from blake3 import blake3
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.protocols import amp
+from xxhash import xxh3_128_digest
 
 from realize.config import Right
 from realize.errors import (
     AccessDenied,
     BadName,
+    Busy,
     Conflict,
     ConnectionFailed,
     InternalError,
@@ -20,10 +23,10 @@ from realize.errors import (
     SourceChanged,
     VerifyFailed,
 )
-from realize.store import deltas
+from realize.store import deltas, remote
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
-from realize.store.served_streams import ServedRead
+from realize.store.served_streams import IDLE_S, ServedRead
 from realize.testing import (
     LARGE,
     MemoryBehind,
@@ -36,7 +39,7 @@ from realize.testing import (
     read_all,
     small_file,
 )
-from realize.values import BLOCK, Attributes, Committed, Entry, Expected, Kind, OnConflict, Removal
+from realize.values import BLOCK, Attributes, Committed, Entry, Expected, Kind, OnConflict, Removal, WhereKind
 from realize.wire import commands
 from realize.wire.greeting import Greeting
 from realize.wire.streams import MOST_UNREAD, TAKE, WINDOW
@@ -218,6 +221,96 @@ def test_every_command_needs_its_right(rights, allowed):
     pair.flush()
 
     assert calls.keys() - allowed == denied
+
+
+def test_a_stream_on_which_nothing_comes_is_put_aside():
+    """After ten minutes its partial is kept, and nobody holds it any more; what comes in time keeps it open."""
+    pair = Served(Clock()).introduced()
+    store = pair.opened()
+    writers = []
+    Deferred.fromCoroutine(_opened_writer(store, writers))
+    pair.flush()
+    pair.result(writers[0].write([LARGE[:BLOCK]]))
+    for _ in range(3):
+        _pass_time(pair, IDLE_S * 0.9)
+        pair.result(writers[0].write([LARGE[:10]]))
+    still_open = len(pair.responders._writes)
+    _pass_time(pair, 2 * IDLE_S)
+
+    assert (1, 0) == (still_open, len(pair.responders._writes))
+    assert [True] == [fields["kept"] for fields in pair.log.named("transfer_stopped")]
+    refused = pair.result(writers[0].write([LARGE[:10]]))
+    assert isinstance(refused, Busy)
+    assert "nothing came of it for 600 seconds" in str(refused)
+    pair.client_wire.cut()
+    pair.flush()
+    assert [] == pair.clock.getDelayedCalls()
+
+
+async def _opened_writer(store, writers):
+    writers.append(await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE))
+
+
+def _pass_time(pair, seconds):
+    """Let both ends live through it."""
+    for _ in range(round(seconds / 5)):
+        pair.clock.advance(5)
+        pair.flush()
+
+
+class Endless(amp.CommandLocator):
+    """A daemon whose listings have no end."""
+
+    def __init__(self, entries):
+        self._entries = entries
+        self.asked = 0
+
+    @commands.OpenDirectory.responder
+    def _open(self, **_):
+        return {"kind": WhereKind.DIRECTORY, "chain": [], "now": 1, "rights": ["read"], "mode": 0o755}
+
+    @commands.Walk.responder
+    def _walk(self, **_):
+        self.asked += 1
+        return {"entries": self._entries, "more": True, "now": 1}
+
+    @commands.EndWalk.responder
+    def _end(self, **_):
+        return {}
+
+    def transfers(self):
+        return []
+
+
+@pytest.mark.parametrize("entries", [[], [Entry(b"f", Kind.FILE, 1, 1)]], ids=["empty pages", "one name for ever"])
+def test_a_listing_without_an_end_ends(monkeypatch, entries):
+    """In one sentence, and not asking for ever."""
+    monkeypatch.setattr(remote, "MOST_LISTED", 50)
+    daemon = Endless(entries)
+
+    def welcome(protocol, _):
+        protocol.serve(daemon)
+        return "tester"
+
+    pair = Pair(Clock(), welcome=welcome).introduced()
+    store = RemoteStore(pair.client, "inbox")
+    pair.flush()
+    opening = store.open(b"salt")
+    pair.flush()
+    assert opening.called
+    ended = []
+    Deferred.fromCoroutine(_to_the_end(store.walk())).addErrback(lambda failure: ended.append(failure.value))
+    pair.flush()
+
+    [error] = ended
+    assert isinstance(error, ProtocolError)
+    assert daemon.asked < 60
+    pair.client_wire.cut()
+
+
+async def _to_the_end(listing):
+    while await listing.next_page():
+        pass
 
 
 def creating():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeGuard
 
 import click
 
@@ -20,6 +20,18 @@ from realize.units import display_text, format_duration, format_rate, format_siz
 
 SIZES: Final = frozenset({"size", "reached", "done", "sent", "received", "bytes"})
 """Fields that are numbers of bytes."""
+
+MOST_DEPTH: Final = 8
+"""Objects and lists inside each other, in a report."""
+
+MOST_DIGITS: Final = 20
+"""Digits of a number in a report; 64 bits have as many."""
+
+MOST_COLUMNS: Final = 32
+"""Columns that are shown of a table."""
+
+WIDEST: Final = 200
+"""Characters up to which a column grows with its longest cell: no report is to fill our memory with blanks."""
 
 
 def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int:
@@ -40,10 +52,7 @@ def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int
 
 def parse(text: str) -> dict[str, Any]:
     """The report in what a daemon sent."""
-    try:
-        report = json.loads(text)
-    except ValueError as error:
-        raise ProtocolError("the daemon's report is not JSON") from error
+    report = _loaded(text)
     if not isinstance(report, dict):
         raise ProtocolError("the daemon's report is not a JSON object")
     return report
@@ -51,19 +60,54 @@ def parse(text: str) -> dict[str, Any]:
 
 def parse_limits(text: str) -> list[dict[str, Any]]:
     """The limits in what a daemon sent."""
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        raise ProtocolError("the daemon's report is not JSON") from error
+    rows = _loaded(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ProtocolError("the daemon's report is not a list of limits")
     return rows
 
 
+def _loaded(text: str) -> Any:
+    """What a daemon sent: of bounded depth, with numbers that can be worked with."""
+    try:
+        report = json.loads(text, parse_constant=_no_number, parse_int=_integer, parse_float=_real)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("the daemon's report is not JSON that can be shown") from error
+    if not _is_flat(report, MOST_DEPTH):
+        raise ProtocolError("the daemon's report has too many lists and objects inside each other")
+    return report
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        _no_number(text)
+    return int(text)
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    return number if abs(number) < 10.0**MOST_DIGITS else _no_number(text)
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inside = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_flat(each, depth - 1) for each in inside)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value of a report can be shown as a size, a rate or a duration."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def lowest(rows: Sequence[Mapping[str, Any]], direction: str) -> float | None:
     """The limit that binds us among those a daemon told, for what it sends or receives; None if there is none."""
     told = [row.get("limit") for row in rows if row.get("yours", True) and row.get("direction") == direction]
-    return min((limit for limit in told if isinstance(limit, int | float)), default=None)
+    return min(filter(is_number, told), default=None)
 
 
 def dump(report: dict[str, Any]) -> str:
@@ -74,7 +118,7 @@ def dump(report: dict[str, Any]) -> str:
 def readable(report: Mapping[str, Any]) -> Iterator[str]:
     """The report as lines for people: single values first, then a table for each list."""
     single = {key: value for key, value in report.items() if not _is_table(value)}
-    width = max(map(len, single), default=0)
+    width = min(WIDEST, max(map(len, single), default=0))
     for key, value in single.items():
         yield f"{display_text(key):<{width}}  {shown(key, value)}"
     for key, value in report.items():
@@ -86,7 +130,7 @@ def readable(report: Mapping[str, Any]) -> Iterator[str]:
 
 def shown(key: str, value: Any) -> str:
     """One value: a duration, a rate or a size where the name of the field says so."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = is_number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{display_text(name)} {shown(key, inner)}" for name, inner in value.items()) or "none"
     if key in {"uptime", "age", "idle"} and number:
@@ -104,8 +148,9 @@ def _is_table(value: Any) -> bool:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Rows with the same fields as lines for people, under their names."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in rows for key in row))[:MOST_COLUMNS]
     cells = [[shown(column, row.get(column)) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for row in [columns, *cells] if rows else []:
+    heads = [display_text(column) for column in columns]
+    widths = [min(WIDEST, max(map(len, column))) for column in zip(heads, *cells, strict=True)]
+    for row in [heads, *cells] if rows else []:
         yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -11,11 +11,11 @@ from attrs import frozen
 
 from realize.cli.options import Access, LogOptions
 from realize.cli.peers import naming
-from realize.cli.report import parse_limits, table
+from realize.cli.report import is_number, parse_limits, shown, table
 from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.throttle.tree import Scope
-from realize.units import display_text, format_duration, format_rate
+from realize.units import display_text, format_duration
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 
 
@@ -68,7 +68,7 @@ def readable(row: Mapping[str, Any]) -> dict[str, str]:
         "scope": display_text(f"{scope}:{name}" if name else str(scope)),
         "peer": display_text(str(row.get("peer") or "-")),
         "direction": display_text(str(row.get("direction"))),
-        "limit": format_rate(row.get("limit")),
-        "now": "-" if row.get("rate") is None else format_rate(row["rate"]),
-        "lasts": "-" if lasts is None else format_duration(max(1, round(lasts))),
+        "limit": shown("limit", row.get("limit")),
+        "now": "-" if row.get("rate") is None else shown("rate", row["rate"]),
+        "lasts": format_duration(max(1, round(lasts))) if is_number(lasts) else shown("lasts", lasts),
     }

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.python.failure import Failure
 
 from realize import __version__
-from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config
+from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config, with_backlog
 from realize.daemon.access import by_key, withdrawn
 from realize.daemon.counting import Counting
 from realize.daemon.gauges import Gauges
@@ -339,7 +339,7 @@ class Realized(Service):
 
     def _listen(self, description: str) -> None:
         try:
-            endpoint = serverFromString(self._reactor, description)
+            endpoint = serverFromString(self._reactor, with_backlog(description))
         except ValueError as error:
             raise ConfigError(f"{self._path}: listen: {description}: {error}") from error
         failures: list[Failure] = []

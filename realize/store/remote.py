@@ -48,6 +48,9 @@ R = TypeVar("R")
 IN_FLIGHT: Final = 32
 """Packs that one store has under way at once; the others wait their turn."""
 
+MOST_LISTED: Final = 1 << 28
+"""Entries of one listing: no directory that can be worked with has as many, and one that has no end must end here."""
+
 _BLOCKS: Final = 1024
 
 
@@ -280,6 +283,7 @@ class RemoteListing:
         self.now_ns = 0
         self._started = False
         self._ended = False
+        self._listed = 0
 
     def next_page(self) -> Deferred[list[Entry]]:
         """See `IListing`."""
@@ -294,6 +298,13 @@ class RemoteListing:
             except RealizeError:
                 self._ended = True
                 raise
+            self._listed += len(answer["entries"])
+            if answer["more"] and not answer["entries"]:
+                self.close()
+                raise ProtocolError("the peer sends pages of a listing that have nothing in them, and no end")
+            if self._listed > MOST_LISTED:
+                self.close()
+                raise ProtocolError(f"the peer lists more than {MOST_LISTED:,} names")
             if not answer["more"]:
                 self._ended = True
             elif not self._ended:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from realize.errors import ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
+from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
 from realize.store.trail import FileTrail
 from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
@@ -25,6 +26,9 @@ from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
 
 _T = TypeVar("_T")
+
+IDLE_S: Final = 600.0
+"""Seconds after which a stream on which nothing comes is closed: it holds a lock, a descriptor, and room."""
 
 Failed = Callable[[RealizeError], None]
 """Called when something went wrong that concerns the file."""
@@ -82,6 +86,9 @@ class ServedWrite:
         self._pumping: Deferred[None] | None = None
         self._error: RealizeError | None = None
         self._ended = False
+        self._came = 0
+        """How often something came."""
+        self._looking: IDelayedCall | None = None
 
     def describe(self) -> dict[str, Any]:
         """For status reports."""
@@ -116,6 +123,7 @@ class ServedWrite:
             self._trail.started(self._writer.have)
             self._pumping = Deferred.fromCoroutine(self._pump(self._writer))
             self._stream.start()
+            self._look_later()
         except Exception:
             # The peer is told that it is not open, and may not close it.
             self._end()
@@ -123,8 +131,22 @@ class ServedWrite:
             raise
         return self._writer.have
 
+    def _look_later(self) -> None:
+        self._looking = self._protocol.clock.callLater(IDLE_S, self._look, self._came)
+
+    def _look(self, came: int) -> None:
+        """Close the stream if the peer has let it lie; what is being done for it, on a slow disk, is not its fault."""
+        if self._came != came or self._offers or self._lock.locked:
+            self._look_later()
+            return
+        self._looking = None
+        self._fail(Busy(f"{self._trail.shown}: nothing came of it for {IDLE_S:g} seconds, so it was put aside"))
+        closing = Deferred.fromCoroutine(self.abandon(keep=True))
+        closing.addErrback(lambda failure: to_declared(self._protocol.log, failure, "abandoning"))
+
     async def match(self, digests: list[bytes], length: int) -> int:
         """See `realize.wire.commands.MatchPartial`."""
+        self._came += 1
         writer = await self._ready()
         await self._lock.acquire()
         try:
@@ -143,6 +165,7 @@ class ServedWrite:
 
     async def offer(self, chunks: list[Chunk]) -> bytes:
         """See `realize.wire.commands.OfferChunks`."""
+        self._came += 1
         await self._offering.acquire()
         try:
             # Once there were offers, there are no matches any more to wait for.
@@ -247,6 +270,7 @@ class ServedWrite:
     async def _pump(self, writer: IWriter) -> None:
         try:
             while pieces := await self._stream.read():
+                self._came += 1
                 await self._lock.acquire()
                 try:
                     await writer.write(pieces)
@@ -273,6 +297,9 @@ class ServedWrite:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
+            if self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
             try:
                 self._protocol.streams.close(self._stream.number)
             finally:
