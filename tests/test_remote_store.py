@@ -7,7 +7,6 @@ from blake3 import blake3
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.protocols import amp
-from xxhash import xxh3_128_digest
 
 from realize.config import Right
 from realize.errors import (
