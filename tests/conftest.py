@@ -29,18 +29,15 @@ def pytest_collection_finish() -> None:
 
 
 def left_open(before: dict[str, str]) -> dict[str, str]:
-    """The descriptors that are open and were not, but for those of the reactor itself.
-
-    It wakes itself with some, and holds one of /dev/null from the first port on, for when there are too many.
-    """
+    """The descriptors that are open and were not, but for those of the reactor itself."""
     from twisted.internet import reactor
 
     from tests.faults import descriptors
 
-    own = {os.readlink(f"/proc/self/fd/{reader.fileno()}") for reader in reactor._internalReaders} | {os.devnull}
+    expected = {os.readlink(f"/proc/self/fd/{reader.fileno()}") for reader in reactor._internalReaders} | {os.devnull}
     ends_at = time.monotonic() + _CLOSED_WITHIN_S
     while True:
-        left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what not in own}
+        left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what not in expected}
         if not left or time.monotonic() > ends_at:
             return left
         time.sleep(0.001)
@@ -75,3 +72,22 @@ def nothing_left_behind() -> Iterator[None]:
     assert not failures, "\n".join(event["log_failure"].getTraceback() for event in failures)
     assert not left, f"delayed calls are left: {left}"
     assert not still_open, f"descriptors are open: {still_open}"
+
+
+@pytest.fixture
+def closes_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the files of logs that a test has started; the program never does, for the sake of its last words."""
+    from realize.telemetry.writing import Writer
+
+    started: list[Writer] = []
+    start = Writer.start
+
+    def starting(writer: Writer) -> None:
+        start(writer)
+        if writer._path is not None:
+            started.append(writer)
+
+    monkeypatch.setattr(Writer, "start", starting)
+    yield
+    for writer in started:
+        os.close(writer._fd)

@@ -226,6 +226,7 @@ class Proxy:
         """Accept no more, and break what there is."""
         self._server.close()
         self.cut()
+        self.bury()
 
     def _accept(self) -> None:
         while True:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from twisted.internet.epollreactor import EPollReactor
 
 from realize.clocks import use_monotonic_clock
@@ -13,9 +14,17 @@ from realize.keys import generate_identity, write_identity
 from tests.processes import ENVIRONMENT
 
 
-def test_timers_do_not_follow_the_wall_clock():
-    """A timer that was pending, and one that is set later, are due after the same time as ever."""
+@pytest.fixture
+def reactor():
+    """One that does not run."""
     reactor = EPollReactor()
+    yield reactor
+    reactor.waker.connectionLost(None)
+    reactor._poller.close()
+
+
+def test_timers_do_not_follow_the_wall_clock(reactor):
+    """A timer that was pending, and one that is set later, are due after the same time as ever."""
     wall = [1e9]
     reactor.seconds = lambda: wall[0]
     pending = reactor.callLater(5.0, list)
@@ -31,9 +40,8 @@ def test_timers_do_not_follow_the_wall_clock():
     assert reactor.timeout() <= 5.0
 
 
-def test_a_pending_timer_can_be_set_anew():
+def test_a_pending_timer_can_be_set_anew(reactor):
     """A reset reckons by the new clock as well."""
-    reactor = EPollReactor()
     reactor.seconds = lambda: 1e9
     pending = reactor.callLater(5.0, list)
 

@@ -163,6 +163,8 @@ def silent(tmp_path):
     threading.Thread(target=accept, daemon=True).start()
     yield server.getsockname()[1]
     server.close()
+    for each in accepted:
+        each.close()
 
 
 def test_a_peer_that_accepts_and_never_speaks(tmp_path, silent):

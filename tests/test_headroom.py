@@ -270,7 +270,9 @@ def late(disk, clock):
     )
     store.open(SALT)
     threads.let()
-    return threads, store
+    yield threads, store
+    store.close()
+    threads.let()
 
 
 async def test_way_that_is_made_for_one_is_made_for_others_too(late, disk):

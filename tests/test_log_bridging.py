@@ -17,6 +17,8 @@ from realize.levels import parse_levels
 from realize.telemetry.bridging import TwistedObserver, TwistedSink, carry_python
 from realize.telemetry.logs import Logs
 
+pytestmark = pytest.mark.usefixtures("closes_logs")
+
 
 @pytest.fixture(autouse=True)
 def _structlog_as_it_was():

@@ -15,6 +15,8 @@ from realize.errors import ConfigError
 from realize.telemetry import writing
 from realize.telemetry.writing import Writer
 
+pytestmark = pytest.mark.usefixtures("closes_logs")
+
 
 @pytest.fixture
 def make(request):

@@ -268,8 +268,9 @@ async def test_a_fault_in_the_metrics_that_are_served_is_logged(capfd):
         async with metrics.during(reactor):
             url = capfd.readouterr().err.split()[-1]
             metrics.tally = None
-            with pytest.raises(HTTPError, match="500"):
+            with pytest.raises(HTTPError, match="500") as caught:
                 await deferToThread(urlopen, url, timeout=30)
+            caught.value.close()
 
     out, err = capfd.readouterr()
     [record] = [json.loads(line) for line in err.splitlines()]
