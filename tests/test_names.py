@@ -112,3 +112,22 @@ def test_only_the_whole_form_is_that_of_a_partial(name):
     """A name needs the dot, a name, and the ending; names that other programs use do not have it."""
     assert names.is_partial(b".x.realize-0123456789abcdef.part")
     assert not names.is_partial(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (b"", "a name is empty"),
+        (b"/a", "/a: the name is absolute"),
+        (b"a//b", "a//b: the name has an empty component"),
+        (b"a/", "a/: the name has an empty component"),
+        (b"a/../b", "a/../b: the name has a component .."),
+        (b"x" * 256, "x" * 256 + ": a component is longer than 255 bytes"),
+    ],
+)
+def test_says_what_is_wrong_with_a_name(name, words):
+    """In words for whoever has to find the file."""
+    with pytest.raises(BadName) as caught:
+        names.judge(name)
+
+    assert words == str(caught.value)

@@ -325,3 +325,27 @@ async def test_an_older_one_that_is_no_file_by_now(unmarked, monkeypatch):
     assert [PARTIAL] == os.listdir(unmarked)
     assert stat.S_ISDIR(place.stat().st_mode)
     assert [] == open_files(unmarked)
+
+
+@WAYS
+async def test_a_symlink_to_a_partial_of_ours_is_not_ours(root, behind, way):
+    """Whatever it leads to: it stays as it is, and the file arrives beside it."""
+    other = leave_partial(root, "g", b"12")
+    os.symlink(other, partial_at(root, "f"))
+    store = await opened(root)
+
+    assert how(await way(store, b"f", b"new")) is Committed.CREATED
+    assert b"12" == other.read_bytes()
+    assert partial_at(root, "f").is_symlink()
+
+
+async def test_to_take_one_up_makes_it_no_younger(root):
+    """What has gained nothing expires in time, however often somebody tries."""
+    place = leave_partial(root, "f", b"12")
+    os.utime(place, ns=(1, 1))
+    store = await opened(root)
+
+    writer = await store.open_writer(b"f", 3, REPLACE)
+
+    assert (2, 1) == (writer.have, place.stat().st_mtime_ns)
+    await writer.abandon(keep=True)

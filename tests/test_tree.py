@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from realize.errors import BadName, Conflict, NotFound, StorageError
+from realize.errors import BadName, Busy, Conflict, NotFound, StorageError
 from realize.store.local import root_identity
 from realize.store.location import Root
 from realize.store.tree import identity_of
@@ -206,3 +206,24 @@ def test_old_content_is_dropped_where_there_may_be_some(root, above, monkeypatch
 
         assert [(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)] * (3 if keeps else 0) == advised
         assert [file.fileno()] == asked
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_could_not_be_opened_is_not_made(root, above, monkeypatch, there):
+    """A lack of descriptors says nothing of whether it is there, and nobody has asked for it to be made."""
+    if there:
+        os.mkdir(os.path.join(root, b"d"))
+    opening = os.open
+
+    def once(path, *args, **how):
+        if path == b"d":
+            monkeypatch.setattr(os, "open", opening)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opening(path, *args, **how)
+
+    with above.tree() as tree:
+        monkeypatch.setattr(os, "open", once)
+        with pytest.raises(Busy, match="d: Too many open files"):
+            tree.directory((b"d",))
+
+    assert ([b"d"] if there else []) == os.listdir(root)
