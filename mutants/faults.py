@@ -74,11 +74,16 @@ def faults(source: str) -> Iterator[Fault]:
             do()
             mutated = ast.unparse(tree)
             undo()
-            fault = Fault(statement.lineno, ".".join(where), was, change, mutated)
+            fault = Fault(_line(statement), ".".join(where), was, change, mutated)
             seen[fault.name] = count = seen.get(fault.name, 0) + 1
             if count > 1:
                 fault = Fault(fault.line, fault.where, was, f"{change} ({count})", mutated)
             yield fault
+
+
+def _line(statement: ast.stmt) -> int:
+    """The first line that counts as executed: that of ``if (`` is not, where the condition begins below it."""
+    return statement.test.lineno if isinstance(statement, ast.If | ast.While) else statement.lineno
 
 
 def _first_line(statement: ast.stmt) -> str:

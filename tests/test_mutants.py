@@ -145,3 +145,10 @@ def test_a_trial_sees_the_fault_and_nothing_else(tmp_path):
 
     assert ["SURVIVED", "NOTICED", "NOTICED", "HUNG"] == done.stdout.split(), done.stderr
     assert "def one():\n    return 1\n" == (tmp_path / "subject.py").read_text()
+
+
+def test_a_condition_of_several_lines_is_where_it_begins():
+    """No test executes the line of the parenthesis before it."""
+    [first, *_] = faults("def f(x):\n    if (\n        x == 1\n        or x == 2\n    ):\n        return x\n")
+
+    assert (3, "Or is And in x == 1 or x == 2") == (first.line, first.change)

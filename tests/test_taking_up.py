@@ -309,7 +309,7 @@ async def test_what_looks_like_ours_is_found_among_others(unmarked, way):
 
 
 async def test_an_older_one_that_is_no_file_by_now(unmarked, monkeypatch):
-    """What looked like ours, and is something else when it is taken up, is not taken up."""
+    """What looked like ours, and is something else when it is taken up, stays, and the file arrives."""
     store = await opened(unmarked)
     unlink, place = os.unlink, partial_at(unmarked, "f")
 
@@ -321,10 +321,26 @@ async def test_an_older_one_that_is_no_file_by_now(unmarked, monkeypatch):
 
     monkeypatch.setattr(os, "unlink", meanwhile)
 
-    assert isinstance(await failure(store.open_writer(b"f", 3, REPLACE)), Busy)
-    assert [PARTIAL] == os.listdir(unmarked)
+    assert how(await send(store, b"f", b"new")) is Committed.CREATED
+    assert {b"f", PARTIAL} == set(os.listdir(unmarked))
     assert stat.S_ISDIR(place.stat().st_mode)
-    assert [] == open_files(unmarked)
+
+
+async def test_an_older_one_that_cannot_be_opened(unmarked, monkeypatch):
+    """Neither is one that looks like ours, and that nobody may open."""
+    opening, place = os.open, partial_at(unmarked, "f")
+
+    def refuse(path, flags, *arguments, **options):
+        if path == PARTIAL and not flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opening(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    store = await opened(unmarked)
+
+    assert how(await send(store, b"f", b"new")) is Committed.CREATED
+    assert b"12" == place.read_bytes()
+    assert {b"f", PARTIAL} == set(os.listdir(unmarked))
 
 
 @WAYS

@@ -68,7 +68,7 @@ def open_partial(
         try:
             return *_claim(older, status), older.partial
         except _Taken:
-            break
+            taken = [each for each in taken if each[0] is not older]
     raise Busy(f"{display_name(path)}: other files have the names that its partial could have")
 
 
