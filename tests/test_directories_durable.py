@@ -1,0 +1,201 @@
+"""A file counts when its directory, and each above it, is on stable storage; what is in doubt is told so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+import pytest
+
+from realize.errors import Busy, Conflict, NotFound, StorageError
+from realize.store import ancestors, commit
+from realize.store.commit import Anchor, sync_directories
+from realize.store.local import root_identity
+from realize.store.location import Root
+from realize.testing import digest, how, small_file
+from realize.values import Committed, Expected, OnConflict, Stored
+from tests.test_local_store import REPLACE, behind, opened, root
+
+__all__ = ["behind", "root"]
+
+TREE = [(b"a",), (b"a", b"b"), (b"c",), ()]
+
+
+@pytest.fixture
+def tree(root, monkeypatch):
+    """Some directories; those above are durable."""
+    monkeypatch.setattr(ancestors, "_sync_upwards", lambda _fd: None)
+    for path in (b"a/b", b"c"):
+        os.makedirs(os.path.join(root, path))
+    with Root(root, root_identity(root)).tree() as tree:
+        yield tree
+
+
+def failing(root, path):
+    """What makes a directory durable, but for that one."""
+
+    def sync(fd):
+        if os.path.samestat(os.fstat(fd), os.stat(os.path.join(root, path))):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    return sync
+
+
+@pytest.mark.parametrize(
+    ("path", "doubtful", "name"),
+    [
+        (b"", [(), (b"a",), (b"a", b"b"), (b"c",)], "."),
+        (b"a", [(b"a",), (b"a", b"b")], "a"),
+        (b"a/b", [(b"a", b"b")], "a/b"),
+        (b"c", [(b"c",)], "c"),
+    ],
+)
+def test_what_is_below_a_directory_in_doubt_is_in_doubt(root, tree, monkeypatch, path, doubtful, name):
+    """Nothing else is; the error names the directory that failed."""
+    monkeypatch.setattr(commit, "fsync_directory", failing(root, path))
+
+    failed = sync_directories(tree, TREE)
+
+    assert doubtful == sorted(failed)
+    assert {f"{name}: Input/output error"} == {str(each) for each in failed.values()}
+    assert {StorageError} == {type(each) for each in failed.values()}
+
+
+def test_each_is_synced_once_and_the_deepest_first(root, tree, monkeypatch):
+    """A directory must not be durable before what is in it, or a power cut would leave names of nothing."""
+    synced = []
+    monkeypatch.setattr(commit, "fsync_directory", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+
+    assert {} == sync_directories(tree, [(b"a", b"b"), (b"a", b"b"), (b"c",)])
+    above = os.fsdecode(root)
+    assert (f"{above}/a/b", above) == (synced[0], synced[-1])
+    assert [above, f"{above}/a", f"{above}/a/b", f"{above}/c"] == sorted(synced)
+    assert {} == sync_directories(tree, [])
+    assert 4 == len(synced)
+
+
+@pytest.mark.parametrize("what", ["removed", "file", "symlink"])
+def test_a_directory_that_is_none_any_more(root, tree, what):
+    """What was committed into it is gone with it, or somewhere else."""
+    shutil.rmtree(os.path.join(root, b"a/b"))
+    if what == "file":
+        with open(os.path.join(root, b"a/b"), "xb"):
+            pass
+    elif what == "symlink":
+        os.symlink("../c", os.path.join(root, b"a/b"))
+
+    failed = sync_directories(tree, TREE)
+
+    assert [(b"a", b"b")] == list(failed)
+    [error] = failed.values()
+    assert "a/b: was removed meanwhile" == str(error) if what == "removed" else not isinstance(error, NotFound)
+
+
+@pytest.mark.parametrize("device", ["same", "other", "mounted below", "gone"])
+@pytest.mark.parametrize("count", [commit.FEW_DIRECTORIES, commit.FEW_DIRECTORIES + 1])
+def test_many_are_synced_at_once_where_all_are_on_one_file_system(root, tree, monkeypatch, device, count):
+    """And one by one elsewhere, or if there are few; each of many is in doubt if that fails."""
+    own = tree.identity(())[0]
+    asked, single = [], []
+    monkeypatch.setattr(commit, "fsync_directory", single.append)
+    monkeypatch.setattr(commit, "syncfs", asked.append)
+    wanted = [(b"a",), (b"c",)][: count - 1]
+    identity = tree.identity
+    if device == "mounted below":
+        monkeypatch.setattr(type(tree), "identity", lambda _self, path: (own + (path == (b"a",)), identity(path)[1]))
+    elif device == "gone":
+        os.rmdir(os.path.join(root, b"a/b"))
+        os.rmdir(os.path.join(root, b"a"))
+    anchor = Anchor(99, own + (device == "other"))
+
+    failed = sync_directories(tree, wanted, anchor)
+
+    at_once = device == "same" and count > commit.FEW_DIRECTORIES
+    assert [99] * at_once == asked
+    assert (not at_once) == bool(single)
+    assert (device == "gone") == bool(failed)
+
+
+def test_what_is_above_and_cannot_be_made_durable_leaves_all_in_doubt(tree, monkeypatch):
+    """Nothing is asked of those below then."""
+
+    def fails(_fd):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(ancestors, "_sync_upwards", fails)
+    monkeypatch.setattr(commit, "fsync_directory", lambda _fd: pytest.fail("asked"))
+
+    failed = sync_directories(tree, TREE)
+
+    assert sorted(TREE) == sorted(failed)
+    assert {StorageError} == {type(each) for each in failed.values()}
+
+
+async def test_in_one_group_only_what_was_changed_is_in_doubt(root, behind, monkeypatch):
+    """A file that was skipped, and one that was refused, have the answers that they had."""
+    for path in (b"bad/old", b"good/old"):
+        behind.plant(path, b"old")
+    store = await opened(root)
+    monkeypatch.setattr(commit, "fsync_directory", failing(root, b"bad"))
+    names = [b"bad/new", b"bad/old", b"good/new", b"good/old"]
+
+    skipping = await store.put_small([small_file(name, b"x") for name in names], OnConflict.SKIP)
+    refusing = await store.put_small([small_file(name, b"x") for name in names[1::2]], OnConflict.FAIL)
+
+    assert "bad: Input/output error" == str(skipping[0])
+    assert [Committed.SKIPPED, Committed.CREATED, Committed.SKIPPED] == list(map(how, skipping[1:]))
+    assert [Conflict, Conflict] == [type(each) for each in refusing]
+    assert {b"bad", b"bad/new", b"bad/old", b"good", b"good/new", b"good/old"} == set(behind.everything())
+
+
+async def test_where_only_skipped_files_are_nothing_is_synced(root, behind, monkeypatch):
+    """Nothing has changed there."""
+    behind.plant(b"d/f", b"old")
+    store = await opened(root)
+    monkeypatch.setattr(commit, "fsync_directory", lambda _fd: pytest.fail("asked"))
+
+    assert [Committed.SKIPPED] == [
+        how(each) for each in await store.put_small([small_file(b"d/f", b"x")], OnConflict.SKIP)
+    ]
+    assert [b"d", b"d/f"] == behind.everything()
+
+
+@pytest.mark.parametrize("call", ["rename_noreplace", "refuse_obstacle"])
+@pytest.mark.parametrize(
+    ("fault", "kind"), [(OSError(errno.EIO, os.strerror(errno.EIO)), StorageError), (MemoryError(), Busy)]
+)
+async def test_what_cannot_be_renamed_is_told_and_the_others_are_committed(
+    root, behind, monkeypatch, call, fault, kind
+):
+    """In the middle of a directory: each has its own answer, and no partial stays."""
+    for name in (b"a", b"b", b"c"):
+        behind.plant(name, b"old")
+    store = await opened(root)
+    original = getattr(commit, call)
+
+    def fails(fd, *names):
+        if b"b" in names:
+            raise fault
+        return original(fd, *names)
+
+    monkeypatch.setattr(commit, call, fails)
+    answers = await store.put_small([small_file(name, b"new") for name in (b"a", b"b", b"c")], REPLACE)
+
+    assert [Stored, kind, Stored] == [type(each) for each in answers]
+    assert [b"new", b"old", b"new"] == [behind.content(name) for name in (b"a", b"b", b"c")]
+    assert [b"a", b"b", b"c"] == behind.everything()
+
+
+async def test_what_is_found_there_counts_only_with_its_directory(root, behind, monkeypatch):
+    """The same for what is relied upon instead of being sent."""
+    for path in (b"bad/f", b"good/f"):
+        behind.plant(path, b"x")
+    store = await opened(root)
+    monkeypatch.setattr(commit, "fsync_directory", failing(root, b"bad"))
+
+    bad, good, other = await store.settle(
+        [Expected(b"bad/f", 1, digest(b"x")), Expected(b"good/f", 1, digest(b"x")), Expected(b"bad/f", 1, digest(b"y"))]
+    )
+
+    assert ("bad: Input/output error", True, False) == (str(bad), good, other)
