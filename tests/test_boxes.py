@@ -212,3 +212,123 @@ def test_credit_must_be_whole(box):
     """Credit without a stream or an amount, or with a question, is no credit."""
     with pytest.raises(ProtocolError):
         list(BoxParser().feed(encode(box)))
+
+
+SEQUENCE = [
+    {b"_command": b"Status", b"_ask": b"1"},
+    Data(7, b"12345"),
+    Data(0, b""),
+    Credit(7, 1 << 20),
+    {b"_command": b"Dat"},
+    {b"_answer": b"1", b"x": b"", b"zzz": b"y" * 80},
+    Data(99_999, b"x" * 100),
+]
+RAW = b"".join(map(serialised, SEQUENCE))
+
+
+def test_boxes_survive_every_split_in_three():
+    """Wherever the bytes are cut, and however short the pieces are."""
+    for first in range(len(RAW) + 1):
+        for second in range(first, len(RAW) + 1, 7):
+            assert (SEQUENCE, None) == parse([RAW[:first], RAW[first:second], RAW[second:]])
+    for length in range(1, 40):
+        assert (SEQUENCE, None) == parse([RAW[start : start + length] for start in range(0, len(RAW), length)])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 30])
+def test_what_has_arrived_of_a_box_is_known(length):
+    """Whoever waits for the rest of it knows that something comes."""
+    ends = [0]
+    for box in SEQUENCE:
+        ends.append(ends[-1] + len(serialised(box)))
+    parser = BoxParser()
+    complete = 0
+    for start in range(0, len(RAW), length):
+        complete += len(list(parser.feed(RAW[start : start + length])))
+        assert min(start + length, len(RAW)) - ends[complete] == parser.unfinished
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        {b"k" * 255: b"x"},
+        {b"%d" % number: b"x" for number in range(MOST_KEYS)},
+        {b"k": bytes(65_535), b"l": bytes(65_535)},
+        {b"_command": b"Credit", b"stream": b"9" * 20, b"amount": b"0"},
+    ],
+    ids=["key", "keys", "values", "digits"],
+)
+def test_as_much_as_is_allowed_is_taken(box):
+    """To the last byte, wherever it is split."""
+    raw = encode(box)
+    expected = [Credit(int(b"9" * 20), 0)] if b"_command" in box else [box]
+    for cut in {1, 2, 3, len(raw) // 2, len(raw) - 3, len(raw) - 1}:
+        assert (expected, None) == parse([raw[:cut], raw[cut:]], limit=len(raw))
+    boxes, error = parse([raw], limit=len(raw) - 1)
+    assert ([], f"a box of more than {len(raw) - 1} bytes") == (boxes, error)
+
+
+def test_each_box_has_the_whole_limit():
+    """What came before it does not count."""
+    raw = encode({b"k": bytes(50)})
+    data = serialised(Data(1, bytes(50)))
+
+    assert ([{b"k": bytes(50)}] * 3, None) == parse([raw * 3], limit=len(raw))
+    assert ([Data(1, bytes(50))] * 3, None) == parse([data * 3], limit=len(data))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (data_head(1) + b"x" + data_tail(1)[:-5] + b"\0\x15" + b"1" * 21 + b"\0\0", "a number of 21 digits"),
+        (data_head(1) + b"x" + data_tail(1)[:-3] + b"x\0\0", "not a number"),
+        (b"\1\0" + b"k" * 256, "a key of 256 bytes"),
+        (encode({COMMAND: b"Data", b"content": b"x", b"stream": b"1", b"_ask": b"1"}), "a malformed Data box"),
+        (encode({COMMAND: b"Data", b"stream": b"1"}), "a malformed Data box"),
+        (encode({COMMAND: b"Credit", b"stream": b"1"}), "a malformed Credit box"),
+        (b"\0\0", "an empty box"),
+    ],
+    ids=["digits", "no digits", "long key", "ask", "no content", "no amount", "empty"],
+)
+def test_what_is_wrong_is_said_wherever_it_is_split(raw, message):
+    """Boxes before it come out, and nothing behind it."""
+    before = {b"k": b"v"}
+    whole = encode(before) + raw + encode(before)
+    for cut in range(len(whole)):
+        boxes, error = parse([whole[:cut], whole[cut:]])
+        assert message in error
+        assert boxes in ([before], [])
+
+
+@pytest.mark.parametrize("digits", [b"0", b"7", b"10", b"9" * 20])
+def test_numbers_of_up_to_twenty_digits_are_taken(digits):
+    """Zero among them."""
+    assert int(digits) == parse_number(digits)
+
+
+def test_as_much_as_amp_can_say_is_encoded():
+    """A key of 255 bytes, and a value of 64 KiB less one."""
+    box = {b"k" * 255: bytes(65_535)}
+
+    assert [box] == parseString(encode(box))
+
+
+def test_content_is_not_copied():
+    """It is a view of what arrived, if it arrived in one piece."""
+    content = bytes(10_000)
+    raw = data_head(len(content)) + content + data_tail(1)
+    ((_, view),) = BoxParser().feed(raw)
+
+    assert view.obj is raw
+
+
+def test_only_what_two_deliveries_share_is_joined():
+    """What follows it is looked at where it is."""
+    first, second = (serialised(Data(1, bytes(10_000))) for _ in range(2))
+    parser = BoxParser()
+    assert [] == list(parser.feed(first[:5_000]))
+    rest = first[5_000:] + second
+    shared, whole = parser.feed(rest)
+
+    assert (True, False) == (whole.content.obj is rest, shared.content.obj is rest)
+    assert len(shared.content.obj) < len(first) + 200
