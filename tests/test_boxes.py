@@ -242,6 +242,7 @@ def test_what_has_arrived_of_a_box_is_known(length):
     for box in SEQUENCE:
         ends.append(ends[-1] + len(serialised(box)))
     parser = BoxParser()
+    assert 0 == parser.unfinished
     complete = 0
     for start in range(0, len(RAW), length):
         complete += len(list(parser.feed(RAW[start : start + length])))

@@ -595,10 +595,13 @@ def test_a_file_that_was_closed_while_it_was_opened(streaming):
 
 
 def test_a_file_is_closed_once(streaming):
-    """However often it is said."""
+    """However often it is said; nothing is read behind that."""
     served = streaming.read(10)
     served.close()
     served.close()
+    for command in (served.skip(1), served.cut(), served.block_digests(1)):
+        assert [ProtocolError] == kinds(streaming.ask(command))
+    assert [] == streaming.store.asked
 
     assert (1, [("forget",)]) == (streaming.store.closed, streaming.said.all)
     assert 0 == len(streaming.pair.server.streams)
