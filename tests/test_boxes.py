@@ -333,3 +333,16 @@ def test_only_what_two_deliveries_share_is_joined():
 
     assert (True, False) == (whole.content.obj is rest, shared.content.obj is rest)
     assert len(shared.content.obj) < len(first) + 200
+
+
+@pytest.mark.parametrize("more", [b"other", b"stream2", b"zzz"])
+@pytest.mark.parametrize("last", [True, False], ids=["behind", "between"])
+def test_data_with_more_keys_is_data(more, last):
+    """The peer may be newer; wherever it is split, and whatever follows."""
+    parts = [encode({key: value})[:-2] for key, value in ((b"stream", b"7"), (more, b"x" * 30))]
+    head = data_head(3) + b"abc"
+    raw = head + b"".join(parts if last else reversed(parts)) + b"\0\0"
+    whole = raw + encode({b"k": b"v"})
+
+    for cut in range(len(whole)):
+        assert ([Data(7, b"abc"), {b"k": b"v"}], None) == parse([whole[:cut], whole[cut:]])
