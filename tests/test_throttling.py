@@ -114,10 +114,12 @@ def test_what_the_configuration_says_of_connections_is_a_ceiling(limits):
     raised = limit_of(limits, Scope.CONNECTION, "1")
     limits.configure(None, {"a": None, "b": None}, 3000)
     reloaded = limit_of(limits, Scope.CONNECTION, "1")
+    logged = [fields["new"] for _, _, fields in limits.log.lines]
     change(limits, Scope.CONNECTION, "", 500, admin=False, seconds=1)
     lowered = limit_of(limits, Scope.CONNECTION, "1")
     limits.clock.advance(1)
 
+    assert [1000, 1000] == logged
     assert (1000, 1000, 3000, 500, 3000) == (
         lifted,
         raised,

@@ -104,7 +104,11 @@ class Throttling:
         except RealizeError as error:
             log.warning("throttle_refused", error=str(error))
             raise
-        log.info("throttle_changed", old=old, seconds=seconds)
+        new: float | None = rate
+        if direction is not Direction.RECEIVE:
+            # What is in force: of what a peer asked for itself, only what is below its ceiling.
+            new = self._tree.rate(scope, "" if scope is Scope.SERVICE else name)
+        log.info("throttle_changed", old=old, new=None if new is None else int(new), seconds=seconds)
         return None if direction is Direction.RECEIVE else old
 
     def report(self, peer: str, *, is_admin: bool, own: str = "") -> list[dict[str, Any]]:
