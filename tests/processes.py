@@ -44,7 +44,7 @@ def wait_for(condition, seconds=30):
 class Site:
     """A folder with two identities, a daemon serving ``inbox``, and a command that may use it."""
 
-    def __init__(self, folder: Path, rights=("read", "write", "remove"), *, inbox: Path | None = None):
+    def __init__(self, folder: Path, rights=("read", "write", "remove", "prune"), *, inbox: Path | None = None):
         self.folder = folder
         self.inbox = inbox or folder / "inbox"
         self.inbox.mkdir(exist_ok=True, parents=True)

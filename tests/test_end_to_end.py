@@ -173,6 +173,43 @@ def test_prune_dirs_removes_what_has_long_been_empty(site, tmp_path, remote):
     assert told == (["old/deep", "old/deeper/still", "old/deeper", "old", "young"] if remote else [])
 
 
+def test_prune_dirs_without_the_right_to_leaves_what_others_emptied(tmp_path):
+    """What the peer has emptied goes, also in a later run; a directory that was empty all along stays."""
+    site = Site(tmp_path, rights=["read", "remove"])
+    site.start()
+    (site.inbox / "operators").mkdir()
+    (site.inbox / "a" / "b").mkdir(parents=True)
+    (site.inbox / "a" / "b" / "file").write_bytes(b"content")
+
+    moved = site.realize("hostb::inbox", tmp_path / "target")
+    kept = directories(site.inbox)
+    pruned = site.realize("--prune-dirs=0", "hostb::inbox", tmp_path / "target")
+    site.stop()
+
+    assert [0, 0] == [moved.returncode, pruned.returncode]
+    assert ["a", "a/b", "operators"] == sorted(kept)
+    assert ["operators"] == directories(site.inbox)
+
+
+def test_who_may_create_only_replaces_nothing(tmp_path):
+    """A file of the same name ends in a refusal that says why, and stays at both ends; new names arrive."""
+    site = Site(tmp_path, rights=["create"])
+    site.start()
+    source = tmp_path / "source"
+    source.mkdir()
+    (site.inbox / "taken").write_bytes(b"archived")
+    for name in ("taken", "new"):
+        (source / name).write_bytes(b"from a camera")
+
+    done = site.realize(source, "hostb::inbox")
+    site.stop()
+
+    assert 1 == done.returncode
+    assert "taken: exists already; this peer may create files there, and not replace any" in done.stderr
+    assert ["taken"] == os.listdir(source)
+    assert (b"archived", b"from a camera") == tuple((site.inbox / name).read_bytes() for name in ("taken", "new"))
+
+
 def test_prune_dirs_in_a_dry_run(site, tmp_path):
     """The directories that would go are named on stdout, and stay."""
     source = tmp_path / "source"
