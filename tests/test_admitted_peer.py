@@ -103,7 +103,7 @@ class Burst(Raw):
             self.responders = DirectoryResponders(
                 protocol,
                 rights={"inbox": rights},
-                make_store=lambda _, base: LocalStore(
+                make_store=lambda _, base, origin: LocalStore(
                     str(self.root),
                     base,
                     run_in_thread=maybeDeferred,
@@ -111,7 +111,9 @@ class Burst(Raw):
                     footprint=trace,
                     changes_all=Right.WRITE in rights,
                     prunes_all=Right.PRUNE in rights,
+                    origin=origin,
                 ),
+                key=b"key of the peer",
                 log=self.log,
                 report=dict,
             )
