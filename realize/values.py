@@ -21,6 +21,9 @@ SMALL: Final = 2 << 20
 BLOCK: Final = 1 << 20
 """Contents are compared in blocks of this many bytes; the last one of a comparison may be shorter."""
 
+SLICE: Final = 16 << 20
+"""Bytes after which what reads much for little makes way for others, and stops if nobody waits for it any more."""
+
 DIGEST: Final = 32
 """Length of a BLAKE3 digest in bytes."""
 

@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
-from realize.store.brief import MOST, SLOW, BriefWork
+from realize.store.brief import MOST, MOST_EACH, SLOW, BriefWork
 
 
 class Threads:
@@ -64,7 +64,7 @@ def test_a_second_one_begins_while_one_is_slow(threads):
     threads.clock.advance(10 * SLOW)
 
     assert (["a"], ["a", "b"]) == (early, threads.begun)
-    assert MOST == len(threads.begun)
+    assert MOST_EACH == len(threads.begun)
 
 
 def test_a_quick_one_leaves_its_place_to_nobody_while_another_is_quick(threads):
@@ -95,6 +95,25 @@ def test_what_is_quick_does_not_wait_behind_one_that_hangs(threads):
     assert list("abcdef") == threads.begun
     assert list("BCDE") == threads.results
     assert [] == threads.clock.getDelayedCalls()
+
+
+def test_whoever_asks_for_much_leaves_a_thread_and_a_turn_to_others(threads):
+    """However much of one peer's waits, and hangs: another one's is begun beside it, and then they take turns."""
+    for name in "abcdef":
+        threads.brief.of("greedy")(name)
+    for name in "uvw":
+        threads.brief.of("modest")(name)
+    threads.clock.advance(10 * SLOW)
+    threads.clock.advance(10 * SLOW)
+    hanging = list(threads.begun)
+    threads.end("u")
+    beside = list(threads.begun)
+    for name in "abvcw":
+        threads.end(name)
+
+    assert (list("abu"), MOST) == (hanging, len(hanging))
+    assert list("abuv") == beside
+    assert list("abuvcwd") == threads.begun
 
 
 def test_errors_are_of_the_one_who_asked(threads):

@@ -12,6 +12,7 @@ import gc
 import os
 import time
 from collections import deque
+from functools import partial
 
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -28,6 +29,7 @@ from realize.store.local import LocalStore, root_identity
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
 from realize.store.stamps import Stamps
+from realize.store.turns import Turns
 from realize.testing import digest, random_bytes, small_file
 from realize.values import SMALL, Expected, OnConflict, Removal, Vacant
 from realize.wire.liveness import ENDURANCE
@@ -273,6 +275,7 @@ class Connected(Pair):
 
     def __init__(self, daemon, at_work):
         self._at_work = at_work
+        turns = Turns(99, 2)
 
         def welcome(protocol, _greeting):
             self.responders = DirectoryResponders(
@@ -280,6 +283,7 @@ class Connected(Pair):
                 key=b"tester's key",
                 rights={"inbox": frozenset(Right)},
                 make_store=daemon.make_store,
+                turns_of=lambda directory: partial(turns.run, "tester"),
                 log=self.log,
                 report=dict,
             )

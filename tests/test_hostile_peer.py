@@ -3,6 +3,8 @@
 Each ends in a declared error or a closed connection, never in a traceback.
 """
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,8 @@ from twisted.internet.task import Clock
 from twisted.protocols.amp import parseString
 
 from realize.config import Right
-from realize.store.served import MOST_READING, DirectoryResponders
+from realize.store.served import DirectoryResponders
+from realize.store.turns import Turns
 from realize.testing import MemoryStore
 from realize.values import SPAN, SPANS_AHEAD, Version
 from realize.wire import commands, packing
@@ -37,11 +40,15 @@ HOSTILE_NAMES = [
 HELLO = {b"major": b"%d" % commands.MAJOR, b"minor": b"0", b"software": b"evil", b"capabilities": b"", b"run": b""}
 
 
+MOST_READING = 2
+
+
 class Evil(Raw):
     """A hand-made client of a server with one directory."""
 
     def __init__(self, rights=frozenset(Right)):
         self.memory = MemoryStore({b"f": b"12345", b"g": b"x" * 100_000})
+        self.turns = Turns(99, MOST_READING)
         self.responders = None
         self.asked = 0
 
@@ -51,6 +58,7 @@ class Evil(Raw):
                 key=b"evil's key",
                 rights={"inbox": rights},
                 make_store=lambda directory, base, origin: self.memory,
+                turns_of=lambda directory: partial(self.turns.run, "evil"),
                 log=self.log,
                 report=dict,
             )

@@ -1,6 +1,7 @@
 """A store at the other end of a connection."""
 
 import json
+from functools import partial
 
 import pytest
 from blake3 import blake3
@@ -26,6 +27,7 @@ from realize.store import deltas, remote
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
 from realize.store.served_streams import IDLE_S, ServedRead
+from realize.store.turns import Turns
 from realize.testing import (
     LARGE,
     MemoryBehind,
@@ -53,6 +55,7 @@ class Served(Pair):
     def __init__(self, clock, rights=None, **options):
         self.memory = MemoryStore()
         self.made = []
+        turns = Turns(99, 2)
         self.responders = None
         rights = {"inbox": ALL} if rights is None else rights
 
@@ -66,6 +69,7 @@ class Served(Pair):
                 key=b"tester's key",
                 rights=rights,
                 make_store=make_store,
+                turns_of=lambda directory: partial(turns.run, "tester"),
                 log=self.log,
                 report=lambda: self.report,
             )

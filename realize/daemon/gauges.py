@@ -85,6 +85,8 @@ class Gauges(Collector):
     throttling: Throttling
     housekeeping: Housekeeping
     pool: ThreadPools
+    queued: Callable[[], int]
+    """How much disk work waits for a turn before it may wait for a thread."""
     spaces: Spaces
     records: Mapping[str, int]
     """Records of the log by level, which go on to grow."""
@@ -113,7 +115,7 @@ class Gauges(Collector):
         self._throttle(add)
         add("realize_disk_threads", self.pool.size)
         add("realize_disk_threads_busy", self.pool.busy)
-        add("realize_disk_queue_length", self.pool.waiting)
+        add("realize_disk_queue_length", self.pool.waiting + self.queued())
         for level, count in self.records.items():
             add("realize_log_records", count, level)
         self._disks(add)

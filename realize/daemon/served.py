@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
 from attrs import Factory, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
 from realize.errors import StorageError
+from realize.store import brief
 from realize.store.brief import BriefWork
 from realize.store.commit import Committer
 from realize.store.footprint import Footprint
@@ -20,22 +23,41 @@ from realize.store.ledger import Ledger
 from realize.store.local import LocalStore, root_identity
 from realize.store.threads import RunInThread
 from realize.store.tree import Identity
+from realize.store.turns import Turn, Turns
 from realize.store.watching import CommitWatch
 from realize.units import display_text
+
+LONG: Final = 5
+"""Threads of a directory for what is not brief."""
+
+LONG_EACH: Final = 4
+"""Threads of them for one peer; more would only queue at the disk."""
+
+THREADS: Final = LONG + brief.MOST + 1
+"""Threads for the disk work of each directory, one of them for commits, so that nothing keeps the others from theirs.
+
+They are made when there is work for them.
+"""
+
+MOST_READING: Final = 2
+"""Commands of one peer that read much of one directory and answer little (digests, comparisons), at once."""
 
 
 @frozen
 class ServedDirectory:
     """One directory, as it was when the configuration was read.
 
-    All stores of it share a committer, so that files of different peers are committed together.
+    All stores of it share a committer, so that files of different peers are committed together, and threads, in which
+    the peers take turns.
     """
 
     path: str
     identity: Identity
     committer: Committer
     run_in_thread: RunInThread
-    run_briefly: RunInThread
+    brief: BriefWork
+    long: Turns
+    reading: Turns
     headroom: Headroom
     footprints: dict[str, Footprint] = Factory(dict)
     """What each peer did to the directories."""
@@ -45,8 +67,8 @@ class ServedDirectory:
         return LocalStore(
             self.path,
             base,
-            run_in_thread=self.run_in_thread,
-            run_briefly=self.run_briefly,
+            run_in_thread=self.long.threads_of(peer, self.run_in_thread),
+            run_briefly=self.brief.of(peer),
             root_identity=self.identity,
             committer=self.committer,
             headroom=self.headroom,
@@ -55,6 +77,15 @@ class ServedDirectory:
             changes_all=Right.WRITE in rights,
             prunes_all=Right.PRUNE in rights,
         )
+
+    @property
+    def waiting(self) -> int:
+        """How much work of peers waits for its turn."""
+        return self.brief.waiting + self.long.waiting + self.reading.waiting
+
+    def turns_of(self, peer: str) -> Turn:
+        """For the commands of that peer that read much, whatever connections they come on."""
+        return partial(self.reading.run, peer)
 
 
 def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Identity | None]:
@@ -95,9 +126,16 @@ def serve_directories(
             directory = directories[name]
             run_in_thread = threads_of(directory.path)
             committer = Committer(run_in_thread, watch(name))
-            briefly = BriefWork(run_in_thread, clock).run
-            headroom = Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name))
-            served[name] = ServedDirectory(directory.path, identity, committer, run_in_thread, briefly, headroom)
+            served[name] = ServedDirectory(
+                directory.path,
+                identity,
+                committer,
+                run_in_thread,
+                BriefWork(run_in_thread, clock),
+                Turns(LONG, LONG_EACH),
+                Turns(sys.maxsize, MOST_READING),
+                Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name)),
+            )
     return served
 
 

@@ -30,7 +30,7 @@ from realize.daemon.logs import DaemonLogs
 from realize.daemon.metrics import Metrics
 from realize.daemon.pulling import Pulling
 from realize.daemon.responders import DaemonResponders
-from realize.daemon.served import ServedDirectory, look_at, serve_directories
+from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
 from realize.daemon.space import Spaces
 from realize.daemon.status import report
 from realize.daemon.throttling import Throttling
@@ -50,9 +50,6 @@ from realize.wire.throttling import pacing
 
 MERCY: Final = 15.0
 """Seconds beyond the drain time, after which a stopping daemon is ended by force."""
-
-THREADS: Final = 4
-"""Threads for the disk work of each directory; more would only queue at the disk."""
 
 LOOK_AGAIN: Final = 60.0
 """Seconds after which a directory that did not answer is looked at again."""
@@ -377,6 +374,7 @@ class Realized(Service):
             key=key.spki,
             rights=peer.dirs,
             make_store=partial(self._make_store, name, peer.dirs),
+            turns_of=lambda directory: self._directories[directory].turns_of(name),
             log=structlog.get_logger(
                 component="store", peer=name, conn=connection.number, run=run_of(greeting.run)
             ).bind(),
@@ -395,6 +393,7 @@ class Realized(Service):
             throttling=self._throttling,
             housekeeping=self._housekeeping,
             pool=self._pools,
+            queued=lambda: sum(directory.waiting for directory in self._directories.values()),
             spaces=Spaces(),
             records=self._logs.counts,
             paths=lambda: {name: directory.path for name, directory in self._directories.items()},

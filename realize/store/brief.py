@@ -1,4 +1,4 @@
-"""`BriefWork`: one thread for work that is many short system calls, and a second one while that is slow.
+"""`BriefWork`: one thread for work that is many short system calls, and more of them while that is slow.
 
 Each such call lets go of the interpreter's lock and has to get it back: with four such threads beside the reactor, that
 took 32 calls of futex(2) for each file of 10 KiB at either end, with two of them 5 at the daemon and 2 at the command
@@ -6,11 +6,11 @@ took 32 calls of futex(2) for each file of 10 KiB at either end, with two of the
 What is in the kernel's cache takes some five milliseconds for a batch, and one thread takes 4 % less time than two.
 What has to come from a disk takes longer, and waits rather than works: there, two let the disk go on (10,000 files of
 10 KiB that were not in the cache took as long as with two threads always, and a tenth more CPU with up to three).
+The third is for another peer, whom two slow pieces of work of the first must not keep waiting.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -19,9 +19,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from realize.store.threads import RunInThread
+from realize.store.turns import Rota
 
-MOST: Final = 2
+MOST: Final = 3
 """Threads at a time, for one directory."""
+
+MOST_EACH: Final = 2
+"""Threads of them for one peer."""
 
 SLOW: Final = 0.01
 """Seconds after which work counts as slow."""
@@ -30,14 +34,14 @@ _Job: TypeAlias = tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]
 
 
 class BriefWork:
-    """A part of the threads of ``run_in_thread``; what comes first begins first."""
+    """A part of the threads of ``run_in_thread``; what comes first of a peer begins first, and the peers take turns."""
 
     def __init__(self, run_in_thread: RunInThread, clock: IReactorTime) -> None:
         self._run_in_thread = run_in_thread
         self._clock = clock
-        self._waiting: deque[_Job] = deque()
-        self._running: list[float] = []
-        """When each job that is under way has begun."""
+        self._waiting: Rota[_Job] = Rota()
+        self._running: list[tuple[float, str]] = []
+        """When each job that is under way has begun, and whose it is."""
         self._beginning = False
         self._later: IDelayedCall | None = None
 
@@ -46,8 +50,20 @@ class BriefWork:
 
         Cancelled, it fires at once, and the work is done all the same.
         """
+        return self._ask("", work, args)
+
+    def of(self, owner: str) -> RunInThread:
+        """The same for the work of one of several owners."""
+        return lambda work, *args: self._ask(owner, work, args)
+
+    @property
+    def waiting(self) -> int:
+        """How much has not begun."""
+        return len(self._waiting)
+
+    def _ask(self, owner: str, work: Callable[..., Any], args: tuple[Any, ...]) -> Deferred[Any]:
         result: Deferred[Any] = Deferred()
-        self._waiting.append((result, work, args))
+        self._waiting.add(owner, (result, work, args))
         self._go_on()
         return result
 
@@ -60,8 +76,9 @@ class BriefWork:
             slow = after is not None and self._clock.seconds() - after >= SLOW
             self._begin_some(at_once=at_once or slow)
         except Exception:  # noqa: BLE001 -- whoever waits is told
-            while self._waiting and not self._running:
-                self._waiting.popleft()[0].errback(Failure())
+            while not self._running and (found := self._waiting.peek(self._may)):
+                self._waiting.pop(found[0])
+                found[1][0].errback(Failure())
 
     def _begin_some(self, *, at_once: bool) -> None:
         """Begin what need not wait, which is one job if ``at_once``; else see when what is under way will be slow."""
@@ -71,33 +88,36 @@ class BriefWork:
         try:
             now = self._clock.seconds()
             while (
-                self._waiting
-                and len(self._running) < MOST
-                and (at_once or all(now - each >= SLOW for each in self._running))
+                len(self._running) < MOST
+                and (at_once or all(now - each >= SLOW for each, _ in self._running))
+                and (found := self._waiting.peek(self._may))
             ):
                 at_once = False
-                self._begin()
+                self._begin(*found)
         finally:
             self._beginning = False
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        if self._waiting and len(self._running) < MOST:
-            self._later = self._clock.callLater(max(self._running) + SLOW - now, self._is_late)
+        if self._waiting.peek(self._may) and len(self._running) < MOST:
+            self._later = self._clock.callLater(max(self._running)[0] + SLOW - now, self._is_late)
 
     def _is_late(self) -> None:
         self._later = None
         self._go_on(at_once=True)
 
-    def _begin(self) -> None:
-        began = self._clock.seconds()
-        result, work, args = self._waiting[0]
+    def _may(self, owner: str) -> bool:
+        return sum(1 for _, each in self._running if each == owner) < MOST_EACH
+
+    def _begin(self, owner: str, job: _Job) -> None:
+        began = self._clock.seconds(), owner
+        result, work, args = job
         self._running.append(began)
-        self._waiting.popleft()
+        self._waiting.pop(owner)
         maybeDeferred(self._run_in_thread, work, *args).addBoth(self._end, began).chainDeferred(result)
 
-    def _end(self, outcome: Any, began: float) -> Any:
+    def _end(self, outcome: Any, began: tuple[float, str]) -> Any:
         self._running.remove(began)
         # What becomes of the next one is nothing to whoever asked for this outcome, which may hold locks.
-        self._go_on(after=began)
+        self._go_on(after=began[0])
         return outcome

@@ -37,6 +37,8 @@ from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
 from realize.store.writer import LocalWriter, PartialFile
 from realize.values import (
+    BLOCK,
+    SLICE,
     SMALL,
     Attributes,
     Directory,
@@ -136,15 +138,15 @@ class LocalStore:
         """Find out where this is."""
         self._salt = salt
         self._began_ns = self._stamps.note() - run_age_ns
-        located: Location = await self._run_in_thread(locate, self._root, self._base, self._root_identity)
-        where: Where = await self._run_in_thread(located.where, salt, self._stamps.present().stamp_ns)
+        located: Location = await self._run_briefly(locate, self._root, self._base, self._root_identity)
+        where: Where = await self._run_briefly(located.where, salt, self._stamps.present().stamp_ns)
         self._located = located
         return where
 
     @shielded
     async def space(self) -> Space:
         """How much room there is."""
-        space: Space = await self._run_in_thread(measure_space, self._location, self._headroom.reserve)
+        space: Space = await self._run_briefly(measure_space, self._location, self._headroom.reserve)
         return space
 
     @shielded
@@ -235,10 +237,11 @@ class LocalStore:
     @shielded
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
         """Which final files have exactly that content, and are durable."""
-        answers: list[bool | RealizeError] = await self._run_in_thread(
-            settle_batch, self._location, expected, self._vouching, self._origin
-        )
-        self._stamps.note()
+        answers: list[bool | RealizeError] = []
+        for some in _slices(expected):
+            self._check_open()
+            answers += await self._run_in_thread(settle_batch, self._location, some, self._vouching, self._origin)
+            self._stamps.note()
         return answers
 
     @shielded
@@ -246,11 +249,18 @@ class LocalStore:
         self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
     ) -> int:
         """How many bytes of a final file match."""
-        matched: int = await self._run_in_thread(
-            self._matches.match, self._location, path, size, offset, digests, attributes
-        )
-        self._stamps.note()
-        return matched
+        start, blocks = offset, SLICE // BLOCK
+        for first in range(0, max(1, len(digests)), blocks):
+            self._check_open()
+            some = digests[first : first + blocks]
+            matched: int = await self._run_in_thread(
+                self._matches.match, self._location, path, size, offset, some, attributes
+            )
+            self._stamps.note()
+            offset += matched
+            if matched < len(some) * BLOCK or offset == size:
+                break
+        return offset - start
 
     @shielded_opening(_release_reader)
     async def open_reader(self, path: bytes, *, removing: bool = False) -> IReader:
@@ -384,6 +394,10 @@ class LocalStore:
         if first is not None:
             raise first
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError("the directory was closed meanwhile")
+
     def _earliest_ns(self) -> int:
         """The earliest stamp of what was stamped since the run began."""
         return self._stamps.earliest_since(self._began_ns)
@@ -398,3 +412,13 @@ class LocalStore:
         if self._located is None:
             raise InternalError("a store is used before it was opened")
         return self._located
+
+
+def _slices(expected: Sequence[Expected]) -> Iterator[Sequence[Expected]]:
+    """As many at once as have about `SLICE` bytes together."""
+    first = size = 0
+    for number, each in enumerate(expected, 1):
+        size += each.size
+        if size >= SLICE or number == len(expected):
+            yield expected[first:number]
+            first, size = number, 0

@@ -29,7 +29,7 @@ from realize.store.threads import RunInThread, disposing, shielded
 from realize.store.tree import identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
-from realize.values import BLOCK, SPAN, SPANS_AHEAD, Attributes, Chunk, Content, Version
+from realize.values import BLOCK, SLICE, SPAN, SPANS_AHEAD, Attributes, Chunk, Content, Version
 
 PIECE: Final = 2 * BLOCK
 """Bytes that are read in one go; the way into a thread and back costs as much as reading half of them."""
@@ -205,8 +205,7 @@ class LocalReader:
         """Digests of the next blocks; what was read for them need not be read again to skip all of it."""
         self._check(length)
         self._drop_ahead()
-        digests: list[bytes]
-        digests, self._looked = await self._run_in_thread(self._source.look, self._progress, length)
+        digests, self._looked = await self._look(length)
         return digests
 
     @shielded
@@ -215,8 +214,18 @@ class LocalReader:
         self._check(length)
         self._drop_ahead()
         if self._looked.position != self._progress.position + length:
-            _, self._looked = await self._run_in_thread(self._source.look, self._progress, length)
+            _, self._looked = await self._look(length)
         self._progress = self._looked
+
+    async def _look(self, length: int) -> tuple[list[bytes], _Progress]:
+        """A slice at a time: once the file was closed, the next one fails."""
+        digests: list[bytes] = []
+        looked, end = self._progress, self._progress.position + length
+        while looked.position < end:
+            some: list[bytes]
+            some, looked = await self._run_in_thread(self._source.look, looked, min(SLICE, end - looked.position))
+            digests += some
+        return digests, looked
 
     @shielded
     async def cut(self) -> list[Chunk]:

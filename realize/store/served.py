@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -32,10 +32,12 @@ from realize.store.origin import origin_of
 from realize.store.served_small import ServedBatches
 from realize.store.served_streams import ServedRead, ServedWrite
 from realize.store.trail import Trail
+from realize.store.turns import Turn
 from realize.store.watching import FileWatch, Saved
 from realize.tracing import run_of
 from realize.units import display_name
 from realize.values import (
+    SLICE,
     Attributes,
     Chunk,
     Directory,
@@ -65,11 +67,8 @@ MakeStore = Callable[[str, bytes, bytes | None], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base, origin)``; may raise any
 `RealizeError`."""
 
-MOST_READING: Final = 2
-"""Commands of one connection that read much of one directory and answer little (digests, comparisons), at once.
-
-There are few threads for disk work, and other connections need some too.
-"""
+TurnsOf = Callable[[str], Turn]
+"""The turns of the peer, for its commands that read much of a directory and answer little; once the store was made."""
 
 Report = Callable[[], Mapping[str, Any]]
 """What Status answers: a JSON object, of which ``transfers`` is shortened if it does not fit."""
@@ -86,8 +85,8 @@ class _Opened:
     store: IStore
     rights: frozenset[Right]
     trail: Trail
-    turns: DeferredSemaphore
-    """For commands that read much, of all handles of this connection on the directory."""
+    turn: Turn
+    """For commands that read much, of all connections of the peer on the directory."""
 
     @property
     def replaces(self) -> bool:
@@ -125,6 +124,7 @@ class DirectoryResponders(amp.CommandLocator):
         key: bytes,
         rights: Mapping[str, frozenset[Right]],
         make_store: MakeStore,
+        turns_of: TurnsOf,
         log: Any,
         report: Report,
         watch: FileWatch | None = None,
@@ -136,6 +136,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._key = key
         self._rights = rights
         self._make_store = make_store
+        self._turns_of = turns_of
         self._log = log
         self._report = report
         self._watch = FileWatch() if watch is None else watch
@@ -143,7 +144,6 @@ class DirectoryResponders(amp.CommandLocator):
         self._listings: dict[int, _Listing] = {}
         self._writes: dict[int, tuple[int, ServedWrite]] = {}
         self._reads: dict[int, tuple[int, ServedRead]] = {}
-        self._turns: dict[str, DeferredSemaphore] = {}
         self._batches = ServedBatches(protocol)
         protocol.when_lost().addCallback(self._lost)
 
@@ -175,6 +175,7 @@ class DirectoryResponders(amp.CommandLocator):
         store = None
         try:
             store = self._make_store(directory, base, self._origin(rights, origin))
+            turn = self._turns_of(directory)
             where = await store.open(salt, age or 0)
         except BaseException:
             self._directories.pop(handle, None)
@@ -186,9 +187,7 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError(f"handle {handle} was closed meanwhile")
         theirs = self._protocol.theirs
         trail = Trail(self._log, run_of("" if theirs is None else theirs.run), directory, base)
-        # For each directory by itself: one whose disk hangs does not hold up the others.
-        turns = self._turns.setdefault(directory, DeferredSemaphore(MOST_READING))
-        self._directories[handle] = _Opened(directory, store, rights, trail, turns)
+        self._directories[handle] = _Opened(directory, store, rights, trail, turn)
         return {
             "kind": where.kind,
             "chain": list(where.chain),
@@ -228,14 +227,14 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.MeasureSpace.responder
     async def _measure_space(self, handle: int) -> dict[str, Any]:
         opened = self._directory(handle, *Right)
-        space = await opened.turns.run(opened.store.space)
+        space = await opened.store.space()
         counted = {} if space.free_files is None else {"files": space.free_files}
         return {"free": space.free, "total": space.size, **counted}
 
     @commands.TryWrite.responder
     async def _try_write(self, handle: int) -> dict[str, Any]:
         opened = self._directory(handle, *PUT)
-        return {"nanoseconds": await opened.turns.run(opened.store.try_write)}
+        return {"nanoseconds": await opened.turn(opened.store.try_write)}
 
     # Listings.
 
@@ -337,7 +336,10 @@ class DirectoryResponders(amp.CommandLocator):
                 raise ProtocolError(f"{len(attributes)} attributes for {len(expected)} files")
             given = attributes if opened.replaces else [None] * len(expected)
             expected = [evolve(each, attributes=its) for each, its in zip(expected, given, strict=True)]
-        settled = await opened.turns.run(lambda: self._directory(handle, *PUT).store.settle(expected))
+        # A larger one, which MatchFinal compares, would keep others waiting.
+        small = [each for each in expected if each.size <= SLICE]
+        answers = iter(await opened.turn(lambda: self._directory(handle, *PUT).store.settle(small)))
+        settled: list[bool | RealizeError] = [each.size <= SLICE and next(answers) for each in expected]
         there = sum(opened.trail.settled(each, answer) for each, answer in zip(expected, settled, strict=True))
         self._watch.saved(Saved.ALREADY_THERE, there)
         return {"settled": self._judged(opened, settled)}
@@ -362,7 +364,7 @@ class DirectoryResponders(amp.CommandLocator):
             return store.match_final(path, size, offset, digests, attributes if opened.replaces else None)
 
         try:
-            matched = await opened.turns.run(match)
+            matched = await opened.turn(match)
         except RealizeError as error:
             self._not_read(opened, path, error)
             raise
@@ -422,7 +424,7 @@ class DirectoryResponders(amp.CommandLocator):
             partial(self._watch.failed, opened.directory),
             partial(self._watch.saved, Saved.DELTA),
             partial(self._writes.pop, stream, None),
-            opened.turns,
+            opened.turn,
         )
         self._writes[stream] = (handle, served)
         opening = opened.store.open_writer(
@@ -471,7 +473,7 @@ class DirectoryResponders(amp.CommandLocator):
             lambda version, digest: opened.trail.was_read(path, version, digest),
             partial(self._watch.saved, Saved.CLAIMED),
             partial(self._reads.pop, stream, None),
-            opened.turns,
+            opened.turn,
         )
         self._reads[stream] = (handle, served)
         reader = await served.open(opened.store.open_reader(path, removing=bool(removing)))

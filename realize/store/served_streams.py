@@ -2,7 +2,7 @@
 
 A stream is opened, used and closed by commands of the peer, which may come in any order and at any time; each object
 here puts them in order, and ends in exactly one way.
-Whoever needs a turn of its connection and directory (``turns``) has the lock of its stream already.
+Whoever needs a turn of its peer and directory (``turn``) has the lock of its stream already.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
 from realize.store.trail import FileTrail
+from realize.store.turns import Turn
 from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import to_declared
@@ -63,11 +64,11 @@ class ServedWrite:
         failed: Failed,
         found: Callable[[int], None],
         forget: Callable[[], object],
-        turns: DeferredSemaphore,
+        turn: Turn,
     ) -> None:
         self._protocol = protocol
         self._stream = stream
-        self._turns = turns
+        self._turn = turn
         self._size = size
         self._trail = trail
         self._committed = committed
@@ -156,7 +157,7 @@ class ServedWrite:
                 raise ProtocolError("a match beyond the end of the partial")
             if self._stream.arrived or self._offered is not None or self._ended:
                 raise ProtocolError("a match after content")
-            matched = await self._told(self._turns.run(writer.match, digests, length))
+            matched: int = await self._told(self._turn(lambda: writer.match(digests, length)))
             self._position += matched
             self._stream.matched(matched)
         finally:
@@ -201,7 +202,7 @@ class ServedWrite:
             raise ProtocolError("an offer beyond the end of the file")
         self._offered += length
         self._offers += 1
-        return self._turns.run(writer.offer, chunks)
+        return self._turn(lambda: writer.offer(chunks))
 
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         """See `realize.wire.commands.CommitStream`."""
@@ -318,10 +319,10 @@ class ServedRead:
         was_read: Callable[[Version, bytes], None],
         found: Callable[[int], None],
         forget: Callable[[], object],
-        turns: DeferredSemaphore,
+        turn: Turn,
     ) -> None:
         self._protocol = protocol
-        self._turns = turns
+        self._turn = turn
         self._stream = stream
         self._failed = once(failed)
         self._found = found
@@ -369,7 +370,7 @@ class ServedRead:
             raise ProtocolError(f"digests of {length} bytes do not fit an answer")
         await self._lock.acquire()
         try:
-            digests = await self._told(self._turns.run(reader.block_digests, length))
+            digests = await self._told(self._turn(lambda: reader.block_digests(length)))
             return list(digests)
         finally:
             self._lock.release()
@@ -381,7 +382,7 @@ class ServedRead:
         self._skipped += length
         await self._lock.acquire()
         try:
-            await self._told(self._turns.run(reader.skip, length))
+            await self._told(self._turn(lambda: reader.skip(length)))
         finally:
             self._lock.release()
 
@@ -392,7 +393,7 @@ class ServedRead:
         try:
             if len(self._spans) >= SPANS_AHEAD:
                 raise ProtocolError(f"{SPANS_AHEAD} spans are not picked yet")
-            chunks: list[Chunk] = await self._told(self._turns.run(reader.cut))
+            chunks: list[Chunk] = await self._told(self._turn(reader.cut))
             if chunks:
                 self._spans.append([length for length, _ in chunks])
         finally:

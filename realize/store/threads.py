@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
 
-from realize.errors import RealizeError
 from realize.store.descriptors import release
 
 RunInThread = Callable[..., Deferred[Any]]
@@ -25,11 +25,11 @@ def disposing(run_in_thread: RunInThread) -> Callable[[int], Deferred[Any]]:
     """
 
     def dispose(fd: int) -> Deferred[Any]:
-        try:
-            return run_in_thread(release, fd)
-        except (RuntimeError, MemoryError, RealizeError):  # no thread is to be had
-            release(fd)
-            return succeed(None)
+        return maybeDeferred(run_in_thread, release, fd).addErrback(no_thread, fd)
+
+    def no_thread(_: Failure, fd: int) -> None:
+        """Only that can have failed: to close has no errors."""
+        release(fd)
 
     return dispose
 

@@ -48,6 +48,7 @@ from realize.units import display_name
 from realize.values import (
     BLOCK,
     MOST_CHUNKS,
+    SLICE,
     SPAN,
     SPANS_AHEAD,
     Attributes,
@@ -390,9 +391,14 @@ class LocalWriter:
             raise ProtocolError(f"{self._shown}: blocks are compared before the first byte is written")
         if len(digests) != -(-length // BLOCK):
             raise ProtocolError(f"{self._shown}: {len(digests)} digests do not fit {length} bytes")
-        matched: int = await self._in_turn(self._partial.match, digests, length)
-        self._position += matched
-        return matched
+        start, blocks = self._position, SLICE // BLOCK
+        for first in range(0, len(digests), blocks):
+            some = min(SLICE, length - first * BLOCK)
+            matched: int = await self._in_turn(self._partial.match, digests[first : first + blocks], some)
+            self._position += matched
+            if matched < some:
+                break
+        return self._position - start
 
     @shielded
     async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:

@@ -1,0 +1,133 @@
+"""What reads much goes a slice at a time, and stops when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from realize.errors import RealizeError
+from realize.store import local, reader, writer
+from realize.store.descriptors import release
+from realize.store.local import LocalStore
+from realize.testing import block_digests, digest, random_bytes
+from realize.values import BLOCK, Expected, OnConflict
+
+BLOCKS = 5
+CONTENT = random_bytes(BLOCKS * BLOCK - 7)
+
+
+class Threads:
+    """Does its work when the test says so, one piece after the other."""
+
+    def __init__(self):
+        self.waiting = []
+        self.done = 0
+
+    def run(self, work, *args, **options):
+        result = Deferred()
+        self.waiting.append((result, work, args, options))
+        return result
+
+    def step(self):
+        """Do the next piece."""
+        result, work, args, options = self.waiting.pop(0)
+        self.done += 1
+        maybeDeferred(work, *args, **options).chainDeferred(result)
+
+    def steps(self, deferred):
+        """Do all that is needed for a result, or for an error."""
+        results = []
+        deferred.addBoth(results.append)
+        while not results:
+            self.step()
+        return getattr(results[0], "value", results[0])
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """With slices of one block."""
+    for module in (local, reader, writer):
+        monkeypatch.setattr(module, "SLICE", BLOCK)
+    return Threads()
+
+
+@pytest.fixture
+def store(tmp_path, threads):
+    """One large file, for which somebody has begun a new version that is a partial by now, and some of a block each."""
+    (tmp_path / "f").write_bytes(CONTENT)
+    for number in range(BLOCKS):
+        (tmp_path / f"s{number}").write_bytes(CONTENT[:BLOCK])
+    store = LocalStore(bytes(tmp_path), run_in_thread=threads.run)
+    threads.steps(store.open(b"salt"))
+    begun = threads.steps(store.open_writer(b"p", len(CONTENT), OnConflict.REPLACE))
+    threads.steps(begun.write([CONTENT[:-1]]))
+    threads.steps(begun.abandon(keep=True))
+    threads.done = 0
+    return store
+
+
+def settle(store, _threads):
+    """Whole files."""
+    asked = [Expected(b"s%d" % number, BLOCK, digest(CONTENT[:BLOCK])) for number in range(BLOCKS)]
+    return store.settle(asked), [True] * BLOCKS
+
+
+def match_final(store, _threads):
+    """The blocks of a final file."""
+    return store.match_final(b"f", len(CONTENT), 0, block_digests(CONTENT)), len(CONTENT)
+
+
+def match_partial(store, threads):
+    """The blocks of a partial."""
+    writer = threads.steps(store.open_writer(b"p", len(CONTENT), OnConflict.REPLACE))
+    threads.done = 0
+    return writer.match(block_digests(CONTENT[:-1]), len(CONTENT) - 1), len(CONTENT) - 1
+
+
+def digests(store, threads):
+    """The digests of a source."""
+    reader = threads.steps(store.open_reader(b"f"))
+    threads.done = 0
+    return reader.block_digests(len(CONTENT)), block_digests(CONTENT)
+
+
+def skip(store, threads):
+    """What counts into the digest of a source without being sent."""
+    reader = threads.steps(store.open_reader(b"f"))
+    threads.done = 0
+    return reader.skip(len(CONTENT)), None
+
+
+LONG = [settle, match_final, match_partial, digests, skip]
+
+
+@pytest.mark.parametrize("long", LONG)
+def test_what_reads_much_makes_way_after_each_slice(store, threads, long):
+    """It answers what it would in one go."""
+    asked, expected = long(store, threads)
+
+    assert expected == threads.steps(asked)
+    assert BLOCKS == threads.done
+
+
+@pytest.mark.parametrize("long", LONG)
+def test_what_reads_much_stops_when_the_directory_is_closed(store, threads, long):
+    """As it is when a connection has been lost, or the daemon stops: only the slice that is being read is finished."""
+    asked, _ = long(store, threads)
+    threads.step()
+    closing = store.close()
+    error = threads.steps(asked)
+    threads.steps(closing)
+
+    assert isinstance(error, RealizeError)
+    assert threads.done <= 3
+    assert all(work is release for _, work, *_ in threads.waiting)
+
+
+def test_a_difference_ends_a_comparison(store, threads):
+    """What comes behind it is not read."""
+    wrong = block_digests(CONTENT)
+    wrong[1] = b"?" * 32
+
+    assert BLOCK == threads.steps(store.match_final(b"f", len(CONTENT), 0, wrong))
+    assert 2 == threads.done
