@@ -30,7 +30,16 @@ from realize.errors import ConfigError, RealizeError, UsageError
 from realize.keys import PublicKey, parse_public_key
 from realize.levels import FORMATS, Levels, parse_levels
 from realize.ownership import changeable_by_others
-from realize.units import NO_RESERVE, Reserve, display_text, parse_duration, parse_rate, parse_reserve, quoted
+from realize.units import (
+    NO_RESERVE,
+    Reserve,
+    display_text,
+    parse_duration,
+    parse_rate,
+    parse_reserve,
+    parse_size,
+    quoted,
+)
 
 T = TypeVar("T")
 
@@ -45,6 +54,9 @@ DEFAULT_PORT: Final = 9771
 
 BACKLOG: Final = 1_024
 """Connections that may wait to be accepted; the kernel takes no more than its ``net.core.somaxconn``."""
+
+LEAST_MEMORY: Final = 16 << 20
+"""Bytes that peers must be allowed to make the daemon hold, or a single large file would be slow."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the name of a directory or of a peer must match as a whole."""
@@ -110,6 +122,16 @@ class ThrottleConfig:
 
 
 @frozen
+class LimitsConfig:
+    """Bytes that peers may make the daemon hold."""
+
+    memory: int = 128 << 20
+    """All of them together."""
+    peer_memory: int = 64 << 20
+    """Each of them."""
+
+
+@frozen
 class LogsConfig:
     """What the daemon logs, in which of `realize.levels.FORMATS`, and to which file; None is stderr."""
 
@@ -131,6 +153,7 @@ class Config:
     directories: Mapping[str, DirectoryConfig] = Factory(dict)
     peers: Mapping[str, PeerConfig] = Factory(dict)
     throttle: ThrottleConfig = ThrottleConfig()
+    limits: LimitsConfig = LimitsConfig()
     logs: LogsConfig = LogsConfig()
     partial_max_age: float = 7 * 86_400.0
     """Seconds after which the daemon removes a partial that nobody came back for."""
@@ -480,6 +503,14 @@ def _reserve(value: object) -> Reserve:
     return parse_reserve(_number_or_string(value, 'a size or a percentage such as "10G" or "5%"'))
 
 
+def _memory(value: object) -> int:
+    expected = f"a size of at least {LEAST_MEMORY >> 20}M"
+    size = parse_size(_number_or_string(value, f'{expected}, such as "128M"'))
+    if size < LEAST_MEMORY:
+        raise UsageError(f"expected {expected}")
+    return size
+
+
 def _age(value: object) -> float:
     return parse_duration(_number_or_string(value, 'a duration such as "7d"'))
 
@@ -601,6 +632,7 @@ _structure_config: Final = _class(
         _class(PeerConfig, key=_key, address=_address, dirs=_named("directory", _rights), admin=_boolean),
     ),
     throttle=_class(ThrottleConfig, service=_rate, peers=_named("peer", _rate), connection=_rate),
+    limits=_class(LimitsConfig, memory=_memory, peer_memory=_memory),
     logs=_class(LogsConfig, level=_log_levels, format=_choice(*FORMATS), file=_path),
     partial_max_age=_age,
     drain=_grace,

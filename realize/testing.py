@@ -525,6 +525,8 @@ def _matched(content: bytes, digests: Sequence[bytes]) -> int:
 
 @implementer(IListing)
 class _MemoryListing:
+    held = 0
+
     def __init__(self, store: MemoryStore, entries: list[Entry]) -> None:
         self.now_ns = 0
         self._store = store

@@ -169,7 +169,7 @@ def test_paths(folder, monkeypatch):
     [
         (
             "kee = 1",
-            "kee: unknown key; expected one of dirs, drain, key, listen, logs, metrics, partial_max_age, peers, ",
+            "kee: unknown key; expected one of dirs, drain, key, limits, listen, logs, metrics, partial_max_age, ",
         ),
         ("directories = {}", "directories: unknown key; "),
         ("key = 1", "key: expected a path, not an integer"),

@@ -34,6 +34,7 @@ from realize.testing import LARGE, block_digests, small_file
 from realize.units import Reserve
 from realize.values import BLOCK, Committed, Expected, OnConflict, Removal
 from realize.wire import commands
+from realize.wire.memory import Memory
 from realize.wire.serving import Refusal
 from realize.wire.traffic import Traffic
 from tests.leftovers import leave_partial
@@ -383,7 +384,9 @@ def test_a_sync_that_fails_is_measured():
 def directories_of(configured, watch):
     """Directories that are served without threads."""
     found = look_at(configured)
-    return serve_directories(configured, found, lambda _: _at_once, Clock(), watch, Ledger(), lambda *_: None)
+    return serve_directories(
+        configured, found, lambda _: _at_once, Clock(), watch, Ledger(), lambda *_: None, Memory(1 << 30, 1 << 30)
+    )
 
 
 def _at_once(job, *arguments):

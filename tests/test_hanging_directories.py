@@ -20,7 +20,10 @@ from realize.keys import generate_identity
 from realize.store.ledger import Ledger
 from realize.store.thread_pool import ThreadPools
 from realize.store.watching import CommitWatch
+from realize.wire.memory import Memory
 from tests.loopback import Log
+
+MEMORY = Memory(1 << 30, 1 << 30)
 
 
 @pytest.fixture
@@ -62,7 +65,9 @@ def test_a_directory_that_does_not_answer_is_told_from_the_others(two, monkeypat
 
     assert found["bad"] is None
     assert found["good"] is not None
-    assert ["good"] == list(serve_directories(two, found, lambda _path: at_once, Clock(), watch, Ledger(), print))
+    assert ["good"] == list(
+        serve_directories(two, found, lambda _path: at_once, Clock(), watch, Ledger(), print, MEMORY)
+    )
 
 
 def test_a_directory_that_is_not_there_is_named(two, tmp_path):
@@ -84,7 +89,9 @@ def test_housekeeping_goes_on_beside_a_directory_that_hangs(two):
 
     clock = Clock()
     housekeeping = Housekeeping(clock, Log())
-    housekeeping.start(serve_directories(two, look_at(two), threads_of, clock, watch, Ledger(), print), 86_400.0)
+    housekeeping.start(
+        serve_directories(two, look_at(two), threads_of, clock, watch, Ledger(), print, MEMORY), 86_400.0
+    )
     clock.advance(FIRST)
     first = housekeeping.partials["good"].counted_at
     clock.advance(EVERY)

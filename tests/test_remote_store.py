@@ -404,6 +404,7 @@ def test_a_page_that_does_not_fit_is_continued(served):
         def __init__(self):
             self.pages = [entries, []]
             self.now_ns = 1234
+            self.held = 0
 
         def next_page(self):
             return succeed(self.pages.pop(0))

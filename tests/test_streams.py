@@ -8,11 +8,14 @@ from twisted.internet.defer import Deferred
 from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
 from realize.wire.boxes import BoxParser
 from realize.wire.commands import MOST_STREAMS
+from realize.wire.memory import UNBOUNDED
 from realize.wire.streams import BATCH, MOST_UNREAD, TAKE, InboundStream, OutboundStream, StreamTable
 
 
 class FakeLink:
     """Collects what is sent; is full when told so."""
+
+    memory = UNBOUNDED.of("")
 
     def __init__(self):
         self.writes = []

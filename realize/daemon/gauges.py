@@ -21,6 +21,7 @@ from realize.store.thread_pool import ThreadPools
 from realize.throttle.tree import Scope
 from realize.units import Reserve
 from realize.wire.commands import Direction
+from realize.wire.memory import Memory
 from realize.wire.serving import PeerServerFactory
 
 Family = CounterMetricFamily | GaugeMetricFamily
@@ -50,6 +51,9 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
     (GaugeMetricFamily, "realize_disk_threads", "Threads for disk work.", ()),
     (GaugeMetricFamily, "realize_disk_threads_busy", "Threads that do disk work at this moment.", ()),
     (GaugeMetricFamily, "realize_disk_queue_length", "Pieces of disk work that wait for a thread.", ()),
+    (GaugeMetricFamily, "realize_memory_held_bytes", "Memory that peers have made the daemon claim.", ()),
+    (GaugeMetricFamily, "realize_memory_limit_bytes", "Memory that all peers may make it claim.", ()),
+    (GaugeMetricFamily, "realize_memory_waiting", "Commands and streams that wait for memory.", ()),
     (GaugeMetricFamily, "realize_partials", "Partials at the last count.", ("dir",)),
     (GaugeMetricFamily, "realize_partials_bytes", "Bytes of the partials at the last count.", ("dir",)),
     (
@@ -85,6 +89,7 @@ class Gauges(Collector):
     throttling: Throttling
     housekeeping: Housekeeping
     pool: ThreadPools
+    memory: Memory
     queued: Callable[[], int]
     """How much disk work waits for a turn before it may wait for a thread."""
     spaces: Spaces
@@ -116,6 +121,9 @@ class Gauges(Collector):
         add("realize_disk_threads", self.pool.size)
         add("realize_disk_threads_busy", self.pool.busy)
         add("realize_disk_queue_length", self.pool.waiting + self.queued())
+        add("realize_memory_held_bytes", self.memory.held)
+        add("realize_memory_limit_bytes", self.memory.most)
+        add("realize_memory_waiting", self.memory.waiting)
         for level, count in self.records.items():
             add("realize_log_records", count, level)
         self._disks(add)

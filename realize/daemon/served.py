@@ -26,6 +26,7 @@ from realize.store.tree import Identity
 from realize.store.turns import Turn, Turns
 from realize.store.watching import CommitWatch
 from realize.units import display_text
+from realize.wire.memory import Memory
 
 LONG: Final = 5
 """Threads of a directory for what is not brief."""
@@ -59,6 +60,7 @@ class ServedDirectory:
     long: Turns
     reading: Turns
     headroom: Headroom
+    memory: Memory
     footprints: dict[str, Footprint] = Factory(dict)
     """What each peer did to the directories."""
 
@@ -76,6 +78,7 @@ class ServedDirectory:
             footprint=self.footprints.setdefault(peer, Footprint()),
             changes_all=Right.WRITE in rights,
             prunes_all=Right.PRUNE in rights,
+            memory=self.memory.of(peer),
         )
 
     @property
@@ -114,6 +117,7 @@ def serve_directories(
     watch: Callable[[str], CommitWatch],
     ledger: Ledger,
     freed: Callable[[str, bytes, int], object],
+    memory: Memory,
 ) -> dict[str, ServedDirectory]:
     """The directories that were ``found``, which `look_at` tells.
 
@@ -135,6 +139,7 @@ def serve_directories(
                 Turns(LONG, LONG_EACH),
                 Turns(sys.maxsize, MOST_READING),
                 Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name)),
+                memory,
             )
     return served
 

@@ -44,6 +44,7 @@ from realize.telemetry import structlog
 from realize.tracing import run_of
 from realize.units import display_name, display_text
 from realize.wire.commands import Reason
+from realize.wire.memory import Memory
 from realize.wire.protocol import Greeting
 from realize.wire.serving import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing
@@ -88,6 +89,7 @@ class Realized(Service):
         self._hanging: list[str] = []
         """Names of directories that did not answer when they were looked at."""
         self._ledger = Ledger(reactor)
+        self._memory = Memory(config.limits.memory, config.limits.peer_memory)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
         self._directories: dict[str, ServedDirectory] = {}
         self._ports: list[IListeningPort] = []
@@ -95,7 +97,7 @@ class Realized(Service):
         """Fire when everything that a connection had open is closed, which takes threads."""
         self._former_hangup: Any = None
         metrics_at = config.metrics if metrics is None else metrics
-        self._fixed = ("key", "listen", *(() if metrics is not None else ("metrics",)))
+        self._fixed = ("key", "listen", "limits", *(() if metrics is not None else ("metrics",)))
         """What of the configuration a reload cannot change."""
         counted = None if metrics_at is None else Metrics()
         self._counting = Counting() if counted is None else counted
@@ -230,6 +232,7 @@ class Realized(Service):
             self._counting.commits,
             self._ledger,
             self._freed,
+            self._memory,
         )
 
     def _say_who_hangs(self, found: dict[str, Inode | None]) -> None:
@@ -364,6 +367,7 @@ class Realized(Service):
             raise WrongPeer(f"the key {key.fingerprint} is not known")
         peer = self._config.peers[name]
         number = str(connection.number)
+        connection.use_memory(self._memory.of(name))
         self._throttling.joined(connection, name, number)
         responders = DaemonResponders(
             connection,
@@ -393,6 +397,7 @@ class Realized(Service):
             throttling=self._throttling,
             housekeeping=self._housekeeping,
             pool=self._pools,
+            memory=self._memory,
             queued=lambda: sum(directory.waiting for directory in self._directories.values()),
             spaces=Spaces(),
             records=self._logs.counts,

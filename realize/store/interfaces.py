@@ -48,6 +48,7 @@ class IListing(Interface):
     """The entries below a directory, depth first, a page at a time."""
 
     now_ns: int = Attribute("What the clock of the store's machine showed when the last page was read.")
+    held: int = Attribute("About how many bytes are remembered here between two pages.")
 
     def next_page() -> Deferred[list[Entry]]:
         """The next entries, in path order; an empty list is the end."""

@@ -31,6 +31,11 @@ class LocalListing:
         self._busy = False
         self._closed = False
 
+    @property
+    def held(self) -> int:
+        """Bytes that are remembered between two pages."""
+        return self._walker.held
+
     @shielded
     async def next_page(self) -> list[Entry]:
         """The next entries; empty at the end."""

@@ -54,6 +54,7 @@ from realize.values import (
     Vacant,
     Where,
 )
+from realize.wire.memory import UNBOUNDED, Share
 
 _log = Logger()
 
@@ -90,6 +91,7 @@ class LocalStore:
     the store answers: then nothing is compared but what came from there (`realize.store.origin`).
     ``footprint`` are the directories that whoever uses this has made and emptied: unless ``changes_all`` or
     ``prunes_all``, only these are given permissions and times, or removed.
+    ``memory`` is what may be held of files that are read.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class LocalStore:
         footprint: Footprint | None = None,
         changes_all: bool = True,
         prunes_all: bool = True,
+        memory: Share | None = None,
     ) -> None:
         self._root = os.fsencode(root)
         self._base = base
@@ -116,6 +119,7 @@ class LocalStore:
         self._committer = Committer(run_in_thread) if committer is None else committer
         self._headroom = Headroom(run_in_thread) if headroom is None else headroom
         self._clock = Clock() if clock is None else clock
+        self._memory = UNBOUNDED.of("") if memory is None else memory
         self._stamps = self._committer.stamps
         self._footprint = Footprint() if footprint is None else footprint
         self._changes_all = changes_all
@@ -269,7 +273,7 @@ class LocalStore:
             SourceFile.open, self._location, path, self._clock, self._unlinked, removing
         )
         try:
-            reader = LocalReader(source, self._run_in_thread, self._readers.discard)
+            reader = LocalReader(source, self._run_in_thread, self._readers.discard, self._memory)
             self._readers.add(reader)
         except BaseException:
             source.handle.close()

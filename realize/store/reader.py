@@ -30,6 +30,7 @@ from realize.store.tree import identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import BLOCK, SLICE, SPAN, SPANS_AHEAD, Attributes, Chunk, Content, Version
+from realize.wire.memory import Share
 
 PIECE: Final = 2 * BLOCK
 """Bytes that are read in one go; the way into a thread and back costs as much as reading half of them."""
@@ -185,14 +186,22 @@ class LocalReader:
     deltas = True
 
     def __init__(
-        self, source: SourceFile, run_in_thread: RunInThread, on_closed: Callable[[LocalReader], None]
+        self,
+        source: SourceFile,
+        run_in_thread: RunInThread,
+        on_closed: Callable[[LocalReader], None],
+        memory: Share,
     ) -> None:
+        """What is read comes out of ``memory``, and is given back when the caller asks for what follows."""
         self.version = source.version
         self.attributes = source.attributes
         self._source = source
         self._run_in_thread = run_in_thread
         self._on_closed = on_closed
         self._dispose = disposing(run_in_thread)
+        self._claim = memory.claim()
+        self._given = 0
+        """Bytes that the caller is busy with."""
         self._progress = _Progress(0, blake3())
         self._looked = self._progress
         self._ahead: Deferred[tuple[list[Content], _Progress]] | None = None
@@ -263,16 +272,21 @@ class LocalReader:
     async def read(self) -> list[Content]:
         """The next piece."""
         self._spans.clear()
+        self._buffer = None
+        self._claim.shrink(self._given)
+        self._given = 0
         if self._progress.position == self.version.size:
             return []
         if self._ahead is None:
+            await self._claim.grow(self._next)
             self._read_ahead()
         ahead, self._ahead = self._ahead, None
         assert ahead is not None  # noqa: S101 -- for the type checker
+        self._given = self._next
         pieces, self._progress = await ahead
         if self._progress.verified:
             self._let_go()
-        elif not self._source.handle.closed:
+        elif not self._source.handle.closed and self._claim.try_grow(self._next):
             self._read_ahead()
         return pieces
 
@@ -290,11 +304,17 @@ class LocalReader:
         try:
             self._drop_ahead()
         finally:
+            self._claim.release()
             self._let_go()
             self._on_closed(self)
 
     def _let_go(self) -> None:
         self._source.handle.close(self._dispose)
+
+    @property
+    def _next(self) -> int:
+        """Bytes of the next piece."""
+        return min(PIECE, self.version.size - self._progress.position)
 
     def _read_ahead(self) -> None:
         self._ahead = self._run_in_thread(self._source.piece, self._progress)
@@ -303,6 +323,7 @@ class LocalReader:
         """What was read ahead is not wanted; the progress has not counted it."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
+            self._claim.shrink(self._next)
             ahead.addErrback(_ignore)
 
     def _check(self, length: int) -> None:

@@ -275,6 +275,8 @@ class RemoteStore:
 class RemoteListing:
     """Asks for the next page while the last one is being looked at."""
 
+    held = 0
+
     def __init__(self, protocol: PeerProtocol, handle: int, *, partials: bool, avoid: bytes) -> None:
         self._protocol = protocol
         self._listing = protocol.choose_listing()

@@ -50,9 +50,10 @@ from realize.values import (
     Stored,
     Vacant,
 )
-from realize.wire import commands, packing
+from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.memory import Claim
 from realize.wire.packing import FetchedHead, SmallHead
 from realize.wire.protocol import PeerProtocol
 
@@ -87,6 +88,8 @@ class _Opened:
     trail: Trail
     turn: Turn
     """For commands that read much, of all connections of the peer on the directory."""
+    claim: Claim
+    """The memory for it."""
 
     @property
     def replaces(self) -> bool:
@@ -110,6 +113,8 @@ class _Listing:
 
     handle: int
     pages: IListing
+    claim: Claim
+    """The memory for it."""
     left: list[Entry] = field(factory=list)
     asked: Deferred[list[Entry]] | None = None
 
@@ -187,7 +192,7 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError(f"handle {handle} was closed meanwhile")
         theirs = self._protocol.theirs
         trail = Trail(self._log, run_of("" if theirs is None else theirs.run), directory, base)
-        self._directories[handle] = _Opened(directory, store, rights, trail, turn)
+        self._directories[handle] = _Opened(directory, store, rights, trail, turn, self._claimed(costs.DIRECTORY))
         return {
             "kind": where.kind,
             "chain": list(where.chain),
@@ -213,6 +218,12 @@ class DirectoryResponders(amp.CommandLocator):
         if Right.READ in rights and named is None:
             return None
         return origin_of(self._key, named or b"")
+
+    def _claimed(self, size: int) -> Claim:
+        """The memory for what a command has opened, which was claimed with the command until now."""
+        claim = self._protocol.memory.claim()
+        claim.force(size)
+        return claim
 
     def _directory(self, handle: int, *rights: Right) -> _Opened:
         """An open directory in which the peer has one of these rights."""
@@ -245,7 +256,7 @@ class DirectoryResponders(amp.CommandLocator):
         if found is None:
             if len(self._listings) >= commands.MOST_LISTINGS:
                 raise Busy(f"{commands.MOST_LISTINGS} listings are open")
-            found = _Listing(handle, opened.store.walk(partials=partials, avoid=avoid))
+            found = _Listing(handle, opened.store.walk(partials=partials, avoid=avoid), self._claimed(0))
             self._listings[listing] = found
         elif found.handle != handle or found.asked is not None:
             raise ProtocolError(f"listing {listing} is in use")
@@ -253,6 +264,7 @@ class DirectoryResponders(amp.CommandLocator):
             if not found.left:
                 found.asked = found.pages.next_page()
                 found.left = list(await found.asked)
+                found.claim.become(found.pages.held)
         except BaseException:
             self._end_listing(listing)
             raise
@@ -273,6 +285,7 @@ class DirectoryResponders(amp.CommandLocator):
     def _end_listing(self, number: int) -> None:
         listing = self._listings.pop(number, None)
         if listing is not None:
+            listing.claim.release()
             listing.pages.close()
             if listing.asked is not None:
                 listing.asked.cancel()
@@ -571,6 +584,7 @@ class DirectoryResponders(amp.CommandLocator):
                 if owner == handle
             )
         finally:
+            opened.claim.release()
             await opened.store.close()
 
     def _unexpected(self, failure: Failure, doing: str) -> None:

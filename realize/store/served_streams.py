@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -20,7 +20,7 @@ from realize.store.interfaces import IReader, IWriter
 from realize.store.trail import FileTrail
 from realize.store.turns import Turn
 from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
-from realize.wire import commands, packing
+from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
 from realize.wire.packing import MOST_DIGESTS
 from realize.wire.protocol import PeerProtocol
@@ -76,6 +76,10 @@ class ServedWrite:
         self._write_failed = once(trail.failed)
         self._found = found
         self._forget = forget
+        self._claim = protocol.memory.claim()
+        self._claim.force(costs.STREAM)
+        self._searching: bool | None = None
+        """Whether there was memory to look for what is offered; None while nothing was."""
         self._lock = DeferredLock()
         self._offering = DeferredLock()
         self._offers = 0
@@ -202,6 +206,11 @@ class ServedWrite:
             raise ProtocolError("an offer beyond the end of the file")
         self._offered += length
         self._offers += 1
+        if self._searching is None:
+            self._searching = self._claim.try_grow(costs.SEARCH)
+        if not self._searching:
+            # All of it is wanted then, as where there is no final file.
+            return succeed([True] * len(chunks))
         return self._turn(lambda: writer.offer(chunks))
 
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
@@ -304,6 +313,7 @@ class ServedWrite:
             try:
                 self._protocol.streams.close(self._stream.number)
             finally:
+                self._claim.release()
                 self._forget()
 
 
@@ -329,6 +339,8 @@ class ServedRead:
         self._shown = shown
         self._was_read = was_read
         self._forget = forget
+        self._claim = protocol.memory.claim()
+        self._claim.force(costs.STREAM)
         self._lock = DeferredLock()
         self._cutting = DeferredLock()
         self._spans: deque[list[int]] = deque()
@@ -393,6 +405,8 @@ class ServedRead:
         try:
             if len(self._spans) >= SPANS_AHEAD:
                 raise ProtocolError(f"{SPANS_AHEAD} spans are not picked yet")
+            if self._claim.size == costs.STREAM:
+                await self._claim.grow(costs.CUTTING)
             chunks: list[Chunk] = await self._told(self._turn(reader.cut))
             if chunks:
                 self._spans.append([length for length, _ in chunks])
@@ -444,6 +458,7 @@ class ServedRead:
             # The pump, if it waits for credit or for the transport, fails by this.
             self._protocol.streams.close(self._stream.number)
         finally:
+            self._claim.release()
             self._forget()
             if self._reader is not None:
                 self._reader.close()
@@ -469,7 +484,14 @@ class ServedRead:
     async def _pump(self, reader: IReader) -> None:
         await self._lock.acquire()
         try:
-            while pieces := await reader.read():
+            self._claim.become(costs.STREAM)
+            while True:
+                # What nobody has asked for yet would only be held.
+                if self._position + self._stream.content < reader.version.size:
+                    await self._stream.credited()
+                pieces = await reader.read()
+                if not pieces:
+                    break
                 await self._stream.send(pieces)
             self._digest = await reader.finish()
         except (RealizeError, CancelledError) as error:

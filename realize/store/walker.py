@@ -39,6 +39,9 @@ RUN: Final = 16_384
 PAGE: Final = 500
 """So many entries make a page."""
 
+_FRAME: Final = 1024
+_NAME: Final = 48
+
 
 @frozen
 class Found:
@@ -75,6 +78,13 @@ class _Frame:
     names: list[bytes]
     fd: int | None
     scan: os._ScandirIterator[str] | None
+    size: int = 0
+    """Bytes of the names of the run."""
+
+    @property
+    def held(self) -> int:
+        """About how many bytes of memory it takes."""
+        return _FRAME + self.size + _NAME * len(self.names)
 
     def close(self) -> None:
         if self.scan is not None:
@@ -98,10 +108,19 @@ class Traversal:
         self._refuse = refuse
         self._stack: list[_Frame] = []
         self._started = False
+        self._names_read = 0
+        """For this page."""
         self._failure: RealizeError | None = None
+
+    @property
+    def held(self) -> int:
+        """About how many bytes are remembered between two pages."""
+        return sum(frame.held for frame in self._stack)
 
     def page(self, limit: int) -> list[Found]:
         """What comes next; empty at the end.
+
+        It is shorter where many names had to be read for it, since those are remembered.
 
         Fails, from then on each time, if the location itself cannot be read.
         """
@@ -113,7 +132,8 @@ class Traversal:
                 if not self._started:
                     self._started = True
                     self._start(tree, found)
-                while self._stack and len(found) < limit:
+                self._names_read = 0
+                while self._stack and len(found) < limit and (self._names_read < RUN or not found):
                     self._step(tree, self._stack[-1], found)
         except BaseException as error:
             # What was found has not been told, and is not found again: to go on behind it would leave it out.
@@ -229,6 +249,8 @@ class Traversal:
             frame.close()
         run.sort(reverse=True)
         frame.names = [name for _, name in run]
+        frame.size = sum(map(len, frame.names))
+        self._names_read += len(run)
         if failed is not None:
             self._fail(frame, failed, found)
 
@@ -254,6 +276,11 @@ class Walker:
             return "is the destination" if avoid and place(salt, identity) == avoid else ""
 
         self._traversal = Traversal(location, refuse)
+
+    @property
+    def held(self) -> int:
+        """About how many bytes are remembered between two pages."""
+        return self._traversal.held
 
     def page(self, limit: int = PAGE) -> list[Entry]:
         """The next entries; empty at the end."""

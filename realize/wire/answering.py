@@ -83,8 +83,8 @@ class AnsweringProtocol(amp.AMP):
         """The peer broke the protocol."""
         raise NotImplementedError
 
-    def command_finished(self) -> None:
-        """One command less is running."""
+    def command_finished(self, box: Mapping[bytes, bytes]) -> None:
+        """One command less is running, or waits to be: that of this box."""
         raise NotImplementedError
 
     # What AMP calls.
@@ -134,13 +134,14 @@ class AnsweringProtocol(amp.AMP):
         if refusal is not None:
             ended(refusal.errorCode.decode())
         if responder is None:
+            self.command_finished(box)
             # Who asked for no answer cannot be told.
             return fail(refusal) if amp.ASK in box else succeed(amp.AmpBox())
         self._running += 1
         began = self.clock.seconds()
         done: Deferred[amp.Box] = maybeDeferred(responder, box)
         done.addCallbacks(self._succeeded, self._failed, (shown, began, ended), {}, (shown, began, ended, box), {})
-        return done.addBoth(self._finished)
+        return done.addBoth(self._finished, box)
 
     def _succeeded(self, answer: amp.Box, command: str, began: float, ended: Callable[[str], None]) -> amp.Box:
         ended(OK)
@@ -170,9 +171,9 @@ class AnsweringProtocol(amp.AMP):
         seconds = round(self.clock.seconds() - began, 6)
         self.log.debug("command", command=command, code=code, error=error, seconds=seconds)
 
-    def _finished(self, result: Any) -> Any:
+    def _finished(self, result: Any, box: Mapping[bytes, bytes]) -> Any:
         self._running -= 1
-        self.command_finished()
+        self.command_finished(box)
         return result
 
     def unhandledError(self, failure: Failure) -> None:

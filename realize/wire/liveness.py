@@ -39,6 +39,7 @@ class Liveness:
         self._call: IDelayedCall | None = None
         self._heard = self._sent = self._worked = 0.0
         self._held_up = False
+        self._deaf = False
         self._asked: dict[int, tuple[float, float, str]] = {}
         self._questions = 0
 
@@ -71,6 +72,11 @@ class Liveness:
         self._held_up = on
         self._worked = self._clock.seconds()
 
+    def deaf(self, *, on: bool) -> None:
+        """We read nothing, or read again; a peer cannot be heard of by what we leave unread."""
+        self._deaf = on
+        self.heard()
+
     def asked(self, what: str, patience: float = PATIENCE) -> int:
         """Something is expected of the peer; answers a ticket for `answered`."""
         self._questions += 1
@@ -88,6 +94,8 @@ class Liveness:
     def _check(self) -> None:
         self._call = None
         now = self._clock.seconds()
+        if self._deaf:
+            self._heard = now
         if now - self._heard >= SILENCE:
             self._silent(f"has not been heard of for {SILENCE:.0f} seconds")
             return

@@ -10,15 +10,18 @@ Invariants:
 * whatever a peer sends ends in a declared error or a closed connection, and is logged once, without a traceback;
 * everything that waits for the peer fails when the connection ends, with the reason;
 * what is queued for a peer that does not read is bounded;
-* a flood of small boxes takes no more than its turn from other connections.
+* a flood of small boxes takes no more than its turn from other connections;
+* no command is begun, nor is what comes behind it read, before there is memory for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -29,13 +32,14 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Silence
-from realize.wire import boxes, commands
+from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
+from realize.wire import boxes, commands, costs
 from realize.wire.answering import AnsweringProtocol
 from realize.wire.answers import from_remote, log_unexpected
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.liveness import ENDURANCE, PATIENCE, Liveness
+from realize.wire.memory import UNBOUNDED, Claim, Share
 from realize.wire.packing import error_of
 from realize.wire.streams import BATCH, StreamTable
 from realize.wire.traffic import Traffic
@@ -55,6 +59,20 @@ MOST_AT_ONCE: Final = 128
 
 MOST_IN_A_TURN: Final = 2 << 20
 """Bytes after which senders wait for another turn of the reactor, also if the transport takes everything: one read."""
+
+MOST_UNCLAIMED: Final = 256 * 1024
+"""Bytes that may be queued so for a peer that holds all the memory it may."""
+
+ALWAYS: Final = 64 * 1024
+"""Bytes of commands in progress for which a connection need not wait: what others wait for may depend on them."""
+
+MEMORY_WITHIN: Final = 30.0
+"""Seconds that a command may wait for memory before it is answered with `Busy`: what the peer holds may wait for it."""
+
+_OPENING: Final = frozenset(
+    command.commandName for command in (commands.OpenRead, commands.OpenWrite, commands.PutSmall, commands.ReadSmall)
+)
+"""Commands that take the number of a stream, also if they are refused."""
 
 _MORE_THAN_A_PING: Final = 32
 
@@ -103,6 +121,17 @@ class PeerProtocol(AnsweringProtocol):
         self.bytes_received = 0
         self.bytes_sent = 0
         self._welcome = welcome
+        self.memory: Share = UNBOUNDED.of("")
+        """What the peer may make us hold."""
+        self._claim: Claim = self.memory.claim()
+        """For commands in progress, and for what is queued."""
+        self._waiting: Deferred[None] | None = None
+        """Fires when there is memory for the command that waits for it."""
+        self._wait: IDelayedCall | None = None
+        self._admitted: boxes.Box | None = None
+        """A command that has waited, and has its memory."""
+        self._refused: boxes.Box | None = None
+        """One that has waited in vain."""
         self._parser = boxes.BoxParser(FIRST_BOX)
         self._liveness = Liveness(clock, ping=self._ping, silent=self._silent)
         self._handles = 0
@@ -131,6 +160,12 @@ class PeerProtocol(AnsweringProtocol):
     def lost(self) -> bool:
         """Whether the connection has ended."""
         return self._gone
+
+    def use_memory(self, share: Share) -> None:
+        """From now on, claim from there what the peer makes us hold; to be called while it can have done nothing."""
+        self._claim.release()
+        self.memory = share
+        self._claim = share.claim()
 
     def traffic(self) -> Traffic:
         """What this connection has carried so far."""
@@ -254,7 +289,8 @@ class PeerProtocol(AnsweringProtocol):
         self.bytes_sent += len(data)
         if self._full:
             self._unsent += len(data)
-            if self._unsent > MOST_UNSENT:
+            self._claim.force(len(data))
+            if self._unsent > MOST_UNSENT or (self._unsent > MOST_UNCLAIMED and self.memory.overdrawn):
                 self.log.warning("peer_does_not_read", unsent=self._unsent)
                 self.abort(ConnectionFailed(f"{self.label} does not read what it asked for"))
                 return
@@ -311,8 +347,10 @@ class PeerProtocol(AnsweringProtocol):
             self.log.warning("protocol_violation", reason=str(error))
             self.abort(ProtocolError(f"{self.label} broke the protocol: {error}"))
 
-    def command_finished(self) -> None:
+    def command_finished(self, box: Mapping[bytes, bytes]) -> None:
         """One command less is running."""
+        if box[amp.COMMAND] not in self.own:
+            self._claim.shrink(costs.of(box))
         self.stream_closed()
 
     # What the transport calls.
@@ -334,6 +372,8 @@ class PeerProtocol(AnsweringProtocol):
         """The transport takes more; let waiting senders go one after the other, as far as it does."""
         if self._full:
             self._full = False
+            self._claim.shrink(self._unsent)
+            self._unsent = 0
             self._liveness.held_up(on=False)
         self._let_go()
 
@@ -370,14 +410,18 @@ class PeerProtocol(AnsweringProtocol):
         self.bytes_received += len(data)
         self._arrived.append(data)
         self._most = self.bytes_sent + MOST_IN_A_TURN
-        if self._turn is None and not self._dispatch(MOST_AT_ONCE):
+        if self._turn is None and self._waiting is None and not self._dispatch(MOST_AT_ONCE):
             self.transport.pauseProducing()
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        if self._waiting is None:
             self._turn = self.clock.callLater(0, self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn = None
         if not self._dispatch(MOST_AT_ONCE):
-            self._turn = self.clock.callLater(0, self._next_turn)
+            self._take_turns()
         elif not self._aborted and not self._gone:
             self.transport.resumeProducing()
 
@@ -387,6 +431,9 @@ class PeerProtocol(AnsweringProtocol):
         try:
             while not self._aborted and not self._gone:
                 for box in self._boxes:
+                    if isinstance(box, dict) and not self._may_begin(box):
+                        self.streams.delivered()
+                        return False
                     self._received(box)
                     count += 1
                     if self._aborted or self._gone:
@@ -406,8 +453,81 @@ class PeerProtocol(AnsweringProtocol):
             self.abort(log_unexpected(self.log, Failure(), "dispatching"))
         return True
 
+    def _may_begin(self, box: boxes.Box) -> bool:
+        """Whether there is memory for a command; if not, nothing goes on here before there is."""
+        name = box.get(amp.COMMAND)
+        if name is None or name in self.own or self.theirs is None or amp.ANSWER in box or amp.ERROR in box:
+            return True
+        if box is self._admitted or box is self._refused:
+            return True
+        cost = costs.of(box)
+        if self._claim.size + cost <= ALWAYS:
+            self._claim.force(cost)
+            return True
+        if self._claim.grow_now(cost):
+            return True
+        self._waiting = self._claim.grow(cost).addCallbacks(self._has_memory, lambda _: None, (box,))
+        self._wait = self.clock.callLater(MEMORY_WITHIN, self._has_none, box)
+        self._liveness.deaf(on=True)
+        return False
+
+    def _has_memory(self, _: None, box: boxes.Box) -> None:
+        """There is memory for the command that waited."""
+        if self._aborted or self._gone:
+            self._claim.shrink(costs.of(box))
+            return
+        self._admitted = box
+        self._go_on_reading(box)
+
+    def _has_none(self, box: boxes.Box) -> None:
+        """The command that waited for memory is given up."""
+        self._wait = None
+        self._refused = box
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._go_on_reading(box)
+
+    def _go_on_reading(self, box: boxes.Box) -> None:
+        """With the box that waited."""
+        self._waiting = None
+        self._stop_waiting()
+        self._liveness.deaf(on=False)
+        self._boxes = chain((box,), self._boxes)
+        if not self._aborted and not self._gone:
+            self._next_turn()
+
+    def _stop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        timer, self._wait = self._wait, None
+        if timer is not None:
+            timer.cancel()
+        if waiting is not None:
+            waiting.cancel()
+
+    def _refuse_box(self, box: boxes.Box) -> None:
+        """Answer a command that there is no memory for; content that follows it for its stream is ignored."""
+        error = Busy("this peer holds all the memory that it may")
+        self.watch(box[amp.COMMAND][:40].decode("ascii", "backslashreplace"))(error.wire_code.decode())
+        if box[amp.COMMAND] in _OPENING:
+            number = boxes.parse_number(box.get(b"stream", b""))
+            with contextlib.suppress(Busy):
+                self.streams.accept(number)
+                self.streams.close(number)
+        if amp.ASK in box:
+            answer = {
+                amp.ERROR: box[amp.ASK],
+                amp.ERROR_CODE: error.wire_code,
+                amp.ERROR_DESCRIPTION: str(error).encode(),
+            }
+            self.write(boxes.encode(answer))
+
     def _received(self, box: boxes.Data | boxes.Credit | boxes.Box) -> None:
+        if box is self._refused:
+            self._refused = None
+            self._refuse_box(box)
+            return
         if isinstance(box, dict):
+            self._admitted = None
             self.ampBoxReceived(box)
             return
         self._liveness.worked()
@@ -448,6 +568,8 @@ class PeerProtocol(AnsweringProtocol):
             with _log.failuresHandled("while a connection ended"):
                 step()
         self._gone = True
+        self._claim.shrink(self._unsent)
+        self._unsent = 0
         error = self._error = self._error or self._why(reason)
         for step in (
             self._stop_timers,
@@ -471,8 +593,10 @@ class PeerProtocol(AnsweringProtocol):
             self._liveness.stop()
 
     def _take_the_rest(self) -> None:
-        """What arrived before the end still counts, a Goodbye above all."""
-        self._dispatch(math.inf)
+        """What arrived before the end still counts, a Goodbye above all; not so what waits for memory."""
+        if self._waiting is None:
+            self._dispatch(math.inf)
+        self._stop_waiting()
         self._arrived.clear()
 
     def _fail_senders(self) -> None:

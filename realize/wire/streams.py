@@ -21,6 +21,7 @@ from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.values import Content
 from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail
 from realize.wire.commands import MOST_CREDIT, MOST_STREAMS
+from realize.wire.memory import Share
 
 _log = Logger()
 
@@ -53,6 +54,9 @@ _MOST_OUTSTANDING: Final = MOST_CREDIT * 4
 
 class Link(Protocol):
     """What streams need of a connection."""
+
+    memory: Share
+    """What the other end may make us hold."""
 
     def write(self, data: bytes) -> None:
         """Send whole boxes."""
@@ -110,11 +114,7 @@ class OutboundStream:
                         await self._flush(parts, size)
                         parts, size = [], 0
                     else:
-                        ticket = self._link.expect("with credit")
-                        try:
-                            await self._credited()
-                        finally:
-                            self._link.expected(ticket)
+                        await self.credited()
                     continue
                 length = min(end - position, VALUE_LIMIT, self.credit, batch)
                 parts += (data_head(length), view[position : position + length], self._tail)
@@ -127,6 +127,17 @@ class OutboundStream:
                     batch = self._link.chunk()
         if parts:
             await self._flush(parts, size)
+
+    async def credited(self) -> None:
+        """Wait until there is some credit; fails like `send`."""
+        while not self.credit and self._error is None:
+            ticket = self._link.expect("with credit")
+            try:
+                await self._credited()
+            finally:
+                self._link.expected(ticket)
+        if self._error is not None:
+            raise self._error
 
     async def _flush(self, parts: list[Content], size: int) -> None:
         waiting = self._link.writable()
@@ -164,7 +175,11 @@ class OutboundStream:
 
 
 class InboundStream:
-    """Content that we receive: ``limit`` bytes of it."""
+    """Content that we receive: ``limit`` bytes of it.
+
+    Credit is given as far as there is memory for what it lets come, until the consumer is done with that; the last MiB
+    waits for it, and all beyond that, which lets the sender be faster, is given if there is plenty.
+    """
 
     def __init__(self, number: int, limit: int, link: Link) -> None:
         self.number = number
@@ -172,6 +187,11 @@ class InboundStream:
         self.arrived = 0
         self._link = link
         self._granted = 0
+        self._claim = link.memory.claim()
+        self._asking = False
+        """Whether memory is waited for."""
+        self._taken = 0
+        """Bytes that the consumer works on."""
         self._views: list[Content] = []
         self._pieces: list[Content] = []
         self._fragments = bytearray()
@@ -191,7 +211,9 @@ class InboundStream:
         """So many bytes of the content, none of which was sent yet, need not be sent."""
         if length > self.limit - self.arrived:
             raise ProtocolError("less is to be sent than has arrived")
+        promised = min(self._granted, self.limit)
         self.limit -= length
+        self._claim.shrink(promised - min(self._granted, self.limit))
         self._serve()
 
     def receive(self, content: Content) -> None:
@@ -222,6 +244,8 @@ class InboundStream:
         """
         if self._error is not None:
             return fail(self._error)
+        self._claim.shrink(self._taken)
+        self._taken = 0
         if self._held or self.arrived >= self.limit:
             taken = self._take()
             self._grant()
@@ -235,6 +259,7 @@ class InboundStream:
         if self._error is not None:
             return
         self._error = error
+        self._claim.release()
         self._views.clear()
         self._pieces.clear()
         self._fragments.clear()
@@ -285,14 +310,31 @@ class InboundStream:
         pieces = self._pieces[:count]
         del self._pieces[:count]
         self._held -= size
+        self._taken += size
         return pieces
 
     def _grant(self) -> None:
         under_way = self._granted - self.arrived
         amount = min(MOST_UNREAD - under_way - self._held, self.limit - self._granted)
         if self._error is None and (amount >= GRANT or (amount > 0 and self._granted + amount >= self.limit)):
-            self._granted += amount
-            self._link.grant(self.number, amount)
+            if not self._claim.try_grow(amount):
+                amount = min(amount, GRANT)
+                if not self._claim.try_grow(amount):
+                    if under_way + self._held < GRANT:
+                        self._ask(amount)
+                    return
+            self._promise(amount)
+
+    def _ask(self, amount: int) -> None:
+        """Give so much credit, without which nothing would go on, when there is memory for it."""
+        if not self._asking:
+            self._asking = True
+            self._claim.grow(amount).addCallbacks(lambda _: self._promise(amount), lambda _: None)
+
+    def _promise(self, amount: int) -> None:
+        self._asking = False
+        self._granted += amount
+        self._link.grant(self.number, amount)
 
 
 def _worth_keeping(views: Sequence[Content]) -> bool:

@@ -1,0 +1,297 @@
+"""The memory that peers may make the daemon hold: a budget for all, and one for each."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from twisted.internet.defer import CancelledError
+
+from realize.errors import Busy
+from realize.values import SMALL
+from realize.wire import boxes, costs
+from realize.wire.memory import FLOOR, UNBOUNDED, Memory
+from realize.wire.protocol import ALWAYS, MEMORY_WITHIN
+from realize.wire.streams import GRANT, MOST_UNREAD, InboundStream
+from tests.test_hostile_peer import Evil, data
+from tests.test_streams import FakeLink
+
+MIB = 1 << 20
+
+
+def done(deferred):
+    """Whether it has fired."""
+    return deferred.called
+
+
+def test_a_claim_waits_until_there_is_room():
+    """For what its peer holds too much, and for what all hold too much; who came first is first."""
+    memory = Memory(32 * MIB, 16 * MIB)
+    first, second, third = (memory.of("a").claim() for _ in range(3))
+    waits = [first.grow(14 * MIB), second.grow(4 * MIB), third.grow(1 * MIB)]
+    at_first = [done(each) for each in waits]
+    first.shrink(4 * MIB)
+
+    assert [True, False, False] == at_first
+    assert [True, True, True] == [done(each) for each in waits]
+    assert 15 * MIB == memory.held == memory.of("a").held
+
+
+def test_whoever_holds_nothing_gets_what_it_asks_for():
+    """And a little more whatever all others hold, so that nobody can keep another one out."""
+    memory = Memory(32 * MIB, 16 * MIB)
+    for greedy in ("a", "b"):
+        memory.of(greedy).claim().force(16 * MIB)
+    modest = memory.of("c").claim()
+
+    assert done(modest.grow(FLOOR))
+    assert not modest.try_grow(1)
+    assert not done(modest.grow(1))
+    modest.shrink(FLOOR)
+    assert done(memory.of("d").claim().grow(20 * MIB))
+
+
+def test_what_only_makes_things_faster_takes_half():
+    """The rest is for those who could not go on without it."""
+    claim = Memory(32 * MIB, 16 * MIB).of("a").claim()
+
+    assert claim.try_grow(8 * MIB)
+    assert not claim.try_grow(1)
+    assert claim.grow_now(8 * MIB)
+    assert not claim.grow_now(1)
+
+
+def test_a_claim_gives_back_once():
+    """Whatever is done to it afterwards; who still waits is told."""
+    memory = Memory(32 * MIB, 16 * MIB)
+    kept, claim = memory.of("a").claim(), memory.of("a").claim()
+    kept.force(10 * MIB)
+    claim.force(2 * MIB)
+    errors = []
+    claim.grow(8 * MIB).addErrback(lambda failure: errors.append(failure.type))
+    for _ in range(2):
+        claim.release()
+    claim.force(1)
+    claim.shrink(1)
+    claim.grow(1).addErrback(lambda failure: errors.append(failure.type))
+
+    assert not claim.try_grow(1)
+    assert [Busy, Busy] == errors
+    assert 10 * MIB == memory.held
+    assert 0 == memory.waiting
+
+
+def test_whoever_does_not_want_to_wait_any_more_lets_others_go():
+    """What is cancelled has claimed nothing."""
+    memory = Memory(32 * MIB, 16 * MIB)
+    share, errors = memory.of("a"), []
+    share.claim().force(12 * MIB)
+    large = share.claim().grow(8 * MIB)
+    large.addErrback(lambda failure: errors.append(failure.type))
+    small = share.claim().grow(1 * MIB)
+    before = done(small)
+    large.cancel()
+
+    assert (False, True) == (before, done(small))
+    assert [CancelledError] == errors
+    assert 13 * MIB == memory.held
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_never_too_much_nobody_is_forgotten_and_all_comes_back(seed):
+    """Whatever is claimed, given back and given up in whatever order."""
+    choose = random.Random(seed)
+    memory = Memory(40 * MIB, 16 * MIB)
+    claims, waiting = [], []
+    for _ in range(2000):
+        step = choose.random()
+        if step < 0.45:
+            claim = memory.of(choose.choice("abcde")).claim()
+            claims.append(claim)
+            waiting.append((claim, claim.grow(choose.randrange(1, 6 * MIB)).addErrback(lambda _: None)))
+        elif step < 0.6 and claims:
+            choose.choice(claims).try_grow(choose.randrange(1, 6 * MIB))
+        elif step < 0.8 and claims:
+            choose.choice(claims).shrink(choose.randrange(1, 6 * MIB))
+        elif claims:
+            claims.pop(choose.randrange(len(claims))).release()
+        shares = [memory.of(peer) for peer in "abcde"]
+        # A first claim may be larger than the rest of what there is; everything else is within.
+        assert all(share.held <= 16 * MIB for share in shares)
+        assert memory.held <= 40 * MIB + 5 * 6 * MIB
+        assert memory.held == sum(share.held for share in shares) == sum(claim.size for claim in claims)
+        assert all(share.held for share in shares if share.waiting)
+    while claims:
+        granted = [claim for claim in claims if claim.size]
+        assert granted or not memory.waiting, "all wait for each other"
+        claims.remove(ended := (granted or claims)[0])
+        ended.release()
+
+    assert all(done(deferred) for _, deferred in waiting)
+    assert (0, 0) == (memory.held, memory.waiting)
+
+
+class ShortLink(FakeLink):
+    """A link to a peer that may hold so much."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.memory = Memory(most, most).of("peer")
+
+
+def test_credit_is_given_as_far_as_there_is_memory():
+    """The first streams get wide windows, all others a narrow one, and one that would get nothing gets it in turn."""
+    link = ShortLink(40 * MIB)
+    streams = [InboundStream(number, 100 * MIB, link) for number in range(40)]
+    for stream in streams:
+        stream.start()
+    given = list(link.granted)
+    streams[0].fail(Busy("abandoned"))
+
+    assert [MOST_UNREAD, MOST_UNREAD] == given[:2]
+    assert {GRANT} == set(given[2:])
+    assert 40 * MIB == sum(given)
+    assert MOST_UNREAD == sum(link.granted) - sum(given)
+    assert 40 * MIB == link.memory.held
+    for stream in streams:
+        stream.fail(Busy("abandoned"))
+    assert 0 == link.memory.held
+
+
+def test_what_the_consumer_works_on_is_held():
+    """It is given back when the consumer asks for more, and new credit is given then."""
+    link = ShortLink(4 * MIB)
+    stream = InboundStream(1, 100 * MIB, link)
+    stream.start()
+    stream.receive(bytes(GRANT))
+    stream.delivered()
+    taken = stream.read()
+    while_at_work = list(link.granted), link.memory.held
+    stream.read()
+
+    assert done(taken)
+    assert sum(while_at_work[0]) <= while_at_work[1] <= 4 * MIB
+    assert sum(link.granted) - GRANT <= link.memory.held <= 4 * MIB
+
+
+def test_what_need_not_be_sent_is_not_held():
+    """Of a file that is there already, as far as credit was given for it."""
+    link = ShortLink(64 * MIB)
+    stream = InboundStream(1, 3 * MIB, link)
+    stream.start()
+    stream.matched(2 * MIB)
+
+    assert 1 * MIB == link.memory.held
+
+
+class Greedy(Evil):
+    """A client that may make the server hold a few MiB."""
+
+    def __init__(self):
+        super().__init__()
+        self.budget = Memory(16 * MIB, 16 * MIB)
+        self.opened()
+        self.server.use_memory(self.budget.of("evil"))
+
+    def put(self, stream, content=b""):
+        """A batch of 2 MiB, and some of its content."""
+        head = packed_head(b"f%d" % stream)
+        box = {b"_command": b"PutSmall", b"_ask": b"p%d" % stream, b"handle": b"1", b"stream": b"%d" % stream}
+        self.send(boxes.encode({**box, b"policy": b"replace", b"heads": head}) + content)
+
+    def answers(self):
+        """Tags of the answers so far, and whether each is an error."""
+        return {
+            box.get(b"_answer") or box.get(b"_error"): box.get(b"_error_code", b"ok")
+            for box in boxes.BoxParser().feed(bytes(self.received))
+            if isinstance(box, dict) and (b"_answer" in box or b"_error" in box)
+        }
+
+
+def packed_head(path, size=SMALL):
+    """What `PutSmall` says of one file."""
+    return size.to_bytes(4, "big") + bytes(32) + b"\0\0" + len(path).to_bytes(2, "big") + path
+
+
+@pytest.fixture
+def greedy():
+    """Such a client, which has gone in the end."""
+    made = Greedy()
+    yield made
+    made.check()
+    assert 0 == made.budget.held + made.budget.waiting
+
+
+def test_a_connection_is_not_read_while_there_is_no_memory_for_its_command(greedy):
+    """Batches that are announced and do not come: what the peer may hold is reached, and then it waits."""
+    for stream in range(1, 40, 2):
+        greedy.put(stream)
+    held = greedy.budget.held
+
+    assert held <= 16 * MIB + ALWAYS
+    assert greedy.server_wire.deaf
+    assert 1 == greedy.budget.waiting
+
+
+def test_whoever_waits_too_long_for_memory_is_refused_and_the_next_is_read(greedy):
+    """What the peer itself holds may wait for what it has not sent; what comes for the refused stream is ignored."""
+    late = 2 * (16 * MIB // SMALL) + 1
+    for stream in range(1, late, 2):
+        greedy.put(stream)
+    before = greedy.answers()
+    greedy.put(late, data(late, b"x" * 100))
+    greedy.clock.advance(MEMORY_WITHIN)
+    greedy.flush()
+
+    assert b"BUSY" in set(greedy.answers().values()) - set(before.values())
+    assert greedy.lost is None
+    assert not greedy.server.lost
+
+
+def test_what_waited_goes_on_when_there_is_memory(greedy):
+    """In order, with what came behind it."""
+    for stream in range(1, 20, 2):
+        greedy.put(stream)
+    waited = greedy.budget.waiting
+    for stream in (1, 3, 5):
+        greedy.server.streams.close(stream)
+    greedy.flush()
+
+    assert (1, 0) == (waited, greedy.budget.waiting)
+    assert not greedy.server_wire.deaf
+
+
+def test_a_connection_that_is_lost_while_it_waits_holds_nothing(greedy):
+    """Its commands end, and what was to come behind them is not done."""
+    for stream in range(1, 40, 2):
+        greedy.put(stream)
+    greedy.wire.cut()
+    greedy.flush()
+
+    assert (0, 0) == (greedy.budget.held, greedy.budget.waiting)
+
+
+def test_small_commands_go_on_whatever_is_held(greedy):
+    """Others may wait for what they bring; only few of them at once."""
+    others = greedy.budget.of("evil").claim()
+    others.force(16 * MIB)
+
+    assert "ok" == greedy.code("CloseStream", stream=b"1")
+    others.release()
+
+
+def test_costs_follow_from_the_box():
+    """What is announced or asked for is more than what is said."""
+    box = {b"_command": b"CloseStream", b"stream": b"1"}
+
+    assert costs.COMMAND < costs.of(box) < costs.COMMAND + 100
+    assert costs.of({**box, b"_command": b"PutSmall"}) > SMALL
+    assert costs.of({**box, b"more": bytes(1000)}) > costs.of(box) + 1000
+
+
+def test_who_is_asked_and_not_served_is_not_bounded():
+    """The connecting side decides by itself what it asks for."""
+    claim = UNBOUNDED.of("").claim()
+
+    assert claim.try_grow(1 << 40)
+    claim.release()
