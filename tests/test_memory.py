@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 
 import pytest
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
 from realize.errors import Busy
-from realize.values import SMALL
-from realize.wire import boxes, costs
+from realize.values import SMALL, Fetched, SmallFile, Version
+from realize.wire import boxes, costs, packing
 from realize.wire.memory import FLOOR, UNBOUNDED, Memory
 from realize.wire.protocol import ALWAYS, MEMORY_WITHIN
 from realize.wire.streams import GRANT, MOST_UNREAD, InboundStream
@@ -190,14 +192,22 @@ class Greedy(Evil):
     def __init__(self):
         super().__init__()
         self.budget = Memory(16 * MIB, 16 * MIB)
+        self.writing = []
+        self.memory.put_small = self.write
         self.opened()
         self.server.use_memory(self.budget.of("evil"))
 
-    def put(self, stream, content=b""):
-        """A batch of 2 MiB, and some of its content."""
+    def write(self, _files, _policy):
+        """A disk that takes its time."""
+        self.writing.append(Deferred())
+        return self.writing[-1]
+
+    def put(self, stream):
+        """A batch of 2 MiB."""
         head = packed_head(b"f%d" % stream)
         box = {b"_command": b"PutSmall", b"_ask": b"p%d" % stream, b"handle": b"1", b"stream": b"%d" % stream}
-        self.send(boxes.encode({**box, b"policy": b"replace", b"heads": head}) + content)
+        self.send(boxes.encode({**box, b"policy": b"replace", b"heads": head}))
+        self.send(b"".join(data(stream, bytes(MIB // 32)) for _ in range(SMALL // (MIB // 32))))
 
     def answers(self):
         """Tags of the answers so far, and whether each is an error."""
@@ -218,12 +228,16 @@ def greedy():
     """Such a client, which has gone in the end."""
     made = Greedy()
     yield made
+    made.wire.cut()
+    for written in made.writing:
+        if not written.called:
+            written.callback([Busy("over")])
     made.check()
     assert 0 == made.budget.held + made.budget.waiting
 
 
 def test_a_connection_is_not_read_while_there_is_no_memory_for_its_command(greedy):
-    """Batches that are announced and do not come: what the peer may hold is reached, and then it waits."""
+    """What the peer may hold is reached, and then it waits."""
     for stream in range(1, 40, 2):
         greedy.put(stream)
     held = greedy.budget.held
@@ -234,12 +248,11 @@ def test_a_connection_is_not_read_while_there_is_no_memory_for_its_command(greed
 
 
 def test_whoever_waits_too_long_for_memory_is_refused_and_the_next_is_read(greedy):
-    """What the peer itself holds may wait for what it has not sent; what comes for the refused stream is ignored."""
+    """What the peer itself holds may wait for what it has not sent; what came for the refused stream is ignored."""
     late = 2 * (16 * MIB // SMALL) + 1
     for stream in range(1, late, 2):
         greedy.put(stream)
     before = greedy.answers()
-    greedy.put(late, data(late, b"x" * 100))
     greedy.clock.advance(MEMORY_WITHIN)
     greedy.flush()
 
@@ -253,8 +266,8 @@ def test_what_waited_goes_on_when_there_is_memory(greedy):
     for stream in range(1, 20, 2):
         greedy.put(stream)
     waited = greedy.budget.waiting
-    for stream in (1, 3, 5):
-        greedy.server.streams.close(stream)
+    for written in list(greedy.writing):
+        written.callback([Busy("over")])
     greedy.flush()
 
     assert (1, 0) == (waited, greedy.budget.waiting)
@@ -262,13 +275,67 @@ def test_what_waited_goes_on_when_there_is_memory(greedy):
 
 
 def test_a_connection_that_is_lost_while_it_waits_holds_nothing(greedy):
-    """Its commands end, and what was to come behind them is not done."""
+    """What it has begun counts until it has ended, and what was to come behind that is not done."""
     for stream in range(1, 40, 2):
         greedy.put(stream)
     greedy.wire.cut()
     greedy.flush()
+    while_writing = greedy.budget.held, greedy.budget.waiting
+    for written in greedy.writing:
+        written.callback([Busy("over")])
 
-    assert (0, 0) == (greedy.budget.held, greedy.budget.waiting)
+    assert 16 * MIB - 2 * SMALL < while_writing[0] < 16 * MIB
+    assert (0, 0, 0) == (while_writing[1], greedy.budget.held, greedy.budget.waiting)
+
+
+def test_what_a_command_held_goes_with_it_when_the_connection_is_lost(greedy):
+    """The error that ended the connection is kept for a while, and does not keep the content of batches."""
+    gc.collect()
+    gc.disable()
+    try:
+        kept = []
+
+        async def read(paths, *, removing):
+            file = SmallFile(paths[0], b"x" * 1000, bytes(32), None)
+            kept.append(weakref.ref(file))
+            return [Fetched(file, Version(1, 1, 1000, 1, 1))]
+
+        greedy.memory.read_small = lambda *args, **options: Deferred.fromCoroutine(read(*args, **options))
+        greedy.server_wire.stalled = True
+        ask = {b"_command": b"ReadSmall", b"handle": b"1", b"paths": packing.PATHS.pack([b"f"])}
+        for number in range(3):
+            greedy.server._full = True
+            greedy.send(boxes.encode({**ask, b"_ask": b"r%d" % number, b"stream": b"%d" % (2 * number + 1)}))
+        before = [file() is not None for file in kept]
+        greedy.wire.cut()
+        greedy.flush()
+    finally:
+        gc.enable()
+
+    assert [True] * 3 == before
+    assert [None] * 3 == [file() for file in kept]
+
+
+def test_what_arrived_before_the_end_is_done_as_far_as_there_is_memory(greedy):
+    """Thousands of commands that came just before a peer left do not take what they could not have before."""
+    ask = {b"_command": b"PutSmall", b"_ask": b"p", b"handle": b"1", b"policy": b"replace"}
+    heads = packed_head(b"f", 0)
+    many = [boxes.encode({**ask, b"stream": b"%d" % stream, b"heads": heads}) for stream in range(1, 100, 2)]
+    greedy.server._turn = greedy.clock.callLater(1000, lambda: None)
+    greedy.send(b"".join(many))
+    greedy.wire.cut()
+
+    assert 16 * MIB // (SMALL + SMALL // 8) <= len(greedy.writing) <= 16 * MIB // SMALL
+
+
+def test_the_content_of_one_batch_comes_behind_that_of_another(greedy):
+    """A connection that is not read, for want of memory, keeps no other batch from becoming complete."""
+    ask = {b"_command": b"PutSmall", b"handle": b"1", b"policy": b"replace"}
+    for stream in (1, 3):
+        box = {**ask, b"_ask": b"p%d" % stream, b"stream": b"%d" % stream, b"heads": packed_head(b"f%d" % stream)}
+        greedy.send(boxes.encode(box))
+
+    assert {b"p3": b"PROTOCOL"} == {tag: code for tag, code in greedy.answers().items() if tag.startswith(b"p")}
 
 
 def test_small_commands_go_on_whatever_is_held(greedy):

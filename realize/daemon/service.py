@@ -25,6 +25,7 @@ from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_conf
 from realize.daemon.access import by_key, withdrawn
 from realize.daemon.counting import Counting
 from realize.daemon.gauges import Gauges
+from realize.daemon.heap import Heap, bound_heaps
 from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.logs import DaemonLogs
 from realize.daemon.metrics import Metrics
@@ -112,6 +113,7 @@ class Realized(Service):
             watch=None if counted is None else counted.command,
         )
         self._throttling = Throttling(reactor, structlog.get_logger(component="throttle").bind())
+        self._heap = Heap(reactor, lambda: self._memory.held, bound_heaps())
         self._housekeeping = Housekeeping(reactor, self._log)
         self._pulling: Pulling | None = None
         if metrics_at is not None and counted is not None:
@@ -163,6 +165,7 @@ class Realized(Service):
             self._log.error("cannot_listen", error=str(error))
             raise SystemExit(1) from error
         self._housekeeping.start(self._directories, self._config.partial_max_age)
+        self._heap.start()
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let what runs finish within the drain time, close everything."""
@@ -308,6 +311,7 @@ class Realized(Service):
         await maybeDeferred(super().stopService)
         if self._former_hangup is not None:
             signal.signal(signal.SIGHUP, self._former_hangup)
+        self._heap.stop()
         self._housekeeping.stop()
         self._look_no_more()
         for port in self._ports:

@@ -1,6 +1,8 @@
 """Serving batches of small files: their content comes, and goes, on streams; see `realize.store.remote_small`.
 
-A batch has at most `realize.values.SMALL` bytes, so the streams of a connection bound what it can make us hold.
+A batch has at most `realize.values.SMALL` bytes, for which memory is claimed with its command.
+Only one of a connection may be coming at a time: a connection that is not read, because there is no memory for its next
+command, then keeps no other batch from becoming complete.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from realize.values import SMALL, Content, SmallFile
 from realize.wire import packing
 from realize.wire.packing import SmallHead
 from realize.wire.protocol import PeerProtocol
+from realize.wire.streams import InboundStream
 
 MOST_SENT: Final = 4
 """Batches of one directory that are read and sent at once on a connection."""
@@ -27,6 +30,8 @@ class ServedBatches:
     def __init__(self, protocol: PeerProtocol) -> None:
         self._streams = protocol.streams
         self._sending = DeferredLock()
+        self._coming: InboundStream | None = None
+        """The content of the last batch."""
         self._turns: dict[str, DeferredSemaphore] = {}
 
     def turns_of(self, directory: str) -> DeferredSemaphore:
@@ -50,7 +55,9 @@ class ServedBatches:
         sizes = [head.size for head in heads]
         if sum(sizes) > SMALL:
             raise ProtocolError(f"{sum(sizes)} bytes are not a batch of small files")
-        stream = self._streams.inbound(number, sum(sizes))
+        if self._coming is not None and self._coming.arrived < self._coming.limit:
+            raise ProtocolError("the content of one batch comes behind that of the other")
+        self._coming = stream = self._streams.inbound(number, sum(sizes))
         stream.promised()
         pieces: list[Content] = []
         while arrived := await stream.read():

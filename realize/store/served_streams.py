@@ -287,7 +287,9 @@ class ServedWrite:
                 finally:
                     self._lock.release()
         except (RealizeError, CancelledError) as error:
-            self._fail(error if isinstance(error, RealizeError) else ConnectionFailed("the stream was closed"))
+            failed = error if isinstance(error, RealizeError) else ConnectionFailed("the stream was closed")
+            # Its frames hold content.
+            self._fail(failed.with_traceback(None))
         except Exception:  # noqa: BLE001 -- becomes a declared error, logged with its traceback
             self._fail(to_declared(self._protocol.log, Failure(), "writing"))
 
@@ -495,7 +497,9 @@ class ServedRead:
                 await self._stream.send(pieces)
             self._digest = await reader.finish()
         except (RealizeError, CancelledError) as error:
-            self._digest = error if isinstance(error, RealizeError) else ConnectionFailed("the stream was closed")
+            failed = error if isinstance(error, RealizeError) else ConnectionFailed("the stream was closed")
+            # Its frames hold content.
+            self._digest = failed.with_traceback(None)
         except Exception:  # noqa: BLE001 -- becomes a declared error, logged with its traceback
             self._digest = to_declared(self._protocol.log, Failure(), "reading")
         finally:

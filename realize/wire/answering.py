@@ -9,6 +9,7 @@ Invariants: whatever a responder does, the peer gets a declared error or nothing
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
@@ -158,6 +159,8 @@ class AnsweringProtocol(amp.AMP):
             error = raised.local.value if raised.local is not None else InternalError(str(raised))
         else:
             error = to_declared(self.log, failure, command)
+        # The connection keeps the error that ends it, and with it would keep all that the frames have held.
+        traceback.clear_frames(error.__traceback__)
         ended(error.wire_code.decode())
         self._tell(command, began, error.wire_code.decode(), str(error))
         if amp.ASK not in box:

@@ -17,7 +17,6 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -55,7 +54,16 @@ MOST_UNSENT: Final = 16 << 20
 """Bytes that may be queued for a peer that does not read, before it is given up."""
 
 MOST_AT_ONCE: Final = 128
-"""Boxes after which what else has arrived waits until other connections had their turn."""
+"""Boxes of a peer after which what else has arrived waits until others had their turn."""
+
+TURN: Final = 0.01
+"""Seconds after which it does so, too: of some commands, few take long."""
+
+LEAST_AT_ONCE: Final = 4
+"""Boxes that each connection has looked at in a turn, if there is time, however many there are of its peer."""
+
+MOST_AT_THE_END: Final = 256
+"""Boxes that are still looked at when a connection has ended; each may take as long as another peer's whole turn."""
 
 MOST_IN_A_TURN: Final = 2 << 20
 """Bytes after which senders wait for another turn of the reactor, also if the transport takes everything: one read."""
@@ -117,6 +125,8 @@ class PeerProtocol(AnsweringProtocol):
         """On the connecting side, the name under which the peer knows us; on the accepting side, the peer's name."""
         self.goodbye: Reason | None = None
         """Why the peer is about to close the connection."""
+        self.sharing = 1
+        """How many connections of the peer share its turns."""
         self.streams = StreamTable(self, connecting=role is Role.CONNECTING)
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -128,6 +138,8 @@ class PeerProtocol(AnsweringProtocol):
         self._waiting: Deferred[None] | None = None
         """Fires when there is memory for the command that waits for it."""
         self._wait: IDelayedCall | None = None
+        self._ending = False
+        """Whether nothing more will arrive."""
         self._admitted: boxes.Box | None = None
         """A command that has waited, and has its memory."""
         self._refused: boxes.Box | None = None
@@ -410,9 +422,13 @@ class PeerProtocol(AnsweringProtocol):
         self.bytes_received += len(data)
         self._arrived.append(data)
         self._most = self.bytes_sent + MOST_IN_A_TURN
-        if self._turn is None and self._waiting is None and not self._dispatch(MOST_AT_ONCE):
+        if self._turn is None and self._waiting is None and not self._dispatch(self._at_once):
             self.transport.pauseProducing()
             self._take_turns()
+
+    @property
+    def _at_once(self) -> int:
+        return max(LEAST_AT_ONCE, MOST_AT_ONCE // self.sharing)
 
     def _take_turns(self) -> None:
         if self._waiting is None:
@@ -420,14 +436,14 @@ class PeerProtocol(AnsweringProtocol):
 
     def _next_turn(self) -> None:
         self._turn = None
-        if not self._dispatch(MOST_AT_ONCE):
+        if not self._dispatch(self._at_once):
             self._take_turns()
         elif not self._aborted and not self._gone:
             self.transport.resumeProducing()
 
-    def _dispatch(self, most: float) -> bool:
-        """Do what the boxes say that have arrived; False if there may be more than ``most`` of them."""
-        count = 0
+    def _dispatch(self, most: int) -> bool:
+        """Do what the boxes say that have arrived; False if there may be more than ``most``, or than time for."""
+        count, until = 0, self.clock.seconds() + TURN / self.sharing
         try:
             while not self._aborted and not self._gone:
                 for box in self._boxes:
@@ -438,7 +454,7 @@ class PeerProtocol(AnsweringProtocol):
                     count += 1
                     if self._aborted or self._gone:
                         return True
-                    if count == most:
+                    if count >= most or self.clock.seconds() > until:
                         return False
                 self.streams.delivered()
                 if not self._arrived:
@@ -466,6 +482,8 @@ class PeerProtocol(AnsweringProtocol):
             return True
         if self._claim.grow_now(cost):
             return True
+        if self._ending:
+            return False
         self._waiting = self._claim.grow(cost).addCallbacks(self._has_memory, lambda _: None, (box,))
         self._wait = self.clock.callLater(MEMORY_WITHIN, self._has_none, box)
         self._liveness.deaf(on=True)
@@ -593,9 +611,10 @@ class PeerProtocol(AnsweringProtocol):
             self._liveness.stop()
 
     def _take_the_rest(self) -> None:
-        """What arrived before the end still counts, a Goodbye above all; not so what waits for memory."""
+        """What arrived before the end still counts, a Goodbye above all, as far as there is memory for it."""
+        self._ending = True
         if self._waiting is None:
-            self._dispatch(math.inf)
+            self._dispatch(MOST_AT_THE_END)
         self._stop_waiting()
         self._arrived.clear()
 

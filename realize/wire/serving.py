@@ -239,6 +239,9 @@ class PeerServerFactory(Factory):
 
     def _share_turns(self) -> None:
         """Let each connection do less in its turn when there are many, so that the turn of each comes soon."""
+        for connections in self.connections.values():
+            for connection in connections:
+                connection.sharing = len(connections)
         amount = turn(sum(map(len, self.connections.values())))
         if amount != self._turn:
             self._turn = amount

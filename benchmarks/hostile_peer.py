@@ -1,0 +1,383 @@
+"""What one peer can do to the daemon, and to another peer, with each command of the protocol.
+
+    python -m benchmarks.hostile_peer [--connections 16] [--seconds 10] [--rest 60] [--only ReadSmall,Walk] [--folder F]
+
+For each command a daemon of its own, and a peer that may read, write and remove does its worst with it for some
+seconds, on all its connections, and leaves without a word.
+Meanwhile and afterwards another peer connects, again and again, and puts one small file into the same directory.
+
+``peak`` is the most memory that the daemon had resident, and ``after`` what is still resident so many seconds after the
+peer has left, beside what it was before (``idle``); ``other`` is the longest that the other peer needed, and ``then``
+the longest after the first has left.
+``CPU`` is what the daemon took in the five seconds from the third after that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from benchmarks.hostile_client import Client, Flood, context_of
+from benchmarks.probe import KEY, ProbedSite
+from benchmarks.procfs import cpu_seconds, peak_memory, resident_memory
+from benchmarks.tables import mebibytes, table
+from realize.values import BLOCK, SMALL, Directory, Expected, Removal, SmallFile, Vacant, Version
+from realize.wire import packing
+from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail, encode
+
+LARGE: Final = 512 << 20
+STREAMS: Final = 128
+RUNS: Final = 3
+"""Listings that the names of directories are spread for."""
+
+Attack = Callable[[Client], Iterator[bytes]]
+"""What to send on one connection that has opened the directory."""
+
+
+class HostileSite(ProbedSite):
+    """A site in which the other peer may write."""
+
+    def write_daemon_config(self, extra: str = "") -> None:
+        """Let the probe's key write, too."""
+        super().write_daemon_config(extra)
+        file = self.folder / "realized.toml"
+        file.write_text(file.read_text().replace('inbox = ["read"]', 'inbox = ["read", "write"]'))
+
+
+def data(stream: int, content: bytes) -> bytes:
+    """Content in boxes."""
+    pieces = [content[first : first + VALUE_LIMIT] for first in range(0, len(content), VALUE_LIMIT)]
+    return b"".join(data_head(len(piece)) + piece + data_tail(stream) for piece in pieces)
+
+
+def credit(stream: int, amount: int) -> bytes:
+    """Some credit."""
+    return encode({b"_command": b"Credit", b"stream": b"%d" % stream, b"amount": b"%d" % amount})
+
+
+def repeated(command: str, **arguments: object) -> Attack:
+    """The same command again and again."""
+
+    def attack(client: Client) -> Iterator[bytes]:
+        while True:
+            yield client.box(command, **arguments)
+
+    return attack
+
+
+def on_streams(*boxes: Callable[[Client, int], bytes], again: bool = False) -> Attack:
+    """Some boxes for each of as many streams as there may be, the last of them for ever if wanted."""
+
+    def attack(client: Client) -> Iterator[bytes]:
+        for stream in range(1, 2 * STREAMS, 2):
+            yield b"".join(box(client, stream) for box in boxes)
+        while again:
+            for stream in range(1, 2 * STREAMS, 2):
+                yield boxes[-1](client, stream)
+
+    return attack
+
+
+def asking(command: str, **arguments: object) -> Callable[[Client, int], bytes]:
+    """A command about a stream."""
+    return lambda client, stream: client.box(command, stream=stream, **arguments)
+
+
+def open_read(client: Client, stream: int) -> bytes:
+    """Open the large file."""
+    return client.box("OpenRead", handle=1, stream=stream, path=b"large")
+
+
+def open_write(size: int = 64 << 20, path: bytes = b"new-%d-%d") -> Callable[[Client, int], bytes]:
+    """Open a file to write, of a name of its own."""
+    return lambda client, stream: client.box(
+        "OpenWrite",
+        handle=1,
+        stream=stream,
+        path=path % (id(client), stream) if b"%" in path else path,
+        size=size,
+        policy="replace",
+    )
+
+
+def put_small(client: Client) -> Iterator[bytes]:
+    """Batches, of each second one of which the last byte never comes."""
+    for stream in count(1, 2):
+        head = packing.SMALL_HEADS.pack([SmallFile(b"s%d" % stream, b"", bytes(32), None)])
+        whole = SMALL.to_bytes(4, "big") + head[4:]
+        yield client.box("PutSmall", handle=1, stream=stream, policy="replace", heads=whole)
+        yield data(stream, bytes(SMALL - stream % 4 // 2))
+
+
+def read_small(client: Client) -> Iterator[bytes]:
+    """Batches that nobody reads."""
+    paths = packing.PATHS.pack([b"medium"])
+    for stream in count(1, 2):
+        yield client.box("ReadSmall", handle=1, stream=stream, paths=paths)
+
+
+def write_all(client: Client) -> Iterator[bytes]:
+    """All the content that credit is given for, on all streams."""
+    open_one = open_write()
+    for stream in range(1, 2 * STREAMS, 2):
+        yield open_one(client, stream)
+    piece = bytes(VALUE_LIMIT)
+    while True:
+        rich = [stream for stream, amount in list(client.credit.items()) if amount >= VALUE_LIMIT]
+        for stream in rich:
+            client.credit[stream] -= VALUE_LIMIT
+            yield data(stream, piece)
+        if not rich:
+            time.sleep(0.01)
+
+
+def walk(client: Client) -> Iterator[bytes]:
+    """All listings, page after page."""
+    while True:
+        for listing in range(8):
+            yield client.box("Walk", handle=1, listing=listing, partials=False, avoid=b"")
+
+
+def handles(client: Client) -> Iterator[bytes]:
+    """As many directories as there may be, again and again."""
+    for handle in count(2):
+        yield client.box("OpenDirectory", handle=handle, directory="inbox", base=b"", salt=b"salt")
+
+
+def fat(client: Client) -> Iterator[bytes]:
+    """The largest boxes there are, of a command that takes its time."""
+    more = {f"more{number}": bytes(60_000) for number in range(3)}
+    expected = packing.EXPECTED.pack([Expected(b"medium", SMALL, bytes(32))] * 256)
+    while True:
+        yield client.box("Settle", handle=1, expected=expected, **more)
+
+
+def unfinished(_client: Client) -> Iterator[bytes]:
+    """A box that is never complete."""
+    yield encode({b"_command": b"Describe", **{b"k%d" % number: bytes(60_000) for number in range(4)}})[:-100]
+
+
+DIGESTS: Final = bytes(32 * 2047)
+CHUNKS: Final = packing.CHUNKS.pack([(8192, bytes(16))] * 500)
+MANY: Final = packing.PATHS.pack([b"deep/" * 40 + b"%d" % number for number in range(256)])
+VERSION: Final = Version(1, 1, 1, 1, 1)
+
+# What is sent for each, and whether answers are read.
+ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
+    "Ping": (repeated("Ping"), False),
+    "Status": (repeated("Status"), False),
+    "GetThrottle": (repeated("GetThrottle"), False),
+    "SetThrottle": (repeated("SetThrottle", scope="connection", name="", direction="both", rate=1 << 30), False),
+    "OpenDirectory": (handles, True),
+    "MeasureSpace": (repeated("MeasureSpace", handle=1), True),
+    "TryWrite": (repeated("TryWrite", handle=1), True),
+    "Walk": (walk, True),
+    "Walk, unread": (walk, False),
+    "Describe": (repeated("Describe", handle=1, paths=MANY), True),
+    "Describe, unread": (repeated("Describe", handle=1, paths=MANY), False),
+    "ReadSmall": (read_small, False),
+    "PutSmall": (put_small, True),
+    "Settle": (
+        repeated("Settle", handle=1, expected=packing.EXPECTED.pack([Expected(b"medium", SMALL, bytes(32))] * 256)),
+        True,
+    ),
+    "fat boxes": (fat, True),
+    "unfinished box": (unfinished, True),
+    "MatchFinal": (
+        repeated(
+            "MatchFinal", handle=1, path=b"large", size=LARGE, offset=0, digests=blake3(bytes(BLOCK)).digest() * 512
+        ),
+        True,
+    ),
+    "Remove": (repeated("Remove", handle=1, removals=packing.REMOVALS.pack([Removal(b"none", VERSION)] * 256)), True),
+    "MakeDirectories": (
+        repeated(
+            "MakeDirectories",
+            handle=1,
+            directories=packing.DIRECTORIES.pack([Directory(b"deep/" * 40 + b"d", 0o755)] * 256),
+        ),
+        True,
+    ),
+    "SetDirectories": (
+        repeated(
+            "SetDirectories",
+            handle=1,
+            directories=packing.DIRECTORIES.pack([Directory(b"deep/" * 40 + b"d", 0o755)] * 256),
+        ),
+        True,
+    ),
+    "Prune": (repeated("Prune", handle=1, vacant=packing.VACANT.pack([Vacant(b"deep", None)] * 256)), True),
+    "OpenWrite": (write_all, True),
+    "MatchPartial": (
+        on_streams(
+            open_write(LARGE, b"partial-%d-%d"), asking("MatchPartial", digests=DIGESTS[:32], length=100), again=True
+        ),
+        True,
+    ),
+    "OfferChunks": (
+        on_streams(open_write(LARGE), asking("OfferChunks", chunks=CHUNKS), again=True),
+        True,
+    ),
+    "CommitStream": (
+        on_streams(open_write(), asking("CommitStream", digest=bytes(32), attributes=b"\0")),
+        True,
+    ),
+    "StartRead": (on_streams(open_read, asking("StartRead"), asking("EndRead")), True),
+    "StartRead, unread": (
+        on_streams(open_read, asking("StartRead"), lambda _, stream: credit(stream, 1 << 30)),
+        False,
+    ),
+    "BlockDigests": (on_streams(open_read, asking("BlockDigests", length=LARGE), again=True), True),
+    "SkipBlocks": (on_streams(open_read, asking("SkipBlocks", length=LARGE)), True),
+    "CutSpan": (on_streams(open_read, asking("CutSpan"), again=True), True),
+    "PickChunks": (
+        on_streams(open_read, asking("CutSpan"), asking("PickChunks", wanted=b"\xff" * 64)),
+        False,
+    ),
+}
+
+
+def stage(inbox: Path) -> None:
+    """One file of each kind, and directories with many names."""
+    with (inbox / "large").open("wb") as large:
+        for _ in range(LARGE // BLOCK):
+            large.write(bytes(BLOCK))
+    (inbox / "medium").write_bytes(os.urandom(SMALL))
+    folder = inbox
+    for _ in range(RUNS):
+        folder /= "a"
+        folder.mkdir()
+        for number in range(17_000):
+            (folder / f"{number:06}{'n' * 90}").touch()
+
+
+class Other:
+    """The other peer: puts a small file each time it has connected, and remembers how long that took."""
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        self.took: list[tuple[float, float]] = []
+        self._port, self._context = port, context
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, daemon=True)
+        self._thread.start()
+
+    def _go_on(self) -> None:
+        for number in count():
+            if self._stopped.is_set():
+                return
+            began = time.monotonic()
+            with contextlib.suppress(OSError):
+                self._put(b"other-%d" % number)
+            self.took.append((began, time.monotonic() - began))
+            self._stopped.wait(0.5)
+
+    def _put(self, name: bytes) -> None:
+        content = b"some content"
+        with Client(self._port, self._context) as client:
+            client.open_directory()
+            client.call("Describe", handle=1, paths=packing.PATHS.pack([name]))
+            heads = packing.SMALL_HEADS.pack([SmallFile(name, content, blake3(content).digest(), None)])
+            client.send(client.box("PutSmall", handle=1, stream=1, policy="replace", heads=heads) + data(1, content))
+            while True:
+                box = client.next_box()
+                if isinstance(box, dict) and b"outcomes" in box:
+                    return
+
+    def stop(self) -> None:
+        """No more."""
+        self._stopped.set()
+        self._thread.join(30.0)
+
+    def worst(self, since: float, until: float) -> float:
+        """The longest that began in that time."""
+        return max((took for began, took in self.took if since <= began < until), default=0.0)
+
+
+def measure(name: str, where: str, inbox: Path, connections: int, seconds: float, rest: float) -> list[str]:
+    """One line of the table."""
+    attack, reads = ATTACKS[name]
+    folder = Path(tempfile.mkdtemp(prefix="realize-hostile-", dir=where))
+    site = HostileSite(folder, inbox=inbox)
+    site.start()
+    try:
+        assert site.daemon is not None
+        pid, port = site.daemon.pid, site.port
+        idle = resident_memory(pid)
+        context = context_of(folder / "command.key")
+        other = Other(port, context_of(folder / KEY))
+        floods = []
+        began = time.monotonic()
+        for number in range(connections):
+            with contextlib.suppress(OSError):
+                client = Client(port, context, f"hostile-{number}")
+                client.open_directory()
+                floods.append(Flood(client, attack(client), reads=reads))
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        for flood in floods:
+            flood.stop()
+        left = time.monotonic()
+        time.sleep(3.0)
+        before = cpu_seconds(pid)
+        time.sleep(5.0)
+        used = cpu_seconds(pid) - before
+        other.stop()
+        time.sleep(max(0.0, left + rest - time.monotonic()))
+        peak, after = peak_memory(pid), resident_memory(pid)
+        waits = other.worst(began, left), other.worst(left, float("inf"))
+        ended = time.monotonic()
+        site.stop()
+        took = time.monotonic() - ended
+    finally:
+        site.stop()
+        shutil.rmtree(folder)
+    sent = sum(flood.sent for flood in floods)
+    return [
+        name,
+        mebibytes(sent),
+        mebibytes(idle),
+        mebibytes(peak),
+        mebibytes(after),
+        f"{waits[0]:.2f}",
+        f"{waits[1]:.2f}",
+        f"{used:.2f}",
+        f"{took:.1f}",
+    ]
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rest", type=float, default=60.0)
+    parser.add_argument("--only", default=",".join(ATTACKS))
+    arguments = parser.parse_args()
+    inbox = Path(tempfile.mkdtemp(prefix="realize-hostile-inbox-", dir=arguments.folder))
+    heads = ["command", "sent MiB", "idle MiB", "peak MiB", "after MiB", "other s", "then s", "CPU s", "stop s"]
+    lines = []
+    try:
+        stage(inbox)
+        for name in arguments.only.split(","):
+            line = measure(name, arguments.folder, inbox, arguments.connections, arguments.seconds, arguments.rest)
+            lines.append(line)
+            print("  ".join(line), flush=True)
+    finally:
+        shutil.rmtree(inbox)
+    print(table(heads, lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What is free goes back to the system."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+from twisted.internet.task import Clock
+
+from realize.daemon import heap
+from realize.daemon.heap import EVERY, WORTH, Heap, bound_heaps
+
+
+class Process:
+    """A process that is as large as the test says, and smaller when free memory was given back."""
+
+    def __init__(self):
+        self.size = 0
+        self.free = 0
+        self.held = 0
+        self.trims = 0
+        self.clock = Clock()
+        self.heap = Heap(self.clock, lambda: self.held, self.trim, lambda: self.size)
+
+    def trim(self):
+        self.trims += 1
+        self.size -= self.free
+        self.free = 0
+
+    def grow(self, size, *, free):
+        self.size += size
+        self.free += free
+
+
+@pytest.fixture
+def process():
+    """A small one, of which nothing is free."""
+    made = Process()
+    made.grow(WORTH, free=0)
+    made.heap.start()
+    yield made
+    made.heap.stop()
+    assert [] == made.clock.getDelayedCalls()
+
+
+def test_nothing_is_done_while_the_process_is_small(process):
+    """It would cost milliseconds for nothing."""
+    process.grow(WORTH - 1, free=WORTH - 1)
+    process.clock.advance(EVERY)
+
+    assert 0 == process.trims
+
+
+def test_what_is_free_is_given_back_soon(process):
+    """And again when there is more."""
+    for _ in range(2):
+        process.grow(10 * WORTH, free=10 * WORTH)
+        process.clock.advance(EVERY)
+
+    assert (WORTH, 2) == (process.size, process.trims)
+
+
+def test_what_is_needed_for_good_is_not_looked_at_for_ever(process):
+    """Once nobody is served, and it is still there."""
+    process.grow(10 * WORTH, free=0)
+    for _ in range(3):
+        process.clock.advance(EVERY)
+
+    assert 1 == process.trims
+
+
+def test_what_was_held_is_given_back_when_it_has_become_free(process, monkeypatch):
+    """While peers hold much, garbage is not collected for its sake."""
+    collected = []
+    monkeypatch.setattr(gc, "collect", lambda: collected.append(process.held))
+    process.grow(10 * WORTH, free=0)
+    process.held = 10 * WORTH
+    process.clock.advance(EVERY)
+    process.held, process.free = 0, 10 * WORTH
+    process.clock.advance(EVERY)
+
+    assert [0] == collected
+    assert (WORTH, 2) == (process.size, process.trims)
+
+
+def test_where_there_are_no_such_calls_nothing_is_watched(monkeypatch):
+    """Another C library has neither, and no need of them."""
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: object())
+    clock = Clock()
+    Heap(clock, lambda: 0, bound_heaps()).start()
+
+    assert [] == clock.getDelayedCalls()
+
+
+def test_the_calls_are_there_on_this_system():
+    """As far as its C library has them, they do no harm."""
+    trim = bound_heaps()
+    if trim is not None:
+        trim()
+
+    assert heap.resident() > 0
