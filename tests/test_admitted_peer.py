@@ -11,6 +11,7 @@ import random
 import shutil
 import stat
 from collections import Counter
+from functools import partial
 
 import pytest
 from blake3 import blake3
@@ -24,6 +25,7 @@ from realize.store.footprint import Footprint
 from realize.store.local import LocalStore, root_identity
 from realize.store.names import is_partial
 from realize.store.served import PUT, DirectoryResponders
+from realize.store.turns import Turns
 from realize.values import (
     BLOCK,
     Attributes,
@@ -97,7 +99,7 @@ class Burst(Raw):
         """The part of what is sent that is mutated."""
         self.mutated = 0
         self.responders = None
-        trace = Footprint()
+        trace, turns = Footprint(), Turns(2, 2)
 
         def welcome(protocol, _):
             self.responders = DirectoryResponders(
@@ -114,6 +116,7 @@ class Burst(Raw):
                     origin=origin,
                 ),
                 key=b"key of the peer",
+                turns_of=lambda _: partial(turns.run, "peer"),
                 log=self.log,
                 report=dict,
             )

@@ -105,7 +105,7 @@ class Streaming:
         self.store = Late(have=have)
         said = self.said
         callbacks = (said.count_committed, said.count_failed, said.found, said.forget)
-        self.served = ServedWrite(self.pair.server, self.here, size, said, *callbacks, self.turns)
+        self.served = ServedWrite(self.pair.server, self.here, size, said, *callbacks, self.turns.run)
         return self._opened(opened=opened)
 
     def read(self, size, *, opened=True):
@@ -115,7 +115,7 @@ class Streaming:
         self.store = Late(size=size)
         said = self.said
         callbacks = (said.was_read, said.found, said.forget)
-        self.served = ServedRead(self.pair.server, self.here, said.count_failed, said.shown, *callbacks, self.turns)
+        self.served = ServedRead(self.pair.server, self.here, said.count_failed, said.shown, *callbacks, self.turns.run)
         return self._opened(opened=opened)
 
     def _opened(self, *, opened):
