@@ -162,6 +162,10 @@ async def test_above_what_somebody_may_write_to_there_may_be_what_he_may_not_rea
     fd = os.open(below, os.O_RDONLY)
     try:
         await as_nobody(Ancestors().sync, fd)
+        above, readable = await as_nobody(ancestors._open_above, fd)
+        assert not readable
+        assert os.path.samestat(os.fstat(above), os.stat(open_root))
+        os.close(above)
     finally:
         os.close(fd)
 

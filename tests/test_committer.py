@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
+from realize.errors import StorageError
 from realize.store import commit
 from realize.store.commit import Committer
-from realize.testing import how, small_file
-from realize.values import Committed
-from tests.test_local_store import REPLACE, at_once, behind, open_files, opened, put, root
+from realize.store.marks import RECEIVING
+from realize.testing import digest, failure, how, small_file
+from realize.values import Attributes, Committed, OnConflict
+from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
 
 __all__ = ["behind", "root"]
 
@@ -92,3 +95,54 @@ async def test_where_no_group_can_begin_all_who_wait_are_told(root):
     assert all(each.check(RuntimeError) for [each] in results[1:])
     assert [] == open_files(root)
     assert {b"0"} == {name for name in os.listdir(root) if not name.startswith(b".")}
+
+
+async def test_who_comes_when_there_is_memory_again_is_committed(root, monkeypatch):
+    """A group for which there was none keeps nobody else waiting."""
+    store = await opened(root)
+
+    def fails(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "maybeDeferred", fails)
+        with pytest.raises(MemoryError):
+            await put(store, b"f", b"x")
+    results = []
+    store.put_small([small_file(b"g", b"y")], REPLACE).addBoth(results.append)
+
+    assert [Committed.CREATED] == [how(answer) for [answer] in results]
+
+
+async def test_a_partial_that_cannot_be_made_private_again_is_no_other_error(root, behind, monkeypatch):
+    """Why the file was not committed is what counts."""
+    store = await opened(root)
+    writer = await store.open_writer(b"f", 1, OnConflict.FAIL)
+    await writer.write([b"x"])
+    behind.plant(b"f", b"theirs")
+    fchmod = os.fchmod
+
+    def fails(fd, mode):
+        if mode == RECEIVING:
+            raise OSError(errno.EIO, "broken")
+        fchmod(fd, mode)
+
+    monkeypatch.setattr(os, "fchmod", fails)
+
+    assert "f: exists already" == str(await failure(writer.commit(digest(b"x"), Attributes(1, 0o644))))
+
+
+async def test_a_symlink_in_the_place_of_a_partial_stays(root, behind):
+    """It is not ours to remove, though it leads to what is."""
+    store = await opened(root)
+    original = store._committer.commit
+
+    def swap(files):
+        os.rename(behind.at(PARTIAL), behind.at(b"moved"))
+        os.symlink(b"moved", behind.at(PARTIAL))
+        return original(files)
+
+    store._committer.commit = swap
+
+    assert isinstance(await put(store, b"f", b"x"), StorageError)
+    assert [PARTIAL, b"moved"] == behind.everything()

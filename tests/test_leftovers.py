@@ -59,6 +59,13 @@ def test_the_oldest_go_and_no_more_than_are_needed(sizes, missing, chosen):
     assert chosen == names(in_the_way([*found, Found(b"?", (), b"", None)], missing))
 
 
+def test_those_of_one_instant_go_in_any_order():
+    """Nothing else about them is compared."""
+    alike = [evolve(each, status=Status(5, 7)) for each in partials(5, 5, 5)]
+
+    assert 2 == len(in_the_way(alike, 10))
+
+
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 40))
 def test_what_goes_is_enough_and_none_of_it_too_much(sizes, missing):
     """Whatever there is."""
