@@ -104,3 +104,12 @@ def test_goes_in_slices(root, monkeypatch):
     before = len(os.listdir("/proc/self/fd"))
     steps.close()
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_what_is_just_as_old_as_it_may_be_stays(root):
+    """A moment later it goes."""
+    for name in (F, G):
+        os.utime(os.path.join(root, name), ns=(DAY, DAY))
+
+    assert [] == removed(root, DAY, now=2 * DAY)
+    assert [(F, 3), (G, 3)] == sorted(removed(root, DAY, now=2 * DAY + 1))
