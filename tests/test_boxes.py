@@ -265,6 +265,7 @@ def test_as_much_as_is_allowed_is_taken(box):
     expected = [Credit(int(b"9" * 20), 0)] if b"_command" in box else [box]
     for cut in {1, 2, 3, len(raw) // 2, len(raw) - 3, len(raw) - 1}:
         assert (expected, None) == parse([raw[:cut], raw[cut:]], limit=len(raw))
+    assert ([Data(int(b"9" * 20), b"x")], None) == parse([serialised(Data(int(b"9" * 20), b"x"))])
     boxes, error = parse([raw], limit=len(raw) - 1)
     assert ([], f"a box of more than {len(raw) - 1} bytes") == (boxes, error)
 
@@ -287,18 +288,19 @@ def test_each_box_has_the_whole_limit():
         (encode({COMMAND: b"Data", b"content": b"x", b"stream": b"1", b"_ask": b"1"}), "a malformed Data box"),
         (encode({COMMAND: b"Data", b"stream": b"1"}), "a malformed Data box"),
         (encode({COMMAND: b"Credit", b"stream": b"1"}), "a malformed Credit box"),
+        (encode({COMMAND: b"Data", b"content": b"x"}), "a malformed Data box"),
         (b"\0\0", "an empty box"),
     ],
-    ids=["digits", "no digits", "long key", "ask", "no content", "no amount", "empty"],
+    ids=["digits", "no digits", "long key", "ask", "no content", "no amount", "no stream", "empty"],
 )
 def test_what_is_wrong_is_said_wherever_it_is_split(raw, message):
     """Boxes before it come out, and nothing behind it."""
     before = {b"k": b"v"}
-    whole = encode(before) + raw + encode(before)
-    for cut in range(len(whole)):
-        boxes, error = parse([whole[:cut], whole[cut:]])
-        assert message in error
-        assert boxes in ([before], [])
+    for whole in (encode(before) + raw + encode(before), encode(before) + raw):
+        for cut in range(len(whole)):
+            boxes, error = parse([whole[:cut], whole[cut:]])
+            assert message in error
+            assert boxes in ([before], [])
 
 
 @pytest.mark.parametrize("digits", [b"0", b"7", b"10", b"9" * 20])
