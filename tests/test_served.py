@@ -36,7 +36,6 @@ from realize.values import (
 )
 from realize.wire import commands
 from realize.wire.boxes import VALUE_LIMIT
-from realize.wire.packing import SmallHead
 from realize.wire.protocol import Greeting
 from tests.faults import Quiet
 from tests.test_remote_store import Served
@@ -502,7 +501,6 @@ def test_files_that_arrive_together_are_counted_by_what_became_of_them(serving):
     """And each is logged, under the name and the transfer that its sender knows."""
     serving.open()
     files = [small_file(b"%d" % number, b"x") for number in range(4)]
-    heads = [SmallHead(file.path, 1, file.digest, None) for file in files]
     stream = serving.client.streams.outbound(serving.client.streams.choose())
     stream.give(4)
     answers = serving.ask(commands.PutSmall, handle=1, stream=1, policy=OnConflict.SKIP, heads=files)
@@ -511,8 +509,9 @@ def test_files_that_arrive_together_are_counted_by_what_became_of_them(serving):
     created = Stored(Committed.CREATED)
     serving.answer([created, created, Stored(Committed.REPLACED), FULL])
 
-    assert [SmallHead(file.path, 1, file.digest, None) for file in files] == heads
     assert [("put_small", files, OnConflict.SKIP)] == serving.memory.asked[1:]
+    # The command itself gave all the credit.
+    assert 0 == stream.credit
     assert [created, created] == answers[0]["outcomes"][:2]
     assert [
         ("failed", "inbox", NoSpace),
