@@ -184,9 +184,9 @@ ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
     "MeasureSpace": (repeated("MeasureSpace", handle=1), True),
     "TryWrite": (repeated("TryWrite", handle=1), True),
     "Walk": (walk, True),
-    "Walk, unread": (walk, False),
+    "Walk unread": (walk, False),
     "Describe": (repeated("Describe", handle=1, paths=MANY), True),
-    "Describe, unread": (repeated("Describe", handle=1, paths=MANY), False),
+    "Describe unread": (repeated("Describe", handle=1, paths=MANY), False),
     "ReadSmall": (read_small, False),
     "PutSmall": (put_small, True),
     "Settle": (
@@ -235,7 +235,7 @@ ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
         True,
     ),
     "StartRead": (on_streams(open_read, asking("StartRead"), asking("EndRead")), True),
-    "StartRead, unread": (
+    "StartRead unread": (
         on_streams(open_read, asking("StartRead"), lambda _, stream: credit(stream, 1 << 30)),
         False,
     ),

@@ -7,9 +7,14 @@ import random
 import weakref
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 
+from realize import testing
 from realize.errors import Busy
+from realize.store import walker
+from realize.store.local import LocalStore
+from realize.store.reader import PIECE
+from realize.testing import random_bytes
 from realize.values import SMALL, Fetched, SmallFile, Version
 from realize.wire import boxes, costs, packing
 from realize.wire.memory import FLOOR, UNBOUNDED, Memory
@@ -362,3 +367,99 @@ def test_who_is_asked_and_not_served_is_not_bounded():
 
     assert claim.try_grow(1 << 40)
     claim.release()
+
+
+def test_nothing_is_read_before_there_is_credit_for_it(greedy, monkeypatch):
+    """Who opens many files, and wants no content, makes nobody hold any."""
+    read, seen = testing._MemoryReader.read, []
+    monkeypatch.setattr(testing._MemoryReader, "read", lambda reader: seen.append(1) or read(reader))
+    greedy.code("OpenRead", handle=b"1", stream=b"1", path=b"g")
+    greedy.code("StartRead", stream=b"1")
+    before = len(seen)
+    greedy.send(boxes.credit(1, 1 << 20))
+
+    assert (0, True) == (before, len(seen) > 0)
+    assert b"x" * 100 in bytes(greedy.received)
+
+
+def test_where_there_is_no_memory_to_look_for_chunks_all_are_wanted(greedy):
+    """As where there is no final file: it costs time, and nobody waits."""
+    others = greedy.budget.of("evil").claim()
+    others.force(16 * MIB)
+    greedy.open_write(size=b"100000", path=b"g")
+    chunks = packing.CHUNKS.pack([(8192, bytes(16))] * 9)
+    answer = greedy.ask("OfferChunks", stream=b"1", chunks=chunks)
+    others.release()
+
+    assert bytes([0b11111111, 0b10000000]) == answer[b"wanted"]
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A store with a file of four pieces, for a peer that may hold 8 MiB."""
+    (tmp_path / "f").write_bytes(random_bytes(4 * PIECE - 1))
+    share = Memory(8 * MIB, 8 * MIB).of("peer")
+    return LocalStore(bytes(tmp_path), run_in_thread=maybeDeferred, memory=share), share
+
+
+async def test_pieces_are_read_ahead_if_there_is_plenty_and_given_back(large):
+    """One that the caller has and one ahead; then only the one, and others wait for theirs."""
+    store, share = large
+    await store.open(b"salt")
+    readers = [await store.open_reader(b"f") for _ in range(4)]
+    held = []
+    for reader in readers[:3]:
+        await reader.read()
+        held.append(share.held)
+    last = readers[3].read()
+    waits = not done(last)
+    readers[0].close()
+    goes_on = done(last)
+    for reader in readers:
+        reader.close()
+    await store.close()
+
+    assert [2 * PIECE, 3 * PIECE, 4 * PIECE] == held
+    assert (True, True) == (waits, goes_on)
+    assert 0 == share.held
+
+
+async def test_all_is_read_whatever_is_held(large):
+    """With nothing read ahead it is the same content, and nothing is held in the end."""
+    store, share = large
+    await store.open(b"salt")
+    other = share.claim()
+    other.force(5 * MIB)
+    reader = await store.open_reader(b"f")
+    pieces = []
+    while read := await reader.read():
+        assert share.held <= 5 * MIB + PIECE
+        pieces += read
+    await reader.finish()
+    reader.close()
+    await store.close()
+
+    assert random_bytes(4 * PIECE - 1) == b"".join(pieces)
+    assert 5 * MIB == share.held
+
+
+async def test_a_listing_tells_what_it_remembers(tmp_path):
+    """The names of directories on the way down, which are not read all in one page."""
+    folder = tmp_path
+    for _ in range(4):
+        folder /= "a"
+        folder.mkdir()
+        for number in range(walker.RUN // 2):
+            (folder / f"{number:05}").touch()
+    store = LocalStore(bytes(tmp_path), run_in_thread=maybeDeferred)
+    await store.open(b"salt")
+    listing = store.walk()
+    most, count = 0, 0
+    while page := await listing.next_page():
+        count += len(page)
+        most = max(most, listing.held)
+    await store.close()
+
+    assert 4 * (walker.RUN // 2 + 1) == count
+    assert most > 3 * walker.RUN
+    assert 0 == listing.held
