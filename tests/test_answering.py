@@ -63,7 +63,7 @@ class Answering(AnsweringProtocol):
         """Keep the error."""
         self.violations.append(error)
 
-    def command_finished(self):
+    def command_finished(self, box):
         """Count."""
         self.finished += 1
 
@@ -101,7 +101,7 @@ def test_what_a_connection_must_provide_is_not_forgotten():
         lambda: nothing.write(b""),
         lambda: nothing.abort(Busy("x")),
         lambda: nothing.violated(ProtocolError("x")),
-        nothing.command_finished,
+        lambda: nothing.command_finished({}),
     ):
         with pytest.raises(NotImplementedError):
             call()
@@ -182,7 +182,7 @@ def test_an_unknown_command_is_told_and_logged(answering, tag):
     assert [amp.UNHANDLED_ERROR_CODE] * (tag is not None) == codes
     assert [(shown, amp.UNHANDLED_ERROR_CODE.decode())] == answering.watched
     assert [("debug", "command_unknown", {"command": shown})] == answering.log.events
-    assert (0, 0, []) == (answering.running, answering.finished, answering.aborted)
+    assert (0, 1, []) == (answering.running, answering.finished, answering.aborted)
 
 
 def test_too_many_commands_are_refused(answering):

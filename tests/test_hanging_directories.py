@@ -118,10 +118,17 @@ class Reactor:
 
 def test_threads_that_hang_at_one_directory_are_not_missed_by_another():
     """Each has as many as it may have."""
-    reactor, gate = Reactor(), threading.Event()
+    reactor, gate, begun = Reactor(), threading.Event(), threading.Semaphore(0)
     pools = ThreadPools(reactor, 2, "disk")
-    hanging = [pools.of("bad").run(gate.wait, 30.0) for _ in range(4)]
+
+    def hang():
+        begun.release()
+        gate.wait(30.0)
+
+    hanging = [pools.of("bad").run(hang) for _ in range(4)]
     done = []
+    for _ in range(2):
+        assert begun.acquire(timeout=30.0)
     pools.of("good").run(lambda: "done").addBoth(done.append)
 
     assert reactor.given.acquire(timeout=30.0)

@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import threading
+from functools import partial
 
 import pytest
 from twisted.internet.defer import maybeDeferred
@@ -20,6 +21,7 @@ from realize.store.names import is_partial
 from realize.store.origin import ATTRIBUTE, digest_from, note_origin, origin_of
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
+from realize.store.turns import Turns
 from realize.testing import block_digests, digest, failure, random_bytes, small_file
 from realize.values import BLOCK, Attributes, Committed, Expected, OnConflict
 from tests.leftovers import leave_partial
@@ -49,12 +51,15 @@ class Connected(Pair):
     """A connection to a daemon that serves one directory to a peer with that key and these rights."""
 
     def __init__(self, reactor, root, key, rights):
+        turns = Turns(2, 2)
+
         def welcome(protocol, _greeting):
             self.responders = DirectoryResponders(
                 protocol,
                 key=key,
                 rights={"inbox": rights},
                 make_store=lambda _directory, base, whose: LocalStore(root, base, run_in_thread=at_once, origin=whose),
+                turns_of=lambda _: partial(turns.run, "evil"),
                 log=self.log,
                 report=dict,
             )

@@ -35,7 +35,8 @@ async def removals(store, *paths):
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(OSError(errno.EIO, "broken"), StorageError), (MemoryError(), Busy), (NotFound("gone"), None)]
+    ("error", "kind"),
+    [(OSError(errno.EIO, "broken"), StorageError), (MemoryError(), Busy), (NotFound("gone"), NotFound)],
 )
 async def test_each_removal_has_its_own_answer(root, behind, monkeypatch, error, kind):
     """Whatever one of a batch fails with: its answer is at its place, and the ones behind it are removed."""
@@ -48,19 +49,21 @@ async def test_each_removal_has_its_own_answer(root, behind, monkeypatch, error,
 
     answers = await store.remove(batch)
 
-    assert [None, kind, None, BadName, None, None] == [answer and type(answer) for answer in answers]
+    assert [None, kind, None, BadName, NotFound, None] == [answer and type(answer) for answer in answers]
     assert [b"b"] == behind.everything()
 
 
-async def test_what_is_gone_already_counts_as_removed(root, behind):
-    """A name that is not there any more is no error, and keeps nobody behind it from being removed."""
+async def test_what_is_gone_already_is_said_to_be_gone(root, behind):
+    """A name that is not there any more keeps nobody behind it from being removed."""
     for name in (b"a", b"b"):
         behind.plant(name, b"x")
     store = await opened(root)
     wanted = await removals(store, b"a", b"b")
     os.unlink(behind.at(b"a"))
 
-    assert [None, None] == await store.remove(wanted)
+    gone, removed = await store.remove(wanted)
+
+    assert (NotFound, None) == (type(gone), removed)
     assert [] == behind.everything()
 
 

@@ -51,6 +51,8 @@ FULL = NoSpace("full")
 class Listing(Late):
     """A listing that answers late."""
 
+    held = 0
+
     def __init__(self):
         super().__init__()
         self.now_ns = 99
