@@ -51,6 +51,10 @@ _NUMBER: Final = r"(?:[0-9]{1,20}(?:\.[0-9]{1,20})?|\.[0-9]{1,20})"
 _BYTES: Final = re.compile(
     rf"(?P<number>{_NUMBER}) ?(?:(?P<prefix>[kmgt])(?P<suffix>i?b)?|b)?(?P<second>/s|ps)?", re.ASCII | re.IGNORECASE
 )
+# With a small b, as network people write it: MBps is a rate in bytes.
+_BITS: Final = re.compile(
+    rf"(?P<number>{_NUMBER}) ?(?P<prefix>[kKmMgGtT]?)(?P<binary>i?)(?:bps|b/s|(?i:bits?(?:ps|/s)?))", re.ASCII
+)
 _DURATION: Final = re.compile(
     rf"(?:(?P<d>{_NUMBER})d)?(?:(?P<h>{_NUMBER})h)?(?:(?P<m>{_NUMBER})m(?!s))?(?:(?P<s>{_NUMBER})s)?(?:(?P<ms>{_NUMBER})ms)?"
 )
@@ -71,12 +75,13 @@ def parse_rate(text: str) -> int | None:
     """Bytes per second, at least 1; None for ``unlimited`` or its alias ``none``.
 
     k, M, G, T and KiB, MiB, GiB, TiB are powers of 1024; kB, MB, GB, TB are powers of 1000; a bare number is bytes.
-    Case does not matter (so ``Mb`` is a megabyte, never a megabit), and ``/s`` or ``ps`` may follow.
+    Case does not matter, and ``/s`` or ``ps`` may follow; what means bits (``Mbps``, ``Mbit``) is refused.
     A fraction of a byte is dropped.
     Raises `UsageError` for anything else, zero and negative numbers included.
     """
     if text.strip().lower() in {"unlimited", "none"}:
         return None
+    _refuse_bits(text)
     rate = _bytes(text, rate=True)
     if not rate:
         raise UsageError(
@@ -190,6 +195,18 @@ def display_text(text: str) -> str:
 def quoted(text: str) -> str:
     """A text of foreign origin between quotes, escaped, and cut if it is long: for the sentences of errors."""
     return f"'{display_text(text[:_QUOTED])}…'" if len(text) > _QUOTED else f"'{display_text(text)}'"
+
+
+def _refuse_bits(text: str) -> None:
+    """Raise if a rate is, most likely, meant in bits per second; says what it would be in bytes."""
+    match = _BITS.fullmatch(text.strip())
+    if match is None:
+        return
+    prefix = match["prefix"].lower()
+    base = 1_024 if match["binary"] else 1_000
+    rate = int(Fraction(match["number"]) * base ** (1 + "kmgt".index(prefix) if prefix else 0) / 8)
+    written = f"{rate // 1_000}kB" if rate and not rate % 1_000 else str(rate)
+    raise UsageError(f"{quoted(text)} is a rate in bits, and Realize counts bytes: write {written} for the same rate")
 
 
 def _bytes(text: str, *, rate: bool) -> int | None:

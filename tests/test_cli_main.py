@@ -342,3 +342,102 @@ def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str, options
     assert 0 == done.returncode
     assert [] == list(source.iterdir())
     assert contents == {path.name: path.read_bytes() for path in destination.iterdir()}
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize(
+    "arguments",
+    [["ls", "."], ["--help"], ["status", "--help"], ["--version"], ["keygen", "new.key"], ["--dry-run", ".", "below"]],
+    ids=" ".join,
+)
+def test_output_that_cannot_be_written_is_one_sentence(arguments: list[str], buffered: bool, tmp_path: Path) -> None:
+    """A full disk behind stdout, noticed at once or when the last of it is written, is no traceback and no success."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").touch()
+    environment = {**ENVIRONMENT, "HOME": str(tmp_path), "PYTHONUNBUFFERED": "" if buffered else "1"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*MAIN, *(str(tmp_path / "other") if each == "below" else each for each in arguments)],
+            env=environment,
+            cwd=source,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert 1 == done.returncode
+    assert "realize: error: cannot write output: No space left on device" == done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ls", "."], ["a", "b"], ["keygen", "x.key"]], ids=" ".join)
+def test_a_working_directory_that_is_gone(arguments: list[str], tmp_path: Path) -> None:
+    """Somebody has removed it: one sentence, whatever was to be done there."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = ["bash", "-c", 'rmdir "$PWD" && exec "$@"', "bash", *MAIN, *arguments]
+
+    done = subprocess.run(
+        command,
+        env={**ENVIRONMENT, "HOME": str(tmp_path)},
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode in {1, 2}
+    assert 1 == len(done.stderr.splitlines()), done.stderr
+
+
+def test_no_key_is_made_where_nobody_lives(tmp_path: Path) -> None:
+    """Without a home, a key would go to a file named `~` in whatever directory this is."""
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "HOME"}
+    code = (
+        "import os, sys, realize.cli.main as m\n"
+        "os.path.expanduser = lambda path: path\n"
+        "sys.argv = ['realize', 'keygen']\n"
+        "sys.exit(m.run())"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert 2 == done.returncode
+    assert "HOME is not set, and this user has no home directory" in done.stderr
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_the_help_names_what_a_script_needs(tmp_path: Path) -> None:
+    """The exit codes, where to read on, and nothing that was meant for the program that lays it out."""
+    done = realize("--help", home=tmp_path)
+
+    assert 0 == done.returncode
+    assert "\\b" not in done.stdout
+    for line in ("0   everything was moved", "11  --max-duration", "20  interrupted", "docs/usage.md"):
+        assert line in done.stdout
+
+
+def test_too_little_memory_is_one_sentence(tmp_path: Path) -> None:
+    """Wherever it runs out."""
+    code = (
+        "import sys, realize.cli.main as m\ndef fail(**_): raise MemoryError\nm.realize.main = fail\nsys.exit(m.run())"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (1, "realize: error: not enough memory\n") == (done.returncode, done.stderr)

@@ -135,14 +135,14 @@ def test_a_manifest_is_for_what_is_moved(calls: list[Call]) -> None:
 def test_include_and_exclude_keep_their_order(calls: list[Call], tmp_path: Path) -> None:
     """The order on the command line is the order of the rules, across the different options and their files."""
     rules = tmp_path / "rules"
-    rules.write_text("# comment\n*.tmp\n!keep.tmp\n")
+    rules.write_text("# comment\n\n*.tmp\n!keep.tmp\n")
 
     invoke(
         *("--exclude", "*.jpg", "--include", "a.jpg", "--filter-from", str(rules), "--exclude=b", "--include=c"),
         *("a", "b"),
     )
 
-    assert ("*.jpg", "!a.jpg", "# comment", "*.tmp", "!keep.tmp", "b", "!c") == calls[0][3].selection.lines
+    assert ("*.jpg", "!a.jpg", "*.tmp", "!keep.tmp", "b", "!c") == calls[0][3].selection.lines
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,8 @@ def test_include_and_exclude_keep_their_order(calls: list[Call], tmp_path: Path)
         ["--quiet", "--verbose", "a", "b"],
         ["--progress", "--json", "a", "b"],
         ["--no-such-option", "a", "b"],
+        ["--metrics-textfile", "/dev/null", "a", "b"],
+        ["--metrics-textfile", "/dev/full", "a", "b"],
     ],
 )
 def test_a_senseless_command_line_is_a_usage_error(calls: list[Call], arguments: list[str]) -> None:

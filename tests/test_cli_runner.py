@@ -42,8 +42,8 @@ def test_a_result_and_an_error_come_through() -> None:
 
 
 def test_the_first_signal_ends_the_work_in_order() -> None:
-    """SIGINT and SIGTERM cancel what is awaited; the coroutine may clean up, and the exit code is 20."""
-    for number in ("SIGINT", "SIGTERM"):
+    """Each of these cancels what is awaited; the coroutine may clean up, and the exit code is 20."""
+    for number in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
         main = f"""
 async def main(reactor):
     reactor.callLater(0.01, kill(signal.{number}))

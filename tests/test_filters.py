@@ -68,9 +68,64 @@ def test_directories_are_left_out_by_name_only():
 def test_a_bad_pattern_is_a_usage_error():
     """What is no gitignore pattern is refused by its text."""
     with pytest.raises(UsageError, match="not a gitignore pattern"):
-        selection([("exclude", "a//**b/***c\\")])
+        selection([("exclude", "a/**b/***c\\")])
 
 
 def test_an_include_that_is_turned_round_leaves_out():
     """`--include '!ab'` is `--exclude ab`, and of nothing else."""
     assert [b"b", b"c"] == accepted([("exclude", "*.tmp"), ("include", "!ab")], b"ab", b"b", b"c")
+
+
+BELOW = "names are those below the source, as in"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("./keep", f"'./keep' matches nothing; {BELOW} '/keep'"),
+        ("../x/", f"'../x/' matches nothing; {BELOW} '/x/'"),
+        ("a/./b", f"'a/./b' matches nothing; {BELOW} '/a/b'"),
+        ("a//b", f"'a//b' matches nothing; {BELOW} '/a/b'"),
+        (".", f"'.' matches nothing; {BELOW} '*'"),
+        ("", "'' matches nothing; for all files, write '*'"),
+        ("  ", "'  ' matches nothing; for all files, write '*'"),
+        ("/", "'/' matches nothing; for all files, write '*'"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["include", "exclude"])
+def test_a_pattern_that_can_never_match_is_refused(verb, pattern, told):
+    """Whoever gives one means something else, and would move what was to stay, or nothing at all."""
+    with pytest.raises(UsageError) as caught:
+        selection([(verb, pattern)])
+
+    assert f"pattern {told}" == str(caught.value)
+
+
+def test_a_comment_and_an_open_bracket_match_nothing_either():
+    """The right form is told."""
+    for pattern, told in (("#x", r"for a name that begins so, write '\#x'"), ("[a", r"stands for itself as in '\['")):
+        with pytest.raises(UsageError) as caught:
+            selection([("exclude", pattern)])
+        assert f"pattern '{pattern}' matches nothing" in str(caught.value)
+        assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", ["**", "/keep", "a/**/b", "a b", "...", "..a", r"\#x", r"\[a", "x/", "[ab]c"])
+def test_a_pattern_that_can_match_is_not_refused(pattern):
+    """However odd it looks."""
+    selection([("exclude", pattern)])
+
+
+@pytest.mark.parametrize("pattern", ["secret", "/secret", "/secret/", "secret/", "/secret/**", "secret/*", "*"])
+def test_every_way_to_leave_a_directory_out(pattern):
+    """What cannot be looked into, and is left out as a whole, is nobody's failure."""
+    chosen = selection([("exclude", pattern)])
+
+    assert not chosen.accepts_unreadable(b"secret")
+    assert (pattern != "*") == chosen.accepts_unreadable(b"other")
+
+
+def test_what_cannot_be_looked_into_may_hold_what_is_meant():
+    """Unless it is left out as a whole."""
+    for rules in ([], [("include", "*.jpg")], [("exclude", "*.tmp")], [("exclude", "secret/*"), ("include", "**")]):
+        assert selection(rules).accepts_unreadable(b"secret")

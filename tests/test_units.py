@@ -50,7 +50,7 @@ SIZES = st.integers(0, LARGEST)
         ("20MB", 20_000_000),
         ("3GBps", 3_000_000_000),
         ("1TB", 10**12),
-        ("10Mbps", 10_000_000),
+        ("10MB/s", 10_000_000),
         ("1k/s", 1024),
         ("1kps", 1024),
         ("100ps", 100),
@@ -68,6 +68,31 @@ def test_rate(text, expected):
     actual = parse_rate(text)
 
     assert expected == actual
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("10Mbps", "1250kB"),
+        ("10 mbps", "1250kB"),
+        ("100Mbit", "12500kB"),
+        ("100Mbit/s", "12500kB"),
+        ("100MBIT", "12500kB"),
+        ("1Gb/s", "125000kB"),
+        ("1Gbps", "125000kB"),
+        ("8kibit", "1024"),
+        ("9600bps", "1200"),
+        ("56kbits", "7kB"),
+        ("1.5Mbitps", "187500"),
+        ("1Tbit", "125000000kB"),
+    ],
+)
+def test_rate_in_bits(text, right):
+    """What network people write is not read as eight times as much, but answered with the right form."""
+    with pytest.raises(UsageError) as caught:
+        parse_rate(text)
+
+    assert f"'{text}' is a rate in bits, and Realize counts bytes: write {right} for the same rate" == str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,13 @@ def keygen(file: str | None) -> None:
     On stdout: the public key, and the lines that configurations on other machines need, ready to paste.
     """
     from realize.config import DEFAULT_PORT, default_key_path
+    from realize.errors import UsageError
     from realize.keys import generate_identity, write_identity
     from realize.units import display_text
 
     path = file or default_key_path(os.environ)
+    if not file and path.startswith("~"):
+        raise UsageError("HOME is not set, and this user has no home directory: name the FILE for the key")
     identity = generate_identity()
     write_identity(path, identity)
     click.echo(f"realize: wrote the private key to {display_text(path)}", err=True)

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import threading
+import traceback
 from typing import NoReturn
 
 import click
@@ -22,6 +23,9 @@ from realize.cli.status_cmd import status
 from realize.cli.throttle_cmd import throttle
 from realize.errors import Interrupted, RealizeError
 from realize.store.descriptors import hold_standard_streams
+
+FAILED = 1
+"""Exit code of what did not come to its end."""
 
 USAGE = 2
 """Exit code of a command line that makes no sense."""
@@ -38,23 +42,41 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
 
+_HELP = """Move files between machines: copy, verify, make durable, and only then remove the original.
+
+\b
+realize [OPTIONS] SRC... DST    is short for
+realize move [OPTIONS] SRC... DST
+
+A location is a local path, hostb::inbox/below, hostb:9771::inbox or realize://hostb:9771/inbox/below.
+"""
+
+_EPILOG = """\b
+Exit codes:
+  0   everything was moved
+  1   something failed
+  2   the command line or the configuration is wrong
+  3   check: a step failed
+  11  --max-duration was reached before everything was done
+  12  everything was moved, but the metrics could not be delivered
+  20  interrupted
+
+`realize COMMAND --help` shows the options of a command; README.md and docs/usage.md of the sources say more.
+"""
+
+
 @click.group(
     cls=Commands,
+    help=_HELP,
     options_metavar="",
     subcommand_metavar="[COMMAND] [OPTIONS] ARGS...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     commands=[move, copy, ls, status, throttle, check, keygen],
-    epilog="`realize --help` shows this; `realize COMMAND --help` shows the options of a command.",
+    epilog=_EPILOG,
 )
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")
 def realize() -> None:
-    r"""Move files between machines: copy, verify, make durable, and only then remove the original.
-
-    \b
-    realize [OPTIONS] SRC... DST    is short for    realize move [OPTIONS] SRC... DST
-
-    A location is a local path, hostb::inbox/below, hostb:9771::inbox or realize://hostb:9771/inbox/below.
-    """
+    """Commands that share what `run` does around them."""
 
 
 def main() -> NoReturn:
@@ -70,8 +92,7 @@ def main() -> NoReturn:
         ]:
             # Not without end: an interrupt that comes in the instant before the wait begins is noticed when it ends.
             others[0].join(0.5)
-    _settle()
-    os._exit(code)
+    os._exit(_settled(code))
 
 
 def run() -> int:
@@ -100,8 +121,28 @@ def run() -> int:
         code = Interrupted.exit_code
     except BrokenPipeError:
         # Whoever read our results has had enough.
-        code = 1
+        code = FAILED
+    except MemoryError:
+        _complain("not enough memory")
+        code = FAILED
+    except OSError as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        _complain(sentence)
+        code = FAILED
     return code if isinstance(code, int) else 0
+
+
+def _sentence(error: OSError) -> str | None:
+    """What is wrong with the surroundings of this process, if that is what the error is about."""
+    try:
+        os.getcwd()
+    except OSError as gone:
+        return f"the working directory: {gone.strerror}; change to one that exists"
+    if any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return f"cannot write output: {error.strerror}"
+    return None
 
 
 def _complain(sentence: str) -> None:
@@ -109,13 +150,20 @@ def _complain(sentence: str) -> None:
         click.echo(f"realize: error: {sentence}", err=True)
 
 
-def _settle() -> None:
-    """What a closed pipe left in a buffer must not be complained of when Python flushes it at exit."""
+def _settled(code: int) -> int:
+    """The exit code when what is left in buffers has been written.
+
+    Python must not complain at exit of what a closed pipe has left there; other losses we complain of ourselves.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                _complain(f"cannot write output: {error.strerror}")
+                code = code or FAILED
+    return code
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def _check_file(ctx: click.Context, file: str, job: str) -> None:
         raise click.UsageError(f"--metrics-job: {quoted(job)} cannot be the name of a task", ctx)
     if not os.path.isdir(folder):
         raise click.UsageError(f"--metrics-textfile {shown}: {display_text(folder)} is not a directory", ctx)
-    if os.path.isdir(file):
-        raise click.UsageError(f"--metrics-textfile {shown}: it is a directory, and a file is needed", ctx)
+    if os.path.lexists(file) and not os.path.isfile(file):
+        what = "a directory" if os.path.isdir(file) else "no regular file"
+        raise click.UsageError(f"--metrics-textfile {shown}: it is {what}, and would be replaced by a file", ctx)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise click.UsageError(f"--metrics-textfile {shown}: no file can be written in {display_text(folder)}", ctx)

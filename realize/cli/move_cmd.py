@@ -282,6 +282,7 @@ def _lines(file_name: str) -> list[str]:
 
     try:
         with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().splitlines()
+            lines = file.read().splitlines()
     except OSError as error:
         raise UsageError(f"--filter-from {display_text(file_name)}: {error.strerror}") from error
+    return [line for line in lines if line.strip() and not line.startswith("#")]

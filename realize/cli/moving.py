@@ -120,6 +120,8 @@ class Errand:
         self._work: Deferred[None] | None = None
         self._late = False
         self._between = False
+        self._connected = False
+        self._lost: ConnectionFailed | None = None
         self._said = False
 
     async def run(self, reactor: Any, session: Session, deadline: Deadline) -> int:
@@ -146,7 +148,7 @@ class Errand:
         finally:
             ticking.stop()
         if self._late and isinstance(error, Interrupted):
-            error = DeadlineReached("the time limit was reached")
+            error = self._limit_error()
         seconds = deadline.elapsed()
         screen.close(seconds, error)
         session.ended_by(error)
@@ -168,7 +170,7 @@ class Errand:
 
     def overdue(self) -> int:
         """Say the line that the reactor did not come to say, and report, from another thread; the exit code."""
-        code = self._screen.tally.exit_code(DeadlineReached("the time limit was reached"))
+        code = self._screen.tally.exit_code(self._limit_error())
         if self._metrics.closing:
             # It is only the report that takes its time.
             return self._metrics.close_in_a_hurry(code)
@@ -179,6 +181,13 @@ class Errand:
         saying.join(SAYING)
         flush(SAYING)
         return code
+
+    def _limit_error(self) -> RealizeError:
+        """What a run ends with at its limit: without ever having been connected it has failed."""
+        cause = "" if self._lost is None else f"; {self._lost}"
+        if self._connected:
+            return DeadlineReached(f"the time limit was reached{cause}")
+        return ConnectionFailed(f"the time limit was reached, and no connection was made{cause}")
 
     def _out_of_time(self) -> None:
         if not self._brake.pulled:
@@ -239,6 +248,7 @@ class Errand:
             steps = self._screen.tally.steps
             try:
                 sources, destination = await self._sides(session, locations)
+                self._connected, self._lost = True, None
                 if journey is None:
                     await self._say_limits(session)
                     journey = Run(
@@ -250,8 +260,9 @@ class Errand:
             except ConnectionFailed as error:
                 if not self._patience.retry or error.permanent:
                     raise
+                self._lost = error
                 if self._brake.pulled:
-                    raise DeadlineReached(f"the time limit was reached; {error}") from error
+                    raise self._limit_error() from error
                 if self._screen.tally.steps > steps:
                     backoff.reset()
                 delay = backoff.next()

@@ -23,6 +23,9 @@ from realize.errors import Interrupted
 
 T = TypeVar("T")
 
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that ask for an orderly end; SIGHUP does not where it is ignored, as under nohup(1)."""
+
 FLUSHING: Final = 0.2
 """Seconds that a process that is ended on the spot gives to its log."""
 
@@ -37,7 +40,7 @@ def run(
     """Call ``main`` with the reactor, run until its coroutine ends, and return or raise what it did.
 
     What is logged meanwhile goes where ``log`` says.
-    The first SIGINT or SIGTERM cancels what the coroutine awaits; the second ends the process at once.
+    The first of `ENDING` cancels what the coroutine awaits; the second ends the process at once.
     A cancellation that the coroutine lets through is reported as `Interrupted`.
     ``after`` is called when the reactor has ended, with a function that returns or raises what ``main`` did, and has
     the last word; it is not interrupted by a first signal.
@@ -82,14 +85,16 @@ def _result(outcome: list[T | Failure]) -> T:
 
 
 class _Signals:
-    """While entered: the first SIGINT or SIGTERM calls ``first``, the next one ends the process at once."""
+    """While entered: the first of `ENDING` calls ``first``, the next one ends the process at once."""
 
     def __init__(self, first: Callable[[], object]) -> None:
         self._first: Callable[[], object] | None = first
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._before[number] = signal.signal(number, self._received)
 
     def __exit__(self, *_: object) -> None:

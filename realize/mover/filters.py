@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
 from realize.errors import UsageError
+from realize.units import display_text, quoted
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+_ANY_NAME: Final = "\0"
+_NEVER: Final = frozenset({"", ".", ".."})
 
 
 @frozen
@@ -40,6 +44,13 @@ class Selection:
         """Whether no pattern that leaves something out names this directory, or one that it is in."""
         return self._spec is None or not self._spec.match_file(os.fsdecode(path) + "/")
 
+    def accepts_unreadable(self, path: bytes) -> bool:
+        """Whether this, or anything in it if it is a directory, may be meant: nobody could look at it, or into it."""
+        if self._spec is None:
+            return True
+        inside = os.fsdecode(path) + "/" + _ANY_NAME
+        return self.accepts_directory(path) and not self._spec.check_file(inside).include
+
     def accepts_age(self, mtime_ns: int, now_ns: int) -> bool:
         """Whether the file was last modified long enough ago."""
         return now_ns - mtime_ns >= self.min_age_ns if self.min_age_ns else True
@@ -66,8 +77,34 @@ def _compile(lines: Sequence[str]) -> PathSpec[GitIgnoreSpecPattern]:
 
     compiled = []
     for line in lines:
+        _refuse_odd_components(line)
         try:
-            compiled.append(GitIgnoreSpecPattern(line))
+            pattern = GitIgnoreSpecPattern(line)
         except ValueError as error:
-            raise UsageError(f"pattern {line!r}: not a gitignore pattern: {error}") from error
+            raise UsageError(f"pattern {quoted(line)}: not a gitignore pattern: {error}") from error
+        if pattern.regex is None:
+            raise UsageError(f"pattern {quoted(line)} matches nothing; {_advice(line)}")
+        compiled.append(pattern)
     return PathSpec(compiled)
+
+
+def _refuse_odd_components(line: str) -> None:
+    """Raise if a pattern has components that no name has; whoever gave it means something else."""
+    given = line.removeprefix("!")
+    if not given.strip(" /"):
+        raise UsageError(f"pattern {quoted(given)} matches nothing; for all files, write '*'")
+    components = given.strip("/").split("/")
+    if _NEVER.isdisjoint(components):
+        return
+    kept = "/".join(each for each in components if each not in _NEVER)
+    # What is named by a path from here is at the top of the source.
+    right = f"/{kept}{'/' * given.endswith('/')}" if kept else "*"
+    raise UsageError(
+        f"pattern {quoted(given)} matches nothing; names are those below the source, as in {quoted(right)}"
+    )
+
+
+def _advice(line: str) -> str:
+    if line.startswith("#"):
+        return f"it is a comment: for a name that begins so, write '\\{display_text(line)}'"
+    return "a bracket stands for itself as in '\\['"

@@ -256,12 +256,13 @@ class Move:
     def _is_meant(self, entry: Entry, now_ns: int) -> bool:
         """Whether to work on this; what is left or unreadable is reported here, unless the filters leave it out."""
         selection = self.work.options.selection
-        if not selection.accepts_path(entry.path):
+        if entry.kind is Kind.UNREADABLE:
+            if selection.accepts_unreadable(entry.path):
+                self.work.emit(Failed(entry.path, End.SOURCE, StorageError(entry.note)))
+        elif not selection.accepts_path(entry.path):
             return False
-        if entry.kind is Kind.LEFT:
+        elif entry.kind is Kind.LEFT:
             self.work.emit(Left(entry.path, entry.note))
-        elif entry.kind is Kind.UNREADABLE:
-            self.work.emit(Failed(entry.path, End.SOURCE, StorageError(entry.note)))
         elif entry.kind is Kind.FILE:
             return selection.accepts_age(entry.mtime_ns, now_ns)
         return False
