@@ -63,7 +63,10 @@ def store(tmp_path, threads):
     threads.steps(begun.write([CONTENT[:-1]]))
     threads.steps(begun.abandon(keep=True))
     threads.done = 0
-    return store
+    yield store
+    threads.steps(store.close())
+    while threads.waiting:
+        threads.step()
 
 
 def settle(store, _threads):
