@@ -22,7 +22,6 @@ One group is committed at a time; what comes meanwhile makes the next.
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import stat
@@ -37,7 +36,7 @@ from twisted.python.failure import Failure
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.store import names
 from realize.store.descriptors import release
-from realize.store.files import READ_FLAGS, UNREADABLE, representable
+from realize.store.files import open_if_readable, representable
 from realize.store.location import Root
 from realize.store.marks import NOTE, RECEIVING, is_ours
 from realize.store.oserrors import reason, storage_error
@@ -389,7 +388,11 @@ def _replace(tree: Tree, directory_fd: int, file: Prepared) -> bool:
     if existing is None:
         return False
     with contextlib.ExitStack() as stack:
-        fd = _opened(directory_fd, file.name)
+        try:
+            fd = open_if_readable(file.name, directory_fd)
+        except FileNotFoundError:
+            return False
+        # Who may not read it cannot say that it is there.
         if fd is not None:
             stack.callback(release, fd)
             stack.enter_context(tree.lock(file.directory, fd, file.path))
@@ -400,16 +403,6 @@ def _replace(tree: Tree, directory_fd: int, file: Prepared) -> bool:
             raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
         os.rename(file.partial, file.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     return True
-
-
-def _opened(directory_fd: int, name: bytes) -> int | None:
-    """A descriptor for the lock of a file; None if it cannot be read, so that our user cannot say that it is there."""
-    try:
-        return os.open(name, READ_FLAGS, dir_fd=directory_fd)
-    except OSError as error:
-        if error.errno in UNREADABLE | {errno.ENOENT}:
-            return None
-        raise
 
 
 def _may_replace(file: Prepared, existing: FileStatus) -> bool:

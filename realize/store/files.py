@@ -23,7 +23,7 @@ READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC |
 """O_NONBLOCK: opening a FIFO must not wait for somebody to write to it."""
 
 UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
-"""What `READ_FLAGS` fail with if it is not a regular file that we may read: only its status can be asked for."""
+"""What `READ_FLAGS` fail with if it is not a regular file that we may read."""
 
 _SETTLED_NS: Final = 20_000_000
 _TICKS: Final = 5
@@ -82,6 +82,16 @@ def wrong_size(path: bytes, size: int, *, more: bool) -> WrongSize:
 def attributes_of(status: os.stat_result) -> Attributes:
     """What is carried over."""
     return Attributes(representable(status.st_mtime_ns), status.st_mode & 0o777)
+
+
+def open_if_readable(name: bytes, directory_fd: int) -> int | None:
+    """A descriptor to read what has that name; None if it cannot be read, so that only its status can be asked for."""
+    try:
+        return os.open(name, READ_FLAGS, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno in UNREADABLE:
+            return None
+        raise
 
 
 def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> tuple[int, os.stat_result]:

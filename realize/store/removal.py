@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.store.descriptors import release
-from realize.store.files import READ_FLAGS, UNREADABLE, refuse_written, representable, version_of
+from realize.store.files import open_if_readable, refuse_written, representable, version_of
 from realize.store.footprint import Footprint
 from realize.store.location import Location
 from realize.store.marks import refuse_ours
 from realize.store.oserrors import storage_error
 from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat
-from realize.store.tree import Tree, identity_of
+from realize.store.tree import Identity, Tree, identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import Removal, Vacant
@@ -29,11 +29,14 @@ def remove_batch(
     The content that was moved is safe all the same.
     """
     answers: list[RealizeError | None] = []
+    emptied: set[Identity] = set()
     with location.tree() as tree:
         for removal in removals:
             try:
-                _remove(location, tree, removal, unlinked)
-                footprint.removed_from(tree.identity(location.split(removal.path)[0]))
+                directory = _remove(location, tree, removal, unlinked)
+                if directory not in emptied:
+                    emptied.add(directory)
+                    footprint.removed_from(directory)
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -43,16 +46,14 @@ def remove_batch(
     return answers
 
 
-def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> None:
+def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> Identity:
+    """What the directory is that the file was in."""
     directory, name = location.split(removal.path)
-    directory_fd = tree.directory(directory)
-    try:
-        fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
-    except OSError as error:
-        if error.errno not in UNREADABLE:
-            raise
+    directory_fd, identity = tree.directory(directory), tree.identity(directory)
+    fd = open_if_readable(name, directory_fd)
+    if fd is None:
         _unlink(directory_fd, name, fresh_stat(name, directory_fd), removal, unlinked)
-        return
+        return identity
     opened = True
     try:
         with tree.lock(directory, fd, removal.path, shared=True) as lock:
@@ -66,6 +67,7 @@ def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked
     finally:
         if opened:
             release(fd)
+    return identity
 
 
 def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, unlinked: Unlinked) -> None:
