@@ -172,6 +172,7 @@ def unfinished(_client: Client) -> Iterator[bytes]:
 DIGESTS: Final = bytes(32 * 2047)
 CHUNKS: Final = packing.CHUNKS.pack([(8192, bytes(16))] * 500)
 MANY: Final = packing.PATHS.pack([b"deep/" * 40 + b"%d" % number for number in range(256)])
+DEEP: Final = packing.DIRECTORIES.pack([Directory(b"deep/" * 40 + b"d", 0o755)] * 256)
 VERSION: Final = Version(1, 1, 1, 1, 1)
 
 # What is sent for each, and whether answers are read.
@@ -202,22 +203,8 @@ ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
         True,
     ),
     "Remove": (repeated("Remove", handle=1, removals=packing.REMOVALS.pack([Removal(b"none", VERSION)] * 256)), True),
-    "MakeDirectories": (
-        repeated(
-            "MakeDirectories",
-            handle=1,
-            directories=packing.DIRECTORIES.pack([Directory(b"deep/" * 40 + b"d", 0o755)] * 256),
-        ),
-        True,
-    ),
-    "SetDirectories": (
-        repeated(
-            "SetDirectories",
-            handle=1,
-            directories=packing.DIRECTORIES.pack([Directory(b"deep/" * 40 + b"d", 0o755)] * 256),
-        ),
-        True,
-    ),
+    "MakeDirectories": (repeated("MakeDirectories", handle=1, directories=DEEP), True),
+    "SetDirectories": (repeated("SetDirectories", handle=1, directories=DEEP), True),
     "Prune": (repeated("Prune", handle=1, vacant=packing.VACANT.pack([Vacant(b"deep", None)] * 256)), True),
     "OpenWrite": (write_all, True),
     "MatchPartial": (

@@ -132,15 +132,17 @@ def _draw(files: Sequence[str], count: int, seed: int) -> list[tuple[str, Fault]
 
 def _control(drawn: Sequence[tuple[str, Fault]], record: recording.Record) -> None:
     """Stop if the tests fail without a fault: each would seem to be noticed."""
-    every = {file: record.covering(file, fault.line, _CONTROL_S) for file, fault in drawn}
-    for file, tests in every.items():
-        if tests:
-            output = _WORK / "output.control"
-            running = trial.start(Mutation(file, (_CHECKOUT / file).read_text(), tuple(tests), 60.0), _CHECKOUT, output)
-            while (verdict := running.poll()) is None:
-                time.sleep(0.01)
-            if verdict is not Verdict.SURVIVED:
-                sys.exit(f"the tests of {file} fail without any fault:\n{output.read_text()[-4000:]}")
+    controlled: set[str] = set()
+    for file, fault in drawn:
+        if file in controlled or not (tests := record.covering(file, fault.line, _CONTROL_S)):
+            continue
+        controlled.add(file)
+        output = _WORK / "output.control"
+        running = trial.start(Mutation(file, (_CHECKOUT / file).read_text(), tuple(tests), 60.0), _CHECKOUT, output)
+        while (verdict := running.poll()) is None:
+            time.sleep(0.01)
+        if verdict is not Verdict.SURVIVED:
+            sys.exit(f"the tests of {file} fail without any fault:\n{output.read_text()[-4000:]}")
 
 
 def _try(

@@ -89,6 +89,10 @@ class Right(enum.Enum):
     """Remove all directories that are empty."""
 
 
+RIGHTS: Final = ", ".join(right.value for right in Right)
+"""All of them, for people."""
+
+
 @frozen
 class DirectoryConfig:
     """A directory that the daemon serves."""

@@ -15,6 +15,7 @@ from twisted.internet import error as internet_errors
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from realize.cli.json_lines import printable
+from realize.config import RIGHTS
 from realize.errors import Busy, RealizeError, VersionMismatch, WrongPeer
 from realize.keys import PublicKey
 from realize.units import display_text, format_size
@@ -126,7 +127,7 @@ def paste(own: PublicKey) -> list[str]:
     name = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().partition(".")[0]).strip("-") or "peer"
     return [
         "the daemon there needs these lines in its configuration, and then SIGHUP",
-        "(rights: read, create, write, remove, prune):",
+        f"(rights: {RIGHTS}):",
         f"[peers.{name}]",
         f'key = "{own.base64}"',
         'dirs = { inbox = ["write"] }',

@@ -13,7 +13,7 @@ _LINES = """\
 {key}
 
 # For the configuration of a daemon elsewhere that shall serve this machine
-# (rights: read, create, write, remove, prune):
+# (rights: {rights}):
 [peers.{name}]
 key = "{key}"
 dirs = {{ inbox = ["write"] }}
@@ -34,7 +34,7 @@ def keygen(file: str | None) -> None:
     ~/.config/realize/realize.key]
     On stdout: the public key, and the lines that configurations on other machines need, ready to paste.
     """
-    from realize.config import DEFAULT_PORT, default_key_path
+    from realize.config import DEFAULT_PORT, RIGHTS, default_key_path
     from realize.errors import UsageError
     from realize.keys import generate_identity, write_identity
     from realize.units import display_text
@@ -49,6 +49,13 @@ def keygen(file: str | None) -> None:
     name = re.sub(r"[^A-Za-z0-9-]+", "-", host.partition(".")[0]).strip("-") or "peer"
     public = identity.public_key
     click.echo(
-        _LINES.format(fingerprint=public.fingerprint, key=public.base64, name=name, host=host, port=DEFAULT_PORT),
+        _LINES.format(
+            fingerprint=public.fingerprint,
+            key=public.base64,
+            name=name,
+            host=host,
+            port=DEFAULT_PORT,
+            rights=RIGHTS,
+        ),
         nl=False,
     )

@@ -8,7 +8,6 @@ import io
 import os
 import sys
 import threading
-import traceback
 from typing import NoReturn
 
 import click
@@ -23,9 +22,6 @@ from realize.cli.status_cmd import status
 from realize.cli.throttle_cmd import throttle
 from realize.errors import Interrupted, RealizeError
 from realize.store.descriptors import hold_standard_streams
-
-FAILED = 1
-"""Exit code of what did not come to its end."""
 
 USAGE = 2
 """Exit code of a command line that makes no sense."""
@@ -121,21 +117,23 @@ def run() -> int:
         code = Interrupted.exit_code
     except BrokenPipeError:
         # Whoever read our results has had enough.
-        code = FAILED
+        code = RealizeError.exit_code
     except MemoryError:
         _complain("not enough memory")
-        code = FAILED
+        code = RealizeError.exit_code
     except OSError as error:
         sentence = _sentence(error)
         if sentence is None:
             raise
         _complain(sentence)
-        code = FAILED
+        code = RealizeError.exit_code
     return code if isinstance(code, int) else 0
 
 
 def _sentence(error: OSError) -> str | None:
     """What is wrong with the surroundings of this process, if that is what the error is about."""
+    import traceback
+
     try:
         os.getcwd()
     except OSError as gone:
@@ -162,7 +160,7 @@ def _settled(code: int) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if stream is sys.stdout and not isinstance(error, BrokenPipeError):
                 _complain(f"cannot write output: {error.strerror}")
-                code = code or FAILED
+                code = code or RealizeError.exit_code
     return code
 
 

@@ -26,9 +26,6 @@ from realize.mover.events import (
 from realize.mover.plan import Action
 from realize.units import display_name, display_text, format_duration, format_size
 
-FAILED = 1
-"""Exit code of a run in which something failed."""
-
 MOST_NAMED = 3
 """So many sources are named in the closing line."""
 
@@ -159,7 +156,7 @@ class Tally(_Counts):
         """0, or 1 if anything failed, or that of what ended the run; a failure outranks a time limit."""
         if error is not None and not (isinstance(error, DeadlineReached) and self.failed):
             return error.exit_code
-        return FAILED if self.failed else 0
+        return RealizeError.exit_code if self.failed else 0
 
     def sentence(self, seconds: float, *, remove: bool, dry_run: bool) -> str:
         """The closing line for people."""

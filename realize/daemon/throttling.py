@@ -107,7 +107,7 @@ class Throttling:
         new: float | None = rate
         if direction is not Direction.RECEIVE:
             # What is in force: of what a peer asked for itself, only what is below its ceiling.
-            new = self._tree.rate(scope, "" if scope is Scope.SERVICE else name)
+            new = self._tree.rate(scope, _node(scope, name))
         log.info("throttle_changed", old=old, new=None if new is None else int(new), seconds=seconds)
         return None if direction is Direction.RECEIVE else old
 
@@ -148,8 +148,7 @@ class Throttling:
             former = None if before is None else before.rate
             self._limit_receiving((scope, name, by_itself), rate, seconds)
         if direction is not Direction.RECEIVE:
-            node = "" if scope is Scope.SERVICE else name
-            former = self._tree.set_rate(scope, node, rate, seconds, by_itself=by_itself)
+            former = self._tree.set_rate(scope, _node(scope, name), rate, seconds, by_itself=by_itself)
         return None if former is None else int(former)
 
     def _check_receiving(self, scope: Scope, name: str) -> None:
@@ -216,6 +215,11 @@ def dumped(rows: Iterable[dict[str, Any]], most: int) -> str:
     while len(text := json.dumps(kept)) > most:
         del kept[len(kept) // 2 :]
     return text
+
+
+def _node(scope: Scope, name: str) -> str:
+    """The name under which the tree knows a node; whatever name came for the service."""
+    return "" if scope is Scope.SERVICE else name
 
 
 def _stop(receiving: _Receiving) -> None:

@@ -135,11 +135,11 @@ def _adapt(parent_fd: int, name: bytes, mode: int) -> None:
 
 
 def _set(fd: int, directory: Directory) -> None:
-    status = os.fstat(fd)
+    status, mode = os.fstat(fd), _lasting(directory.mode)
     if directory.mtime_ns is None:
-        _set_mode(fd, status, _lasting(directory.mode) & status.st_mode)
+        _set_mode(fd, status, mode & status.st_mode)
         return
-    _set_mode(fd, status, _lasting(directory.mode))
+    _set_mode(fd, status, mode)
     if status.st_mtime_ns != directory.mtime_ns:
         os.utime(fd, ns=(directory.mtime_ns, directory.mtime_ns))
 

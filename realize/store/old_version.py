@@ -19,10 +19,7 @@ from realize.store.handle import Handle
 from realize.store.origin import digest_from
 from realize.store.syscalls import FileStatus, fresh_fstat, is_open_for_writing
 from realize.store.tree import Tree
-from realize.values import Chunk
-
-SLICE: Final = 64 << 20
-"""Bytes that are read for a proof before somebody else may use the thread."""
+from realize.values import SLICE, Chunk
 
 LONGEST_PROOF_S: Final = 300.0
 """Seconds that a proof may take; then the new version is sent whole, for its sender waits."""

@@ -39,6 +39,17 @@ Watch = Callable[[str], Callable[[str], None]]
 OK: Final = "OK"
 
 
+def shown_command(name: bytes) -> str:
+    """The name of a command, which may be anything, for logs and metrics."""
+    return name[:40].decode("ascii", "backslashreplace")
+
+
+def error_box(asked: bytes, error: RealizeError) -> bytes:
+    """The answer to the command of that number, which fails."""
+    answer = {amp.ERROR: asked, amp.ERROR_CODE: error.wire_code, amp.ERROR_DESCRIPTION: str(error).encode()}
+    return boxes.encode(answer)
+
+
 class AnsweringProtocol(amp.AMP):
     """Answers commands; a subclass owns the connection."""
 
@@ -98,13 +109,7 @@ class AnsweringProtocol(amp.AMP):
             if amp.ANSWER not in box:
                 raise
             error = log_unexpected(self.log, Failure(), "answering")
-            data = boxes.encode(
-                {
-                    amp.ERROR: box[amp.ANSWER],
-                    amp.ERROR_CODE: error.wire_code,
-                    amp.ERROR_DESCRIPTION: str(error).encode(),
-                }
-            )
+            data = error_box(box[amp.ANSWER], error)
         self.write(data)
 
     def locateResponder(self, name: bytes) -> Callable[[Mapping[bytes, bytes]], Deferred[amp.Box]] | None:
@@ -118,7 +123,7 @@ class AnsweringProtocol(amp.AMP):
     def dispatchCommand(self, box: dict[bytes, bytes]) -> Deferred[amp.Box]:
         """Run a command; what it fails with becomes a declared error."""
         name = box[amp.COMMAND]
-        shown = name[:40].decode("ascii", "backslashreplace")
+        shown = shown_command(name)
         ended = self.watch(shown)
         refusal: amp.RemoteAmpError | None = None
         responder = None

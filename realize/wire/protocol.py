@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
 from realize.wire import boxes, commands, costs
-from realize.wire.answering import AnsweringProtocol
+from realize.wire.answering import AnsweringProtocol, error_box, shown_command
 from realize.wire.answers import from_remote, log_unexpected
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
@@ -525,19 +525,14 @@ class PeerProtocol(AnsweringProtocol):
     def _refuse_box(self, box: boxes.Box) -> None:
         """Answer a command that there is no memory for; content that follows it for its stream is ignored."""
         error = Busy("this peer holds all the memory that it may")
-        self.watch(box[amp.COMMAND][:40].decode("ascii", "backslashreplace"))(error.wire_code.decode())
+        self.watch(shown_command(box[amp.COMMAND]))(error.wire_code.decode())
         if box[amp.COMMAND] in _OPENING:
             number = boxes.parse_number(box.get(b"stream", b""))
             with contextlib.suppress(Busy):
                 self.streams.accept(number)
                 self.streams.close(number)
         if amp.ASK in box:
-            answer = {
-                amp.ERROR: box[amp.ASK],
-                amp.ERROR_CODE: error.wire_code,
-                amp.ERROR_DESCRIPTION: str(error).encode(),
-            }
-            self.write(boxes.encode(answer))
+            self.write(error_box(box[amp.ASK], error))
 
     def _received(self, box: boxes.Data | boxes.Credit | boxes.Box) -> None:
         if box is self._refused:
