@@ -304,13 +304,11 @@ def measure(name: str, where: str, inbox: Path, connections: int, seconds: float
         idle = resident_memory(pid)
         context = context_of(folder / "command.key")
         other = Other(port, context_of(folder / KEY))
-        floods = []
+        clients = [Client(port, context, f"hostile-{number}") for number in range(connections)]
+        for client in clients:
+            client.open_directory()
         began = time.monotonic()
-        for number in range(connections):
-            with contextlib.suppress(OSError):
-                client = Client(port, context, f"hostile-{number}")
-                client.open_directory()
-                floods.append(Flood(client, attack(client), reads=reads))
+        floods = [Flood(client, attack(client), reads=reads) for client in clients]
         time.sleep(max(0.0, began + seconds - time.monotonic()))
         for flood in floods:
             flood.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import socket
 import weakref
 
 import pytest
@@ -16,9 +17,9 @@ from realize.store.local import LocalStore
 from realize.store.reader import PIECE
 from realize.testing import random_bytes
 from realize.values import SMALL, Fetched, SmallFile, Version
-from realize.wire import boxes, costs, packing
+from realize.wire import boxes, costs, packing, protocol, tls
 from realize.wire.memory import FLOOR, UNBOUNDED, Memory
-from realize.wire.protocol import ALWAYS, MEMORY_WITHIN
+from realize.wire.protocol import ALWAYS, LOOK, MEMORY_WITHIN
 from realize.wire.streams import GRANT, MOST_UNREAD, InboundStream
 from tests.test_hostile_peer import Evil, data
 from tests.test_streams import FakeLink
@@ -258,12 +259,41 @@ def test_whoever_waits_too_long_for_memory_is_refused_and_the_next_is_read(greed
     for stream in range(1, late, 2):
         greedy.put(stream)
     before = greedy.answers()
-    greedy.clock.advance(MEMORY_WITHIN)
+    for _ in range(int(MEMORY_WITHIN / LOOK) + 1):
+        greedy.clock.advance(LOOK)
     greedy.flush()
 
     assert b"BUSY" in set(greedy.answers().values()) - set(before.values())
     assert greedy.lost is None
     assert not greedy.server.lost
+
+
+def test_whoever_has_gone_is_noticed_though_nothing_is_read(greedy, monkeypatch):
+    """What its connection holds may be what all its connections wait for."""
+    gone = []
+    monkeypatch.setattr(protocol, "hung_up", lambda _: bool(gone))
+    for stream in range(1, 20, 2):
+        greedy.put(stream)
+    greedy.clock.advance(LOOK)
+    before = greedy.server.lost
+    gone.append(True)
+    greedy.clock.advance(LOOK)
+    greedy.flush()
+
+    assert (False, True) == (before, greedy.server.lost)
+
+
+def test_a_socket_tells_that_the_other_end_is_closed():
+    """Also if there is something left that nobody has read; what is no socket tells nothing."""
+    here, there = socket.socketpair()
+    with here, there:
+        open_ = tls.hung_up(here)
+        there.send(b"unread")
+        unread = tls.hung_up(here)
+        there.close()
+
+        assert (False, False, True) == (open_, unread, tls.hung_up(here))
+    assert not tls.hung_up(object())
 
 
 def test_what_waited_goes_on_when_there_is_memory(greedy):

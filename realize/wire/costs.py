@@ -33,6 +33,9 @@ CUTTING: Final = 9 << 20
 SEARCH: Final = 6 << 20
 """Bytes to find out what the old version of a file has of the new one: what was read ahead, and an index."""
 
+ITEMS: Final = 256 << 10
+"""Bytes for the items of a command about many files, and for what is answered about each, which may be an error."""
+
 _PARSED: Final = 4
 """How many times as large as its bytes what is parsed from a box may be."""
 
@@ -44,6 +47,19 @@ _MORE: Final = {
     commands.ReadSmall.commandName: SMALL,
     commands.Walk.commandName: PAGE,
 }
+_BATCHES: Final = frozenset(
+    command.commandName
+    for command in (
+        commands.Describe,
+        commands.MakeDirectories,
+        commands.Prune,
+        commands.PutSmall,
+        commands.ReadSmall,
+        commands.Remove,
+        commands.SetDirectories,
+        commands.Settle,
+    )
+)
 _ANSWERS: Final = frozenset(
     command.commandName
     for command in (
@@ -62,5 +78,6 @@ _ANSWERS: Final = frozenset(
 def of(box: Mapping[bytes, bytes]) -> int:
     """The bytes that a command may make us hold until it was answered."""
     name = box[amp.COMMAND]
-    size = COMMAND + _PARSED * sum(map(len, box.values())) + _MORE.get(name, 0)
+    items = ITEMS if name in _BATCHES else 0
+    size = COMMAND + items + _PARSED * sum(map(len, box.values())) + _MORE.get(name, 0)
     return size + VALUE_LIMIT if name in _ANSWERS else size

@@ -41,6 +41,7 @@ from realize.wire.liveness import ENDURANCE, PATIENCE, Liveness
 from realize.wire.memory import UNBOUNDED, Claim, Share
 from realize.wire.packing import error_of
 from realize.wire.streams import BATCH, StreamTable
+from realize.wire.tls import hung_up
 from realize.wire.traffic import Traffic
 
 __all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
@@ -76,6 +77,9 @@ ALWAYS: Final = 64 * 1024
 
 MEMORY_WITHIN: Final = 30.0
 """Seconds that a command may wait for memory before it is answered with `Busy`: what the peer holds may wait for it."""
+
+LOOK: Final = 1.0
+"""Seconds after which somebody who waits is looked at: what one who has gone holds may be what he waits for."""
 
 _OPENING: Final = frozenset(
     command.commandName for command in (commands.OpenRead, commands.OpenWrite, commands.PutSmall, commands.ReadSmall)
@@ -485,7 +489,7 @@ class PeerProtocol(AnsweringProtocol):
         if self._ending:
             return False
         self._waiting = self._claim.grow(cost).addCallbacks(self._has_memory, lambda _: None, (box,))
-        self._wait = self.clock.callLater(MEMORY_WITHIN, self._has_none, box)
+        self._wait = self.clock.callLater(LOOK, self._look, box, self.clock.seconds() + MEMORY_WITHIN)
         self._liveness.deaf(on=True)
         return False
 
@@ -497,9 +501,18 @@ class PeerProtocol(AnsweringProtocol):
         self._admitted = box
         self._go_on_reading(box)
 
+    def _look(self, box: boxes.Box, until: float) -> None:
+        """Whether it is still worth waiting for memory."""
+        self._wait = None
+        if hung_up(self.transport):
+            self.abort(ConnectionFailed(f"{self.label} has gone"))
+        elif self.clock.seconds() >= until:
+            self._has_none(box)
+        else:
+            self._wait = self.clock.callLater(LOOK, self._look, box, until)
+
     def _has_none(self, box: boxes.Box) -> None:
         """The command that waited for memory is given up."""
-        self._wait = None
         self._refused = box
         if self._waiting is not None:
             self._waiting.cancel()

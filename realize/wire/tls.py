@@ -13,6 +13,7 @@ means that Hello was answered.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -167,6 +168,19 @@ def read_at_once(transport: Any, amount: int) -> None:
     transport = _lowest(transport)
     if hasattr(transport, "bufferSize"):
         transport.bufferSize = amount
+
+
+def hung_up(transport: Any) -> bool:
+    """Whether the other end of the socket below any wrappers has closed it, which nobody sees who does not read.
+
+    Where the system does not tell, it has not.
+    """
+    transport = _lowest(transport)
+    if not hasattr(transport, "fileno") or not hasattr(select, "POLLRDHUP"):
+        return False
+    poll = select.poll()
+    poll.register(transport.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _lowest(transport: Any) -> Any:
