@@ -49,6 +49,7 @@ class Client:
         self._parser = BoxParser()
         self._parsed: Iterator[Data | Credit | Box] = iter(())
         self._asked = 0
+        self.closed = False
         self.credit: dict[int, int] = {}
         hello = {"major": commands.MAJOR, "minor": 0, "software": "hostile", "capabilities": b"\0\6deltas"}
         self.call("Hello", **hello, run=run)
@@ -98,6 +99,7 @@ class Client:
 
     def close(self) -> None:
         """At once."""
+        self.closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -5,6 +5,7 @@
 For each command a daemon of its own, and a peer that may read, write and remove does its worst with it for some
 seconds, on all its connections, and leaves without a word.
 Meanwhile and afterwards another peer connects, again and again, and puts one small file into the same directory.
+An attempt that fails counts as infinite.
 
 ``peak`` is the most memory that the daemon had resident, and ``after`` what is still resident so many seconds after the
 peer has left, beside what it was before (``idle``); ``other`` is the longest that the other peer needed, and ``then``
@@ -16,14 +17,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import shutil
 import ssl
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
@@ -134,7 +136,7 @@ def write_all(client: Client) -> Iterator[bytes]:
     for stream in range(1, 2 * STREAMS, 2):
         yield open_one(client, stream)
     piece = bytes(VALUE_LIMIT)
-    while True:
+    while not client.closed:
         rich = [stream for stream, amount in list(client.credit.items()) if amount >= VALUE_LIMIT]
         for stream in rich:
             client.credit[stream] -= VALUE_LIMIT
@@ -251,45 +253,60 @@ def stage(inbox: Path) -> None:
 
 
 class Other:
-    """The other peer: puts a small file each time it has connected, and remembers how long that took."""
+    """The other peer: puts a small file each time it has connected, and remembers how long that took.
 
-    def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self.took: list[tuple[float, float]] = []
-        self._port, self._context = port, context
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, daemon=True)
-        self._thread.start()
+    In a process of its own, which does not wait for the threads of the first peer.
+    """
 
-    def _go_on(self) -> None:
-        for number in count():
-            if self._stopped.is_set():
-                return
-            began = time.monotonic()
-            with contextlib.suppress(OSError):
-                self._put(b"other-%d" % number)
-            self.took.append((began, time.monotonic() - began))
-            self._stopped.wait(0.5)
-
-    def _put(self, name: bytes) -> None:
-        content = b"some content"
-        with Client(self._port, self._context) as client:
-            client.open_directory()
-            client.call("Describe", handle=1, paths=packing.PATHS.pack([name]))
-            heads = packing.SMALL_HEADS.pack([SmallFile(name, content, blake3(content).digest(), None)])
-            client.send(client.box("PutSmall", handle=1, stream=1, policy="replace", heads=heads) + data(1, content))
-            while True:
-                box = client.next_box()
-                if isinstance(box, dict) and b"outcomes" in box:
-                    return
+    def __init__(self, port: int, key: Path) -> None:
+        self._took: list[tuple[float, float]] = []
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_put_again_and_again, args=(port, key, there), daemon=True)
+        self._process.start()
+        there.close()
+        self._here.recv()
 
     def stop(self) -> None:
         """No more."""
-        self._stopped.set()
-        self._thread.join(30.0)
+        self._here.send(None)
+        with contextlib.suppress(EOFError):
+            self._took = self._here.recv()
+        self._process.join(30.0)
 
     def worst(self, since: float, until: float) -> float:
         """The longest that began in that time."""
-        return max((took for began, took in self.took if since <= began < until), default=0.0)
+        return max((took for began, took in self._took if since <= began < until), default=float("nan"))
+
+
+def _put_again_and_again(port: int, key: Path, lead: Connection) -> None:
+    took = []
+    context = context_of(key)
+    lead.send(None)
+    for number in count():
+        began = time.monotonic()
+        try:
+            _put(port, context, b"other-%d" % number)
+        except OSError:
+            took.append((began, float("inf")))
+        else:
+            took.append((began, time.monotonic() - began))
+        if lead.poll(0.5):
+            break
+    lead.send(took)
+
+
+def _put(port: int, context: ssl.SSLContext, name: bytes) -> None:
+    content = b"some content"
+    with Client(port, context) as client:
+        client.open_directory()
+        client.call("Describe", handle=1, paths=packing.PATHS.pack([name]))
+        heads = packing.SMALL_HEADS.pack([SmallFile(name, content, blake3(content).digest(), None)])
+        client.send(client.box("PutSmall", handle=1, stream=1, policy="replace", heads=heads) + data(1, content))
+        while True:
+            box = client.next_box()
+            if isinstance(box, dict) and b"outcomes" in box:
+                return
 
 
 def measure(name: str, where: str, inbox: Path, connections: int, seconds: float, rest: float) -> list[str]:
@@ -303,7 +320,7 @@ def measure(name: str, where: str, inbox: Path, connections: int, seconds: float
         pid, port = site.daemon.pid, site.port
         idle = resident_memory(pid)
         context = context_of(folder / "command.key")
-        other = Other(port, context_of(folder / KEY))
+        other = Other(port, folder / KEY)
         clients = [Client(port, context, f"hostile-{number}") for number in range(connections)]
         for client in clients:
             client.open_directory()

@@ -21,7 +21,7 @@ from realize.wire import boxes, costs, packing, protocol, tls
 from realize.wire.memory import FLOOR, UNBOUNDED, Memory
 from realize.wire.protocol import ALWAYS, LOOK, MEMORY_WITHIN
 from realize.wire.streams import GRANT, MOST_UNREAD, InboundStream
-from tests.test_hostile_peer import Evil, data
+from tests.test_hostile_peer import MOST_READING, Evil, data
 from tests.test_streams import FakeLink
 
 MIB = 1 << 20
@@ -281,6 +281,22 @@ def test_whoever_has_gone_is_noticed_though_nothing_is_read(greedy, monkeypatch)
     greedy.flush()
 
     assert (False, True) == (before, greedy.server.lost)
+
+
+def test_long_work_is_not_begun_for_somebody_who_has_gone(greedy, monkeypatch):
+    """Though what it has sent before has not been looked at, and so the end of its connection has not been seen."""
+    begun = []
+    greedy.memory.settle = lambda expected: begun.append(Deferred()) or begun[-1]
+    ask = {b"_command": b"Settle", b"handle": b"1", b"expected": b""}
+    for number in range(4):
+        greedy.send(boxes.encode({**ask, b"_ask": b"s%d" % number}))
+    at_work = len(begun)
+    monkeypatch.setattr(protocol, "hung_up", lambda _: True)
+    greedy.send(boxes.encode({**ask, b"_ask": b"late"}))
+    for settled in begun[:]:
+        settled.callback([])
+
+    assert (MOST_READING, MOST_READING) == (at_work, len(begun))
 
 
 def test_a_socket_tells_that_the_other_end_is_closed():

@@ -20,13 +20,22 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.config import Right
-from realize.errors import AccessDenied, Busy, Conflict, NotFound, ProtocolError, RealizeError, StorageError
+from realize.errors import (
+    AccessDenied,
+    Busy,
+    Conflict,
+    ConnectionFailed,
+    NotFound,
+    ProtocolError,
+    RealizeError,
+    StorageError,
+)
 from realize.store.interfaces import IListing, IStore
 from realize.store.origin import origin_of
 from realize.store.served_small import ServedBatches
@@ -180,7 +189,7 @@ class DirectoryResponders(amp.CommandLocator):
         store = None
         try:
             store = self._make_store(directory, base, self._origin(rights, origin))
-            turn = self._turns_of(directory)
+            turn = self._wanted(self._turns_of(directory))
             where = await store.open(salt, age or 0)
         except BaseException:
             self._directories.pop(handle, None)
@@ -209,6 +218,14 @@ class DirectoryResponders(amp.CommandLocator):
         del self._directories[handle]
         await self._release(opened, handle)
         return {}
+
+    def _wanted(self, turn: Turn) -> Turn:
+        """The same, for what the peer still waits for when its turn comes."""
+
+        def begin(work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+            return fail(ConnectionFailed("the peer has gone")) if self._protocol.has_gone else work()
+
+        return lambda work: turn(partial(begin, work))
 
     def _origin(self, rights: frozenset[Right], named: bytes | None) -> bytes | None:
         """Whose alone is what may be compared: all's for a peer that may read it anyhow, unless it wants less.

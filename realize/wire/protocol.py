@@ -177,6 +177,11 @@ class PeerProtocol(AnsweringProtocol):
         """Whether the connection has ended."""
         return self._gone
 
+    @property
+    def has_gone(self) -> bool:
+        """Whether the other end has closed the connection, also if much that has arrived was not looked at yet."""
+        return self._gone or hung_up(self.transport)
+
     def use_memory(self, share: Share) -> None:
         """From now on, claim from there what the peer makes us hold; to be called while it can have done nothing."""
         self._claim.release()
@@ -489,7 +494,7 @@ class PeerProtocol(AnsweringProtocol):
         if self._ending:
             return False
         self._waiting = self._claim.grow(cost).addCallbacks(self._has_memory, lambda _: None, (box,))
-        self._wait = self.clock.callLater(LOOK, self._look, box, self.clock.seconds() + MEMORY_WITHIN)
+        self._wait = self.clock.callLater(0, self._look, box, self.clock.seconds() + MEMORY_WITHIN)
         self._liveness.deaf(on=True)
         return False
 
