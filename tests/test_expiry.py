@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 
 import pytest
+from blake3 import blake3
+from twisted.internet.defer import maybeDeferred
 
 from realize.store.expiry import expire_partials
+from realize.store.local import LocalStore
 from realize.store.names import partial_name
 from realize.store.stamps import Present
+from realize.values import Directory, OnConflict
 from tests.leftovers import leave_partial
 
 DAY = 86_400 * 10**9
@@ -113,3 +118,95 @@ def test_what_is_just_as_old_as_it_may_be_stays(root):
 
     assert [] == removed(root, DAY, now=2 * DAY)
     assert [(F, 3), (G, 3)] == sorted(removed(root, DAY, now=2 * DAY + 1))
+
+
+@pytest.fixture
+def destination(tmp_path):
+    """An empty one."""
+    return tmp_path
+
+
+async def opened(destination):
+    """The store there."""
+    store = LocalStore(os.fsencode(destination), run_in_thread=maybeDeferred)
+    await store.open(b"salt")
+    return store
+
+
+async def interrupted(store, path):
+    """A write that was given up, and whose partial was kept."""
+    writer = await store.open_writer(path, 9, OnConflict.REPLACE)
+    await writer.write([b"some"])
+    await writer.abandon(keep=True)
+
+
+async def arrived(store, path):
+    """A file that has arrived."""
+    writer = await store.open_writer(path, 4, OnConflict.REPLACE)
+    await writer.write([b"some"])
+    await writer.commit(blake3(b"some").digest(), None)
+
+
+def below(destination):
+    """All directories."""
+    return {str(each.relative_to(destination)) for each in destination.rglob("*") if each.is_dir()}
+
+
+async def test_directories_that_were_made_for_a_partial_go_with_it(destination):
+    """Or somebody who never comes back would leave them for ever; those that were there before stay."""
+    store = await opened(destination)
+    (destination / "theirs").mkdir()
+    await interrupted(store, b"theirs/a/b/f")
+    await interrupted(store, b"a/b/c/f")
+
+    assert [b"a/b/c/" + partial_name(b"f"), b"theirs/a/b/" + partial_name(b"f")] == sorted(
+        path for path, _ in removed(os.fsencode(destination))
+    )
+    assert {"theirs"} == below(destination)
+
+
+async def test_directories_in_which_a_file_has_arrived_stay(destination):
+    """Also when whoever waited for it has taken it away: they may wait there for the next one."""
+    store = await opened(destination)
+    await interrupted(store, b"a/b/c/f")
+    await arrived(store, b"a/b/g")
+    (destination / "a/b/g").unlink()
+
+    assert 1 == len(removed(os.fsencode(destination)))
+    assert {"a", "a/b"} == below(destination)
+
+
+async def test_directories_that_wait_for_nothing_any_more_go(destination):
+    """A run that ended between the making of directories and the first file has left no partial in them."""
+    store = await opened(destination)
+    await store.make_directories([Directory(b"a", 0o755), Directory(b"a/b", 0o700)])
+    (destination / "theirs").mkdir()
+
+    assert [] == removed(os.fsencode(destination), now=time.time_ns())
+    assert {"a", "a/b", "theirs"} == below(destination)
+    assert [] == removed(os.fsencode(destination))
+    assert {"theirs"} == below(destination)
+
+
+async def test_what_was_put_into_a_directory_meanwhile_stays(destination):
+    """By whomever, and it may be a directory."""
+    store = await opened(destination)
+    await interrupted(store, b"a/b/f")
+    (destination / "a/theirs").mkdir()
+
+    assert 1 == len(removed(os.fsencode(destination)))
+    assert {"a", "a/theirs"} == below(destination)
+
+
+async def test_directories_that_cannot_be_marked_stay(destination, monkeypatch):
+    """Nobody can tell later who has made them."""
+    store = await opened(destination)
+
+    def setxattr(*_):
+        raise OSError(errno.ENOTSUP, "no attributes")
+
+    monkeypatch.setattr(os, "setxattr", setxattr)
+    await interrupted(store, b"a/f")
+
+    assert 1 == len(removed(os.fsencode(destination)))
+    assert {"a"} == below(destination)

@@ -34,7 +34,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
-from realize.store import names
+from realize.store import awaiting, names
 from realize.store.descriptors import release
 from realize.store.files import open_if_readable, representable
 from realize.store.location import Root
@@ -320,7 +320,16 @@ def _commit_inside(
             _discard(fd, each)
         else:
             changed = True
+    if changed:
+        _note_arrival(tree, directory)
     return changed
+
+
+def _note_arrival(tree: Tree, directory: tuple[bytes, ...]) -> None:
+    """A directory, and those above it, wait for nothing any more; above one that does not, no other does."""
+    with contextlib.suppress(RealizeError):
+        while directory and awaiting.unmark(tree.directory(directory)):
+            directory = directory[:-1]
 
 
 def _made(file: Prepared, how: Committed) -> Stored:

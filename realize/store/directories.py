@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from realize.errors import BadName, RealizeError
+from realize.store import awaiting
 from realize.store.descriptors import release
 from realize.store.footprint import Footprint
 from realize.store.location import Location
@@ -111,6 +112,7 @@ def _make(
             _adapt(tree.directory(components[:-1]), components[-1], mode)
         return None
     fd = tree.directory(components)
+    awaiting.mark(fd)
     _set_mode(fd, os.fstat(fd), mode | _OWNERS)
     return tree.identity(components)
 

@@ -1,4 +1,4 @@
-"""Removing partials that nobody came back for; for a thread, a slice at a time."""
+"""Removing what nobody came back for: partials, and directories made for them; for a thread, a slice at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 from attrs import define, field
 
-from realize.store.leftovers import find_partials, gained_ns, remove_unlocked
+from realize.store.leftovers import find_leftovers, gained_ns, remove_awaiting, remove_unlocked
 from realize.store.location import Location, locate
 from realize.store.stamps import Present
 
@@ -33,14 +33,23 @@ def expire_partials(
 
     Each step looks at a page of files and yields what it found, often nothing; close the generator to stop early.
     A partial that somebody holds the lock of is let be.
+    The directories that were made for one go with it, and others that have waited as long for something to arrive.
     ``deep`` says whether directories below it are looked into.
     """
     location = root if isinstance(root, Location) else locate(os.fsencode(root), b"", None)
-    finding = find_partials(location, deep=deep)
+    finding = find_leftovers(location, deep=deep)
     try:
-        for partials in finding:
+        for partials, directories in finding:
             old = [each for each in partials if each.status and present.age_ns(gained_ns(each.status)) > older_than_ns]
             removed = remove_unlocked(location, old) if old else []
+            vacant = [
+                (*each.directory, each.name)
+                for each in directories
+                if each.status and present.age_ns(each.status.st_ctime_ns) > older_than_ns
+            ]
+            vacant += dict.fromkeys(each.directory for each in removed)
+            if vacant:
+                remove_awaiting(location, vacant)
             step = Step([(each.path, each.size) for each in removed])
             step.partials = len(partials) - len(removed)
             step.size = sum(each.size for each in partials) - sum(each.size for each in removed)

@@ -1,4 +1,4 @@
-"""Partials that nobody is writing: finding them, telling their age, and removing them; for a thread."""
+"""What writes that were given up have left: partials, and the directories made for them; for a thread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import stat
 from collections.abc import Generator, Iterable, Iterator
 
 from realize.errors import NotFound, RealizeError
+from realize.store import awaiting
 from realize.store.descriptors import release
 from realize.store.files import READ_FLAGS
 from realize.store.location import Location
@@ -26,17 +27,24 @@ def gained_ns(status: os.stat_result) -> int:
     return status.st_mtime_ns if stat.S_IMODE(status.st_mode) == RECEIVING else status.st_ctime_ns
 
 
-def find_partials(location: Location, *, deep: bool = True) -> Generator[list[Found], None, None]:
-    """The partials below a location, by the page of files, often none; close the generator to stop early.
+def find_leftovers(location: Location, *, deep: bool = True) -> Generator[tuple[list[Found], list[Found]], None, None]:
+    """The partials below a location, and its directories, by the page; close the generator to stop early.
 
-    Those of its directories only if ``deep``.
+    Those in its directories only if ``deep``.
     """
     traversal = Traversal(location, lambda _path, _identity: "" if deep else "is not looked into")
     try:
         while found := traversal.page(PAGE):
-            yield [each for each in found if each.partial]
+            yield [each for each in found if each.partial], [each for each in found if each.is_directory]
     finally:
         traversal.close()
+
+
+def find_partials(location: Location) -> Generator[list[Found], None, None]:
+    """The partials below a location, by the page of files, often none; close the generator to stop early."""
+    with contextlib.closing(find_leftovers(location)) as finding:
+        for partials, _ in finding:
+            yield partials
 
 
 def unlocked(location: Location, partials: Iterable[Found]) -> list[Found]:
@@ -60,6 +68,17 @@ def remove_unlocked(location: Location, partials: Iterable[Found]) -> list[Found
                     os.unlink(each.name, dir_fd=directory_fd)
                     removed.append(each)
     return removed
+
+
+def remove_awaiting(location: Location, directories: Iterable[tuple[bytes, ...]]) -> None:
+    """Remove those of these directories, and of those above them, that are empty and wait for something to arrive."""
+    with location.tree() as tree:
+        for directory in directories:
+            with contextlib.suppress(OSError, RealizeError):
+                while len(directory) > len(location.base) and awaiting.is_marked(tree.directory(directory)):
+                    tree.forget()
+                    os.rmdir(directory[-1], dir_fd=tree.directory(directory[:-1]))
+                    directory = directory[:-1]  # noqa: PLW2901 -- the one above
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from realize.errors import BadName, Conflict, NotFound, RealizeError
-from realize.store import names
+from realize.store import awaiting, names
 from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
 from realize.store.file_locks import LOCKS, Lock
@@ -180,9 +180,12 @@ def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> 
     except OSError as error:
         raise storage_error(error, names.join(path)) from error
     try:
-        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), made
+        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
     except OSError as error:
         _refuse(error, parent, path)
+    if made:
+        awaiting.mark(fd)
+    return fd, made
 
 
 def _refuse(error: OSError, parent: int, path: tuple[bytes, ...]) -> NoReturn:

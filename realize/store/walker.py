@@ -59,6 +59,11 @@ class Found:
     partial: bool = False
 
     @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory that was opened."""
+        return self.status is not None and stat.S_ISDIR(self.status.st_mode)
+
+    @property
     def from_root(self) -> bytes:
         """The path relative to the root, where ``path`` is relative to the location."""
         return names.join((*self.directory, self.name))
@@ -294,7 +299,7 @@ class Walker:
         status = found.status
         if status is None:
             return Entry(found.path, Kind.UNREADABLE, note=found.note)
-        if stat.S_ISDIR(status.st_mode):
+        if found.is_directory:
             attributes = attributes_of(status)
             return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
         if not stat.S_ISREG(status.st_mode):
