@@ -1,9 +1,9 @@
 """What one peer can do to the daemon, and to another peer, with each command of the protocol.
 
-    python -m benchmarks.hostile_peer [--connections 16] [--seconds 10] [--rest 60] [--only ReadSmall,Walk] [--folder F]
+    python -m benchmarks.hostile_peer [--peers 2] [--connections 64] [--seconds 10] [--rest 60] [--only Walk,Settle]
 
-For each command a daemon of its own, and a peer that may read, write and remove does its worst with it for some
-seconds, on all its connections, and leaves without a word.
+For each command a daemon of its own, and a peer that may read, write and remove (or two of them) does its worst with
+it for some seconds, on all its connections, and leaves without a word.
 Meanwhile and afterwards another peer connects, again and again, and puts one small file into the same directory.
 An attempt that fails counts as infinite.
 
@@ -35,6 +35,7 @@ from benchmarks.hostile_client import Client, Flood, context_of
 from benchmarks.probe import KEY, ProbedSite
 from benchmarks.procfs import cpu_seconds, peak_memory, resident_memory
 from benchmarks.tables import mebibytes, table
+from realize.keys import generate_identity, load_identity, write_identity
 from realize.values import BLOCK, SMALL, Directory, Expected, Removal, SmallFile, Vacant, Version
 from realize.wire import packing
 from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail, encode
@@ -48,12 +49,20 @@ Attack = Callable[[Client], Iterator[bytes]]
 """What to send on one connection that has opened the directory."""
 
 
+SECOND: Final = "second.key"
+
+
 class HostileSite(ProbedSite):
-    """A site in which the other peer may write."""
+    """A site in which the other peer may write, and there is a second hostile one."""
 
     def write_daemon_config(self, extra: str = "") -> None:
         """Let the probe's key write, too."""
-        super().write_daemon_config(extra)
+        second = self.folder / SECOND
+        if not second.exists():
+            write_identity(str(second), generate_identity())
+        key = load_identity(str(second)).public_key.base64
+        rights = ", ".join(f'"{right}"' for right in self.rights)
+        super().write_daemon_config(f'{extra}[peers.second]\nkey = "{key}"\ndirs = {{ inbox = [{rights}] }}\n')
         file = self.folder / "realized.toml"
         file.write_text(file.read_text().replace('inbox = ["read"]', 'inbox = ["read", "write"]'))
 
@@ -309,7 +318,7 @@ def _put(port: int, context: ssl.SSLContext, name: bytes) -> None:
                 return
 
 
-def measure(name: str, where: str, inbox: Path, connections: int, seconds: float, rest: float) -> list[str]:
+def measure(name: str, where: str, inbox: Path, peers: int, connections: int, seconds: float, rest: float) -> list[str]:
     """One line of the table."""
     attack, reads = ATTACKS[name]
     folder = Path(tempfile.mkdtemp(prefix="realize-hostile-", dir=where))
@@ -319,9 +328,10 @@ def measure(name: str, where: str, inbox: Path, connections: int, seconds: float
         assert site.daemon is not None
         pid, port = site.daemon.pid, site.port
         idle = resident_memory(pid)
-        context = context_of(folder / "command.key")
+        keys = [folder / "command.key", folder / SECOND][:peers]
+        contexts = [context_of(key) for key in keys]
         other = Other(port, folder / KEY)
-        clients = [Client(port, context, f"hostile-{number}") for number in range(connections)]
+        clients = [Client(port, context, f"{id(context)}-{n}") for n in range(connections) for context in contexts]
         for client in clients:
             client.open_directory()
         began = time.monotonic()
@@ -362,6 +372,7 @@ def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument("--peers", type=int, choices=(1, 2), default=1)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rest", type=float, default=60.0)
@@ -373,7 +384,15 @@ def main() -> None:
     try:
         stage(inbox)
         for name in arguments.only.split(","):
-            line = measure(name, arguments.folder, inbox, arguments.connections, arguments.seconds, arguments.rest)
+            line = measure(
+                name,
+                arguments.folder,
+                inbox,
+                arguments.peers,
+                arguments.connections,
+                arguments.seconds,
+                arguments.rest,
+            )
             lines.append(line)
             print("  ".join(line), flush=True)
     finally:

@@ -69,6 +69,16 @@ def test_what_is_needed_for_good_is_not_looked_at_for_ever(process):
     assert 1 == process.trims
 
 
+def test_what_becomes_free_a_little_later_is_given_back_too(process):
+    """The connections of somebody who has left end one after the other."""
+    process.grow(10 * WORTH, free=9 * WORTH)
+    process.clock.advance(EVERY)
+    process.free = WORTH - 1
+    process.clock.advance(EVERY)
+
+    assert WORTH + 1 == process.size
+
+
 def test_what_was_held_is_given_back_when_it_has_become_free(process, monkeypatch):
     """While peers hold much, garbage is not collected for its sake."""
     collected = []

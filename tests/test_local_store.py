@@ -41,6 +41,7 @@ from realize.store.handle import Handle
 from realize.store.headroom import Headroom
 from realize.store.local import LocalStore, root_identity
 from realize.store.names import is_partial, partial_name
+from realize.store.walker import Walker
 from realize.store.watching import CommitWatch
 from realize.store.writer import MOST_WAITING
 from realize.testing import (
@@ -1987,3 +1988,30 @@ async def test_an_old_version_that_cannot_be_read_is_replaced_all_the_same(root,
     assert Committed.REPLACED is how(await writer.commit(digest(NEW), None))
     assert NEW == behind.content(b"f")
     await store.close()
+
+
+async def test_a_listing_that_was_given_up_reads_nothing_more(root, behind):
+    """Neither what is asked for later, nor what still waits for its thread: nobody would get it."""
+    behind.plant(b"f", b"1")
+    waiting = []
+
+    def later(work, *arguments):
+        if not opening:
+            return maybeDeferred(work, *arguments)
+        result = Deferred()
+        waiting.append((result, work, arguments))
+        return result
+
+    opening = []
+    store = await opened(root, run_briefly=later)
+    opening.append("is over")
+    listing = store.walk()
+    page = listing.next_page()
+    listing.close()
+    [(result, work, arguments)] = waiting
+    read = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Walker, "page", lambda _: read.append(1))
+        result.callback(work(*arguments))
+
+    assert ([], []) == (await page, read)

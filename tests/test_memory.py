@@ -8,7 +8,7 @@ import socket
 import weakref
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 
 from realize import testing
 from realize.errors import Busy
@@ -297,6 +297,21 @@ def test_long_work_is_not_begun_for_somebody_who_has_gone(greedy, monkeypatch):
         settled.callback([])
 
     assert (MOST_READING, MOST_READING) == (at_work, len(begun))
+
+
+def test_questions_of_somebody_who_has_gone_are_not_even_read(greedy, monkeypatch):
+    """There may be many MiB of them under way; what he has sent counts, so files in the midst of them arrive."""
+    asked = []
+    greedy.memory.settle = lambda expected: asked.append(expected) or succeed([])
+    question = boxes.encode({b"_command": b"Settle", b"handle": b"1", b"expected": b"", b"_ask": b"q"})
+    greedy.send(question)
+    before = len(asked)
+    monkeypatch.setattr(protocol, "hung_up", lambda _: True)
+    greedy.send(question)
+    greedy.put(1)
+    greedy.send(question)
+
+    assert (1, 1, 1) == (before, len(asked), len(greedy.writing))
 
 
 def test_a_socket_tells_that_the_other_end_is_closed():

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import gc
 import os
 import random
 import threading
+import tracemalloc
 from functools import partial
 
 import pytest
@@ -24,6 +26,7 @@ from realize.store.served import DirectoryResponders
 from realize.store.turns import Turns
 from realize.testing import block_digests, digest, failure, random_bytes, small_file
 from realize.values import BLOCK, Attributes, Committed, Expected, OnConflict
+from realize.wire import costs
 from tests.leftovers import leave_partial
 from tests.loopback import Pair
 
@@ -260,6 +263,27 @@ async def test_files_that_are_half_compared_take_bounded_memory(root, monkeypatc
     told = [await store.match_final(name, len(SECRET), BLOCK, digests[1:]) for name in (b"a", b"b", b"c")]
 
     assert [0, len(SECRET) - BLOCK, len(SECRET) - BLOCK] == told
+
+
+async def test_what_half_compared_files_take_counts_with_the_directory(root):
+    """However long their names are: a peer may open many directories, and compare in each."""
+    above = b"/".join([b"d" * 250] * 15)
+    paths = [b"%s/%d" % (above, number) for number in range(40)]
+    store = await opened(root, origin_of(EVIL))
+    digests = block_digests(SECRET)
+    for path in paths:
+        await send(store, path, SECRET)
+
+    tracemalloc.start()
+    try:
+        for path in list(paths):
+            await store.match_final(bytes(bytearray(path)), len(SECRET), 0, digests[:1])
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 32 * 1024 < held < costs.DIRECTORY
 
 
 @pytest.mark.parametrize("after", [SECRET[:-1] + b"!", b"!" + SECRET[1:]], ids=["end", "beginning"])

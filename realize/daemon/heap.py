@@ -22,6 +22,9 @@ EVERY: Final = 10.0
 WORTH: Final = 8 << 20
 """Bytes by which the process must have grown for the work, some milliseconds, to be worth while."""
 
+LITTLE: Final = 1 << 20
+"""Bytes that may become free at any time."""
+
 HEAPS: Final = 2
 """Heaps that threads take memory from; each keeps something."""
 
@@ -64,7 +67,7 @@ class Heap:
         self._trim = trim
         self._resident = resident
         self._needed = 0
-        """What the process had when it was as small as it gets."""
+        """Bytes below which it does not get."""
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -81,11 +84,14 @@ class Heap:
 
     def _look(self, trim: Callable[[], object]) -> None:
         self._call = self._clock.callLater(EVERY, self._look, trim)
-        if self._resident() < self._needed + WORTH:
+        size = self._resident()
+        if size < self._needed + WORTH:
             return
         quiet = self._held() < WORTH
         if quiet:
             gc.collect()
         trim()
-        if quiet:
-            self._needed = self._resident()
+        left = self._resident()
+        # What was just given back may have let go of more: that it is needed shows when nothing more goes.
+        if quiet and size - left < LITTLE:
+            self._needed = left

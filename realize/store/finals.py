@@ -28,8 +28,8 @@ from realize.store.tree import Tree, identity_of
 from realize.units import display_name
 from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
 
-_REMEMBERED: Final = 64
-"""Large files that are being compared, in one store: twice as many as one run has in flight."""
+_REMEMBERED: Final = 32
+"""Large files that are being compared, in one store: as many as one run has in flight at most."""
 
 _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 
@@ -346,6 +346,7 @@ class FinalMatches:
         self._vouching = vouching
         self._origin = origin
         self._progress: dict[bytes, _Progress] = {}
+        """By digest of the path, which may be long."""
 
     def match(
         self,
@@ -377,7 +378,8 @@ class FinalMatches:
         attributes: Attributes | None,
     ) -> int | None:
         """The same; None if the file is another one than it should be."""
-        before = self._progress.pop(path, None)
+        key = blake3(path).digest()
+        before = self._progress.pop(key, None)
         directory, name = location.split(path)
         with location.tree() as tree:
             try:
@@ -416,14 +418,14 @@ class FinalMatches:
                 elif version_of(os.fstat(fd)) != version:
                     return None
                 elif matched == length:
-                    self._remember(path, _Progress(version, offset + matched, written, verdict))
+                    self._remember(key, _Progress(version, offset + matched, written, verdict))
             except (OSError, MemoryError) as error:
                 raise storage_error(error, path) from error
             finally:
                 release(fd)
         return matched
 
-    def _remember(self, path: bytes, progress: _Progress) -> None:
+    def _remember(self, key: bytes, progress: _Progress) -> None:
         while len(self._progress) >= _REMEMBERED:
             del self._progress[next(iter(self._progress))]
-        self._progress[path] = progress
+        self._progress[key] = progress

@@ -53,6 +53,8 @@ class LocalListing:
         return page
 
     def _page(self) -> list[Entry]:
+        if self._closed:  # while it waited for the thread
+            return []
         page = self._walker.page()
         self.now_ns = self._read_clock()
         return page

@@ -21,8 +21,8 @@ COMMAND: Final = 4 << 10
 STREAM: Final = 32 << 10
 """Bytes for a stream that is open, beside its content: the file, its hasher, and all that keeps them in order."""
 
-DIRECTORY: Final = 16 << 10
-"""Bytes for a directory that is open."""
+DIRECTORY: Final = 112 << 10
+"""Bytes for a directory that is open, and for what is remembered of large files that are compared there."""
 
 PAGE: Final = 4 << 20
 """Bytes for a page of a listing that is being read: the names of a large directory."""

@@ -86,6 +86,26 @@ _OPENING: Final = frozenset(
 )
 """Commands that take the number of a stream, also if they are refused."""
 
+_QUESTIONS: Final = frozenset(
+    command.commandName
+    for command in (
+        commands.BlockDigests,
+        commands.CutSpan,
+        commands.Describe,
+        commands.GetThrottle,
+        commands.MatchFinal,
+        commands.MatchPartial,
+        commands.MeasureSpace,
+        commands.OfferChunks,
+        commands.ReadSmall,
+        commands.Settle,
+        commands.Status,
+        commands.TryWrite,
+        commands.Walk,
+    )
+)
+"""Commands that are worth nothing without their answer."""
+
 _MORE_THAN_A_PING: Final = 32
 
 FIRST_BOX: Final = 8 * 1024
@@ -456,10 +476,11 @@ class PeerProtocol(AnsweringProtocol):
         try:
             while not self._aborted and not self._gone:
                 for box in self._boxes:
-                    if isinstance(box, dict) and not self._may_begin(box):
-                        self.streams.delivered()
-                        return False
-                    self._received(box)
+                    if not isinstance(box, dict) or not self._is_vain(box):
+                        if isinstance(box, dict) and not self._may_begin(box):
+                            self.streams.delivered()
+                            return False
+                        self._received(box)
                     count += 1
                     if self._aborted or self._gone:
                         return True
@@ -477,6 +498,10 @@ class PeerProtocol(AnsweringProtocol):
         except Exception:  # noqa: BLE001 -- this connection ends by it, and no other one
             self.abort(log_unexpected(self.log, Failure(), "dispatching"))
         return True
+
+    def _is_vain(self, box: boxes.Box) -> bool:
+        """Whether it only asks, and whoever asks has gone: all that he has sent before may still be on its way here."""
+        return box.get(amp.COMMAND) in _QUESTIONS and box is not self._admitted and hung_up(self.transport)
 
     def _may_begin(self, box: boxes.Box) -> bool:
         """Whether there is memory for a command; if not, nothing goes on here before there is."""
