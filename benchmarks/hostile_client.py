@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from realize.errors import ProtocolError
 from realize.keys import load_identity
 from realize.wire import commands
 from realize.wire.boxes import Box, BoxParser, Credit, Data, encode
@@ -125,7 +126,8 @@ class Flood:
                 self.sent += len(content)
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        # What is read from a socket that has just been closed is not decrypted.
+        with contextlib.suppress(OSError, ValueError, ProtocolError):
             while True:
                 self._client.next_box()
 

@@ -324,6 +324,7 @@ def test_a_socket_tells_that_the_other_end_is_closed():
         there.close()
 
         assert (False, False, True) == (open_, unread, tls.hung_up(here))
+    assert tls.hung_up(here)
     assert not tls.hung_up(object())
 
 

@@ -570,6 +570,8 @@ class DirectoryResponders(amp.CommandLocator):
 
     def _not_read(self, opened: _Opened, path: bytes, error: RealizeError) -> None:
         """Count that a file could not be read, and log it if the disk is at fault."""
+        if self._protocol.lost:
+            return  # it was closed for that
         self._watch.failed(opened.directory, error)
         if isinstance(error, StorageError):
             opened.trail.refused(path, "read", error)

@@ -173,13 +173,16 @@ def read_at_once(transport: Any, amount: int) -> None:
 def hung_up(transport: Any) -> bool:
     """Whether the other end of the socket below any wrappers has closed it, which nobody sees who does not read.
 
-    Where the system does not tell, it has not.
+    So it has if this end is closed; where the system does not tell, it has not.
     """
     transport = _lowest(transport)
     if not hasattr(transport, "fileno") or not hasattr(select, "POLLRDHUP"):
         return False
+    fd = transport.fileno()
+    if fd < 0:
+        return True
     poll = select.poll()
-    poll.register(transport.fileno(), select.POLLRDHUP)
+    poll.register(fd, select.POLLRDHUP)
     return bool(poll.poll(0))
 
 
