@@ -8,6 +8,7 @@ import random
 import threading
 import tracemalloc
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import maybeDeferred
@@ -646,6 +647,27 @@ async def test_a_long_proof_goes_in_slices(root, monkeypatch):
 
     assert {False} == set(wanted)
     assert [(BLOCK, 0), (BLOCK, BLOCK), (BLOCK, 2 * BLOCK), (1000, 3 * BLOCK)] == slices
+
+
+@pytest.mark.parametrize("sent", [BLOCK, 0])
+@pytest.mark.parametrize("ended", ["by a writer", "by the clock"])
+async def test_a_proof_that_is_cut_short_proves_nothing(root, monkeypatch, sent, ended):
+    """What was read until then is all that was sent, but somebody else has appended to the file since."""
+    await send(await opened(root, origin_of(EVIL)), b"f", GUESSED[:sent])
+    with open(os.path.join(root, b"f"), "ab") as file:
+        file.write(SECRET)
+    monkeypatch.setattr(old_version, "SLICE", BLOCK)
+    if ended == "by the clock":
+        clock = SimpleNamespace(monotonic=iter([0.0] + [0.0] * bool(sent) + [1000.0] * 9).__next__)
+        monkeypatch.setattr(old_version, "time", clock)
+    store = await opened(root, origin_of(EVIL))
+    writer = await store.open_writer(b"f", 8 * BLOCK, REPLACE)
+    with open(os.path.join(root, b"f"), "ab") if ended == "by a writer" else contextlib.nullcontext():
+        await writer.offer(UNKNOWN)
+    wanted = await writer.offer(cut(SECRET))
+    await writer.abandon(keep=False)
+
+    assert {True} == set(wanted)
 
 
 async def test_a_proof_has_an_end(root, monkeypatch):

@@ -128,8 +128,8 @@ class _Proof:
         return 0 < self._place < self._status.st_size and self.counts(fd)
 
     def holds(self) -> bool:
-        """Whether all was read, and is what was sent."""
-        return self._content.digest() == self._sent
+        """Whether all was read, and is what was sent: also what somebody has appended to that, and was not come to."""
+        return self._place == self._status.st_size and self._content.digest() == self._sent
 
     def counts(self, fd: int) -> bool:
         """Whether what was read up to now cannot be anything else than what was, or is to be, proven."""
