@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from realize.errors import Busy, NoSpace, NotFound, StorageError
 from realize.store import deltas
+from realize.store.trail import Trail
 from realize.store.watching import Saved
 from realize.testing import LARGE, block_digests, small_file
-from realize.values import BLOCK, Expected, OnConflict, Removal
+from realize.values import BLOCK, Expected, OnConflict, Removal, Version
+from realize.wire.memory import Memory
+from tests.loopback import Log
 from tests.test_daemon_metrics import seen, served
 
 __all__ = ["seen", "served"]
@@ -162,3 +167,40 @@ def test_small_files_that_cannot_be_read_or_confirmed_are_logged(served, seen):
     logged, counted = told(served, seen)
     assert ["read", "commit", "read"] == [doing for _, _, doing, _ in logged]
     assert 3 * [("inbox", StorageError)] == counted
+
+
+@pytest.mark.parametrize("what", ["read", "already there"])
+def test_what_is_remembered_of_files_takes_bounded_memory(what):
+    """However long their names are, and on however many handles: it counts, and gives way when there is not plenty."""
+    share = Memory(8 << 20, 4 << 20).of("evil")
+    log = Log()
+    tracemalloc.start()
+    trails = [Trail(log, "", "inbox", b"", share.claim()) for _ in range(8)]
+    for trail in trails:
+        for number in range(2000):
+            path = b"%d" % number + b"n" * 3900
+            if what == "read":
+                trail.was_read(path, Version(1, 10_000 + number, 300, 1 << 60, 1 << 60), b"%032d" % number)
+            else:
+                trail.already_there(path, 300, b"%032d" % number)
+        log.events.clear()
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert 0 < share.held <= 2 << 20
+    assert taken < share.held + (1 << 18)
+
+
+def test_what_was_read_last_is_remembered():
+    """What gives way to it is the oldest."""
+    log = Log()
+    claim = Memory(1 << 20, 1 << 20).of("evil").claim()
+    trail = Trail(log, "", "inbox", b"", claim)
+    versions = [Version(1, number, 3, 1, 1) for number in range(2000)]
+    for version in versions:
+        trail.was_read(b"f", version, b"digest")
+    claim.release()
+    for version in (versions[0], versions[-1]):
+        trail.removed(Removal(b"f", version), None)
+
+    assert [None, b"digest".hex()] == [fields["digest"] for fields in log.named("file_removed")]

@@ -98,7 +98,7 @@ class _Opened:
     turn: Turn
     """For commands that read much, of all connections of the peer on the directory."""
     claim: Claim
-    """The memory for it."""
+    """The memory for it, and for what is remembered of its files."""
 
     @property
     def replaces(self) -> bool:
@@ -200,8 +200,9 @@ class DirectoryResponders(amp.CommandLocator):
             await store.close()
             raise ProtocolError(f"handle {handle} was closed meanwhile")
         theirs = self._protocol.theirs
-        trail = Trail(self._log, run_of("" if theirs is None else theirs.run), directory, base)
-        self._directories[handle] = _Opened(directory, store, rights, trail, turn, self._claimed(costs.DIRECTORY))
+        claim = self._claimed(costs.DIRECTORY)
+        trail = Trail(self._log, run_of("" if theirs is None else theirs.run), directory, base, claim)
+        self._directories[handle] = _Opened(directory, store, rights, trail, turn, claim)
         return {
             "kind": where.kind,
             "chain": list(where.chain),

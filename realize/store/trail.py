@@ -9,17 +9,25 @@ from __future__ import annotations
 from typing import Any, Final, TypeVar
 
 from attrs import define, field
+from blake3 import blake3
 
 from realize.errors import NotFound, RealizeError, StorageError
 from realize.tracing import transfer_id
 from realize.units import display_name
 from realize.values import Committed, Expected, Removal, SmallFile, Stored, Version
+from realize.wire.memory import Claim
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 MOST_DIGESTS: Final = 16_384
-"""Files of one connection that are remembered: the digests of those that were read, and what was there already."""
+"""Files below one location that are remembered: the digests of those that were read, and what was there already."""
+
+AT_ONCE: Final = 64
+"""Memory is claimed for so many at a time."""
+
+REMEMBERED: Final = 512
+"""Bytes for each of them, about."""
 
 
 @define(eq=False)
@@ -27,15 +35,20 @@ class Trail:
     """The records about the files below one location that the peer has opened.
 
     ``log`` is bound to the peer and the connection; ``run`` is the run of the peer, see `realize.tracing`.
+    What is remembered is by digest of the path, which may be long, and as far as ``claim`` has plenty of memory for it;
+    beyond that, the oldest is forgotten.
     """
 
     log: Any
     run: str
     directory: str
     base: bytes
+    _claim: Claim
     _digests: dict[tuple[bytes, Version], bytes] = field(factory=dict, init=False)
     _told: dict[bytes, tuple[int, bytes | None]] = field(factory=dict, init=False)
     """What was said to be there already: to ask for it again makes no new record."""
+    _room: int = field(default=0, init=False)
+    """For so many more, memory is claimed."""
 
     def shown(self, path: bytes) -> str:
         """A name for people, from the directory's own start."""
@@ -47,7 +60,7 @@ class Trail:
 
     def was_read(self, path: bytes, version: Version, digest: bytes) -> None:
         """The peer has read a file, and may remove it."""
-        _remember(self._digests, (path, version), digest)
+        self._remember(self._digests, (_key(path), version), digest)
 
     def put(self, file: SmallFile, outcome: Stored | RealizeError) -> None:
         """What became of a file that came in one piece."""
@@ -58,7 +71,7 @@ class Trail:
         if isinstance(outcome, RealizeError):
             self.refused(path, "commit", outcome)
         elif outcome.how is not Committed.SKIPPED:
-            self._told.pop(path, None)
+            self._told.pop(_key(path), None)
             self.log.info(
                 "file_committed",
                 dir=self.directory,
@@ -82,9 +95,10 @@ class Trail:
 
         How many bytes that is news for: none if the same was answered before.
         """
-        if self._told.get(path) == (size, digest):
+        key = _key(path)
+        if self._told.get(key) == (size, digest):
             return 0
-        _remember(self._told, path, (size, digest))
+        self._remember(self._told, key, (size, digest))
         self.log.info(
             "file_already_there",
             dir=self.directory,
@@ -97,13 +111,13 @@ class Trail:
 
     def removed(self, removal: Removal, error: RealizeError | None) -> None:
         """A file of that very version was removed, at the wish of the peer; or it stays."""
-        digest = self._digests.pop((removal.path, removal.version), None)
+        digest = self._digests.pop((_key(removal.path), removal.version), None)
         if isinstance(error, NotFound):
             return  # somebody else removed it, or nobody: it was perhaps never there
         if error is not None:
             self.refused(removal.path, "remove", error)
             return
-        self._told.pop(removal.path, None)
+        self._told.pop(_key(removal.path), None)
         self.log.info(
             "file_removed",
             dir=self.directory,
@@ -125,11 +139,25 @@ class Trail:
         else:
             log.warning("file_refused", doing=doing, code=error.wire_code.decode(), error=str(error))
 
+    def _remember(self, known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+        if key not in known and (len(known) >= MOST_DIGESTS or not self._has_room()):
+            if not known:
+                return
+            del known[next(iter(known))]
+        known[key] = value
 
-def _remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-    if len(known) >= MOST_DIGESTS:
-        del known[next(iter(known))]
-    known[key] = value
+    def _has_room(self) -> bool:
+        """Whether one more may be remembered, for which memory is claimed then; what was forgotten makes room again."""
+        if len(self._digests) + len(self._told) < self._room:
+            return True
+        if not self._claim.try_grow(AT_ONCE * REMEMBERED):
+            return False
+        self._room += AT_ONCE
+        return True
+
+
+def _key(path: bytes) -> bytes:
+    return blake3(path).digest()
 
 
 @define(eq=False)
