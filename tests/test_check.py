@@ -56,7 +56,7 @@ def everything(folder):
         (internet_errors.ConnectionRefusedError(), "nothing listens there"),
         (internet_errors.TimeoutError(), "firewall"),
         (internet_errors.NoRouteError(), "no way from here"),
-        (internet_errors.ConnectError(osError=OSError(errno.ENETUNREACH, "x")), "no way from here"),
+        (internet_errors.getConnectError((errno.EHOSTUNREACH, "x")), "no way from here"),
         (None, "address right"),
     ],
 )

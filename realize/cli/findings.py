@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import errno
 import json
 import re
 import socket
@@ -11,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from attrs import frozen
-from twisted.internet import error as internet_errors
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from realize.cli.json_lines import printable
 from realize.config import RIGHTS
@@ -20,6 +17,7 @@ from realize.errors import Busy, RealizeError, VersionMismatch, WrongPeer
 from realize.keys import PublicKey
 from realize.units import display_text, format_size
 from realize.values import Space
+from realize.wire.reaching import Obstacle, obstacle
 
 SKEW: Final = 5.0
 """Seconds that two clocks may differ before it is worth a warning: ages of files are judged by them."""
@@ -30,7 +28,13 @@ FULL: Final = 0.01
 SLOW: Final = 2.0
 """Seconds beyond which it is worth a warning that a small file becomes durable."""
 
-_UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
+_WAYS: Final = {
+    Obstacle.REFUSED: "nothing listens there: is `twistd realized` running, and does its `listen` name this port?",
+    Obstacle.ON_THE_WAY: "allow the port in the firewall of that machine, and on the way there; is the address right?",
+    Obstacle.HERE: "look at this machine's own firewall and routes",
+    Obstacle.NO_WAY: "there is no way from here to it: is the address right, is the machine up, are routes and VPN?",
+    Obstacle.SILENCE: "no answer at all: is the address right, is the machine up, does a firewall drop it?",
+}
 
 
 class Result(enum.Enum):
@@ -80,16 +84,7 @@ def split_advice(error: RealizeError) -> tuple[str, list[str]]:
 
 def unreachable(error: RealizeError) -> Finding:
     """Nobody accepted the TCP connection."""
-    cause = error.__cause__
-    number = getattr(getattr(cause, "osError", None), "errno", None) or getattr(cause, "errno", None)
-    if isinstance(cause, internet_errors.ConnectionRefusedError):
-        advice = "nothing listens there: is `twistd realized` running, and does its `listen` name this port?"
-    elif isinstance(cause, internet_errors.TimeoutError | DeferredTimeout):
-        advice = "no answer at all: is the address right, is the machine up, does a firewall drop it?"
-    elif isinstance(cause, internet_errors.NoRouteError) or number in _UNREACHABLE:
-        advice = "there is no way from here to that network: is the address right, are routes and VPN up?"
-    else:
-        advice = "is the address right?"
+    advice = _WAYS.get(obstacle(error.__cause__), "is the address right?")
     return Finding("port", Result.FAILED, str(error), [advice])
 
 

@@ -18,6 +18,7 @@ from realize.errors import ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.wire.bulk import BulkTLSFactory
 from realize.wire.protocol import Greeting, PeerProtocol, Role
+from realize.wire.reaching import in_words
 from realize.wire.tls import ConnectingTLS, refused_by_peer, tune
 
 CONNECT_WITHIN: Final = 30.0
@@ -165,18 +166,10 @@ async def _connect(
     except internet_errors.DNSLookupError as error:
         raise ConnectionFailed(f"{label}: the name {host} cannot be looked up: {error}") from error
     except internet_errors.ConnectError as error:
-        raise ConnectionFailed(f"{label} cannot be reached: {_cause(error)}") from error
+        raise ConnectionFailed(f"{label} cannot be reached: {in_words(error)}") from error
     except (OSError, UnicodeError, ValueError) as error:
         raise ConnectionFailed(f"{label} cannot be reached: {error}") from error
     except Exception:
         protocol.abort(ConnectionFailed(f"connecting to {label} failed"))
         raise
     return protocol
-
-
-def _cause(error: internet_errors.ConnectError) -> str:
-    reason = error.osError
-    if isinstance(reason, OSError) and reason.strerror:
-        return reason.strerror
-    text = str(error).rstrip(".")
-    return text[:1].lower() + text[1:]

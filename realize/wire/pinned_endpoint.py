@@ -47,6 +47,7 @@ from realize.errors import ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.units import display_text, parse_duration, quoted
 from realize.wire.bulk import BulkTLSFactory, BulkTLSTransport
+from realize.wire.reaching import in_words
 from realize.wire.tls import AcceptingTLS, ConnectingTLS, Refused, refused_by_peer, tune
 
 WITHIN: Final = 30.0
@@ -225,8 +226,7 @@ def _unreachable(failure: Failure, label: str) -> Failure:
     if isinstance(error, internet_errors.DNSLookupError):
         return Failure(ConnectionFailed(f"{label}: the name cannot be looked up: {error}"))
     if isinstance(error, internet_errors.ConnectError):
-        reason = str(error).rstrip(".")
-        return Failure(ConnectionFailed(f"{label} cannot be reached: {reason[:1].lower()}{reason[1:]}"))
+        return Failure(ConnectionFailed(f"{label} cannot be reached: {in_words(error)}"))
     if isinstance(error, OSError):
         return Failure(ConnectionFailed(f"{label} cannot be reached: {error}"))
     return failure  # what the application's own factory raised, or NoProtocol if it made none

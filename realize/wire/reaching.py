@@ -1,0 +1,81 @@
+"""Why nobody accepted a connection: what Twisted and the kernel make of it, as an `Obstacle` and in words; pure."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+from typing import Final
+
+from twisted.internet import error as internet_errors
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+
+ON_THE_WAY: Final = "refused on the way, by a firewall or a router"
+
+
+class Obstacle(enum.Enum):
+    """What kept a connection from being made."""
+
+    REFUSED = enum.auto()
+    """The machine itself answered that nobody listens there."""
+    ON_THE_WAY = enum.auto()
+    """Somebody else answered for it, by ICMP: a firewall, also that of the machine itself, or a router."""
+    HERE = enum.auto()
+    """This machine does not let it out."""
+    NO_WAY = enum.auto()
+    """No route leads there, or no machine of the next network has that address."""
+    SILENCE = enum.auto()
+    OTHER = enum.auto()
+
+
+_BY_NUMBER: Final = {
+    errno.ECONNREFUSED: Obstacle.REFUSED,
+    errno.EHOSTUNREACH: Obstacle.NO_WAY,
+    errno.ENETUNREACH: Obstacle.NO_WAY,
+    errno.EACCES: Obstacle.HERE,
+    errno.EPERM: Obstacle.HERE,
+    errno.ETIMEDOUT: Obstacle.SILENCE,
+}
+
+_BY_CLASS: Final = {
+    internet_errors.ConnectionRefusedError: Obstacle.REFUSED,
+    internet_errors.NoRouteError: Obstacle.NO_WAY,
+    internet_errors.TimeoutError: Obstacle.SILENCE,
+    DeferredTimeout: Obstacle.SILENCE,
+}
+
+
+def obstacle(error: BaseException | None) -> Obstacle:
+    """Which one an attempt to connect has failed at."""
+    if _is_lost(error):
+        return Obstacle.ON_THE_WAY
+    number = _number(error)
+    if number in _BY_NUMBER:
+        return _BY_NUMBER[number]
+    return next((found for kind, found in _BY_CLASS.items() if isinstance(error, kind)), Obstacle.OTHER)
+
+
+def in_words(error: Exception) -> str:
+    """The same for a sentence, on one line."""
+    found, number = obstacle(error), _number(error)
+    if found is Obstacle.ON_THE_WAY:
+        return ON_THE_WAY
+    if found is Obstacle.SILENCE:
+        return "no answer"
+    reason = os.strerror(number) if number is not None else " ".join(str(error).split()).rstrip(".")
+    return f"refused by this machine, by a firewall or a route: {reason}" if found is Obstacle.HERE else reason
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether the connection was lost before it was made, which Twisted packs in a failure where a text belongs.
+
+    That is what it makes of an answer by ICMP. The kernel's number is lost with the socket.
+    """
+    return isinstance(error, internet_errors.ConnectError) and error.osError is None and bool(error.args[0])
+
+
+def _number(error: BaseException | None) -> int | None:
+    number = getattr(error, "osError", None)  # an errno, whatever its name says
+    if number is None:
+        number = getattr(error, "errno", None)
+    return number if isinstance(number, int) else None
