@@ -71,7 +71,8 @@ _ENDPOINT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*:(?!:).*", re.DOTALL)
 _ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?", re.DOTALL)
 _NOT_IN_HOSTS: Final = frozenset(" /@\\?#=%'\"")
 _IN_TOML: Final = {"directories": "dirs"}
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+"""What needs no quotes as a key of TOML."""
 
 
 class Right(enum.Enum):
@@ -372,7 +373,7 @@ def _lines(file: str, problems: Iterator[_Problem] | list[_Problem]) -> str:
             if isinstance(part, int):
                 text += f"[{part}]"
             else:
-                text += f".{part}" if _BARE_KEY.fullmatch(part) else f'."{display_text(part)}"'
+                text += f".{part}" if BARE_KEY.fullmatch(part) else f'."{display_text(part)}"'
         return text.removeprefix(".")
 
     return "\n".join(f"{file}: {key(path)}: {sentence}" for path, sentence in problems)

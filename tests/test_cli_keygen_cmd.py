@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,18 +32,6 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
 
     assert isinstance(result.exception, ConfigError)
     assert "precious" == path.read_text()
-
-
-def test_the_printed_lines_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each half is TOML: how a daemon grants us something, and how a command finds our daemon."""
-    monkeypatch.setattr(socket, "gethostname", lambda: "camera_1.example.org")
-    result = CliRunner().invoke(keygen, [str(tmp_path / "x.key")])
-    key = load_identity(str(tmp_path / "x.key")).public_key.base64
-
-    granted, found = [tomllib.loads("[peers." + part) for part in result.stdout.split("[peers.")[1:]]
-
-    assert {"peers": {"camera-1": {"key": key, "dirs": {"inbox": ["write"]}}}} == granted
-    assert {"peers": {"camera-1": {"key": key, "address": "camera_1.example.org:9771"}}} == found
 
 
 def test_the_default_place_is_the_one_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

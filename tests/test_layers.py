@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "realize"
-PLAIN = {"errors", "units", "values", "keys", "levels", "tracing", "clocks", "config", "locations"}
+PLAIN = {"errors", "units", "values", "keys", "levels", "tracing", "clocks", "config", "locations", "pasting"}
 ALLOWED = {
     "errors": set(),
     "values": set(),
@@ -17,6 +17,7 @@ ALLOWED = {
     "clocks": set(),
     "ownership": {"units"},
     "config": {"errors", "units", "keys", "levels", "ownership"},
+    "pasting": {"keys", "config"},
     "locations": {"errors", "units", "keys", "config"},
     "throttle": {"throttle", "errors", "units"},
     "wire": {"wire", "throttle"} | PLAIN,

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, ProtocolError, VersionMismatch, WrongPeer
 from realize.keys import generate_identity
+from realize.pasting import admission
 from realize.wire import commands
 from realize.wire.commands import Reason
 from realize.wire.endpoints import connect, connecting_protocol
@@ -157,7 +158,7 @@ async def test_a_client_that_is_not_known_learns_what_to_do():
         refused = site.log.named("peer_refused")
 
         assert {WrongPeer} == set(map(type, errors))
-        assert f'[peers.NAME] key = "{OTHER.public_key.base64}"' in str(errors[0])
+        assert admission(OTHER.public_key) == str(errors[0]).splitlines()[1:]
         assert (OTHER.public_key.fingerprint, "127.0.0.1") == (refused[0]["fingerprint"], refused[0]["address"])
         assert 5 == len(refused)
         await settled(site.reactor, lambda: not site.factory.strangers)

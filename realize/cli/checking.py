@@ -38,6 +38,7 @@ from realize.cli.session import Session
 from realize.config import default_config_path
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
 from realize.locations import RemoteLocation
+from realize.pasting import right, table
 from realize.store.remote import RemoteStore
 from realize.units import display_text, format_rate
 from realize.values import WhereKind
@@ -115,7 +116,7 @@ class Checking:
             except ConfigError as error:
                 self._fail("config", *split_advice(error))
             config = access.config or default_config_path(os.environ)
-            told = "--peer-key" if name is None else f"[peers.{name}] of {display_text(config)}"
+            told = "--peer-key" if name is None else f"{table(name)} of {display_text(config)}"
             self._note("config", f"{peer.address}, known by {told}")
             try:
                 own = session.identity().public_key
@@ -213,12 +214,7 @@ class Checking:
         try:
             where = await self._within(store.open(os.urandom(16)))
         except AccessDenied as error:
-            advice = [
-                "the daemon there needs the directory in [dirs], and a right for this peer, and then SIGHUP:",
-                f"[peers.{display_text(protocol.name)}]",
-                f'dirs = {{ {location.directory} = ["write"] }}',
-            ]
-            self._fail("directory", str(error), advice)
+            self._fail("directory", str(error), right(protocol.name, location.directory))
         except RealizeError as error:
             self._fail("directory", str(error), ["see to that directory on the machine of the daemon"])
         after_ns = time.time_ns()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import enum
 import json
-import re
-import socket
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from attrs import frozen
 
 from realize.cli.json_lines import printable
-from realize.config import RIGHTS
 from realize.errors import Busy, RealizeError, VersionMismatch, WrongPeer
 from realize.keys import PublicKey
+from realize.pasting import admission, table
 from realize.units import display_text, format_size
 from realize.values import Space
 from realize.wire.reaching import Obstacle, obstacle
@@ -92,7 +90,7 @@ def not_recognised(error: RealizeError, name: str | None, config: str) -> Findin
     """Somebody is there, but has not shown the pinned key."""
     found, advice = split_advice(error)
     if isinstance(error, WrongPeer):
-        where = f"in [peers.{name}] of {display_text(config)}" if name is not None else "with --peer-key"
+        where = f"in {table(name)} of {display_text(config)}" if name is not None else "with --peer-key"
         return Finding(
             "their key",
             Result.FAILED,
@@ -114,19 +112,7 @@ def not_welcome(error: RealizeError, own: PublicKey) -> list[Finding]:
         advice = ["end other runs of this machine, or try again later"]
         return [Finding("known there", Result.FAILED, str(error), advice)]
     found, _ = split_advice(error)
-    return [Finding("known there", Result.FAILED, found, paste(own))]
-
-
-def paste(own: PublicKey) -> list[str]:
-    """The lines that the daemon at the other end needs."""
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().partition(".")[0]).strip("-") or "peer"
-    return [
-        "the daemon there needs these lines in its configuration, and then SIGHUP",
-        f"(rights: {RIGHTS}):",
-        f"[peers.{name}]",
-        f'key = "{own.base64}"',
-        'dirs = { inbox = ["write"] }',
-    ]
+    return [Finding("known there", Result.FAILED, found, admission(own))]
 
 
 def skew(now_ns: int, before_ns: int, after_ns: int) -> Finding:

@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 
 import click
-
-_LINES = """\
-# The public key of this machine ({fingerprint}):
-{key}
-
-# For the configuration of a daemon elsewhere that shall serve this machine
-# (rights: {rights}):
-[peers.{name}]
-key = "{key}"
-dirs = {{ inbox = ["write"] }}
-
-# For the configuration of a machine whose `realize` shall reach a daemon on this one:
-[peers.{name}]
-address = "{host}:{port}"
-key = "{key}"
-"""
 
 
 @click.command("keygen", short_help="Make the identity of this machine.")
@@ -34,9 +17,10 @@ def keygen(file: str | None) -> None:
     ~/.config/realize/realize.key]
     On stdout: the public key, and the lines that configurations on other machines need, ready to paste.
     """
-    from realize.config import DEFAULT_PORT, RIGHTS, default_key_path
+    from realize.config import DEFAULT_PORT, default_key_path
     from realize.errors import UsageError
     from realize.keys import generate_identity, write_identity
+    from realize.pasting import client_lines, client_notes, daemon_lines, if_there, own_name
     from realize.units import display_text
 
     path = file or default_key_path(os.environ)
@@ -45,17 +29,20 @@ def keygen(file: str | None) -> None:
     identity = generate_identity()
     write_identity(path, identity)
     click.echo(f"realize: wrote the private key to {display_text(path)}", err=True)
-    host = socket.gethostname()
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", host.partition(".")[0]).strip("-") or "peer"
-    public = identity.public_key
+    host, peer, key = socket.gethostname(), own_name(), identity.public_key
     click.echo(
-        _LINES.format(
-            fingerprint=public.fingerprint,
-            key=public.base64,
-            name=name,
-            host=host,
-            port=DEFAULT_PORT,
-            rights=RIGHTS,
-        ),
-        nl=False,
+        "\n".join(
+            [
+                f"# The public key of this machine ({key.fingerprint}):",
+                key.base64,
+                "",
+                "# For the configuration of a daemon elsewhere that shall serve this machine",
+                *(f"# {note}" for note in client_notes(peer)),
+                *client_lines(peer, key),
+                "",
+                "# For the configuration of a machine whose `realize` shall reach a daemon on this one",
+                f"# ({if_there(peer)}):",
+                *daemon_lines(peer, f"{host}:{DEFAULT_PORT}", key.base64),
+            ]
+        )
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 
 from attrs import frozen
@@ -11,6 +10,7 @@ from attrs import frozen
 from realize.errors import RealizeError
 from realize.keys import PublicKey
 from realize.locations import format_address
+from realize.pasting import daemon_lines, if_there, name_for
 from realize.units import display_text
 
 
@@ -42,14 +42,13 @@ def naming(peer: Peer) -> Iterator[None]:
 def no_pin(host: str, port: int, config: str) -> str:
     """How to tell us the key of a peer, ready to paste."""
     address = format_address(host, port)
-    name = host.partition(".")[0]
+    name = name_for(host, "NAME")
     return "\n".join(
         (
             f"{address}: the key of this peer is not known, so it cannot be told from an impostor.",
             "Give the public key that `realize keygen` printed there: either with --peer-key KEY,",
-            f"or by these lines in {display_text(config)}:",
-            f"[peers.{name if re.fullmatch('[A-Za-z][A-Za-z0-9-]*', name) else 'NAME'}]",
-            f'address = "{address}"',
-            'key = "MCowBQYDK2VwAyEA..."',
+            f"or by these lines in {display_text(config)}",
+            f"({if_there(name)}):",
+            *daemon_lines(name, address, "MCowBQYDK2VwAyEA..."),
         )
     )

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
+from realize.pasting import admission
 from realize.wire.bulk import BulkTLSFactory
 from realize.wire.protocol import Greeting, PeerProtocol, Role
 from realize.wire.reaching import in_words
@@ -37,6 +38,8 @@ class ConnectingProtocol(PeerProtocol):
     """Whether somebody accepted the TCP connection."""
     recognised = False
     """Whether the peer has shown that it holds the pinned key."""
+    refused = False
+    """Whether the peer has said that it does not know our key."""
 
     def connectionMade(self) -> None:
         """Prepare the socket."""
@@ -51,16 +54,14 @@ class ConnectingProtocol(PeerProtocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Tell a key that is not accepted from a connection that was lost."""
         if self.theirs is None and self.goodbye is None and self.own_key is not None:
-            paste = f'[peers.NAME] key = "{self.own_key.base64}"'
             if refused_by_peer(reason.value):
-                reason = Failure(
-                    WrongPeer(f"{self.label} does not know the key of this machine; paste there: {paste}"),
-                )
+                self.refused = True
+                reason = Failure(WrongPeer(f"{self.label} does not know the key of this machine"))
             elif self.recognised and not isinstance(reason.value, RealizeError):
                 reason = Failure(
                     ConnectionFailed(
                         f"{self.label} closed the connection before it answered; "
-                        f"if that goes on, it may not know the key of this machine: {paste}"
+                        "if that goes on, it may not know the key of this machine (`realize check` shows what it needs)"
                     )
                 )
         super().connectionLost(reason)
@@ -159,6 +160,8 @@ async def _connect(
         await protocol.hello()
     except RealizeError as error:
         protocol.abort(error)
+        if protocol.refused:
+            raise WrongPeer("\n".join((str(error), *admission(identity.public_key)))) from error
         raise
     except CancelledError:
         protocol.abort(ConnectionFailed(f"connecting to {label} was given up"))
