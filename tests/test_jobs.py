@@ -54,6 +54,22 @@ def test_drained_waits_for_the_last_job():
     assert [None] == drained
 
 
+def test_a_slot_that_cannot_be_given_back_is_raised_instead_of_waited_for():
+    """As for want of memory, when the next one is to be let in."""
+
+    class Slots(DeferredSemaphore):
+        def release(self):
+            raise MemoryError
+
+    jobs, log, gate = Jobs(), [], Deferred()
+    outcome(jobs.start(Slots(1), job(gate, log, "a")))
+    drained = outcome(jobs.drained())
+
+    gate.callback(None)
+
+    assert MemoryError is drained[0].type
+
+
 def test_a_job_that_fails_cancels_the_others_and_is_raised():
     """The error that one job lets out ends its neighbours and comes out of `drained`."""
     jobs, slots, log = Jobs(), DeferredSemaphore(2), []

@@ -46,7 +46,10 @@ class Jobs:
             if isinstance(result, Failure):
                 # Before the next one has the slot: it is not to begin any more.
                 self._failed(result)
-            slots.release()
+            try:
+                slots.release()
+            except Exception:  # noqa: BLE001 -- a failure like one of the job: whoever waits is told, not left waiting
+                self._failed(Failure())
             if not self._running:
                 while self._waiting:
                     # One at a time: what one of them does may cancel another.
