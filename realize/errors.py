@@ -167,6 +167,16 @@ class DeadlineReached(RealizeError):
     exit_code = 11
 
 
+def next_step(error: RealizeError, location: str) -> str:
+    """What follows the text of an error at a location: with a right that is missing, what tells how to get it."""
+    return f" ({mending(location)})" if isinstance(error, AccessDenied) else ""
+
+
+def mending(location: str) -> str:
+    """How to find out what is wrong with the way to a location."""
+    return f"`realize check {location}` tells what to mend"
+
+
 def every_error() -> Iterator[type[RealizeError]]:
     """All classes of the tree, most specific first, so that the first match is the right one."""
 

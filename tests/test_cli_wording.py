@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from realize.cli.moving import advice
 from realize.cli.wording import Wording, plan_line
-from realize.errors import Busy, NoSpace, StorageError
-from realize.mover.events import End, Failed, Finished, How, Interrupted, Left, NoRoom, Planned, SourceStarted
+from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, StorageError
+from realize.locations import LocalLocation, RemoteLocation
+from realize.mover.events import (
+    End,
+    Failed,
+    Finished,
+    How,
+    Interrupted,
+    Left,
+    NoRoom,
+    Planned,
+    Retrying,
+    SourceStarted,
+)
 from realize.mover.plan import Action
 
 
@@ -34,6 +47,29 @@ def test_a_name_that_the_cause_has_already_is_not_said_twice() -> None:
 def test_a_name_that_is_part_of_another_word_is_said() -> None:
     """Short names occur in many words."""
     assert "left: source /store/a: l: symlink" == wording().note(Left(b"l", "symlink"))
+
+
+def test_a_right_that_is_missing_comes_with_the_next_step() -> None:
+    """What tells how to get it."""
+    line = wording().note(Failed(b"", End.DESTINATION, AccessDenied("this peer may not write in inbox")))
+
+    assert (
+        "error: destination hostb:9771::inbox: this peer may not write in inbox "
+        "(`realize check hostb:9771::inbox` tells what to mend)" == line
+    )
+
+
+def test_what_is_tried_in_vain_comes_with_the_next_step() -> None:
+    """About the location that the error is about, if it is known."""
+    hosta, hostb = (RemoteLocation(name, f"{name}.lan", 9771, "inbox", b"") for name in ("hosta", "hostb"))
+    places = [LocalLocation("/store/a"), hosta, hostb]
+    error = ConnectionFailed("hostb.lan:9771 cannot be reached: no answer")
+
+    early, late = (wording().note(Retrying(error, 20.0, text)) for text in ("", advice(error, places)))
+
+    assert f"retrying in 20.0 s: {error}" == early
+    assert f"{early} (`realize check hostb:9771::inbox` tells what to mend)" == late
+    assert "" == advice(ConnectionFailed("lost"), places)
 
 
 def test_a_hostile_name_cannot_forge_a_line() -> None:

@@ -1770,7 +1770,7 @@ async def test_files_that_may_not_be_read(open_root):
     closed, readable = await store.read_small([b"closed", b"open"])
 
     assert type(closed) is StorageError
-    assert str(closed) == "closed: Permission denied"
+    assert str(closed) == "closed: cannot be read: Permission denied"
     assert isinstance(readable, Fetched)
 
 
@@ -1781,7 +1781,69 @@ async def test_a_directory_that_may_not_be_written(open_root):
     answer = await put(store, b"f", b"x")
 
     assert type(answer) is StorageError
-    assert str(answer) == "f: Permission denied"
+    assert str(answer) == "f: cannot be created: Permission denied"
+
+
+async def test_what_may_not_be_done_is_named(open_root):
+    """To make a directory, to begin a large file, to compare, to list and to try: each says what it was."""
+    behind = DirectoryBehind(open_root)
+    behind.plant(b"f", b"x")
+    behind.plant(b"closed/f", b"x")
+    store = await opened(open_root, run_in_thread=as_nobody)
+    os.chmod(behind.at(b"closed"), 0)
+    os.chmod(behind.at(b"f"), 0)
+
+    [made] = await store.make_directories([Directory(b"new", 0o755)])
+    [settled] = await store.settle([Expected(b"f", 1, b"\0" * 32)])
+    errors = [made, settled]
+    for work in (
+        store.open_writer(b"large", 1, OnConflict.FAIL),
+        store.match_final(b"f", 1, 0, [b"\0" * 32]),
+        store.open_reader(b"closed/f"),
+        store.try_write(),
+    ):
+        with pytest.raises(StorageError) as caught:
+            await work
+        errors.append(caught.value)
+
+    assert [
+        "new: cannot be created: Permission denied",
+        "f: cannot be read: Permission denied",
+        "large: cannot be created: Permission denied",
+        "f: cannot be read: Permission denied",
+        "closed: cannot be opened: Permission denied",
+        f"{os.fsdecode(open_root)}: cannot be written to: Permission denied",
+    ] == list(map(str, errors))
+
+
+async def test_a_file_that_may_not_be_removed_says_so(open_root):
+    """That is a matter of the directory it is in."""
+    behind = DirectoryBehind(open_root)
+    behind.plant(b"f", b"x")
+    store = await opened(open_root, run_in_thread=as_nobody)
+    [fetched] = await store.read_small([b"f"])
+
+    [removed] = await store.remove([Removal(b"f", fetched.version)])
+
+    assert "f: cannot be removed: Permission denied" == str(removed)
+
+
+async def test_what_peers_are_told_does_not_say_where_a_directory_is(open_root):
+    """The name under which it is served stands for it."""
+    store = LocalStore(
+        open_root, root_identity=root_identity(open_root), shown=b"inbox", run_in_thread=as_nobody, clock=Clock()
+    )
+    os.chmod(open_root, 0)
+
+    with pytest.raises(StorageError) as closed:
+        await store.open(b"salt")
+    os.rmdir(open_root)
+    with pytest.raises(StorageError) as gone:
+        await store.open(b"salt")
+    os.mkdir(open_root)
+
+    assert "inbox: cannot be opened: Permission denied" == str(closed.value)
+    assert "inbox: No such file or directory" == str(gone.value)
 
 
 async def test_directories_that_may_not_be_read_are_listed_so(open_root):
@@ -1794,7 +1856,7 @@ async def test_directories_that_may_not_be_read_are_listed_so(open_root):
 
     a, b = await listed_files(store.walk())
 
-    assert Entry(b"a", Kind.UNREADABLE, note="Permission denied") == a
+    assert Entry(b"a", Kind.UNREADABLE, note="cannot be listed: Permission denied") == a
     assert (b"b/f", Kind.FILE) == (b.path, b.kind)
 
 

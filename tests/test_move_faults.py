@@ -370,7 +370,10 @@ def test_without_the_right_to_write_nothing_is_read():
 
         error = test_move.Trial(source, destination).finish()
 
-        assert (AccessDenied, "destination dst: this peer may not write in inbox") == (type(error), str(error))
+        assert (
+            AccessDenied,
+            "destination dst: this peer may not write in inbox (`realize check dst` tells what to mend)",
+        ) == (type(error), str(error))
         assert files == contents(source)
 
 
@@ -382,7 +385,7 @@ def test_a_destination_that_refuses_a_late_source_ends_the_run():
     destination.fail_next["put_small", b""] = AccessDenied("you may not write any more")
     slow.gate.callback(None)
 
-    assert "destination dst: you may not write any more" == str(trial.finish())
+    assert str(trial.finish()).startswith("destination dst: you may not write any more")
     assert {b"a": b"slow"} == contents(slow)
 
 
@@ -742,6 +745,21 @@ def test_of_what_is_gone_nothing_was_sent_or_removed(method, content):
     trial = moved(source, destination)
 
     assert [Finished(b"x", len(content), 0, How.GONE, b"", removed=False)] == trial.of(Finished)
+
+
+@pytest.mark.parametrize("content", [b"1", BIG])
+def test_what_has_arrived_and_cannot_be_removed_is_said_to_be_there(content):
+    """Unlike other files that fail, it is at both ends."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.fail_next["remove", b"x"] = StorageError("x: cannot be removed: Permission denied")
+
+    (failed,) = moved(source, destination).of(Failed)
+
+    assert (End.SOURCE, "x: cannot be removed: Permission denied; it has arrived at the destination") == (
+        failed.end,
+        str(failed.error),
+    )
+    assert {b"x": content} == contents(source) == contents(destination)
 
 
 LONG = BIG + BIG[: 1 << 19]

@@ -339,8 +339,8 @@ def test_a_name_that_is_too_long_only_as_a_whole(root):
 @pytest.mark.parametrize(
     ("fault", "kind", "words"),
     [
-        (OSError(5, "Input/output error"), StorageError, ".: Input/output error"),
-        (MemoryError(), Busy, ".: Cannot allocate memory"),
+        (OSError(5, "Input/output error"), StorageError, "{root}: Input/output error"),
+        (MemoryError(), Busy, "{root}: Cannot allocate memory"),
         (NotFound("it is gone"), NotFound, "it is gone"),
         (ZeroDivisionError("division"), InternalError, "the listing was ended by ZeroDivisionError('division')"),
     ],
@@ -361,4 +361,4 @@ def test_a_listing_that_has_failed_goes_on_to_fail(root, monkeypatch, fault, kin
     with pytest.raises(kind) as caught:
         walking.page(500)
 
-    assert words == str(first.value) == str(caught.value)
+    assert words.format(root=os.fsdecode(root)) == str(first.value) == str(caught.value)

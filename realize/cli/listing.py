@@ -14,7 +14,7 @@ from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.cli.wording import about
-from realize.errors import NotFound, RealizeError
+from realize.errors import NotFound, RealizeError, next_step
 from realize.locations import Location
 from realize.store.interfaces import IStore
 from realize.units import display_name, format_size
@@ -38,7 +38,7 @@ async def _list(session: Session, text: str, *, as_json: bool) -> int:
     try:
         return await _list_store(await session.store(location), location, as_json=as_json)
     except RealizeError as error:
-        raise type(error)(f"{location}: {error}") from error
+        raise type(error)(f"{location}: {error}{next_step(error, str(location))}") from error
 
 
 async def _list_store(store: IStore, location: Location, *, as_json: bool) -> int:

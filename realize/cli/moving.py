@@ -23,13 +23,16 @@ from realize.cli.runner import run
 from realize.cli.session import Session
 from realize.cli.summary import Tally
 from realize.cli.tidying import Tidying
-from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError
-from realize.locations import Location
+from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError, mending
+from realize.locations import Location, RemoteLocation
 from realize.mover.brake import Brake
 from realize.mover.events import Event, PartialGone, Retrying
 from realize.mover.interfaces import IManifest
 from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
+
+IN_VAIN: Final = 5
+"""Attempts in vain, some 15 seconds, after which it is said how to find out why."""
 
 SAYING: Final = 0.5
 """Seconds to wait for the last line of a run that hangs: stderr may be what it hangs at."""
@@ -266,7 +269,8 @@ class Errand:
                 if self._screen.tally.steps > steps:
                     backoff.reset()
                 delay = backoff.next()
-                self._screen(Retrying(error, delay))
+                what_helps = advice(error, locations) if backoff.attempts >= IN_VAIN else ""
+                self._screen(Retrying(error, delay, what_helps))
             else:
                 return
             self._between = True
@@ -287,6 +291,12 @@ class Errand:
         if self._verbose:
             for line in await session.limits():
                 click.echo(line, err=True)
+
+
+def advice(error: ConnectionFailed, locations: Sequence[Location]) -> str:
+    """What tells more about a connection that was lost, or not made; errors name the address that they are about."""
+    remote = (each for each in locations if isinstance(each, RemoteLocation) and each.address in str(error))
+    return next((mending(str(each)) for each in remote), "")
 
 
 class _Screen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from realize.errors import NoSpace
+from realize.errors import NoSpace, next_step
 from realize.mover.events import (
     End,
     Event,
@@ -43,7 +43,7 @@ class Wording:
             case SourceStarted(source, destination):
                 self._names = {End.SOURCE: source, End.DESTINATION: destination}
             case Failed(path, end, error):
-                return f"error: {self._at(end)}: {about(path, str(error))}"
+                return f"error: {self._at(end)}: {about(path, str(error))}{next_step(error, self._names[end])}"
             case Postponed(path, end, error):
                 return f"postponed: {self._at(end)}: {about(path, str(error))}; it will be tried again"
             case Left(path, note):
@@ -58,8 +58,8 @@ class Wording:
                 if missing:
                     lack = f": {format_size(missing)} are missing"
                 return f"no room: {self._at(End.DESTINATION)}: {what}, {format_size(size)}, did not fit{lack}"
-            case Retrying(error, delay):
-                return f"retrying in {delay:.1f} s: {error}"
+            case Retrying(error, delay, advice):
+                return f"retrying in {delay:.1f} s: {error}" + (f" ({advice})" if advice else "")
             case Interrupted(path, size, reached) if reached:
                 kept = f"{format_size(reached)} of {format_size(size)} are kept for the next time"
                 return f"interrupted: {self._at(End.DESTINATION)}: {display_name(path)}: {kept}"

@@ -52,6 +52,7 @@ class ServedDirectory:
     the peers take turns.
     """
 
+    name: str
     path: str
     identity: Identity
     committer: Committer
@@ -78,6 +79,7 @@ class ServedDirectory:
             footprint=self.footprints.setdefault(peer, Footprint()),
             changes_all=Right.WRITE in rights,
             prunes_all=Right.PRUNE in rights,
+            shown=self.name.encode(),
             memory=self.memory.of(peer),
         )
 
@@ -131,6 +133,7 @@ def serve_directories(
             run_in_thread = threads_of(directory.path)
             committer = Committer(run_in_thread, watch(name))
             served[name] = ServedDirectory(
+                name,
                 directory.path,
                 identity,
                 committer,

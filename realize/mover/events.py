@@ -170,6 +170,8 @@ class Retrying:
 
     error: RealizeError
     delay: float
+    advice: str = ""
+    """What may help, when it has been in vain for a while."""
 
 
 Event: TypeAlias = (

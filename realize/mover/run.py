@@ -13,7 +13,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, NotFound, RealizeError, SameFile, UsageError
+from realize.errors import (
+    ConnectionFailed,
+    DeadlineReached,
+    Interrupted,
+    NotFound,
+    RealizeError,
+    SameFile,
+    UsageError,
+    next_step,
+)
 from realize.mover.brake import Brake
 from realize.mover.directories import Directories
 from realize.mover.events import End, Event, Failed, NoRoom, Observer, SourceStarted
@@ -247,4 +256,5 @@ class Run:
 
     def _named(self, name: str, trouble: Trouble) -> RealizeError:
         """The error, saying which end it happened at."""
-        return type(trouble.error)(f"{trouble.end.value} {name}: {trouble.error}")
+        error = trouble.error
+        return type(error)(f"{trouble.end.value} {name}: {error}{next_step(error, name)}")

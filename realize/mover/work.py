@@ -8,7 +8,16 @@ from typing import Final
 
 from attrs import field, frozen
 
-from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, NotFound, ProtocolError, RealizeError
+from realize.errors import (
+    AccessDenied,
+    Busy,
+    ConnectionFailed,
+    NoSpace,
+    NotFound,
+    ProtocolError,
+    RealizeError,
+    StorageError,
+)
 from realize.mover.brake import Brake
 from realize.mover.directories import Directories
 from realize.mover.events import End, Observer
@@ -85,7 +94,7 @@ class Work:
         """Remove files at the source; why each of them stays, None for one that does not, also if it was gone."""
         with whole(End.SOURCE):
             refusals = await self.source.remove(removals)
-        return [None if isinstance(refused, NotFound) else refused for refused in refusals]
+        return [None if isinstance(refused, NotFound) else _arrived(refused) for refused in refusals]
 
     def removed(self, files: Sequence[Arrived]) -> None:
         """To be called when they are removed."""
@@ -131,6 +140,11 @@ class WholeSide(Trouble):
     def hopeless(self) -> bool:
         """Always: the next call would be refused too."""
         return True
+
+
+def _arrived(refused: RealizeError | None) -> RealizeError | None:
+    """Why a file stays that is at the destination now: unlike others that fail, it is at both ends."""
+    return type(refused)(f"{refused}; it has arrived at the destination") if type(refused) is StorageError else refused
 
 
 def just_arrived(path: bytes) -> Busy:

@@ -39,7 +39,7 @@ from realize.store.descriptors import release
 from realize.store.files import open_if_readable, representable
 from realize.store.location import Root
 from realize.store.marks import NOTE, RECEIVING, is_ours
-from realize.store.oserrors import reason, storage_error
+from realize.store.oserrors import Deed, reason, storage_error
 from realize.store.places import place
 from realize.store.room import Room
 from realize.store.stamps import STAMPS, Stamps
@@ -310,7 +310,7 @@ def _commit_inside(
             how = _rename(tree, fd, each)
             outcome = Stored(how) if how is Committed.SKIPPED else _made(each, how)
         except (OSError, MemoryError) as error:
-            outcome = storage_error(error, each.path)
+            outcome = storage_error(error, each.path, Deed.COMMIT)
         except RealizeError as refused:
             outcome = refused
         outcomes[id(each)] = outcome

@@ -21,7 +21,7 @@ from realize.store import awaiting
 from realize.store.descriptors import release
 from realize.store.footprint import Footprint
 from realize.store.location import Location
-from realize.store.oserrors import storage_error
+from realize.store.oserrors import Deed, storage_error
 from realize.store.tree import Identity, Tree
 from realize.values import Directory
 
@@ -56,7 +56,7 @@ def make_directories(
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
-                answers.append(storage_error(error, each.path or b"."))
+                answers.append(storage_error(error, each.path or location.shown, Deed.CREATE))
             else:
                 answers.append(None)
     return answers

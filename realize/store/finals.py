@@ -21,7 +21,7 @@ from realize.store.files import Clock, has_more, open_settled, representable, se
 from realize.store.location import Location
 from realize.store.marks import MARK, NOTE, is_ours
 from realize.store.origin import digest_from
-from realize.store.oserrors import storage_error, storage_errors
+from realize.store.oserrors import Deed, storage_error, storage_errors
 from realize.store.places import place
 from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.store.tree import Tree, identity_of
@@ -169,7 +169,7 @@ def _settle(
 ) -> tuple[bytes, ...] | None:
     """The directory of the file if it has that content."""
     directory, name = location.split(expected.path)
-    with storage_errors(expected.path):
+    with storage_errors(expected.path, Deed.READ):
         fd, status = open_settled(tree, directory, name, expected.path, vouching.clock)
     try:
         if origin is not None and digest_from(fd, origin) != expected.digest:
@@ -385,7 +385,7 @@ class FinalMatches:
             try:
                 fd, status = open_settled(tree, directory, name, path, self._vouching.clock)
             except OSError as error:
-                raise storage_error(error, path) from error
+                raise storage_error(error, path, Deed.READ) from error
             try:
                 version = version_of(status)
                 written = is_open_for_writing(fd)

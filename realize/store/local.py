@@ -91,6 +91,7 @@ class LocalStore:
     the store answers: then nothing is compared but what came from there (`realize.store.origin`).
     ``footprint`` are the directories that whoever uses this has made and emptied: unless ``changes_all`` or
     ``prunes_all``, only these are given permissions and times, or removed.
+    ``shown`` is what errors call the root, if not by its path.
     ``memory`` is what may be held of files that are read.
     """
 
@@ -109,6 +110,7 @@ class LocalStore:
         footprint: Footprint | None = None,
         changes_all: bool = True,
         prunes_all: bool = True,
+        shown: bytes | None = None,
         memory: Share | None = None,
     ) -> None:
         self._root = os.fsencode(root)
@@ -116,6 +118,7 @@ class LocalStore:
         self._run_in_thread = run_in_thread
         self._run_briefly = run_in_thread if run_briefly is None else run_briefly
         self._root_identity = root_identity
+        self._shown = shown
         self._committer = Committer(run_in_thread) if committer is None else committer
         self._headroom = Headroom(run_in_thread) if headroom is None else headroom
         self._clock = Clock() if clock is None else clock
@@ -142,7 +145,7 @@ class LocalStore:
         """Find out where this is."""
         self._salt = salt
         self._began_ns = self._stamps.note() - run_age_ns
-        located: Location = await self._run_briefly(locate, self._root, self._base, self._root_identity)
+        located: Location = await self._run_briefly(locate, self._root, self._base, self._root_identity, self._shown)
         where: Where = await self._run_briefly(located.where, salt, self._stamps.present().stamp_ns)
         self._located = located
         return where

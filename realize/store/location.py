@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import stat
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from realize.errors import Conflict, NotFound, NotRegular, StorageError
 from realize.store import names
 from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
 from realize.store.marks import refuse_ours
-from realize.store.oserrors import storage_error, storage_errors
+from realize.store.oserrors import Deed, storage_error, storage_errors
 from realize.store.places import place, places_upwards
 from realize.store.syscalls import kind_of
 from realize.store.tree import Identity, Tree, identity_of
@@ -31,6 +31,8 @@ class Root:
 
     path: bytes
     identity: Identity
+    shown: bytes = field(default=Factory(lambda self: self.path, takes_self=True))
+    """What errors call it: peers are not told where it is."""
     ancestors: Ancestors = field(factory=Ancestors, eq=False, repr=False)
 
     def tree(self, private_below: int | None = None) -> Tree:
@@ -38,16 +40,16 @@ class Root:
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise _unreachable(self.path, error) from error
+            raise _unreachable(self.shown, error) from error
         try:
             if identity_of(os.fstat(fd)) != self.identity:
                 raise StorageError(  # noqa: TRY301
-                    f"{display_name(self.path)}: is not the directory that it was; is its file system still mounted?"
+                    f"{display_name(self.shown)}: is not the directory that it was; is its file system still mounted?"
                 )
             return Tree(fd, self.identity, self.ancestors, private_below)
         except OSError as error:
             release(fd)
-            raise _unreachable(self.path, error) from error
+            raise _unreachable(self.shown, error) from error
         except BaseException:
             release(fd)
             raise
@@ -67,6 +69,11 @@ class Location:
         With ``private``, those below the location that are made on demand are for their owner alone.
         """
         return self.root.tree(len(self.base) if private else None)
+
+    @property
+    def shown(self) -> bytes:
+        """What errors call the directory."""
+        return names.join(self.base) or self.root.shown
 
     def split(self, path: bytes) -> tuple[tuple[bytes, ...], bytes]:
         """Judge a name; its directory below the root, and its last component."""
@@ -89,7 +96,7 @@ class Location:
                     kind = WhereKind.ABSENT
                     nearest = nearest[:-1]
                 else:
-                    with storage_errors(names.join(nearest) or b"."):
+                    with storage_errors(names.join(nearest) or self.root.shown):
                         if kind is WhereKind.DIRECTORY:
                             mode = os.fstat(fd).st_mode & 0o777
                         return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns, mode=mode)
@@ -103,8 +110,8 @@ class Location:
             return Where(kind=WhereKind.FILE, chain=(file_place, *places_upwards(salt, fd)), now_ns=now_ns)
 
 
-def locate(root: bytes, base: bytes, expected: Identity | None) -> Location:
-    """Find out what is there, and remember the root.
+def locate(root: bytes, base: bytes, expected: Identity | None, shown: bytes | None = None) -> Location:
+    """Find out what is there, and remember the root, which errors call by its path, or as it is to be ``shown``.
 
     ``expected`` is what the root must be; it is required of a directory that is served.
     Without it the root may be missing, and is then made on demand, or be a file.
@@ -112,7 +119,7 @@ def locate(root: bytes, base: bytes, expected: Identity | None) -> Location:
     components = names.judge(base) if base else ()
     if expected is None:
         return _narrow_to_file(_locate_freely(root, components))
-    return _narrow_to_file(Location(Root(root, expected), components))
+    return _narrow_to_file(Location(Root(root, expected, shown or root), components))
 
 
 def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> Location:
@@ -128,7 +135,7 @@ def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> Location:
             raise _unreachable(path, error) from error
         else:
             if stat.S_ISDIR(status.st_mode):
-                return Location(Root(real, identity_of(status)), below + components)
+                return Location(Root(real, identity_of(status), real), below + components)
             if below or components:
                 raise Conflict(f"{display_name(real)}: is not a directory")
         real, name = os.path.split(real)
@@ -158,5 +165,5 @@ def _narrow_to_file(located: Location) -> Location:
 
 
 def _unreachable(path: bytes, error: OSError) -> StorageError:
-    found = storage_error(error, path)
+    found = storage_error(error, path, Deed.OPEN)
     return found if isinstance(found, StorageError) else StorageError(str(found))

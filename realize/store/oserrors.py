@@ -1,11 +1,12 @@
 """How an `OSError`, or a lack of memory, becomes one of our errors.
 
-The text names the file, escaped, and ends with the operating system's reason.
+The text names the file, escaped, and ends with the operating system's reason; where that is that we may not, also what.
 Memory that is short now is `Busy`: it may be there in a moment.
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 from types import TracebackType
@@ -33,9 +34,31 @@ _CLASSES: Final[dict[int, type[RealizeError]]] = {
     errno.EAGAIN: Busy,
 }
 
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
-def reason(error: OSError | MemoryError) -> str:
-    """What the operating system says, without the name that Python adds."""
+
+class Deed(enum.Enum):
+    """What was to be done with a file or directory; the value is for sentences."""
+
+    READ = "read"
+    LIST = "listed"
+    LOOK = "looked at"
+    OPEN = "opened"
+    CREATE = "created"
+    WRITE = "written to"
+    COMMIT = "put in its place"
+    REMOVE = "removed"
+
+
+def reason(error: OSError | MemoryError, deed: Deed | None = None) -> str:
+    """What the operating system says, without the name that Python adds; and what we may not do."""
+    said = _reason(error)
+    if deed is None or isinstance(error, MemoryError) or error.errno not in _FORBIDDEN:
+        return said
+    return f"cannot be {deed.value}: {said}"
+
+
+def _reason(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return os.strerror(errno.ENOMEM)
     if error.errno == errno.ELOOP:  # from O_NOFOLLOW: the system's own words would mislead
@@ -45,10 +68,10 @@ def reason(error: OSError | MemoryError) -> str:
     return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
 
 
-def storage_error(error: OSError | MemoryError, what: bytes) -> RealizeError:
-    """The error to report for ``what``, a file name."""
+def storage_error(error: OSError | MemoryError, what: bytes, deed: Deed | None = None) -> RealizeError:
+    """The error to report for ``what``, a file name, with which that could not be done."""
     cls = Busy if isinstance(error, MemoryError) else _CLASSES.get(error.errno or 0, StorageError)
-    return cls(f"{display_name(what)}: {reason(error)}")
+    return cls(f"{display_name(what)}: {reason(error, deed)}")
 
 
 @frozen
@@ -56,6 +79,7 @@ class storage_errors:  # noqa: N801 -- used like contextlib.suppress
     """Within this context an `OSError` about the file ``what``, or a lack of memory, is raised as one of our errors."""
 
     what: bytes
+    deed: Deed | None = None
 
     def __enter__(self) -> None:
         pass
@@ -64,4 +88,4 @@ class storage_errors:  # noqa: N801 -- used like contextlib.suppress
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, OSError | MemoryError):
-            raise storage_error(error, self.what) from error
+            raise storage_error(error, self.what, self.deed) from error

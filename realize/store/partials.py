@@ -25,7 +25,7 @@ from realize.store import names
 from realize.store.descriptors import release
 from realize.store.files import READ_FLAGS
 from realize.store.marks import RECEIVING, create, is_marked, is_ours, learn, look_alike
-from realize.store.oserrors import storage_error
+from realize.store.oserrors import Deed, storage_error
 from realize.store.tree import Tree, identity_of
 from realize.units import display_name
 
@@ -183,7 +183,7 @@ def _claim(place: _Place, alike: os.stat_result | None = None) -> tuple[int, os.
         try:
             fd, found = _opened(place, alike)
         except OSError as error:
-            raise storage_error(error, place.path) from error
+            raise storage_error(error, place.path, Deed.CREATE) from error
         if fd is None:
             continue
         try:

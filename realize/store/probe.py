@@ -16,7 +16,7 @@ from realize.store import names
 from realize.store.descriptors import release
 from realize.store.location import Location
 from realize.store.marks import create
-from realize.store.oserrors import storage_error
+from realize.store.oserrors import Deed, storage_error
 from realize.store.small import write_all
 from realize.store.syscalls import fsync_directory, rename_noreplace
 from realize.units import NO_RESERVE, Reserve
@@ -32,7 +32,7 @@ def measure_space(location: Location, reserve: Reserve = NO_RESERVE) -> Space:
         try:
             status = os.fstatvfs(tree.nearest(location.base))
         except OSError as error:
-            raise storage_error(error, names.join(location.base) or b".") from error
+            raise storage_error(error, location.shown) from error
     files = status.f_favail if status.f_files else None
     size = status.f_blocks * status.f_frsize
     return Space(max(0, status.f_bavail * status.f_frsize - reserve.of(size)), size, files)
@@ -57,7 +57,7 @@ def try_write(location: Location) -> int:
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=fd)
             if isinstance(error, OSError):
-                raise storage_error(error, names.join(location.base) or b".") from error
+                raise storage_error(error, location.shown, Deed.WRITE) from error
             raise
     return took
 

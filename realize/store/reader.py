@@ -23,7 +23,7 @@ from realize.store.files import Clock, attributes_of, has_more, open_settled, re
 from realize.store.handle import Handle
 from realize.store.interfaces import IReader
 from realize.store.location import Location
-from realize.store.oserrors import storage_error, storage_errors
+from realize.store.oserrors import Deed, storage_error, storage_errors
 from realize.store.syscalls import fresh_fstat, fresh_stat
 from realize.store.threads import RunInThread, disposing, shielded
 from realize.store.tree import identity_of
@@ -70,7 +70,7 @@ class SourceFile:
     ) -> SourceFile:
         """Open it, regular, settled, and with nobody who may write to it if it is to be removed afterwards."""
         directory, name = location.split(path)
-        with location.tree() as tree, storage_errors(path):
+        with location.tree() as tree, storage_errors(path, Deed.READ):
             fd, status = open_settled(tree, directory, name, path, clock)
             try:
                 if removing:

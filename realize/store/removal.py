@@ -11,7 +11,7 @@ from realize.store.files import open_if_readable, refuse_written, representable,
 from realize.store.footprint import Footprint
 from realize.store.location import Location
 from realize.store.marks import refuse_ours
-from realize.store.oserrors import storage_error
+from realize.store.oserrors import Deed, storage_error
 from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.unlinked import Unlinked
@@ -40,7 +40,7 @@ def remove_batch(
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
-                answers.append(storage_error(error, removal.path))
+                answers.append(storage_error(error, removal.path, Deed.REMOVE))
             else:
                 answers.append(None)
     return answers

@@ -22,7 +22,7 @@ from realize.store.headroom import Headroom
 from realize.store.location import Location
 from realize.store.marks import MARK
 from realize.store.origin import note_origin
-from realize.store.oserrors import storage_error
+from realize.store.oserrors import Deed, storage_error
 from realize.store.partials import open_partial
 from realize.store.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
 from realize.store.tree import Tree, identity_of
@@ -81,7 +81,7 @@ def read_batch(
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
-                answers.append(storage_error(error, path))
+                answers.append(storage_error(error, path, Deed.READ))
             else:
                 room -= len(fetched.file.content)
                 answers.append(fetched)
@@ -134,7 +134,7 @@ def write_batch(
                 except RealizeError as error:
                     batch.items[number] = error
                 except (OSError, MemoryError) as error:
-                    batch.items[number] = storage_error(error, file.path)
+                    batch.items[number] = storage_error(error, file.path, Deed.CREATE)
             if any(isinstance(item, RealizeError) for item in batch.items):
                 tree.unmake(tree.made)  # as far as they stayed empty
         watch.synced(Sync.FILE, syncs)

@@ -20,7 +20,7 @@ from realize.store import awaiting, names
 from realize.store.ancestors import Ancestors
 from realize.store.descriptors import release
 from realize.store.file_locks import LOCKS, Lock
-from realize.store.oserrors import storage_error, storage_errors
+from realize.store.oserrors import Deed, storage_error, storage_errors
 from realize.store.syscalls import FileStatus, may_keep_old_content, renames_what_is_open
 from realize.units import display_name
 
@@ -178,7 +178,7 @@ def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> 
     except FileExistsError:
         pass  # somebody else made it first, or it is something else: opening it will tell
     except OSError as error:
-        raise storage_error(error, names.join(path)) from error
+        raise storage_error(error, names.join(path), Deed.CREATE) from error
     try:
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
     except OSError as error:
@@ -199,4 +199,4 @@ def _refuse(error: OSError, parent: int, path: tuple[bytes, ...]) -> NoReturn:
         if stat.S_ISLNK(mode):
             raise BadName(f"{shown}: is a symlink, and symlinks are not followed") from error
         raise Conflict(f"{shown}: is not a directory") from error
-    raise storage_error(error, names.join(path)) from error
+    raise storage_error(error, names.join(path), Deed.OPEN) from error

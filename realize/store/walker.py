@@ -21,13 +21,13 @@ from typing import Final
 
 from attrs import define, frozen
 
-from realize.errors import BadName, InternalError, NotFound, RealizeError
+from realize.errors import BadName, InternalError, NotFound, RealizeError, StorageError
 from realize.store import names
 from realize.store.descriptors import release
 from realize.store.files import attributes_of, representable
 from realize.store.location import Location
 from realize.store.marks import NOTE, is_ours
-from realize.store.oserrors import reason, storage_error
+from realize.store.oserrors import Deed, reason, storage_error
 from realize.store.places import place
 from realize.store.syscalls import kind_of
 from realize.store.tree import DIRECTORY_FLAGS, Identity, Tree, identity_of
@@ -142,7 +142,7 @@ class Traversal:
                     self._step(tree, self._stack[-1], found)
         except BaseException as error:
             # What was found has not been told, and is not found again: to go on behind it would leave it out.
-            self._failure = _failure(error)
+            self._failure = self._final(error)
             self.close()
             if self._failure is error:
                 raise
@@ -164,7 +164,7 @@ class Traversal:
         try:
             status = os.stat(location.only, dir_fd=fd, follow_symlinks=False)
         except OSError as error:
-            raise storage_error(error, location.only) from error
+            raise storage_error(error, location.only, Deed.LOOK) from error
         partial = is_ours(fd, location.only, status)
         found.append(Found(location.only, location.base, location.only, status, partial=partial))
 
@@ -191,7 +191,7 @@ class Traversal:
         except FileNotFoundError:
             return
         except OSError as error:
-            found.append(Found(path, frame.directory, name, None, reason(error)))
+            found.append(Found(path, frame.directory, name, None, reason(error, Deed.LOOK)))
             return
         if not stat.S_ISDIR(status.st_mode):
             partial = is_ours(directory_fd, name, status)
@@ -218,11 +218,11 @@ class Traversal:
         try:
             fd = os.open(b".", DIRECTORY_FLAGS, dir_fd=tree.directory(directory))
         except (RealizeError, OSError) as error:
-            ours = storage_error(error, prefix or b".") if isinstance(error, OSError) else error
+            ours = self._error(error, prefix) if isinstance(error, OSError) else error
             if not prefix:
                 raise ours from error
             if not isinstance(ours, NotFound):
-                self._report(prefix, directory, _without_name(ours), found)
+                self._report(prefix, directory, _without_name(error), found)
             return
         try:
             frame = _Frame(directory, prefix, [], fd, None)
@@ -261,8 +261,19 @@ class Traversal:
 
     def _fail(self, frame: _Frame, error: OSError, found: list[Found]) -> None:
         if not frame.prefix:
-            raise storage_error(error, b".") from error
-        self._report(frame.prefix, frame.directory, reason(error), found)
+            raise self._error(error) from error
+        self._report(frame.prefix, frame.directory, _without_name(error), found)
+
+    def _error(self, error: OSError | MemoryError, prefix: bytes = b"") -> RealizeError:
+        return storage_error(error, prefix or self._location.shown, Deed.LIST)
+
+    def _final(self, error: BaseException) -> RealizeError:
+        """What a listing that was ended by ``error`` fails with from then on."""
+        if isinstance(error, RealizeError):
+            return error
+        if isinstance(error, OSError | MemoryError):
+            return self._error(error)
+        return InternalError(f"the listing was ended by {error!r}")
 
     def _report(self, prefix: bytes, directory: tuple[bytes, ...], note: str, found: list[Found]) -> None:
         found.append(Found(prefix[:-1], directory[:-1], directory[-1], None, note))
@@ -316,15 +327,6 @@ class Walker:
         return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
 
 
-def _failure(error: BaseException) -> RealizeError:
-    """What a listing that was ended by ``error`` fails with from then on."""
-    if isinstance(error, RealizeError):
-        return error
-    if isinstance(error, OSError | MemoryError):
-        return storage_error(error, b".")
-    return InternalError(f"the listing was ended by {error!r}")
-
-
 def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir(follow_symlinks=False)
@@ -332,6 +334,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _without_name(error: RealizeError) -> str:
-    """The text of an error behind the name it starts with: the entry says the name."""
-    return str(error).rpartition(": ")[2]
+def _without_name(error: RealizeError | OSError) -> str:
+    """Why something cannot be listed, without the name that the text of an error starts with: the entry says it."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    return reason(cause, Deed.LIST) if isinstance(cause, OSError) else str(error).rpartition(": ")[2]

@@ -36,7 +36,7 @@ from realize.store.leftovers import gained_ns
 from realize.store.location import Location
 from realize.store.old_version import OldVersion
 from realize.store.origin import note_origin
-from realize.store.oserrors import storage_errors
+from realize.store.oserrors import Deed, storage_errors
 from realize.store.partials import open_partial
 from realize.store.small import set_attributes
 from realize.store.syscalls import fsync_directory, start_writeback
@@ -112,7 +112,7 @@ class PartialFile:
         self._unwritten: Iterator[memoryview] = iter(())
         self._piece: memoryview | None = None
         self._within_reserve = 0
-        with location.tree(private=preserve) as tree, storage_errors(path):
+        with location.tree(private=preserve) as tree, storage_errors(path, Deed.CREATE):
             replaced = self._check_policy(tree)
             self._made = tree.made
             try:
