@@ -249,10 +249,14 @@ def test_against_a_daemon(tmp_path):
         assert ["connected"] == [
             json.loads(line)["event"] for line in (tmp_path / "check.log").read_text().splitlines()
         ]
-        assert EVERY == [re.match(r"ok    (.{13})  \S", line)[1].rstrip() for line in plain.stdout.splitlines()]
+        assert EVERY == [
+            re.match(r"ok    (.{13})  \S", line)[1].rstrip() for line in plain.stdout.splitlines() if line[0] != " "
+        ]
         assert dict.fromkeys(EVERY, "ok") == results(well)
         assert (0, len(EVERY)) == (summary["exit_code"], summary["ok"])
         assert "would be made" in well["directory"]["found"]
+        (more,) = well["rights"]["mend"]
+        assert ("(for ", True) == (more[:5], "in dirs of [peers." in more)
         assert {"skipped"} == {peer_only[step]["result"] for step in OF_THE_DIRECTORY}
         found, summary = steps(nowhere)
         assert (3, 3, "failed") == (nowhere.returncode, summary["exit_code"], found["directory"]["result"])

@@ -246,7 +246,8 @@ class Checking:
         ]
         shown = display_text(", ".join(rights))
         found = f"{shown}: we may {', '.join(may) or 'do nothing with that'}"
-        missing = [right.value for right in Right if right.value not in rights]
+        has = {*rights, "create"} if "write" in rights else set(rights)
+        missing = [right.value for right in Right if right.value not in has]
         more = f"(for {', '.join(missing)}: add it there in dirs of {table(own_name)}, and then SIGHUP)"
         self._add(Finding("rights", Result.OK, found, [more] if missing else []))
 
