@@ -16,7 +16,17 @@ from twisted.internet.task import Clock
 
 from realize.cli import checking
 from realize.cli.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, WITHIN, Checking
-from realize.cli.findings import Finding, Result, durable, not_recognised, not_welcome, room, skew, unreachable
+from realize.cli.findings import (
+    Finding,
+    Result,
+    durable,
+    not_recognised,
+    not_welcome,
+    rights,
+    room,
+    skew,
+    unreachable,
+)
 from realize.cli.options import Access
 from realize.config import Right
 from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, WrongPeer
@@ -97,6 +107,15 @@ def test_why_the_right_peer_does_not_let_us_in():
     assert [Result.OK, Result.FAILED] == [known.result, versions.result]
     assert "versions" == versions.step
     assert [Result.FAILED, 1] == [busy.result, len(busy.mend)]
+
+
+def test_rights_that_are_missing_are_named_with_where_they_belong():
+    """Whoever was refused one learns it here; what another right includes is not missing."""
+    some, none_missing = rights(["write"], "camera.1"), rights(["read", "write", "remove", "prune"], "camera")
+
+    assert "write: we may move and copy to it" == some.found
+    assert ['(for read, remove, prune: add it there in dirs of [peers."camera.1"], and then SIGHUP)'] == some.mend
+    assert [] == none_missing.mend
 
 
 def test_a_skew_counts_beyond_what_the_round_trip_hides():
@@ -255,8 +274,7 @@ def test_against_a_daemon(tmp_path):
         assert dict.fromkeys(EVERY, "ok") == results(well)
         assert (0, len(EVERY)) == (summary["exit_code"], summary["ok"])
         assert "would be made" in well["directory"]["found"]
-        (more,) = well["rights"]["mend"]
-        assert ("(for ", True) == (more[:5], "in dirs of [peers." in more)
+        assert [] == well["rights"]["mend"]
         assert {"skipped"} == {peer_only[step]["result"] for step in OF_THE_DIRECTORY}
         found, summary = steps(nowhere)
         assert (3, 3, "failed") == (nowhere.returncode, summary["exit_code"], found["directory"]["result"])

@@ -25,6 +25,7 @@ from realize.cli.findings import (
     durable,
     not_recognised,
     not_welcome,
+    rights,
     room,
     skew,
     split_advice,
@@ -35,7 +36,7 @@ from realize.cli.peers import Peer
 from realize.cli.report import lowest, parse, parse_limits
 from realize.cli.runner import run
 from realize.cli.session import Session
-from realize.config import Right, default_config_path
+from realize.config import default_config_path
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
 from realize.locations import RemoteLocation
 from realize.pasting import right, table
@@ -220,7 +221,7 @@ class Checking:
         after_ns = time.time_ns()
         missing = "is not there yet, and would be made" if where.kind is WhereKind.ABSENT else "is there"
         self._note("directory", f"{location} {missing}")
-        self._rights(store.rights, protocol.name)
+        self._add(rights(store.rights, protocol.name))
         self._add(skew(where.now_ns, before_ns, after_ns))
         await self._step("space", self._space(store))
         if {"write", "create"} & set(store.rights):
@@ -231,25 +232,6 @@ class Checking:
             await self._within(store.close())
         except RealizeError:
             return  # it is closed with the connection
-
-    def _rights(self, rights: Sequence[str], own_name: str) -> None:
-        may = [
-            text
-            for needed, text in (
-                ({"write"}, "move and copy to it"),
-                ({"create"}, "move and copy to it under new names"),
-                ({"read"}, "copy from it"),
-                ({"read", "remove"}, "move from it"),
-                ({"prune"}, "remove empty directories"),
-            )
-            if needed <= set(rights) and not (needed == {"create"} and "write" in rights)
-        ]
-        shown = display_text(", ".join(rights))
-        found = f"{shown}: we may {', '.join(may) or 'do nothing with that'}"
-        has = {*rights, "create"} if "write" in rights else set(rights)
-        missing = [right.value for right in Right if right.value not in has]
-        more = f"(for {', '.join(missing)}: add it there in dirs of {table(own_name)}, and then SIGHUP)"
-        self._add(Finding("rights", Result.OK, found, [more] if missing else []))
 
     async def _space(self, store: RemoteStore) -> None:
         self._add(room(await store.space()))

@@ -10,6 +10,7 @@ from typing import Final
 from attrs import frozen
 
 from realize.cli.json_lines import printable
+from realize.config import Right
 from realize.errors import Busy, RealizeError, VersionMismatch, WrongPeer
 from realize.keys import PublicKey
 from realize.pasting import admission, table
@@ -113,6 +114,26 @@ def not_welcome(error: RealizeError, own: PublicKey) -> list[Finding]:
         return [Finding("known there", Result.FAILED, str(error), advice)]
     found, _ = split_advice(error)
     return [Finding("known there", Result.FAILED, found, admission(own))]
+
+
+def rights(has: Sequence[str], own_name: str) -> Finding:
+    """What we may do, known as ``own_name`` there, and what the configuration there would have to say for the rest."""
+    may = [
+        text
+        for needed, text in (
+            ({"write"}, "move and copy to it"),
+            ({"create"}, "move and copy to it under new names"),
+            ({"read"}, "copy from it"),
+            ({"read", "remove"}, "move from it"),
+            ({"prune"}, "remove empty directories"),
+        )
+        if needed <= set(has) and not (needed == {"create"} and "write" in has)
+    ]
+    found = f"{display_text(', '.join(has))}: we may {', '.join(may) or 'do nothing with that'}"
+    included = {"create"} if "write" in has else set()
+    missing = [right.value for right in Right if right.value not in {*has, *included}]
+    more = f"(for {', '.join(missing)}: add it there in dirs of {table(own_name)}, and then SIGHUP)"
+    return Finding("rights", Result.OK, found, [more] if missing else [])
 
 
 def skew(now_ns: int, before_ns: int, after_ns: int) -> Finding:
