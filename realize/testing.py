@@ -62,6 +62,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Use,
     Vacant,
     Version,
     Where,
@@ -299,6 +300,13 @@ class MemoryStore:
         place = self._place(version.inode)
         recent = file.changed_at >= self._began_at
         return Existing(version.size, version.mtime_ns, version.ctime_ns, place, partial_size, recent=recent)
+
+    @shielded
+    async def forbidden(self, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
+        """Nothing is, but for what is to fail."""
+        method = f"forbidden to {use.name.lower()}"
+        self.take_fault(method, b"")
+        return [self._one(method, path, lambda: None) for path in paths]
 
     def reads_at_once(self) -> int:
         """As much as there may be."""
@@ -2008,6 +2016,20 @@ class StoreContract:
         assert await store.remove([Removal(b"d/e/f", fetched.version)]) == [None]
 
         assert [entry.path for entry in await listed(store.walk())] == [b"d", b"d/e"]
+        await store.close()
+
+    async def test_what_nothing_is_against_is_not_forbidden(self) -> None:
+        """Nor is what is gone; a name that may not be is, by itself. Nothing is touched."""
+        store, behind = await self.opened()
+        behind.plant(b"d/f", b"content")
+        before = await listed(store.walk(partials=True))
+
+        for use in Use:
+            plain, gone, bad = await store.forbidden([b"d/f", b"new/d/f", b"../f"], use)
+
+            assert (None, None, BadName) == (plain, gone, type(bad)), use
+            assert await store.forbidden([], use) == []
+        assert before == await listed(store.walk(partials=True))
         await store.close()
 
     async def test_prunes_empty_directories(self) -> None:

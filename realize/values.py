@@ -227,6 +227,15 @@ class OnConflict(enum.Enum):
     FAIL = 3
 
 
+class Use(enum.Enum):
+    """What is to be done with files, where it is asked beforehand whether that is permitted."""
+
+    READ = 1
+    MOVE = 2
+    """Read, and then removed."""
+    PUT = 3
+
+
 class Committed(enum.Enum):
     """How a file came to be whole, verified and durable at the destination."""
 

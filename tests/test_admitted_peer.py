@@ -34,6 +34,7 @@ from realize.values import (
     OnConflict,
     Removal,
     Seen,
+    Use,
     Vacant,
     Version,
 )
@@ -188,6 +189,7 @@ class Burst(Raw):
             commands.TryWrite: dict,
             commands.Walk: lambda: {"listing": self.random.randint(1, 3), "partials": True, "avoid": b""},
             commands.Describe: lambda: {"paths": [path, self.name()]},
+            commands.Forbidden: lambda: {"paths": [path], "use": self.random.choice(list(Use))},
             commands.Settle: lambda: {"expected": [self.expected(path)], "attributes": [self.attributes()]},
             commands.MatchFinal: lambda: self.match_of(path),
             commands.Remove: lambda: {"removals": [Removal(path, self.version(path))]},

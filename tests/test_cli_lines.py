@@ -12,7 +12,19 @@ from realize.cli.lines import Lines, Quiet
 from realize.cli.progress import Bars
 from realize.cli.summary import Tally
 from realize.errors import NoSpace
-from realize.mover.events import End, Event, Failed, Finished, Found, How, Left, Planned, Progressed, Started
+from realize.mover.events import (
+    End,
+    Event,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Left,
+    Planned,
+    Progressed,
+    SourceStarted,
+    Started,
+)
 from realize.mover.plan import Action
 
 
@@ -65,6 +77,13 @@ def test_quiet_says_nothing_but_errors() -> None:
     out, err = shown(Look(quiet=True), ARRIVED, LINK, FULL)
 
     assert ("", "realize: error: destination: b: full\n") == (out, err)
+
+
+def test_a_dry_run_says_where_the_files_of_each_source_would_go() -> None:
+    """The names of its files follow."""
+    _, err = shown(Look(dry_run=True), SourceStarted("a", "nas:9771::inbox"))
+
+    assert "realize: from a to nas:9771::inbox" == err.splitlines()[0]
 
 
 def test_the_plan_of_a_dry_run_goes_to_stdout() -> None:

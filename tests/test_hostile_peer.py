@@ -143,6 +143,7 @@ def test_hostile_names_are_refused_by_every_command(evil, name):
 
     for command, answer, codec, arguments in (
         ("Describe", b"found", packing.FOUND, {"paths": paths}),
+        ("Forbidden", b"forbidden", packing.FORBIDDEN, {"paths": paths, "use": b"put"}),
         ("ReadSmall", b"heads", packing.FETCHED, {"stream": b"1", "paths": paths}),
         ("PutSmall", b"outcomes", packing.OUTCOMES, {"stream": b"3", "policy": b"replace", "heads": head}),
         ("Settle", b"settled", packing.SETTLED, {"expected": expected}),

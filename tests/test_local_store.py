@@ -14,6 +14,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from attrs import define, evolve
@@ -74,6 +75,7 @@ from realize.values import (
     OnConflict,
     Removal,
     Stored,
+    Use,
     Vacant,
     Version,
     WhereKind,
@@ -1826,6 +1828,57 @@ async def test_a_file_that_may_not_be_removed_says_so(open_root):
     [removed] = await store.remove([Removal(b"f", fetched.version)])
 
     assert "f: cannot be removed: Permission denied" == str(removed)
+
+
+FORETOLD = {
+    "closed": (0o755, Use.READ, "f: cannot be read: Permission denied"),
+    "closed to be moved": (0o777, Use.MOVE, "f: cannot be read: Permission denied"),
+    "f": (0o755, Use.MOVE, "f: cannot be removed: Permission denied"),
+    "sticky": (0o1777, Use.MOVE, "f: cannot be removed: Operation not permitted"),
+    "new": (0o755, Use.PUT, "g: cannot be created: Permission denied"),
+    "new below": (0o755, Use.PUT, "d: cannot be created: Permission denied"),
+    "replaced": (0o1777, Use.PUT, "f: cannot be put in its place: Operation not permitted"),
+    "fine": (0o777, Use.PUT, None),
+}
+
+
+@pytest.mark.parametrize("what", FORETOLD)
+async def test_what_is_foretold_is_what_a_try_fails_with(open_root, what):
+    """In the same words; and nothing is touched by asking."""
+    mode, use, expected = FORETOLD[what]
+    behind = DirectoryBehind(open_root)
+    behind.plant(b"f", b"x")
+    if what.startswith("closed"):
+        os.chmod(behind.at(b"f"), 0)
+    os.chmod(open_root, mode)
+    path = {"new": b"g", "new below": b"d/g"}.get(what, b"f")
+    store = await opened(open_root, run_in_thread=as_nobody)
+
+    before = os.stat(open_root).st_ctime_ns, sorted(os.listdir(open_root))
+    [foretold] = await store.forbidden([path], use)
+    after = os.stat(open_root).st_ctime_ns, sorted(os.listdir(open_root))
+    if use is Use.PUT:
+        outcome = await put(store, path, b"y")
+    else:
+        [outcome] = await store.read_small([path])
+        if use is Use.MOVE and isinstance(outcome, Fetched):
+            [outcome] = await store.remove([Removal(path, outcome.version)])
+
+    assert before == after
+    assert expected == (None if foretold is None else str(foretold))
+    assert expected in {None, str(outcome)}
+    assert (expected is None) == (not isinstance(outcome, StorageError))
+
+
+async def test_a_file_system_that_is_mounted_read_only_forbids_by_that_name(open_root, monkeypatch):
+    """Its permissions may look fine."""
+    store = await opened(open_root, run_in_thread=at_once)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+
+    [foretold] = await store.forbidden([b"f"], Use.PUT)
+
+    assert "f: cannot be created: Read-only file system" == str(foretold)
 
 
 async def test_what_peers_are_told_does_not_say_where_a_directory_is(open_root):

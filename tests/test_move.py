@@ -807,6 +807,42 @@ def test_a_dry_run_changes_nothing():
     } == {event.path: event.action for event in trial.of(Planned)}
 
 
+def test_a_dry_run_fails_where_permissions_are_against_it():
+    """Each file by itself, at the end where it would; what would only be compared needs no leave to be put there."""
+    files = {b"closed": b"1", b"ro/f": b"2", b"same": b"3", b"fine": b"4"}
+    source, destination = MemoryStore(files), MemoryStore({b"same": b"x"})
+    source.fail_next["forbidden to move", b"closed"] = StorageError("closed: cannot be read: Permission denied")
+    for name in (b"ro/f", b"same"):
+        destination.fail_next["forbidden to put", name] = StorageError("ro: cannot be created: Permission denied")
+
+    trial = moved(source, destination, dry_run=True)
+
+    assert {(b"closed", End.SOURCE), (b"ro/f", End.DESTINATION)} == {(e.path, e.end) for e in trial.of(Failed)}
+    assert {b"same", b"fine"} == {event.path for event in trial.of(Planned)}
+
+
+@pytest.mark.parametrize(("end", "method"), [("source src0", "remove"), ("destination dst", "put_small")])
+def test_a_dry_run_fails_for_want_of_a_right(end, method):
+    """As the run would, before anything is looked at."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    (source if method == "remove" else destination).fail_next[method, b""] = AccessDenied("you may not")
+
+    trial = Trial(source, destination, dry_run=True)
+
+    assert f"{end}: you may not (`realize check {end.split()[1]}` tells what to mend)" == str(trial.finish())
+    assert [] == trial.of(Planned)
+
+
+def test_a_dry_copy_needs_no_leave_to_remove():
+    """It only reads."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    source.fail_next["forbidden to move", b"a"] = StorageError("a: cannot be removed: Permission denied")
+
+    trial = moved(source, destination, dry_run=True, remove=False)
+
+    assert [b"a"] == [event.path for event in trial.of(Planned)]
+
+
 def test_filters_and_age():
     """What the patterns leave out, or is too young, is not touched and not reported."""
     source, destination = MemoryStore({b"a.tmp": b"1"}), MemoryStore()

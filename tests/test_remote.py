@@ -24,6 +24,7 @@ from realize.values import (
     Removal,
     Space,
     Stored,
+    Use,
     Vacant,
     Version,
     Where,
@@ -139,6 +140,12 @@ CALLS = {
         (commands.Describe, {"paths": [b"f", b"g"]}),
         {"found": [Existing(3), Existing()]},
         [Existing(3), Existing()],
+    ),
+    "forbidden": (
+        lambda store: store.forbidden([b"f", b"g"], Use.MOVE),
+        (commands.Forbidden, {"paths": [b"f", b"g"], "use": Use.MOVE}),
+        {"forbidden": [None, None]},
+        [None, None],
     ),
     "settle": (
         lambda store: store.settle(EXPECTED),

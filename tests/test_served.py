@@ -29,6 +29,7 @@ from realize.values import (
     Seen,
     Space,
     Stored,
+    Use,
     Vacant,
     Version,
     Where,
@@ -300,6 +301,7 @@ EVERY = {
     commands.MeasureSpace: ("space", {}),
     commands.TryWrite: ("try_write", {}),
     commands.Describe: ("describe", {"paths": [b"f"]}),
+    commands.Forbidden: ("forbidden", {"paths": [b"f"], "use": Use.PUT}),
     commands.Settle: ("settle", {"expected": [Expected(b"f", 3, bytes(32))], "attributes": None}),
     commands.MatchFinal: (
         "match_final",

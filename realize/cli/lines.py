@@ -10,7 +10,7 @@ from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording, plan_line
 from realize.errors import DeadlineReached, RealizeError
-from realize.mover.events import Event, Failed, NoRoom, Planned, Pruned
+from realize.mover.events import Event, Failed, NoRoom, Planned, Pruned, SourceStarted
 from realize.units import format_duration, format_size
 
 
@@ -35,6 +35,8 @@ class Lines:
         if isinstance(event, Planned) or (isinstance(event, Pruned) and not event.removed):
             print(plan_line(event), file=self._out)
             return
+        if self._look.dry_run and isinstance(event, SourceStarted):
+            self._say(f"from {event.source} to {event.destination}")
         line = self._wording.note(event)
         if line is None and self._look.verbose:
             line = self._wording.arrival(event)

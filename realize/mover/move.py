@@ -25,7 +25,7 @@ from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, batches, move_small
 from realize.mover.work import Trouble, Work, whole
 from realize.store.interfaces import IListing
-from realize.values import Attributes, Entry, Existing, Kind, Stored, Vacant, Where, WhereKind
+from realize.values import Attributes, Entry, Existing, Kind, Stored, Use, Vacant, Where, WhereKind
 
 PAGES: Final = 4
 """Pages of the listing that are worked on at once."""
@@ -207,15 +207,16 @@ class Move:
         self.work.emit(Found(len(files), sum(entry.size for entry in files)))
         with whole(End.DESTINATION):
             described = await self.work.destination.describe([entry.path for entry in files])
+        decided = self._decided(files, described)
+        if self.work.options.dry_run:
+            await self._foretell([(entry, action) for entry, _, action in decided])
+            return
         candidates: list[Candidate] = []
-        for entry, existing in zip(files, described, strict=True):
-            try:
-                candidate = self._candidate(entry, existing)
-            except RealizeError as error:
-                self.work.emit(Failed(entry.path, End.DESTINATION, error))
+        for entry, existing, action in decided:
+            if action is Action.SKIP:
+                self.work.emit(Finished(entry.path, entry.size, 0, How.SKIPPED, b"", removed=False))
             else:
-                if candidate is not None:
-                    candidates.append(candidate)
+                candidates.append(Candidate(entry, existing))
         await self._make_directories(candidates, here)
         await self._start(candidates)
 
@@ -239,19 +240,41 @@ class Move:
         """How much content a batch should have at present, and a file that travels in one."""
         return min(self.work.source.reads_at_once(), self.work.destination.takes_at_once())
 
-    def _candidate(self, entry: Entry, existing: Existing | RealizeError) -> Candidate | None:
-        """The file, if something is to be done about it; raises what stands against it."""
-        if isinstance(existing, RealizeError):
-            raise existing
+    def _decided(
+        self, files: Sequence[Entry], described: Sequence[Existing | RealizeError]
+    ) -> list[tuple[Entry, Existing, Action]]:
+        """What is to be done with each; what stands against one is reported."""
         since_ns, policy = self.work.taken_since_ns, self.work.options.policy
-        action = decide(entry.path, entry.size, existing, policy, taken_since_ns=since_ns, sent=None)
-        if self.work.options.dry_run:
-            self.work.emit(Planned(entry.path, entry.size, action))
-        elif action is Action.SKIP:
-            self.work.emit(Finished(entry.path, entry.size, 0, How.SKIPPED, b"", removed=False))
-        else:
-            return Candidate(entry, existing)
-        return None
+        decided: list[tuple[Entry, Existing, Action]] = []
+        for entry, existing in zip(files, described, strict=True):
+            try:
+                if isinstance(existing, RealizeError):
+                    raise existing
+                action = decide(entry.path, entry.size, existing, policy, taken_since_ns=since_ns, sent=None)
+            except RealizeError as error:
+                self.work.emit(Failed(entry.path, End.DESTINATION, error))
+            else:
+                decided.append((entry, existing, action))
+        return decided
+
+    async def _foretell(self, decided: Sequence[tuple[Entry, Action]]) -> None:
+        """Report what would be done, and what permissions would be against, which fails as it would."""
+        work = self.work
+        refused: dict[bytes, tuple[End, RealizeError]] = {}
+        put = [entry.path for entry, action in decided if action not in {Action.SKIP, Action.COMPARE}]
+        read = [entry.path for entry, action in decided if action is not Action.SKIP]
+        for end, store, paths, use in (
+            (End.DESTINATION, work.destination, put, Use.PUT),
+            (End.SOURCE, work.source, read, Use.MOVE if work.options.remove else Use.READ),
+        ):
+            with whole(end):
+                answers = await store.forbidden(paths, use) if paths else []
+            refused |= {path: (end, error) for path, error in zip(paths, answers, strict=True) if error is not None}
+        for entry, action in decided:
+            if entry.path in refused:
+                work.emit(Failed(entry.path, *refused[entry.path]))
+            else:
+                work.emit(Planned(entry.path, entry.size, action))
 
     def _is_meant(self, entry: Entry, now_ns: int) -> bool:
         """Whether to work on this; what is left or unreadable is reported here, unless the filters leave it out."""

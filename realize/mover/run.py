@@ -195,8 +195,6 @@ class Run:
             raise NotFound(f"source {source.name}: no such file or directory")
         if why := overlap(here, there):
             raise SameFile(f"source {source.name} and destination {self.destination.name}: {why}")
-        if self.options.dry_run:
-            return
         try:
             if self.options.remove:
                 with whole(End.SOURCE):

@@ -38,6 +38,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Use,
     Vacant,
     Version,
     Where,
@@ -183,6 +184,12 @@ class IStore(Interface):
         `realize.errors.Busy`.
         So does it, in the end, if more were described than a store can remember: describe it anew.
         Only of what was not described at all, whatever is there may be replaced.
+        """
+
+    def forbidden(paths: Sequence[bytes], use: Use) -> Deferred[list[RealizeError | None]]:
+        """Why each of these files could not be used so; None for one that permissions say nothing against.
+
+        Nothing is touched, so it is no promise.
         """
 
     def read_small(paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:

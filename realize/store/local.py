@@ -27,6 +27,7 @@ from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.ledger import Crowded
 from realize.store.listing import LocalListing
 from realize.store.location import Location, locate
+from realize.store.permissions import forbidden_batch
 from realize.store.probe import measure_space, try_write
 from realize.store.reader import LocalReader, SourceFile
 from realize.store.removal import prune_batch, remove_batch
@@ -51,6 +52,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Use,
     Vacant,
     Where,
 )
@@ -175,6 +177,12 @@ class LocalStore:
         answers: list[Existing | RealizeError] = await self._run_briefly(
             describe_batch, self._location, paths, self._salt, self._earliest_ns, self._origin
         )
+        return answers
+
+    @shielded
+    async def forbidden(self, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
+        """What permissions are against."""
+        answers: list[RealizeError | None] = await self._run_briefly(forbidden_batch, self._location, paths, use)
         return answers
 
     def reads_at_once(self) -> int:

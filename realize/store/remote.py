@@ -36,6 +36,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Use,
     Vacant,
     Where,
 )
@@ -123,6 +124,14 @@ class RemoteStore:
     def _describe(self, paths: list[bytes]) -> Deferred[list[Existing | RealizeError]]:
         asked = self._call(commands.Describe, paths=paths)
         return asked.addCallback(listed, "found", len(paths))
+
+    def forbidden(self, paths: Sequence[bytes], use: Use) -> Deferred[list[RealizeError | None]]:
+        """See `IStore`."""
+        return self._packed(paths, packing.measure_path, partial(self._forbidden, use))
+
+    def _forbidden(self, use: Use, paths: list[bytes]) -> Deferred[list[RealizeError | None]]:
+        asked = self._call(commands.Forbidden, paths=paths, use=use)
+        return asked.addCallback(listed, "forbidden", len(paths))
 
     def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:
         """See `IStore`."""

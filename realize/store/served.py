@@ -57,6 +57,7 @@ from realize.values import (
     Removal,
     Seen,
     Stored,
+    Use,
     Vacant,
 )
 from realize.wire import commands, costs, packing
@@ -72,6 +73,9 @@ _log = Logger()
 
 PUT: Final = (Right.WRITE, Right.CREATE)
 """Either lets a peer put files."""
+
+_NEEDED: Final = {Use.READ: ((Right.READ,),), Use.MOVE: ((Right.READ,), (Right.REMOVE,)), Use.PUT: (PUT,)}
+"""Of each of these, a peer needs one."""
 
 MakeStore = Callable[[str, bytes, bytes | None], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base, origin)``; may raise any
@@ -314,6 +318,12 @@ class DirectoryResponders(amp.CommandLocator):
     async def _describe(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
         opened = self._directory(handle, *PUT, Right.READ)
         return {"found": self._judged(opened, await opened.store.describe(paths))}
+
+    @commands.Forbidden.responder
+    async def _forbidden(self, handle: int, paths: list[bytes], use: Use) -> dict[str, Any]:
+        for rights in _NEEDED[use]:
+            opened = self._directory(handle, *rights)
+        return {"forbidden": self._judged(opened, await opened.store.forbidden(paths, use))}
 
     @commands.ReadSmall.responder
     async def _read_small(

@@ -15,7 +15,7 @@ from twisted.protocols import amp
 
 from realize.errors import RealizeError, every_error
 from realize.throttle.tree import Scope
-from realize.values import DIGEST, MOST_CHUNKS, OnConflict, WhereKind
+from realize.values import DIGEST, MOST_CHUNKS, OnConflict, Use, WhereKind
 from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
 
@@ -218,6 +218,21 @@ class Describe(RealizeCommand):
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"found", Packed(packing.FOUND))]
+
+
+class Forbidden(RealizeCommand):
+    """Say which of these files I could not read, move away or put, as permissions have it; touch nothing.
+
+    The requester sends it, for a dry run; needs ``read``, for ``move`` also ``remove``, for ``put`` ``write`` or
+    ``create``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"paths", Packed(packing.PATHS)),
+        (b"use", Choice(Use)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"forbidden", Packed(packing.FORBIDDEN))]
 
 
 class ReadSmall(RealizeCommand):

@@ -66,6 +66,7 @@ _ANSWERS: Final = frozenset(
         commands.BlockDigests,
         commands.CutSpan,
         commands.Describe,
+        commands.Forbidden,
         commands.GetThrottle,
         commands.ReadSmall,
         commands.Status,

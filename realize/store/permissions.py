@@ -1,0 +1,90 @@
+"""What permissions forbid, found out without touching anything; for a thread.
+
+It is what a try would most likely fail with, no promise that it succeeds: attributes such as ``immutable``, and what a
+file server decides by itself, show only then.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+from realize.errors import NotFound, RealizeError
+from realize.store import names
+from realize.store.location import Location
+from realize.store.oserrors import Deed, storage_error
+from realize.store.tree import Tree
+from realize.values import Use
+
+
+def forbidden_batch(location: Location, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
+    """Why each of these files cannot be used so; None for one that can be, or that is gone."""
+    answers: list[RealizeError | None] = []
+    with location.tree() as tree:
+        for path in paths:
+            try:
+                directory, name = location.split(path)
+                if use is Use.PUT:
+                    _check_put(tree, directory, name, path)
+                else:
+                    _check_read(tree, directory, name, path)
+                if use is Use.MOVE:
+                    _check_change(tree.directory(directory), name, path, Deed.REMOVE)
+            except NotFound:
+                answers.append(None)
+            except RealizeError as error:
+                answers.append(error)
+            except (OSError, MemoryError) as error:
+                answers.append(storage_error(error, path))
+            else:
+                answers.append(None)
+    return answers
+
+
+def _check_read(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> None:
+    fd = tree.directory(directory)
+    if not _may(name, os.R_OK, fd) and _may(name, os.F_OK, fd):
+        raise _denied(path, Deed.READ)
+
+
+def _check_put(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> None:
+    """A file, and what is missing of the directories above it, which come first."""
+    missing: tuple[bytes, ...] = ()
+    while True:
+        try:
+            fd = tree.directory(directory)
+        except NotFound:
+            missing, directory = directory, directory[:-1]
+        else:
+            break
+    if missing:
+        _check_change(fd, missing[-1], names.join(missing), Deed.CREATE)
+    else:
+        _check_change(fd, name, path, Deed.CREATE)
+
+
+def _check_change(fd: int, name: bytes, path: bytes, deed: Deed) -> None:
+    """Whether a name in a directory may be made, replaced or removed; see unlink(2) on the sticky bit."""
+    status = os.fstat(fd)
+    if not _may(b".", os.W_OK | os.X_OK, fd):
+        raise _denied(path, deed, errno.EROFS if os.fstatvfs(fd).f_flag & os.ST_RDONLY else errno.EACCES)
+    if status.st_mode & stat.S_ISVTX and os.geteuid() not in {0, status.st_uid, _owner(fd, name)}:
+        raise _denied(path, Deed.COMMIT if deed is Deed.CREATE else deed, errno.EPERM)
+
+
+def _owner(fd: int, name: bytes) -> int:
+    """Whose the file is; what is not there would be ours."""
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False).st_uid
+    except FileNotFoundError:
+        return os.geteuid()
+
+
+def _may(name: bytes, mode: int, fd: int) -> bool:
+    return os.access(name, mode, dir_fd=fd, effective_ids=True, follow_symlinks=False)
+
+
+def _denied(path: bytes, deed: Deed, number: int = errno.EACCES) -> RealizeError:
+    return storage_error(OSError(number, os.strerror(number)), path, deed)
