@@ -200,7 +200,7 @@ CALLS = {
     ),
 }
 """What a store is asked, what that becomes on the way, what the peer answers, and what that is."""
-IMPATIENT = {"space", "uncounted", "describe"}
+IMPATIENT = {"forbidden", "space", "uncounted", "describe"}
 
 
 @pytest.mark.parametrize("name", CALLS)
