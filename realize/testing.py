@@ -34,6 +34,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
+from realize.leaving import Leaving
 from realize.store import deltas, names
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.marks import NOTE
@@ -266,7 +267,7 @@ class MemoryStore:
         self.take_fault("try_write", b"")
         return 0
 
-    def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
+    def walk(self, *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
         """Everything, as it is now."""
         if avoid == self._place(0):
             raise InternalError("a memory store has no directory to avoid but itself")
@@ -282,7 +283,9 @@ class MemoryStore:
             entries += [Entry(path, Kind.PARTIAL, len(content)) for path, content in self.partials.items()]
         else:
             entries += [Entry(partial_path(path), Kind.LEFT, note=NOTE) for path in self.partials]
-        return _MemoryListing(self, sorted(entries, key=_order))
+        left_out = Leaving(leave)
+        entered = [entry for entry in entries if not any(map(left_out, _above(entry.path)))]
+        return _MemoryListing(self, sorted(entered, key=_order))
 
     @shielded
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
@@ -513,6 +516,13 @@ class MemoryStore:
 
     def _place(self, inode: int) -> bytes:
         return blake3(self._salt + b"%d %d" % (self._device, inode)).digest()[:PLACE]
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """The directories above a file."""
+    while b"/" in path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 def _order(entry: Entry) -> bytes:
@@ -2016,6 +2026,27 @@ class StoreContract:
         assert await store.remove([Removal(b"d/e/f", fetched.version)]) == [None]
 
         assert [entry.path for entry in await listed(store.walk())] == [b"d", b"d/e"]
+        await store.close()
+
+    async def test_directories_that_are_left_out_are_not_entered(self) -> None:
+        """They are listed themselves, and so is what one rule leaves out and a later one takes in."""
+        store, behind = await self.opened()
+        for path in (b"a/cache/f", b"cache/keep/f", b"cache/other/f", b"top/f", b"a/top/f"):
+            behind.plant(path, b"x")
+
+        entries = await listed(store.walk(leave=[b"-cache", b"+/cache/keep", b"-/t?p"]))
+
+        assert [entry.path for entry in entries] == [
+            b"a",
+            b"a/cache",
+            b"a/top",
+            b"a/top/f",
+            b"cache",
+            b"cache/keep",
+            b"cache/keep/f",
+            b"cache/other",
+            b"top",
+        ]
         await store.close()
 
     async def test_what_nothing_is_against_is_not_forbidden(self) -> None:

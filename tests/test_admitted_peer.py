@@ -187,7 +187,12 @@ class Burst(Raw):
         make = {
             commands.MeasureSpace: dict,
             commands.TryWrite: dict,
-            commands.Walk: lambda: {"listing": self.random.randint(1, 3), "partials": True, "avoid": b""},
+            commands.Walk: lambda: {
+                "listing": self.random.randint(1, 3),
+                "partials": True,
+                "avoid": b"",
+                "leave": [b"-d"],
+            },
             commands.Describe: lambda: {"paths": [path, self.name()]},
             commands.Forbidden: lambda: {"paths": [path], "use": self.random.choice(list(Use))},
             commands.Settle: lambda: {"expected": [self.expected(path)], "attributes": [self.attributes()]},

@@ -1,9 +1,16 @@
 """Which files of the source are meant."""
 
+import os
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from realize.errors import UsageError
+from realize.leaving import Leaving
 from realize.mover.filters import selection
+from realize.store.location import locate
+from realize.store.walker import Walker
 
 
 def accepted(rules, *paths):
@@ -129,3 +136,84 @@ def test_what_cannot_be_looked_into_may_hold_what_is_meant():
     """Unless it is left out as a whole."""
     for rules in ([], [("include", "*.jpg")], [("exclude", "*.tmp")], [("exclude", "secret/*"), ("include", "**")]):
         assert selection(rules).accepts_unreadable(b"secret")
+
+
+# Directories that need not be entered.
+
+
+NAMES = st.sampled_from(["a", "b", "ab", "a.d", "cache", "é", "x\udcff"])
+COMPONENTS = st.sampled_from(["a", "b", "ab", "a.d", "cache", "é", "*", "a*", "*.d", "?", "**", "[ab]", "a\\b", "**b"])
+PATTERNS = st.builds(
+    lambda before, components, after: before + "/".join(components) + after,
+    st.sampled_from(["", "/"]),
+    st.lists(COMPONENTS, min_size=1, max_size=4),
+    st.sampled_from(["", "/"]),
+)
+RULES = st.lists(st.tuples(st.sampled_from(["include", "exclude"]), PATTERNS), min_size=1, max_size=4)
+
+
+@given(RULES, st.lists(NAMES, min_size=1, max_size=4), st.lists(NAMES, min_size=1, max_size=2))
+@settings(max_examples=1_000)
+def test_no_file_that_is_meant_is_in_a_directory_that_is_not_entered(rules, directory, below):
+    """Whatever the patterns are, and in whatever order."""
+    try:
+        chosen = selection(rules)
+    except UsageError:
+        return
+    leaves = Leaving(chosen.leaving())
+    path = os.fsencode("/".join(directory))
+
+    if any(leaves(os.fsencode("/".join(directory[:depth]))) for depth in range(1, len(directory) + 1)):
+        assert not chosen.accepts_path(path + b"/" + os.fsencode("/".join(below)))
+
+
+@pytest.mark.parametrize(
+    ("rules", "entered", "not_entered"),
+    [
+        ([("exclude", "cache")], "other", "x/cache"),
+        ([("exclude", "cache/")], "other", "cache/below"),
+        ([("exclude", "/secret/")], "x/secret", "secret"),
+        ([("exclude", "/secret/**")], "x/secret", "secret"),
+        ([("exclude", "**/cache")], "other", "x/cache"),
+        ([("exclude", "a/b*")], "a", "a/bc"),
+        ([("exclude", "*")], None, "anything"),
+        ([("exclude", "cache/"), ("include", "cache/keep")], "cache", "cache/other"),
+        ([("exclude", "cache/"), ("include", "/cache/keep/**")], "cache/keep", "x/cache"),
+        ([("exclude", "cache/"), ("include", "*.jpg")], "cache", None),
+        ([("include", "*.jpg"), ("exclude", "cache/")], "other", "cache"),
+        ([("include", "/photos/**")], "photos/2024", "music"),
+        ([("include", "*.jpg")], "music", None),
+        ([("exclude", "[ab]")], "a", None),
+        ([("exclude", "x*" * 5_000)], "x", None),
+        ([("exclude", f"d{number}") for number in range(300)], "d1", None),
+    ],
+)
+def test_which_directories_need_not_be_entered(rules, entered, not_entered):
+    """Those of which everything is left out, unless a later include could mean something in them."""
+    leaves = Leaving(selection(rules).leaving())
+
+    assert entered is None or not leaves(entered.encode())
+    assert not_entered is None or leaves(not_entered.encode())
+
+
+def test_a_rule_stands_for_itself_but_for_stars_and_question_marks():
+    """It may come from a peer, so brackets mean nothing, and no rule takes long."""
+    leaves = Leaving([b"-[a]", b"-a\xff?", b"-" + b"*a" * 2_000 + b"b"])
+
+    assert [True, False, True, False] == [leaves(name) for name in (b"[a]", b"a", b"a\xffx", b"a" * 255)]
+
+
+def test_directories_that_are_left_out_cost_nothing(tmp_path, monkeypatch):
+    """None of them is opened, so nobody hears of one that could not be."""
+    for name in ("secret", "a/secret", "a/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "f").touch()
+    opened, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda fd: opened.append(os.readlink(f"/proc/self/fd/{fd}")) or scandir(fd))
+    location = locate(os.fsencode(tmp_path), b"", None)
+    rules = selection([("exclude", "secret/")]).leaving()
+
+    entries = Walker(location, salt=b"", partials=False, avoid=b"", leave=rules).page()
+
+    assert [b"a", b"a/b", b"a/b/f", b"a/secret", b"secret"] == [entry.path for entry in entries]
+    assert [str(tmp_path / name) for name in (".", "a", "a/b")] == opened

@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "realize"
-PLAIN = {"errors", "units", "values", "keys", "levels", "tracing", "clocks", "config", "locations", "pasting"}
+PLAIN = {
+    "errors",
+    "units",
+    "values",
+    "keys",
+    "levels",
+    "tracing",
+    "clocks",
+    "config",
+    "leaving",
+    "locations",
+    "pasting",
+}
 ALLOWED = {
     "errors": set(),
     "values": set(),
@@ -17,6 +29,7 @@ ALLOWED = {
     "clocks": set(),
     "ownership": {"units"},
     "config": {"errors", "units", "keys", "levels", "ownership"},
+    "leaving": set(),
     "pasting": {"keys", "config"},
     "locations": {"errors", "units", "keys", "config"},
     "throttle": {"throttle", "errors", "units"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.task import Clock
 
@@ -221,10 +223,10 @@ def test_a_clock_that_is_set_back_makes_no_directory_old() -> None:
     source = MemoryStore()
     walk = source.walk
 
-    def late(*, partials: bool = False, avoid: bytes = b"") -> IListing:
+    def late(**options: Any) -> IListing:
         source.clock_ahead = -2 * AGE
         source.plant_directory(b"young")
-        return walk(partials=partials, avoid=avoid)
+        return walk(**options)
 
     source.walk = late  # type: ignore[method-assign]
     trial = Trial(source)

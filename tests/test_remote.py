@@ -358,7 +358,7 @@ def page(*names, more=True, now=1):
 @pytest.mark.parametrize("partials", [True, False])
 def test_the_next_page_is_asked_for_ahead(asking, partials):
     """The time is that of the page that is looked at."""
-    listing = asking.store.walk(partials=partials, avoid=b"place")
+    listing = asking.store.walk(partials=partials, avoid=b"place", leave=[b"-x"])
     first = asking.ask(listing.next_page())
     asking.answer(**page(b"a", now=5))
     asked, now = len(asking.peer.asked), listing.now_ns
@@ -373,7 +373,8 @@ def test_the_next_page_is_asked_for_ahead(asking, partials):
     assert [[b"a"], [b"b"], [b"c"]] == [[entry.path for entry in each] for (each,) in (first, second, third)]
     assert ([[]], 2, 5, 7, 8) == (last, asked, now, later, listing.now_ns)
     question = {"listing": 1, "partials": partials, "avoid": b"place"}
-    assert [(commands.Walk, question)] * 3 == asking.asked()
+    rules = [[b"-x"], None, None]
+    assert [(commands.Walk, {**question, "leave": each}) for each in rules] == asking.asked()
 
 
 def test_a_listing_that_fails_has_ended(asking):

@@ -139,7 +139,7 @@ class Serving(Served):
 
     def walk(self, *, handle=1, listing=1, partials=False, avoid=b""):
         """Ask for a page."""
-        return self.ask(commands.Walk, handle=handle, listing=listing, partials=partials, avoid=avoid)
+        return self.ask(commands.Walk, handle=handle, listing=listing, partials=partials, avoid=avoid, leave=None)
 
     def writing(self, *, handle=1, have=0, **options):
         """Open a stream to write; the writer."""
@@ -317,7 +317,7 @@ EVERY = {
     ),
     commands.OpenRead: ("open_reader", {"stream": 1, "path": b"f", "removing": None}),
     commands.ReadSmall: ("read_small", {"stream": 1, "paths": [b"f"], "removing": None}),
-    commands.Walk: ("walk", {"listing": 1, "partials": False, "avoid": b""}),
+    commands.Walk: ("walk", {"listing": 1, "partials": False, "avoid": b"", "leave": None}),
 }
 """What the store is asked for each command that names a directory."""
 
@@ -384,8 +384,8 @@ def test_a_listing_is_closed_when_it_ends(serving):
     assert [{"entries": [entry], "more": True, "now": 99}] == pages[0]
     assert [{"entries": [], "more": False, "now": 99}] == pages[1]
     assert (1, 1, 2) == (open_before, listing.closed, serving.responders.open_count)
-    first = {"partials": True, "avoid": b"place"}
-    assert [first, {"partials": False, "avoid": b""}] == serving.memory.walks
+    first = {"partials": True, "avoid": b"place", "leave": ()}
+    assert [first, {"partials": False, "avoid": b"", "leave": ()}] == serving.memory.walks
 
 
 def test_a_listing_belongs_to_one_directory_and_one_question(serving):

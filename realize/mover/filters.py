@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
 from realize.errors import UsageError
+from realize.leaving import ENTER, LEAVE, rule, rules_fit
 from realize.units import display_text, quoted
 
 if TYPE_CHECKING:
@@ -51,6 +53,21 @@ class Selection:
         inside = os.fsdecode(path) + "/" + _ANY_NAME
         return self.accepts_directory(path) and not self._spec.check_file(inside).include
 
+    def leaving(self) -> tuple[bytes, ...]:
+        """Which directories need not be entered, since nothing in them can be meant, as rules for a listing.
+
+        Patterns that such rules cannot say only leave out files one by one.
+        """
+        rules = [rule(LEAVE, ["*"], anchored=False)] if self.only else []
+        for line in self.lines:
+            enters = line.startswith("!")
+            said = _entering(line[1:]) if enters else _leaving(line)
+            if said is not None:
+                rules.append(said)
+            elif enters:
+                rules.clear()  # it may be meant anywhere
+        return tuple(rules) if rules_fit(rules) else ()
+
     def accepts_age(self, mtime_ns: int, now_ns: int) -> bool:
         """Whether the file was last modified long enough ago."""
         return now_ns - mtime_ns >= self.min_age_ns if self.min_age_ns else True
@@ -68,6 +85,32 @@ def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selecti
         else:
             lines.append(pattern)
     return Selection(tuple(lines), int(min_age * 1e9), only=bool(rules) and rules[0][0] == "include")
+
+
+def _components(pattern: str) -> tuple[bool, list[str]] | None:
+    """Whether a pattern is one from the top of the source, and its components; None if they mean more than they say."""
+    if any(sign in pattern for sign in "[\\") or pattern != pattern.strip() or pattern.endswith("//"):
+        return None
+    anchored, components = "/" in pattern.rstrip("/"), pattern.strip("/").split("/")
+    if components[0] == "**":
+        below = components[1:] or ["*"]
+        return (False, below) if len(below) == 1 else None
+    return anchored, components
+
+
+def _leaving(pattern: str) -> bytes | None:
+    """The rule not to enter the directories in which a pattern leaves out everything; None if there is none."""
+    anchored, components = _components(pattern) or (False, ["**"])
+    if len(components) > 1 and components[-1] == "**" and not pattern.endswith("/"):
+        components = components[:-1]
+    return None if "**" in components else rule(LEAVE, components, anchored=anchored)
+
+
+def _entering(pattern: str) -> bytes | None:
+    """The rule to enter the directories in which something may be that a pattern takes in; None if it may be in any."""
+    anchored, components = _components(pattern) or (False, [])
+    components = list(takewhile("**".__ne__, components))
+    return rule(ENTER, components, anchored=True) if anchored and components else None
 
 
 def _compile(lines: Sequence[str]) -> PathSpec[GitIgnoreSpecPattern]:

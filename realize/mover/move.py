@@ -102,7 +102,7 @@ class Move:
 
     async def _whole_listing(self) -> None:
         with whole(End.SOURCE):
-            listing = self.work.source.walk(avoid=self.avoid)
+            listing = self.work.source.walk(avoid=self.avoid, leave=self.work.options.selection.leaving())
         directories = self.work.directories
         if directories is not None:
             directories.begin()
@@ -172,7 +172,9 @@ class Move:
 
         vacancies = Vacancies(may_go)
         with whole(End.SOURCE):
-            listing = self.work.source.walk(partials=True, avoid=self.avoid)
+            # What nothing names is left out, and so are its files, but its empty directories are not.
+            leave = () if selection.only else selection.leaving()
+            listing = self.work.source.walk(partials=True, avoid=self.avoid, leave=leave)
         try:
             while not self.work.brake.holds() and (page := await self._page(listing)):
                 await self._prune(vacancies.seen(page))

@@ -170,10 +170,11 @@ class IStore(Interface):
         Nothing is left behind, and at no time anything but a partial is there to be seen.
         """
 
-    def walk(*, partials: bool = False, avoid: bytes = b"") -> IListing:
+    def walk(*, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
         """Everything below the location, as `Entry` values; a directory comes before what is in it.
 
         A directory whose salted identity is ``avoid`` is reported as unreadable instead of being entered.
+        Directories that ``leave`` says so of (`realize.leaving`) are listed, and not entered.
         Partials are listed only if asked for.
         """
 

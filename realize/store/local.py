@@ -164,9 +164,9 @@ class LocalStore:
         took: int = await self._run_in_thread(try_write, self._location)
         return took
 
-    def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
+    def walk(self, *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
         """Everything below the location."""
-        walker = Walker(self._location, salt=self._salt, partials=partials, avoid=avoid)
+        walker = Walker(self._location, salt=self._salt, partials=partials, avoid=avoid, leave=leave)
         listing = LocalListing(walker, self._run_briefly, self._listings.discard, self._clock.now_ns)
         self._listings.add(listing)
         return listing

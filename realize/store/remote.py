@@ -113,9 +113,9 @@ class RemoteStore:
         asked = self._call(commands.TryWrite, patient=True)
         return asked.addCallback(lambda answer: int(answer["nanoseconds"]))
 
-    def walk(self, *, partials: bool = False, avoid: bytes = b"") -> IListing:
+    def walk(self, *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
         """See `IStore`."""
-        return RemoteListing(self._protocol, self._opened(), partials=partials, avoid=avoid)
+        return RemoteListing(self._protocol, self._opened(), partials=partials, avoid=avoid, leave=leave)
 
     def describe(self, paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
         """See `IStore`."""
@@ -286,10 +286,13 @@ class RemoteListing:
 
     held = 0
 
-    def __init__(self, protocol: PeerProtocol, handle: int, *, partials: bool, avoid: bytes) -> None:
+    def __init__(
+        self, protocol: PeerProtocol, handle: int, *, partials: bool, avoid: bytes, leave: Sequence[bytes]
+    ) -> None:
         self._protocol = protocol
         self._listing = protocol.choose_listing()
         self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
+        self._leave = list(leave) or None
         self._next: Deferred[dict[str, Any]] | None = None
         self.now_ns = 0
         self._started = False
@@ -327,7 +330,8 @@ class RemoteListing:
 
     def _ask(self) -> Deferred[dict[str, Any]]:
         self._started = True
-        asked = self._protocol.call(commands.Walk, patient=True, **self._question)
+        leave, self._leave = self._leave, None
+        asked = self._protocol.call(commands.Walk, patient=True, **self._question, leave=leave)
         # A page that was asked for ahead may fail before anybody waits for it.
         held = Deferred[dict[str, Any]]()
         asked.addCallbacks(held.callback, lambda failure: _keep(held, failure))

@@ -36,6 +36,7 @@ from realize.errors import (
     RealizeError,
     StorageError,
 )
+from realize.leaving import MOST_BYTES, rules_fit
 from realize.store.interfaces import IListing, IStore
 from realize.store.origin import origin_of
 from realize.store.served_small import ServedBatches
@@ -272,13 +273,23 @@ class DirectoryResponders(amp.CommandLocator):
     # Listings.
 
     @commands.Walk.responder
-    async def _walk(self, handle: int, listing: int, partials: bool, avoid: bytes) -> dict[str, Any]:  # noqa: FBT001
+    async def _walk(
+        self,
+        handle: int,
+        listing: int,
+        partials: bool,  # noqa: FBT001 -- an argument of AMP
+        avoid: bytes,
+        leave: list[bytes] | None,
+    ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
         found = self._listings.get(listing)
         if found is None:
             if len(self._listings) >= commands.MOST_LISTINGS:
                 raise Busy(f"{commands.MOST_LISTINGS} listings are open")
-            found = _Listing(handle, opened.store.walk(partials=partials, avoid=avoid), self._claimed(0))
+            if leave is not None and not rules_fit(leave):
+                raise ProtocolError(f"more than {MOST_BYTES} bytes of rules")
+            pages = opened.store.walk(partials=partials, avoid=avoid, leave=leave or ())
+            found = _Listing(handle, pages, self._claimed(0))
             self._listings[listing] = found
         elif found.handle != handle or found.asked is not None:
             raise ProtocolError(f"listing {listing} is in use")

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
 from attrs import define, frozen
 
 from realize.errors import BadName, InternalError, NotFound, RealizeError, StorageError
+from realize.leaving import Leaving
 from realize.store import names
 from realize.store.descriptors import release
 from realize.store.files import attributes_of, representable
@@ -104,13 +105,19 @@ class Traversal:
     """Everything below a location, depth first.
 
     ``refuse`` sees the path and the identity of each directory below the location: what it answers is the reason not to
-    enter it, or empty.
+    enter it, or empty; ``leave`` sees the path, and what it answers true for is found, and not entered.
     Not safe for two threads at a time.
     """
 
-    def __init__(self, location: Location, refuse: Callable[[bytes, Identity], str]) -> None:
+    def __init__(
+        self,
+        location: Location,
+        refuse: Callable[[bytes, Identity], str],
+        leave: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         self._location = location
         self._refuse = refuse
+        self._leave = leave
         self._stack: list[_Frame] = []
         self._started = False
         self._names_read = 0
@@ -196,6 +203,9 @@ class Traversal:
         if not stat.S_ISDIR(status.st_mode):
             partial = is_ours(directory_fd, name, status)
             found.append(Found(path, frame.directory, name, status, partial=partial))
+            return
+        if self._leave(path):
+            found.append(Found(path, frame.directory, name, status))
             return
         note = self._why_not(path, status)
         if note:
@@ -285,13 +295,15 @@ class Walker:
     Not safe for two threads at a time.
     """
 
-    def __init__(self, location: Location, *, salt: bytes, partials: bool, avoid: bytes) -> None:
+    def __init__(
+        self, location: Location, *, salt: bytes, partials: bool, avoid: bytes, leave: Sequence[bytes] = ()
+    ) -> None:
         self._partials = partials
 
         def refuse(_path: bytes, identity: Identity) -> str:
             return "is the destination" if avoid and place(salt, identity) == avoid else ""
 
-        self._traversal = Traversal(location, refuse)
+        self._traversal = Traversal(location, refuse, Leaving(leave))
 
     @property
     def held(self) -> int:

@@ -183,7 +183,7 @@ class Walk(RealizeCommand):
     """The next page of a listing; a new listing number starts one.
 
     The requester sends it; needs ``read``.
-    ``partials`` and ``avoid`` count in the first call only.
+    ``partials``, ``avoid`` and ``leave`` (see `realize.leaving`) count in the first call only.
     When ``more`` is false, this was the last page and the number is free again.
     ``now`` is the clock of the responder when it read the page, in nanoseconds since the epoch.
     """
@@ -193,6 +193,7 @@ class Walk(RealizeCommand):
         (b"listing", _number()),
         (b"partials", Flag()),
         (b"avoid", Octets(64)),
+        (b"leave", Packed(packing.RULES, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"entries", Packed(packing.ENTRIES)),

@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from attrs import frozen
 
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
+from realize.leaving import MOST_RULES
 from realize.units import display_text
 from realize.values import (
     CHUNK_DIGEST,
@@ -509,6 +510,7 @@ MOST_DIGESTS: Final = VALUE_LIMIT // DIGEST
 """The most digests of one pack."""
 
 ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, VALUE_LIMIT)
+RULES: Final = Codec[bytes]("rules", _octets, Cursor.octets, MOST_RULES)
 PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
 SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
 SEEN: Final = Codec[Seen]("versions of final files", _encode_seen, _decode_seen, 1)
