@@ -10,7 +10,19 @@ from typing import Any
 from realize.cli.json_lines import JsonLines
 from realize.cli.summary import Tally
 from realize.errors import Interrupted, NoSpace, RealizeError
-from realize.mover.events import End, Event, Failed, Finished, Found, How, NoRoom, Progressed, SourceStarted, Started
+from realize.mover.events import (
+    End,
+    Event,
+    Failed,
+    Finished,
+    Found,
+    HeldBack,
+    How,
+    NoRoom,
+    Progressed,
+    SourceStarted,
+    Started,
+)
 
 
 def lines_for(*events: Event, error: RealizeError | None = None) -> list[dict[str, Any]]:
@@ -35,9 +47,12 @@ def test_every_line_is_an_object_with_an_event() -> None:
         Finished(b"x", 10, 6, How.REPLACED, b"\xab" * 32, removed=True),
         Failed(b"y", End.DESTINATION, NoSpace("y: full")),
         NoRoom(1, 10, None),
+        HeldBack(b"z", 10**18),
     )
 
-    assert ["source", "started", "finished", "failed", "no_room", "summary"] == [line["event"] for line in lines]
+    assert ["source", "started", "finished", "failed", "no_room", "held_back", "summary"] == [
+        line["event"] for line in lines
+    ]
     assert {
         "event": "finished",
         "path": "x",
@@ -49,6 +64,7 @@ def test_every_line_is_an_object_with_an_event() -> None:
     } == lines[2]
     assert {"event": "failed", "path": "y", "end": "destination", "error": "y: full", "code": "NO_SPACE"} == lines[3]
     assert {"event": "no_room", "files": 1, "bytes": 10, "missing_bytes": None} == lines[4]
+    assert ({"event": "held_back", "path": "z", "mtime_ns": 10**18}, 1) == (lines[5], lines[6]["held_back"])
 
 
 def test_the_summary_counts_every_outcome_and_has_the_exit_code() -> None:

@@ -10,6 +10,7 @@ from realize.mover.events import (
     Failed,
     Finished,
     Found,
+    HeldBack,
     How,
     Left,
     Planned,
@@ -49,7 +50,7 @@ def test_outcomes_are_counted_apart() -> None:
 
 def test_what_is_skipped_gone_or_left_is_no_failure() -> None:
     """The exit code is 0 if nothing went wrong, also if not everything was moved."""
-    tally = tally_of(finished(How.SKIPPED), finished(How.GONE), Left(b"link", "symlink"))
+    tally = tally_of(finished(How.SKIPPED), finished(How.GONE), Left(b"link", "symlink"), HeldBack(b"future", 10**18))
 
     assert 0 == tally.exit_code()
 
@@ -63,11 +64,14 @@ def test_one_failure_makes_the_exit_code_1() -> None:
 
 def test_the_closing_line_names_every_outcome_that_occurred() -> None:
     """The closing line has counts, bytes and seconds, and mentions no outcome that did not occur."""
-    tally = tally_of(finished(How.CREATED), finished(How.SKIPPED), Left(b"link", "symlink"))
+    tally = tally_of(
+        finished(How.CREATED), finished(How.SKIPPED), Left(b"link", "symlink"), HeldBack(b"future", 10**18)
+    )
 
     sentence = tally.sentence(2.0, remove=True, dry_run=False)
 
-    assert "moved 1 file, 1000 B (2 KiB sent) in 2.0 s; 1 skipped; 1 left" == sentence
+    held_back = "1 held back by --min-age, with times in the future"
+    assert f"moved 1 file, 1000 B (2 KiB sent) in 2.0 s; 1 skipped; 1 left; {held_back}" == sentence
 
 
 def test_the_closing_line_of_a_dry_run_says_would() -> None:
@@ -105,6 +109,7 @@ def test_a_source_that_begins_again_is_not_counted_twice() -> None:
         finished(How.GONE, sent=0, removed=False),
         failed,
         Left(b"link", "symlink"),
+        HeldBack(b"future", 10**18),
         retrying,
         retrying,
         SourceStarted("two", "there"),
@@ -112,10 +117,12 @@ def test_a_source_that_begins_again_is_not_counted_twice() -> None:
         again,
         failed,
         Left(b"link", "symlink"),
+        HeldBack(b"future", 10**18),
     )
 
     assert (3, 3000, 3000) == (tally.arrived, tally.arrived_bytes, tally.sent_bytes)
-    assert (5, 5000, 1, 1) == (tally.found_files, tally.found_bytes, tally.failed, tally.left)
+    assert (5, 5000) == (tally.found_files, tally.found_bytes)
+    assert (1, 1, 1) == (tally.failed, tally.left, tally.held_back)
     assert {How.CREATED: 2, How.ALREADY_THERE: 1, How.GONE: 1} == dict(tally.finished)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from realize.cli.moving import advice
-from realize.cli.wording import Wording, plan_line
+from realize.cli.wording import Wording, local_time, plan_line
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, StorageError
 from realize.locations import LocalLocation, RemoteLocation
 from realize.mover.events import (
     End,
     Failed,
     Finished,
+    HeldBack,
     How,
     Interrupted,
     Left,
@@ -96,6 +97,16 @@ def test_an_arrival_says_whether_the_source_was_removed() -> None:
     copied = wording().arrival(Finished(b"a", 1024, 0, How.ALREADY_THERE, b"", removed=False))
 
     assert ("moved: a (1 KiB)", "copied: a (1 KiB, already there)") == (moved, copied)
+
+
+def test_what_is_held_back_is_named_with_its_time() -> None:
+    """Which tells whether a clock was wrong."""
+    time_ns = 1_900_000_000 * 10**9
+
+    line = wording().arrival(HeldBack(b"a", time_ns))
+
+    assert f"held back: source /store/a: a: its time, {local_time(time_ns)}, lies in the future" == line
+    assert local_time(time_ns).startswith("2030-03-1")
 
 
 def test_a_plan_line_has_action_size_and_name() -> None:

@@ -29,6 +29,7 @@ from realize.mover.events import (
     Failed,
     Finished,
     Found,
+    HeldBack,
     How,
     Left,
     NoRoom,
@@ -805,6 +806,22 @@ def test_a_dry_run_changes_nothing():
         b"other size": Action.REPLACE,
         b"partial": Action.RESUME,
     } == {event.path: event.action for event in trial.of(Planned)}
+
+
+def test_files_from_the_future_are_told_if_their_age_holds_them_back():
+    """They may never come of age. Those that are only young, or of a clock that differs a little, are not told."""
+    second, now_ns = 10**9, MemoryStore().now_ns()
+    for options, told in (({"selection": selection([("exclude", "*.x")], min_age=60.0)}, [b"future"]), ({}, [])):
+        source, destination = MemoryStore({b"old": b"1"}), MemoryStore()
+        for name, ahead in ((b"future", 3600), (b"future.x", 3600), (b"young", -30), (b"skewed", 4)):
+            source.plant(name, b"2", Attributes(now_ns + ahead * second, 0o644))
+        source.plant(b"old", b"1", Attributes(now_ns - 100 * second, 0o644))
+
+        trial = moved(source, destination, **options)
+
+        assert [HeldBack(name, now_ns + 3600 * second) for name in told] == trial.of(HeldBack)
+        assert bool(options) == (b"future" in contents(source))
+        assert b"old" in contents(destination)
 
 
 def test_a_dry_run_fails_where_permissions_are_against_it():

@@ -14,6 +14,7 @@ from realize.mover.events import (
     Failed,
     Finished,
     Found,
+    HeldBack,
     How,
     Interrupted,
     Left,
@@ -75,6 +76,7 @@ class JsonLines:
                 "sent_bytes": tally.sent_bytes,
                 "removed": tally.removed,
                 "left": tally.left,
+                "held_back": tally.held_back,
                 "pruned": tally.pruned,
                 "failed": tally.failed,
                 "interrupted": [
@@ -119,6 +121,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "postponed", **path_fields(path), "end": end.value, **error_fields(error)}
         case Left(path, note):
             return {"event": "left", **path_fields(path), "note": note}
+        case HeldBack(path, mtime_ns):
+            return {"event": "held_back", **path_fields(path), "mtime_ns": mtime_ns}
         case Pruned(path, removed):
             return {"event": "pruned", **path_fields(path), "removed": removed}
         case PartialGone(path, size, expired):

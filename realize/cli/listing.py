@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import Any, Final
 
 import click
@@ -13,7 +12,7 @@ from realize.cli.json_lines import path_fields, printable
 from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.cli.session import Session
-from realize.cli.wording import about
+from realize.cli.wording import about, local_time
 from realize.errors import NotFound, RealizeError, next_step
 from realize.locations import Location
 from realize.store.interfaces import IStore
@@ -69,8 +68,7 @@ def line(entry: Entry) -> str:
     state = STATES[entry.kind]
     if entry.kind is Kind.LEFT:
         return f"{'-':>10}  {'-':19}  {state:7}  {display_name(entry.path)} ({entry.note})"
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.mtime_ns // 10**9))
-    return f"{format_size(entry.size):>10}  {when:19}  {state:7}  {display_name(entry.path)}"
+    return f"{format_size(entry.size):>10}  {local_time(entry.mtime_ns):19}  {state:7}  {display_name(entry.path)}"
 
 
 def fields(entry: Entry) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from realize.mover.events import (
     Failed,
     Finished,
     Found,
+    HeldBack,
     How,
     Left,
     NoRoom,
@@ -106,6 +107,7 @@ class RunLog:
             skipped=tally.finished[How.SKIPPED],
             gone=tally.finished[How.GONE],
             left=tally.left,
+            held_back=tally.held_back,
             failed=tally.failed,
             removed=tally.removed,
             pruned=tally.pruned,
@@ -140,6 +142,8 @@ class RunLog:
                 )
             case Left(path, note):
                 log.info("file_left", path=display_name(path), note=note)
+            case HeldBack(path, mtime_ns):
+                log.info("file_held_back", path=display_name(path), mtime_ns=mtime_ns)
             case Pruned(path, removed=True):
                 log.info("directory_removed", path=display_name(path))
             case Started(path, size, have):

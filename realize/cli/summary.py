@@ -13,6 +13,7 @@ from realize.mover.events import (
     Failed,
     Finished,
     Found,
+    HeldBack,
     How,
     Interrupted,
     Left,
@@ -43,6 +44,7 @@ class _Counts:
     planned_bytes: int = 0
     failed: int = 0
     left: int = 0
+    held_back: int = 0
     pruned: int = 0
 
 
@@ -99,6 +101,9 @@ class Tally(_Counts):
             case Left():
                 self.left += 1
                 again.left += 1
+            case HeldBack():
+                self.held_back += 1
+                again.held_back += 1
             case Pruned(_, removed):
                 self.pruned += 1
                 again.pruned += not removed
@@ -123,6 +128,7 @@ class Tally(_Counts):
         self.planned_bytes -= again.planned_bytes
         self.failed -= again.failed
         self.left -= again.left
+        self.held_back -= again.held_back
         self.pruned -= again.pruned
         self.found_files = self.done
         self.found_bytes = self.done_bytes
@@ -174,6 +180,7 @@ class Tally(_Counts):
             (self.finished[How.SKIPPED], "skipped"),
             (self.finished[How.GONE], "gone"),
             (self.left, "left"),
+            (self.held_back, "held back by --min-age, with times in the future"),
             (self.failed, "failed"),
             (self.pruned, f"empty {'directory' if self.pruned == 1 else 'directories'} {verb}"),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from realize.errors import NoSpace, next_step
 from realize.mover.events import (
     End,
     Event,
     Failed,
     Finished,
+    HeldBack,
     How,
     Interrupted,
     Left,
@@ -68,7 +71,12 @@ class Wording:
         return None
 
     def arrival(self, event: Event) -> str | None:
-        """The sentence for a file that is at the destination now, or for a partial or empty directory that is gone."""
+        """The sentence for a file that is there now or waits for its time, or a partial or directory that is gone."""
+        if isinstance(event, HeldBack):
+            when = local_time(event.mtime_ns)
+            return (
+                f"held back: {self._at(End.SOURCE)}: {display_name(event.path)}: its time, {when}, lies in the future"
+            )
         if isinstance(event, Pruned):
             return f"removed: {display_name(event.path)} (empty directory)" if event.removed else None
         if isinstance(event, PartialGone):
@@ -82,6 +90,11 @@ class Wording:
 
     def _at(self, end: End) -> str:
         return f"{end.value} {self._names[end]}".rstrip()
+
+
+def local_time(time_ns: int) -> str:
+    """A time of a file, on the clock of whoever reads it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ns // 10**9))
 
 
 def plan_line(event: Planned | Pruned) -> str:

@@ -132,6 +132,14 @@ class Left:
 
 
 @frozen
+class HeldBack:
+    """A file stays whose time lies in the future, so that it is not of the age asked for, and will not be for long."""
+
+    path: bytes
+    mtime_ns: int
+
+
+@frozen
 class Pruned:
     """A directory of the source that had long been empty was removed; or, in a dry run, it would be."""
 
@@ -185,6 +193,7 @@ Event: TypeAlias = (
     | Failed
     | Postponed
     | Left
+    | HeldBack
     | Pruned
     | NoRoom
     | PartialGone

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathspec import PathSpec
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
+CLOCKS_NS: Final = 5_000_000_000
+"""How far the clock of a machine may be behind that of its file server."""
+
 _ANY_NAME: Final = "\0"
 _NEVER: Final = frozenset({"", ".", ".."})
 
@@ -71,6 +74,10 @@ class Selection:
     def accepts_age(self, mtime_ns: int, now_ns: int) -> bool:
         """Whether the file was last modified long enough ago."""
         return now_ns - mtime_ns >= self.min_age_ns if self.min_age_ns else True
+
+    def holds_back(self, mtime_ns: int, now_ns: int) -> bool:
+        """Whether the file is not that old because its time lies in the future, by more than clocks commonly differ."""
+        return bool(self.min_age_ns) and mtime_ns - now_ns > CLOCKS_NS
 
 
 def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selection:

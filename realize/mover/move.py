@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from realize.errors import NotFound, RealizeError, StorageError
-from realize.mover.events import End, Failed, Finished, Found, How, Left, Planned, Postponed, Pruned
+from realize.mover.events import End, Failed, Finished, Found, HeldBack, How, Left, Planned, Postponed, Pruned
 from realize.mover.jobs import Jobs
 from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
@@ -289,6 +289,8 @@ class Move:
         elif entry.kind is Kind.LEFT:
             self.work.emit(Left(entry.path, entry.note))
         elif entry.kind is Kind.FILE:
+            if selection.holds_back(entry.mtime_ns, now_ns):
+                self.work.emit(HeldBack(entry.path, entry.mtime_ns))
             return selection.accepts_age(entry.mtime_ns, now_ns)
         return False
 

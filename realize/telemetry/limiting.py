@@ -36,6 +36,7 @@ AUDIT: Final = frozenset(
         "partial_expired",
         "file_moved",
         "file_copied",
+        "file_held_back",
         "file_left",
         "file_not_taken",
         "file_failed",
