@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
-from realize.config import Config, DirectoryConfig, Right
+from realize.config import Config, DirectoryConfig, PeerConfig, Right
 from realize.daemon import served, service
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
 from realize.daemon.logs import DaemonLogs, LogOptions
@@ -160,6 +162,25 @@ def test_pools_of_directories_that_are_not_served_any_more_end():
 
     assert 1 == size
     assert waited_for
+
+
+async def test_what_peers_may_do_and_the_daemon_may_not_is_logged(monkeypatch):
+    """For each directory, when the configuration is read; what no peer may do is no matter."""
+    rights = {"inbox": frozenset({Right.CREATE, Right.REMOVE}), "out": frozenset({Right.READ}), "odd": frozenset()}
+    peer = PeerConfig(generate_identity().public_key, dirs=rights)
+    config = Config("key", peers={"camera": peer})
+    daemon = Realized(
+        "none", config, generate_identity(), MemoryReactorClock(), logs=DaemonLogs(config.logs, LogOptions(), {})
+    )
+    daemon._log = Log()
+    monkeypatch.setattr(service, "lacking_of", lambda path: {"/in": {os.W_OK}, "/out": {os.W_OK}}.get(path, {os.R_OK}))
+
+    for name, path in (("inbox", "/in"), ("out", "/out"), ("out", "/closed"), ("odd", "/closed")):
+        await daemon._say_what_is_forbidden(name, SimpleNamespace(path=path, run_in_thread=at_once))
+
+    assert [("inbox", ["create", "remove"]), ("out", ["read"])] == [
+        (line["dir"], line["rights"]) for line in daemon._log.named("directory_forbidden")
+    ]
 
 
 def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch):

@@ -266,6 +266,7 @@ def test_unknown_commands_are_answered(evil, name):
 def test_wrong_arguments_are_answered(evil, command, arguments):
     """Numbers, texts, packs, handles and streams that may not be are a declared error; the connection stays."""
     assert "PROTOCOL" == evil.code(command, **arguments)
+    assert [command] == [line["command"] for line in evil.log.named("command_wrong")]
     assert "ok" == evil.code("Status")
 
 

@@ -23,6 +23,7 @@ from tests.log_catalogue import ANYWHERE, components, documented
 from tests.processes import ENVIRONMENT, TWISTD, Site, closing, digests, plant, wait_for
 
 CONNECTION = {"peer", "conn", "address", "run"}
+BEGIN_AND_END = {"started", "limits_in_force", "listening", "draining", "stopped"}
 SEVERITY = ("debug", "info", "warning", "error")
 
 
@@ -210,7 +211,7 @@ def test_twistds_own_options_keep_working(site, tmp_path):
     site.start(twistd=("--logfile=theirs.log",))
     site.stop()
 
-    assert {"started", "listening", "stopped"} == {record["event"] for record in lines(site.log)}
+    assert BEGIN_AND_END == {record["event"] for record in lines(site.log)}
     assert "twistd 26" in (tmp_path / "theirs.log").read_text()
     assert "listening" not in (tmp_path / "theirs.log").read_text()
 
@@ -229,7 +230,7 @@ def test_a_process_that_becomes_a_daemon(site, tmp_path, ours):
 
     assert ours is not (tmp_path / "twistd.log").exists()
     if ours:
-        assert {"twisted_said", "started", "listening", "stopped"} == {record["event"] for record in lines(log)}
+        assert {"twisted_said", *BEGIN_AND_END} == {record["event"] for record in lines(log)}
     else:
         assert "twistd 26" in log.read_text()
 

@@ -202,6 +202,20 @@ def test_a_directory_that_cannot_be_opened_keeps_nothing(serving, closes):
     assert (3, 1) == (closed, serving.responders.open_count)
     logged = [(line["doing"], line["error"]) for line in serving.log.named("close_failed")]
     assert [("closing", "broken disk")] * (0 if closes else 3) == logged
+    refused = [(line["dir"], line["path"], line["doing"]) for line in serving.log.named("storage_failed")]
+    assert [("inbox", "base", "open")] * 3 == refused
+
+
+def test_a_directory_that_cannot_be_listed_is_logged(serving):
+    """Else nobody at the daemon would learn of it, when all who want it fail."""
+    serving.open()
+    results = serving.walk()
+    (listing,) = serving.memory.walked
+    serving.answer(BROKEN, of=listing)
+
+    assert [StorageError] == kinds(results)
+    (line,) = serving.log.named("storage_failed")
+    assert ("inbox", "base", "list", "broken disk") == (line["dir"], line["path"], line["doing"], line["error"])
 
 
 def test_a_store_that_cannot_be_made_keeps_nothing(serving):

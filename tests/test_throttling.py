@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 from realize.daemon import throttling
 from realize.daemon.throttling import Throttling, dumped
 from realize.errors import AccessDenied, ConnectionFailed, NotFound, UsageError
-from realize.throttle.tree import Scope
+from realize.throttle.tree import Scope, ThrottleTree
 from realize.wire.commands import Direction
+from realize.wire.throttling import OwnLimit
 
 
 class Log:
@@ -119,7 +120,7 @@ def test_what_the_configuration_says_of_connections_is_a_ceiling(limits):
     lowered = limit_of(limits, Scope.CONNECTION, "1")
     limits.clock.advance(1)
 
-    assert [1000, 1000] == logged
+    assert [1000, 1000, 3000] == logged
     assert (1000, 1000, 3000, 500, 3000) == (
         lifted,
         raised,
@@ -155,6 +156,71 @@ def test_the_rest_is_for_admins(limits, scope, name):
     assert [("warning", "throttle_refused", "a", scope.value)] == [
         (level, event, fields["peer"], fields["scope"]) for level, event, fields in limits.log.lines
     ]
+
+
+def told(limits):
+    """What the log says of changes."""
+    return [
+        (fields["cause"], fields["scope"], fields["name"], fields["direction"], fields["old"], fields["new"])
+        for _, event, fields in limits.log.lines
+        if event == "throttle_changed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "direction", "rate", "error"),
+    [
+        (Scope.SERVICE, "", Direction.SEND, 1000, AccessDenied),
+        (Scope.CONNECTION, "", Direction.BOTH, 1000, AccessDenied),
+        (Scope.CONNECTION, "", Direction.SEND, 1 << 62, UsageError),
+    ],
+)
+def test_what_a_command_refuses_its_daemon_is_logged(scope, name, direction, rate, error):
+    """Only what it sends itself can be limited from there, and not to anything."""
+    tree, log = ThrottleTree(Clock()), Log()
+    tree.attach("nas", "1")
+    own = OwnLimit(tree, "1", log)
+
+    with pytest.raises(error):
+        own._set_throttle(scope, name, direction, rate)
+    own._set_throttle(Scope.CONNECTION, "", Direction.SEND, 256_000)
+    own._set_throttle(Scope.CONNECTION, "", Direction.SEND, None)
+    tree.close()
+
+    (_, event, refused), *changes = log.lines
+    assert ("throttle_refused", scope.value, direction.value, rate) == (
+        event,
+        refused["scope"],
+        refused["direction"],
+        refused["new"],
+    )
+    assert [("send", None, 256_000), ("send", 256_000, None)] == [
+        (fields["direction"], fields["old"], fields["new"]) for _, _, fields in changes
+    ]
+    assert [None, int] == [type(fields["old"]) if fields["old"] else None for _, _, fields in changes]
+
+
+def test_what_a_reload_changes_is_logged(limits):
+    """Node by node, what is in force; the first configuration is what the daemon begins with, and no change."""
+    joined(limits, "a", "1")
+    limits.configure(1 << 20, {"a": 1000, "b": None}, 500)
+    limits.configure(1 << 20, {"a": 1000, "b": None}, 500)
+
+    assert [
+        ("reload", "service", "", "send", None, 1 << 20),
+        ("reload", "peer", "a", "send", None, 1000),
+        ("reload", "connection", "1", "send", None, 500),
+    ] == told(limits)
+
+
+def test_the_end_of_a_limit_for_a_time_is_logged(limits):
+    """In both directions."""
+    change(limits, Scope.PEER, "b", 4000)
+    change(limits, Scope.PEER, "b", 1000, direction=Direction.BOTH, seconds=60)
+    limits.log.lines.clear()
+    limits.clock.advance(60)
+
+    assert [("time", "peer", "b", "receive", 1000, None), ("time", "peer", "b", "send", 1000, 4000)] == told(limits)
 
 
 def test_every_change_is_logged_with_who_scope_old_and_new(limits):

@@ -39,6 +39,7 @@ from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageE
 from realize.keys import Identity, PublicKey
 from realize.store.descriptors import allow_many_files
 from realize.store.ledger import Ledger
+from realize.store.permissions import lacking_of
 from realize.store.thread_pool import ThreadPool, ThreadPools
 from realize.store.tree import Identity as Inode
 from realize.telemetry import structlog
@@ -52,6 +53,9 @@ from realize.wire.throttling import pacing
 
 MERCY: Final = 15.0
 """Seconds beyond the drain time, after which a stopping daemon is ended by force."""
+
+_NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for right in Right}
+"""What of its directory each right is no good without."""
 
 LOOK_AGAIN: Final = 60.0
 """Seconds after which a directory that did not answer is looked at again."""
@@ -154,6 +158,13 @@ class Realized(Service):
             fingerprint=self._identity.public_key.fingerprint,
             dirs=sorted(self._directories),
             peers=sorted(self._config.peers),
+        )
+        throttle = self._config.throttle
+        self._log.info(
+            "limits_in_force",
+            service=throttle.service,
+            peers={name: rate for name, rate in throttle.peers.items() if rate is not None},
+            connection=throttle.connection,
         )
         try:
             if self._pulling is not None:
@@ -293,9 +304,20 @@ class Realized(Service):
 
     def _take_over(self, config: Config) -> None:
         self._counting.expect(config.directories, config.peers)
+        for name, directory in self._directories.items():
+            Deferred.fromCoroutine(self._say_what_is_forbidden(name, directory))
         throttle = config.throttle
         peers = {name: throttle.peers.get(name) for name in config.peers}
         self._throttling.configure(throttle.service, peers, throttle.connection)
+
+    async def _say_what_is_forbidden(self, name: str, directory: ServedDirectory) -> None:
+        """Log what peers may do in a directory, and we may not; its disk may take its time to tell."""
+        with contextlib.suppress(RealizeError):
+            lacking = await directory.run_in_thread(lacking_of, directory.path)
+            given = set().union(*(peer.dirs.get(name, frozenset()) for peer in self._config.peers.values()))
+            forbidden = sorted(right.value for right in given if _NEEDS[right] & lacking)
+            if forbidden:
+                self._log.warning("directory_forbidden", dir=name, path=directory.path, rights=forbidden)
 
     def _moved(self, directories: dict[str, ServedDirectory]) -> set[str]:
         """Peers with rights on a directory that is not served any more, or is another one now."""
@@ -317,6 +339,7 @@ class Realized(Service):
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         drain = self._config.drain if self._drain is None else self._drain
+        self._log.info("draining", connections=len(list(self._factory)), seconds=drain)
         # From here on threads may be what keeps us, and they cannot be stopped.
         forced = threading.Timer(drain + MERCY, self._force, [drain + MERCY])
         forced.daemon = True

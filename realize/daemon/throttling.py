@@ -18,7 +18,7 @@ from realize.errors import AccessDenied, RealizeError, UsageError
 from realize.throttle.tree import Scope, ThrottleTree, check_rate, check_time, lowest
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.protocol import PeerProtocol
-from realize.wire.throttling import as_report, as_row, limit_by
+from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole
 
 Key = tuple[Scope, str, bool]
 """A node, and whether its limit is what the connection has asked for itself."""
@@ -50,16 +50,39 @@ class Throttling:
     def __init__(self, clock: IReactorTime, log: Any) -> None:
         self._clock = clock
         self._log = log
-        self._tree = ThrottleTree(clock)
+        self._tree = ThrottleTree(clock, returned=self._returned)
         self._members: dict[str, Member] = {}
         self._receiving: dict[Key, _Receiving] = {}
+        self._configured = False
 
     def configure(self, service: int | None, peers: Mapping[str, int | None], connection: int | None) -> None:
         """Apply what a configuration says of the service, all peers, and new connections; None is unlimited.
 
-        Limits that were set at run time stay where it says nothing new.
+        Limits that were set at run time stay where it says nothing new. What changes is logged, but not at the start.
         """
+        before = {(each.scope, each.name): each.limit for each in self._tree.snapshot()}
         self._tree.configure(service=service, peers=peers, connection=connection)
+        for each in self._tree.snapshot():
+            old = before.get((each.scope, each.name))
+            if self._configured and old != each.limit:
+                self._tell(Cause.RELOAD, each.scope, each.name, Direction.SEND, old, each.limit)
+        self._configured = True
+
+    def _returned(self, scope: Scope, name: str, old: float | None, new: float | None) -> None:
+        self._tell(Cause.TIME, scope, name, Direction.SEND, old, new)
+
+    def _tell(
+        self, cause: Cause, scope: Scope, name: str, direction: Direction, old: float | None, new: float | None
+    ) -> None:
+        self._log.info(
+            "throttle_changed",
+            scope=scope.value,
+            name=name,
+            direction=direction.value,
+            old=whole(old),
+            new=whole(new),
+            cause=cause.value,
+        )
 
     def close(self) -> None:
         """Leave no timer behind."""
@@ -104,11 +127,11 @@ class Throttling:
         except RealizeError as error:
             log.warning("throttle_refused", error=str(error))
             raise
-        new: float | None = rate
+        new = rate
         if direction is not Direction.RECEIVE:
             # What is in force: of what a peer asked for itself, only what is below its ceiling.
-            new = self._tree.rate(scope, _node(scope, name))
-        log.info("throttle_changed", old=old, new=None if new is None else int(new), seconds=seconds)
+            new = whole(self._tree.rate(scope, _node(scope, name)))
+        log.info("throttle_changed", old=old, new=new, seconds=seconds, cause=Cause.PEER.value)
         return None if direction is Direction.RECEIVE else old
 
     def report(self, peer: str, *, is_admin: bool, own: str = "") -> list[dict[str, Any]]:
@@ -149,7 +172,7 @@ class Throttling:
             self._limit_receiving((scope, name, by_itself), rate, seconds)
         if direction is not Direction.RECEIVE:
             former = self._tree.set_rate(scope, _node(scope, name), rate, seconds, by_itself=by_itself)
-        return None if former is None else int(former)
+        return whole(former)
 
     def _check_receiving(self, scope: Scope, name: str) -> None:
         if scope is Scope.SERVICE:
@@ -164,7 +187,7 @@ class Throttling:
             _stop(before)
         receiving = _Receiving(rate, lasting)
         if seconds is not None:
-            receiving.ending = self._clock.callLater(seconds, self._limit_receiving, key, lasting, None)
+            receiving.ending = self._clock.callLater(seconds, self._receive_again, key, rate, lasting)
         if rate is None and seconds is None:
             self._receiving.pop(key, None)
         else:
@@ -174,6 +197,11 @@ class Throttling:
             self._ask(name)
         elif name in self._members:
             self._ask(self._members[name].peer)
+
+    def _receive_again(self, key: Key, rate: int | None, lasting: int | None) -> None:
+        scope, name, _ = key
+        self._limit_receiving(key, lasting, None)
+        self._tell(Cause.TIME, scope, name, Direction.RECEIVE, rate, lasting)
 
     def _ask(self, peer: str) -> None:
         """Tell the connections of a peer how fast they may send, those to whom that is news."""

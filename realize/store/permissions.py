@@ -43,6 +43,11 @@ def forbidden_batch(location: Location, paths: Sequence[bytes], use: Use) -> lis
     return answers
 
 
+def lacking_of(path: str) -> set[int]:
+    """Which of `os.R_OK` (to list it) and `os.W_OK` (to change it) we have not on a directory."""
+    return {mode for mode in (os.R_OK, os.W_OK) if not os.access(path, mode | os.X_OK, effective_ids=True)}
+
+
 def _check_read(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> None:
     fd = tree.directory(directory)
     if not _may(name, os.R_OK, fd) and _may(name, os.F_OK, fd):

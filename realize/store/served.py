@@ -196,7 +196,8 @@ class DirectoryResponders(amp.CommandLocator):
             store = self._make_store(directory, base, self._origin(rights, origin))
             turn = self._wanted(self._turns_of(directory))
             where = await store.open(salt, age or 0)
-        except BaseException:
+        except BaseException as error:
+            self._refused(error, directory, base, "open")
             self._directories.pop(handle, None)
             if store is not None:
                 await Deferred.fromCoroutine(_closed(store)).addErrback(self._unexpected, "closing")
@@ -298,8 +299,9 @@ class DirectoryResponders(amp.CommandLocator):
                 found.asked = found.pages.next_page()
                 found.left = list(await found.asked)
                 found.claim.become(found.pages.held)
-        except BaseException:
+        except BaseException as error:
             self._end_listing(listing)
+            self._refused(error, opened.directory, opened.trail.base, "list")
             raise
         finally:
             found.asked = None
@@ -589,6 +591,18 @@ class DirectoryResponders(amp.CommandLocator):
             if isinstance(answer, RealizeError):
                 self._watch.failed(opened.directory, answer)
         return answers
+
+    def _refused(self, error: BaseException, directory: str, base: bytes, doing: str) -> None:
+        """Log that the disk refused a location as a whole."""
+        if isinstance(error, StorageError):
+            self._log.error(
+                "storage_failed",
+                dir=directory,
+                path=display_name(base),
+                doing=doing,
+                code=error.wire_code.decode(),
+                error=str(error),
+            )
 
     def _not_read(self, opened: _Opened, path: bytes, error: RealizeError) -> None:
         """Count that a file could not be read, and log it if the disk is at fault."""

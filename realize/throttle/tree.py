@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, TypeVar
 
@@ -84,6 +84,8 @@ def check_time(seconds: float | None) -> None:
         raise UsageError(f"the time that a limit holds is more than 0 seconds, not {seconds:g}")
 
 
+Returned = Callable[[Scope, str, float | None, float | None], object]
+
 _Rate = TypeVar("_Rate", int, float)
 
 
@@ -97,6 +99,7 @@ class ThrottleTree:
 
     ``peers`` holds the peers that are known beforehand with their starting limits.
     ``connection`` is the limit that every new connection starts with.
+    ``returned`` is told when a limit that was set for a time has ended: of which node, what was in force, and what is.
     """
 
     def __init__(
@@ -106,8 +109,10 @@ class ThrottleTree:
         service: float | None = None,
         peers: Mapping[str, float | None] | None = None,
         connection: float | None = None,
+        returned: Returned = lambda *_: None,
     ) -> None:
         self._clock = clock
+        self._returned = returned
         self._service = Bucket()
         self._pacer = Pacer(clock, self._service)
         self._peers: dict[str, Bucket] = {}
@@ -188,7 +193,7 @@ class ThrottleTree:
             self._own.add(name)
         self._set(bucket, rate, by_itself=by_itself)
         if seconds is not None:
-            later = self._clock.callLater(seconds, self._set, bucket, lasting, by_itself=by_itself)
+            later = self._clock.callLater(seconds, self._return, scope, name, lasting, by_itself=by_itself)
             self._returns[setting] = (later, lasting)
         return former
 
@@ -267,6 +272,12 @@ class ThrottleTree:
         binding = lowest(rate, self._set_to.get((bucket, not by_itself)))
         if binding != bucket.rate:
             self._pacer.set_rate(bucket, binding)
+
+    def _return(self, scope: Scope, name: str, rate: float | None, *, by_itself: bool) -> None:
+        bucket = self._find(scope, name)
+        former = bucket.rate
+        self._set(bucket, rate, by_itself=by_itself)
+        self._returned(scope, name, former, bucket.rate)
 
     def _left(self, connection: str) -> None:
         lane = self._lanes.pop(connection)

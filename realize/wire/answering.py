@@ -173,6 +173,8 @@ class AnsweringProtocol(amp.AMP):
             if isinstance(error, ProtocolError):
                 self.violated(error)
             return amp.AmpBox()
+        if isinstance(error, ProtocolError):
+            self.log.warning("command_wrong", command=command, error=str(error))
         raise to_remote(error)
 
     def _tell(self, command: str, began: float, code: str, error: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,11 +10,20 @@ from typing import Any
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.protocols import amp
 
-from realize.errors import AccessDenied, ProtocolError
+from realize.errors import AccessDenied, ProtocolError, RealizeError
 from realize.throttle.pacing import PacedProtocol, PacingFactory
 from realize.throttle.tree import Limit, Scope, ThrottleTree
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 from realize.wire.protocol import PeerProtocol
+
+
+class Cause(enum.Enum):
+    """What has changed a limit."""
+
+    PEER = "peer"
+    RELOAD = "reload"
+    TIME = "time"
+    """It was set for a time, which is over."""
 
 
 def pacing(clock: IReactorTime) -> Callable[[IProtocolFactory], IProtocolFactory]:
@@ -32,6 +42,11 @@ def limit_by(tree: ThrottleTree, connection: PeerProtocol, peer: str, name: str)
 def seconds_of(milliseconds: int | None) -> float | None:
     """The time that a limit shall last, None for good."""
     return None if milliseconds is None else milliseconds / 1000
+
+
+def whole(rate: float | None) -> int | None:
+    """A limit as it is told: in whole bytes per second."""
+    return None if rate is None else int(rate)
 
 
 def as_row(
@@ -87,11 +102,16 @@ class OwnLimit(amp.CommandLocator):
     def _set_throttle(
         self, scope: Scope, name: str, direction: Direction, rate: int | None = None, milliseconds: int | None = None
     ) -> dict[str, Any]:
-        if scope is not Scope.CONNECTION or name or direction is not Direction.SEND:
-            raise AccessDenied("only what this very connection sends can be limited from the other end")
-        former = self._tree.set_rate(Scope.CONNECTION, self._name, rate, seconds_of(milliseconds))
-        self._log.info("throttle_changed", scope=scope.value, name=self._name, old=former, new=rate)
-        return {} if former is None else {"former": int(former)}
+        seconds, log = seconds_of(milliseconds), self._log.bind(scope=scope.value, direction=direction.value, new=rate)
+        try:
+            if scope is not Scope.CONNECTION or name or direction is not Direction.SEND:
+                raise AccessDenied("only what this very connection sends can be limited from the other end")
+            former = whole(self._tree.set_rate(Scope.CONNECTION, self._name, rate, seconds))
+        except RealizeError as error:
+            log.warning("throttle_refused", name=name, error=str(error))
+            raise
+        log.info("throttle_changed", name=self._name, old=former, seconds=seconds, cause=Cause.PEER.value)
+        return {} if former is None else {"former": former}
 
     @GetThrottle.responder
     def _get_throttle(self) -> dict[str, Any]:
