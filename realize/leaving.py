@@ -25,6 +25,12 @@ MOST_RULES: Final = 256
 MOST_BYTES: Final = 8 << 10
 """Bytes that they have together, so that it costs little to prepare them."""
 
+MOST_WILD: Final = 256
+"""Wild characters that they have together, each of which takes some time to prepare."""
+
+_COMPONENT: Final = 512
+_BYTE: Final = 32
+_WILD: Final = 256
 LEAVE: Final = b"-"
 ENTER: Final = b"+"
 
@@ -36,7 +42,12 @@ def rule(verb: bytes, components: Sequence[str], *, anchored: bool) -> bytes:
 
 def rules_fit(rules: Sequence[bytes]) -> bool:
     """Whether one listing may have these."""
-    return len(rules) <= MOST_RULES and sum(map(len, rules)) <= MOST_BYTES
+    wild = sum(map(_wild, rules))
+    return len(rules) <= MOST_RULES and sum(map(len, rules)) <= MOST_BYTES and wild <= MOST_WILD
+
+
+def _wild(rule: bytes) -> int:
+    return rule.count(b"*") + rule.count(b"?")
 
 
 @frozen
@@ -71,6 +82,11 @@ class Leaving:
     @cached_property
     def _rules(self) -> list[_Rule]:
         return [_read(each) for each in self.rules]
+
+    @property
+    def held(self) -> int:
+        """About how many bytes of memory the rules take when they are prepared."""
+        return sum(_COMPONENT * (each.count(b"/") + 1) + _BYTE * len(each) + _WILD * _wild(each) for each in self.rules)
 
     def __call__(self, path: bytes) -> bool:
         """Whether this directory is not to be entered."""

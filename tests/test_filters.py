@@ -1,6 +1,7 @@
 """Which files of the source are meant."""
 
 import os
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -217,3 +218,17 @@ def test_directories_that_are_left_out_cost_nothing(tmp_path, monkeypatch):
 
     assert [b"a", b"a/b", b"a/b/f", b"a/secret", b"secret"] == [entry.path for entry in entries]
     assert [str(tmp_path / name) for name in (".", "a", "a/b")] == opened
+
+
+@pytest.mark.parametrize("rules", [[b"-/" + b"/".join([b"a"] * 4000)], [b"-" + b"?\xff*" * 128], [b"-" + b"x" * 8000]])
+def test_rules_take_no_more_memory_than_they_say(rules):
+    """Whoever asks for a listing chooses them, and the daemon counts what they take."""
+    leaves = Leaving(rules)
+    tracemalloc.start()
+    try:
+        leaves(b"x")
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < leaves.held

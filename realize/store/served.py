@@ -36,7 +36,7 @@ from realize.errors import (
     RealizeError,
     StorageError,
 )
-from realize.leaving import MOST_BYTES, rules_fit
+from realize.leaving import rules_fit
 from realize.store.interfaces import IListing, IStore
 from realize.store.origin import origin_of
 from realize.store.served_small import ServedBatches
@@ -288,7 +288,7 @@ class DirectoryResponders(amp.CommandLocator):
             if len(self._listings) >= commands.MOST_LISTINGS:
                 raise Busy(f"{commands.MOST_LISTINGS} listings are open")
             if leave is not None and not rules_fit(leave):
-                raise ProtocolError(f"more than {MOST_BYTES} bytes of rules")
+                raise ProtocolError("too many rules for a listing")
             pages = opened.store.walk(partials=partials, avoid=avoid, leave=leave or ())
             found = _Listing(handle, pages, self._claimed(0))
             self._listings[listing] = found

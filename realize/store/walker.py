@@ -303,12 +303,13 @@ class Walker:
         def refuse(_path: bytes, identity: Identity) -> str:
             return "is the destination" if avoid and place(salt, identity) == avoid else ""
 
-        self._traversal = Traversal(location, refuse, Leaving(leave))
+        self._leaving = Leaving(leave)
+        self._traversal = Traversal(location, refuse, self._leaving)
 
     @property
     def held(self) -> int:
         """About how many bytes are remembered between two pages."""
-        return self._traversal.held
+        return self._traversal.held + self._leaving.held
 
     def page(self, limit: int = PAGE) -> list[Entry]:
         """The next entries; empty at the end."""
