@@ -153,6 +153,12 @@ class Silence(ConnectionFailed):
     wire_code = b"SILENCE"
 
 
+class Unanswered(ConnectionFailed):
+    """No answer came to what may have been done all the same; the cause, if it was an error, is chained."""
+
+    wire_code = b"UNANSWERED"
+
+
 class Interrupted(RealizeError):
     """SIGINT or SIGTERM ended the run."""
 

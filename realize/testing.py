@@ -40,7 +40,7 @@ from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.marks import NOTE
 from realize.store.places import PLACE
 from realize.store.syscalls import read_umask
-from realize.store.threads import shielded
+from realize.store.threads import shielded, steadfast
 from realize.units import display_name
 from realize.values import (
     BLOCK,
@@ -340,7 +340,7 @@ class MemoryStore:
             raise SourceChanged(f"{display_name(path)}: does not fit")
         return Fetched(small_file(path, file.content, file.attributes), file.version)
 
-    @shielded
+    @steadfast
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Verify and commit."""
         self.take_fault("put_small", b"")
@@ -458,7 +458,7 @@ class MemoryStore:
         self._writers.append(writer)
         return writer
 
-    @shielded
+    @steadfast
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove what is still the version named."""
         self.take_fault("remove", b"")
@@ -715,7 +715,7 @@ class _MemoryWriter:
             self._partial += piece
         self._position = len(self._partial)
 
-    @shielded
+    @steadfast
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         try:
             self._check("commit")
@@ -1187,6 +1187,29 @@ class StoreContract:
         assert list(map(how, replaced)) == [Committed.REPLACED]
         assert behind.content(b"d1/f1") == b"1"
         assert behind.content(b"d0/f0") == b"new"
+        await store.close()
+
+    async def test_goes_on_with_what_may_be_done_anyhow(self) -> None:
+        """Who is cancelled while files are made durable, or removed, gets the answer, and may end with it."""
+        store, behind = await self.opened()
+        putting = store.put_small([small_file(b"f", b"1")], OnConflict.REPLACE)
+        putting.cancel()
+        created = await putting
+        [fetched] = await store.read_small([b"f"])
+        assert isinstance(fetched, Fetched)
+        removing = store.remove([Removal(b"f", fetched.version)])
+        removing.cancel()
+        removed = await removing
+        writer = await store.open_writer(b"g", 1, OnConflict.REPLACE)
+        await writer.write([b"1"])
+        committing = writer.commit(digest(b"1"), None)
+        committing.cancel()
+        committed = await committing
+
+        assert list(map(how, created)) == [Committed.CREATED]
+        assert removed == [None]
+        assert how(committed) is Committed.CREATED
+        assert (behind.content(b"f"), behind.content(b"g")) == (None, b"1")
         await store.close()
 
     async def test_carries_attributes(self) -> None:

@@ -17,6 +17,7 @@ from realize.mover.events import (
     Progressed,
     Retrying,
     SourceStarted,
+    Unknown,
 )
 from realize.mover.plan import Action
 
@@ -124,6 +125,37 @@ def test_a_source_that_begins_again_is_not_counted_twice() -> None:
     assert (5, 5000) == (tally.found_files, tally.found_bytes)
     assert (1, 1, 1) == (tally.failed, tally.left, tally.held_back)
     assert {How.CREATED: 2, How.ALREADY_THERE: 1, How.GONE: 1} == dict(tally.finished)
+
+
+def test_what_is_unknown_is_counted_as_that() -> None:
+    """What is surely there counts as arrived, not as removed; when it is known in the end, it counts once."""
+    tally = tally_of(
+        Found(5, 5000),
+        Unknown(b"a", 1000, 1000, None),
+        Unknown(b"b", 1000, 1000, How.CREATED),
+        Unknown(b"c", 1000, 0, How.ALREADY_THERE),
+    )
+    said = tally.deadline_sentence(60.0, 61.0)
+    counts = (tally.arrived, tally.arrived_bytes, tally.sent_bytes, tally.removed, tally.not_started)
+    unknown = (tally.unknown_arrivals, tally.unknown_removals)
+    tally(Retrying(ConnectionFailed("lost"), 0.5))
+    tally(Found(2, 2000))
+    tally(Finished(b"a", 1000, 0, How.ALREADY_THERE, b"", removed=True))
+    tally(Finished(b"b", 1000, 0, How.CREATED, b"", removed=True))
+
+    assert ((2, 2000, 1000, 0, 2), (1, 2)) == (counts, unknown)
+    assert (3, 3000, 1000, 2, 0) == (
+        tally.arrived,
+        tally.arrived_bytes,
+        tally.sent_bytes,
+        tally.removed,
+        tally.not_started,
+    )
+    assert (0, 1) == (tally.unknown_arrivals, tally.unknown_removals)
+    assert (
+        "2 files, 2 KiB, are there; none interrupted; 2 found but not started; "
+        "1 unknown (no answer came whether there); 2 perhaps not removed (no answer came); 61.0 s elapsed"
+    ) == said.partition(": ")[2]
 
 
 def test_whatever_gets_on_is_a_step() -> None:

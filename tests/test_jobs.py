@@ -2,8 +2,9 @@
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.task import Clock
 
-from realize.mover.jobs import Jobs
+from realize.mover.jobs import PARTING, Jobs
 
 
 def outcome(coroutine):
@@ -29,7 +30,7 @@ def job(gate, log, name):
 
 def test_no_more_jobs_than_slots_run_at_once():
     """A third job waits until one of two slots is free."""
-    jobs, slots, log = Jobs(), DeferredSemaphore(2), []
+    jobs, slots, log = Jobs(Clock()), DeferredSemaphore(2), []
     gates = [Deferred() for _ in range(3)]
 
     started = [outcome(jobs.start(slots, job(gate, log, n))) for n, gate in enumerate(gates)]
@@ -44,7 +45,7 @@ def test_no_more_jobs_than_slots_run_at_once():
 
 def test_drained_waits_for_the_last_job():
     """`drained` answers only when no job runs any more."""
-    jobs, slots, log, gate = Jobs(), DeferredSemaphore(1), [], Deferred()
+    jobs, slots, log, gate = Jobs(Clock()), DeferredSemaphore(1), [], Deferred()
     outcome(jobs.start(slots, job(gate, log, "a")))
     drained = outcome(jobs.drained())
     assert [] == drained
@@ -72,7 +73,7 @@ def test_a_slot_that_cannot_be_given_back_is_raised_instead_of_waited_for():
 
 def test_a_job_that_fails_cancels_the_others_and_is_raised():
     """The error that one job lets out ends its neighbours and comes out of `drained`."""
-    jobs, slots, log = Jobs(), DeferredSemaphore(2), []
+    jobs, slots, log = Jobs(Clock()), DeferredSemaphore(2), []
     failing, other = Deferred(), Deferred()
     outcome(jobs.start(slots, job(failing, log, "failing")))
     outcome(jobs.start(slots, job(other, log, "other")))
@@ -88,7 +89,7 @@ def test_a_job_that_fails_cancels_the_others_and_is_raised():
 
 def test_cancelling_the_wait_is_not_swallowed():
     """Whoever waits for the jobs and is cancelled sees the cancellation, and the jobs go on until told otherwise."""
-    jobs, slots, log = Jobs(), DeferredSemaphore(1), []
+    jobs, slots, log = Jobs(Clock()), DeferredSemaphore(1), []
     outcome(jobs.start(slots, job(Deferred(), log, "a")))
     waiting = Deferred.fromCoroutine(jobs.drained())
     results = []
@@ -104,7 +105,7 @@ def test_cancelling_the_wait_is_not_swallowed():
 
 def test_a_cancellation_that_nobody_asked_for_is_a_failure():
     """A job that is cancelled from elsewhere has not done its work, so the others end and it is raised."""
-    jobs, slots, log, gate = Jobs(), DeferredSemaphore(1), [], Deferred()
+    jobs, slots, log, gate = Jobs(Clock()), DeferredSemaphore(1), [], Deferred()
     outcome(jobs.start(slots, job(gate, log, "a")))
 
     gate.cancel()
@@ -114,7 +115,7 @@ def test_a_cancellation_that_nobody_asked_for_is_a_failure():
 
 def test_who_waits_may_be_cancelled_by_another_who_does():
     """The end of the last job wakes them one after the other, and one that is given up then is no trouble."""
-    jobs, slots, gate = Jobs(), DeferredSemaphore(1), Deferred()
+    jobs, slots, gate = Jobs(Clock()), DeferredSemaphore(1), Deferred()
     outcome(jobs.start(slots, job(gate, [], "job")))
     ended = []
     waiting = [Deferred.fromCoroutine(jobs.drained()) for _ in range(2)]
@@ -128,7 +129,7 @@ def test_who_waits_may_be_cancelled_by_another_who_does():
 
 def test_everybody_who_waits_for_a_slot_hears_of_a_failure():
     """Not only the first, who gives the slot on."""
-    jobs, slots, failing = Jobs(), DeferredSemaphore(1), Deferred()
+    jobs, slots, failing = Jobs(Clock()), DeferredSemaphore(1), Deferred()
     outcome(jobs.start(slots, job(failing, [], "failing")))
     waiting = [outcome(jobs.start(slots, job(Deferred(), [], "waiting"))) for _ in range(3)]
 
@@ -139,7 +140,7 @@ def test_everybody_who_waits_for_a_slot_hears_of_a_failure():
 
 def test_the_first_failure_is_the_one_that_counts():
     """What goes wrong with the others as they are cancelled is a consequence of it."""
-    jobs, slots, failing, other = Jobs(), DeferredSemaphore(2), Deferred(), Deferred()
+    jobs, slots, failing, other = Jobs(Clock()), DeferredSemaphore(2), Deferred(), Deferred()
 
     async def clumsy():
         try:
@@ -156,16 +157,70 @@ def test_the_first_failure_is_the_one_that_counts():
 
 def test_jobs_that_were_cancelled_have_not_failed():
     """Whoever asked for it need not be told."""
-    jobs, slots = Jobs(), DeferredSemaphore(1)
+    jobs, slots = Jobs(Clock()), DeferredSemaphore(1)
     outcome(jobs.start(slots, job(Deferred(), [], "a")))
 
     assert [None] == outcome(jobs.cancelled())
     assert [None] == outcome(jobs.drained())
 
 
+def test_jobs_that_were_cancelled_are_cancelled_once_more_after_a_while():
+    """Some wait for an answer to what is done in any case; that has an end."""
+    clock, log = Clock(), []
+    jobs, slots = Jobs(clock), DeferredSemaphore(1)
+
+    async def patient():
+        for wait in (Deferred(), Deferred()):
+            try:
+                await wait
+            except CancelledError:
+                log.append(clock.seconds())
+
+    outcome(jobs.start(slots, patient))
+    ended = outcome(jobs.cancelled())
+    before = list(ended)
+    clock.advance(PARTING)
+
+    assert ([0.0, PARTING], [], [None]) == (log, before, ended)
+    assert [] == clock.getDelayedCalls()
+
+
+def test_the_wait_for_cancelled_jobs_is_not_cut_short():
+    """A time limit may come behind a signal: what is put in order goes on."""
+    jobs, slots, order = Jobs(Clock()), DeferredSemaphore(1), Deferred()
+
+    async def orderly():
+        try:
+            await Deferred()
+        finally:
+            await order
+
+    outcome(jobs.start(slots, orderly))
+    waiting = Deferred.fromCoroutine(jobs.cancelled())
+    ended = []
+    waiting.addBoth(ended.append)
+    waiting.cancel()
+    before = list(ended)
+    order.callback(None)
+
+    assert ([], [None]) == (before, ended)
+
+
+def test_nothing_begins_once_all_are_cancelled():
+    """A slot that becomes free by that is not taken."""
+    jobs, slots, log = Jobs(Clock()), DeferredSemaphore(1), []
+    outcome(jobs.start(slots, job(Deferred(), log, "a")))
+    waiting = outcome(jobs.start(slots, job(Deferred(), log, "b")))
+
+    outcome(jobs.cancelled())
+
+    assert [CancelledError] == [failure.type for failure in waiting]
+    assert [("a", "cancelled")] == log
+
+
 def test_what_goes_wrong_as_jobs_are_cancelled_is_a_failure():
     """It is none of the cancellations that were asked for."""
-    jobs, slots = Jobs(), DeferredSemaphore(1)
+    jobs, slots = Jobs(Clock()), DeferredSemaphore(1)
 
     async def clumsy():
         try:

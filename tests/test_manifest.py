@@ -392,6 +392,7 @@ class Notes:
         self.error = error
         self.told = {}
         self.gone = []
+        self.unsure = []
         self.too_late = []
 
     def durable(self, source, files):
@@ -405,6 +406,10 @@ class Notes:
     def removed(self, source, files):
         """Note them."""
         self.gone += [file.path for file in files]
+
+    def unknown(self, source, files):
+        """Note them."""
+        self.unsure += [file.path for file in files]
 
 
 def run(source, destination, notes, **options):
@@ -459,7 +464,7 @@ def test_what_is_skipped_or_kept_is_not_recorded_as_removed():
 
 
 def test_what_cannot_be_recorded_is_not_removed():
-    """The run ends with the one reason, and everything is still at the source."""
+    """The run ends with the one reason, and everything is still at the source; what arrived is said to be there."""
     files = {b"%d" % number: b"x" * number for number in range(20)} | {b"large": BIG}
     source, destination = MemoryStore(files), MemoryStore()
     full = NoSpace("manifest m: full")
@@ -468,7 +473,9 @@ def test_what_cannot_be_recorded_is_not_removed():
 
     assert full is result
     assert files == {path: file.content for path, file in source.files.items()}
-    assert [] == [event for event in events if isinstance(event, Finished | Failed)]
+    ended = [event for event in events if isinstance(event, Finished | Failed)]
+    assert {False} == {event.removed for event in ended}
+    assert set(destination.files) == {event.path for event in ended}
 
 
 # The command, in processes of its own: they are killed.

@@ -51,7 +51,7 @@ def test_realized(tmp_path):
 
 def test_realize():
     """What a run of the command serves, and what it leaves behind, is what the page says of it."""
-    figures = Figures(0, 0, dict.fromkeys(FILE_RESULTS, 0), {"created": 0}, 0, 0, {}, deadline=1)
+    figures = Figures(0, 0, dict.fromkeys(FILE_RESULTS, 0), {"created": 0}, 0, 0, 0, {}, deadline=1)
     served, left = CollectorRegistry(), last(figures, Ending(0, 0, succeeded=True))
     served.register(live(lambda: figures, lambda: Pushes(0, 0)))
 

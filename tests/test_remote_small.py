@@ -1,10 +1,11 @@
 """Batches of small files between two ends of a connection in memory."""
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from realize.config import Right
-from realize.errors import AccessDenied, ConnectionFailed, ProtocolError
+from realize.errors import AccessDenied, ConnectionFailed, ProtocolError, Unanswered
 from realize.store.remote_small import SLOW, UNKNOWN
 from realize.store.served_small import ServedBatches
 from realize.testing import digest, how, small_file
@@ -86,6 +87,61 @@ def test_a_lost_connection_ends_all_batches(served):
     served.client_wire.cut()
 
     assert {ConnectionFailed} == {type(served.result(batch)) for batch in batches}
+
+
+def test_a_batch_that_waits_for_its_turn_is_not_sent_once_it_is_cancelled(served):
+    """Nothing of it was done; the one that is on its way goes on, and is answered."""
+    store = served.opened()
+    batches = [put(store, b"first"), put(store, b"second")]
+    for batch in batches:
+        batch.cancel()
+
+    assert [Committed.CREATED] == list(map(how, served.result(batches[0])))
+    assert isinstance(served.result(batches[1]), CancelledError)
+    assert {b"first"} == set(served.memory.files)
+
+
+def test_a_batch_that_is_given_up_halfway_never_arrives(served):
+    """The peer takes nothing of it, so that is known; no other one is sent behind it."""
+    store = served.opened()
+    waiting = []
+    served.client.writable = lambda: waiting.append(Deferred()) or waiting[-1]
+    batch = put(store, b"f")
+    batch.cancel()
+    batch.cancel()
+    del served.client.writable
+    waiting[0].callback(None)
+
+    assert isinstance(served.result(batch), CancelledError)
+    assert isinstance(served.result(put(store, b"g")), ConnectionFailed)
+    assert {} == served.memory.files
+
+
+@pytest.mark.parametrize("end", ["given up", "lost"])
+def test_a_batch_that_was_sent_and_not_answered_may_be_there(served, end):
+    """Nobody here knows."""
+    store = served.opened()
+    batch = put(store, b"f", b"1")
+    if end == "lost":
+        served.client_wire.cut()
+    else:
+        batch.cancel()
+        batch.cancel()
+
+    assert isinstance(served.result(batch), Unanswered)
+
+
+def test_a_batch_of_which_a_part_was_sent_when_the_connection_was_lost_is_not_there(served):
+    """The peer takes nothing of it before all of it is there."""
+    store = served.opened()
+    waiting = Deferred()
+    served.client.writable = lambda: waiting
+    batch = put(store, b"f")
+    del served.client.writable
+    served.client_wire.cut()
+    waiting.errback(ConnectionFailed("lost"))
+
+    assert ConnectionFailed is type(served.result(batch))
 
 
 def test_batches_are_small_where_we_are_limited(served):

@@ -35,6 +35,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    Unknown,
 )
 from realize.telemetry.pushing import PushFailed
 from realize.telemetry.run_metrics import FILE_RESULTS, LAST_SUCCESS, Ending, Figures, Pushes, last, live
@@ -48,6 +49,7 @@ FIGURES = Figures(
     sizes={"created": 10},
     sent=5,
     retries=2,
+    unknown_removals=3,
     limits={"send": 1024.0},
     deadline=1100.0,
 )
@@ -91,7 +93,7 @@ def observe(metrics, *events):
 
 EVENTS = (
     SourceStarted("a", "b"),
-    Found(8, 8000),
+    Found(9, 9000),
     Finished(b"1", 1000, 900, How.CREATED, b"", removed=True),
     Finished(b"2", 1000, 100, How.REPLACED, b"", removed=True),
     Finished(b"3", 1000, 0, How.ALREADY_THERE, b"", removed=True),
@@ -101,6 +103,7 @@ EVENTS = (
     Left(b"link", "symlink"),
     Started(b"7", 1000, 300),
     Progressed(b"7", 200, 150),
+    Unknown(b"8", 1000, 100, None),
 )
 
 
@@ -119,9 +122,9 @@ def test_files_and_bytes_by_what_became_of_them():
     files = {key[1]: value for key, value in pushed.items() if key[0] == "realize_last_files"}
     sizes = {key[1]: value for key, value in pushed.items() if key[0] == "realize_last_bytes"}
     assert {**dict.fromkeys(FILE_RESULTS, 1), "remaining": 2} == files
-    assert 8 + 1 == sum(files.values())
-    assert {how.name.lower(): 1000 for how in How} | {"remaining": 2500} == sizes
-    assert 1050 == pushed["realize_last_sent_bytes",]
+    assert 9 + 1 == sum(files.values())
+    assert {how.name.lower(): 1000 for how in How} | {"remaining": 3500} == sizes
+    assert 1150 == pushed["realize_last_sent_bytes",]
     assert 2048 == pushed["realize_last_throttle_limit_bytes_per_second", "send"]
     assert math.inf == pushed["realize_last_throttle_limit_bytes_per_second", "receive"]
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from realize.mover.events import Event, Failed, Finished, Found, Interrupted, Postponed, Progressed, Retrying, Started
+from realize.mover.events import (
+    Event,
+    Failed,
+    Finished,
+    Found,
+    Interrupted,
+    Postponed,
+    Progressed,
+    Retrying,
+    Started,
+    Unknown,
+)
 
 
 @define
@@ -53,6 +64,10 @@ class Board:
             case Failed():
                 self._land(event.path)
                 self.done_files += 1
+            case Unknown():
+                if self._land(event.path) is None:
+                    self.moved += event.sent
+                    self.sent += event.sent
             case Interrupted() | Postponed():
                 self._land(event.path)
             case Retrying():

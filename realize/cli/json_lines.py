@@ -27,6 +27,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    Unknown,
 )
 
 
@@ -69,7 +70,7 @@ class JsonLines:
                 "destination": printable(tally.destination) or None,
                 "found_files": tally.found_files,
                 "found_bytes": tally.found_bytes,
-                **{how.name.lower(): tally.finished[how] for how in How},
+                **{how.name.lower(): tally.count(how) for how in How},
                 "planned": tally.planned.total(),
                 "planned_bytes": tally.planned_bytes,
                 "arrived_bytes": tally.arrived_bytes,
@@ -83,6 +84,8 @@ class JsonLines:
                     {**path_fields(path), "size": size, "reached": reached}
                     for path, (size, reached) in tally.interrupted.items()
                 ],
+                "unknown": tally.unknown_arrivals,
+                "unknown_removals": tally.unknown_removals,
                 "not_started": tally.not_started,
                 "seconds": round(seconds, 3),
                 "exit_code": tally.exit_code(error),
@@ -105,6 +108,9 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "started", **path_fields(path), "size": size, "have": have}
         case Interrupted(path, size, reached):
             return {"event": "interrupted", **path_fields(path), "size": size, "reached": reached}
+        case Unknown(path, size, _, how):
+            there = None if how is None else how.name.lower()
+            return {"event": "unknown", **path_fields(path), "size": size, "how": there}
         case Finished(path, size, sent, how, digest, removed):
             return {
                 "event": "finished",

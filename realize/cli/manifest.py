@@ -212,6 +212,11 @@ class Manifest:
         self._add("removed", source, files)
         self._next_group()
 
+    def unknown(self, source: str, files: Sequence[Arrived]) -> None:
+        """See `IManifest`."""
+        self._add("unknown", source, files)
+        self._next_group()
+
     async def finish(self) -> None:
         """Make all lines durable; raises what stood against that, or against any line before."""
         await self._recorded()
@@ -246,7 +251,7 @@ class Manifest:
                 **path_fields(file.path),
                 "size": file.size,
                 "blake3": file.digest.hex(),
-                "how": file.how.name.lower(),
+                "how": None if file.how is None else file.how.name.lower(),
                 **ends,
                 f"{event}_at": at,
                 "run": self._run,

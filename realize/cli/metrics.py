@@ -230,12 +230,13 @@ class RunMetrics:
         from realize.telemetry.run_metrics import FILE_RESULTS, Figures
 
         tally, board = self.tally, self._board
-        files = {how.name.lower(): tally.finished[how] for how in How}
-        sizes = {how.name.lower(): tally.finished_bytes[how] for how in How}
-        files |= {"failed": tally.failed, "left": tally.left, "remaining": max(0, tally.found_files - tally.done)}
+        files = {how.name.lower(): tally.count(how) for how in How}
+        sizes = {how.name.lower(): tally.size(how) for how in How}
+        files |= {"failed": tally.failed, "left": tally.left, "unknown": tally.unknown_arrivals}
+        files["remaining"] = max(0, tally.found_files - tally.done - len(tally.unknown))
         # A copy of the values at once: a thread may be asking while the mover changes them.
         flying = sum(flight.reached for flight in list(board.flying.values()))
-        sizes["remaining"] = max(0, tally.found_bytes - tally.done_bytes - flying)
+        sizes["remaining"] = max(0, tally.found_bytes - sum(sizes.values()) - flying)
         limits = {"send": self._rates.up, "receive": self._rates.down}
         return Figures(
             started=self._started,
@@ -244,6 +245,7 @@ class RunMetrics:
             sizes=sizes,
             sent=board.sent,
             retries=self._retries,
+            unknown_removals=tally.unknown_removals,
             limits={direction: limit for direction, limit in limits.items() if limit is not None},
             deadline=None if self._max_duration is None else self._started + self._max_duration,
         )

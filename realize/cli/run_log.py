@@ -30,6 +30,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    Unknown,
 )
 from realize.mover.events import Interrupted as Stopped
 from realize.mover.run import MoveOptions
@@ -87,6 +88,8 @@ class RunLog:
             ],
             not_started=tally.not_started,
             failed=tally.failed,
+            unknown=tally.unknown_arrivals,
+            unknown_removals=tally.unknown_removals,
             seconds=round(seconds, 3),
         )
 
@@ -101,14 +104,16 @@ class RunLog:
             exit_code=tally.exit_code(error),
             seconds=round(seconds, 3),
             found=tally.found_files,
-            created=tally.finished[How.CREATED],
-            replaced=tally.finished[How.REPLACED],
-            already_there=tally.finished[How.ALREADY_THERE],
+            created=tally.count(How.CREATED),
+            replaced=tally.count(How.REPLACED),
+            already_there=tally.count(How.ALREADY_THERE),
             skipped=tally.finished[How.SKIPPED],
             gone=tally.finished[How.GONE],
             left=tally.left,
             held_back=tally.held_back,
             failed=tally.failed,
+            unknown=tally.unknown_arrivals,
+            unknown_removals=tally.unknown_removals,
             removed=tally.removed,
             pruned=tally.pruned,
             arrived_bytes=tally.arrived_bytes,
@@ -160,6 +165,14 @@ class RunLog:
                     path=display_name(path),
                     size=size,
                     done=reached,
+                    transfer=self._transfer(path),
+                )
+            case Unknown(path, size, _, how):
+                log.warning(
+                    "file_unknown",
+                    path=display_name(path),
+                    size=size,
+                    how=None if how is None else HOW[how],
                     transfer=self._transfer(path),
                 )
             case SourceStarted(source, destination):

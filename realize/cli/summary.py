@@ -23,6 +23,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    Unknown,
 )
 from realize.mover.plan import Action
 from realize.units import display_name, display_text, format_duration, format_size
@@ -67,6 +68,8 @@ class Tally(_Counts):
     """Grows with everything that gets on: bytes of large files, and files that finish."""
     interrupted: dict[bytes, tuple[int, int]] = field(factory=dict)
     """Files that stopped on their way: size, and how much of them is at the destination."""
+    unknown: dict[bytes, Unknown] = field(factory=dict)
+    """Files about which no answer came any more."""
     _again: _Counts = field(factory=_Counts, init=False)
     """What was counted of the source under way and is still there: found anew when its listing begins again."""
 
@@ -85,6 +88,10 @@ class Tally(_Counts):
                 self.interrupted[path] = (size, reached)
             case Started(path):
                 self.interrupted.pop(path, None)
+                self.unknown.pop(path, None)
+            case Unknown(path, _, sent, how):
+                self.unknown[path] = event
+                self.sent_bytes += sent if how is not None else 0
             case Retrying():
                 self._forget(again)
             case Finished():
@@ -98,6 +105,7 @@ class Tally(_Counts):
                 self.failed += 1
                 again.failed += 1
                 self.interrupted.pop(event.path, None)
+                self.unknown.pop(event.path, None)
             case Left():
                 self.left += 1
                 again.left += 1
@@ -112,6 +120,7 @@ class Tally(_Counts):
 
     def _finished(self, event: Finished) -> None:
         self.interrupted.pop(event.path, None)
+        self.unknown.pop(event.path, None)
         self.sent_bytes += event.sent
         self.removed += event.removed
         still_there = not event.removed and event.how is not How.GONE
@@ -133,15 +142,33 @@ class Tally(_Counts):
         self.found_files = self.done
         self.found_bytes = self.done_bytes
 
+    def count(self, how: How) -> int:
+        """How many files ended so, as far as the destination is concerned."""
+        return self.finished[how] + sum(each.how is how for each in list(self.unknown.values()))
+
+    def size(self, how: How) -> int:
+        """How large they are together."""
+        return self.finished_bytes[how] + sum(each.size for each in list(self.unknown.values()) if each.how is how)
+
     @property
     def arrived(self) -> int:
         """How many files are at the destination now."""
-        return sum(self.finished[how] for how in ARRIVED)
+        return sum(map(self.count, ARRIVED))
 
     @property
     def arrived_bytes(self) -> int:
         """How large they are together."""
-        return sum(self.finished_bytes[how] for how in ARRIVED)
+        return sum(map(self.size, ARRIVED))
+
+    @property
+    def unknown_arrivals(self) -> int:
+        """How many files may be at the destination; they are at the source."""
+        return sum(each.how is None for each in list(self.unknown.values()))
+
+    @property
+    def unknown_removals(self) -> int:
+        """How many files may be removed from the source; they are at the destination."""
+        return len(self.unknown) - self.unknown_arrivals
 
     @property
     def done_bytes(self) -> int:
@@ -156,7 +183,7 @@ class Tally(_Counts):
     @property
     def not_started(self) -> int:
         """How many of the files that were found have neither ended nor been on their way."""
-        return max(0, self.found_files - self.done - len(self.interrupted))
+        return max(0, self.found_files - self.done - len(self.interrupted) - len(self.unknown))
 
     def exit_code(self, error: RealizeError | None = None) -> int:
         """0, or 1 if anything failed, or that of what ended the run; a failure outranks a time limit."""
@@ -183,8 +210,16 @@ class Tally(_Counts):
             (self.held_back, "held back by --min-age, with times in the future"),
             (self.failed, "failed"),
             (self.pruned, f"empty {'directory' if self.pruned == 1 else 'directories'} {verb}"),
+            *self._unknown(),
         )
         return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count)])
+
+    def _unknown(self) -> Sequence[tuple[int, str]]:
+        """What cannot be known, for people."""
+        return (
+            (self.unknown_arrivals, "unknown (no answer came whether there)"),
+            (self.unknown_removals, "perhaps not removed (no answer came)"),
+        )
 
     def _origins(self) -> str:
         """The sources for people; the first ones of many."""
@@ -206,6 +241,7 @@ class Tally(_Counts):
         ]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
+        parts += [f"{count:,} {label}" for count, label in self._unknown() if count]
         return "; ".join([*parts, f"{seconds:.1f} s elapsed"])
 
 

@@ -90,6 +90,21 @@ class Interrupted:
 
 
 @frozen
+class Unknown:
+    """No answer came any more, so nobody here knows what became of a file.
+
+    ``how`` says that it is whole and durable at the destination, and only its removal is uncertain; it is None if that
+    is uncertain too, and then it is still at the source.
+    ``sent`` is how many bytes of it travelled.
+    """
+
+    path: bytes
+    size: int
+    sent: int
+    how: How | None
+
+
+@frozen
 class Finished:
     """A file is whole, verified and durable at the destination, and removed from the source if that was asked for.
 
@@ -189,6 +204,7 @@ Event: TypeAlias = (
     | Started
     | Progressed
     | Interrupted
+    | Unknown
     | Finished
     | Failed
     | Postponed

@@ -13,12 +13,15 @@ from realize.mover.events import How
 
 @frozen
 class Arrived:
-    """A file that is whole, verified and durable at the destination; ``path`` is relative to the source."""
+    """A file that is whole, verified and durable at the destination; ``path`` is relative to the source.
+
+    Where it is not known whether it is, ``how`` is None.
+    """
 
     path: bytes
     size: int
     digest: bytes
-    how: How
+    how: How | None
 
 
 class IManifest(Interface):
@@ -32,3 +35,6 @@ class IManifest(Interface):
 
     def removed(source: str, files: Sequence[Arrived]) -> None:
         """These files were removed at the source; that need not be recorded for good."""
+
+    def unknown(source: str, files: Sequence[Arrived]) -> None:
+        """These files were sent, and no answer came; that need not be recorded for good."""

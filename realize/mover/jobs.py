@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
+
+PARTING: Final = 2.0
+"""Seconds that jobs which are cancelled may wait for answers to what is done whether they wait or not."""
 
 
 class Slots(Protocol):
@@ -24,9 +29,12 @@ class Jobs:
 
     A job deals with its own errors.
     One that it lets out ends the others, and is raised by the next `start` or `drained`.
+    What is stopped is cancelled, and once more after `PARTING`: see `realize.store.interfaces.IStore.put_small`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._parting: IDelayedCall | None = None
         self._running: set[Deferred[None]] = set()
         self._waiting: list[Deferred[None]] = []
         self._failure: Failure | None = None
@@ -35,9 +43,11 @@ class Jobs:
     async def start(self, slots: Slots, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait for one of the slots, then start the job; returns while it runs."""
         await slots.acquire()
-        if self._failure is not None:
+        if self._failure is not None or self._cancelling:
             slots.release()
-            self._failure.raiseException()
+            if self._failure is not None:
+                self._failure.raiseException()
+            raise CancelledError
         running = Deferred.fromCoroutine(job())
         self._running.add(running)
 
@@ -51,6 +61,8 @@ class Jobs:
             except Exception:  # noqa: BLE001 -- a failure like one of the job: whoever waits is told, not left waiting
                 self._failed(Failure())
             if not self._running:
+                if self._parting is not None and self._parting.active():
+                    self._parting.cancel()
                 while self._waiting:
                     # One at a time: what one of them does may cancel another.
                     self._waiting.pop(0).callback(None)
@@ -64,9 +76,11 @@ class Jobs:
             self._failure.raiseException()
 
     async def cancelled(self) -> None:
-        """Cancel all jobs and wait until they have put things in order."""
+        """Cancel all jobs and wait until they have put things in order; that is not cut short by being cancelled."""
         self._cancel()
-        await self._idle()
+        while self._running:
+            with contextlib.suppress(CancelledError):
+                await self._idle()
 
     async def _idle(self) -> None:
         while self._running:
@@ -80,6 +94,12 @@ class Jobs:
             self._cancel()
 
     def _cancel(self) -> None:
-        self._cancelling = True
+        if not self._cancelling:
+            self._cancelling = True
+            if self._running:
+                self._parting = self._clock.callLater(PARTING, self._cancel_all)
+            self._cancel_all()
+
+    def _cancel_all(self) -> None:
         for running in list(self._running):
             running.cancel()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
-from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, VerifyFailed, WrongSize
+from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, Unanswered, VerifyFailed, WrongSize
 from realize.mover.delta import WORTHWHILE, Delta
 from realize.mover.events import End, Finished, How, Interrupted, Progressed, Started
 from realize.mover.interfaces import Arrived
@@ -126,13 +126,20 @@ async def _remove(
     """End with a file that was ``stored``, or was there already (None)."""
     how = How.ALREADY_THERE if stored is None else HOW[stored.how]
     recorded = [Arrived(path, reader.version.size, digest, how)]
-    await work.arrived(recorded)
-    if work.options.remove:
+    there = Finished(path, reader.version.size, sent, how, digest, removed=False)
+    try:
+        await work.arrived(recorded)
+        if not work.options.remove:
+            return there
         [refused] = await work.remove([Removal(path, reader.version)])
-        if refused is not None:
-            raise Trouble(End.SOURCE, refused, sent=stored)
-        work.removed(recorded)
-    return Finished(path, reader.version.size, sent, how, digest, removed=work.options.remove)
+    except Exception as error:
+        unanswered = isinstance(error, Trouble) and isinstance(error.error, Unanswered)
+        work.emit(work.removal_unknown(there) if unanswered else there)
+        raise
+    if refused is not None:
+        raise Trouble(End.SOURCE, refused, sent=stored)
+    work.removed(recorded)
+    return evolve(there, removed=True)
 
 
 @define(eq=False)
@@ -170,6 +177,10 @@ class _Sending:
                 attributes = self.reader.attributes if self.work.options.preserve else None
                 return await self._unless_taken(writer.commit(self.digest, attributes))
         except Exception as error:
+            if isinstance(error, Trouble) and isinstance(error.error, Unanswered):
+                [unknown] = self.work.unknown([Arrived(self.path, version.size, self.digest, None)])
+                self.work.emit(evolve(unknown, sent=self.sent))
+                raise
             useless = isinstance(error, Trouble) and isinstance(error.error, (SourceChanged, WrongSize))
             reached = 0 if useless else self.have + self.found + self.sent
             self.work.emit(Interrupted(self.path, version.size, reached))

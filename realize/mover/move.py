@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from realize.errors import NotFound, RealizeError, StorageError
-from realize.mover.events import End, Failed, Finished, Found, HeldBack, How, Left, Planned, Postponed, Pruned
+from realize.mover.events import End, Failed, Finished, Found, HeldBack, How, Left, Planned, Postponed, Pruned, Unknown
 from realize.mover.jobs import Jobs
 from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
@@ -60,7 +60,7 @@ class Move:
     where: Where
     avoid: bytes
     clock: IReactorTime
-    _jobs: Jobs = field(factory=Jobs, init=False)
+    _jobs: Jobs = field(init=False)
     _pages: DeferredSemaphore = field(init=False)
     _making: DeferredLock = field(factory=DeferredLock, init=False)
     _batches: DeferredSemaphore = field(init=False)
@@ -74,6 +74,7 @@ class Move:
 
     def __attrs_post_init__(self) -> None:
         """Slots for what may run at once."""
+        self._jobs = Jobs(self.clock)
         self._pages = DeferredSemaphore(PAGES)
         self._batches = DeferredSemaphore(min(SMALL_PER_JOB * self.work.options.jobs, MOST_BATCHES))
         self._files = DeferredSemaphore(self.work.options.jobs)
@@ -310,14 +311,17 @@ class Move:
                 self._troubled(self.work, candidate.entry.path, candidate.entry.size, trouble)
         if not tried:
             return
-        for candidate, outcome in zip(tried, await move_small(self.work, tried), strict=True):
-            if isinstance(outcome, Trouble):
-                if outcome.no_room:
-                    outcome.in_vain = True
-                    scarcity.failed(candidate.entry.size)
-                self._troubled(self.work, candidate.entry.path, candidate.entry.size, outcome)
-            else:
-                self.work.emit(outcome)
+        await move_small(self.work, tried, self._ended)
+
+    def _ended(self, candidate: Candidate, outcome: Finished | Unknown | Trouble) -> None:
+        """What became of a file of a batch."""
+        if isinstance(outcome, Trouble):
+            if outcome.no_room:
+                outcome.in_vain = True
+                self.work.scarcity.failed(candidate.entry.size)
+            self._troubled(self.work, candidate.entry.path, candidate.entry.size, outcome)
+        else:
+            self.work.emit(outcome)
 
     async def _move_large(self, work: Work, path: bytes, size: int, existing: Existing | None = None) -> None:
         await self._in_order(partial(self._move_file, work, path, size, existing))

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import compress
 from typing import Final
 
 from attrs import define, evolve, field
@@ -25,8 +26,8 @@ from realize.errors import (
 )
 from realize.mover.brake import Brake
 from realize.mover.directories import Directories
-from realize.mover.events import End, Event, Failed, NoRoom, Observer, SourceStarted
-from realize.mover.interfaces import IManifest
+from realize.mover.events import End, Event, Failed, Finished, Found, NoRoom, Observer, SourceStarted
+from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.jobs import Jobs
 from realize.mover.move import Move
 from realize.mover.plan import overlap
@@ -63,6 +64,7 @@ class Run:
     _began: float | None = None
     _taken_since_ns: int | None = None
     _directories: dict[int, Directories] = field(factory=dict)
+    _unsure: dict[int, list[Finished]] = field(factory=dict)
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
         """The same run over new connections to the same stores."""
@@ -79,7 +81,7 @@ class Run:
         return Deferred.fromCoroutine(self._run())
 
     async def _run(self) -> None:
-        jobs = Jobs()
+        jobs = Jobs(self.clock)
         opening: dict[int, Deferred[Where | None]] = {}
         try:
             salt = os.urandom(16)
@@ -131,6 +133,7 @@ class Run:
         if here.kind is WhereKind.FILE:
             self._files |= {number}
         elif here.kind is WhereKind.ABSENT and moved_before and self.options.remove and number in self._files:
+            self._removed_after_all(number, [True] * len(self._unsure.setdefault(number, [])))
             return None
         return here
 
@@ -224,9 +227,16 @@ class Run:
             self.manifest,
             scarcity=self._scarcity,
             directories=self._carried_over(number, here, there),
+            unsure=self._unsure.setdefault(number, []),
         )
         self._scarcity.begin(source.name)
         try:
+            if work.unsure:
+                with whole(End.SOURCE):
+                    found = await source.store.describe([each.path for each in work.unsure])
+                self._removed_after_all(
+                    number, [not isinstance(each, RealizeError) and each.final_size is None for each in found]
+                )
             await Move(work, here, avoid, self.clock).run()
         except Trouble as trouble:
             lost = isinstance(trouble.error, ConnectionFailed)
@@ -234,6 +244,17 @@ class Run:
                 name = source.name if trouble.end is End.SOURCE else self.destination.name
                 raise self._named(name, trouble) from trouble.error
             self.observer(Failed(b"", End.SOURCE, trouble.error))
+
+    def _removed_after_all(self, number: int, gone: Sequence[bool]) -> None:
+        """Say so of what was, perhaps, removed when a connection was lost, and is gone; the rest is listed again."""
+        unsure = self._unsure[number]
+        for finished in compress(unsure, gone):
+            self.observer(Found(1, finished.size))
+            if self.manifest is not None:
+                arrived = Arrived(finished.path, finished.size, finished.digest, finished.how)
+                self.manifest.removed(self.sources[number].name, [arrived])
+            self.observer(finished)
+        unsure.clear()
 
     async def _say_what_did_not_fit(self) -> None:
         files, size = self._scarcity.files, self._scarcity.size
@@ -254,5 +275,5 @@ class Run:
 
     def _named(self, name: str, trouble: Trouble) -> RealizeError:
         """The error, saying which end it happened at."""
-        error = trouble.error
+        error = trouble.cause
         return type(error)(f"{trouble.end.value} {name}: {error}{next_step(error, name)}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
-from realize.errors import Conflict, RealizeError
-from realize.mover.events import End, Finished, How
+from realize.errors import Conflict, RealizeError, Unanswered
+from realize.mover.events import End, Finished, How, Unknown
 from realize.mover.interfaces import Arrived
 from realize.mover.large import HOW, refuse_same_file
 from realize.mover.plan import Action, resolve
@@ -33,6 +33,9 @@ class Candidate:
     existing: Existing
 
 
+Report: TypeAlias = Callable[[Candidate, Finished | Unknown | Trouble], object]
+
+
 def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iterator[list[Candidate]]:
     """Group candidates, in their order, so that the heads of a group fit one command and its contents ``at_once``.
 
@@ -54,18 +57,21 @@ def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iter
         yield batch
 
 
-async def move_small(work: Work, batch: Sequence[Candidate]) -> list[Finished | Trouble]:
-    """Move the files of a batch; the answer has what became of each, in their order.
+async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> None:
+    """Move the files of a batch; in the end, ``report`` is told what became of each, in their order.
 
-    Raises `WholeSide` if one of the stores refuses altogether.
+    Raises `WholeSide` if one of the stores refuses altogether; then, or cancelled, that is not known of all of them.
     """
     moving = _Batch(work, {candidate.entry.path: candidate for candidate in batch})
-    absent, conflicting = await moving.read()
-    conflicting = await moving.settle(conflicting)
-    await moving.put(absent, OnConflict.SKIP if work.options.policy is OnConflict.SKIP else OnConflict.FAIL)
-    await moving.put(conflicting, work.options.policy)
-    await moving.remove()
-    return [moving.outcomes[candidate.entry.path] for candidate in batch]
+    try:
+        absent, conflicting = await moving.read()
+        conflicting = await moving.settle(conflicting)
+        await moving.put(absent, OnConflict.SKIP if work.options.policy is OnConflict.SKIP else OnConflict.FAIL)
+        await moving.put(conflicting, work.options.policy)
+        await moving.remove()
+    finally:
+        for path, outcome in moving.so_far():
+            report(moving.candidates[path], outcome)
 
 
 @define(eq=False)
@@ -77,7 +83,7 @@ class _Batch:
 
     work: Work
     candidates: dict[bytes, Candidate]
-    outcomes: dict[bytes, Finished | Trouble] = field(factory=dict)
+    outcomes: dict[bytes, Finished | Unknown | Trouble] = field(factory=dict)
     arrived: list[tuple[Fetched, Stored | None]] = field(factory=list)
 
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
@@ -117,8 +123,14 @@ class _Batch:
         """Send files; ``policy`` is for what the destination has under their names by now."""
         if not files:
             return
-        with whole(End.DESTINATION):
-            answers = await self.work.destination.put_small([self._outgoing(file) for file in files], policy)
+        try:
+            with whole(End.DESTINATION):
+                answers = await self.work.destination.put_small([self._outgoing(file) for file in files], policy)
+        except WholeSide as trouble:
+            if isinstance(trouble.error, Unanswered):
+                unknown = self.work.unknown([_arrived(fetched, None) for fetched in files])
+                self.outcomes |= {each.path: each for each in unknown}
+            raise
         for fetched, answer in zip(files, answers, strict=True):
             path = fetched.file.path
             if isinstance(answer, Conflict) and self._existing(fetched).final_size is None:
@@ -132,24 +144,36 @@ class _Batch:
 
     async def remove(self) -> None:
         """Remove from the source what is durable at the destination."""
-        recorded = [
-            Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, _how(stored))
-            for fetched, stored in self.arrived
-        ]
+        recorded = [_arrived(fetched, _how(stored)) for fetched, stored in self.arrived]
         await self.work.arrived(recorded)
         refusals: list[RealizeError | None] = [None] * len(self.arrived)
         removing = self.work.options.remove
         if removing and self.arrived:
-            refusals = await self.work.remove(
-                [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
-            )
+            try:
+                refusals = await self.work.remove(
+                    [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
+                )
+            except WholeSide as trouble:
+                if isinstance(trouble.error, Unanswered):
+                    for fetched, stored in self.arrived:
+                        unknown = self.work.removal_unknown(_there(fetched, stored))
+                        self.outcomes[fetched.file.path] = unknown
+                raise
             self.work.removed([each for each, refused in zip(recorded, refusals, strict=True) if refused is None])
         for (fetched, stored), refused in zip(self.arrived, refusals, strict=True):
             if refused is not None:
                 self.outcomes[fetched.file.path] = Trouble(End.SOURCE, refused, sent=stored)
             else:
-                travelled = 0 if stored is None else fetched.version.size
-                self.outcomes[fetched.file.path] = _finished(fetched, _how(stored), sent=travelled, removed=removing)
+                self.outcomes[fetched.file.path] = _there(fetched, stored, removed=removing)
+
+    def so_far(self) -> Iterator[tuple[bytes, Finished | Unknown | Trouble]]:
+        """What is known to have become of the files; what arrived and was not removed is at both ends."""
+        there = {fetched.file.path: (fetched, stored) for fetched, stored in self.arrived}
+        for path in self.candidates:
+            if path in self.outcomes:
+                yield path, self.outcomes[path]
+            elif path in there:
+                yield path, _there(*there[path])
 
     async def _replaces(self, fetched: Fetched, there: set[bytes]) -> bool:
         path = fetched.file.path
@@ -191,6 +215,16 @@ class _Batch:
 
 def _how(stored: Stored | None) -> How:
     return How.ALREADY_THERE if stored is None else HOW[stored.how]
+
+
+def _arrived(fetched: Fetched, how: How | None) -> Arrived:
+    return Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, how)
+
+
+def _there(fetched: Fetched, stored: Stored | None, *, removed: bool = False) -> Finished:
+    """The end of a file that the destination has."""
+    sent = 0 if stored is None else fetched.version.size
+    return _finished(fetched, _how(stored), sent=sent, removed=removed)
 
 
 def _finished(fetched: Fetched, how: How, *, sent: int = 0, removed: bool = False) -> Finished:

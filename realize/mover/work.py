@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from realize.errors import (
     AccessDenied,
@@ -17,10 +17,11 @@ from realize.errors import (
     ProtocolError,
     RealizeError,
     StorageError,
+    Unanswered,
 )
 from realize.mover.brake import Brake
 from realize.mover.directories import Directories
-from realize.mover.events import End, Observer
+from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.scarcity import Scarcity
@@ -71,6 +72,7 @@ class Work:
     ``sent`` is what this run has made there of an earlier version of the file, and the newer one may replace.
     ``name`` is that of the source, for the manifest.
     ``directories`` are those of the source whose permissions and times are carried over; None to carry none over.
+    ``unsure`` gathers what was, perhaps, removed: no answer came.
     """
 
     source: IStore
@@ -84,6 +86,7 @@ class Work:
     sent: Stored | None = None
     scarcity: Scarcity = field(factory=Scarcity)
     directories: Directories | None = None
+    unsure: list[Finished] = field(factory=list)
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """To be called, and waited for, before these files are removed at the source."""
@@ -100,6 +103,17 @@ class Work:
         """To be called when they are removed."""
         if self.manifest is not None and files:
             self.manifest.removed(self.name, files)
+
+    def unknown(self, files: Sequence[Arrived]) -> list[Unknown]:
+        """What is said of files that were sent, when no answer came."""
+        if self.manifest is not None and files:
+            self.manifest.unknown(self.name, files)
+        return [Unknown(each.path, each.size, each.size, None) for each in files]
+
+    def removal_unknown(self, finished: Finished) -> Unknown:
+        """What is said of a file that is at the destination, when no answer came to its removal."""
+        self.unsure.append(evolve(finished, sent=0, removed=True))
+        return Unknown(finished.path, finished.size, finished.sent, finished.how)
 
     def policy(self, existing: Existing) -> OnConflict:
         """How the destination is to treat another file when it comes to commit: never replace what was not seen."""
@@ -121,6 +135,12 @@ class Trouble(Exception):
         self.sent = sent
         self.in_vain = False
         """Whether content was sent for nothing."""
+
+    @property
+    def cause(self) -> RealizeError:
+        """The error, or why no answer came, for people."""
+        why = self.error.__cause__ if isinstance(self.error, Unanswered) else None
+        return why if isinstance(why, RealizeError) else self.error
 
     @property
     def no_room(self) -> bool:

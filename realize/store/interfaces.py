@@ -141,6 +141,7 @@ class IWriter(Interface):
         """Verify, make durable, and give the file its final name; the writer is closed whatever the answer.
 
         The answer says which version the final file is.
+        To be cancelled is as with `IStore.put_small`.
 
         Another digest or size than announced fails with `realize.errors.VerifyFailed` and discards the partial.
         """
@@ -213,7 +214,12 @@ class IStore(Interface):
         """The same for what a call of `put_small` should bring."""
 
     def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
-        """Write, verify and commit whole files."""
+        """Write, verify and commit whole files.
+
+        Cancelled, what has begun goes on, and is answered; cancelled again, it is given up.
+        Then, or when a connection is lost, it fails with `realize.errors.Unanswered` if the files may be there, now or
+        in a moment, and with anything else only if they are not, and never will be.
+        """
 
     def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """Whether the final file of that name has exactly that content; if so, it is durable when this answers.
@@ -271,6 +277,8 @@ class IStore(Interface):
 
     def remove(removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
         """Remove the files that are still the version named; the directories that they were in stay.
+
+        To be cancelled is as with `put_small`.
 
         A file that is not that version any more is kept: `realize.errors.SourceChanged`.
         So is one that a program has open for writing, as far as that can be known.

@@ -32,7 +32,7 @@ from realize.store.probe import measure_space, try_write
 from realize.store.reader import LocalReader, SourceFile
 from realize.store.removal import prune_batch, remove_batch
 from realize.store.small import Batch, read_batch, write_batch
-from realize.store.threads import RunInThread, shielded, shielded_opening
+from realize.store.threads import RunInThread, shielded, shielded_opening, steadfast
 from realize.store.tree import Identity, identity_of
 from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
@@ -201,7 +201,7 @@ class LocalStore:
         )
         return answers
 
-    @shielded
+    @steadfast
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Write, verify and commit whole files; of two with the same name the later one is final in the end."""
         waiting = self._headroom.wait()
@@ -373,7 +373,7 @@ class LocalStore:
         finally:
             self._waiting.discard(waiting)
 
-    @shielded
+    @steadfast
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove what is still the version named."""
         answers: list[RealizeError | None] = await self._run_briefly(

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from realize.errors import ProtocolError, RealizeError
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.lasting import call_lasting
 from realize.store.remote_small import RemoteBatches, listed
 from realize.store.remote_streams import RemoteReader, RemoteWriter
 from realize.store.threads import shielded
@@ -148,12 +149,8 @@ class RemoteStore:
         """See `IStore`."""
         return self._packed(files, packing.measure_named, partial(self._put_small, policy), weigh=_weigh_small)
 
-    @shielded
-    async def _put_small(self, policy: OnConflict, files: list[SmallFile]) -> list[Stored | RealizeError]:
-        outcomes: list[Stored | RealizeError] = await self._turns.run(
-            lambda: Deferred.fromCoroutine(self._batches.put(self._opened(), files, policy))
-        )
-        return outcomes
+    def _put_small(self, policy: OnConflict, files: list[SmallFile]) -> Deferred[list[Stored | RealizeError]]:
+        return self._turns.run(lambda: Deferred.fromCoroutine(self._batches.put(self._opened(), files, policy)))
 
     def reads_at_once(self) -> int:
         """See `IStore`."""
@@ -234,7 +231,9 @@ class RemoteStore:
         return self._packed(removals, packing.measure_named, self._remove)
 
     def _remove(self, removals: list[Removal]) -> Deferred[list[RealizeError | None]]:
-        asked = self._call(commands.Remove, patient=True, removals=removals)
+        asked: Deferred[dict[str, Any]] = self._turns.run(
+            lambda: call_lasting(self._protocol, commands.Remove, handle=self._opened(), removals=removals)
+        )
         return asked.addCallback(listed, "removed", len(removals))
 
     def prune(self, vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:

@@ -16,15 +16,18 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
 
-from realize.errors import ProtocolError, RealizeError
+from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
+from realize.store.lasting import unanswered
+from realize.store.threads import steady
 from realize.values import SMALL, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
 from realize.wire.boxes import VALUE_LIMIT
 from realize.wire.packing import FetchedHead
 from realize.wire.protocol import PeerProtocol
+from realize.wire.streams import OutboundStream
 
 SLOW: Final = 65_535
 """A batch on a slow link: it takes a minute at 1 KiB/s."""
@@ -52,6 +55,8 @@ class RemoteBatches:
     def __init__(self, protocol: PeerProtocol, *, unsteady: bool) -> None:
         self._protocol = protocol
         self._sending = DeferredLock()
+        self._cut_short = False
+        """Whether the peer waits for the rest of a batch, which never comes: it would not take another one."""
         self._sent_fits = SLOW if unsteady else UNKNOWN
         self._read_fits = SLOW
 
@@ -76,6 +81,7 @@ class RemoteBatches:
         began = clock.seconds()
         number = 0
         try:
+            self._check()
             # Not before our turn has come: numbers must reach the peer in their order.
             number = streams.choose()
             stream = streams.outbound(number)
@@ -83,21 +89,45 @@ class RemoteBatches:
             asked = self._protocol.call(
                 commands.PutSmall, patient=True, handle=handle, stream=number, policy=policy, heads=files
             )
-            # Whoever refuses does not wait for the content; the answer says why it could not be sent.
-            asked.addErrback(_stopping, stream.fail)
-            with contextlib.suppress(RealizeError):
-                await stream.send(contents)
         except BaseException:
+            self._sending.release()
             streams.close(number)
             raise
+        # Whoever refuses does not wait for the content; the answer says why it could not be sent.
+        asked.addErrback(_stopping, stream.fail)
+        try:
+            answer = await steady(Deferred.fromCoroutine(self._send(stream, contents, asked)))
+        except Unanswered as error:
+            if stream.content == size:
+                raise
+            # The peer takes nothing of a batch before all of it is there.
+            self._cut_short = True
+            stream.fail(error)
+            raise CancelledError from error
+        except ConnectionFailed as error:
+            if stream.content < size:
+                raise
+            unanswered(error)
+        self._sent_fits = _fitting(size, clock.seconds() - began, self._sent_fits)
+        return listed(answer, "outcomes", len(files))
+
+    def _check(self) -> None:
+        if self._cut_short:
+            raise ConnectionFailed("a batch was given up before all of it was sent")
+
+    async def _send(
+        self, stream: OutboundStream, contents: list[bytes], asked: Deferred[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Send the content of a batch; the answer to its command."""
+        try:
+            with contextlib.suppress(RealizeError):
+                await stream.send(contents)
         finally:
             self._sending.release()
         try:
-            answer = await asked
+            return await asked
         finally:
-            streams.close(number)
-        self._sent_fits = _fitting(size, clock.seconds() - began, self._sent_fits)
-        return listed(answer, "outcomes", len(files))
+            self._protocol.streams.close(stream.number)
 
     async def read(self, handle: int, paths: list[bytes], *, removing: bool) -> list[Fetched | RealizeError]:
         """Fetch the files."""

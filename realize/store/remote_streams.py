@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
 from realize.store.interfaces import IReader, IWriter
+from realize.store.lasting import call_lasting
 from realize.values import BLOCK, SPAN, Attributes, Chunk, Content, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import log_unexpected
@@ -377,7 +378,13 @@ class RemoteWriter:
     async def _commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         self._closed = True
         try:
-            answer = await self._call(commands.CommitStream, digest=digest, attributes=attributes)
+            answer = await call_lasting(
+                self._protocol,
+                commands.CommitStream,
+                stream=self._stream.number,
+                digest=digest,
+                attributes=attributes,
+            )
         finally:
             self._protocol.streams.close(self._stream.number)
         self._arrived(self._stream.content, self._protocol.clock.seconds() - self._began)

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
+from realize.errors import Unanswered
 from realize.store.descriptors import release
 
 RunInThread = Callable[..., Deferred[Any]]
@@ -75,3 +76,44 @@ def _shielded(
 
 def _forget(_result: object) -> None:
     """A plain value needs no release."""
+
+
+def steadfast(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:
+    """A coroutine method as one that returns a Deferred, which is `steady`."""
+
+    @functools.wraps(method)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
+        return steady(Deferred.fromCoroutine(method(*args, **kwargs)))
+
+    return run
+
+
+def steady(asked: Deferred[_T]) -> Deferred[_T]:
+    """The answer to what has begun, and may be done whether somebody waits or not.
+
+    Cancelled, it goes on to be waited for; cancelled again, it fails with `Unanswered`.
+    What was asked is never cancelled.
+    """
+    return Deferred.fromCoroutine(_steady(asked))
+
+
+async def _steady(asked: Deferred[_T]) -> _T:
+    waiting: Deferred[_T] = Deferred()
+
+    def deliver(answer: _T | Failure) -> None:
+        if not waiting.called:  # it was cancelled
+            waiting.callback(answer)
+
+    asked.addBoth(deliver)
+    try:
+        return await waiting
+    except CancelledError:
+        if asked.called:
+            raise
+    waiting = Deferred()
+    try:
+        return await waiting
+    except CancelledError:
+        if asked.called:
+            raise
+        raise Unanswered("it was given up before an answer came") from None

@@ -40,7 +40,7 @@ from realize.store.oserrors import Deed, storage_errors
 from realize.store.partials import open_partial
 from realize.store.small import set_attributes
 from realize.store.syscalls import fsync_directory, start_writeback
-from realize.store.threads import RunInThread, disposing, shielded
+from realize.store.threads import RunInThread, disposing, shielded, steadfast
 from realize.store.tree import Identity, Tree, identity_of
 from realize.store.walker import Found
 from realize.store.watching import CommitWatch, Sync
@@ -445,7 +445,7 @@ class LocalWriter:
         self._appending = self._appending or appended > 0
         await self._write_in_turn(self._partial.write, pieces)
 
-    @shielded
+    @steadfast
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         """Verify, make durable, give the final name, and close."""
         await self._turn.acquire()

@@ -29,6 +29,7 @@ FILE_RESULTS: Final = (
     "gone",
     "failed",
     "left",
+    "unknown",
     "remaining",
 )
 """What can become of a file; each that a run came across is counted under one of them."""
@@ -54,6 +55,7 @@ class Figures:
     sizes: Mapping[str, int]
     sent: int
     retries: int
+    unknown_removals: int
     limits: Mapping[str, float]
     deadline: float | None = None
 
@@ -143,6 +145,8 @@ def _last(figures: Figures, ending: Ending | None, labels: Mapping[str, str]) ->
     yield gauge("realize_last_duration_seconds", "How long it took, from the start of the process.", figures.duration)
     yield gauge("realize_last_sent_bytes", "Bytes of content that travelled.", figures.sent)
     yield gauge("realize_last_retries", "Connections that were lost, or not made, and tried again.", figures.retries)
+    text = "Files at the destination that may be at the source too: no answer came to their removal."
+    yield gauge("realize_last_unknown_removals", text, figures.unknown_removals)
     yield _split(
         "realize_last_throttle_limit_bytes_per_second",
         "What the command line limited the run to; +Inf is unlimited.",

@@ -1,0 +1,30 @@
+"""Commands that the peer carries out whether their answer reaches us or not: what they were to do may be done."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from realize.errors import ConnectionFailed, Unanswered
+from realize.store.threads import steady
+from realize.wire.protocol import PeerProtocol
+
+
+def call_lasting(protocol: PeerProtocol, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
+    """Send such a command; `steady`, and `Unanswered` when the connection is lost after it was sent."""
+    asked = protocol.call(command, patient=True, **arguments)
+    return asked if protocol.ending() else steady(asked).addErrback(_unanswered)
+
+
+def _unanswered(failure: Failure) -> Failure:
+    error = failure.value
+    if isinstance(error, ConnectionFailed) and not isinstance(error, Unanswered):
+        unanswered(error)
+    return failure
+
+
+def unanswered(error: ConnectionFailed) -> NoReturn:
+    """Raise what says that this was the reason why no answer came."""
+    raise Unanswered(str(error)) from error

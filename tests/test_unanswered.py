@@ -1,0 +1,211 @@
+"""What is done whether its answer comes or not: it is waited for when a run ends, and what stays open is said."""
+
+from functools import partial
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from realize.errors import ConnectionFailed, Interrupted, Silence, Unanswered
+from realize.mover.events import Finished, Found, How, Unknown
+from realize.mover.jobs import PARTING
+from realize.mover.run import MoveOptions, Run, Side
+from realize.store.threads import steady
+from realize.testing import MemoryStore
+from realize.values import SMALL
+from tests.test_manifest import Notes
+from tests.test_move import BIG, contents
+
+
+class Slow(MemoryStore):
+    """A store that has done ``slow`` at once, but whose answer to it comes when ``answer`` fires."""
+
+    def __init__(self, slow, files=None):
+        super().__init__(files or {})
+        self.answer = Deferred()
+        self.asked = 0
+        if slow == "commit":
+            self._open_writer, self.open_writer = self.open_writer, self._open_slow_writer
+        else:
+            setattr(self, slow, partial(self._late, getattr(self, slow)))
+
+    def _late(self, call, *arguments, **options):
+        done = call(*arguments, **options)
+        if arguments[0] == []:
+            return done
+        self.asked += 1
+        return steady(self.answer.addCallback(lambda _: done))
+
+    def _open_slow_writer(self, *arguments, **options):
+        def slow(writer):
+            writer.commit = partial(self._late, writer.commit)
+            return writer
+
+        return self._open_writer(*arguments, **options).addCallback(slow)
+
+
+class Trial:
+    """A run that has come as far as it can without an answer."""
+
+    def __init__(self, source, destination):
+        self.clock, self.events, self.result, self.notes = Clock(), [], [], Notes(source)
+        self.source, self.destination = source, destination
+        sides = [Side(source, "src")], Side(destination, "dst")
+        self.run = Run(*sides, MoveOptions(), self.events.append, self.clock, manifest=self.notes)
+        self.start(self.run)
+
+    def start(self, run):
+        """Start it, or go on with it."""
+        self.result.clear()
+        self.done = run.start()
+        self.done.addBoth(self.result.append)
+        self.clock.pump([0.05] * 20)
+
+    def told(self, *kinds):
+        """The events of these kinds."""
+        return [event for event in self.events if isinstance(event, kinds)]
+
+
+FILES = {"put_small": {b"f": b"12345"}, "remove": {b"f": b"12345"}, "commit": {b"f": BIG}}
+SLOW_ENDS = {"put_small": "destination", "remove": "source", "commit": "destination"}
+assert len(BIG) > SMALL
+
+
+def trial(slow):
+    """A run in which no answer comes to one call."""
+    files = FILES[slow]
+    at_source = SLOW_ENDS[slow] == "source"
+    return Trial(
+        Slow("remove", files) if at_source else MemoryStore(files),
+        MemoryStore() if at_source else Slow(slow),
+    )
+
+
+def unanswered(cause):
+    """What a store fails with when that kept an answer from coming."""
+    error = Unanswered(str(cause))
+    error.__cause__ = cause
+    return error
+
+
+def slow_store(of):
+    """The one whose answer is waited for."""
+    return of.source if isinstance(of.source, Slow) else of.destination
+
+
+@pytest.mark.parametrize("slow", FILES)
+def test_an_answer_that_comes_while_a_run_ends_counts(slow):
+    """What was being made durable, or removed, when a signal came is waited for, and moved to its end."""
+    run = trial(slow)
+    assert [1, []] == [slow_store(run).asked, run.result]
+
+    run.done.cancel()
+    run.clock.advance(PARTING / 2)
+    before = list(run.result)
+    slow_store(run).answer.callback(None)
+
+    assert [] == before
+    assert [Interrupted] == [failure.type for failure in run.result]
+    assert [(b"f", How.CREATED, True)] == [(each.path, each.how, each.removed) for each in run.told(Finished)]
+    assert [] == run.told(Unknown)
+    assert ({}, FILES[slow]) == (contents(run.source), contents(run.destination))
+    assert [b"f"] == run.notes.gone
+    assert [] == run.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("slow", FILES)
+def test_a_run_that_ends_waits_for_answers_no_longer_than_that(slow):
+    """Then it says that nobody knows: whether the file is there, or, of one that is there, whether it was removed."""
+    run = trial(slow)
+
+    run.done.cancel()
+    run.clock.pump([PARTING / 2] * 2)
+
+    assert [Interrupted] == [failure.type for failure in run.result]
+    size = len(FILES[slow][b"f"])
+    assert [Unknown(b"f", size, size, How.CREATED if slow == "remove" else None)] == run.told(Unknown, Finished)
+    assert ([] if slow == "remove" else [b"f"]) == run.notes.unsure
+    assert ([b"f"] if slow == "remove" else []) == list(run.notes.told)
+    assert [] == run.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("slow", FILES)
+def test_what_had_no_answer_when_a_connection_was_lost_is_unknown(slow):
+    """The run ends with what the connection was lost by."""
+    run = trial(slow)
+    slow_store(run).answer.errback(unanswered(Silence("not heard of for 45 s")))
+
+    [failure] = run.result
+    end = {"source": "source src", "destination": "destination dst"}[SLOW_ENDS[slow]]
+    assert (Silence, f"{end}: not heard of for 45 s") == (failure.type, str(failure.value))
+    assert [b"f"] == [event.path for event in run.told(Unknown)]
+    assert [] == run.told(Finished)
+
+
+@pytest.mark.parametrize("removed", [True, False], ids=["removed", "still there"])
+def test_a_run_that_comes_back_looks_whether_a_file_was_removed(removed):
+    """It was reported as unknown; now it is moved, or there already and removed."""
+    run = trial("remove")
+    run.source.answer.errback(unanswered(ConnectionFailed("lost")))
+    assert [Unknown(b"f", 5, 5, How.CREATED)] == run.told(Unknown, Finished)
+    before = list(run.notes.gone)
+    source = MemoryStore({} if removed else FILES["remove"])
+    run.notes.source = source
+
+    run.start(run.run.resumed([Side(source, "src")], Side(run.destination, "dst")))
+
+    assert [None] == run.result
+    how = How.CREATED if removed else How.ALREADY_THERE
+    assert [(b"f", how, True, 0)] == [(each.path, each.how, each.removed, each.sent) for each in run.told(Finished)]
+    assert 2 == sum(each.files for each in run.told(Found))
+    assert ([], [b"f"]) == (before, run.notes.gone)
+    assert {} == contents(source)
+
+
+def outcome(waiting):
+    """The list has its result or failure once it has one."""
+    results = []
+    waiting.addBoth(results.append)
+    return results
+
+
+def test_what_is_steady_goes_on_when_it_is_cancelled():
+    """The answer still comes, as a result or as an error."""
+    for answer in (5, ValueError("x")):
+        asked = Deferred()
+        waiting = steady(asked)
+        results = outcome(waiting)
+
+        waiting.cancel()
+        before = list(results)
+        asked.callback(answer) if answer == 5 else asked.errback(answer)
+
+        assert [] == before
+        assert [answer] == [getattr(result, "value", result) for result in results]
+
+
+def test_what_is_steady_is_given_up_at_the_second_time():
+    """Whatever comes then is nobody's any more, also an error."""
+    asked = Deferred()
+    waiting = steady(asked)
+    results = outcome(waiting)
+
+    waiting.cancel()
+    waiting.cancel()
+    asked.errback(ValueError("late"))
+
+    assert [Unanswered] == [failure.type for failure in results]
+
+
+def test_what_is_steady_may_be_cancelled_by_others():
+    """That is an answer like any other."""
+    for times in range(2):
+        asked = Deferred()
+        waiting = steady(asked)
+        results = outcome(waiting)
+        for _ in range(times):
+            waiting.cancel()
+
+        asked.cancel()
+
+        assert [CancelledError] == [failure.type for failure in results]
