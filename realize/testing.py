@@ -737,8 +737,11 @@ class _MemoryWriter:
         return committed
 
     @shielded
-    async def abandon(self, *, keep: bool) -> None:
+    async def abandon(self, *, keep: bool) -> int | None:
+        if self._closed:
+            return None
         self._close(keep=keep)
+        return len(self._store.partials.get(self._path, b""))
 
     def _check(self, method: str) -> None:
         self._store.take_fault(method, self._path)
@@ -1923,17 +1926,18 @@ class StoreContract:
         await store.close()
 
     async def test_abandoning_discards_or_keeps(self) -> None:
-        """A partial is kept or removed as asked, and an empty one is never left behind."""
+        """A partial is kept or removed as asked, and it is said how much; an empty one is never left behind."""
         store, behind = await self.opened()
         kept = await store.open_writer(b"kept", 3, OnConflict.REPLACE)
         await kept.write([b"12"])
-        await kept.abandon(keep=True)
+        reached = [await kept.abandon(keep=True), await kept.abandon(keep=True)]
         dropped = await store.open_writer(b"dropped", 3, OnConflict.REPLACE)
         await dropped.write([b"12"])
-        await dropped.abandon(keep=False)
+        reached.append(await dropped.abandon(keep=False))
         empty = await store.open_writer(b"empty", 3, OnConflict.REPLACE)
-        await empty.abandon(keep=True)
+        reached.append(await empty.abandon(keep=True))
 
+        assert reached == [2, None, 0, 0]
         assert behind.partial(b"kept") == b"12"
         assert behind.partial(b"dropped") is None
         assert behind.partial(b"empty") is None

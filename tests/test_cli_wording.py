@@ -85,10 +85,15 @@ def test_skipped_and_interrupted_files_are_told() -> None:
     skipped = wording().note(Finished(b"a", 1, 0, How.SKIPPED, b"", removed=False))
     interrupted = wording().note(Interrupted(b"a", 2048, 1024))
     nothing = wording().note(Interrupted(b"a", 2048, 0))
+    untold = wording().note(Interrupted(b"a", 2048, None))
 
     assert "skipped: destination hostb:9771::inbox: a: another file has this name" == skipped
     assert "interrupted: destination hostb:9771::inbox: a: 1 KiB of 2 KiB are kept for the next time" == interrupted
     assert nothing is None
+    assert (
+        "interrupted: destination hostb:9771::inbox: a: how much of 2 KiB is kept for the next time, nobody told"
+        == untold
+    )
 
 
 def test_an_arrival_says_whether_the_source_was_removed() -> None:

@@ -614,6 +614,15 @@ def test_a_file_is_abandoned_once(asking, keep):
     assert 0 == len(asking.client.streams)
 
 
+@pytest.mark.parametrize("answer", [{"kept": 3}, {}])
+def test_how_much_is_kept_is_what_the_peer_says(asking, answer):
+    """Of a stream that it has closed already it says nothing."""
+    abandoned = asking.ask(asking.writing(5).abandon(keep=True))
+    asking.answer(answer)
+
+    assert [answer.get("kept")] == abandoned
+
+
 def test_who_gives_up_does_not_wait_long(asking):
     """The peer does it all the same, whenever it can."""
     writer = asking.writing(5)

@@ -591,12 +591,13 @@ def test_streams_are_shown_until_they_end(serving, keep):
     serving.open()
     reader, writer = serving.reading(path=b"r", size=3), serving.writing(path=b"w")
     shown = serving.server.transfers()
-    serving.ask(commands.AbandonStream, stream=writer.number, keep=keep)
-    serving.answer(of=writer)
+    kept = serving.ask(commands.AbandonStream, stream=writer.number, keep=keep)
+    serving.answer(7, of=writer)
     ends = [serving.ask(commands.AbandonStream, stream=writer.number, keep=keep)]
     ends += [serving.ask(commands.CloseStream, stream=reader.number) for _ in range(2)]
 
-    assert [[{}]] * 3 == ends
+    assert [{"kept": 7}] == kept
+    assert [[{"kept": None}], [{}], [{}]] == ends
     assert [
         {"path": "base/w", "direction": "receive", "size": 10, "done": 0},
         {"path": "base/r", "direction": "send", "size": 3, "done": 0},

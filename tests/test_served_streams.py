@@ -454,12 +454,12 @@ def test_content_that_cannot_be_written_ends_the_file(streaming):
     stopped = streaming.there._error
     dropped = streaming.ask(_read(streaming.here))
     committed = streaming.ask(served.commit(DIGEST, None))
-    streaming.answer()
+    streaming.answer(8)
 
     assert (NoSpace, "full") == (type(stopped), str(stopped))
     assert ([error], [error]) == (dropped, committed)
     assert [("match", [DIGEST], 5), ("write", [b"12345"]), ("abandon", True)] == streaming.store.asked
-    assert [(10, True)] == streaming.said.named("stopped")
+    assert [(8, True)] == streaming.said.named("stopped")
     assert ([(error,)], [(error,)]) == (streaming.said.named("count_failed"), streaming.said.named("failed"))
 
 
@@ -534,7 +534,7 @@ def test_a_file_that_was_abandoned_is_not_committed(streaming):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_came_before_the_end_is_written(streaming, keep):
-    """Then the file is kept or dropped, as the peer wishes, once, and the trail says how far it came."""
+    """Then the file is kept or dropped, as the peer wishes, once, and trail and peer are told how much is there."""
     served = streaming.write(30, have=5)
     streaming.ask(served.match(begun(5), 5))
     streaming.answer(5)
@@ -543,11 +543,11 @@ def test_what_came_before_the_end_is_written(streaming, keep):
     before = streaming.store.asked[1:]
     streaming.answer()
     unfinished = list(abandoned[0])
-    streaming.answer()
+    streaming.answer(8)
 
     assert ([("write", [b"12345"])], []) == (before, unfinished)
-    assert ([[None], [None]], ("abandon", keep)) == (abandoned, streaming.store.asked[-1])
-    assert (["match", "write", "abandon"], [(10, keep)]) == (streaming.store.names(), streaming.said.named("stopped"))
+    assert ([[8], [None]], ("abandon", keep)) == (abandoned, streaming.store.asked[-1])
+    assert (["match", "write", "abandon"], [(8, keep)]) == (streaming.store.names(), streaming.said.named("stopped"))
     assert [] == streaming.said.named("count_failed")
 
 

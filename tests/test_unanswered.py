@@ -3,11 +3,12 @@
 from functools import partial
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 
-from realize.errors import ConnectionFailed, Interrupted, Silence, Unanswered
+from realize.errors import ConnectionFailed, Interrupted, NoSpace, Silence, Unanswered
 from realize.mover.events import Finished, Found, How, Unknown
+from realize.mover.events import Interrupted as Stopped
 from realize.mover.jobs import PARTING
 from realize.mover.run import MoveOptions, Run, Side
 from realize.store.threads import steady
@@ -160,6 +161,40 @@ def test_a_run_that_comes_back_looks_whether_a_file_was_removed(removed):
     assert 2 == sum(each.files for each in run.told(Found))
     assert ([], [b"f"]) == (before, run.notes.gone)
     assert {} == contents(source)
+
+
+@pytest.mark.parametrize(("answer", "reached"), [(1000, 1000), (0, 0), (None, None), (ConnectionFailed("lost"), None)])
+def test_how_far_a_file_got_is_what_the_destination_says(answer, reached):
+    """Not what was read, or sent: the last of it may still be on its way, or not fit."""
+    files = {b"f": BIG}
+    source, destination = MemoryStore(files), MemoryStore()
+    open_writer = destination.open_writer
+
+    def stuck(writer):
+        abandon = writer.abandon
+        writer.write = lambda _: Deferred()
+        writer.abandon = lambda *, keep: abandon(keep=keep).addCallback(
+            lambda _: fail(answer) if isinstance(answer, Exception) else answer
+        )
+        return writer
+
+    destination.open_writer = lambda *arguments, **options: open_writer(*arguments, **options).addCallback(stuck)
+    run = Trial(source, destination)
+
+    run.done.cancel()
+
+    assert [Stopped(b"f", len(BIG), reached)] == run.told(Stopped)
+    assert [Interrupted] == [failure.type for failure in run.result]
+
+
+def test_how_far_a_file_got_that_could_not_be_committed_is_asked():
+    """The writer is closed by then, and whether it has kept anything depends on what went wrong."""
+    source, destination = MemoryStore({b"f": BIG}), MemoryStore()
+    destination.fail_next["commit", b"f"] = NoSpace("f: full")
+
+    run = Trial(source, destination)
+
+    assert [Stopped(b"f", len(BIG), len(BIG))] == run.told(Stopped)
 
 
 def outcome(waiting):

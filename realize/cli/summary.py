@@ -66,8 +66,8 @@ class Tally(_Counts):
     removed: int = 0
     steps: int = 0
     """Grows with everything that gets on: bytes of large files, and files that finish."""
-    interrupted: dict[bytes, tuple[int, int]] = field(factory=dict)
-    """Files that stopped on their way: size, and how much of them is at the destination."""
+    interrupted: dict[bytes, tuple[int, int | None]] = field(factory=dict)
+    """Files that stopped on their way: size, and how much of them is durable there, None if nobody told."""
     unknown: dict[bytes, Unknown] = field(factory=dict)
     """Files about which no answer came any more."""
     _again: _Counts = field(factory=_Counts, init=False)
@@ -230,7 +230,7 @@ class Tally(_Counts):
     def deadline_sentence(self, limit: float, seconds: float) -> str:
         """The one line about a run that its time limit ended: moved, interrupted, not started, elapsed."""
         shown = [
-            f"{display_name(path)} ({format_size(reached)} of {format_size(size)})"
+            f"{display_name(path)} ({'' if reached is None else f'{format_size(reached)} of '}{format_size(size)})"
             for path, (size, reached) in self.interrupted.items()
         ]
         moved = f"{_files(self.arrived)}, {format_size(self.arrived_bytes)}, are there"

@@ -82,11 +82,11 @@ class Progressed:
 
 @frozen
 class Interrupted:
-    """A started file stopped on its way; ``reached`` bytes of ``size`` are in the partial."""
+    """A started file stopped on its way; ``reached`` bytes of ``size`` are durable there, None if nobody told."""
 
     path: bytes
     size: int
-    reached: int
+    reached: int | None
 
 
 @frozen

@@ -155,6 +155,8 @@ class _Sending:
     have: int = 0
     found: int = 0
     digest: bytes = b""
+    committing: bool = False
+    """Whether the writer has been closed by that, whatever came of it."""
 
     async def run(self) -> Stored:
         """Send what is missing and commit; leaves a durable partial behind when it does not get that far."""
@@ -175,6 +177,7 @@ class _Sending:
             self.digest = await _finish(self.reader)
             with at(End.DESTINATION):
                 attributes = self.reader.attributes if self.work.options.preserve else None
+                self.committing = True
                 return await self._unless_taken(writer.commit(self.digest, attributes))
         except Exception as error:
             if isinstance(error, Trouble) and isinstance(error.error, Unanswered):
@@ -182,9 +185,11 @@ class _Sending:
                 self.work.emit(evolve(unknown, sent=self.sent))
                 raise
             useless = isinstance(error, Trouble) and isinstance(error.error, (SourceChanged, WrongSize))
-            reached = 0 if useless else self.have + self.found + self.sent
-            self.work.emit(Interrupted(self.path, version.size, reached))
-            await self._abandon(writer, keep=not useless)
+            reached: int | None = None
+            try:
+                reached = await self._abandon(writer, keep=not useless)
+            finally:
+                self.work.emit(Interrupted(self.path, version.size, reached))
             if self.found and isinstance(error, Trouble) and isinstance(error.error, VerifyFailed):
                 raise _NotTheOldOne(error.end, error.error) from error
             if isinstance(error, Trouble):
@@ -234,8 +239,13 @@ class _Sending:
                 raise just_arrived(self.path) from error
             raise
 
-    async def _abandon(self, writer: IWriter, *, keep: bool) -> None:
+    async def _abandon(self, writer: IWriter, *, keep: bool) -> int | None:
+        """How much is kept; None if the destination is gone, which keeps the partial on its own account."""
         try:
-            await writer.abandon(keep=keep)
+            kept = await writer.abandon(keep=keep)
+            if kept is None and self.committing:
+                [left] = await self.work.destination.describe([self.path])
+                kept = None if isinstance(left, RealizeError) else left.partial_size or 0
         except RealizeError:
-            return  # the destination is gone, and keeps the partial on its own account
+            return None
+        return kept

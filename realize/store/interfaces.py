@@ -146,8 +146,10 @@ class IWriter(Interface):
         Another digest or size than announced fails with `realize.errors.VerifyFailed` and discards the partial.
         """
 
-    def abandon(*, keep: bool) -> Deferred[None]:
+    def abandon(*, keep: bool) -> Deferred[int | None]:
         """Close without committing; ``keep`` makes what has arrived durable as a partial, else it is discarded.
+
+        Answers how many bytes are durable in the partial, None if that cannot be known or it was closed already.
 
         May be called at any time, more than once, also after `commit`.
         """

@@ -399,7 +399,7 @@ class LocalStore:
         for each in opened:
             with _log.failuresHandled("while something that was open in a directory was closed"):
                 each.close()
-        abandoned: list[Deferred[None]] = [writer.abandon(keep=True) for writer in list(self._writers)]
+        abandoned: list[Deferred[int | None]] = [writer.abandon(keep=True) for writer in list(self._writers)]
         first: BaseException | None = None
         for waited in abandoned:
             try:

@@ -391,7 +391,7 @@ class RemoteWriter:
         outcome: Stored = answer["outcome"]
         return outcome
 
-    def abandon(self, *, keep: bool) -> Deferred[None]:
+    def abandon(self, *, keep: bool) -> Deferred[int | None]:
         """See `IWriter`; when the connection is lost, the peer keeps the partial by itself."""
         if self._closed:
             return succeed(None)
@@ -402,7 +402,7 @@ class RemoteWriter:
         asked = self._protocol.call(commands.AbandonStream, stream=self._stream.number, keep=keep)
         # Who gives up does not wait long for a disk that hangs, or a peer that is frozen: it will do so all the same.
         given = asked.addTimeout(GIVING_UP, self._protocol.clock)
-        return given.addCallbacks(lambda _: None, _given_up)
+        return given.addCallbacks(lambda answer: answer.get("kept"), _given_up)
 
     def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
         return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)

@@ -504,9 +504,7 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.AbandonStream.responder
     async def _abandon_stream(self, stream: int, keep: bool) -> dict[str, Any]:  # noqa: FBT001 -- an argument of AMP
         found = self._writes.get(stream)
-        if found is not None:
-            await found[1].abandon(keep=keep)
-        return {}
+        return {"kept": None if found is None else await found[1].abandon(keep=keep)}
 
     @commands.OpenRead.responder
     async def _open_read(

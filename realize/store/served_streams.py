@@ -228,8 +228,7 @@ class ServedWrite:
             raise ProtocolError("the stream has ended")
         self._end()
         if self._error is not None and not isinstance(self._error, VerifyFailed):
-            await writer.abandon(keep=True)
-            self._trail.stopped(self._position + self._stream.arrived, kept=True)
+            self._trail.stopped(await writer.abandon(keep=True), kept=True)
             raise self._error
         try:
             outcome = await writer.commit(digest, attributes)
@@ -241,10 +240,11 @@ class ServedWrite:
         self._trail.ended(digest, outcome)
         return outcome
 
-    async def abandon(self, *, keep: bool) -> None:
-        """See `realize.wire.commands.AbandonStream`."""
+    async def abandon(self, *, keep: bool) -> int | None:
+        """See `realize.wire.commands.AbandonStream`; how many bytes are kept, None if that is not known."""
+        kept: int | None = None
         if self._ended:
-            return
+            return kept
         # What came together with the command is still to be written.
         try:
             self._stream.delivered()
@@ -258,8 +258,9 @@ class ServedWrite:
                 if self._opening is not None:
                     self._opening.cancel()
                 if self._writer is not None:
-                    await self._writer.abandon(keep=keep)
-                    self._trail.stopped(self._position + self._stream.arrived, kept=keep)
+                    kept = await self._writer.abandon(keep=keep)
+                    self._trail.stopped(kept, kept=keep)
+        return kept
 
     async def _told(self, work: Deferred[_T]) -> _T:
         """What the writer answers; its failure is counted, and logged if the disk is at fault."""

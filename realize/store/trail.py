@@ -184,7 +184,7 @@ class FileTrail:
             transfer=transfer_id(self._trail.run, self._path),
         )
 
-    def stopped(self, done: int, *, kept: bool) -> None:
+    def stopped(self, done: int | None, *, kept: bool) -> None:
         """It stopped on its way."""
         self._trail.log.info(
             "transfer_stopped",

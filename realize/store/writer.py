@@ -313,16 +313,17 @@ class PartialFile:
         if self._old is not None:
             self._old.close(dispose)
 
-    def keep(self) -> None:
+    def keep(self) -> int:
         """Make what has arrived durable as a partial; if that is nothing, or fails, leave nothing behind.
+
+        Answers how much is there.
 
         After a failed fsync a later one may succeed without the data being there: nobody may build upon this partial.
         """
         with self.handle as fd, storage_errors(self.path):
             size = os.fstat(fd).st_size
             if not size:
-                self.discard()
-                return
+                return self.discard()
             try:
                 if size <= self._status.st_size:
                     # It has gained nothing, and does not grow younger by being tried again and again.
@@ -335,9 +336,13 @@ class PartialFile:
             with self._location.tree() as tree:
                 fsync_directory(tree.directory(self._directory))
             self.kept = Found(self.path, self._directory, self._partial, os.fstat(fd), partial=True)
+            return size
 
-    def discard(self) -> None:
-        """Remove the partial, if the name is still that of our file, and the directories that were made for it."""
+    def discard(self) -> int:
+        """Remove the partial, if the name is still that of our file, and the directories that were made for it.
+
+        Answers how much is left: nothing.
+        """
         with contextlib.suppress(OSError, RealizeError), self._location.tree() as tree:
             directory_fd = tree.directory(self._directory)
             named = os.stat(self._partial, dir_fd=directory_fd, follow_symlinks=False)
@@ -345,6 +350,7 @@ class PartialFile:
                 os.unlink(self._partial, dir_fd=directory_fd)
                 self._discarded = True
                 tree.unmake(self._made)
+        return 0
 
 
 @implementer(IWriter)
@@ -466,17 +472,19 @@ class LocalWriter:
         return outcome
 
     @shielded
-    async def abandon(self, *, keep: bool) -> None:
-        """Close without committing."""
+    async def abandon(self, *, keep: bool) -> int | None:
+        """Close without committing; how much is kept."""
+        kept: int | None = None
         await self._turn.acquire()
         try:
             try:
                 if not self._partial.handle.closed:
-                    await self._run_in_thread(self._partial.keep if keep else self._partial.discard)
+                    kept = await self._run_in_thread(self._partial.keep if keep else self._partial.discard)
             finally:
                 self._close()
         finally:
             self._turn.release()
+        return kept
 
     async def _in_turn(self, job: Callable[..., Any], *arguments: object) -> Any:
         await self._turn.acquire()

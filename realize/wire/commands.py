@@ -401,9 +401,11 @@ class AbandonStream(RealizeCommand):
     """I will not finish this file; ``keep`` what has arrived as a durable partial, or discard it.
 
     The requester sends it; a stream that is closed already is not an error.
+    ``kept`` is how many bytes the partial has then, absent if the stream was closed.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"keep", Flag())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"kept", Number(optional=True))]
 
 
 class OpenRead(RealizeCommand):
