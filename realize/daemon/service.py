@@ -32,6 +32,7 @@ from realize.daemon.metrics import Metrics
 from realize.daemon.pulling import Pulling
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
+from realize.daemon.signals import STOPPING, Signals
 from realize.daemon.space import Spaces
 from realize.daemon.status import report
 from realize.daemon.throttling import Throttling
@@ -100,7 +101,7 @@ class Realized(Service):
         self._ports: list[IListeningPort] = []
         self._closing: set[Deferred[None]] = set()
         """Fire when everything that a connection had open is closed, which takes threads."""
-        self._former_hangup: Any = None
+        self._signals = Signals()
         metrics_at = config.metrics if metrics is None else metrics
         self._fixed = ("key", "listen", "limits", *(() if metrics is not None else ("metrics",)))
         """What of the configuration a reload cannot change."""
@@ -148,7 +149,8 @@ class Realized(Service):
         self._directories = self._serve(self._config, found)
         self._say_who_hangs(found)
         self._take_over(self._config)
-        self._former_hangup = signal.signal(signal.SIGHUP, self._hang_up)
+        self._signals.on(signal.SIGHUP, lambda: self._reactor.callFromThread(self.reload))
+        self._signals.on(signal.SIGQUIT, lambda: self._reactor.callFromThread(self._reactor.stop))
         self._log.info(
             "started",
             version=__version__,
@@ -331,8 +333,15 @@ class Realized(Service):
 
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
-        if self._former_hangup is not None:
-            signal.signal(signal.SIGHUP, self._former_hangup)
+        stopping = time.monotonic()
+
+        def stop_at_once() -> None:
+            # Not here: what the signal has interrupted may hold the log.
+            threading.Thread(target=lambda: self._force(time.monotonic() - stopping), daemon=True).start()
+
+        self._signals.on(signal.SIGHUP, lambda: None)
+        for number in STOPPING:
+            self._signals.on(number, stop_at_once)
         self._heap.stop()
         self._housekeeping.stop()
         self._look_no_more()
@@ -357,10 +366,14 @@ class Realized(Service):
             await self._pulling.stop()
         self._log.info("stopped")
         self._logs.stop()
+        self._signals.restore()
 
     def _force(self, seconds: float) -> None:
-        """End the process, from another thread: something that hangs, such as a disk, kept it from ending in order."""
-        self._log.error("stop_forced", seconds=seconds)
+        """End the process, from another thread: a second signal wants it, or something that hangs, such as a disk.
+
+        It has tried to end in order for so many seconds.
+        """
+        self._log.error("stop_forced", seconds=round(seconds, 3))
         self._logs.flush(1.0)
         os._exit(1)
 
@@ -384,9 +397,6 @@ class Realized(Service):
             address=getattr(address, "host", str(address)),
             port=getattr(address, "port", None),
         )
-
-    def _hang_up(self, _number: int, _frame: object) -> None:
-        self._reactor.callFromThread(self.reload)
 
     def _welcome(self, connection: AcceptedProtocol, key: PublicKey, greeting: Greeting) -> str:
         name = self._keys.get(key)
