@@ -154,7 +154,7 @@ def test_what_is_unknown_is_counted_as_that() -> None:
     assert (0, 1) == (tally.unknown_arrivals, tally.unknown_removals)
     assert (
         "2 files, 2 KiB, are there; none interrupted; 2 found but not started; "
-        "1 unknown (no answer came whether there); 2 perhaps not removed (no answer came); 61.0 s elapsed"
+        "1 unknown (no answer came); 2 perhaps not removed (no answer came); 61.0 s elapsed"
     ) == said.partition(": ")[2]
 
 

@@ -217,7 +217,7 @@ class Tally(_Counts):
     def _unknown(self) -> Sequence[tuple[int, str]]:
         """What cannot be known, for people."""
         return (
-            (self.unknown_arrivals, "unknown (no answer came whether there)"),
+            (self.unknown_arrivals, "unknown (no answer came)"),
             (self.unknown_removals, "perhaps not removed (no answer came)"),
         )
 

@@ -40,6 +40,7 @@ AUDIT: Final = frozenset(
         "file_left",
         "file_not_taken",
         "file_failed",
+        "file_unknown",
     }
 )
 """The trail of what became of each file."""
