@@ -227,6 +227,21 @@ def test_a_missing_source_is_one_sentence(tmp_path: Path) -> None:
     assert [f"realize: error: source {tmp_path / 'none'}: no such file or directory"] == done.stderr.splitlines()
 
 
+def test_of_several_sources_one_may_be_missing(tmp_path: Path) -> None:
+    """The others are moved, it is named, and the exit code is 1; as with rsync."""
+    for name in ("a", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"in {name}").write_text(name)
+
+    done = realize(*(tmp_path / name for name in "abc"), tmp_path / "there", home=tmp_path)
+
+    error, last = done.stderr.splitlines()
+    assert 1 == done.returncode
+    assert f"realize: error: source {tmp_path / 'b'}: no such file or directory" == error
+    assert last.startswith("realize: moved 2 files") and last.endswith("; 1 failed")
+    assert {"in a", "in c"} == {each.name for each in (tmp_path / "there").iterdir()}
+
+
 def test_a_peer_without_a_known_key_is_refused_with_what_to_do(tmp_path: Path) -> None:
     """Before anything is connected, the user is told both ways to give the key."""
     done = realize(tmp_path, "hostb.example::inbox", home=tmp_path)

@@ -1395,3 +1395,34 @@ def test_a_source_that_says_later_that_it_fails_ends_the_run_with_that(failing):
 
     assert isinstance(trial.finish(), AccessDenied)
     assert b"f" in sources[0].files
+
+
+@pytest.mark.parametrize("missing", ["absent", "unreadable"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_of_several_sources_one_that_is_missing_is_a_failure_and_the_others_are_moved(missing, place):
+    """It is named in its turn, in the way of rsync; the run itself goes well."""
+    sources = [MemoryStore({b"%d" % number: b"x"}) for number in range(3)]
+    destination = MemoryStore()
+    error = StorageError("Permission denied")
+    if missing == "absent":
+        sources[place].open = lambda *_: Deferred.fromCoroutine(_where(WhereKind.ABSENT))
+    else:
+        sources[place].fail_next["open", b""] = error
+    trial = Trial(sources[0], destination, *sources[1:])
+
+    assert trial.finish() is None
+    why = "no such file or directory" if missing == "absent" else "Permission denied"
+    assert [(b"", End.SOURCE, f"source src{place}: {why}")] == [
+        (event.path, event.end, str(event.error)) for event in trial.of(Failed)
+    ]
+    assert ["src0", "src1", "src2"] == [event.source for event in trial.of(SourceStarted)]
+    assert {b"0", b"1", b"2"} - {b"%d" % place} == set(contents(destination))
+
+
+def test_of_several_sources_one_that_overlaps_refuses_all():
+    """It is no source that is missing, but an order that makes no sense."""
+    good, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    trial = Trial(destination, destination, good)
+
+    assert SameFile is type(trial.finish())
+    assert {b"a": b"1"} == contents(good)

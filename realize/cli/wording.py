@@ -46,7 +46,8 @@ class Wording:
             case SourceStarted(source, destination):
                 self._names = {End.SOURCE: source, End.DESTINATION: destination}
             case Failed(path, end, error):
-                return f"error: {self._at(end)}: {about(path, str(error))}{next_step(error, self._names[end])}"
+                where, what = self._at(end), about(path, str(error)) + next_step(error, self._names[end])
+                return f"error: {what}" if what.startswith(f"{where}:") else f"error: {where}: {what}"
             case Postponed(path, end, error):
                 return f"postponed: {self._at(end)}: {about(path, str(error))}; it will be tried again"
             case Left(path, note):

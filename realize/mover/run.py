@@ -21,6 +21,7 @@ from realize.errors import (
     NotFound,
     RealizeError,
     SameFile,
+    StorageError,
     UsageError,
     next_step,
 )
@@ -41,12 +42,16 @@ __all__ = ["MoveOptions", "Run", "Side"]
 PATIENCE: Final = 5.0
 """Seconds without any event, or without an answer at the beginning, after which a source counts as hanging."""
 
+MISSING: Final = (NotFound, StorageError)
+"""What a source that is not there, or cannot be read, fails with."""
+
 
 @define(eq=False)
 class Run:
     """Moves, or copies, the files of the sources into the destination.
 
-    Nothing is touched before every location was looked at and found fit.
+    Nothing is touched before every location was looked at and found fit; of several sources, one that is not there
+    keeps the others from nothing.
     A source that hangs, then or later, does not keep the next one from being moved beside it.
     When the connection was lost, `resumed` makes the run that goes on with what is not done.
     """
@@ -99,14 +104,14 @@ class Run:
             for number in range(len(self.sources)):
                 if number not in self._done:
                     opening[number] = Deferred.fromCoroutine(self._find(number, salt, moved_before=resumed))
-            places: dict[int, Where | None] = {}
+            places: dict[int, Where | RealizeError | None] = {}
             for number, answer in (await self._answered(opening)).items():
-                if isinstance(answer, Failure):
-                    answer.raiseException()
-                places[number] = answer
-            for number, here in places.items():
-                if here is not None:
-                    await self._fit(self.sources[number], here, there)
+                try:
+                    places[number] = await self._looked_at(number, answer, there)
+                except MISSING as error:
+                    if len(self.sources) == 1:
+                        raise
+                    places[number] = error
             turns = Turns(self.clock, PATIENCE)
             # Those that hang come last: nobody waits for them who could be moved.
             for number in sorted(opening, key=lambda number: number not in places):
@@ -165,25 +170,38 @@ class Run:
         return dict(sorted(answers.items()))
 
     async def _take(
-        self, number: int, places: Mapping[int, Where | None], found: Deferred[Where | None], there: Where, turns: Turns
+        self,
+        number: int,
+        places: Mapping[int, Where | RealizeError | None],
+        found: Deferred[Where | None],
+        there: Where,
+        turns: Turns,
     ) -> None:
         """Move one source; one that was late in saying what it is has to be looked at first."""
-        source = self.sources[number]
+        here: Where | RealizeError | None
         if number in places:
             here = places[number]
         else:
             try:
-                here = await found
-                if here is not None:
-                    await self._fit(source, here, there)
+                here = await self._looked_at(number, await found, there)
             except ConnectionFailed:
                 raise
             except RealizeError as error:
-                self.observer(Failed(b"", End.SOURCE, error))
-                here = None
-        if here is not None:
+                here = error
+        if isinstance(here, RealizeError):
+            self.observer(SourceStarted(self.sources[number].name, self.destination.name))
+            self.observer(Failed(b"", End.SOURCE, here))
+        elif here is not None:
             await self._move(number, here, there, turns)
         self._done |= {number}
+
+    async def _looked_at(self, number: int, answer: Where | Failure | None, there: Where) -> Where | None:
+        """What a source has said that it is, if it is fit; None if it is done already."""
+        if isinstance(answer, Failure):
+            answer.raiseException()
+        if answer is not None:
+            await self._fit(self.sources[number], answer, there)
+        return answer
 
     async def _open(self, side: Side, end: End, salt: bytes, run_age_ns: int = 0) -> Where:
         try:
