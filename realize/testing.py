@@ -492,6 +492,9 @@ class MemoryStore:
         self._changed_in(vacant.path)
         return True
 
+    def in_transit(self) -> None:
+        """See `IStore`: nothing travels."""
+
     @shielded
     async def close(self) -> None:
         """Keep what is being written as partials."""
@@ -934,6 +937,31 @@ class StoreContract:
         assert verifyObject(IWriter, writer)
         listing.close()
         reader.close()
+        await store.close()
+
+    async def test_nothing_is_on_its_way_that_nobody_asked_for(self) -> None:
+        """When all has arrived, or was given up, nothing travels any more."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"content")
+        reader = await store.open_reader(b"f")
+        writer = await store.open_writer(b"w", 2, OnConflict.REPLACE)
+        given_up = await store.open_writer(b"x", 2, OnConflict.REPLACE)
+        await read_all(reader)
+        await writer.write([b"12"])
+        await given_up.write([b"1"])
+
+        under_way = store.in_transit()
+        reader.close()
+        await writer.commit(digest(b"12"), None)
+        await given_up.abandon(keep=False)
+        await store.put_small([small_file(b"s", b"small")], OnConflict.REPLACE)
+        await store.read_small([b"s"])
+
+        sizes = {b"f": 7, b"w": 2, b"x": 1}
+        if under_way is not None:
+            assert sizes.keys() == {path for travelled in under_way for path in travelled.paths}
+            assert all(travelled.amount <= sizes[travelled.paths[0]] for travelled in under_way)
+        assert not store.in_transit()
         await store.close()
 
     async def test_says_where_it_is(self) -> None:

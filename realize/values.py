@@ -246,6 +246,14 @@ class Committed(enum.Enum):
 
 
 @frozen
+class Travelled:
+    """So many bytes of the contents of files, which follow each other in this order, have gone over a connection."""
+
+    paths: Sequence[bytes]
+    amount: int
+
+
+@frozen
 class Stored:
     """What a commit has made: how, and which version of which file, as `Existing` would say it.
 

@@ -84,6 +84,11 @@ class Wire:
             self.pauses += 1
             self.producer.pauseProducing()
 
+    @property
+    def queued(self):
+        """How much waits."""
+        return len(self.backlog)
+
     def schedule(self):
         """Deliver soon."""
         if not self._scheduled and not self.stalled:

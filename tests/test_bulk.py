@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from realize.keys import generate_identity
 from realize.wire import bulk
-from realize.wire.bulk import DELIVERY, BulkTLSFactory, BulkTLSTransport, send_at_once
+from realize.wire.bulk import DELIVERY, BulkTLSFactory, BulkTLSTransport, send_at_once, unacknowledged
 from realize.wire.tls import AcceptingTLS, ConnectingTLS
 
 SERVER, CLIENT = generate_identity(), generate_identity()
@@ -558,3 +558,47 @@ def test_a_broken_socket_is_left_to_the_transport(wire):
 def test_other_transports_are_written_to():
     """What is not a socket of Twisted's is not reached around."""
     assert 0 == send_at_once(Pipe(), memoryview(b"abc"))
+
+
+class Wrapper:
+    """Something around a transport."""
+
+    def __init__(self, transport):
+        self.transport = transport
+
+
+def test_what_the_other_end_has_not_got_is_counted_where_it_waits():
+    """In the transport, however wrapped, or in the kernel; once the connection is lost, nothing is known any more."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    with ours, theirs:
+        ours.setblocking(False)
+        transport = Connection(ours, Protocol(), MemoryReactor())
+        transport.connected = True
+        sent = send_at_once(transport, memoryview(bytes(64 * MIB)))
+        transport.write(bytes(1000))
+        waiting = unacknowledged(Wrapper(Wrapper(transport)))
+        read = 0
+        while read < sent:
+            read += len(theirs.recv(MIB))
+        while unacknowledged(transport) > 1000:
+            pass
+        left = unacknowledged(transport)
+        transport.connected = False
+
+        assert 1000 < waiting <= 1000 + sent
+        assert 1000 == left
+        assert 0 == unacknowledged(transport)
+
+
+def test_of_a_transport_that_is_no_socket_nothing_is_known():
+    """Nor of one whose socket is closed."""
+    ours, theirs = socket.socketpair()
+    transport = Connection(ours, Protocol(), MemoryReactor())
+    transport.connected = True
+    ours.close()
+    theirs.close()
+
+    assert 0 == unacknowledged(transport)
+    assert 0 == unacknowledged(Pipe())

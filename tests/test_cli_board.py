@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from realize.cli.board import Board, Meter, remaining
-from realize.errors import Busy
-from realize.mover.events import End, Event, Failed, Finished, Found, How, Interrupted, Progressed, Started
+from realize.errors import Busy, ConnectionFailed
+from realize.mover.events import End, Event, Failed, Finished, Found, How, Interrupted, Progressed, Retrying, Started
 
 
 def board_of(*events: Event) -> Board:
@@ -42,6 +42,30 @@ def test_a_file_that_stops_is_not_in_flight_any_more() -> None:
 
     assert (0, {}) == (stopped.done, stopped.flying)
     assert (0, {}) == (failed.done, failed.flying)
+
+
+def test_a_small_file_counts_while_it_travels_and_once_when_it_has_arrived() -> None:
+    """A batch may take a minute; what was said of its files by then is a part of what they come to."""
+    under_way = board_of(Found(2, 150), Progressed(b"a", 40))
+    board = board_of(
+        Found(2, 150),
+        Progressed(b"a", 40),
+        Finished(b"a", 100, 100, How.CREATED, b"", removed=True),
+        Finished(b"b", 50, 50, How.CREATED, b"", removed=True),
+    )
+
+    assert (40, 40, 40, 0) == (under_way.done, under_way.moved, under_way.sent.total, under_way.done_files)
+    assert (150, 150, 150, 2) == (board.done, board.moved, board.sent.total, board.done_files)
+
+
+def test_what_travelled_in_vain_was_sent_all_the_same() -> None:
+    """It was on the line, and it is when it travels again; but it is not done."""
+    lost = [Found(2, 150), Started(b"a", 100, 0), Progressed(b"a", 40), Progressed(b"small", 10)]
+    lost += [Interrupted(b"a", 100, 40), Retrying(ConnectionFailed("lost"), 1.0)]
+    again = [Started(b"a", 100, 40), Progressed(b"a", 60), Finished(b"a", 100, 60, How.CREATED, b"", removed=True)]
+
+    assert (0, 50, {}) == (board_of(*lost).done, board_of(*lost).sent.total, board_of(*lost).flying)
+    assert (100, 110) == (board_of(*lost, *again).done, board_of(*lost, *again).sent.total)
 
 
 def test_the_meter_forgets_what_is_older_than_its_window() -> None:

@@ -143,7 +143,7 @@ def test_what_is_unknown_is_counted_as_that() -> None:
     tally(Finished(b"a", 1000, 0, How.ALREADY_THERE, b"", removed=True))
     tally(Finished(b"b", 1000, 0, How.CREATED, b"", removed=True))
 
-    assert ((2, 2000, 1000, 0, 2), (1, 2)) == (counts, unknown)
+    assert ((2, 2000, 2000, 0, 2), (1, 2)) == (counts, unknown)
     assert (3, 3000, 1000, 2, 0) == (
         tally.arrived,
         tally.arrived_bytes,

@@ -13,6 +13,7 @@ from twisted.protocols import amp
 from realize.errors import ConnectionFailed, InternalError, NoSpace, NotFound, ProtocolError, SourceChanged
 from realize.store import remote_streams
 from realize.store.remote_streams import GIVING_UP, RemoteReader, RemoteWriter
+from realize.store.transit import Transit
 from realize.values import BLOCK, SPAN, Attributes, Committed, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail
@@ -112,7 +113,7 @@ class Asking(Pair):
     def reading(self, size=10, *, opened=True, removing=False):
         """Open a file to read."""
         self.version = Version(1, 2, size, 4, 5)
-        self.opening = Deferred.fromCoroutine(RemoteReader.open(self.client, 7, b"f", removing=removing))
+        self.opening = Deferred.fromCoroutine(RemoteReader.open(self.client, 7, b"f", Transit(), removing=removing))
         self.reader = self.ask(self.opening)
         if opened:
             self.answer(version=self.version, attributes=KEPT)
@@ -124,7 +125,7 @@ class Asking(Pair):
         """Open a file to write."""
         self.told = []
         opening = RemoteWriter.open(
-            self.client, 7, b"f", size, OnConflict.FAIL, lambda *how: self.told.append(how), True, replaces
+            self.client, 7, b"f", size, OnConflict.FAIL, lambda *how: self.told.append(how), True, replaces, Transit()
         )
         self.opening = Deferred.fromCoroutine(opening)
         self.writer = self.ask(self.opening)

@@ -24,10 +24,17 @@ class FakeLink:
         self.waiting = []
         self.batch = BATCH
         self.expecting = []
+        self.bytes_sent = 0
+        self.waits = 0
 
     def write(self, data):
         """Keep."""
         self.writes.append(data)
+        self.bytes_sent += len(data)
+
+    def unsent(self):
+        """How much of that has not gone."""
+        return self.waits
 
     def writable(self):
         """None unless full."""
@@ -111,6 +118,53 @@ def test_small_pieces_are_written_together():
     outcome(stream.send([bytes(1 << 20)]))
 
     assert (1 << 20) // BATCH == len(link.writes)
+
+
+def test_what_waits_on_this_machine_has_not_travelled():
+    """Of what was written, in turns with other streams, only what has left counts."""
+    link = FakeLink()
+    one, other = OutboundStream(1, link), OutboundStream(3, link)
+    for stream in (one, other, one):
+        stream.give(100_000)
+        outcome(stream.send([bytes(100_000)]))
+    seen = []
+    for part in (6, 5, 4, 3, 2, 1, 0):
+        link.waits = link.bytes_sent * part // 6
+        seen.append((one.travelled() // 1000, other.travelled() // 1000))
+
+    assert [(0, 0), (50, 0), (100, 0), (100, 50), (100, 100), (150, 100), (200, 100)] == seen
+
+
+def test_how_far_a_stream_is_can_be_told_however_many_writes_wait():
+    """What is noted of them is bounded, and what has left does not get less."""
+    link = FakeLink()
+    link.batch = 512
+    stream = OutboundStream(1, link)
+    stream.give(512 * 1000)
+    outcome(stream.send([bytes(512 * 1000)]))
+    seen = []
+    for part in range(101):
+        link.waits = link.bytes_sent - link.bytes_sent * part // 100
+        seen.append(stream.travelled())
+
+    assert seen == sorted(seen)
+    assert (0, 512 * 1000) == (seen[0], stream.travelled())
+    assert all(abs(travelled - 512 * 10 * number) <= 512 for number, travelled in enumerate(seen))
+
+
+def test_when_a_stream_has_failed_no_more_of_it_travels():
+    """What the transport held then is gone, and nobody has it."""
+    link = FakeLink()
+    stream = OutboundStream(1, link)
+    stream.give(1000)
+    outcome(stream.send([bytes(1000)]))
+    link.waits = link.bytes_sent // 2
+    before = stream.travelled()
+    stream.fail(ConnectionFailed("lost"))
+    link.waits = 0
+
+    assert 0 < before < 1000
+    assert before == stream.travelled()
 
 
 def test_a_slow_pace_makes_small_writes():

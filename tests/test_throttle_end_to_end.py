@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -56,6 +57,30 @@ def test_what_is_received_keeps_to_the_limit(site, tmp_path, option):
     took = timed(site, option, "2M", "hostb::inbox", tmp_path / "target")
 
     assert 2.7 < took < 8
+
+
+@pytest.mark.parametrize("direction", ["push", "pull"])
+@pytest.mark.parametrize("small", [False, True])
+def test_progress_is_told_in_bytes_however_slow_the_line_is(site, tmp_path, direction, small):
+    """It grows by little all the time, and what travelled is in the summary of a run that was stopped."""
+    folder = site.inbox if direction == "pull" else tmp_path / "source"
+    os.rename(tmp_path / "source" / "big", folder / "big")
+    if small:
+        os.truncate(folder / "big", 60_000)
+    ends = ("hostb::inbox", tmp_path / "target") if direction == "pull" else (folder, "hostb::inbox")
+    sent = []
+    with site.spawn("--json", "--throttle", "10k", *ends, stdout=subprocess.PIPE, text=True) as command:
+        while len(set(sent)) < 5:
+            record = json.loads(command.stdout.readline())
+            if record["event"] == "progress":
+                sent.append(record["sent_bytes"])
+        command.send_signal(signal.SIGINT)
+        *_, summary = map(json.loads, command.stdout)
+
+    assert 20 == command.wait(20)
+    assert sent == sorted(sent)
+    assert all(later - earlier < 40_000 for earlier, later in pairwise([0, *sent]))
+    assert sent[-1] <= summary["sent_bytes"] < sent[-1] + 65_536
 
 
 def test_the_other_direction_is_not_limited(site, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import define, field
 
 from realize.mover.events import (
@@ -20,30 +22,61 @@ from realize.mover.events import (
 
 @define
 class Flight:
-    """A started file: its size, and how much of it the destination has."""
+    """A file under way: its size, unless it is small and travels in a batch, and how much of it has gone over."""
 
     size: int
     reached: int
 
 
 @define
+class Sent:
+    """Bytes of content that have travelled, also those of files that did not get there; each counts once."""
+
+    total: int = 0
+    _counted: dict[bytes, int] = field(factory=dict)
+    """What is in ``total`` of files that have not ended."""
+
+    def __call__(self, event: Event) -> None:
+        """Take one event into account."""
+        match event:
+            case Progressed(path, amount, found):
+                self.total += amount - found
+                self._counted[path] = self._counted.get(path, 0) + amount - found
+            case Finished(path, _, sent) | Unknown(path, _, sent):
+                self.total += sent - self._counted.pop(path, 0)
+            case Started(path) | Interrupted(path) | Postponed(path) | Failed(path):
+                self._counted.pop(path, None)
+            case Retrying():
+                self._counted.clear()
+            case _:
+                pass
+
+
+@define
 class Board:
     """How far a run is: what a display shows while it works.
 
-    ``moved`` counts bytes that got there in this run, ``sent`` those of them that travelled, ``done`` also those of
-    earlier runs.
+    ``done`` counts what has gone over of the files found, in this run or in earlier ones, ``moved`` what got on in this
+    run: what was sent, and what was found at the destination.
     """
 
     found_files: int = 0
     found_bytes: int = 0
     done_files: int = 0
     done: int = 0
-    moved: int = 0
-    sent: int = 0
+    sent: Sent = field(factory=Sent)
     flying: dict[bytes, Flight] = field(factory=dict)
+
+    _taken: int = 0
+
+    @property
+    def moved(self) -> int:
+        """What got on in this run."""
+        return self.sent.total + self._taken
 
     def __call__(self, event: Event) -> None:
         """Take one event into account."""
+        self.sent(event)
         match event:
             case Progressed():
                 self._progressed(event)
@@ -55,48 +88,46 @@ class Board:
                 self.flying[event.path] = Flight(event.size, event.have)
                 self.done += event.have
             case Finished():
-                flight = self._land(event.path)
-                if flight is None:
-                    self.moved += event.sent
-                    self.sent += event.sent
+                self._land(event.path)
                 self.done += event.size
                 self.done_files += 1
             case Failed():
                 self._land(event.path)
                 self.done_files += 1
-            case Unknown():
-                if self._land(event.path) is None:
-                    self.moved += event.sent
-                    self.sent += event.sent
-            case Interrupted() | Postponed():
+            case Interrupted() | Postponed() | Unknown():
                 self._land(event.path)
             case Retrying():
                 # What is not done will be found again.
+                for path in list(self.flying):
+                    self._land(path)
                 self.found_files = self.done_files
                 self.found_bytes = self.done
             case _:
                 pass
 
     def _progressed(self, event: Progressed) -> None:
-        self.moved += event.amount
-        self.sent += event.amount - event.found
-        flight = self.flying.get(event.path)
-        if flight is not None:
-            flight.reached += event.amount
-            self.done += event.amount
+        self._taken += event.found
+        self.flying.setdefault(event.path, Flight(0, 0)).reached += event.amount
+        self.done += event.amount
 
-    def _land(self, path: bytes) -> Flight | None:
+    def _land(self, path: bytes) -> None:
         flight = self.flying.pop(path, None)
         if flight is not None:
             self.done -= flight.reached
-        return flight
+
+
+PRESENT: Final = 2.0
+"""Seconds over which the rate is measured that people see."""
+
+TREND: Final = 10.0
+"""Seconds over which the rate is measured that tells how long the rest will take."""
 
 
 @define
 class Meter:
     """The rate at which a growing count grew over the last ``window`` seconds."""
 
-    window: float = 10.0
+    window: float
     _samples: list[tuple[float, int]] = field(factory=list)
 
     def rate(self, now: float, count: int) -> float:

@@ -57,7 +57,7 @@ class JsonLines:
                 "found_bytes": board.found_bytes,
                 "done_files": board.done_files,
                 "done_bytes": board.done,
-                "sent_bytes": board.sent,
+                "sent_bytes": board.sent.total,
             }
         )
 

@@ -243,7 +243,7 @@ class RunMetrics:
             duration=time.monotonic() - self._began,
             files={result: files[result] for result in FILE_RESULTS},
             sizes=sizes,
-            sent=board.sent,
+            sent=board.sent.total,
             retries=self._retries,
             unknown_removals=tally.unknown_removals,
             limits={direction: limit for direction, limit in limits.items() if limit is not None},

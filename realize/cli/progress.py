@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
-from realize.cli.board import Board, Meter, remaining
+from realize.cli.board import PRESENT, TREND, Board, Meter, remaining
 from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording
@@ -39,7 +39,8 @@ class Bars:
         self._look = look
         self._wording = Wording(verbose=look.verbose)
         self._board = Board()
-        self._meter = Meter()
+        self._meter = Meter(PRESENT)
+        self._trend = Meter(TREND)
         self._console = Console(file=err, highlight=False, markup=False, emoji=False)
         self._bars = Progress(
             _Label(table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")),
@@ -53,6 +54,7 @@ class Bars:
         self._overall = self._bars.add_task("", total=None, label="", figures="")
         self._files: dict[bytes, TaskID] = {}
         self._meter.rate(now(), 0)
+        self._trend.rate(now(), 0)
         self._bars.start()
 
     def __call__(self, event: Event) -> None:
@@ -69,7 +71,7 @@ class Bars:
         """Draw."""
         board = self._board
         rate = self._meter.rate(self._now(), board.moved)
-        left = remaining(board, rate)
+        left = remaining(board, self._trend.rate(self._now(), board.moved))
         figures = f"{format_size(board.done)}/{format_size(board.found_bytes)}  {format_size(int(rate))}/s"
         self._bars.update(
             self._overall,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
+from realize.cli.board import Sent
 from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import (
     Event,
@@ -62,7 +63,6 @@ class Tally(_Counts):
     destination: str = ""
     found_files: int = 0
     found_bytes: int = 0
-    sent_bytes: int = 0
     removed: int = 0
     steps: int = 0
     """Grows with everything that gets on: bytes of large files, and files that finish."""
@@ -70,12 +70,14 @@ class Tally(_Counts):
     """Files that stopped on their way: size, and how much of them is durable there, None if nobody told."""
     unknown: dict[bytes, Unknown] = field(factory=dict)
     """Files about which no answer came any more."""
+    _sent: Sent = field(factory=Sent, init=False)
     _again: _Counts = field(factory=_Counts, init=False)
     """What was counted of the source under way and is still there: found anew when its listing begins again."""
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
         again = self._again
+        self._sent(event)
         match event:
             case SourceStarted():
                 self._again = _Counts()
@@ -89,9 +91,8 @@ class Tally(_Counts):
             case Started(path):
                 self.interrupted.pop(path, None)
                 self.unknown.pop(path, None)
-            case Unknown(path, _, sent, how):
+            case Unknown(path):
                 self.unknown[path] = event
-                self.sent_bytes += sent if how is not None else 0
             case Retrying():
                 self._forget(again)
             case Finished():
@@ -121,7 +122,6 @@ class Tally(_Counts):
     def _finished(self, event: Finished) -> None:
         self.interrupted.pop(event.path, None)
         self.unknown.pop(event.path, None)
-        self.sent_bytes += event.sent
         self.removed += event.removed
         still_there = not event.removed and event.how is not How.GONE
         for count in (self, self._again) if still_there else (self,):
@@ -149,6 +149,11 @@ class Tally(_Counts):
     def size(self, how: How) -> int:
         """How large they are together."""
         return self.finished_bytes[how] + sum(each.size for each in list(self.unknown.values()) if each.how is how)
+
+    @property
+    def sent_bytes(self) -> int:
+        """How many bytes travelled, also of files that did not get there."""
+        return self._sent.total
 
     @property
     def arrived(self) -> int:

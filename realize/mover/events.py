@@ -70,9 +70,11 @@ class Started:
 
 @frozen
 class Progressed:
-    """This many more bytes of the content of a started file are at the destination.
+    """This many more bytes of the content of a file have gone over to the destination.
 
     ``found`` of them did not travel: it took them from the old version of the file.
+    Said of large files, which were said to be started, and of small ones that take long; what was not said of a file by
+    then comes with its end.
     """
 
     path: bytes

@@ -169,6 +169,7 @@ class _Sending:
             )
             writer = await self._unless_taken(opening)
         try:
+            self.work.progress.begun(self.path)
             await self._resume(writer)
             self.work.emit(Started(self.path, version.size, self.have))
             if self._worthwhile(writer):
@@ -178,8 +179,10 @@ class _Sending:
             with at(End.DESTINATION):
                 attributes = self.reader.attributes if self.work.options.preserve else None
                 self.committing = True
-                return await self._unless_taken(writer.commit(self.digest, attributes))
+                stored = await self._unless_taken(writer.commit(self.digest, attributes))
+            self.work.progress.arrived(self.path, self.sent, self.work.emit)
         except Exception as error:
+            self.work.progress.look(self.work.emit)
             if isinstance(error, Trouble) and isinstance(error.error, Unanswered):
                 [unknown] = self.work.unknown([Arrived(self.path, version.size, self.digest, None)])
                 self.work.emit(evolve(unknown, sent=self.sent))
@@ -195,6 +198,7 @@ class _Sending:
             if isinstance(error, Trouble):
                 error.in_vain = True
             raise
+        return stored
 
     async def _resume(self, writer: IWriter) -> None:
         """Skip what the partial has and the source confirms."""
@@ -218,7 +222,9 @@ class _Sending:
     def _moved(self, sent: int, found: int) -> None:
         self.sent += sent
         self.found += found
-        self.work.emit(Progressed(self.path, sent + found, found))
+        self.work.progress.written(self.path, self.sent, self.work.emit)
+        if found:
+            self.work.emit(Progressed(self.path, found, found))
 
     async def _send(self, writer: IWriter) -> None:
         while True:

@@ -14,13 +14,14 @@ from typing import Any, Final
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 
 from realize.errors import NotFound, RealizeError, StorageError
 from realize.mover.events import End, Failed, Finished, Found, HeldBack, How, Left, Planned, Postponed, Pruned, Unknown
 from realize.mover.jobs import Jobs
 from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
+from realize.mover.progress import EVERY
 from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, batches, move_small
 from realize.mover.work import Trouble, Work, whole
@@ -85,6 +86,10 @@ class Move:
 
         Cancelled, it stops all that is under way, keeping partials, before it raises CancelledError.
         """
+        looking = LoopingCall(self.work.progress.look, self.work.emit)
+        looking.clock = self.clock
+        if self.work.progress.watches:
+            looking.start(EVERY, now=False)
         try:
             await self._whole_listing()
             await self._jobs.drained()
@@ -100,6 +105,9 @@ class Move:
         except Exception:
             await self._jobs.cancelled()
             raise
+        finally:
+            if looking.running:
+                looking.stop()
 
     async def _whole_listing(self) -> None:
         with whole(End.SOURCE):

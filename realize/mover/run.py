@@ -32,9 +32,11 @@ from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.jobs import Jobs
 from realize.mover.move import Move
 from realize.mover.plan import overlap
+from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
 from realize.mover.turns import Turns
 from realize.mover.work import MoveOptions, Side, Trouble, Work, whole
+from realize.store.interfaces import IStore
 from realize.values import OnConflict, Where, WhereKind
 
 __all__ = ["MoveOptions", "Run", "Side"]
@@ -70,10 +72,11 @@ class Run:
     _taken_since_ns: int | None = None
     _directories: dict[int, Directories] = field(factory=dict)
     _unsure: dict[int, list[Finished]] = field(factory=dict)
+    _progresses: dict[IStore, Progress] = field(factory=dict)
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
         """The same run over new connections to the same stores."""
-        return evolve(self, sources=sources, destination=destination)
+        return evolve(self, sources=sources, destination=destination, progresses={})
 
     def start(self) -> Deferred[None]:
         """Run to the end.
@@ -234,9 +237,10 @@ class Run:
 
         self.observer(SourceStarted(source.name, self.destination.name))
         avoid = there.chain[0] if there.kind is WhereKind.DIRECTORY else b""
+        into = self.destination.store if source.into is None else source.into
         work = Work(
             source.store,
-            self.destination.store if source.into is None else source.into,
+            into,
             self.options,
             observer,
             there.now_ns if self._taken_since_ns is None else self._taken_since_ns,
@@ -246,6 +250,7 @@ class Run:
             scarcity=self._scarcity,
             directories=self._carried_over(number, here, there),
             unsure=self._unsure.setdefault(number, []),
+            progress=self._progress(source.store, into),
         )
         self._scarcity.begin(source.name)
         try:
@@ -290,6 +295,11 @@ class Run:
         if there.kind is WhereKind.ABSENT:
             known.location_mode = here.mode
         return known
+
+    def _progress(self, source: IStore, destination: IStore) -> Progress:
+        """One for all sources whose content goes over the same connection."""
+        travels = source if destination.in_transit() is None else destination
+        return self._progresses.setdefault(travels, Progress(travels.in_transit))
 
     def _named(self, name: str, trouble: Trouble) -> RealizeError:
         """The error, saying which end it happened at."""

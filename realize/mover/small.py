@@ -64,11 +64,12 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> 
     """
     moving = _Batch(work, {candidate.entry.path: candidate for candidate in batch})
     try:
-        absent, conflicting = await moving.read()
-        conflicting = await moving.settle(conflicting)
-        await moving.put(absent, OnConflict.SKIP if work.options.policy is OnConflict.SKIP else OnConflict.FAIL)
-        await moving.put(conflicting, work.options.policy)
-        await moving.remove()
+        with work.progress.batch([candidate.entry for candidate in batch]):
+            absent, conflicting = await moving.read()
+            conflicting = await moving.settle(conflicting)
+            await moving.put(absent, OnConflict.SKIP if work.options.policy is OnConflict.SKIP else OnConflict.FAIL)
+            await moving.put(conflicting, work.options.policy)
+            await moving.remove()
     finally:
         for path, outcome in moving.so_far():
             report(moving.candidates[path], outcome)

@@ -24,6 +24,7 @@ from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Arrived, IManifest
+from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
 from realize.store.interfaces import IStore
 from realize.units import display_name
@@ -87,6 +88,7 @@ class Work:
     scarcity: Scarcity = field(factory=Scarcity)
     directories: Directories | None = None
     unsure: list[Finished] = field(factory=list)
+    progress: Progress = field(factory=Progress)
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """To be called, and waited for, before these files are removed at the source."""

@@ -38,6 +38,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Travelled,
     Use,
     Vacant,
     Version,
@@ -292,6 +293,12 @@ class IStore(Interface):
 
         Answers for each whether it was removed; whatever keeps the system from removing it is a reason for it to stay.
         Nothing that is in a directory is ever removed with it, and the location itself has no name here.
+        """
+
+    def in_transit() -> Sequence[Travelled] | None:
+        """How far the files are whose content is on its way here, or from here; None if it goes over no connection.
+
+        What waits on this machine for its turn, or for the network, has not gone yet.
         """
 
     def close() -> Deferred[None]:

@@ -389,6 +389,9 @@ class LocalStore:
         )
         return answers
 
+    def in_transit(self) -> None:
+        """Nothing travels."""
+
     @shielded
     async def close(self) -> None:
         """End; what is being written is kept as partials."""

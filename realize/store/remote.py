@@ -22,6 +22,7 @@ from realize.store.lasting import call_lasting
 from realize.store.remote_small import RemoteBatches, listed
 from realize.store.remote_streams import RemoteReader, RemoteWriter
 from realize.store.threads import shielded
+from realize.store.transit import Transit
 from realize.values import (
     BLOCK,
     SMALL,
@@ -37,6 +38,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Travelled,
     Use,
     Vacant,
     Where,
@@ -82,7 +84,8 @@ class RemoteStore:
         self._origin = origin
         self._handle = 0
         self._turns = DeferredSemaphore(IN_FLIGHT)
-        self._batches = RemoteBatches(protocol, unsteady=unsteady)
+        self._transit = Transit()
+        self._batches = RemoteBatches(protocol, self._transit, unsteady=unsteady)
 
     def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""
@@ -198,7 +201,9 @@ class RemoteStore:
 
     def open_reader(self, path: bytes, *, removing: bool = False) -> Deferred[IReader]:
         """See `IStore`."""
-        return Deferred.fromCoroutine(RemoteReader.open(self._protocol, self._opened(), path, removing=removing))
+        return Deferred.fromCoroutine(
+            RemoteReader.open(self._protocol, self._opened(), path, self._transit, removing=removing)
+        )
 
     def make_directories(self, directories: Sequence[Directory]) -> Deferred[list[RealizeError | None]]:
         """See `IStore`; in order, as with `prune`."""
@@ -223,7 +228,9 @@ class RemoteStore:
         """See `IStore`."""
         arrived = self._batches.arrived
         return Deferred.fromCoroutine(
-            RemoteWriter.open(self._protocol, self._opened(), path, size, policy, arrived, preserve, replaces)
+            RemoteWriter.open(
+                self._protocol, self._opened(), path, size, policy, arrived, preserve, replaces, self._transit
+            )
         )
 
     def remove(self, removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
@@ -239,6 +246,10 @@ class RemoteStore:
     def prune(self, vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`; a pack after the other, for they have an order."""
         return Deferred.fromCoroutine(self._in_order(commands.Prune, "vacant", "pruned", vacant))
+
+    def in_transit(self) -> list[Travelled]:
+        """See `IStore`."""
+        return self._transit.travelled()
 
     def close(self) -> Deferred[None]:
         """See `IStore`; a connection that has ended closed it already."""

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
 from realize.store.lasting import unanswered
 from realize.store.threads import steady
+from realize.store.transit import Transit
 from realize.values import SMALL, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
 from realize.wire.boxes import VALUE_LIMIT
@@ -52,8 +53,9 @@ def _fitting(size: int, seconds: float, before: int) -> int:
 class RemoteBatches:
     """Sends and fetches the batches of one store; of the lists it gets, each fits one command."""
 
-    def __init__(self, protocol: PeerProtocol, *, unsteady: bool) -> None:
+    def __init__(self, protocol: PeerProtocol, transit: Transit, *, unsteady: bool) -> None:
         self._protocol = protocol
+        self._transit = transit
         self._sending = DeferredLock()
         self._cut_short = False
         """Whether the peer waits for the rest of a batch, which never comes: it would not take another one."""
@@ -86,12 +88,13 @@ class RemoteBatches:
             number = streams.choose()
             stream = streams.outbound(number)
             stream.give(size)
+            self._transit.begin(number, [file.path for file in files], stream.travelled)
             asked = self._protocol.call(
                 commands.PutSmall, patient=True, handle=handle, stream=number, policy=policy, heads=files
             )
         except BaseException:
             self._sending.release()
-            streams.close(number)
+            self._ended(number)
             raise
         # Whoever refuses does not wait for the content; the answer says why it could not be sent.
         asked.addErrback(_stopping, stream.fail)
@@ -127,7 +130,7 @@ class RemoteBatches:
         try:
             return await asked
         finally:
-            self._protocol.streams.close(stream.number)
+            self._ended(stream.number)
 
     async def read(self, handle: int, paths: list[bytes], *, removing: bool) -> list[Fetched | RealizeError]:
         """Fetch the files."""
@@ -136,6 +139,7 @@ class RemoteBatches:
         try:
             stream = streams.inbound(number, SMALL)
             stream.promised()
+            self._transit.begin(number, paths, lambda: stream.arrived)
             began = clock.seconds()
             answer = await self._protocol.call(
                 commands.ReadSmall, handle=handle, stream=number, paths=paths, removing=removing
@@ -144,7 +148,7 @@ class RemoteBatches:
             sizes = [head.size for head in heads if isinstance(head, FetchedHead)]
             content = b"".join(await stream.read()) if stream.arrived else b""
         finally:
-            streams.close(number)
+            self._ended(number)
         self._read_fits = _fitting(len(content), clock.seconds() - began, self._read_fits)
         contents = iter(packing.split_contents(sizes, content))
         return [
@@ -153,6 +157,10 @@ class RemoteBatches:
             else Fetched(SmallFile(path, next(contents), head.digest, head.attributes), head.version)
             for path, head in zip(paths, heads, strict=True)
         ]
+
+    def _ended(self, number: int) -> None:
+        self._transit.end(number)
+        self._protocol.streams.close(number)
 
 
 def _stopping(failure: Failure, stop: Callable[[RealizeError], None]) -> Failure:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
 from realize.store.interfaces import IReader, IWriter
 from realize.store.lasting import call_lasting
+from realize.store.transit import Transit
 from realize.values import BLOCK, SPAN, Attributes, Chunk, Content, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import log_unexpected
@@ -32,7 +33,7 @@ class RemoteReader:
     """A file that the peer reads for us; content comes ahead of `read` as far as the stream's window allows."""
 
     def __init__(
-        self, protocol: PeerProtocol, handle: int, path: bytes, opened: _OpenedRead, *, removing: bool
+        self, protocol: PeerProtocol, handle: int, path: bytes, opened: _OpenedRead, transit: Transit, *, removing: bool
     ) -> None:
         self.version = opened.version
         self.attributes = opened.attributes
@@ -50,13 +51,17 @@ class RemoteReader:
         self._outcome: bytes | RealizeError | None = None
         self._waiting: list[Deferred[bytes]] = []
         self._closed = False
+        self._transit = transit
+        self._journey = opened.stream.number
+        transit.begin(self._journey, [path], lambda: self._stream.arrived)
 
     @classmethod
-    async def open(cls, protocol: PeerProtocol, handle: int, path: bytes, *, removing: bool) -> RemoteReader:
+    async def open(
+        cls, protocol: PeerProtocol, handle: int, path: bytes, transit: Transit, *, removing: bool
+    ) -> RemoteReader:
         """Ask for the file."""
-        return cls(
-            protocol, handle, path, await _open_read(protocol, handle, path, removing=removing), removing=removing
-        )
+        opened = await _open_read(protocol, handle, path, removing=removing)
+        return cls(protocol, handle, path, opened, transit, removing=removing)
 
     def block_digests(self, length: int) -> Deferred[list[bytes]]:
         """See `IReader`; at most `realize.wire.packing.MOST_DIGESTS` blocks at a time."""
@@ -162,6 +167,7 @@ class RemoteReader:
         """See `IReader`."""
         if not self._closed:
             self._closed = True
+            self._transit.end(self._journey)
             self._settled(ConnectionFailed("the reader was closed"))
             self._close_stream()
 
@@ -277,14 +283,25 @@ Arrived = Callable[[int, float], object]
 class RemoteWriter:
     """A file that the peer writes for us; ``arrived`` is told how many bytes have taken how many seconds."""
 
-    def __init__(self, protocol: PeerProtocol, stream: OutboundStream, have: int, size: int, arrived: Arrived) -> None:
+    def __init__(
+        self,
+        protocol: PeerProtocol,
+        path: bytes,
+        stream: OutboundStream,
+        have: int,
+        size: int,
+        arrived: Arrived,
+        transit: Transit,
+    ) -> None:
         self.have = have
         self._arrived = arrived
         self._began = protocol.clock.seconds()
         self._left = size
         self._protocol = protocol
         self._stream = stream
+        self._transit = transit
         self._closed = False
+        transit.begin(stream.number, [path], stream.travelled)
 
     @classmethod
     async def open(
@@ -297,6 +314,7 @@ class RemoteWriter:
         arrived: Arrived,
         preserve: bool,  # noqa: FBT001 -- see `IStore.open_writer`
         replaces: Seen | None,
+        transit: Transit,
     ) -> RemoteWriter:
         """Ask to write the file."""
         number = protocol.streams.choose()
@@ -322,7 +340,7 @@ class RemoteWriter:
         except BaseException:
             protocol.streams.close(number)
             raise
-        return cls(protocol, stream, answer["have"], size, arrived)
+        return cls(protocol, path, stream, answer["have"], size, arrived, transit)
 
     def match(self, digests: Sequence[bytes], length: int) -> Deferred[int]:
         """See `IWriter`."""
@@ -386,7 +404,7 @@ class RemoteWriter:
                 attributes=attributes,
             )
         finally:
-            self._protocol.streams.close(self._stream.number)
+            self._end()
         self._arrived(self._stream.content, self._protocol.clock.seconds() - self._began)
         outcome: Stored = answer["outcome"]
         return outcome
@@ -396,13 +414,17 @@ class RemoteWriter:
         if self._closed:
             return succeed(None)
         self._closed = True
-        self._protocol.streams.close(self._stream.number)
+        self._end()
         if self._protocol.lost:
             return succeed(None)
         asked = self._protocol.call(commands.AbandonStream, stream=self._stream.number, keep=keep)
         # Who gives up does not wait long for a disk that hangs, or a peer that is frozen: it will do so all the same.
         given = asked.addTimeout(GIVING_UP, self._protocol.clock)
         return given.addCallbacks(lambda answer: answer.get("kept"), _given_up)
+
+    def _end(self) -> None:
+        self._transit.end(self._stream.number)
+        self._protocol.streams.close(self._stream.number)
 
     def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
         return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)

@@ -16,6 +16,9 @@ of it, each time.
 
 from __future__ import annotations
 
+import fcntl
+import struct
+import termios
 from typing import Any, Final
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
@@ -25,6 +28,8 @@ from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+
+_int: Final = struct.Struct("i")
 
 DELIVERY: Final = 256 * 1024
 """The most bytes that are delivered at once."""
@@ -112,6 +117,20 @@ def send_at_once(transport: object, data: memoryview) -> int:
         return transport.socket.send(data)
     except OSError:
         return 0
+
+
+def unacknowledged(transport: object) -> int:
+    """Bytes that wait in a transport, however wrapped, or in the kernel, or that the other end has not confirmed."""
+    while transport is not None and not isinstance(transport, Connection):
+        transport = getattr(transport, "transport", None)
+    if transport is None or not transport.connected:
+        return 0
+    waiting = len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001
+    try:
+        [queued] = _int.unpack(fcntl.ioctl(transport.socket, termios.TIOCOUTQ, bytes(_int.size)))
+    except (OSError, ValueError):
+        return waiting
+    return waiting + int(queued)
 
 
 def decrypt(connection: SSL.Connection) -> int:

@@ -35,6 +35,7 @@ from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, 
 from realize.wire import boxes, commands, costs
 from realize.wire.answering import AnsweringProtocol, error_box, shown_command
 from realize.wire.answers import from_remote, log_unexpected
+from realize.wire.bulk import unacknowledged
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.liveness import ENDURANCE, PATIENCE, Liveness
@@ -357,6 +358,10 @@ class PeerProtocol(AnsweringProtocol):
         """How many bytes of content to write at once: fewer if a slow pace makes answers wait behind them."""
         suggested: int = getattr(self.transport, "suggested_chunk", boxes.VALUE_LIMIT)
         return BATCH if suggested >= boxes.VALUE_LIMIT else suggested
+
+    def unsent(self) -> int:
+        """Bytes that wait for the pace, in the transport or in the kernel, or are on the line."""
+        return int(getattr(self.transport, "queued", 0)) + unacknowledged(self.transport)
 
     def expect(self, what: str) -> int:
         """Something that a stream waits for; a ticket for `expected`."""

@@ -11,8 +11,9 @@ So one number tells which closed streams have existed, and what arrives late for
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -47,6 +48,9 @@ TAKE: Final = WINDOW // 4
 BATCH: Final = 512 * 1024
 """About how many bytes of boxes are handed to a transport without a pace at once."""
 
+MOST_NOTED: Final = 64
+"""Writes of a stream of which it is noted by itself how far they have gone."""
+
 _FRAGMENT: Final = 4096
 _LARGE: Final = 16 * 1024
 _MOST_OUTSTANDING: Final = MOST_CREDIT * 4
@@ -57,6 +61,12 @@ class Link(Protocol):
 
     memory: Share
     """What the other end may make us hold."""
+
+    bytes_sent: int
+    """How much was written so far."""
+
+    def unsent(self) -> int:
+        """How much of that has not arrived at the other end's machine, as far as can be known."""
 
     def write(self, data: bytes) -> None:
         """Send whole boxes."""
@@ -91,8 +101,24 @@ class OutboundStream:
         """Bytes of content that were handed to the transport; ``sent`` counts what is around them too."""
         self._link = link
         self._tail = data_tail(number)
+        self._gone = 0
+        self._travelled = 0
+        self._noted: deque[_Write] = deque()
         self._error: RealizeError | None = None
         self._waiting: Deferred[None] | None = None
+
+    def travelled(self) -> int:
+        """Bytes of content that are not on this machine any more; after the end, what was last known."""
+        if self._error is None:
+            position = self._link.bytes_sent - self._link.unsent()
+            while self._noted and self._noted[0].end <= position:
+                self._gone = self._noted.popleft().content
+            self._travelled = self._gone
+            if self._noted and self._noted[0].begin < position:
+                first = self._noted[0]
+                part = (position - first.begin) / (first.end - first.begin)
+                self._travelled += int((first.content - self._gone) * part)
+        return self._travelled
 
     async def send(self, pieces: Sequence[Content]) -> None:
         """Send; done when the transport has everything.
@@ -149,7 +175,11 @@ class OutboundStream:
         data = b"".join(parts)
         self.sent += len(data)
         self.content += size
+        begin = self._link.bytes_sent
         self._link.write(data)
+        if len(self._noted) == MOST_NOTED:
+            begin = self._noted.pop().begin
+        self._noted.append(_Write(begin, self._link.bytes_sent, self.content))
 
     def _credited(self) -> Deferred[None]:
         self._waiting = Deferred()
@@ -172,6 +202,14 @@ class OutboundStream:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.callback(None)
+
+
+class _Write(NamedTuple):
+    """Where a write of a stream lies among all that the link has sent; the content of the stream up to its end."""
+
+    begin: int
+    end: int
+    content: int
 
 
 class InboundStream:

@@ -1,0 +1,95 @@
+"""How far files under way are: `realize.mover.progress`."""
+
+from realize.mover.events import Progressed
+from realize.mover.progress import LOOKS, Progress
+from realize.values import Entry, Kind, Travelled
+
+
+class Connection:
+    """What is on its way, and what was said of it."""
+
+    def __init__(self):
+        self.journeys = []
+        self.progress = Progress(lambda: self.journeys)
+        self.said = []
+
+    def look(self, *journeys):
+        """What is said of these; of none, the last ones still hold."""
+        self.journeys = [Travelled(*journey) for journey in journeys] or self.journeys
+        said, self.said = self.said, []
+        self.progress.look(self.said.append)
+        said, self.said = self.said, said
+        return [(event.path, event.amount) for event in said]
+
+
+def entries(**sizes):
+    """Files of these sizes."""
+    return [Entry(name.encode(), Kind.FILE, size) for name, size in sizes.items()]
+
+
+def test_a_large_file_is_told_at_every_look():
+    """What has travelled since the last one, and nothing if nothing has."""
+    connection = Connection()
+
+    assert [(b"f", 10)] == connection.look(([b"f"], 10))
+    assert [] == connection.look()
+    assert [(b"f", 15), (b"g", 1)] == connection.look(([b"f"], 25), ([b"g"], 1))
+
+
+def test_the_rest_is_told_when_a_file_has_arrived():
+    """So that the sum of all is what was sent; the next file of that name begins anew."""
+    connection = Connection()
+    connection.look(([b"f"], 10))
+    events = []
+    connection.progress.arrived(b"f", 30, events.append)
+
+    assert [Progressed(b"f", 20)] == events
+    assert [(b"f", 5)] == connection.look(([b"f"], 5))
+
+
+def test_a_file_that_begins_anew_is_told_from_its_start():
+    """What travelled before was said already, and travels again."""
+    connection = Connection()
+    connection.look(([b"f"], 10))
+    connection.progress.begun(b"f")
+
+    assert [(b"f", 3)] == connection.look(([b"f"], 3))
+
+
+def test_a_batch_that_takes_long_is_told_file_by_file():
+    """In the order of their contents, and no file has more than its size."""
+    connection = Connection()
+    with connection.progress.batch(entries(a=10, b=0, c=20)):
+        for _ in range(LOOKS - 1):
+            assert [] == connection.look(([b"a", b"b", b"c"], 5))
+        assert [(b"a", 5)] == connection.look()
+        assert [(b"a", 5), (b"c", 1)] == connection.look(([b"a", b"b", b"c"], 11))
+        assert [(b"c", 19)] == connection.look(([b"a", b"b", b"c"], 100))
+
+
+def test_what_has_ended_is_forgotten():
+    """The next file of that name begins anew."""
+    connection = Connection()
+    connection.look(([b"f"], 10))
+    connection.look(([b"g"], 1))
+
+    assert [(b"f", 2)] == connection.look(([b"f"], 2))
+
+
+def test_between_stores_of_one_machine_what_is_written_is_told():
+    """There is nothing to look at, and looking changes nothing."""
+    progress, events = Progress(), []
+    progress.written(b"f", 10, events.append)
+    progress.look(events.append)
+    progress.written(b"f", 15, events.append)
+
+    assert not progress.watches
+    assert [Progressed(b"f", 10), Progressed(b"f", 5)] == events
+
+
+def test_over_a_connection_what_is_written_is_not_told():
+    """It may wait for long before it travels."""
+    progress, events = Progress(list), []
+    progress.written(b"f", 10, events.append)
+
+    assert [] == events
