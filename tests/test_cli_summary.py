@@ -12,11 +12,13 @@ from realize.mover.events import (
     Found,
     HeldBack,
     How,
+    Interrupted,
     Left,
     Planned,
     Progressed,
     Retrying,
     SourceStarted,
+    Started,
     Unknown,
 )
 from realize.mover.plan import Action
@@ -144,7 +146,7 @@ def test_what_is_unknown_is_counted_as_that() -> None:
     tally(Finished(b"b", 1000, 0, How.CREATED, b"", removed=True))
 
     assert ((2, 2000, 2000, 0, 2), (1, 2)) == (counts, unknown)
-    assert (3, 3000, 1000, 2, 0) == (
+    assert (3, 3000, 2000, 2, 0) == (
         tally.arrived,
         tally.arrived_bytes,
         tally.sent_bytes,
@@ -158,11 +160,18 @@ def test_what_is_unknown_is_counted_as_that() -> None:
     ) == said.partition(": ")[2]
 
 
-def test_whatever_gets_on_is_a_step() -> None:
-    """Bytes of a file that never finishes count as much as a file that does: the next retry comes soon."""
-    tally = Tally()
-    tally(Progressed(b"huge", 5))
-    first = tally.steps
-    tally(Finished(b"small", 0, 0, How.CREATED, b"", removed=True))
+def test_whatever_lasts_is_a_step() -> None:
+    """What was kept of a file that never finishes counts as much as a file that does: the next retry comes soon."""
+    tally, seen = Tally(), []
+    for event in (
+        Started(b"huge", 100, 10),
+        Progressed(b"huge", 5),
+        Interrupted(b"huge", 100, 15),
+        Started(b"huge", 100, 15),
+        Started(b"huge", 100, 15),
+        Finished(b"small", 0, 0, How.CREATED, b"", removed=True),
+    ):
+        tally(event)
+        seen.append(tally.steps)
 
-    assert (5, 6) == (first, tally.steps)
+    assert [0, 0, 0, 1, 1, 2] == seen

@@ -19,7 +19,6 @@ from realize.mover.events import (
     Interrupted,
     Left,
     Planned,
-    Progressed,
     Pruned,
     Retrying,
     SourceStarted,
@@ -65,11 +64,13 @@ class Tally(_Counts):
     found_bytes: int = 0
     removed: int = 0
     steps: int = 0
-    """Grows with everything that gets on: bytes of large files, and files that finish."""
+    """Grows with all that lasts: files that finish, and what the destination turns out to have kept of others."""
     interrupted: dict[bytes, tuple[int, int | None]] = field(factory=dict)
     """Files that stopped on their way: size, and how much of them is durable there, None if nobody told."""
     unknown: dict[bytes, Unknown] = field(factory=dict)
     """Files about which no answer came any more."""
+    _kept: dict[bytes, int] = field(factory=dict, init=False)
+    """How much the destination had of each file that has not ended when it was last started."""
     _sent: Sent = field(factory=Sent, init=False)
     _again: _Counts = field(factory=_Counts, init=False)
     """What was counted of the source under way and is still there: found anew when its listing begins again."""
@@ -84,13 +85,13 @@ class Tally(_Counts):
             case Found(files, size):
                 self.found_files += files
                 self.found_bytes += size
-            case Progressed():
-                self.steps += event.amount
             case Interrupted(path, size, reached):
                 self.interrupted[path] = (size, reached)
-            case Started(path):
+            case Started(path, _, have):
                 self.interrupted.pop(path, None)
                 self.unknown.pop(path, None)
+                self.steps += have > self._kept.get(path, have)
+                self._kept[path] = have
             case Unknown(path):
                 self.unknown[path] = event
             case Retrying():
@@ -107,6 +108,7 @@ class Tally(_Counts):
                 again.failed += 1
                 self.interrupted.pop(event.path, None)
                 self.unknown.pop(event.path, None)
+                self._kept.pop(event.path, None)
             case Left():
                 self.left += 1
                 again.left += 1
@@ -122,6 +124,7 @@ class Tally(_Counts):
     def _finished(self, event: Finished) -> None:
         self.interrupted.pop(event.path, None)
         self.unknown.pop(event.path, None)
+        self._kept.pop(event.path, None)
         self.removed += event.removed
         still_there = not event.removed and event.how is not How.GONE
         for count in (self, self._again) if still_there else (self,):
