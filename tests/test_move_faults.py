@@ -121,7 +121,7 @@ class Script:
 class Late:
     """A store, or what was opened in one, that follows a script."""
 
-    AT_ONCE = frozenset({"reads_at_once", "takes_at_once"})
+    AT_ONCE = frozenset({"reads_at_once", "takes_at_once", "in_transit"})
 
     def __init__(self, script, end, behind):
         self._script = script
