@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from realize.cli.board import Board, Meter, remaining
 from realize.errors import Busy, ConnectionFailed
-from realize.mover.events import End, Event, Failed, Finished, Found, How, Interrupted, Progressed, Retrying, Started
+from realize.mover.events import (
+    End,
+    Event,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Interrupted,
+    Listed,
+    Progressed,
+    Retrying,
+    Started,
+)
 
 
 def board_of(*events: Event) -> Board:
@@ -66,6 +78,15 @@ def test_what_travelled_in_vain_was_sent_all_the_same() -> None:
 
     assert (0, 50, {}) == (board_of(*lost).done, board_of(*lost).sent.total, board_of(*lost).flying)
     assert (100, 110) == (board_of(*lost, *again).done, board_of(*lost, *again).sent.total)
+
+
+def test_when_a_source_is_listed_again_more_may_be_found() -> None:
+    """After a lost connection what was found is not the last word any more."""
+    found = [Found(2, 150), Listed()]
+
+    assert not board_of(Found(2, 150)).listed
+    assert board_of(*found).listed
+    assert not board_of(*found, Retrying(ConnectionFailed("lost"), 1.0)).listed
 
 
 def test_the_meter_forgets_what_is_older_than_its_window() -> None:

@@ -20,6 +20,7 @@ from realize.mover.events import (
     Found,
     How,
     Left,
+    Listed,
     Planned,
     Progressed,
     SourceStarted,
@@ -98,7 +99,7 @@ def test_progress_in_plain_lines_has_bytes_rate_and_time_left() -> None:
     """A tick writes one line that says how far the run is and how long it will take."""
     clock, err = Clock(), io.StringIO()
     display = Lines(io.StringIO(), err, clock.seconds, Look())
-    for event in (Found(1, 4 << 20), Started(b"a", 4 << 20, 0), Progressed(b"a", 1 << 20)):
+    for event in (Found(1, 4 << 20), Listed(), Started(b"a", 4 << 20, 0), Progressed(b"a", 1 << 20)):
         display(event)
     clock.advance(2.0)
 

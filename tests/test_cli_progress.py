@@ -12,7 +12,7 @@ from realize.cli.display import Look
 from realize.cli.progress import LARGE, Bars
 from realize.cli.summary import Tally
 from realize.errors import NoSpace
-from realize.mover.events import End, Event, Failed, Finished, Found, How, Progressed, Started
+from realize.mover.events import End, Event, Failed, Finished, Found, How, Listed, Progressed, Started
 
 
 class Terminal(io.StringIO):
@@ -45,6 +45,7 @@ def test_the_overall_bar_has_files_bytes_rate_and_time_left(monkeypatch: pytest.
 
     text = drawn(
         Found(2, 4 << 20),
+        Listed(),
         Finished(b"a", 1 << 20, 1 << 20, How.CREATED, b"", removed=True),
         columns=100,
         monkeypatch=monkeypatch,
@@ -52,6 +53,21 @@ def test_the_overall_bar_has_files_bytes_rate_and_time_left(monkeypatch: pytest.
 
     assert "1/2 files" in text
     assert "1 MiB/4 MiB  512 KiB/s  6s left" in text
+
+
+def test_while_the_source_is_listed_there_may_be_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plus says so, at each figure that may still grow."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    text = drawn(
+        Found(4000, 4 << 20),
+        Finished(b"a", 1 << 20, 1 << 20, How.CREATED, b"", removed=True),
+        columns=100,
+        monkeypatch=monkeypatch,
+    )
+
+    assert "1/4,000+ files" in text
+    assert "1 MiB/4 MiB+  512 KiB/s  6s+ left" in text
 
 
 def test_a_large_file_has_a_bar_and_a_small_one_has_not(monkeypatch: pytest.MonkeyPatch) -> None:

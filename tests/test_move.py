@@ -32,6 +32,7 @@ from realize.mover.events import (
     HeldBack,
     How,
     Left,
+    Listed,
     NoRoom,
     Planned,
     Postponed,
@@ -113,6 +114,18 @@ def test_everything_moves():
     assert digest(BIG) == next(event.digest for event in trial.of(Finished) if event.path == b"b/c")
     assert len(BIG) == sum(event.amount for event in trial.of(Progressed) if event.path == b"b/c")
     assert 4 == sum(event.files for event in trial.of(Found))
+
+
+def test_it_is_said_once_that_all_was_found():
+    """When the last source was listed to its end, also if one of them could not be."""
+    broken = MemoryStore({b"x": b"1"})
+    broken.fail_next["walk", b""] = StorageError("cannot be listed")
+    trial = moved(MemoryStore({b"a": b"1"}), MemoryStore(), broken, MemoryStore({b"b": b"2", b"c": BIG}))
+    kinds = [type(event) for event in trial.events]
+
+    assert 1 == kinds.count(Listed)
+    assert kinds.index(Listed) > max(number for number, kind in enumerate(kinds) if kind is Found)
+    assert 2 == kinds.count(Found)
 
 
 def test_copy_removes_nothing():

@@ -12,12 +12,14 @@ from realize.mover.events import (
     Finished,
     Found,
     Interrupted,
+    Listed,
     Postponed,
     Progressed,
     Retrying,
     Started,
     Unknown,
 )
+from realize.units import format_duration, format_size
 
 
 @define
@@ -62,6 +64,8 @@ class Board:
 
     found_files: int = 0
     found_bytes: int = 0
+    listed: bool = False
+    """Whether nothing more will be found."""
     done_files: int = 0
     done: int = 0
     sent: Sent = field(factory=Sent)
@@ -83,6 +87,8 @@ class Board:
             case Found(files, size):
                 self.found_files += files
                 self.found_bytes += size
+            case Listed():
+                self.listed = True
             case Started():
                 self._land(event.path)
                 self.flying[event.path] = Flight(event.size, event.have)
@@ -100,6 +106,7 @@ class Board:
                 # What is not done will be found again.
                 for path in list(self.flying):
                     self._land(path)
+                self.listed = False
                 self.found_files = self.done_files
                 self.found_bytes = self.done
             case _:
@@ -137,6 +144,18 @@ class Meter:
             del self._samples[0]
         first, before = self._samples[0]
         return (count - before) / (now - first) if now > first else 0.0
+
+
+def found(board: Board) -> tuple[str, str]:
+    """How many files were found, and of how many bytes, for people; a plus tells that there may be more."""
+    more = "" if board.listed else "+"
+    return f"{board.found_files:,}{more}", f"{format_size(board.found_bytes)}{more}"
+
+
+def time_left(board: Board, rate: float) -> str:
+    """How long all that was found will take at this rate, for people; empty if that cannot be said."""
+    left = remaining(board, rate)
+    return "" if left is None else f"{format_duration(round(left))}{'' if board.listed else '+'} left"
 
 
 def remaining(board: Board, rate: float) -> float | None:

@@ -18,6 +18,7 @@ from realize.mover.events import (
     How,
     Interrupted,
     Left,
+    Listed,
     NoRoom,
     PartialGone,
     Planned,
@@ -55,6 +56,7 @@ class JsonLines:
                 "event": "progress",
                 "found_files": board.found_files,
                 "found_bytes": board.found_bytes,
+                "listed": board.listed,
                 "done_files": board.done_files,
                 "done_bytes": board.done,
                 "sent_bytes": board.sent.total,
@@ -137,7 +139,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "no_room", "files": files, "bytes": size, "missing_bytes": missing}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
-        case Found() | Progressed():
+        case Found() | Listed() | Progressed():
             return None
 
 

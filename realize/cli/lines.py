@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TextIO
 
-from realize.cli.board import Board, Meter, remaining
+from realize.cli.board import Board, Meter, found, time_left
 from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording, plan_line
 from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed, NoRoom, Planned, Pruned, SourceStarted
-from realize.units import format_duration, format_size
+from realize.units import format_size
 
 
 class Lines:
@@ -47,10 +47,10 @@ class Lines:
         """Write how far the run is."""
         board = self._board
         rate = self._meter.rate(self._now(), board.moved)
-        line = f"{board.done_files:,} of {board.found_files:,} files, "
-        line += f"{format_size(board.done)} of {format_size(board.found_bytes)}, {format_size(int(rate))}/s"
-        left = remaining(board, rate)
-        self._say(line if left is None else f"{line}, {format_duration(round(left))} left")
+        files, size = found(board)
+        parts = [f"{board.done_files:,} of {files} files", f"{format_size(board.done)} of {size}"]
+        parts += [f"{format_size(int(rate))}/s", time_left(board, rate)]
+        self._say(", ".join(filter(None, parts)))
 
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
         """Write the final line."""

@@ -14,13 +14,13 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
-from realize.cli.board import PRESENT, TREND, Board, Meter, remaining
+from realize.cli.board import PRESENT, TREND, Board, Meter, found, time_left
 from realize.cli.display import Look
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording
 from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed, NoRoom
-from realize.units import display_name, format_duration, format_size
+from realize.units import display_name, format_size
 
 LARGE = 8 << 20
 """Files of at least this many bytes get a bar of their own."""
@@ -71,14 +71,15 @@ class Bars:
         """Draw."""
         board = self._board
         rate = self._meter.rate(self._now(), board.moved)
-        left = remaining(board, self._trend.rate(self._now(), board.moved))
-        figures = f"{format_size(board.done)}/{format_size(board.found_bytes)}  {format_size(int(rate))}/s"
+        left = time_left(board, self._trend.rate(self._now(), board.moved))
+        files, size = found(board)
+        figures = "  ".join(filter(None, (f"{format_size(board.done)}/{size}", f"{format_size(int(rate))}/s", left)))
         self._bars.update(
             self._overall,
             completed=board.done,
             total=board.found_bytes or None,
-            label=f"{board.done_files:,}/{board.found_files:,} files",
-            figures=figures if left is None else f"{figures}  {format_duration(round(left))} left",
+            label=f"{board.done_files:,}/{files} files",
+            figures=figures,
         )
         self._draw_files()
         self._bars.refresh()

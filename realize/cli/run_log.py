@@ -21,6 +21,7 @@ from realize.mover.events import (
     HeldBack,
     How,
     Left,
+    Listed,
     NoRoom,
     PartialGone,
     Planned,
@@ -185,7 +186,7 @@ class RunLog:
                 log.warning("no_room", files=files, bytes=size, missing=missing)
             case Retrying(error, delay):
                 self._log.warning("retrying", delay=round(delay, 3), error=str(error), code=_code(error))
-            case Found() | Progressed() | Planned() | Pruned():
+            case Found() | Listed() | Progressed() | Planned() | Pruned():
                 pass
 
     def _finished(self, event: Finished) -> None:

@@ -51,6 +51,11 @@ class Found:
 
 
 @frozen
+class Listed:
+    """All that there is to find has been found."""
+
+
+@frozen
 class Planned:
     """A dry run says what would be done with a file."""
 
@@ -202,6 +207,7 @@ class Retrying:
 Event: TypeAlias = (
     SourceStarted
     | Found
+    | Listed
     | Planned
     | Started
     | Progressed

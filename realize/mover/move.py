@@ -17,7 +17,20 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
 from realize.errors import NotFound, RealizeError, StorageError
-from realize.mover.events import End, Failed, Finished, Found, HeldBack, How, Left, Planned, Postponed, Pruned, Unknown
+from realize.mover.events import (
+    End,
+    Failed,
+    Finished,
+    Found,
+    HeldBack,
+    How,
+    Left,
+    Listed,
+    Planned,
+    Postponed,
+    Pruned,
+    Unknown,
+)
 from realize.mover.jobs import Jobs
 from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
@@ -124,6 +137,8 @@ class Move:
                 if directories is not None and directories.full:
                     await self._jobs.drained()
                     await self._set_directories(ended=False)
+            else:
+                self.work.emit(Listed())
         finally:
             listing.close()
 

@@ -27,7 +27,7 @@ from realize.errors import (
 )
 from realize.mover.brake import Brake
 from realize.mover.directories import Directories
-from realize.mover.events import End, Event, Failed, Finished, Found, NoRoom, Observer, SourceStarted
+from realize.mover.events import End, Event, Failed, Finished, Found, Listed, NoRoom, Observer, SourceStarted
 from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.jobs import Jobs
 from realize.mover.move import Move
@@ -67,6 +67,7 @@ class Run:
     manifest: IManifest | None = None
     _scarcity: Scarcity = field(factory=Scarcity)
     _done: frozenset[int] = frozenset()
+    _listed: set[int] = field(factory=set)
     _files: frozenset[int] = frozenset()
     _began: float | None = None
     _taken_since_ns: int | None = None
@@ -76,7 +77,7 @@ class Run:
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
         """The same run over new connections to the same stores."""
-        return evolve(self, sources=sources, destination=destination, progresses={})
+        return evolve(self, sources=sources, destination=destination, listed=set(self._done), progresses={})
 
     def start(self) -> Deferred[None]:
         """Run to the end.
@@ -197,6 +198,14 @@ class Run:
         elif here is not None:
             await self._move(number, here, there, turns)
         self._done |= {number}
+        self._note_listed(number)
+
+    def _note_listed(self, number: int) -> None:
+        """A source has been listed to its end, or nothing more will be found there; that of the last one is said."""
+        before = len(self._listed)
+        self._listed.add(number)
+        if before < len(self._listed) == len(self.sources):
+            self.observer(Listed())
 
     async def _looked_at(self, number: int, answer: Where | Failure | None, there: Where) -> Where | None:
         """What a source has said that it is, if it is fit; None if it is done already."""
@@ -233,7 +242,10 @@ class Run:
 
         def observer(event: Event) -> None:
             turns.alive()
-            self.observer(event)
+            if isinstance(event, Listed):
+                self._note_listed(number)
+            else:
+                self.observer(event)
 
         self.observer(SourceStarted(source.name, self.destination.name))
         avoid = there.chain[0] if there.kind is WhereKind.DIRECTORY else b""
