@@ -32,6 +32,22 @@ def test_a_report_is_shown_as_values_and_tables() -> None:
     ] == list(readable(report))
 
 
+def test_units_are_for_people() -> None:
+    """Durations, rates and truths are not raw; what is not known is a dash, and only a limit can be unlimited."""
+    rows = [
+        {"waited": 3725.4, "lasts": None, "left": 42.0, "rate": None, "limit": None, "yours": True, "name": ""},
+        {"waited": 0.2, "lasts": 60, "left": None, "send_rate": 2048, "rate": 0, "limit": 1024, "yours": False},
+    ]
+
+    assert [
+        "",
+        "limits:",
+        "  waited  lasts  left  rate   limit      yours  name  send_rate",
+        "  1h2m5s  -      42s   -      unlimited  yes    -     -",
+        "  0s      1m     -     0 B/s  1 KiB/s    no     -     2 KiB/s",
+    ] == list(readable({"limits": rows}))
+
+
 def test_a_hostile_report_cannot_forge_lines() -> None:
     """Names and texts from the wire are escaped."""
     assert [r"version  1\nuptime 5"] == list(readable({"version": "1\nuptime 5"}))

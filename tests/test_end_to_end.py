@@ -513,6 +513,35 @@ def test_status_describes_the_daemon(site):
     assert "uptime" in text.stdout
 
 
+def test_status_tells_who_moves_what_how_fast_and_until_when(site, tmp_path):
+    """One look has the file with its directory, rate and time left, and which limits are ours."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "big").write_bytes(bytes(8 << 20))
+    command = site.spawn("--quiet", "--throttle", "100k", tmp_path / "source", "hostb::inbox/sub")
+    reports = []
+
+    def measured():
+        reports.append(json.loads(site.realize("status", "--json", "hostb").stdout))
+        return any(each["rate"] for each in reports[-1]["transfers"])
+
+    wait_for(measured)
+    command.kill()
+    command.wait()
+
+    [transfer] = reports[-1]["transfers"]
+    [moving, asking] = reports[-1]["connections"]
+    assert ("tester", "inbox", "sub/big", "receive") == tuple(
+        transfer[key] for key in ("peer", "dir", "path", "direction")
+    )
+    assert transfer["connection"] == moving["id"]
+    assert 0 < transfer["rate"] < 300_000
+    assert transfer["left"] == pytest.approx((transfer["size"] - transfer["done"]) / transfer["rate"], rel=0.1)
+    assert 0 < moving["receive_rate"] < 300_000
+    assert {str(asking["id"])} == {
+        row["name"] for row in reports[-1]["limits"] if row["scope"] == "connection" and row["yours"]
+    }
+
+
 def test_the_log_tells_who_put_what(site, tmp_path):
     """Each file committed or removed is an info record with peer, directory, path, size and digest."""
     (tmp_path / "source").mkdir()

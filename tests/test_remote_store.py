@@ -625,7 +625,8 @@ def test_transfers_are_shown(served):
     writer = served.result(store.open_writer(b"f", 4, OnConflict.REPLACE))
     served.result(writer.write([b"12"]))
 
-    assert [{"path": "f", "direction": "receive", "size": 4, "done": 2}] == served.server.transfers()
+    shown = {"dir": "inbox", "path": "f", "direction": "receive", "size": 4, "done": 2}
+    assert [shown] == served.server.transfers()
 
 
 def test_a_peer_without_the_capability_is_not_asked_for_deltas():

@@ -569,7 +569,7 @@ def test_a_file_that_is_sent(streaming):
     streaming.answer(DIGEST)
 
     shown = {"path": "inbox/f", "direction": "send"}
-    assert [{**shown, "size": 0, "done": 0}, {**shown, "size": 10, "done": streaming.here.sent}] == [before, during]
+    assert [{**shown, "size": 0, "done": 0}, {**shown, "size": 10, "done": streaming.here.content}] == [before, during]
     assert ([streaming.store], 0, [DIGEST]) == (streaming.opened, started, ended)
     assert (["read", "read", "finish"], 10) == (streaming.store.names(), streaming.there.arrived)
     assert [("was_read", streaming.store.version, DIGEST)] == streaming.said.all
@@ -655,7 +655,7 @@ def test_spans_are_cut_ahead_and_picked(streaming):
     assert ([ProtocolError], [[]], [None]) == (kinds(cuts[-1]), after, picked)
     assert ("pick", [False, True]) == streaming.store.asked[SPANS_AHEAD]
     assert ([(4,)], 6) == (streaming.said.named("found"), streaming.there.arrived)
-    assert 4 + streaming.here.sent == served.describe()["done"]
+    assert 4 + streaming.here.content == served.describe()["done"]
 
 
 def test_at_the_end_there_is_nothing_left_to_cut(streaming):

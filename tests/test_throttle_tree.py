@@ -45,6 +45,21 @@ class Setting:
         return list(self.clock.getDelayedCalls())
 
 
+def test_whoever_wants_to_is_told_of_each_look_at_the_connections():
+    """About every second while there are any, and by no timer of its own."""
+    looks = []
+    setting = Setting(sampled=lambda: looks.append(setting.clock.seconds()))
+    setting.pass_time(3)
+    before = list(looks)
+    setting.connect("camera", "1")
+    setting.pass_time(3)
+
+    assert [] == before
+    assert 3 <= len(looks) <= 6
+    assert 1 == len(setting.timers)
+    setting.tree.close()
+
+
 class TestScopes:
     """Service, peer, connection."""
 

@@ -21,6 +21,12 @@ from realize.units import display_text, format_duration, format_rate, format_siz
 SIZES: Final = frozenset({"size", "reached", "done", "sent", "received", "bytes"})
 """Fields that are numbers of bytes."""
 
+DURATIONS: Final = frozenset({"uptime", "age", "idle", "left", "waited", "lasts"})
+"""Fields that are numbers of seconds."""
+
+LIMITS: Final = frozenset({"limit", "limits"})
+"""Fields that are bytes per second, or unlimited."""
+
 MOST_DEPTH: Final = 8
 """Objects and lists inside each other, in a report."""
 
@@ -133,13 +139,17 @@ def shown(key: str, value: Any) -> str:
     number = is_number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{display_text(name)} {shown(key, inner)}" for name, inner in value.items()) or "none"
-    if key in {"uptime", "age", "idle"} and number:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key in DURATIONS and number:
         return format_duration(round(value))
-    if key in {"rate", "limit", "limits"} and (number or value is None):
+    if key in LIMITS and (number or value is None):
+        return format_rate(value)
+    if (key == "rate" or key.endswith("_rate")) and number:
         return format_rate(value)
     if key in SIZES and number:
         return format_size(round(value))
-    return "-" if value is None else display_text(str(value))
+    return "-" if value is None or value == "" else display_text(str(value))
 
 
 def _is_table(value: Any) -> bool:

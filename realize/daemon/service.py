@@ -30,11 +30,12 @@ from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.logs import DaemonLogs
 from realize.daemon.metrics import Metrics
 from realize.daemon.pulling import Pulling
+from realize.daemon.rates import Rates
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
 from realize.daemon.signals import STOPPING, Signals
 from realize.daemon.space import Spaces
-from realize.daemon.status import report
+from realize.daemon.status import report, totals
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
 from realize.keys import Identity, PublicKey
@@ -117,7 +118,10 @@ class Realized(Service):
             on_refusal=self._counting.refused,
             watch=None if counted is None else counted.command,
         )
-        self._throttling = Throttling(reactor, structlog.get_logger(component="throttle").bind())
+        self._throttling = Throttling(
+            reactor, structlog.get_logger(component="throttle").bind(), lambda: self._rates.look(totals(self._factory))
+        )
+        self._rates = Rates(reactor)
         self._heap = Heap(reactor, lambda: self._memory.held, bound_heaps())
         self._housekeeping = Housekeeping(reactor, self._log)
         self._pulling: Pulling | None = None
@@ -419,7 +423,7 @@ class Realized(Service):
             log=structlog.get_logger(
                 component="store", peer=name, conn=connection.number, run=run_of(greeting.run)
             ).bind(),
-            report=partial(self._report, name, peer),
+            report=partial(self._report, name, peer, number),
             watch=self._counting,
         )
         self._closing.add(responders.closed)
@@ -459,9 +463,9 @@ class Realized(Service):
             raise StorageError(f"directory {display_text(directory)} is not served: its disk does not answer")
         return served.store(base, peer, rights[directory], origin)
 
-    def _report(self, name: str, peer: PeerConfig) -> dict[str, Any]:
-        limits = self._throttling.report(name, is_admin=peer.admin)
-        return {**report(self, self._factory, name, is_admin=peer.admin), "limits": limits}
+    def _report(self, name: str, peer: PeerConfig, number: str) -> dict[str, Any]:
+        limits = self._throttling.report(name, is_admin=peer.admin, own=number)
+        return {**report(self, self._factory, self._rates, name, is_admin=peer.admin), "limits": limits}
 
 
 def _look_at_each(directories: Mapping[str, DirectoryConfig]) -> dict[str, Inode | None]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from realize import __version__
-from realize.wire.serving import PeerServerFactory
+from realize.daemon.rates import Rates
+from realize.wire.serving import AcceptedProtocol
 
 
 class Started(Protocol):
@@ -16,24 +18,58 @@ class Started(Protocol):
         """Seconds, which no change of the wall clock makes more or less."""
 
 
-def report(service: Started, factory: PeerServerFactory, name: str, *, is_admin: bool) -> dict[str, Any]:
+def totals(connections: Iterable[AcceptedProtocol]) -> dict[Hashable, int]:
+    """What all that grows has come to, for `Rates.look`."""
+    found: dict[Hashable, int] = {}
+    for connection in connections:
+        found[connection.number, "received"] = connection.bytes_received
+        found[connection.number, "sent"] = connection.bytes_sent
+        for transfer in connection.transfers():
+            found[_key(connection, transfer)] = transfer["done"]
+    return found
+
+
+def report(
+    service: Started, connections: Iterable[AcceptedProtocol], rates: Rates, name: str, *, is_admin: bool
+) -> dict[str, Any]:
     """A JSON object; who is no admin learns only of its own connections and transfers."""
-    shown = [connection for connection in factory if is_admin or connection.name == name]
-    transfers: list[dict[str, Any]] = []
-    for connection in shown:
-        transfers.extend({"peer": connection.name, **transfer} for transfer in connection.transfers())
+    shown = [each for each in connections if is_admin or each.name == name]
+    shown.sort(key=lambda each: each.number)
     return {
         "version": __version__,
         "uptime": round(service.uptime, 1),
         "connections": [
             {
-                "id": connection.number,
-                "peer": connection.name,
-                "address": connection.address,
-                "received": connection.bytes_received,
-                "sent": connection.bytes_sent,
+                "id": each.number,
+                "peer": each.name,
+                "address": each.address,
+                "receive_rate": _rounded(rates.of((each.number, "received"), each.bytes_received)),
+                "send_rate": _rounded(rates.of((each.number, "sent"), each.bytes_sent)),
+                "received": each.bytes_received,
+                "sent": each.bytes_sent,
             }
-            for connection in shown
+            for each in shown
         ],
-        "transfers": transfers,
+        "transfers": [transfer for each in shown for transfer in _transfers(each, rates)],
     }
+
+
+def _transfers(connection: AcceptedProtocol, rates: Rates) -> Iterator[dict[str, Any]]:
+    for transfer in connection.transfers():
+        rate = rates.of(_key(connection, transfer), transfer["done"])
+        left = (transfer["size"] - transfer["done"]) / rate if rate else None
+        yield {
+            "peer": connection.name,
+            "connection": connection.number,
+            **transfer,
+            "rate": _rounded(rate),
+            "left": None if left is None else round(left, 1),
+        }
+
+
+def _key(connection: AcceptedProtocol, transfer: Mapping[str, Any]) -> Hashable:
+    return connection.number, transfer["direction"], transfer["dir"], transfer["path"]
+
+
+def _rounded(rate: float | None) -> int | None:
+    return None if rate is None else round(rate)

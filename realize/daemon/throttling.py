@@ -45,12 +45,12 @@ class Member:
 
 
 class Throttling:
-    """Keeps the limits of one daemon."""
+    """Keeps the limits of one daemon; ``sampled`` is as for a `ThrottleTree`."""
 
-    def __init__(self, clock: IReactorTime, log: Any) -> None:
+    def __init__(self, clock: IReactorTime, log: Any, sampled: Callable[[], object] = lambda: None) -> None:
         self._clock = clock
         self._log = log
-        self._tree = ThrottleTree(clock, returned=self._returned)
+        self._tree = ThrottleTree(clock, returned=self._returned, sampled=sampled)
         self._members: dict[str, Member] = {}
         self._receiving: dict[Key, _Receiving] = {}
         self._configured = False

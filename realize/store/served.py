@@ -173,8 +173,9 @@ class DirectoryResponders(amp.CommandLocator):
 
     def transfers(self) -> list[dict[str, Any]]:
         """See `realize.wire.protocol.Served`."""
-        writes = [stream.describe() for _, stream in self._writes.values()]
-        return writes + [stream.describe() for _, stream in self._reads.values()]
+        streams: list[tuple[int, ServedWrite | ServedRead]] = [*self._writes.values(), *self._reads.values()]
+        opened = ((self._directories.get(handle), stream) for handle, stream in streams)
+        return [{"dir": where.directory, **stream.describe()} for where, stream in opened if where is not None]
 
     # Directories.
 

@@ -361,7 +361,7 @@ class ServedRead:
             "path": self._shown,
             "direction": "send",
             "size": self._reader.version.size if self._reader is not None else 0,
-            "done": self._position + self._stream.sent,
+            "done": self._position + self._stream.travelled(),
         }
 
     async def open(self, opening: Deferred[IReader]) -> IReader:

@@ -100,6 +100,7 @@ class ThrottleTree:
     ``peers`` holds the peers that are known beforehand with their starting limits.
     ``connection`` is the limit that every new connection starts with.
     ``returned`` is told when a limit that was set for a time has ended: of which node, what was in force, and what is.
+    ``sampled`` is called at each look at the connections, about every second, while there are any.
     """
 
     def __init__(
@@ -110,9 +111,11 @@ class ThrottleTree:
         peers: Mapping[str, float | None] | None = None,
         connection: float | None = None,
         returned: Returned = lambda *_: None,
+        sampled: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
         self._returned = returned
+        self._sampled = sampled
         self._service = Bucket()
         self._pacer = Pacer(clock, self._service)
         self._peers: dict[str, Bucket] = {}
@@ -239,6 +242,7 @@ class ThrottleTree:
         sending = False
         try:
             sending = self._collect()
+            self._sampled()
         finally:
             self._sampling = self._clock.callLater(SAMPLE if sending else SAMPLE_QUIET, self._sample)
 

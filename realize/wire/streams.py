@@ -96,9 +96,8 @@ class OutboundStream:
     def __init__(self, number: int, link: Link) -> None:
         self.number = number
         self.credit = 0
-        self.sent = 0
         self.content = 0
-        """Bytes of content that were handed to the transport; ``sent`` counts what is around them too."""
+        """Bytes of content that were handed to the transport."""
         self._link = link
         self._tail = data_tail(number)
         self._gone = 0
@@ -173,7 +172,6 @@ class OutboundStream:
         if self._error is not None:
             raise self._error
         data = b"".join(parts)
-        self.sent += len(data)
         self.content += size
         begin = self._link.bytes_sent
         self._link.write(data)

@@ -1,0 +1,110 @@
+"""What the daemon says of itself: `realize.daemon.status`, `realize.daemon.rates`."""
+
+from attrs import define, field
+from twisted.internet.task import Clock
+
+from realize.daemon.rates import LOOKS, Rates
+from realize.daemon.status import report, totals
+
+
+@define
+class Connection:
+    """As far as a report looks at it."""
+
+    number: int
+    name: str
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    files: list = field(factory=list)
+    address: str = "192.0.2.1"
+
+    def transfers(self):
+        """What is under way."""
+        return self.files
+
+
+class Service:
+    """Something that runs."""
+
+    uptime = 12.34
+
+
+def transfer(done, *, path="f", direction="receive"):
+    """A file of 1,000 bytes on its way."""
+    return {"dir": "inbox", "path": path, "direction": direction, "size": 1000, "done": done}
+
+
+class Trial:
+    """Connections that are looked at every second."""
+
+    def __init__(self, *connections):
+        self.clock = Clock()
+        self.rates = Rates(self.clock)
+        self.connections = connections
+
+    def look(self, seconds=1.0):
+        """At what there is now, and let time pass."""
+        self.rates.look(totals(self.connections))
+        self.clock.advance(seconds)
+
+    def report(self, name="camera", *, is_admin=True):
+        """What is said now."""
+        return report(Service(), self.connections, self.rates, name, is_admin=is_admin)
+
+
+def test_rates_and_the_time_left_are_told():
+    """What came and went in the last seconds, of a connection and of each of its files."""
+    camera = Connection(1, "camera", files=[transfer(100), transfer(0, path="g", direction="send")])
+    trial = Trial(camera)
+    trial.look()
+    camera.bytes_received, camera.bytes_sent, camera.files[0] = 300, 50, transfer(200)
+    said = trial.report()
+
+    [connection] = said["connections"]
+    first, second = said["transfers"]
+    assert ("300 50", 300, 50) == (
+        f"{connection['receive_rate']} {connection['send_rate']}",
+        connection["received"],
+        connection["sent"],
+    )
+    assert ("camera", 1, "inbox", "f") == tuple(first[key] for key in ("peer", "connection", "dir", "path"))
+    assert (100, 8.0) == (first["rate"], first["left"])
+    assert (0, None) == (second["rate"], second["left"])
+
+
+def test_of_what_has_just_begun_no_rate_is_told():
+    """Nor how long it will take."""
+    trial = Trial(Connection(1, "camera", files=[transfer(100)]))
+    unseen = trial.report()
+    trial.look(0.1)
+    seen = trial.report()
+
+    for said in (unseen, seen):
+        assert [(None, None)] == [(each["rate"], each["left"]) for each in said["transfers"]]
+        assert [(None, None)] == [(each["receive_rate"], each["send_rate"]) for each in said["connections"]]
+
+
+def test_a_rate_follows_the_last_seconds():
+    """What was long ago does not count, nor do looks that come too soon after each other drive those before out."""
+    camera = Connection(1, "camera")
+    trial = Trial(camera)
+    trial.look()
+    camera.bytes_sent = 1_000_000
+    for _ in range(LOOKS):
+        trial.look()
+    idle = trial.report()["connections"][0]["send_rate"]
+    camera.bytes_sent += 4000
+    for _ in range(20):
+        trial.look(0.0)
+    busy = trial.report()["connections"][0]["send_rate"]
+
+    assert (0, round(4000 / (LOOKS - 1))) == (idle, busy)
+
+
+def test_who_is_no_admin_learns_only_of_its_own():
+    """Connections come in the order of their numbers."""
+    trial = Trial(Connection(3, "camera"), Connection(2, "nas", files=[transfer(1)]), Connection(1, "camera"))
+
+    assert [1, 2, 3] == [each["id"] for each in trial.report()["connections"]]
+    own = trial.report(is_admin=False)
+    assert ([1, 3], []) == ([each["id"] for each in own["connections"]], own["transfers"])
