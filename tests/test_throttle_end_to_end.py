@@ -118,6 +118,28 @@ def test_a_peer_is_limited_and_freed_while_it_sends(site, tmp_path):
     assert slow < 200_000
 
 
+@pytest.mark.parametrize("direction", ["push", "pull"])
+@pytest.mark.parametrize("admin", ["true", "false"])
+def test_the_limits_of_a_command_that_runs_can_be_raised(site, tmp_path, direction, admin):
+    """By an admin, or by the same key: at 1 KiB/s six megabytes would take more than an hour."""
+    config = site.folder / "realized.toml"
+    config.write_text(config.read_text().replace("admin = true", f"admin = {admin}"))
+    site.daemon.send_signal(signal.SIGHUP)
+    wait_for(lambda: any(record.get("event") == "reloaded" for record in site.records()))
+    folder = site.inbox if direction == "pull" else tmp_path / "source"
+    os.rename(tmp_path / "source" / "big", folder / "big")
+    ends = ("hostb::inbox", tmp_path / "target") if direction == "pull" else (folder, "hostb::inbox")
+    command = site.spawn("--quiet", "--throttle", "1k", *ends)
+    wait_for(lambda: arrived(tmp_path / "target" if direction == "pull" else site.inbox) > 0)
+    raised = site.realize("throttle", "hostb", "1G", "--scope", "connection:1", "--direction", "both", "--json")
+
+    assert (0, "") == (raised.returncode, raised.stderr)
+    assert {("send", 1 << 30), ("receive", 1 << 30)} == {
+        (row["direction"], row["limit"]) for row in json.loads(raised.stdout) if row["name"] == "1"
+    }
+    assert 0 == command.wait(60)
+
+
 def test_a_reload_frees_a_transfer_that_waits(site, tmp_path):
     """A limit of the configuration is lifted by SIGHUP in the middle of a file."""
     os.rename(tmp_path / "source" / "big", site.inbox / "big")

@@ -223,6 +223,34 @@ def test_the_end_of_a_limit_for_a_time_is_logged(limits):
     assert [("time", "peer", "b", "receive", 1000, None), ("time", "peer", "b", "send", 1000, 4000)] == told(limits)
 
 
+def test_another_connection_of_the_same_peer_is_its_own_too(limits):
+    """So a command that runs can be limited, and freed, from beside it; the ceiling holds there as well."""
+    limits.configure(None, {"a": None, "b": None}, 5000)
+    joined(limits, "a", "1")
+    running = joined(limits, "a", "2")
+    for rate in (1000, 4000, None):
+        change(limits, Scope.CONNECTION, "2", rate, direction=Direction.BOTH, admin=False)
+
+    assert [1000, 4000, None] == running.asked
+    assert 5000 == limit_of(limits, Scope.CONNECTION, "2")
+
+
+def test_an_admin_can_raise_what_a_command_has_asked_for_itself(limits):
+    """In both directions, for good or for a time; what is shown is what is in force."""
+    running = joined(limits, "a", "1")
+    change(limits, Scope.CONNECTION, "", 1000, direction=Direction.BOTH, admin=False)
+    change(limits, Scope.CONNECTION, "1", 4000, direction=Direction.BOTH, seconds=60)
+    during = limit_of(limits, Scope.CONNECTION, "1"), received(limits)[("connection", "1")]["limit"]
+    limits.clock.advance(61)
+    after = limit_of(limits, Scope.CONNECTION, "1"), received(limits)[("connection", "1")]["limit"]
+    change(limits, Scope.CONNECTION, "1", 2000, direction=Direction.BOTH)
+    change(limits, Scope.CONNECTION, "", 3000, direction=Direction.BOTH, admin=False)
+
+    assert ((4000, 4000), (1000, 1000)) == (during, after)
+    assert [1000, 4000, 1000, 2000] == running.asked
+    assert (2000, 2000) == (limit_of(limits, Scope.CONNECTION, "1"), received(limits)[("connection", "1")]["limit"])
+
+
 def test_every_change_is_logged_with_who_scope_old_and_new(limits):
     """From the log alone one can tell who changed which limit from what to what."""
     change(limits, Scope.PEER, "b", 1000)

@@ -1,6 +1,7 @@
 """The connections of one command: one for each peer, and the limits they keep to.
 
-What this machine sends is bound here, by one limit for all connections; what reaches it is bound by asking each peer.
+What this machine sends is bound here; what reaches it is bound by asking each peer.
+Peers are told of both, so that both can be seen and changed there while the command runs.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class Connections:
         self._reactor = reactor
         self._rates = rates
         self._log = structlog.get_logger(component="cli", run=run).bind()
-        self._tree = ThrottleTree(reactor, service=rates.up)
+        self._tree = ThrottleTree(reactor)
         self._run = run
         self._made: dict[Peer, PeerProtocol] = {}
+        self._own: dict[Peer, OwnLimit] = {}
         self.attempt: ConnectingProtocol | None = None
         """The last connection that was tried: how far it got says why it failed."""
 
@@ -44,14 +46,11 @@ class Connections:
         if made is None:
             with naming(peer):
                 made = self._made[peer] = await self._connect(peer, identity)
-                if self._rates.down is not None:
-                    await made.call(
-                        SetThrottle,
-                        scope=Scope.CONNECTION,
-                        name="",
-                        direction=Direction.SEND,
-                        rate=self._rates.down,
-                    )
+                for direction, rate in ((Direction.SEND, self._rates.down), (Direction.RECEIVE, self._rates.up)):
+                    if rate is not None:
+                        await made.call(SetThrottle, scope=Scope.CONNECTION, name="", direction=direction, rate=rate)
+                if self._rates.up is not None:
+                    self._own[peer].known()
         return made
 
     async def _connect(self, peer: Peer, identity: Identity) -> PeerProtocol:
@@ -77,7 +76,9 @@ class Connections:
             wrap=pacing(self._reactor),
         )
         limit_by(self._tree, connection, peer.address, name)
-        connection.serve(OwnLimit(self._tree, name, structlog.get_logger(component="throttle", **known).bind()))
+        log = structlog.get_logger(component="throttle", **known).bind()
+        self._own[peer] = own = OwnLimit(self._tree, name, log, self._rates.up)
+        connection.serve(own)
         theirs = connection.theirs
         self._log.info(
             "connected",
@@ -96,7 +97,7 @@ class Connections:
             with naming(peer):
                 rows = parse_limits((await connection.call(GetThrottle))["report"])
             sentences.append(
-                f"limits with {peer.address}: it is sent at most {format_rate(self._rates.up)}, "
+                f"limits with {peer.address}: it is sent at most {format_rate(self._own[peer].rate)}, "
                 f"and sends at most {format_rate(lowest(rows, 'send'))}"
             )
         return sentences

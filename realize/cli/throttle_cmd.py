@@ -55,7 +55,8 @@ def throttle(
     """Show the limits and present rates of the daemon at PEER, or set one limit to RATE while it runs.
 
     RATE is 512k, 1.5MiB/s, 20MB or unlimited.
-    Limits of peers and of the service need admin = true in the daemon's configuration.
+    Limits of peers and of the service need admin = true in the daemon's configuration; those of connections are also
+    for the key that made them. With --scope connection:ID --direction both, a command that runs is limited anew.
     """
     from realize.cli.throttling import Change, run_throttle
 

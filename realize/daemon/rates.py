@@ -8,7 +8,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
-LOOKS: Final = 4
+LOOKS: Final = 3
 """Looks that are remembered; a rate is that since the earliest of them."""
 
 APART: Final = 0.4

@@ -8,8 +8,9 @@ limit of the peer, or for the limit of the connection if that is lower.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,6 +20,9 @@ from realize.throttle.tree import Scope, ThrottleTree, check_rate, check_time, l
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.protocol import PeerProtocol
 from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole
+
+EARLIER: Final = 0.01
+"""Seconds by which what a connection has asked for itself is back before the limit that took its place has ended."""
 
 Key = tuple[Scope, str, bool]
 """A node, and whether its limit is what the connection has asked for itself."""
@@ -112,16 +116,17 @@ class Throttling:
     ) -> int | None:
         """Change a limit for the peer ``by`` on its connection ``own``; the answer is the former one on sending.
 
-        What the configuration, or an admin, has set for a connection stays a ceiling for what a peer sets that is none.
+        What the configuration, or an admin, has set for a connection stays a ceiling for what a peer sets that is none,
+        and takes the place of what that peer has set before.
         Raises `AccessDenied` without the right, `NotFound` or `UsageError` if the values make no sense.
         """
         if scope is Scope.CONNECTION:
             name = name or own
         log = self._log.bind(peer=by, conn=int(own), scope=scope.value, name=name, direction=direction.value, new=rate)
         try:
-            if (scope is not Scope.CONNECTION or name != own) and not is_admin:
+            if not is_admin and not (scope is Scope.CONNECTION and (name == own or self._is_of(name, by))):
                 raise AccessDenied(
-                    "this peer may only limit its own connection; the others need admin = true in the configuration"
+                    "this peer may only limit its own connections; the others need admin = true in the configuration"
                 )
             old = self._set(scope, name, direction, rate, seconds, by_itself=not is_admin)
         except RealizeError as error:
@@ -143,7 +148,12 @@ class Throttling:
             each for each in self._tree.snapshot() if is_admin or each.peer == peer or each.scope is Scope.SERVICE
         ]
         rows = as_report(sending)
+        binding: dict[tuple[Scope, str], _Receiving] = {}
         for (scope, name, _), receiving in self._receiving.items():
+            other = binding.get((scope, name))
+            if other is None or _rate(receiving) < _rate(other):
+                binding[scope, name] = receiving
+        for (scope, name), receiving in binding.items():
             owner = name if scope is Scope.PEER else self._members[name].peer
             if is_admin or owner == peer:
                 lasts = None if receiving.ending is None else receiving.ending.getTime() - self._clock.seconds()
@@ -166,13 +176,23 @@ class Throttling:
         if direction is not Direction.SEND:
             self._check_receiving(scope, name)
         former: float | None = None
+        # What a connection has asked for itself is back first, so that at no moment there is no limit at all.
+        aside = None if seconds is None else seconds - min(EARLIER, seconds / 2)
         if direction is not Direction.SEND:
             before = self._receiving.get((scope, name, by_itself))
             former = None if before is None else before.rate
             self._limit_receiving((scope, name, by_itself), rate, seconds)
+            if scope is Scope.CONNECTION and not by_itself:
+                self._limit_receiving((scope, name, True), None, aside)
         if direction is not Direction.RECEIVE:
             former = self._tree.set_rate(scope, _node(scope, name), rate, seconds, by_itself=by_itself)
+            if scope is Scope.CONNECTION and not by_itself:
+                self._tree.set_rate(scope, name, None, aside, by_itself=True)
         return whole(former)
+
+    def _is_of(self, name: str, peer: str) -> bool:
+        """Whether there is such a connection of that peer."""
+        return name in self._members and self._members[name].peer == peer
 
     def _check_receiving(self, scope: Scope, name: str) -> None:
         if scope is Scope.SERVICE:
@@ -248,6 +268,10 @@ def dumped(rows: Iterable[dict[str, Any]], most: int) -> str:
 def _node(scope: Scope, name: str) -> str:
     """The name under which the tree knows a node; whatever name came for the service."""
     return "" if scope is Scope.SERVICE else name
+
+
+def _rate(receiving: _Receiving) -> float:
+    return math.inf if receiving.rate is None else receiving.rate
 
 
 def _stop(receiving: _Receiving) -> None:

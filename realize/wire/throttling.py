@@ -91,12 +91,29 @@ def as_report(limits: Iterable[Limit]) -> list[dict[str, Any]]:
 
 
 class OwnLimit(amp.CommandLocator):
-    """What the other end of a connection may ask of us: how fast we send to it, and nothing else."""
+    """What the other end of a connection may ask of us: how fast we send to it, and nothing else.
 
-    def __init__(self, tree: ThrottleTree, name: str, log: Any) -> None:
+    ``own`` is our own limit. Until the other end knows it, the lower one binds; from then on it is a part of what the
+    other end asks, where it can be changed while we run.
+    """
+
+    def __init__(self, tree: ThrottleTree, name: str, log: Any, own: float | None = None) -> None:
         self._tree = tree
         self._name = name
         self._log = log
+        self._own = own
+        self._asked: float | None = None
+        tree.set_rate(Scope.CONNECTION, name, own, by_itself=True)
+
+    @property
+    def rate(self) -> float | None:
+        """The limit in force on what we send."""
+        return self._tree.rate(Scope.CONNECTION, self._name)
+
+    def known(self) -> None:
+        """The other end knows our own limit; if it has asked for nothing that keeps to it, it stays in force here."""
+        if self._own is not None and self._asked is not None and self._asked <= self._own:
+            self._tree.set_rate(Scope.CONNECTION, self._name, None, by_itself=True)
 
     @SetThrottle.responder
     def _set_throttle(
@@ -110,6 +127,7 @@ class OwnLimit(amp.CommandLocator):
         except RealizeError as error:
             log.warning("throttle_refused", name=name, error=str(error))
             raise
+        self._asked = rate
         log.info("throttle_changed", name=self._name, old=former, seconds=seconds, cause=Cause.PEER.value)
         return {} if former is None else {"former": former}
 
