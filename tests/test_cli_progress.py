@@ -32,7 +32,8 @@ def drawn(*events: Event, columns: int, monkeypatch: pytest.MonkeyPatch) -> str:
     for event in events:
         bars(event)
     clock.advance(2.0)
-    err.truncate(0)
+    err.seek(0)
+    err.truncate()
     bars.tick()
     text = err.getvalue()
     bars.close(Tally(), 2.0, None)
@@ -95,6 +96,29 @@ def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").split("\n")
     assert [] == [line for line in lines if len(line) > 60]
     assert any("nnnnn\N{HORIZONTAL ELLIPSIS}" in line for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(100, 2), (40, 6), (200, 2)])
+def test_rows_that_a_narrower_terminal_has_wrapped_are_cleared(
+    columns: int, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rows of 100 columns are six lines of 40; a wider terminal wraps nothing."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    err = Terminal()
+    bars = Bars(err, Clock().seconds, Look())
+    for event in (Found(1, LARGE), Started(b"large", LARGE, 0)):
+        bars(event)
+    bars.tick()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    bars._console.width = columns
+    err.seek(0)
+    err.truncate()
+    bars.tick()
+    up = err.getvalue().count("\x1b[1A")
+    bars.close(Tally(), 2.0, None)
+
+    assert lines - 1 == up
 
 
 def test_messages_are_printed_above_the_bars_without_colour_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:

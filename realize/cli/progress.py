@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
-from rich.table import Column
+from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
-from realize.cli.board import PRESENT, TREND, Board, Meter, found, time_left
+from realize.cli.board import PRESENT, TREND, Board, Flight, Meter, found, time_left
 from realize.cli.display import Look
+from realize.cli.rows import Row, Shape
 from realize.cli.summary import Tally
 from realize.cli.wording import Wording
 from realize.errors import DeadlineReached, RealizeError
@@ -42,20 +43,11 @@ class Bars:
         self._meter = Meter(PRESENT)
         self._trend = Meter(TREND)
         self._console = Console(file=err, highlight=False, markup=False, emoji=False)
-        self._bars = Progress(
-            _Label(table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")),
-            BarColumn(bar_width=None, table_column=Column(ratio=3, min_width=10)),
-            _Figures(table_column=Column(justify="right", no_wrap=True)),
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-            expand=True,
-        )
-        self._overall = self._bars.add_task("", total=None, label="", figures="")
-        self._files: dict[bytes, TaskID] = {}
+        self._shape = Shape(self._console.width)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._meter.rate(now(), 0)
         self._trend.rate(now(), 0)
-        self._bars.start()
+        self._live.start()
 
     def __call__(self, event: Event) -> None:
         """Count the event, and print a message if it deserves one."""
@@ -64,59 +56,68 @@ class Bars:
         if line is None and self._look.verbose:
             line = self._wording.arrival(event)
         if line is not None:
+            self._refit()
             style = "bold red" if isinstance(event, Failed | NoRoom) else "yellow"
             self._console.print(Text(f"realize: {line}", style=style), soft_wrap=True)
 
     def tick(self) -> None:
         """Draw."""
-        board = self._board
-        rate = self._meter.rate(self._now(), board.moved)
-        left = time_left(board, self._trend.rate(self._now(), board.moved))
+        self._refit()
+        self._live.update(self.view(self._shape, self._console.height), refresh=True)
+
+    def view(self, shape: Shape, height: int) -> Table:
+        """The rows as they are now, no more than there is room for."""
+        board, now = self._board, self._now()
+        rate = f"{format_size(int(self._meter.rate(now, board.moved)))}/s"
+        left = time_left(board, self._trend.rate(now, board.moved))
         files, size = found(board)
-        figures = "  ".join(filter(None, (f"{format_size(board.done)}/{size}", f"{format_size(int(rate))}/s", left)))
-        self._bars.update(
-            self._overall,
-            completed=board.done,
-            total=board.found_bytes or None,
-            label=f"{board.done_files:,}/{files} files",
-            figures=figures,
+        share = _share(board.done, board.found_bytes)
+        overall = Row(
+            (f"{board.done_files:,}/{files} files", f"{board.done_files:,}/{files}"),
+            board.done,
+            board.found_bytes or None,
+            (
+                _joined(f"{format_size(board.done)}/{size}", rate, left),
+                _joined(share, rate, left),
+                _joined(share, rate),
+                share,
+            ),
         )
-        self._draw_files()
-        self._bars.refresh()
+        large = [(path, flight) for path, flight in board.flying.items() if flight.size >= LARGE]
+        return shape.table([overall, *(_row(*each) for each in large[: max(0, min(MOST_BARS, height - 2))])])
 
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
         """Take the bars away and write the final line."""
-        self._bars.stop()
+        self._refit()
+        self._live.stop()
         if error is None or (tally.found_files and not isinstance(error, DeadlineReached)):
             line = tally.sentence(seconds, remove=self._look.remove, dry_run=self._look.dry_run)
             self._console.print(Text(f"realize: {line}"), soft_wrap=True)
 
-    def _draw_files(self) -> None:
-        flying = self._board.flying
-        for path in [path for path in self._files if path not in flying]:
-            self._bars.remove_task(self._files.pop(path))
-        for path, flight in flying.items():
-            task = self._files.get(path)
-            if task is None:
-                if flight.size < LARGE or len(self._files) >= MOST_BARS:
-                    continue
-                label = f"  {display_name(path)}"
-                task = self._files[path] = self._bars.add_task("", total=flight.size, label=label, figures="")
-            figures = f"{format_size(flight.reached)}/{format_size(flight.size)}"
-            self._bars.update(task, completed=flight.reached, figures=figures)
+    def _refit(self) -> None:
+        """Take note of the width of the terminal.
+
+        If it is narrower now, the terminal has wrapped the rows that are there, and more lines are to be cleared.
+        """
+        before, width = self._shape.width, self._console.width
+        if width == before:
+            return
+        self._shape = Shape(width)
+        drawn = self._live._live_render  # noqa: SLF001 -- rich clears what it has drawn as if nothing had happened to it
+        if drawn._shape is not None:  # noqa: SLF001
+            _, height = drawn._shape  # noqa: SLF001
+            drawn._shape = width, height * -(-before // width)  # noqa: SLF001
 
 
-class _Label(ProgressColumn):
-    """The ``label`` of a bar, verbatim."""
-
-    def render(self, task: Task) -> Text:
-        """Text without markup: names of files may look like some."""
-        return Text(task.fields["label"])
+def _row(path: bytes, flight: Flight) -> Row:
+    share = _share(flight.reached, flight.size)
+    sizes = f"{format_size(flight.reached)}/{format_size(flight.size)}"
+    return Row((f"  {display_name(path)}",), flight.reached, flight.size, (sizes, share, share, share))
 
 
-class _Figures(ProgressColumn):
-    """The ``figures`` of a bar, verbatim."""
+def _share(done: int, total: int) -> str:
+    return f"{100 * done // total}%" if total else "0%"
 
-    def render(self, task: Task) -> Text:
-        """Text without markup."""
-        return Text(task.fields["figures"])
+
+def _joined(*parts: str) -> str:
+    return "  ".join(filter(None, parts))
