@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
-from twisted.python.usage import UsageError
 
 from realize.config import LogsConfig
-from realize.daemon.logs import LogOptions
+from realize.daemon import logs
+from realize.daemon.logs import LogOptions, complain
 from realize.daemon.tap import Options
+from realize.errors import ConfigError
 from realize.keys import generate_identity, write_identity
 from realize.levels import Levels
 
@@ -54,9 +58,23 @@ def test_what_is_not_given_is_the_configurations():
         (["--metrics-addr", "here"], "--metrics-addr: "),
     ],
 )
-def test_nonsense_is_a_usage_error(parse, arguments, expected):
-    """Before anything is opened."""
-    with pytest.raises(UsageError) as caught:
+def test_nonsense_is_one_line_and_the_end(parse, monkeypatch, arguments, expected):
+    """Before anything is opened; twistd would have put it behind a page of usage."""
+    monkeypatch.setattr(sys, "__stderr__", said := io.StringIO())
+    with pytest.raises(SystemExit) as caught:
         parse(*arguments)
 
-    assert expected in str(caught.value)
+    (line,) = said.getvalue().splitlines()
+    assert (2, True) == (caught.value.code, line.startswith(f"realized: error: {expected}"))
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_the_journal_is_told_that_it_is_an_error(monkeypatch, journal):
+    """Each line of it, of what else comes as info (sd-daemon(3))."""
+    monkeypatch.setattr(sys, "__stderr__", said := io.StringIO())
+    monkeypatch.setattr(logs, "is_journal", lambda _: journal)
+
+    complain(ConfigError("one\ntwo"))
+
+    priority = "<3>" if journal else ""
+    assert [f"{priority}realized: error: {line}" for line in ("one", "two")] == said.getvalue().splitlines()

@@ -158,6 +158,18 @@ def test_nested_values_are_no_worse(value):
     assert all(line.removesuffix("\n").isprintable() for line in lines)
 
 
+@pytest.mark.parametrize("form", ["logfmt", "console", "systemd"])
+def test_lists_and_tables_read_as_text(form):
+    """Not in the notation of a programming language."""
+    stopped = [{"path": "big", "size": 9, "reached": None}, {"path": "b", "size": 1, "reached": 1}]
+
+    line = render(form, interrupted=stopped, peers={"camera": 1000}, dirs=["a", "b"]).decode()
+
+    assert 'interrupted="path=big size=9 reached=-; path=b size=1 reached=1"' in line
+    assert 'peers="camera=1000"' in line
+    assert "dirs=a,b" in line
+
+
 def test_long_values_are_cut():
     """A peer cannot fill the log with one value."""
     assert LONGEST + 1 == len(json.loads(render("json", error="x" * 100_000))["error"])

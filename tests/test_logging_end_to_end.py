@@ -250,7 +250,7 @@ def test_a_log_file_that_cannot_be_opened(site, tmp_path):
     command = site.realize("--log-file", missing, tmp_path / "inbox", tmp_path / "other")
 
     sentence = f"error: log file {missing}: No such file or directory"
-    assert (1, f"realized: {sentence}\n") == (daemon.returncode, daemon.stderr)
+    assert (2, f"realized: {sentence}\n") == (daemon.returncode, daemon.stderr)
     assert (2, f"realize: {sentence}\n") == (command.returncode, command.stderr)
 
 

@@ -127,6 +127,8 @@ def test_ends_are_told_so_that_they_are_understood_later():
     remote = RemoteLocation("nas", "192.0.2.1", 9771, "inbox", b"")
 
     assert {"source": os.path.abspath("x")} == end_fields("source", LocalLocation("x"), None)
+    exact = end_fields("source", LocalLocation("/a\udcff"), None)
+    assert (b"/a\xff", "/a\ufffd") == (base64.b64decode(exact["source_base64"]), exact["source"])
     expected = {"destination": "nas:9771::inbox", "destination_key": key.base64}
     assert expected == end_fields("destination", remote, key)
 

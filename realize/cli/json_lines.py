@@ -143,12 +143,12 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return None
 
 
-def path_fields(path: bytes) -> dict[str, str]:
-    """``path`` as text; where that cannot be exact, ``path_base64`` has the bytes."""
+def path_fields(path: bytes, field: str = "path") -> dict[str, str]:
+    """``path`` as text; where that cannot be exact, ``path_base64`` has the bytes; or another ``field``."""
     try:
-        return {"path": path.decode()}
+        return {field: path.decode()}
     except UnicodeDecodeError:
-        return {"path": path.decode(errors="replace"), "path_base64": base64.b64encode(path).decode()}
+        return {field: path.decode(errors="replace"), f"{field}_base64": base64.b64encode(path).decode()}
 
 
 def error_fields(error: RealizeError) -> dict[str, str]:

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.cli.json_lines import path_fields, printable
+from realize.cli.json_lines import path_fields
 from realize.cli.session import Session
 from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.keys import PublicKey
@@ -76,7 +76,8 @@ async def recording(
 
 def end_fields(end: str, location: Location, pin: PublicKey | None) -> dict[str, str]:
     """What every line says of one end: where it is, and the key of the peer if it is at one."""
-    return {end: printable(location.resolved)} | ({} if pin is None else {f"{end}_key": pin.base64})
+    where = path_fields(os.fsencode(location.resolved), end)
+    return where | ({} if pin is None else {f"{end}_key": pin.base64})
 
 
 def refuse_inside(path: str, locations: Sequence[Location]) -> None:
@@ -244,7 +245,7 @@ class Manifest:
         if self._error is not None:
             return
         at = self._now().isoformat(timespec="microseconds").replace("+00:00", "Z")
-        ends = {**self._ends.sources.get(source, {"source": printable(source)}), **self._ends.destination}
+        ends = {**self._ends.sources.get(source, path_fields(os.fsencode(source), "source")), **self._ends.destination}
         for file in files:
             record: dict[str, Any] = {
                 "event": event,

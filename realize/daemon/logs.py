@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,9 +19,19 @@ from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
 from realize.config import LogsConfig
+from realize.errors import RealizeError
 from realize.levels import Levels
 from realize.telemetry.bridging import TwistedObserver, TwistedSink, carry_python
 from realize.telemetry.logs import Logs
+from realize.telemetry.rendering import PRIORITIES
+from realize.telemetry.writing import is_journal
+
+
+def complain(error: RealizeError) -> None:
+    """Say on stderr what keeps the daemon from being started, before there is a log; to the journal, as an error."""
+    priority = f"<{PRIORITIES['error']}>" if is_journal(os.environ) else ""
+    for line in str(error).splitlines():
+        print(f"{priority}realized: error: {line}", file=sys.__stderr__)
 
 
 @frozen

@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from realize.daemon.counting import Counting
 from realize.daemon.gauges import Gauges
 from realize.daemon.heap import Heap, bound_heaps
 from realize.daemon.housekeeping import Housekeeping
-from realize.daemon.logs import DaemonLogs
+from realize.daemon.logs import DaemonLogs, complain
 from realize.daemon.metrics import Metrics
 from realize.daemon.pulling import Pulling
 from realize.daemon.rates import Rates
@@ -183,6 +182,7 @@ class Realized(Service):
             raise SystemExit(1) from error
         self._housekeeping.start(self._directories, self._config.partial_max_age)
         self._heap.start()
+        self._look_what_is_forbidden()
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let what runs finish within the drain time, close everything."""
@@ -232,6 +232,7 @@ class Realized(Service):
         try:
             self._take_over(config)
             self._housekeeping.start(directories, config.partial_max_age)
+            self._look_what_is_forbidden()
             self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
         finally:
             # Whatever else fails, nobody keeps a right that he does not have any more.
@@ -302,19 +303,21 @@ class Realized(Service):
         try:
             self._logs.start(self._reactor)
         except ConfigError as error:
-            print(f"realized: error: {error}", file=sys.__stderr__)
-            raise SystemExit(1) from error
+            complain(error)
+            raise SystemExit(error.exit_code) from error
 
     def _freed(self, name: str, path: bytes, size: int) -> None:
         self._log.info("partial_freed", dir=name, path=display_name(path), size=size)
 
     def _take_over(self, config: Config) -> None:
         self._counting.expect(config.directories, config.peers)
-        for name, directory in self._directories.items():
-            Deferred.fromCoroutine(self._say_what_is_forbidden(name, directory))
         throttle = config.throttle
         peers = {name: throttle.peers.get(name) for name in config.peers}
         self._throttling.configure(throttle.service, peers, throttle.connection)
+
+    def _look_what_is_forbidden(self) -> None:
+        for name, directory in self._directories.items():
+            Deferred.fromCoroutine(self._say_what_is_forbidden(name, directory))
 
     async def _say_what_is_forbidden(self, name: str, directory: ServedDirectory) -> None:
         """Log what peers may do in a directory, and we may not; its disk may take its time to tell."""

@@ -16,7 +16,7 @@ from twisted.python import usage
 
 from realize.clocks import use_monotonic_clock
 from realize.config import Config, metrics_endpoint, read_config
-from realize.daemon.logs import DaemonLogs, LogOptions, absolute
+from realize.daemon.logs import DaemonLogs, LogOptions, absolute, complain
 from realize.errors import RealizeError, UsageError
 from realize.keys import Identity, load_identity
 from realize.levels import FORMATS, parse_levels
@@ -54,7 +54,7 @@ class Options(usage.Options):
     logs: LogOptions = LogOptions()
 
     def postOptions(self) -> None:
-        """Read what the file names; all that is wrong is a usage error."""
+        """Read what the file names; what is wrong ends the program, without twistd's page of usage before it."""
         self["config"] = os.path.abspath(self["config"])
         try:
             self.config = read_config(self["config"], for_daemon=True)
@@ -67,7 +67,8 @@ class Options(usage.Options):
                 absolute(self["log-file"]),
             )
         except RealizeError as error:
-            raise usage.UsageError(str(error)) from error
+            complain(error)
+            raise SystemExit(error.exit_code) from error
 
     def _parsed(self, option: str, parse: Callable[[str], T]) -> T | None:
         """The value of an option, None if it was not given; what is wrong names it."""

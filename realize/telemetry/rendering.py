@@ -141,7 +141,16 @@ def _indented(exc: str | None) -> str:
 
 
 def _flat(value: Any) -> Any:
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+    """A value that is one, or text: ``a,b`` for a list, ``x=1 y=2`` for fields, ``x=1; x=2`` for a list of such."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_inside(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ("; " if any(isinstance(each, Mapping) for each in value) else ",").join(map(_inside, value))
+    return value
+
+
+def _inside(value: Any) -> str:
+    return "-" if value is None else str(_flat(value))
 
 
 def _value(value: Any) -> str:
