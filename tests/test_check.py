@@ -10,6 +10,8 @@ import socket
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import error as internet_errors
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -58,6 +60,20 @@ def everything(folder):
 
 
 # What is advised.
+
+
+@given(
+    st.integers(-20 * 10**9, 20 * 10**9), st.integers(0, 3 * 10**9), st.integers(0, 3 * 10**9), st.integers(0, 10**7)
+)
+def test_the_difference_of_clocks_is_within_the_bound_that_is_said(offset_ns, there_ns, back_ns, tick_ns):
+    """However long the question and the answer took, and however long ago the last tick of the other clock was."""
+    before_ns = 10**18
+    asked_ns = before_ns + there_ns
+    found = skew(asked_ns + offset_ns - tick_ns, before_ns, asked_ns + back_ns).found
+
+    number, _, bound = found.rpartition(" give or take ")
+    middle_s = 0.0 if number == "as ours," else float(number.split()[0]) * (1 if "ahead" in number else -1)
+    assert abs(offset_ns / 1e9 - middle_s) <= float(bound.removesuffix(" s")) + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -124,7 +140,7 @@ def test_a_skew_counts_beyond_what_the_round_trip_hides():
 
     assert Result.OK is skew(100 * second, 98 * second, 104 * second).result
     assert Result.WARNING is skew(100 * second, 90 * second, 91 * second).result
-    assert "9.500 s ahead" in skew(100 * second, 90 * second, 91 * second).found
+    assert "9.505 s ahead" in skew(100 * second, 90 * second, 91 * second).found
     assert "behind" in skew(80 * second, 90 * second, 91 * second).found
     assert Result.OK is skew(100 * second, 80 * second, 110 * second).result
 

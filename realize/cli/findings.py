@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -20,6 +21,9 @@ from realize.wire.reaching import Obstacle, obstacle
 
 SKEW: Final = 5.0
 """Seconds that two clocks may differ before it is worth a warning: ages of files are judged by them."""
+
+TICK: Final = 0.01
+"""Seconds that the clock that stamps files may be behind, as it shows the kernel's last tick: 100 Hz, or more."""
 
 FULL: Final = 0.01
 """Less than this part of a file system being free is worth a warning."""
@@ -137,9 +141,18 @@ def rights(has: Sequence[str], own_name: str) -> Finding:
 
 
 def skew(now_ns: int, before_ns: int, after_ns: int) -> Finding:
-    """How the clock of the peer, read at some time between the two of ours, differs from ours."""
-    middle, doubt = (now_ns - (before_ns + after_ns) // 2) / 1e9, (after_ns - before_ns) / 2e9
-    found = f"{abs(middle):.3f} s {'ahead of' if middle > 0 else 'behind'} ours, give or take {doubt:.3f} s"
+    """How the clock of the peer, read at some time between the two of ours, differs from ours.
+
+    Whatever happened in between, the difference is within what is said.
+    """
+    least, most = (now_ns - after_ns) / 1e9, (now_ns - before_ns) / 1e9 + TICK
+    middle, doubt = (most + least) / 2, (most - least) / 2
+    # To whole milliseconds: what that leaves out counts as doubt, too.
+    shown, doubted = f"{abs(middle):.3f}", f"{math.ceil(doubt * 1000 + 0.5) / 1000:.3f}"
+    if abs(middle) <= doubt:
+        found = f"as ours, give or take {math.ceil((abs(middle) + doubt) * 1000) / 1000:.3f} s"
+    else:
+        found = f"{shown} s {'ahead of' if middle > 0 else 'behind'} ours, give or take {doubted} s"
     if abs(middle) - doubt <= SKEW:
         return Finding("clock", Result.OK, found)
     advice = "--min-age and what arrives during a run are judged by these clocks: let both follow a time server"
