@@ -32,7 +32,7 @@ from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
 
 IN_VAIN: Final = 5
-"""Attempts in vain, some 15 seconds, after which it is said how to find out why."""
+"""Attempts in vain, some six seconds, after which it is said how to find out why."""
 
 SAYING: Final = 0.5
 """Seconds to wait for the last line of a run that hangs: stderr may be what it hangs at."""
