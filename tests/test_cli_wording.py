@@ -20,6 +20,7 @@ from realize.mover.events import (
     Planned,
     Retrying,
     SourceStarted,
+    Unknown,
 )
 from realize.mover.plan import Action
 
@@ -94,6 +95,15 @@ def test_skipped_and_interrupted_files_are_told() -> None:
         "interrupted: destination hostb:9771::inbox: a: how much of 2 KiB is kept for the next time, nobody told"
         == untold
     )
+
+
+def test_what_is_unknown_is_told_by_the_file() -> None:
+    """Either whether it has arrived, or whether it was removed."""
+    there = wording().arrival(Unknown(b"a", 1024, 1024, None))
+    removed = wording().arrival(Unknown(b"a", 1024, 1024, How.CREATED))
+
+    assert "unknown: a (1 KiB): no answer came whether it is there" == there
+    assert "unknown: a (1 KiB): no answer came whether it was removed" == removed
 
 
 def test_an_arrival_says_whether_the_source_was_removed() -> None:

@@ -21,6 +21,7 @@ from realize.mover.events import (
     Pruned,
     Retrying,
     SourceStarted,
+    Unknown,
 )
 from realize.units import display_name, format_size
 
@@ -75,7 +76,7 @@ class Wording:
         return None
 
     def arrival(self, event: Event) -> str | None:
-        """The sentence for a file that is there now or waits for its time, or a partial or directory that is gone."""
+        """The sentence for a file that is, or may be, there now or waits for its time, or for what is gone that was none."""
         if isinstance(event, HeldBack):
             when = local_time(event.mtime_ns)
             return (
@@ -86,6 +87,9 @@ class Wording:
         if isinstance(event, PartialGone):
             why = "that nobody came back for" if event.expired else "to make room"
             return f"removed: {display_name(event.path)} ({format_size(event.size)}, a partial {why})"
+        if isinstance(event, Unknown):
+            what = "is there" if event.how is None else "was removed"
+            return f"unknown: {display_name(event.path)} ({format_size(event.size)}): no answer came whether it {what}"
         if not isinstance(event, Finished) or event.how in {How.SKIPPED, How.GONE}:
             return None
         verb = "moved" if event.removed else "copied"
