@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from realize.keys import load_identity
 from tests.leftovers import partial_at
-from tests.processes import ENVIRONMENT, TWISTD, Proxy, Site, digests, plant
+from tests.processes import ENVIRONMENT, TWISTD, Proxy, Site, digests, plant, wait_for
 
 MIB = 1 << 20
 
@@ -326,8 +326,10 @@ def test_a_signal_together_with_the_limit(site, tmp_path):
     """SIGTERM just before the limit: the run ends once, with one of the two codes, and nothing is lost."""
     source = tmp_path / "source"
     original = plant(source, 8, small=10, large=1, large_size=20 * MIB)
-    process = site.spawn("--quiet", "--throttle", "2M", "--max-duration", "2s", source, "hostb::inbox")
-    time.sleep(1.95)
+    began = time.monotonic()
+    process = site.spawn("--quiet", "--throttle", "2M", "--max-duration", "6s", source, "hostb::inbox")
+    wait_for(lambda: any(site.inbox.iterdir()))
+    time.sleep(max(0.0, began + 5.95 - time.monotonic()))
 
     process.send_signal(signal.SIGTERM)
 
