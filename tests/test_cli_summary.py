@@ -19,6 +19,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    UnderWay,
     Unknown,
 )
 from realize.mover.plan import Action
@@ -158,6 +159,20 @@ def test_what_is_unknown_is_counted_as_that() -> None:
         "2 files, 2 KiB, are there; none interrupted; 2 found but not started; "
         "1 unknown (no answer came); 2 perhaps not removed (no answer came); 61.0 s elapsed"
     ) == said.partition(": ")[2]
+
+
+def test_a_run_that_ends_by_force_does_not_know_what_becomes_of_what_is_under_way() -> None:
+    """Until then that is nothing to be told of; small files are counted, large ones named."""
+    tally = tally_of(
+        Found(9, 9000), Started(b"large", 1024, 0), Started(b"a", 1000, 0), UnderWay(4), finished(How.CREATED)
+    )
+    before = (tally.interrupted.copy(), tally.unknown_arrivals, tally.not_started)
+    tally(UnderWay(-1))
+    tally.give_up()
+
+    assert ({}, 0, 8) == before
+    assert ({b"large": (1024, None)}, 3, 4) == (tally.interrupted, tally.unknown_arrivals, tally.not_started)
+    assert "interrupted: large (1 KiB); 4 found but not started; 3 unknown" in tally.deadline_sentence(1.0, 6.0)
 
 
 def test_whatever_lasts_is_a_step() -> None:

@@ -398,3 +398,17 @@ def test_what_people_are_told_is_what_is(site, tmp_path, end):
     """The last sentence agrees with all that, too."""
     with contextlib.closing(Trial(site, tmp_path, "push", json_lines=False)) as trial:
         ENDS[end](trial)
+
+
+def test_a_run_that_is_ended_by_force_tells_what_it_does_not_know(site, tmp_path):
+    """Nobody ever reads what it says, so it cannot end in order; its one line, and the metrics, claim nothing else."""
+    with contextlib.closing(Trial(site, tmp_path, "push")) as trial:
+        trial.start("--max-duration", f"{LIMIT}s", *trial.slowly())
+        assert 11 == trial.process.wait(60)
+        last = (trial.folder / "other").read_text()
+        files, _ = trial.metrics()
+
+    arrived, unknown = files["created"], files["unknown"]
+    assert f"{arrived:.0f} files, " in last
+    assert f"{unknown:.0f} unknown" in last
+    assert arrived <= len(trial.gone()) <= len(trial.there()) <= arrived + unknown

@@ -28,6 +28,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    UnderWay,
     Unknown,
 )
 
@@ -139,7 +140,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "no_room", "files": files, "bytes": size, "missing_bytes": missing}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
-        case Found() | Listed() | Progressed():
+        case Found() | Listed() | Progressed() | UnderWay():
             return None
 
 

@@ -233,7 +233,7 @@ class RunMetrics:
         files = {how.name.lower(): tally.count(how) for how in How}
         sizes = {how.name.lower(): tally.size(how) for how in How}
         files |= {"failed": tally.failed, "left": tally.left, "unknown": tally.unknown_arrivals}
-        files["remaining"] = max(0, tally.found_files - tally.done - len(tally.unknown))
+        files["remaining"] = max(0, tally.found_files - tally.done - tally.unknown_arrivals - tally.unknown_removals)
         # A copy of the values at once: a thread may be asking while the mover changes them.
         flying = sum(flight.reached for flight in list(board.flying.values()))
         sizes["remaining"] = max(0, tally.found_bytes - sum(sizes.values()) - flying)

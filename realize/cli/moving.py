@@ -173,6 +173,7 @@ class Errand:
 
     def overdue(self) -> int:
         """Say the line that the reactor did not come to say, and report, from another thread; the exit code."""
+        self._screen.tally.give_up()
         code = self._screen.tally.exit_code(self._limit_error())
         if self._metrics.closing:
             # It is only the report that takes its time.

@@ -31,6 +31,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    UnderWay,
     Unknown,
 )
 from realize.mover.events import Interrupted as Stopped
@@ -186,7 +187,7 @@ class RunLog:
                 log.warning("no_room", files=files, bytes=size, missing=missing)
             case Retrying(error, delay):
                 self._log.warning("retrying", delay=round(delay, 3), error=str(error), code=_code(error))
-            case Found() | Listed() | Progressed() | Planned() | Pruned():
+            case Found() | Listed() | Progressed() | UnderWay() | Planned() | Pruned():
                 pass
 
     def _finished(self, event: Finished) -> None:

@@ -23,6 +23,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    UnderWay,
     Unknown,
 )
 from realize.mover.plan import Action
@@ -72,6 +73,11 @@ class Tally(_Counts):
     _kept: dict[bytes, int] = field(factory=dict, init=False)
     """How much the destination had of each file that has not ended when it was last started."""
     _sent: Sent = field(factory=Sent, init=False)
+    _flying: dict[bytes, int] = field(factory=dict, init=False)
+    """Files that are on their way by themselves, and their sizes."""
+    _under_way: int = field(default=0, init=False)
+    """Small files that are on their way."""
+    _lost_sight_of: int = field(default=0, init=False)
     _again: _Counts = field(factory=_Counts, init=False)
     """What was counted of the source under way and is still there: found anew when its listing begins again."""
 
@@ -86,13 +92,18 @@ class Tally(_Counts):
                 self.found_files += files
                 self.found_bytes += size
             case Interrupted(path, size, reached):
+                self._flying.pop(path, None)
                 self.interrupted[path] = (size, reached)
-            case Started(path, _, have):
+            case Started(path, size, have):
+                self._flying[path] = size
                 self.interrupted.pop(path, None)
                 self.unknown.pop(path, None)
                 self.steps += have > self._kept.get(path, have)
                 self._kept[path] = have
+            case UnderWay(files):
+                self._under_way += files
             case Unknown(path):
+                self._flying.pop(path, None)
                 self.unknown[path] = event
             case Retrying():
                 self._forget(again)
@@ -106,6 +117,7 @@ class Tally(_Counts):
             case Failed():
                 self.failed += 1
                 again.failed += 1
+                self._flying.pop(event.path, None)
                 self.interrupted.pop(event.path, None)
                 self.unknown.pop(event.path, None)
                 self._kept.pop(event.path, None)
@@ -121,7 +133,13 @@ class Tally(_Counts):
             case _:
                 pass
 
+    def give_up(self) -> None:
+        """The run ends by force: what is on its way is interrupted, who knows where, or unknown; for any thread."""
+        self.interrupted |= {path: (size, None) for path, size in self._flying.copy().items()}
+        self._lost_sight_of = self._under_way
+
     def _finished(self, event: Finished) -> None:
+        self._flying.pop(event.path, None)
         self.interrupted.pop(event.path, None)
         self.unknown.pop(event.path, None)
         self._kept.pop(event.path, None)
@@ -171,12 +189,12 @@ class Tally(_Counts):
     @property
     def unknown_arrivals(self) -> int:
         """How many files may be at the destination; they are at the source."""
-        return sum(each.how is None for each in list(self.unknown.values()))
+        return sum(each.how is None for each in list(self.unknown.values())) + self._lost_sight_of
 
     @property
     def unknown_removals(self) -> int:
         """How many files may be removed from the source; they are at the destination."""
-        return len(self.unknown) - self.unknown_arrivals
+        return sum(each.how is not None for each in list(self.unknown.values()))
 
     @property
     def done_bytes(self) -> int:
@@ -191,7 +209,8 @@ class Tally(_Counts):
     @property
     def not_started(self) -> int:
         """How many of the files that were found have neither ended nor been on their way."""
-        return max(0, self.found_files - self.done - len(self.interrupted) - len(self.unknown))
+        others = len(self.interrupted) + self.unknown_arrivals + self.unknown_removals
+        return max(0, self.found_files - self.done - others)
 
     def exit_code(self, error: RealizeError | None = None) -> int:
         """0, or 1 if anything failed, or that of what ended the run; a failure outranks a time limit."""
@@ -239,7 +258,7 @@ class Tally(_Counts):
         """The one line about a run that its time limit ended: moved, interrupted, not started, elapsed."""
         shown = [
             f"{display_name(path)} ({'' if reached is None else f'{format_size(reached)} of '}{format_size(size)})"
-            for path, (size, reached) in self.interrupted.items()
+            for path, (size, reached) in self.interrupted.copy().items()
         ]
         moved = f"{_files(self.arrived)}, {format_size(self.arrived_bytes)}, are there"
         parts = [

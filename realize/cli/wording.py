@@ -76,7 +76,7 @@ class Wording:
         return None
 
     def arrival(self, event: Event) -> str | None:
-        """The sentence for a file that is, or may be, there now or waits for its time, or for what is gone that was none."""
+        """The sentence for a file that is, or may be, there now or waits for its time, or for what else is gone."""
         if isinstance(event, HeldBack):
             when = local_time(event.mtime_ns)
             return (

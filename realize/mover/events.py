@@ -112,6 +112,13 @@ class Unknown:
 
 
 @frozen
+class UnderWay:
+    """So many small files more, or fewer, are on their way; what became of them is told before the latter."""
+
+    files: int
+
+
+@frozen
 class Finished:
     """A file is whole, verified and durable at the destination, and removed from the source if that was asked for.
 
@@ -213,6 +220,7 @@ Event: TypeAlias = (
     | Progressed
     | Interrupted
     | Unknown
+    | UnderWay
     | Finished
     | Failed
     | Postponed

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from attrs import define, evolve, field, frozen
 
 from realize.errors import Conflict, RealizeError, Unanswered
-from realize.mover.events import End, Finished, How, Unknown
+from realize.mover.events import End, Finished, How, UnderWay, Unknown
 from realize.mover.interfaces import Arrived
 from realize.mover.large import HOW, refuse_same_file
 from realize.mover.plan import Action, resolve
@@ -63,16 +63,21 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> 
     Raises `WholeSide` if one of the stores refuses altogether; then, or cancelled, that is not known of all of them.
     """
     moving = _Batch(work, {candidate.entry.path: candidate for candidate in batch})
+    under_way = 0
     try:
         with work.progress.batch([candidate.entry for candidate in batch]):
             absent, conflicting = await moving.read()
             conflicting = await moving.settle(conflicting)
+            under_way = len(batch) - len(moving.outcomes)
+            work.emit(UnderWay(under_way))
             await moving.put(absent, OnConflict.SKIP if work.options.policy is OnConflict.SKIP else OnConflict.FAIL)
             await moving.put(conflicting, work.options.policy)
             await moving.remove()
     finally:
         for path, outcome in moving.so_far():
             report(moving.candidates[path], outcome)
+        # Not before: in the middle of that, a process that hangs may be ended.
+        work.emit(UnderWay(-under_way))
 
 
 @define(eq=False)
