@@ -348,3 +348,17 @@ def test_data_with_more_keys_is_data(more, last):
 
     for cut in range(len(whole)):
         assert ([Data(7, b"abc"), {b"k": b"v"}], None) == parse([whole[:cut], whole[cut:]])
+
+
+def test_how_much_content_has_arrived_of_an_incomplete_box_can_be_told():
+    """Of Data alone: other boxes have none."""
+    raw = data_head(1000) + bytes(1000) + data_tail(1)
+    parser, seen = BoxParser(), []
+    for piece in (raw[:5], raw[5:40], raw[40:500], raw[500:]):
+        list(parser.feed(piece))
+        seen.append(parser.unfinished_content)
+    list(parser.feed(encode({b"k": b"v" * 100})[:50]))
+
+    head = len(data_head(1000))
+    assert [0, 40 - head, 500 - head, 0] == seen
+    assert (True, 0) == (parser.unfinished > 0, parser.unfinished_content)

@@ -1,6 +1,6 @@
 """How far files under way are: `realize.mover.progress`."""
 
-from realize.mover.events import Progressed
+from realize.mover.events import End, Progressed
 from realize.mover.progress import LOOKS, Progress
 from realize.values import Entry, Kind, Travelled
 
@@ -65,6 +65,31 @@ def test_a_batch_that_takes_long_is_told_file_by_file():
         assert [(b"a", 5)] == connection.look()
         assert [(b"a", 5), (b"c", 1)] == connection.look(([b"a", b"b", b"c"], 11))
         assert [(b"c", 19)] == connection.look(([b"a", b"b", b"c"], 100))
+
+
+def test_what_is_left_of_a_batch_is_told_when_all_of_it_has_travelled():
+    """It may be long before its files are done; one that was fast is told by its end."""
+    connection, events = Connection(), []
+    for batch in (entries(a=10, b=20), entries(c=5)):
+        with connection.progress.batch(batch):
+            files = [(entry.path, entry.size) for entry in batch]
+            connection.progress.all_travelled(End.DESTINATION, files, events.append)
+            for _ in range(LOOKS):
+                connection.look(([batch[0].path], 3))
+            connection.progress.all_travelled(End.SOURCE, files, events.append)
+            connection.progress.all_travelled(End.DESTINATION, files, events.append)
+
+    assert [Progressed(b"a", 7), Progressed(b"b", 20), Progressed(b"c", 2)] == events
+
+
+def test_a_batch_that_nobody_waits_for_any_more_is_not_told():
+    """What still comes of it after a run was stopped is of nobody knows which file."""
+    connection = Connection()
+    with connection.progress.batch(entries(a=10, b=20)):
+        for _ in range(LOOKS):
+            connection.look(([b"a", b"b"], 15))
+
+    assert [] == connection.look(([b"a", b"b"], 25))
 
 
 def test_what_has_ended_is_forgotten():

@@ -26,6 +26,7 @@ class FakeLink:
         self.expecting = []
         self.bytes_sent = 0
         self.waits = 0
+        self.begun = {}
 
     def write(self, data):
         """Keep."""
@@ -47,6 +48,10 @@ class FakeLink:
     def chunk(self):
         """How much to write at once."""
         return self.batch
+
+    def arriving(self, stream):
+        """How much of a box that is not complete may be for that stream."""
+        return self.begun.get(stream, 0)
 
     def expect(self, what):
         """Keep what is waited for."""
@@ -165,6 +170,39 @@ def test_when_a_stream_has_failed_no_more_of_it_travels():
 
     assert 0 < before < 1000
     assert before == stream.travelled()
+
+
+def test_content_of_a_box_that_is_not_complete_has_travelled():
+    """On a slow line a box may take seconds; never more than there is."""
+    link = FakeLink()
+    stream = InboundStream(1, 100, link)
+    stream.start()
+    stream.receive(bytes(40))
+    stream.delivered()
+    seen = []
+    for link.begun[1] in (0, 20, 90):
+        seen.append(stream.travelled())
+
+    assert [40, 60, 100] == seen
+
+
+def test_what_is_not_complete_is_probably_for_who_got_the_last():
+    """Or, where nothing came yet, for the first who waits."""
+    table = StreamTable(FakeLink(), connecting=False)
+    for number in (1, 3, 5):
+        table.accept(number)
+        table.inbound(number, 2 << 20).start()
+    first = table.latest
+    table.receive(3, b"content")
+    later = table.latest
+    table.close(3)
+    oldest = table.latest
+    for number in (1, 5):
+        table.close(number)
+    table.accept(7)
+    table.inbound(7, 100)
+
+    assert (1, 3, 1, 7) == (first, later, oldest, table.latest)
 
 
 def test_a_slow_pace_makes_small_writes():

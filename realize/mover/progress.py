@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Final
 
 from attrs import define, field
 
-from realize.mover.events import Observer, Progressed
+from realize.mover.events import End, Observer, Progressed
 from realize.values import Entry, Travelled
 
 EVERY: Final = 0.2
@@ -40,6 +40,8 @@ class Progress:
     """
 
     in_transit: Callable[[], Sequence[Travelled] | None] = _nothing_travels
+    end: End = End.DESTINATION
+    """Which store that is."""
     _said: dict[bytes, int] = field(factory=dict)
     _batches: list[_Batch] = field(factory=list)
 
@@ -57,6 +59,16 @@ class Progress:
             yield
         finally:
             self._batches.remove(batch)
+
+    def all_travelled(self, end: End, files: Iterable[tuple[bytes, int]], emit: Observer) -> None:
+        """These files of one batch, of such sizes, have all come from, or gone to, that store.
+
+        To be said before what else is done with them, which on a slow line takes its time.
+        """
+        for path, size in files if end is self.end else ():
+            if self._looks(path) < LOOKS:
+                return
+            self._say(path, size, emit)
 
     def look(self, emit: Observer) -> None:
         """Say what has travelled since the last look."""
@@ -96,7 +108,12 @@ class Progress:
                     yield path, min(left, batch.sizes[path])
                     left -= batch.sizes[path]
                 return
-        yield journey.paths[0], journey.amount
+        if len(journey.paths) == 1:
+            yield journey.paths[0], journey.amount
+
+    def _looks(self, path: bytes) -> int:
+        """How many looks the batch of that file has seen."""
+        return next((batch.looks for batch in self._batches if path in batch.sizes), 0)
 
     def _say(self, path: bytes, sent: int, emit: Observer) -> None:
         before = self._said.get(path, 0)

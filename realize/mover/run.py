@@ -310,8 +310,10 @@ class Run:
 
     def _progress(self, source: IStore, destination: IStore) -> Progress:
         """One for all sources whose content goes over the same connection."""
-        travels = source if destination.in_transit() is None else destination
-        return self._progresses.setdefault(travels, Progress(travels.in_transit))
+        travels, end = destination, End.DESTINATION
+        if destination.in_transit() is None:
+            travels, end = source, End.SOURCE
+        return self._progresses.setdefault(travels, Progress(travels.in_transit, end))
 
     def _named(self, name: str, trouble: Trouble) -> RealizeError:
         """The error, saying which end it happened at."""

@@ -105,6 +105,7 @@ class _Batch:
                 absent.append(answer)
             else:
                 conflicting.append(answer)
+        self._travelled(End.SOURCE, [*absent, *conflicting])
         return absent, conflicting
 
     async def settle(self, conflicting: Sequence[Fetched]) -> list[Fetched]:
@@ -137,6 +138,7 @@ class _Batch:
                 unknown = self.work.unknown([_arrived(fetched, None) for fetched in files])
                 self.outcomes |= {each.path: each for each in unknown}
             raise
+        self._travelled(End.DESTINATION, files)
         for fetched, answer in zip(files, answers, strict=True):
             path = fetched.file.path
             if isinstance(answer, Conflict) and self._existing(fetched).final_size is None:
@@ -205,6 +207,10 @@ class _Batch:
         if action is Action.SKIP:
             self.outcomes[path] = _finished(fetched, How.SKIPPED)
         return action is Action.REPLACE
+
+    def _travelled(self, end: End, files: Sequence[Fetched]) -> None:
+        sizes = ((fetched.file.path, fetched.version.size) for fetched in files)
+        self.work.progress.all_travelled(end, sizes, self.work.emit)
 
     def _existing(self, fetched: Fetched) -> Existing:
         return self.candidates[fetched.file.path].existing

@@ -139,7 +139,7 @@ class RemoteBatches:
         try:
             stream = streams.inbound(number, SMALL)
             stream.promised()
-            self._transit.begin(number, paths, lambda: stream.arrived)
+            self._transit.begin(number, paths, stream.travelled)
             began = clock.seconds()
             answer = await self._protocol.call(
                 commands.ReadSmall, handle=handle, stream=number, paths=paths, removing=removing

@@ -53,7 +53,7 @@ class RemoteReader:
         self._closed = False
         self._transit = transit
         self._journey = opened.stream.number
-        transit.begin(self._journey, [path], lambda: self._stream.arrived)
+        transit.begin(self._journey, [path], self._travelled)
 
     @classmethod
     async def open(
@@ -62,6 +62,9 @@ class RemoteReader:
         """Ask for the file."""
         opened = await _open_read(protocol, handle, path, removing=removing)
         return cls(protocol, handle, path, opened, transit, removing=removing)
+
+    def _travelled(self) -> int:
+        return self._stream.travelled()
 
     def block_digests(self, length: int) -> Deferred[list[bytes]]:
         """See `IReader`; at most `realize.wire.packing.MOST_DIGESTS` blocks at a time."""

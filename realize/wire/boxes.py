@@ -123,6 +123,12 @@ class BoxParser:
         """Bytes that have arrived of a box that is not complete."""
         return self._size + self._held
 
+    @property
+    def unfinished_content(self) -> int:
+        """Bytes of content that have arrived of a ``Data`` box that is not complete."""
+        begun = not self._size and self._pieces and self._pieces[0].startswith(_HEAD)
+        return max(0, self._held - len(_HEAD) - 2) if begun else 0
+
     def feed(self, data: bytes) -> Iterator[Data | Credit | Box]:
         """The boxes that ``data`` completes.
 

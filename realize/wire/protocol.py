@@ -363,6 +363,10 @@ class PeerProtocol(AnsweringProtocol):
         """Bytes that wait for the pace, in the transport or in the kernel, or are on the line."""
         return int(getattr(self.transport, "queued", 0)) + unacknowledged(self.transport)
 
+    def arriving(self, stream: int) -> int:
+        """What the parser holds, if the content that came last was for that stream."""
+        return self._parser.unfinished_content if stream == self.streams.latest else 0
+
     def expect(self, what: str) -> int:
         """Something that a stream waits for; a ticket for `expected`."""
         return self._liveness.asked(what, ENDURANCE)

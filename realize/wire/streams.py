@@ -80,6 +80,9 @@ class Link(Protocol):
     def grant(self, stream: int, amount: int) -> None:
         """Send credit."""
 
+    def arriving(self, stream: int) -> int:
+        """How many bytes of content have arrived, probably for that stream, of a box that is not complete."""
+
     def expect(self, what: str) -> int:
         """Note that something must come from the peer, lest the connection counts as stalled; a ticket."""
 
@@ -234,6 +237,10 @@ class InboundStream:
         self._waiting: Deferred[list[Content]] | None = None
         self._held = 0
         self._error: RealizeError | None = None
+
+    def travelled(self) -> int:
+        """Bytes of content that have arrived, with those of an incomplete box."""
+        return min(self.limit, self.arrived + self._link.arriving(self.number))
 
     def start(self) -> None:
         """Give the first credit."""
@@ -393,6 +400,8 @@ class StreamTable:
         self._link = link
         self._open: dict[int, InboundStream | OutboundStream | None] = {}
         self._receiving: set[InboundStream] = set()
+        self.latest = 0
+        """The stream that content came for last, or will come for first: much is sent for one at a time."""
         self._ours = -1 if connecting else 0
         self._theirs = 0 if connecting else -1
         self._lost: RealizeError | None = None
@@ -439,6 +448,8 @@ class StreamTable:
     def inbound(self, number: int, limit: int) -> InboundStream:
         """Expect content on a number that was chosen or accepted."""
         stream = InboundStream(number, limit, self._link)
+        if not self.latest:
+            self.latest = number
         self._put(number, stream)
         return stream
 
@@ -462,6 +473,9 @@ class StreamTable:
         if stream is not None:
             self._count(stream)
             stream.fail(ConnectionFailed(f"stream {number} is closed"))
+        if number == self.latest:
+            waiting = (other for other, stream in self._open.items() if isinstance(stream, InboundStream))
+            self.latest = next(waiting, 0)
         self._link.stream_closed()
 
     def receive(self, number: int, content: Content) -> None:
@@ -473,6 +487,7 @@ class StreamTable:
         if isinstance(stream, InboundStream):
             stream.receive(content)
             self._receiving.add(stream)
+            self.latest = number
         elif number in self._open or not self._existed(number):
             raise ProtocolError(f"content for stream {number}, which does not expect any")
 
