@@ -25,6 +25,9 @@ MAX_COMPONENT: Final = 255
 MAX_PATH: Final = 4000
 """Bytes in a whole name: it fits PATH_MAX with room for the directory above it."""
 
+MAX_DEPTH: Final = 128
+"""Components of a name: each is a system call, and all that is above it is remembered beside it, in many places."""
+
 CHAIN: Final = 8
 """Names for the partial of a file that are always the same ones."""
 
@@ -41,6 +44,8 @@ def judge(path: bytes) -> tuple[bytes, ...]:
         raise BadName(f"{display_name(path[:80])}...: the name has {len(path)} bytes, more than {MAX_PATH}")
     if b"\0" in path:
         raise BadName(f"{display_name(path)}: the name contains a NUL byte")
+    if path.count(b"/") >= MAX_DEPTH:
+        raise BadName(f"{display_name(path[:80])}...: the name has more than {MAX_DEPTH} components")
     components = tuple(path.split(b"/"))
     for component in components:
         if not component:
