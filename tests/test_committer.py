@@ -12,6 +12,7 @@ from realize.errors import StorageError
 from realize.store import commit
 from realize.store.commit import Committer
 from realize.store.marks import RECEIVING
+from realize.store.room import Room
 from realize.testing import digest, failure, how, small_file
 from realize.values import Attributes, Committed, OnConflict
 from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
@@ -43,7 +44,7 @@ async def test_what_has_begun_when_it_fails_is_told_that_it_failed(root, monkeyp
     store = await opened(root, committer=committer)
 
     def fails():
-        committer._waiting.popleft()
+        committer._waiting.pop("")
         raise MemoryError
 
     monkeypatch.setattr(committer, "_next_group", fails)
@@ -137,12 +138,64 @@ async def test_a_symlink_in_the_place_of_a_partial_stays(root, behind):
     store = await opened(root)
     original = store._committer.commit
 
-    def swap(files):
+    def swap(files, *owner):
         os.rename(behind.at(PARTIAL), behind.at(b"moved"))
         os.symlink(b"moved", behind.at(PARTIAL))
-        return original(files)
+        return original(files, *owner)
 
     store._committer.commit = swap
 
     assert isinstance(await put(store, b"f", b"x"), StorageError)
     assert [PARTIAL, b"moved"] == behind.everything()
+
+
+async def test_directories_are_made_durable_one_below_the_other(root, monkeypatch):
+    """However deep they are, and however many: each is opened by way of the one above, and synced after those below."""
+    store = await opened(root)
+    paths = [b"%d/" % number + b"d/" * 100 + b"f" for number in range(3)]
+    opening, opened_now, synced = os.open, [], []
+    monkeypatch.setattr(os, "open", lambda path, *args, **how: opened_now.append(path) or opening(path, *args, **how))
+    monkeypatch.setattr(commit, "fsync_directory", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    await store.put_small([small_file(path, b"x") for path in paths], REPLACE)
+
+    assert 3 * 101 + 1 == len(synced) == len(set(synced))
+    assert all(synced.index(os.path.dirname(each)) > synced.index(each) for each in synced[:-1])
+    assert len(opened_now) < 3 * 101 * 5
+
+
+async def test_a_group_of_deep_files_is_small(root, monkeypatch):
+    """All directories above its files are remembered while they are made durable."""
+    monkeypatch.setattr(commit, "GROUP", 20)
+    begun = Deferred()
+    groups = []
+
+    def run(job, *arguments):
+        if job is not commit.commit_group:
+            return at_once(job, *arguments)
+        groups.append(len(arguments[0]))
+        return begun.addCallback(lambda _: job(*arguments)) if len(groups) == 1 else at_once(job, *arguments)
+
+    store = await opened(root, run_in_thread=run)
+    for number in range(12):
+        store.put_small([small_file(b"d/" * 100 + b"%d" % number, b"x")], REPLACE)
+    begun.callback(None)
+
+    assert [1, 2, 2, 2, 2, 2, 1] == groups
+
+
+async def test_who_commits_much_keeps_nobody_waiting(root, monkeypatch):
+    """The owners take turns, in the groups and for room: what one has brought before waits behind the other's."""
+    monkeypatch.setattr(commit, "GROUP", 2)
+    committer = Committer(lambda job, *arguments: begun.addCallback(lambda _: job(*arguments)))
+    committer.room = Room(4)
+    begun, done = Deferred(), []
+    stores = {owner: await opened(root, committer=committer, owner=owner) for owner in ("many", "few")}
+    for number in range(9):
+        for owner in stores if number == 8 else ["many"]:
+            putting = stores[owner].put_small([small_file(b"%s%d" % (owner.encode(), number), b"x")], REPLACE)
+            putting.addCallback(lambda _, name=f"{owner}{number}": done.append(name))
+    begun.callback(None)
+
+    assert 10 == len(done)
+    assert 5 >= done.index("few8")
+    assert [f"many{number}" for number in range(9)] == [name for name in done if name != "few8"]

@@ -1975,10 +1975,10 @@ async def test_a_partial_of_somebody_else_is_not_discarded_with_ours(root, behin
     store = await opened(root, run_in_thread=at_once)
     original = store._committer.commit
 
-    def swap(files):
+    def swap(files, *owner):
         behind.plant_partial(b"f~", b"")
         os.rename(behind.at(partial_name(b"f~")), behind.at(PARTIAL))
-        return original(files)
+        return original(files, *owner)
 
     store._committer.commit = swap
 

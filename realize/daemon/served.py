@@ -81,6 +81,7 @@ class ServedDirectory:
             prunes_all=Right.PRUNE in rights,
             shown=self.name.encode(),
             memory=self.memory.of(peer),
+            owner=peer,
         )
 
     @property

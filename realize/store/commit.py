@@ -25,7 +25,6 @@ import contextlib
 import itertools
 import os
 import stat
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -54,6 +53,7 @@ from realize.store.syscalls import (
 )
 from realize.store.threads import RunInThread
 from realize.store.tree import Identity, Tree, identity_of
+from realize.store.turns import Rota
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import Committed, OnConflict, Seen, Stored
@@ -63,6 +63,9 @@ GROUP: Final = 1024
 
 FEW_DIRECTORIES: Final = 2
 """Up to so many directories get an fsync each; more are worth a syncfs(2): each fsync waits for the device once."""
+
+DEEP: Final = 8
+"""For each so many directories that a file is below, it counts as one more: all above it are made durable with it."""
 
 MOST_SMALL: Final = 2 * GROUP
 """Small files between their writing and the end of their commit; each holds a descriptor."""
@@ -140,29 +143,35 @@ class _Submission:
     answer: Deferred[list[Outcome]] = field(factory=Deferred)
 
 
+def _anybody(_owner: str) -> bool:
+    return True
+
+
 class Committer:
-    """Gathers what is to be committed into groups; to be shared by all stores of a directory."""
+    """Gathers what is to be committed into groups; to be shared by all stores of a directory.
+
+    Whose files are committed next goes in turns.
+    """
 
     def __init__(self, run_in_thread: RunInThread, watch: CommitWatch | None = None, stamps: Stamps = STAMPS) -> None:
         self.watch = CommitWatch() if watch is None else watch
         self.stamps = stamps
         self._run_in_thread = run_in_thread
-        self._waiting: deque[_Submission] = deque()
+        self._waiting: Rota[_Submission] = Rota()
         self._running = False
         self.room = Room(MOST_SMALL)
         """For small files: to be entered before they are written, and left when they are committed."""
 
-    def commit(self, files: Sequence[Prepared]) -> Deferred[list[Outcome]]:
-        """How each of the files ended; the files keep their order."""
+    def commit(self, files: Sequence[Prepared], owner: str = "") -> Deferred[list[Outcome]]:
+        """How each of the files ended; the files keep their order, and so does what each of the owners brings."""
         submission = _Submission(files)
-        self._waiting.append(submission)
+        self._waiting.add(owner, submission)
         try:
             if not self._running:
                 self._next_group()
         except BaseException:
             # Who is told that it failed lets go of the partials: nobody may commit them later.
-            if submission in self._waiting:
-                self._waiting.remove(submission)
+            self._waiting.remove(owner, submission)
             raise
         return submission.answer
 
@@ -171,11 +180,14 @@ class Committer:
         committing: Deferred[list[Outcome]] | None = None
         try:
             count = 0
-            while self._waiting and count < GROUP:
-                submission = self._waiting[0]
+            while count < GROUP and (found := self._waiting.peek(_anybody)):
+                owner, submission = found
+                size = sum(1 + len(each.directory) // DEEP for each in submission.files)
+                if group and count + size > 2 * GROUP:
+                    break
                 group.append(submission)
-                self._waiting.popleft()
-                count += len(submission.files)
+                self._waiting.pop(owner)
+                count += size
             self._running = bool(group)
             if group:
                 files = [each for submission in group for each in submission.files]
@@ -206,8 +218,9 @@ class Committer:
         self._running = False
         failure = Failure()
         self._fail(group, failure)
-        while self._waiting:
-            self._fail([self._waiting.popleft()], failure)
+        while found := self._waiting.peek(_anybody):
+            self._waiting.pop(found[0])
+            self._fail([found[1]], failure)
 
     def _fail(self, group: list[_Submission], failure: Failure) -> None:
         """Tell those who have not been told, and let go of what no thread commits any more."""

@@ -95,6 +95,7 @@ class LocalStore:
     ``prunes_all``, only these are given permissions and times, or removed.
     ``shown`` is what errors call the root, if not by its path.
     ``memory`` is what may be held of files that are read.
+    ``owner`` is who takes turns with others in what is committed.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class LocalStore:
         prunes_all: bool = True,
         shown: bytes | None = None,
         memory: Share | None = None,
+        owner: str = "",
     ) -> None:
         self._root = os.fsencode(root)
         self._base = base
@@ -129,6 +131,7 @@ class LocalStore:
         self._footprint = Footprint() if footprint is None else footprint
         self._changes_all = changes_all
         self._prunes_all = prunes_all
+        self._owner = owner
         self._began_ns = 0
         self._salt = b""
         self._located: Location | None = None
@@ -228,7 +231,7 @@ class LocalStore:
                     answers[number] = answer
 
     async def _put_batch(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
-        await self._committer.room.enter(len(files))
+        await self._committer.room.enter(len(files), self._owner)
         try:
             batch: Batch = await self._run_briefly(
                 write_batch,
@@ -242,7 +245,7 @@ class LocalStore:
             )
             try:
                 prepared = batch.prepared()
-                outcomes = iter(await self._committer.commit(prepared) if prepared else [])
+                outcomes = iter(await self._committer.commit(prepared, self._owner) if prepared else [])
             finally:
                 batch.release()
         finally:
@@ -351,7 +354,13 @@ class LocalStore:
                     break
         try:
             writer = LocalWriter(
-                partial, self._run_in_thread, self._committer, self._headroom, self._scope, self._writers.discard
+                partial,
+                self._run_in_thread,
+                self._committer,
+                self._headroom,
+                self._scope,
+                self._writers.discard,
+                self._owner,
             )
             self._writers.add(writer)
         except BaseException:

@@ -1,10 +1,10 @@
-"""`Room`: so many at a time, in order of coming."""
+"""`Room`: so many at a time, for each peer in order of coming; the peers take turns."""
 
 from __future__ import annotations
 
-from collections import deque
-
 from twisted.internet.defer import Deferred
+
+from realize.store.turns import Rota
 
 
 class Room:
@@ -13,13 +13,19 @@ class Room:
     def __init__(self, places: int) -> None:
         self._places = places
         self._taken = 0
-        self._waiting: deque[tuple[int, Deferred[None]]] = deque()
+        self._waiting: Rota[tuple[int, Deferred[None]]] = Rota()
 
-    async def enter(self, count: int) -> None:
+    async def enter(self, count: int, owner: str = "") -> None:
         """Wait for so many places, and take them."""
         if self._waiting or not self._fits(count):
-            turn: Deferred[None] = Deferred(self._given_up)
-            self._waiting.append((count, turn))
+
+            def give_up(turn: Deferred[None]) -> None:
+                """Nobody waits for it any more: no place is kept for it, and it keeps nobody out."""
+                self._waiting.remove(owner, (count, turn))
+                self._let_in()
+
+            turn: Deferred[None] = Deferred(give_up)
+            self._waiting.add(owner, (count, turn))
             await turn
         else:
             self._taken += count
@@ -30,15 +36,11 @@ class Room:
         self._let_in()
 
     def _let_in(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            count, turn = self._waiting.popleft()
+        while (found := self._waiting.peek(lambda _: True)) and self._fits(found[1][0]):
+            owner, (count, turn) = found
+            self._waiting.pop(owner)
             self._taken += count
             turn.callback(None)
-
-    def _given_up(self, turn: Deferred[None]) -> None:
-        """Nobody waits for it any more: no place is kept for it, and it keeps nobody out."""
-        self._waiting = deque(each for each in self._waiting if each[1] is not turn)
-        self._let_in()
 
     def _fits(self, count: int) -> bool:
         return not self._taken or self._taken + count <= self._places

@@ -44,6 +44,14 @@ class Rota(Generic[_T]):
         if items:
             self._waiting[owner] = items
 
+    def remove(self, owner: str, item: _T) -> None:
+        """Something waits no more; others keep their turns."""
+        items = self._waiting.get(owner, deque[_T]())
+        if item in items:
+            items.remove(item)
+            if not items:
+                del self._waiting[owner]
+
     def __len__(self) -> int:
         """How much waits."""
         return sum(map(len, self._waiting.values()))

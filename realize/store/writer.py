@@ -370,8 +370,10 @@ class LocalWriter:
         headroom: Headroom,
         scope: Location,
         on_closed: Callable[[LocalWriter], None],
+        owner: str,
     ) -> None:
-        """``scope`` is where partials may be removed to make room."""
+        """``scope`` is where partials may be removed to make room, and ``owner`` whose turn it is to commit."""
+        self._owner = owner
         self.have = partial.have
         self._partial = partial
         self._run_in_thread = run_in_thread
@@ -462,7 +464,7 @@ class LocalWriter:
                     self._partial.prepare, digest, attributes, self._committer.watch
                 )
                 outcome: Outcome
-                [outcome] = await self._committer.commit([prepared])
+                [outcome] = await self._committer.commit([prepared], self._owner)
             finally:
                 self._close()
         finally:
