@@ -1,5 +1,6 @@
 """Boxes as bytes."""
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -362,3 +363,22 @@ def test_how_much_content_has_arrived_of_an_incomplete_box_can_be_told():
     head = len(data_head(1000))
     assert [0, 40 - head, 500 - head, 0] == seen
     assert (True, 0) == (parser.unfinished > 0, parser.unfinished_content)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_value_that_comes_in_tiny_pieces_takes_little_memory(size):
+    """Each piece is an object of its own until they are joined."""
+    value = bytes(range(256)) * 255
+    whole = encode({b"_command": b"Ping", b"value": value})
+    parser = BoxParser()
+    pieces = [whole[first : first + size] for first in range(0, len(whole), size)]
+    del pieces[-9:]
+    tracemalloc.start()
+    for piece in pieces:
+        assert [] == list(parser.feed(bytes(bytearray(piece))))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    [box] = parser.feed(whole[sum(map(len, pieces)) :])
+
+    assert taken < len(value) + (48 << 10)
+    assert value == box[b"value"]

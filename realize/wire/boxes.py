@@ -21,6 +21,9 @@ from realize.errors import ProtocolError
 BOX_LIMIT: Final = 256 * 1024
 """The most bytes that one box may have on an authenticated connection."""
 
+MOST_PIECES: Final = 256
+"""Pieces in which something incomplete is held: with two bytes in each, they take thirty times as much as these."""
+
 MOST_KEYS: Final = 32
 """The most keys that one box may have."""
 
@@ -158,6 +161,8 @@ class BoxParser:
     def _hold(self, data: bytes) -> None:
         self._pieces.append(data)
         self._held += len(data)
+        if len(self._pieces) > MOST_PIECES:
+            self._pieces = [b"".join(self._pieces)]
 
     def _drop(self) -> None:
         self._pieces.clear()
