@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 from twisted.internet.defer import maybeDeferred
 
+from realize.store.awaiting import ATTRIBUTE
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
 from realize.store.names import partial_name
@@ -196,6 +197,33 @@ async def test_what_was_put_into_a_directory_meanwhile_stays(destination):
 
     assert 1 == len(removed(os.fsencode(destination)))
     assert {"a", "a/theirs"} == below(destination)
+
+
+async def test_directories_of_somebody_else_never_wait(destination):
+    """Copies that have the attribute, too, as `cp -a` and backups make them, and what was given another name."""
+    store = await opened(destination)
+    await store.make_directories([Directory(b"a", 0o755), Directory(b"b", 0o755), Directory(b"c", 0o755)])
+    (destination / "copy").mkdir()
+    (destination / "b").rename(destination / "renamed")
+    (destination / "c").rename(destination / "renamed/c")
+    for name in ("copy", "renamed/c"):
+        os.setxattr(destination / name, ATTRIBUTE, os.getxattr(destination / "a", ATTRIBUTE))
+
+    assert [] == removed(os.fsencode(destination))
+    assert {"copy", "renamed", "renamed/c"} == below(destination)
+
+
+async def test_what_has_arrived_counts_above_directories_of_somebody_else_too(destination):
+    """They never waited, and what they are in does not wait any more."""
+    store = await opened(destination)
+    await store.make_directories([Directory(b"a", 0o755)])
+    (destination / "a/theirs").mkdir()
+    await arrived(store, b"a/theirs/f")
+    (destination / "a/theirs/f").unlink()
+    (destination / "a/theirs").rmdir()
+
+    assert [] == removed(os.fsencode(destination))
+    assert {"a"} == below(destination)
 
 
 async def test_directories_that_cannot_be_marked_stay(destination, monkeypatch):

@@ -339,9 +339,10 @@ def _commit_inside(
 
 
 def _note_arrival(tree: Tree, directory: tuple[bytes, ...]) -> None:
-    """A directory, and those above it, wait for nothing any more; above one that does not, no other does."""
+    """A directory, and those above it, wait for nothing any more: also above one of somebody else, which never did."""
     with contextlib.suppress(RealizeError):
-        while directory and awaiting.unmark(tree.directory(directory)):
+        while directory:
+            awaiting.unmark(tree.directory(directory))
             directory = directory[:-1]
 
 

@@ -112,7 +112,7 @@ def _make(
             _adapt(tree.directory(components[:-1]), components[-1], mode)
         return None
     fd = tree.directory(components)
-    awaiting.mark(fd)
+    awaiting.mark(fd, components[-1])
     _set_mode(fd, os.fstat(fd), mode | _OWNERS)
     return tree.identity(components)
 

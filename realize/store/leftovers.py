@@ -75,7 +75,9 @@ def remove_awaiting(location: Location, directories: Iterable[tuple[bytes, ...]]
     with location.tree() as tree:
         for directory in directories:
             with contextlib.suppress(OSError, RealizeError):
-                while len(directory) > len(location.base) and awaiting.is_marked(tree.directory(directory)):
+                while len(directory) > len(location.base) and awaiting.is_marked(
+                    tree.directory(directory), directory[-1]
+                ):
                     tree.forget()
                     os.rmdir(directory[-1], dir_fd=tree.directory(directory[:-1]))
                     directory = directory[:-1]  # noqa: PLW2901 -- the one above

@@ -184,7 +184,7 @@ def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> 
     except OSError as error:
         _refuse(error, parent, path)
     if made:
-        awaiting.mark(fd)
+        awaiting.mark(fd, name)
     return fd, made
 
 
