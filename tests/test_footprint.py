@@ -12,6 +12,7 @@ from realize.daemon.access import withdrawn
 from realize.errors import Conflict, RealizeError
 from realize.keys import generate_identity
 from realize.store import footprint
+from realize.store.files import version_of
 from realize.store.footprint import Footprint
 from realize.store.local import LocalStore, root_identity
 from realize.testing import small_file
@@ -152,3 +153,30 @@ def test_to_be_allowed_more_ends_no_connection():
 
     assert set() == withdrawn({"a": create}, {"a": write})
     assert {"a"} == withdrawn({"a": write}, {"a": create})
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+async def test_what_gets_the_number_of_one_that_is_gone_is_somebody_elses(tmp_path, emptied):
+    """Whoever has removed that: many file systems give the number of a directory to the next one that is made."""
+    trace = Footprint()
+    store = await opened(tmp_path, trace)
+    await store.make_directories([Directory(b"old%d" % number, 0o700) for number in range(20)])
+    if emptied:
+        for number in range(20):
+            (tmp_path / f"old{number}/f").touch()
+            version = version_of(os.stat(tmp_path / f"old{number}/f"))
+            assert [None] == await store.remove([Removal(b"old%d/f" % number, version)])
+        trace._made.clear()
+    numbers = {each.stat().st_ino for each in tmp_path.iterdir()}
+    for number in range(20):
+        (tmp_path / f"old{number}").rmdir()
+    theirs = [b"theirs%d" % number for number in range(20)]
+    for name in theirs:
+        (tmp_path / os.fsdecode(name)).mkdir(0o700)
+    if numbers.isdisjoint(each.stat().st_ino for each in tmp_path.iterdir()):
+        pytest.skip("this file system uses no number twice")
+    await store.make_directories([Directory(name, 0o777) for name in theirs])
+    await store.set_directories([Directory(name, 0o777) for name in theirs])
+
+    assert {0o700} == {each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+    assert [False] * 20 == await store.prune([Vacant(name, None) for name in theirs])

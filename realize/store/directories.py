@@ -19,10 +19,10 @@ from typing import Final
 from realize.errors import BadName, RealizeError
 from realize.store import awaiting
 from realize.store.descriptors import release
-from realize.store.footprint import Footprint
+from realize.store.footprint import Footprint, Trace, trace_of
 from realize.store.location import Location
 from realize.store.oserrors import Deed, storage_error
-from realize.store.tree import Identity, Tree
+from realize.store.tree import Tree
 from realize.values import Directory
 
 _OWNERS: Final = 0o700
@@ -78,7 +78,7 @@ def set_directories(
             try:
                 directory, name = location.split(each.path)
                 fd = tree.directory((*directory, name))
-                ours = not bounded or footprint.may_change(tree.identity((*directory, name)))
+                ours = not bounded or footprint.may_change(trace_of(tree.identity((*directory, name)), fd))
                 if ours:
                     _set(fd, each)
             except BadName as error:
@@ -100,7 +100,7 @@ def _components(location: Location, directory: Directory) -> tuple[bytes, ...]:
 
 def _make(
     tree: Tree, components: tuple[bytes, ...], mode: int, adapts: Footprint | None, *, location: bool
-) -> Identity | None:
+) -> Trace | None:
     """What was made, if it was; one that is there is adapted if it is of ``adapts``, or that is None."""
     if not components:
         return None  # the root, which is there
@@ -108,13 +108,17 @@ def _make(
     try:
         os.mkdir(components[-1], _OWNERS, dir_fd=parent_fd)
     except FileExistsError:
-        if not location and (adapts is None or adapts.may_change(tree.identity(components))):
+        if not location and (adapts is None or adapts.may_change(_trace(tree, components))):
             _adapt(tree.directory(components[:-1]), components[-1], mode)
         return None
     fd = tree.directory(components)
     awaiting.mark(fd, components[-1])
     _set_mode(fd, os.fstat(fd), mode | _OWNERS)
-    return tree.identity(components)
+    return _trace(tree, components)
+
+
+def _trace(tree: Tree, components: tuple[bytes, ...]) -> Trace:
+    return trace_of(tree.identity(components), tree.directory(components))
 
 
 def _adapt(parent_fd: int, name: bytes, mode: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.store.descriptors import release
 from realize.store.files import open_if_readable, refuse_written, representable, version_of
-from realize.store.footprint import Footprint
+from realize.store.footprint import Footprint, trace_of
 from realize.store.location import Location
 from realize.store.marks import refuse_ours
 from realize.store.oserrors import Deed, storage_error
@@ -36,7 +36,7 @@ def remove_batch(
                 directory = _remove(location, tree, removal, unlinked)
                 if directory not in emptied:
                     emptied.add(directory)
-                    footprint.removed_from(directory)
+                    footprint.removed_from(trace_of(directory, tree.directory(location.split(removal.path)[0])))
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -105,12 +105,12 @@ def prune_batch(
                 directory, name = location.split(each.path)
                 fd = tree.directory(directory)
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                identity = identity_of(status)
+                trace = trace_of(identity_of(status), fd, name)
                 unchanged = each.mtime_ns in {None, representable(status.st_mtime_ns)}
-                if vanishes := unchanged and (not bounded or footprint.may_remove(identity)):
+                if vanishes := unchanged and (not bounded or footprint.may_remove(trace)):
                     os.rmdir(name, dir_fd=fd)
-                    footprint.gone(identity)
-                    footprint.removed_from(tree.identity(directory))
+                    footprint.gone(trace)
+                    footprint.removed_from(trace_of(tree.identity(directory), fd))
                 answers.append(vanishes)
             except (OSError, MemoryError):
                 answers.append(False)  # not empty, in use, gone, not ours: it stays

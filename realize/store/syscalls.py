@@ -80,6 +80,8 @@ _AT_EMPTY_PATH: Final = 0x1000
 _AT_STATX_FORCE_SYNC: Final = 0x2000
 _STATX_BASIC_STATS: Final = 0x7FF
 _STATX: Final = struct.Struct("=16xII4xH2xQQ48xqI4xqI4x8xII")  # of 256 bytes: see struct statx in statx(2)
+_STATX_BTIME: Final = 0x800
+_STATX_BIRTH: Final = struct.Struct("=I76xqI")
 
 
 class _Buffers(threading.local):
@@ -210,6 +212,16 @@ def fresh_fstat(fd: int) -> FileStatus:
     """The same for an open file."""
     found = _look(fd, b"", _AT_EMPTY_PATH)
     return os.fstat(fd) if found is None else found
+
+
+def birth_ns(fd: int, name: bytes = b"") -> int:
+    """When an open file or directory was made, or that of a name below it; 0 if that cannot be known."""
+    answer = _buffers.answer
+    flags = _AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH
+    if _statx is None or _statx(fd, name, flags, _STATX_BTIME, answer):
+        return 0
+    known, seconds, nanoseconds = _STATX_BIRTH.unpack_from(answer)
+    return seconds * 1_000_000_000 + nanoseconds if known & _STATX_BTIME else 0
 
 
 def _look(fd: int, name: bytes, flags: int) -> Status | None:
