@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
 import pytest
 from twisted.internet.defer import maybeDeferred
@@ -13,7 +14,7 @@ from realize.errors import Conflict, RealizeError
 from realize.keys import generate_identity
 from realize.store import footprint
 from realize.store.files import version_of
-from realize.store.footprint import Footprint
+from realize.store.footprint import Footprint, trace_of
 from realize.store.local import LocalStore, root_identity
 from realize.testing import small_file
 from realize.values import Attributes, Directory, Fetched, OnConflict, Removal, SmallFile, Vacant
@@ -97,10 +98,26 @@ async def test_the_footprint_is_bounded_and_forgets_what_is_gone(monkeypatch):
     monkeypatch.setattr(footprint, "MOST_DIRECTORIES", 2)
     trace = Footprint()
     for inode in range(3):
-        trace.made((1, inode))
-    trace.gone((1, 2))
+        trace.made(b"%d" % inode)
+    trace.gone(b"2")
 
-    assert [False, True, False] == [trace.may_change((1, inode)) for inode in range(3)]
+    assert [False, True, False] == [trace.may_change(b"%d" % inode) for inode in range(3)]
+
+
+def test_the_footprint_takes_little_memory(tmp_path):
+    """It stays when the peer has gone."""
+    trace = Footprint()
+    tracemalloc.start()
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for inode in range(footprint.MOST_DIRECTORIES + 10):
+        each = trace_of((1 << 40, 1 << 40 | inode), fd)
+        trace.made(each)
+        trace.removed_from(each)
+    os.close(fd)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert taken < 5 << 20
 
 
 @pytest.mark.parametrize("content", [b"", b"x"], ids=["nothing came", "thrown away"])

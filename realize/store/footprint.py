@@ -7,22 +7,28 @@ It is kept in memory, and bounded: what was forgotten, also by a restart, stays 
 
 from __future__ import annotations
 
+import struct
 import threading
 from typing import Final
 
 from realize.store.syscalls import birth_ns
 from realize.store.tree import Identity
 
-MOST_DIRECTORIES: Final = 100_000
-"""Directories of one kind that are remembered of one peer; the oldest are forgotten."""
+MOST_DIRECTORIES: Final = 20_000
+"""Directories of one kind that are remembered of one peer; the oldest are forgotten.
 
-Trace = tuple[Identity, int]
+They are remembered when the peer has gone, too, in no budget: some 2 MB of each kind.
+"""
+
+Trace = bytes
 """What a directory is, and when it was made: another one may get the number of one that is gone."""
+
+_TRACE: Final = struct.Struct("QQq")  # a tuple of three numbers takes three times as much
 
 
 def trace_of(identity: Identity, fd: int, name: bytes = b"") -> Trace:
     """That of an open directory, or of one of that name below it."""
-    return identity, birth_ns(fd, name)
+    return _TRACE.pack(*identity, birth_ns(fd, name))
 
 
 class Footprint:
