@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from realize.errors import RealizeError
+from realize.errors import RealizeError, StorageError
 from realize.store import local, reader, writer
 from realize.store.descriptors import release
 from realize.store.local import LocalStore
-from realize.testing import block_digests, digest, random_bytes
-from realize.values import BLOCK, Expected, OnConflict
+from realize.testing import block_digests, digest, random_bytes, small_file
+from realize.values import BLOCK, Directory, Expected, OnConflict, Removal, Vacant, Version
 
 BLOCKS = 5
 CONTENT = random_bytes(BLOCKS * BLOCK - 7)
@@ -134,3 +136,27 @@ def test_a_difference_ends_a_comparison(store, threads):
 
     assert BLOCK == threads.steps(store.match_final(b"f", len(CONTENT), 0, wrong))
     assert 2 == threads.done
+
+
+BRIEF = {
+    "describe": lambda store: store.describe([b"new"]),
+    "make_directories": lambda store: store.make_directories([Directory(b"new", 0o755)]),
+    "prune": lambda store: store.prune([Vacant(b"empty", None)]),
+    "put_small": lambda store: store.put_small([small_file(b"new", b"x")], OnConflict.REPLACE),
+    "read_small": lambda store: store.read_small([b"s0"]),
+    "remove": lambda store: store.remove([Removal(b"s0", Version(1, 2, 3, 4, 5))]),
+    "set_directories": lambda store: store.set_directories([Directory(b"empty", 0o700)]),
+}
+
+
+@pytest.mark.parametrize("brief", BRIEF)
+def test_what_waits_for_a_thread_is_not_begun_once_the_directory_is_closed(store, threads, tmp_path, brief):
+    """However much a peer has asked for, the threads are done with it soon after it has gone."""
+    (tmp_path / "empty").mkdir(0o755)
+    before = os.listdir(tmp_path), (tmp_path / "empty").stat().st_mode
+    asked = BRIEF[brief](store)
+    threads.steps(store.close())
+    error = threads.steps(asked)
+
+    assert isinstance(error, StorageError)
+    assert before == (os.listdir(tmp_path), (tmp_path / "empty").stat().st_mode)

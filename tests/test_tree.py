@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import stat
+import tracemalloc
 
 import pytest
 
@@ -45,6 +47,39 @@ def test_few_directories_are_kept_open(root, above):
         assert [] == open_files(root)
         assert tree.identity((b"7",)) == root_identity(os.path.join(root, b"7"))
     assert [] == open_files(root)
+
+
+def test_what_was_made_takes_little_memory_however_deep(root, above):
+    """A file that is being written remembers it until it is whole."""
+    deep = (b"d",) * 128
+    with above.tree() as tree:
+        tree.directory(deep, create=True)
+        tracemalloc.start()
+        kept = copy.deepcopy(tree.made)
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        tree.unmake(kept)
+
+        assert taken < 24 << 10
+        assert [] == os.listdir(root)
+
+
+def test_what_somebody_else_made_meanwhile_stays(root, above, monkeypatch):
+    """Only what is below it was made on demand."""
+    mkdir = os.mkdir
+
+    def other_is_faster(name, *arguments, **how):
+        mkdir(name, *arguments, **how)
+        if name == b"b":
+            raise FileExistsError
+
+    monkeypatch.setattr(os, "mkdir", other_is_faster)
+    with above.tree() as tree:
+        tree.directory((b"a", b"b", b"c"), create=True)
+        tree.unmake(tree.made)
+
+    assert [b"b"] == os.listdir(os.path.join(root, b"a"))
+    assert [] == os.listdir(os.path.join(root, b"a/b"))
 
 
 def test_a_directory_that_is_known_is_not_opened_again(root, above, monkeypatch):

@@ -20,7 +20,7 @@ ATTRIBUTE: Final = "user.realize.awaiting"
 
 def mark(fd: int, name: bytes) -> None:
     """An open directory was made just now, with that name."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, MemoryError):
         os.setxattr(fd, ATTRIBUTE, _value(os.fstat(fd), name))
 
 

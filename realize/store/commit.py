@@ -59,7 +59,7 @@ from realize.units import display_name
 from realize.values import Committed, OnConflict, Seen, Stored
 
 GROUP: Final = 1024
-"""A group takes no more submissions once it has this many files."""
+"""A group takes no more submissions once it has this many files, or fewer that are deep."""
 
 FEW_DIRECTORIES: Final = 2
 """Up to so many directories get an fsync each; more are worth a syncfs(2): each fsync waits for the device once."""
@@ -455,7 +455,7 @@ def refuse_obstacle(fd: int, name: bytes, path: bytes) -> FileStatus | None:
 def sync_directories(
     tree: Tree, directories: Iterable[tuple[bytes, ...]], anchor: Anchor | None = None
 ) -> dict[tuple[bytes, ...], RealizeError]:
-    """Make directories durable and all above them, each once, the deepest first; what failed, by directory.
+    """Make directories durable and all above them, each once, after those below it; what failed, by directory.
 
     The ones above as well, also above the root, whoever made them: nobody knows whether that somebody lived to do it.
     Many directories on the file system of ``anchor`` are made durable all at once.
@@ -468,7 +468,8 @@ def sync_directories(
     except OSError as error:
         doubt = StorageError(f"the directories above the destination cannot be made durable: {reason(error)}")
         return dict.fromkeys(wanted, doubt)
-    chain = {directory[:depth] for directory in wanted for depth in range(len(directory) + 1)}
+    # Each behind the one above it: that is open then, however many there are.
+    chain = sorted({directory[:depth] for directory in wanted for depth in range(len(directory) + 1)})
     if anchor is not None and len(chain) > FEW_DIRECTORIES and _devices(tree, chain) == {anchor.device}:
         try:
             syncfs(anchor.fd)
@@ -476,7 +477,7 @@ def sync_directories(
             return {directory: storage_error(error, names.join(directory) or b".") for directory in wanted}
         return {}
     failed: dict[tuple[bytes, ...], RealizeError] = {}
-    for directory in sorted(chain, key=len, reverse=True):
+    for directory in reversed(chain):
         try:
             fsync_directory(tree.directory(directory))
         except OSError as error:

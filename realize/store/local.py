@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -177,7 +178,7 @@ class LocalStore:
     @shielded
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
         """What is there under these names."""
-        answers: list[Existing | RealizeError] = await self._run_briefly(
+        answers: list[Existing | RealizeError] = await self._while_open(
             describe_batch, self._location, paths, self._salt, self._earliest_ns, self._origin
         )
         return answers
@@ -199,7 +200,7 @@ class LocalStore:
     @shielded
     async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
         """Whole small files."""
-        answers: list[Fetched | RealizeError] = await self._run_briefly(
+        answers: list[Fetched | RealizeError] = await self._while_open(
             read_batch, self._location, paths, self._clock, removing
         )
         return answers
@@ -233,7 +234,7 @@ class LocalStore:
     async def _put_batch(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         await self._committer.room.enter(len(files), self._owner)
         try:
-            batch: Batch = await self._run_briefly(
+            batch: Batch = await self._while_open(
                 write_batch,
                 self._location,
                 files,
@@ -297,7 +298,7 @@ class LocalStore:
     @shielded
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
         """Make what is missing."""
-        answers: list[RealizeError | None] = await self._run_briefly(
+        answers: list[RealizeError | None] = await self._while_open(
             make_directories, self._location, directories, self._footprint, not self._changes_all
         )
         return answers
@@ -305,7 +306,7 @@ class LocalStore:
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
         """Give directories their permissions and times."""
-        answers: list[bool | RealizeError] = await self._run_briefly(
+        answers: list[bool | RealizeError] = await self._while_open(
             set_directories, self._location, directories, self._footprint, not self._changes_all
         )
         return answers
@@ -385,7 +386,7 @@ class LocalStore:
     @steadfast
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove what is still the version named."""
-        answers: list[RealizeError | None] = await self._run_briefly(
+        answers: list[RealizeError | None] = await self._while_open(
             remove_batch, self._location, removals, self._unlinked, self._footprint
         )
         return answers
@@ -393,7 +394,7 @@ class LocalStore:
     @shielded
     async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
         """Remove directories that are empty."""
-        answers: list[bool | RealizeError] = await self._run_briefly(
+        answers: list[bool | RealizeError] = await self._while_open(
             prune_batch, self._location, vacant, self._footprint, not self._prunes_all
         )
         return answers
@@ -420,6 +421,15 @@ class LocalStore:
                 first = first or error
         if first is not None:
             raise first
+
+    def _while_open(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Brief work that nobody needs any more when this is closed before its turn has come."""
+
+        def unless_closed() -> Any:
+            self._check_open()
+            return work(*args)
+
+        return self._run_briefly(unless_closed)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -38,6 +38,10 @@ def identity_of(status: FileStatus) -> Identity:
     return status.st_dev, status.st_ino
 
 
+Made = tuple[tuple[bytes, ...], list[Identity]]
+"""A directory that was made, and what it was, behind those above it that were made with it, the highest first."""
+
+
 class Tree:
     """The directories of one batch; owns ``root_fd`` and closes it in the end.
 
@@ -56,8 +60,8 @@ class Tree:
         self._open: dict[tuple[bytes, ...], tuple[int, Identity]] = {(): (root_fd, root_identity)}
         self._keeps_old_content: dict[int, bool] = {}
         self._renames_what_is_open: dict[int, bool] = {}
-        self.made: dict[tuple[bytes, ...], Identity] = {}
-        """What was made on demand, the highest first."""
+        self.made: list[Made] = []
+        """What was made on demand, in that order."""
 
     def __enter__(self) -> Self:
         return self
@@ -83,14 +87,16 @@ class Tree:
         """
         return self._opened(components, create=create)[0]
 
-    def unmake(self, made: Mapping[tuple[bytes, ...], Identity]) -> None:
+    def unmake(self, made: Sequence[Made]) -> None:
         """Remove those of these directories that are empty, and still what they were when they were made on demand."""
         self.forget()
-        for components, identity in reversed(list(made.items())):
-            with contextlib.suppress(OSError, RealizeError):
-                parent = self.directory(components[:-1])
-                if identity_of(os.stat(components[-1], dir_fd=parent, follow_symlinks=False)) == identity:
-                    os.rmdir(components[-1], dir_fd=parent)
+        for deepest, identities in reversed(made):
+            for above, identity in enumerate(reversed(identities)):
+                with contextlib.suppress(OSError, RealizeError):
+                    *parents, name = deepest[: len(deepest) - above]
+                    parent = self.directory(tuple(parents))
+                    if identity_of(os.stat(name, dir_fd=parent, follow_symlinks=False)) == identity:
+                        os.rmdir(name, dir_fd=parent)
 
     def nearest(self, components: tuple[bytes, ...]) -> int:
         """A descriptor of that directory, or of the nearest above it that exists."""
@@ -139,17 +145,26 @@ class Tree:
         while components[:depth] not in self._open:
             depth -= 1
         fd, _ = self._open[components[:depth]]
-        for end in range(depth + 1, len(components) + 1):
-            path = components[:end]
-            private = self._private_below is not None and end > self._private_below
-            fd, made = _enter(fd, path, create=create, mode=0o700 if private else 0o777)
-            try:
-                self._remember(path, fd)
-                if made:
-                    self.made[path] = self._open[path][1]
-            except BaseException:
-                release(fd)
-                raise
+        made: list[Identity] = []
+        end = depth
+        try:
+            while end < len(components):
+                path = components[: end + 1]
+                private = self._private_below is not None and end >= self._private_below
+                fd, new = _enter(fd, path, create=create, mode=0o700 if private else 0o777)
+                try:
+                    self._remember(path, fd)
+                    if new:
+                        made.append(self._open[path][1])
+                    else:
+                        made.clear()  # what is above one that was there is not empty
+                except BaseException:
+                    release(fd)
+                    raise
+                end += 1
+        finally:
+            if made:
+                self.made.append((components[:end], made))
         return self._open[components]
 
     def _remember(self, components: tuple[bytes, ...], fd: int) -> None:

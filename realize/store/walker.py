@@ -42,6 +42,7 @@ PAGE: Final = 500
 
 _FRAME: Final = 1024
 _NAME: Final = 48
+_COMPONENT: Final = 8
 
 
 @frozen
@@ -90,7 +91,7 @@ class _Frame:
     @property
     def held(self) -> int:
         """About how many bytes of memory it takes."""
-        return _FRAME + self.size + _NAME * len(self.names)
+        return _FRAME + self.size + _NAME * len(self.names) + len(self.prefix) + _COMPONENT * len(self.directory)
 
     def close(self) -> None:
         if self.scan is not None:
