@@ -62,7 +62,7 @@ def test_a_slot_that_cannot_be_given_back_is_raised_instead_of_waited_for():
         def release(self):
             raise MemoryError
 
-    jobs, log, gate = Jobs(), [], Deferred()
+    jobs, log, gate = Jobs(Clock()), [], Deferred()
     outcome(jobs.start(Slots(1), job(gate, log, "a")))
     drained = outcome(jobs.drained())
 

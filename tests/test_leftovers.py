@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.store import marks
-from realize.store.leftovers import find_partials, gained_ns, in_the_way, remove_unlocked, unlocked
+from realize.store.leftovers import find_leftovers, gained_ns, in_the_way, remove_unlocked, unlocked
 from realize.store.location import locate
 from realize.store.walker import Found
 from tests.leftovers import leave_partial, partial_at
@@ -95,8 +95,8 @@ def place(tmp_path):
 
 def found(place, **options):
     """All that are found, in order of their paths."""
-    finding = find_partials(locate(os.fsencode(place), b"", None), **options)
-    return sorted((each for page in finding for each in page), key=lambda each: each.path)
+    finding = find_leftovers(locate(os.fsencode(place), b"", None), **options)
+    return sorted((each for partials, _ in finding for each in partials), key=lambda each: each.path)
 
 
 def test_all_below_are_found_or_those_of_one_directory(place):
