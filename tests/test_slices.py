@@ -160,3 +160,19 @@ def test_what_waits_for_a_thread_is_not_begun_once_the_directory_is_closed(store
 
     assert isinstance(error, StorageError)
     assert before == (os.listdir(tmp_path), (tmp_path / "empty").stat().st_mode)
+
+
+@pytest.mark.parametrize("much", ["make_directories", "prune", "remove", "set_directories"])
+def test_what_is_about_many_deep_names_goes_in_parts(store, threads, much):
+    """Others have their turn in between; what is answered is what it would be in one go."""
+    names = [b"%d" % number + b"/d" * 99 for number in range(100)]
+    asked = {
+        "make_directories": lambda: store.make_directories([Directory(name, 0o755) for name in names]),
+        "prune": lambda: store.prune([Vacant(name, None) for name in names]),
+        "remove": lambda: store.remove([Removal(name, Version(1, 2, 3, 4, 5)) for name in names]),
+        "set_directories": lambda: store.set_directories([Directory(name, 0o755) for name in names]),
+    }
+    answers = threads.steps(asked[much]())
+
+    assert 100 == len(answers)
+    assert 5 == threads.done

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -60,6 +60,11 @@ from realize.values import (
 from realize.wire.memory import UNBOUNDED, Share
 
 _log = Logger()
+
+BRIEF: Final = 2048
+"""Components of names that brief work is about; each is a system call, and more that are made."""
+
+_Named = TypeVar("_Named", Directory, Removal, Vacant)
 
 
 def root_identity(root: bytes | str) -> Identity:
@@ -298,17 +303,21 @@ class LocalStore:
     @shielded
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
         """Make what is missing."""
-        answers: list[RealizeError | None] = await self._while_open(
-            make_directories, self._location, directories, self._footprint, not self._changes_all
-        )
+        answers: list[RealizeError | None] = []
+        for some in _parts(directories):
+            answers += await self._while_open(
+                make_directories, self._location, some, self._footprint, not self._changes_all
+            )
         return answers
 
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
         """Give directories their permissions and times."""
-        answers: list[bool | RealizeError] = await self._while_open(
-            set_directories, self._location, directories, self._footprint, not self._changes_all
-        )
+        answers: list[bool | RealizeError] = []
+        for some in _parts(directories):
+            answers += await self._while_open(
+                set_directories, self._location, some, self._footprint, not self._changes_all
+            )
         return answers
 
     def open_writer(
@@ -386,17 +395,17 @@ class LocalStore:
     @steadfast
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove what is still the version named."""
-        answers: list[RealizeError | None] = await self._while_open(
-            remove_batch, self._location, removals, self._unlinked, self._footprint
-        )
+        answers: list[RealizeError | None] = []
+        for some in _parts(removals):
+            answers += await self._while_open(remove_batch, self._location, some, self._unlinked, self._footprint)
         return answers
 
     @shielded
     async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
         """Remove directories that are empty."""
-        answers: list[bool | RealizeError] = await self._while_open(
-            prune_batch, self._location, vacant, self._footprint, not self._prunes_all
-        )
+        answers: list[bool | RealizeError] = []
+        for some in _parts(vacant):
+            answers += await self._while_open(prune_batch, self._location, some, self._footprint, not self._prunes_all)
         return answers
 
     def in_transit(self) -> None:
@@ -449,6 +458,16 @@ class LocalStore:
         if self._located is None:
             raise InternalError("a store is used before it was opened")
         return self._located
+
+
+def _parts(items: Sequence[_Named]) -> Iterator[Sequence[_Named]]:
+    """As many at once as have some `BRIEF` directories above them together, that others have their turn in between."""
+    first = depth = 0
+    for number, each in enumerate(items, 1):
+        depth += 1 + each.path.count(b"/")
+        if depth >= BRIEF or number == len(items):
+            yield items[first:number]
+            first, depth = number, 0
 
 
 def _slices(expected: Sequence[Expected]) -> Iterator[Sequence[Expected]]:
