@@ -367,7 +367,8 @@ def test_a_daemon_that_is_restarted_is_waited_for(site, tmp_path):
     assert 0 == process.returncode
     assert 1 <= sum(record.get("event") == "retrying" for record in records)
     assert original == digests(site.inbox)
-    assert records[-1]["sent_bytes"] <= total
+    # A batch that was on its way travels again.
+    assert records[-1]["sent_bytes"] <= total + 2 * MIB
 
 
 @pytest.mark.soak

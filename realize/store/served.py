@@ -605,10 +605,9 @@ class DirectoryResponders(amp.CommandLocator):
 
     def _not_read(self, opened: _Opened, path: bytes, error: RealizeError) -> None:
         """Count that a file could not be read, and log it if the disk is at fault."""
-        if self._protocol.lost:
-            return  # it was closed for that
         self._watch.failed(opened.directory, error)
-        if isinstance(error, StorageError):
+        # With the connection, what was open is closed: that is no fault of the disk.
+        if isinstance(error, StorageError) and not self._protocol.lost:
             opened.trail.refused(path, "read", error)
 
     def _lost(self, _: RealizeError) -> None:

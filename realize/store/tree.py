@@ -153,6 +153,8 @@ class Tree:
                 private = self._private_below is not None and end >= self._private_below
                 fd, new = _enter(fd, path, create=create, mode=0o700 if private else 0o777)
                 try:
+                    if new:
+                        awaiting.mark(fd, path[-1])
                     self._remember(path, fd)
                     if new:
                         made.append(self._open[path][1])
@@ -195,12 +197,9 @@ def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> 
     except OSError as error:
         raise storage_error(error, names.join(path), Deed.CREATE) from error
     try:
-        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), made
     except OSError as error:
         _refuse(error, parent, path)
-    if made:
-        awaiting.mark(fd, name)
-    return fd, made
 
 
 def _refuse(error: OSError, parent: int, path: tuple[bytes, ...]) -> NoReturn:
