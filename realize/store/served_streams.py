@@ -316,8 +316,8 @@ class ServedWrite:
             try:
                 self._protocol.streams.close(self._stream.number)
             finally:
-                self._claim.release()
                 self._forget()
+                self._claim.release()
 
 
 class ServedRead:
@@ -461,10 +461,12 @@ class ServedRead:
             # The pump, if it waits for credit or for the transport, fails by this.
             self._protocol.streams.close(self._stream.number)
         finally:
-            self._claim.release()
             self._forget()
-            if self._reader is not None:
-                self._reader.close()
+            try:
+                self._claim.release()
+            finally:
+                if self._reader is not None:
+                    self._reader.close()
 
     async def _told(self, work: Deferred[_T]) -> _T:
         """What the reader answers; its failure is counted."""
