@@ -64,7 +64,7 @@ _log = Logger()
 BRIEF: Final = 2048
 """Components of names that brief work is about; each is a system call, and more that are made."""
 
-_Named = TypeVar("_Named", Directory, Removal, Vacant)
+_Named = TypeVar("_Named", Directory, Removal, SmallFile, Vacant)
 
 
 def root_identity(root: bytes | str) -> Identity:
@@ -237,6 +237,12 @@ class LocalStore:
                     answers[number] = answer
 
     async def _put_batch(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
+        answers: list[Stored | RealizeError] = []
+        for some in _parts(files):
+            answers += await self._put_part(some, policy)
+        return answers
+
+    async def _put_part(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         await self._committer.room.enter(len(files), self._owner)
         try:
             batch: Batch = await self._while_open(
