@@ -589,3 +589,8 @@ def every_command() -> list[type[amp.Command]]:
         for command in globals().values()
         if isinstance(command, type) and issubclass(command, amp.Command) and command not in {RealizeCommand, _OneWay}
     ]
+
+
+def names(*commands: type[amp.Command]) -> frozenset[bytes]:
+    """What these are called on the wire."""
+    return frozenset(command.commandName for command in commands)

@@ -47,31 +47,26 @@ _MORE: Final = {
     commands.ReadSmall.commandName: SMALL,
     commands.Walk.commandName: PAGE,
 }
-_BATCHES: Final = frozenset(
-    command.commandName
-    for command in (
-        commands.Describe,
-        commands.MakeDirectories,
-        commands.Prune,
-        commands.PutSmall,
-        commands.ReadSmall,
-        commands.Remove,
-        commands.SetDirectories,
-        commands.Settle,
-    )
+_BATCHES: Final = commands.names(
+    commands.Describe,
+    commands.Forbidden,
+    commands.MakeDirectories,
+    commands.Prune,
+    commands.PutSmall,
+    commands.ReadSmall,
+    commands.Remove,
+    commands.SetDirectories,
+    commands.Settle,
 )
-_ANSWERS: Final = frozenset(
-    command.commandName
-    for command in (
-        commands.BlockDigests,
-        commands.CutSpan,
-        commands.Describe,
-        commands.Forbidden,
-        commands.GetThrottle,
-        commands.ReadSmall,
-        commands.Status,
-        commands.Walk,
-    )
+_ANSWERS: Final = commands.names(
+    commands.BlockDigests,
+    commands.CutSpan,
+    commands.Describe,
+    commands.Forbidden,
+    commands.GetThrottle,
+    commands.ReadSmall,
+    commands.Status,
+    commands.Walk,
 )
 """Those whose answers may be as large as a value."""
 

@@ -82,28 +82,24 @@ MEMORY_WITHIN: Final = 30.0
 LOOK: Final = 1.0
 """Seconds after which somebody who waits is looked at: what one who has gone holds may be what he waits for."""
 
-_OPENING: Final = frozenset(
-    command.commandName for command in (commands.OpenRead, commands.OpenWrite, commands.PutSmall, commands.ReadSmall)
-)
+_OPENING: Final = commands.names(commands.OpenRead, commands.OpenWrite, commands.PutSmall, commands.ReadSmall)
 """Commands that take the number of a stream, also if they are refused."""
 
-_QUESTIONS: Final = frozenset(
-    command.commandName
-    for command in (
-        commands.BlockDigests,
-        commands.CutSpan,
-        commands.Describe,
-        commands.GetThrottle,
-        commands.MatchFinal,
-        commands.MatchPartial,
-        commands.MeasureSpace,
-        commands.OfferChunks,
-        commands.ReadSmall,
-        commands.Settle,
-        commands.Status,
-        commands.TryWrite,
-        commands.Walk,
-    )
+_QUESTIONS: Final = commands.names(
+    commands.BlockDigests,
+    commands.CutSpan,
+    commands.Describe,
+    commands.Forbidden,
+    commands.GetThrottle,
+    commands.MatchFinal,
+    commands.MatchPartial,
+    commands.MeasureSpace,
+    commands.OfferChunks,
+    commands.ReadSmall,
+    commands.Settle,
+    commands.Status,
+    commands.TryWrite,
+    commands.Walk,
 )
 """Commands that are worth nothing without their answer."""
 
@@ -126,9 +122,7 @@ class PeerProtocol(AnsweringProtocol):
     """
 
     transport: Any
-    own = frozenset(
-        command.commandName for command in (commands.Hello, commands.Ping, commands.Goodbye, commands.StopStream)
-    )
+    own = commands.names(commands.Hello, commands.Ping, commands.Goodbye, commands.StopStream)
 
     def __init__(
         self,
