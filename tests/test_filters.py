@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from realize.errors import UsageError
 from realize.leaving import Leaving
-from realize.mover.filters import selection
+from realize.mover.filters import CLOCKS_NS, selection
 from realize.store.location import locate
 from realize.store.walker import Walker
 
@@ -232,3 +232,12 @@ def test_rules_take_no_more_memory_than_they_say(rules):
         tracemalloc.stop()
 
     assert taken < leaves.held
+
+
+def test_only_a_time_in_the_future_holds_a_file_back():
+    """One that is too young waits until it is not; clocks that differ a little are no future."""
+    chosen, now = selection([], 60.0), 10**18
+
+    held = [chosen.holds_back(now + ahead, now) for ahead in (-(10**18), 0, CLOCKS_NS, CLOCKS_NS + 1)]
+    assert [False, False, False, True] == held
+    assert not selection([]).holds_back(now + 10 * CLOCKS_NS, now)

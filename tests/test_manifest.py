@@ -27,7 +27,7 @@ from realize.cli.manifest import Ends, Manifest, ManifestFile, end_fields, refus
 from realize.errors import Busy, InternalError, NoSpace, StorageError, UsageError
 from realize.keys import generate_identity
 from realize.locations import LocalLocation, RemoteLocation
-from realize.mover.events import Failed, Finished, How
+from realize.mover.events import Failed, Finished, How, Unknown
 from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.run import MoveOptions, Run, Side
 from realize.testing import MemoryStore, digest
@@ -591,3 +591,15 @@ def test_a_dry_run_has_no_manifest(tmp_path):
 
     assert 2 == command("-m", "realize.cli.main", *arguments).returncode
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("content", [b"12345", bytes(3 << 20)], ids=["small", "large"])
+def test_what_could_not_be_recorded_is_said_to_be_at_both_ends(content):
+    """It has arrived, and was not removed."""
+    source = MemoryStore({b"f": content})
+    events, _ = run(source, MemoryStore(), Notes(source, StorageError("the disk is full")))
+
+    assert [(b"f", How.CREATED, False)] == [
+        (event.path, event.how, event.removed) for event in events if isinstance(event, Finished)
+    ]
+    assert [] == [event for event in events if isinstance(event, Unknown)]

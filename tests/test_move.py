@@ -4,7 +4,7 @@ import os
 import random
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from realize.errors import (
@@ -39,6 +39,7 @@ from realize.mover.events import (
     Progressed,
     SourceStarted,
     Started,
+    UnderWay,
 )
 from realize.mover.events import Interrupted as FileInterrupted
 from realize.mover.filters import selection
@@ -1439,3 +1440,73 @@ def test_of_several_sources_one_that_overlaps_refuses_all():
 
     assert SameFile is type(trial.finish())
     assert {b"a": b"1"} == contents(good)
+
+
+def test_a_large_file_that_is_copied_is_said_to_be_there():
+    """As one that is moved, but that it stays."""
+    source = MemoryStore({b"f": BIG})
+    trial = moved(source, MemoryStore(), remove=False)
+
+    assert [(How.CREATED, len(BIG), False)] == [(each.how, each.sent, each.removed) for each in trial.of(Finished)]
+    assert {b"f": BIG} == contents(source)
+
+
+@pytest.mark.parametrize("far", [True, False], ids=["remote", "local"])
+def test_all_bytes_of_a_file_are_told_as_they_go(far):
+    """By what is on its way, or between stores of this machine by what was written; the rest at its end."""
+    destination = MemoryStore()
+    if far:
+        destination.in_transit = list
+    trial = moved(MemoryStore({b"f": BIG, b"small": b"12345"}), destination)
+
+    told = [(event.path, event.amount) for event in trial.of(Progressed)]
+    large = [amount for path, amount in told if path == b"f"]
+    assert (len(BIG), 1 if far else 2) == (sum(large), len(large))
+    assert [] == trial.clock.getDelayedCalls()
+
+
+def test_large_files_are_under_way_side_by_side():
+    """As many as there are jobs, where there is room."""
+    destination = MemoryStore()
+    begun = []
+    destination.open_writer = lambda path, *_, **__: begun.append(path) or Deferred()
+    Trial(MemoryStore({b"%d" % number: BIG for number in range(3)}), destination, jobs=2)
+
+    assert [b"0", b"1"] == begun
+
+
+def test_a_source_is_told_what_need_not_be_listed():
+    """An excluded directory may be large, slow, or not ours to read."""
+    source = MemoryStore({b"cache/f": b"1", b"f": b"1"})
+    walk, asked = source.walk, []
+    source.walk = lambda **how: asked.append(how["leave"]) or walk(**how)
+    moved(source, MemoryStore(), selection=selection([("exclude", "cache/")]))
+
+    assert [(b"-cache",)] == asked
+
+
+def test_small_files_are_under_way_until_they_have_ended():
+    """A run that is ended by force in between does not know what becomes of them."""
+    source, destination = MemoryStore({b"a": b"1", b"b": b"2", b"same": b"3"}), MemoryStore({b"same": b"3"})
+    trial = moved(source, destination)
+
+    kinds = [type(event) for event in trial.events if isinstance(event, Finished | UnderWay)]
+    assert [3, -3] == [event.files for event in trial.of(UnderWay)]
+    assert [UnderWay, Finished, Finished, Finished, UnderWay] == kinds
+
+
+def test_small_files_of_a_batch_are_told_when_all_have_travelled():
+    """Where a connection tells what is on its way, which a quick batch never shows."""
+    destination = MemoryStore()
+    destination.in_transit = list
+    put = destination.put_small
+    late = Deferred()
+    destination.put_small = lambda files, policy: (late if files else succeed(None)).addCallback(
+        lambda _: put(files, policy)
+    )
+    trial = Trial(MemoryStore({b"a": b"1", b"b": b"22"}), destination)
+    trial.clock.pump([0.2] * 10)
+    late.callback(None)
+    trial.finish()
+
+    assert {b"a": 1, b"b": 2} == {event.path: event.amount for event in trial.of(Progressed)}

@@ -244,3 +244,19 @@ def test_what_is_steady_may_be_cancelled_by_others():
         asked.cancel()
 
         assert [CancelledError] == [failure.type for failure in results]
+
+
+def test_a_large_file_whose_removal_had_no_answer_is_there():
+    """It is durable at the destination, so it is not said to have been interrupted."""
+    run = Trial(Slow("remove", {b"f": BIG}), MemoryStore())
+    run.source.answer.errback(unanswered(ConnectionFailed("lost")))
+
+    assert [Unknown(b"f", len(BIG), len(BIG), How.CREATED)] == run.told(Unknown, Finished, Stopped)
+
+
+def test_a_large_file_whose_commit_had_no_answer_is_not_interrupted():
+    """It may be whole there: how much of it is kept for the next time is no question then."""
+    run = trial("commit")
+    run.destination.answer.errback(unanswered(ConnectionFailed("lost")))
+
+    assert [Unknown(b"f", len(BIG), len(BIG), None)] == run.told(Unknown, Finished, Stopped)
