@@ -199,3 +199,61 @@ async def test_who_commits_much_keeps_nobody_waiting(root, monkeypatch):
     assert 10 == len(done)
     assert 5 >= done.index("few8")
     assert [f"many{number}" for number in range(9)] == [name for name in done if name != "few8"]
+
+
+async def test_a_file_that_goes_away_when_it_is_to_be_replaced_is_made_anew(root, behind, monkeypatch):
+    """Somebody has removed it between the look and the lock: nothing is replaced, and that is what is said."""
+    behind.plant(b"f", b"old")
+    opening = commit.open_if_readable
+
+    def removed_then(name, fd):
+        opened_now = opening(name, fd)
+        os.unlink(name, dir_fd=fd)
+        return opened_now
+
+    monkeypatch.setattr(commit, "open_if_readable", removed_then)
+    store = await opened(root)
+
+    assert how(await put(store, b"f", b"new")) is Committed.CREATED
+    assert b"new" == behind.content(b"f")
+
+
+async def test_the_file_that_is_replaced_is_the_one_that_was_locked(root, behind, monkeypatch):
+    """Of one that somebody has put in its place meanwhile, others may say that it is there: it is locked, too."""
+    behind.plant(b"f", b"old")
+    behind.plant(b"other", b"newer")
+    inodes = [os.stat(behind.at(name)).st_ino for name in (b"f", b"other")]
+    opening, locked = commit.open_if_readable, []
+
+    def exchanged_then(name, fd):
+        opened_now = opening(name, fd)
+        locked.append(os.fstat(opened_now).st_ino)
+        if len(locked) == 1:
+            os.rename(behind.at(b"other"), behind.at(b"f"))
+        return opened_now
+
+    monkeypatch.setattr(commit, "open_if_readable", exchanged_then)
+    store = await opened(root)
+
+    assert how(await put(store, b"f", b"new")) is Committed.REPLACED
+    assert inodes == locked
+    assert b"new" == behind.content(b"f")
+
+
+async def test_a_root_that_vanishes_is_an_error_for_each_file(root, behind):
+    """Not for the group: another root may be in it."""
+
+    def run(job, *arguments):
+        if job is commit.commit_group:
+            os.rename(root, root + b".away")
+        try:
+            return at_once(job, *arguments)
+        finally:
+            if job is commit.commit_group:
+                os.rename(root + b".away", root)
+
+    store = await opened(root, run_in_thread=run)
+    outcomes = await store.put_small([small_file(b"f", b"x"), small_file(b"g", b"y")], REPLACE)
+
+    assert [StorageError] * 2 == [type(each) for each in outcomes]
+    assert [] == open_files(root)

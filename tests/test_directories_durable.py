@@ -200,3 +200,15 @@ async def test_what_is_found_there_counts_only_with_its_directory(root, behind, 
     )
 
     assert ("bad: Input/output error", True, False) == (str(bad), good, other)
+
+
+def test_directories_that_cannot_be_made_durable_at_once_are_named(tree, monkeypatch):
+    """Each by its own name, and the location as that."""
+
+    def fails(_fd):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(commit, "syncfs", fails)
+    failed = sync_directories(tree, [(), (b"a",), (b"c",)], Anchor(99, tree.identity(())[0]))
+
+    assert [".: ", "a: ", "c: "] == [str(error)[:3] for error in failed.values()]
