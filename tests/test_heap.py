@@ -61,12 +61,30 @@ def test_what_is_free_is_given_back_soon(process):
 
 
 def test_what_is_needed_for_good_is_not_looked_at_for_ever(process):
-    """Once nobody is served, and it is still there."""
+    """Ever more rarely, when nobody is served, and it is still there."""
     process.grow(10 * WORTH, free=0)
-    for _ in range(3):
+    trims = []
+    for _ in range(300):
         process.clock.advance(EVERY)
+        trims.append(process.trims)
 
-    assert 1 == process.trims
+    assert [1, 1, 2, 2, 2, 2, 3] == trims[:7]
+    assert 9 == trims[-1]
+
+
+def test_what_a_thread_lets_go_of_late_is_given_back_all_the_same(process):
+    """It seemed to be needed for good; and what comes on top of it is given back at once."""
+    process.grow(10 * WORTH, free=0)
+    for _ in range(4):
+        process.clock.advance(EVERY)
+    process.free = 9 * WORTH
+    for _ in range(8):
+        process.clock.advance(EVERY)
+    late = process.size
+    process.grow(2 * WORTH, free=2 * WORTH)
+    process.clock.advance(EVERY)
+
+    assert (2 * WORTH, 2 * WORTH) == (late, process.size)
 
 
 def test_what_becomes_free_a_little_later_is_given_back_too(process):

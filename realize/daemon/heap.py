@@ -25,6 +25,9 @@ WORTH: Final = 8 << 20
 LITTLE: Final = 1 << 20
 """Bytes that may become free at any time."""
 
+MOST_PAUSE: Final = 63
+"""Looks that are left out at most, where nothing goes."""
+
 HEAPS: Final = 2
 """Heaps that threads take memory from; each keeps something."""
 
@@ -66,14 +69,20 @@ class Heap:
         self._held = held
         self._trim = trim
         self._resident = resident
-        self._needed = 0
-        """Bytes below which it does not get."""
+        self._lowest = 0
+        """Bytes that it had when nobody was served yet."""
+        self._left = 0
+        """Bytes that were left by the last look that gave something back, or tried to."""
+        self._in_vain = 0
+        """How many such looks in a row have given nothing back."""
+        self._pause = 0
+        """So many looks are left out."""
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
         """From now on."""
         if self._trim is not None:
-            self._needed = self._resident()
+            self._lowest = self._resident()
             self._call = self._clock.callLater(EVERY, self._look, self._trim)
 
     def stop(self) -> None:
@@ -85,13 +94,16 @@ class Heap:
     def _look(self, trim: Callable[[], object]) -> None:
         self._call = self._clock.callLater(EVERY, self._look, trim)
         size = self._resident()
-        if size < self._needed + WORTH:
+        if size < self._lowest + WORTH:
+            return
+        if self._pause and size < self._left + WORTH:
+            self._pause -= 1
             return
         quiet = self._held() < WORTH
         if quiet:
             gc.collect()
         trim()
-        left = self._resident()
-        # What was just given back may have let go of more: that it is needed shows when nothing more goes.
-        if quiet and size - left < LITTLE:
-            self._needed = left
+        self._left = self._resident()
+        # What seems to be needed for good may wait for a thread: it is looked at again, but ever more rarely.
+        self._in_vain = self._in_vain + 1 if quiet and size - self._left < LITTLE else 0
+        self._pause = min(2**self._in_vain - 1, MOST_PAUSE)
