@@ -2130,3 +2130,35 @@ async def test_a_listing_that_was_given_up_reads_nothing_more(root, behind):
         result.callback(work(*arguments))
 
     assert ([], []) == (await page, read)
+
+
+@pytest.mark.parametrize("whose", ["listing", "store", "listing while a page is read"])
+async def test_a_listing_that_is_given_up_leaves_nothing_open(root, behind, monkeypatch, whose):
+    """A directory of which more is to come has a descriptor."""
+    monkeypatch.setattr("realize.store.walker.RUN", 2)
+    for number in range(5):
+        behind.plant(b"d/%d" % number, b"1")
+    held = []
+
+    def later(work, *arguments):
+        if not held:
+            return maybeDeferred(work, *arguments)
+        return held[0].addCallback(lambda _: work(*arguments))
+
+    store = await opened(root, run_briefly=later)
+    listing = store.walk()
+    assert 0 < len(await listing.next_page()) < 6
+    assert [] != open_files(root)
+    if whose == "store":
+        await store.close()
+    elif whose == "listing":
+        listing.close()
+    else:
+        held.append(Deferred())
+        page = listing.next_page()
+        listing.close()
+        assert [] != open_files(root)
+        held[0].callback(None)
+        assert [] == await page
+
+    assert [] == open_files(root)
