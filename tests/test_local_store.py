@@ -2138,12 +2138,13 @@ async def test_a_listing_that_is_given_up_leaves_nothing_open(root, behind, monk
     monkeypatch.setattr("realize.store.walker.RUN", 2)
     for number in range(5):
         behind.plant(b"d/%d" % number, b"1")
-    held = []
+    closing = []
 
     def later(work, *arguments):
-        if not held:
-            return maybeDeferred(work, *arguments)
-        return held[0].addCallback(lambda _: work(*arguments))
+        page = maybeDeferred(work, *arguments)
+        for close in closing:
+            close()
+        return page
 
     store = await opened(root, run_briefly=later)
     listing = store.walk()
@@ -2154,11 +2155,7 @@ async def test_a_listing_that_is_given_up_leaves_nothing_open(root, behind, monk
     elif whose == "listing":
         listing.close()
     else:
-        held.append(Deferred())
-        page = listing.next_page()
-        listing.close()
-        assert [] != open_files(root)
-        held[0].callback(None)
-        assert [] == await page
+        closing.append(listing.close)
+        assert [] != await listing.next_page()
 
     assert [] == open_files(root)
