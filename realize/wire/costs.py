@@ -15,7 +15,7 @@ from realize.values import SMALL
 from realize.wire import commands
 from realize.wire.boxes import VALUE_LIMIT
 
-COMMAND: Final = 12 << 10
+COMMAND: Final = 32 << 10
 """Bytes for what every command in progress needs."""
 
 STREAM: Final = 32 << 10

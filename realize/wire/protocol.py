@@ -73,7 +73,7 @@ MOST_IN_A_TURN: Final = 2 << 20
 MOST_UNCLAIMED: Final = 256 * 1024
 """Bytes that may be queued so for a peer that holds all the memory it may."""
 
-ALWAYS: Final = 64 * 1024
+ALWAYS: Final = 256 * 1024
 """Bytes of commands in progress for which a connection need not wait: what others wait for may depend on them."""
 
 MEMORY_WITHIN: Final = 30.0
