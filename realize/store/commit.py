@@ -143,10 +143,6 @@ class _Submission:
     answer: Deferred[list[Outcome]] = field(factory=Deferred)
 
 
-def _anybody(_owner: str) -> bool:
-    return True
-
-
 class Committer:
     """Gathers what is to be committed into groups; to be shared by all stores of a directory.
 
@@ -180,7 +176,7 @@ class Committer:
         committing: Deferred[list[Outcome]] | None = None
         try:
             count = 0
-            while count < GROUP and (found := self._waiting.peek(_anybody)):
+            while count < GROUP and (found := self._waiting.peek()):
                 owner, submission = found
                 size = sum(1 + len(each.directory) // DEEP for each in submission.files)
                 if group and count + size > 2 * GROUP:
@@ -218,7 +214,7 @@ class Committer:
         self._running = False
         failure = Failure()
         self._fail(group, failure)
-        while found := self._waiting.peek(_anybody):
+        while found := self._waiting.peek():
             self._waiting.pop(found[0])
             self._fail([found[1]], failure)
 

@@ -36,7 +36,7 @@ class Room:
         self._let_in()
 
     def _let_in(self) -> None:
-        while (found := self._waiting.peek(lambda _: True)) and self._fits(found[1][0]):
+        while (found := self._waiting.peek()) and self._fits(found[1][0]):
             owner, (count, turn) = found
             self._waiting.pop(owner)
             self._taken += count

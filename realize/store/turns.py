@@ -31,9 +31,9 @@ class Rota(Generic[_T]):
         """Let something wait behind what waits of the same owner."""
         self._waiting.setdefault(owner, deque()).append(item)
 
-    def peek(self, may: Callable[[str], bool]) -> tuple[str, _T] | None:
-        """Who is next of those who ``may``, and with what."""
-        owner = next(filter(may, self._waiting), None)
+    def peek(self, may: Callable[[str], bool] | None = None) -> tuple[str, _T] | None:
+        """Who is next, of those who ``may`` if not all may, and with what."""
+        owner = next(iter(self._waiting) if may is None else filter(may, self._waiting), None)
         return None if owner is None else (owner, self._waiting[owner][0])
 
     def pop(self, owner: str) -> None:
