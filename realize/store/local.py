@@ -64,6 +64,7 @@ _log = Logger()
 BRIEF: Final = 2048
 """Components of names that brief work is about; each is a system call, and more that are made."""
 
+_T = TypeVar("_T")
 _Named = TypeVar("_Named", Directory, Removal, SmallFile, Vacant)
 
 
@@ -309,22 +310,12 @@ class LocalStore:
     @shielded
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
         """Make what is missing."""
-        answers: list[RealizeError | None] = []
-        for some in _parts(directories):
-            answers += await self._while_open(
-                make_directories, self._location, some, self._footprint, not self._changes_all
-            )
-        return answers
+        return await self._in_parts(make_directories, directories, self._footprint, not self._changes_all)
 
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
         """Give directories their permissions and times."""
-        answers: list[bool | RealizeError] = []
-        for some in _parts(directories):
-            answers += await self._while_open(
-                set_directories, self._location, some, self._footprint, not self._changes_all
-            )
-        return answers
+        return await self._in_parts(set_directories, directories, self._footprint, not self._changes_all)
 
     def open_writer(
         self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
@@ -401,18 +392,12 @@ class LocalStore:
     @steadfast
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove what is still the version named."""
-        answers: list[RealizeError | None] = []
-        for some in _parts(removals):
-            answers += await self._while_open(remove_batch, self._location, some, self._unlinked, self._footprint)
-        return answers
+        return await self._in_parts(remove_batch, removals, self._unlinked, self._footprint)
 
     @shielded
     async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
         """Remove directories that are empty."""
-        answers: list[bool | RealizeError] = []
-        for some in _parts(vacant):
-            answers += await self._while_open(prune_batch, self._location, some, self._footprint, not self._prunes_all)
-        return answers
+        return await self._in_parts(prune_batch, vacant, self._footprint, not self._prunes_all)
 
     def in_transit(self) -> None:
         """Nothing travels."""
@@ -436,6 +421,13 @@ class LocalStore:
                 first = first or error
         if first is not None:
             raise first
+
+    async def _in_parts(self, work: Callable[..., list[_T]], items: Sequence[_Named], *args: Any) -> list[_T]:
+        """Brief work about the items, some after the other, as long as this is open; what is answered for each."""
+        answers: list[_T] = []
+        for some in _parts(items):
+            answers += await self._while_open(work, self._location, some, *args)
+        return answers
 
     def _while_open(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Brief work that nobody needs any more when this is closed before its turn has come."""
