@@ -101,7 +101,8 @@ def test_the_nearest_that_is_there(root, above):
         found = [tree.nearest(path) for path in [(b"a", b"b", b"c"), (b"x", b"y"), (b"a", b"b")]]
         there = [os.path.join(root, path) for path in (b"a/b", b"", b"a/b")]
 
-        assert [root_identity(path) for path in there] == [identity_of(os.fstat(fd)) for fd in found]
+        assert [root_identity(path) for path in there] == [identity_of(os.fstat(fd)) for fd, _ in found]
+        assert [(b"a", b"b"), (), (b"a", b"b")] == [which for _, which in found]
         for look in (tree.directory, tree.identity):
             with pytest.raises(NotFound, match="x: No such"):
                 look((b"x", b"y"))

@@ -113,7 +113,7 @@ class Headroom:
     def _measure(self, location: Location) -> tuple[int, int | None]:
         """Device, and bytes that may be written, where the location is or would be made."""
         with location.tree() as tree:
-            fd = tree.nearest(location.base)
+            fd, _ = tree.nearest(location.base)
             return os.fstat(fd).st_dev, self.free(fd)
 
     # For the reactor.

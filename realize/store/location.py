@@ -87,19 +87,12 @@ class Location:
         with self.tree() as tree:
             if self.only is not None:
                 return self._where_file(tree, salt, now_ns)
-            kind, mode = WhereKind.DIRECTORY, None
-            nearest = self.base
-            while True:
-                try:
-                    fd = tree.directory(nearest)
-                except NotFound:
-                    kind = WhereKind.ABSENT
-                    nearest = nearest[:-1]
-                else:
-                    with storage_errors(names.join(nearest) or self.root.shown):
-                        if kind is WhereKind.DIRECTORY:
-                            mode = os.fstat(fd).st_mode & 0o777
-                        return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns, mode=mode)
+            fd, nearest = tree.nearest(self.base)
+            there = nearest == self.base
+            with storage_errors(names.join(nearest) or self.root.shown):
+                mode = os.fstat(fd).st_mode & 0o777 if there else None
+                kind = WhereKind.DIRECTORY if there else WhereKind.ABSENT
+                return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns, mode=mode)
 
     def _where_file(self, tree: Tree, salt: bytes, now_ns: int) -> Where:
         assert self.only is not None  # noqa: S101 -- for the type checker

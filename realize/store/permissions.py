@@ -56,18 +56,12 @@ def _check_read(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: byt
 
 def _check_put(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> None:
     """A file, and what is missing of the directories above it, which come first."""
-    missing: tuple[bytes, ...] = ()
-    while True:
-        try:
-            fd = tree.directory(directory)
-        except NotFound:
-            missing, directory = directory, directory[:-1]
-        else:
-            break
-    if missing:
-        _check_change(fd, missing[-1], names.join(missing), Deed.CREATE)
-    else:
+    fd, there = tree.nearest(directory)
+    if there == directory:
         _check_change(fd, name, path, Deed.CREATE)
+    else:
+        missing = directory[: len(there) + 1]
+        _check_change(fd, missing[-1], names.join(missing), Deed.CREATE)
 
 
 def _check_change(fd: int, name: bytes, path: bytes, deed: Deed) -> None:

@@ -30,7 +30,8 @@ def measure_space(location: Location, reserve: Reserve = NO_RESERVE) -> Space:
     """The room on the file system of the location, or where it would be made, without the reserve."""
     with location.tree() as tree:
         try:
-            status = os.fstatvfs(tree.nearest(location.base))
+            fd, _ = tree.nearest(location.base)
+            status = os.fstatvfs(fd)
         except OSError as error:
             raise storage_error(error, location.shown) from error
     files = status.f_favail if status.f_files else None
@@ -43,7 +44,7 @@ def try_write(location: Location) -> int:
     secret = secrets.token_hex(8).encode("ascii")
     before, after = (names.partial_name(b"realize-check-%s-%d" % (secret, number)) for number in (1, 2))
     with location.tree() as tree:
-        fd = tree.nearest(location.base)
+        fd, _ = tree.nearest(location.base)
         began = time.monotonic_ns()
         try:
             _write(fd, before)

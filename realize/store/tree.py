@@ -98,11 +98,11 @@ class Tree:
                     if identity_of(os.stat(name, dir_fd=parent, follow_symlinks=False)) == identity:
                         os.rmdir(name, dir_fd=parent)
 
-    def nearest(self, components: tuple[bytes, ...]) -> int:
-        """A descriptor of that directory, or of the nearest above it that exists."""
+    def nearest(self, components: tuple[bytes, ...]) -> tuple[int, tuple[bytes, ...]]:
+        """A descriptor of that directory, or of the nearest above it that exists; and which one that is."""
         while True:
             try:
-                return self.directory(components)
+                return self.directory(components), components
             except NotFound:
                 components = components[:-1]
 
