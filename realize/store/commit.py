@@ -283,6 +283,7 @@ def _commit_below(
             if _commit_inside(tree, directory, inside, failed, outcomes)
         ]
         stamps.note()
+        _note_arrivals(tree, renamed)
         not_durable: dict[tuple[bytes, ...], RealizeError] = {}
         if renamed:
             # One that has told of a failed write says nothing of what it did to directories when it is asked again.
@@ -329,17 +330,15 @@ def _commit_inside(
             _discard(fd, each)
         else:
             changed = True
-    if changed:
-        _note_arrival(tree, directory)
     return changed
 
 
-def _note_arrival(tree: Tree, directory: tuple[bytes, ...]) -> None:
-    """A directory, and those above it, wait for nothing any more: also above one of somebody else, which never did."""
-    with contextlib.suppress(RealizeError):
-        while directory:
-            awaiting.unmark(tree.directory(directory))
-            directory = directory[:-1]
+def _note_arrivals(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> None:
+    """Directories, and those above them, wait for nothing any more, also above one of somebody else that never did."""
+    for directory in _all_above(directories):
+        with contextlib.suppress(RealizeError):
+            if directory:
+                awaiting.unmark(tree.directory(directory))
 
 
 def _made(file: Prepared, how: Committed) -> Stored:
@@ -464,8 +463,7 @@ def sync_directories(
     except OSError as error:
         doubt = StorageError(f"the directories above the destination cannot be made durable: {reason(error)}")
         return dict.fromkeys(wanted, doubt)
-    # Each behind the one above it: that is open then, however many there are.
-    chain = sorted({directory[:depth] for directory in wanted for depth in range(len(directory) + 1)})
+    chain = _all_above(wanted)
     if anchor is not None and len(chain) > FEW_DIRECTORIES and _devices(tree, chain) == {anchor.device}:
         try:
             syncfs(anchor.fd)
@@ -491,6 +489,11 @@ def sync_directories(
         for depth in range(len(directory) + 1)
         if directory[:depth] in failed
     }
+
+
+def _all_above(directories: Iterable[tuple[bytes, ...]]) -> list[tuple[bytes, ...]]:
+    """Directories and all above them, each once, behind the one above it: that is open then, whatever their number."""
+    return sorted({directory[:depth] for directory in directories for depth in range(len(directory) + 1)})
 
 
 def _devices(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> set[int]:
