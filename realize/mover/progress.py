@@ -42,13 +42,14 @@ class Progress:
     in_transit: Callable[[], Sequence[Travelled] | None] = _nothing_travels
     end: End = End.DESTINATION
     """Which store that is."""
+    watches: bool = field(init=False)
+    """Whether `look` has anything to see."""
     _said: dict[bytes, int] = field(factory=dict)
     _batches: list[_Batch] = field(factory=list)
 
-    @property
-    def watches(self) -> bool:
-        """Whether `look` has anything to see."""
-        return self.in_transit() is not None
+    def __attrs_post_init__(self) -> None:
+        """A store is at the other end of a connection, or it is not."""
+        self.watches = self.in_transit() is not None
 
     @contextmanager
     def batch(self, files: Sequence[Entry]) -> Iterator[None]:
