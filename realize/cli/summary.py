@@ -122,10 +122,7 @@ class Tally(_Counts):
             case Failed():
                 self.failed += 1
                 again.failed += 1
-                self._flying.pop(event.path, None)
-                self.interrupted.pop(event.path, None)
-                self.unknown.pop(event.path, None)
-                self._kept.pop(event.path, None)
+                self._ended(event.path)
             case Left():
                 self.left += 1
                 again.left += 1
@@ -143,11 +140,13 @@ class Tally(_Counts):
         self.interrupted |= {path: (size, None) for path, size in self._flying.copy().items()}
         self._lost_sight_of = self._under_way
 
+    def _ended(self, path: bytes) -> None:
+        """What became of a file is known now."""
+        for known in (self._flying, self.interrupted, self.unknown, self._kept):
+            known.pop(path, None)
+
     def _finished(self, event: Finished) -> None:
-        self._flying.pop(event.path, None)
-        self.interrupted.pop(event.path, None)
-        self.unknown.pop(event.path, None)
-        self._kept.pop(event.path, None)
+        self._ended(event.path)
         self.removed += event.removed
         still_there = not event.removed and event.how is not How.GONE
         for count in (self, self._again) if still_there else (self,):
