@@ -479,7 +479,7 @@ class PeerProtocol(AnsweringProtocol):
         try:
             while not self._aborted and not self._gone:
                 for box in self._boxes:
-                    if not isinstance(box, dict) or not self._is_vain(box):
+                    if not self._is_vain(box):
                         if isinstance(box, dict) and not self._may_begin(box):
                             self.streams.delivered()
                             return False
@@ -502,9 +502,10 @@ class PeerProtocol(AnsweringProtocol):
             self.abort(log_unexpected(self.log, Failure(), "dispatching"))
         return True
 
-    def _is_vain(self, box: boxes.Box) -> bool:
+    def _is_vain(self, box: boxes.Data | boxes.Credit | boxes.Box) -> bool:
         """Whether it only asks, and whoever asks has gone: all that he has sent before may still be on its way here."""
-        return box.get(amp.COMMAND) in _QUESTIONS and box is not self._admitted and hung_up(self.transport)
+        asks = isinstance(box, dict) and box.get(amp.COMMAND) in _QUESTIONS
+        return asks and box is not self._admitted and hung_up(self.transport)
 
     def _may_begin(self, box: boxes.Box) -> bool:
         """Whether there is memory for a command; if not, nothing goes on here before there is."""
