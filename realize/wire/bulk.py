@@ -29,6 +29,8 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from realize.wire.tls import lowest
+
 _int: Final = struct.Struct("i")
 
 DELIVERY: Final = 256 * 1024
@@ -121,9 +123,8 @@ def send_at_once(transport: object, data: memoryview) -> int:
 
 def unacknowledged(transport: object) -> int:
     """Bytes that wait in a transport, however wrapped, or in the kernel, or that the other end has not confirmed."""
-    while transport is not None and not isinstance(transport, Connection):
-        transport = getattr(transport, "transport", None)
-    if transport is None or not transport.connected:
+    transport = lowest(transport)
+    if not isinstance(transport, Connection) or not transport.connected:
         return 0
     waiting = len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001
     try:

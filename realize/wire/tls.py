@@ -154,7 +154,7 @@ def tune(transport: Any) -> None:
     what its own tuning reaches, and would bound the throughput of long links.
     """
     read_at_once(transport, CHUNK)
-    transport = _lowest(transport)
+    transport = lowest(transport)
     if hasattr(transport, "SEND_LIMIT"):
         transport.SEND_LIMIT = CHUNK
     if hasattr(transport, "setTcpNoDelay"):
@@ -165,7 +165,7 @@ def tune(transport: Any) -> None:
 
 def read_at_once(transport: Any, amount: int) -> None:
     """Let the socket below any number of wrappers read, and queue, no more than so many bytes in its turn."""
-    transport = _lowest(transport)
+    transport = lowest(transport)
     if hasattr(transport, "bufferSize"):
         transport.bufferSize = amount
 
@@ -175,7 +175,7 @@ def hung_up(transport: Any) -> bool:
 
     So it has if this end is closed; where the system does not tell, it has not.
     """
-    transport = _lowest(transport)
+    transport = lowest(transport)
     if not hasattr(transport, "fileno") or not hasattr(select, "POLLRDHUP"):
         return False
     fd = transport.fileno()
@@ -186,7 +186,8 @@ def hung_up(transport: Any) -> bool:
     return bool(poll.poll(0))
 
 
-def _lowest(transport: Any) -> Any:
+def lowest(transport: Any) -> Any:
+    """The transport below any number of wrappers."""
     while (below := getattr(transport, "transport", None)) is not None:
         transport = below
     return transport
