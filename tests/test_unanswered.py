@@ -130,6 +130,27 @@ def test_a_run_that_ends_waits_for_answers_no_longer_than_that(slow):
     assert [] == run.clock.getDelayedCalls()
 
 
+class Half(MemoryStore):
+    """A store to which nothing can be put any more once it has taken one batch."""
+
+    def put_small(self, files, policy):
+        """Take files; of what replaces others, nothing is taken."""
+        if any(file.replaces for file in files):
+            return fail(ConnectionFailed("lost"))
+        return super().put_small(files, policy)
+
+
+def test_what_has_arrived_of_a_batch_that_goes_no_further_is_in_the_manifest():
+    """What was sent, and what was there already: both are said to be at the destination, and stay at the source."""
+    run = Trial(MemoryStore({b"new": b"1", b"same": b"2", b"other": b"3"}), Half({b"same": b"2", b"other": b"4"}))
+
+    assert [ConnectionFailed] == [failure.type for failure in run.result]
+    said = {each.path: (each.how, each.removed) for each in run.told(Finished)}
+    assert {b"new": (How.CREATED, False), b"same": (How.ALREADY_THERE, False)} == said
+    assert {path: how for path, (how, _) in said.items()} == {path: told[-1] for path, told in run.notes.told.items()}
+    assert [] == run.notes.gone
+
+
 @pytest.mark.parametrize("slow", FILES)
 def test_what_had_no_answer_when_a_connection_was_lost_is_unknown(slow):
     """The run ends with what the connection was lost by."""

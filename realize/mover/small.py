@@ -74,6 +74,7 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> 
             await moving.put(conflicting, work.options.policy)
             await moving.remove()
     finally:
+        moving.note()
         for path, outcome in moving.so_far():
             report(moving.candidates[path], outcome)
         # Not before: in the middle of that, a process that hangs may be ended.
@@ -84,13 +85,15 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> 
 class _Batch:
     """The files of one batch, on their way from step to step; every one ends up in ``outcomes``.
 
-    ``arrived`` has those that the destination holds, with what was stored, None if it was there already.
+    ``arrived`` has those that the destination holds, with what was stored, None if it was there already; the manifest
+    has them when they are ``recorded``.
     """
 
     work: Work
     candidates: dict[bytes, Candidate]
     outcomes: dict[bytes, Finished | Unknown | Trouble] = field(factory=dict)
     arrived: list[tuple[Fetched, Stored | None]] = field(factory=list)
+    recorded: bool = False
 
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
         """Read all; apart are those whose name the destination has a file of."""
@@ -152,7 +155,8 @@ class _Batch:
 
     async def remove(self) -> None:
         """Remove from the source what is durable at the destination."""
-        recorded = [_arrived(fetched, _how(stored)) for fetched, stored in self.arrived]
+        recorded = self._arrivals()
+        self.recorded = True
         await self.work.arrived(recorded)
         refusals: list[RealizeError | None] = [None] * len(self.arrived)
         removing = self.work.options.remove
@@ -174,6 +178,11 @@ class _Batch:
             else:
                 self.outcomes[fetched.file.path] = _there(fetched, stored, removed=removing)
 
+    def note(self) -> None:
+        """Have the manifest tell of what has arrived, if the batch ended before that."""
+        if not self.recorded:
+            self.work.kept(self._arrivals())
+
     def so_far(self) -> Iterator[tuple[bytes, Finished | Unknown | Trouble]]:
         """What is known to have become of the files; what arrived and was not removed is at both ends."""
         there = {fetched.file.path: (fetched, stored) for fetched, stored in self.arrived}
@@ -182,6 +191,9 @@ class _Batch:
                 yield path, self.outcomes[path]
             elif path in there:
                 yield path, _there(*there[path])
+
+    def _arrivals(self) -> list[Arrived]:
+        return [_arrived(fetched, _how(stored)) for fetched, stored in self.arrived]
 
     async def _replaces(self, fetched: Fetched, there: set[bytes]) -> bool:
         path = fetched.file.path

@@ -95,6 +95,12 @@ class Work:
         if self.manifest is not None and files:
             await self.manifest.durable(self.name, files)
 
+    def kept(self, files: Sequence[Arrived]) -> None:
+        """To be called when these files are at the destination, and stay at the source."""
+        if self.manifest is not None and files:
+            # Nothing depends on it; and of what could not be recorded, the manifest says so itself at the end.
+            self.manifest.durable(self.name, files).addErrback(lambda _: None)
+
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
         """Remove files at the source; why each of them stays, None for one that does not, also if it was gone."""
         with whole(End.SOURCE):
