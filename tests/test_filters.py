@@ -52,6 +52,15 @@ def test_undecodable_names_can_be_matched():
     assert [] == accepted([("exclude", "*.tmp")], b"\xff\xfe.tmp", b"new\nline.tmp")
 
 
+def test_names_may_have_line_breaks():
+    """In directories above, where a pattern that is tried at every depth passes over them, and at the end."""
+    paths = [b"a\nb/secret", b"a\nb/c/secret", b"secret\n", b"secret\n/x", b"x/secret"]
+
+    assert [b"secret\n", b"secret\n/x"] == accepted([("exclude", "secret")], *paths)
+    assert [b"a\nb/c/secret"] == accepted([("include", "a*/**/c/secret")], *paths)
+    assert not selection([("exclude", "secret")]).accepts_directory(b"a\nb/secret")
+
+
 def test_minimum_age_keeps_young_files():
     """A file is meant from the moment it is as old as asked for."""
     chosen = selection([], min_age=2.0)
@@ -94,6 +103,8 @@ BELOW = "names are those below the source, as in"
         ("../x/", f"'../x/' matches nothing; {BELOW} '/x/'"),
         ("a/./b", f"'a/./b' matches nothing; {BELOW} '/a/b'"),
         ("a//b", f"'a//b' matches nothing; {BELOW} '/a/b'"),
+        ("//a", f"'//a' matches nothing; {BELOW} '/a'"),
+        ("a//", f"'a//' matches nothing; {BELOW} '/a/'"),
         (".", f"'.' matches nothing; {BELOW} '*'"),
         ("", "'' matches nothing; for all files, write '*'"),
         ("  ", "'  ' matches nothing; for all files, write '*'"),
@@ -142,7 +153,7 @@ def test_what_cannot_be_looked_into_may_hold_what_is_meant():
 # Directories that need not be entered.
 
 
-NAMES = st.sampled_from(["a", "b", "ab", "a.d", "cache", "é", "x\udcff"])
+NAMES = st.sampled_from(["a", "b", "ab", "a.d", "cache", "é", "x\udcff", "a\nb", "b\n"])
 COMPONENTS = st.sampled_from(["a", "b", "ab", "a.d", "cache", "é", "*", "a*", "*.d", "?", "**", "[ab]", "a\\b", "**b"])
 PATTERNS = st.builds(
     lambda before, components, after: before + "/".join(components) + after,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from realize.units import display_text, quoted
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+    from pathspec.pattern import RegexPattern
 
 CLOCKS_NS: Final = 5_000_000_000
 """How far the clock of a machine may be behind that of its file server."""
@@ -32,7 +33,7 @@ class Selection:
     min_age_ns: int = 0
     only: bool = False
     """Leave out the files that no pattern names."""
-    _spec: PathSpec[GitIgnoreSpecPattern] | None = field(init=False, eq=False, repr=False)
+    _spec: PathSpec[RegexPattern] | None = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Compile the patterns once."""
@@ -120,9 +121,10 @@ def _entering(pattern: str) -> bytes | None:
     return rule(ENTER, components, anchored=True) if anchored and components else None
 
 
-def _compile(lines: Sequence[str]) -> PathSpec[GitIgnoreSpecPattern]:
+def _compile(lines: Sequence[str]) -> PathSpec[RegexPattern]:
     # Most runs have no pattern, and loading this takes long enough to be felt.
     from pathspec import PathSpec
+    from pathspec.pattern import RegexPattern
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     compiled = []
@@ -134,8 +136,15 @@ def _compile(lines: Sequence[str]) -> PathSpec[GitIgnoreSpecPattern]:
             raise UsageError(f"pattern {quoted(line)}: not a gitignore pattern: {error}") from error
         if pattern.regex is None:
             raise UsageError(f"pattern {quoted(line)} matches nothing; {_advice(line)}")
-        compiled.append(pattern)
-    return PathSpec(compiled)
+        compiled.append(RegexPattern(_of_any_names(pattern.regex), pattern.include))
+    # Others would compile what the expressions say anew, and without their flags.
+    return PathSpec(compiled, backend="simple")
+
+
+def _of_any_names(expression: re.Pattern[str]) -> re.Pattern[str]:
+    """The expression of a pattern, for names that may have line breaks in them, or at their end."""
+    text, end = expression.pattern, "|$)"
+    return re.compile(text.removesuffix(end) + r"|\Z)" if text.endswith(end) else text, re.DOTALL)
 
 
 def _refuse_odd_components(line: str) -> None:
@@ -143,7 +152,7 @@ def _refuse_odd_components(line: str) -> None:
     given = line.removeprefix("!")
     if not given.strip(" /"):
         raise UsageError(f"pattern {quoted(given)} matches nothing; for all files, write '*'")
-    components = given.strip("/").split("/")
+    components = given.removeprefix("/").removesuffix("/").split("/")
     if _NEVER.isdisjoint(components):
         return
     kept = "/".join(each for each in components if each not in _NEVER)
