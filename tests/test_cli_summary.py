@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realize.cli.summary import Tally
-from realize.errors import ConnectionFailed, NoSpace
+from realize.errors import ConnectionFailed, DeadlineReached, NoSpace
 from realize.mover.events import (
     End,
     Event,
@@ -159,6 +159,25 @@ def test_what_is_unknown_is_counted_as_that() -> None:
         "2 files, 2 KiB, are there; none interrupted; 2 found but not started; "
         "1 unknown (no answer came); 2 perhaps not removed (no answer came); 61.0 s elapsed"
     ) == said.partition(": ")[2]
+
+
+def test_a_lost_connection_that_does_not_come_back_changes_nothing_of_what_was_counted() -> None:
+    """What was there, and what failed, is so until the source is listed anew; a failure outranks the time limit."""
+    tally = tally_of(
+        SourceStarted("one", "there"),
+        Found(9, 9000),
+        finished(How.CREATED),
+        finished(How.CREATED, removed=False),
+        Failed(b"b", End.DESTINATION, NoSpace("b: full")),
+        Retrying(ConnectionFailed("lost"), 0.5),
+        Retrying(ConnectionFailed("lost"), 1.0),
+    )
+
+    said = tally.deadline_sentence(60.0, 61.0)
+
+    assert (2, 1, 1, 6) == (tally.arrived, tally.removed, tally.failed, tally.not_started)
+    assert 1 == tally.exit_code(DeadlineReached("the time limit was reached"))
+    assert "2 files, 2 KiB, are there; none interrupted; 6 found but not started; 1 failed" in said
 
 
 def test_a_run_that_ends_by_force_does_not_know_what_becomes_of_what_is_under_way() -> None:

@@ -80,9 +80,14 @@ class Tally(_Counts):
     _lost_sight_of: int = field(default=0, init=False)
     _again: _Counts = field(factory=_Counts, init=False)
     """What was counted of the source under way and is still there: found anew when its listing begins again."""
+    _lost: bool = field(default=False, init=False)
+    """Whether the connection was lost, and the listing has not begun again: what was counted is true until then."""
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
+        if self._lost and isinstance(event, (SourceStarted, Found)):
+            self._lost = False
+            self._forget(self._again)
         again = self._again
         self._sent(event)
         match event:
@@ -106,7 +111,7 @@ class Tally(_Counts):
                 self._flying.pop(path, None)
                 self.unknown[path] = event
             case Retrying():
-                self._forget(again)
+                self._lost = True
             case Finished():
                 self.steps += 1
                 self._finished(event)
