@@ -234,6 +234,8 @@ class Use(enum.Enum):
     MOVE = 2
     """Read, and then removed."""
     PUT = 3
+    COMPARE = 4
+    """Read, to see whether it is what would be put."""
 
 
 class Committed(enum.Enum):

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from realize.cli.connections import Connections
 from realize.cli.options import Access
 from realize.cli.peers import Peer, naming
-from realize.cli.session import Session
+from realize.cli.session import PARTING, Session
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
 from realize.locations import LocalLocation, RemoteLocation
@@ -215,3 +215,21 @@ async def test_after_a_lost_connection_little_is_under_way_at_a_time(
     second = (await session.store(location)).takes_at_once()
 
     assert (UNKNOWN, SLOW, 2) == (first, second, len(connections))
+
+
+async def test_peers_that_do_not_answer_any_more_are_waited_for_together(
+    access: Access, connections: list[tuple[Peer, Connection]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run from ten directories of a daemon that hangs ends as soon as one from a single one."""
+    clock = Clock()
+    session = Session(clock, access)
+    for location in session.resolve("hostb::inbox", "hostb::other", "hostb::third"):
+        store = await session.store(location)
+        monkeypatch.setattr(store, "close", Deferred)
+
+    closing = Deferred.fromCoroutine(session.disconnect())
+    clock.advance(PARTING)
+
+    assert closing.called
+    [(_, connection)] = connections
+    assert [Reason.DONE] == connection.closed

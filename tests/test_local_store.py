@@ -1839,6 +1839,7 @@ FORETOLD = {
     "new below": (0o755, Use.PUT, "d: cannot be created: Permission denied"),
     "replaced": (0o1777, Use.PUT, "f: cannot be put in its place: Operation not permitted"),
     "fine": (0o777, Use.PUT, None),
+    "closed to be compared": (0o777, Use.COMPARE, "f: cannot be read: Permission denied"),
 }
 
 
@@ -1859,6 +1860,8 @@ async def test_what_is_foretold_is_what_a_try_fails_with(open_root, what):
     after = os.stat(open_root).st_ctime_ns, sorted(os.listdir(open_root))
     if use is Use.PUT:
         outcome = await put(store, path, b"y")
+    elif use is Use.COMPARE:
+        [outcome] = await store.settle([Expected(path, 1, digest(b"x"), None)])
     else:
         [outcome] = await store.read_small([path])
         if use is Use.MOVE and isinstance(outcome, Fetched):

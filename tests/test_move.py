@@ -839,16 +839,19 @@ def test_files_from_the_future_are_told_if_their_age_holds_them_back():
 
 
 def test_a_dry_run_fails_where_permissions_are_against_it():
-    """Each file by itself, at the end where it would; what would only be compared needs no leave to be put there."""
-    files = {b"closed": b"1", b"ro/f": b"2", b"same": b"3", b"fine": b"4"}
-    source, destination = MemoryStore(files), MemoryStore({b"same": b"x"})
+    """Each file by itself, at the end where it would; what would be compared must be read, and not be put, there."""
+    files = {b"closed": b"1", b"ro/f": b"2", b"same": b"3", b"shut": b"5", b"fine": b"4"}
+    source, destination = MemoryStore(files), MemoryStore({b"same": b"x", b"shut": b"x"})
+    destination.fail_next["forbidden to compare", b"shut"] = StorageError("shut: cannot be read: Permission denied")
     source.fail_next["forbidden to move", b"closed"] = StorageError("closed: cannot be read: Permission denied")
     for name in (b"ro/f", b"same"):
         destination.fail_next["forbidden to put", name] = StorageError("ro: cannot be created: Permission denied")
 
     trial = moved(source, destination, dry_run=True)
 
-    assert {(b"closed", End.SOURCE), (b"ro/f", End.DESTINATION)} == {(e.path, e.end) for e in trial.of(Failed)}
+    assert {(b"closed", End.SOURCE), (b"ro/f", End.DESTINATION), (b"shut", End.DESTINATION)} == {
+        (event.path, event.end) for event in trial.of(Failed)
+    }
     assert {b"same", b"fine"} == {event.path for event in trial.of(Planned)}
 
 

@@ -130,6 +130,23 @@ def test_a_run_that_ends_waits_for_answers_no_longer_than_that(slow):
     assert [] == run.clock.getDelayedCalls()
 
 
+@pytest.mark.parametrize("files", [FILES["remove"], {b"f": BIG}], ids=["small", "large"])
+def test_what_is_begun_while_a_run_ends_is_not_waited_for_any_longer(files):
+    """What arrived while the run was ending is still to be removed, and nothing comes back from there."""
+    run = Trial(Slow("remove", files), Slow("commit" if len(files[b"f"]) > SMALL else "put_small"))
+    run.done.cancel()
+    run.clock.advance(PARTING / 2)
+    run.destination.answer.callback(None)
+    assert [1, []] == [run.source.asked, run.result]
+
+    run.clock.advance(PARTING / 2)
+
+    assert [Interrupted] == [failure.type for failure in run.result]
+    size = len(files[b"f"])
+    assert [Unknown(b"f", size, size, How.CREATED)] == run.told(Unknown, Finished, Stopped)
+    assert [] == run.clock.getDelayedCalls()
+
+
 class Half(MemoryStore):
     """A store to which nothing can be put any more once it has taken one batch."""
 

@@ -220,9 +220,8 @@ class Session:
         self._unsteady = True
         stores, self._stores = self._stores, []
         try:
-            for store in stores:
-                # A peer that does not answer any more must not keep us.
-                closing = store.close().addTimeout(PARTING, self._reactor)
+            # A peer that does not answer any more must not keep us, for one store after the other.
+            for closing in [store.close().addTimeout(PARTING, self._reactor) for store in stores]:
                 await closing.addErrback(_not_closed)
         finally:
             connections, self._connections = self._connections, None

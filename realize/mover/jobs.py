@@ -29,7 +29,7 @@ class Jobs:
 
     A job deals with its own errors.
     One that it lets out ends the others, and is raised by the next `start` or `drained`.
-    What is stopped is cancelled, and once more after `PARTING`: see `realize.store.interfaces.IStore.put_small`.
+    What is stopped is cancelled, and again after `PARTING`: see `realize.store.interfaces.IStore.put_small`.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -97,8 +97,14 @@ class Jobs:
         if not self._cancelling:
             self._cancelling = True
             if self._running:
-                self._parting = self._clock.callLater(PARTING, self._cancel_all)
+                self._parting = self._clock.callLater(PARTING, self._give_up)
             self._cancel_all()
+
+    def _give_up(self) -> None:
+        # Of those that got an answer meanwhile, and went on to what is done whether they wait or not, the first time
+        # only finds them there.
+        self._cancel_all()
+        self._cancel_all()
 
     def _cancel_all(self) -> None:
         for running in list(self._running):

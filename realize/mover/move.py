@@ -288,9 +288,11 @@ class Move:
         work = self.work
         refused: dict[bytes, tuple[End, RealizeError]] = {}
         put = [entry.path for entry, action in decided if action not in {Action.SKIP, Action.COMPARE}]
+        compared = [entry.path for entry, action in decided if action is Action.COMPARE]
         read = [entry.path for entry, action in decided if action is not Action.SKIP]
         for end, store, paths, use in (
             (End.DESTINATION, work.destination, put, Use.PUT),
+            (End.DESTINATION, work.destination, compared, Use.COMPARE),
             (End.SOURCE, work.source, read, Use.MOVE if work.options.remove else Use.READ),
         ):
             with whole(end):

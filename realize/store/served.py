@@ -75,7 +75,12 @@ _log = Logger()
 PUT: Final = (Right.WRITE, Right.CREATE)
 """Either lets a peer put files."""
 
-_NEEDED: Final = {Use.READ: ((Right.READ,),), Use.MOVE: ((Right.READ,), (Right.REMOVE,)), Use.PUT: (PUT,)}
+_NEEDED: Final = {
+    Use.READ: ((Right.READ,),),
+    Use.MOVE: ((Right.READ,), (Right.REMOVE,)),
+    Use.PUT: (PUT,),
+    Use.COMPARE: (PUT,),
+}
 """Of each of these, a peer needs one."""
 
 MakeStore = Callable[[str, bytes, bytes | None], IStore]
