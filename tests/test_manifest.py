@@ -183,7 +183,33 @@ def test_once_it_is_broken_nothing_is_recorded_any_more(cause, expected):
     Deferred.fromCoroutine(manifest.close())
 
     assert [expected] * 4 == errors
-    assert 1 == len(disk.groups)
+    assert [["1"], ["1"]] == [[record["path"] for record in records] for records, _, _ in disk.groups]
+    disk.groups[1][2].errback(cause)
+    assert disk.closed
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_removals_that_could_not_be_recorded_are_tried_once_more(room):
+    """No later run records them; what cannot be written at the end either is said."""
+    disk = Disk()
+    manifest = made(disk)
+    closed = []
+
+    manifest.removed("src", [arrived(b"1"), arrived(b"2")])
+    waiting = manifest.durable("src", [arrived(b"3")]).addErrback(lambda _: None)
+    manifest.unknown("src", [arrived(b"4")])
+    disk.groups[0][2].errback(NoSpace("full"))
+    manifest.removed("src", [arrived(b"5")])
+    Deferred.fromCoroutine(manifest.close()).addCallback(closed.append)
+    (records, sync, done) = disk.groups[1]
+    done.callback(None) if room else done.errback(NoSpace("full"))
+
+    assert waiting.called
+    assert ([("removed", "1"), ("removed", "2"), ("unknown", "4"), ("removed", "5")], True) == (
+        [(record["event"], record["path"]) for record in records],
+        sync,
+    )
+    assert ["" if room else "removals that are missing in it: 3"] == closed
     assert disk.closed
 
 
@@ -215,7 +241,7 @@ def test_who_does_not_wait_any_more_is_no_trouble():
     disk.groups[0][2].callback(None)
     disk.groups[1][2].callback(None)
 
-    assert [None] == closed
+    assert [""] == closed
 
 
 # The file.
@@ -567,6 +593,26 @@ def test_a_manifest_that_is_full_stops_the_removing(tmp_path):
     again = command("-m", "realize.cli.main", "--quiet", "--manifest", path, source, destination)
     assert (0, []) == (again.returncode, list(source.iterdir()))
     assert {f"{number}" for number in range(300)} == {line["path"] for line in lines_of(path)}
+
+
+def test_a_removal_that_is_missing_in_a_full_manifest_is_said(tmp_path):
+    """There is room for the line that says that the file arrived, and then no more."""
+    source, path = tmp_path / "f", tmp_path / "m"
+    arguments = ("--quiet", "--manifest", path, source, tmp_path / "dst")
+    source.write_bytes(b"content")
+    command("-m", "realize.cli.main", *arguments)
+    durable = len(path.read_bytes().splitlines(keepends=True)[0])
+    path.unlink()
+    source.write_bytes(b"another")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (durable + 10, durable + 10))
+
+    done = command("-B", "-m", "realize.cli.main", "--on-conflict", "replace", *arguments, preexec_fn=limit)
+
+    assert (1, False) == (done.returncode, source.exists())
+    assert ["durable"] == [line["event"] for line in lines_of(path)]
+    assert done.stderr.endswith("it does not have; removals that are missing in it: 1\n")
 
 
 def test_a_manifest_of_a_copy_has_no_removals(tmp_path):

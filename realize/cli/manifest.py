@@ -68,10 +68,16 @@ async def recording(
         end_fields("destination", destination, session.pin_of(destination)),
     )
     manifest = Manifest(file, ends, session.run, session.in_thread)
+    ended: RealizeError | None = None
     try:
         yield manifest
+    except RealizeError as error:
+        ended = error
+        raise
     finally:
-        await manifest.close()
+        missing = await manifest.close()
+        if missing and ended is not None:
+            raise type(ended)(f"{ended}; {missing}") from ended
 
 
 def end_fields(end: str, location: Location, pin: PublicKey | None) -> dict[str, str]:
@@ -180,6 +186,12 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
+@frozen
+class _Line:
+    event: str
+    text: bytes
+
+
 @implementer(IManifest)
 class Manifest:
     """Gathers lines into groups; once a group could not be written, everything fails with that error."""
@@ -197,11 +209,12 @@ class Manifest:
         self._run = run
         self._run_in_thread = run_in_thread
         self._now = now
-        self._lines: list[bytes] = []
+        self._lines: list[_Line] = []
         self._waiting: list[Deferred[None]] = []
         self._writing = False
         self._synced = True
         self._error: RealizeError | None = None
+        self._unwritten: list[_Line] = []
 
     def durable(self, source: str, files: Sequence[Arrived]) -> Deferred[None]:
         """See `IManifest`."""
@@ -222,13 +235,24 @@ class Manifest:
         """Make all lines durable; raises what stood against that, or against any line before."""
         await self._recorded()
 
-    async def close(self) -> None:
-        """Write what is left, as far as that is possible, and close the file."""
+    async def close(self) -> str:
+        """Write what is left, as far as that is possible, and close the file; what it lacks, for people.
+
+        What has become of files that were durable before is tried once more if it could not be written: there may be
+        room for that, and no later run would record it.
+        """
         try:
             with contextlib.suppress(RealizeError):
                 await self._recorded()
+            with contextlib.suppress(RealizeError):
+                if self._unwritten:
+                    lines = b"".join(line.text for line in self._unwritten)
+                    await maybeDeferred(self._run_in_thread, self._file.append, lines, sync=True)
+                    self._unwritten = []
         finally:
             self._file.close()
+        removed = sum(line.event == "removed" for line in self._unwritten)
+        return f"removals that are missing in it: {removed:,}" if removed else ""
 
     def _recorded(self) -> Deferred[None]:
         """Fires when all lines so far are durable."""
@@ -242,8 +266,9 @@ class Manifest:
         return recorded
 
     def _add(self, event: str, source: str, files: Sequence[Arrived]) -> None:
-        if self._error is not None:
+        if self._error is not None and event == "durable":
             return
+        lines = self._lines if self._error is None else self._unwritten
         at = self._now().isoformat(timespec="microseconds").replace("+00:00", "Z")
         ends = {**self._ends.sources.get(source, path_fields(os.fsencode(source), "source")), **self._ends.destination}
         for file in files:
@@ -257,30 +282,33 @@ class Manifest:
                 f"{event}_at": at,
                 "run": self._run,
             }
-            self._lines.append(json.dumps(record).encode("ascii") + b"\n")
+            lines.append(_Line(event, json.dumps(record).encode("ascii") + b"\n"))
 
     def _next_group(self) -> None:
         if self._writing or not (self._lines or self._waiting):
             return
-        lines, self._lines = b"".join(self._lines), []
+        group, self._lines = self._lines, []
         waiting, self._waiting = self._waiting, []
         self._writing, self._synced = True, False
-        maybeDeferred(self._run_in_thread, self._file.append, lines, sync=bool(waiting)).addBoth(self._written, waiting)
+        lines = b"".join(line.text for line in group)
+        written = maybeDeferred(self._run_in_thread, self._file.append, lines, sync=bool(waiting))
+        written.addBoth(self._written, group, waiting)
 
-    def _written(self, result: object, waiting: Sequence[Deferred[None]]) -> None:
+    def _written(self, result: object, group: Sequence[_Line], waiting: Sequence[Deferred[None]]) -> None:
         self._writing = False
         if isinstance(result, Failure):
-            self._broken(result, waiting)
+            self._broken(result, group, waiting)
             return
         self._synced = bool(waiting)
         self._next_group()
         for each in waiting:
             each.callback(None)
 
-    def _broken(self, failure: Failure, waiting: Sequence[Deferred[None]]) -> None:
+    def _broken(self, failure: Failure, group: Sequence[_Line], waiting: Sequence[Deferred[None]]) -> None:
         cause = failure.value
         error = cause if isinstance(cause, RealizeError) else InternalError(f"manifest: {failure.getErrorMessage()}")
         self._error = error
+        self._unwritten = [line for line in (*group, *self._lines) if line.event != "durable"]
         later, self._waiting, self._lines = self._waiting, [], []
         for each in (*waiting, *later):
             each.errback(error)
