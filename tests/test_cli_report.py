@@ -53,6 +53,14 @@ def test_a_hostile_report_cannot_forge_lines() -> None:
     assert [r"version  1\nuptime 5"] == list(readable({"version": "1\nuptime 5"}))
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"), [(r"a\\b\xff", r"a\\b\xff"), ("a\nb", r"a\nb"), ("a\u202eb", r"a\u202eb"), ("", "-")]
+)
+def test_a_path_is_shown_as_the_daemon_has_escaped_it(told, shown):
+    """It is escaped once, as everywhere; what a daemon did not escape does not get through either."""
+    assert [f"path  {shown}"] == list(readable({"path": told}))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "nonsense", "1"])
 def test_what_is_not_an_object_is_a_protocol_error(text: str) -> None:
     """A daemon that answers nonsense is named as the culprit, without a traceback."""

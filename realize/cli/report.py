@@ -27,6 +27,9 @@ DURATIONS: Final = frozenset({"uptime", "age", "idle", "left", "waited", "lasts"
 LIMITS: Final = frozenset({"limit", "limits"})
 """Fields that are bytes per second, or unlimited."""
 
+ESCAPED: Final = frozenset({"path"})
+"""Fields that hold a name from a disk, which the daemon has escaped: again only if that does not show."""
+
 MOST_DEPTH: Final = 8
 """Objects and lists inside each other, in a report."""
 
@@ -149,7 +152,10 @@ def shown(key: str, value: Any) -> str:
         return format_rate(value)
     if key in SIZES and number:
         return format_size(round(value))
-    return "-" if value is None or value == "" else display_text(str(value))
+    if value is None or value == "":
+        return "-"
+    text = str(value)
+    return text if key in ESCAPED and text.isprintable() else display_text(text)
 
 
 def _is_table(value: Any) -> bool:
