@@ -41,9 +41,14 @@ def at_once(job, *arguments):
     return maybeDeferred(job, *arguments)
 
 
+WAITED_FOR = []
+"""What never happens; it would be given up if nobody held it."""
+
+
 def never(_job, *_arguments):
     """A thread that never comes back."""
-    return Deferred()
+    WAITED_FOR.append(Deferred())
+    return WAITED_FOR[-1]
 
 
 def watch(_name):
