@@ -18,7 +18,7 @@ def kill(number):
 
 def report(main):
     try:
-        print("returned", run(main))
+        print("returned", run(main, at_once=lambda code: print("ends with", code, flush=True)))
     except RealizeError as error:
         print("raised", type(error).__name__)
         sys.exit(error.exit_code)
@@ -59,7 +59,7 @@ async def main(reactor):
 
 
 def test_the_second_signal_ends_the_process_at_once() -> None:
-    """Work that does not come to an end is left."""
+    """Work that does not come to an end is left; what is known of it is reported before."""
     main = """
 async def main(reactor):
     reactor.callLater(0.01, kill(signal.SIGTERM))
@@ -70,4 +70,4 @@ async def main(reactor):
         except CancelledError:
             print("still here", flush=True)
 """
-    assert (20, "still here\n") == outcome(main)
+    assert (20, "still here\nends with 20\n") == outcome(main)

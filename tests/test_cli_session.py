@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from realize.cli.connections import Connections
+from realize.cli.connections import SILENT, Connections
 from realize.cli.options import Access
 from realize.cli.peers import Peer, naming
 from realize.cli.session import PARTING, Session
@@ -19,6 +19,7 @@ from realize.locations import LocalLocation, RemoteLocation
 from realize.store.origin import origin_of
 from realize.store.remote_small import SLOW, UNKNOWN
 from realize.wire.commands import Reason
+from realize.wire.protocol import LOSE
 
 PIN = generate_identity().public_key
 OTHER = generate_identity().public_key
@@ -28,11 +29,11 @@ class Connection:
     """Stands for a connected protocol."""
 
     def __init__(self) -> None:
-        self.closed: list[Reason] = []
+        self.closed: list[tuple[Reason, float]] = []
 
-    def close(self, reason: Reason) -> None:
-        """Remember why."""
-        self.closed.append(reason)
+    def close(self, reason: Reason, within: float) -> None:
+        """Remember why, and how much time there is."""
+        self.closed.append((reason, within))
 
     def when_lost(self) -> Deferred[None]:
         """It is."""
@@ -92,7 +93,7 @@ def test_a_peer_that_locations_share_is_connected_to_once(
     assert None is result_of(main())
     ((peer, connection),) = connections
     assert Peer("b.example", 1234, PIN) == peer
-    assert [Reason.DONE] == connection.closed
+    assert [(Reason.DONE, LOSE)] == connection.closed
 
 
 def test_a_source_may_learn_what_is_its_own_or_local(access: Access) -> None:
@@ -118,7 +119,7 @@ def test_a_peer_is_told_of_an_interruption(access: Access, connections: list[tup
             raise Interrupted("interrupted")
 
     assert Interrupted is result_of(main()).type
-    assert [Reason.INTERRUPTED] == connections[0][1].closed
+    assert [(Reason.INTERRUPTED, LOSE)] == connections[0][1].closed
 
 
 @pytest.mark.parametrize(
@@ -232,4 +233,4 @@ async def test_peers_that_do_not_answer_any_more_are_waited_for_together(
 
     assert closing.called
     [(_, connection)] = connections
-    assert [Reason.DONE] == connection.closed
+    assert [(Reason.DONE, SILENT)] == connection.closed

@@ -7,7 +7,7 @@ Peers are told of both, so that both can be seen and changed there while the com
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
@@ -22,8 +22,11 @@ from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
 from realize.wire.endpoints import ConnectingProtocol, connect, connecting_protocol
-from realize.wire.protocol import Greeting, PeerProtocol
+from realize.wire.protocol import LOSE, Greeting, PeerProtocol
 from realize.wire.throttling import OwnLimit, limit_by, pacing
+
+SILENT: Final = 0.5
+"""Seconds that the end of a connection may take if the peer does not answer any more."""
 
 
 class Connections:
@@ -102,11 +105,14 @@ class Connections:
             )
         return sentences
 
-    async def close(self, reason: str) -> None:
-        """Say goodbye to all, for the `Reason` of that name, and wait until they are closed."""
+    async def close(self, reason: str, *, silent: bool) -> None:
+        """Say goodbye to all, for the `Reason` of that name, and wait until they are closed.
+
+        ``silent`` says that one of them did not answer any more: then nobody waits for long.
+        """
         lost: list[Deferred[RealizeError]] = []
         for connection in self._made.values():
-            connection.close(Reason[reason])
+            connection.close(Reason[reason], SILENT if silent else LOSE)
             lost.append(connection.when_lost())
         for each in lost:
             await each

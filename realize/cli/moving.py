@@ -78,7 +78,7 @@ def run_move(
 
     # Until the reactor has ended, and with it all its threads, for they may be what hangs.
     with Deadline(patience, errand.limit_reached, errand.overdue, metrics.hurry) as deadline:
-        return run(main, log, lambda result: metrics.close_after(result, deadline.left()))
+        return run(main, log, lambda result: metrics.close_after(result, deadline.left()), errand.killed)
 
 
 class RunObserver(Protocol):
@@ -185,6 +185,11 @@ class Errand:
         saying.join(SAYING)
         flush(SAYING)
         return code
+
+    def killed(self, code: int) -> None:
+        """Report the end of a run that ends on the spot, with what is known of it."""
+        self._screen.tally.give_up()
+        self._metrics.close_in_a_hurry(code)
 
     def _limit_error(self) -> RealizeError:
         """What a run ends with at its limit: without ever having been connected it has failed."""

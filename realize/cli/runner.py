@@ -36,6 +36,7 @@ def run(
     main: Callable[[Any], Coroutine[Any, Any, T]],
     log: LogOptions = LogOptions(),  # noqa: B008 -- frozen
     after: Callable[[Callable[[], T]], T] = lambda result: result(),
+    at_once: Callable[[int], object] = lambda _code: None,
 ) -> T:
     """Call ``main`` with the reactor, run until its coroutine ends, and return or raise what it did.
 
@@ -44,6 +45,7 @@ def run(
     A cancellation that the coroutine lets through is reported as `Interrupted`.
     ``after`` is called when the reactor has ended, with a function that returns or raises what ``main`` did, and has
     the last word; it is not interrupted by a first signal.
+    ``at_once`` is called with the exit code before a second signal ends the process, and must not take long.
     """
     from twisted.internet import reactor as installed
 
@@ -68,7 +70,7 @@ def run(
     # Start-up did without, see `realize.cli.main`; what it has loaded is not looked at any more.
     gc.freeze()
     gc.enable()
-    with command_log(log, reactor), _Signals(lambda: reactor.callFromThread(interrupt)):
+    with command_log(log, reactor), _Signals(lambda: reactor.callFromThread(interrupt), at_once):
         reactor.run(installSignalHandlers=False)
         return after(lambda: _result(outcome))
 
@@ -85,10 +87,11 @@ def _result(outcome: list[T | Failure]) -> T:
 
 
 class _Signals:
-    """While entered: the first of `ENDING` calls ``first``, the next one ends the process at once."""
+    """While entered: the first of `ENDING` calls ``first``, the next one ``at_once``, and ends the process."""
 
-    def __init__(self, first: Callable[[], object]) -> None:
+    def __init__(self, first: Callable[[], object], at_once: Callable[[int], object]) -> None:
         self._first: Callable[[], object] | None = first
+        self._at_once = at_once
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
@@ -106,7 +109,10 @@ class _Signals:
         if first is not None:
             first()
             return
-        flush(FLUSHING)
-        if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), SHOW_CURSOR)
-        os._exit(Interrupted.exit_code)
+        try:
+            self._at_once(Interrupted.exit_code)
+        finally:
+            flush(FLUSHING)
+            if sys.stderr.isatty():
+                os.write(sys.stderr.fileno(), SHOW_CURSOR)
+            os._exit(Interrupted.exit_code)

@@ -53,10 +53,11 @@ PARTING: Final = 2.0
 """Seconds that the orderly end of each store may take."""
 
 
-def _not_closed(failure: Failure) -> None:
-    """The other stores, and the connections, are closed all the same."""
+def _not_closed(failure: Failure) -> bool:
+    """Whether it took too long; the other stores, and the connections, are closed all the same."""
     if not failure.check(RealizeError, DeferredTimeout):
         _log.failure("while a store was closed", failure)
+    return failure.check(DeferredTimeout) is not None
 
 
 def _load(path: str | None) -> Config:
@@ -219,14 +220,15 @@ class Session:
         """Close the stores and the connections; they are made anew when they are needed again, and with more care."""
         self._unsteady = True
         stores, self._stores = self._stores, []
+        silent = False
         try:
             # A peer that does not answer any more must not keep us, for one store after the other.
             for closing in [store.close().addTimeout(PARTING, self._reactor) for store in stores]:
-                await closing.addErrback(_not_closed)
+                silent |= await closing.addCallbacks(lambda _: False, _not_closed)
         finally:
             connections, self._connections = self._connections, None
             if connections is not None:
-                await connections.close(self._reason)
+                await connections.close(self._reason, silent=silent)
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Close the stores, the connections and the threads, in this order."""

@@ -287,13 +287,13 @@ class PeerProtocol(AnsweringProtocol):
         self._check_idle()
         return waiter
 
-    def close(self, reason: Reason = Reason.DONE) -> None:
-        """Say goodbye and close in order; abort if that takes longer than `LOSE`."""
+    def close(self, reason: Reason = Reason.DONE, within: float = LOSE) -> None:
+        """Say goodbye and close in order; abort if that takes longer than ``within`` seconds."""
         if self._gone or self._error is not None:
             return
         self.tell(commands.Goodbye, reason=reason)
         self._error = ConnectionFailed(f"the connection to {self.label} was closed")
-        self._lose()
+        self._lose(within)
 
     def abort(self, error: RealizeError) -> None:
         """End the connection now; everything that waits fails with ``error``."""
@@ -304,12 +304,12 @@ class PeerProtocol(AnsweringProtocol):
             self._liveness.stop()
             self.transport.abortConnection()
 
-    def _lose(self) -> None:
+    def _lose(self, within: float = LOSE) -> None:
         if self.transport is not None and self._closing is None:
             # A registered producer, and a peer that never answers TLS's close alert, would keep it open for ever.
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-            self._closing = self.clock.callLater(LOSE, self._overdue)
+            self._closing = self.clock.callLater(within, self._overdue)
 
     def _overdue(self) -> None:
         self._closing = None
