@@ -180,6 +180,28 @@ def test_a_lost_connection_that_does_not_come_back_changes_nothing_of_what_was_c
     assert "2 files, 2 KiB, are there; none interrupted; 6 found but not started; 1 failed" in said
 
 
+def test_what_failed_before_a_connection_was_lost_has_failed_until_it_is_known_better() -> None:
+    """A limit that is reached while the source is being listed anew does not make a success of it."""
+    failures = [Failed(name, End.DESTINATION, NoSpace("full")) for name in (b"a", b"b")]
+    tally = tally_of(
+        SourceStarted("one", "there"),
+        Found(5, 5000),
+        *failures,
+        Retrying(ConnectionFailed("lost"), 0.5),
+        SourceStarted("one", "there"),
+        Found(5, 5000),
+    )
+    before = (tally.failed, tally.not_started, tally.exit_code(DeadlineReached("the time limit was reached")))
+    tally(failures[0])
+    tally(Finished(b"b", 1000, 1000, How.CREATED, b"", removed=True))
+
+    assert (2, 3, 1) == before
+    assert (1, 1, 3) == (tally.failed, tally.removed, tally.not_started)
+    tally(SourceStarted("two", "there"))
+    tally(failures[0])
+    assert 2 == tally.failed
+
+
 def test_a_run_that_ends_by_force_does_not_know_what_becomes_of_what_is_under_way() -> None:
     """Until then that is nothing to be told of; small files are counted, large ones named."""
     tally = tally_of(

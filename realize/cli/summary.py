@@ -44,7 +44,6 @@ class _Counts:
     finished_bytes: Counter[How] = field(factory=Counter)
     planned: Counter[Action] = field(factory=Counter)
     planned_bytes: int = 0
-    failed: int = 0
     left: int = 0
     held_back: int = 0
     pruned: int = 0
@@ -64,6 +63,7 @@ class Tally(_Counts):
     found_files: int = 0
     found_bytes: int = 0
     removed: int = 0
+    failed: int = 0
     steps: int = 0
     """Grows with all that lasts: files that finish, and what the destination turns out to have kept of others."""
     interrupted: dict[bytes, tuple[int, int | None]] = field(factory=dict)
@@ -80,11 +80,15 @@ class Tally(_Counts):
     _lost_sight_of: int = field(default=0, init=False)
     _again: _Counts = field(factory=_Counts, init=False)
     """What was counted of the source under way and is still there: found anew when its listing begins again."""
+    _failures: set[bytes] = field(factory=set, init=False)
+    """What failed of the source under way: that it has is true until it turns out otherwise."""
     _lost: bool = field(default=False, init=False)
     """Whether the connection was lost, and the listing has not begun again: what was counted is true until then."""
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
+        if isinstance(event, SourceStarted) and not self._lost:
+            self._failures.clear()
         if self._lost and isinstance(event, (SourceStarted, Found)):
             self._lost = False
             self._forget(self._again)
@@ -119,10 +123,10 @@ class Tally(_Counts):
                 for count in (self, again):
                     count.planned[event.action] += 1
                     count.planned_bytes += event.size
-            case Failed():
+            case Failed(path):
+                self._ended(path)
+                self._failures.add(path)
                 self.failed += 1
-                again.failed += 1
-                self._ended(event.path)
             case Left():
                 self.left += 1
                 again.left += 1
@@ -142,6 +146,9 @@ class Tally(_Counts):
 
     def _ended(self, path: bytes) -> None:
         """What became of a file is known now."""
+        if path in self._failures:
+            self._failures.discard(path)
+            self.failed -= 1
         for known in (self._flying, self.interrupted, self.unknown, self._kept):
             known.pop(path, None)
 
@@ -160,11 +167,10 @@ class Tally(_Counts):
         self.finished_bytes -= again.finished_bytes
         self.planned -= again.planned
         self.planned_bytes -= again.planned_bytes
-        self.failed -= again.failed
         self.left -= again.left
         self.held_back -= again.held_back
         self.pruned -= again.pruned
-        self.found_files = self.done
+        self.found_files = self.done - len(self._failures)
         self.found_bytes = self.done_bytes
 
     def count(self, how: How) -> int:
