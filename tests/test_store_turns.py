@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from realize.store.turns import Rota, Turns
+from tests.faults import Fault
 
 
 class Work:
@@ -116,3 +120,74 @@ def test_only_those_who_may_are_next():
     assert (("b", "2"), ("a", "1"), ("a", "3")) == (only, first, rota.peek(lambda _: True))
     assert rota.peek(lambda owner: owner == "b") is None
     assert 1 == len(rota)
+
+
+def test_what_is_not_wanted_any_more_leaves_the_line():
+    """Others keep their place, also behind it; nothing is left of an owner of whom nothing waits."""
+    rota = Rota()
+    for owner, item in ("a1", "a2", "b3"):
+        rota.add(owner, item)
+    rota.remove("a", "1")
+    rota.remove("a", "1")
+    rota.remove("c", "1")
+    then = rota.peek(), len(rota)
+    rota.remove("a", "2")
+
+    assert (("a", "2"), 2) == then
+    assert (("b", "3"), 1) == (rota.peek(), len(rota))
+
+
+def test_work_for_threads_has_its_turn_too():
+    """With what it is called with, in its own order."""
+    turns, held, calls = Turns(1, 1), Deferred(), []
+    turns.run("a", lambda: held)
+    run = turns.threads_of("b", lambda *args, **options: calls.append((args, options)) or succeed(7))
+    answer = run(int, 1, base=2)
+    before = list(calls)
+    held.callback(None)
+
+    assert ([], [((int, 1), {"base": 2})]) == (before, calls)
+    assert 7 == answer.result
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_want_of_memory_keeps_nobody_waiting(beside):
+    """Who cannot begin is told, unless something is under way at whose end it begins all the same."""
+    seen = set()
+    for number in itertools.count(1):
+        turns, first, other, told = Turns(2 if beside else 1, 1), Deferred(), Deferred(), []
+        turns.run("a", lambda first=first: first)
+        if beside:
+            turns.run("b", lambda other=other: other)
+        for name in "cd":
+            turns.run(name, lambda name=name: succeed(name)).addBoth(told.append)
+        with Fault(number, MemoryError()) as fault:
+            first.callback(None)
+        if not fault.hit:
+            break
+        if beside:
+            assert MemoryError not in {getattr(each, "type", each) for each in told}, fault.where
+            other.callback(None)
+            assert ["c", "d"] == told, fault.where
+        answers = [getattr(each, "type", each) for each in told]
+        assert 2 == len(answers), fault.where
+        assert {"c", "d", MemoryError} >= set(answers), fault.where
+        seen.update(answers)
+
+    assert {"c", "d", *([] if beside else [MemoryError])} == seen
+
+
+def test_who_could_not_be_put_in_line_keeps_nobody_out():
+    """Whatever there was no memory for: the next one has his turn."""
+    for number in itertools.count(1):
+        turns, seen = Turns(1, 1), []
+        with Fault(number, MemoryError()) as fault:
+            try:
+                turns.run("a", lambda: succeed("a")).addBoth(seen.append)
+            except MemoryError:
+                seen.append("refused")
+        if not fault.hit:
+            break
+        turns.run("b", lambda: succeed("b")).addCallback(seen.append)
+
+        assert (2, "b") == (len(seen), seen[-1]), fault.where

@@ -29,7 +29,11 @@ class Rota(Generic[_T]):
 
     def add(self, owner: str, item: _T) -> None:
         """Let something wait behind what waits of the same owner."""
-        self._waiting.setdefault(owner, deque()).append(item)
+        items = self._waiting.get(owner)
+        if items is None:
+            self._waiting[owner] = deque((item,))
+        else:
+            items.append(item)
 
     def peek(self, may: Callable[[str], bool] | None = None) -> tuple[str, _T] | None:
         """Who is next, of those who ``may`` if not all may, and with what."""
