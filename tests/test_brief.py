@@ -1,10 +1,13 @@
 """Threads for short work: one of them, and a second one only while that is slow."""
 
+import itertools
+
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
 from realize.store.brief import MOST, MOST_EACH, SLOW, BriefWork
+from tests.faults import Fault
 
 
 class Threads:
@@ -81,6 +84,26 @@ def test_a_quick_one_leaves_its_place_to_nobody_while_another_is_quick(threads):
     assert (list("abc"), list("abcd"), list("abcde")) == (slow, quick, threads.begun)
 
 
+@pytest.mark.parametrize("after", [0.0, 0.5])
+def test_one_that_was_slow_leaves_its_place_though_another_has_just_begun(threads, after):
+    """What comes next is of its kind, perhaps; from the very moment at which it counts as slow."""
+    threads.ask(*"abcd")
+    threads.clock.advance(SLOW)
+    threads.end("a", after=after * SLOW)
+
+    assert list("abc") == threads.begun
+
+
+def test_one_that_was_quick_leaves_its_place_to_nobody_while_another_has_just_begun(threads):
+    """As long as that one is not slow."""
+    threads.ask(*"abcd")
+    threads.clock.advance(SLOW)
+    threads.end("a")
+    threads.end("c", after=SLOW / 2)
+
+    assert list("abc") == threads.begun
+
+
 def test_what_is_quick_does_not_wait_behind_one_that_hangs(threads):
     """Not for a moment, whether it has been asked for before or only now."""
     threads.ask(*"abcd")
@@ -114,6 +137,48 @@ def test_whoever_asks_for_much_leaves_a_thread_and_a_turn_to_others(threads):
     assert (list("abu"), MOST) == (hanging, len(hanging))
     assert list("abuv") == beside
     assert list("abuvcwd") == threads.begun
+
+
+def test_no_more_threads_than_there_are_for_brief_work(threads):
+    """However many peers ask; nobody looks again and again while all of them hang."""
+    for owner in "abcde":
+        threads.brief.of(owner)(owner)
+        threads.clock.advance(SLOW)
+        threads.clock.advance(SLOW)
+
+    assert list("abcde")[:MOST] == threads.begun
+    assert 5 - MOST == threads.brief.waiting
+    assert [] == threads.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_want_of_memory_keeps_nobody_waiting(threads, beside):
+    """Who cannot begin is told, unless something is under way at whose end it begins all the same."""
+    seen = set()
+    for number in itertools.count(1):
+        threads.__init__()
+        if beside:
+            threads.ask("a", "b")
+            threads.clock.advance(SLOW)
+        else:
+            threads.ask("a")
+        threads.ask("c", "d")
+        threads.results.clear()
+        with Fault(number, MemoryError()) as fault:
+            threads.end("a")
+        if not fault.hit:
+            break
+        early = len(threads.results) - 1
+        for name in "bcd":
+            if name in threads.done:
+                threads.end(name)
+        answers = sorted(str(getattr(each, "type", each)) for each in threads.results if each not in {"A", "B"})
+        assert 2 == len(answers), fault.where
+        assert {"C", "D", str(MemoryError)} >= set(answers), fault.where
+        assert not beside or (0, ["C", "D"]) == (early, answers), fault.where
+        seen.update(answers)
+
+    assert {"C", "D", *([] if beside else [str(MemoryError)])} == seen
 
 
 def test_errors_are_of_the_one_who_asked(threads):

@@ -36,3 +36,21 @@ def test_whoever_gives_up_keeps_nobody_out():
     many.cancel()
 
     assert few.called
+
+
+def test_whoever_comes_in_after_waiting_takes_his_places():
+    """Others wait until he leaves, and come in when there is room for all that they want."""
+    room = Room(2)
+    Deferred.fromCoroutine(room.enter(2))
+    waiting = [Deferred.fromCoroutine(room.enter(count)) for count in (1, 1, 1, 3)]
+    room.leave(2)
+    first = [each.called for each in waiting]
+    room.leave(1)
+    second = [each.called for each in waiting]
+    room.leave(1)
+    third = [each.called for each in waiting]
+    room.leave(1)
+
+    assert [True, True, False, False] == first
+    assert [True, True, True, False] == second == third
+    assert waiting[3].called
