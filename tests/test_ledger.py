@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from twisted.internet.task import Clock
 
-from realize.store.ledger import GROWTH, POLL, STALLED, Crowded, Ledger
+from realize.store import ledger as ledger_module
+from realize.store.ledger import GROWTH, POLL, STALLED, Crowded, FileSystem, Ledger
 
 
 @pytest.fixture
@@ -32,6 +35,56 @@ def test_a_file_system_has_one_ledger_whatever_asks():
     ledger = Ledger(Clock())
 
     assert ledger.on(1) is ledger.on(1) is not ledger.on(2)
+
+
+class Meanwhile:
+    """Another thread: it has all the time that it can use before this one goes on, and ends behind it."""
+
+    def __init__(self, work):
+        self.results = []
+        self._thread = threading.Thread(target=lambda: self.results.append(work()))
+
+    def begin(self):
+        """Let it come as far as it can."""
+        self._thread.start()
+        self._thread.join(0.05)
+
+    def end(self):
+        """What it has come to."""
+        self._thread.join()
+        return self.results[0]
+
+
+def test_two_threads_find_the_same_file_system(monkeypatch):
+    """Also when both are the first."""
+    ledger, others = Ledger(Clock()), []
+
+    def make(*arguments):
+        if not others:
+            others.append(Meanwhile(lambda: ledger.on(1)))
+            others[0].begin()
+        return FileSystem(*arguments)
+
+    monkeypatch.setattr(ledger_module, "FileSystem", make)
+    found = ledger.on(1)
+
+    assert found is others[0].end()
+
+
+def test_two_threads_are_not_promised_the_same_room(disk):
+    """What one of them has measured is not what the other one finds."""
+
+    def other():
+        try:
+            return disk.promise(60, 0, 0, lambda: 100)
+        except Crowded as crowded:
+            return crowded
+
+    meanwhile = Meanwhile(other)
+    first = disk.promise(60, 0, 0, lambda: meanwhile.begin() or 100)
+
+    assert isinstance(meanwhile.end(), Crowded)
+    assert {first} == disk.promises
 
 
 def test_what_others_still_need_is_not_free(disk):
@@ -88,6 +141,18 @@ def test_whoever_waits_no_more_leaves_nothing(disk, clock):
     other.addErrback(lambda _: None).cancel()
 
     assert (1, 0) == (polled, len(clock.getDelayedCalls()))
+
+
+@pytest.mark.parametrize(
+    ("reached", "stalled"), [(2 * GROWTH + 1, True), (3 * GROWTH - 1, True), (3 * GROWTH, False), (GROWTH, False)]
+)
+def test_it_is_what_a_file_has_gained_that_counts(disk, clock, reached, stalled):
+    """Not what it had; one that is begun anew is being written, too."""
+    promise = disk.promise(10 * GROWTH, 2 * GROWTH, 0, lambda: 10 * GROWTH)
+    clock.advance(STALLED + 1)
+    promise.reached(reached)
+
+    assert stalled is promise.stalled
 
 
 def test_nothing_is_kept_for_a_file_that_does_not_grow(disk, clock):

@@ -5,7 +5,7 @@ The peer answers when, and what, the test says.
 
 import pytest
 
-from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, ProtocolError, StorageError
+from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, ProtocolError, StorageError, Unanswered
 from realize.store import remote, remote_small
 from realize.store.remote import IN_FLIGHT, RemoteStore
 from realize.store.remote_small import SLOW, UNKNOWN
@@ -246,6 +246,38 @@ def test_there_is_an_answer_for_each_question(asking, name, count):
     asking.answer(**{key: (values * 2)[:count] for key, values in answer.items()})
 
     assert [ProtocolError] == kinds(results)
+
+
+def test_a_removal_whose_answer_never_came_may_be_done(asking):
+    """The reason is what ended the connection."""
+    results = asking.ask(asking.store.remove(REMOVALS))
+    asking.client_wire.cut()
+    asking.flush()
+
+    [error] = results
+    assert Unanswered is type(error)
+    assert ConnectionFailed is type(error.__cause__)
+    assert str(error.__cause__) == str(error)
+
+
+def test_a_removal_that_was_never_sent_is_not_done(asking):
+    """Where the connection has ended already, nothing is open."""
+    asking.client_wire.cut()
+    asking.flush()
+
+    assert [ConnectionFailed] == kinds(asking.ask(asking.store.remove(REMOVALS)))
+
+
+def test_whoever_waits_no_more_for_a_removal_does_not_know_of_it(asking):
+    """At the second time: at the first, the answer is waited for; nothing has happened to the connection."""
+    waiting = asking.store.remove(REMOVALS)
+    results = asking.ask(waiting)
+    waiting.cancel()
+    early = list(results)
+    waiting.cancel()
+
+    assert ([], [Unanswered]) == (early, kinds(results))
+    assert results[0].__cause__ is None
 
 
 def test_questions_are_under_way_together(asking):
