@@ -157,7 +157,8 @@ class Headroom:
         for size in sizes:
             if need + size <= most:
                 need += size
-        if need > free and await self._make(location, device, need - free, made):
+        # What was made for others since the last attempt may be all that is needed: then nothing seems to be missing.
+        if self.made != made or (need > free and await self._make(location, device, need - free, made)):
             return True
         if not file_system.busy or self.ledger.now - waiting.began > LONGEST:
             return False
