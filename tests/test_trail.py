@@ -10,10 +10,12 @@ from twisted.internet.defer import Deferred
 
 from realize.errors import Busy, NoSpace, NotFound, StorageError
 from realize.store import deltas
-from realize.store.trail import Trail
+from realize.store import trail as trail_module
+from realize.store.trail import AT_ONCE, REMEMBERED, Trail
 from realize.store.watching import Saved
 from realize.testing import LARGE, block_digests, small_file
-from realize.values import BLOCK, Expected, OnConflict, Removal, Version
+from realize.tracing import transfer_id
+from realize.values import BLOCK, Committed, Expected, OnConflict, Removal, Stored, Version
 from realize.wire.memory import Memory
 from tests.loopback import Log
 from tests.test_daemon_metrics import seen, served
@@ -204,3 +206,146 @@ def test_what_was_read_last_is_remembered():
         trail.removed(Removal(b"f", version), None)
 
     assert [None, b"digest".hex()] == [fields["digest"] for fields in log.named("file_removed")]
+
+
+DIGEST = b"d" * 32
+VERSION = Version(1, 2, 7, 4, 5)
+STORAGE = {"code": "NO_SPACE", "error": "f: No space left on device"}
+BUSY = {"code": "BUSY", "error": "f: is being written"}
+
+
+@pytest.fixture
+def trail():
+    """The trail of a location below a directory, with plenty of memory."""
+    return trail_of(Memory(1 << 20, 1 << 20))
+
+
+def trail_of(memory):
+    """One with that memory."""
+    return Trail(Log(), "run1", "inbox", b"2024", memory.of("peer").claim())
+
+
+@pytest.mark.parametrize(
+    ("happened", "level", "event", "fields"),
+    [
+        (
+            lambda trail: trail.ended(b"f", 7, DIGEST, Stored(Committed.CREATED)),
+            "info",
+            "file_committed",
+            {"size": 7, "digest": DIGEST.hex(), "replaced": False},
+        ),
+        (
+            lambda trail: trail.put(small_file(b"f", b"content"), Stored(Committed.REPLACED)),
+            "info",
+            "file_committed",
+            {"size": 7, "digest": small_file(b"f", b"content").digest.hex(), "replaced": True},
+        ),
+        (
+            lambda trail: trail.already_there(b"f", 7, DIGEST),
+            "info",
+            "file_already_there",
+            {"size": 7, "digest": DIGEST.hex()},
+        ),
+        (lambda trail: trail.already_there(b"f", 7, None), "info", "file_already_there", {"size": 7, "digest": None}),
+        (
+            lambda trail: trail.removed(Removal(b"f", VERSION), None),
+            "info",
+            "file_removed",
+            {"size": 7, "digest": None},
+        ),
+        (
+            lambda trail: trail.removed(Removal(b"f", VERSION), Busy("f: is being written")),
+            "warning",
+            "file_refused",
+            {"doing": "remove", **BUSY},
+        ),
+        (
+            lambda trail: trail.ended(b"f", 7, DIGEST, FULL),
+            "error",
+            "storage_failed",
+            {"doing": "commit", **STORAGE},
+        ),
+        (
+            lambda trail: trail.settled(Expected(b"f", 7, DIGEST), FULL),
+            "error",
+            "storage_failed",
+            {"doing": "commit", **STORAGE},
+        ),
+        (
+            lambda trail: trail.file(b"f", 7).ended(DIGEST, Busy("f: is being written")),
+            "warning",
+            "file_refused",
+            {"doing": "commit", **BUSY},
+        ),
+        (lambda trail: trail.file(b"f", 7).failed(FULL), "error", "storage_failed", {"doing": "write", **STORAGE}),
+        (lambda trail: trail.file(b"f", 7).started(3), "debug", "transfer_started", {"size": 7, "have": 3}),
+        (
+            lambda trail: trail.file(b"f", 7).stopped(5, kept=True),
+            "info",
+            "transfer_stopped",
+            {"size": 7, "done": 5, "kept": True},
+        ),
+        (
+            lambda trail: trail.file(b"f", 7).stopped(None, kept=False),
+            "info",
+            "transfer_stopped",
+            {"size": 7, "done": None, "kept": False},
+        ),
+    ],
+)
+def test_a_record_says_what_became_of_which_file(trail, happened, level, event, fields):
+    """With the directory, the name from its own start, and the transfer that the peer knows it by."""
+    happened(trail)
+
+    whole = {"dir": "inbox", "path": "2024/f", "transfer": transfer_id("run1", b"f"), **fields}
+    assert [(level, event, whole)] == trail.log.events
+
+
+def test_a_directory_that_is_gone_is_recorded(trail):
+    """By its name alone."""
+    trail.pruned(b"d")
+
+    assert [("info", "directory_removed", {"dir": "inbox", "path": "2024/d"})] == trail.log.events
+
+
+@pytest.mark.parametrize("answer", [False, Busy("f: is being written")])
+def test_what_is_not_there_already_is_no_news(trail, answer):
+    """Nor is what could not be looked at for no fault of the disk."""
+    assert 0 == trail.settled(Expected(b"f", 7, DIGEST), answer)
+    assert [] == trail.log.events
+
+
+def test_each_file_is_remembered_by_itself(trail):
+    """What was said of one is news of another; of one that was removed, too, and of one that is another one now."""
+    news = [
+        trail.already_there(b"f", 7, DIGEST),
+        trail.already_there(b"g", 7, DIGEST),
+        trail.already_there(b"f", 7, DIGEST),
+        trail.already_there(b"f", 8, DIGEST),
+    ]
+    trail.removed(Removal(b"g", VERSION), None)
+    news += [trail.already_there(b"f", 8, DIGEST), trail.already_there(b"g", 7, DIGEST)]
+
+    assert [7, 7, 0, 8, 0, 7] == news
+
+
+def test_memory_is_claimed_for_many_at_a_time():
+    """Before they are remembered, and no more often."""
+    memory = Memory(1 << 20, 1 << 20)
+    trail = trail_of(memory)
+    held = []
+    for number in range(2 * AT_ONCE + 1):
+        trail.already_there(b"%d" % number, 7, DIGEST)
+        held.append(memory.held // (AT_ONCE * REMEMBERED))
+
+    assert [1] * AT_ONCE + [2] * AT_ONCE + [3] == held
+    assert [0] * (2 * AT_ONCE + 1) == [trail.already_there(b"%d" % number, 7, DIGEST) for number in range(len(held))]
+
+
+def test_no_more_is_remembered_than_that(trail, monkeypatch):
+    """However much memory there is, the oldest makes way."""
+    monkeypatch.setattr(trail_module, "MOST_DIGESTS", 2)
+    for name in (b"a", b"b", b"c"):
+        trail.already_there(name, 7, DIGEST)
+
+    assert [0, 0, 7] == [trail.already_there(name, 7, DIGEST) for name in (b"b", b"c", b"a")]
