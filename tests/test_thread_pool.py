@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import pytest_twisted
@@ -15,11 +16,26 @@ from twisted.internet.task import deferLater
 
 from realize.errors import Busy
 from realize.store import thread_pool
-from realize.store.thread_pool import ThreadPool
+from realize.store.thread_pool import ThreadPool, ThreadPools
 from tests.faults import Quiet
 
 SOON = 20
 """Seconds after which a test gives up."""
+
+
+class Content:
+    """Something that can be seen to go."""
+
+
+class Asked:
+    """A reactor that looks when the test lets it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def callFromThread(self, look):
+        """Take note."""
+        self.asked.append(look)
 
 
 @pytest.fixture
@@ -199,10 +215,6 @@ async def test_a_machine_that_allows_no_more_threads(pool, monkeypatch):
 @pytest_twisted.ensureDeferred
 async def test_idle_threads_hold_nothing_of_their_last_work(pool):
     """What a thread was given and what it returned can go while it waits: a megabyte of content, or a descriptor."""
-
-    class Content:
-        pass
-
     given, returned = Content(), Content()
     gone = [weakref.ref(given), weakref.ref(returned)]
     results = [returned]
@@ -216,6 +228,71 @@ async def test_idle_threads_hold_nothing_of_their_last_work(pool):
     assert [None, None] == [reference() for reference in gone]
 
 
+def test_what_work_was_called_with_goes_before_its_result_is_told():
+    """However long the reactor takes to look: a megabyte of content need not wait for that."""
+    held = Content()
+    gone = weakref.ref(held)
+    pool = ThreadPool(Asked(), 1, "test")
+    asked = pool.run(lambda _: None, held)
+    del held
+    pool.stop()
+
+    assert not asked.called
+    assert gone() is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_idle_thread_holds_nothing_that_it_returned(pool):
+    """It goes without waiting for what comes next."""
+    gone = threading.Event()
+    reference = await pool.run(Content).addCallback(lambda content: weakref.ref(content, lambda _: gone.set()))
+    await deferLater(reactor, 0)  # behind who tells the result
+
+    assert gone.wait(SOON)
+    assert reference() is None
+
+
+def test_the_reactor_is_asked_to_look_once():
+    """However much is done before it does; and again for what is done after that."""
+    looks, told = Asked(), []
+    pool = ThreadPool(looks, 1, "test")
+    for number in range(5):
+        pool.run(int, number).addCallback(told.append)
+    pool.stop()
+    asked = len(looks.asked)
+    looks.asked[0]()
+    assert (1, list(range(5))) == (asked, told)
+
+    last = pool.run(threading.current_thread).addCallback(told.append)
+    for thread in threading.enumerate():
+        if thread.name == "test 1":
+            thread.join(SOON)
+    assert (2, False) == (len(looks.asked), last.called)
+    looks.asked[1]()
+    assert last.called
+
+
+def test_what_no_thread_has_taken_yet_keeps_none_busy(monkeypatch):
+    """It waits."""
+    monkeypatch.setattr(threading.Thread, "start", lambda _: None)
+    pool = ThreadPool(Asked(), 2, "test")
+    pool.run(int)
+
+    assert (1, 0, 1) == (pool.size, pool.busy, pool.waiting)
+
+
+def test_the_threads_of_all_directories_end():
+    """Behind what they were asked for."""
+    pools, done = ThreadPools(Asked(), 2, "test"), []
+    for key in "ab":
+        pools.of(key).run(done.append, key)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("test ")]
+    pools.stop()
+
+    assert (["a", "b"], 2) == (sorted(done), len(threads))
+    assert [False, False] == [thread.is_alive() for thread in threads]
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_result_is_told_when_there_is_memory_again(pool, monkeypatch):
     """A thread that cannot say that it is done tries again: somebody waits, perhaps with a lock in the result."""
@@ -227,12 +304,13 @@ async def test_a_result_is_told_when_there_is_memory_again(pool, monkeypatch):
             raise MemoryError
         return call(*arguments)
 
-    call = reactor.callFromThread
-    monkeypatch.setattr(thread_pool, "AGAIN", 0.001)
+    call, slept = reactor.callFromThread, []
+    monkeypatch.setattr(thread_pool, "time", SimpleNamespace(sleep=slept.append))
     monkeypatch.setattr(reactor, "callFromThread", refuses)
 
     assert [0, 1, 2] == await gatherResults([pool.run(int, number) for number in range(3)])
     assert 3 == len(refused)
+    assert [thread_pool.AGAIN] * 3 == slept
 
 
 @pytest_twisted.ensureDeferred
