@@ -24,6 +24,7 @@ from realize.values import (
     Removal,
     Space,
     Stored,
+    Travelled,
     Use,
     Vacant,
     Version,
@@ -379,6 +380,32 @@ def test_a_peer_does_not_match_more_than_it_was_asked(asking, monkeypatch, size,
     assert [ProtocolError] == kinds(matched)
 
 
+def test_what_is_on_its_way_is_known_until_it_has_arrived(asking):
+    """Batches and single files, there and back, with as much of them as has gone over the connection."""
+    batch = asking.ask(asking.store.put_small([small_file(b"a", b"12"), small_file(b"b", b"345")], OnConflict.FAIL))
+    small = asking.store.in_transit()
+    asking.answer(outcomes=[CREATED] * 2)
+    fetching = asking.ask(asking.store.read_small([b"f", b"g"]))
+    fetched = asking.store.in_transit()
+    asking.answer(BROKEN)
+    opening = asking.ask(asking.store.open_reader(b"f"))
+    asking.answer(version=VERSION, attributes=KEPT)
+    large = asking.store.in_transit()
+    opening[0].close()
+    asking.flush()
+    asking.answer()
+    opening = asking.ask(asking.store.open_writer(b"f", 5, OnConflict.FAIL))
+    asking.answer(have=0)
+    asking.ask(opening[0].write([b"123"]))
+    larger = asking.store.in_transit()
+    asking.ask(opening[0].abandon(keep=True))
+
+    assert [[[CREATED] * 2], [StorageError]] == [batch, kinds(fetching)]
+    assert [[Travelled([b"a", b"b"], 5)], [Travelled([b"f", b"g"], 0)]] == [small, fetched]
+    assert [[Travelled([b"f"], 0)], [Travelled([b"f"], 3)]] == [large, larger]
+    assert [] == asking.store.in_transit()
+
+
 # Listings.
 
 
@@ -420,6 +447,20 @@ def test_a_listing_that_fails_has_ended(asking):
 
     assert (1, [StorageError], [[]]) == (len(first), kinds(failed), then)
     assert [commands.Walk] * 2 == asking.names()
+
+
+def test_a_listing_has_no_more_names_than_there_can_be(asking, monkeypatch):
+    """As many as that are not too many yet."""
+    monkeypatch.setattr(remote, "MOST_LISTED", 2)
+    listing = asking.store.walk()
+    pages = [asking.ask(listing.next_page())]
+    for name in (b"a", b"b", b"c"):
+        asking.answer(**page(name))
+        pages.append(asking.ask(listing.next_page()))
+
+    assert [1, 1] == [len(entries) for [entries] in pages[:2]]
+    assert [ProtocolError] == kinds(pages[2])
+    assert [[]] == pages[3]
 
 
 @pytest.mark.parametrize("when", ["before", "ahead", "asked", "lost", "twice"])

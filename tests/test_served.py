@@ -18,6 +18,7 @@ from realize.store.watching import FileWatch, Saved
 from realize.testing import small_file
 from realize.tracing import transfer_id
 from realize.values import (
+    SLICE,
     Attributes,
     Committed,
     Directory,
@@ -484,6 +485,17 @@ def test_what_a_file_is_to_have_belongs_to_it(serving):
     (answer,) = asked
     assert [True, "full"] == [each if each is True else str(each) for each in answer["settled"]]
     assert [("saved", Saved.ALREADY_THERE, 3), ("failed", "inbox", NoSpace)] == serving.seen.told
+
+
+def test_files_of_a_slice_are_compared_as_a_whole_and_no_larger_ones(serving):
+    """Those that are left out are not there as far as anybody knows; the answers keep their order."""
+    serving.open()
+    expected = [Expected(b"%d" % size, size, bytes(32)) for size in (3, SLICE + 1, SLICE, 4)]
+    settled = serving.ask(commands.Settle, handle=1, expected=expected, attributes=None)
+    serving.answer([False, True, True])
+
+    assert ("settle", [expected[0], *expected[2:]]) == serving.memory.asked[-1]
+    assert [{"settled": [False, False, True, True]}] == settled
 
 
 @pytest.mark.parametrize(("matched", "offset"), [(3, 2), (5, 0), (0, 5), (2, 2)])
