@@ -244,6 +244,19 @@ def test_old_content_is_dropped_where_there_may_be_some(root, above, monkeypatch
         assert [file.fileno()] == asked
 
 
+@pytest.mark.parametrize("renames", [True, False])
+def test_locks_are_those_of_the_file_system(root, above, monkeypatch, renames):
+    """Whether files of it may be renamed while they are open is asked once."""
+    asked = []
+    monkeypatch.setattr("realize.store.tree.renames_what_is_open", lambda fd: asked.append(fd) or renames)
+    plant_file(os.path.join(root, b"f"))
+    with above.tree() as tree, open(os.path.join(root, b"f"), "rb") as file:
+        locks = [tree.lock((), file.fileno(), b"f", shared=True) for _ in range(2)]
+
+        assert [renames] * 2 == [lock.of_process for lock in locks]
+        assert [file.fileno()] == asked
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_what_could_not_be_opened_is_not_made(root, above, monkeypatch, there):
     """A lack of descriptors says nothing of whether it is there, and nobody has asked for it to be made."""

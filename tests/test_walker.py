@@ -364,3 +364,48 @@ def test_a_listing_that_has_failed_goes_on_to_fail(root, monkeypatch, fault, kin
         walking.page(500)
 
     assert words.format(root=os.fsdecode(root)) == str(first.value) == str(caught.value)
+
+
+def test_between_pages_nothing_is_open(root):
+    """Also of a directory that has just been entered."""
+    plant(root, b"a/1", b"a/2")
+    opened = len(os.listdir("/proc/self/fd"))
+    walking = walk(root)
+
+    assert [b"a"] == [entry.path for entry in walking.page(1)]
+    assert opened == len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("run", [3, 4])
+def test_a_page_ends_when_many_names_were_read_for_it(root, monkeypatch, run):
+    """They are remembered: what is still to be listed of them comes with the next pages, each as long."""
+    monkeypatch.setattr(walker, "RUN", run)
+    everything = [name for top in b"abcde" for name in (b"%c" % top, b"%c/1" % top, b"%c/2" % top)]
+    plant(root, *(name for name in everything if b"/" in name))
+    listed = [[entry.path for entry in page] for page in pages(walk(root))]
+
+    assert sorted(everything) == sorted(path for page in listed for path in page)
+    first, *rest = listed
+    assert 4 == len(first)
+    assert all(len(page) <= 6 for page in rest)
+
+
+def test_what_is_remembered_is_told(root):
+    """The names that are still to come, the way to each directory, and what each of these takes besides."""
+    plant(root, b"aa/bbb/1", b"aa/bbb/22", b"aa/c", b"d", b"eeee")
+    walking = walk(root)
+    empty = walk(root).held
+    held = []
+    for _ in range(3):
+        walking.page(1)
+        held.append(walking.held - empty)
+    for _ in pages(walking):
+        pass
+
+    assert [b"aa", b"aa/bbb", b"aa/bbb/1"] == [entry.path for entry in everything(root)[:3]]
+    assert held == [
+        2 * 1024 + (2 + 1 + 4 + 3 + 1) + 48 * (2 + 2) + 3 + 8,
+        3 * 1024 + (2 + 1 + 4 + 3 + 1 + 1 + 2) + 48 * (2 + 1 + 2) + (3 + 7) + 8 * (1 + 2),
+        3 * 1024 + (2 + 1 + 4 + 3 + 1 + 1 + 2) + 48 * (2 + 1 + 1) + (3 + 7) + 8 * (1 + 2),
+    ]
+    assert empty == walking.held
