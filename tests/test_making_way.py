@@ -6,13 +6,14 @@ import os
 
 import pytest
 
+from realize.errors import StorageError
 from realize.store.local import LocalStore, root_identity
 from realize.store.location import locate
-from realize.testing import small_file
+from realize.testing import failure, small_file
 from realize.units import Reserve
 from realize.values import Committed
 from tests.leftovers import leave_partial
-from tests.test_headroom import REPLACE, SALT, Late, aged, clock, disk, headroom
+from tests.test_headroom import REPLACE, SALT, Late, aged, at_once, clock, disk, headroom
 
 __all__ = ["clock", "disk", "headroom"]
 
@@ -126,3 +127,23 @@ async def test_way_that_was_made_for_other_small_files_is_worth_another_attempt(
     assert not path.exists()
     assert [Committed.CREATED] == [getattr(each, "how", each) for each in await first]
     await store.close()
+
+
+async def test_small_files_wait_no_more_once_their_directory_is_closed(disk, headroom):
+    """Whoever has asked for them is told why."""
+    stores = [
+        LocalStore(str(disk.path), run_in_thread=at_once, headroom=headroom, root_identity=root_identity(disk.path))
+        for _ in range(2)
+    ]
+    for store in stores:
+        await store.open(SALT)
+    writing = await stores[0].open_writer(b"large", disk.size, REPLACE)
+    await writing.write([b"x" * disk.size])
+    putting = stores[1].put_small([small_file(b"f", b"x" * BLOCK)], REPLACE)
+    early = putting.called
+    await stores[1].close()
+
+    error = await failure(putting)
+    assert (False, StorageError) == (early, type(error))
+    assert "the directory was closed while a file waited for room" == str(error)
+    await stores[0].close()

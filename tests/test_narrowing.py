@@ -7,6 +7,7 @@ import os
 import pytest
 
 from realize.errors import Conflict, NotFound, StorageError
+from realize.store import location as location_module
 from realize.store.location import locate
 from realize.store.places import place
 from realize.store.tree import identity_of
@@ -56,6 +57,76 @@ def test_a_root_that_becomes_a_fifo_hangs_nobody(root):
             location.tree()
     finally:
         os.close(held)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [(OSError(5, "Input/output error"), StorageError), (MemoryError(), MemoryError)]
+)
+@pytest.mark.parametrize("call", ["fstat", "Tree"])
+def test_a_root_that_cannot_be_looked_at_is_closed(root, monkeypatch, call, fault, kind):
+    """The error is one of the root, by the name that it has for others."""
+    location = locate(root, b"", identity_of(os.stat(root)), b"inbox")
+
+    def fails(*_):
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os if call == "fstat" else location_module, call, fails)
+        with pytest.raises(kind) as caught:
+            location.tree()
+
+    assert kind is MemoryError or "inbox: Input/output error" == str(caught.value)
+    assert [] == open_files(root)
+
+
+@pytest.mark.parametrize(
+    ("base", "kind", "mode"),
+    [(b"", WhereKind.DIRECTORY, 0o700), (b"d", WhereKind.DIRECTORY, 0o750), (b"d/new", WhereKind.ABSENT, None)],
+)
+def test_a_directory_is_where_it_is_now(root, monkeypatch, base, kind, mode):
+    """With its permissions if it is there; what is wrong with it is said by its name."""
+    os.chmod(root, 0o700)
+    os.mkdir(os.path.join(root, b"d"))
+    os.chmod(os.path.join(root, b"d"), 0o750)
+    location = locate(root, base, identity_of(os.stat(root)), b"inbox")
+    where = location.where(SALT, 77)
+
+    assert (kind, mode, 77) == (where.kind, where.mode, where.now_ns)
+    assert place(SALT, identity_of(os.stat(os.path.join(root, b"d" if base else b"")))) == where.chain[0]
+
+    def fails(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(location_module, "places_upwards", fails)
+    with pytest.raises(StorageError, match=f"{'d' if base else 'inbox'}: Input/output error"):
+        location.where(SALT, 77)
+    assert [] == open_files(root)
+
+
+def test_names_are_below_the_location(root, file):
+    """Of a single file there is only its own."""
+    os.mkdir(os.path.join(root, b"d"))
+    whole, below, single = (locate(root, base, None) for base in (b"", b"d", b"f"))
+
+    assert ((b"a",), b"b") == whole.split(b"a/b")
+    assert ((b"d", b"a"), b"b") == below.split(b"a/b")
+    assert ((b"d",), b"f") == below.split(b"f")
+    assert ((), b"f") == single.split(b"f")
+    for other in (b"other", b"f/f", b"d/f"):
+        with pytest.raises(NotFound, match="the location is the single file f"):
+            single.split(other)
+    assert [os.path.realpath(root), b"d"] == [whole.shown, below.shown]
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_what_is_made_for_a_location_may_be_private(root, private):
+    """Below it, not above."""
+    location = locate(root, b"a/b", None)
+    with location.tree(private=private) as tree:
+        tree.directory((b"a", b"b", b"c"), create=True)
+    modes = [os.stat(os.path.join(root, path)).st_mode & 0o077 for path in (b"a", b"a/b", b"a/b/c")]
+
+    assert [True, True, not private] == [bool(mode) for mode in modes]
 
 
 def test_a_single_file_is_where_it_is_now(root, file):

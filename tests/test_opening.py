@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import weakref
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
-from realize.errors import Busy
+from realize.errors import Busy, StorageError
 from realize.store import local, marks
-from realize.testing import how
+from realize.store.commit import Committer
+from realize.store.descriptors import release
+from realize.store.headroom import Headroom
+from realize.store.room import Room
+from realize.testing import how, small_file
 from realize.values import Committed
 from tests.leftovers import leave_partial
 from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, root
@@ -94,3 +100,73 @@ async def test_where_nobody_knows_whether_modes_are_kept_a_file_is_not_ours(root
     store = await opened(root)
     assert how(await put(store, b"f", b"new")) is Committed.CREATED
     assert b"12" == place.read_bytes()
+
+
+class Ending:
+    """A writer that ends when, and how, the test says."""
+
+    def __init__(self, end):
+        self.end = end
+        self.told = []
+
+    def abandon(self, *, keep):
+        """End."""
+        self.told.append(keep)
+        return self.end
+
+
+async def test_whatever_cannot_be_kept_all_that_is_written_is_closed(root, monkeypatch):
+    """The store has closed when the last one has; an error that came first is the reason that is told."""
+    writers = [Ending(fail(StorageError("broken"))), Ending(fail(StorageError("broken"))), Ending(Deferred())]
+    left = list(writers)
+
+    def make(partial, *_):
+        partial.close(release)
+        partial.promise.release()
+        return left.pop()
+
+    monkeypatch.setattr(local, "LocalWriter", make)
+    store = await opened(root)
+    for name in (b"1", b"2", b"3"):
+        await store.open_writer(name, 3, REPLACE)
+    results = []
+    store.close().addBoth(results.append)
+    early = list(results)
+    writers[-1].end.callback(0)
+
+    assert ([], [[True]] * 3) == (early, [writer.told for writer in writers])
+    assert [(StorageError, "broken")] == [(failure.type, str(failure.value)) for failure in results]
+
+
+async def test_small_files_wait_for_room_among_those_that_are_committed(root):
+    """Nothing of them is written before, and they take as many places as they are."""
+    committer = Committer(at_once)
+    committer.room = Room(3)
+    store = await opened(root, committer=committer)
+    Deferred.fromCoroutine(committer.room.enter(2))
+    putting = store.put_small([small_file(b"1", b"x"), small_file(b"2", b"x")], REPLACE)
+    before = os.listdir(root), putting.called
+    committer.room.leave(2)
+
+    assert ([], False) == before
+    assert [Committed.CREATED] * 2 == [how(each) for each in await putting]
+    assert Deferred.fromCoroutine(committer.room.enter(3)).called
+
+
+async def test_nothing_is_remembered_of_whoever_waited_for_room(root, monkeypatch):
+    """A connection may open thousands of files."""
+    wait, waited = Headroom.wait, []
+
+    def noted(headroom):
+        waiting = wait(headroom)
+        waited.append(weakref.ref(waiting))
+        return waiting
+
+    monkeypatch.setattr(Headroom, "wait", noted)
+    store = await opened(root)
+    writer = await store.open_writer(b"f", 3, REPLACE)
+    await writer.abandon(keep=False)
+    del writer
+    gc.collect()
+
+    assert [None] == [reference() for reference in waited]

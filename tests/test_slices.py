@@ -177,3 +177,38 @@ def test_what_is_about_many_deep_names_goes_in_parts(store, threads, much):
 
     assert 100 == len(answers)
     assert (10 if much == "put_small" else 5) == threads.done  # each part of files has a commit of its own
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (["a"] * 4, [4]),
+        (["a"] * 5, [4, 1]),
+        (["a"] * 9, [4, 4, 1]),
+        (["a/b"] * 3, [2, 1]),
+        (["a", "a/b/c", "a"], [2, 1]),
+        (["a/b/c/d/e", "a", "a/b/c/d/e/f", "a"], [1, 2, 1]),
+        ([], []),
+    ],
+)
+def test_a_part_has_as_many_components_as_that(monkeypatch, names, parts):
+    """Or more, with its last name; all are in one, in their order."""
+    monkeypatch.setattr(local, "BRIEF", 4)
+    vacant = [Vacant(name.encode(), number) for number, name in enumerate(names)]
+    found = list(local._parts(vacant))
+
+    assert parts == list(map(len, found))
+    assert vacant == [each for part in found for each in part]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "slices"), [([10, 9, 9, 1], [1, 2, 1]), ([9, 1, 5], [2, 1]), ([0] * 20, [20]), ([30], [1]), ([], [])]
+)
+def test_a_slice_has_as_many_bytes_as_that(monkeypatch, sizes, slices):
+    """Or more, with its last file; all are in one, in their order."""
+    monkeypatch.setattr(local, "SLICE", 10)
+    expected = [Expected(b"%d" % number, size, bytes(32)) for number, size in enumerate(sizes)]
+    found = list(local._slices(expected))
+
+    assert slices == list(map(len, found))
+    assert expected == [each for part in found for each in part]
