@@ -6,13 +6,16 @@ import os
 
 import pytest
 
-from realize.errors import Conflict, NotFound, StorageError
+from realize.errors import Conflict, NotFound, NotRegular, StorageError
 from realize.store import location as location_module
 from realize.store.location import locate
+from realize.store.marks import NOTE
+from realize.store.names import partial_name
 from realize.store.places import place
 from realize.store.tree import identity_of
 from realize.store.walker import Walker
-from realize.values import Kind, WhereKind
+from realize.values import Entry, Kind, WhereKind
+from tests.leftovers import leave_partial
 from tests.test_local_store import SALT, open_files, root
 
 __all__ = ["root"]
@@ -44,6 +47,31 @@ def test_a_path_that_cannot_be_is_refused(root, file, below, words):
     assert str(caught.value).startswith(os.fsdecode(os.path.join(root, below)))
     with pytest.raises(Conflict, match="f: is not a directory"):
         locate(file, b"x", None)
+
+
+@pytest.mark.parametrize("target", [b"f", b"d", b"missing"])
+def test_a_symlink_below_a_root_is_no_location(root, file, target):
+    """Wherever it leads."""
+    os.mkdir(os.path.join(root, b"d"))
+    os.symlink(target, os.path.join(root, b"link"))
+
+    with pytest.raises(NotRegular, match="link: is a symlink"):
+        locate(root, b"link", identity_of(os.stat(root)))
+
+
+def test_what_cannot_be_looked_at_below_a_root_is_no_location(root, file, monkeypatch):
+    """It is not taken for missing."""
+    identity, stat = identity_of(os.stat(root)), os.stat
+
+    def fails(path, **options):
+        if path == b"f":
+            raise OSError(5, "Input/output error")
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", fails)
+    with pytest.raises(StorageError, match=r"^f: Input/output error"):
+        locate(root, b"f", identity)
+    assert [] == open_files(root)
 
 
 def test_a_root_that_becomes_a_fifo_hangs_nobody(root):
@@ -163,3 +191,15 @@ def test_a_single_file_is_all_that_is_listed(root, file, becomes):
         assert (b"f", becomes == "nothing else") == (entry.path, entry.kind is Kind.FILE)
         assert [] == walking.page()
     assert [] == open_files(root)
+
+
+def test_a_single_file_that_has_become_a_partial_is_left(root):
+    """What has only the name of one may be a location; what has been written there since, by us, may not be moved."""
+    name = partial_name(b"f")
+    with open(os.path.join(root, name), "wb"):
+        pass
+    location = locate(os.path.join(root, name), b"", None)
+    leave_partial(os.fsdecode(root), "f", b"12")
+
+    [entry] = Walker(location, salt=SALT, partials=False, avoid=b"").page()
+    assert Entry(name, Kind.LEFT, note=NOTE) == entry

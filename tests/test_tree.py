@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import fcntl
 import os
 import stat
 import tracemalloc
@@ -246,15 +247,32 @@ def test_old_content_is_dropped_where_there_may_be_some(root, above, monkeypatch
 
 @pytest.mark.parametrize("renames", [True, False])
 def test_locks_are_those_of_the_file_system(root, above, monkeypatch, renames):
-    """Whether files of it may be renamed while they are open is asked once."""
+    """Whether files of it may be renamed while they are open is asked once, wherever they are."""
     asked = []
     monkeypatch.setattr("realize.store.tree.renames_what_is_open", lambda fd: asked.append(fd) or renames)
+    plant_directory(os.path.join(root, b"d"))
     plant_file(os.path.join(root, b"f"))
     with above.tree() as tree, open(os.path.join(root, b"f"), "rb") as file:
-        locks = [tree.lock((), file.fileno(), b"f", shared=True) for _ in range(2)]
+        locks = [tree.lock(directory, file.fileno(), b"f") for directory in [(), (b"d",)]]
 
         assert [renames] * 2 == [lock.of_process for lock in locks]
         assert [file.fileno()] == asked
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_lock_may_be_shared(root, above, monkeypatch, shared):
+    """By those who ask for that, all of them."""
+    monkeypatch.setattr("realize.store.tree.renames_what_is_open", lambda _: False)
+    path = os.path.join(root, b"f")
+    plant_file(path)
+    with above.tree() as tree, open(path, "rb") as ours, open(path, "rb") as theirs:
+        with tree.lock((), ours.fileno(), b"f", shared=shared):
+            if shared:
+                fcntl.flock(theirs, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            else:
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(theirs, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize("there", [True, False])

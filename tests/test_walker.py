@@ -409,3 +409,13 @@ def test_what_is_remembered_is_told(root):
         3 * 1024 + (2 + 1 + 4 + 3 + 1 + 1 + 2) + 48 * (2 + 1 + 1) + (3 + 7) + 8 * (1 + 2),
     ]
     assert empty == walking.held
+
+
+def test_what_is_remembered_of_rules_is_told_too(root):
+    """From when they are needed."""
+    plant(root, b"a/1", b"b/2")
+    plain, ruled = walk(root), walk(root, leave=[b"-c*"])
+    for walking in (plain, ruled):
+        walking.page(1)
+
+    assert ruled.held > plain.held + 512
