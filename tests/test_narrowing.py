@@ -45,8 +45,9 @@ def test_a_path_that_cannot_be_is_refused(root, file, below, words):
         locate(os.path.join(root, below), b"", None)
 
     assert str(caught.value).startswith(os.fsdecode(os.path.join(root, below)))
-    with pytest.raises(Conflict, match="f: is not a directory"):
+    with pytest.raises(Conflict) as conflict:
         locate(file, b"x", None)
+    assert f"{os.fsdecode(os.path.realpath(file))}: is not a directory" == str(conflict.value)
 
 
 @pytest.mark.parametrize("target", [b"f", b"d", b"missing"])
@@ -71,6 +72,17 @@ def test_what_cannot_be_looked_at_below_a_root_is_no_location(root, file, monkey
     monkeypatch.setattr(os, "stat", fails)
     with pytest.raises(StorageError, match=r"^f: Input/output error"):
         locate(root, b"f", identity)
+    assert [] == open_files(root)
+
+
+def test_a_root_that_is_another_directory_is_refused(root):
+    """Its file system is not mounted any more, perhaps; nothing is open then."""
+    location = locate(root, b"", identity_of(os.stat(root)), b"inbox")
+    os.rename(root, root + b" elsewhere")
+    os.mkdir(root)
+
+    with pytest.raises(StorageError, match="inbox: is not the directory that it was"):
+        location.tree()
     assert [] == open_files(root)
 
 

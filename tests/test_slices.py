@@ -138,6 +138,12 @@ def test_a_difference_ends_a_comparison(store, threads):
     assert 2 == threads.done
 
 
+def test_without_digests_a_file_is_looked_at_once(store, threads):
+    """Whether it may be compared at all."""
+    assert 0 == threads.steps(store.match_final(b"f", len(CONTENT), 0, []))
+    assert 1 == threads.done
+
+
 BRIEF = {
     "describe": lambda store: store.describe([b"new"]),
     "make_directories": lambda store: store.make_directories([Directory(b"new", 0o755)]),
