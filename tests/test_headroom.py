@@ -458,6 +458,7 @@ async def test_who_gives_up_waits_no_more(store, headroom, clock):
     waiting = store.open_writer(b"1", 12 * MIB, REPLACE)
     waiting.cancel()
     waiting.addErrback(lambda given_up: given_up.trap(CancelledError) and None)
+    assert not clock.getDelayedCalls()
     await first.abandon(keep=False)
 
     second = await store.open_writer(b"1", 12 * MIB, REPLACE)

@@ -19,6 +19,7 @@ from realize.store.headroom import Headroom
 from realize.store.room import Room
 from realize.testing import how, small_file
 from realize.values import Committed
+from tests.faults import Quiet
 from tests.leftovers import leave_partial
 from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, root
 from tests.test_partials import put
@@ -136,6 +137,25 @@ async def test_whatever_cannot_be_kept_all_that_is_written_is_closed(root, monke
 
     assert ([], [[True]] * 3) == (early, [writer.told for writer in writers])
     assert [(StorageError, "broken")] == [(failure.type, str(failure.value)) for failure in results]
+
+
+async def test_what_cannot_be_closed_keeps_nothing_else_open(root, behind, monkeypatch):
+    """Neither what is read, nor what is written; it is logged."""
+    behind.plant(b"f", b"x")
+    logged = []
+    monkeypatch.setattr(local, "_log", Quiet(logged))
+    store = await opened(root)
+    store.walk().close = fails = lambda: 1 / 0
+    reader = await store.open_reader(b"f")
+    close, reader.close = reader.close, fails
+    await store.open_reader(b"f")
+    await store.open_writer(b"g", 3, REPLACE)
+    assert 3 == len(open_files(root))
+    await store.close()
+
+    assert [ZeroDivisionError] * 2 == logged
+    assert 1 == len(open_files(root))
+    close()
 
 
 async def test_small_files_wait_for_room_among_those_that_are_committed(root):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from realize.values import Entry, Kind
+from realize.errors import ProtocolError
+from realize.testing import small_file
+from realize.values import SMALL, Entry, Kind, OnConflict
 from realize.wire import commands, costs
 from realize.wire.memory import Memory
 from tests.test_served import Serving
+from tests.test_served_streams import kinds
 
+FAIL = OnConflict.FAIL
 MOST = 64 << 20
 
 
@@ -84,3 +88,16 @@ def test_a_file_that_is_cut_holds_what_that_takes(holding):
     holding.ask(commands.StartRead, stream=reader.number)
 
     assert (costs.STREAM + costs.CUTTING, costs.STREAM) == (cutting, holding.beside)
+
+
+def test_a_batch_holds_no_more_than_a_batch_may(holding):
+    """What is announced beyond that is refused before it is waited for."""
+    answers = []
+    for sizes in ([SMALL, 1], [SMALL + 1], [SMALL - 1, 1]):
+        number = holding.client.streams.choose()
+        holding.client.streams.outbound(number)
+        heads = [small_file(b"f", b"x" * size) for size in sizes]
+        answers.append(kinds(holding.ask(commands.PutSmall, handle=1, stream=number, policy=FAIL, heads=heads)))
+        holding.client.streams.close(number)
+
+    assert [[ProtocolError], [ProtocolError], []] == answers
