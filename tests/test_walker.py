@@ -16,7 +16,7 @@ from realize.store.location import locate
 from realize.store.names import MAX_DEPTH, MAX_PATH, partial_name
 from realize.store.places import place
 from realize.store.tree import identity_of
-from realize.store.walker import RUN, Walker
+from realize.store.walker import RUN, Found, Walker
 from realize.values import Entry, Kind
 from tests.leftovers import leave_partial
 
@@ -419,3 +419,10 @@ def test_what_is_remembered_of_rules_is_told_too(root):
         walking.page(1)
 
     assert ruled.held > plain.held + 512
+
+
+def test_what_could_not_be_looked_at_has_no_size():
+    """Nor is it a directory; it has its name all the same."""
+    found = Found(b"b", (b"a",), b"b", None, "Input/output error")
+
+    assert (0, False, b"a/b") == (found.size, found.is_directory, found.from_root)
