@@ -461,6 +461,18 @@ def test_a_listing_has_no_more_names_than_there_can_be(asking, monkeypatch):
     assert [1, 1] == [len(entries) for [entries] in pages[:2]]
     assert [ProtocolError] == kinds(pages[2])
     assert [[]] == pages[3]
+    assert [commands.Walk] * 3 + [commands.EndWalk] == asking.names()
+
+
+def test_a_page_without_names_is_no_page(asking):
+    """A listing that goes on like that has no end: it is given up, and the peer is told."""
+    listing = asking.store.walk()
+    first = asking.ask(listing.next_page())
+    asking.answer(**page())
+    then = asking.ask(listing.next_page())
+
+    assert ([ProtocolError], [[]]) == (kinds(first), then)
+    assert [commands.Walk, commands.EndWalk] == asking.names()
 
 
 @pytest.mark.parametrize("when", ["before", "ahead", "asked", "lost", "twice"])

@@ -426,3 +426,33 @@ def test_what_could_not_be_looked_at_has_no_size():
     found = Found(b"b", (b"a",), b"b", None, "Input/output error")
 
     assert (0, False, b"a/b") == (found.size, found.is_directory, found.from_root)
+
+
+def test_a_listing_that_has_failed_leaves_nothing_open(root, monkeypatch):
+    """And says what has failed it."""
+    monkeypatch.setattr(walker, "RUN", 2)
+    plant(root, *(b"a/%d" % number for number in range(5)))
+    opened, cause = len(os.listdir("/proc/self/fd")), OSError(5, "Input/output error")
+    walking = walk(root)
+    walking.page(1)
+
+    def fails(*_):
+        raise StorageError("a: Input/output error") from cause
+
+    monkeypatch.setattr(walker.Traversal, "_step", fails)
+    with pytest.raises(StorageError) as caught:
+        walking.page()
+
+    assert caught.value.__cause__ is cause
+    assert opened == len(os.listdir("/proc/self/fd"))
+
+
+def test_a_directory_that_cannot_be_entered_any_more_is_listed_once(root):
+    """However many names of it were still to come."""
+    plant(root, *(b"d/%d" % number for number in range(5)))
+    walking = walk(root)
+    walking.page(2)
+    os.rename(os.path.join(root, b"d"), os.path.join(root, b"e"))
+    os.symlink(b"e", os.path.join(root, b"d"))
+
+    assert [Kind.UNREADABLE] == [entry.kind for entry in walking.page()]
