@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from realize.errors import StorageError
 from realize.store import commit
-from realize.store.commit import Committer
+from realize.store.commit import Anchor, Committer, Prepared
 from realize.store.marks import RECEIVING
 from realize.store.room import Room
 from realize.testing import digest, failure, how, small_file
-from realize.values import Attributes, Committed, OnConflict
+from realize.values import Attributes, Committed, OnConflict, Stored
 from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
 
 __all__ = ["behind", "root"]
@@ -69,6 +69,33 @@ async def test_an_answer_that_is_none_is_an_error(root, answer):
 
     assert 2 == len(results)
     assert all(each.check(TypeError, RuntimeError) for each in results)
+    assert [] == open_files(root)
+
+
+async def test_where_the_next_group_cannot_begin_the_last_one_is_answered(root, monkeypatch):
+    """What has been committed is told so, and who waits is told that nothing comes of it."""
+    waiting = []
+
+    def run(job, *arguments):
+        if job is not commit.commit_group:
+            return at_once(job, *arguments)
+        later = Deferred()
+        waiting.append(lambda: maybeDeferred(job, *arguments).chainDeferred(later))
+        return later
+
+    def fails():
+        raise MemoryError
+
+    committer = Committer(run)
+    store = await opened(root, run_in_thread=run, committer=committer)
+    results = [[], [], []]
+    for number, result in enumerate(results):
+        store.put_small([small_file(b"%d" % number, b"x")], REPLACE).addBoth(result.append)
+    monkeypatch.setattr(committer, "_next_group", fails)
+    waiting[0]()
+
+    assert how(results[0][0][0]) is Committed.CREATED
+    assert all(each.check(MemoryError) for [each] in results[1:])
     assert [] == open_files(root)
 
 
@@ -183,6 +210,29 @@ async def test_a_group_of_deep_files_is_small(root, monkeypatch):
     assert [1, 2, 2, 2, 2, 2, 1] == groups
 
 
+@pytest.mark.parametrize(
+    ("brought", "groups"),
+    [([1] * 5, [1, 2, 2]), ([1, 2, 1], [1, 2, 1]), ([1, 1, 3, 1], [1, 4, 1]), ([1, 1, 4], [1, 1, 4]), ([1, 9], [1, 9])],
+)
+async def test_a_group_is_full_when_it_has_so_many_files(root, monkeypatch, brought, groups):
+    """What is brought together stays together: it makes a group larger, up to twice, or has one for itself."""
+    monkeypatch.setattr(commit, "GROUP", 2)
+    begun, committed = Deferred(), []
+
+    def run(job, *arguments):
+        if job is not commit.commit_group:
+            return at_once(job, *arguments)
+        committed.append(len(arguments[0]))
+        return begun.addCallback(lambda _: job(*arguments)) if len(committed) == 1 else at_once(job, *arguments)
+
+    store = await opened(root, run_in_thread=run)
+    for number, count in enumerate(brought):
+        store.put_small([small_file(b"%d %d" % (number, each), b"x") for each in range(count)], REPLACE)
+    begun.callback(None)
+
+    assert groups == committed
+
+
 async def test_who_commits_much_keeps_nobody_waiting(root, monkeypatch):
     """The owners take turns, in the groups and for room: what one has brought before waits behind the other's."""
     monkeypatch.setattr(commit, "GROUP", 2)
@@ -257,3 +307,49 @@ async def test_a_root_that_vanishes_is_an_error_for_each_file(root, behind):
 
     assert [StorageError] * 2 == [type(each) for each in outcomes]
     assert [] == open_files(root)
+
+
+async def test_a_root_that_vanishes_is_an_error_for_its_files_alone(root, tmp_path):
+    """Those of another directory are committed in the same group."""
+    held = []
+
+    def run(job, *arguments):
+        if job is not commit.commit_group:
+            return at_once(job, *arguments)
+        if len(held) == 1:
+            os.rename(root, root + b".away")
+        begun = Deferred()
+        held.append(begun.addCallback(lambda _: job(*arguments)))
+        return begun
+
+    (tmp_path / "other").mkdir()
+    committer = Committer(run)
+    here = await opened(root, run_in_thread=run, committer=committer)
+    there = await opened(bytes(tmp_path / "other"), run_in_thread=run, committer=committer)
+    results = []
+    for store, name in ((there, b"first"), (here, b"f"), (there, b"g")):
+        store.put_small([small_file(name, b"x")], REPLACE).addBoth(results.append)
+    for _ in range(2):
+        held[-1].callback(None)
+    os.rename(root + b".away", root)
+
+    assert Committed.CREATED is how(results[0][0])
+    assert [StorageError, Stored] == [type(each) for [each] in results[1:]]
+    assert [] == open_files(root)
+
+
+@pytest.mark.parametrize("what", ["anchor", "lock", "no lock"])
+def test_what_is_let_go_of_twice_is_closed_once(tmp_path, what):
+    """By then its number may be that of another file."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    prepared = Prepared(*[None] * 10, fd=fd, mode=None, lock=what == "lock")
+    if what == "anchor":
+        prepared.anchor = Anchor(fd, 1)
+    prepared.release()
+    if what == "no lock":
+        os.close(fd)
+    again = os.open(tmp_path, os.O_RDONLY)
+    prepared.release()
+
+    assert fd == again
+    os.close(again)

@@ -8,6 +8,7 @@ import time
 import pytest
 from twisted.internet.threads import deferToThread
 
+from realize.store import commit
 from realize.store.commit import Committer
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
@@ -228,3 +229,25 @@ async def test_what_arrives_after_the_clock_was_set_back_is_recent(tmp_path, arr
     assert await recent(await opened(tmp_path, stamps, run_age_ns=HOUR))
     if not set_right:
         assert not await recent(await opened(tmp_path, stamps))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_what_gets_its_name_while_the_clock_is_set_back_is_recent(tmp_path, monkeypatch, when):
+    """The clock is set, before the name or with it, and set right after it, in the middle of a commit."""
+    clocks = Clocks(real=True)
+    clocks.ahead_ns += HOUR
+    stamps = Stamps(clocks.read)
+    store = await opened(tmp_path, stamps)
+    rename = commit.rename_noreplace
+
+    def renamed(*names):
+        clocks.ahead_ns = 0 if when == "after" else HOUR
+        rename(*names)
+
+    monkeypatch.setattr(commit, "rename_noreplace", renamed)
+    clocks.ahead_ns = HOUR if when == "after" else 0
+    await put_small(store, tmp_path)
+    clocks.ahead_ns = HOUR
+    clocks.passed_ns += SECOND
+
+    assert await recent(store)
