@@ -159,14 +159,17 @@ class Committer:
         """For small files: to be entered before they are written, and left when they are committed."""
 
     def commit(self, files: Sequence[Prepared], owner: str = "") -> Deferred[list[Outcome]]:
-        """How each of the files ended; the files keep their order, and so does what each of the owners brings."""
+        """How each of the files ended; the files keep their order, and so does what each of the owners brings.
+
+        If it fails, whoever asked lets go of the partials.
+        """
         submission = _Submission(files)
         self._waiting.add(owner, submission)
         try:
             if not self._running:
                 self._next_group()
         except BaseException:
-            # Who is told that it failed lets go of the partials: nobody may commit them later.
+            # Nobody may commit them later.
             self._waiting.remove(owner, submission)
             raise
         return submission.answer
@@ -219,10 +222,8 @@ class Committer:
             self._fail([found[1]], failure)
 
     def _fail(self, group: list[_Submission], failure: Failure) -> None:
-        """Tell those who have not been told, and let go of what no thread commits any more."""
+        """Tell those who have not been told; then they let go of their partials."""
         for submission in group:
-            for each in submission.files:
-                each.release()
             if not submission.answer.called:
                 submission.answer.errback(failure)
 
