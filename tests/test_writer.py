@@ -7,12 +7,14 @@ import os
 
 import pytest
 
-from realize.errors import Conflict, ProtocolError, StorageError, VerifyFailed
+from realize.errors import Conflict, NoSpace, ProtocolError, StorageError, VerifyFailed
 from realize.store import writer as writer_module
+from realize.store.headroom import Headroom
 from realize.testing import block_digests, digest, failure, how, random_bytes
+from realize.units import Reserve
 from realize.values import BLOCK, Attributes, Committed, OnConflict
 from tests.leftovers import leave_partial, partial_at
-from tests.test_local_store import PARTIAL, REPLACE, behind, calls, open_files, opened, root
+from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, calls, open_files, opened, root
 
 __all__ = ["behind", "calls", "root"]
 
@@ -87,6 +89,42 @@ async def test_only_what_matches_is_gone_on_with(root, behind):
     assert CONTENT == behind.content(b"f")
 
 
+async def test_a_comparison_ends_where_the_first_slice_differs(root, monkeypatch):
+    """A block that is somewhere else in the new version is not taken for the one at its place."""
+    monkeypatch.setattr(writer_module, "SLICE", BLOCK)
+    moved = CONTENT[:BLOCK]
+    leave_partial(root, "f", moved)
+    store = await opened(root)
+    writer = await store.open_writer(b"f", 3 * BLOCK, REPLACE)
+
+    assert 0 == await writer.match([b"?" * 32, *block_digests(moved)], 2 * BLOCK)
+    await writer.abandon(keep=True)
+
+
+async def test_a_comparison_ends_in_the_middle_of_a_block(root, monkeypatch):
+    """Where there is more of the partial, as much is compared as is asked for."""
+    monkeypatch.setattr(writer_module, "SLICE", BLOCK)
+    leave_partial(root, "f", CONTENT)
+    store = await opened(root)
+    writer = await store.open_writer(b"f", len(CONTENT), REPLACE)
+
+    assert 2 * BLOCK + 7 == await writer.match(block_digests(CONTENT[: 2 * BLOCK + 7]), 2 * BLOCK + 7)
+    await writer.abandon(keep=True)
+
+
+async def test_what_is_there_is_compared_before_anything_is_sent(root):
+    """Behind content, or an offer, nobody knows any more what a block would be compared with."""
+    leave_partial(root, "f", CONTENT)
+    store = await opened(root)
+    for begin in (lambda writer: writer.write([b""]), lambda writer: writer.offer([(5000, bytes(16))])):
+        writer = await store.open_writer(b"f", len(CONTENT), REPLACE)
+        await begin(writer)
+
+        assert isinstance(await failure(writer.match([], 0)), ProtocolError)
+        await writer.abandon(keep=False)
+        leave_partial(root, "f", CONTENT)
+
+
 async def test_what_is_left_behind_the_end_goes(root, behind):
     """Also if nothing is written, since all of it was there."""
     leave_partial(root, "f", CONTENT + b"and more")
@@ -119,6 +157,39 @@ async def test_who_is_not_to_replace_is_told_before_anything_is_sent(root, behin
     assert "f: exists already" == str(await failure(store.open_writer(b"f", 3, policy)))
     assert Conflict is type(await failure(store.open_writer(b"f", 3, policy)))
     assert [b"f"] == behind.everything()
+
+
+async def test_what_cannot_be_begun_leaves_no_directory(root, behind):
+    """Those that were made for it go, and the one that was there stays."""
+    os.mkdir(behind.at(b"d"))
+    store = await opened(root, headroom=Headroom(at_once, reserve=Reserve(1 << 60)))
+
+    assert isinstance(await failure(store.open_writer(b"d/e/e/f", 3, REPLACE)), NoSpace)
+    assert [b"d"] == behind.everything()
+
+
+@pytest.mark.parametrize(("path", "replaced"), [(b"d/new", 0), (b"new", 0), (b"f", 5)])
+async def test_the_room_of_what_is_replaced_is_known(root, behind, path, replaced):
+    """It becomes free in the end; of what is not there nothing does."""
+    behind.plant(b"f", b"12345")
+    store = await opened(root)
+    writer = await store.open_writer(path, 9, REPLACE)
+    [promise] = store._headroom.ledger.on(os.stat(root).st_dev).promises
+    await writer.abandon(keep=False)
+
+    assert replaced == promise.replaced
+
+
+async def test_a_symlink_in_the_place_of_a_partial_is_not_discarded(root, behind):
+    """It is not ours to remove, though it leads to what is."""
+    store = await opened(root)
+    writer = await store.open_writer(b"f", 3, REPLACE)
+    await writer.write([b"12"])
+    os.rename(behind.at(PARTIAL), behind.at(b"moved"))
+    os.symlink(b"moved", behind.at(PARTIAL))
+    await writer.abandon(keep=False)
+
+    assert [PARTIAL, b"moved"] == behind.everything()
 
 
 async def test_a_write_that_failed_is_the_last(root, behind, monkeypatch):
