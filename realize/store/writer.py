@@ -528,7 +528,7 @@ class LocalWriter:
             self._on_closed(self)
         finally:
             # What was replaced has its room until then, and whoever waits for that must not look too early.
-            DeferredList(self._freeing, consumeErrors=True).addBoth(self._give_back).addErrback(self._give_back)
+            DeferredList(self._freeing).addBoth(self._give_back).addErrback(self._give_back)
 
     def _give_back(self, _: object) -> None:
         self._partial.promise.release()
