@@ -31,6 +31,7 @@ class Old:
     def __init__(self, content):
         self.content = content
         self.count = 0
+        self.reads = []
 
     def read(self, place, view):
         """What is there."""
@@ -39,6 +40,7 @@ class Old:
         piece = self.content[place : place + len(view)]
         view[: len(piece)] = piece
         self.count += len(piece)
+        self.reads.append((place, len(view)))
         return len(piece)
 
 
@@ -130,6 +132,15 @@ def test_chunks_are_all_of_the_content(content):
         position += length
 
 
+def test_chunks_are_of_much_the_same_length():
+    """A change of one byte costs one of them; also where the content gives no reason to cut none is long."""
+    lengths = [length for length, _ in cut(noise(MIB))]
+
+    assert 0.9 * len(lengths) < len([length for length in lengths if 6000 < length < 12_000])
+    assert {16 << 10, 4 << 10} == {length for length, _ in cut(bytes((4 * 16 + 4) << 10))}
+    assert [(20 << 10) - 1] == [length for length, _ in cut(bytes((20 << 10) - 1))]
+
+
 def test_a_span_has_no_more_chunks_than_may_be_offered():
     """However the content is, a span of the least chunks fits one command."""
     assert SPAN // LEAST <= MOST_CHUNKS
@@ -206,6 +217,18 @@ def test_the_index_is_bounded_and_still_of_use():
     assert len(found) == len(index)
 
 
+def test_an_index_that_is_just_full_forgets_nothing():
+    """One more is too many."""
+    index = Index(100)
+    digests = [xxh3_128_digest(b"%d" % number) for number in range(101)]
+    for digest in digests[:100]:
+        index.add(digest, 1)
+
+    assert 100 == len(index)
+    index.add(digests[100], 1)
+    assert 70 > len(index)
+
+
 def test_nothing_is_found_where_an_old_version_became_shorter():
     """Also not by who asks for what is left there, be it nothing."""
     content = noise(100)
@@ -221,6 +244,14 @@ def test_short_chunks_are_never_found():
     [place] = Search(len(content), Old(content).read).find([chunk(content[: LEAST - 1])])
 
     assert place is None
+
+
+@pytest.mark.parametrize(("length", "found"), [(LEAST - 1, None), (LEAST, 0), (LEAST + 1, 0)])
+def test_the_shortest_chunk_that_is_looked_for(length, found):
+    """Which the cutter makes, too."""
+    old = Old(noise(100_000))
+
+    assert [found] == Search(len(old.content), old.read).find([chunk(old.content[:length])])
 
 
 def test_an_old_version_that_shrinks_is_noticed():
