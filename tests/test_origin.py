@@ -19,6 +19,7 @@ from realize.config import Right
 from realize.errors import NotFound, ProtocolError, RealizeError, VerifyFailed
 from realize.store import finals, old_version, origin
 from realize.store.deltas import cut
+from realize.store.files import Clock
 from realize.store.local import LocalStore
 from realize.store.names import is_partial
 from realize.store.origin import ATTRIBUTE, digest_from, note_origin, origin_of
@@ -668,6 +669,64 @@ async def test_a_proof_that_is_cut_short_proves_nothing(root, monkeypatch, sent,
     await writer.abandon(keep=False)
 
     assert {True} == set(wanted)
+
+
+@pytest.mark.parametrize("key", [None, EVIL])
+async def test_only_what_is_to_be_proven_has_to_settle(root, key):
+    """Who may read does not wait: what is taken from the file is a guess, and the digest of the whole proves it."""
+    await send(await opened(root, origin_of(EVIL)), b"f", SECRET)
+    now, slept = [os.stat(os.path.join(root, b"f")).st_ctime_ns], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += round(seconds * 1e9)
+
+    whose = None if key is None else origin_of(key)
+    clock = Clock(now_ns=lambda: now[0], sleep=sleep)
+    store = LocalStore(root, run_in_thread=at_once, origin=whose, clock=clock)
+    await store.open(b"salt")
+    writer = await store.open_writer(b"f", len(SECRET), REPLACE)
+    wanted = await writer.offer(cut(SECRET))
+    await writer.abandon(keep=False)
+
+    assert {False} == set(wanted)
+    assert (key is not None) == bool(slept)
+
+
+@pytest.mark.parametrize("what", ["Search", "digest_from"])
+async def test_an_old_version_that_cannot_be_looked_at_is_closed(root, monkeypatch, what):
+    """There was no memory for what looks for chunks in it."""
+    writer = await replacing(root)
+
+    def fails(*_arguments, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(old_version, what, fails)
+    with pytest.raises(MemoryError):
+        await writer.offer(cut(SECRET))
+    await writer.abandon(keep=False)
+
+
+@pytest.mark.parametrize(
+    ("there", "places"), [(0, [0]), (1, [0, 1]), (BLOCK + 5, [0, BLOCK, BLOCK + 5])], ids=["none", "byte", "more"]
+)
+async def test_a_proof_ends_where_the_content_does(root, monkeypatch, there, places):
+    """Whatever the size says, which some mounts make too large: nobody reads nothing for minutes."""
+    monkeypatch.setattr(old_version, "SLICE", BLOCK)
+    writer = await replacing(root)
+    asked = []
+
+    def ends(fd, length, offset):
+        assert len(asked) < 9
+        asked.append(offset)
+        return finals.blocks(fd, max(0, min(length, there - offset)), offset)
+
+    monkeypatch.setattr(old_version, "blocks", ends)
+    wanted = await writer.offer(cut(SECRET))
+    await writer.abandon(keep=False)
+
+    assert {True} == set(wanted)
+    assert places == asked
 
 
 async def test_a_proof_has_an_end(root, monkeypatch):

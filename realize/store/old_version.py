@@ -83,8 +83,7 @@ class OldVersion:
 
     def read(self, place: int, view: memoryview) -> int:
         """Fill ``view`` from there, less than it only at the end of the file; how much that was."""
-        if self._handle is None:
-            return 0
+        assert self._handle is not None  # noqa: S101 -- without one, nothing was found to be read
         with self._handle as fd:
             count = read_into(fd, view, place)
             # What somebody has written meanwhile is nothing that the sender may learn of.
@@ -119,13 +118,17 @@ class _Proof:
     _asking: threading.Lock = field(factory=threading.Lock)
 
     def go_on(self, fd: int) -> bool:
-        """Read some more; whether there is still more, and hope."""
+        """Read some more; whether there is still more, and hope.
+
+        There is none where nothing comes any more although the size says that there is more.
+        """
         if self._sent is None or time.monotonic() > self._until:
             return False
+        began = self._place
         for piece in blocks(fd, min(SLICE, self._status.st_size - self._place), self._place):
             self._content.update(piece)
             self._place += len(piece)
-        return 0 < self._place < self._status.st_size and self.counts(fd)
+        return began < self._place < self._status.st_size and self.counts(fd)
 
     def holds(self) -> bool:
         """Whether all was read, and is what was sent: also what somebody has appended to that, and was not come to."""
