@@ -198,6 +198,33 @@ async def test_each_is_described_by_itself(root, behind, monkeypatch, fault, kin
     assert (2, 1) == (c.final_size, c.partial_size)
 
 
+async def test_what_is_in_the_way_says_nothing_of_a_partial(root, behind):
+    """Both are told: of a file that was begun before somebody put something else in its place."""
+    behind.plant_partial(b"d", b"12")
+    os.mkdir(behind.at(b"d"))
+    store = await opened(root)
+
+    assert [Existing(partial_size=2, obstacle="directory")] == await store.describe([b"d"])
+
+
+async def test_a_missing_directory_is_looked_for_once(root, monkeypatch):
+    """However many of its files are asked for."""
+    store = await opened(root)
+    opening, asked = os.open, []
+    monkeypatch.setattr(os, "open", lambda path, *args, **how: asked.append(path) or opening(path, *args, **how))
+
+    assert [Existing()] * 3 == await store.describe([b"no/a", b"no/b", b"no/c"])
+    assert 1 == asked.count(b"no")
+
+
+async def test_a_symlink_to_nothing_is_in_the_way(root, behind):
+    """It is looked at itself, not what it leads to."""
+    os.symlink("nothing", behind.at(b"f"))
+    store = await opened(root)
+
+    assert [Existing(obstacle="symlink")] == await store.describe([b"f"])
+
+
 async def test_what_goes_while_it_is_described_is_not_there(root, behind, monkeypatch):
     """Between the first look and the one that counts."""
     behind.plant(b"f", b"x")

@@ -15,6 +15,7 @@ from realize.errors import Busy, StorageError
 from realize.store import local, marks
 from realize.store.commit import Committer
 from realize.store.descriptors import release
+from realize.store.files import representable, settled_in
 from realize.store.headroom import Headroom
 from realize.store.room import Room
 from realize.testing import how, small_file
@@ -190,3 +191,29 @@ async def test_nothing_is_remembered_of_whoever_waited_for_room(root, monkeypatc
     gc.collect()
 
     assert [None] == [reference() for reference in waited]
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, 2**63 - 1, -(2**63)])
+def test_a_time_that_fits_stays_as_it_is(number):
+    """What does not fit becomes the nearest that does."""
+    assert number == representable(number)
+    assert [2**63 - 1, -(2**63)] == [representable(2**63), representable(-(2**63) - 1)]
+
+
+@pytest.mark.parametrize(
+    ("age_ns", "wait"), [(0, True), (-1, True), (10**7, True), (10**12, False), (-(10**12), False)]
+)
+def test_what_was_stamped_just_now_has_to_settle(age_ns, wait):
+    """By a clock that is behind, too, unless it is so far behind that it does not come to the stamp for long."""
+    stamp = 1_700_000_000_123_456_789
+    assert wait == (settled_in(stamp, stamp + age_ns) > 0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_has_just_settled_is_not_waited_for(sign):
+    """Neither behind the stamp nor before it."""
+    stamp = 1_700_000_000_123_456_789
+    settled = round(settled_in(stamp, stamp) * 1e9)
+
+    assert 0.0 == settled_in(stamp, stamp + sign * settled)
+    assert 0.0 < settled_in(stamp, stamp + sign * (settled - 1))
