@@ -505,6 +505,22 @@ async def test_all_is_read_whatever_is_held(large):
     assert 5 * MIB == share.held
 
 
+@pytest.mark.parametrize("turn", ["skip", "cut", "block_digests"])
+async def test_what_was_read_ahead_in_vain_is_given_back(large, turn):
+    """Whoever goes on another way holds the piece that the caller is busy with, and no more."""
+    store, share = large
+    await store.open(b"salt")
+    reader = await store.open_reader(b"f")
+    await reader.read()
+    before = share.held
+    await getattr(reader, turn)(*([] if turn == "cut" else [PIECE]))
+    after = share.held
+    reader.close()
+    await store.close()
+
+    assert (2 * PIECE, PIECE, 0) == (before, after, share.held)
+
+
 async def test_a_listing_tells_what_it_remembers(tmp_path):
     """The names of directories on the way down, which are not read all in one page."""
     folder = tmp_path

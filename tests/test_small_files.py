@@ -308,3 +308,20 @@ async def test_a_batch_of_which_nothing_is_written_leaves_nothing_open(root, beh
 
     assert {VerifyFailed} == set(kinds(await store.put_small(files, REPLACE)))
     assert [] == behind.everything()
+
+
+async def test_what_cannot_be_written_leaves_no_directory(root, behind, monkeypatch):
+    """Those that were made for it go as far as nothing else is in them."""
+    store = await opened(root)
+    write = small.write_all
+
+    def full(fd, content):
+        if content == b"no":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(fd, content)
+
+    monkeypatch.setattr(small, "write_all", full)
+    answers = await store.put_small([small_file(b"a/b/no", b"no"), small_file(b"a/yes", b"yes")], REPLACE)
+
+    assert [NoSpace, Stored] == kinds(answers)
+    assert [b"a", b"a/yes"] == behind.everything()
