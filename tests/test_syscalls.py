@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import sys
@@ -136,3 +137,208 @@ def test_what_was_opened_for_somebody_is_his():
     assert [1] == released
     assert results[0].check(CancelledError)
     assert 0 == results[1]
+
+
+FUSE, NFS, CIFS, EXT4, FAT = 0x65735546, 0x6969, 0xFF534D42, 0xEF53, 0x4D44
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole", "modes", "old", "renames"),
+    [
+        (EXT4, True, True, False, False),
+        (FUSE, False, True, True, True),
+        (NFS, False, True, False, True),
+        (CIFS, False, False, False, True),
+        (FAT, False, False, False, False),
+    ],
+)
+def test_what_kinds_of_file_systems_do(monkeypatch, kind, whole, modes, old, renames):
+    """By the number that statfs(2) gives them."""
+    monkeypatch.setattr(syscalls, "HAVE_SYNCFS", True)
+    monkeypatch.setattr(syscalls, "file_system", lambda fd: {7: kind}[fd])
+
+    assert whole is syscalls.syncs_as_a_whole(7)
+    assert modes is syscalls.keeps_modes(7)
+    assert old is syscalls.may_keep_old_content(7)
+    assert renames is syscalls.renames_what_is_open(7)
+
+
+@pytest.mark.parametrize("call", [syscalls.syncfs, syscalls.file_system])
+def test_a_call_of_the_library_that_fails_is_an_error(call):
+    """As it is with those of Python."""
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        call(-1)
+
+    assert errno.EBADF == caught.value.errno
+
+
+def test_the_number_of_a_file_system_has_no_sign(monkeypatch):
+    """Where the system says it as a number that may be negative."""
+
+    def fstatfs(fd, answer):
+        answer[0], answer[1] = syscalls.BTRFS - (1 << 32), 4096
+        return 0
+
+    monkeypatch.setattr(syscalls, "_fstatfs", fstatfs)
+
+    assert syscalls.BTRFS == syscalls.file_system(7)
+
+
+def test_the_umask_is_never_wide_open(monkeypatch):
+    """Where it can only be found out by changing it, what another thread makes in that instant is private."""
+    made = []
+
+    def umask(mask):
+        made.append(mask)
+        return 0o022
+
+    monkeypatch.setattr("builtins.open", refusing(errno.ENOENT))
+    monkeypatch.setattr(os, "umask", umask)
+    found = syscalls.read_umask()
+    monkeypatch.undo()
+
+    assert (0o022, [0o077, 0o022]) == (found, made)
+
+
+def failing(number):
+    """A function of the library that fails so."""
+
+    def fail(*_args):
+        ctypes.set_errno(number)
+        return -1
+
+    return fail
+
+
+def refusing(number):
+    """A function of Python that fails so."""
+
+    def refuse(*_args, **_options):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A directory with a file and names that are taken: by another file, and by a symlink that leads nowhere."""
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "taken").write_bytes(b"taken")
+    (tmp_path / "link").symlink_to("nowhere")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+WAYS = {
+    "the kernel's": {},
+    "links": {"_renameat2": None},
+    "links, for the file system has nothing better": {"_renameat2": failing(errno.EINVAL)},
+    "a look": {"_renameat2": None, "link": refusing(errno.EPERM)},
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    """How a file is renamed to a name that is free."""
+    for name, call in WAYS[request.param].items():
+        monkeypatch.setattr(os if name == "link" else syscalls, name, call)
+    return request.param
+
+
+def test_a_file_is_renamed_to_a_name_that_is_free(directory, way):
+    """Whichever way: then it has no other name any more."""
+    syscalls.rename_noreplace(directory, b"old", b"new")
+
+    assert {"new", "taken", "link"} == set(os.listdir(directory))
+    assert 1 == os.stat("new", dir_fd=directory).st_nlink
+
+
+def test_a_symlink_is_renamed_as_such(directory, way):
+    """What it leads to has nothing to do with it."""
+    syscalls.rename_noreplace(directory, b"link", b"new")
+
+    assert {"new", "taken", "old"} == set(os.listdir(directory))
+    assert "nowhere" == os.readlink("new", dir_fd=directory)
+
+
+@pytest.mark.parametrize("name", [b"taken", b"link"])
+def test_no_name_that_is_taken_is_renamed_to(directory, way, name):
+    """Whatever has it; a symlink is not what it leads to."""
+    before = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    with pytest.raises(FileExistsError) as caught:
+        syscalls.rename_noreplace(directory, b"old", name)
+
+    assert (errno.EEXIST, "File exists") == (caught.value.errno, caught.value.strerror)
+    assert before.st_ino == os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+    assert {"old", "taken", "link"} == set(os.listdir(directory))
+
+
+@pytest.mark.parametrize(
+    "calls", [{"_renameat2": failing(errno.EIO)}, {"_renameat2": None, "link": refusing(errno.EIO)}]
+)
+def test_a_rename_that_fails_is_not_tried_another_way(directory, monkeypatch, calls):
+    """Only where the file system has no such call: another error may be gone the next time, and is told."""
+    for name, call in calls.items():
+        monkeypatch.setattr(os if name == "link" else syscalls, name, call)
+    with pytest.raises(OSError, match="Input/output error"):
+        syscalls.rename_noreplace(directory, b"old", b"new")
+
+    assert {"old", "taken", "link"} == set(os.listdir(directory))
+
+
+@pytest.mark.parametrize("statx", ["there", "missing", "refused"])
+def test_the_status_of_a_symlink_is_its_own(directory, monkeypatch, statx):
+    """Whether the kernel is asked for a fresh one or that is not to be had."""
+    if statx != "there":
+        monkeypatch.setattr(syscalls, "_statx", failing(errno.EPERM) if statx == "refused" else None)
+    fresh, known = (
+        syscalls.fresh_stat(b"link", directory),
+        os.stat("link", dir_fd=directory, follow_symlinks=False),
+    )
+
+    for name in syscalls.Status._fields:
+        assert getattr(known, name) == getattr(fresh, name), name
+    assert os.fstat(directory).st_ino == syscalls.fresh_fstat(directory).st_ino
+
+
+def test_a_status_that_cannot_be_had_is_an_error(directory, monkeypatch):
+    """It is not asked for another way, which would answer from a cache."""
+    with pytest.raises(FileNotFoundError):
+        syscalls.fresh_stat(b"nothing", directory)
+    monkeypatch.setattr(syscalls, "_statx", failing(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        syscalls.fresh_stat(b"old", directory)
+    with pytest.raises(OSError, match="Input/output error"):
+        syscalls.fresh_fstat(directory)
+
+
+def test_when_something_was_made(directory, monkeypatch):
+    """The first moment that a file system tells of; 0 where it tells of none."""
+    asked = []
+
+    def statx(known):
+        def call(fd, name, flags, wanted, answer):
+            asked.append((fd, name, flags, wanted))
+            syscalls._STATX_BIRTH.pack_into(answer, 0, known, 5, 7)
+            return 0
+
+        return call
+
+    monkeypatch.setattr(syscalls, "_statx", statx(0x7FF | 0x800))
+    assert [5_000_000_007] * 2 == [syscalls.birth_ns(9), syscalls.birth_ns(9, b"name")]
+    assert [(9, b"", 0x1000, 0x800), (9, b"name", 0x100, 0x800)] == asked
+    for call in (statx(0x7FF), None, failing(errno.ENOSYS)):
+        monkeypatch.setattr(syscalls, "_statx", call)
+        assert 0 == syscalls.birth_ns(directory)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_directory_need_not_be_durable_where_it_cannot_be(monkeypatch, number):
+    """Any other error says that it is not."""
+    monkeypatch.setattr(os, "fsync", refusing(number))
+    if number == errno.EINVAL:
+        syscalls.fsync_directory(0)
+    else:
+        with pytest.raises(OSError, match="Input/output error"):
+            syscalls.fsync_directory(0)
