@@ -11,7 +11,7 @@ import pytest
 from blake3 import blake3
 from twisted.internet.defer import maybeDeferred
 
-from realize.store.awaiting import ATTRIBUTE
+from realize.store.awaiting import ATTRIBUTE, is_marked
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
 from realize.store.names import partial_name
@@ -238,3 +238,50 @@ async def test_directories_that_cannot_be_marked_stay(destination, monkeypatch):
 
     assert 1 == len(removed(os.fsencode(destination)))
     assert {"a"} == below(destination)
+
+
+async def test_a_directory_goes_with_its_partial_however_young_it_is(destination):
+    """It was made for that alone; one in which another partial still waits stays with it."""
+    store = await opened(destination)
+    await interrupted(store, b"a/b/f")
+    await interrupted(store, b"c/f")
+    await interrupted(store, b"c/g")
+    for name in ("a/b", "c"):
+        os.utime(destination / name / os.fsdecode(partial_name(b"f")), ns=(0, 0))
+
+    assert 2 == len(removed(os.fsencode(destination), now=time.time_ns()))
+    assert {"c"} == below(destination)
+
+
+async def test_a_directory_that_has_waited_just_as_long_as_it_may_stays(destination):
+    """A moment later it goes."""
+    store = await opened(destination)
+    await store.make_directories([Directory(b"a", 0o755)])
+    made = os.stat(destination / "a").st_ctime_ns
+
+    removed(os.fsencode(destination), now=made + DAY)
+    assert {"a"} == below(destination)
+    removed(os.fsencode(destination), now=made + DAY + 1)
+    assert set() == below(destination)
+
+
+def test_what_is_below_is_left_alone_if_it_is_not_asked_for(root):
+    """It may be another directory that is served, with a limit of its own."""
+    steps = expire_partials(root, DAY, Present(time.time_ns() + 2 * DAY), deep=False)
+
+    assert [(F, 3)] == [each for step in steps for each in step.removed]
+    assert [(G, 3)] == removed(root)
+
+
+def test_marks_are_known_again_by_later_versions(destination):
+    """A directory is marked with its number and with what its name comes to, and one without a mark is not."""
+    (destination / "a").mkdir()
+    fd = os.open(destination / "a", os.O_RDONLY)
+    try:
+        assert not is_marked(fd, b"a")
+        number = os.fstat(fd).st_ino.to_bytes(8, "big")
+        os.setxattr(fd, "user.realize.awaiting", number + blake3(b"a").digest(8))
+        assert is_marked(fd, b"a")
+        assert not is_marked(fd, b"b")
+    finally:
+        os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import tracemalloc
 
 import pytest
@@ -102,6 +103,43 @@ async def test_the_footprint_is_bounded_and_forgets_what_is_gone(monkeypatch):
     trace.gone(b"2")
 
     assert [False, True, False] == [trace.may_change(b"%d" % inode) for inode in range(3)]
+
+
+def test_what_is_done_again_is_remembered_for_longest(monkeypatch):
+    """Of the directories that were made, and of those that were emptied; what is gone was neither."""
+    monkeypatch.setattr(footprint, "MOST_DIRECTORIES", 2)
+    trace = Footprint()
+    for each in (b"0", b"1", b"0", b"2", b"2"):
+        trace.made(each)
+    for each in (b"3", b"4", b"3", b"5", b"5"):
+        trace.removed_from(each)
+
+    assert [True, False, True] == [trace.may_change(each) for each in (b"0", b"1", b"2")]
+    assert [True, False, True] * 2 == [trace.may_remove(b"%d" % number) for number in range(6)]
+    trace.gone(b"0")
+    trace.gone(b"3")
+    assert [False, False] == [trace.may_remove(each) for each in (b"0", b"3")]
+    assert not trace.may_change(b"0")
+
+
+def test_one_thread_at_a_time_takes_note(monkeypatch):
+    """Of two that forget the oldest one, the second would find another one, or none."""
+    lock = threading.Lock()
+    held = []
+
+    class Named(bytes):
+        def __hash__(self):
+            held.append(lock.locked())
+            return super().__hash__()
+
+    monkeypatch.setattr(footprint.threading, "Lock", lambda: lock)
+    trace = Footprint()
+    monkeypatch.undo()
+    for call in (trace.made, trace.removed_from, trace.gone):
+        call(Named(b"d"))
+
+    assert {True} == set(held)
+    assert not lock.locked()
 
 
 def test_the_footprint_takes_little_memory(tmp_path):

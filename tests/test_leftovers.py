@@ -10,10 +10,18 @@ from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.store import marks
-from realize.store.leftovers import find_leftovers, gained_ns, in_the_way, remove_unlocked, unlocked
+from realize.store import awaiting, marks
+from realize.store.leftovers import (
+    find_leftovers,
+    gained_ns,
+    in_the_way,
+    remove_awaiting,
+    remove_unlocked,
+    unlocked,
+)
 from realize.store.location import locate
 from realize.store.walker import Found
+from tests.faults import descriptors
 from tests.leftovers import leave_partial, partial_at
 
 
@@ -47,6 +55,7 @@ def names(found):
         ((1, 9), 5, [b"1"]),
         ((1, 9), 9, [b"1"]),
         ((1, 9), 10, [b"0", b"1"]),
+        ((3, 3, 7), 9, [b"0", b"2"]),
         ((0, 3), 1, [b"1"]),
         ((), 1, []),
     ],
@@ -162,3 +171,41 @@ def test_one_that_is_swapped_while_it_is_opened_stays(place, monkeypatch):
 
     assert 2 == len(remove_unlocked(location, every))
     assert b"new" == partial.read_bytes()
+
+
+def test_no_directory_is_open_when_it_is_removed(tmp_path, monkeypatch):
+    """Some file systems keep what is open, under another name."""
+    for number in range(2):
+        path = tmp_path / f"{number}" / "in"
+        path.mkdir(parents=True)
+        for each in (path, path.parent):
+            fd = os.open(each, os.O_RDONLY)
+            awaiting.mark(fd, os.fsencode(each.name))
+            os.close(fd)
+    removed, rmdir = [], os.rmdir
+
+    def looking(name, *, dir_fd):
+        path = os.readlink(f"/proc/self/fd/{dir_fd}") + "/" + os.fsdecode(name)
+        assert path not in descriptors().values()
+        rmdir(name, dir_fd=dir_fd)
+        removed.append(os.path.relpath(path, tmp_path))
+
+    monkeypatch.setattr(os, "rmdir", looking)
+    remove_awaiting(locate(os.fsencode(tmp_path), b"", None), [(b"0", b"in"), (b"1", b"in")])
+
+    assert ["0/in", "0", "1/in", "1"] == removed
+
+
+def test_what_is_given_up_in_the_middle_leaves_nothing_open(tmp_path, monkeypatch):
+    """Wherever in a directory it was."""
+    monkeypatch.setattr("realize.store.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.walker.RUN", 1)
+    for number in range(2_000):
+        (tmp_path / f"{number}").touch()
+    before = descriptors()
+    finding = find_leftovers(locate(os.fsencode(tmp_path), b"", None))
+    next(finding)
+    assert before != descriptors()
+    finding.close()
+
+    assert before == descriptors()

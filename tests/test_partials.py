@@ -487,3 +487,18 @@ async def test_a_commit_that_was_cut_short_between_link_and_unlink(root):
 
     assert {PARTIAL: Kind.LEFT, b"f": Kind.FILE} == {entry.path: entry.kind for entry in entries}
     assert os.listdir(root) == [b"f"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EEXIST, errno.EACCES])
+def test_only_where_the_mark_is_refused_is_a_partial_made_without(number):
+    """What is wrong with anything else is told at once."""
+    modes = []
+
+    def opening(mode):
+        modes.append(mode)
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=os.strerror(number)):
+        marks.create(opening)
+
+    assert [marks.RECEIVING] == modes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import maybeDeferred
@@ -14,9 +16,11 @@ from realize.errors import AccessDenied, NoSpace
 from realize.store import probe
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
+from realize.store.location import locate
 from realize.store.names import is_partial
 from realize.store.stamps import Present
 from realize.testing import failure, listed
+from realize.units import Reserve
 from realize.values import Kind, Space
 from tests.test_remote_store import Served
 
@@ -36,6 +40,47 @@ async def test_space_is_that_of_the_file_system(tmp_path):
 
     assert status.f_blocks * status.f_frsize == here.size == below.size
     assert status.f_files == 0 or here.free_files > 0
+
+
+@pytest.mark.parametrize(
+    ("files", "reserve", "space"),
+    [
+        (50, Reserve(size=15), Space(25, 400, 7)),
+        (50, Reserve(part=Fraction(1, 20)), Space(20, 400, 7)),
+        (0, Reserve(size=40), Space(0, 400, None)),
+        (0, Reserve(size=50), Space(0, 400, None)),
+    ],
+)
+def test_what_is_free_is_what_an_ordinary_user_may_have_but_for_the_reserve(
+    tmp_path, monkeypatch, files, reserve, space
+):
+    """In bytes, however large a block is; some file systems have no count of files."""
+    status = SimpleNamespace(f_bavail=10, f_bfree=20, f_frsize=4, f_bsize=64, f_blocks=100, f_files=files, f_favail=7)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: status)
+
+    assert space == probe.measure_space(locate(os.fsencode(tmp_path), b"", None), reserve)
+
+
+async def test_where_the_room_cannot_be_known_the_reason_is_told(tmp_path, monkeypatch):
+    """The location is named, as it is in other errors."""
+
+    def broken(_):
+        raise OSError(errno.EIO, "broken")
+
+    store = await opened(tmp_path)
+    monkeypatch.setattr(os, "fstatvfs", broken)
+
+    assert f"{tmp_path}: broken" == str(await failure(store.space()))
+
+
+async def test_a_trial_is_timed_until_it_was_durable(tmp_path, monkeypatch):
+    """Without the removal, which no commit has."""
+    store, times = await opened(tmp_path), iter([100, 130])
+    monkeypatch.setattr(probe.time, "monotonic_ns", times.__next__)
+    took = await store.try_write()
+    monkeypatch.undo()
+
+    assert 30 == took
 
 
 async def test_a_trial_is_made_as_a_commit_is(tmp_path, monkeypatch):
@@ -75,6 +120,25 @@ async def test_a_trial_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, s
     store = await opened(tmp_path)
 
     assert isinstance(await failure(store.try_write()), NoSpace)
+    assert [] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["rename_noreplace", "fsync_directory", "write_all"])
+async def test_a_trial_that_there_is_no_memory_for_has_not_succeeded(tmp_path, monkeypatch, step):
+    """Whatever it fails with is told, and the file is gone."""
+    calls, call = [], getattr(probe, step)
+
+    def fail(*arguments):
+        calls.append(step)
+        if step != "fsync_directory" or len(calls) == 2:
+            raise MemoryError
+        call(*arguments)
+
+    monkeypatch.setattr(probe, step, fail)
+    store = await opened(tmp_path)
+
+    with pytest.raises(MemoryError):
+        await store.try_write()
     assert [] == os.listdir(tmp_path)
 
 

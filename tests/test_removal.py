@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 
 import pytest
 
 from realize.errors import BadName, Busy, Conflict, NotFound, SourceChanged, StorageError
+from realize.store import tree
 from realize.store.files import UNREADABLE
 from realize.testing import failure
 from realize.values import Removal, Vacant, Version
+from tests.faults import descriptors
 from tests.test_local_store import behind, fetched, opened, root
 
 __all__ = ["behind", "root"]
@@ -111,6 +114,38 @@ async def test_what_a_program_has_open_for_writing_is_kept(root, behind):
 
     assert [SourceChanged] == list(map(type, refused))
     assert [None] == await store.remove(wanted)
+
+
+async def test_who_reads_a_file_under_a_lock_keeps_nobody_from_removing_it(root, behind):
+    """A shared lock is for reading, and so is that of a removal."""
+    behind.plant(b"f", b"x")
+    store = await opened(root)
+    wanted = await removals(store, b"f")
+
+    with open(behind.at(b"f"), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert [None] == await store.remove(wanted)
+
+
+async def test_where_locks_are_of_no_use_the_file_is_closed_once(root, behind, monkeypatch):
+    """It is not open when it is removed, or it would get another name; and what gets its number stays open."""
+    monkeypatch.setattr(tree, "renames_what_is_open", lambda _: True)
+    behind.plant(b"f", b"x")
+    store = await opened(root)
+    wanted = await removals(store, b"f")
+    unlink, kept = os.unlink, []
+
+    def opening(name, **options):
+        assert os.fsdecode(behind.at(b"f")) not in descriptors().values()
+        kept.append(os.open(os.devnull, os.O_RDONLY))
+        unlink(name, **options)
+
+    monkeypatch.setattr(os, "unlink", opening)
+
+    assert [None] == await store.remove(wanted)
+    assert [] == behind.everything()
+    assert os.path.samestat(os.stat(os.devnull), os.fstat(*kept))
+    os.close(*kept)
 
 
 async def test_each_directory_has_its_own_answer(root, behind, monkeypatch):

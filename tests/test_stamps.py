@@ -120,6 +120,49 @@ def test_no_more_than_so_many_settings_are_remembered(clocks, stamps):
 
     assert len(stamps._settings) == MOST
     assert first == stamps.earliest_since(0)
+    # The second one is the first that is forgotten.
+    assert first + SECOND == stamps.earliest_since(SECOND)
+    assert clocks.stamp() - 2 * SECOND == stamps.earliest_since(clocks.passed_ns - SECOND)
+
+
+def test_a_clock_that_nobody_sets_is_one_setting(clocks, stamps):
+    """However often it is read: what is known of the time before is not forgotten."""
+    clocks.ahead_ns += HOUR
+    began, stamped = stamps.note(), clocks.stamp()
+    for _ in range(2 * MOST):
+        clocks.passed_ns += SECOND
+        stamps.note()
+
+    assert stamped == stamps.earliest_since(began)
+
+
+def test_what_was_stamped_before_the_first_reading_is_as_old_as_it_looks(clocks):
+    """However long the machine had been running by then."""
+    clocks.passed_ns += 10 * HOUR
+    stamps = Stamps(clocks.read)
+    stamped = clocks.stamp() - HOUR
+    clocks.passed_ns += SECOND
+    clocks.ahead_ns += YEAR
+
+    assert YEAR + HOUR + SECOND == stamps.present().age_ns(stamped)
+
+
+def test_one_thread_at_a_time_reads_the_clocks(clocks):
+    """Of two, the later one could note its reading first, which looks as if the clock had been set back."""
+    held = []
+
+    def read():
+        held.append(stamps is None or stamps._lock.locked())
+        return clocks.read()
+
+    stamps = None
+    stamps = Stamps(read)
+    held.clear()
+    stamps.note()
+    stamps.earliest_since(0)
+    stamps.present()
+
+    assert [True] * 3 == held
 
 
 def test_a_clock_that_is_set_forward_makes_nothing_old(clocks, stamps):
@@ -132,6 +175,26 @@ def test_a_clock_that_is_set_forward_makes_nothing_old(clocks, stamps):
 
     assert SECOND == stamps.present().age_ns(stamped)
     assert YEAR == stamps.present().age_ns(clocks.stamp() - YEAR)
+
+
+def test_what_was_stamped_at_this_very_instant_has_no_age(clocks, stamps):
+    """Also when the clock is set forward in it."""
+    stamped = clocks.stamp()
+    stamps.note()
+    clocks.ahead_ns += HOUR
+
+    assert 0 == stamps.present().age_ns(stamped)
+
+
+def test_a_setting_counts_from_the_reading_that_shows_it(clocks, stamps):
+    """What is stamped from that on has no earlier stamp."""
+    clocks.passed_ns += SECOND
+    clocks.ahead_ns += HOUR
+    began = stamps.note()
+    clocks.passed_ns += SECOND
+
+    assert clocks.stamp() - SECOND == stamps.earliest_since(began)
+    assert clocks.stamp() - SECOND - HOUR - 1 == stamps.earliest_since(began - 1)
 
 
 def test_what_was_stamped_after_the_clock_was_set_forward_grows_old(clocks, stamps):

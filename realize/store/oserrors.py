@@ -17,7 +17,7 @@ from attrs import frozen
 from realize.errors import BadName, Busy, Conflict, NoSpace, NotFound, NotRegular, RealizeError, StorageError
 from realize.units import display_name
 
-_CLASSES: Final[dict[int, type[RealizeError]]] = {
+_CLASSES: Final[dict[int | None, type[RealizeError]]] = {
     errno.ENOSPC: NoSpace,
     errno.EDQUOT: NoSpace,
     errno.ENOENT: NotFound,
@@ -70,7 +70,7 @@ def _reason(error: OSError | MemoryError) -> str:
 
 def storage_error(error: OSError | MemoryError, what: bytes, deed: Deed | None = None) -> RealizeError:
     """The error to report for ``what``, a file name, with which that could not be done."""
-    cls = Busy if isinstance(error, MemoryError) else _CLASSES.get(error.errno or 0, StorageError)
+    cls = Busy if isinstance(error, MemoryError) else _CLASSES.get(error.errno, StorageError)
     return cls(f"{display_name(what)}: {reason(error, deed)}")
 
 
