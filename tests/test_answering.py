@@ -226,6 +226,16 @@ def test_a_one_way_command_is_not_answered(answering):
     assert ([], 3) == (answering.aborted, answering.finished)
 
 
+def test_a_command_that_is_wrong_is_answered_and_logged_with_what_is_wrong(answering):
+    """Other errors are a matter of who asks."""
+    for error in (ProtocolError("no such stream"), NotFound("no such file")):
+        answering.ask(fails(error))
+
+    assert [b"PROTOCOL", b"NOT_FOUND"] == [box[b"_error_code"] for box in answering.sent]
+    assert [{"command": "Status", "error": "no such stream"}] == answering.log.named("command_wrong")
+    assert [] == answering.violations
+
+
 @pytest.mark.parametrize("ending", [None, ConnectionFailed("closing")], ids=["open", "ending"])
 def test_an_answer_that_nobody_could_deal_with_ends_the_connection(answering, ending):
     """Unless it is ending anyway: then it was to be expected."""

@@ -208,6 +208,13 @@ def test_which_directories_need_not_be_entered(rules, entered, not_entered):
     assert not_entered is None or leaves(not_entered.encode())
 
 
+@pytest.mark.parametrize("pattern", ["[ab]", "a\\b", "a/**/b", "**/a/b", "a/**/"])
+def test_a_pattern_that_rules_cannot_say_is_no_rule(pattern):
+    """It leaves out files one by one, and a listing is not told of it."""
+    assert () == selection([("exclude", pattern)]).leaving()
+    assert (b"-x",) == selection([("exclude", "x"), ("exclude", pattern)]).leaving()
+
+
 def test_a_rule_stands_for_itself_but_for_stars_and_question_marks():
     """It may come from a peer, so brackets mean nothing, and no rule takes long."""
     leaves = Leaving([b"-[a]", b"-a\xff?", b"-" + b"*a" * 2_000 + b"b"])

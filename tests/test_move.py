@@ -46,7 +46,7 @@ from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import MoveOptions, Run, Side
 from realize.testing import MemoryStore, block_digests, digest, partial_path
-from realize.values import Attributes, Expected, OnConflict, Space, Where, WhereKind
+from realize.values import Attributes, Expected, OnConflict, Space, Travelled, Where, WhereKind
 
 BIG = random.Random(1).randbytes(3 << 20)
 
@@ -1465,6 +1465,21 @@ def test_all_bytes_of_a_file_are_told_as_they_go(far):
     told = [(event.path, event.amount) for event in trial.of(Progressed)]
     large = [amount for path, amount in told if path == b"f"]
     assert (len(BIG), far) == (sum(large), len(large) == 1)
+    assert [] == trial.clock.getDelayedCalls()
+
+
+def test_the_first_look_at_what_travels_is_not_at_once():
+    """What is on its way when a source begins is not that source's."""
+    destination = MemoryStore()
+    destination.in_transit = lambda: [Travelled([b"f"], 10)]
+    destination.open_writer = lambda *_, **__: Deferred()
+    trial = Trial(MemoryStore({b"f": BIG}), destination)
+    before = trial.of(Progressed)
+    trial.clock.advance(0.2)
+    after = trial.of(Progressed)
+    trial.done.cancel()
+
+    assert ([], [Progressed(b"f", 10)]) == (before, after)
     assert [] == trial.clock.getDelayedCalls()
 
 

@@ -101,6 +101,15 @@ def test_what_has_ended_is_forgotten():
     assert [(b"f", 2)] == connection.look(([b"f"], 2))
 
 
+def test_a_file_that_travels_once_more_in_another_batch_begins_anew():
+    """Also while that batch is too young to be told."""
+    connection = Connection()
+    for amounts, told in (([5] * LOOKS, [(b"a", 5)]), ([0, *[3] * (LOOKS - 1)], [(b"a", 3)])):
+        with connection.progress.batch(entries(a=10, b=20)):
+            said = [connection.look(([b"a", b"b"], amount)) for amount in amounts]
+        assert [*[[]] * (LOOKS - 1), told] == said
+
+
 def test_between_stores_of_one_machine_what_is_written_is_told():
     """There is nothing to look at, and looking changes nothing."""
     progress, events = Progress(), []
