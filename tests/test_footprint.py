@@ -17,6 +17,7 @@ from realize.store import footprint
 from realize.store.files import version_of
 from realize.store.footprint import Footprint, trace_of
 from realize.store.local import LocalStore, root_identity
+from realize.store.tree import identity_of
 from realize.testing import small_file
 from realize.values import Attributes, Directory, Fetched, OnConflict, Removal, SmallFile, Vacant
 
@@ -67,6 +68,20 @@ async def test_a_later_connection_of_the_peer_may_prune_what_an_earlier_one_empt
 
     assert [False] == await (await opened(tmp_path, Footprint())).prune(vacant)
     assert [True] == await (await opened(tmp_path, trace)).prune(vacant)
+
+
+async def test_a_directory_that_was_pruned_is_forgotten(tmp_path):
+    """Somebody else's may get its number, where nobody knows when a directory was made."""
+    trace = Footprint()
+    store = await opened(tmp_path, trace)
+    await store.make_directories([Directory(b"d", 0o700)])
+    fd = os.open(tmp_path / "d", os.O_RDONLY)
+    directory = trace_of(identity_of(os.fstat(fd)), fd)
+    os.close(fd)
+    before = trace.may_remove(directory)
+
+    assert [True] == await store.prune([Vacant(b"d", None)])
+    assert (True, False) == (before, trace.may_remove(directory))
 
 
 async def test_who_may_prune_removes_every_empty_directory(tmp_path):

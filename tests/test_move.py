@@ -129,6 +129,17 @@ def test_it_is_said_once_that_all_was_found():
     assert 2 == kinds.count(Found)
 
 
+def test_that_all_was_found_is_said_while_it_is_still_moved():
+    """From then on people see how much is left, of which most may be in one large file."""
+    destination = MemoryStore()
+    destination.open_writer = lambda *_, **__: Deferred()
+    trial = Trial(MemoryStore({b"f": BIG}), destination)
+    kinds = [type(event) for event in trial.events]
+    trial.done.cancel()
+
+    assert [SourceStarted, Found, Listed] == kinds
+
+
 def test_copy_removes_nothing():
     """With remove off, both ends have everything."""
     source, destination = MemoryStore({b"a": b"1", b"b": BIG}), MemoryStore()

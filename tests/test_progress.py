@@ -74,9 +74,11 @@ def test_what_is_left_of_a_batch_is_told_when_all_of_it_has_travelled():
         with connection.progress.batch(batch):
             files = [(entry.path, entry.size) for entry in batch]
             connection.progress.all_travelled(End.DESTINATION, files, events.append)
+            before = len(events)
             for _ in range(LOOKS):
                 connection.look(([batch[0].path], 3))
             connection.progress.all_travelled(End.SOURCE, files, events.append)
+            assert before == len(events)
             connection.progress.all_travelled(End.DESTINATION, files, events.append)
 
     assert [Progressed(b"a", 7), Progressed(b"b", 20), Progressed(b"c", 2)] == events
