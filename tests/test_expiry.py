@@ -17,6 +17,7 @@ from realize.store.local import LocalStore
 from realize.store.names import partial_name
 from realize.store.stamps import Present
 from realize.values import Directory, OnConflict
+from tests.faults import descriptors
 from tests.leftovers import leave_partial
 
 DAY = 86_400 * 10**9
@@ -271,6 +272,30 @@ def test_what_is_below_is_left_alone_if_it_is_not_asked_for(root):
 
     assert [(F, 3)] == [each for step in steps for each in step.removed]
     assert [(G, 3)] == removed(root)
+
+
+def test_whoever_fails_lets_go_of_the_directories(root, monkeypatch):
+    """At once: the error may be kept for long."""
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("realize.store.expiry.remove_unlocked", fail)
+    monkeypatch.setattr("realize.store.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.walker.RUN", 1)
+    directory = os.path.join(root, b"many")
+    os.mkdir(directory)
+    for number in range(100):
+        os.close(os.open(os.path.join(directory, b".%d.part" % number), os.O_CREAT))
+    for number in range(20):
+        leave_partial(directory, b"%d" % number, b"")
+    before = descriptors()
+    steps = expire_partials(directory, DAY, Present(time.time_ns() + 2 * DAY))
+    with pytest.raises(MemoryError) as kept:
+        list(steps)
+
+    assert before == descriptors()
+    assert kept.value.__traceback__ is not None
 
 
 def test_marks_are_known_again_by_later_versions(destination):

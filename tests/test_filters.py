@@ -3,6 +3,7 @@
 import os
 import tracemalloc
 
+import pathspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,15 @@ def test_names_may_have_line_breaks():
     assert [b"secret\n", b"secret\n/x"] == accepted([("exclude", "secret")], *paths)
     assert [b"a\nb/c/secret"] == accepted([("include", "a*/**/c/secret")], *paths)
     assert not selection([("exclude", "secret")]).accepts_directory(b"a\nb/secret")
+
+
+def test_names_may_have_line_breaks_whatever_is_installed(monkeypatch):
+    """Other engines for patterns, which are taken where they are to be had, would know nothing of that."""
+    asked, spec = [], pathspec.PathSpec
+    monkeypatch.setattr(pathspec, "PathSpec", lambda *given, **how: asked.append(how) or spec(*given, **how))
+    selection([("exclude", "secret")])
+
+    assert [{"backend": "simple"}] == asked
 
 
 def test_minimum_age_keeps_young_files():
