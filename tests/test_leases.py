@@ -4,6 +4,7 @@ import errno
 import fcntl
 import mmap
 import os
+import signal
 import subprocess
 import sys
 
@@ -42,6 +43,21 @@ def test_nobody_writes(file):
         assert not syscalls.is_open_for_writing(file.fileno())
     assert fcntl.F_UNLCK == fcntl.fcntl(file.fileno(), fcntl.F_GETLEASE)
     os.close(os.open(file.name, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_who_opens_the_file_meanwhile_ends_nobody(file, monkeypatch):
+    """The signal that the holder of a lease gets then is one that is ignored; the one it would be kills."""
+    f_getsig, call, signals = 11, fcntl.fcntl, []  # fcntl(2); Python has no name for it
+
+    def asking(fd, command, *arguments):
+        if command == fcntl.F_SETLEASE:
+            signals.append(call(fd, f_getsig))
+        return call(fd, command, *arguments)
+
+    monkeypatch.setattr(fcntl, "fcntl", asking)
+    assert not syscalls.is_open_for_writing(file.fileno())
+
+    assert [signal.SIGURG] * 2 == signals
 
 
 @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND])

@@ -342,3 +342,13 @@ def test_a_directory_need_not_be_durable_where_it_cannot_be(monkeypatch, number)
     else:
         with pytest.raises(OSError, match="Input/output error"):
             syscalls.fsync_directory(0)
+
+
+def test_writing_back_is_begun_for_a_range_and_not_waited_for(monkeypatch):
+    """That it fails, where a file system has no such thing, is of no matter."""
+    asked = []
+    monkeypatch.setattr(syscalls, "_sync_file_range", lambda *arguments: asked.append(arguments) or -1)
+    syscalls.start_writeback(7, 4096, 8192)
+
+    sync_file_range_write = 2
+    assert [(7, 4096, 8192, sync_file_range_write)] == asked
