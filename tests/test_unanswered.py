@@ -13,7 +13,7 @@ from realize.mover.jobs import PARTING
 from realize.mover.run import MoveOptions, Run, Side
 from realize.store.threads import steady
 from realize.testing import MemoryStore
-from realize.values import SMALL
+from realize.values import SMALL, Where, WhereKind
 from tests.test_manifest import Notes
 from tests.test_move import BIG, contents
 
@@ -199,6 +199,27 @@ def test_a_run_that_comes_back_looks_whether_a_file_was_removed(removed):
     assert 2 == sum(each.files for each in run.told(Found))
     assert ([], [b"f"]) == (before, run.notes.gone)
     assert {} == contents(source)
+
+
+def test_a_single_file_that_is_gone_when_a_run_comes_back_was_removed():
+    """There is nothing left that could be looked at, and nobody else was to take it."""
+
+    async def where(kind):
+        return Where(kind, (b"x", b"y"), 0)
+
+    source = Slow("remove", FILES["remove"])
+    source.open = lambda *_: Deferred.fromCoroutine(where(WhereKind.FILE))
+    run = Trial(source, MemoryStore())
+    source.answer.errback(unanswered(ConnectionFailed("lost")))
+    assert [Unknown(b"f", 5, 5, How.CREATED)] == run.told(Unknown, Finished)
+    gone = MemoryStore()
+    gone.open = lambda *_: Deferred.fromCoroutine(where(WhereKind.ABSENT))
+
+    run.start(run.run.resumed([Side(gone, "src")], Side(run.destination, "dst")))
+
+    assert [None] == run.result
+    assert [(b"f", How.CREATED, True)] == [(each.path, each.how, each.removed) for each in run.told(Finished)]
+    assert [b"f"] == run.notes.gone
 
 
 @pytest.mark.parametrize(("answer", "reached"), [(1000, 1000), (0, 0), (None, None), (ConnectionFailed("lost"), None)])
