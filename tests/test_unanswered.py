@@ -201,6 +201,20 @@ def test_a_run_that_comes_back_looks_whether_a_file_was_removed(removed):
     assert {} == contents(source)
 
 
+def test_a_run_that_comes_back_and_cannot_look_says_at_which_end():
+    """What it could not look at stays unknown."""
+    run = trial("remove")
+    run.source.answer.errback(unanswered(ConnectionFailed("lost")))
+    source = MemoryStore(FILES["remove"])
+    source.describe = lambda _: fail(ConnectionFailed("lost again"))
+
+    run.start(run.run.resumed([Side(source, "src")], Side(run.destination, "dst")))
+
+    [failure] = run.result
+    assert (ConnectionFailed, "source src: lost again") == (failure.type, str(failure.value))
+    assert [] == run.told(Finished)
+
+
 def test_a_single_file_that_is_gone_when_a_run_comes_back_was_removed():
     """There is nothing left that could be looked at, and nobody else was to take it."""
 
