@@ -7,7 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 
 from realize.errors import ConnectionFailed, Interrupted, NoSpace, Silence, Unanswered
-from realize.mover.events import Finished, Found, How, Unknown
+from realize.mover.events import Finished, Found, How, Listed, Unknown
 from realize.mover.events import Interrupted as Stopped
 from realize.mover.jobs import PARTING
 from realize.mover.run import MoveOptions, Run, Side
@@ -215,6 +215,22 @@ def test_a_run_that_comes_back_and_cannot_look_says_at_which_end():
     assert [] == run.told(Finished)
 
 
+def test_a_run_that_comes_back_twice_says_only_once_what_was_removed():
+    """But each time that all was found, for it has listed its sources anew."""
+    run = trial("remove")
+    run.source.answer.errback(unanswered(ConnectionFailed("lost")))
+    found = [len(run.told(Listed))]
+    for _ in range(2):
+        broken = MemoryStore()
+        broken.fail_next["walk", b""] = ConnectionFailed("lost again")
+        run.start(run.run.resumed([Side(broken, "src")], Side(run.destination, "dst")))
+        run.start(run.run.resumed([Side(MemoryStore(), "src")], Side(run.destination, "dst")))
+        found.append(len(run.told(Listed)))
+
+    assert [(b"f", True)] == [(each.path, each.removed) for each in run.told(Finished)]
+    assert [1, 2, 3] == found
+
+
 def test_a_single_file_that_is_gone_when_a_run_comes_back_was_removed():
     """There is nothing left that could be looked at, and nobody else was to take it."""
 
@@ -333,3 +349,13 @@ def test_a_large_file_whose_commit_had_no_answer_is_not_interrupted():
     run.destination.answer.errback(unanswered(ConnectionFailed("lost")))
 
     assert [Unknown(b"f", len(BIG), len(BIG), None)] == run.told(Unknown, Finished, Stopped)
+
+
+def test_of_a_large_file_whose_commit_had_no_answer_only_what_was_sent_counts():
+    """The rest had been there before."""
+    destination = Slow("commit")
+    destination.plant_partial(b"f", BIG[: 1 << 20])
+    run = Trial(MemoryStore(FILES["commit"]), destination)
+    destination.answer.errback(unanswered(ConnectionFailed("lost")))
+
+    assert [Unknown(b"f", len(BIG), len(BIG) - (1 << 20), None)] == run.told(Unknown, Finished, Stopped)
