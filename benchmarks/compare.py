@@ -32,8 +32,8 @@ from typing import Any, Final
 
 from benchmarks import moving
 from benchmarks.tables import mebibytes, spread, table
+from realize.fs.names import partial_name
 from realize.keys import generate_identity, write_identity
-from realize.store.names import partial_name
 from tests.processes import UNSET
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -34,7 +34,7 @@ from attrs import frozen
 from benchmarks.probe import Probe, ProbedSite
 from benchmarks.procfs import peak_memory, run_watched
 from benchmarks.tables import mebibytes, table, verdict
-from realize.store.names import partial_name
+from realize.fs.names import partial_name
 from tests.processes import ENVIRONMENT, Site
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

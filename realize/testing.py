@@ -34,12 +34,13 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
+from realize.fs import names
+from realize.fs.identities import PLACE
+from realize.fs.syscalls import read_umask
 from realize.leaving import Leaving
-from realize.store import deltas, names
+from realize.store import deltas
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.marks import NOTE
-from realize.store.places import PLACE
-from realize.store.syscalls import read_umask
 from realize.store.threads import shielded, steadfast
 from realize.units import display_name
 from realize.values import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from realize.fs.names import partial_name
 from realize.store.marks import RECEIVING
-from realize.store.names import partial_name
 
 
 def partial_at(directory: Path | str | bytes, name: str | bytes) -> Path:

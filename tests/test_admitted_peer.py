@@ -20,10 +20,10 @@ from twisted.internet.task import Clock
 from twisted.protocols.amp import parseString
 
 from realize.config import Right
+from realize.fs.names import is_partial
 from realize.store import deltas
 from realize.store.footprint import Footprint
 from realize.store.local import LocalStore, root_identity
-from realize.store.names import is_partial
 from realize.store.served import PUT, DirectoryResponders
 from realize.store.turns import Turns
 from realize.values import (

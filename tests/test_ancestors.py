@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.threads import deferToThread
 
 from realize.errors import StorageError
-from realize.store import ancestors, syscalls
-from realize.store.ancestors import Ancestors
+from realize.fs import ancestors, syscalls
+from realize.fs.ancestors import Ancestors
 from realize.store.local import LocalStore, root_identity
 from realize.testing import digest, small_file
 from realize.values import Attributes, Expected, OnConflict

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from realize.errors import Busy, SourceChanged
-from realize.store import syscalls
+from realize.fs import syscalls
 from realize.testing import block_digests, digest, failure, random_bytes, read_all, small_file
 from realize.values import BLOCK, Expected, Fetched, OnConflict, Removal
 from tests.test_local_store import opened

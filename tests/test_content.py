@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from realize.store.content import blocks, digest_of, matching, read_exactly, read_into
+from realize.fs.reading import blocks, digest_of, matching, read_exactly, read_into
 from realize.testing import block_digests, digest, random_bytes
 from realize.values import BLOCK
 

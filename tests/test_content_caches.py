@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from realize.store import tree
+from realize.fs import tree
 from realize.testing import block_digests, digest, random_bytes, read_all
 from realize.values import BLOCK, Expected, Fetched
 from tests.test_local_store import opened

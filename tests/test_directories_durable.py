@@ -9,7 +9,8 @@ import shutil
 import pytest
 
 from realize.errors import Busy, Conflict, NotFound, StorageError
-from realize.store import ancestors, commit
+from realize.fs import ancestors
+from realize.store import commit
 from realize.store.commit import Anchor, sync_directories
 from realize.store.local import root_identity
 from realize.store.location import Root

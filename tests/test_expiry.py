@@ -11,11 +11,11 @@ import pytest
 from blake3 import blake3
 from twisted.internet.defer import maybeDeferred
 
-from realize.store.awaiting import ATTRIBUTE, is_marked
+from realize.fs.awaiting import ATTRIBUTE, is_marked
+from realize.fs.names import partial_name
+from realize.fs.stamps import Present
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
-from realize.store.names import partial_name
-from realize.store.stamps import Present
 from realize.values import Directory, OnConflict
 from tests.faults import descriptors
 from tests.leftovers import leave_partial

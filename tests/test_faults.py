@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from realize.config import Right
 from realize.errors import Busy, Interrupted, RealizeError
+from realize.fs.stamps import Stamps
 from realize.mover.run import MoveOptions, Run, Side
 from realize.store.brief import BriefWork
 from realize.store.commit import Committer
@@ -28,7 +29,6 @@ from realize.store.files import Clock as FileClock
 from realize.store.local import LocalStore, root_identity
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
-from realize.store.stamps import Stamps
 from realize.store.turns import Turns
 from realize.testing import digest, random_bytes, small_file
 from realize.values import SMALL, Expected, OnConflict, Removal, Vacant

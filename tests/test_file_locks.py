@@ -11,9 +11,10 @@ import pytest
 from attrs import evolve
 
 from realize.errors import Busy, SourceChanged
-from realize.store import commit, file_locks, removal, tree
+from realize.fs import file_locks, tree
+from realize.fs.file_locks import FileLocks, Lock
+from realize.store import commit, removal
 from realize.store.commit import Committer
-from realize.store.file_locks import FileLocks, Lock
 from realize.testing import digest, small_file
 from realize.values import Committed, Expected, OnConflict, Removal, Stored
 from tests.test_local_store import at_once, opened, root

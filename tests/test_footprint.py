@@ -12,12 +12,12 @@ from twisted.internet.defer import maybeDeferred
 from realize.config import PeerConfig, Right
 from realize.daemon.access import withdrawn
 from realize.errors import Conflict, RealizeError
+from realize.fs.tree import identity_of
 from realize.keys import generate_identity
 from realize.store import footprint
 from realize.store.files import version_of
 from realize.store.footprint import Footprint, trace_of
 from realize.store.local import LocalStore, root_identity
-from realize.store.tree import identity_of
 from realize.testing import small_file
 from realize.values import Attributes, Directory, Fetched, OnConflict, Removal, SmallFile, Vacant
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from realize.errors import StorageError
-from realize.store import handle as handle_module
-from realize.store.handle import Handle
+from realize.fs import handle as handle_module
+from realize.fs.handle import Handle
 
 
 class Contended:

@@ -9,14 +9,14 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from realize.errors import Busy, NoSpace, StorageError
+from realize.fs.descriptors import release
+from realize.fs.names import partial_name
 from realize.store import headroom as headroom_module
 from realize.store import writer as writer_module
-from realize.store.descriptors import release
 from realize.store.headroom import Headroom
 from realize.store.ledger import GROWTH, POLL, STALLED, Ledger
 from realize.store.leftovers import gained_ns
 from realize.store.local import LocalStore, root_identity
-from realize.store.names import partial_name
 from realize.testing import block_digests, digest, failure, small_file
 from realize.units import Reserve
 from realize.values import Committed, OnConflict, Stored

@@ -34,12 +34,13 @@ ALLOWED = {
     "locations": {"errors", "units", "keys", "config"},
     "throttle": {"throttle", "errors", "units"},
     "wire": {"wire", "throttle"} | PLAIN,
-    "store": {"store", "wire"} | PLAIN,
+    "fs": {"fs"} | PLAIN,
+    "store": {"store", "wire", "fs"} | PLAIN,
     "mover": {"mover", "store.interfaces"} | PLAIN,
     "telemetry": {"telemetry"} | PLAIN,
-    "daemon": {"daemon", "store", "wire", "telemetry", "throttle", "version"} | PLAIN,
-    "cli": {"cli", "mover", "store", "wire", "telemetry", "throttle", "version"} | PLAIN,
-    "testing": {"store", "wire"} | PLAIN,
+    "daemon": {"daemon", "fs", "store", "wire", "telemetry", "throttle", "version"} | PLAIN,
+    "cli": {"cli", "mover", "fs", "store", "wire", "telemetry", "throttle", "version"} | PLAIN,
+    "testing": {"store", "wire", "fs"} | PLAIN,
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from realize.errors import Busy, SourceChanged
-from realize.store import syscalls
+from realize.fs import syscalls
 from realize.store.local import LocalStore
 from realize.testing import block_digests, digest, failure, random_bytes, read_to_end
 from realize.values import BLOCK, Expected, Fetched, OnConflict, Removal
@@ -108,7 +108,7 @@ def refuse(monkeypatch, number):
 
 ASKING = """
 import sys, os
-from realize.store.syscalls import is_open_for_writing
+from realize.fs.syscalls import is_open_for_writing
 fd = os.open(sys.argv[1], os.O_RDONLY)
 print("asking", flush=True)
 while os.path.exists(sys.argv[1]):

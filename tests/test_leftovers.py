@@ -10,7 +10,8 @@ from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.store import awaiting, marks
+from realize.fs import awaiting
+from realize.store import marks
 from realize.store.leftovers import (
     find_leftovers,
     gained_ns,

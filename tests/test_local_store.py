@@ -34,14 +34,15 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import ancestors, commit, deltas, finals, old_version, small, syscalls, unlinked
+from realize.fs import ancestors, syscalls
+from realize.fs.descriptors import release
+from realize.fs.handle import Handle
+from realize.fs.names import is_partial, partial_name
+from realize.store import commit, deltas, finals, old_version, small, unlinked
 from realize.store.commit import Anchor, Committer
-from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of
-from realize.store.handle import Handle
 from realize.store.headroom import Headroom
 from realize.store.local import LocalStore, root_identity
-from realize.store.names import is_partial, partial_name
 from realize.store.walker import Walker
 from realize.store.watching import CommitWatch
 from realize.store.writer import MOST_WAITING

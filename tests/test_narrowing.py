@@ -7,12 +7,12 @@ import os
 import pytest
 
 from realize.errors import Conflict, NotFound, NotRegular, StorageError
+from realize.fs.identities import place
+from realize.fs.names import partial_name
+from realize.fs.tree import identity_of
 from realize.store import location as location_module
 from realize.store.location import locate
 from realize.store.marks import NOTE
-from realize.store.names import partial_name
-from realize.store.places import place
-from realize.store.tree import identity_of
 from realize.store.walker import Walker
 from realize.values import Entry, Kind, WhereKind
 from tests.leftovers import leave_partial

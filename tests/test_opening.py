@@ -12,9 +12,9 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, StorageError
+from realize.fs.descriptors import release
 from realize.store import local, marks
 from realize.store.commit import Committer
-from realize.store.descriptors import release
 from realize.store.files import representable, settled_in
 from realize.store.headroom import Headroom
 from realize.store.room import Room

@@ -17,11 +17,11 @@ from xxhash import xxh3_128_digest
 
 from realize.config import Right
 from realize.errors import NotFound, ProtocolError, RealizeError, VerifyFailed
+from realize.fs.names import is_partial
 from realize.store import finals, old_version, origin
 from realize.store.deltas import cut
 from realize.store.files import Clock
 from realize.store.local import LocalStore
-from realize.store.names import is_partial
 from realize.store.origin import ATTRIBUTE, digest_from, note_origin, origin_of
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders

@@ -1,4 +1,4 @@
-"""What people read of an error of the system: `realize.store.oserrors`."""
+"""What people read of an error of the system: `realize.fs.oserrors`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import pytest
 
 from realize.errors import BadName, Busy, Conflict, NoSpace, NotFound, NotRegular, StorageError
-from realize.store.oserrors import Deed, reason, storage_error, storage_errors
+from realize.fs.oserrors import Deed, reason, storage_error, storage_errors
 
 
 def of_number(number):

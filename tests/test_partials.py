@@ -10,11 +10,12 @@ from contextlib import suppress
 import pytest
 
 from realize.errors import Busy, Conflict, NotRegular
-from realize.store import commit, finals, marks, names, partials
+from realize.fs import names
+from realize.fs.names import partial_name, partial_names
+from realize.fs.stamps import Present
+from realize.store import commit, finals, marks, partials
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
-from realize.store.names import partial_name, partial_names
-from realize.store.stamps import Present
 from realize.testing import digest, failure, how, listed, small_file
 from realize.values import Attributes, Committed, Existing, Expected, Kind, OnConflict
 from tests.leftovers import leave_partial, partial_at

@@ -1,4 +1,4 @@
-"""Places of files, by which two ends see that they are one and the same: `realize.store.places`."""
+"""Places of files, by which two ends see that they are one and the same: `realize.fs.identities`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from blake3 import blake3
 
-from realize.store.places import place, places_upwards
+from realize.fs.identities import place, places_upwards
 
 
 def test_every_version_says_the_same_place():

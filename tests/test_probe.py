@@ -13,12 +13,12 @@ from twisted.internet.task import Clock
 
 from realize.config import Right
 from realize.errors import AccessDenied, NoSpace
+from realize.fs.names import is_partial
+from realize.fs.stamps import Present
 from realize.store import probe
 from realize.store.expiry import expire_partials
 from realize.store.local import LocalStore
 from realize.store.location import locate
-from realize.store.names import is_partial
-from realize.store.stamps import Present
 from realize.testing import failure, listed
 from realize.units import Reserve
 from realize.values import Kind, Space

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from realize.errors import BadName, Busy, Conflict, NotFound, SourceChanged, StorageError
-from realize.store import tree
+from realize.fs import tree
 from realize.store.files import UNREADABLE
 from realize.testing import failure
 from realize.values import Removal, Vacant, Version

@@ -18,7 +18,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from realize.store.names import is_partial
+from realize.fs.names import is_partial
 from tests.processes import Proxy, Site, digests
 
 ARRIVED = {"created", "replaced", "already_there"}

@@ -8,8 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from realize.errors import RealizeError, StorageError
+from realize.fs.descriptors import release
 from realize.store import local, reader, writer
-from realize.store.descriptors import release
 from realize.store.local import LocalStore
 from realize.testing import block_digests, digest, random_bytes, small_file
 from realize.values import BLOCK, Directory, Expected, OnConflict, Removal, Vacant, Version

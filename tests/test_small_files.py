@@ -10,12 +10,12 @@ import pytest
 from attrs import evolve
 
 from realize.errors import BadName, Busy, NoSpace, NotFound, ProtocolError, SourceChanged, StorageError, VerifyFailed
+from realize.fs.names import is_partial
+from realize.fs.tree import Tree
 from realize.store import small
 from realize.store.commit import Committer
 from realize.store.headroom import Headroom
 from realize.store.marks import MARK
-from realize.store.names import is_partial
-from realize.store.tree import Tree
 from realize.store.watching import CommitWatch, Sync
 from realize.testing import digest, how, small_file
 from realize.units import Reserve

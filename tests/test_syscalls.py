@@ -11,7 +11,8 @@ import sys
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from realize.store import descriptors, syscalls, thread_pool
+from realize.fs import descriptors, syscalls
+from realize.store import thread_pool
 from realize.store.threads import shielded_opening
 
 

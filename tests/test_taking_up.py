@@ -10,7 +10,8 @@ import stat
 import pytest
 
 from realize.errors import Busy, RealizeError, StorageError
-from realize.store import marks, names
+from realize.fs import names
+from realize.store import marks
 from realize.testing import digest, failure, how
 from realize.values import Committed
 from tests.leftovers import leave_partial, partial_at

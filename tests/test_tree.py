@@ -12,9 +12,9 @@ import tracemalloc
 import pytest
 
 from realize.errors import BadName, Busy, Conflict, NotFound, StorageError
+from realize.fs.tree import identity_of
 from realize.store.local import root_identity
 from realize.store.location import Root
-from realize.store.tree import identity_of
 from tests.test_local_store import open_files, root
 
 __all__ = ["root"]
@@ -234,7 +234,7 @@ def test_a_directory_that_goes_before_its_file_is_made(root, above, monkeypatch,
 def test_old_content_is_dropped_where_there_may_be_some(root, above, monkeypatch, keeps):
     """Whether that is so is asked once for a file system, and the whole file is meant."""
     asked, advised = [], []
-    monkeypatch.setattr("realize.store.tree.may_keep_old_content", lambda fd: asked.append(fd) or keeps)
+    monkeypatch.setattr("realize.fs.tree.may_keep_old_content", lambda fd: asked.append(fd) or keeps)
     monkeypatch.setattr(os, "posix_fadvise", lambda *advice: advised.append(advice))
     plant_file(os.path.join(root, b"f"))
     with above.tree() as tree, open(os.path.join(root, b"f"), "rb") as file:
@@ -249,7 +249,7 @@ def test_old_content_is_dropped_where_there_may_be_some(root, above, monkeypatch
 def test_locks_are_those_of_the_file_system(root, above, monkeypatch, renames):
     """Whether files of it may be renamed while they are open is asked once, wherever they are."""
     asked = []
-    monkeypatch.setattr("realize.store.tree.renames_what_is_open", lambda fd: asked.append(fd) or renames)
+    monkeypatch.setattr("realize.fs.tree.renames_what_is_open", lambda fd: asked.append(fd) or renames)
     plant_directory(os.path.join(root, b"d"))
     plant_file(os.path.join(root, b"f"))
     with above.tree() as tree, open(os.path.join(root, b"f"), "rb") as file:
@@ -262,7 +262,7 @@ def test_locks_are_those_of_the_file_system(root, above, monkeypatch, renames):
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_lock_may_be_shared(root, above, monkeypatch, shared):
     """By those who ask for that, all of them."""
-    monkeypatch.setattr("realize.store.tree.renames_what_is_open", lambda _: False)
+    monkeypatch.setattr("realize.fs.tree.renames_what_is_open", lambda _: False)
     path = os.path.join(root, b"f")
     plant_file(path)
     with above.tree() as tree, open(path, "rb") as ours, open(path, "rb") as theirs:

@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.errors import RealizeError, SourceChanged, WrongSize
-from realize.store import syscalls
+from realize.fs import syscalls
 from realize.store.local import LocalStore
 from realize.testing import block_digests, digest, failure, random_bytes, read_all
 from realize.values import BLOCK, Expected, Fetched

@@ -21,7 +21,7 @@ from realize.cli.move_cmd import copy, move
 from realize.cli.status_cmd import status
 from realize.cli.throttle_cmd import throttle
 from realize.errors import Interrupted, RealizeError
-from realize.store.descriptors import hold_standard_streams
+from realize.fs.descriptors import hold_standard_streams
 
 USAGE = 2
 """Exit code of a command line that makes no sense."""

@@ -28,12 +28,12 @@ from zope.interface import implementer
 from realize.cli.json_lines import path_fields
 from realize.cli.session import Session
 from realize.errors import InternalError, RealizeError, StorageError, UsageError
+from realize.fs.ancestors import Ancestors
+from realize.fs.descriptors import release
+from realize.fs.oserrors import storage_error
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
-from realize.store.ancestors import Ancestors
-from realize.store.descriptors import release
-from realize.store.oserrors import storage_error
 from realize.store.small import write_all
 from realize.store.threads import RunInThread
 from realize.units import display_text

@@ -24,12 +24,12 @@ from realize.cli.peers import Peer, no_pin
 from realize.cli.tidying import Tidying
 from realize.config import Config, default_config_path, load_command_config
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
+from realize.fs.descriptors import allow_many_files
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
 from realize.mover.events import Event
 from realize.store.brief import BriefWork
 from realize.store.commit import Committer
-from realize.store.descriptors import allow_many_files
 from realize.store.headroom import Freed, Headroom
 from realize.store.interfaces import IStore
 from realize.store.ledger import Ledger

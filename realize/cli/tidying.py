@@ -15,10 +15,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from realize.errors import RealizeError
+from realize.fs.stamps import Stamps
 from realize.mover.events import Event, Finished, Interrupted, PartialGone
 from realize.store.expiry import expire_partials, next_step
 from realize.store.location import locate
-from realize.store.stamps import Stamps
 from realize.store.threads import RunInThread
 
 PAUSE: Final = 0.1

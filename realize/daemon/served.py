@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
 from realize.errors import StorageError
+from realize.fs.tree import Identity
 from realize.store import brief
 from realize.store.brief import BriefWork
 from realize.store.commit import Committer
@@ -22,7 +23,6 @@ from realize.store.headroom import Headroom
 from realize.store.ledger import Ledger
 from realize.store.local import LocalStore, root_identity
 from realize.store.threads import RunInThread
-from realize.store.tree import Identity
 from realize.store.turns import Turn, Turns
 from realize.store.watching import CommitWatch
 from realize.units import display_text

@@ -37,12 +37,12 @@ from realize.daemon.space import Spaces
 from realize.daemon.status import report, totals
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
+from realize.fs.descriptors import allow_many_files
+from realize.fs.tree import Identity as Inode
 from realize.keys import Identity, PublicKey
-from realize.store.descriptors import allow_many_files
 from realize.store.ledger import Ledger
 from realize.store.permissions import lacking_of
 from realize.store.thread_pool import ThreadPool, ThreadPools
-from realize.store.tree import Identity as Inode
 from realize.telemetry import structlog
 from realize.tracing import run_of
 from realize.units import display_name, display_text

@@ -8,7 +8,7 @@ The order is what makes a file safe, and holds for each group:
 3. the partial gets the final name;
 4. the mark of a partial is taken off it;
 5. the directory, and every directory above it up to the mount point, is on stable storage, for it may be new itself,
-   again by the whole file system if there are many (those above the root once, see `realize.store.ancestors`);
+   again by the whole file system if there are many (those above the root once, see `realize.fs.ancestors`);
 6. only then does anybody get an answer.
 
 A power cut between 3 and 5 may leave the mark on a final file, where it means nothing; but one whose name has the form
@@ -33,16 +33,12 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
-from realize.store import awaiting, names
-from realize.store.descriptors import release
-from realize.store.files import open_if_readable, representable
-from realize.store.location import Root
-from realize.store.marks import NOTE, RECEIVING, is_ours
-from realize.store.oserrors import Deed, reason, storage_error
-from realize.store.places import place
-from realize.store.room import Room
-from realize.store.stamps import STAMPS, Stamps
-from realize.store.syscalls import (
+from realize.fs import awaiting, names
+from realize.fs.descriptors import release
+from realize.fs.identities import place
+from realize.fs.oserrors import Deed, reason, storage_error
+from realize.fs.stamps import STAMPS, Stamps
+from realize.fs.syscalls import (
     FileStatus,
     fresh_fstat,
     fresh_stat,
@@ -51,8 +47,12 @@ from realize.store.syscalls import (
     rename_noreplace,
     syncfs,
 )
+from realize.fs.tree import Identity, Tree, identity_of
+from realize.store.files import open_if_readable, representable
+from realize.store.location import Root
+from realize.store.marks import NOTE, RECEIVING, is_ours
+from realize.store.room import Room
 from realize.store.threads import RunInThread
-from realize.store.tree import Identity, Tree, identity_of
 from realize.store.turns import Rota
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from realize.errors import BadName, RealizeError
-from realize.store import awaiting
-from realize.store.descriptors import release
+from realize.fs import awaiting
+from realize.fs.descriptors import release
+from realize.fs.oserrors import Deed, storage_error
+from realize.fs.tree import Tree
 from realize.store.footprint import Footprint, Trace, trace_of
 from realize.store.location import Location
-from realize.store.oserrors import Deed, storage_error
-from realize.store.tree import Tree
 from realize.values import Directory
 
 _OWNERS: Final = 0o700

@@ -12,10 +12,10 @@ from typing import Final
 from attrs import frozen
 
 from realize.errors import NotRegular, SourceChanged, WrongSize
-from realize.store.descriptors import release
+from realize.fs.descriptors import release
+from realize.fs.syscalls import FileStatus, is_open_for_writing, kind_of
+from realize.fs.tree import Tree
 from realize.store.marks import refuse_ours
-from realize.store.syscalls import FileStatus, is_open_for_writing, kind_of
-from realize.store.tree import Tree
 from realize.units import display_name
 from realize.values import Attributes, Version, coarseness_ns
 

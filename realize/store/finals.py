@@ -13,18 +13,18 @@ from attrs import define, evolve, field, frozen
 from blake3 import blake3
 
 from realize.errors import Busy, NotFound, NotRegular, RealizeError
-from realize.store import names
+from realize.fs import names
+from realize.fs.descriptors import release
+from realize.fs.identities import place
+from realize.fs.oserrors import Deed, storage_error, storage_errors
+from realize.fs.reading import blocks, digest_of, matching
+from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
+from realize.fs.tree import Tree, identity_of
 from realize.store.commit import sync_directories
-from realize.store.content import blocks, digest_of, matching
-from realize.store.descriptors import release
 from realize.store.files import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.location import Location
 from realize.store.marks import MARK, NOTE, is_ours
 from realize.store.origin import digest_from
-from realize.store.oserrors import Deed, storage_error, storage_errors
-from realize.store.places import place
-from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
-from realize.store.tree import Tree, identity_of
 from realize.units import display_name
 from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
 

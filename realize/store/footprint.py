@@ -11,8 +11,8 @@ import struct
 import threading
 from typing import Final
 
-from realize.store.syscalls import birth_ns
-from realize.store.tree import Identity
+from realize.fs.syscalls import birth_ns
+from realize.fs.tree import Identity
 
 MOST_DIRECTORIES: Final = 20_000
 """Directories of one kind that are remembered of one peer; the oldest are forgotten.

@@ -9,12 +9,12 @@ import stat
 from collections.abc import Generator, Iterable, Iterator
 
 from realize.errors import NotFound, RealizeError
-from realize.store import awaiting
-from realize.store.descriptors import release
+from realize.fs import awaiting
+from realize.fs.descriptors import release
+from realize.fs.tree import identity_of
 from realize.store.files import READ_FLAGS
 from realize.store.location import Location
 from realize.store.marks import RECEIVING
-from realize.store.tree import identity_of
 from realize.store.walker import PAGE, Found, Traversal
 
 

@@ -17,8 +17,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import InternalError, NoSpace, RealizeError, StorageError
+from realize.fs.descriptors import release
+from realize.fs.tree import Identity, identity_of
 from realize.store.commit import Committer
-from realize.store.descriptors import release
 from realize.store.directories import make_directories, set_directories
 from realize.store.files import Clock
 from realize.store.finals import FinalMatches, Vouching, describe_batch, settle_batch
@@ -34,7 +35,6 @@ from realize.store.reader import LocalReader, SourceFile
 from realize.store.removal import prune_batch, remove_batch
 from realize.store.small import Batch, read_batch, write_batch
 from realize.store.threads import RunInThread, shielded, shielded_opening, steadfast
-from realize.store.tree import Identity, identity_of
 from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
 from realize.store.writer import LocalWriter, PartialFile

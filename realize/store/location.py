@@ -13,14 +13,14 @@ import stat
 from attrs import Factory, field, frozen
 
 from realize.errors import Conflict, NotFound, NotRegular, StorageError
-from realize.store import names
-from realize.store.ancestors import Ancestors
-from realize.store.descriptors import release
+from realize.fs import names
+from realize.fs.ancestors import Ancestors
+from realize.fs.descriptors import release
+from realize.fs.identities import place, places_upwards
+from realize.fs.oserrors import Deed, storage_error, storage_errors
+from realize.fs.syscalls import kind_of
+from realize.fs.tree import Identity, Tree, identity_of
 from realize.store.marks import refuse_ours
-from realize.store.oserrors import Deed, storage_error, storage_errors
-from realize.store.places import place, places_upwards
-from realize.store.syscalls import kind_of
-from realize.store.tree import Identity, Tree, identity_of
 from realize.units import display_name
 from realize.values import Where, WhereKind
 

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from typing import Final
 
 from realize.errors import NotRegular
-from realize.store import names
-from realize.store.syscalls import FileStatus, keeps_modes
+from realize.fs import names
+from realize.fs.syscalls import FileStatus, keeps_modes
 from realize.units import display_name
 
 MARK: Final = stat.S_ISVTX

@@ -11,14 +11,14 @@ from attrs import define, field
 from blake3 import blake3
 
 from realize.errors import RealizeError
-from realize.store.content import blocks, read_into
+from realize.fs.descriptors import release
+from realize.fs.handle import Handle
+from realize.fs.reading import blocks, read_into
+from realize.fs.syscalls import FileStatus, fresh_fstat, is_open_for_writing
+from realize.fs.tree import Tree
 from realize.store.deltas import Search
-from realize.store.descriptors import release
 from realize.store.files import Clock, open_regular, open_settled, unchanged
-from realize.store.handle import Handle
 from realize.store.origin import digest_from
-from realize.store.syscalls import FileStatus, fresh_fstat, is_open_for_writing
-from realize.store.tree import Tree
 from realize.values import SLICE, Chunk
 
 LONGEST_PROOF_S: Final = 300.0

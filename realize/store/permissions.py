@@ -12,10 +12,10 @@ import stat
 from collections.abc import Sequence
 
 from realize.errors import NotFound, RealizeError
-from realize.store import names
+from realize.fs import names
+from realize.fs.oserrors import Deed, storage_error
+from realize.fs.tree import Tree
 from realize.store.location import Location
-from realize.store.oserrors import Deed, storage_error
-from realize.store.tree import Tree
 from realize.values import Use
 
 

@@ -12,13 +12,13 @@ import secrets
 import time
 from typing import Final
 
-from realize.store import names
-from realize.store.descriptors import release
+from realize.fs import names
+from realize.fs.descriptors import release
+from realize.fs.oserrors import Deed, storage_error
+from realize.fs.syscalls import fsync_directory, rename_noreplace
 from realize.store.location import Location
 from realize.store.marks import create
-from realize.store.oserrors import Deed, storage_error
 from realize.store.small import write_all
-from realize.store.syscalls import fsync_directory, rename_noreplace
 from realize.units import NO_RESERVE, Reserve
 from realize.values import Space
 

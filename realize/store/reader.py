@@ -16,17 +16,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import NotFound, ProtocolError, RealizeError, SourceChanged
-from realize.store.content import blocks, read_exactly, read_into
+from realize.fs.descriptors import release
+from realize.fs.handle import Handle
+from realize.fs.oserrors import Deed, storage_error, storage_errors
+from realize.fs.reading import blocks, read_exactly, read_into
+from realize.fs.syscalls import fresh_fstat, fresh_stat
+from realize.fs.tree import identity_of
 from realize.store.deltas import cut
-from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of, has_more, open_settled, refuse_written, version_of, wrong_size
-from realize.store.handle import Handle
 from realize.store.interfaces import IReader
 from realize.store.location import Location
-from realize.store.oserrors import Deed, storage_error, storage_errors
-from realize.store.syscalls import fresh_fstat, fresh_stat
 from realize.store.threads import RunInThread, disposing, shielded
-from realize.store.tree import identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import BLOCK, SLICE, SPAN, SPANS_AHEAD, Attributes, Chunk, Content, Version

@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 
 from realize.errors import NotFound, RealizeError, SourceChanged
-from realize.store.descriptors import release
+from realize.fs.descriptors import release
+from realize.fs.oserrors import Deed, storage_error
+from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat
+from realize.fs.tree import Identity, Tree, identity_of
 from realize.store.files import open_if_readable, refuse_written, representable, version_of
 from realize.store.footprint import Footprint, trace_of
 from realize.store.location import Location
 from realize.store.marks import refuse_ours
-from realize.store.oserrors import Deed, storage_error
-from realize.store.syscalls import FileStatus, fresh_fstat, fresh_stat
-from realize.store.tree import Identity, Tree, identity_of
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import Removal, Vacant

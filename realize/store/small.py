@@ -13,19 +13,19 @@ from attrs import define
 from blake3 import blake3
 
 from realize.errors import InternalError, NoSpace, ProtocolError, RealizeError, SourceChanged, VerifyFailed
-from realize.store import names
+from realize.fs import names
+from realize.fs.descriptors import release
+from realize.fs.oserrors import Deed, storage_error
+from realize.fs.reading import read_exactly
+from realize.fs.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
+from realize.fs.tree import Tree, identity_of
 from realize.store.commit import Anchor, Prepared
-from realize.store.content import read_exactly
-from realize.store.descriptors import release
 from realize.store.files import Clock, attributes_of, open_settled, refuse_written, unchanged, version_of, wrong_size
 from realize.store.headroom import Headroom
 from realize.store.location import Location
 from realize.store.marks import MARK
 from realize.store.origin import note_origin
-from realize.store.oserrors import Deed, storage_error
 from realize.store.partials import open_partial
-from realize.store.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
-from realize.store.tree import Tree, identity_of
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import SMALL, Attributes, Fetched, OnConflict, SmallFile

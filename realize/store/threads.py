@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from realize.errors import Unanswered
-from realize.store.descriptors import release
+from realize.fs.descriptors import release
 
 RunInThread = Callable[..., Deferred[Any]]
 """Calls ``f(*args)`` in a pool; that is `realize.store.thread_pool.ThreadPool.run`, or stands in for it."""

@@ -12,9 +12,9 @@ from typing import Final
 
 from attrs import define, evolve, field
 
+from realize.fs.syscalls import fresh_fstat
+from realize.fs.tree import Identity
 from realize.store.files import version_of
-from realize.store.syscalls import fresh_fstat
-from realize.store.tree import Identity
 from realize.values import Version
 
 FILES: Final = 1024

@@ -22,16 +22,16 @@ from typing import Final
 from attrs import define, frozen
 
 from realize.errors import BadName, InternalError, NotFound, RealizeError, StorageError
+from realize.fs import names
+from realize.fs.descriptors import release
+from realize.fs.identities import place
+from realize.fs.oserrors import Deed, reason, storage_error
+from realize.fs.syscalls import kind_of
+from realize.fs.tree import DIRECTORY_FLAGS, Identity, Tree, identity_of
 from realize.leaving import Leaving
-from realize.store import names
-from realize.store.descriptors import release
 from realize.store.files import attributes_of, representable
 from realize.store.location import Location
 from realize.store.marks import NOTE, is_ours
-from realize.store.oserrors import Deed, reason, storage_error
-from realize.store.places import place
-from realize.store.syscalls import kind_of
-from realize.store.tree import DIRECTORY_FLAGS, Identity, Tree, identity_of
 from realize.values import Entry, Kind
 
 RUN: Final = 16_384

@@ -22,13 +22,16 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store import names
+from realize.fs import names
+from realize.fs.descriptors import release
+from realize.fs.handle import Handle
+from realize.fs.oserrors import Deed, storage_errors
+from realize.fs.reading import matching
+from realize.fs.syscalls import fsync_directory, start_writeback
+from realize.fs.tree import Identity, Tree, identity_of
 from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
-from realize.store.content import matching
 from realize.store.deltas import Assembly, Run, merged
-from realize.store.descriptors import release
 from realize.store.files import Clock
-from realize.store.handle import Handle
 from realize.store.headroom import Headroom
 from realize.store.interfaces import IWriter
 from realize.store.ledger import Crowded, Promise
@@ -36,12 +39,9 @@ from realize.store.leftovers import gained_ns
 from realize.store.location import Location
 from realize.store.old_version import OldVersion
 from realize.store.origin import note_origin
-from realize.store.oserrors import Deed, storage_errors
 from realize.store.partials import open_partial
 from realize.store.small import set_attributes
-from realize.store.syscalls import fsync_directory, start_writeback
 from realize.store.threads import RunInThread, disposing, shielded, steadfast
-from realize.store.tree import Identity, Tree, identity_of
 from realize.store.walker import Found
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name

@@ -256,7 +256,7 @@ def is_journal(environ: Mapping[str, str]) -> bool:
 
 
 def _stderr() -> int:
-    # Its number may be another file's where the process began without; see `realize.store.descriptors`.
+    # Its number may be another file's where the process began without; see `realize.fs.descriptors`.
     return 2 if sys.__stderr__ is None else sys.__stderr__.fileno()
 
 

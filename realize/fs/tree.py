@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from realize.errors import BadName, Conflict, NotFound, RealizeError
-from realize.store import awaiting, names
-from realize.store.ancestors import Ancestors
-from realize.store.descriptors import release
-from realize.store.file_locks import LOCKS, Lock
-from realize.store.oserrors import Deed, storage_error, storage_errors
-from realize.store.syscalls import FileStatus, may_keep_old_content, renames_what_is_open
+from realize.fs import awaiting, names
+from realize.fs.ancestors import Ancestors
+from realize.fs.descriptors import release
+from realize.fs.file_locks import LOCKS, Lock
+from realize.fs.oserrors import Deed, storage_error, storage_errors
+from realize.fs.syscalls import FileStatus, may_keep_old_content, renames_what_is_open
 from realize.units import display_name
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -130,7 +130,7 @@ class Tree:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def lock(self, directory: tuple[bytes, ...], fd: int, path: bytes, *, shared: bool = False) -> Lock:
-        """The lock of an open file in that directory, see `realize.store.file_locks`; ``path`` names it in errors."""
+        """The lock of an open file in that directory, see `realize.fs.file_locks`; ``path`` names it in errors."""
         device = self.identity(directory)[0]
         of_process = self._renames_what_is_open.get(device)
         if of_process is None:

@@ -8,8 +8,8 @@ from typing import Final
 
 from attrs import define, field
 
-from realize.store.descriptors import release
-from realize.store.syscalls import BTRFS, file_system, fsync_directory, syncfs, syncs_as_a_whole
+from realize.fs.descriptors import release
+from realize.fs.syscalls import BTRFS, file_system, fsync_directory, syncfs, syncs_as_a_whole
 
 _UPWARDS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

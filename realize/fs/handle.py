@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from realize.errors import StorageError
-from realize.store.descriptors import release
+from realize.fs.descriptors import release
 
 
 class Handle:

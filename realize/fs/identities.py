@@ -12,8 +12,8 @@ from typing import Final
 
 from blake3 import blake3
 
-from realize.store.descriptors import release
-from realize.store.tree import Identity, identity_of
+from realize.fs.descriptors import release
+from realize.fs.tree import Identity, identity_of
 
 PLACE: Final = 16
 """Length of a place in bytes."""

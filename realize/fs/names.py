@@ -1,7 +1,7 @@
 """The one place that judges names and joins them.
 
 A name from the wire, from a listing or from a command line reaches the disk only through `judge`.
-This module is pure: it looks at bytes, never at a file system; `realize.store.tree` keeps symlinks out.
+This module is pure: it looks at bytes, never at a file system; `realize.fs.tree` keeps symlinks out.
 
 A file that is being received lies beside its final name under a name made here.
 Other files may have such a name, too: `realize.store.marks` tells them apart.
