@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool as TwistedPool
 
 from benchmarks.tables import table
-from realize.store.thread_pool import ThreadPool
+from realize.concurrency.thread_pool import ThreadPool
 
 WAYS = 10_000
 THREADS = 4

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from realize.concurrency.shielded import shielded, steadfast
 from realize.errors import (
     BadName,
     Busy,
@@ -41,7 +42,6 @@ from realize.leaving import Leaving
 from realize.store import deltas
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.marks import NOTE
-from realize.store.threads import shielded, steadfast
 from realize.units import display_name
 from realize.values import (
     BLOCK,

@@ -19,13 +19,13 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.protocols.amp import parseString
 
+from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.fs.names import is_partial
 from realize.store import deltas
 from realize.store.footprint import Footprint
 from realize.store.local import LocalStore, root_identity
 from realize.store.served import PUT, DirectoryResponders
-from realize.store.turns import Turns
 from realize.values import (
     BLOCK,
     Attributes,

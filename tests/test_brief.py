@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
-from realize.store.brief import MOST, MOST_EACH, SLOW, BriefWork
+from realize.concurrency.short_jobs import MOST, MOST_EACH, SLOW, BriefWork
 from tests.faults import Fault
 
 

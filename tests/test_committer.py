@@ -8,11 +8,11 @@ import os
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
+from realize.concurrency.semaphore import Room
 from realize.errors import StorageError
 from realize.store import commit
 from realize.store.commit import Anchor, Committer, Prepared
 from realize.store.marks import RECEIVING
-from realize.store.room import Room
 from realize.testing import digest, failure, how, small_file
 from realize.values import Attributes, Committed, OnConflict, Stored
 from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root

@@ -13,6 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
+from realize.concurrency.memory import Memory
+from realize.concurrency.thread_pool import ThreadPool
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
 from realize.daemon.counting import Counting
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
@@ -26,7 +28,6 @@ from realize.keys import generate_identity
 from realize.store import deltas
 from realize.store.ledger import Ledger
 from realize.store.served import DirectoryResponders
-from realize.store.thread_pool import ThreadPool
 from realize.store.watching import CommitWatch, Saved, Sync
 from realize.telemetry.lag import EVERY as PROBED_EVERY
 from realize.telemetry.lag import LagProbe
@@ -34,7 +35,6 @@ from realize.testing import LARGE, block_digests, small_file
 from realize.units import Reserve
 from realize.values import BLOCK, Committed, Expected, OnConflict, Removal
 from realize.wire import commands
-from realize.wire.memory import Memory
 from realize.wire.serving import Refusal
 from realize.wire.traffic import Traffic
 from tests.leftovers import leave_partial

@@ -19,17 +19,17 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
+from realize.concurrency.short_jobs import BriefWork
+from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.errors import Busy, Interrupted, RealizeError
 from realize.fs.stamps import Stamps
 from realize.mover.run import MoveOptions, Run, Side
-from realize.store.brief import BriefWork
 from realize.store.commit import Committer
 from realize.store.files import Clock as FileClock
 from realize.store.local import LocalStore, root_identity
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
-from realize.store.turns import Turns
 from realize.testing import digest, random_bytes, small_file
 from realize.values import SMALL, Expected, OnConflict, Removal, Vacant
 from realize.wire.liveness import ENDURANCE
@@ -435,7 +435,7 @@ class Later:
         self.then = lambda: None
 
     def __call__(self, job, *arguments):
-        """See `realize.store.threads.RunInThread`."""
+        """See `realize.concurrency.shielded.RunInThread`."""
         result = Deferred()
         self.waiting.append((result, job, arguments))
         return result

@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
+from realize.concurrency.memory import Memory
+from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
 from realize.daemon import served, service
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
@@ -20,9 +22,7 @@ from realize.daemon.service import LOOK_AGAIN, Realized
 from realize.errors import StorageError
 from realize.keys import generate_identity
 from realize.store.ledger import Ledger
-from realize.store.thread_pool import ThreadPools
 from realize.store.watching import CommitWatch
-from realize.wire.memory import Memory
 from tests.loopback import Log
 
 MEMORY = Memory(1 << 30, 1 << 30)

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.protocols.amp import parseString
 
+from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.store.served import DirectoryResponders
-from realize.store.turns import Turns
 from realize.testing import MemoryStore
 from realize.values import SPAN, SPANS_AHEAD, Version
 from realize.wire import commands, packing

@@ -33,14 +33,15 @@ ALLOWED = {
     "pasting": {"keys", "config"},
     "locations": {"errors", "units", "keys", "config"},
     "throttle": {"throttle", "errors", "units"},
-    "wire": {"wire", "throttle"} | PLAIN,
+    "wire": {"wire", "throttle", "concurrency"} | PLAIN,
     "fs": {"fs"} | PLAIN,
-    "store": {"store", "wire", "fs"} | PLAIN,
+    "concurrency": {"concurrency", "fs", "errors"},
+    "store": {"store", "wire", "fs", "concurrency"} | PLAIN,
     "mover": {"mover", "store.interfaces"} | PLAIN,
     "telemetry": {"telemetry"} | PLAIN,
-    "daemon": {"daemon", "fs", "store", "wire", "telemetry", "throttle", "version"} | PLAIN,
-    "cli": {"cli", "mover", "fs", "store", "wire", "telemetry", "throttle", "version"} | PLAIN,
-    "testing": {"store", "wire", "fs"} | PLAIN,
+    "daemon": {"daemon", "fs", "concurrency", "store", "wire", "telemetry", "throttle", "version"} | PLAIN,
+    "cli": {"cli", "mover", "fs", "concurrency", "store", "wire", "telemetry", "throttle", "version"} | PLAIN,
+    "testing": {"store", "wire", "fs", "concurrency"} | PLAIN,
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

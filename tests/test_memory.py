@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 
 from realize import testing
+from realize.concurrency.memory import FLOOR, UNBOUNDED, Memory
 from realize.errors import Busy
 from realize.store import walker
 from realize.store.local import LocalStore
@@ -18,7 +19,6 @@ from realize.store.reader import PIECE
 from realize.testing import random_bytes
 from realize.values import SMALL, Fetched, SmallFile, Version
 from realize.wire import boxes, costs, packing, protocol, tls
-from realize.wire.memory import FLOOR, UNBOUNDED, Memory
 from realize.wire.protocol import ALWAYS, LOOK, MEMORY_WITHIN
 from realize.wire.streams import GRANT, MOST_UNREAD, InboundStream
 from tests.test_hostile_peer import MOST_READING, Evil, data

@@ -11,13 +11,13 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
+from realize.concurrency.semaphore import Room
 from realize.errors import Busy, StorageError
 from realize.fs.descriptors import release
 from realize.store import local, marks
 from realize.store.commit import Committer
 from realize.store.files import representable, settled_in
 from realize.store.headroom import Headroom
-from realize.store.room import Room
 from realize.testing import how, small_file
 from realize.values import Committed
 from tests.faults import Quiet

@@ -15,6 +15,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.threads import deferToThread
 from xxhash import xxh3_128_digest
 
+from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.errors import NotFound, ProtocolError, RealizeError, VerifyFailed
 from realize.fs.names import is_partial
@@ -25,7 +26,6 @@ from realize.store.local import LocalStore
 from realize.store.origin import ATTRIBUTE, digest_from, note_origin, origin_of
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
-from realize.store.turns import Turns
 from realize.testing import block_digests, digest, failure, random_bytes, small_file
 from realize.values import BLOCK, Attributes, Committed, Expected, OnConflict
 from realize.wire import costs

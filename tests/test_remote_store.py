@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.protocols import amp
 
+from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.errors import (
     AccessDenied,
@@ -27,7 +28,6 @@ from realize.store import deltas, remote
 from realize.store.remote import RemoteStore
 from realize.store.served import DirectoryResponders
 from realize.store.served_streams import IDLE_S, ServedRead
-from realize.store.turns import Turns
 from realize.testing import (
     LARGE,
     MemoryBehind,

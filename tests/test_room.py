@@ -1,10 +1,10 @@
-"""Places that are waited for: `realize.store.room`."""
+"""Places that are waited for: `realize.concurrency.semaphore`."""
 
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from realize.store.room import Room
+from realize.concurrency.semaphore import Room
 
 
 def test_whoever_gives_up_waiting_takes_no_place():

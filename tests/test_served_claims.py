@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from realize.concurrency.memory import Memory
 from realize.errors import ProtocolError
 from realize.testing import small_file
 from realize.values import SMALL, Entry, Kind, OnConflict
 from realize.wire import commands, costs
-from realize.wire.memory import Memory
 from tests.test_served import Serving
 from tests.test_served_streams import kinds
 

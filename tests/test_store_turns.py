@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
-from realize.store.turns import Rota, Turns
+from realize.concurrency.turns import Rota, Turns
 from tests.faults import Fault
 
 

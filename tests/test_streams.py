@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
+from realize.concurrency.memory import UNBOUNDED
 from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
 from realize.wire.boxes import BoxParser
 from realize.wire.commands import MOST_STREAMS
-from realize.wire.memory import UNBOUNDED
 from realize.wire.streams import BATCH, MOST_UNREAD, TAKE, InboundStream, OutboundStream, StreamTable
 
 

@@ -11,9 +11,9 @@ import sys
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from realize.concurrency import thread_pool
+from realize.concurrency.shielded import shielded_opening
 from realize.fs import descriptors, syscalls
-from realize.store import thread_pool
-from realize.store.threads import shielded_opening
 
 
 @pytest.mark.parametrize(

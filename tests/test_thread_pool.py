@@ -1,4 +1,4 @@
-"""The threads for disk work: `realize.store.thread_pool`."""
+"""The threads for disk work: `realize.concurrency.thread_pool`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
+from realize.concurrency import thread_pool
+from realize.concurrency.thread_pool import ThreadPool, ThreadPools
 from realize.errors import Busy
-from realize.store import thread_pool
-from realize.store.thread_pool import ThreadPool, ThreadPools
 from tests.faults import Quiet
 
 SOON = 20

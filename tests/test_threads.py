@@ -1,4 +1,4 @@
-"""What is waited for while threads work, and what becomes of it when nobody waits any more: `realize.store.threads`."""
+"""What is waited for while threads work, and what becomes of it when nobody waits any more: `realize.concurrency.shielded`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
+from realize.concurrency.shielded import disposing, shielded, shielded_opening, steadfast
 from realize.errors import Unanswered
-from realize.store.threads import disposing, shielded, shielded_opening, steadfast
 
 
 class Worker:

@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from realize.concurrency.memory import Memory
 from realize.errors import Busy, NoSpace, NotFound, StorageError
 from realize.store import deltas
 from realize.store import trail as trail_module
@@ -16,7 +17,6 @@ from realize.store.watching import Saved
 from realize.testing import LARGE, block_digests, small_file
 from realize.tracing import transfer_id
 from realize.values import BLOCK, Committed, Expected, OnConflict, Removal, Stored, Version
-from realize.wire.memory import Memory
 from tests.loopback import Log
 from tests.test_daemon_metrics import seen, served
 

@@ -6,12 +6,12 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 
+from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, Interrupted, NoSpace, Silence, Unanswered
 from realize.mover.events import Finished, Found, How, Listed, Unknown
 from realize.mover.events import Interrupted as Stopped
 from realize.mover.jobs import PARTING
 from realize.mover.run import MoveOptions, Run, Side
-from realize.store.threads import steady
 from realize.testing import MemoryStore
 from realize.values import SMALL, Where, WhereKind
 from tests.test_manifest import Notes

@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from realize.cli.json_lines import path_fields
 from realize.cli.session import Session
+from realize.concurrency.shielded import RunInThread
 from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.fs.ancestors import Ancestors
 from realize.fs.descriptors import release
@@ -35,7 +36,6 @@ from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
 from realize.store.small import write_all
-from realize.store.threads import RunInThread
 from realize.units import display_text
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK

@@ -22,21 +22,21 @@ from twisted.python.failure import Failure
 from realize.cli.options import Access, Rates
 from realize.cli.peers import Peer, no_pin
 from realize.cli.tidying import Tidying
+from realize.concurrency.shielded import RunInThread
+from realize.concurrency.short_jobs import BriefWork
+from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, default_config_path, load_command_config
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.fs.descriptors import allow_many_files
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
 from realize.mover.events import Event
-from realize.store.brief import BriefWork
 from realize.store.commit import Committer
 from realize.store.headroom import Freed, Headroom
 from realize.store.interfaces import IStore
 from realize.store.ledger import Ledger
 from realize.store.local import LocalStore
 from realize.store.origin import origin_of
-from realize.store.thread_pool import ThreadPools
-from realize.store.threads import RunInThread
 
 if TYPE_CHECKING:
     from realize.cli.connections import Connections

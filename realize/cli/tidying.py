@@ -14,12 +14,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from realize.concurrency.shielded import RunInThread
 from realize.errors import RealizeError
 from realize.fs.stamps import Stamps
 from realize.mover.events import Event, Finished, Interrupted, PartialGone
 from realize.store.expiry import expire_partials, next_step
 from realize.store.location import locate
-from realize.store.threads import RunInThread
 
 PAUSE: Final = 0.1
 """Seconds between two slices while the run goes on."""

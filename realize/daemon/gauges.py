@@ -13,15 +13,15 @@ from attrs import frozen
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from realize.concurrency.memory import Memory
+from realize.concurrency.thread_pool import ThreadPools
 from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.metrics import UNKNOWN
 from realize.daemon.space import Spaces
 from realize.daemon.throttling import Throttling
-from realize.store.thread_pool import ThreadPools
 from realize.throttle.tree import Scope
 from realize.units import Reserve
 from realize.wire.commands import Direction
-from realize.wire.memory import Memory
 from realize.wire.serving import PeerServerFactory
 
 Family = CounterMetricFamily | GaugeMetricFamily

@@ -12,21 +12,21 @@ from typing import Final
 from attrs import Factory, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from realize.concurrency import short_jobs as brief
+from realize.concurrency.memory import Memory
+from realize.concurrency.shielded import RunInThread
+from realize.concurrency.short_jobs import BriefWork
+from realize.concurrency.turns import Turn, Turns
 from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
 from realize.errors import StorageError
 from realize.fs.tree import Identity
-from realize.store import brief
-from realize.store.brief import BriefWork
 from realize.store.commit import Committer
 from realize.store.footprint import Footprint
 from realize.store.headroom import Headroom
 from realize.store.ledger import Ledger
 from realize.store.local import LocalStore, root_identity
-from realize.store.threads import RunInThread
-from realize.store.turns import Turn, Turns
 from realize.store.watching import CommitWatch
 from realize.units import display_text
-from realize.wire.memory import Memory
 
 LONG: Final = 5
 """Threads of a directory for what is not brief."""

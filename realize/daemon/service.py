@@ -20,6 +20,8 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.python.failure import Failure
 
 from realize import __version__
+from realize.concurrency.memory import Memory
+from realize.concurrency.thread_pool import ThreadPool, ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config, with_backlog
 from realize.daemon.access import by_key, withdrawn
 from realize.daemon.counting import Counting
@@ -42,12 +44,10 @@ from realize.fs.tree import Identity as Inode
 from realize.keys import Identity, PublicKey
 from realize.store.ledger import Ledger
 from realize.store.permissions import lacking_of
-from realize.store.thread_pool import ThreadPool, ThreadPools
 from realize.telemetry import structlog
 from realize.tracing import run_of
 from realize.units import display_name, display_text
 from realize.wire.commands import Reason
-from realize.wire.memory import Memory
 from realize.wire.protocol import Greeting
 from realize.wire.serving import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing

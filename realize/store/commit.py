@@ -32,6 +32,9 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
+from realize.concurrency.semaphore import Room
+from realize.concurrency.shielded import RunInThread
+from realize.concurrency.turns import Rota
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.fs import awaiting, names
 from realize.fs.descriptors import release
@@ -51,9 +54,6 @@ from realize.fs.tree import Identity, Tree, identity_of
 from realize.store.files import open_if_readable, representable
 from realize.store.location import Root
 from realize.store.marks import NOTE, RECEIVING, is_ours
-from realize.store.room import Room
-from realize.store.threads import RunInThread
-from realize.store.turns import Rota
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import Committed, OnConflict, Seen, Stored

@@ -22,12 +22,12 @@ from typing import Final
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
+from realize.concurrency.shielded import RunInThread
 from realize.errors import Busy, NoSpace
 from realize.store.known_partials import KnownPartials
 from realize.store.ledger import Crowded, FileSystem, Ledger, Promise
 from realize.store.leftovers import in_the_way, remove_unlocked, unlocked
 from realize.store.location import Location
-from realize.store.threads import RunInThread
 from realize.store.walker import Found
 from realize.units import NO_RESERVE, Reserve, display_name, format_size
 

@@ -9,10 +9,10 @@ from typing import Final
 from attrs import define, field
 from twisted.internet.defer import DeferredLock
 
+from realize.concurrency.shielded import RunInThread
 from realize.errors import RealizeError
 from realize.store.leftovers import find_partials
 from realize.store.location import Location
-from realize.store.threads import RunInThread
 from realize.store.walker import Found
 
 RENEW: Final = 5.0

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, Unanswered
-from realize.store.threads import steady
 from realize.wire.protocol import PeerProtocol
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from zope.interface import implementer
 
+from realize.concurrency.shielded import RunInThread, shielded
 from realize.store.interfaces import IListing
-from realize.store.threads import RunInThread, shielded
 from realize.store.walker import Walker
 from realize.values import Entry
 

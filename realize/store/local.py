@@ -16,6 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.concurrency.memory import UNBOUNDED, Share
+from realize.concurrency.shielded import RunInThread, shielded, shielded_opening, steadfast
 from realize.errors import InternalError, NoSpace, RealizeError, StorageError
 from realize.fs.descriptors import release
 from realize.fs.tree import Identity, identity_of
@@ -34,7 +36,6 @@ from realize.store.probe import measure_space, try_write
 from realize.store.reader import LocalReader, SourceFile
 from realize.store.removal import prune_batch, remove_batch
 from realize.store.small import Batch, read_batch, write_batch
-from realize.store.threads import RunInThread, shielded, shielded_opening, steadfast
 from realize.store.unlinked import Unlinked
 from realize.store.walker import Walker
 from realize.store.writer import LocalWriter, PartialFile
@@ -57,7 +58,6 @@ from realize.values import (
     Vacant,
     Where,
 )
-from realize.wire.memory import UNBOUNDED, Share
 
 _log = Logger()
 
@@ -95,7 +95,7 @@ class LocalStore:
     `open`, and is made on demand if it is missing.
     ``committer`` is shared by all stores of a directory, so that their files are committed together, and so are
     ``headroom``, from which they share the room that there is, and ``run_briefly``, the part of the threads that short
-    work is done in (`realize.store.brief.BriefWork`).
+    work is done in (`realize.concurrency.short_jobs.BriefWork`).
     ``origin`` is where that comes from which is written here, if it is somebody who may not read here and is told what
     the store answers: then nothing is compared but what came from there (`realize.store.origin`).
     ``footprint`` are the directories that whoever uses this has made and emptied: unless ``changes_all`` or

@@ -15,6 +15,8 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.concurrency.memory import Share
+from realize.concurrency.shielded import RunInThread, disposing, shielded
 from realize.errors import NotFound, ProtocolError, RealizeError, SourceChanged
 from realize.fs.descriptors import release
 from realize.fs.handle import Handle
@@ -26,11 +28,9 @@ from realize.store.deltas import cut
 from realize.store.files import Clock, attributes_of, has_more, open_settled, refuse_written, version_of, wrong_size
 from realize.store.interfaces import IReader
 from realize.store.location import Location
-from realize.store.threads import RunInThread, disposing, shielded
 from realize.store.unlinked import Unlinked
 from realize.units import display_name
 from realize.values import BLOCK, SLICE, SPAN, SPANS_AHEAD, Attributes, Chunk, Content, Version
-from realize.wire.memory import Share
 
 PIECE: Final = 2 * BLOCK
 """Bytes that are read in one go; the way into a thread and back costs as much as reading half of them."""

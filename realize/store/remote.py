@@ -16,12 +16,12 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gath
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.concurrency.shielded import shielded
 from realize.errors import ProtocolError, RealizeError
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.lasting import call_lasting
 from realize.store.remote_small import RemoteBatches, listed
 from realize.store.remote_streams import RemoteReader, RemoteWriter
-from realize.store.threads import shielded
 from realize.store.transit import Transit
 from realize.values import (
     BLOCK,

@@ -19,9 +19,9 @@ from typing import Any, Final
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
 
+from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
 from realize.store.lasting import unanswered
-from realize.store.threads import steady
 from realize.store.transit import Transit
 from realize.values import SMALL, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing

@@ -25,6 +25,8 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
+from realize.concurrency.memory import Claim
+from realize.concurrency.turns import Turn
 from realize.config import Right
 from realize.errors import (
     AccessDenied,
@@ -42,7 +44,6 @@ from realize.store.origin import origin_of
 from realize.store.served_small import ServedBatches
 from realize.store.served_streams import ServedRead, ServedWrite
 from realize.store.trail import Trail
-from realize.store.turns import Turn
 from realize.store.watching import FileWatch, Saved
 from realize.tracing import run_of
 from realize.units import display_name
@@ -64,7 +65,6 @@ from realize.values import (
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
-from realize.wire.memory import Claim
 from realize.wire.packing import FetchedHead, SmallHead
 from realize.wire.protocol import PeerProtocol
 

@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 from attrs import define, field
 from blake3 import blake3
 
+from realize.concurrency.memory import Claim
 from realize.errors import NotFound, RealizeError, StorageError
 from realize.tracing import transfer_id
 from realize.units import display_name
 from realize.values import Committed, Expected, Removal, SmallFile, Stored, Version
-from realize.wire.memory import Claim
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")

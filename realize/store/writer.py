@@ -12,6 +12,7 @@ from blake3 import blake3
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from zope.interface import implementer
 
+from realize.concurrency.shielded import RunInThread, disposing, shielded, steadfast
 from realize.errors import (
     Conflict,
     InternalError,
@@ -41,7 +42,6 @@ from realize.store.old_version import OldVersion
 from realize.store.origin import note_origin
 from realize.store.partials import open_partial
 from realize.store.small import set_attributes
-from realize.store.threads import RunInThread, disposing, shielded, steadfast
 from realize.store.walker import Found
 from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name

@@ -31,6 +31,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.concurrency.memory import UNBOUNDED, Claim, Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
 from realize.wire import boxes, commands, costs
 from realize.wire.answering import AnsweringProtocol, error_box, shown_command
@@ -39,7 +40,6 @@ from realize.wire.bulk import unacknowledged
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.liveness import ENDURANCE, PATIENCE, Liveness
-from realize.wire.memory import UNBOUNDED, Claim, Share
 from realize.wire.packing import error_of
 from realize.wire.streams import BATCH, StreamTable
 from realize.wire.tls import hung_up

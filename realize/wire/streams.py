@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple, Protocol
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
+from realize.concurrency.memory import Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.values import Content
 from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail
 from realize.wire.commands import MOST_CREDIT, MOST_STREAMS
-from realize.wire.memory import Share
 
 _log = Logger()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from realize.store.turns import Rota
+from realize.concurrency.turns import Rota
 
 
 class Room:

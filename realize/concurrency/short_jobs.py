@@ -18,8 +18,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from realize.store.threads import RunInThread
-from realize.store.turns import Rota
+from realize.concurrency.shielded import RunInThread
+from realize.concurrency.turns import Rota
 
 MOST: Final = 3
 """Threads at a time, for one directory."""

@@ -13,7 +13,7 @@ from realize.errors import Unanswered
 from realize.fs.descriptors import release
 
 RunInThread = Callable[..., Deferred[Any]]
-"""Calls ``f(*args)`` in a pool; that is `realize.store.thread_pool.ThreadPool.run`, or stands in for it."""
+"""Calls ``f(*args)`` in a pool; that is `realize.concurrency.thread_pool.ThreadPool.run`, or stands in for it."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from realize.store.threads import RunInThread
+from realize.concurrency.shielded import RunInThread
 
 _T = TypeVar("_T")
 
