@@ -20,17 +20,17 @@ from typing import TypeVar
 
 from twisted.internet.defer import maybeDeferred
 
-from realize.store.commit import Prepared, commit_group
-from realize.store.files import Clock
-from realize.store.finals import describe_batch
-from realize.store.footprint import Footprint
-from realize.store.headroom import Headroom
-from realize.store.location import locate
-from realize.store.removal import remove_batch
-from realize.store.small import read_batch, write_batch
-from realize.store.unlinked import Unlinked
-from realize.store.walker import Walker
-from realize.store.watching import CommitWatch
+from realize.store.hooks import CommitWatch
+from realize.store.local.commit import Prepared, commit_group
+from realize.store.local.existing import describe_batch
+from realize.store.local.footprint import Footprint
+from realize.store.local.hard_links import Unlinked
+from realize.store.local.headroom import Headroom
+from realize.store.local.location import locate
+from realize.store.local.removal import remove_batch
+from realize.store.local.small_files import read_batch, write_batch
+from realize.store.local.versions import Clock
+from realize.store.local.walker import Walker
 from realize.values import Entry, Fetched, OnConflict, Removal
 from realize.wire import packing
 

@@ -23,9 +23,9 @@ from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.fs.names import is_partial
 from realize.store import deltas
-from realize.store.footprint import Footprint
-from realize.store.local import LocalStore, root_identity
-from realize.store.served import PUT, DirectoryResponders
+from realize.store.local.footprint import Footprint
+from realize.store.local.store import LocalStore, root_identity
+from realize.store.server.responders import PUT, DirectoryResponders
 from realize.values import (
     BLOCK,
     Attributes,

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 from realize.errors import StorageError
 from realize.fs import ancestors, syscalls
 from realize.fs.ancestors import Ancestors
-from realize.store.local import LocalStore, root_identity
+from realize.store.local.store import LocalStore, root_identity
 from realize.testing import digest, small_file
 from realize.values import Attributes, Expected, OnConflict
 from tests.test_local_store import as_nobody, open_root

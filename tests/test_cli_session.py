@@ -16,8 +16,8 @@ from realize.cli.session import PARTING, Session
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
 from realize.locations import LocalLocation, RemoteLocation
+from realize.store.client.small_files import SLOW, UNKNOWN
 from realize.store.origin import origin_of
-from realize.store.remote_small import SLOW, UNKNOWN
 from realize.wire.commands import Reason
 from realize.wire.protocol import LOSE
 

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from realize.concurrency.semaphore import Room
 from realize.errors import StorageError
-from realize.store import commit
-from realize.store.commit import Anchor, Committer, Prepared
-from realize.store.marks import RECEIVING
+from realize.store.local import commit
+from realize.store.local.commit import Anchor, Committer, Prepared
+from realize.store.local.partial_names import RECEIVING
 from realize.testing import digest, failure, how, small_file
 from realize.values import Attributes, Committed, OnConflict, Stored
 from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root

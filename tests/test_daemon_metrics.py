@@ -26,9 +26,9 @@ from realize.daemon.space import Spaces
 from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, NotFound, StorageError, VerifyFailed
 from realize.keys import generate_identity
 from realize.store import deltas
-from realize.store.ledger import Ledger
-from realize.store.served import DirectoryResponders
-from realize.store.watching import CommitWatch, Saved, Sync
+from realize.store.hooks import CommitWatch, Saved, Sync
+from realize.store.local.ledger import Ledger
+from realize.store.server.responders import DirectoryResponders
 from realize.telemetry.lag import EVERY as PROBED_EVERY
 from realize.telemetry.lag import LagProbe
 from realize.testing import LARGE, block_digests, small_file

@@ -17,7 +17,7 @@ from realize.mover.directories import Directories
 from realize.mover.events import Failed
 from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
-from realize.store.local import LocalStore
+from realize.store.local.store import LocalStore
 from realize.testing import MemoryStore
 from realize.values import Attributes, Directory, Entry, Kind, OnConflict
 from tests.test_local_store import as_nobody, open_root

@@ -10,10 +10,10 @@ import pytest
 
 from realize.errors import Busy, Conflict, NotFound, StorageError
 from realize.fs import ancestors
-from realize.store import commit
-from realize.store.commit import Anchor, sync_directories
-from realize.store.local import root_identity
-from realize.store.location import Root
+from realize.store.local import commit
+from realize.store.local.commit import Anchor, sync_directories
+from realize.store.local.location import Root
+from realize.store.local.store import root_identity
 from realize.testing import digest, how, small_file
 from realize.values import Committed, Expected, OnConflict, Stored
 from tests.test_local_store import REPLACE, behind, opened, root

@@ -14,8 +14,8 @@ from twisted.internet.defer import maybeDeferred
 from realize.fs.awaiting import ATTRIBUTE, is_marked
 from realize.fs.names import partial_name
 from realize.fs.stamps import Present
-from realize.store.expiry import expire_partials
-from realize.store.local import LocalStore
+from realize.store.local.expiry import expire_partials
+from realize.store.local.store import LocalStore
 from realize.values import Directory, OnConflict
 from tests.faults import descriptors
 from tests.leftovers import leave_partial
@@ -104,7 +104,7 @@ def test_a_partial_that_changes_in_that_moment_stays(root, monkeypatch):
 
 def test_goes_in_slices(root, monkeypatch):
     """Each step looks at a few files, so that it can be given up in between; an empty step is not the end."""
-    monkeypatch.setattr("realize.store.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
     steps = expire_partials(root, DAY, Present(time.time_ns() + 2 * DAY))
 
     assert len(next(steps).removed) + len(next(steps).removed) < 2
@@ -280,9 +280,9 @@ def test_whoever_fails_lets_go_of_the_directories(root, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("realize.store.expiry.remove_unlocked", fail)
-    monkeypatch.setattr("realize.store.leftovers.PAGE", 1)
-    monkeypatch.setattr("realize.store.walker.RUN", 1)
+    monkeypatch.setattr("realize.store.local.expiry.remove_unlocked", fail)
+    monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.local.walker.RUN", 1)
     directory = os.path.join(root, b"many")
     os.mkdir(directory)
     for number in range(100):

@@ -25,11 +25,11 @@ from realize.config import Right
 from realize.errors import Busy, Interrupted, RealizeError
 from realize.fs.stamps import Stamps
 from realize.mover.run import MoveOptions, Run, Side
-from realize.store.commit import Committer
-from realize.store.files import Clock as FileClock
-from realize.store.local import LocalStore, root_identity
-from realize.store.remote import RemoteStore
-from realize.store.served import DirectoryResponders
+from realize.store.client.store import RemoteStore
+from realize.store.local.commit import Committer
+from realize.store.local.store import LocalStore, root_identity
+from realize.store.local.versions import Clock as FileClock
+from realize.store.server.responders import DirectoryResponders
 from realize.testing import digest, random_bytes, small_file
 from realize.values import SMALL, Expected, OnConflict, Removal, Vacant
 from realize.wire.liveness import ENDURANCE
@@ -268,7 +268,7 @@ class Daemon:
         return Connected(self, at_work)
 
     def make_store(self, _directory, base, origin):
-        """See `realize.store.served.MakeStore`."""
+        """See `realize.store.server.responders.MakeStore`."""
         return LocalStore(
             os.fsencode(self.path),
             base,

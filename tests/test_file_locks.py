@@ -13,8 +13,8 @@ from attrs import evolve
 from realize.errors import Busy, SourceChanged
 from realize.fs import file_locks, tree
 from realize.fs.file_locks import FileLocks, Lock
-from realize.store import commit, removal
-from realize.store.commit import Committer
+from realize.store.local import commit, removal
+from realize.store.local.commit import Committer
 from realize.testing import digest, small_file
 from realize.values import Committed, Expected, OnConflict, Removal, Stored
 from tests.test_local_store import at_once, opened, root

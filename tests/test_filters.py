@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from realize.errors import UsageError
 from realize.leaving import Leaving
 from realize.mover.filters import CLOCKS_NS, selection
-from realize.store.location import locate
-from realize.store.walker import Walker
+from realize.store.local.location import locate
+from realize.store.local.walker import Walker
 
 
 def accepted(rules, *paths):

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from realize.errors import BadName, Busy, RealizeError, StorageError
-from realize.store import finals
-from realize.store.files import Clock
+from realize.store.local import existing as finals
+from realize.store.local.versions import Clock
 from realize.testing import LARGE, block_digests, digest
 from realize.values import BLOCK, Attributes, Existing, Expected
 from tests.test_local_store import PARTIAL, behind, open_files, opened, root

@@ -14,10 +14,10 @@ from realize.daemon.access import withdrawn
 from realize.errors import Conflict, RealizeError
 from realize.fs.tree import identity_of
 from realize.keys import generate_identity
-from realize.store import footprint
-from realize.store.files import version_of
-from realize.store.footprint import Footprint, trace_of
-from realize.store.local import LocalStore, root_identity
+from realize.store.local import footprint
+from realize.store.local.footprint import Footprint, trace_of
+from realize.store.local.store import LocalStore, root_identity
+from realize.store.local.versions import version_of
 from realize.testing import small_file
 from realize.values import Attributes, Directory, Fetched, OnConflict, Removal, SmallFile, Vacant
 

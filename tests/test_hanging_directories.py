@@ -21,8 +21,8 @@ from realize.daemon.served import look_at, serve_directories
 from realize.daemon.service import LOOK_AGAIN, Realized
 from realize.errors import StorageError
 from realize.keys import generate_identity
-from realize.store.ledger import Ledger
-from realize.store.watching import CommitWatch
+from realize.store.hooks import CommitWatch
+from realize.store.local.ledger import Ledger
 from tests.loopback import Log
 
 MEMORY = Memory(1 << 30, 1 << 30)

@@ -11,12 +11,12 @@ from twisted.internet.task import Clock
 from realize.errors import Busy, NoSpace, StorageError
 from realize.fs.descriptors import release
 from realize.fs.names import partial_name
-from realize.store import headroom as headroom_module
-from realize.store import writer as writer_module
-from realize.store.headroom import Headroom
-from realize.store.ledger import GROWTH, POLL, STALLED, Ledger
-from realize.store.leftovers import gained_ns
-from realize.store.local import LocalStore, root_identity
+from realize.store.local import headroom as headroom_module
+from realize.store.local import writer as writer_module
+from realize.store.local.headroom import Headroom
+from realize.store.local.ledger import GROWTH, POLL, STALLED, Ledger
+from realize.store.local.leftovers import gained_ns
+from realize.store.local.store import LocalStore, root_identity
 from realize.testing import block_digests, digest, failure, small_file
 from realize.units import Reserve
 from realize.values import Committed, OnConflict, Stored
@@ -86,7 +86,7 @@ def disk(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fstatvfs", disk.statvfs)
     monkeypatch.setattr(os, "pwrite", pwrite_)
     monkeypatch.setattr(os, "write", write_)
-    monkeypatch.setattr("realize.store.known_partials.RENEW", 0)
+    monkeypatch.setattr("realize.store.local.known_partials.RENEW", 0)
     return disk
 
 

@@ -14,7 +14,7 @@ from twisted.protocols.amp import parseString
 
 from realize.concurrency.turns import Turns
 from realize.config import Right
-from realize.store.served import DirectoryResponders
+from realize.store.server.responders import DirectoryResponders
 from realize.testing import MemoryStore
 from realize.values import SPAN, SPANS_AHEAD, Version
 from realize.wire import commands, packing

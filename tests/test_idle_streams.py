@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from realize.errors import Busy
-from realize.store.served_streams import IDLE_S
+from realize.store.server.streams import IDLE_S
 from realize.values import BLOCK
 from tests.test_served_streams import streaming
 

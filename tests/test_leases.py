@@ -12,7 +12,7 @@ import pytest
 
 from realize.errors import Busy, SourceChanged
 from realize.fs import syscalls
-from realize.store.local import LocalStore
+from realize.store.local.store import LocalStore
 from realize.testing import block_digests, digest, failure, random_bytes, read_to_end
 from realize.values import BLOCK, Expected, Fetched, OnConflict, Removal
 from tests.test_local_store import SALT, at_once, opened

@@ -1,4 +1,4 @@
-"""Room that was promised to files that are being written: `realize.store.ledger`."""
+"""Room that was promised to files that are being written: `realize.store.local.ledger`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 import pytest
 from twisted.internet.task import Clock
 
-from realize.store import ledger as ledger_module
-from realize.store.ledger import GROWTH, POLL, STALLED, Crowded, FileSystem, Ledger
+from realize.store.local import ledger as ledger_module
+from realize.store.local.ledger import GROWTH, POLL, STALLED, Crowded, FileSystem, Ledger
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.fs import awaiting
-from realize.store import marks
-from realize.store.leftovers import (
+from realize.store.local import partial_names as marks
+from realize.store.local.leftovers import (
     find_leftovers,
     gained_ns,
     in_the_way,
@@ -20,8 +20,8 @@ from realize.store.leftovers import (
     remove_unlocked,
     unlocked,
 )
-from realize.store.location import locate
-from realize.store.walker import Found
+from realize.store.local.location import locate
+from realize.store.local.walker import Found
 from tests.faults import descriptors
 from tests.leftovers import leave_partial, partial_at
 
@@ -199,8 +199,8 @@ def test_no_directory_is_open_when_it_is_removed(tmp_path, monkeypatch):
 
 def test_what_is_given_up_in_the_middle_leaves_nothing_open(tmp_path, monkeypatch):
     """Wherever in a directory it was."""
-    monkeypatch.setattr("realize.store.leftovers.PAGE", 1)
-    monkeypatch.setattr("realize.store.walker.RUN", 1)
+    monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.local.walker.RUN", 1)
     for number in range(100):
         (tmp_path / f"{number}").touch()
     before = descriptors()

@@ -1,4 +1,4 @@
-"""A listing of this machine between its reader and its thread: `realize.store.listing`."""
+"""A listing of this machine between its reader and its thread: `realize.store.local.listing`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from realize.store.listing import LocalListing
+from realize.store.local.listing import LocalListing
 
 
 class Pages:

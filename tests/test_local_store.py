@@ -38,14 +38,18 @@ from realize.fs import ancestors, syscalls
 from realize.fs.descriptors import release
 from realize.fs.handle import Handle
 from realize.fs.names import is_partial, partial_name
-from realize.store import commit, deltas, finals, old_version, small, unlinked
-from realize.store.commit import Anchor, Committer
-from realize.store.files import Clock, attributes_of
-from realize.store.headroom import Headroom
-from realize.store.local import LocalStore, root_identity
-from realize.store.walker import Walker
-from realize.store.watching import CommitWatch
-from realize.store.writer import MOST_WAITING
+from realize.store import deltas
+from realize.store.hooks import CommitWatch
+from realize.store.local import commit, old_version
+from realize.store.local import existing as finals
+from realize.store.local import hard_links as unlinked
+from realize.store.local import small_files as small
+from realize.store.local.commit import Anchor, Committer
+from realize.store.local.headroom import Headroom
+from realize.store.local.store import LocalStore, root_identity
+from realize.store.local.versions import Clock, attributes_of
+from realize.store.local.walker import Walker
+from realize.store.local.writer import MOST_WAITING
 from realize.testing import (
     LARGE,
     Behind,
@@ -2139,7 +2143,7 @@ async def test_a_listing_that_was_given_up_reads_nothing_more(root, behind):
 @pytest.mark.parametrize("whose", ["listing", "store", "listing while a page is read"])
 async def test_a_listing_that_is_given_up_leaves_nothing_open(root, behind, monkeypatch, whose):
     """A directory of which more is to come has a descriptor."""
-    monkeypatch.setattr("realize.store.walker.RUN", 2)
+    monkeypatch.setattr("realize.store.local.walker.RUN", 2)
     for number in range(5):
         behind.plant(b"d/%d" % number, b"1")
     closing = []

@@ -1,4 +1,4 @@
-"""Making directories, and what those that are there become: `realize.store.directories`."""
+"""Making directories, and what those that are there become: `realize.store.local.directories`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 
 from realize.errors import Conflict
-from realize.store import directories
-from realize.store.local import LocalStore
+from realize.store.local import directories
+from realize.store.local.store import LocalStore
 from realize.values import Directory
 from tests.test_local_store import as_nobody, open_root
 

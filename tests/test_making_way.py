@@ -1,4 +1,4 @@
-"""How much goes to make way, and for whom: `realize.store.headroom`."""
+"""How much goes to make way, and for whom: `realize.store.local.headroom`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import pytest
 
 from realize.errors import StorageError
-from realize.store.local import LocalStore, root_identity
-from realize.store.location import locate
+from realize.store.local.location import locate
+from realize.store.local.store import LocalStore, root_identity
 from realize.testing import failure, small_file
 from realize.units import Reserve
 from realize.values import Committed
@@ -96,7 +96,7 @@ async def test_way_is_made_for_as_many_small_files_as_fit(
 
 async def test_what_went_is_not_counted_on_again(headroom, location, disk, partials, monkeypatch):
     """What is known of the directory is not looked up each time."""
-    monkeypatch.setattr("realize.store.known_partials.RENEW", 1000)
+    monkeypatch.setattr("realize.store.local.known_partials.RENEW", 1000)
     disk.size = OLD + YOUNG
     assert await headroom.make_way_for_small(location, [OLD], headroom.wait())
     assert [False, True] == left(partials)

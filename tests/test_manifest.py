@@ -510,7 +510,7 @@ def test_what_cannot_be_recorded_is_not_removed():
 
 KILLED = """
 import os, signal, sys
-from realize.store import removal
+from realize.store.local import removal
 once, (count, after) = removal._remove, (int(sys.argv.pop(1)), sys.argv.pop(1) == "after")
 
 def remove(*arguments):

@@ -13,9 +13,9 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succ
 from realize import testing
 from realize.concurrency.memory import FLOOR, UNBOUNDED, Memory
 from realize.errors import Busy
-from realize.store import walker
-from realize.store.local import LocalStore
-from realize.store.reader import PIECE
+from realize.store.local import walker
+from realize.store.local.reader import PIECE
+from realize.store.local.store import LocalStore
 from realize.testing import random_bytes
 from realize.values import SMALL, Fetched, SmallFile, Version
 from realize.wire import boxes, costs, packing, protocol, tls

@@ -1,4 +1,4 @@
-"""Where a local location is found to be, and what it is later: `realize.store.location`."""
+"""Where a local location is found to be, and what it is later: `realize.store.local.location`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from realize.errors import Conflict, NotFound, NotRegular, StorageError
 from realize.fs.identities import place
 from realize.fs.names import partial_name
 from realize.fs.tree import identity_of
-from realize.store import location as location_module
-from realize.store.location import locate
-from realize.store.marks import NOTE
-from realize.store.walker import Walker
+from realize.store.local import location as location_module
+from realize.store.local.location import locate
+from realize.store.local.partial_names import NOTE
+from realize.store.local.walker import Walker
 from realize.values import Entry, Kind, WhereKind
 from tests.leftovers import leave_partial
 from tests.test_local_store import SALT, open_files, root

@@ -14,10 +14,11 @@ from twisted.python.failure import Failure
 from realize.concurrency.semaphore import Room
 from realize.errors import Busy, StorageError
 from realize.fs.descriptors import release
-from realize.store import local, marks
-from realize.store.commit import Committer
-from realize.store.files import representable, settled_in
-from realize.store.headroom import Headroom
+from realize.store.local import partial_names as marks
+from realize.store.local import store as local
+from realize.store.local.commit import Committer
+from realize.store.local.headroom import Headroom
+from realize.store.local.versions import representable, settled_in
 from realize.testing import how, small_file
 from realize.values import Committed
 from tests.faults import Quiet

@@ -19,13 +19,15 @@ from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.errors import NotFound, ProtocolError, RealizeError, VerifyFailed
 from realize.fs.names import is_partial
-from realize.store import finals, old_version, origin
+from realize.store import origin
+from realize.store.client.store import RemoteStore
 from realize.store.deltas import cut
-from realize.store.files import Clock
-from realize.store.local import LocalStore
+from realize.store.local import existing as finals
+from realize.store.local import old_version
+from realize.store.local.store import LocalStore
+from realize.store.local.versions import Clock
 from realize.store.origin import ATTRIBUTE, digest_from, note_origin, origin_of
-from realize.store.remote import RemoteStore
-from realize.store.served import DirectoryResponders
+from realize.store.server.responders import DirectoryResponders
 from realize.testing import block_digests, digest, failure, random_bytes, small_file
 from realize.values import BLOCK, Attributes, Committed, Expected, OnConflict
 from realize.wire import costs

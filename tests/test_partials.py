@@ -13,9 +13,11 @@ from realize.errors import Busy, Conflict, NotRegular
 from realize.fs import names
 from realize.fs.names import partial_name, partial_names
 from realize.fs.stamps import Present
-from realize.store import commit, finals, marks, partials
-from realize.store.expiry import expire_partials
-from realize.store.local import LocalStore
+from realize.store.local import commit, partials
+from realize.store.local import existing as finals
+from realize.store.local import partial_names as marks
+from realize.store.local.expiry import expire_partials
+from realize.store.local.store import LocalStore
 from realize.testing import digest, failure, how, listed, small_file
 from realize.values import Attributes, Committed, Existing, Expected, Kind, OnConflict
 from tests.leftovers import leave_partial, partial_at

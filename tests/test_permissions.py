@@ -1,4 +1,4 @@
-"""What permissions forbid, as it is foretold: `realize.store.permissions`."""
+"""What permissions forbid, as it is foretold: `realize.store.local.permissions`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import pytest
 
 from realize.errors import BadName, Busy, StorageError
-from realize.store.permissions import forbidden_batch, lacking_of
+from realize.store.local.permissions import forbidden_batch, lacking_of
 from realize.values import Use
 from tests.test_local_store import DirectoryBehind, as_nobody, open_root, opened
 

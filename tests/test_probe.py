@@ -1,4 +1,4 @@
-"""Whether a directory is fit to be written to: `realize.store.probe`, here and at a peer."""
+"""Whether a directory is fit to be written to: `realize.store.local.probe`, here and at a peer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from realize.config import Right
 from realize.errors import AccessDenied, NoSpace
 from realize.fs.names import is_partial
 from realize.fs.stamps import Present
-from realize.store import probe
-from realize.store.expiry import expire_partials
-from realize.store.local import LocalStore
-from realize.store.location import locate
+from realize.store.local import probe
+from realize.store.local.expiry import expire_partials
+from realize.store.local.location import locate
+from realize.store.local.store import LocalStore
 from realize.testing import failure, listed
 from realize.units import Reserve
 from realize.values import Kind, Space

@@ -6,9 +6,10 @@ The peer answers when, and what, the test says.
 import pytest
 
 from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, ProtocolError, StorageError, Unanswered
-from realize.store import remote, remote_small
-from realize.store.remote import IN_FLIGHT, RemoteStore
-from realize.store.remote_small import SLOW, UNKNOWN
+from realize.store.client import small_files as remote_small
+from realize.store.client import store as remote
+from realize.store.client.small_files import SLOW, UNKNOWN
+from realize.store.client.store import IN_FLIGHT, RemoteStore
 from realize.testing import small_file
 from realize.values import (
     BLOCK,

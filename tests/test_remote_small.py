@@ -6,8 +6,8 @@ from twisted.internet.task import Clock
 
 from realize.config import Right
 from realize.errors import AccessDenied, ConnectionFailed, ProtocolError, Unanswered
-from realize.store.remote_small import SLOW, UNKNOWN
-from realize.store.served_small import ServedBatches
+from realize.store.client.small_files import SLOW, UNKNOWN
+from realize.store.server.small_files import ServedBatches
 from realize.testing import digest, how, small_file
 from realize.values import SMALL, Committed, OnConflict
 from tests.test_remote_store import Served

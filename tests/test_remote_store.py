@@ -24,10 +24,11 @@ from realize.errors import (
     SourceChanged,
     VerifyFailed,
 )
-from realize.store import deltas, remote
-from realize.store.remote import RemoteStore
-from realize.store.served import DirectoryResponders
-from realize.store.served_streams import IDLE_S, ServedRead
+from realize.store import deltas
+from realize.store.client import store as remote
+from realize.store.client.store import RemoteStore
+from realize.store.server.responders import DirectoryResponders
+from realize.store.server.streams import IDLE_S, ServedRead
 from realize.testing import (
     LARGE,
     MemoryBehind,
@@ -589,8 +590,8 @@ def test_an_open_that_was_cancelled_leaves_nothing(served):
 
 def test_a_partial_is_matched_over_several_commands(served, monkeypatch):
     """More blocks than one command carries are compared piece by piece."""
-    monkeypatch.setattr("realize.store.remote_streams._BLOCKS", 1)
-    monkeypatch.setattr("realize.store.remote._BLOCKS", 1)
+    monkeypatch.setattr("realize.store.client.streams._BLOCKS", 1)
+    monkeypatch.setattr("realize.store.client.store._BLOCKS", 1)
     served.memory.plant_partial(b"f", LARGE[:-3])
     served.memory.plant(b"g", LARGE)
     store = served.opened()

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from twisted.protocols import amp
 
 from realize.errors import ConnectionFailed, InternalError, NoSpace, NotFound, ProtocolError, SourceChanged
-from realize.store import remote_streams
-from realize.store.remote_streams import GIVING_UP, RemoteReader, RemoteWriter
-from realize.store.transit import Transit
+from realize.store.client import streams as remote_streams
+from realize.store.client.streams import GIVING_UP, RemoteReader, RemoteWriter
+from realize.store.client.transit import Transit
 from realize.values import BLOCK, SPAN, Attributes, Committed, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail

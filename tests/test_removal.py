@@ -10,7 +10,7 @@ import pytest
 
 from realize.errors import BadName, Busy, Conflict, NotFound, SourceChanged, StorageError
 from realize.fs import tree
-from realize.store.files import UNREADABLE
+from realize.store.local.versions import UNREADABLE
 from realize.testing import failure
 from realize.values import Removal, Vacant, Version
 from tests.faults import descriptors

@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 
 from realize.config import Right
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, ProtocolError, RealizeError, StorageError
-from realize.store import served as served_module
-from realize.store.served import MOST_REPORT
-from realize.store.watching import FileWatch, Saved
+from realize.store.hooks import FileWatch, Saved
+from realize.store.server import responders as served_module
+from realize.store.server.responders import MOST_REPORT
 from realize.testing import small_file
 from realize.tracing import transfer_id
 from realize.values import (

@@ -18,7 +18,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store.served_streams import ServedRead, ServedWrite
+from realize.store.server.streams import ServedRead, ServedWrite
 from realize.values import BLOCK, SPANS_AHEAD, Attributes, Committed, Stored, Version
 from realize.wire import packing
 from tests.loopback import Pair

@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from realize.errors import RealizeError, StorageError
 from realize.fs.descriptors import release
-from realize.store import local, reader, writer
-from realize.store.local import LocalStore
+from realize.store.local import reader, writer
+from realize.store.local import store as local
+from realize.store.local.store import LocalStore
 from realize.testing import block_digests, digest, random_bytes, small_file
 from realize.values import BLOCK, Directory, Expected, OnConflict, Removal, Vacant, Version
 

@@ -12,11 +12,11 @@ from attrs import evolve
 from realize.errors import BadName, Busy, NoSpace, NotFound, ProtocolError, SourceChanged, StorageError, VerifyFailed
 from realize.fs.names import is_partial
 from realize.fs.tree import Tree
-from realize.store import small
-from realize.store.commit import Committer
-from realize.store.headroom import Headroom
-from realize.store.marks import MARK
-from realize.store.watching import CommitWatch, Sync
+from realize.store.hooks import CommitWatch, Sync
+from realize.store.local import small_files as small
+from realize.store.local.commit import Committer
+from realize.store.local.headroom import Headroom
+from realize.store.local.partial_names import MARK
 from realize.testing import digest, how, small_file
 from realize.units import Reserve
 from realize.values import SMALL, Attributes, Committed, Fetched, SmallFile, Stored

@@ -9,10 +9,10 @@ import pytest
 from twisted.internet.threads import deferToThread
 
 from realize.fs.stamps import MOST, Present, Stamps, read_clocks
-from realize.store import commit
-from realize.store.commit import Committer
-from realize.store.expiry import expire_partials
-from realize.store.local import LocalStore
+from realize.store.local import commit
+from realize.store.local.commit import Committer
+from realize.store.local.expiry import expire_partials
+from realize.store.local.store import LocalStore
 from realize.testing import digest, small_file
 from realize.values import Attributes, Expected, OnConflict
 from tests.leftovers import leave_partial

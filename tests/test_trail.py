@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 from realize.concurrency.memory import Memory
 from realize.errors import Busy, NoSpace, NotFound, StorageError
 from realize.store import deltas
-from realize.store import trail as trail_module
-from realize.store.trail import AT_ONCE, REMEMBERED, Trail
-from realize.store.watching import Saved
+from realize.store.hooks import Saved
+from realize.store.server import audit as trail_module
+from realize.store.server.audit import AT_ONCE, REMEMBERED, Trail
 from realize.testing import LARGE, block_digests, small_file
 from realize.tracing import transfer_id
 from realize.values import BLOCK, Committed, Expected, OnConflict, Removal, Stored, Version

@@ -13,8 +13,8 @@ import pytest
 
 from realize.errors import BadName, Busy, Conflict, NotFound, StorageError
 from realize.fs.tree import identity_of
-from realize.store.local import root_identity
-from realize.store.location import Root
+from realize.store.local.location import Root
+from realize.store.local.store import root_identity
 from tests.test_local_store import open_files, root
 
 __all__ = ["root"]

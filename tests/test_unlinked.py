@@ -1,4 +1,4 @@
-"""Removing the names of a file one after the other: `realize.store.unlinked`."""
+"""Removing the names of a file one after the other: `realize.store.local.hard_links`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import threading
 import pytest
 from attrs import evolve
 
-from realize.store import unlinked
-from realize.store.files import version_of
-from realize.store.unlinked import Unlinked
+from realize.store.local import hard_links as unlinked
+from realize.store.local.hard_links import Unlinked
+from realize.store.local.versions import version_of
 
 
 class Links:

@@ -14,9 +14,9 @@ from realize.errors import Busy, InternalError, NotFound, StorageError
 from realize.fs.identities import place
 from realize.fs.names import MAX_DEPTH, MAX_PATH, partial_name
 from realize.fs.tree import identity_of
-from realize.store import walker
-from realize.store.location import locate
-from realize.store.walker import RUN, Found, Walker
+from realize.store.local import walker
+from realize.store.local.location import locate
+from realize.store.local.walker import RUN, Found, Walker
 from realize.values import Entry, Kind
 from tests.leftovers import leave_partial
 

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from realize.errors import Conflict, NoSpace, ProtocolError, StorageError, VerifyFailed
-from realize.store import writer as writer_module
-from realize.store.headroom import Headroom
+from realize.store.local import writer as writer_module
+from realize.store.local.headroom import Headroom
 from realize.testing import block_digests, digest, failure, how, random_bytes
 from realize.units import Reserve
 from realize.values import BLOCK, Attributes, Committed, OnConflict

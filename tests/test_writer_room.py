@@ -6,9 +6,9 @@ import errno
 import os
 
 from realize.errors import StorageError
-from realize.store import writer as writer_module
-from realize.store.headroom import Headroom
-from realize.store.ledger import Ledger
+from realize.store.local import writer as writer_module
+from realize.store.local.headroom import Headroom
+from realize.store.local.ledger import Ledger
 from realize.testing import digest, failure
 from realize.units import Reserve
 from realize.values import Committed

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from realize.errors import RealizeError, SourceChanged, WrongSize
 from realize.fs import syscalls
-from realize.store.local import LocalStore
+from realize.store.local.store import LocalStore
 from realize.testing import block_digests, digest, failure, random_bytes, read_all
 from realize.values import BLOCK, Expected, Fetched
 from tests.test_local_store import SALT, at_once, opened

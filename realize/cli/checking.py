@@ -40,7 +40,7 @@ from realize.config import default_config_path
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
 from realize.locations import RemoteLocation
 from realize.pasting import right, table
-from realize.store.remote import RemoteStore
+from realize.store.client.store import RemoteStore
 from realize.units import display_text, format_rate
 from realize.values import WhereKind
 from realize.wire.commands import MAJOR, MINOR, GetThrottle, Status

@@ -35,7 +35,7 @@ from realize.fs.oserrors import storage_error
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
-from realize.store.small import write_all
+from realize.store.local.small_files import write_all
 from realize.units import display_text
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK

@@ -31,11 +31,11 @@ from realize.fs.descriptors import allow_many_files
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
 from realize.mover.events import Event
-from realize.store.commit import Committer
-from realize.store.headroom import Freed, Headroom
 from realize.store.interfaces import IStore
-from realize.store.ledger import Ledger
-from realize.store.local import LocalStore
+from realize.store.local.commit import Committer
+from realize.store.local.headroom import Freed, Headroom
+from realize.store.local.ledger import Ledger
+from realize.store.local.store import LocalStore
 from realize.store.origin import origin_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Session:
         if isinstance(location, LocalLocation):
             store: IStore = self._local(location.path)(origin=origin)
         else:
-            from realize.store.remote import RemoteStore
+            from realize.store.client.store import RemoteStore
 
             protocol = await self.connected(self._peer(location.peer, location.host, location.port))
             store = RemoteStore(protocol, location.directory, location.path, unsteady=self._unsteady, origin=origin)

@@ -18,8 +18,8 @@ from realize.concurrency.shielded import RunInThread
 from realize.errors import RealizeError
 from realize.fs.stamps import Stamps
 from realize.mover.events import Event, Finished, Interrupted, PartialGone
-from realize.store.expiry import expire_partials, next_step
-from realize.store.location import locate
+from realize.store.local.expiry import expire_partials, next_step
+from realize.store.local.location import locate
 
 PAUSE: Final = 0.1
 """Seconds between two slices while the run goes on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from realize.store.watching import CommitWatch, FileWatch
+from realize.store.hooks import CommitWatch, FileWatch
 from realize.wire.serving import Refusal
 
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.daemon.served import ServedDirectory
-from realize.store.expiry import expire_partials, next_step
+from realize.store.local.expiry import expire_partials, next_step
 from realize.units import display_name
 
 FIRST: Final = 60.0

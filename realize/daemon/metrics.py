@@ -1,6 +1,6 @@
 """What the daemon counts: the metrics of events, in a registry of its own.
 
-The rooms below tell it through `realize.wire.answering.Watch` and `realize.store.watching`; what can be read when
+The rooms below tell it through `realize.wire.answering.Watch` and `realize.store.hooks`; what can be read when
 somebody asks is not counted here but in `realize.daemon.gauges`.
 ``docs/metrics.md`` lists all of them.
 
@@ -39,7 +39,7 @@ from realize.errors import (
     VersionMismatch,
     WrongSize,
 )
-from realize.store.watching import CommitWatch, Saved, Sync
+from realize.store.hooks import CommitWatch, Saved, Sync
 from realize.telemetry.exposition import new_registry
 from realize.values import Committed
 from realize.wire.answering import OK
@@ -181,7 +181,7 @@ class Metrics(Counting):
         """A timer was so late."""
         self._lag.observe(seconds)
 
-    # Files: see `realize.store.watching.FileWatch`.
+    # Files: see `realize.store.hooks.FileWatch`.
 
     def committed(self, directory: str, outcome: Committed, files: int = 1) -> None:
         """Files arrived; those that were skipped did not."""

@@ -20,12 +20,12 @@ from realize.concurrency.turns import Turn, Turns
 from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
 from realize.errors import StorageError
 from realize.fs.tree import Identity
-from realize.store.commit import Committer
-from realize.store.footprint import Footprint
-from realize.store.headroom import Headroom
-from realize.store.ledger import Ledger
-from realize.store.local import LocalStore, root_identity
-from realize.store.watching import CommitWatch
+from realize.store.hooks import CommitWatch
+from realize.store.local.commit import Committer
+from realize.store.local.footprint import Footprint
+from realize.store.local.headroom import Headroom
+from realize.store.local.ledger import Ledger
+from realize.store.local.store import LocalStore, root_identity
 from realize.units import display_text
 
 LONG: Final = 5

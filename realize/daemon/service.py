@@ -42,8 +42,8 @@ from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageE
 from realize.fs.descriptors import allow_many_files
 from realize.fs.tree import Identity as Inode
 from realize.keys import Identity, PublicKey
-from realize.store.ledger import Ledger
-from realize.store.permissions import lacking_of
+from realize.store.local.ledger import Ledger
+from realize.store.local.permissions import lacking_of
 from realize.telemetry import structlog
 from realize.tracing import run_of
 from realize.units import display_name, display_text

@@ -2,7 +2,7 @@
 
 `PeerProtocol` owns the transport, the parser, the streams and the timers of one connection.
 It answers the commands that concern the connection itself; a locator that it is given when the peer is known answers
-the others (`realize.store.served`).
+the others (`realize.store.server.responders`).
 
 Invariants:
 

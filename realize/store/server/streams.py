@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from realize.concurrency.turns import Turn
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
-from realize.store.trail import FileTrail
+from realize.store.server.audit import FileTrail
 from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared

@@ -11,9 +11,9 @@ from twisted.internet.defer import DeferredLock
 
 from realize.concurrency.shielded import RunInThread
 from realize.errors import RealizeError
-from realize.store.leftovers import find_partials
-from realize.store.location import Location
-from realize.store.walker import Found
+from realize.store.local.leftovers import find_partials
+from realize.store.local.location import Location
+from realize.store.local.walker import Found
 
 RENEW: Final = 5.0
 """Seconds for which a look counts at least; a long one counts ten times as long as it took."""

@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from attrs import define, field
 
 from realize.fs.stamps import Present
-from realize.store.leftovers import find_leftovers, gained_ns, remove_awaiting, remove_unlocked
-from realize.store.location import Location, locate
+from realize.store.local.leftovers import find_leftovers, gained_ns, remove_awaiting, remove_unlocked
+from realize.store.local.location import Location, locate
 
 Expired = tuple[bytes, int]
 """Path of a partial that was removed, relative to the root, and its size."""

@@ -21,8 +21,8 @@ from realize.fs import awaiting
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree
-from realize.store.footprint import Footprint, Trace, trace_of
-from realize.store.location import Location
+from realize.store.local.footprint import Footprint, Trace, trace_of
+from realize.store.local.location import Location
 from realize.values import Directory
 
 _OWNERS: Final = 0o700

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from realize.fs.syscalls import fresh_fstat
 from realize.fs.tree import Identity
-from realize.store.files import version_of
+from realize.store.local.versions import version_of
 from realize.values import Version
 
 FILES: Final = 1024

@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 
 from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
-from realize.store.lasting import unanswered
-from realize.store.transit import Transit
+from realize.store.client.lasting import unanswered
+from realize.store.client.transit import Transit
 from realize.values import SMALL, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
 from realize.wire.boxes import VALUE_LIMIT

@@ -10,11 +10,11 @@ from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat
 from realize.fs.tree import Identity, Tree, identity_of
-from realize.store.files import open_if_readable, refuse_written, representable, version_of
-from realize.store.footprint import Footprint, trace_of
-from realize.store.location import Location
-from realize.store.marks import refuse_ours
-from realize.store.unlinked import Unlinked
+from realize.store.local.footprint import Footprint, trace_of
+from realize.store.local.hard_links import Unlinked
+from realize.store.local.location import Location
+from realize.store.local.partial_names import refuse_ours
+from realize.store.local.versions import open_if_readable, refuse_written, representable, version_of
 from realize.units import display_name
 from realize.values import Removal, Vacant
 

@@ -1,4 +1,4 @@
-"""The other half of `realize.store.remote`: answers the commands of one peer from stores.
+"""The other half of `realize.store.client.store`: answers the commands of one peer from stores.
 
 Owns what one connection has open: directories, listings and streams.
 
@@ -39,12 +39,12 @@ from realize.errors import (
     StorageError,
 )
 from realize.leaving import rules_fit
+from realize.store.hooks import FileWatch, Saved
 from realize.store.interfaces import IListing, IStore
 from realize.store.origin import origin_of
-from realize.store.served_small import ServedBatches
-from realize.store.served_streams import ServedRead, ServedWrite
-from realize.store.trail import Trail
-from realize.store.watching import FileWatch, Saved
+from realize.store.server.audit import Trail
+from realize.store.server.small_files import ServedBatches
+from realize.store.server.streams import ServedRead, ServedWrite
 from realize.tracing import run_of
 from realize.units import display_name
 from realize.values import (

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from realize.concurrency.shielded import RunInThread, shielded
 from realize.store.interfaces import IListing
-from realize.store.walker import Walker
+from realize.store.local.walker import Walker
 from realize.values import Entry
 
 

@@ -19,14 +19,22 @@ from realize.fs.oserrors import Deed, storage_error
 from realize.fs.reading import read_exactly
 from realize.fs.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
 from realize.fs.tree import Tree, identity_of
-from realize.store.commit import Anchor, Prepared
-from realize.store.files import Clock, attributes_of, open_settled, refuse_written, unchanged, version_of, wrong_size
-from realize.store.headroom import Headroom
-from realize.store.location import Location
-from realize.store.marks import MARK
+from realize.store.hooks import CommitWatch, Sync
+from realize.store.local.commit import Anchor, Prepared
+from realize.store.local.headroom import Headroom
+from realize.store.local.location import Location
+from realize.store.local.partial_names import MARK
+from realize.store.local.partials import open_partial
+from realize.store.local.versions import (
+    Clock,
+    attributes_of,
+    open_settled,
+    refuse_written,
+    unchanged,
+    version_of,
+    wrong_size,
+)
 from realize.store.origin import note_origin
-from realize.store.partials import open_partial
-from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import SMALL, Attributes, Fetched, OnConflict, SmallFile
 

@@ -12,10 +12,10 @@ from realize.errors import NotFound, RealizeError
 from realize.fs import awaiting
 from realize.fs.descriptors import release
 from realize.fs.tree import identity_of
-from realize.store.files import READ_FLAGS
-from realize.store.location import Location
-from realize.store.marks import RECEIVING
-from realize.store.walker import PAGE, Found, Traversal
+from realize.store.local.location import Location
+from realize.store.local.partial_names import RECEIVING
+from realize.store.local.versions import READ_FLAGS
+from realize.store.local.walker import PAGE, Found, Traversal
 
 
 def gained_ns(status: os.stat_result) -> int:

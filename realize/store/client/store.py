@@ -1,7 +1,7 @@
 """The store at the other end of a connection: `IStore` as commands.
 
 Lists are split into packs that fit a command, and the packs are under way together.
-`realize.store.served` is the other half.
+`realize.store.server.responders` is the other half.
 
 Nothing here times out by itself: the connection does, when the peer is silent (`realize.wire.liveness`).
 """
@@ -18,11 +18,11 @@ from zope.interface import implementer
 
 from realize.concurrency.shielded import shielded
 from realize.errors import ProtocolError, RealizeError
+from realize.store.client.lasting import call_lasting
+from realize.store.client.small_files import RemoteBatches, listed
+from realize.store.client.streams import RemoteReader, RemoteWriter
+from realize.store.client.transit import Transit
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
-from realize.store.lasting import call_lasting
-from realize.store.remote_small import RemoteBatches, listed
-from realize.store.remote_streams import RemoteReader, RemoteWriter
-from realize.store.transit import Transit
 from realize.values import (
     BLOCK,
     SMALL,
@@ -64,7 +64,7 @@ class RemoteStore:
 
     The connection is the caller's: `close` gives back the directory and leaves it open.
     ``unsteady`` says that another one was lost before, so that what would be lost with this one is to be little.
-    ``origin`` is as for a `realize.store.local.LocalStore`, where we may read.
+    ``origin`` is as for a `realize.store.local.store.LocalStore`, where we may read.
     """
 
     def __init__(

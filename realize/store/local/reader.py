@@ -25,10 +25,18 @@ from realize.fs.reading import blocks, read_exactly, read_into
 from realize.fs.syscalls import fresh_fstat, fresh_stat
 from realize.fs.tree import identity_of
 from realize.store.deltas import cut
-from realize.store.files import Clock, attributes_of, has_more, open_settled, refuse_written, version_of, wrong_size
 from realize.store.interfaces import IReader
-from realize.store.location import Location
-from realize.store.unlinked import Unlinked
+from realize.store.local.hard_links import Unlinked
+from realize.store.local.location import Location
+from realize.store.local.versions import (
+    Clock,
+    attributes_of,
+    has_more,
+    open_settled,
+    refuse_written,
+    version_of,
+    wrong_size,
+)
 from realize.units import display_name
 from realize.values import BLOCK, SLICE, SPAN, SPANS_AHEAD, Attributes, Chunk, Content, Version
 

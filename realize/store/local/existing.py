@@ -20,10 +20,10 @@ from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.reading import blocks, digest_of, matching
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.fs.tree import Tree, identity_of
-from realize.store.commit import sync_directories
-from realize.store.files import Clock, has_more, open_settled, representable, settled_in, version_of
-from realize.store.location import Location
-from realize.store.marks import MARK, NOTE, is_ours
+from realize.store.local.commit import sync_directories
+from realize.store.local.location import Location
+from realize.store.local.partial_names import MARK, NOTE, is_ours
+from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.origin import digest_from
 from realize.units import display_name
 from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns

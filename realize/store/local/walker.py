@@ -29,9 +29,9 @@ from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import DIRECTORY_FLAGS, Identity, Tree, identity_of
 from realize.leaving import Leaving
-from realize.store.files import attributes_of, representable
-from realize.store.location import Location
-from realize.store.marks import NOTE, is_ours
+from realize.store.local.location import Location
+from realize.store.local.partial_names import NOTE, is_ours
+from realize.store.local.versions import attributes_of, representable
 from realize.values import Entry, Kind
 
 RUN: Final = 16_384

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
+from realize.store.client.lasting import call_lasting
+from realize.store.client.transit import Transit
 from realize.store.interfaces import IReader, IWriter
-from realize.store.lasting import call_lasting
-from realize.store.transit import Transit
 from realize.values import BLOCK, SPAN, Attributes, Chunk, Content, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import log_unexpected

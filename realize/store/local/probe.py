@@ -16,9 +16,9 @@ from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.syscalls import fsync_directory, rename_noreplace
-from realize.store.location import Location
-from realize.store.marks import create
-from realize.store.small import write_all
+from realize.store.local.location import Location
+from realize.store.local.partial_names import create
+from realize.store.local.small_files import write_all
 from realize.units import NO_RESERVE, Reserve
 from realize.values import Space
 

@@ -1,6 +1,6 @@
 """What may still be written to a directory, and making way for it.
 
-A large file is begun only if there is room for all of it, beside what others are promised (`realize.store.ledger`).
+A large file is begun only if there is room for all of it, beside what others are promised (`realize.store.local.ledger`).
 If there is not, it waits as long as others are being written, for they may fail, or replace what is larger; then
 partials are removed that nobody is writing, if that makes it fit; and then it is refused, before anything is sent.
 
@@ -24,11 +24,11 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
 from realize.concurrency.shielded import RunInThread
 from realize.errors import Busy, NoSpace
-from realize.store.known_partials import KnownPartials
-from realize.store.ledger import Crowded, FileSystem, Ledger, Promise
-from realize.store.leftovers import in_the_way, remove_unlocked, unlocked
-from realize.store.location import Location
-from realize.store.walker import Found
+from realize.store.local.known_partials import KnownPartials
+from realize.store.local.ledger import Crowded, FileSystem, Ledger, Promise
+from realize.store.local.leftovers import in_the_way, remove_unlocked, unlocked
+from realize.store.local.location import Location
+from realize.store.local.walker import Found
 from realize.units import NO_RESERVE, Reserve, display_name, format_size
 
 LONGEST: Final = 600.0

@@ -17,7 +17,7 @@ from realize.fs.reading import blocks, read_into
 from realize.fs.syscalls import FileStatus, fresh_fstat, is_open_for_writing
 from realize.fs.tree import Tree
 from realize.store.deltas import Search
-from realize.store.files import Clock, open_regular, open_settled, unchanged
+from realize.store.local.versions import Clock, open_regular, open_settled, unchanged
 from realize.store.origin import digest_from
 from realize.values import SLICE, Chunk
 

@@ -51,10 +51,10 @@ from realize.fs.syscalls import (
     syncfs,
 )
 from realize.fs.tree import Identity, Tree, identity_of
-from realize.store.files import open_if_readable, representable
-from realize.store.location import Root
-from realize.store.marks import NOTE, RECEIVING, is_ours
-from realize.store.watching import CommitWatch, Sync
+from realize.store.hooks import CommitWatch, Sync
+from realize.store.local.location import Root
+from realize.store.local.partial_names import NOTE, RECEIVING, is_ours
+from realize.store.local.versions import open_if_readable, representable
 from realize.units import display_name
 from realize.values import Committed, OnConflict, Seen, Stored
 

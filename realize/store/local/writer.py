@@ -30,20 +30,20 @@ from realize.fs.oserrors import Deed, storage_errors
 from realize.fs.reading import matching
 from realize.fs.syscalls import fsync_directory, start_writeback
 from realize.fs.tree import Identity, Tree, identity_of
-from realize.store.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.deltas import Assembly, Run, merged
-from realize.store.files import Clock
-from realize.store.headroom import Headroom
+from realize.store.hooks import CommitWatch, Sync
 from realize.store.interfaces import IWriter
-from realize.store.ledger import Crowded, Promise
-from realize.store.leftovers import gained_ns
-from realize.store.location import Location
-from realize.store.old_version import OldVersion
+from realize.store.local.commit import Committer, Outcome, Prepared, refuse_obstacle
+from realize.store.local.headroom import Headroom
+from realize.store.local.ledger import Crowded, Promise
+from realize.store.local.leftovers import gained_ns
+from realize.store.local.location import Location
+from realize.store.local.old_version import OldVersion
+from realize.store.local.partials import open_partial
+from realize.store.local.small_files import set_attributes
+from realize.store.local.versions import Clock
+from realize.store.local.walker import Found
 from realize.store.origin import note_origin
-from realize.store.partials import open_partial
-from realize.store.small import set_attributes
-from realize.store.walker import Found
-from realize.store.watching import CommitWatch, Sync
 from realize.units import display_name
 from realize.values import (
     BLOCK,
@@ -88,7 +88,7 @@ class PartialFile:
     ) -> None:
         """``origin`` is who sends it, if that is somebody who may not read here.
 
-        Fails with `realize.store.ledger.Crowded`, and leaves nothing new behind, if there is no room for it.
+        Fails with `realize.store.local.ledger.Crowded`, and leaves nothing new behind, if there is no room for it.
         """
         self.path = path
         self.size = size

@@ -1,4 +1,4 @@
-"""Serving batches of small files: their content comes, and goes, on streams; see `realize.store.remote_small`.
+"""Serving batches of small files: their content comes, and goes, on streams; see `realize.store.client.small_files`.
 
 A batch has at most `realize.values.SMALL` bytes, for which memory is claimed with its command.
 Only one of a connection may be coming at a time: a connection that is not read, because there is no memory for its next

@@ -15,7 +15,7 @@ from realize.errors import NotFound, RealizeError
 from realize.fs import names
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree
-from realize.store.location import Location
+from realize.store.local.location import Location
 from realize.values import Use
 
 

@@ -21,24 +21,24 @@ from realize.concurrency.shielded import RunInThread, shielded, shielded_opening
 from realize.errors import InternalError, NoSpace, RealizeError, StorageError
 from realize.fs.descriptors import release
 from realize.fs.tree import Identity, identity_of
-from realize.store.commit import Committer
-from realize.store.directories import make_directories, set_directories
-from realize.store.files import Clock
-from realize.store.finals import FinalMatches, Vouching, describe_batch, settle_batch
-from realize.store.footprint import Footprint
-from realize.store.headroom import Headroom, Waiting
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
-from realize.store.ledger import Crowded
-from realize.store.listing import LocalListing
-from realize.store.location import Location, locate
-from realize.store.permissions import forbidden_batch
-from realize.store.probe import measure_space, try_write
-from realize.store.reader import LocalReader, SourceFile
-from realize.store.removal import prune_batch, remove_batch
-from realize.store.small import Batch, read_batch, write_batch
-from realize.store.unlinked import Unlinked
-from realize.store.walker import Walker
-from realize.store.writer import LocalWriter, PartialFile
+from realize.store.local.commit import Committer
+from realize.store.local.directories import make_directories, set_directories
+from realize.store.local.existing import FinalMatches, Vouching, describe_batch, settle_batch
+from realize.store.local.footprint import Footprint
+from realize.store.local.hard_links import Unlinked
+from realize.store.local.headroom import Headroom, Waiting
+from realize.store.local.ledger import Crowded
+from realize.store.local.listing import LocalListing
+from realize.store.local.location import Location, locate
+from realize.store.local.permissions import forbidden_batch
+from realize.store.local.probe import measure_space, try_write
+from realize.store.local.reader import LocalReader, SourceFile
+from realize.store.local.removal import prune_batch, remove_batch
+from realize.store.local.small_files import Batch, read_batch, write_batch
+from realize.store.local.versions import Clock
+from realize.store.local.walker import Walker
+from realize.store.local.writer import LocalWriter, PartialFile
 from realize.values import (
     BLOCK,
     SLICE,

@@ -1,0 +1,1 @@
+"""A store at the other end of a connection."""

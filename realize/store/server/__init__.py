@@ -1,0 +1,1 @@
+"""What a peer asks of a store of ours."""
