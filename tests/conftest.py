@@ -77,7 +77,7 @@ def nothing_left_behind() -> Iterator[None]:
 @pytest.fixture
 def closes_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close the files of logs that a test has started; the program never does, for the sake of its last words."""
-    from realize.telemetry.writing import Writer
+    from realize.telemetry.logging.writing import Writer
 
     started: list[Writer] = []
     start = Writer.start

@@ -29,8 +29,8 @@ from realize.store import deltas
 from realize.store.hooks import CommitWatch, Saved, Sync
 from realize.store.local.ledger import Ledger
 from realize.store.server.responders import DirectoryResponders
-from realize.telemetry.lag import EVERY as PROBED_EVERY
-from realize.telemetry.lag import LagProbe
+from realize.telemetry.metrics.lag import EVERY as PROBED_EVERY
+from realize.telemetry.metrics.lag import LagProbe
 from realize.testing import LARGE, block_digests, small_file
 from realize.units import Reserve
 from realize.values import BLOCK, Committed, Expected, OnConflict, Removal

@@ -1,4 +1,4 @@
-"""Metrics over HTTP: `realize.telemetry.exposition`."""
+"""Metrics over HTTP: `realize.telemetry.metrics.exposition`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
 
 from realize.errors import ConfigError
-from realize.telemetry.exposition import (
+from realize.telemetry.metrics.exposition import (
     KEPT,
     MOST_CONNECTIONS,
     WITHIN,

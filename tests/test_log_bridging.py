@@ -14,8 +14,8 @@ from twisted.logger import LogBeginner, Logger, LogPublisher
 from twisted.python.failure import Failure
 
 from realize.levels import parse_levels
-from realize.telemetry.bridging import TwistedObserver, TwistedSink, carry_python
-from realize.telemetry.logs import Logs
+from realize.telemetry.logging.bridging import TwistedObserver, TwistedSink, carry_python
+from realize.telemetry.logging.logs import Logs
 
 pytestmark = pytest.mark.usefixtures("closes_logs")
 
@@ -171,7 +171,7 @@ def test_what_is_left_out_is_told_at_the_end(logs, tmp_path):
 
 def test_what_was_dropped_is_told(logs, tmp_path, monkeypatch):
     """Once the disk takes records again."""
-    from realize.telemetry import writing
+    from realize.telemetry.logging import writing
 
     monkeypatch.setattr(writing, "MOST", -1)
     log = logs("info")

@@ -1,4 +1,4 @@
-"""What others cause cannot flood the log: `realize.telemetry.limiting`."""
+"""What others cause cannot flood the log: `realize.telemetry.logging.limiting`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import structlog
 from twisted.internet.task import Clock
 
-from realize.telemetry.limiting import AUDIT, MOST, MOST_OF_STRANGERS, WINDOW, Limiter
+from realize.telemetry.logging.limiting import AUDIT, MOST, MOST_OF_STRANGERS, WINDOW, Limiter
 from tests.log_catalogue import components
 
 

@@ -1,4 +1,4 @@
-"""A record in each format, and that nothing from outside can forge one: `realize.telemetry.rendering`."""
+"""A record in each format, and that nothing from outside can forge one: `realize.telemetry.logging.rendering`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.telemetry.rendering import LONGEST, renderer, stamper
+from realize.telemetry.logging.rendering import LONGEST, renderer, stamper
 from realize.units import display_name
 
 TS = "2023-11-14T22:13:20.250000Z"

@@ -1,4 +1,4 @@
-"""The thread that writes the log: `realize.telemetry.writing`.
+"""The thread that writes the log: `realize.telemetry.logging.writing`.
 
 With real files, pipes and threads, for they are what it is about.
 """
@@ -12,8 +12,8 @@ import time
 import pytest
 
 from realize.errors import ConfigError
-from realize.telemetry import writing
-from realize.telemetry.writing import Writer
+from realize.telemetry.logging import writing
+from realize.telemetry.logging.writing import Writer
 
 pytestmark = pytest.mark.usefixtures("closes_logs")
 

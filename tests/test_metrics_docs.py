@@ -10,8 +10,8 @@ from prometheus_client.core import CounterMetricFamily
 
 from realize.config import Config, DirectoryConfig
 from realize.daemon.metrics import FAILURES, REFUSALS
-from realize.telemetry.exposition import new_registry
-from realize.telemetry.run_metrics import FILE_RESULTS, Ending, Figures, Pushes, last, live
+from realize.telemetry.metrics.exposition import new_registry
+from realize.telemetry.metrics.run_metrics import FILE_RESULTS, Ending, Figures, Pushes, last, live
 from tests.test_daemon_metrics import realized
 
 DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"

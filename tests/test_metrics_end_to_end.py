@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from realize.telemetry.exposition import KEPT
+from realize.telemetry.metrics.exposition import KEPT
 from tests.leftovers import leave_partial
 from tests.processes import Site, plant
 

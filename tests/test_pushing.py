@@ -1,4 +1,4 @@
-"""Pushing to a gateway: `realize.telemetry.pushing`, over real HTTP on loopback where that is what counts."""
+"""Pushing to a gateway: `realize.telemetry.metrics.pushing`, over real HTTP on loopback where that is what counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from prometheus_client import CollectorRegistry, Gauge
 
 from realize.errors import UsageError
-from realize.telemetry.pushing import Gateway, Pusher, PushFailed, parse_gateway
+from realize.telemetry.metrics.pushing import Gateway, Pusher, PushFailed, parse_gateway
 
 REGISTRY = CollectorRegistry()
 Gauge("thing", "A thing.", registry=REGISTRY).set(7)

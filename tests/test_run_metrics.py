@@ -1,4 +1,4 @@
-"""The metrics of a run: `realize.cli.metrics`, `realize.telemetry.run_metrics` and `realize.telemetry.textfile`."""
+"""The metrics of a run: `realize.cli.metrics`, `realize.telemetry.metrics.run_metrics` and `realize.telemetry.metrics.textfile`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from realize.mover.events import (
     Started,
     Unknown,
 )
-from realize.telemetry.pushing import PushFailed
-from realize.telemetry.run_metrics import FILE_RESULTS, LAST_SUCCESS, Ending, Figures, Pushes, last, live
-from realize.telemetry.textfile import last_success, write_textfile
+from realize.telemetry.metrics.pushing import PushFailed
+from realize.telemetry.metrics.run_metrics import FILE_RESULTS, LAST_SUCCESS, Ending, Figures, Pushes, last, live
+from realize.telemetry.metrics.textfile import last_success, write_textfile
 from tests.prometheus import check_metrics
 
 FIGURES = Figures(

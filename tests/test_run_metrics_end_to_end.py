@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from realize.telemetry.run_metrics import LAST_SUCCESS
+from realize.telemetry.metrics.run_metrics import LAST_SUCCESS
 from tests.processes import ENVIRONMENT, Site
 from tests.prometheus import Prometheus, Pushgateway, check_metrics, fetch, shipped_rules
 

@@ -17,7 +17,7 @@ from realize.cli.options import LogOptions
 from realize.units import display_text
 
 if TYPE_CHECKING:
-    from realize.telemetry.logs import Logs
+    from realize.telemetry.logging.logs import Logs
 
 _current: list[tuple[Logs, Callable[[], None]]] = []
 """The log that was begun, if one was, and what undoes its hooks."""
@@ -62,8 +62,8 @@ def flush(seconds: float) -> None:
 
 def _begin(options: LogOptions) -> None:
     from realize.levels import Levels
-    from realize.telemetry.bridging import begin_observing, carry_python
-    from realize.telemetry.logs import Logs
+    from realize.telemetry.logging.bridging import begin_observing, carry_python
+    from realize.telemetry.logging.logs import Logs
 
     level = options.level or Levels("info" if options.file is not None else "error")
     logs = Logs(level, options.format or "auto", options.file)

@@ -30,8 +30,8 @@ from realize.mover.events import Event, How, Retrying
 from realize.units import display_text
 
 if TYPE_CHECKING:
-    from realize.telemetry.pushing import Gateway, Pusher
-    from realize.telemetry.run_metrics import Ending, Figures
+    from realize.telemetry.metrics.pushing import Gateway, Pusher
+    from realize.telemetry.metrics.run_metrics import Ending, Figures
 
 NOT_REPORTED: Final = 12
 """Exit code of a run in which all went well, but its metrics could not be handed over."""
@@ -149,7 +149,7 @@ class RunMetrics:
     def _report(self, code: int, within: float) -> int:
         if self._pusher is None and self._textfile is None:
             return code
-        from realize.telemetry.run_metrics import Ending, last
+        from realize.telemetry.metrics.run_metrics import Ending, last
 
         figures, now = self._figures(), time.time()
         warnings = []
@@ -170,7 +170,7 @@ class RunMetrics:
 
     def _write(self, figures: Figures, ending: Ending, within: float) -> str | None:
         """Write the textfile, in a thread because a disk may hang; why it failed, or None."""
-        from realize.telemetry.textfile import write_textfile
+        from realize.telemetry.metrics.textfile import write_textfile
 
         outcome: list[str | None] = []
 
@@ -195,8 +195,8 @@ class RunMetrics:
             return nothing
         from realize.cli.logs import log_faults
         from realize.telemetry import structlog
-        from realize.telemetry.exposition import Exposition, listen, new_registry
-        from realize.telemetry.run_metrics import live
+        from realize.telemetry.metrics.exposition import Exposition, listen, new_registry
+        from realize.telemetry.metrics.run_metrics import live
 
         log_faults()
         registry = new_registry()
@@ -217,17 +217,17 @@ class RunMetrics:
         return stop
 
     def _pusher_to(self, gateway: Gateway) -> Pusher:
-        from realize.telemetry.pushing import Pusher
+        from realize.telemetry.metrics.pushing import Pusher
 
         return Pusher(gateway.push, lambda why: self._say(_not_pushed(gateway, why)))
 
     def _beat(self, pusher: Pusher) -> None:
-        from realize.telemetry.run_metrics import last
+        from realize.telemetry.metrics.run_metrics import last
 
         pusher.beat(last(self._figures(), None))
 
     def _figures(self) -> Figures:
-        from realize.telemetry.run_metrics import FILE_RESULTS, Figures
+        from realize.telemetry.metrics.run_metrics import FILE_RESULTS, Figures
 
         tally, board = self.tally, self._board
         files = {how.name.lower(): tally.count(how) for how in How}

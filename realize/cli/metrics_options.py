@@ -16,7 +16,7 @@ from realize.cli.options import Command
 from realize.errors import RealizeError
 
 if TYPE_CHECKING:
-    from realize.telemetry.pushing import Gateway
+    from realize.telemetry.metrics.pushing import Gateway
 
 JOB: Final = "realize"
 """What the job is called if nobody says otherwise."""
@@ -98,7 +98,7 @@ def _endpoint(ctx: click.Context, text: str) -> str:
 
 
 def _gateway(ctx: click.Context, url: str, job: str, instance: str | None) -> Gateway:
-    from realize.telemetry.pushing import parse_gateway
+    from realize.telemetry.metrics.pushing import parse_gateway
 
     try:
         return parse_gateway(url, job, socket.gethostname() if instance is None else instance)

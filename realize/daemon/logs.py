@@ -21,10 +21,10 @@ from twisted.python.components import Componentized
 from realize.config import LogsConfig
 from realize.errors import RealizeError
 from realize.levels import Levels
-from realize.telemetry.bridging import TwistedObserver, TwistedSink, carry_python
-from realize.telemetry.logs import Logs
-from realize.telemetry.rendering import PRIORITIES
-from realize.telemetry.writing import is_journal
+from realize.telemetry.logging.bridging import TwistedObserver, TwistedSink, carry_python
+from realize.telemetry.logging.logs import Logs
+from realize.telemetry.logging.rendering import PRIORITIES
+from realize.telemetry.logging.writing import is_journal
 
 
 def complain(error: RealizeError) -> None:

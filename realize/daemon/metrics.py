@@ -40,7 +40,7 @@ from realize.errors import (
     WrongSize,
 )
 from realize.store.hooks import CommitWatch, Saved, Sync
-from realize.telemetry.exposition import new_registry
+from realize.telemetry.metrics.exposition import new_registry
 from realize.values import Committed
 from realize.wire.answering import OK
 from realize.wire.commands import Data, Hello, every_command

@@ -11,8 +11,8 @@ from twisted.python.failure import Failure
 from realize.daemon.gauges import Gauges
 from realize.daemon.metrics import Metrics
 from realize.errors import ConfigError
-from realize.telemetry.exposition import Exposition, Health, listen
-from realize.telemetry.lag import LagProbe
+from realize.telemetry.metrics.exposition import Exposition, Health, listen
+from realize.telemetry.metrics.lag import LagProbe
 
 
 class Pulling:

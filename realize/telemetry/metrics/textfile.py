@@ -16,7 +16,7 @@ from typing import Final
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from realize.telemetry.run_metrics import LAST_SUCCESS, Ending, Figures, last, with_success
+from realize.telemetry.metrics.run_metrics import LAST_SUCCESS, Ending, Figures, last, with_success
 
 MODE: Final = 0o644
 """node_exporter runs as somebody else."""

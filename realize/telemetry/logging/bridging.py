@@ -70,7 +70,7 @@ class TwistedSink:
     def __init__(self) -> None:
         self._log = Logger(namespace=_OWN)
 
-    def debug(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001 -- a `realize.telemetry.logs.Sink`
+    def debug(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001 -- a `realize.telemetry.logging.logs.Sink`
         """Take a line."""
         self._log.debug("{line}", line=line.decode().rstrip("\n"))
 

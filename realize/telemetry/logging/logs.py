@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Final, Protocol
 import structlog
 
 from realize.levels import COMPONENTS, LEVELS, Levels
-from realize.telemetry.limiting import AUDIT, Limiter
-from realize.telemetry.rendering import renderer, stamper
-from realize.telemetry.writing import Writer, is_journal, is_terminal
+from realize.telemetry.logging.limiting import AUDIT, Limiter
+from realize.telemetry.logging.rendering import renderer, stamper
+from realize.telemetry.logging.writing import Writer, is_journal, is_terminal
 
 PARTING: Final = 2.0
 """Seconds that a process that ends gives to the reader of its log."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 from attrs import define
 
-from realize.telemetry.rendering import Record
+from realize.telemetry.logging.rendering import Record
 
 WINDOW: Final = 60.0
 """Seconds for which occurrences are counted together."""

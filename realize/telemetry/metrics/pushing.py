@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import pushadd_to_gateway
 
 from realize.errors import UsageError
-from realize.telemetry.run_metrics import Pushes
+from realize.telemetry.metrics.run_metrics import Pushes
 from realize.units import display_text, quoted
 
 ATTEMPT: Final = 3.0

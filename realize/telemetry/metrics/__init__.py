@@ -1,0 +1,1 @@
+"""The metrics of both programs, as Prometheus takes them."""
