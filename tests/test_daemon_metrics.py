@@ -16,13 +16,13 @@ from twisted.internet.testing import MemoryReactorClock
 from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPool
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
-from realize.daemon.counting import Counting
 from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
 from realize.daemon.logs import DaemonLogs, LogOptions
-from realize.daemon.metrics import Metrics
+from realize.daemon.metrics.counters import Metrics
+from realize.daemon.metrics.hooks import Counting
+from realize.daemon.metrics.space import Spaces
 from realize.daemon.served import look_at, serve_directories
 from realize.daemon.service import Realized
-from realize.daemon.space import Spaces
 from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, NotFound, StorageError, VerifyFailed
 from realize.keys import generate_identity
 from realize.store import deltas

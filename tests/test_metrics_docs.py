@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 from realize.config import Config, DirectoryConfig
-from realize.daemon.metrics import FAILURES, REFUSALS
+from realize.daemon.metrics.counters import FAILURES, REFUSALS
 from realize.telemetry.metrics.exposition import new_registry
 from realize.telemetry.metrics.run_metrics import FILE_RESULTS, Ending, Figures, Pushes, last, live
 from tests.test_daemon_metrics import realized

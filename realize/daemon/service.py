@@ -24,18 +24,18 @@ from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config, with_backlog
 from realize.daemon.access import by_key, withdrawn
-from realize.daemon.counting import Counting
-from realize.daemon.gauges import Gauges
 from realize.daemon.heap import Heap, bound_heaps
 from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.logs import DaemonLogs, complain
-from realize.daemon.metrics import Metrics
-from realize.daemon.pulling import Pulling
+from realize.daemon.metrics.counters import Metrics
+from realize.daemon.metrics.endpoint import Pulling
+from realize.daemon.metrics.gauges import Gauges
+from realize.daemon.metrics.hooks import Counting
+from realize.daemon.metrics.space import Spaces
 from realize.daemon.rates import Rates
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
 from realize.daemon.signals import STOPPING, Signals
-from realize.daemon.space import Spaces
 from realize.daemon.status import report, totals
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer

@@ -1,6 +1,6 @@
 """What a directory that is served tells whoever counts: base classes that count nothing.
 
-Nothing here knows what becomes of it: the daemon makes metrics of it (`realize.daemon.metrics`).
+Nothing here knows what becomes of it: the daemon makes metrics of it (`realize.daemon.metrics.counters`).
 """
 
 from __future__ import annotations

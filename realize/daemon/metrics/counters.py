@@ -1,7 +1,7 @@
 """What the daemon counts: the metrics of events, in a registry of its own.
 
 The rooms below tell it through `realize.wire.answering.Watch` and `realize.store.hooks`; what can be read when
-somebody asks is not counted here but in `realize.daemon.gauges`.
+somebody asks is not counted here but in `realize.daemon.metrics.gauges`.
 ``docs/metrics.md`` lists all of them.
 
 Invariants: every label has few values, known from the configuration and the code; what a peer sends is never one.
@@ -20,7 +20,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from realize import __version__
-from realize.daemon.counting import Counting
+from realize.daemon.metrics.hooks import Counting
 from realize.errors import (
     AccessDenied,
     BadName,

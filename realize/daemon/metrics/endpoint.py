@@ -8,8 +8,8 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
-from realize.daemon.gauges import Gauges
-from realize.daemon.metrics import Metrics
+from realize.daemon.metrics.counters import Metrics
+from realize.daemon.metrics.gauges import Gauges
 from realize.errors import ConfigError
 from realize.telemetry.metrics.exposition import Exposition, Health, listen
 from realize.telemetry.metrics.lag import LagProbe

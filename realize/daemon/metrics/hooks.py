@@ -1,4 +1,4 @@
-"""What the daemon tells whoever counts; this one counts nothing, `realize.daemon.metrics` does."""
+"""What the daemon tells whoever counts; this one counts nothing, `realize.daemon.metrics.counters` does."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPools
 from realize.daemon.housekeeping import Housekeeping
-from realize.daemon.metrics import UNKNOWN
-from realize.daemon.space import Spaces
+from realize.daemon.metrics.counters import UNKNOWN
+from realize.daemon.metrics.space import Spaces
 from realize.daemon.throttling import Throttling
 from realize.throttle.tree import Scope
 from realize.units import Reserve
