@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.text import Text
 from twisted.internet.task import Clock
 
-from realize.cli.display import Look
-from realize.cli.progress import Bars
-from realize.cli.rows import Shape
+from realize.cli.display.bars import Bars
+from realize.cli.display.choice import Look
+from realize.cli.display.rows import Shape
 from realize.mover.events import Finished, Found, How, Listed, Progressed, Started
 
 PICTURE = Path(__file__).parent.parent / "docs" / "run.svg"

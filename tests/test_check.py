@@ -16,9 +16,8 @@ from twisted.internet import error as internet_errors
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from realize.cli import checking
-from realize.cli.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, WITHIN, Checking
-from realize.cli.findings import (
+from realize.cli.commands import check_run as checking
+from realize.cli.commands.check_findings import (
     Finding,
     Result,
     durable,
@@ -29,6 +28,7 @@ from realize.cli.findings import (
     skew,
     unreachable,
 )
+from realize.cli.commands.check_run import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, WITHIN, Checking
 from realize.cli.options import Access
 from realize.config import Right
 from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, WrongPeer

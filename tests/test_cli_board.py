@@ -1,8 +1,8 @@
-"""How far a run is: `realize.cli.board`."""
+"""How far a run is: `realize.cli.display.board`."""
 
 from __future__ import annotations
 
-from realize.cli.board import Board, Meter, remaining
+from realize.cli.display.board import Board, Meter, remaining
 from realize.errors import Busy, ConnectionFailed
 from realize.mover.events import (
     End,

@@ -1,4 +1,4 @@
-"""The display for programs: `realize.cli.json_lines`, as docs/usage.md has it."""
+"""The display for programs: `realize.cli.display.json_lines`, as docs/usage.md has it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 import json
 from typing import Any
 
-from realize.cli.json_lines import JsonLines
-from realize.cli.summary import Tally
+from realize.cli.display.json_lines import JsonLines
+from realize.cli.display.summary import Tally
 from realize.errors import Interrupted, NoSpace, RealizeError
 from realize.mover.events import (
     End,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from realize.cli.keygen_cmd import keygen
+from realize.cli.commands.keygen import keygen
 from realize.errors import ConfigError
 from realize.keys import load_identity
 

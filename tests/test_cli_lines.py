@@ -1,4 +1,4 @@
-"""The displays for logs and pipes, and who gets which: `realize.cli.lines`, `realize.cli.display`."""
+"""The displays for logs and pipes, and who gets which: `realize.cli.display.lines`, `realize.cli.display.choice`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import io
 
 from twisted.internet.task import Clock
 
-from realize.cli.display import Display, Look, choose
-from realize.cli.json_lines import JsonLines
-from realize.cli.lines import Lines, Quiet
-from realize.cli.progress import Bars
-from realize.cli.summary import Tally
+from realize.cli.display.bars import Bars
+from realize.cli.display.choice import Display, Look, choose
+from realize.cli.display.json_lines import JsonLines
+from realize.cli.display.lines import Lines, Quiet
+from realize.cli.display.summary import Tally
 from realize.errors import NoSpace
 from realize.mover.events import (
     End,

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from realize.cli import moving
-from realize.cli.display import Look
+from realize.cli.commands import move_run as moving
+from realize.cli.display.choice import Look
 from realize.cli.main import realize
 from realize.cli.options import Access, Patience, Rates
 from realize.mover.filters import selection

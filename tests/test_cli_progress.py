@@ -1,4 +1,4 @@
-"""The bars: `realize.cli.progress`."""
+"""The bars: `realize.cli.display.bars`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 import pytest
 from twisted.internet.task import Clock
 
-from realize.cli.display import Look
-from realize.cli.progress import LARGE, Bars
-from realize.cli.summary import Tally
+from realize.cli.display.bars import LARGE, Bars
+from realize.cli.display.choice import Look
+from realize.cli.display.summary import Tally
 from realize.errors import NoSpace
 from realize.mover.events import End, Event, Failed, Finished, Found, How, Listed, Progressed, Started
 

@@ -1,4 +1,4 @@
-"""What `realize status` shows: `realize.cli.report`."""
+"""What `realize status` shows: `realize.cli.commands.status_run`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from realize.cli.report import lowest, parse, parse_limits, readable
-from realize.cli.throttling import readable as limit_row
+from realize.cli.commands.status_run import lowest, parse, parse_limits, readable
+from realize.cli.commands.throttle_run import readable as limit_row
 from realize.errors import ProtocolError
 
 

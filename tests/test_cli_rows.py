@@ -1,4 +1,4 @@
-"""Rows with bars in terminals of any width: `realize.cli.rows`."""
+"""Rows with bars in terminals of any width: `realize.cli.display.rows`."""
 
 import io
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from realize.cli.rows import BAR, Row, Shape
+from realize.cli.display.rows import BAR, Row, Shape
 
 OVERALL = Row(
     ("1/12,345+ files", "1/12,345+"),

@@ -1,4 +1,4 @@
-"""From locations to stores and connections: `realize.cli.session`."""
+"""From locations to stores and connections: `realize.cli.session.session`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from realize.cli.connections import SILENT, Connections
 from realize.cli.options import Access
-from realize.cli.peers import Peer, naming
-from realize.cli.session import PARTING, Session
+from realize.cli.session.connections import SILENT, Connections
+from realize.cli.session.peers import Peer, naming
+from realize.cli.session.session import PARTING, Session
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
 from realize.locations import LocalLocation, RemoteLocation

@@ -1,8 +1,8 @@
-"""What a run has come to: `realize.cli.summary`."""
+"""What a run has come to: `realize.cli.display.summary`."""
 
 from __future__ import annotations
 
-from realize.cli.summary import Tally
+from realize.cli.display.summary import Tally
 from realize.errors import ConnectionFailed, DeadlineReached, NoSpace
 from realize.mover.events import (
     End,

@@ -1,11 +1,11 @@
-"""What people are told: `realize.cli.wording`."""
+"""What people are told: `realize.cli.display.wording`."""
 
 from __future__ import annotations
 
 import pytest
 
-from realize.cli.moving import advice
-from realize.cli.wording import Wording, local_time, plan_line
+from realize.cli.commands.move_run import advice
+from realize.cli.display.wording import Wording, local_time, plan_line
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, StorageError
 from realize.locations import LocalLocation, RemoteLocation
 from realize.mover.events import (

@@ -1,4 +1,4 @@
-"""When a run is told that its time is over, and when it is ended by force: `realize.cli.deadline`."""
+"""When a run is told that its time is over, and when it is ended by force: `realize.cli.session.deadline`."""
 
 import io
 import math
@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from realize.cli import deadline
-from realize.cli.deadline import MERCY, Deadline, process_started
 from realize.cli.options import Patience
+from realize.cli.session import deadline
+from realize.cli.session.deadline import MERCY, Deadline, process_started
 
 IMPORTED = time.monotonic()
 EXIT_CODE = 11

@@ -9,9 +9,9 @@ import socket
 import pytest
 from click.testing import CliRunner
 
-from realize.cli.findings import not_welcome
-from realize.cli.keygen_cmd import keygen
-from realize.cli.peers import no_pin
+from realize.cli.commands.check_findings import not_welcome
+from realize.cli.commands.keygen import keygen
+from realize.cli.session.peers import no_pin
 from realize.config import Right, read_config
 from realize.errors import WrongPeer
 from realize.keys import generate_identity, load_identity

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from realize.cli.findings import unreachable
+from realize.cli.commands.check_findings import unreachable
 from realize.errors import ConnectionFailed
 from realize.keys import generate_identity
 from realize.wire.endpoints import connect, connecting_protocol

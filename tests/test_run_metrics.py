@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
-from realize.cli.display import Look
+from realize.cli.display.choice import Look
 from realize.cli.logs import command_log
 from realize.cli.metrics import EVERY, NOT_REPORTED, RunMetrics, exit_code_of
 from realize.cli.metrics_options import MetricsWanted, metrics_wanted

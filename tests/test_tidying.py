@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from realize.cli.tidying import EXTRA, PAUSE, Tidying
+from realize.cli.session.tidying import EXTRA, PAUSE, Tidying
 from realize.mover.events import Finished, How, PartialGone
 from tests.leftovers import leave_partial, partial_at
 

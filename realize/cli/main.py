@@ -14,12 +14,12 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from realize import __version__
-from realize.cli.check_cmd import check
-from realize.cli.keygen_cmd import keygen
-from realize.cli.ls_cmd import ls
-from realize.cli.move_cmd import copy, move
-from realize.cli.status_cmd import status
-from realize.cli.throttle_cmd import throttle
+from realize.cli.commands.check import check
+from realize.cli.commands.keygen import keygen
+from realize.cli.commands.ls import ls
+from realize.cli.commands.move import copy, move
+from realize.cli.commands.status import status
+from realize.cli.commands.throttle import throttle
 from realize.errors import Interrupted, RealizeError
 from realize.fs.descriptors import hold_standard_streams
 
@@ -94,7 +94,7 @@ def main() -> NoReturn:
 def run() -> int:
     """Run the command line of this process; the exit code."""
     # What is loaded from here on stays: to look through it for garbage again and again takes a tenth of the start.
-    # `realize.cli.runner` switches it on again when everything is there.
+    # `realize.cli.session.runner` switches it on again when everything is there.
     gc.disable()
     hold_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -25,8 +25,8 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.cli.json_lines import path_fields
-from realize.cli.session import Session
+from realize.cli.display.json_lines import path_fields
+from realize.cli.session.session import Session
 from realize.concurrency.shielded import RunInThread
 from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.fs.ancestors import Ancestors

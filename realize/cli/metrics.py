@@ -19,12 +19,12 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import LoopingCall
 
-from realize.cli.board import Board
-from realize.cli.deadline import process_started
-from realize.cli.display import Look
+from realize.cli.display.board import Board
+from realize.cli.display.choice import Look
+from realize.cli.display.summary import Tally
 from realize.cli.metrics_options import MetricsWanted
 from realize.cli.options import Patience, Rates
-from realize.cli.summary import Tally
+from realize.cli.session.deadline import process_started
 from realize.errors import Interrupted, RealizeError, UsageError
 from realize.mover.events import Event, How, Retrying
 from realize.units import display_text

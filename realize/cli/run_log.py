@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from realize import __version__
+from realize.cli.display.summary import Tally
 from realize.cli.options import Patience, Rates
-from realize.cli.summary import Tally
 from realize.errors import DeadlineReached, Interrupted, RealizeError
 from realize.mover.events import (
     Event,

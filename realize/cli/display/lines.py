@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TextIO
 
-from realize.cli.board import Board, Meter, found, time_left
-from realize.cli.display import Look
-from realize.cli.summary import Tally
-from realize.cli.wording import Wording, plan_line
+from realize.cli.display.board import Board, Meter, found, time_left
+from realize.cli.display.choice import Look
+from realize.cli.display.summary import Tally
+from realize.cli.display.wording import Wording, plan_line
 from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed, NoRoom, Planned, Pruned, SourceStarted
 from realize.units import format_size

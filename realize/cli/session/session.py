@@ -20,8 +20,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from realize.cli.options import Access, Rates
-from realize.cli.peers import Peer, no_pin
-from realize.cli.tidying import Tidying
+from realize.cli.session.peers import Peer, no_pin
+from realize.cli.session.tidying import Tidying
 from realize.concurrency.shielded import RunInThread
 from realize.concurrency.short_jobs import BriefWork
 from realize.concurrency.thread_pool import ThreadPools
@@ -39,7 +39,7 @@ from realize.store.local.store import LocalStore
 from realize.store.origin import origin_of
 
 if TYPE_CHECKING:
-    from realize.cli.connections import Connections
+    from realize.cli.session.connections import Connections
     from realize.wire.endpoints import ConnectingProtocol
     from realize.wire.protocol import PeerProtocol
 
@@ -175,8 +175,8 @@ class Session:
         """The connection to a peer."""
         if self._connections is None:
             # Without a remote end, nothing of the wire is loaded.
-            from realize.cli.connections import Connections
             from realize.cli.logs import log_faults
+            from realize.cli.session.connections import Connections
 
             log_faults()
             self._connections = Connections(self._reactor, self._rates, self.run)

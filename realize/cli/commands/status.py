@@ -22,6 +22,6 @@ def status(
 
     PEER is a name of the configuration, or an address such as hostb:9771.
     """
-    from realize.cli.report import run_status
+    from realize.cli.commands.status_run import run_status
 
     return run_status(peer, access, json=json, log=log)

@@ -14,11 +14,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from realize.cli.board import PRESENT, TREND, Board, Flight, Meter, found, time_left
-from realize.cli.display import Look
-from realize.cli.rows import Row, Shape
-from realize.cli.summary import Tally
-from realize.cli.wording import Wording
+from realize.cli.display.board import PRESENT, TREND, Board, Flight, Meter, found, time_left
+from realize.cli.display.choice import Look
+from realize.cli.display.rows import Row, Shape
+from realize.cli.display.summary import Tally
+from realize.cli.display.wording import Wording
 from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed, NoRoom
 from realize.units import display_name, format_size

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from realize import __version__
-from realize.cli.findings import (
+from realize.cli.commands.check_findings import (
     Finding,
     Result,
     durable,
@@ -31,11 +31,11 @@ from realize.cli.findings import (
     split_advice,
     unreachable,
 )
+from realize.cli.commands.status_run import lowest, parse, parse_limits
 from realize.cli.options import Access, LogOptions
-from realize.cli.peers import Peer
-from realize.cli.report import lowest, parse, parse_limits
-from realize.cli.runner import run
-from realize.cli.session import Session
+from realize.cli.session.peers import Peer
+from realize.cli.session.runner import run
+from realize.cli.session.session import Session
 from realize.config import default_config_path
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
 from realize.locations import RemoteLocation

@@ -10,7 +10,7 @@ from typing import Protocol, TextIO
 
 from attrs import frozen
 
-from realize.cli.summary import Tally
+from realize.cli.display.summary import Tally
 from realize.errors import RealizeError
 from realize.mover.events import Event
 
@@ -48,15 +48,15 @@ class Look:
 def choose(look: Look, out: TextIO, err: TextIO, now: Callable[[], float]) -> Display:
     """The display for these wishes and streams."""
     if look.json:
-        from realize.cli.json_lines import JsonLines
+        from realize.cli.display.json_lines import JsonLines
 
         return JsonLines(out)
-    from realize.cli.lines import Lines, Quiet
+    from realize.cli.display.lines import Lines, Quiet
 
     if look.quiet:
         return Quiet(err)
     if (err.isatty() if look.progress is None else look.progress) and not look.dry_run:
-        from realize.cli.progress import Bars
+        from realize.cli.display.bars import Bars
 
         return Bars(err, now, look)
     return Lines(out, err, now, look)

@@ -9,11 +9,11 @@ from typing import Any
 import click
 from attrs import frozen
 
+from realize.cli.commands.status_run import is_number, parse_limits, shown, table
 from realize.cli.options import Access, LogOptions
-from realize.cli.peers import naming
-from realize.cli.report import is_number, parse_limits, shown, table
-from realize.cli.runner import run
-from realize.cli.session import Session
+from realize.cli.session.peers import naming
+from realize.cli.session.runner import run
+from realize.cli.session.session import Session
 from realize.throttle.tree import Scope
 from realize.units import display_text, format_duration
 from realize.wire.commands import Direction, GetThrottle, SetThrottle

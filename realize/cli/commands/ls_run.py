@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import click
 
-from realize.cli.json_lines import path_fields, printable
+from realize.cli.display.json_lines import path_fields, printable
+from realize.cli.display.wording import about, local_time
 from realize.cli.options import Access, LogOptions
-from realize.cli.runner import run
-from realize.cli.session import Session
-from realize.cli.wording import about, local_time
+from realize.cli.session.runner import run
+from realize.cli.session.session import Session
 from realize.errors import NotFound, RealizeError, next_step
 from realize.locations import Location
 from realize.store.interfaces import IStore

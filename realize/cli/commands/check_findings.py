@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-from realize.cli.json_lines import printable
+from realize.cli.display.json_lines import printable
 from realize.config import Right
 from realize.errors import Busy, RealizeError, VersionMismatch, WrongPeer
 from realize.keys import PublicKey

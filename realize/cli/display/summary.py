@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
-from realize.cli.board import Sent
+from realize.cli.display.board import Sent
 from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import (
     Event,

@@ -227,9 +227,9 @@ def _run(
     rates = Rates(_limit(throttle, throttle_up), _limit(throttle, throttle_down))
     wanted = metrics_wanted(ctx, metrics_addr, metrics_pushgateway, metrics_job, metrics_instance, metrics_textfile)
 
-    from realize.cli.display import Look
+    from realize.cli.commands.move_run import run_move
+    from realize.cli.display.choice import Look
     from realize.cli.metrics import RunMetrics
-    from realize.cli.moving import run_move
     from realize.mover.filters import selection
     from realize.mover.run import MoveOptions
     from realize.values import OnConflict

@@ -6,8 +6,8 @@ import base64
 import json
 from typing import Any, TextIO
 
-from realize.cli.board import Board
-from realize.cli.summary import Tally
+from realize.cli.display.board import Board
+from realize.cli.display.summary import Tally
 from realize.errors import RealizeError
 from realize.mover.events import (
     Event,

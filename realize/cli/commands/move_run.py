@@ -13,16 +13,16 @@ import click
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
-from realize.cli.deadline import Deadline
-from realize.cli.display import Display, Look, choose
+from realize.cli.display.choice import Display, Look, choose
+from realize.cli.display.summary import Tally
 from realize.cli.logs import flush
 from realize.cli.manifest import recording
 from realize.cli.metrics import RunMetrics
 from realize.cli.options import Access, LogOptions, Patience, Rates
-from realize.cli.runner import run
-from realize.cli.session import Session
-from realize.cli.summary import Tally
-from realize.cli.tidying import Tidying
+from realize.cli.session.deadline import Deadline
+from realize.cli.session.runner import run
+from realize.cli.session.session import Session
+from realize.cli.session.tidying import Tidying
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError, mending
 from realize.locations import Location, RemoteLocation
 from realize.mover.brake import Brake

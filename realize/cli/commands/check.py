@@ -24,6 +24,6 @@ def check(
     Each step takes at most 10 seconds, nothing is tried twice, and nothing is left behind on the other side.
     The exit code is 0, or 3 if a step failed.
     """
-    from realize.cli.checking import run_check
+    from realize.cli.commands.check_run import run_check
 
     return run_check(target, access, json=json, log=log)

@@ -22,6 +22,6 @@ def ls(
 
     The size of a partial is how much of the file is there.
     """
-    from realize.cli.listing import run_ls
+    from realize.cli.commands.ls_run import run_ls
 
     return run_ls(location, access, json=json, log=log)

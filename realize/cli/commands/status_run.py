@@ -12,9 +12,9 @@ from typing import Any, Final, NoReturn, TypeGuard
 import click
 
 from realize.cli.options import Access, LogOptions
-from realize.cli.peers import naming
-from realize.cli.runner import run
-from realize.cli.session import Session
+from realize.cli.session.peers import naming
+from realize.cli.session.runner import run
+from realize.cli.session.session import Session
 from realize.errors import ProtocolError
 from realize.units import display_text, format_duration, format_rate, format_size
 
