@@ -76,9 +76,9 @@ def main(key: str, pin: str, port: int, every: float) -> None:
     from twisted.internet.protocol import Protocol
     from twisted.internet.stdio import StandardIO
 
+    from realize.wire.client import connect, connecting_protocol
     from realize.wire.commands import Status
-    from realize.wire.endpoints import connect, connecting_protocol
-    from realize.wire.protocol import Greeting
+    from realize.wire.connection import Greeting
 
     running: Any = reactor
     waits: list[float] = []

@@ -44,8 +44,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 from realize.throttle.buckets import SLICE
 from realize.throttle.pacing import PacingFactory
 from realize.throttle.tree import Scope, ThrottleTree
-from realize.wire.bulk import BulkTLSFactory
 from realize.wire.tls import tune
+from realize.wire.tls_bulk import BulkTLSFactory
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20

@@ -3,7 +3,7 @@
     python -m benchmarks.tls_steps [--mebibytes 512]
 
 ``encrypt`` is one write of a MiB, ``fetch`` takes from OpenSSL what that made, ``give`` hands it to the other side's,
-``decrypt`` reads it into one buffer (`realize.wire.bulk`), ``recv`` is the same record by record as pyOpenSSL has it.
+``decrypt`` reads it into one buffer (`realize.wire.tls_bulk`), ``recv`` is the same record by record as pyOpenSSL has it.
 Shown is the CPU time of the thread, the least of five rounds.
 """
 
@@ -22,8 +22,8 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from realize.keys import generate_identity
-from realize.wire.bulk import BulkTLSFactory, decrypt
 from realize.wire.tls import AcceptingTLS, ConnectingTLS
+from realize.wire.tls_bulk import BulkTLSFactory, decrypt
 
 MIB = 1 << 20
 

@@ -21,7 +21,7 @@ import structlog
 
 from realize.keys import PublicKey, generate_identity, load_identity, write_identity
 from realize.units import parse_size
-from realize.wire.protocol import Greeting
+from realize.wire.connection import Greeting
 
 SERVER = "--serve"
 
@@ -37,7 +37,7 @@ def serve(folder: str, size: int) -> None:
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
 
-    from realize.wire.serving import PeerServerFactory
+    from realize.wire.server import PeerServerFactory
 
     pin = PublicKey(bytes.fromhex(sys.stdin.readline().strip()))
     running: Any = reactor
@@ -77,7 +77,7 @@ def send(folder: str, size: int, piece: int, port: int, pin: PublicKey) -> None:
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
 
-    from realize.wire.endpoints import connect, connecting_protocol
+    from realize.wire.client import connect, connecting_protocol
 
     running: Any = reactor
     waits: list[float] = []

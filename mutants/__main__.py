@@ -26,7 +26,7 @@ from mutants import recording, trial
 from mutants.faults import Fault, faults
 from mutants.trial import Mutation, Running, Verdict
 
-GUARDS: Final = ("store", "mover", "daemon/access.py", "wire/serving.py", "wire/answering.py", "wire/arguments.py")
+GUARDS: Final = ("store", "mover", "daemon/access.py", "wire/server.py", "wire/responding.py", "wire/arguments.py")
 WANTED: Final = 0.95
 """Of the faults that are not equivalent, so many are to be noticed."""
 

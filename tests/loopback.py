@@ -10,7 +10,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from realize.wire.protocol import Greeting, PeerProtocol, Role
+from realize.wire.connection import Greeting, PeerProtocol, Role
 
 HIGH = 64 * 1024
 

@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, NotFound, ProtocolError
 from realize.wire import boxes, commands
-from realize.wire.answering import AnsweringProtocol
+from realize.wire.responding import AnsweringProtocol
 from tests.loopback import Log
 
 

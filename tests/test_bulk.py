@@ -20,9 +20,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.keys import generate_identity
-from realize.wire import bulk
-from realize.wire.bulk import DELIVERY, BulkTLSFactory, BulkTLSTransport, send_at_once, unacknowledged
+from realize.wire import tls_bulk as bulk
 from realize.wire.tls import AcceptingTLS, ConnectingTLS
+from realize.wire.tls_bulk import DELIVERY, BulkTLSFactory, BulkTLSTransport, send_at_once, unacknowledged
 
 SERVER, CLIENT = generate_identity(), generate_identity()
 MIB = 1 << 20

@@ -19,7 +19,7 @@ from realize.locations import LocalLocation, RemoteLocation
 from realize.store.client.small_files import SLOW, UNKNOWN
 from realize.store.origin import origin_of
 from realize.wire.commands import Reason
-from realize.wire.protocol import LOSE
+from realize.wire.connection import LOSE
 
 PIN = generate_identity().public_key
 OTHER = generate_identity().public_key

@@ -35,7 +35,7 @@ from realize.testing import LARGE, block_digests, small_file
 from realize.units import Reserve
 from realize.values import BLOCK, Committed, Expected, OnConflict, Removal
 from realize.wire import commands
-from realize.wire.serving import Refusal
+from realize.wire.server import Refusal
 from realize.wire.traffic import Traffic
 from tests.leftovers import leave_partial
 from tests.loopback import Log, Pair

@@ -32,7 +32,7 @@ from realize.store.local.versions import Clock as FileClock
 from realize.store.server.responders import DirectoryResponders
 from realize.testing import digest, random_bytes, small_file
 from realize.values import SMALL, Expected, OnConflict, Removal, Vacant
-from realize.wire.liveness import ENDURANCE
+from realize.wire.keepalive import ENDURANCE
 from tests.faults import Fault, descriptors
 from tests.loopback import Pair
 

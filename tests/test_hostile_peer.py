@@ -19,7 +19,7 @@ from realize.testing import MemoryStore
 from realize.values import SPAN, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
-from realize.wire.protocol import MOST_UNSENT
+from realize.wire.connection import MOST_UNSENT
 from realize.wire.streams import MOST_UNREAD
 from tests.loopback import Raw
 

@@ -24,8 +24,8 @@ from realize.errors import Silence
 from realize.keys import load_identity
 from realize.wire import commands
 from realize.wire.boxes import data_head, data_tail, encode
+from realize.wire.connection import MOST_AT_ONCE
 from realize.wire.packing import SMALL_HEADS, SmallHead
-from realize.wire.protocol import MOST_AT_ONCE
 from tests.loopback import Pair, Raw
 from tests.processes import Site, plant
 

@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from realize.wire.liveness import ENDURANCE, PATIENCE, SILENCE, Liveness
+from realize.wire.keepalive import ENDURANCE, PATIENCE, SILENCE, Liveness
 
 
 class Watched:

@@ -18,8 +18,9 @@ from realize.store.local.reader import PIECE
 from realize.store.local.store import LocalStore
 from realize.testing import random_bytes
 from realize.values import SMALL, Fetched, SmallFile, Version
-from realize.wire import boxes, costs, packing, protocol, tls
-from realize.wire.protocol import ALWAYS, LOOK, MEMORY_WITHIN
+from realize.wire import boxes, costs, packing, tls
+from realize.wire import connection as protocol
+from realize.wire.connection import ALWAYS, LOOK, MEMORY_WITHIN
 from realize.wire.streams import GRANT, MOST_UNREAD, InboundStream
 from tests.test_hostile_peer import MOST_READING, Evil, data
 from tests.test_streams import FakeLink

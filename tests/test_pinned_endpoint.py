@@ -154,7 +154,7 @@ def test_the_plugins_install_no_reactor():
     script = (
         "import sys; from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin));"
         "assert 'realize.wire.pinned_endpoint' in sys.modules;"
-        "print({'twisted.internet.reactor', 'realize.config', 'realize.wire.protocol'} & {*sys.modules})"
+        "print({'twisted.internet.reactor', 'realize.config', 'realize.wire.connection'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True)
 

@@ -15,10 +15,11 @@ from realize.errors import (
     VersionMismatch,
     WrongPeer,
 )
-from realize.wire import boxes, commands, protocol
+from realize.wire import boxes, commands
+from realize.wire import connection as protocol
 from realize.wire.commands import Reason
-from realize.wire.liveness import PATIENCE, PING_AFTER, SILENCE
-from realize.wire.protocol import LOSE, MOST_UNSENT, Greeting
+from realize.wire.connection import LOSE, MOST_UNSENT, Greeting
+from realize.wire.keepalive import PATIENCE, PING_AFTER, SILENCE
 from tests.faults import Quiet
 from tests.loopback import HIGH, Pair
 

@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 from realize.cli.commands.check_findings import unreachable
 from realize.errors import ConnectionFailed
 from realize.keys import generate_identity
-from realize.wire.endpoints import connect, connecting_protocol
+from realize.wire.client import connect, connecting_protocol
+from realize.wire.connection import Greeting
 from realize.wire.pinned_endpoint import PinnedClientEndpoint
-from realize.wire.protocol import Greeting
 from realize.wire.reaching import ON_THE_WAY, Obstacle, in_words, obstacle
 from tests.loopback import Log
 

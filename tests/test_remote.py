@@ -33,7 +33,7 @@ from realize.values import (
     WhereKind,
 )
 from realize.wire import commands
-from realize.wire.liveness import PATIENCE
+from realize.wire.keepalive import PATIENCE
 from realize.wire.packing import MOST_ITEMS, FetchedHead
 from tests.test_remote_streams import Asking, kinds
 

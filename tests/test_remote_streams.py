@@ -17,7 +17,7 @@ from realize.store.client.transit import Transit
 from realize.values import BLOCK, SPAN, Attributes, Committed, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail
-from realize.wire.liveness import PATIENCE
+from realize.wire.keepalive import PATIENCE
 from tests.loopback import Pair
 
 DIGEST = bytes(32)

@@ -38,7 +38,7 @@ from realize.values import (
 )
 from realize.wire import commands
 from realize.wire.boxes import VALUE_LIMIT
-from realize.wire.protocol import Greeting
+from realize.wire.connection import Greeting
 from tests.faults import Quiet
 from tests.test_remote_store import Served
 from tests.test_served_streams import Late, kinds

@@ -19,11 +19,11 @@ from realize.errors import Busy, ConnectionFailed, ProtocolError, VersionMismatc
 from realize.keys import generate_identity
 from realize.pasting import admission
 from realize.wire import commands
+from realize.wire.client import connect, connecting_protocol
 from realize.wire.commands import Reason
-from realize.wire.endpoints import connect, connecting_protocol
-from realize.wire.liveness import PING_AFTER, SILENCE
-from realize.wire.protocol import Greeting, PeerProtocol, Role
-from realize.wire.serving import FEW, HELLO_WITHIN, LEAST_TURN, PeerServerFactory, Refusal, turn
+from realize.wire.connection import Greeting, PeerProtocol, Role
+from realize.wire.keepalive import PING_AFTER, SILENCE
+from realize.wire.server import FEW, HELLO_WITHIN, LEAST_TURN, PeerServerFactory, Refusal, turn
 from realize.wire.throttling import pacing
 from realize.wire.tls import CHUNK, peer_public_key
 from realize.wire.traffic import Traffic
@@ -123,7 +123,7 @@ def test_turns_are_shorter_the_more_there_are(connections, amount):
 
 async def test_connections_share_the_turn(monkeypatch):
     """Each that comes makes the turns of all shorter, and each that goes longer again."""
-    monkeypatch.setattr("realize.wire.serving.FEW", 1)
+    monkeypatch.setattr("realize.wire.server.FEW", 1)
     async with serving() as site:
         first, second = await site.connect(run="run-1"), await site.connect(run="run-2")
         together = [each.transport.transport.bufferSize for each in site.factory]
@@ -292,7 +292,7 @@ async def test_a_client_without_certificate_is_refused():
 
 async def test_one_peer_has_a_limited_number_of_connections(monkeypatch):
     """Beyond it the answer is BUSY, and worth trying again."""
-    monkeypatch.setattr("realize.wire.serving.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("realize.wire.server.MOST_CONNECTIONS", 2)
     async with serving() as site:
         first, second = await site.connect(), await site.connect()
         make = connecting_protocol(clock=site.reactor, log=site.log, greeting=Greeting("client"))
@@ -310,7 +310,7 @@ async def test_one_peer_has_a_limited_number_of_connections(monkeypatch):
 
 async def test_a_run_that_comes_back_takes_the_place_of_its_dead_connection(monkeypatch):
     """It is not refused because its peer has all the connections it may have: one of them is its own."""
-    monkeypatch.setattr("realize.wire.serving.MOST_CONNECTIONS", 1)
+    monkeypatch.setattr("realize.wire.server.MOST_CONNECTIONS", 1)
     async with serving() as site:
         make = connecting_protocol(clock=site.reactor, log=site.log, greeting=Greeting("client", run="1"))
         first = await connect(site.reactor, "127.0.0.1", site.number, CLIENT, SERVER.public_key, make_protocol=make)
@@ -468,7 +468,7 @@ async def test_commands_travel_both_ways():
 def come(door, monkeypatch):
     """Come through the door and say Hello, as whom one wants; both ends."""
     keys = {}
-    monkeypatch.setattr("realize.wire.serving.peer_public_key", keys.get)
+    monkeypatch.setattr("realize.wire.server.peer_public_key", keys.get)
 
     def come(run="", identity=CLIENT, address="192.0.2.1", **options):
         client = PeerProtocol(
@@ -570,7 +570,7 @@ def test_a_key_that_became_unknown_since_the_handshake_is_refused(door, come):
 
 def test_a_peer_that_has_all_its_connections_is_refused_another(door, come, monkeypatch):
     """Other peers are not; and to come back is not to come once more."""
-    monkeypatch.setattr("realize.wire.serving.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("realize.wire.server.MOST_CONNECTIONS", 2)
     come("1-a")
     come("2-a")
     back, _ = come("2-a")
@@ -601,8 +601,8 @@ def test_a_stranger_may_read_much_at_once(door):
 
 def test_a_connection_that_comes_to_many_has_no_longer_turn(door, come, monkeypatch):
     """Also if it changes nothing for the others."""
-    monkeypatch.setattr("realize.wire.serving.FEW", 1)
-    monkeypatch.setattr("realize.wire.serving.LEAST_TURN", CHUNK // 2)
+    monkeypatch.setattr("realize.wire.server.FEW", 1)
+    monkeypatch.setattr("realize.wire.server.LEAST_TURN", CHUNK // 2)
     accepted = [come()[0] for _ in range(3)]
 
     assert [CHUNK // 2] * 3 == [each.transport.bufferSize for each in accepted]

@@ -48,8 +48,8 @@ from realize.telemetry import structlog
 from realize.tracing import run_of
 from realize.units import display_name, display_text
 from realize.wire.commands import Reason
-from realize.wire.protocol import Greeting
-from realize.wire.serving import AcceptedProtocol, PeerServerFactory
+from realize.wire.connection import Greeting
+from realize.wire.server import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing
 
 MERCY: Final = 15.0

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from realize import __version__
 from realize.daemon.rates import Rates
-from realize.wire.serving import AcceptedProtocol
+from realize.wire.server import AcceptedProtocol
 
 
 class Started(Protocol):

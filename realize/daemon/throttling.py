@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from realize.errors import AccessDenied, RealizeError, UsageError
 from realize.throttle.tree import Scope, ThrottleTree, check_rate, check_time, lowest
 from realize.wire.commands import Direction, SetThrottle
-from realize.wire.protocol import PeerProtocol
+from realize.wire.connection import PeerProtocol
 from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole
 
 EARLIER: Final = 0.01

@@ -46,9 +46,9 @@ from zope.interface import implementer
 from realize.errors import ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.units import display_text, parse_duration, quoted
-from realize.wire.bulk import BulkTLSFactory, BulkTLSTransport
 from realize.wire.reaching import in_words
 from realize.wire.tls import AcceptingTLS, ConnectingTLS, Refused, refused_by_peer, tune
+from realize.wire.tls_bulk import BulkTLSFactory, BulkTLSTransport
 
 WITHIN: Final = 30.0
 """Seconds that a client has for everything up to the handshake, unless told otherwise, and a server for the latter."""

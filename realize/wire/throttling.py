@@ -14,7 +14,7 @@ from realize.errors import AccessDenied, ProtocolError, RealizeError
 from realize.throttle.pacing import PacedProtocol, PacingFactory
 from realize.throttle.tree import Limit, Scope, ThrottleTree
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
-from realize.wire.protocol import PeerProtocol
+from realize.wire.connection import PeerProtocol
 
 
 class Cause(enum.Enum):
@@ -136,5 +136,5 @@ class OwnLimit(amp.CommandLocator):
         return {"report": json.dumps(as_report(self._tree.snapshot()))}
 
     def transfers(self) -> list[dict[str, Any]]:
-        """See `realize.wire.answering.Served`; this end serves no files."""
+        """See `realize.wire.responding.Served`; this end serves no files."""
         return []

@@ -57,7 +57,7 @@ def _options(identity: Identity) -> CertificateOptions:
         enableSessions=False,
         enableSessionTickets=False,
     )
-    # pyOpenSSL sets it, and then OpenSSL comes back after every single record (`realize.wire.bulk`).
+    # pyOpenSSL sets it, and then OpenSSL comes back after every single record (`realize.wire.tls_bulk`).
     options.getContext().clear_mode(_PARTIAL_WRITE)
     return options
 

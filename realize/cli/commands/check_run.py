@@ -44,7 +44,7 @@ from realize.store.client.store import RemoteStore
 from realize.units import display_text, format_rate
 from realize.values import WhereKind
 from realize.wire.commands import MAJOR, MINOR, GetThrottle, Status
-from realize.wire.protocol import PeerProtocol
+from realize.wire.connection import PeerProtocol
 
 T = TypeVar("T")
 

@@ -20,9 +20,9 @@ from realize.keys import Identity
 from realize.telemetry import structlog
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
+from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
-from realize.wire.endpoints import ConnectingProtocol, connect, connecting_protocol
-from realize.wire.protocol import LOSE, Greeting, PeerProtocol
+from realize.wire.connection import LOSE, Greeting, PeerProtocol
 from realize.wire.throttling import OwnLimit, limit_by, pacing
 
 SILENT: Final = 0.5

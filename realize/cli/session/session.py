@@ -40,8 +40,8 @@ from realize.store.origin import origin_of
 
 if TYPE_CHECKING:
     from realize.cli.session.connections import Connections
-    from realize.wire.endpoints import ConnectingProtocol
-    from realize.wire.protocol import PeerProtocol
+    from realize.wire.client import ConnectingProtocol
+    from realize.wire.connection import PeerProtocol
 
 THREADS: Final = 4
 """Threads for disk work and hashing, for each location; more would only queue at the disk."""

@@ -1,6 +1,6 @@
 """What the daemon counts: the metrics of events, in a registry of its own.
 
-The rooms below tell it through `realize.wire.answering.Watch` and `realize.store.hooks`; what can be read when
+The rooms below tell it through `realize.wire.responding.Watch` and `realize.store.hooks`; what can be read when
 somebody asks is not counted here but in `realize.daemon.metrics.gauges`.
 ``docs/metrics.md`` lists all of them.
 
@@ -42,9 +42,9 @@ from realize.errors import (
 from realize.store.hooks import CommitWatch, Saved, Sync
 from realize.telemetry.metrics.exposition import new_registry
 from realize.values import Committed
-from realize.wire.answering import OK
 from realize.wire.commands import Data, Hello, every_command
-from realize.wire.serving import Refusal
+from realize.wire.responding import OK
+from realize.wire.server import Refusal
 
 UNKNOWN: Final = "unknown"
 """A peer that has not said Hello, a command that is none."""
@@ -156,7 +156,7 @@ class Metrics(Counting):
         self._refusals.labels(refusal.reason).inc()
 
     def command(self, name: str) -> Callable[[str], None]:
-        """See `realize.wire.answering.Watch`."""
+        """See `realize.wire.responding.Watch`."""
         started = time.perf_counter()
         name = name if name in self._answered else UNKNOWN
 

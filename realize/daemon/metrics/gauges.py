@@ -22,7 +22,7 @@ from realize.daemon.throttling import Throttling
 from realize.throttle.tree import Scope
 from realize.units import Reserve
 from realize.wire.commands import Direction
-from realize.wire.serving import PeerServerFactory
+from realize.wire.server import PeerServerFactory
 
 Family = CounterMetricFamily | GaugeMetricFamily
 

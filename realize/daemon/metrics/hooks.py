@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from realize.store.hooks import CommitWatch, FileWatch
-from realize.wire.serving import Refusal
+from realize.wire.server import Refusal
 
 
 class Counting(FileWatch):
@@ -24,7 +24,7 @@ class Counting(FileWatch):
         """Somebody was not let in."""
 
     def command(self, _name: str) -> Callable[[str], None]:
-        """A command has come; see `realize.wire.answering.Watch`."""
+        """A command has come; see `realize.wire.responding.Watch`."""
         return _ignore
 
     def commits(self, _directory: str) -> CommitWatch:

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, Unanswered
-from realize.wire.protocol import PeerProtocol
+from realize.wire.connection import PeerProtocol
 
 
 def call_lasting(protocol: PeerProtocol, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:

@@ -26,8 +26,8 @@ from realize.store.client.transit import Transit
 from realize.values import SMALL, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
 from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead
-from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import OutboundStream
 
 SLOW: Final = 65_535

@@ -3,7 +3,7 @@
 Lists are split into packs that fit a command, and the packs are under way together.
 `realize.store.server.responders` is the other half.
 
-Nothing here times out by itself: the connection does, when the peer is silent (`realize.wire.liveness`).
+Nothing here times out by itself: the connection does, when the peer is silent (`realize.wire.keepalive`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from realize.values import (
     Where,
 )
 from realize.wire import commands, packing
-from realize.wire.protocol import PeerProtocol
+from realize.wire.connection import PeerProtocol
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -19,7 +19,7 @@ from realize.store.interfaces import IReader, IWriter
 from realize.values import BLOCK, SPAN, Attributes, Chunk, Content, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.answers import log_unexpected
-from realize.wire.protocol import PeerProtocol
+from realize.wire.connection import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
 
 GIVING_UP: Final = 4.0

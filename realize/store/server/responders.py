@@ -65,8 +65,8 @@ from realize.values import (
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
 from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead, SmallHead
-from realize.wire.protocol import PeerProtocol
 
 _T = TypeVar("_T")
 
@@ -177,7 +177,7 @@ class DirectoryResponders(amp.CommandLocator):
         return len(self._directories) + len(self._listings) + len(self._writes) + len(self._reads)
 
     def transfers(self) -> list[dict[str, Any]]:
-        """See `realize.wire.protocol.Served`."""
+        """See `realize.wire.connection.Served`."""
         streams: list[tuple[int, ServedWrite | ServedRead]] = [*self._writes.values(), *self._reads.values()]
         opened = ((self._directories.get(handle), stream) for handle, stream in streams)
         return [{"dir": where.directory, **stream.describe()} for where, stream in opened if where is not None]

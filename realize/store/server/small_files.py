@@ -16,8 +16,8 @@ from twisted.internet.defer import DeferredLock, DeferredSemaphore
 from realize.errors import ProtocolError
 from realize.values import SMALL, Content, SmallFile
 from realize.wire import packing
+from realize.wire.connection import PeerProtocol
 from realize.wire.packing import SmallHead
-from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream
 
 MOST_SENT: Final = 4

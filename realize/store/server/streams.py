@@ -22,8 +22,8 @@ from realize.store.server.audit import FileTrail
 from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
+from realize.wire.connection import PeerProtocol
 from realize.wire.packing import MOST_DIGESTS
-from realize.wire.protocol import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
 
 _T = TypeVar("_T")

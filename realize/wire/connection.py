@@ -34,15 +34,15 @@ from zope.interface import implementer
 from realize.concurrency.memory import UNBOUNDED, Claim, Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
 from realize.wire import boxes, commands, costs
-from realize.wire.answering import AnsweringProtocol, error_box, shown_command
 from realize.wire.answers import from_remote, log_unexpected
-from realize.wire.bulk import unacknowledged
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
-from realize.wire.liveness import ENDURANCE, PATIENCE, Liveness
+from realize.wire.keepalive import ENDURANCE, PATIENCE, Liveness
 from realize.wire.packing import error_of
+from realize.wire.responding import AnsweringProtocol, error_box, shown_command
 from realize.wire.streams import BATCH, StreamTable
 from realize.wire.tls import hung_up
+from realize.wire.tls_bulk import unacknowledged
 from realize.wire.traffic import Traffic
 
 __all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
@@ -237,7 +237,7 @@ class PeerProtocol(AnsweringProtocol):
         """Send a command and wait for its answer.
 
         Fails with a `RealizeError` and nothing else.
-        ``patient`` is for commands whose answer may take long; see `realize.wire.liveness`.
+        ``patient`` is for commands whose answer may take long; see `realize.wire.keepalive`.
         A cancelled call goes on at the peer, its answer is dropped.
         """
         if self._error is not None:
@@ -379,7 +379,7 @@ class PeerProtocol(AnsweringProtocol):
         if self._idle:
             self.clock.callLater(0, self._check_idle)
 
-    # What answering uses: `realize.wire.answering`.
+    # What answering uses: `realize.wire.responding`.
 
     def ending(self) -> RealizeError | None:
         """Why the connection is ending, if it is."""

@@ -24,12 +24,12 @@ from twisted.python.failure import Failure
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.tracing import run_of
-from realize.wire.answering import Watch
-from realize.wire.bulk import BulkTLSFactory
+from realize.wire.client import Wrap
 from realize.wire.commands import Goodbye, Reason
-from realize.wire.endpoints import Wrap
-from realize.wire.protocol import Greeting, PeerProtocol, Role
+from realize.wire.connection import Greeting, PeerProtocol, Role
+from realize.wire.responding import Watch
 from realize.wire.tls import CHUNK, AcceptingTLS, handshake_error, peer_public_key, read_at_once, tune
+from realize.wire.tls_bulk import BulkTLSFactory
 from realize.wire.traffic import Traffic
 
 HELLO_WITHIN: Final = 10.0
@@ -130,7 +130,7 @@ class Refusal:
 class PeerServerFactory(Factory):
     """Makes and keeps the accepted connections.
 
-    ``watch`` is told of every command that any connection gets; see `realize.wire.answering`.
+    ``watch`` is told of every command that any connection gets; see `realize.wire.responding`.
     ``is_known`` is asked at every handshake, so that a reload takes effect at once.
     Listen with what `secured` returns, never with the factory itself.
     """

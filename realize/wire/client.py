@@ -17,10 +17,10 @@ from zope.interface import implementer
 from realize.errors import ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.pasting import admission
-from realize.wire.bulk import BulkTLSFactory
-from realize.wire.protocol import Greeting, PeerProtocol, Role
+from realize.wire.connection import Greeting, PeerProtocol, Role
 from realize.wire.reaching import in_words
 from realize.wire.tls import ConnectingTLS, refused_by_peer, tune
+from realize.wire.tls_bulk import BulkTLSFactory
 
 CONNECT_WITHIN: Final = 30.0
 """Seconds for everything up to the answer to Hello."""

@@ -1,6 +1,6 @@
 """The answering half of a connection: which responder runs, and what becomes of what it returns or raises.
 
-`AnsweringProtocol` stands between AMP's dispatch and the connection (`realize.wire.protocol`), which it asks only to
+`AnsweringProtocol` stands between AMP's dispatch and the connection (`realize.wire.connection`), which it asks only to
 write, to end, and to say that it is ending.
 
 Invariants: whatever a responder does, the peer gets a declared error or nothing; at most
