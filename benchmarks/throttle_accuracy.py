@@ -42,8 +42,8 @@ from zope.interface import implementer
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
 from realize.throttle.buckets import SLICE
-from realize.throttle.pacing import PacingFactory
-from realize.throttle.tree import Scope, ThrottleTree
+from realize.throttle.limits import Scope, ThrottleTree
+from realize.throttle.transport import PacingFactory
 from realize.wire.tls import tune
 from realize.wire.tls_bulk import BulkTLSFactory
 

@@ -1,4 +1,4 @@
-"""`realize.throttle.pacing` on a pumped clock, and over TLS in memory."""
+"""`realize.throttle.transport` on a pumped clock, and over TLS in memory."""
 
 import datetime as dt
 
@@ -25,10 +25,10 @@ from twisted.test import iosim
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from realize.throttle import pacer
+from realize.throttle import scheduler as pacer
 from realize.throttle.buckets import Bucket
-from realize.throttle.pacer import Pacer
-from realize.throttle.pacing import PacedProtocol, PacingFactory
+from realize.throttle.scheduler import Pacer
+from realize.throttle.transport import PacedProtocol, PacingFactory
 from tests.faults import Quiet
 
 KIB, MIB = 1 << 10, 1 << 20

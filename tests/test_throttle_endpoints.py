@@ -19,7 +19,7 @@ from twisted.plugin import IPlugin
 from zope.interface.verify import verifyObject
 
 from realize.throttle.endpoints import ThrottleParser, throttle_client, throttle_server
-from realize.throttle.pacing import PacedProtocol
+from realize.throttle.transport import PacedProtocol
 
 MIB = 1 << 20
 

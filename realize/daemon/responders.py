@@ -6,7 +6,7 @@ from typing import Any
 
 from realize.daemon.throttling import Throttling, dumped
 from realize.store.server.responders import MOST_REPORT, DirectoryResponders
-from realize.throttle.tree import Scope
+from realize.throttle.limits import Scope
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 from realize.wire.throttling import seconds_of
 

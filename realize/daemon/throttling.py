@@ -1,6 +1,6 @@
 """The limits of the daemon: what it sends, what its peers send to it, and who may change them.
 
-What the daemon sends is bound by its own `realize.throttle.tree.ThrottleTree`.
+What the daemon sends is bound by its own `realize.throttle.limits.ThrottleTree`.
 What its peers send is bound at their end: the daemon asks each connection, by the same command, for its share of the
 limit of the peer, or for the limit of the connection if that is lower.
 """
@@ -16,7 +16,7 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import AccessDenied, RealizeError, UsageError
-from realize.throttle.tree import Scope, ThrottleTree, check_rate, check_time, lowest
+from realize.throttle.limits import Scope, ThrottleTree, check_rate, check_time, lowest
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.connection import PeerProtocol
 from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole

@@ -14,7 +14,7 @@ from realize.cli.options import Access, LogOptions
 from realize.cli.session.peers import naming
 from realize.cli.session.runner import run
 from realize.cli.session.session import Session
-from realize.throttle.tree import Scope
+from realize.throttle.limits import Scope
 from realize.units import display_text, format_duration
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 

@@ -18,7 +18,7 @@ from realize.cli.session.peers import Peer, naming
 from realize.errors import RealizeError
 from realize.keys import Identity
 from realize.telemetry import structlog
-from realize.throttle.tree import Scope, ThrottleTree
+from realize.throttle.limits import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle

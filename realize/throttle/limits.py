@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import Conflict, NotFound, UsageError
 from realize.throttle.buckets import Bucket
-from realize.throttle.pacer import Lane, Pacer
+from realize.throttle.scheduler import Lane, Pacer
 from realize.units import FASTEST
 
 LOWEST: Final = 1

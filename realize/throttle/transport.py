@@ -9,7 +9,7 @@ How fast the application *reads* is not decided here: ``pauseProducing`` and ``r
 
 Without a limit and with nothing waiting, writes go straight through, only counted, and the transport drives the
 application's producer itself; measured on a 64 KiB write, each call in between costs one percent.
-No timer lives here: the lane's `realize.throttle.pacer.Pacer` has the only one.
+No timer lives here: the lane's `realize.throttle.scheduler.Pacer` has the only one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import Interface, alsoProvides, directlyProvides, implementer, providedBy
 
-from realize.throttle.pacer import Lane
+from realize.throttle.scheduler import Lane
 
 RECORD: Final = 22
 """Bytes that TLS 1.3 adds to a record: header, content type and tag (RFC 8446, section 5.2)."""
