@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from realize.errors import ConfigError, WrongPeer
+from realize.fs.durable import sync_directory
 from realize.units import display_text, quoted
 
 _SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410, section 4
@@ -197,7 +198,7 @@ def write_identity(path: str, identity: Identity) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        _sync_directory(parent)
+        sync_directory(parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(path)
@@ -270,15 +271,7 @@ def _make_directory(path: str) -> None:
     _make_directory(above)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
-    _sync_directory(above)
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(above)
 
 
 def _reason(error: Exception) -> str:

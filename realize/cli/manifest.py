@@ -31,11 +31,12 @@ from realize.concurrency.shielded import RunInThread
 from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.fs.ancestors import Ancestors
 from realize.fs.descriptors import release
+from realize.fs.durable import write_all
 from realize.fs.oserrors import storage_error
+from realize.fs.syscalls import fsync_directory
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
-from realize.store.local.small_files import write_all
 from realize.units import display_text
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -176,7 +177,7 @@ def _make_name_durable(path: str) -> None:
     # That of the file itself, for ``path`` may be a symlink, and of the directories above, which may be new as well.
     fd = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        fsync_directory(fd)
         Ancestors().sync(fd)
     finally:
         os.close(fd)

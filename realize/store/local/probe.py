@@ -14,11 +14,11 @@ from typing import Final
 
 from realize.fs import names
 from realize.fs.descriptors import release
+from realize.fs.durable import write_all
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.syscalls import fsync_directory, rename_noreplace
 from realize.store.local.location import Location
 from realize.store.local.partial_names import create
-from realize.store.local.small_files import write_all
 from realize.units import NO_RESERVE, Reserve
 from realize.values import Space
 

@@ -15,6 +15,7 @@ from blake3 import blake3
 from realize.errors import InternalError, NoSpace, ProtocolError, RealizeError, SourceChanged, VerifyFailed
 from realize.fs import names
 from realize.fs.descriptors import release
+from realize.fs.durable import write_all
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.reading import read_exactly
 from realize.fs.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
@@ -230,13 +231,6 @@ def _write(
         finally:
             release(fd)
         raise
-
-
-def write_all(fd: int, content: bytes) -> None:
-    """Write at the descriptor's position, however many calls it takes."""
-    written = os.write(fd, content) if content else 0
-    while written < len(content):
-        written += os.write(fd, memoryview(content)[written:])
 
 
 def set_attributes(fd: int, name: bytes, status: os.stat_result, attributes: Attributes | None) -> int | None:
