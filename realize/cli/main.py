@@ -21,7 +21,7 @@ from realize.cli.commands.move import copy, move
 from realize.cli.commands.status import status
 from realize.cli.commands.throttle import throttle
 from realize.errors import Interrupted, RealizeError
-from realize.fs.descriptors import hold_standard_streams
+from realize.process import hold_standard_streams
 
 USAGE = 2
 """Exit code of a command line that makes no sense."""

@@ -39,9 +39,9 @@ from realize.daemon.signals import STOPPING, Signals
 from realize.daemon.status import report, totals
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
-from realize.fs.descriptors import allow_many_files
 from realize.fs.tree import Identity as Inode
 from realize.keys import Identity, PublicKey
+from realize.process import allow_many_files
 from realize.store.local.ledger import Ledger
 from realize.store.local.permissions import lacking_of
 from realize.telemetry import structlog

@@ -18,9 +18,9 @@ from realize.clocks import use_monotonic_clock
 from realize.config import Config, metrics_endpoint, read_config
 from realize.daemon.logs import DaemonLogs, LogOptions, absolute, complain
 from realize.errors import RealizeError, UsageError
-from realize.fs.descriptors import hold_standard_streams
 from realize.keys import Identity, load_identity
 from realize.levels import FORMATS, parse_levels
+from realize.process import hold_standard_streams
 from realize.units import parse_duration, quoted
 
 T = TypeVar("T")
