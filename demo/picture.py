@@ -12,7 +12,7 @@ from rich.text import Text
 from twisted.internet.task import Clock
 
 from realize.cli.display.bars import Bars
-from realize.cli.display.choice import Look
+from realize.cli.display.options import DisplayOptions
 from realize.cli.display.rows import Shape
 from realize.mover.events import Finished, Found, How, Listed, Progressed, Started
 
@@ -24,7 +24,7 @@ MIB = 1 << 20
 def picture() -> str:
     """The picture: a run at its tenth second."""
     clock = Clock()
-    bars = Bars(io.StringIO(), clock.seconds, Look())
+    bars = Bars(io.StringIO(), clock.seconds, DisplayOptions())
     begun = [
         Found(4127, 6120 * MIB),
         Listed(),

@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from realize.cli.commands import move_run as moving
-from realize.cli.display.choice import Look
+from realize.cli.display.options import DisplayOptions
 from realize.cli.main import realize
 from realize.cli.options import Access, Patience, Rates
 from realize.mover.filters import selection
 from realize.mover.run import MoveOptions
 from realize.values import OnConflict
 
-Call = tuple[tuple[str, ...], str, Access, MoveOptions, Look]
+Call = tuple[tuple[str, ...], str, Access, MoveOptions, DisplayOptions]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_defaults(calls: list[Call]) -> None:
     """Without options: replace, preserve, four jobs, no filters, for real, shown as the terminal suits."""
     invoke("a", "b")
 
-    assert (Access(), MoveOptions(), Look(), Rates(), Patience(), None) == calls[0][2:]
+    assert (Access(), MoveOptions(), DisplayOptions(), Rates(), Patience(), None) == calls[0][2:]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_every_option_arrives(calls: list[Call]) -> None:
     expected = MoveOptions(
         remove=True, policy=OnConflict.SKIP, preserve=False, jobs=9, selection=selection([], 90.0), dry_run=True
     )
-    look = Look(progress=False, verbose=True, dry_run=True)
+    look = DisplayOptions(progress=False, verbose=True, dry_run=True)
     patience = Patience(60.0, 5.0, retry=False)
     assert (Access("c", "k", "p"), expected, look, Rates(1024, 2048), patience, None) == calls[0][2:]
 

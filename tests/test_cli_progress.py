@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.cli.display.bars import LARGE, Bars
-from realize.cli.display.choice import Look
+from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import Tally
 from realize.errors import NoSpace
 from realize.mover.events import End, Event, Failed, Finished, Found, How, Listed, Progressed, Started
@@ -28,7 +28,7 @@ def drawn(*events: Event, columns: int, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(columns))
     clock, err = Clock(), Terminal()
-    bars = Bars(err, clock.seconds, Look())
+    bars = Bars(err, clock.seconds, DisplayOptions())
     for event in events:
         bars(event)
     clock.advance(2.0)
@@ -106,7 +106,7 @@ def test_rows_that_a_narrower_terminal_has_wrapped_are_cleared(
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
     err = Terminal()
-    bars = Bars(err, Clock().seconds, Look())
+    bars = Bars(err, Clock().seconds, DisplayOptions())
     for event in (Found(1, LARGE), Started(b"large", LARGE, 0)):
         bars(event)
     bars.tick()
@@ -126,7 +126,7 @@ def test_messages_are_printed_above_the_bars_without_colour_if_asked(monkeypatch
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     err = Terminal()
-    bars = Bars(err, Clock().seconds, Look())
+    bars = Bars(err, Clock().seconds, DisplayOptions())
 
     bars(Failed(b"b", End.DESTINATION, NoSpace("b: full")))
     bars.close(Tally(), 0.0, None)

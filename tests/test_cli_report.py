@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from realize.cli.commands.status_run import lowest, parse, parse_limits, readable
 from realize.cli.commands.throttle_run import readable as limit_row
+from realize.cli.display.report import readable
+from realize.cli.session.reports import lowest, parse, parse_limits
 from realize.errors import ProtocolError
 
 

@@ -1,4 +1,4 @@
-"""The metrics of a run: `realize.cli.metrics`, `realize.telemetry.metrics.run_metrics` and `realize.telemetry.metrics.textfile`."""
+"""The metrics of a run: `realize.cli.metrics`, and `run_metrics` and `textfile` in `realize.telemetry.metrics`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
-from realize.cli.display.choice import Look
+from realize.cli.display.options import DisplayOptions
 from realize.cli.logs import command_log
 from realize.cli.metrics import EVERY, NOT_REPORTED, RunMetrics, exit_code_of
 from realize.cli.metrics_options import MetricsWanted, metrics_wanted
@@ -81,7 +81,7 @@ class Gateway:
 
 def metrics_of(wanted, *, dry_run=False):
     """The metrics of a run with a limit for what it sends."""
-    return RunMetrics(wanted, Rates(up=2048), Patience(), Look(dry_run=dry_run))
+    return RunMetrics(wanted, Rates(up=2048), Patience(), DisplayOptions(dry_run=dry_run))
 
 
 def observe(metrics, *events):

@@ -20,7 +20,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import LoopingCall
 
 from realize.cli.display.board import Board
-from realize.cli.display.choice import Look
+from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import Tally
 from realize.cli.metrics_options import MetricsWanted
 from realize.cli.options import Patience, Rates
@@ -53,7 +53,7 @@ class RunMetrics:
     ``tally`` is what the observer of the run counts.
     """
 
-    def __init__(self, wanted: MetricsWanted, rates: Rates, patience: Patience, look: Look) -> None:
+    def __init__(self, wanted: MetricsWanted, rates: Rates, patience: Patience, look: DisplayOptions) -> None:
         self.tally = Tally()
         self._board = Board()
         self._retries = 0

@@ -31,9 +31,9 @@ from realize.cli.commands.check_findings import (
     split_advice,
     unreachable,
 )
-from realize.cli.commands.status_run import lowest, parse, parse_limits
 from realize.cli.options import Access, LogOptions
 from realize.cli.session.peers import Peer
+from realize.cli.session.reports import lowest, parse, parse_limits
 from realize.cli.session.runner import run
 from realize.cli.session.session import Session
 from realize.config import default_config_path

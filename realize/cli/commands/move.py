@@ -228,13 +228,13 @@ def _run(
     wanted = metrics_wanted(ctx, metrics_addr, metrics_pushgateway, metrics_job, metrics_instance, metrics_textfile)
 
     from realize.cli.commands.move_run import run_move
-    from realize.cli.display.choice import Look
+    from realize.cli.display.options import DisplayOptions
     from realize.cli.metrics import RunMetrics
     from realize.mover.filters import selection
     from realize.mover.run import MoveOptions
     from realize.values import OnConflict
 
-    look = Look(progress=progress, quiet=quiet, json=json, verbose=verbose, remove=remove, dry_run=dry_run)
+    look = DisplayOptions(progress=progress, quiet=quiet, json=json, verbose=verbose, remove=remove, dry_run=dry_run)
     with RunMetrics(wanted, rates, patience, look) as metrics:
         options = MoveOptions(
             remove=remove,

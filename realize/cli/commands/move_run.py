@@ -13,7 +13,8 @@ import click
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
-from realize.cli.display.choice import Display, Look, choose
+from realize.cli.display.choice import Display, choose
+from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import Tally
 from realize.cli.logs import flush
 from realize.cli.manifest import recording
@@ -43,7 +44,7 @@ def run_move(
     destination: str,
     access: Access,
     options: MoveOptions,
-    look: Look,
+    look: DisplayOptions,
     rates: Rates,
     patience: Patience,
     *,
@@ -101,7 +102,7 @@ class Errand:
         self,
         texts: Sequence[str],
         options: MoveOptions,
-        look: Look,
+        look: DisplayOptions,
         patience: Patience,
         metrics: RunMetrics,
         manifest: str | None = None,

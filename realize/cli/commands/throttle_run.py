@@ -9,9 +9,10 @@ from typing import Any
 import click
 from attrs import frozen
 
-from realize.cli.commands.status_run import is_number, parse_limits, shown, table
+from realize.cli.display.report import shown, table
 from realize.cli.options import Access, LogOptions
 from realize.cli.session.peers import naming
+from realize.cli.session.reports import is_number, parse_limits
 from realize.cli.session.runner import run
 from realize.cli.session.session import Session
 from realize.throttle.limits import Scope

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from realize.cli.display.board import PRESENT, TREND, Board, Flight, Meter, found, time_left
-from realize.cli.display.choice import Look
+from realize.cli.display.options import DisplayOptions
 from realize.cli.display.rows import Row, Shape
 from realize.cli.display.summary import Tally
 from realize.cli.display.wording import Wording
@@ -35,7 +35,7 @@ class Bars:
 
     interval: float = 0.2
 
-    def __init__(self, err: TextIO, now: Callable[[], float], look: Look) -> None:
+    def __init__(self, err: TextIO, now: Callable[[], float], look: DisplayOptions) -> None:
         self._now = now
         self._look = look
         self._wording = Wording(verbose=look.verbose)

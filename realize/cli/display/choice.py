@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
-from attrs import frozen
-
+from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import Tally
 from realize.errors import RealizeError
 from realize.mover.events import Event
@@ -33,19 +32,7 @@ class Display(Protocol):
         """Say what the run came to; ``error`` ended it before its time, and somebody else tells people about it."""
 
 
-@frozen
-class Look:
-    """What the user wants to see; ``progress`` is None where the terminal decides."""
-
-    progress: bool | None = None
-    quiet: bool = False
-    json: bool = False
-    verbose: bool = False
-    remove: bool = True
-    dry_run: bool = False
-
-
-def choose(look: Look, out: TextIO, err: TextIO, now: Callable[[], float]) -> Display:
+def choose(look: DisplayOptions, out: TextIO, err: TextIO, now: Callable[[], float]) -> Display:
     """The display for these wishes and streams."""
     if look.json:
         from realize.cli.display.json_lines import JsonLines

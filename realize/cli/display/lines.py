@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from realize.cli.display.board import Board, Meter, found, time_left
-from realize.cli.display.choice import Look
+from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import Tally
 from realize.cli.display.wording import Wording, plan_line
 from realize.errors import DeadlineReached, RealizeError
@@ -19,7 +19,7 @@ class Lines:
 
     interval: float = 60.0
 
-    def __init__(self, out: TextIO, err: TextIO, now: Callable[[], float], look: Look) -> None:
+    def __init__(self, out: TextIO, err: TextIO, now: Callable[[], float], look: DisplayOptions) -> None:
         self._out = out
         self._err = err
         self._now = now

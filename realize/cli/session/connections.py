@@ -12,9 +12,9 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from realize import __version__
-from realize.cli.commands.status_run import lowest, parse_limits
 from realize.cli.options import Rates
 from realize.cli.session.peers import Peer, naming
+from realize.cli.session.reports import lowest, parse_limits
 from realize.errors import RealizeError
 from realize.keys import Identity
 from realize.telemetry import structlog

@@ -27,10 +27,10 @@ from realize.concurrency.short_jobs import BriefWork
 from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, default_config_path, load_command_config
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
-from realize.fs.descriptors import allow_many_files
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
 from realize.mover.events import Event
+from realize.process import allow_many_files
 from realize.store.interfaces import IStore
 from realize.store.local.commit import Committer
 from realize.store.local.headroom import Freed, Headroom

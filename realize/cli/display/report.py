@@ -1,0 +1,78 @@
+"""A report of a daemon as lines for people: values with their units, and tables; pure.
+
+What a newer daemon adds to a report is shown too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from realize.cli.session.reports import is_number
+from realize.units import display_text, format_duration, format_rate, format_size
+
+SIZES: Final = frozenset({"size", "reached", "done", "sent", "received", "bytes"})
+"""Fields that are numbers of bytes."""
+
+DURATIONS: Final = frozenset({"uptime", "age", "idle", "left", "waited", "lasts"})
+"""Fields that are numbers of seconds."""
+
+LIMITS: Final = frozenset({"limit", "limits"})
+"""Fields that are bytes per second, or unlimited."""
+
+ESCAPED: Final = frozenset({"path"})
+"""Fields that hold a name from a disk, which the daemon has escaped: again only if that does not show."""
+
+MOST_COLUMNS: Final = 32
+"""Columns that are shown of a table."""
+
+WIDEST: Final = 200
+"""Characters up to which a column grows with its longest cell: no report is to fill our memory with blanks."""
+
+
+def readable(report: Mapping[str, Any]) -> Iterator[str]:
+    """The report as lines for people: single values first, then a table for each list."""
+    single = {key: value for key, value in report.items() if not _is_table(value)}
+    width = min(WIDEST, max(map(len, single), default=0))
+    for key, value in single.items():
+        yield f"{display_text(key):<{width}}  {shown(key, value)}"
+    for key, value in report.items():
+        if _is_table(value):
+            yield ""
+            yield f"{display_text(key)}: {'none' if not value else ''}".rstrip()
+            yield from table(value)
+
+
+def shown(key: str, value: Any) -> str:
+    """One value: a duration, a rate or a size where the name of the field says so."""
+    number = is_number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{display_text(name)} {shown(key, inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key in DURATIONS and number:
+        return format_duration(round(value))
+    if key in LIMITS and (number or value is None):
+        return format_rate(value)
+    if (key == "rate" or key.endswith("_rate")) and number:
+        return format_rate(value)
+    if key in SIZES and number:
+        return format_size(round(value))
+    if value is None or value == "":
+        return "-"
+    text = str(value)
+    return text if key in ESCAPED and text.isprintable() else display_text(text)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Rows with the same fields as lines for people, under their names."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))[:MOST_COLUMNS]
+    cells = [[shown(column, row.get(column)) for column in columns] for row in rows]
+    heads = [display_text(column) for column in columns]
+    widths = [min(WIDEST, max(map(len, column))) for column in zip(heads, *cells, strict=True)]
+    for row in [heads, *cells] if rows else []:
+        yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,75 @@
+"""What a daemon reports, read with the care that a foreign text needs; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn, TypeGuard
+
+from realize.errors import ProtocolError
+
+MOST_DEPTH: Final = 8
+"""Objects and lists inside each other, in a report."""
+
+MOST_DIGITS: Final = 20
+"""Digits of a number in a report; 64 bits have as many."""
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The report in what a daemon sent."""
+    report = _loaded(text)
+    if not isinstance(report, dict):
+        raise ProtocolError("the daemon's report is not a JSON object")
+    return report
+
+
+def parse_limits(text: str) -> list[dict[str, Any]]:
+    """The limits in what a daemon sent."""
+    rows = _loaded(text)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ProtocolError("the daemon's report is not a list of limits")
+    return rows
+
+
+def _loaded(text: str) -> Any:
+    """What a daemon sent: of bounded depth, with numbers that can be worked with."""
+    try:
+        report = json.loads(text, parse_constant=_no_number, parse_int=_integer, parse_float=_real)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("the daemon's report is not JSON that can be shown") from error
+    if not _is_flat(report, MOST_DEPTH):
+        raise ProtocolError("the daemon's report has too many lists and objects inside each other")
+    return report
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        _no_number(text)
+    return int(text)
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    return number if abs(number) < 10.0**MOST_DIGITS else _no_number(text)
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inside = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_flat(each, depth - 1) for each in inside)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value of a report can be shown as a size, a rate or a duration."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def lowest(rows: Sequence[Mapping[str, Any]], direction: str) -> float | None:
+    """The limit that binds us among those a daemon told, for what it sends or receives; None if there is none."""
+    told = [row.get("limit") for row in rows if row.get("yours", True) and row.get("direction") == direction]
+    return min(filter(is_number, told), default=None)
