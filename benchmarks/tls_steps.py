@@ -3,7 +3,8 @@
     python -m benchmarks.tls_steps [--mebibytes 512]
 
 ``encrypt`` is one write of a MiB, ``fetch`` takes from OpenSSL what that made, ``give`` hands it to the other side's,
-``decrypt`` reads it into one buffer (`realize.wire.tls_bulk`), ``recv`` is the same record by record as pyOpenSSL has it.
+``decrypt`` reads it into one buffer (`realize.wire.tls_bulk`), ``recv`` is the same record by record, as pyOpenSSL
+has it.
 Shown is the CPU time of the thread, the least of five rounds.
 """
 

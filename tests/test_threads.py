@@ -1,4 +1,4 @@
-"""What is waited for while threads work, and what becomes of it when nobody waits any more: `realize.concurrency.shielded`."""
+"""What is waited for while threads work, and what becomes of it then: `realize.concurrency.shielded`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What may still be written to a directory, and making way for it.
 
-A large file is begun only if there is room for all of it, beside what others are promised (`realize.store.local.ledger`).
+A large file is begun only if there is room for all of it, beside what others are promised
+(`realize.store.local.ledger`).
 If there is not, it waits as long as others are being written, for they may fail, or replace what is larger; then
 partials are removed that nobody is writing, if that makes it fit; and then it is refused, before anything is sent.
 
