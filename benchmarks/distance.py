@@ -25,7 +25,7 @@ from benchmarks import moving
 from benchmarks.distant_link import distant
 from benchmarks.procfs import Ran, run_watched
 from benchmarks.tables import table
-from realize.wire.streams import WINDOW
+from realize.wire.streams import WINDOW_BYTES
 from tests.processes import ENVIRONMENT, Site
 
 MIB: Final = 1 << 20
@@ -101,7 +101,7 @@ def main() -> None:
     print(f"the link carries {capacity(arguments.round_trip, size) / 1e6:,.0f} MB/s")
     lines = []
     near, far = (move(arguments.folder, size, trip) for trip in (0.0, arguments.round_trip))
-    most = min(WINDOW / arguments.round_trip, size / near.seconds)
+    most = min(WINDOW_BYTES / arguments.round_trip, size / near.seconds)
     rate = size / far.seconds
     lines.append(
         [

@@ -36,9 +36,9 @@ from benchmarks.probe import KEY, ProbedSite
 from benchmarks.procfs import cpu_seconds, peak_memory, resident_memory
 from benchmarks.tables import mebibytes, table
 from realize.keys import generate_identity, load_identity, write_identity
-from realize.values import BLOCK, SMALL, Directory, Expected, Removal, SmallFile, Vacant, Version
+from realize.values import BLOCK_BYTES, MAX_SMALL_BYTES, Directory, Expected, Removal, SmallFile, Vacant, Version
 from realize.wire import packing
-from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail, encode
+from realize.wire.boxes import MAX_VALUE_BYTES, data_head, data_tail, encode
 
 LARGE: Final = 512 << 20
 STREAMS: Final = 128
@@ -69,7 +69,7 @@ class HostileSite(ProbedSite):
 
 def data(stream: int, content: bytes) -> bytes:
     """Content in boxes."""
-    pieces = [content[first : first + VALUE_LIMIT] for first in range(0, len(content), VALUE_LIMIT)]
+    pieces = [content[first : first + MAX_VALUE_BYTES] for first in range(0, len(content), MAX_VALUE_BYTES)]
     return b"".join(data_head(len(piece)) + piece + data_tail(stream) for piece in pieces)
 
 
@@ -127,9 +127,9 @@ def put_small(client: Client) -> Iterator[bytes]:
     """Batches, of each second one of which the last byte never comes."""
     for stream in count(1, 2):
         head = packing.SMALL_HEADS.pack([SmallFile(b"s%d" % stream, b"", bytes(32), None)])
-        whole = SMALL.to_bytes(4, "big") + head[4:]
+        whole = MAX_SMALL_BYTES.to_bytes(4, "big") + head[4:]
         yield client.box("PutSmall", handle=1, stream=stream, policy="replace", heads=whole)
-        yield data(stream, bytes(SMALL - stream % 4 // 2))
+        yield data(stream, bytes(MAX_SMALL_BYTES - stream % 4 // 2))
 
 
 def read_small(client: Client) -> Iterator[bytes]:
@@ -144,11 +144,11 @@ def write_all(client: Client) -> Iterator[bytes]:
     open_one = open_write()
     for stream in range(1, 2 * STREAMS, 2):
         yield open_one(client, stream)
-    piece = bytes(VALUE_LIMIT)
+    piece = bytes(MAX_VALUE_BYTES)
     while not client.closed:
-        rich = [stream for stream, amount in list(client.credit.items()) if amount >= VALUE_LIMIT]
+        rich = [stream for stream, amount in list(client.credit.items()) if amount >= MAX_VALUE_BYTES]
         for stream in rich:
-            client.credit[stream] -= VALUE_LIMIT
+            client.credit[stream] -= MAX_VALUE_BYTES
             yield data(stream, piece)
         if not rich:
             time.sleep(0.01)
@@ -170,7 +170,7 @@ def handles(client: Client) -> Iterator[bytes]:
 def fat(client: Client) -> Iterator[bytes]:
     """The largest boxes there are, of a command that takes its time."""
     more = {f"more{number}": bytes(60_000) for number in range(3)}
-    expected = packing.EXPECTED.pack([Expected(b"medium", SMALL, bytes(32))] * 256)
+    expected = packing.EXPECTED.pack([Expected(b"medium", MAX_SMALL_BYTES, bytes(32))] * 256)
     while True:
         yield client.box("Settle", handle=1, expected=expected, **more)
 
@@ -202,14 +202,21 @@ ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
     "ReadSmall": (read_small, False),
     "PutSmall": (put_small, True),
     "Settle": (
-        repeated("Settle", handle=1, expected=packing.EXPECTED.pack([Expected(b"medium", SMALL, bytes(32))] * 256)),
+        repeated(
+            "Settle", handle=1, expected=packing.EXPECTED.pack([Expected(b"medium", MAX_SMALL_BYTES, bytes(32))] * 256)
+        ),
         True,
     ),
     "fat boxes": (fat, True),
     "unfinished box": (unfinished, True),
     "MatchFinal": (
         repeated(
-            "MatchFinal", handle=1, path=b"large", size=LARGE, offset=0, digests=blake3(bytes(BLOCK)).digest() * 512
+            "MatchFinal",
+            handle=1,
+            path=b"large",
+            size=LARGE,
+            offset=0,
+            digests=blake3(bytes(BLOCK_BYTES)).digest() * 512,
         ),
         True,
     ),
@@ -250,9 +257,9 @@ ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
 def stage(inbox: Path) -> None:
     """One file of each kind, and directories with many names."""
     with (inbox / "large").open("wb") as large:
-        for _ in range(LARGE // BLOCK):
-            large.write(bytes(BLOCK))
-    (inbox / "medium").write_bytes(os.urandom(SMALL))
+        for _ in range(LARGE // BLOCK_BYTES):
+            large.write(bytes(BLOCK_BYTES))
+    (inbox / "medium").write_bytes(os.urandom(MAX_SMALL_BYTES))
     folder = inbox
     for _ in range(RUNS):
         folder /= "a"

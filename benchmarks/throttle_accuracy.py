@@ -41,7 +41,7 @@ from zope.interface import implementer
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
-from realize.throttle.buckets import SLICE
+from realize.throttle.buckets import QUANTUM_S
 from realize.throttle.limits import Scope, ThrottleTree
 from realize.throttle.transport import PacingFactory
 from realize.wire.tls import tune
@@ -246,7 +246,7 @@ class Ticking(Source):
             self.transport.write(PIECE[:due])
             due -= len(PIECE)
         now = time.monotonic() - self.begun
-        reactor.callLater(SLICE - now % SLICE, self.tick)
+        reactor.callLater(QUANTUM_S - now % QUANTUM_S, self.tick)
 
 
 class Answering(amp.AMP):

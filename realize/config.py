@@ -52,10 +52,10 @@ DISK_ANSWER_S: Final = 5.0
 DEFAULT_PORT: Final = 9771
 """The TCP port of a daemon that nobody chose another for."""
 
-BACKLOG: Final = 1_024
+LISTEN_BACKLOG: Final = 1_024
 """Connections that may wait to be accepted; the kernel takes no more than its ``net.core.somaxconn``."""
 
-LEAST_MEMORY: Final = 16 << 20
+MIN_MEMORY_BYTES: Final = 16 << 20
 """Bytes that peers must be allowed to make the daemon hold, or a single large file would be slow."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -256,13 +256,13 @@ def server_endpoint(text: str) -> str:
 
 
 def with_backlog(endpoint: str) -> str:
-    """A server endpoint string for TCP that does not say itself how many connections may wait says `BACKLOG`."""
+    """A server endpoint string for TCP that does not say itself how many connections may wait says `LISTEN_BACKLOG`."""
     kind, _, rest = endpoint.partition(":")
     arguments = re.split(r"(?<!\\):", rest)
     positional = [each for each in arguments if not re.match(r"[a-z]+=", each)]
     if kind not in _LOOPBACK or len(positional) > 2 or any(each.startswith("backlog=") for each in arguments):
         return endpoint
-    return f"{endpoint}:backlog={BACKLOG}"
+    return f"{endpoint}:backlog={LISTEN_BACKLOG}"
 
 
 def metrics_endpoint(text: str) -> str:
@@ -509,9 +509,9 @@ def _reserve(value: object) -> Reserve:
 
 
 def _memory(value: object) -> int:
-    expected = f"a size of at least {LEAST_MEMORY >> 20}M"
+    expected = f"a size of at least {MIN_MEMORY_BYTES >> 20}M"
     size = parse_size(_number_or_string(value, f'{expected}, such as "128M"'))
-    if size < LEAST_MEMORY:
+    if size < MIN_MEMORY_BYTES:
         raise UsageError(f"expected {expected}")
     return size
 

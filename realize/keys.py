@@ -42,9 +42,9 @@ from realize.units import display_text, quoted
 
 _SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410, section 4
 _PRIVATE_PREFIX: Final = bytes.fromhex("302e020100300506032b6570")  # RFC 8410, section 7
-_SPKI_LENGTH: Final = 44
+_SPKI_BYTES: Final = 44
 _UNLIKE_A_PATH: Final = ("MC4CAQ", "MCowBQYDK2Vw", "ssh-ed25519 ")
-_LARGEST_FILE: Final = 1 << 16
+_MAX_KEY_FILE_BYTES: Final = 1 << 16
 _EXPECTED: Final = "write the base64 of its SubjectPublicKeyInfo (MCowBQYDK2VwAyEA...) or a PEM PUBLIC KEY"
 _NOT_BEFORE: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NOT_AFTER: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # "no expiry", RFC 5280, 4.1.2.5
@@ -59,7 +59,7 @@ class PublicKey:
 
     def __attrs_post_init__(self) -> None:
         """Refuse what is not ed25519."""
-        if len(self.spki) != _SPKI_LENGTH or not self.spki.startswith(_SPKI_PREFIX):
+        if len(self.spki) != _SPKI_BYTES or not self.spki.startswith(_SPKI_PREFIX):
             raise ConfigError(f"not an ed25519 public key: {_EXPECTED}")
 
     @property
@@ -120,7 +120,7 @@ def read_public_key(text_or_path: str) -> PublicKey:
         not_a_key = error
     try:
         with open(text_or_path, "rb") as file:
-            content = file.read(_LARGEST_FILE)
+            content = file.read(_MAX_KEY_FILE_BYTES)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
         raise ConfigError(
@@ -167,7 +167,7 @@ def load_identity(path: str) -> Identity:
         raise ConfigError(f"{name}: cannot read the key file: {_reason(error)}") from error
     try:
         _check_access(os.fstat(descriptor), name)
-        content = os.read(descriptor, _LARGEST_FILE)
+        content = os.read(descriptor, _MAX_KEY_FILE_BYTES)
     except OSError as error:
         raise ConfigError(f"{name}: cannot read the key file: {_reason(error)}") from error
     finally:

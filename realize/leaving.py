@@ -19,13 +19,13 @@ from typing import Final
 
 from attrs import define, frozen
 
-MOST_RULES: Final = 256
+MAX_RULES: Final = 256
 """Rules of one listing."""
 
-MOST_BYTES: Final = 8 << 10
+MAX_RULES_BYTES: Final = 8 << 10
 """Bytes that they have together, so that it costs little to prepare them."""
 
-MOST_WILD: Final = 256
+MAX_WILDCARDS: Final = 256
 """Wild characters that they have together, each of which takes some time to prepare."""
 
 _COMPONENT: Final = 512
@@ -43,7 +43,7 @@ def rule(verb: bytes, components: Sequence[str], *, anchored: bool) -> bytes:
 def rules_fit(rules: Sequence[bytes]) -> bool:
     """Whether one listing may have these."""
     wild = sum(map(_wild, rules))
-    return len(rules) <= MOST_RULES and sum(map(len, rules)) <= MOST_BYTES and wild <= MOST_WILD
+    return len(rules) <= MAX_RULES and sum(map(len, rules)) <= MAX_RULES_BYTES and wild <= MAX_WILDCARDS
 
 
 def _wild(rule: bytes) -> int:

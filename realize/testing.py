@@ -36,7 +36,7 @@ from realize.errors import (
     VerifyFailed,
 )
 from realize.fs import names
-from realize.fs.identities import PLACE
+from realize.fs.identities import IDENTITY_BYTES
 from realize.fs.syscalls import read_umask
 from realize.leaving import Leaving
 from realize.store import deltas
@@ -44,9 +44,9 @@ from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.local.partial_names import NOTE
 from realize.units import display_name
 from realize.values import (
-    BLOCK,
-    SMALL,
-    SPAN,
+    BLOCK_BYTES,
+    MAX_SMALL_BYTES,
+    SPAN_BYTES,
     SPANS_AHEAD,
     Attributes,
     Chunk,
@@ -82,7 +82,7 @@ def digest(content: bytes) -> bytes:
 
 def block_digests(content: bytes) -> list[bytes]:
     """The digests of the blocks of some content."""
-    return [digest(content[start : start + BLOCK]) for start in range(0, len(content), BLOCK)]
+    return [digest(content[start : start + BLOCK_BYTES]) for start in range(0, len(content), BLOCK_BYTES)]
 
 
 def how(outcome: Stored | RealizeError) -> Committed | RealizeError:
@@ -314,18 +314,18 @@ class MemoryStore:
 
     def reads_at_once(self) -> int:
         """As much as there may be."""
-        return SMALL
+        return MAX_SMALL_BYTES
 
     def takes_at_once(self) -> int:
         """As much as there may be."""
-        return SMALL
+        return MAX_SMALL_BYTES
 
     @shielded
     async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
         """Whole small files."""
         self.take_fault("read_small", b"")
         answers: list[Fetched | RealizeError] = []
-        room = SMALL
+        room = MAX_SMALL_BYTES
         for path in paths:
             fetched = self._one("read_small", path, self._fetch, path, room, removing)
             if isinstance(fetched, Fetched):
@@ -348,7 +348,7 @@ class MemoryStore:
         return [self._one("put_small", file.path, self._put, file, policy) for file in files]
 
     def _put(self, file: SmallFile, policy: OnConflict) -> Stored:
-        if len(file.content) > SMALL:
+        if len(file.content) > MAX_SMALL_BYTES:
             raise ProtocolError(f"{display_name(file.path)}: is not small")
         if digest(file.content) != file.digest:
             raise VerifyFailed(f"{display_name(file.path)}: the content has another digest")
@@ -519,7 +519,7 @@ class MemoryStore:
                 raise Conflict(f"{display_name(above)}: is not a directory")
 
     def _place(self, inode: int) -> bytes:
-        return blake3(self._salt + b"%d %d" % (self._device, inode)).digest()[:PLACE]
+        return blake3(self._salt + b"%d %d" % (self._device, inode)).digest()[:IDENTITY_BYTES]
 
 
 def _above(path: bytes) -> Iterator[bytes]:
@@ -537,8 +537,8 @@ def _order(entry: Entry) -> bytes:
 def _matched(content: bytes, digests: Sequence[bytes]) -> int:
     """How many bytes of the content have these digests, block by block."""
     matched = 0
-    for start, each in zip(range(0, len(content), BLOCK), digests, strict=False):
-        block = content[start : start + BLOCK]
+    for start, each in zip(range(0, len(content), BLOCK_BYTES), digests, strict=False):
+        block = content[start : start + BLOCK_BYTES]
         if digest(block) != each:
             break
         matched += len(block)
@@ -601,7 +601,7 @@ class _MemoryReader:
         if len(self._spans) >= SPANS_AHEAD:
             raise ProtocolError(f"{display_name(self._path)}: {SPANS_AHEAD} spans are not picked yet")
         start = self._position + sum(map(extent, self._spans))
-        chunks = deltas.cut(self._content[start : start + SPAN]) if start < len(self._content) else []
+        chunks = deltas.cut(self._content[start : start + SPAN_BYTES]) if start < len(self._content) else []
         if chunks:
             self._spans.append(chunks)
         return chunks
@@ -622,7 +622,7 @@ class _MemoryReader:
     async def read(self) -> list[Content]:
         self._store.take_fault("read", self._path)
         self._spans.clear()
-        piece = self._content[self._position : self._position + BLOCK]
+        piece = self._content[self._position : self._position + BLOCK_BYTES]
         self._position += len(piece)
         return [piece] if piece else []
 
@@ -671,7 +671,7 @@ class _MemoryWriter:
         self._check("match")
         if self._writing:
             raise ProtocolError(f"{display_name(self._path)}: blocks are compared before the first byte is written")
-        if len(digests) != -(-length // BLOCK):
+        if len(digests) != -(-length // BLOCK_BYTES):
             raise ProtocolError(f"{display_name(self._path)}: {len(digests)} digests do not fit {length} bytes")
         end = min(self._position + length, self.have)
         matched = _matched(self._partial[self._position : end], digests)
@@ -683,7 +683,7 @@ class _MemoryWriter:
     async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:
         self._check("offer")
         length = extent(chunks)
-        if self._appending or length > SPAN or self._promised + length > self._size:
+        if self._appending or length > SPAN_BYTES or self._promised + length > self._size:
             raise ProtocolError(f"{display_name(self._path)}: chunks that may not be offered now")
         self._writing = True
         self._promised += length
@@ -864,7 +864,7 @@ def _wanted(content: bytes, chunks: Sequence[Chunk], wanted: Sequence[bool]) -> 
 
 async def _send_delta(writer: IWriter, content: bytes) -> int:
     """Offer all of the content, ahead of what is wanted of it, and write that; how much it was."""
-    spans = [content[start : start + SPAN] for start in range(0, len(content), SPAN)]
+    spans = [content[start : start + SPAN_BYTES] for start in range(0, len(content), SPAN_BYTES)]
     offers = [writer.offer(deltas.cut(span)) for span in spans]
     sent = 0
     for span, offer in zip(spans, offers, strict=True):
@@ -1195,9 +1195,9 @@ class StoreContract:
     async def test_reads_no_more_than_fits(self) -> None:
         """What makes a batch of small files too large is refused, what fits is answered."""
         store, behind = await self.opened()
-        behind.plant(b"a", b"a" * SMALL)
+        behind.plant(b"a", b"a" * MAX_SMALL_BYTES)
         behind.plant(b"b", b"b")
-        behind.plant(b"large", b"c" * (SMALL + 1))
+        behind.plant(b"large", b"c" * (MAX_SMALL_BYTES + 1))
 
         a, b = await store.read_small([b"a", b"b"])
         [large] = await store.read_small([b"large"])
@@ -1398,7 +1398,7 @@ class StoreContract:
             other = await store.match_final(b"f", len(LARGE), 0, [digests[0], b"?" * 32, digests[2]])
 
         assert answers[2] is False
-        assert other == BLOCK
+        assert other == BLOCK_BYTES
         for each in (*answers[:2], matched, empty):
             assert isinstance(each, Busy)
             assert "has the same content, but is open for writing by another program" in str(each)
@@ -1413,9 +1413,9 @@ class StoreContract:
         digests = block_digests(LARGE)
 
         assert await store.match_final(b"f", len(LARGE), 0, digests) == len(LARGE)
-        assert await store.match_final(b"f", len(LARGE), 0, digests[:1]) == BLOCK
-        assert await store.match_final(b"f", len(LARGE), BLOCK, digests[1:]) == len(LARGE) - BLOCK
-        assert await store.match_final(b"f", len(LARGE), 0, [digests[0], b"?" * 32, digests[2]]) == BLOCK
+        assert await store.match_final(b"f", len(LARGE), 0, digests[:1]) == BLOCK_BYTES
+        assert await store.match_final(b"f", len(LARGE), BLOCK_BYTES, digests[1:]) == len(LARGE) - BLOCK_BYTES
+        assert await store.match_final(b"f", len(LARGE), 0, [digests[0], b"?" * 32, digests[2]]) == BLOCK_BYTES
         assert await store.match_final(b"f", len(LARGE) + 1, 0, digests) == 0
         await store.close()
 
@@ -1432,7 +1432,7 @@ class StoreContract:
         settled = await store.settle([Expected(b"small", 7, small, private), Expected(b"kept small", 7, small)])
         matched = await store.match_final(b"large", len(LARGE), 0, digests[:1], private)
         halfway = behind.attributes(b"large")
-        matched += await store.match_final(b"large", len(LARGE), BLOCK, digests[1:], private)
+        matched += await store.match_final(b"large", len(LARGE), BLOCK_BYTES, digests[1:], private)
         kept = await store.match_final(b"kept large", len(LARGE), 0, digests)
 
         assert settled == [True, True]
@@ -1462,7 +1462,7 @@ class StoreContract:
 
         behind.plant(b"f", b"!" + LARGE[1:])
 
-        assert await store.match_final(b"f", len(LARGE), BLOCK, digests[1:]) == 0
+        assert await store.match_final(b"f", len(LARGE), BLOCK_BYTES, digests[1:]) == 0
         await store.close()
 
     async def test_an_empty_final_matches_only_an_empty_one(self) -> None:
@@ -1498,14 +1498,14 @@ class StoreContract:
         reader = await store.open_reader(b"f")
 
         digests = await reader.block_digests(len(LARGE))
-        await reader.skip(BLOCK)
-        rest = await reader.block_digests(BLOCK)
-        await reader.skip(BLOCK)
+        await reader.skip(BLOCK_BYTES)
+        rest = await reader.block_digests(BLOCK_BYTES)
+        await reader.skip(BLOCK_BYTES)
         content = await read_all(reader)
 
         assert block_digests(LARGE) == digests
         assert digests[1:2] == rest
-        assert LARGE[2 * BLOCK :] == content
+        assert LARGE[2 * BLOCK_BYTES :] == content
         assert digest(LARGE) == await reader.finish()
         reader.close()
         await store.close()
@@ -1542,7 +1542,7 @@ class StoreContract:
     async def test_picks_chunks_of_what_it_cut(self) -> None:
         """Spans are cut ahead, picked in order, counted as a whole, and the rest can be read as usual."""
         store, behind = await self.opened()
-        content = random_bytes(2 * SPAN + 100_000)
+        content = random_bytes(2 * SPAN_BYTES + 100_000)
         behind.plant(b"f", content)
         reader = await store.open_reader(b"f")
 
@@ -1553,8 +1553,8 @@ class StoreContract:
 
         position, expected = 0, []
         for chunks, each in zip(spans, wanted, strict=True):
-            assert sum(length for length, _ in chunks) == SPAN
-            assert deltas.cut(content[position : position + SPAN]) == chunks
+            assert sum(length for length, _ in chunks) == SPAN_BYTES
+            assert deltas.cut(content[position : position + SPAN_BYTES]) == chunks
             pieces = []
             for (length, _), want in zip(chunks, each, strict=True):
                 pieces += [content[position : position + length]] if want else []
@@ -1586,7 +1586,7 @@ class StoreContract:
     async def test_reads_what_was_cut_and_not_picked(self) -> None:
         """Who has lost hope reads all from where the last span was picked."""
         store, behind = await self.opened()
-        content = random_bytes(SPAN + 100_000)
+        content = random_bytes(SPAN_BYTES + 100_000)
         behind.plant(b"f", content)
         reader = await store.open_reader(b"f")
         first, _ = await reader.cut(), await reader.cut()
@@ -1594,7 +1594,7 @@ class StoreContract:
 
         rest = await read_all(reader)
 
-        assert content[SPAN:] == rest
+        assert content[SPAN_BYTES:] == rest
         assert await reader.finish() == digest(content)
         reader.close()
         await store.close()
@@ -1636,8 +1636,8 @@ class StoreContract:
         store, behind = await self.opened()
         writer = await store.open_writer(b"d/f", len(LARGE), OnConflict.REPLACE)
 
-        await writer.write([LARGE[:10], LARGE[10:BLOCK]])
-        await writer.write([LARGE[BLOCK:]])
+        await writer.write([LARGE[:10], LARGE[10:BLOCK_BYTES]])
+        await writer.write([LARGE[BLOCK_BYTES:]])
         before = behind.content(b"d/f")
         committed = await writer.commit(digest(LARGE), None)
 
@@ -1694,16 +1694,18 @@ class StoreContract:
         """What an abandoned writer kept is found, compared, and need not be sent again."""
         store, behind = await self.opened()
         writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
-        await writer.write([LARGE[: BLOCK + 5]])
+        await writer.write([LARGE[: BLOCK_BYTES + 5]])
         await writer.abandon(keep=True)
         await writer.abandon(keep=True)
 
         resumed = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
-        matched = await resumed.match([digest(LARGE[:BLOCK]), digest(LARGE[BLOCK : BLOCK + 5])], BLOCK + 5)
+        matched = await resumed.match(
+            [digest(LARGE[:BLOCK_BYTES]), digest(LARGE[BLOCK_BYTES : BLOCK_BYTES + 5])], BLOCK_BYTES + 5
+        )
         await resumed.write([LARGE[matched:]])
 
-        assert resumed.have == BLOCK + 5
-        assert matched == BLOCK + 5
+        assert resumed.have == BLOCK_BYTES + 5
+        assert matched == BLOCK_BYTES + 5
         assert how(await resumed.commit(digest(LARGE), None)) is Committed.CREATED
         assert behind.content(b"f") == LARGE
         await store.close()
@@ -1771,13 +1773,13 @@ class StoreContract:
     async def test_a_damaged_partial_is_used_up_to_the_damage(self) -> None:
         """Blocks that differ, and all behind them, are dropped at the first write."""
         store, behind = await self.opened()
-        behind.plant_partial(b"f", LARGE[:BLOCK] + b"!" * BLOCK + b"more than there ever was")
+        behind.plant_partial(b"f", LARGE[:BLOCK_BYTES] + b"!" * BLOCK_BYTES + b"more than there ever was")
         writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
 
-        matched = await writer.match(block_digests(LARGE[: 2 * BLOCK]), 2 * BLOCK)
+        matched = await writer.match(block_digests(LARGE[: 2 * BLOCK_BYTES]), 2 * BLOCK_BYTES)
         await writer.write([LARGE[matched:]])
 
-        assert matched == BLOCK
+        assert matched == BLOCK_BYTES
         assert how(await writer.commit(digest(LARGE), None)) is Committed.CREATED
         assert behind.content(b"f") == LARGE
         await store.close()
@@ -1798,7 +1800,7 @@ class StoreContract:
     async def test_takes_from_the_old_version_what_it_has(self) -> None:
         """Of the chunks that are offered only those are wanted that the final file has nowhere."""
         store, behind = await self.opened()
-        old = random_bytes(2 * SPAN)
+        old = random_bytes(2 * SPAN_BYTES)
         new = old[100_000:300_000] + b"inserted" + old[:100_000] + old[300_000:1_000_000] + old[1_200_000:] + b"end"
         behind.plant(b"f", old)
         await store.describe([b"f"])
@@ -1826,18 +1828,20 @@ class StoreContract:
     async def test_goes_on_behind_a_partial_and_without_offers(self) -> None:
         """What a partial has is matched first, then chunks are offered, then the rest may come as usual."""
         store, behind = await self.opened()
-        old = random_bytes(4 * BLOCK)
-        new = old[:-BLOCK] + b"other" + old[-BLOCK:] + b"end"
+        old = random_bytes(4 * BLOCK_BYTES)
+        new = old[:-BLOCK_BYTES] + b"other" + old[-BLOCK_BYTES:] + b"end"
         behind.plant(b"f", old)
-        behind.plant_partial(b"f", new[: BLOCK + 5])
+        behind.plant_partial(b"f", new[: BLOCK_BYTES + 5])
         await store.describe([b"f"])
         writer = await store.open_writer(b"f", len(new), OnConflict.REPLACE)
 
-        matched = await writer.match([digest(new[:BLOCK]), digest(new[BLOCK : BLOCK + 5])], BLOCK + 5)
-        sent = await _send_delta(writer, new[matched : 3 * BLOCK + 100_000])
-        await writer.write([new[3 * BLOCK + 100_000 :]])
+        matched = await writer.match(
+            [digest(new[:BLOCK_BYTES]), digest(new[BLOCK_BYTES : BLOCK_BYTES + 5])], BLOCK_BYTES + 5
+        )
+        sent = await _send_delta(writer, new[matched : 3 * BLOCK_BYTES + 100_000])
+        await writer.write([new[3 * BLOCK_BYTES + 100_000 :]])
 
-        assert matched == BLOCK + 5
+        assert matched == BLOCK_BYTES + 5
         assert sent < 100_000
         assert how(await writer.commit(digest(new), None)) is Committed.REPLACED
         assert behind.content(b"f") == new
@@ -1846,7 +1850,7 @@ class StoreContract:
     async def test_keeps_what_came_together(self) -> None:
         """Who stops in the midst of it leaves a partial of all up to the first byte that has not arrived."""
         store, behind = await self.opened()
-        old = random_bytes(BLOCK)
+        old = random_bytes(BLOCK_BYTES)
         new = old[:500_000] + random_bytes(200_000, seed=2) + old[500_000:]
         behind.plant(b"f", old)
         await store.describe([b"f"])

@@ -18,13 +18,13 @@ from attrs import frozen
 
 from realize.errors import UsageError
 
-LARGEST: Final = 1 << 62
+MAX_SIZE_BYTES: Final = 1 << 62
 """The largest size that is accepted, in bytes: far above any disk, well within 64 bits."""
 
-FASTEST: Final = 10 << 40
+MAX_RATE_BPS: Final = 10 << 40
 """The highest rate that is accepted, in bytes per second: 10 TiB/s."""
 
-LONGEST: Final = 36_500 * 86_400
+MAX_DURATION_S: Final = 36_500 * 86_400
 """The longest duration that is accepted, in seconds: 36500 days, which every timer can hold."""
 
 
@@ -68,7 +68,7 @@ _SECONDS: Final = {
 }
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _SHORT_ESCAPES: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_QUOTED: Final = 80
+_QUOTED_CHARS: Final = 80
 
 
 def parse_rate(text: str) -> int | None:
@@ -113,7 +113,7 @@ def parse_reserve(text: str) -> Reserve:
 
 
 def parse_duration(text: str, *, zero_allowed: bool = False) -> float:
-    """Seconds, above zero unless ``zero_allowed``, at most `LONGEST`.
+    """Seconds, above zero unless ``zero_allowed``, at most `MAX_DURATION_S`.
 
     A bare number is seconds; otherwise days, hours, minutes, seconds and milliseconds in this order, each at most once:
     ``2d``, ``1h30m``, ``100ms``.
@@ -130,8 +130,8 @@ def parse_duration(text: str, *, zero_allowed: bool = False) -> float:
     if seconds is None or (not seconds and not zero_allowed):
         above = "" if zero_allowed else " above zero"
         raise UsageError(f"{quoted(text)} is not a duration: write a time{above}, such as 90s, 5m, 1h30m, 2d or 100ms")
-    if seconds > LONGEST:
-        raise UsageError(f"{quoted(text)} is too long a duration: at most {format_duration(LONGEST)} is allowed")
+    if seconds > MAX_DURATION_S:
+        raise UsageError(f"{quoted(text)} is too long a duration: at most {format_duration(MAX_DURATION_S)} is allowed")
     return float(seconds)
 
 
@@ -194,7 +194,7 @@ def display_text(text: str) -> str:
 
 def quoted(text: str) -> str:
     """A text of foreign origin between quotes, escaped, and cut if it is long: for the sentences of errors."""
-    return f"'{display_text(text[:_QUOTED])}…'" if len(text) > _QUOTED else f"'{display_text(text)}'"
+    return f"'{display_text(text[:_QUOTED_CHARS])}…'" if len(text) > _QUOTED_CHARS else f"'{display_text(text)}'"
 
 
 def _refuse_bits(text: str) -> None:
@@ -216,7 +216,7 @@ def _bytes(text: str, *, rate: bool) -> int | None:
     base = 1_000 if (match["suffix"] or "").lower() == "b" else 1_024
     power = 1 + "kmgt".index(match["prefix"].lower()) if match["prefix"] else 0
     amount = int(Fraction(match["number"]) * base**power)
-    most = FASTEST if rate else LARGEST
+    most = MAX_RATE_BPS if rate else MAX_SIZE_BYTES
     if amount > most:
         raise UsageError(
             f"{quoted(text)} is too much: at most {format_rate(most) if rate else format_size(most)} is allowed"

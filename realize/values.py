@@ -15,31 +15,31 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-SMALL: Final = 2 << 20
+MAX_SMALL_BYTES: Final = 2 << 20
 """The contents of a batch of small files have at most this many bytes together; so a small file has no more."""
 
-BLOCK: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 20
 """Contents are compared in blocks of this many bytes; the last one of a comparison may be shorter."""
 
-SLICE: Final = 16 << 20
+SLICE_BYTES: Final = 16 << 20
 """Bytes after which what reads much for little makes way for others, and stops if nobody waits for it any more."""
 
-DIGEST: Final = 32
+DIGEST_BYTES: Final = 32
 """Length of a BLAKE3 digest in bytes."""
 
-SPAN: Final = 4 << 20
+SPAN_BYTES: Final = 4 << 20
 """At most so many bytes are cut into chunks, and offered to a destination, at once."""
 
 SPANS_AHEAD: Final = 8
 """The most spans that are cut and not picked yet, or offered and not answered, of one file."""
 
-CHUNK_DIGEST: Final = 16
+CHUNK_DIGEST_BYTES: Final = 16
 """Length of the digest of a chunk in bytes."""
 
-MOST_CHUNK: Final = 65_535
+MAX_CHUNK_BYTES: Final = 65_535
 """The most bytes of one chunk."""
 
-MOST_CHUNKS: Final = 2_048
+MAX_OFFERED_CHUNKS: Final = 2_048
 """The most chunks that are offered at once."""
 
 Content: TypeAlias = bytes | memoryview
@@ -123,7 +123,7 @@ class Seen:
 
 @frozen
 class SmallFile:
-    """A whole file of at most `SMALL` bytes; ``attributes`` is None when they are not to be preserved.
+    """A whole file of at most `MAX_SMALL_BYTES` bytes; ``attributes`` is None when they are not to be preserved.
 
     ``replaces`` is the only version of a final file of that name that it may replace; None if any.
     """

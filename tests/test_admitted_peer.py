@@ -27,7 +27,7 @@ from realize.store.local.footprint import Footprint
 from realize.store.local.store import LocalStore, root_identity
 from realize.store.server.responders import PUT, DirectoryResponders
 from realize.values import (
-    BLOCK,
+    BLOCK_BYTES,
     Attributes,
     Directory,
     Expected,
@@ -214,7 +214,7 @@ class Burst(Raw):
             commands.AbandonStream: lambda: {"keep": self.random.random() < 0.5},
         }
         reading = {
-            commands.BlockDigests: lambda: {"length": BLOCK},
+            commands.BlockDigests: lambda: {"length": BLOCK_BYTES},
             commands.SkipBlocks: lambda: {"length": 5},
             commands.CutSpan: dict,
             commands.PickChunks: lambda: {"wanted": b"\xff"},
@@ -275,7 +275,7 @@ class Burst(Raw):
     def match_of(self, path):
         """The same for large ones."""
         content = self.content(path)
-        blocks = [blake3(content[at : at + BLOCK]).digest() for at in range(0, len(content), BLOCK)]
+        blocks = [blake3(content[at : at + BLOCK_BYTES]).digest() for at in range(0, len(content), BLOCK_BYTES)]
         return {
             "path": path,
             "size": len(content),

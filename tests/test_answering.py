@@ -155,7 +155,7 @@ def test_an_error_of_amp_without_one_of_ours_is_a_fault(answering):
 
 def test_an_answer_that_does_not_fit_is_an_error_for_who_waits(answering):
     """It is a fault of ours, logged under the id that the asker learns."""
-    answering.sendBox(amp.Box({amp.ANSWER: b"7", b"report": bytes(boxes.VALUE_LIMIT + 1)}))
+    answering.sendBox(amp.Box({amp.ANSWER: b"7", b"report": bytes(boxes.MAX_VALUE_BYTES + 1)}))
 
     (box,) = answering.sent
     (logged,) = answering.log.named("internal_error")
@@ -166,7 +166,7 @@ def test_an_answer_that_does_not_fit_is_an_error_for_who_waits(answering):
 def test_a_question_that_does_not_fit_fails_for_whoever_asks(answering):
     """There is nobody else to tell."""
     with pytest.raises(ProtocolError):
-        answering.sendBox(amp.Box({amp.COMMAND: b"Status", b"x": bytes(boxes.VALUE_LIMIT + 1)}))
+        answering.sendBox(amp.Box({amp.COMMAND: b"Status", b"x": bytes(boxes.MAX_VALUE_BYTES + 1)}))
 
     assert [] == answering.sent
 
@@ -193,15 +193,15 @@ def test_too_many_commands_are_refused(answering):
         waiting.append(Deferred())
         return waiting[-1]
 
-    for number in range(commands.MOST_RUNNING + 1):
+    for number in range(commands.MAX_RUNNING_COMMANDS + 1):
         answering.ask(answer, tag=b"%d" % number)
     refused = [(box[b"_error"], box[b"_error_code"]) for box in answering.sent]
     waiting[0].callback({"report": ""})
     answering.ask(answer, tag=b"more")
 
-    assert [(b"%d" % commands.MOST_RUNNING, b"BUSY")] == refused
+    assert [(b"%d" % commands.MAX_RUNNING_COMMANDS, b"BUSY")] == refused
     assert [("Status", "BUSY"), ("Status", "OK")] == answering.watched
-    assert commands.MOST_RUNNING + 1 == len(waiting)
+    assert commands.MAX_RUNNING_COMMANDS + 1 == len(waiting)
 
 
 def test_nothing_is_begun_on_a_connection_that_ends(answering):

@@ -10,10 +10,10 @@ from attrs import evolve
 from realize.errors import Busy, SourceChanged
 from realize.fs import syscalls
 from realize.testing import block_digests, digest, failure, random_bytes, read_all, small_file
-from realize.values import BLOCK, Expected, Fetched, OnConflict, Removal
+from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal
 from tests.test_local_store import opened
 
-LARGE = random_bytes(2 * BLOCK + 7)
+LARGE = random_bytes(2 * BLOCK_BYTES + 7)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_a_change_while_a_large_file_is_read(root, cache):
     cache()
     store = await opened(root)
     reader = await store.open_reader(b"f")
-    await reader.skip(BLOCK)
+    await reader.skip(BLOCK_BYTES)
     append(path)
 
     assert isinstance(await failure(read_all(reader)), SourceChanged)

@@ -10,8 +10,8 @@ from twisted.protocols.amp import COMMAND, AmpBox, parseString
 
 from realize.errors import ProtocolError
 from realize.wire.boxes import (
-    BOX_LIMIT,
-    MOST_KEYS,
+    MAX_BOX_BYTES,
+    MAX_BOX_KEYS,
     BoxParser,
     Credit,
     Data,
@@ -138,7 +138,7 @@ def test_data_with_its_keys_in_any_order_is_data(data, order, cuts):
     "data",
     [
         encode({b"a": b"1"})[:-2] + encode({b"a": b"2"}),
-        b"".join(encode({b"%d" % number: b""})[:-2] for number in range(MOST_KEYS + 1)) + b"\0\0",
+        b"".join(encode({b"%d" % number: b""})[:-2] for number in range(MAX_BOX_KEYS + 1)) + b"\0\0",
         b"\1\0" + b"k" * 256,
         b"\0\0",
         b"".join(encode({b"%d" % number: bytes(65_535)})[:-2] for number in range(5)) + b"\0\0",
@@ -178,7 +178,7 @@ def test_what_is_held_is_bounded():
             list(parser.feed(b"\0\1k\xff\xff" + bytes(1000)))
             held = max(held, parser._held)
 
-    assert held <= BOX_LIMIT
+    assert held <= MAX_BOX_BYTES
 
 
 @pytest.mark.parametrize("digits", [b"", b"-1", b"+1", b" 1", b"1_0", b"01", b"1" * 21, b"\xd9\xa1", b"0x1"])
@@ -254,7 +254,7 @@ def test_what_has_arrived_of_a_box_is_known(length):
     "box",
     [
         {b"k" * 255: b"x"},
-        {b"%d" % number: b"x" for number in range(MOST_KEYS)},
+        {b"%d" % number: b"x" for number in range(MAX_BOX_KEYS)},
         {b"k": bytes(65_535), b"l": bytes(65_535)},
         {b"_command": b"Credit", b"stream": b"9" * 20, b"amount": b"0"},
     ],

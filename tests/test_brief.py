@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
-from realize.concurrency.short_jobs import MOST, MOST_EACH, SLOW, BriefWork
+from realize.concurrency.short_jobs import MAX_THREADS, MAX_THREADS_PER_PEER, SLOW_JOB_S, BriefWork
 from tests.faults import Fault
 
 
@@ -51,7 +51,7 @@ def test_what_is_quick_is_done_one_by_one(threads):
     seen = []
     for name in "abcdefgh":
         seen.append(list(threads.begun))
-        threads.end(name, after=0.8 * SLOW)
+        threads.end(name, after=0.8 * SLOW_JOB_S)
 
     assert ["a", "ab", "abc", "abcd", "abcde", "abcdef", "abcdefg", "abcdefgh"] == ["".join(each) for each in seen]
     assert list("ABCDEFGH") == threads.results
@@ -61,25 +61,25 @@ def test_what_is_quick_is_done_one_by_one(threads):
 def test_a_second_one_begins_while_one_is_slow(threads):
     """It waits for a disk, perhaps: the next one need not wait for that, but no more than that."""
     threads.ask(*"abcd")
-    threads.clock.advance(SLOW / 2)
+    threads.clock.advance(SLOW_JOB_S / 2)
     early = list(threads.begun)
-    threads.clock.advance(SLOW)
-    threads.clock.advance(10 * SLOW)
+    threads.clock.advance(SLOW_JOB_S)
+    threads.clock.advance(10 * SLOW_JOB_S)
 
     assert (["a"], ["a", "b"]) == (early, threads.begun)
-    assert MOST_EACH == len(threads.begun)
+    assert MAX_THREADS_PER_PEER == len(threads.begun)
 
 
 def test_a_quick_one_leaves_its_place_to_nobody_while_another_is_quick(threads):
     """A slow one makes room for one more of its kind; what has just begun may be quick."""
     threads.ask(*"abcdef")
-    threads.clock.advance(SLOW)
-    threads.end("a", after=SLOW)
+    threads.clock.advance(SLOW_JOB_S)
+    threads.end("a", after=SLOW_JOB_S)
     slow = list(threads.begun)
     threads.end("b")
-    threads.end("c", after=SLOW / 10)
+    threads.end("c", after=SLOW_JOB_S / 10)
     quick = list(threads.begun)
-    threads.end("d", after=SLOW / 10)
+    threads.end("d", after=SLOW_JOB_S / 10)
 
     assert (list("abc"), list("abcd"), list("abcde")) == (slow, quick, threads.begun)
 
@@ -88,8 +88,8 @@ def test_a_quick_one_leaves_its_place_to_nobody_while_another_is_quick(threads):
 def test_one_that_was_slow_leaves_its_place_though_another_has_just_begun(threads, after):
     """What comes next is of its kind, perhaps; from the very moment at which it counts as slow."""
     threads.ask(*"abcd")
-    threads.clock.advance(SLOW)
-    threads.end("a", after=after * SLOW)
+    threads.clock.advance(SLOW_JOB_S)
+    threads.end("a", after=after * SLOW_JOB_S)
 
     assert list("abc") == threads.begun
 
@@ -97,9 +97,9 @@ def test_one_that_was_slow_leaves_its_place_though_another_has_just_begun(thread
 def test_one_that_was_quick_leaves_its_place_to_nobody_while_another_has_just_begun(threads):
     """As long as that one is not slow."""
     threads.ask(*"abcd")
-    threads.clock.advance(SLOW)
+    threads.clock.advance(SLOW_JOB_S)
     threads.end("a")
-    threads.end("c", after=SLOW / 2)
+    threads.end("c", after=SLOW_JOB_S / 2)
 
     assert list("abc") == threads.begun
 
@@ -107,7 +107,7 @@ def test_one_that_was_quick_leaves_its_place_to_nobody_while_another_has_just_be
 def test_what_is_quick_does_not_wait_behind_one_that_hangs(threads):
     """Not for a moment, whether it has been asked for before or only now."""
     threads.ask(*"abcd")
-    threads.clock.advance(SLOW)
+    threads.clock.advance(SLOW_JOB_S)
     threads.end("b")
     threads.end("c")
     threads.end("d")
@@ -126,15 +126,15 @@ def test_whoever_asks_for_much_leaves_a_thread_and_a_turn_to_others(threads):
         threads.brief.of("greedy")(name)
     for name in "uvw":
         threads.brief.of("modest")(name)
-    threads.clock.advance(10 * SLOW)
-    threads.clock.advance(10 * SLOW)
+    threads.clock.advance(10 * SLOW_JOB_S)
+    threads.clock.advance(10 * SLOW_JOB_S)
     hanging = list(threads.begun)
     threads.end("u")
     beside = list(threads.begun)
     for name in "abvcw":
         threads.end(name)
 
-    assert (list("abu"), MOST) == (hanging, len(hanging))
+    assert (list("abu"), MAX_THREADS) == (hanging, len(hanging))
     assert list("abuv") == beside
     assert list("abuvcwd") == threads.begun
 
@@ -143,11 +143,11 @@ def test_no_more_threads_than_there_are_for_brief_work(threads):
     """However many peers ask; nobody looks again and again while all of them hang."""
     for owner in "abcde":
         threads.brief.of(owner)(owner)
-        threads.clock.advance(SLOW)
-        threads.clock.advance(SLOW)
+        threads.clock.advance(SLOW_JOB_S)
+        threads.clock.advance(SLOW_JOB_S)
 
-    assert list("abcde")[:MOST] == threads.begun
-    assert 5 - MOST == threads.brief.waiting
+    assert list("abcde")[:MAX_THREADS] == threads.begun
+    assert 5 - MAX_THREADS == threads.brief.waiting
     assert [] == threads.clock.getDelayedCalls()
 
 
@@ -159,7 +159,7 @@ def test_want_of_memory_keeps_nobody_waiting(threads, beside):
         threads.__init__()
         if beside:
             threads.ask("a", "b")
-            threads.clock.advance(SLOW)
+            threads.clock.advance(SLOW_JOB_S)
         else:
             threads.ask("a")
         threads.ask("c", "d")
@@ -227,7 +227,7 @@ def test_time_passes_while_it_is_looked_at(step):
 
     class Running(Clock):
         def seconds(self):
-            self.rightNow += step * SLOW
+            self.rightNow += step * SLOW_JOB_S
             return self.rightNow
 
         def callLater(self, delay, *work):
@@ -238,7 +238,7 @@ def test_time_passes_while_it_is_looked_at(step):
     brief = BriefWork(lambda number: begun.append(number) or Deferred(), clock)
     for number in range(10):
         brief.run(number)
-    clock.advance(SLOW)
+    clock.advance(SLOW_JOB_S)
 
     assert [0, 1] == begun
 
@@ -246,9 +246,9 @@ def test_time_passes_while_it_is_looked_at(step):
 def test_how_long_one_takes_is_counted_from_its_own_beginning(threads):
     """Not from that of an earlier one that has ended in time: what waits is not begun too early."""
     threads.ask(*"abc")
-    threads.end("a", after=0.5 * SLOW)
-    threads.clock.advance(0.7 * SLOW)
+    threads.end("a", after=0.5 * SLOW_JOB_S)
+    threads.clock.advance(0.7 * SLOW_JOB_S)
     early = list(threads.begun)
-    threads.clock.advance(0.4 * SLOW)
+    threads.clock.advance(0.4 * SLOW_JOB_S)
 
     assert (["a", "b"], ["a", "b", "c"]) == (early, threads.begun)

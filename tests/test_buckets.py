@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realize.throttle.buckets import SLICE, Bucket, burst_of, slice_of
+from realize.throttle.buckets import QUANTUM_S, Bucket, burst_of, slice_of
 from realize.throttle.meter import Meter
 
 KIB, MIB, TIB = 1 << 10, 1 << 20, 1 << 40
@@ -95,7 +95,7 @@ class TestOneBucket:
     def test_the_delay_is_neither_too_short_nor_too_long(self, rate, start):
         """Whoever comes after the delay gets something, every time, and in all what the rate promises."""
         bucket = Bucket(rate)
-        duration = 300 * max(SLICE, slice_of(rate) / rate)
+        duration = 300 * max(QUANTUM_S, slice_of(rate) / rate)
 
         history = drain(bucket, [bucket], start, start + duration)
 

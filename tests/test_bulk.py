@@ -22,7 +22,7 @@ from zope.interface import implementer
 from realize.keys import generate_identity
 from realize.wire import tls_bulk as bulk
 from realize.wire.tls import AcceptingTLS, ConnectingTLS
-from realize.wire.tls_bulk import DELIVERY, BulkTLSFactory, BulkTLSTransport, send_at_once, unacknowledged
+from realize.wire.tls_bulk import MAX_DELIVERY_BYTES, BulkTLSFactory, BulkTLSTransport, send_at_once, unacknowledged
 
 SERVER, CLIENT = generate_identity(), generate_identity()
 MIB = 1 << 20
@@ -380,7 +380,7 @@ def test_a_big_write_goes_down_in_few_pieces():
     link.client.transport.write(content(MIB))
     link.clock.advance(0)
 
-    assert -(-MIB // DELIVERY) + 1 == len(link.near.writes)
+    assert -(-MIB // MAX_DELIVERY_BYTES) + 1 == len(link.near.writes)
     assert MIB < sum(link.near.writes) < MIB + MIB // 100
 
 

@@ -28,7 +28,7 @@ from realize.cli.commands.check_findings import (
     skew,
     unreachable,
 )
-from realize.cli.commands.check_run import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, WITHIN, Checking
+from realize.cli.commands.check_run import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, STEP_TIMEOUT_S, Checking
 from realize.cli.options import Access
 from realize.config import Right
 from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, WrongPeer
@@ -186,7 +186,7 @@ def examined(*, rights=frozenset(Right), prepare=lambda memory: None, **options)
     ended = []
     Deferred.fromCoroutine(work).addErrback(lambda failure: failure.trap(checking._Failed)).addBoth(ended.append)
     served.flush()
-    served.clock.advance(WITHIN)
+    served.clock.advance(STEP_TIMEOUT_S)
     served.flush()
     assert [None] == [each if each is None else None for each in ended]
     served.client_wire.cut()
@@ -242,7 +242,7 @@ def test_a_name_server_that_hangs_ends_the_check(monkeypatch, tmp_path):
     found, clock = [], Clock()
 
     done = Deferred.fromCoroutine(Checking(clock, found.append).run("nas::inbox", Access(str(tmp_path / "c"))))
-    clock.advance(WITHIN)
+    clock.advance(STEP_TIMEOUT_S)
 
     assert done.called
     assert EVERY == [finding.step for finding in found]

@@ -8,7 +8,7 @@ import re
 import pytest
 from twisted.internet.task import Clock
 
-from realize.cli.display.bars import LARGE, Bars
+from realize.cli.display.bars import OWN_BAR_MIN_BYTES, Bars
 from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import Tally
 from realize.errors import NoSpace
@@ -74,9 +74,9 @@ def test_while_the_source_is_listed_there_may_be_more(monkeypatch: pytest.Monkey
 def test_a_large_file_has_a_bar_and_a_small_one_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bars are for files that take a while; their names are verbatim, whatever rich makes of brackets."""
     text = drawn(
-        Found(2, 2 * LARGE),
-        Started(b"[bold]large", LARGE, 0),
-        Progressed(b"[bold]large", LARGE // 2),
+        Found(2, 2 * OWN_BAR_MIN_BYTES),
+        Started(b"[bold]large", OWN_BAR_MIN_BYTES, 0),
+        Progressed(b"[bold]large", OWN_BAR_MIN_BYTES // 2),
         Started(b"small", 100_000, 0),
         columns=100,
         monkeypatch=monkeypatch,
@@ -91,7 +91,9 @@ def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     """Long names are cut, not wrapped."""
     monkeypatch.setenv("NO_COLOR", "1")
 
-    text = drawn(Found(1, LARGE), Started(b"n" * 300, LARGE, 0), columns=60, monkeypatch=monkeypatch)
+    text = drawn(
+        Found(1, OWN_BAR_MIN_BYTES), Started(b"n" * 300, OWN_BAR_MIN_BYTES, 0), columns=60, monkeypatch=monkeypatch
+    )
 
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").split("\n")
     assert [] == [line for line in lines if len(line) > 60]
@@ -107,7 +109,7 @@ def test_rows_that_a_narrower_terminal_has_wrapped_are_cleared(
     monkeypatch.setenv("COLUMNS", "100")
     err = Terminal()
     bars = Bars(err, Clock().seconds, DisplayOptions())
-    for event in (Found(1, LARGE), Started(b"large", LARGE, 0)):
+    for event in (Found(1, OWN_BAR_MIN_BYTES), Started(b"large", OWN_BAR_MIN_BYTES, 0)):
         bars(event)
     bars.tick()
     monkeypatch.setenv("COLUMNS", str(columns))

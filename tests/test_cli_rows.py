@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from realize.cli.display.rows import BAR, Row, Shape
+from realize.cli.display.rows import MIN_BAR_COLUMNS, Row, Shape
 
 OVERALL = Row(
     ("1/12,345+ files", "1/12,345+"),
@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_said_shorter(width, figures):
     assert overall.startswith(OVERALL.labels[1])
     assert overall.endswith(figures)
     assert start == file.index("━")
-    assert file.count("━") >= BAR // 2 - 1
+    assert file.count("━") >= MIN_BAR_COLUMNS // 2 - 1
 
 
 def test_in_a_very_narrow_terminal_the_share_is_left():

@@ -10,16 +10,16 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from realize.cli.options import Access
-from realize.cli.session.connections import SILENT, Connections
+from realize.cli.session.connections import SILENT_CLOSE_TIMEOUT_S, Connections
 from realize.cli.session.peers import Peer, naming
-from realize.cli.session.session import PARTING, Session
+from realize.cli.session.session import STORE_CLOSE_TIMEOUT_S, Session
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
 from realize.locations import LocalLocation, RemoteLocation
-from realize.store.client.small_files import SLOW, UNKNOWN
+from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.origin import origin_of
 from realize.wire.commands import Reason
-from realize.wire.connection import LOSE
+from realize.wire.connection import CLOSE_TIMEOUT_S
 
 PIN = generate_identity().public_key
 OTHER = generate_identity().public_key
@@ -93,7 +93,7 @@ def test_a_peer_that_locations_share_is_connected_to_once(
     assert None is result_of(main())
     ((peer, connection),) = connections
     assert Peer("b.example", 1234, PIN) == peer
-    assert [(Reason.DONE, LOSE)] == connection.closed
+    assert [(Reason.DONE, CLOSE_TIMEOUT_S)] == connection.closed
 
 
 def test_a_source_may_learn_what_is_its_own_or_local(access: Access) -> None:
@@ -119,7 +119,7 @@ def test_a_peer_is_told_of_an_interruption(access: Access, connections: list[tup
             raise Interrupted("interrupted")
 
     assert Interrupted is result_of(main()).type
-    assert [(Reason.INTERRUPTED, LOSE)] == connections[0][1].closed
+    assert [(Reason.INTERRUPTED, CLOSE_TIMEOUT_S)] == connections[0][1].closed
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ async def test_after_a_lost_connection_little_is_under_way_at_a_time(
     await session.disconnect()
     second = (await session.store(location)).takes_at_once()
 
-    assert (UNKNOWN, SLOW, 2) == (first, second, len(connections))
+    assert (FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES, 2) == (first, second, len(connections))
 
 
 async def test_peers_that_do_not_answer_any_more_are_waited_for_together(
@@ -229,8 +229,8 @@ async def test_peers_that_do_not_answer_any_more_are_waited_for_together(
         monkeypatch.setattr(store, "close", Deferred)
 
     closing = Deferred.fromCoroutine(session.disconnect())
-    clock.advance(PARTING)
+    clock.advance(STORE_CLOSE_TIMEOUT_S)
 
     assert closing.called
     [(_, connection)] = connections
-    assert [(Reason.DONE, SILENT)] == connection.closed
+    assert [(Reason.DONE, SILENT_CLOSE_TIMEOUT_S)] == connection.closed

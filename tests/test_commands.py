@@ -12,7 +12,7 @@ from twisted.protocols import amp
 from realize.errors import ProtocolError, RealizeError, every_error
 from realize.values import OnConflict
 from realize.wire import commands, packing
-from realize.wire.arguments import BIGGEST, Bounded, Choice, Flag, Number, Octets, Packed, PackedOne, Text
+from realize.wire.arguments import MAX_INTEGER, Bounded, Choice, Flag, Number, Octets, Packed, PackedOne, Text
 
 COMMANDS = commands.every_command()
 KNOWN = {"commandName", "arguments", "response", "errors", "fatalErrors", "requiresAnswer"}
@@ -116,7 +116,7 @@ def test_numbers_are_bounded(digits):
 def test_our_own_numbers_are_checked_too():
     """What could not be read is not sent."""
     with pytest.raises(ProtocolError):
-        Number().toString(BIGGEST + 1)
+        Number().toString(MAX_INTEGER + 1)
     with pytest.raises(ProtocolError):
         Number().toString(-1)
 
@@ -164,7 +164,7 @@ def test_only_what_is_optional_may_be_missing(make, value):
     [
         (Number(100), [b"0", b"100"], [b"101"]),
         (Number(100, least=5), [b"5", b"100"], [b"4"]),
-        (Number(), [b"%d" % BIGGEST], [b"%d" % (BIGGEST + 1)]),
+        (Number(), [b"%d" % MAX_INTEGER], [b"%d" % (MAX_INTEGER + 1)]),
         (Octets(4, least=2), [b"12", b"1234"], [b"1", b"12345"]),
         (Octets(4), [b"", b"1234"], [b"12345"]),
         (Text(4), [b"", b"1234"], [b"12345"]),

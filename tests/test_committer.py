@@ -192,7 +192,7 @@ async def test_directories_are_made_durable_one_below_the_other(root, monkeypatc
 
 async def test_a_group_of_deep_files_is_small(root, monkeypatch):
     """All directories above its files are remembered while they are made durable."""
-    monkeypatch.setattr(commit, "GROUP", 20)
+    monkeypatch.setattr(commit, "MAX_GROUP_FILES", 20)
     begun = Deferred()
     groups = []
 
@@ -216,7 +216,7 @@ async def test_a_group_of_deep_files_is_small(root, monkeypatch):
 )
 async def test_a_group_is_full_when_it_has_so_many_files(root, monkeypatch, brought, groups):
     """What is brought together stays together: it makes a group larger, up to twice, or has one for itself."""
-    monkeypatch.setattr(commit, "GROUP", 2)
+    monkeypatch.setattr(commit, "MAX_GROUP_FILES", 2)
     begun, committed = Deferred(), []
 
     def run(job, *arguments):
@@ -235,7 +235,7 @@ async def test_a_group_is_full_when_it_has_so_many_files(root, monkeypatch, brou
 
 async def test_who_commits_much_keeps_nobody_waiting(root, monkeypatch):
     """The owners take turns, in the groups and for room: what one has brought before waits behind the other's."""
-    monkeypatch.setattr(commit, "GROUP", 2)
+    monkeypatch.setattr(commit, "MAX_GROUP_FILES", 2)
     committer = Committer(lambda job, *arguments: begun.addCallback(lambda _: job(*arguments)))
     committer.room = Room(4)
     begun, done = Deferred(), []

@@ -8,9 +8,9 @@ import pytest
 
 from realize.fs.reading import blocks, digest_of, matching, read_exactly, read_into
 from realize.testing import block_digests, digest, random_bytes
-from realize.values import BLOCK
+from realize.values import BLOCK_BYTES
 
-CONTENT = random_bytes(2 * BLOCK + 1000)
+CONTENT = random_bytes(2 * BLOCK_BYTES + 1000)
 
 
 @pytest.fixture
@@ -74,41 +74,43 @@ def test_a_view_is_filled_in_as_many_calls_as_it_takes(fd, asked, offset, length
 
 def test_blocks_are_a_part_in_order(fd):
     """The last one is shorter; none comes of nothing, or from behind the end."""
-    assert [CONTENT[5 : BLOCK + 5], CONTENT[BLOCK + 5 : BLOCK + 10]] == list(blocks(fd, BLOCK + 5, 5))
-    assert [CONTENT[BLOCK : 2 * BLOCK]] == list(blocks(fd, BLOCK, BLOCK))
-    assert [CONTENT[2 * BLOCK :]] == list(blocks(fd, 3 * BLOCK, 2 * BLOCK))
+    assert [CONTENT[5 : BLOCK_BYTES + 5], CONTENT[BLOCK_BYTES + 5 : BLOCK_BYTES + 10]] == list(
+        blocks(fd, BLOCK_BYTES + 5, 5)
+    )
+    assert [CONTENT[BLOCK_BYTES : 2 * BLOCK_BYTES]] == list(blocks(fd, BLOCK_BYTES, BLOCK_BYTES))
+    assert [CONTENT[2 * BLOCK_BYTES :]] == list(blocks(fd, 3 * BLOCK_BYTES, 2 * BLOCK_BYTES))
     assert [[], []] == [list(blocks(fd, 0, 0)), list(blocks(fd, 10, END))]
 
 
 def test_a_file_that_ends_is_not_read_on(fd, asked, monkeypatch):
     """Whatever its size was."""
-    list(blocks(fd, 9 * BLOCK, 2 * BLOCK))
+    list(blocks(fd, 9 * BLOCK_BYTES, 2 * BLOCK_BYTES))
 
-    assert [(2 * BLOCK, BLOCK), (END, BLOCK - 1000)] == asked
+    assert [(2 * BLOCK_BYTES, BLOCK_BYTES), (END, BLOCK_BYTES - 1000)] == asked
 
 
-@pytest.mark.parametrize("offset", [0, BLOCK])
+@pytest.mark.parametrize("offset", [0, BLOCK_BYTES])
 def test_what_matches_ends_with_the_first_difference(fd, offset):
     """Also if what follows is the same again."""
     digests = block_digests(CONTENT[offset:])
     wrong = [*digests[:1], b"?" * 32, *digests[2:]]
 
     assert CONTENT[offset:] == b"".join(matching(fd, END - offset, offset, digests))
-    assert CONTENT[offset : offset + BLOCK] == b"".join(matching(fd, END - offset, offset, wrong))
+    assert CONTENT[offset : offset + BLOCK_BYTES] == b"".join(matching(fd, END - offset, offset, wrong))
     assert b"" == b"".join(matching(fd, END - offset, offset, wrong[1:]))
 
 
-@pytest.mark.parametrize("offset", [0, BLOCK, 2 * BLOCK])
+@pytest.mark.parametrize("offset", [0, BLOCK_BYTES, 2 * BLOCK_BYTES])
 def test_a_block_that_is_cut_off_does_not_match(fd, offset):
     """Though what there is of it has the digest that is named: what is asked about is longer."""
     digests = block_digests(CONTENT[offset:])
-    whole = CONTENT[offset : 2 * BLOCK]
+    whole = CONTENT[offset : 2 * BLOCK_BYTES]
 
     assert whole == b"".join(matching(fd, END - offset + 1, offset, digests))
-    assert whole == b"".join(matching(fd, 9 * BLOCK, offset, digests))
+    assert whole == b"".join(matching(fd, 9 * BLOCK_BYTES, offset, digests))
 
 
-@pytest.mark.parametrize("size", [0, 1, BLOCK, BLOCK + 1, END])
+@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 1, END])
 def test_the_digest_of_a_beginning(fd, size):
     """Of so many bytes, neither more nor fewer."""
     assert digest(CONTENT[:size]) == digest_of(fd, size)

@@ -7,11 +7,11 @@ import pytest
 
 from realize.fs import tree
 from realize.testing import block_digests, digest, random_bytes, read_all
-from realize.values import BLOCK, Expected, Fetched
+from realize.values import BLOCK_BYTES, Expected, Fetched
 from tests.test_local_store import opened
 
-OLD = random_bytes(2 * BLOCK + 7, seed=1)
-NEW = random_bytes(2 * BLOCK + 7, seed=2)
+OLD = random_bytes(2 * BLOCK_BYTES + 7, seed=1)
+NEW = random_bytes(2 * BLOCK_BYTES + 7, seed=2)
 
 
 @pytest.fixture

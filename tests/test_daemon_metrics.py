@@ -16,7 +16,7 @@ from twisted.internet.testing import MemoryReactorClock
 from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPool
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
-from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
+from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
 from realize.daemon.logs import DaemonLogs, LogOptions
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.hooks import Counting
@@ -29,11 +29,11 @@ from realize.store import deltas
 from realize.store.hooks import CommitWatch, Saved, Sync
 from realize.store.local.ledger import Ledger
 from realize.store.server.responders import DirectoryResponders
-from realize.telemetry.metrics.lag import EVERY as PROBED_EVERY
+from realize.telemetry.metrics.lag import LAG_PROBE_INTERVAL_S as PROBED_EVERY
 from realize.telemetry.metrics.lag import LagProbe
 from realize.testing import LARGE, block_digests, small_file
 from realize.units import Reserve
-from realize.values import BLOCK, Committed, Expected, OnConflict, Removal
+from realize.values import BLOCK_BYTES, Committed, Expected, OnConflict, Removal
 from realize.wire import commands
 from realize.wire.server import Refusal
 from realize.wire.traffic import Traffic
@@ -127,7 +127,7 @@ def test_resumed_bytes_are_told_of(served, seen):
 
     async def half():
         writer = await store.open_writer(b"large", len(LARGE), OnConflict.REPLACE)
-        await writer.write([LARGE[: 2 * BLOCK]])
+        await writer.write([LARGE[: 2 * BLOCK_BYTES]])
         await writer.abandon(keep=True)
 
     served.result(half())
@@ -141,13 +141,13 @@ def test_resumed_bytes_are_told_of(served, seen):
         await reader.finish()
         reader.close()
 
-    served.result(read(BLOCK))
+    served.result(read(BLOCK_BYTES))
     served.result(read(len(LARGE)))
 
     assert [
-        (Saved.RESUME, 2 * BLOCK),
+        (Saved.RESUME, 2 * BLOCK_BYTES),
         ("inbox", Committed.CREATED),
-        (Saved.CLAIMED, BLOCK),
+        (Saved.CLAIMED, BLOCK_BYTES),
         (Saved.CLAIMED, len(LARGE)),
     ] == seen.told
 
@@ -336,7 +336,7 @@ def test_a_stream_that_is_cut_off_is_a_failure(served, seen):
 
     async def begin(path, *, abandon):
         writer = await store.open_writer(path, len(LARGE), OnConflict.REPLACE)
-        await writer.write([LARGE[:BLOCK]])
+        await writer.write([LARGE[:BLOCK_BYTES]])
         if abandon:
             await writer.abandon(keep=True)
 
@@ -477,10 +477,10 @@ def test_partials_are_counted_soon_and_then_every_hour(tmp_path):
     leave_partial(tmp_path, "a", b"1234")
     housekeeping.start(served, 7 * 86_400.0)
     before = dict(housekeeping.partials)
-    clock.advance(FIRST)
+    clock.advance(FIRST_EXPIRY_S)
     [first] = [(each.files, each.size, each.counted_at is not None) for each in housekeeping.partials.values()]
     leave_partial(tmp_path, "b", b"1")
-    clock.advance(EVERY)
+    clock.advance(EXPIRY_INTERVAL_S)
     then = housekeeping.partials["inbox"]
     housekeeping.stop()
 

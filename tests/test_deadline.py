@@ -11,7 +11,7 @@ import pytest
 
 from realize.cli.options import Patience
 from realize.cli.session import deadline
-from realize.cli.session.deadline import MERCY, Deadline, process_started
+from realize.cli.session.deadline import KILL_AFTER_S, Deadline, process_started
 
 IMPORTED = time.monotonic()
 EXIT_CODE = 11
@@ -63,7 +63,7 @@ def test_what_hangs_is_told_at_the_limit_and_ended_in_the_end(monkeypatch):
     """The time before it was watched counts, and so does what telling it takes."""
     run = Watched(monkeypatch, Patience(10.0, 3.0))
 
-    last = 10.0 + 3.0 + MERCY
+    last = 10.0 + 3.0 + KILL_AFTER_S
     assert [("reached", 10.0), ("overdue", last), ("exit", EXIT_CODE), "ended"] == run.happened
 
 
@@ -71,7 +71,7 @@ def test_what_has_to_be_done_before_the_end_is_begun_in_time(monkeypatch):
     """It is given its seconds, and they are not added to those of the run."""
     run = Watched(monkeypatch, Patience(10.0, 3.0), parting=2.0)
 
-    assert ("overdue", 10.0 + 3.0 + MERCY - 2.0) in run.happened
+    assert ("overdue", 10.0 + 3.0 + KILL_AFTER_S - 2.0) in run.happened
 
 
 @pytest.mark.parametrize(("ends", "told"), [(9.0, []), (12.0, [("reached", 10.0)])])
@@ -87,7 +87,7 @@ def test_a_limit_that_is_over_before_it_is_watched_is_told_at_once(monkeypatch, 
     """Also if it is none at all, which is no lack of one."""
     run = Watched(monkeypatch, Patience(limit))
 
-    assert [("reached", 1.5), ("overdue", limit + MERCY)] == run.happened[:2]
+    assert [("reached", 1.5), ("overdue", limit + KILL_AFTER_S)] == run.happened[:2]
 
 
 def test_without_a_limit_nothing_is_watched(monkeypatch):
@@ -101,7 +101,7 @@ def test_how_long_is_left_counts_to_the_end_by_force(monkeypatch):
     """From when the process began."""
     run = Watched(monkeypatch, Patience(1e6, 3.0), ends=1.5)
 
-    assert [1e6 + 3.0 + MERCY - 1.5] == run.left
+    assert [1e6 + 3.0 + KILL_AFTER_S - 1.5] == run.left
 
 
 def test_the_watch_ends_with_the_run_and_keeps_no_process():

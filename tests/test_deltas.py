@@ -9,8 +9,8 @@ from xxhash import xxh3_128_digest
 
 from realize.errors import VerifyFailed
 from realize.store import deltas
-from realize.store.deltas import LEAST, Assembly, Index, Search, cut, merged
-from realize.values import MOST_CHUNK, MOST_CHUNKS, SPAN, extent
+from realize.store.deltas import MIN_CHUNK_BYTES, Assembly, Index, Search, cut, merged
+from realize.values import MAX_CHUNK_BYTES, MAX_OFFERED_CHUNKS, SPAN_BYTES, extent
 
 MIB = 1 << 20
 
@@ -44,7 +44,7 @@ class Old:
         return len(piece)
 
 
-def rebuilt(old, new, *, span=SPAN):
+def rebuilt(old, new, *, span=SPAN_BYTES):
     """The new version as the destination puts it together, and how many bytes of it were sent for that."""
     search = Search(len(old.content), old.read)
     assembly = Assembly()
@@ -127,8 +127,8 @@ def test_chunks_are_all_of_the_content(content):
     position = 0
     for length, digest in chunks:
         assert xxh3_128_digest(content[position : position + length]) == digest
-        assert length <= MOST_CHUNK
-        assert length >= LEAST or len(chunks) == 1
+        assert length <= MAX_CHUNK_BYTES
+        assert length >= MIN_CHUNK_BYTES or len(chunks) == 1
         position += length
 
 
@@ -143,7 +143,7 @@ def test_chunks_are_of_much_the_same_length():
 
 def test_a_span_has_no_more_chunks_than_may_be_offered():
     """However the content is, a span of the least chunks fits one command."""
-    assert SPAN // LEAST <= MOST_CHUNKS
+    assert SPAN_BYTES // MIN_CHUNK_BYTES <= MAX_OFFERED_CHUNKS
 
 
 def test_an_identical_file_needs_nothing():
@@ -241,12 +241,14 @@ def test_short_chunks_are_never_found():
     """They would save less than it costs to ask for them."""
     content = noise(100_000)
 
-    [place] = Search(len(content), Old(content).read).find([chunk(content[: LEAST - 1])])
+    [place] = Search(len(content), Old(content).read).find([chunk(content[: MIN_CHUNK_BYTES - 1])])
 
     assert place is None
 
 
-@pytest.mark.parametrize(("length", "found"), [(LEAST - 1, None), (LEAST, 0), (LEAST + 1, 0)])
+@pytest.mark.parametrize(
+    ("length", "found"), [(MIN_CHUNK_BYTES - 1, None), (MIN_CHUNK_BYTES, 0), (MIN_CHUNK_BYTES + 1, 0)]
+)
 def test_the_shortest_chunk_that_is_looked_for(length, found):
     """Which the cutter makes, too."""
     old = Old(noise(100_000))

@@ -237,7 +237,7 @@ def test_files_that_were_put_aside_find_their_directories_open():
 
 def test_memory_is_bounded(monkeypatch):
     """When too many directories are remembered, those that are done are set; in the end all are, once each."""
-    monkeypatch.setattr(module, "MOST", 10)
+    monkeypatch.setattr(module, "MAX_REMEMBERED_DIRECTORIES", 10)
     modes = {b"d%03d" % number: 0o711 for number in range(100)}
     source, destination = source_of(modes, [path + b"/f" for path in modes]), MemoryStore()
     done = asked(destination, "set_directories")
@@ -427,7 +427,7 @@ def test_a_directory_that_its_owner_may_not_enter_can_be_moved_into_again(open_r
 @pytest.mark.parametrize("filled", [0, 1, 2, 3])
 def test_so_many_are_remembered_and_no_more(monkeypatch, filled):
     """Those that files are put into, and those that lack something of their owner's permissions, count together."""
-    monkeypatch.setattr(module, "MOST", 4)
+    monkeypatch.setattr(module, "MAX_REMEMBERED_DIRECTORIES", 4)
     known = Directories()
     full = [known.full]
     for number in range(4):
@@ -443,7 +443,7 @@ def test_so_many_are_remembered_and_no_more(monkeypatch, filled):
 @pytest.mark.parametrize("mode", [0o755, 0o555])
 def test_what_cannot_be_done_yet_is_not_asked_for_again_at_once(monkeypatch, mode):
     """Directories that the listing is still in stay; so many more may come before it is time again."""
-    monkeypatch.setattr(module, "MOST", 3)
+    monkeypatch.setattr(module, "MAX_REMEMBERED_DIRECTORIES", 3)
     known = Directories()
 
     def comes(path):

@@ -95,7 +95,7 @@ def test_a_directory_that_is_none_any_more(root, tree, what):
 
 
 @pytest.mark.parametrize("device", ["same", "other", "mounted below", "gone"])
-@pytest.mark.parametrize("count", [commit.FEW_DIRECTORIES, commit.FEW_DIRECTORIES + 1])
+@pytest.mark.parametrize("count", [commit.FSYNC_MAX_DIRECTORIES, commit.FSYNC_MAX_DIRECTORIES + 1])
 def test_many_are_synced_at_once_where_all_are_on_one_file_system(root, tree, monkeypatch, device, count):
     """And one by one elsewhere, or if there are few; each of many is in doubt if that fails."""
     own = tree.identity(())[0]
@@ -113,7 +113,7 @@ def test_many_are_synced_at_once_where_all_are_on_one_file_system(root, tree, mo
 
     failed = sync_directories(tree, wanted, anchor)
 
-    at_once = device == "same" and count > commit.FEW_DIRECTORIES
+    at_once = device == "same" and count > commit.FSYNC_MAX_DIRECTORIES
     assert [99] * at_once == asked
     assert (not at_once) == bool(single)
     assert (device == "gone") == bool(failed)

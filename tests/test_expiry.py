@@ -282,7 +282,7 @@ def test_whoever_fails_lets_go_of_the_directories(root, monkeypatch):
 
     monkeypatch.setattr("realize.store.local.expiry.remove_unlocked", fail)
     monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
-    monkeypatch.setattr("realize.store.local.walker.RUN", 1)
+    monkeypatch.setattr("realize.store.local.walker.MAX_SORTED_NAMES", 1)
     directory = os.path.join(root, b"many")
     os.mkdir(directory)
     for number in range(100):

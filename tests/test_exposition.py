@@ -12,9 +12,9 @@ from twisted.internet.testing import MemoryReactor, StringTransport
 
 from realize.errors import ConfigError
 from realize.telemetry.metrics.exposition import (
-    KEPT,
-    MOST_CONNECTIONS,
-    WITHIN,
+    CACHE_S,
+    MAX_SCRAPES,
+    REQUEST_TIMEOUT_S,
     Exposition,
     listen,
     new_registry,
@@ -132,7 +132,7 @@ def test_a_flood_of_questions_is_answered_with_what_there_is(served):
         served.ask("GET /metrics HTTP/1.1\nHost: a\n\n")
     served.ask("GET /metrics HTTP/1.1\nHost: a\nAccept: application/openmetrics-text\n\n")
     few = len(made)
-    served.clock.advance(KEPT)
+    served.clock.advance(CACHE_S)
     served.ask("GET /metrics HTTP/1.1\nHost: a\n\n")
 
     assert (2, 3) == (few, len(made))
@@ -210,7 +210,7 @@ def test_who_is_slow_is_dropped(served, asked):
     """Who is silent, asks slowly or does not read the answer loses the connection in time."""
     transport = served.connect()
     transport.protocol.dataReceived(asked)
-    served.clock.advance(WITHIN - 1)
+    served.clock.advance(REQUEST_TIMEOUT_S - 1)
     transport.protocol.dataReceived(b"x")
 
     assert not transport.disconnected
@@ -221,7 +221,7 @@ def test_who_is_slow_is_dropped(served, asked):
 
 def test_connections_are_few(served):
     """When there are too many connections the oldest goes, so that nobody can keep the others out."""
-    transports = [served.connect() for _ in range(MOST_CONNECTIONS)]
+    transports = [served.connect() for _ in range(MAX_SCRAPES)]
     assert not transports[0].disconnected
     served.connect().protocol.connectionLost()
     code, _, _ = served.ask("GET /healthz HTTP/1.1\nHost: a\n\n")
@@ -229,7 +229,7 @@ def test_connections_are_few(served):
     assert 200 == code
     assert [True, False] == [each.disconnected for each in transports[:2]]
     served.factory.close()
-    assert [True] * MOST_CONNECTIONS == [each.disconnected for each in transports]
+    assert [True] * MAX_SCRAPES == [each.disconnected for each in transports]
     for transport in transports:
         lost(transport)
 

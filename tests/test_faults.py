@@ -31,14 +31,14 @@ from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.versions import Clock as FileClock
 from realize.store.server.responders import DirectoryResponders
 from realize.testing import digest, random_bytes, small_file
-from realize.values import SMALL, Expected, OnConflict, Removal, Vacant
-from realize.wire.keepalive import ENDURANCE
+from realize.values import MAX_SMALL_BYTES, Expected, OnConflict, Removal, Vacant
+from realize.wire.keepalive import SLOW_REPLY_TIMEOUT_S
 from tests.faults import Fault, descriptors
 from tests.loopback import Pair
 
 SALT = b"salt"
 REPLACE = OnConflict.REPLACE
-BIG = random_bytes(SMALL + 70_000)
+BIG = random_bytes(MAX_SMALL_BYTES + 70_000)
 OLD = random_bytes(200_000)
 SETTLED = FileClock(now_ns=lambda: 1 << 62)
 """A clock by which every file was changed long ago."""
@@ -110,8 +110,8 @@ async def write(place):
     writer = await place.store.open_writer(b"d/big", len(BIG), REPLACE)
     try:
         matched = min(writer.have, 0)
-        await writer.write([BIG[matched : SMALL - 5], BIG[SMALL - 5 : SMALL]])
-        await writer.write([BIG[SMALL:]])
+        await writer.write([BIG[matched : MAX_SMALL_BYTES - 5], BIG[MAX_SMALL_BYTES - 5 : MAX_SMALL_BYTES]])
+        await writer.write([BIG[MAX_SMALL_BYTES:]])
         return [await writer.commit(digest(BIG), None)]
     finally:
         await writer.abandon(keep=False)
@@ -121,7 +121,7 @@ async def keep(place):
     """A large file of which only the beginning comes."""
     writer = await place.store.open_writer(b"d/big", len(BIG), REPLACE)
     try:
-        await writer.write([BIG[:SMALL]])
+        await writer.write([BIG[:MAX_SMALL_BYTES]])
     finally:
         await writer.abandon(keep=True)
     return []
@@ -312,7 +312,7 @@ class Connected(Pair):
         results = []
         waiting = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
         waiting.addBoth(results.append)
-        for step in (0, *[1] * int(2 * ENDURANCE)):
+        for step in (0, *[1] * int(2 * SLOW_REPLY_TIMEOUT_S)):
             self._at_work()
             self.turn(step)
             if results:

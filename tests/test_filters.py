@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from realize.errors import UsageError
 from realize.leaving import Leaving
-from realize.mover.filters import CLOCKS_NS, selection
+from realize.mover.filters import MAX_CLOCK_LAG_NS, selection
 from realize.store.local.location import locate
 from realize.store.local.walker import Walker
 
@@ -266,6 +266,6 @@ def test_only_a_time_in_the_future_holds_a_file_back():
     """One that is too young waits until it is not; clocks that differ a little are no future."""
     chosen, now = selection([], 60.0), 10**18
 
-    held = [chosen.holds_back(now + ahead, now) for ahead in (-(10**18), 0, CLOCKS_NS, CLOCKS_NS + 1)]
+    held = [chosen.holds_back(now + ahead, now) for ahead in (-(10**18), 0, MAX_CLOCK_LAG_NS, MAX_CLOCK_LAG_NS + 1)]
     assert [False, False, False, True] == held
-    assert not selection([]).holds_back(now + 10 * CLOCKS_NS, now)
+    assert not selection([]).holds_back(now + 10 * MAX_CLOCK_LAG_NS, now)

@@ -11,7 +11,7 @@ from realize.errors import BadName, Busy, RealizeError, StorageError
 from realize.store.local import existing as finals
 from realize.store.local.versions import Clock
 from realize.testing import LARGE, block_digests, digest
-from realize.values import BLOCK, Attributes, Existing, Expected
+from realize.values import BLOCK_BYTES, Attributes, Existing, Expected
 from tests.test_local_store import PARTIAL, behind, open_files, opened, root
 from tests.test_removal import broken
 
@@ -242,20 +242,20 @@ async def test_what_goes_while_it_is_described_is_not_there(root, behind, monkey
 
 async def test_few_comparisons_are_remembered(root, behind, monkeypatch):
     """Who begins many and ends none costs little memory; the last ones can be gone on with."""
-    monkeypatch.setattr(finals, "_REMEMBERED", 2)
+    monkeypatch.setattr(finals, "_MAX_COMPARISONS", 2)
     for name in (b"a", b"b", b"c"):
         behind.plant(name, LARGE)
     store = await opened(root)
     digests = block_digests(LARGE)
     for name in (b"a", b"b", b"c"):
-        assert BLOCK == await store.match_final(name, len(LARGE), 0, digests[:1])
+        assert BLOCK_BYTES == await store.match_final(name, len(LARGE), 0, digests[:1])
 
-    ends = [await store.match_final(name, len(LARGE), BLOCK, digests[1:]) for name in (b"a", b"b", b"c")]
+    ends = [await store.match_final(name, len(LARGE), BLOCK_BYTES, digests[1:]) for name in (b"a", b"b", b"c")]
 
-    assert [0, len(LARGE) - BLOCK, len(LARGE) - BLOCK] == ends
+    assert [0, len(LARGE) - BLOCK_BYTES, len(LARGE) - BLOCK_BYTES] == ends
 
 
-@pytest.mark.parametrize(("offset", "digests"), [(BLOCK, slice(1, None)), (2 * BLOCK, slice(2, None))])
+@pytest.mark.parametrize(("offset", "digests"), [(BLOCK_BYTES, slice(1, None)), (2 * BLOCK_BYTES, slice(2, None))])
 async def test_a_comparison_goes_on_where_it_has_ended(root, behind, offset, digests):
     """Nowhere else: what was left out may be different."""
     behind.plant(b"f", b"!" + LARGE[1:])
@@ -272,10 +272,10 @@ async def test_what_was_open_for_writing_when_its_comparison_began_is_not_relied
     store = await opened(root)
     digests = block_digests(LARGE)
     with behind.writing(b"f"):
-        assert BLOCK == await store.match_final(b"f", len(LARGE), 0, digests[:1])
-    assert BLOCK == await store.match_final(b"f", len(LARGE), BLOCK, digests[1:2])
+        assert BLOCK_BYTES == await store.match_final(b"f", len(LARGE), 0, digests[:1])
+    assert BLOCK_BYTES == await store.match_final(b"f", len(LARGE), BLOCK_BYTES, digests[1:2])
 
-    answer = await outcome(store.match_final(b"f", len(LARGE), 2 * BLOCK, digests[2:]))
+    answer = await outcome(store.match_final(b"f", len(LARGE), 2 * BLOCK_BYTES, digests[2:]))
 
     assert Busy is type(answer)
 

@@ -111,7 +111,7 @@ async def test_directories_that_were_there_keep_their_permissions_and_times(tmp_
 
 async def test_the_footprint_is_bounded_and_forgets_what_is_gone(monkeypatch):
     """What was forgotten stays where it is; a number that is used again belongs to somebody else."""
-    monkeypatch.setattr(footprint, "MOST_DIRECTORIES", 2)
+    monkeypatch.setattr(footprint, "MAX_FOOTPRINT_DIRECTORIES", 2)
     trace = Footprint()
     for inode in range(3):
         trace.made(b"%d" % inode)
@@ -122,7 +122,7 @@ async def test_the_footprint_is_bounded_and_forgets_what_is_gone(monkeypatch):
 
 def test_what_is_done_again_is_remembered_for_longest(monkeypatch):
     """Of the directories that were made, and of those that were emptied; what is gone was neither."""
-    monkeypatch.setattr(footprint, "MOST_DIRECTORIES", 2)
+    monkeypatch.setattr(footprint, "MAX_FOOTPRINT_DIRECTORIES", 2)
     trace = Footprint()
     for each in (b"0", b"1", b"0", b"2", b"2"):
         trace.made(each)
@@ -162,7 +162,7 @@ def test_the_footprint_takes_little_memory(tmp_path):
     trace = Footprint()
     tracemalloc.start()
     fd = os.open(tmp_path, os.O_RDONLY)
-    for inode in range(footprint.MOST_DIRECTORIES + 10):
+    for inode in range(footprint.MAX_FOOTPRINT_DIRECTORIES + 10):
         each = trace_of((1 << 40, 1 << 40 | inode), fd)
         trace.made(each)
         trace.removed_from(each)

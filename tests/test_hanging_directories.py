@@ -15,10 +15,10 @@ from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
 from realize.daemon import served, service
-from realize.daemon.housekeeping import EVERY, FIRST, Housekeeping
+from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
 from realize.daemon.logs import DaemonLogs, LogOptions
 from realize.daemon.served import look_at, serve_directories
-from realize.daemon.service import LOOK_AGAIN, Realized
+from realize.daemon.service import DIRECTORY_RETRY_S, Realized
 from realize.errors import StorageError
 from realize.keys import generate_identity
 from realize.store.hooks import CommitWatch
@@ -99,9 +99,9 @@ def test_housekeeping_goes_on_beside_a_directory_that_hangs(two):
     housekeeping.start(
         serve_directories(two, look_at(two), threads_of, clock, watch, Ledger(), print, MEMORY), 86_400.0
     )
-    clock.advance(FIRST)
+    clock.advance(FIRST_EXPIRY_S)
     first = housekeeping.partials["good"].counted_at
-    clock.advance(EVERY)
+    clock.advance(EXPIRY_INTERVAL_S)
     second = housekeeping.partials["good"].counted_at
     housekeeping.stop()
 
@@ -213,7 +213,7 @@ def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch
         except StorageError as error:
             seen.append("does not answer" in str(error))
             seen.append("refused")
-        reactor.advance(LOOK_AGAIN)
+        reactor.advance(DIRECTORY_RETRY_S)
     daemon._housekeeping.stop()
 
     assert [True, "refused", True, "refused", True, "refused", True] == seen

@@ -14,7 +14,7 @@ from realize.fs.names import partial_name
 from realize.store.local import headroom as headroom_module
 from realize.store.local import writer as writer_module
 from realize.store.local.headroom import Headroom
-from realize.store.local.ledger import GROWTH, POLL, STALLED, Ledger
+from realize.store.local.ledger import LEDGER_POLL_S, METADATA_BYTES, STALLED_AFTER_S, Ledger
 from realize.store.local.leftovers import gained_ns
 from realize.store.local.store import LocalStore, root_identity
 from realize.testing import block_digests, digest, failure, small_file
@@ -86,7 +86,7 @@ def disk(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fstatvfs", disk.statvfs)
     monkeypatch.setattr(os, "pwrite", pwrite_)
     monkeypatch.setattr(os, "write", write_)
-    monkeypatch.setattr("realize.store.local.known_partials.RENEW", 0)
+    monkeypatch.setattr("realize.store.local.known_partials.MIN_LOOK_AGE_S", 0)
     return disk
 
 
@@ -94,7 +94,7 @@ def disk(tmp_path, monkeypatch):
 def clock():
     """The reactor's clock, which has run for long."""
     clock = Clock()
-    clock.advance(10 * headroom_module.LONGEST)
+    clock.advance(10 * headroom_module.MAX_WAIT_S)
     return clock
 
 
@@ -442,8 +442,8 @@ async def test_small_files_do_not_wait_for_ever(store, clock):
     await writing.write([b"x" * 19 * MIB])
     putting = store.put_small([small_file(b"f", b"x" * 2 * MIB)], REPLACE)
     for number in range(16):
-        await writing.write([b"x" * GROWTH])
-        clock.pump([POLL] * 8)
+        await writing.write([b"x" * METADATA_BYTES])
+        clock.pump([LEDGER_POLL_S] * 8)
         assert putting.called is (number > 14)
     assert [NoSpace] == [type(each) for each in await putting]
     await writing.abandon(keep=False)
@@ -483,10 +483,10 @@ async def test_nothing_is_kept_for_who_does_not_send(store, disk, clock):
     """Who announces a file and sends nothing, or next to nothing, keeps nobody out for long."""
     idle = await store.open_writer(b"0", 12 * MIB, REPLACE)
     waiting = store.open_writer(b"1", 12 * MIB, REPLACE)
-    clock.pump([POLL] * int(STALLED / POLL))
+    clock.pump([LEDGER_POLL_S] * int(STALLED_AFTER_S / LEDGER_POLL_S))
     await idle.write([b"x"])
     assert not waiting.called
-    clock.advance(POLL)
+    clock.advance(LEDGER_POLL_S)
 
     assert await finish(await waiting, 12 * MIB) is Committed.CREATED
     await idle.abandon(keep=False)
@@ -498,11 +498,11 @@ async def test_something_is_kept_for_who_sends(store, clock):
     waiting = store.open_writer(b"1", 12 * MIB, REPLACE)
     seconds = 0.0
     while not waiting.called:
-        await slow.write([b"x" * GROWTH])
-        clock.advance(POLL)
-        seconds += POLL
+        await slow.write([b"x" * METADATA_BYTES])
+        clock.advance(LEDGER_POLL_S)
+        seconds += LEDGER_POLL_S
 
-    assert headroom_module.LONGEST < seconds < headroom_module.LONGEST + 2 * POLL
+    assert headroom_module.MAX_WAIT_S < seconds < headroom_module.MAX_WAIT_S + 2 * LEDGER_POLL_S
     assert isinstance(await failure(waiting), Busy)
     await slow.abandon(keep=False)
 
@@ -602,7 +602,7 @@ async def test_nobody_fills_the_reserve(disk, clock):
 
 async def test_a_reserve_that_others_touch_ends_a_file(disk, clock, monkeypatch):
     """It is looked at now and then while a large file is written."""
-    monkeypatch.setattr(writer_module, "_FLUSH", MIB)
+    monkeypatch.setattr(writer_module, "_WRITEBACK_STEP_BYTES", MIB)
     store = opened(disk, Headroom(at_once, Ledger(clock), Reserve(4 * MIB)))
     writing = await store.open_writer(b"0", 14 * MIB, REPLACE)
     await writing.write([b"x" * MIB])

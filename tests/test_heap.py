@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.daemon import heap
-from realize.daemon.heap import EVERY, WORTH, Heap, bound_heaps
+from realize.daemon.heap import HEAP_CHECK_INTERVAL_S, MIN_GROWTH_BYTES, Heap, bound_heaps
 
 
 class Process:
@@ -36,7 +36,7 @@ class Process:
 def process():
     """A small one, of which nothing is free."""
     made = Process()
-    made.grow(WORTH, free=0)
+    made.grow(MIN_GROWTH_BYTES, free=0)
     made.heap.start()
     yield made
     made.heap.stop()
@@ -45,8 +45,8 @@ def process():
 
 def test_nothing_is_done_while_the_process_is_small(process):
     """It would cost milliseconds for nothing."""
-    process.grow(WORTH - 1, free=WORTH - 1)
-    process.clock.advance(EVERY)
+    process.grow(MIN_GROWTH_BYTES - 1, free=MIN_GROWTH_BYTES - 1)
+    process.clock.advance(HEAP_CHECK_INTERVAL_S)
 
     assert 0 == process.trims
 
@@ -54,18 +54,18 @@ def test_nothing_is_done_while_the_process_is_small(process):
 def test_what_is_free_is_given_back_soon(process):
     """And again when there is more."""
     for _ in range(2):
-        process.grow(10 * WORTH, free=10 * WORTH)
-        process.clock.advance(EVERY)
+        process.grow(10 * MIN_GROWTH_BYTES, free=10 * MIN_GROWTH_BYTES)
+        process.clock.advance(HEAP_CHECK_INTERVAL_S)
 
-    assert (WORTH, 2) == (process.size, process.trims)
+    assert (MIN_GROWTH_BYTES, 2) == (process.size, process.trims)
 
 
 def test_what_is_needed_for_good_is_not_looked_at_for_ever(process):
     """Ever more rarely, when nobody is served, and it is still there."""
-    process.grow(10 * WORTH, free=0)
+    process.grow(10 * MIN_GROWTH_BYTES, free=0)
     trims = []
     for _ in range(300):
-        process.clock.advance(EVERY)
+        process.clock.advance(HEAP_CHECK_INTERVAL_S)
         trims.append(process.trims)
 
     assert [1, 1, 2, 2, 2, 2, 3] == trims[:7]
@@ -74,41 +74,41 @@ def test_what_is_needed_for_good_is_not_looked_at_for_ever(process):
 
 def test_what_a_thread_lets_go_of_late_is_given_back_all_the_same(process):
     """It seemed to be needed for good; and what comes on top of it is given back at once."""
-    process.grow(10 * WORTH, free=0)
+    process.grow(10 * MIN_GROWTH_BYTES, free=0)
     for _ in range(4):
-        process.clock.advance(EVERY)
-    process.free = 9 * WORTH
+        process.clock.advance(HEAP_CHECK_INTERVAL_S)
+    process.free = 9 * MIN_GROWTH_BYTES
     for _ in range(8):
-        process.clock.advance(EVERY)
+        process.clock.advance(HEAP_CHECK_INTERVAL_S)
     late = process.size
-    process.grow(2 * WORTH, free=2 * WORTH)
-    process.clock.advance(EVERY)
+    process.grow(2 * MIN_GROWTH_BYTES, free=2 * MIN_GROWTH_BYTES)
+    process.clock.advance(HEAP_CHECK_INTERVAL_S)
 
-    assert (2 * WORTH, 2 * WORTH) == (late, process.size)
+    assert (2 * MIN_GROWTH_BYTES, 2 * MIN_GROWTH_BYTES) == (late, process.size)
 
 
 def test_what_becomes_free_a_little_later_is_given_back_too(process):
     """The connections of somebody who has left end one after the other."""
-    process.grow(10 * WORTH, free=9 * WORTH)
-    process.clock.advance(EVERY)
-    process.free = WORTH - 1
-    process.clock.advance(EVERY)
+    process.grow(10 * MIN_GROWTH_BYTES, free=9 * MIN_GROWTH_BYTES)
+    process.clock.advance(HEAP_CHECK_INTERVAL_S)
+    process.free = MIN_GROWTH_BYTES - 1
+    process.clock.advance(HEAP_CHECK_INTERVAL_S)
 
-    assert WORTH + 1 == process.size
+    assert MIN_GROWTH_BYTES + 1 == process.size
 
 
 def test_what_was_held_is_given_back_when_it_has_become_free(process, monkeypatch):
     """While peers hold much, garbage is not collected for its sake."""
     collected = []
     monkeypatch.setattr(gc, "collect", lambda: collected.append(process.held))
-    process.grow(10 * WORTH, free=0)
-    process.held = 10 * WORTH
-    process.clock.advance(EVERY)
-    process.held, process.free = 0, 10 * WORTH
-    process.clock.advance(EVERY)
+    process.grow(10 * MIN_GROWTH_BYTES, free=0)
+    process.held = 10 * MIN_GROWTH_BYTES
+    process.clock.advance(HEAP_CHECK_INTERVAL_S)
+    process.held, process.free = 0, 10 * MIN_GROWTH_BYTES
+    process.clock.advance(HEAP_CHECK_INTERVAL_S)
 
     assert [0] == collected
-    assert (WORTH, 2) == (process.size, process.trims)
+    assert (MIN_GROWTH_BYTES, 2) == (process.size, process.trims)
 
 
 def test_where_there_are_no_such_calls_nothing_is_watched(monkeypatch):

@@ -16,11 +16,11 @@ from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.store.server.responders import DirectoryResponders
 from realize.testing import MemoryStore
-from realize.values import SPAN, SPANS_AHEAD, Version
+from realize.values import SPAN_BYTES, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
-from realize.wire.connection import MOST_UNSENT
-from realize.wire.streams import MOST_UNREAD
+from realize.wire.connection import MAX_UNSENT_BYTES
+from realize.wire.streams import MAX_UNREAD_BYTES
 from tests.loopback import Raw
 
 VERSION = packing.VERSIONS.pack([Version(1, 2, 3, 4, 5)])
@@ -353,9 +353,9 @@ def test_content_past_the_size_is_cut_off(evil):
 def test_content_past_the_credit_is_cut_off(evil):
     """More than was promised is not buffered."""
     stuck = Deferred()
-    assert "ok" == evil.open_write(size=b"%d" % (10 * MOST_UNREAD))
+    assert "ok" == evil.open_write(size=b"%d" % (10 * MAX_UNREAD_BYTES))
     evil.responders._writes[1][1]._writer.write = lambda pieces: stuck
-    for _ in range(MOST_UNREAD // 65_535):
+    for _ in range(MAX_UNREAD_BYTES // 65_535):
         evil.send(data(1, bytes(65_535)))
     before = evil.lost
     evil.send(data(1, bytes(65_535)))
@@ -400,9 +400,9 @@ def test_batches_that_wait_for_the_disk_are_bounded(evil):
         evil.send(data(number, b"x"))
         return code
 
-    codes = [put(2 * number + 1) for number in range(commands.MOST_STREAMS + 1)]
+    codes = [put(2 * number + 1) for number in range(commands.MAX_STREAMS + 1)]
 
-    assert ["nothing"] * commands.MOST_STREAMS + ["BUSY"] == codes
+    assert ["nothing"] * commands.MAX_STREAMS + ["BUSY"] == codes
 
 
 def test_offers_are_bounded(evil):
@@ -421,7 +421,7 @@ def test_offers_are_bounded(evil):
 
 def test_cutting_is_bounded(evil):
     """A few spans ahead of what is picked, and none once content flows; picks must fit what was cut."""
-    evil.memory.plant(b"large", bytes(SPAN * 9))
+    evil.memory.plant(b"large", bytes(SPAN_BYTES * 9))
     assert "ok" == evil.code("OpenRead", handle=b"1", stream=b"1", path=b"large")
 
     assert "PROTOCOL" == evil.code("PickChunks", stream=b"1", wanted=b"")
@@ -469,7 +469,7 @@ def test_a_stream_is_committed_once(evil):
 
 @pytest.mark.parametrize(
     ("command", "limit"),
-    [("OpenDirectory", commands.MOST_HANDLES), ("OpenRead", commands.MOST_STREAMS), ("Walk", commands.MOST_LISTINGS)],
+    [("OpenDirectory", commands.MAX_HANDLES), ("OpenRead", commands.MAX_STREAMS), ("Walk", commands.MAX_LISTINGS)],
 )
 def test_what_may_be_open_is_limited(evil, command, limit):
     """Beyond the limit the answer is BUSY."""
@@ -490,14 +490,14 @@ def test_who_does_not_read_answers_is_cut_off(evil):
     evil.server_wire.stalled = True
     big = packing.PATHS.pack([b"f"] * 200)
     ask = encode({b"_command": b"Describe", b"_ask": b"1", b"handle": b"1", b"paths": big})
-    for _ in range(20 * MOST_UNSENT // 15_000):
+    for _ in range(20 * MAX_UNSENT_BYTES // 15_000):
         if evil.server.lost:
             break
         evil.wire.write(ask)
         evil.flush()
 
     assert evil.server.lost
-    assert len(evil.server_wire.backlog) < 2 * MOST_UNSENT
+    assert len(evil.server_wire.backlog) < 2 * MAX_UNSENT_BYTES
 
 
 def test_a_flood_of_comparisons_leaves_threads_to_others(evil):
@@ -542,13 +542,13 @@ def test_a_stream_that_was_refused_for_the_limit_has_existed(evil):
     """What still comes for it is late, not wrong."""
     codes = [
         evil.code("OpenRead", handle=b"1", stream=b"%d" % number, path=b"g")
-        for number in range(1, 2 * commands.MOST_STREAMS + 2, 2)
+        for number in range(1, 2 * commands.MAX_STREAMS + 2, 2)
     ]
-    evil.send(encode({b"_command": b"Credit", b"stream": b"%d" % (2 * commands.MOST_STREAMS + 1), b"amount": b"5"}))
+    evil.send(encode({b"_command": b"Credit", b"stream": b"%d" % (2 * commands.MAX_STREAMS + 1), b"amount": b"5"}))
 
     assert "BUSY" == codes[-1]
     assert evil.lost is None
-    assert "PROTOCOL" == evil.code("OpenRead", handle=b"1", stream=b"%d" % (2 * commands.MOST_STREAMS + 1), path=b"g")
+    assert "PROTOCOL" == evil.code("OpenRead", handle=b"1", stream=b"%d" % (2 * commands.MAX_STREAMS + 1), path=b"g")
 
 
 def test_an_error_text_may_not_forge(evil):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from realize.errors import Busy
-from realize.store.server.streams import IDLE_S
-from realize.values import BLOCK
+from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S
+from realize.values import BLOCK_BYTES
 from tests.test_served_streams import streaming
 
 __all__ = ["streaming"]
@@ -21,7 +21,7 @@ def wait(streaming, seconds):
 
 def match(streaming, served):
     """What the peer has of the partial is compared."""
-    streaming.ask(served.match([b"d" * 32], BLOCK))
+    streaming.ask(served.match([b"d" * 32], BLOCK_BYTES))
     streaming.answer(0)
 
 
@@ -40,24 +40,24 @@ def content(streaming, _served):
 @pytest.mark.parametrize("comes", [match, offer, content])
 def test_whatever_comes_keeps_a_stream_open(streaming, comes):
     """For as long again, at least; and no longer than twice that."""
-    served = streaming.write(2 * BLOCK, have=BLOCK)
-    wait(streaming, IDLE_S - 5)
+    served = streaming.write(2 * BLOCK_BYTES, have=BLOCK_BYTES)
+    wait(streaming, STREAM_IDLE_TIMEOUT_S - 5)
     comes(streaming, served)
-    wait(streaming, IDLE_S)
+    wait(streaming, STREAM_IDLE_TIMEOUT_S)
     open_still = "abandon" not in streaming.store.names()
-    wait(streaming, IDLE_S)
+    wait(streaming, STREAM_IDLE_TIMEOUT_S)
 
     assert open_still
     assert ("abandon", True) == streaming.store.asked[-1]
     [(error,)] = streaming.said.named("count_failed")
     assert isinstance(error, Busy)
-    streaming.answer(BLOCK)
+    streaming.answer(BLOCK_BYTES)
 
 
 def test_a_stream_that_was_put_aside_and_cannot_be_closed_is_told(streaming):
     """Nobody waits for that: it is in the log."""
     streaming.write(10)
-    wait(streaming, IDLE_S)
+    wait(streaming, STREAM_IDLE_TIMEOUT_S)
     before = streaming.pair.log.errors()
     streaming.answer(ZeroDivisionError("broken"))
 

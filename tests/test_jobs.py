@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.task import Clock
 
-from realize.mover.jobs import PARTING, Jobs
+from realize.mover.jobs import CANCEL_TIMEOUT_S, Jobs
 
 
 def outcome(coroutine):
@@ -179,9 +179,9 @@ def test_jobs_that_were_cancelled_are_cancelled_once_more_after_a_while():
     outcome(jobs.start(slots, patient))
     ended = outcome(jobs.cancelled())
     before = list(ended)
-    clock.advance(PARTING)
+    clock.advance(CANCEL_TIMEOUT_S)
 
-    assert ([0.0, PARTING], [], [None]) == (log, before, ended)
+    assert ([0.0, CANCEL_TIMEOUT_S], [], [None]) == (log, before, ended)
     assert [] == clock.getDelayedCalls()
 
 

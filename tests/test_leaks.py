@@ -24,7 +24,7 @@ from realize.errors import Silence
 from realize.keys import load_identity
 from realize.wire import commands
 from realize.wire.boxes import data_head, data_tail, encode
-from realize.wire.connection import MOST_AT_ONCE
+from realize.wire.connection import MAX_BOXES_PER_TURN
 from realize.wire.packing import SMALL_HEADS, SmallHead
 from tests.loopback import Pair, Raw
 from tests.processes import Site, plant
@@ -260,7 +260,7 @@ def test_a_flood_of_small_boxes_takes_turns():
     deaf = raw.server_wire.deaf
     raw.flush()
 
-    assert MOST_AT_ONCE == first
+    assert MAX_BOXES_PER_TURN == first
     assert deaf
     assert not raw.server_wire.deaf
     assert 600 == len(parseString(bytes(raw.received)))

@@ -14,10 +14,10 @@ from realize.errors import Busy, SourceChanged
 from realize.fs import syscalls
 from realize.store.local.store import LocalStore
 from realize.testing import block_digests, digest, failure, random_bytes, read_to_end
-from realize.values import BLOCK, Expected, Fetched, OnConflict, Removal
+from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal
 from tests.test_local_store import SALT, at_once, opened
 
-LARGE = random_bytes(BLOCK + 7)
+LARGE = random_bytes(BLOCK_BYTES + 7)
 
 
 @pytest.fixture
@@ -196,9 +196,9 @@ async def test_stores_into_a_final_file_between_two_comparisons(root):
     mapped[0:4] = b"1234"
     mapped.close()
 
-    error = await failure(store.match_final(b"f", len(LARGE), BLOCK, block_digests(LARGE)[1:]))
+    error = await failure(store.match_final(b"f", len(LARGE), BLOCK_BYTES, block_digests(LARGE)[1:]))
 
-    assert half == BLOCK
+    assert half == BLOCK_BYTES
     assert isinstance(error, Busy)
 
 
@@ -224,7 +224,7 @@ async def test_a_final_file_that_is_opened_for_writing_while_it_is_compared(root
         each.close()
 
 
-@pytest.mark.parametrize("size", [0, BLOCK + 7])
+@pytest.mark.parametrize("size", [0, BLOCK_BYTES + 7])
 async def test_an_identical_final_file_that_is_written_to(root, size):
     """Somebody may write to it at once, so the source is not to be removed because of it."""
     os.truncate(os.path.join(root, b"f"), size)

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.store.local import ledger as ledger_module
-from realize.store.local.ledger import GROWTH, POLL, STALLED, Crowded, FileSystem, Ledger
+from realize.store.local.ledger import LEDGER_POLL_S, METADATA_BYTES, STALLED_AFTER_S, Crowded, FileSystem, Ledger
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_whoever_waits_is_told_of_a_change_that_he_has_not_seen(disk, clock):
     missed = list(told)
     disk.change(disk.seen).addCallback(told.append)
     waiting = list(told)
-    clock.advance(POLL)
+    clock.advance(LEDGER_POLL_S)
 
     assert ([None], [None], [None, None]) == (missed, waiting, told)
     assert [] == clock.getDelayedCalls()
@@ -144,12 +144,18 @@ def test_whoever_waits_no_more_leaves_nothing(disk, clock):
 
 
 @pytest.mark.parametrize(
-    ("reached", "stalled"), [(2 * GROWTH + 1, True), (3 * GROWTH - 1, True), (3 * GROWTH, False), (GROWTH, False)]
+    ("reached", "stalled"),
+    [
+        (2 * METADATA_BYTES + 1, True),
+        (3 * METADATA_BYTES - 1, True),
+        (3 * METADATA_BYTES, False),
+        (METADATA_BYTES, False),
+    ],
 )
 def test_it_is_what_a_file_has_gained_that_counts(disk, clock, reached, stalled):
     """Not what it had; one that is begun anew is being written, too."""
-    promise = disk.promise(10 * GROWTH, 2 * GROWTH, 0, lambda: 10 * GROWTH)
-    clock.advance(STALLED + 1)
+    promise = disk.promise(10 * METADATA_BYTES, 2 * METADATA_BYTES, 0, lambda: 10 * METADATA_BYTES)
+    clock.advance(STALLED_AFTER_S + 1)
     promise.reached(reached)
 
     assert stalled is promise.stalled
@@ -157,11 +163,11 @@ def test_it_is_what_a_file_has_gained_that_counts(disk, clock, reached, stalled)
 
 def test_nothing_is_kept_for_a_file_that_does_not_grow(disk, clock):
     """Somebody has announced it and does not send it; when it grows again, it counts again."""
-    idle = disk.promise(10 * GROWTH, 0, 0, lambda: 10 * GROWTH)
-    clock.advance(STALLED)
+    idle = disk.promise(10 * METADATA_BYTES, 0, 0, lambda: 10 * METADATA_BYTES)
+    clock.advance(STALLED_AFTER_S)
     before = idle.stalled, disk.busy
     clock.advance(1)
     stalled = idle.stalled, disk.busy
-    idle.reached(GROWTH)
+    idle.reached(METADATA_BYTES)
 
     assert ((False, True), (True, False), False) == (before, stalled, idle.stalled)

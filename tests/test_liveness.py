@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from realize.wire.keepalive import ENDURANCE, PATIENCE, SILENCE, Liveness
+from realize.wire.keepalive import IDLE_TIMEOUT_S, REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Liveness
 
 
 class Watched:
@@ -44,7 +44,7 @@ def watched():
 
 def test_silence_is_noticed_within_a_minute(watched):
     """A peer that vanished without a word is given up after 45 seconds."""
-    watched.live(SILENCE - 5, pinged=False)
+    watched.live(IDLE_TIMEOUT_S - 5, pinged=False)
     before = list(watched.verdicts)
     watched.live(10, pinged=False)
 
@@ -54,15 +54,15 @@ def test_silence_is_noticed_within_a_minute(watched):
 def test_an_ordinary_question_is_waited_for_a_minute(watched):
     """Pings alone do not make up for an answer."""
     watched.liveness.asked("Describe")
-    watched.live(PATIENCE + 15)
+    watched.live(REPLY_TIMEOUT_S + 15)
 
     assert ["did not answer Describe for 60 seconds"] == watched.verdicts
 
 
 def test_what_may_take_long_is_waited_for_longer(watched):
     """A trickle of pings hides no stall, but a slow disk is given its time."""
-    watched.liveness.asked("CommitStream", ENDURANCE)
-    watched.live(ENDURANCE - 30)
+    watched.liveness.asked("CommitStream", SLOW_REPLY_TIMEOUT_S)
+    watched.live(SLOW_REPLY_TIMEOUT_S - 30)
     before = list(watched.verdicts)
     watched.live(60)
 
@@ -71,7 +71,7 @@ def test_what_may_take_long_is_waited_for_longer(watched):
 
 def test_slowness_is_no_stall(watched):
     """As long as anything but pings arrives, however slowly, nothing is given up."""
-    watched.liveness.asked("EndRead", ENDURANCE)
+    watched.liveness.asked("EndRead", SLOW_REPLY_TIMEOUT_S)
     for _ in range(20):
         watched.live(512)
         watched.liveness.heard()
@@ -84,16 +84,16 @@ def test_our_own_full_transport_is_not_held_against_the_peer(watched):
     """What has not left us cannot be answered."""
     watched.liveness.asked("Describe")
     watched.liveness.held_up(on=True)
-    watched.live(10 * PATIENCE)
+    watched.live(10 * REPLY_TIMEOUT_S)
 
     assert [] == watched.verdicts
 
 
 def test_an_impatient_question_behind_a_patient_one_counts(watched):
     """The oldest question is not always the first that is overdue."""
-    watched.liveness.asked("CommitStream", ENDURANCE)
+    watched.liveness.asked("CommitStream", SLOW_REPLY_TIMEOUT_S)
     watched.liveness.asked("Status")
-    watched.live(PATIENCE + 15)
+    watched.live(REPLY_TIMEOUT_S + 15)
 
     assert ["did not answer Status for 60 seconds"] == watched.verdicts
 
@@ -102,7 +102,7 @@ def test_what_was_answered_is_forgotten(watched):
     """An answer, or nobody waiting any more, ends the wait."""
     ticket = watched.liveness.asked("Status")
     watched.liveness.answered(ticket)
-    watched.live(10 * PATIENCE)
+    watched.live(10 * REPLY_TIMEOUT_S)
 
     assert [] == watched.verdicts
     assert watched.pings > 0

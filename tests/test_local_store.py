@@ -49,7 +49,7 @@ from realize.store.local.headroom import Headroom
 from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.versions import Clock, attributes_of
 from realize.store.local.walker import Walker
-from realize.store.local.writer import MOST_WAITING
+from realize.store.local.writer import MAX_WAITING_RUNS
 from realize.testing import (
     LARGE,
     Behind,
@@ -66,9 +66,9 @@ from realize.testing import (
     small_file,
 )
 from realize.values import (
-    BLOCK,
-    SMALL,
-    SPAN,
+    BLOCK_BYTES,
+    MAX_SMALL_BYTES,
+    SPAN_BYTES,
     Attributes,
     Committed,
     Directory,
@@ -882,8 +882,8 @@ async def test_a_write_in_the_middle_of_a_removal_is_not_forgiven(root, behind, 
 
 async def test_few_hard_links_are_remembered(root, behind, monkeypatch):
     """What was forgotten has changed, and is read again; memory does not grow with the number of files."""
-    monkeypatch.setattr(unlinked, "FILES", 1)
-    monkeypatch.setattr(unlinked, "NAMES", 2)
+    monkeypatch.setattr(unlinked, "MAX_LINKED_FILES", 1)
+    monkeypatch.setattr(unlinked, "MAX_NAMES_PER_FILE", 2)
     store, one = await linked(root, behind, b"1a", b"1b", b"1c", b"1d")
     _, two = await linked(root, behind, b"2a", b"2b")
 
@@ -924,12 +924,12 @@ async def test_content_is_read_once_when_all_of_it_is_skipped(root, behind, monk
     original = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, length, offset: read.append(offset) or original(fd, length, offset))
 
-    await reader.block_digests(2 * BLOCK)
-    await reader.skip(2 * BLOCK)
-    assert read == [0, BLOCK]
+    await reader.block_digests(2 * BLOCK_BYTES)
+    await reader.skip(2 * BLOCK_BYTES)
+    assert read == [0, BLOCK_BYTES]
     await reader.block_digests(7)
     await reader.skip(3)
-    assert [2 * BLOCK] * 2 == read[2:]
+    assert [2 * BLOCK_BYTES] * 2 == read[2:]
     assert await read_all(reader) == LARGE[-4:]
     assert digest(LARGE) == await reader.finish()
     reader.close()
@@ -1144,7 +1144,7 @@ async def test_too_much_content_is_not_small(root):
     """More than a box holds is refused."""
     store = await opened(root)
 
-    assert isinstance(await put(store, b"f", b"x" * (SMALL + 1)), ProtocolError)
+    assert isinstance(await put(store, b"f", b"x" * (MAX_SMALL_BYTES + 1)), ProtocolError)
 
 
 async def test_modes_follow_the_umask_when_attributes_are_not_carried(root, behind):
@@ -1402,7 +1402,7 @@ async def test_what_was_found_to_be_there_looks_as_if_it_had_arrived_now(root, b
     Two commands that move in opposite directions would lose the file otherwise.
     """
     behind.plant(b"small", b"x")
-    behind.plant(b"large", b"y" * BLOCK)
+    behind.plant(b"large", b"y" * BLOCK_BYTES)
     store = await opened(root)
     versions = [(await fetched(store, b"small")).version]
     reader = await store.open_reader(b"large")
@@ -1410,11 +1410,11 @@ async def test_what_was_found_to_be_there_looks_as_if_it_had_arrived_now(root, b
     reader.close()
 
     assert await store.settle([Expected(b"small", 1, digest(b"x"))]) == [True]
-    assert await store.match_final(b"large", BLOCK, 0, block_digests(b"y" * BLOCK)) == BLOCK
+    assert await store.match_final(b"large", BLOCK_BYTES, 0, block_digests(b"y" * BLOCK_BYTES)) == BLOCK_BYTES
 
     answers = await store.remove([Removal(b"small", versions[0]), Removal(b"large", versions[1])])
     assert [type(answer) for answer in answers] == [SourceChanged, SourceChanged]
-    assert (behind.content(b"small"), behind.content(b"large")) == (b"x", b"y" * BLOCK)
+    assert (behind.content(b"small"), behind.content(b"large")) == (b"x", b"y" * BLOCK_BYTES)
 
 
 async def test_what_may_not_be_touched_is_not_vouched_for(root, behind, monkeypatch):
@@ -1994,8 +1994,8 @@ async def test_a_partial_of_somebody_else_is_not_discarded_with_ours(root, behin
     assert behind.everything() == [PARTIAL]
 
 
-OLD = random_bytes(3 * BLOCK)
-NEW = OLD[:BLOCK] + b"inserted" + OLD[BLOCK:]
+OLD = random_bytes(3 * BLOCK_BYTES)
+NEW = OLD[:BLOCK_BYTES] + b"inserted" + OLD[BLOCK_BYTES:]
 
 
 async def half_done(store, behind):
@@ -2021,10 +2021,10 @@ async def test_an_old_version_that_is_not_left_alone(root, behind, how):
 
     with (Path(os.fsdecode(root)) / "f").open("r+b") as file:
         if how == "changes":
-            file.seek(2 * BLOCK)
+            file.seek(2 * BLOCK_BYTES)
             file.write(b"changed")
         else:
-            file.truncate(2 * BLOCK)
+            file.truncate(2 * BLOCK_BYTES)
     error = await failure(write_and_commit(writer, content))
     await writer.abandon(keep=True)
 
@@ -2083,10 +2083,10 @@ async def test_what_is_offered_does_not_run_far_ahead_of_the_content(root, behin
     missing = (1, bytes(16))
     for _ in range(2):
         await writer.offer([(60_000, bytes(16)), known])
-    offer = [missing, known] * (SPAN // (known[0] + 1))
+    offer = [missing, known] * (SPAN_BYTES // (known[0] + 1))
 
     with pytest.raises(ProtocolError, match="too much is offered"):
-        for _ in range(MOST_WAITING // len(offer) + 1):
+        for _ in range(MAX_WAITING_RUNS // len(offer) + 1):
             await writer.offer(offer)
 
     await writer.abandon(keep=False)
@@ -2143,7 +2143,7 @@ async def test_a_listing_that_was_given_up_reads_nothing_more(root, behind):
 @pytest.mark.parametrize("whose", ["listing", "store", "listing while a page is read"])
 async def test_a_listing_that_is_given_up_leaves_nothing_open(root, behind, monkeypatch, whose):
     """A directory of which more is to come has a descriptor."""
-    monkeypatch.setattr("realize.store.local.walker.RUN", 2)
+    monkeypatch.setattr("realize.store.local.walker.MAX_SORTED_NAMES", 2)
     for number in range(5):
         behind.plant(b"d/%d" % number, b"1")
     closing = []

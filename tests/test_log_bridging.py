@@ -173,7 +173,7 @@ def test_what_was_dropped_is_told(logs, tmp_path, monkeypatch):
     """Once the disk takes records again."""
     from realize.telemetry.logging import writing
 
-    monkeypatch.setattr(writing, "MOST", -1)
+    monkeypatch.setattr(writing, "MAX_QUEUED_LINES", -1)
     log = logs("info")
     structlog.get_logger(component="wire").bind().info("peer_accepted")
     monkeypatch.undo()

@@ -6,7 +6,13 @@ import pytest
 import structlog
 from twisted.internet.task import Clock
 
-from realize.telemetry.logging.limiting import AUDIT, MOST, MOST_OF_STRANGERS, WINDOW, Limiter
+from realize.telemetry.logging.limiting import (
+    AUDIT,
+    LIMIT_WINDOW_S,
+    MAX_PEER_EVENTS,
+    MAX_UNAUTHENTICATED_EVENTS,
+    Limiter,
+)
 from tests.log_catalogue import components
 
 
@@ -39,22 +45,22 @@ def door():
 def test_a_burst_of_refusals_is_counted_not_logged(door):
     """Strangers share one limit, from however many addresses they come, and their minute ends with a count."""
     passed = [door.passes("peer_refused", address=f"192.0.2.{number}") for number in range(100)]
-    assert MOST_OF_STRANGERS == sum(passed)
+    assert MAX_UNAUTHENTICATED_EVENTS == sum(passed)
     assert 1 == door.counting
-    assert WINDOW == door.limiter.sweep()
+    assert LIMIT_WINDOW_S == door.limiter.sweep()
 
-    door.clock.advance(WINDOW)
+    door.clock.advance(LIMIT_WINDOW_S)
 
     assert door.limiter.sweep() is None
-    assert [("peer_refused", "", 100 - MOST_OF_STRANGERS)] == door.told
+    assert [("peer_refused", "", 100 - MAX_UNAUTHENTICATED_EVENTS)] == door.told
     assert door.passes("peer_refused", address="192.0.2.1")
 
 
 def test_the_count_is_told_with_the_next_one(door):
     """If it comes before anybody looked."""
-    for _ in range(MOST + 7):
+    for _ in range(MAX_PEER_EVENTS + 7):
         door.passes("access_denied", peer="camera")
-    door.clock.advance(WINDOW + 1)
+    door.clock.advance(LIMIT_WINDOW_S + 1)
 
     assert door.passes("access_denied", peer="camera")
     assert [("access_denied", "camera", 7)] == door.told
@@ -73,7 +79,7 @@ def test_peers_and_events_do_not_share_a_limit(door):
 @pytest.mark.parametrize("event", [*sorted(AUDIT), "command", "records_left_out"])
 def test_the_audit_trail_is_never_left_out(door, event):
     """However many files a peer puts or removes."""
-    assert all(door.passes(event, peer="camera") for _ in range(10 * MOST))
+    assert all(door.passes(event, peer="camera") for _ in range(10 * MAX_PEER_EVENTS))
 
 
 def test_the_end_of_every_file_of_a_run_is_logged():
@@ -86,7 +92,7 @@ def test_the_end_of_every_file_of_a_run_is_logged():
 
 def test_the_end_tells_what_is_still_untold(door):
     """A process that ends does not wait for the minute to be over."""
-    for _ in range(MOST + 3):
+    for _ in range(MAX_PEER_EVENTS + 3):
         door.passes("peer_accepted", peer="camera")
     door.limiter.sweep(everything=True)
 

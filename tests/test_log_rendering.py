@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.telemetry.logging.rendering import LONGEST, renderer, stamper
+from realize.telemetry.logging.rendering import MAX_VALUE_CHARS, renderer, stamper
 from realize.units import display_name
 
 TS = "2023-11-14T22:13:20.250000Z"
@@ -172,8 +172,8 @@ def test_lists_and_tables_read_as_text(form):
 
 def test_long_values_are_cut():
     """A peer cannot fill the log with one value."""
-    assert LONGEST + 1 == len(json.loads(render("json", error="x" * 100_000))["error"])
-    assert 2 * LONGEST + 1 >= len(json.loads(render("json", exc="x" * 100_000))["exc"])
+    assert MAX_VALUE_CHARS + 1 == len(json.loads(render("json", error="x" * 100_000))["error"])
+    assert 2 * MAX_VALUE_CHARS + 1 >= len(json.loads(render("json", exc="x" * 100_000))["exc"])
 
 
 def test_foreign_objects_become_text():

@@ -127,8 +127,8 @@ def test_a_file_that_cannot_be_opened_anew(make, tmp_path):
 
 def test_a_reader_who_stalls_stops_nobody(make, pipe, monkeypatch):
     """What nobody reads waits in bounded memory; then it is dropped, the audit trail last, and the numbers are told."""
-    monkeypatch.setattr(writing, "MOST", 1_000)
-    monkeypatch.setattr(writing, "MOST_PRECIOUS", 2_000)
+    monkeypatch.setattr(writing, "MAX_QUEUED_LINES", 1_000)
+    monkeypatch.setattr(writing, "MAX_QUEUED_AUDIT_LINES", 2_000)
     told = []
     writer = make(None, dropped=lambda *counts: told.append(counts))
     line = b"x" * 1023 + b"\n"
@@ -212,7 +212,7 @@ def test_without_memory_lines_are_written_later(make, tmp_path, monkeypatch):
             raise MemoryError
         return write_some()
 
-    monkeypatch.setattr(writing, "AGAIN", 0.001)
+    monkeypatch.setattr(writing, "WRITE_RETRY_S", 0.001)
     writer = make(tmp_path / "log")
     write_some = writer._write_some
     monkeypatch.setattr(writer, "_write_some", short.__get__(writer))

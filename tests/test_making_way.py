@@ -96,7 +96,7 @@ async def test_way_is_made_for_as_many_small_files_as_fit(
 
 async def test_what_went_is_not_counted_on_again(headroom, location, disk, partials, monkeypatch):
     """What is known of the directory is not looked up each time."""
-    monkeypatch.setattr("realize.store.local.known_partials.RENEW", 1000)
+    monkeypatch.setattr("realize.store.local.known_partials.MIN_LOOK_AGE_S", 1000)
     disk.size = OLD + YOUNG
     assert await headroom.make_way_for_small(location, [OLD], headroom.wait())
     assert [False, True] == left(partials)

@@ -11,17 +11,17 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 
 from realize import testing
-from realize.concurrency.memory import FLOOR, UNBOUNDED, Memory
+from realize.concurrency.memory import MIN_PEER_BYTES, UNBOUNDED, Memory
 from realize.errors import Busy
 from realize.store.local import walker
-from realize.store.local.reader import PIECE
+from realize.store.local.reader import READ_PIECE_BYTES
 from realize.store.local.store import LocalStore
 from realize.testing import random_bytes
-from realize.values import SMALL, Fetched, SmallFile, Version
+from realize.values import MAX_SMALL_BYTES, Fetched, SmallFile, Version
 from realize.wire import boxes, costs, packing, tls
 from realize.wire import connection as protocol
-from realize.wire.connection import ALWAYS, LOOK, MEMORY_WITHIN
-from realize.wire.streams import GRANT, MOST_UNREAD, InboundStream
+from realize.wire.connection import MEMORY_TIMEOUT_S, UNQUEUED_COMMAND_BYTES, WAITER_CHECK_S
+from realize.wire.streams import MAX_UNREAD_BYTES, MIN_GRANT_BYTES, InboundStream
 from tests.test_hostile_peer import MOST_READING, Evil, data
 from tests.test_streams import FakeLink
 
@@ -53,10 +53,10 @@ def test_whoever_holds_nothing_gets_what_it_asks_for():
         memory.of(greedy).claim().force(16 * MIB)
     modest = memory.of("c").claim()
 
-    assert done(modest.grow(FLOOR))
+    assert done(modest.grow(MIN_PEER_BYTES))
     assert not modest.try_grow(1)
     assert not done(modest.grow(1))
-    modest.shrink(FLOOR)
+    modest.shrink(MIN_PEER_BYTES)
     assert done(memory.of("d").claim().grow(20 * MIB))
 
 
@@ -157,10 +157,10 @@ def test_credit_is_given_as_far_as_there_is_memory():
     given = list(link.granted)
     streams[0].fail(Busy("abandoned"))
 
-    assert [MOST_UNREAD, MOST_UNREAD] == given[:2]
-    assert {GRANT} == set(given[2:])
+    assert [MAX_UNREAD_BYTES, MAX_UNREAD_BYTES] == given[:2]
+    assert {MIN_GRANT_BYTES} == set(given[2:])
     assert 40 * MIB == sum(given)
-    assert MOST_UNREAD == sum(link.granted) - sum(given)
+    assert MAX_UNREAD_BYTES == sum(link.granted) - sum(given)
     assert 40 * MIB == link.memory.held
     for stream in streams:
         stream.fail(Busy("abandoned"))
@@ -172,7 +172,7 @@ def test_what_the_consumer_works_on_is_held():
     link = ShortLink(4 * MIB)
     stream = InboundStream(1, 100 * MIB, link)
     stream.start()
-    stream.receive(bytes(GRANT))
+    stream.receive(bytes(MIN_GRANT_BYTES))
     stream.delivered()
     taken = stream.read()
     while_at_work = list(link.granted), link.memory.held
@@ -180,7 +180,7 @@ def test_what_the_consumer_works_on_is_held():
 
     assert done(taken)
     assert sum(while_at_work[0]) <= while_at_work[1] <= 4 * MIB
-    assert sum(link.granted) - GRANT <= link.memory.held <= 4 * MIB
+    assert sum(link.granted) - MIN_GRANT_BYTES <= link.memory.held <= 4 * MIB
 
 
 def test_what_need_not_be_sent_is_not_held():
@@ -214,7 +214,7 @@ class Greedy(Evil):
         head = packed_head(b"f%d" % stream)
         box = {b"_command": b"PutSmall", b"_ask": b"p%d" % stream, b"handle": b"1", b"stream": b"%d" % stream}
         self.send(boxes.encode({**box, b"policy": b"replace", b"heads": head}))
-        self.send(b"".join(data(stream, bytes(MIB // 32)) for _ in range(SMALL // (MIB // 32))))
+        self.send(b"".join(data(stream, bytes(MIB // 32)) for _ in range(MAX_SMALL_BYTES // (MIB // 32))))
 
     def answers(self):
         """Tags of the answers so far, and whether each is an error."""
@@ -225,7 +225,7 @@ class Greedy(Evil):
         }
 
 
-def packed_head(path, size=SMALL):
+def packed_head(path, size=MAX_SMALL_BYTES):
     """What `PutSmall` says of one file."""
     return size.to_bytes(4, "big") + bytes(32) + b"\0\0" + len(path).to_bytes(2, "big") + path
 
@@ -249,19 +249,19 @@ def test_a_connection_is_not_read_while_there_is_no_memory_for_its_command(greed
         greedy.put(stream)
     held = greedy.budget.held
 
-    assert held <= 16 * MIB + ALWAYS
+    assert held <= 16 * MIB + UNQUEUED_COMMAND_BYTES
     assert greedy.server_wire.deaf
     assert 1 == greedy.budget.waiting
 
 
 def test_whoever_waits_too_long_for_memory_is_refused_and_the_next_is_read(greedy):
     """What the peer itself holds may wait for what it has not sent; what came for the refused stream is ignored."""
-    late = 2 * (16 * MIB // SMALL) + 1
+    late = 2 * (16 * MIB // MAX_SMALL_BYTES) + 1
     for stream in range(1, late, 2):
         greedy.put(stream)
     before = greedy.answers()
-    for _ in range(int(MEMORY_WITHIN / LOOK) + 1):
-        greedy.clock.advance(LOOK)
+    for _ in range(int(MEMORY_TIMEOUT_S / WAITER_CHECK_S) + 1):
+        greedy.clock.advance(WAITER_CHECK_S)
     greedy.flush()
 
     assert b"BUSY" in set(greedy.answers().values()) - set(before.values())
@@ -275,10 +275,10 @@ def test_whoever_has_gone_is_noticed_though_nothing_is_read(greedy, monkeypatch)
     monkeypatch.setattr(protocol, "hung_up", lambda _: bool(gone))
     for stream in range(1, 20, 2):
         greedy.put(stream)
-    greedy.clock.advance(LOOK)
+    greedy.clock.advance(WAITER_CHECK_S)
     before = greedy.server.lost
     gone.append(True)
-    greedy.clock.advance(LOOK)
+    greedy.clock.advance(WAITER_CHECK_S)
     greedy.flush()
 
     assert (False, True) == (before, greedy.server.lost)
@@ -352,7 +352,7 @@ def test_a_connection_that_is_lost_while_it_waits_holds_nothing(greedy):
     for written in greedy.writing:
         written.callback([Busy("over")])
 
-    assert 16 * MIB - 2 * SMALL < while_writing[0] < 16 * MIB
+    assert 16 * MIB - 2 * MAX_SMALL_BYTES < while_writing[0] < 16 * MIB
     assert (0, 0, 0) == (while_writing[1], greedy.budget.held, greedy.budget.waiting)
 
 
@@ -393,7 +393,7 @@ def test_what_arrived_before_the_end_is_done_as_far_as_there_is_memory(greedy):
     greedy.send(b"".join(many))
     greedy.wire.cut()
 
-    assert 16 * MIB // (SMALL + SMALL // 8) <= len(greedy.writing) <= 16 * MIB // SMALL
+    assert 16 * MIB // (MAX_SMALL_BYTES + MAX_SMALL_BYTES // 8) <= len(greedy.writing) <= 16 * MIB // MAX_SMALL_BYTES
 
 
 def test_the_content_of_one_batch_comes_behind_that_of_another(greedy):
@@ -419,8 +419,8 @@ def test_costs_follow_from_the_box():
     """What is announced or asked for is more than what is said."""
     box = {b"_command": b"CloseStream", b"stream": b"1"}
 
-    assert costs.COMMAND < costs.of(box) < costs.COMMAND + 100
-    assert costs.of({**box, b"_command": b"PutSmall"}) > SMALL
+    assert costs.COMMAND_BYTES < costs.of(box) < costs.COMMAND_BYTES + 100
+    assert costs.of({**box, b"_command": b"PutSmall"}) > MAX_SMALL_BYTES
     assert costs.of({**box, b"more": bytes(1000)}) > costs.of(box) + 1000
 
 
@@ -460,7 +460,7 @@ def test_where_there_is_no_memory_to_look_for_chunks_all_are_wanted(greedy):
 @pytest.fixture
 def large(tmp_path):
     """A store with a file of four pieces, for a peer that may hold 8 MiB."""
-    (tmp_path / "f").write_bytes(random_bytes(4 * PIECE - 1))
+    (tmp_path / "f").write_bytes(random_bytes(4 * READ_PIECE_BYTES - 1))
     share = Memory(8 * MIB, 8 * MIB).of("peer")
     return LocalStore(bytes(tmp_path), run_in_thread=maybeDeferred, memory=share), share
 
@@ -482,7 +482,7 @@ async def test_pieces_are_read_ahead_if_there_is_plenty_and_given_back(large):
         reader.close()
     await store.close()
 
-    assert [2 * PIECE, 3 * PIECE, 4 * PIECE] == held
+    assert [2 * READ_PIECE_BYTES, 3 * READ_PIECE_BYTES, 4 * READ_PIECE_BYTES] == held
     assert (True, True) == (waits, goes_on)
     assert 0 == share.held
 
@@ -496,13 +496,13 @@ async def test_all_is_read_whatever_is_held(large):
     reader = await store.open_reader(b"f")
     pieces = []
     while read := await reader.read():
-        assert share.held <= 5 * MIB + PIECE
+        assert share.held <= 5 * MIB + READ_PIECE_BYTES
         pieces += read
     await reader.finish()
     reader.close()
     await store.close()
 
-    assert random_bytes(4 * PIECE - 1) == b"".join(pieces)
+    assert random_bytes(4 * READ_PIECE_BYTES - 1) == b"".join(pieces)
     assert 5 * MIB == share.held
 
 
@@ -514,12 +514,12 @@ async def test_what_was_read_ahead_in_vain_is_given_back(large, turn):
     reader = await store.open_reader(b"f")
     await reader.read()
     before = share.held
-    await getattr(reader, turn)(*([] if turn == "cut" else [PIECE]))
+    await getattr(reader, turn)(*([] if turn == "cut" else [READ_PIECE_BYTES]))
     after = share.held
     reader.close()
     await store.close()
 
-    assert (2 * PIECE, PIECE, 0) == (before, after, share.held)
+    assert (2 * READ_PIECE_BYTES, READ_PIECE_BYTES, 0) == (before, after, share.held)
 
 
 async def test_a_listing_tells_what_it_remembers(tmp_path):
@@ -528,7 +528,7 @@ async def test_a_listing_tells_what_it_remembers(tmp_path):
     for _ in range(4):
         folder /= "a"
         folder.mkdir()
-        for number in range(walker.RUN // 2):
+        for number in range(walker.MAX_SORTED_NAMES // 2):
             (folder / f"{number:05}").touch()
     store = LocalStore(bytes(tmp_path), run_in_thread=maybeDeferred)
     await store.open(b"salt")
@@ -539,6 +539,6 @@ async def test_a_listing_tells_what_it_remembers(tmp_path):
         most = max(most, listing.held)
     await store.close()
 
-    assert 4 * (walker.RUN // 2 + 1) == count
-    assert most > 3 * walker.RUN
+    assert 4 * (walker.MAX_SORTED_NAMES // 2 + 1) == count
+    assert most > 3 * walker.MAX_SORTED_NAMES
     assert 0 == listing.held

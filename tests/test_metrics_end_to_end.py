@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from realize.telemetry.metrics.exposition import KEPT
+from realize.telemetry.metrics.exposition import CACHE_S
 from tests.leftovers import leave_partial
 from tests.processes import Site, plant
 
@@ -47,7 +47,7 @@ def get(port, path="/metrics", **headers):
 
 def values(port):
     """All samples, none of them from an answer that was made before: name and labels, as they are written, to value."""
-    time.sleep(1.2 * KEPT)
+    time.sleep(1.2 * CACHE_S)
     _, text = get(port)
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value

@@ -453,7 +453,7 @@ def test_what_there_was_no_room_for_is_tried_once_more():
 
 def test_small_files_stop_when_the_disk_is_full(monkeypatch):
     """Of small ones that fit no more, one batch is sent in vain, not all of them."""
-    monkeypatch.setattr("realize.mover.small.BATCH", 2)
+    monkeypatch.setattr("realize.mover.small.MAX_BATCH_FILES", 2)
     files = {b"%02d" % number: b"x" for number in range(20)}
     source, destination = MemoryStore(files, page=100), MemoryStore()
     for path in list(files)[2:]:
@@ -1115,7 +1115,7 @@ def test_stopped_in_the_middle_keeps_partials_and_says_how_far_they_are():
 
 def test_files_put_aside_are_bounded(monkeypatch):
     """Only so many files wait for another attempt; the others fail at once."""
-    monkeypatch.setattr(move, "ASIDE", 2)
+    monkeypatch.setattr(move, "MAX_RETRY_QUEUE_FILES", 2)
     names = [bytes([c]) for c in range(97, 102)]
     source, destination = MemoryStore(dict.fromkeys(names, b"1")), MemoryStore()
     for name in names:
@@ -1368,7 +1368,7 @@ def test_an_old_version_that_somebody_writes_to_is_not_trusted_again():
 
 def test_hope_is_given_up(monkeypatch):
     """When nothing of the beginning is found, the rest is not looked for: it is sent as ever."""
-    monkeypatch.setattr("realize.mover.delta.HOPELESS", 8 << 20)
+    monkeypatch.setattr("realize.mover.delta.GIVE_UP_AFTER_BYTES", 8 << 20)
     large = BIG * 12
     source, destination = MemoryStore({b"x": large}), MemoryStore({b"x": random.Random(2).randbytes(1 << 20)})
     open_writer, offers = destination.open_writer, []

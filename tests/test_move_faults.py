@@ -16,7 +16,7 @@ from realize.errors import (
     SameFile,
     StorageError,
 )
-from realize.mover.delta import HOPELESS, WORTHWHILE, Delta
+from realize.mover.delta import DELTA_MIN_BYTES, GIVE_UP_AFTER_BYTES, Delta
 from realize.mover.events import (
     End,
     Failed,
@@ -35,7 +35,7 @@ from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
 from realize.mover.work import Trouble
 from realize.testing import MemoryStore, digest
-from realize.values import SPAN, SPANS_AHEAD, Attributes, Entry, Kind, OnConflict, Where, WhereKind
+from realize.values import SPAN_BYTES, SPANS_AHEAD, Attributes, Entry, Kind, OnConflict, Where, WhereKind
 from tests import test_move
 from tests.test_manifest import Notes
 from tests.test_move import BIG, HangingStore, contents, moved
@@ -174,7 +174,7 @@ class Trial:
 
     def __init__(self, monkeypatch, *, item=None, fault=None, **options):
         monkeypatch.setattr("realize.mover.large.WORTHWHILE", 512)
-        monkeypatch.setattr("realize.mover.large.COMPARED_AT_ONCE", 1 << 20)
+        monkeypatch.setattr("realize.mover.large.COMPARE_STEP_BYTES", 1 << 20)
         self.source, self.destination = MemoryStore(SOURCE), MemoryStore(DESTINATION)
         self.destination.plant_partial(b"large/partial", PARTIAL)
         self.destination.takes_at_once = lambda: 10
@@ -617,7 +617,7 @@ def test_a_single_file_that_was_moved_is_no_failure_if_its_source_is_late():
 @pytest.mark.parametrize("aside", [False, True])
 def test_directories_are_set_for_good_only_when_nothing_in_them_is_under_way(monkeypatch, aside):
     """Also if there are so many that those that are done are set in between, and files come late or are put aside."""
-    monkeypatch.setattr("realize.mover.directories.MOST", 3)
+    monkeypatch.setattr("realize.mover.directories.MAX_REMEMBERED_DIRECTORIES", 3)
     source, destination, clock = MemoryStore(), MemoryStore(), Clock()
     paths = [b"d%d" % number for number in range(10)]
     for number, path in enumerate(paths):
@@ -652,7 +652,7 @@ def test_files_as_large_as_a_batch_arrive_too():
 
 def test_small_files_without_room_are_tried_once_more(monkeypatch):
     """Those that were sent in vain, and those that were not tried because of it."""
-    monkeypatch.setattr("realize.mover.small.BATCH", 1)
+    monkeypatch.setattr("realize.mover.small.MAX_BATCH_FILES", 1)
     files = {b"x": b"1", b"y": b"2"}
     source, destination = MemoryStore(files), MemoryStore()
     destination.fail_next["put_small", b"x"] = NoSpace("x: No space left on device")
@@ -769,7 +769,7 @@ LONG = BIG + BIG[: 1 << 19]
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_partial_is_compared_to_its_end_in_several_rounds(monkeypatch, damaged):
     """However long it is, nothing of it is sent again, up to what differs."""
-    monkeypatch.setattr("realize.mover.large.COMPARED_AT_ONCE", 1 << 20)
+    monkeypatch.setattr("realize.mover.large.COMPARE_STEP_BYTES", 1 << 20)
     source, destination = MemoryStore({b"x": LONG}), MemoryStore()
     destination.plant_partial(b"x", LONG[: 1 << 20] + (bytes(100) if damaged else b"") + LONG[1 << 20 :])
 
@@ -783,7 +783,7 @@ def test_a_partial_is_compared_to_its_end_in_several_rounds(monkeypatch, damaged
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_file_is_compared_to_its_end_in_several_rounds(monkeypatch, damaged):
     """It is there already only if all of it is."""
-    monkeypatch.setattr("realize.mover.large.COMPARED_AT_ONCE", 1 << 20)
+    monkeypatch.setattr("realize.mover.large.COMPARE_STEP_BYTES", 1 << 20)
     source = MemoryStore({b"x": LONG})
     destination = MemoryStore({b"x": LONG[:-1] + b"x" if damaged else LONG})
 
@@ -854,13 +854,13 @@ def test_what_came_between_the_last_look_and_the_writer_is_not_replaced():
 @pytest.mark.parametrize(("old", "new", "looked"), [(0, 1, True), (-1, 1, False), (1, 0, True), (1, -1, False)])
 def test_an_old_version_is_looked_at_from_a_certain_size_on(monkeypatch, old, new, looked):
     """Of both: below it, all is sent."""
-    content = BIG[: WORTHWHILE + new]
-    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": BIG[: WORTHWHILE + old]})
+    content = BIG[: DELTA_MIN_BYTES + new]
+    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": BIG[: DELTA_MIN_BYTES + old]})
     destination.takes_at_once = lambda: 100
 
     [finished] = moved(source, destination).of(Finished)
 
-    assert looked == (finished.sent < WORTHWHILE // 2)
+    assert looked == (finished.sent < DELTA_MIN_BYTES // 2)
     assert {b"x": content} == contents(destination)
 
 
@@ -912,7 +912,7 @@ class Spans:
         """One chunk for all of it."""
         self.cuts += 1
         self.most = max(self.most, self.cuts - self.picks)
-        return self._answer("cut", [(SPAN, b"digest")])
+        return self._answer("cut", [(SPAN_BYTES, b"digest")])
 
     def offer(self, chunks):
         """Say what is wanted."""
@@ -938,7 +938,7 @@ class Spans:
 def delta(spans, count, more=0):
     """What is moved of so many spans and bytes; and what comes of it."""
     result = []
-    moving = Delta(spans, spans, count * SPAN + more, lambda *_: None)
+    moving = Delta(spans, spans, count * SPAN_BYTES + more, lambda *_: None)
     Deferred.fromCoroutine(moving.run()).addBoth(result.append)
     return moving, result
 
@@ -960,8 +960,8 @@ def test_a_long_file_of_which_nothing_is_found_is_sent_as_usual():
     moving, result = delta(spans, 100)
 
     assert [None] == result
-    assert spans.written == spans.cuts == spans.picks == 100 - moving.left // SPAN
-    assert HOPELESS // SPAN + 5 == spans.cuts
+    assert spans.written == spans.cuts == spans.picks == 100 - moving.left // SPAN_BYTES
+    assert GIVE_UP_AFTER_BYTES // SPAN_BYTES + 5 == spans.cuts
 
 
 @pytest.mark.parametrize(("more", "expected"), [(-1, 2), (0, 2), (1, 3)])

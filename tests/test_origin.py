@@ -29,14 +29,14 @@ from realize.store.local.versions import Clock
 from realize.store.origin import ATTRIBUTE, digest_from, note_origin, origin_of
 from realize.store.server.responders import DirectoryResponders
 from realize.testing import block_digests, digest, failure, random_bytes, small_file
-from realize.values import BLOCK, Attributes, Committed, Expected, OnConflict
+from realize.values import BLOCK_BYTES, Attributes, Committed, Expected, OnConflict
 from realize.wire import costs
 from tests.leftovers import leave_partial
 from tests.loopback import Pair
 
 REPLACE = OnConflict.REPLACE
 EVIL, OTHER = b"evil's key", b"other's key"
-SECRET = random_bytes(3 * BLOCK + 1000, seed=9)
+SECRET = random_bytes(3 * BLOCK_BYTES + 1000, seed=9)
 SHORT = b"the secret of somebody else"
 GUESSED = random_bytes(len(SECRET), seed=10)
 GUESSES = (
@@ -46,7 +46,7 @@ GUESSES = (
     SECRET[:5000] + GUESSED[5000:9000] + SECRET[9000:],
     SHORT,
 )
-UNKNOWN = [(BLOCK // 32, b"?" * 16)] * 32
+UNKNOWN = [(BLOCK_BYTES // 32, b"?" * 16)] * 32
 
 
 def at_once(job, *arguments):
@@ -173,7 +173,7 @@ async def matched(store, name, content):
     told = []
     digests = block_digests(content)
     for first in range(0, max(1, len(digests)), 2):
-        told.append(await store.match_final(name, len(content), first * BLOCK, digests[first : first + 2]))
+        told.append(await store.match_final(name, len(content), first * BLOCK_BYTES, digests[first : first + 2]))
         if not told[-1]:
             break
     return told
@@ -190,7 +190,7 @@ async def found(store, name, chunks):
 
 async def all_that_is_told(store, name, content):
     """What comes out of every comparison with all of that content."""
-    pieces = [*UNKNOWN, (5000, xxh3_128_digest(content[BLOCK : BLOCK + 5000]))]
+    pieces = [*UNKNOWN, (5000, xxh3_128_digest(content[BLOCK_BYTES : BLOCK_BYTES + 5000]))]
     return [
         await settled(store, name, content),
         await matched(store, name, content),
@@ -220,7 +220,7 @@ async def test_who_may_read_has_everything_compared(root):
     reader = await opened(root)
 
     for name in (b"local", b"other"):
-        assert await all_that_is_told(reader, name, SECRET) == [True, [2 * BLOCK, BLOCK + 1000], True, True]
+        assert await all_that_is_told(reader, name, SECRET) == [True, [2 * BLOCK_BYTES, BLOCK_BYTES + 1000], True, True]
 
 
 async def test_what_came_from_there_is_compared(reach):
@@ -230,7 +230,7 @@ async def test_what_came_from_there_is_compared(reach):
     again = await reach()
 
     assert await settled(again, b"short", SHORT) is True
-    assert [2 * BLOCK, BLOCK + 1000] == await matched(again, b"f", SECRET)
+    assert [2 * BLOCK_BYTES, BLOCK_BYTES + 1000] == await matched(again, b"f", SECRET)
     assert all(await found(again, b"f", cut(SECRET)[:-1]))
 
 
@@ -250,23 +250,23 @@ async def test_a_difference_shows_at_the_end_only(reach):
     await send(await reach(), b"f", SECRET)
     evil = await reach()
 
-    for changed in (0, BLOCK, len(SECRET) - 1):
+    for changed in (0, BLOCK_BYTES, len(SECRET) - 1):
         other = SECRET[:changed] + bytes([SECRET[changed] ^ 1]) + SECRET[changed + 1 :]
-        assert [2 * BLOCK, 0] == await matched(evil, b"f", other)
+        assert [2 * BLOCK_BYTES, 0] == await matched(evil, b"f", other)
 
 
 async def test_files_that_are_half_compared_take_bounded_memory(root, monkeypatch):
     """What is asked about last goes on; of the others there is no telling any more, so they are other files."""
-    monkeypatch.setattr(finals, "_REMEMBERED", 2)
+    monkeypatch.setattr(finals, "_MAX_COMPARISONS", 2)
     store = await opened(root, origin_of(EVIL))
     digests = block_digests(SECRET)
     for name in (b"a", b"b", b"c"):
         await send(store, name, SECRET)
         await store.match_final(name, len(SECRET), 0, digests[:1])
 
-    told = [await store.match_final(name, len(SECRET), BLOCK, digests[1:]) for name in (b"a", b"b", b"c")]
+    told = [await store.match_final(name, len(SECRET), BLOCK_BYTES, digests[1:]) for name in (b"a", b"b", b"c")]
 
-    assert [0, len(SECRET) - BLOCK, len(SECRET) - BLOCK] == told
+    assert [0, len(SECRET) - BLOCK_BYTES, len(SECRET) - BLOCK_BYTES] == told
 
 
 async def test_what_half_compared_files_take_counts_with_the_directory(root):
@@ -287,7 +287,7 @@ async def test_what_half_compared_files_take_counts_with_the_directory(root):
     finally:
         tracemalloc.stop()
 
-    assert 32 * 1024 < held < costs.DIRECTORY
+    assert 32 * 1024 < held < costs.DIRECTORY_BYTES
 
 
 @pytest.mark.parametrize("after", [SECRET[:-1] + b"!", b"!" + SECRET[1:]], ids=["end", "beginning"])
@@ -303,7 +303,7 @@ async def test_what_was_changed_in_place_is_compared_with_nothing(reach, root, a
 
     for content in (SECRET, after):
         told = await all_that_is_told(evil, b"f", content)
-        assert told == [False, [2 * BLOCK, 0], False, False]
+        assert told == [False, [2 * BLOCK_BYTES, 0], False, False]
 
 
 async def test_a_copy_of_the_attribute_proves_nothing(reach, root):
@@ -315,7 +315,7 @@ async def test_a_copy_of_the_attribute_proves_nothing(reach, root):
 
     for content in (SECRET, bytes(len(SECRET))):
         told = await all_that_is_told(evil, b"f", content)
-        assert told == [False, [2 * BLOCK, 0], False, False]
+        assert told == [False, [2 * BLOCK_BYTES, 0], False, False]
 
 
 async def test_partials_of_others_do_not_exist(reach, root):
@@ -329,7 +329,7 @@ async def test_partials_of_others_do_not_exist(reach, root):
     writer = await evil.open_writer(b"f", len(SECRET), REPLACE)
     length = 0
     with contextlib.suppress(ProtocolError):
-        length = await writer.match(block_digests(SECRET)[:1], BLOCK)
+        length = await writer.match(block_digests(SECRET)[:1], BLOCK_BYTES)
     await writer.write([bytes(10)])
     await writer.abandon(keep=True)
     await put(evil, b"f", SHORT)
@@ -489,7 +489,7 @@ class World:
         reader = await opened(self.root)
         await send(reader, b"reader", self.secret)
         for name in self.names:
-            await send(reader, name, self.secret[:BLOCK], commit=False)
+            await send(reader, name, self.secret[:BLOCK_BYTES], commit=False)
         self.store = await opened(self.root, origin_of(EVIL))
         for name in (b"mine", b"changed"):
             await send(self.store, name, SECRET)
@@ -520,20 +520,20 @@ class World:
                 return found.final_size, found.partial_size
             case "put":
                 [stored] = await self.store.put_small(
-                    [small_file(b"short", guess[:BLOCK])], rng.choice(list(OnConflict))
+                    [small_file(b"short", guess[:BLOCK_BYTES])], rng.choice(list(OnConflict))
                 )
                 return getattr(stored, "how", type(stored))
             case "open" if name not in self.writers:
                 self.writers[name] = await self.store.open_writer(name, len(guess) + rng.choice([0, 7]), REPLACE)
                 return self.writers[name].have
             case "blocks" if name in self.writers:
-                length = rng.choice([BLOCK, 2 * BLOCK, len(guess)])
+                length = rng.choice([BLOCK_BYTES, 2 * BLOCK_BYTES, len(guess)])
                 return await self.writers[name].match(block_digests(guess[:length]), length)
             case "offer" if name in self.writers:
-                first = rng.choice([0, 77, BLOCK])
-                return await self.writers[name].offer(cut(guess[first : first + BLOCK]))
+                first = rng.choice([0, 77, BLOCK_BYTES])
+                return await self.writers[name].offer(cut(guess[first : first + BLOCK_BYTES]))
             case "write" if name in self.writers:
-                return await self.writers[name].write([guess[: rng.choice([100, BLOCK])]])
+                return await self.writers[name].write([guess[: rng.choice([100, BLOCK_BYTES])]])
             case "end" if name in self.writers:
                 writer = self.writers.pop(name)
                 if rng.random() < 0.5:
@@ -585,7 +585,7 @@ async def test_a_change_after_the_proof_is_not_found(root):
     writer = await replacing(root)
     await writer.offer(UNKNOWN)
     change(root)
-    wanted = await writer.offer(cut(SECRET[BLOCK:]))
+    wanted = await writer.offer(cut(SECRET[BLOCK_BYTES:]))
     await writer.abandon(keep=False)
 
     assert {True} == set(wanted)
@@ -641,7 +641,7 @@ async def test_what_is_found_while_other_parts_are_copied_counts(root, monkeypat
 
 async def test_a_long_proof_goes_in_slices(root, monkeypatch):
     """Others may use the thread in between."""
-    monkeypatch.setattr(old_version, "SLICE", BLOCK)
+    monkeypatch.setattr(old_version, "SLICE", BLOCK_BYTES)
     writer = await replacing(root)
     slices = []
     monkeypatch.setattr(old_version, "blocks", lambda fd, *where: (slices.append(where), finals.blocks(fd, *where))[1])
@@ -649,22 +649,27 @@ async def test_a_long_proof_goes_in_slices(root, monkeypatch):
     await writer.abandon(keep=False)
 
     assert {False} == set(wanted)
-    assert [(BLOCK, 0), (BLOCK, BLOCK), (BLOCK, 2 * BLOCK), (1000, 3 * BLOCK)] == slices
+    assert [
+        (BLOCK_BYTES, 0),
+        (BLOCK_BYTES, BLOCK_BYTES),
+        (BLOCK_BYTES, 2 * BLOCK_BYTES),
+        (1000, 3 * BLOCK_BYTES),
+    ] == slices
 
 
-@pytest.mark.parametrize("sent", [BLOCK, 0])
+@pytest.mark.parametrize("sent", [BLOCK_BYTES, 0])
 @pytest.mark.parametrize("ended", ["by a writer", "by the clock"])
 async def test_a_proof_that_is_cut_short_proves_nothing(root, monkeypatch, sent, ended):
     """What was read until then is all that was sent, but somebody else has appended to the file since."""
     await send(await opened(root, origin_of(EVIL)), b"f", GUESSED[:sent])
     with open(os.path.join(root, b"f"), "ab") as file:
         file.write(SECRET)
-    monkeypatch.setattr(old_version, "SLICE", BLOCK)
+    monkeypatch.setattr(old_version, "SLICE", BLOCK_BYTES)
     if ended == "by the clock":
         clock = SimpleNamespace(monotonic=iter([0.0] + [0.0] * bool(sent) + [1000.0] * 9).__next__)
         monkeypatch.setattr(old_version, "time", clock)
     store = await opened(root, origin_of(EVIL))
-    writer = await store.open_writer(b"f", 8 * BLOCK, REPLACE)
+    writer = await store.open_writer(b"f", 8 * BLOCK_BYTES, REPLACE)
     with open(os.path.join(root, b"f"), "ab") if ended == "by a writer" else contextlib.nullcontext():
         await writer.offer(UNKNOWN)
     wanted = await writer.offer(cut(SECRET))
@@ -710,11 +715,13 @@ async def test_an_old_version_that_cannot_be_looked_at_is_closed(root, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("there", "places"), [(0, [0]), (1, [0, 1]), (BLOCK + 5, [0, BLOCK, BLOCK + 5])], ids=["none", "byte", "more"]
+    ("there", "places"),
+    [(0, [0]), (1, [0, 1]), (BLOCK_BYTES + 5, [0, BLOCK_BYTES, BLOCK_BYTES + 5])],
+    ids=["none", "byte", "more"],
 )
 async def test_a_proof_ends_where_the_content_does(root, monkeypatch, there, places):
     """Whatever the size says, which some mounts make too large: nobody reads nothing for minutes."""
-    monkeypatch.setattr(old_version, "SLICE", BLOCK)
+    monkeypatch.setattr(old_version, "SLICE", BLOCK_BYTES)
     writer = await replacing(root)
     asked = []
 
@@ -733,7 +740,7 @@ async def test_a_proof_ends_where_the_content_does(root, monkeypatch, there, pla
 
 async def test_a_proof_has_an_end(root, monkeypatch):
     """Where it takes too long all is sent, for the sender waits."""
-    monkeypatch.setattr(old_version, "LONGEST_PROOF_S", -1.0)
+    monkeypatch.setattr(old_version, "PROOF_TIMEOUT_S", -1.0)
     writer = await replacing(root)
     wanted = await writer.offer(cut(SECRET))
     await writer.abandon(keep=False)

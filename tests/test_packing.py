@@ -125,7 +125,7 @@ def test_lists_are_split_in_order_into_packs_that_fit(paths, limit):
     packs = list(packing.fit(paths, packing.measure_path, limit=limit))
 
     assert paths == [path for pack in packs for path in pack]
-    assert all(len(pack) <= packing.MOST_ITEMS for pack in packs)
+    assert all(len(pack) <= packing.MAX_PACK_ITEMS for pack in packs)
     assert all(len(packing.PATHS.pack(pack)) <= limit or len(pack) == 1 for pack in packs)
 
 
@@ -153,11 +153,11 @@ def test_contents_weigh_too(sizes):
 
 def test_many_long_errors_fit_with_shorter_texts():
     """A full pack of errors is shortened, not refused."""
-    errors = [NoSpace("ä" * 900)] * packing.MOST_ITEMS
+    errors = [NoSpace("ä" * 900)] * packing.MAX_PACK_ITEMS
 
     unpacked = packing.REMOVED.unpack(packing.REMOVED.pack(errors))
 
-    assert [NoSpace] * packing.MOST_ITEMS == [type(error) for error in unpacked]
+    assert [NoSpace] * packing.MAX_PACK_ITEMS == [type(error) for error in unpacked]
     assert "ä" * 100 == str(unpacked[0])
 
 

@@ -1,7 +1,7 @@
 """How far files under way are: `realize.mover.progress`."""
 
 from realize.mover.events import End, Progressed
-from realize.mover.progress import LOOKS, Progress
+from realize.mover.progress import SAMPLES_BEFORE_BATCH_PROGRESS, Progress
 from realize.values import Entry, Kind, Travelled
 
 
@@ -60,7 +60,7 @@ def test_a_batch_that_takes_long_is_told_file_by_file():
     """In the order of their contents, and no file has more than its size."""
     connection = Connection()
     with connection.progress.batch(entries(a=10, b=0, c=20)):
-        for _ in range(LOOKS - 1):
+        for _ in range(SAMPLES_BEFORE_BATCH_PROGRESS - 1):
             assert [] == connection.look(([b"a", b"b", b"c"], 5))
         assert [(b"a", 5)] == connection.look()
         assert [(b"a", 5), (b"c", 1)] == connection.look(([b"a", b"b", b"c"], 11))
@@ -75,7 +75,7 @@ def test_what_is_left_of_a_batch_is_told_when_all_of_it_has_travelled():
             files = [(entry.path, entry.size) for entry in batch]
             connection.progress.all_travelled(End.DESTINATION, files, events.append)
             before = len(events)
-            for _ in range(LOOKS):
+            for _ in range(SAMPLES_BEFORE_BATCH_PROGRESS):
                 connection.look(([batch[0].path], 3))
             connection.progress.all_travelled(End.SOURCE, files, events.append)
             assert before == len(events)
@@ -88,7 +88,7 @@ def test_a_batch_that_nobody_waits_for_any_more_is_not_told():
     """What still comes of it after a run was stopped is of nobody knows which file."""
     connection = Connection()
     with connection.progress.batch(entries(a=10, b=20)):
-        for _ in range(LOOKS):
+        for _ in range(SAMPLES_BEFORE_BATCH_PROGRESS):
             connection.look(([b"a", b"b"], 15))
 
     assert [] == connection.look(([b"a", b"b"], 25))
@@ -106,10 +106,13 @@ def test_what_has_ended_is_forgotten():
 def test_a_file_that_travels_once_more_in_another_batch_begins_anew():
     """Also while that batch is too young to be told."""
     connection = Connection()
-    for amounts, told in (([5] * LOOKS, [(b"a", 5)]), ([0, *[3] * (LOOKS - 1)], [(b"a", 3)])):
+    for amounts, told in (
+        ([5] * SAMPLES_BEFORE_BATCH_PROGRESS, [(b"a", 5)]),
+        ([0, *[3] * (SAMPLES_BEFORE_BATCH_PROGRESS - 1)], [(b"a", 3)]),
+    ):
         with connection.progress.batch(entries(a=10, b=20)):
             said = [connection.look(([b"a", b"b"], amount)) for amount in amounts]
-        assert [*[[]] * (LOOKS - 1), told] == said
+        assert [*[[]] * (SAMPLES_BEFORE_BATCH_PROGRESS - 1), told] == said
 
 
 def test_between_stores_of_one_machine_what_is_written_is_told():

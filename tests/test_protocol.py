@@ -18,8 +18,8 @@ from realize.errors import (
 from realize.wire import boxes, commands
 from realize.wire import connection as protocol
 from realize.wire.commands import Reason
-from realize.wire.connection import LOSE, MOST_UNSENT, Greeting
-from realize.wire.keepalive import PATIENCE, PING_AFTER, SILENCE
+from realize.wire.connection import CLOSE_TIMEOUT_S, MAX_UNSENT_BYTES, Greeting
+from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S, REPLY_TIMEOUT_S
 from tests.faults import Quiet
 from tests.loopback import HIGH, Pair
 
@@ -113,14 +113,14 @@ def test_silence_ends_the_connection(pair):
     waiting = pair.client.call(commands.Status, patient=True)
     pair.server_wire.stalled = True
     pair.client_wire.stalled = True
-    pair.clock.pump([1] * int(SILENCE + 1))
+    pair.clock.pump([1] * int(IDLE_TIMEOUT_S + 1))
 
     assert isinstance(result(pair, waiting), Silence)
 
 
 def test_pings_keep_a_quiet_connection(pair):
     """Two idle peers hear of each other."""
-    pair.clock.pump([1] * int(10 * SILENCE))
+    pair.clock.pump([1] * int(10 * IDLE_TIMEOUT_S))
 
     assert not pair.client.lost
     assert not pair.server.lost
@@ -132,7 +132,7 @@ def test_pings_are_sent_only_when_nothing_else_is(pair):
     before = pair.client.bytes_sent
     for _ in range(20):
         pair.client.write(box)
-        pair.clock.pump([1] * int(PING_AFTER - 2))
+        pair.clock.pump([1] * int(PING_AFTER_S - 2))
 
     assert before + 20 * len(box) == pair.client.bytes_sent
 
@@ -141,7 +141,7 @@ def test_an_ordinary_command_is_not_waited_for_for_ever(pair):
     """Pings alone do not excuse a missing answer."""
     pair.server.serve(Locator(Deferred))
     waiting = pair.client.call(commands.Status)
-    pair.clock.pump([1] * int(PATIENCE + PING_AFTER + 1))
+    pair.clock.pump([1] * int(REPLY_TIMEOUT_S + PING_AFTER_S + 1))
 
     error = result(pair, waiting)
     assert isinstance(error, Silence)
@@ -153,7 +153,7 @@ def test_an_answer_that_arrives_slowly_is_waited_for(pair):
     pair.server.serve(Locator(lambda: {"report": "x" * 50_000}))
     waiting = pair.client.call(commands.Status)
     pair.client_wire.deliver()
-    for _ in range(int(3 * PATIENCE)):
+    for _ in range(int(3 * REPLY_TIMEOUT_S)):
         pair.server_wire.stalled = False
         pair.server_wire.chunk = 300
         pair.server_wire.deliver()
@@ -168,7 +168,7 @@ def test_a_patient_command_is_waited_for(pair):
     """A commit may take as long as the disk needs."""
     pair.server.serve(Locator(Deferred))
     waiting = pair.client.call(commands.Status, patient=True)
-    pair.clock.pump([1] * int(10 * PATIENCE))
+    pair.clock.pump([1] * int(10 * REPLY_TIMEOUT_S))
 
     assert not waiting.called
     waiting.addErrback(lambda _: None)
@@ -216,7 +216,7 @@ def test_an_argument_that_does_not_fit_fails_the_call(pair):
 def test_too_many_commands_at_once_are_refused(pair):
     """More than the limit are answered at once with Busy."""
     pair.server.serve(Locator(Deferred))
-    calls = [pair.client.call(commands.Status, patient=True) for _ in range(commands.MOST_RUNNING + 3)]
+    calls = [pair.client.call(commands.Status, patient=True) for _ in range(commands.MAX_RUNNING_COMMANDS + 3)]
     pair.flush()
     done = [call for call in calls if call.called]
 
@@ -256,7 +256,7 @@ def test_closing_takes_a_limited_time(pair):
     pair.client_wire.stalled = True
     pair.client.write(bytes(10))
     pair.client.close()
-    pair.clock.pump([1] * int(LOSE + 1))
+    pair.clock.pump([1] * int(CLOSE_TIMEOUT_S + 1))
 
     assert pair.client.lost
 
@@ -264,7 +264,7 @@ def test_closing_takes_a_limited_time(pair):
 def test_a_peer_that_does_not_read_is_given_up(pair):
     """What is queued for it is bounded."""
     pair.server_wire.stalled = True
-    for _ in range(MOST_UNSENT // 60_000 + 10):
+    for _ in range(MAX_UNSENT_BYTES // 60_000 + 10):
         pair.server.write(bytes(60_000))
     pair.flush()
 

@@ -6,7 +6,7 @@ import os
 
 from realize.errors import ProtocolError
 from realize.testing import failure, random_bytes
-from realize.values import SPAN, SPANS_AHEAD
+from realize.values import SPAN_BYTES, SPANS_AHEAD
 from tests.test_local_store import behind, opened, root
 
 __all__ = ["behind", "root"]
@@ -24,11 +24,11 @@ async def test_the_kernel_is_told_that_all_will_be_read(root, behind, monkeypatc
 
 async def test_what_is_cut_is_picked_before_more_is_cut(root, behind):
     """Each span that waits costs memory; with one picked there is room for another."""
-    behind.plant(b"f", random_bytes(1000) * ((SPANS_AHEAD + 2) * SPAN // 1000))
+    behind.plant(b"f", random_bytes(1000) * ((SPANS_AHEAD + 2) * SPAN_BYTES // 1000))
     reader = await (await opened(root)).open_reader(b"f")
     spans = [await reader.cut() for _ in range(SPANS_AHEAD)]
 
     assert isinstance(await failure(reader.cut()), ProtocolError)
     await reader.pick([False] * len(spans[0]))
-    assert sum(length for length, _ in await reader.cut()) == SPAN
+    assert sum(length for length, _ in await reader.cut()) == SPAN_BYTES
     reader.close()

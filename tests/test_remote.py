@@ -8,12 +8,12 @@ import pytest
 from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, ProtocolError, StorageError, Unanswered
 from realize.store.client import small_files as remote_small
 from realize.store.client import store as remote
-from realize.store.client.small_files import SLOW, UNKNOWN
-from realize.store.client.store import IN_FLIGHT, RemoteStore
+from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
+from realize.store.client.store import MAX_PACKS_IN_FLIGHT, RemoteStore
 from realize.testing import small_file
 from realize.values import (
-    BLOCK,
-    SMALL,
+    BLOCK_BYTES,
+    MAX_SMALL_BYTES,
     Attributes,
     Committed,
     Directory,
@@ -33,8 +33,8 @@ from realize.values import (
     WhereKind,
 )
 from realize.wire import commands
-from realize.wire.keepalive import PATIENCE
-from realize.wire.packing import MOST_ITEMS, FetchedHead
+from realize.wire.keepalive import REPLY_TIMEOUT_S
+from realize.wire.packing import MAX_PACK_ITEMS, FetchedHead
 from tests.test_remote_streams import Asking, kinds
 
 HERE = Where(WhereKind.DIRECTORY, (b"here", b"above"), 77, 0o750)
@@ -110,7 +110,7 @@ def test_nothing_is_asked_of_a_store_that_was_closed(asking):
 def test_closing_waits_for_nobody_for_ever(asking):
     """A disk that hangs holds up no one who wants to end: the peer keeps partials anyway."""
     closed = asking.ask(asking.store.close())
-    asking.clock.pump([1] * int(2 * PATIENCE))
+    asking.clock.pump([1] * int(2 * REPLY_TIMEOUT_S))
 
     assert ([None], True) == (closed, asking.client.lost)
 
@@ -232,7 +232,7 @@ def test_what_the_peer_fails_with_reaches_us(asking, name):
 def test_a_disk_may_take_its_time(asking, name):
     """Whoever asks for what it does waits longer than for what is known."""
     results = asking.ask(CALLS[name][0](asking.store))
-    asking.clock.pump([1] * int(2 * PATIENCE))
+    asking.clock.pump([1] * int(2 * REPLY_TIMEOUT_S))
 
     assert (name in IMPATIENT) == asking.client.lost == bool(results)
 
@@ -284,27 +284,27 @@ def test_whoever_waits_no_more_for_a_removal_does_not_know_of_it(asking):
 
 def test_questions_are_under_way_together(asking):
     """So many of them; the others wait, and a failure of one is that of all."""
-    paths = [b"%05d" % number for number in range((IN_FLIGHT + 2) * MOST_ITEMS)]
+    paths = [b"%05d" % number for number in range((MAX_PACKS_IN_FLIGHT + 2) * MAX_PACK_ITEMS)]
     results = asking.ask(asking.store.describe(paths))
     asked = len(asking.peer.asked)
-    asking.answer(found=[Existing()] * MOST_ITEMS)
+    asking.answer(found=[Existing()] * MAX_PACK_ITEMS)
     one_more = len(asking.peer.asked)
-    for _ in range(IN_FLIGHT):
-        asking.answer(found=[Existing(3)] * MOST_ITEMS)
+    for _ in range(MAX_PACKS_IN_FLIGHT):
+        asking.answer(found=[Existing(3)] * MAX_PACK_ITEMS)
     early = list(results)
-    asking.answer(found=[Existing(4)] * MOST_ITEMS)
+    asking.answer(found=[Existing(4)] * MAX_PACK_ITEMS)
 
-    assert (IN_FLIGHT, IN_FLIGHT + 1, []) == (asked, one_more, early)
-    assert [Existing(), Existing(3), Existing(4)] == [results[0][number] for number in (0, MOST_ITEMS, -1)]
+    assert (MAX_PACKS_IN_FLIGHT, MAX_PACKS_IN_FLIGHT + 1, []) == (asked, one_more, early)
+    assert [Existing(), Existing(3), Existing(4)] == [results[0][number] for number in (0, MAX_PACK_ITEMS, -1)]
     assert len(paths) == len(results[0])
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_the_first_failure_is_that_of_the_whole_call(asking, place):
     """Whichever part it comes from; the others need not be answered."""
-    results = asking.ask(asking.store.describe([b"%05d" % number for number in range(2 * MOST_ITEMS)]))
+    results = asking.ask(asking.store.describe([b"%05d" % number for number in range(2 * MAX_PACK_ITEMS)]))
     if place:
-        asking.answer(found=[Existing()] * MOST_ITEMS)
+        asking.answer(found=[Existing()] * MAX_PACK_ITEMS)
     asking.answer(BROKEN)
 
     assert [StorageError] == kinds(results)
@@ -315,19 +315,19 @@ def test_the_first_failure_is_that_of_the_whole_call(asking, place):
 @pytest.mark.parametrize(("name", "item"), [("prune", VACANT[0]), ("make_directories", DIRECTORIES[0])])
 def test_what_has_an_order_is_asked_one_after_the_other(asking, name, item):
     """The next part only when the last one is done."""
-    results = asking.ask(getattr(asking.store, name)([item] * (MOST_ITEMS + 1)))
+    results = asking.ask(getattr(asking.store, name)([item] * (MAX_PACK_ITEMS + 1)))
     asked = len(asking.peer.asked)
     key, value = ("pruned", True) if name == "prune" else ("made", None)
-    asking.answer(**{key: [value] * MOST_ITEMS})
+    asking.answer(**{key: [value] * MAX_PACK_ITEMS})
     then = len(asking.peer.asked)
     asking.answer(**{key: [value]})
 
-    assert (1, 2, [[value] * (MOST_ITEMS + 1)]) == (asked, then, results)
+    assert (1, 2, [[value] * (MAX_PACK_ITEMS + 1)]) == (asked, then, results)
 
 
 def test_what_can_never_be_sent_spoils_the_call(asking):
     """Nothing of it is asked."""
-    large = small_file(b"f", bytes(SMALL + 1))
+    large = small_file(b"f", bytes(MAX_SMALL_BYTES + 1))
     calls = [
         asking.store.put_small([small_file(b"g", b""), large], OnConflict.FAIL),
         asking.store.describe([bytes(70_000)]),
@@ -340,10 +340,10 @@ def test_what_can_never_be_sent_spoils_the_call(asking):
 
 def test_as_much_as_a_batch_holds_is_sent_together(asking):
     """To the last byte, in however many files."""
-    halves = [small_file(b"%d" % number, bytes(SMALL // 2)) for number in range(2)]
+    halves = [small_file(b"%d" % number, bytes(MAX_SMALL_BYTES // 2)) for number in range(2)]
     results = asking.ask(asking.store.put_small(halves, OnConflict.FAIL))
     asking.answer(outcomes=[CREATED] * 2)
-    whole = asking.ask(asking.store.put_small([small_file(b"f", bytes(SMALL))], OnConflict.FAIL))
+    whole = asking.ask(asking.store.put_small([small_file(b"f", bytes(MAX_SMALL_BYTES))], OnConflict.FAIL))
     asking.answer(outcomes=[CREATED])
 
     assert ([[CREATED] * 2], [[CREATED]]) == (results, whole)
@@ -352,15 +352,15 @@ def test_as_much_as_a_batch_holds_is_sent_together(asking):
 @pytest.mark.parametrize(
     ("answers", "offsets", "result"),
     [
-        ([2 * BLOCK, 2 * BLOCK, 7], [9, 9 + 2 * BLOCK, 9 + 4 * BLOCK], 4 * BLOCK + 7),
-        ([2 * BLOCK, BLOCK], [9, 9 + 2 * BLOCK], 3 * BLOCK),
-        ([2 * BLOCK, 0], [9, 9 + 2 * BLOCK], 2 * BLOCK),
+        ([2 * BLOCK_BYTES, 2 * BLOCK_BYTES, 7], [9, 9 + 2 * BLOCK_BYTES, 9 + 4 * BLOCK_BYTES], 4 * BLOCK_BYTES + 7),
+        ([2 * BLOCK_BYTES, BLOCK_BYTES], [9, 9 + 2 * BLOCK_BYTES], 3 * BLOCK_BYTES),
+        ([2 * BLOCK_BYTES, 0], [9, 9 + 2 * BLOCK_BYTES], 2 * BLOCK_BYTES),
     ],
 )
 def test_a_final_is_matched_to_where_it_differs(asking, monkeypatch, answers, offsets, result):
     """As many blocks at a time as a command holds, and none behind that."""
-    monkeypatch.setattr(remote, "_BLOCKS", 2)
-    matched = asking.ask(asking.store.match_final(b"f", 9 + 4 * BLOCK + 7, 9, [DIGEST] * 5))
+    monkeypatch.setattr(remote, "_MAX_BLOCK_DIGESTS", 2)
+    matched = asking.ask(asking.store.match_final(b"f", 9 + 4 * BLOCK_BYTES + 7, 9, [DIGEST] * 5))
     for answer in answers:
         asking.answer(matched=answer)
 
@@ -369,11 +369,12 @@ def test_a_final_is_matched_to_where_it_differs(asking, monkeypatch, answers, of
 
 
 @pytest.mark.parametrize(
-    ("size", "answers"), [(20, [12]), (20 * BLOCK, [2 * BLOCK + 1]), (2 * BLOCK + 10, [2 * BLOCK, 2])]
+    ("size", "answers"),
+    [(20, [12]), (20 * BLOCK_BYTES, [2 * BLOCK_BYTES + 1]), (2 * BLOCK_BYTES + 10, [2 * BLOCK_BYTES, 2])],
 )
 def test_a_peer_does_not_match_more_than_it_was_asked(asking, monkeypatch, size, answers):
     """Neither more than the file has, nor more than the blocks are."""
-    monkeypatch.setattr(remote, "_BLOCKS", 2)
+    monkeypatch.setattr(remote, "_MAX_BLOCK_DIGESTS", 2)
     matched = asking.ask(asking.store.match_final(b"f", size, 9, [DIGEST] * 4))
     for answer in answers:
         asking.answer(matched=answer)
@@ -452,7 +453,7 @@ def test_a_listing_that_fails_has_ended(asking):
 
 def test_a_listing_has_no_more_names_than_there_can_be(asking, monkeypatch):
     """As many as that are not too many yet."""
-    monkeypatch.setattr(remote, "MOST_LISTED", 2)
+    monkeypatch.setattr(remote, "MAX_LISTED_ENTRIES", 2)
     listing = asking.store.walk()
     pages = [asking.ask(listing.next_page())]
     for name in (b"a", b"b", b"c"):
@@ -507,7 +508,7 @@ def test_a_listing_may_be_given_up(asking, when):
 def test_a_page_is_waited_for_as_long_as_the_disk_takes(asking):
     """A directory may be large."""
     asking.ask(asking.store.walk().next_page())
-    asking.clock.pump([1] * int(2 * PATIENCE))
+    asking.clock.pump([1] * int(2 * REPLY_TIMEOUT_S))
 
     assert not asking.client.lost
 
@@ -518,7 +519,7 @@ def test_a_page_is_waited_for_as_long_as_the_disk_takes(asking):
 def test_a_batch_is_put_with_patience(asking):
     """It is made durable before it is answered."""
     asking.ask(asking.store.put_small([small_file(b"f", b"")], OnConflict.FAIL))
-    asking.clock.pump([1] * int(2 * PATIENCE))
+    asking.clock.pump([1] * int(2 * REPLY_TIMEOUT_S))
 
     assert not asking.client.lost
 
@@ -526,7 +527,7 @@ def test_a_batch_is_put_with_patience(asking):
 def test_reading_a_batch_has_a_limit(asking):
     """A peer that answers nothing but pings has hung."""
     results = asking.ask(asking.store.read_small([b"f"]))
-    asking.clock.pump([1] * int(2 * PATIENCE))
+    asking.clock.pump([1] * int(2 * REPLY_TIMEOUT_S))
 
     assert ([ConnectionFailed], True) == ([each.__mro__[1] for each in kinds(results)], asking.client.lost)
 
@@ -596,28 +597,28 @@ def test_a_batch_that_cannot_be_sent_leaves_no_stream(asking, monkeypatch):
 @pytest.mark.parametrize(
     ("size", "seconds", "fits"),
     [
-        (SLOW // 4 - 1, 1000.0, UNKNOWN),
-        (SLOW // 4, 1000.0, SLOW),
-        (SMALL, 0.0, SMALL),
-        (SMALL // 8, 5.0, SMALL // 8),
-        (SMALL // 8, 1.25, SMALL // 2),
+        (SLOW_LINK_BATCH_BYTES // 4 - 1, 1000.0, FIRST_BATCH_BYTES),
+        (SLOW_LINK_BATCH_BYTES // 4, 1000.0, SLOW_LINK_BATCH_BYTES),
+        (MAX_SMALL_BYTES, 0.0, MAX_SMALL_BYTES),
+        (MAX_SMALL_BYTES // 8, 5.0, MAX_SMALL_BYTES // 8),
+        (MAX_SMALL_BYTES // 8, 1.25, MAX_SMALL_BYTES // 2),
     ],
 )
 def test_the_next_batch_takes_as_long_as_one_may(size, seconds, fits):
     """If the link is as fast as it was for the last one, and that was enough to tell."""
-    assert fits == remote_small._fitting(size, seconds, UNKNOWN)
+    assert fits == remote_small._fitting(size, seconds, FIRST_BATCH_BYTES)
 
 
-@pytest.mark.parametrize(("unsteady", "first"), [(False, UNKNOWN), (True, SLOW)])
+@pytest.mark.parametrize(("unsteady", "first"), [(False, FIRST_BATCH_BYTES), (True, SLOW_LINK_BATCH_BYTES)])
 def test_a_batch_that_took_long_makes_the_next_one_smaller(unsteady, first):
     """What comes first is small where a connection was lost before."""
     asking = Remote()
     asking.open(unsteady=unsteady)
     sizes = [asking.store.takes_at_once()]
-    asking.ask(asking.store.put_small([small_file(b"f", bytes(SMALL // 4))], OnConflict.FAIL))
+    asking.ask(asking.store.put_small([small_file(b"f", bytes(MAX_SMALL_BYTES // 4))], OnConflict.FAIL))
     asking.clock.advance(10)
     asking.answer(outcomes=[CREATED])
     sizes.append(asking.store.takes_at_once())
     asking.client_wire.cut()
 
-    assert [first, SMALL // 8] == sizes
+    assert [first, MAX_SMALL_BYTES // 8] == sizes

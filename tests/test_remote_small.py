@@ -6,13 +6,13 @@ from twisted.internet.task import Clock
 
 from realize.config import Right
 from realize.errors import AccessDenied, ConnectionFailed, ProtocolError, Unanswered
-from realize.store.client.small_files import SLOW, UNKNOWN
+from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.server.small_files import ServedBatches
 from realize.testing import digest, how, small_file
-from realize.values import SMALL, Committed, OnConflict
+from realize.values import MAX_SMALL_BYTES, Committed, OnConflict
 from tests.test_remote_store import Served
 
-FULL = b"x" * SMALL
+FULL = b"x" * MAX_SMALL_BYTES
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_batch_that_is_refused_is_not_sent_to_its_end():
 
     assert isinstance(error, AccessDenied)
     assert isinstance(again, AccessDenied)
-    assert sent < SMALL
+    assert sent < MAX_SMALL_BYTES
 
 
 def test_a_lost_connection_ends_all_batches(served):
@@ -150,7 +150,7 @@ def test_batches_are_small_where_we_are_limited(served):
     before = store.takes_at_once()
     served.client_wire.suggested_chunk = 512
 
-    assert (UNKNOWN, SLOW) == (before, store.takes_at_once())
+    assert (FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES) == (before, store.takes_at_once())
 
 
 def test_batches_are_as_large_as_what_is_sent_promptly(served):
@@ -163,10 +163,18 @@ def test_batches_are_as_large_as_what_is_sent_promptly(served):
         served.result(sending)
         sizes.append(store.takes_at_once())
 
-    assert [UNKNOWN, UNKNOWN, SMALL, SMALL, SMALL // 8, SLOW, 350_000] == sizes
+    assert [
+        FIRST_BATCH_BYTES,
+        FIRST_BATCH_BYTES,
+        MAX_SMALL_BYTES,
+        MAX_SMALL_BYTES,
+        MAX_SMALL_BYTES // 8,
+        SLOW_LINK_BATCH_BYTES,
+        350_000,
+    ] == sizes
 
 
-@pytest.mark.parametrize(("seconds", "fits"), [(0, SMALL), (10, UNKNOWN)])
+@pytest.mark.parametrize(("seconds", "fits"), [(0, MAX_SMALL_BYTES), (10, FIRST_BATCH_BYTES)])
 def test_a_large_file_may_show_that_the_link_is_fast(served, seconds, fits):
     """It does not show that it is slow, for more than the link may have been slow."""
     store = served.opened()
@@ -187,7 +195,7 @@ def test_little_of_a_large_file_does_not_show_how_fast_the_link_is(served):
     served.result(writer.write([little]))
     served.result(writer.commit(digest(little), None))
 
-    assert UNKNOWN == store.takes_at_once()
+    assert FIRST_BATCH_BYTES == store.takes_at_once()
 
 
 def test_batches_are_small_when_a_connection_was_lost(served):
@@ -196,7 +204,7 @@ def test_batches_are_small_when_a_connection_was_lost(served):
     before = store.takes_at_once()
     served.result(put(store, b"f", FULL))
 
-    assert (SLOW, SMALL) == (before, store.takes_at_once())
+    assert (SLOW_LINK_BATCH_BYTES, MAX_SMALL_BYTES) == (before, store.takes_at_once())
 
 
 def test_batches_are_as_large_as_what_arrives_promptly(served):
@@ -211,7 +219,13 @@ def test_batches_are_as_large_as_what_arrives_promptly(served):
         served.result(reading)
         sizes.append(store.reads_at_once())
 
-    assert [SLOW, SLOW, SMALL, SMALL, SMALL // 8] == sizes
+    assert [
+        SLOW_LINK_BATCH_BYTES,
+        SLOW_LINK_BATCH_BYTES,
+        MAX_SMALL_BYTES,
+        MAX_SMALL_BYTES,
+        MAX_SMALL_BYTES // 8,
+    ] == sizes
 
 
 @pytest.mark.parametrize("content", [b"", b"12", b"1234"])

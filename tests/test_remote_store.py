@@ -28,7 +28,7 @@ from realize.store import deltas
 from realize.store.client import store as remote
 from realize.store.client.store import RemoteStore
 from realize.store.server.responders import DirectoryResponders
-from realize.store.server.streams import IDLE_S, ServedRead
+from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S, ServedRead
 from realize.testing import (
     LARGE,
     MemoryBehind,
@@ -41,10 +41,10 @@ from realize.testing import (
     read_all,
     small_file,
 )
-from realize.values import BLOCK, Attributes, Committed, Entry, Expected, Kind, OnConflict, Removal, WhereKind
+from realize.values import BLOCK_BYTES, Attributes, Committed, Entry, Expected, Kind, OnConflict, Removal, WhereKind
 from realize.wire import commands
 from realize.wire.greeting import Greeting
-from realize.wire.streams import MOST_UNREAD, TAKE, WINDOW
+from realize.wire.streams import MAX_UNREAD_BYTES, TAKE_BYTES, WINDOW_BYTES
 from tests.loopback import Pair
 
 ALL = frozenset(Right)
@@ -234,12 +234,12 @@ def test_a_stream_on_which_nothing_comes_is_put_aside():
     writers = []
     Deferred.fromCoroutine(_opened_writer(store, writers))
     pair.flush()
-    pair.result(writers[0].write([LARGE[:BLOCK]]))
+    pair.result(writers[0].write([LARGE[:BLOCK_BYTES]]))
     for _ in range(3):
-        _pass_time(pair, IDLE_S * 0.9)
+        _pass_time(pair, STREAM_IDLE_TIMEOUT_S * 0.9)
         pair.result(writers[0].write([LARGE[:10]]))
     still_open = len(pair.responders._writes)
-    _pass_time(pair, 2 * IDLE_S)
+    _pass_time(pair, 2 * STREAM_IDLE_TIMEOUT_S)
 
     assert (1, 0) == (still_open, len(pair.responders._writes))
     assert [True] == [fields["kept"] for fields in pair.log.named("transfer_stopped")]
@@ -289,7 +289,7 @@ class Endless(amp.CommandLocator):
 @pytest.mark.parametrize("entries", [[], [Entry(b"f", Kind.FILE, 1, 1)]], ids=["empty pages", "one name for ever"])
 def test_a_listing_without_an_end_ends(monkeypatch, entries):
     """In one sentence, and not asking for ever."""
-    monkeypatch.setattr(remote, "MOST_LISTED", 50)
+    monkeypatch.setattr(remote, "MAX_LISTED_ENTRIES", 50)
     daemon = Endless(entries)
 
     def welcome(protocol, _):
@@ -425,7 +425,7 @@ def test_a_listing_may_be_given_up(served):
     for number in range(50):
         served.memory.plant(b"%04d" % number, b"x")
     store = served.opened()
-    for _ in range(2 * commands.MOST_LISTINGS):
+    for _ in range(2 * commands.MAX_LISTINGS):
         listing = store.walk()
         assert not isinstance(served.result(listing.next_page()), Exception)
         listing.close()
@@ -437,14 +437,14 @@ def test_a_listing_may_be_given_up(served):
 
 def test_reading_runs_ahead_by_a_window(served):
     """Without anybody taking content, no more than a window of it arrives."""
-    content = bytes(3 * WINDOW)
+    content = bytes(3 * WINDOW_BYTES)
     served.memory.plant(b"f", content)
     store = served.opened()
     reader = served.result(store.open_reader(b"f"))
     first = served.result(reader.read())
     ahead = reader._stream.arrived
 
-    assert ahead <= MOST_UNREAD + TAKE
+    assert ahead <= MAX_UNREAD_BYTES + TAKE_BYTES
     assert content == b"".join(first) + served.result(read_all(reader))
     assert blake3(content).digest() == served.result(reader.finish())
     reader.close()
@@ -465,7 +465,7 @@ def test_an_error_midway_reaches_the_reader(served):
 def test_an_error_midway_reaches_the_writer(served):
     """A writer without credit learns that the server cannot go on, and why."""
     store = served.opened()
-    content = bytes(2 * WINDOW)
+    content = bytes(2 * WINDOW_BYTES)
     writer = served.result(store.open_writer(b"f", len(content) + 1, OnConflict.REPLACE))
     served.memory.fail_next["write", b"f"] = NoSpace("no space left")
     error = served.result(writer.write([content]))
@@ -521,10 +521,10 @@ def test_an_unexpected_error_is_told_by_its_id(served):
 def test_losing_the_connection_keeps_partials(served):
     """What has arrived stays as a partial, nothing stays open, and all who wait are told."""
     store = served.opened()
-    content = bytes(BLOCK) + b"more"
+    content = bytes(BLOCK_BYTES) + b"more"
     writer = served.result(store.open_writer(b"f", 2 * len(content), OnConflict.REPLACE))
     served.result(writer.write([content]))
-    served.memory.plant(b"g", bytes(2 * WINDOW))
+    served.memory.plant(b"g", bytes(2 * WINDOW_BYTES))
     reader = served.result(store.open_reader(b"g"))
     served.result(reader.read())
     listing = store.walk()
@@ -558,7 +558,7 @@ def test_closing_a_store_keeps_its_partials(served):
 def test_streams_are_given_back(served):
     """Any number of files may follow each other on one connection."""
     store = served.opened()
-    for number in range(3 * commands.MOST_STREAMS):
+    for number in range(3 * commands.MAX_STREAMS):
         writer = served.result(store.open_writer(b"f%d" % number, 1, OnConflict.REPLACE))
         served.result(writer.write([b"x"]))
         served.result(writer.commit(blake3(b"x").digest(), None))
@@ -590,8 +590,8 @@ def test_an_open_that_was_cancelled_leaves_nothing(served):
 
 def test_a_partial_is_matched_over_several_commands(served, monkeypatch):
     """More blocks than one command carries are compared piece by piece."""
-    monkeypatch.setattr("realize.store.client.streams._BLOCKS", 1)
-    monkeypatch.setattr("realize.store.client.store._BLOCKS", 1)
+    monkeypatch.setattr("realize.store.client.streams._MAX_MATCHED_BLOCKS", 1)
+    monkeypatch.setattr("realize.store.client.store._MAX_BLOCK_DIGESTS", 1)
     served.memory.plant_partial(b"f", LARGE[:-3])
     served.memory.plant(b"g", LARGE)
     store = served.opened()

@@ -12,12 +12,12 @@ from twisted.protocols import amp
 
 from realize.errors import ConnectionFailed, InternalError, NoSpace, NotFound, ProtocolError, SourceChanged
 from realize.store.client import streams as remote_streams
-from realize.store.client.streams import GIVING_UP, RemoteReader, RemoteWriter
+from realize.store.client.streams import ABANDON_TIMEOUT_S, RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
-from realize.values import BLOCK, SPAN, Attributes, Committed, OnConflict, Seen, Stored, Version, extent
+from realize.values import BLOCK_BYTES, SPAN_BYTES, Attributes, Committed, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail
-from realize.wire.keepalive import PATIENCE
+from realize.wire.keepalive import REPLY_TIMEOUT_S
 from tests.loopback import Pair
 
 DIGEST = bytes(32)
@@ -199,11 +199,16 @@ def test_opening_may_be_cancelled(asking, writing):
 
 @pytest.mark.parametrize(
     ("length", "count", "kind"),
-    [(2 * BLOCK + 1, 3, list), (2 * BLOCK + 1, 2, ProtocolError), (2 * BLOCK, 3, ProtocolError), (0, 0, list)],
+    [
+        (2 * BLOCK_BYTES + 1, 3, list),
+        (2 * BLOCK_BYTES + 1, 2, ProtocolError),
+        (2 * BLOCK_BYTES, 3, ProtocolError),
+        (0, 0, list),
+    ],
 )
 def test_there_is_a_digest_for_each_block(asking, length, count, kind):
     """Also for the last one that is none; a peer that has others has broken its word."""
-    reader = asking.reading(2 * BLOCK + 1)
+    reader = asking.reading(2 * BLOCK_BYTES + 1)
     digests = asking.ask(reader.block_digests(length))
     asking.answer(digests=[DIGEST] * count)
 
@@ -279,14 +284,14 @@ def test_a_span_is_cut_within_the_file(asking):
 
 def test_a_span_is_cut_no_longer_than_spans_are(asking):
     """Who waits for it has no more room."""
-    reader = asking.reading(2 * SPAN)
-    chunks = [(1 << 15, bytes(16))] * (SPAN >> 15)
+    reader = asking.reading(2 * SPAN_BYTES)
+    chunks = [(1 << 15, bytes(16))] * (SPAN_BYTES >> 15)
     answers = [asking.ask(reader.cut()) for _ in range(2)]
     asking.answer(chunks=chunks)
     asking.answer(chunks=[*chunks, (1, bytes(16))])
 
     assert ([chunks], [ProtocolError]) == (answers[0], kinds(answers[1]))
-    assert SPAN == extent(chunks)
+    assert SPAN_BYTES == extent(chunks)
 
 
 def test_what_was_picked_comes_in_order(asking):
@@ -533,19 +538,19 @@ def test_a_file_is_opened_to_be_written(asking, replaces):
 
 def test_a_partial_is_matched_to_where_it_differs(asking, monkeypatch):
     """As many blocks at a time as a command holds, and none behind that."""
-    monkeypatch.setattr(remote_streams, "_BLOCKS", 2)
-    writer = asking.writing(9 * BLOCK)
-    matched = asking.ask(writer.match([DIGEST] * 7, 6 * BLOCK + 5))
-    asking.answer(matched=2 * BLOCK)
-    asking.answer(matched=2 * BLOCK - 1)
+    monkeypatch.setattr(remote_streams, "_MAX_MATCHED_BLOCKS", 2)
+    writer = asking.writing(9 * BLOCK_BYTES)
+    matched = asking.ask(writer.match([DIGEST] * 7, 6 * BLOCK_BYTES + 5))
+    asking.answer(matched=2 * BLOCK_BYTES)
+    asking.answer(matched=2 * BLOCK_BYTES - 1)
     lengths = [(len(arguments["digests"]), arguments["length"]) for _, arguments in asking.asked()]
-    whole = asking.ask(writer.match([DIGEST] * 3, 2 * BLOCK + 5))
-    asking.answer(matched=2 * BLOCK)
+    whole = asking.ask(writer.match([DIGEST] * 3, 2 * BLOCK_BYTES + 5))
+    asking.answer(matched=2 * BLOCK_BYTES)
     asking.answer(matched=5)
 
-    assert ([4 * BLOCK - 1], [2 * BLOCK + 5]) == (matched, whole)
-    assert [(2, 2 * BLOCK), (2, 2 * BLOCK)] == lengths
-    assert [(2, 2 * BLOCK), (1, 5)] == [(len(each["digests"]), each["length"]) for _, each in asking.asked()]
+    assert ([4 * BLOCK_BYTES - 1], [2 * BLOCK_BYTES + 5]) == (matched, whole)
+    assert [(2, 2 * BLOCK_BYTES), (2, 2 * BLOCK_BYTES)] == lengths
+    assert [(2, 2 * BLOCK_BYTES), (1, 5)] == [(len(each["digests"]), each["length"]) for _, each in asking.asked()]
 
 
 def test_a_peer_does_not_match_more_than_it_was_asked(asking):
@@ -628,7 +633,7 @@ def test_who_gives_up_does_not_wait_long(asking):
     """The peer does it all the same, whenever it can."""
     writer = asking.writing(5)
     abandoned = asking.ask(writer.abandon(keep=True))
-    asking.clock.advance(GIVING_UP - 0.5)
+    asking.clock.advance(ABANDON_TIMEOUT_S - 0.5)
     before = list(abandoned)
     asking.clock.advance(0.5)
 
@@ -654,7 +659,7 @@ def test_a_disk_may_take_its_time(asking, command):
         asking.ask(asking.writing(5).match([DIGEST], 5))
     else:
         asking.ask(asking.writing(5).commit(DIGEST, None))
-    asking.clock.pump([1] * int(2 * PATIENCE))
+    asking.clock.pump([1] * int(2 * REPLY_TIMEOUT_S))
 
     assert not asking.client.lost
 
@@ -662,7 +667,7 @@ def test_a_disk_may_take_its_time(asking, command):
 def test_whoever_only_opens_a_file_to_read_does_not_wait_for_ever(asking):
     """A peer that answers nothing but pings has hung."""
     opened = asking.reading(opened=False)
-    asking.clock.pump([1] * int(2 * PATIENCE))
+    asking.clock.pump([1] * int(2 * REPLY_TIMEOUT_S))
 
     assert asking.client.lost
     assert 1 == len(opened)

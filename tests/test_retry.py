@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.mover.brake import Brake
-from realize.mover.retry import FIRST, JITTER, LONGEST, Backoff
+from realize.mover.retry import FIRST_DELAY_S, JITTER_FRACTION, MAX_DELAY_S, Backoff
 
 
 def test_delays_double_up_to_five_minutes():
@@ -22,7 +22,7 @@ def test_progress_begins_anew():
 
     backoff.reset()
 
-    assert FIRST == backoff.next()
+    assert FIRST_DELAY_S == backoff.next()
 
 
 @given(st.integers(0, 100_000), st.floats(0, 1))
@@ -30,7 +30,7 @@ def test_delays_stay_in_bounds(attempts, chance):
     """However often it was tried, and whatever chance says."""
     delay = Backoff(lambda: chance, attempts).next()
 
-    assert FIRST * (1 - JITTER) <= delay <= LONGEST
+    assert FIRST_DELAY_S * (1 - JITTER_FRACTION) <= delay <= MAX_DELAY_S
 
 
 def test_a_brake_tells_what_it_held_back():

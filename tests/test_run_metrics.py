@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThread
 
 from realize.cli.display.options import DisplayOptions
 from realize.cli.logs import command_log
-from realize.cli.metrics import EVERY, NOT_REPORTED, RunMetrics, exit_code_of
+from realize.cli.metrics import NOT_REPORTED, PUSH_INTERVAL_S, RunMetrics, exit_code_of
 from realize.cli.metrics_options import MetricsWanted, metrics_wanted
 from realize.cli.options import LogOptions, Patience, Rates
 from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError
@@ -246,11 +246,11 @@ async def test_while_the_run_goes_on_it_is_pushed_every_15_seconds():
     async with metrics.during(clock):
         for size in (1, 2):
             metrics.tally(Found(1, size))
-            clock.advance(EVERY - 0.1)
+            clock.advance(PUSH_INTERVAL_S - 0.1)
             assert size - 1 == len(gateway.pushed)
             clock.advance(0.1)
             metrics._pusher._thread.join(10)
-    clock.advance(EVERY)
+    clock.advance(PUSH_INTERVAL_S)
 
     told = [
         (pushed["realize_last_in_progress",], pushed["realize_last_bytes", "remaining"]) for pushed in gateway.pushed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from realize.store import deltas
-from realize.store.deltas import LEAST, Search, cut
+from realize.store.deltas import MIN_CHUNK_BYTES, Search, cut
 from tests.test_deltas import MIB, Old, chunk, noise
 
 SIZE = 8000
@@ -30,14 +30,14 @@ def old():
 def segments(old, monkeypatch):
     """Those that have been read, one for each time that the trail is lost, which it is after two chunks."""
     monkeypatch.setattr(deltas, "_SEGMENTS_AT_ONCE", 1)
-    monkeypatch.setattr(deltas, "_LOST", 2 * SIZE)
+    monkeypatch.setattr(deltas, "_LOST_AFTER_BYTES", 2 * SIZE)
     return lambda: [place // MIB for place, length in old.reads if length == MIB]
 
 
 def test_what_is_read_ahead_is_looked_at_without_reading(old):
     """In order, as long as it reaches; then reading goes on where the next chunk begins."""
     search = Search(len(old.content), old.read)
-    ahead = deltas._AHEAD
+    ahead = deltas._LOOK_AHEAD_BYTES
 
     assert list(range(0, 40 * SIZE, SIZE)) == search.find(chunks_of(old.content[: 40 * SIZE]))
     assert [(0, ahead), (ahead // SIZE * SIZE, ahead)] == old.reads
@@ -45,12 +45,15 @@ def test_what_is_read_ahead_is_looked_at_without_reading(old):
 
 def test_what_is_read_ahead_is_used_to_its_last_byte(old):
     """And one more is not there."""
-    ahead = deltas._AHEAD
-    for rest, reads in ((LEAST, [(0, ahead)]), (LEAST + 1, [(0, ahead), (ahead - LEAST, ahead)])):
+    ahead = deltas._LOOK_AHEAD_BYTES
+    for rest, reads in (
+        (MIN_CHUNK_BYTES, [(0, ahead)]),
+        (MIN_CHUNK_BYTES + 1, [(0, ahead), (ahead - MIN_CHUNK_BYTES, ahead)]),
+    ):
         old.reads.clear()
-        chunks = [chunk(old.content[: ahead - LEAST]), chunk(old.content[ahead - LEAST :][:rest])]
+        chunks = [chunk(old.content[: ahead - MIN_CHUNK_BYTES]), chunk(old.content[ahead - MIN_CHUNK_BYTES :][:rest])]
 
-        assert [0, ahead - LEAST] == Search(len(old.content), old.read).find(chunks)
+        assert [0, ahead - MIN_CHUNK_BYTES] == Search(len(old.content), old.read).find(chunks)
         assert reads == old.reads
 
 
@@ -59,7 +62,7 @@ def test_the_position_is_where_the_first_chunk_begins(old):
     search = Search(len(old.content), old.read, position=MIB)
 
     assert [MIB, MIB + SIZE] == search.find(chunks_of(old.content[MIB : MIB + 2 * SIZE]))
-    assert [(MIB, deltas._AHEAD)] == old.reads
+    assert [(MIB, deltas._LOOK_AHEAD_BYTES)] == old.reads
 
 
 def test_the_last_chunk_is_found_and_nothing_behind_it(old):
@@ -97,7 +100,7 @@ def test_a_former_trail_is_taken_up_again(old):
 
     assert [position + MIB, position + MIB + SIZE] == search.find(chunks)
     assert [position + MIB] == [place for place, length in old.reads if length == SIZE][-1:]
-    assert (position + MIB + SIZE, deltas._AHEAD) == old.reads[-1]
+    assert (position + MIB + SIZE, deltas._LOOK_AHEAD_BYTES) == old.reads[-1]
     assert [position + distance for distance in (3 * MIB, 2 * MIB, MIB, MIB + SIZE)] == [
         place for place, _ in old.reads
     ]
@@ -141,7 +144,7 @@ def test_what_is_read_ahead_serves_wherever_a_trail_leads(old):
     first = know(search, old, 0)
 
     assert [0, 0] == search.find([first, first])
-    assert [(0, deltas._AHEAD)] == old.reads
+    assert [(0, deltas._LOOK_AHEAD_BYTES)] == old.reads
 
 
 def test_the_trail_leads_back_to_the_first_chunk(old):
@@ -156,7 +159,7 @@ def test_the_trail_leads_back_to_the_first_chunk(old):
     assert (2 * MIB - SIZE, SIZE) not in old.reads
 
 
-@pytest.mark.parametrize(("length", "found"), [(LEAST - 1, None), (LEAST, 2 * MIB)])
+@pytest.mark.parametrize(("length", "found"), [(MIN_CHUNK_BYTES - 1, None), (MIN_CHUNK_BYTES, 2 * MIB)])
 def test_a_short_chunk_is_not_found_on_the_way_back_either(old, length, found):
     """It would save less than it costs to ask for it."""
     search = Search(len(old.content), old.read)
@@ -230,7 +233,7 @@ def test_a_trail_may_lead_out_of_the_old_version(old, segments, position, distan
 def test_the_latest_places_at_which_trails_were_lost_come_first(monkeypatch, segments, old):
     """Those before the last few are forgotten."""
     search = Search(len(old.content), old.read)
-    monkeypatch.setattr(deltas, "_TRAILS", 4)
+    monkeypatch.setattr(deltas, "_MAX_ANCHORS", 4)
     places = [0, MIB, 2 * MIB, 3 * MIB, 4 * MIB, 3 * MIB]
     for place in places:
         search._position = place

@@ -14,11 +14,11 @@ from realize.config import Right
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, ProtocolError, RealizeError, StorageError
 from realize.store.hooks import FileWatch, Saved
 from realize.store.server import responders as served_module
-from realize.store.server.responders import MOST_REPORT
+from realize.store.server.responders import MAX_REPORT_BYTES
 from realize.testing import small_file
 from realize.tracing import transfer_id
 from realize.values import (
-    SLICE,
+    SLICE_BYTES,
     Attributes,
     Committed,
     Directory,
@@ -37,7 +37,7 @@ from realize.values import (
     WhereKind,
 )
 from realize.wire import commands
-from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.boxes import MAX_VALUE_BYTES
 from realize.wire.connection import Greeting
 from tests.faults import Quiet
 from tests.test_remote_store import Served
@@ -245,7 +245,7 @@ def test_a_directory_that_opens_too_late_is_closed(serving):
 
 def test_so_many_directories_may_be_open(serving, monkeypatch):
     """For one more, no store is made; one that is closed makes room."""
-    monkeypatch.setattr(commands, "MOST_HANDLES", 2)
+    monkeypatch.setattr(commands, "MAX_HANDLES", 2)
     results = [serving.open(handle) for handle in (1, 2, 3)]
     made = len(serving.made)
     serving.ask(commands.CloseDirectory, handle=1)
@@ -431,12 +431,12 @@ def test_a_listing_that_is_given_up_is_closed(serving):
 def test_so_many_listings_may_be_open(serving):
     """One more is BUSY, and one that has ended makes room."""
     serving.open()
-    results = [kinds(serving.walk(listing=number)) for number in range(1, commands.MOST_LISTINGS + 2)]
+    results = [kinds(serving.walk(listing=number)) for number in range(1, commands.MAX_LISTINGS + 2)]
     serving.ask(commands.EndWalk, listing=1)
     more = serving.walk(listing=100)
 
-    assert [[]] * commands.MOST_LISTINGS + [[Busy]] == results
-    assert ([], commands.MOST_LISTINGS + 1) == (more, len(serving.memory.walked))
+    assert [[]] * commands.MAX_LISTINGS + [[Busy]] == results
+    assert ([], commands.MAX_LISTINGS + 1) == (more, len(serving.memory.walked))
 
 
 def test_an_answer_holds_many_small_entries(serving):
@@ -453,7 +453,7 @@ def test_an_answer_holds_many_small_entries(serving):
         answers = serving.walk()
 
     assert entries == [entry for page in got for entry in page]
-    assert len(got) < 5000 * 60 // VALUE_LIMIT + 2
+    assert len(got) < 5000 * 60 // MAX_VALUE_BYTES + 2
 
 
 # Answers about files.
@@ -490,7 +490,7 @@ def test_what_a_file_is_to_have_belongs_to_it(serving):
 def test_files_of_a_slice_are_compared_as_a_whole_and_no_larger_ones(serving):
     """Those that are left out are not there as far as anybody knows; the answers keep their order."""
     serving.open()
-    expected = [Expected(b"%d" % size, size, bytes(32)) for size in (3, SLICE + 1, SLICE, 4)]
+    expected = [Expected(b"%d" % size, size, bytes(32)) for size in (3, SLICE_BYTES + 1, SLICE_BYTES, 4)]
     settled = serving.ask(commands.Settle, handle=1, expected=expected, attributes=None)
     serving.answer([False, True, True])
 
@@ -649,13 +649,13 @@ def test_a_report_is_shortened_only_if_it_must_be(serving, transfers):
     """To the last byte; what was left out is said."""
     rows = [{"path": "x" * 100}] * transfers
     bare = len(json.dumps({"transfers": rows, "filler": ""}))
-    for filler, kept in ((MOST_REPORT - bare, transfers), (MOST_REPORT - bare + 1, transfers // 2)):
+    for filler, kept in ((MAX_REPORT_BYTES - bare, transfers), (MAX_REPORT_BYTES - bare + 1, transfers // 2)):
         serving.report = {"transfers": rows, "filler": "y" * filler}
         (answer,) = serving.ask(commands.Status)
         if kept < transfers:
             expected = {**serving.report, "transfers": rows[:kept], "truncated": True}
             assert expected == json.loads(answer["report"])
-        elif filler == MOST_REPORT - bare:
+        elif filler == MAX_REPORT_BYTES - bare:
             assert serving.report == json.loads(answer["report"])
         else:
             assert isinstance(answer, Busy)

@@ -7,7 +7,7 @@ import pytest
 from realize.concurrency.memory import Memory
 from realize.errors import ProtocolError
 from realize.testing import small_file
-from realize.values import SMALL, Entry, Kind, OnConflict
+from realize.values import MAX_SMALL_BYTES, Entry, Kind, OnConflict
 from realize.wire import commands, costs
 from tests.test_served import Serving
 from tests.test_served_streams import kinds
@@ -28,7 +28,7 @@ class Holding(Serving):
     @property
     def beside(self):
         """What it holds beside the directory."""
-        return self.all.held - costs.DIRECTORY
+        return self.all.held - costs.DIRECTORY_BYTES
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_file_that_is_written_holds_a_stream(holding):
         holding.answer(None, of=writer)
         held.append(holding.beside)
 
-    assert [2 * costs.STREAM, costs.STREAM, 0] == held
+    assert [2 * costs.STREAM_BYTES, costs.STREAM_BYTES, 0] == held
 
 
 def test_a_file_that_is_read_holds_a_stream(holding):
@@ -75,7 +75,7 @@ def test_a_file_that_is_read_holds_a_stream(holding):
     both = holding.beside
     holding.ask(commands.CloseStream, stream=readers[0].number)
 
-    assert (2 * costs.STREAM, costs.STREAM) == (both, holding.beside)
+    assert (2 * costs.STREAM_BYTES, costs.STREAM_BYTES) == (both, holding.beside)
 
 
 def test_a_file_that_is_cut_holds_what_that_takes(holding):
@@ -87,13 +87,13 @@ def test_a_file_that_is_cut_holds_what_that_takes(holding):
     cutting = holding.beside
     holding.ask(commands.StartRead, stream=reader.number)
 
-    assert (costs.STREAM + costs.CUTTING, costs.STREAM) == (cutting, holding.beside)
+    assert (costs.STREAM_BYTES + costs.CUTTING_BYTES, costs.STREAM_BYTES) == (cutting, holding.beside)
 
 
 def test_a_batch_holds_no_more_than_a_batch_may(holding):
     """What is announced beyond that is refused before it is waited for."""
     answers = []
-    for sizes in ([SMALL, 1], [SMALL + 1], [SMALL - 1, 1]):
+    for sizes in ([MAX_SMALL_BYTES, 1], [MAX_SMALL_BYTES + 1], [MAX_SMALL_BYTES - 1, 1]):
         number = holding.client.streams.choose()
         holding.client.streams.outbound(number)
         heads = [small_file(b"f", b"x" * size) for size in sizes]

@@ -19,7 +19,7 @@ from realize.errors import (
     VerifyFailed,
 )
 from realize.store.server.streams import ServedRead, ServedWrite
-from realize.values import BLOCK, SPANS_AHEAD, Attributes, Committed, Stored, Version
+from realize.values import BLOCK_BYTES, SPANS_AHEAD, Attributes, Committed, Stored, Version
 from realize.wire import packing
 from tests.loopback import Pair
 
@@ -165,7 +165,7 @@ def kinds(results):
 
 def begun(length):
     """The digests that belong to a length."""
-    return [DIGEST] * -(-length // BLOCK)
+    return [DIGEST] * -(-length // BLOCK_BYTES)
 
 
 # Writing.
@@ -306,7 +306,7 @@ def test_no_more_is_matched_than_the_file_has(streaming):
 @pytest.mark.parametrize("digests", [0, 2, 4])
 def test_digests_belong_to_a_length(streaming, digests):
     """One for each block, also for the last one that is none, and no others."""
-    length = 2 * BLOCK + 1
+    length = 2 * BLOCK_BYTES + 1
     served = streaming.write(length, have=length)
 
     assert [ProtocolError] == kinds(streaming.ask(served.match([DIGEST] * digests, length)))
@@ -612,7 +612,7 @@ def test_a_file_is_closed_once(streaming):
 
 def test_as_many_digests_as_fit_an_answer(streaming):
     """One block more is refused; each is looked at in its turn."""
-    most = packing.MOST_DIGESTS * BLOCK
+    most = packing.MOST_DIGESTS * BLOCK_BYTES
     served = streaming.read(2 * most)
     too_many = streaming.ask(served.block_digests(most + 1))
     first, second = streaming.ask(served.block_digests(most)), streaming.ask(served.block_digests(1))

@@ -13,10 +13,10 @@ from realize.store.local import reader, writer
 from realize.store.local import store as local
 from realize.store.local.store import LocalStore
 from realize.testing import block_digests, digest, random_bytes, small_file
-from realize.values import BLOCK, Directory, Expected, OnConflict, Removal, Vacant, Version
+from realize.values import BLOCK_BYTES, Directory, Expected, OnConflict, Removal, Vacant, Version
 
 BLOCKS = 5
-CONTENT = random_bytes(BLOCKS * BLOCK - 7)
+CONTENT = random_bytes(BLOCKS * BLOCK_BYTES - 7)
 
 
 class Threads:
@@ -50,7 +50,7 @@ class Threads:
 def threads(monkeypatch):
     """With slices of one block."""
     for module in (local, reader, writer):
-        monkeypatch.setattr(module, "SLICE", BLOCK)
+        monkeypatch.setattr(module, "SLICE", BLOCK_BYTES)
     return Threads()
 
 
@@ -59,7 +59,7 @@ def store(tmp_path, threads):
     """One large file, for which somebody has begun a new version that is a partial by now, and some of a block each."""
     (tmp_path / "f").write_bytes(CONTENT)
     for number in range(BLOCKS):
-        (tmp_path / f"s{number}").write_bytes(CONTENT[:BLOCK])
+        (tmp_path / f"s{number}").write_bytes(CONTENT[:BLOCK_BYTES])
     store = LocalStore(bytes(tmp_path), run_in_thread=threads.run)
     threads.steps(store.open(b"salt"))
     begun = threads.steps(store.open_writer(b"p", len(CONTENT), OnConflict.REPLACE))
@@ -74,7 +74,7 @@ def store(tmp_path, threads):
 
 def settle(store, _threads):
     """Whole files."""
-    asked = [Expected(b"s%d" % number, BLOCK, digest(CONTENT[:BLOCK])) for number in range(BLOCKS)]
+    asked = [Expected(b"s%d" % number, BLOCK_BYTES, digest(CONTENT[:BLOCK_BYTES])) for number in range(BLOCKS)]
     return store.settle(asked), [True] * BLOCKS
 
 
@@ -135,7 +135,7 @@ def test_a_difference_ends_a_comparison(store, threads):
     wrong = block_digests(CONTENT)
     wrong[1] = b"?" * 32
 
-    assert BLOCK == threads.steps(store.match_final(b"f", len(CONTENT), 0, wrong))
+    assert BLOCK_BYTES == threads.steps(store.match_final(b"f", len(CONTENT), 0, wrong))
     assert 2 == threads.done
 
 
@@ -200,7 +200,7 @@ def test_what_is_about_many_deep_names_goes_in_parts(store, threads, much):
 )
 def test_a_part_has_as_many_components_as_that(monkeypatch, names, parts):
     """Or more, with its last name; all are in one, in their order."""
-    monkeypatch.setattr(local, "BRIEF", 4)
+    monkeypatch.setattr(local, "MAX_SHORT_JOB_COMPONENTS", 4)
     vacant = [Vacant(name.encode(), number) for number, name in enumerate(names)]
     found = list(local._parts(vacant))
 

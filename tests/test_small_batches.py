@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.mover.small import BATCH, HEAD, HEADS, Candidate, batches
+from realize.mover.small import FILE_HEADER_BYTES, MAX_BATCH_FILES, MAX_HEADERS_BYTES, Candidate, batches
 from realize.values import NOTHING, Entry, Kind
 
 
@@ -19,7 +19,7 @@ def test_batches_hold_what_fits_and_keep_the_order(sizes, at_once):
     made = list(batches(files, lambda: at_once))
 
     assert files == [candidate for batch in made for candidate in batch]
-    assert all(len(batch) <= BATCH for batch in made)
+    assert all(len(batch) <= MAX_BATCH_FILES for batch in made)
     assert all(len(batch) == 1 or sum(each.entry.size for each in batch) <= at_once for batch in made)
 
 
@@ -27,7 +27,7 @@ def test_long_names_make_short_batches():
     """What says which files they are must fit a command too."""
     made = list(batches(candidates([1] * 100, b"x" * 3000), lambda: 1 << 20))
 
-    assert all(sum(len(each.entry.path) for each in batch) < HEADS for batch in made)
+    assert all(sum(len(each.entry.path) for each in batch) < MAX_HEADERS_BYTES for batch in made)
     assert 5 <= len(made) <= 6
 
 
@@ -44,13 +44,13 @@ def test_batches_grow_as_they_are_taken():
 
 def test_a_batch_may_be_just_full():
     """Of content, of names and of files: the first as well as those after it."""
-    long = HEADS // 15 - HEAD
+    long = MAX_HEADERS_BYTES // 15 - FILE_HEADER_BYTES
     contents = list(batches(candidates([50] * 6), lambda: 100))
     named = [Candidate(Entry(b"%0*d" % (long, number), Kind.FILE, 1), NOTHING) for number in range(45)]
     names = list(batches(named, lambda: 1 << 20))
-    files = list(batches(candidates([0] * (2 * BATCH)), lambda: 1))
+    files = list(batches(candidates([0] * (2 * MAX_BATCH_FILES)), lambda: 1))
 
     assert [2, 2, 2] == list(map(len, contents))
-    assert [BATCH, BATCH] == list(map(len, files))
-    assert HEADS == 15 * (HEAD + long)
+    assert [MAX_BATCH_FILES, MAX_BATCH_FILES] == list(map(len, files))
+    assert MAX_HEADERS_BYTES == 15 * (FILE_HEADER_BYTES + long)
     assert [15, 15, 15] == list(map(len, names))

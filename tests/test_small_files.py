@@ -19,7 +19,7 @@ from realize.store.local.headroom import Headroom
 from realize.store.local.partial_names import MARK
 from realize.testing import digest, how, small_file
 from realize.units import Reserve
-from realize.values import SMALL, Attributes, Committed, Fetched, SmallFile, Stored
+from realize.values import MAX_SMALL_BYTES, Attributes, Committed, Fetched, SmallFile, Stored
 from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
 from tests.test_removal import broken
 
@@ -37,7 +37,7 @@ def kinds(answers):
 
 async def test_a_batch_is_read_up_to_its_limit(root, behind):
     """What does not fit beside what was read before it is `SourceChanged`, and what fits behind that is read."""
-    behind.plant(b"most", b"x" * (SMALL - 2))
+    behind.plant(b"most", b"x" * (MAX_SMALL_BYTES - 2))
     for name, content in ((b"two", b"ab"), (b"one", b"c"), (b"none", b"")):
         behind.plant(name, content)
     store = await opened(root)
@@ -101,7 +101,7 @@ class Watched(CommitWatch):
         assert all(0 <= each < 60 for each in seconds)
 
 
-@pytest.mark.parametrize("count", [small.FEW, small.FEW + 1])
+@pytest.mark.parametrize("count", [small.FSYNC_MAX_FILES, small.FSYNC_MAX_FILES + 1])
 async def test_few_are_made_durable_one_by_one_and_many_at_once(root, count):
     """Whoever counts is told which it was."""
     watch = Watched()
@@ -110,7 +110,7 @@ async def test_few_are_made_durable_one_by_one_and_many_at_once(root, count):
     answers = await store.put_small([small_file(b"%d" % number, b"x") for number in range(count)], REPLACE)
 
     assert [Committed.CREATED] * count == list(map(how, answers))
-    few = count <= small.FEW
+    few = count <= small.FSYNC_MAX_FILES
     assert [(Sync.FILE, count if few else 0)] == watch.seen[:1]
     assert (not few) == ((Sync.FILE_SYSTEM, 1) in watch.seen)
 
@@ -128,7 +128,7 @@ async def test_a_file_on_another_file_system_gets_its_own_fsync(root, monkeypatc
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
     store = await opened(root)
 
-    files = [small_file(b"d/f", b"x"), *(small_file(b"%d" % number, b"x") for number in range(small.FEW))]
+    files = [small_file(b"d/f", b"x"), *(small_file(b"%d" % number, b"x") for number in range(small.FSYNC_MAX_FILES))]
     answers = await store.put_small(files, REPLACE)
 
     assert [Committed.CREATED] * 9 == list(map(how, answers))
@@ -148,7 +148,7 @@ async def test_a_batch_that_has_no_anchor(root, monkeypatch, call, fault, kind):
         raise fault
 
     monkeypatch.setattr(module, call, refuse)
-    files = [small_file(b"%d" % number, b"x") for number in range(small.FEW + 1)]
+    files = [small_file(b"%d" % number, b"x") for number in range(small.FSYNC_MAX_FILES + 1)]
     if kind is StorageError and call != "Anchor":
         assert [Committed.CREATED] * len(files) == list(map(how, await store.put_small(files, REPLACE)))
     else:
@@ -225,7 +225,7 @@ async def test_a_batch_that_ends_in_the_middle_lets_go_of_all(root, behind, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", failing)
-        files = [small_file(b"%d" % number, b"x") for number in range(small.FEW)]
+        files = [small_file(b"%d" % number, b"x") for number in range(small.FSYNC_MAX_FILES)]
         with pytest.raises(Unexpected):
             await store.put_small([*files, small_file(b"c", b"c")], REPLACE)
 
@@ -236,14 +236,17 @@ async def test_a_batch_that_ends_in_the_middle_lets_go_of_all(root, behind, monk
 async def test_small_is_what_is_not_large(root, behind):
     """A file of just that size may come like this, and none that is larger."""
     store = await opened(root)
-    largest, larger = (SmallFile(b"%d" % size, bytes(size), digest(bytes(size)), None) for size in (SMALL, SMALL + 1))
+    largest, larger = (
+        SmallFile(b"%d" % size, bytes(size), digest(bytes(size)), None)
+        for size in (MAX_SMALL_BYTES, MAX_SMALL_BYTES + 1)
+    )
 
     [stored] = await store.put_small([largest], REPLACE)
     [refused] = await store.put_small([larger], REPLACE)
 
     assert how(stored) is Committed.CREATED
     assert isinstance(refused, ProtocolError)
-    assert [b"%d" % SMALL] == behind.everything()
+    assert [b"%d" % MAX_SMALL_BYTES] == behind.everything()
 
 
 async def test_a_batch_leaves_the_reserve_alone(root, behind, monkeypatch):
@@ -304,7 +307,7 @@ async def test_a_final_file_has_what_it_is_to_have(root, behind, attributes):
 async def test_a_batch_of_which_nothing_is_written_leaves_nothing_open(root, behind):
     """Also what was to speak for all of its files."""
     store = await opened(root)
-    files = [evolve(small_file(b"%d" % number, b"x"), digest=b"?" * 32) for number in range(small.FEW + 1)]
+    files = [evolve(small_file(b"%d" % number, b"x"), digest=b"?" * 32) for number in range(small.FSYNC_MAX_FILES + 1)]
 
     assert {VerifyFailed} == set(kinds(await store.put_small(files, REPLACE)))
     assert [] == behind.everything()

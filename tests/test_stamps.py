@@ -8,7 +8,7 @@ import time
 import pytest
 from twisted.internet.threads import deferToThread
 
-from realize.fs.stamps import MOST, Present, Stamps, read_clocks
+from realize.fs.stamps import MAX_CLOCK_CHANGES, Present, Stamps, read_clocks
 from realize.store.local import commit
 from realize.store.local.commit import Committer
 from realize.store.local.expiry import expire_partials
@@ -113,12 +113,12 @@ def test_a_time_before_the_first_reading_is_reckoned_from_that(clocks, stamps):
 def test_no_more_than_so_many_settings_are_remembered(clocks, stamps):
     """A clock that is set all the time does not fill the memory, and the first setting still counts."""
     first = clocks.stamp()
-    for _ in range(2 * MOST):
+    for _ in range(2 * MAX_CLOCK_CHANGES):
         clocks.passed_ns += SECOND
         clocks.ahead_ns += SECOND
         stamps.note()
 
-    assert len(stamps._settings) == MOST
+    assert len(stamps._settings) == MAX_CLOCK_CHANGES
     assert first == stamps.earliest_since(0)
     # The second one is the first that is forgotten.
     assert first + SECOND == stamps.earliest_since(SECOND)
@@ -129,7 +129,7 @@ def test_a_clock_that_nobody_sets_is_one_setting(clocks, stamps):
     """However often it is read: what is known of the time before is not forgotten."""
     clocks.ahead_ns += HOUR
     began, stamped = stamps.note(), clocks.stamp()
-    for _ in range(2 * MOST):
+    for _ in range(2 * MAX_CLOCK_CHANGES):
         clocks.passed_ns += SECOND
         stamps.note()
 

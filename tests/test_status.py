@@ -3,7 +3,7 @@
 from attrs import define, field
 from twisted.internet.task import Clock
 
-from realize.daemon.rates import LOOKS, Rates
+from realize.daemon.rates import RATE_SAMPLES, Rates
 from realize.daemon.status import report, totals
 
 
@@ -90,7 +90,7 @@ def test_a_rate_follows_the_last_seconds():
     trial = Trial(camera)
     trial.look()
     camera.bytes_sent = 1_000_000
-    for _ in range(LOOKS):
+    for _ in range(RATE_SAMPLES):
         trial.look()
     idle = trial.report()["connections"][0]["send_rate"]
     camera.bytes_sent += 4000
@@ -98,7 +98,7 @@ def test_a_rate_follows_the_last_seconds():
         trial.look(0.0)
     busy = trial.report()["connections"][0]["send_rate"]
 
-    assert (0, round(4000 / (LOOKS - 1))) == (idle, busy)
+    assert (0, round(4000 / (RATE_SAMPLES - 1))) == (idle, busy)
 
 
 def test_who_is_no_admin_learns_only_of_its_own():

@@ -8,8 +8,15 @@ from twisted.internet.defer import Deferred
 from realize.concurrency.memory import UNBOUNDED
 from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
 from realize.wire.boxes import BoxParser
-from realize.wire.commands import MOST_STREAMS
-from realize.wire.streams import BATCH, MOST_UNREAD, TAKE, InboundStream, OutboundStream, StreamTable
+from realize.wire.commands import MAX_STREAMS
+from realize.wire.streams import (
+    MAX_UNREAD_BYTES,
+    TAKE_BYTES,
+    WRITE_BATCH_BYTES,
+    InboundStream,
+    OutboundStream,
+    StreamTable,
+)
 
 
 class FakeLink:
@@ -22,7 +29,7 @@ class FakeLink:
         self.granted = []
         self.full = False
         self.waiting = []
-        self.batch = BATCH
+        self.batch = WRITE_BATCH_BYTES
         self.expecting = []
         self.bytes_sent = 0
         self.waits = 0
@@ -95,7 +102,7 @@ def outcome(waiting):
 @given(
     st.lists(st.binary(max_size=200_000), max_size=4),
     st.lists(st.integers(1, 300_000), max_size=8),
-    st.integers(512, BATCH),
+    st.integers(512, WRITE_BATCH_BYTES),
 )
 def test_what_is_sent_is_what_was_given(pieces, amounts, batch):
     """Content keeps its order however credit comes, and never exceeds it."""
@@ -122,7 +129,7 @@ def test_small_pieces_are_written_together():
     stream.give(8 << 20)
     outcome(stream.send([bytes(1 << 20)]))
 
-    assert (1 << 20) // BATCH == len(link.writes)
+    assert (1 << 20) // WRITE_BATCH_BYTES == len(link.writes)
 
 
 def test_what_waits_on_this_machine_has_not_travelled():
@@ -246,7 +253,7 @@ def test_a_failure_wakes_the_sender(wait):
     assert [] == link.writes
 
 
-def inbound(limit=100 * MOST_UNREAD):
+def inbound(limit=100 * MAX_UNREAD_BYTES):
     """A started stream and its link."""
     link = FakeLink()
     stream = InboundStream(1, limit, link)
@@ -257,15 +264,15 @@ def inbound(limit=100 * MOST_UNREAD):
 def test_credit_is_bounded_by_the_window():
     """However slowly the consumer takes, no more than a window is ever promised beyond what it took."""
     stream, link = inbound()
-    for _ in range(MOST_UNREAD // TAKE):
-        stream.receive(bytes(TAKE))
+    for _ in range(MAX_UNREAD_BYTES // TAKE_BYTES):
+        stream.receive(bytes(TAKE_BYTES))
         stream.delivered()
     granted = []
     for _ in range(3):
         [(_, pieces)] = outcome(stream.read())
         granted.append((len(b"".join(pieces)), sum(link.granted)))
 
-    assert [(TAKE, MOST_UNREAD + number * TAKE) for number in (1, 2, 3)] == granted
+    assert [(TAKE_BYTES, MAX_UNREAD_BYTES + number * TAKE_BYTES) for number in (1, 2, 3)] == granted
 
 
 def test_credit_ends_with_the_content():
@@ -370,7 +377,9 @@ def test_what_matched_need_not_arrive():
 
 
 @pytest.mark.parametrize(
-    "contents", [[bytes(MOST_UNREAD + 1)], [b""], [bytes(MOST_UNREAD // 2)] * 3], ids=["at once", "empty", "in parts"]
+    "contents",
+    [[bytes(MAX_UNREAD_BYTES + 1)], [b""], [bytes(MAX_UNREAD_BYTES // 2)] * 3],
+    ids=["at once", "empty", "in parts"],
 )
 def test_content_beyond_credit_is_a_violation(contents):
     """More than was promised, or nothing at all, ends the connection."""
@@ -438,13 +447,13 @@ def test_each_side_has_its_own_numbers():
 def test_streams_are_limited():
     """Too many at once are refused, by either side."""
     ours, theirs = table(), table(connecting=False)
-    for _ in range(MOST_STREAMS):
+    for _ in range(MAX_STREAMS):
         theirs.accept(ours.choose())
 
     with pytest.raises(Busy):
         ours.choose()
     with pytest.raises(Busy):
-        theirs.accept(2 * MOST_STREAMS + 1)
+        theirs.accept(2 * MAX_STREAMS + 1)
 
 
 def test_late_content_of_a_closed_stream_is_ignored():

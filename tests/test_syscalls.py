@@ -116,7 +116,7 @@ def test_who_has_no_memory_waits_a_little(monkeypatch):
 
     thread_pool._insist(act, "x")
 
-    assert (["x"] * 3, [thread_pool.AGAIN] * 2) == (tried, slept)
+    assert (["x"] * 3, [thread_pool.ANNOUNCE_RETRY_S] * 2) == (tried, slept)
 
 
 def test_what_was_opened_for_somebody_is_his():

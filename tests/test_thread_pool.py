@@ -310,7 +310,7 @@ async def test_a_result_is_told_when_there_is_memory_again(pool, monkeypatch):
 
     assert [0, 1, 2] == await gatherResults([pool.run(int, number) for number in range(3)])
     assert 3 == len(refused)
-    assert [thread_pool.AGAIN] * 3 == slept
+    assert [thread_pool.ANNOUNCE_RETRY_S] * 3 == slept
 
 
 @pytest_twisted.ensureDeferred

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from realize.cli.session.tidying import EXTRA, PAUSE, Tidying
+from realize.cli.session.tidying import TIDYING_EXTRA_S, TIDYING_PAUSE_S, Tidying
 from realize.mover.events import Finished, How, PartialGone
 from tests.leftovers import leave_partial, partial_at
 
@@ -69,7 +69,7 @@ def test_where_the_run_writes_it_looks_first(there, monkeypatch):
     monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
     trial = Trial(there)
     trial.tidying(Finished(b"d/e/x", 1, 1, How.CREATED, b"", removed=True))
-    trial.clock.advance(PAUSE)
+    trial.clock.advance(TIDYING_PAUSE_S)
 
     assert [os.path.dirname(event.path) for event in trial.told] == [b"d/e"]
     trial.tidying.stop()
@@ -81,7 +81,7 @@ def test_it_takes_little_of_the_run(there, monkeypatch):
     monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
     trial = Trial(there)
     assert not trial.told
-    trial.clock.advance(PAUSE)
+    trial.clock.advance(TIDYING_PAUSE_S)
     assert len(trial.told) <= 1
     assert trial.finish().called
     assert len(trial.told) == 3
@@ -93,7 +93,7 @@ def test_a_disk_that_hangs_is_not_waited_for(there):
     trial = Trial(there, lambda *_: hanging.append(Deferred()) or hanging[-1])
     ended = trial.finish()
     assert not ended.called
-    trial.clock.advance(EXTRA)
+    trial.clock.advance(TIDYING_EXTRA_S)
 
     assert ended.called
     assert hanging

@@ -22,10 +22,17 @@ from realize.wire import commands
 from realize.wire.client import connect, connecting_protocol
 from realize.wire.commands import Reason
 from realize.wire.connection import Greeting, PeerProtocol, Role
-from realize.wire.keepalive import PING_AFTER, SILENCE
-from realize.wire.server import FEW, HELLO_WITHIN, LEAST_TURN, PeerServerFactory, Refusal, turn
+from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S
+from realize.wire.server import (
+    FULL_READ_CONNECTIONS,
+    HANDSHAKE_TIMEOUT_S,
+    MIN_READ_BYTES,
+    PeerServerFactory,
+    Refusal,
+    turn,
+)
 from realize.wire.throttling import pacing
-from realize.wire.tls import CHUNK, peer_public_key
+from realize.wire.tls import IO_CHUNK_BYTES, peer_public_key
 from realize.wire.traffic import Traffic
 from tests.loopback import Log, Pair, Wire
 
@@ -105,7 +112,7 @@ async def test_two_who_know_each_other_connect():
         assert SERVER.public_key == peer_public_key(protocol.transport)
         assert CLIENT.public_key == accepted.key
         assert ("tester", "server") == (protocol.name, protocol.theirs.software)
-        assert (CHUNK, True) == (socket_.bufferSize, socket_.getTcpNoDelay())
+        assert (IO_CHUNK_BYTES, True) == (socket_.bufferSize, socket_.getTcpNoDelay())
         assert ["tester"] == [fields["peer"] for fields in site.log.named("peer_accepted")]
         protocol.close()
         await protocol.when_lost()
@@ -114,7 +121,14 @@ async def test_two_who_know_each_other_connect():
 
 @pytest.mark.parametrize(
     ("connections", "amount"),
-    [(0, CHUNK), (1, CHUNK), (FEW, CHUNK), (2 * FEW, CHUNK // 2), (4 * FEW, CHUNK // 4), (100_000, LEAST_TURN)],
+    [
+        (0, IO_CHUNK_BYTES),
+        (1, IO_CHUNK_BYTES),
+        (FULL_READ_CONNECTIONS, IO_CHUNK_BYTES),
+        (2 * FULL_READ_CONNECTIONS, IO_CHUNK_BYTES // 2),
+        (4 * FULL_READ_CONNECTIONS, IO_CHUNK_BYTES // 4),
+        (100_000, MIN_READ_BYTES),
+    ],
 )
 def test_turns_are_shorter_the_more_there_are(connections, amount):
     """Together, connections read no more in a turn than a few do, down to what is worth a turn."""
@@ -123,7 +137,7 @@ def test_turns_are_shorter_the_more_there_are(connections, amount):
 
 async def test_connections_share_the_turn(monkeypatch):
     """Each that comes makes the turns of all shorter, and each that goes longer again."""
-    monkeypatch.setattr("realize.wire.server.FEW", 1)
+    monkeypatch.setattr("realize.wire.server.FULL_READ_CONNECTIONS", 1)
     async with serving() as site:
         first, second = await site.connect(run="run-1"), await site.connect(run="run-2")
         together = [each.transport.transport.bufferSize for each in site.factory]
@@ -135,8 +149,8 @@ async def test_connections_share_the_turn(monkeypatch):
         first.close()
         await first.when_lost()
 
-        assert [CHUNK // 2, CHUNK // 2] == together
-        assert CHUNK == alone
+        assert [IO_CHUNK_BYTES // 2, IO_CHUNK_BYTES // 2] == together
+        assert IO_CHUNK_BYTES == alone
 
 
 async def test_a_server_with_another_key_is_not_talked_to():
@@ -292,7 +306,7 @@ async def test_a_client_without_certificate_is_refused():
 
 async def test_one_peer_has_a_limited_number_of_connections(monkeypatch):
     """Beyond it the answer is BUSY, and worth trying again."""
-    monkeypatch.setattr("realize.wire.server.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("realize.wire.server.MAX_PEER_CONNECTIONS", 2)
     async with serving() as site:
         first, second = await site.connect(), await site.connect()
         make = connecting_protocol(clock=site.reactor, log=site.log, greeting=Greeting("client"))
@@ -310,7 +324,7 @@ async def test_one_peer_has_a_limited_number_of_connections(monkeypatch):
 
 async def test_a_run_that_comes_back_takes_the_place_of_its_dead_connection(monkeypatch):
     """It is not refused because its peer has all the connections it may have: one of them is its own."""
-    monkeypatch.setattr("realize.wire.server.MOST_CONNECTIONS", 1)
+    monkeypatch.setattr("realize.wire.server.MAX_PEER_CONNECTIONS", 1)
     async with serving() as site:
         make = connecting_protocol(clock=site.reactor, log=site.log, greeting=Greeting("client", run="1"))
         first = await connect(site.reactor, "127.0.0.1", site.number, CLIENT, SERVER.public_key, make_protocol=make)
@@ -403,7 +417,7 @@ def door():
 def test_strangers_have_little_time(door):
     """Who does not say Hello is cut off."""
     protocol = accept(door)
-    door.clock.pump([1] * int(HELLO_WITHIN - 1))
+    door.clock.pump([1] * int(HANDSHAKE_TIMEOUT_S - 1))
     before = protocol.lost
     door.clock.pump([1, 1, 1])
 
@@ -543,7 +557,7 @@ def test_what_was_carried_is_counted_by_peer(door, come):
 def test_whoever_has_said_hello_has_all_the_time_it_wants(door, come):
     """It is asked now and then whether it is still there."""
     accepted, _ = come()
-    door.clock.pump([1] * int(2 * SILENCE))
+    door.clock.pump([1] * int(2 * IDLE_TIMEOUT_S))
 
     assert not accepted.lost
 
@@ -552,7 +566,7 @@ def test_whoever_falls_silent_is_gone(door, come):
     """Also after Hello, and it is not a refusal."""
     accepted, client = come()
     client.transport.stalled = True
-    door.clock.pump([1] * int(SILENCE + PING_AFTER))
+    door.clock.pump([1] * int(IDLE_TIMEOUT_S + PING_AFTER_S))
 
     assert accepted.lost
     assert [] == door.refusals
@@ -570,7 +584,7 @@ def test_a_key_that_became_unknown_since_the_handshake_is_refused(door, come):
 
 def test_a_peer_that_has_all_its_connections_is_refused_another(door, come, monkeypatch):
     """Other peers are not; and to come back is not to come once more."""
-    monkeypatch.setattr("realize.wire.server.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("realize.wire.server.MAX_PEER_CONNECTIONS", 2)
     come("1-a")
     come("2-a")
     back, _ = come("2-a")
@@ -596,16 +610,16 @@ def test_a_run_that_comes_back_ends_its_former_connection_only(door, come):
 
 def test_a_stranger_may_read_much_at_once(door):
     """As long as there are few."""
-    assert CHUNK == accept(door).transport.bufferSize
+    assert IO_CHUNK_BYTES == accept(door).transport.bufferSize
 
 
 def test_a_connection_that_comes_to_many_has_no_longer_turn(door, come, monkeypatch):
     """Also if it changes nothing for the others."""
-    monkeypatch.setattr("realize.wire.server.FEW", 1)
-    monkeypatch.setattr("realize.wire.server.LEAST_TURN", CHUNK // 2)
+    monkeypatch.setattr("realize.wire.server.FULL_READ_CONNECTIONS", 1)
+    monkeypatch.setattr("realize.wire.server.MIN_READ_BYTES", IO_CHUNK_BYTES // 2)
     accepted = [come()[0] for _ in range(3)]
 
-    assert [CHUNK // 2] * 3 == [each.transport.bufferSize for each in accepted]
+    assert [IO_CHUNK_BYTES // 2] * 3 == [each.transport.bufferSize for each in accepted]
 
 
 def test_a_connection_that_is_not_ours_is_not_let_in(door):

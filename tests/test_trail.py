@@ -13,10 +13,10 @@ from realize.errors import Busy, NoSpace, NotFound, StorageError
 from realize.store import deltas
 from realize.store.hooks import Saved
 from realize.store.server import audit as trail_module
-from realize.store.server.audit import AT_ONCE, REMEMBERED, Trail
+from realize.store.server.audit import BYTES_PER_FILE, FILES_PER_CLAIM, Trail
 from realize.testing import LARGE, block_digests, small_file
 from realize.tracing import transfer_id
-from realize.values import BLOCK, Committed, Expected, OnConflict, Removal, Stored, Version
+from realize.values import BLOCK_BYTES, Committed, Expected, OnConflict, Removal, Stored, Version
 from tests.loopback import Log
 from tests.test_daemon_metrics import seen, served
 
@@ -43,14 +43,14 @@ async def opened_writer(store):
 def test_a_full_disk_is_logged_wherever_it_is_noticed(served, seen, method):
     """What a partial, an earlier version or the peer has of a file: if it cannot be written, somebody must act."""
     store = served.opened()
-    served.memory.plant_partial(b"f", LARGE[:BLOCK])
+    served.memory.plant_partial(b"f", LARGE[:BLOCK_BYTES])
     served.memory.fail_next[method, b"f"] = FULL
 
     async def put():
         writer = await opened_writer(store)
         try:
             if method == "match":
-                await writer.match(block_digests(LARGE[:BLOCK]), BLOCK)
+                await writer.match(block_digests(LARGE[:BLOCK_BYTES]), BLOCK_BYTES)
             elif method == "offer":
                 await writer.offer(deltas.cut(LARGE[:100_000]))
             else:
@@ -110,8 +110,8 @@ def test_a_disk_that_does_not_read_is_logged(served, seen, method):
     async def get():
         reader = await store.open_reader(b"f")
         try:
-            await reader.block_digests(BLOCK)
-            await reader.skip(BLOCK)
+            await reader.block_digests(BLOCK_BYTES)
+            await reader.skip(BLOCK_BYTES)
             await reader.pick([True] * len(await reader.cut()))
             while await reader.read():
                 pass
@@ -334,17 +334,19 @@ def test_memory_is_claimed_for_many_at_a_time():
     memory = Memory(1 << 20, 1 << 20)
     trail = trail_of(memory)
     held = []
-    for number in range(2 * AT_ONCE + 1):
+    for number in range(2 * FILES_PER_CLAIM + 1):
         trail.already_there(b"%d" % number, 7, DIGEST)
-        held.append(memory.held // (AT_ONCE * REMEMBERED))
+        held.append(memory.held // (FILES_PER_CLAIM * BYTES_PER_FILE))
 
-    assert [1] * AT_ONCE + [2] * AT_ONCE + [3] == held
-    assert [0] * (2 * AT_ONCE + 1) == [trail.already_there(b"%d" % number, 7, DIGEST) for number in range(len(held))]
+    assert [1] * FILES_PER_CLAIM + [2] * FILES_PER_CLAIM + [3] == held
+    assert [0] * (2 * FILES_PER_CLAIM + 1) == [
+        trail.already_there(b"%d" % number, 7, DIGEST) for number in range(len(held))
+    ]
 
 
 def test_no_more_is_remembered_than_that(trail, monkeypatch):
     """However much memory there is, the oldest makes way."""
-    monkeypatch.setattr(trail_module, "MOST_DIGESTS", 2)
+    monkeypatch.setattr(trail_module, "MAX_REMEMBERED_FILES", 2)
     for name in (b"a", b"b", b"c"):
         trail.already_there(name, 7, DIGEST)
 

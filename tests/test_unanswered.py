@@ -10,10 +10,10 @@ from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, Interrupted, NoSpace, Silence, Unanswered
 from realize.mover.events import Finished, Found, How, Listed, Unknown
 from realize.mover.events import Interrupted as Stopped
-from realize.mover.jobs import PARTING
+from realize.mover.jobs import CANCEL_TIMEOUT_S
 from realize.mover.run import MoveOptions, Run, Side
 from realize.testing import MemoryStore
-from realize.values import SMALL, Where, WhereKind
+from realize.values import MAX_SMALL_BYTES, Where, WhereKind
 from tests.test_manifest import Notes
 from tests.test_move import BIG, contents
 
@@ -69,7 +69,7 @@ class Trial:
 
 FILES = {"put_small": {b"f": b"12345"}, "remove": {b"f": b"12345"}, "commit": {b"f": BIG}}
 SLOW_ENDS = {"put_small": "destination", "remove": "source", "commit": "destination"}
-assert len(BIG) > SMALL
+assert len(BIG) > MAX_SMALL_BYTES
 
 
 def trial(slow):
@@ -101,7 +101,7 @@ def test_an_answer_that_comes_while_a_run_ends_counts(slow):
     assert [1, []] == [slow_store(run).asked, run.result]
 
     run.done.cancel()
-    run.clock.advance(PARTING / 2)
+    run.clock.advance(CANCEL_TIMEOUT_S / 2)
     before = list(run.result)
     slow_store(run).answer.callback(None)
 
@@ -120,7 +120,7 @@ def test_a_run_that_ends_waits_for_answers_no_longer_than_that(slow):
     run = trial(slow)
 
     run.done.cancel()
-    run.clock.pump([PARTING / 2] * 2)
+    run.clock.pump([CANCEL_TIMEOUT_S / 2] * 2)
 
     assert [Interrupted] == [failure.type for failure in run.result]
     size = len(FILES[slow][b"f"])
@@ -133,13 +133,13 @@ def test_a_run_that_ends_waits_for_answers_no_longer_than_that(slow):
 @pytest.mark.parametrize("files", [FILES["remove"], {b"f": BIG}], ids=["small", "large"])
 def test_what_is_begun_while_a_run_ends_is_not_waited_for_any_longer(files):
     """What arrived while the run was ending is still to be removed, and nothing comes back from there."""
-    run = Trial(Slow("remove", files), Slow("commit" if len(files[b"f"]) > SMALL else "put_small"))
+    run = Trial(Slow("remove", files), Slow("commit" if len(files[b"f"]) > MAX_SMALL_BYTES else "put_small"))
     run.done.cancel()
-    run.clock.advance(PARTING / 2)
+    run.clock.advance(CANCEL_TIMEOUT_S / 2)
     run.destination.answer.callback(None)
     assert [1, []] == [run.source.asked, run.result]
 
-    run.clock.advance(PARTING / 2)
+    run.clock.advance(CANCEL_TIMEOUT_S / 2)
 
     assert [Interrupted] == [failure.type for failure in run.result]
     size = len(files[b"f"])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from realize.errors import UsageError
 from realize.units import (
-    FASTEST,
-    LARGEST,
-    LONGEST,
+    MAX_DURATION_S,
+    MAX_RATE_BPS,
+    MAX_SIZE_BYTES,
     Reserve,
     display_name,
     display_text,
@@ -28,7 +28,7 @@ from realize.units import (
     quoted,
 )
 
-SIZES = st.integers(0, LARGEST)
+SIZES = st.integers(0, MAX_SIZE_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_bad_reserves(text, error):
         ("1d2h3m4s5ms", 93_784.005),
         ("1.5h", 5400.0),
         (" 5m ", 300.0),
-        ("36500d", float(LONGEST)),
+        ("36500d", float(MAX_DURATION_S)),
     ],
 )
 def test_duration(text, expected):
@@ -306,11 +306,11 @@ def test_shown_sizes_can_be_typed(size):
 
     assert shown == format_size(read)
     assert abs(read - size) <= max(1, size // 20)
-    if 0 < read <= FASTEST:
+    if 0 < read <= MAX_RATE_BPS:
         assert read == parse_rate(format_rate(size))
 
 
-@given(st.integers(1, LONGEST * 1000))
+@given(st.integers(1, MAX_DURATION_S * 1000))
 def test_shown_durations_can_be_typed(milliseconds):
     """What is shown for a duration reads back as exactly that many milliseconds."""
     seconds = milliseconds / 1000
@@ -326,7 +326,7 @@ def test_any_rate_parses_or_is_refused(text):
     except UsageError:
         return
 
-    assert rate is None or 0 < rate <= LARGEST
+    assert rate is None or 0 < rate <= MAX_SIZE_BYTES
 
 
 @given(st.text() | st.from_regex(r"([0-9.]{1,25}(d|h|m|s|ms)?){1,5}"))
@@ -337,7 +337,7 @@ def test_any_duration_parses_or_is_refused(text):
     except UsageError:
         return
 
-    assert 0 < seconds <= LONGEST
+    assert 0 < seconds <= MAX_DURATION_S
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_what_is_written_while_a_name_is_removed_is_not_ours(links, monkeypatch)
 
 def test_so_many_names_of_a_file_are_remembered_and_no_more(links, monkeypatch):
     """What was read before those is read again."""
-    monkeypatch.setattr(unlinked, "NAMES", 3)
+    monkeypatch.setattr(unlinked, "MAX_NAMES_PER_FILE", 3)
     for time in range(1, 3):
         assert links.unlink(read=1, before=time, after=time + 1)
     assert links.same(1, 3)
@@ -138,7 +138,7 @@ def test_so_many_names_of_a_file_are_remembered_and_no_more(links, monkeypatch):
 
 def test_so_many_files_are_remembered_and_no_more(links, known, monkeypatch):
     """The one whose names were not removed for longest is forgotten."""
-    monkeypatch.setattr(unlinked, "FILES", 2)
+    monkeypatch.setattr(unlinked, "MAX_LINKED_FILES", 2)
     first = links.at
     second, third = evolve(first, inode=first.inode + 1), evolve(first, inode=first.inode + 2)
     for file, time in ((first, 1), (second, 1), (first, 2), (third, 1)):

@@ -12,11 +12,11 @@ import pytest
 
 from realize.errors import Busy, InternalError, NotFound, StorageError
 from realize.fs.identities import place
-from realize.fs.names import MAX_DEPTH, MAX_PATH, partial_name
+from realize.fs.names import MAX_PATH_BYTES, MAX_PATH_COMPONENTS, partial_name
 from realize.fs.tree import identity_of
 from realize.store.local import walker
 from realize.store.local.location import locate
-from realize.store.local.walker import RUN, Found, Walker
+from realize.store.local.walker import MAX_SORTED_NAMES, Found, Walker
 from realize.values import Entry, Kind
 from tests.leftovers import leave_partial
 
@@ -113,7 +113,7 @@ def test_names_that_are_too_long(root):
     """A path that could not be asked for is reported instead of being promised."""
     deep = os.open(root, os.O_RDONLY)
     component = b"x" * 200
-    for _ in range(MAX_PATH // 201 + 1):
+    for _ in range(MAX_PATH_BYTES // 201 + 1):
         os.mkdir(component, dir_fd=deep)
         inner = os.open(component, os.O_RDONLY, dir_fd=deep)
         os.close(deep)
@@ -123,7 +123,7 @@ def test_names_that_are_too_long(root):
     [entry] = files(root)
 
     assert entry.kind is Kind.UNREADABLE
-    assert str(MAX_PATH) in entry.note
+    assert str(MAX_PATH_BYTES) in entry.note
     shutil.rmtree(root)
 
 
@@ -141,7 +141,7 @@ def test_a_deep_tree(root):
     opened = len(os.listdir("/proc/self/fd"))
     walking = walk(root)
 
-    expected = [b"/".join([b"d"] * (above + 1)) for above in range(MAX_DEPTH + 1)]
+    expected = [b"/".join([b"d"] * (above + 1)) for above in range(MAX_PATH_COMPONENTS + 1)]
     entries = [entry for page in pages(walking) for entry in page]
     assert expected == [entry.path for entry in entries]
     assert (Kind.UNREADABLE, "the name has more than 128 components") == (entries[-1].kind, entries[-1].note)
@@ -297,15 +297,15 @@ def test_a_giant_directory_is_read_in_runs(root):
 
     assert count == 50_000
     assert len(set(seen)) == 50_000
-    for start in range(0, 50_000, RUN):
-        run = seen[start : start + RUN]
+    for start in range(0, 50_000, MAX_SORTED_NAMES):
+        run = seen[start : start + MAX_SORTED_NAMES]
         assert sorted(run) == run
     assert peak < 8 << 20
 
 
 def test_only_a_giant_directory_is_kept_open(root, monkeypatch):
     """Between pages there is no descriptor, but for a directory with more runs to come; closing gives it back."""
-    monkeypatch.setattr(walker, "RUN", 2)
+    monkeypatch.setattr(walker, "MAX_SORTED_NAMES", 2)
     plant(root, b"a/1", b"a/2", b"a/3", b"a/4", b"a/5", b"a/6")
     opened = len(os.listdir("/proc/self/fd"))
 
@@ -379,7 +379,7 @@ def test_between_pages_nothing_is_open(root):
 @pytest.mark.parametrize("run", [3, 4])
 def test_a_page_ends_when_many_names_were_read_for_it(root, monkeypatch, run):
     """They are remembered: what is still to be listed of them comes with the next pages, each as long."""
-    monkeypatch.setattr(walker, "RUN", run)
+    monkeypatch.setattr(walker, "MAX_SORTED_NAMES", run)
     everything = [name for top in b"abcde" for name in (b"%c" % top, b"%c/1" % top, b"%c/2" % top)]
     plant(root, *(name for name in everything if b"/" in name))
     listed = [[entry.path for entry in page] for page in pages(walk(root))]
@@ -430,7 +430,7 @@ def test_what_could_not_be_looked_at_has_no_size():
 
 def test_a_listing_that_has_failed_leaves_nothing_open(root, monkeypatch):
     """And says what has failed it."""
-    monkeypatch.setattr(walker, "RUN", 2)
+    monkeypatch.setattr(walker, "MAX_SORTED_NAMES", 2)
     plant(root, *(b"a/%d" % number for number in range(5)))
     opened, cause = len(os.listdir("/proc/self/fd")), OSError(5, "Input/output error")
     walking = walk(root)

@@ -12,13 +12,13 @@ from realize.store.local import writer as writer_module
 from realize.store.local.headroom import Headroom
 from realize.testing import block_digests, digest, failure, how, random_bytes
 from realize.units import Reserve
-from realize.values import BLOCK, Attributes, Committed, OnConflict
+from realize.values import BLOCK_BYTES, Attributes, Committed, OnConflict
 from tests.leftovers import leave_partial, partial_at
 from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, calls, open_files, opened, root
 
 __all__ = ["behind", "calls", "root"]
 
-CONTENT = random_bytes(3 * BLOCK + 5)
+CONTENT = random_bytes(3 * BLOCK_BYTES + 5)
 
 
 async def test_a_partial_that_is_kept_is_durable(root, behind, calls):
@@ -60,30 +60,34 @@ async def test_a_directory_that_cannot_be_made_durable_is_told(root, behind, mon
 async def test_the_kernel_is_told_early_to_write(root, monkeypatch):
     """Each part of what was written here once, so that the commit has less to wait for."""
     asked = []
-    monkeypatch.setattr(writer_module, "_FLUSH", 100)
+    monkeypatch.setattr(writer_module, "_WRITEBACK_STEP_BYTES", 100)
     monkeypatch.setattr(writer_module, "start_writeback", lambda _fd, offset, length: asked.append((offset, length)))
-    leave_partial(root, "f", CONTENT[:BLOCK])
+    leave_partial(root, "f", CONTENT[:BLOCK_BYTES])
     store = await opened(root)
     writer = await store.open_writer(b"f", len(CONTENT), REPLACE)
-    assert BLOCK == await writer.match(block_digests(CONTENT[:BLOCK]), BLOCK)
-    for start, end in ((BLOCK, BLOCK + 99), (BLOCK + 99, BLOCK + 100), (BLOCK + 100, len(CONTENT))):
+    assert BLOCK_BYTES == await writer.match(block_digests(CONTENT[:BLOCK_BYTES]), BLOCK_BYTES)
+    for start, end in (
+        (BLOCK_BYTES, BLOCK_BYTES + 99),
+        (BLOCK_BYTES + 99, BLOCK_BYTES + 100),
+        (BLOCK_BYTES + 100, len(CONTENT)),
+    ):
         await writer.write([CONTENT[start:end]])
 
     assert how(await writer.commit(digest(CONTENT), None)) is Committed.CREATED
-    assert [(BLOCK, 100), (BLOCK + 100, len(CONTENT) - BLOCK - 100)] == asked
+    assert [(BLOCK_BYTES, 100), (BLOCK_BYTES + 100, len(CONTENT) - BLOCK_BYTES - 100)] == asked
 
 
 async def test_only_what_matches_is_gone_on_with(root, behind):
     """Behind the first block that differs all is written anew, over several comparisons."""
-    leave_partial(root, "f", CONTENT[: 2 * BLOCK] + b"!" + CONTENT[2 * BLOCK + 1 :] + b"and more")
+    leave_partial(root, "f", CONTENT[: 2 * BLOCK_BYTES] + b"!" + CONTENT[2 * BLOCK_BYTES + 1 :] + b"and more")
     store = await opened(root)
     writer = await store.open_writer(b"f", len(CONTENT), REPLACE)
     digests = block_digests(CONTENT)
 
     assert len(CONTENT) == writer.have
-    assert BLOCK == await writer.match(digests[:1], BLOCK)
-    assert BLOCK == await writer.match(digests[1:3], 2 * BLOCK)
-    await writer.write([CONTENT[2 * BLOCK : -5], CONTENT[-5:]])
+    assert BLOCK_BYTES == await writer.match(digests[:1], BLOCK_BYTES)
+    assert BLOCK_BYTES == await writer.match(digests[1:3], 2 * BLOCK_BYTES)
+    await writer.write([CONTENT[2 * BLOCK_BYTES : -5], CONTENT[-5:]])
 
     assert how(await writer.commit(digest(CONTENT), None)) is Committed.CREATED
     assert CONTENT == behind.content(b"f")
@@ -91,24 +95,24 @@ async def test_only_what_matches_is_gone_on_with(root, behind):
 
 async def test_a_comparison_ends_where_the_first_slice_differs(root, monkeypatch):
     """A block that is somewhere else in the new version is not taken for the one at its place."""
-    monkeypatch.setattr(writer_module, "SLICE", BLOCK)
-    moved = CONTENT[:BLOCK]
+    monkeypatch.setattr(writer_module, "SLICE", BLOCK_BYTES)
+    moved = CONTENT[:BLOCK_BYTES]
     leave_partial(root, "f", moved)
     store = await opened(root)
-    writer = await store.open_writer(b"f", 3 * BLOCK, REPLACE)
+    writer = await store.open_writer(b"f", 3 * BLOCK_BYTES, REPLACE)
 
-    assert 0 == await writer.match([b"?" * 32, *block_digests(moved)], 2 * BLOCK)
+    assert 0 == await writer.match([b"?" * 32, *block_digests(moved)], 2 * BLOCK_BYTES)
     await writer.abandon(keep=True)
 
 
 async def test_a_comparison_ends_in_the_middle_of_a_block(root, monkeypatch):
     """Where there is more of the partial, as much is compared as is asked for."""
-    monkeypatch.setattr(writer_module, "SLICE", BLOCK)
+    monkeypatch.setattr(writer_module, "SLICE", BLOCK_BYTES)
     leave_partial(root, "f", CONTENT)
     store = await opened(root)
     writer = await store.open_writer(b"f", len(CONTENT), REPLACE)
 
-    assert 2 * BLOCK + 7 == await writer.match(block_digests(CONTENT[: 2 * BLOCK + 7]), 2 * BLOCK + 7)
+    assert 2 * BLOCK_BYTES + 7 == await writer.match(block_digests(CONTENT[: 2 * BLOCK_BYTES + 7]), 2 * BLOCK_BYTES + 7)
     await writer.abandon(keep=True)
 
 
@@ -136,7 +140,9 @@ async def test_what_is_left_behind_the_end_goes(root, behind):
     assert (CONTENT, Attributes(7, 0o640)) == (behind.content(b"f"), behind.attributes(b"f"))
 
 
-@pytest.mark.parametrize(("length", "count"), [(BLOCK, 0), (BLOCK, 2), (BLOCK + 1, 1), (0, 1), (1, 0)])
+@pytest.mark.parametrize(
+    ("length", "count"), [(BLOCK_BYTES, 0), (BLOCK_BYTES, 2), (BLOCK_BYTES + 1, 1), (0, 1), (1, 0)]
+)
 async def test_a_comparison_has_a_digest_for_each_block(root, length, count):
     """No more and no less."""
     leave_partial(root, "f", CONTENT)

@@ -52,7 +52,7 @@ async def test_what_fails_when_there_is_room_again_has_failed(store, disk, monke
 
 async def test_the_reserve_is_looked_at_again_after_so_many_bytes(disk, clock, monkeypatch):
     """To look costs a call each time, and a file may come in small pieces."""
-    monkeypatch.setattr(writer_module, "_FLUSH", 100)
+    monkeypatch.setattr(writer_module, "_WRITEBACK_STEP_BYTES", 100)
     looks, looked = [], []
     monkeypatch.setattr(os, "fstatvfs", lambda fd: looks.append(fd) or disk.statvfs(fd))
     store = opened(disk, Headroom(at_once, Ledger(clock), Reserve(MIB)))

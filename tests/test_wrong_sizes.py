@@ -10,11 +10,11 @@ from realize.errors import RealizeError, SourceChanged, WrongSize
 from realize.fs import syscalls
 from realize.store.local.store import LocalStore
 from realize.testing import block_digests, digest, failure, random_bytes, read_all
-from realize.values import BLOCK, Expected, Fetched
+from realize.values import BLOCK_BYTES, Expected, Fetched
 from tests.test_local_store import SALT, at_once, opened
 from tests.test_remote_store import Served
 
-CONTENT = random_bytes(3 * BLOCK + 1000)
+CONTENT = random_bytes(3 * BLOCK_BYTES + 1000)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def skip_and_read(store):
     """As a file that was interrupted is read: its beginning is skipped."""
     reader = await store.open_reader(b"f")
     try:
-        await reader.skip(min(BLOCK, reader.version.size))
+        await reader.skip(min(BLOCK_BYTES, reader.version.size))
         await read_all(reader)
         return await reader.finish()
     finally:
@@ -108,7 +108,7 @@ READINGS = pytest.mark.parametrize("reading", [read, skip, skip_and_read, pick, 
 
 
 @READINGS
-@pytest.mark.parametrize("size", [0, 1, 1000, BLOCK, 2 * BLOCK - 1])
+@pytest.mark.parametrize("size", [0, 1, 1000, BLOCK_BYTES, 2 * BLOCK_BYTES - 1])
 async def test_more_content_than_the_size_says(root, claim, reading, size):
     """However it is read, there is no digest of a file that goes on behind its size: it could not be whole."""
     claim(size)
@@ -126,8 +126,8 @@ async def test_more_content_than_the_size_says(root, claim, reading, size):
 @READINGS
 async def test_less_content_than_the_size_says(root, claim, reading):
     """Nor of one that ends before it."""
-    os.truncate(os.path.join(root, b"f"), 2 * BLOCK - 5000)
-    claim(2 * BLOCK)
+    os.truncate(os.path.join(root, b"f"), 2 * BLOCK_BYTES - 5000)
+    claim(2 * BLOCK_BYTES)
 
     error = await failure(reading(await opened(root)))
 
@@ -139,7 +139,7 @@ async def test_less_content_than_the_size_says(root, claim, reading):
 async def test_a_file_that_has_just_grown_has_changed(root, monkeypatch, reading):
     """It is read again later, with its new size."""
     store = await opened(root)
-    os.truncate(os.path.join(root, b"f"), BLOCK)
+    os.truncate(os.path.join(root, b"f"), BLOCK_BYTES)
     pread, preadv = os.pread, os.preadv
 
     def grow(*_):
@@ -176,7 +176,7 @@ async def test_what_the_kernel_makes_up_has_no_size(reading):
     assert isinstance(await failure(reading(store)), WrongSize)
 
 
-@pytest.mark.parametrize("size", [0, 1000, BLOCK])
+@pytest.mark.parametrize("size", [0, 1000, BLOCK_BYTES])
 async def test_a_final_file_with_more_behind_its_size_is_another_one(root, claim, size):
     """A source whose content is only the beginning of it is not there already."""
     claim(size)
@@ -189,7 +189,7 @@ async def test_a_final_file_with_more_behind_its_size_is_another_one(root, claim
     assert (await matching if size else type(await failure(matching)).__name__) in (0, "NotFound")
 
 
-@pytest.mark.parametrize("size", [0, 1000, BLOCK])
+@pytest.mark.parametrize("size", [0, 1000, BLOCK_BYTES])
 @READINGS
 def test_a_daemon_that_serves_such_files_says_so(root, claim, size, reading):
     """What is fetched from it ends with that error instead of a digest."""

@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 NOT_REPORTED: Final = 12
 """Exit code of a run in which all went well, but its metrics could not be handed over."""
 
-EVERY: Final = 15.0
+PUSH_INTERVAL_S: Final = 15.0
 """Seconds between two pushes while a run goes on."""
 
-WITHIN: Final = 5.0
+REPORT_TIMEOUT_S: Final = 5.0
 """Seconds that the last push may take, and the textfile too."""
 
-HURRIED: Final = 1.0
+HURRIED_REPORT_TIMEOUT_S: Final = 1.0
 """The same where a time limit leaves no more."""
 
 
@@ -79,7 +79,7 @@ class RunMetrics:
     @property
     def hurry(self) -> float:
         """Seconds that `close` takes at most if it must hurry."""
-        return HURRIED * ((self._pusher is not None) + (self._textfile is not None))
+        return HURRIED_REPORT_TIMEOUT_S * ((self._pusher is not None) + (self._textfile is not None))
 
     def __enter__(self) -> Self:
         """Watch for errors."""
@@ -103,7 +103,7 @@ class RunMetrics:
         beating = LoopingCall(self._beat, self._pusher)
         beating.clock = reactor
         if self._pusher is not None:
-            beating.start(EVERY, now=False)
+            beating.start(PUSH_INTERVAL_S, now=False)
         try:
             yield
         finally:
@@ -113,7 +113,7 @@ class RunMetrics:
 
     def close_after(self, result: Callable[[], int], left: float) -> int:
         """Report how the run ended, by what ``result`` returns or raises, with so many seconds left; the exit code."""
-        within = min(WITHIN, max(HURRIED, left / 2))
+        within = min(REPORT_TIMEOUT_S, max(HURRIED_REPORT_TIMEOUT_S, left / 2))
         try:
             code = result()
         except BaseException as error:
@@ -121,7 +121,7 @@ class RunMetrics:
             raise
         return self.close(code, within)
 
-    def close(self, code: int, within: float = WITHIN) -> int:
+    def close(self, code: int, within: float = REPORT_TIMEOUT_S) -> int:
         """Report, once, that the run ends with this exit code; the exit code to end with.
 
         ``within`` is the seconds for each of push and textfile.
@@ -140,7 +140,9 @@ class RunMetrics:
 
     def close_in_a_hurry(self, code: int) -> int:
         """The same for a process that is about to be ended by force: waits for nothing else, not even for stderr."""
-        closing = threading.Thread(target=self.close, args=(code, HURRIED), name="closing", daemon=True)
+        closing = threading.Thread(
+            target=self.close, args=(code, HURRIED_REPORT_TIMEOUT_S), name="closing", daemon=True
+        )
         closing.start()
         closing.join(self.hurry)
         final = code if self._code is None else self._code

@@ -6,7 +6,7 @@ Pure: counts, and says when somebody's turn has come.
 
 Nobody waits for ever for what others keep to themselves:
 
-* a peer that holds nothing always gets what it asks for, and a few MiB (`FLOOR`) whatever all others hold;
+* a peer that holds nothing always gets what it asks for, and a few MiB (`MIN_PEER_BYTES`) whatever all others hold;
 * what only makes things faster (read ahead, wide windows) takes at most half of what a peer may hold;
 * who waits is served in order, the peers in turns;
 * each `Claim` gives back once, whatever happens to it.
@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from realize.errors import Busy
 
-FLOOR: Final = 4 << 20
+MIN_PEER_BYTES: Final = 4 << 20
 """Bytes that a peer may hold however much all others do."""
 
 
@@ -96,7 +96,9 @@ class Share:
     def has_room(self, size: int) -> bool:
         """Whether so much may be claimed now."""
         held, memory = self.held + size, self.memory
-        return not self.held or held <= FLOOR or (held <= memory.most_each and memory.held + size <= memory.most)
+        return (
+            not self.held or held <= MIN_PEER_BYTES or (held <= memory.most_each and memory.held + size <= memory.most)
+        )
 
     def has_plenty(self, size: int) -> bool:
         """Whether so much may be claimed by what only makes things faster."""

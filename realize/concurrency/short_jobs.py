@@ -21,13 +21,13 @@ from twisted.python.failure import Failure
 from realize.concurrency.shielded import RunInThread
 from realize.concurrency.turns import Rota
 
-MOST: Final = 3
+MAX_THREADS: Final = 3
 """Threads at a time, for one directory."""
 
-MOST_EACH: Final = 2
+MAX_THREADS_PER_PEER: Final = 2
 """Threads of them for one peer."""
 
-SLOW: Final = 0.01
+SLOW_JOB_S: Final = 0.01
 """Seconds after which work counts as slow."""
 
 _Job: TypeAlias = tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]
@@ -73,7 +73,7 @@ class BriefWork:
         What began at ``after`` has ended; if it was slow, it makes room for one more of its kind.
         """
         try:
-            slow = after is not None and self._clock.seconds() - after >= SLOW
+            slow = after is not None and self._clock.seconds() - after >= SLOW_JOB_S
             self._begin_some(at_once=at_once or slow)
         except Exception:  # noqa: BLE001 -- whoever waits is told
             while not self._running and (found := self._waiting.peek(self._may)):
@@ -88,8 +88,8 @@ class BriefWork:
         try:
             now = self._clock.seconds()
             while (
-                len(self._running) < MOST
-                and (at_once or all(now - each >= SLOW for each, _ in self._running))
+                len(self._running) < MAX_THREADS
+                and (at_once or all(now - each >= SLOW_JOB_S for each, _ in self._running))
                 and (found := self._waiting.peek(self._may))
             ):
                 at_once = False
@@ -99,15 +99,15 @@ class BriefWork:
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        if self._waiting.peek(self._may) and len(self._running) < MOST:
-            self._later = self._clock.callLater(max(self._running)[0] + SLOW - now, self._is_late)
+        if self._waiting.peek(self._may) and len(self._running) < MAX_THREADS:
+            self._later = self._clock.callLater(max(self._running)[0] + SLOW_JOB_S - now, self._is_late)
 
     def _is_late(self) -> None:
         self._later = None
         self._go_on(at_once=True)
 
     def _may(self, owner: str) -> bool:
-        return sum(1 for _, each in self._running if each == owner) < MOST_EACH
+        return sum(1 for _, each in self._running if each == owner) < MAX_THREADS_PER_PEER
 
     def _begin(self, owner: str, job: _Job) -> None:
         began = self._clock.seconds(), owner

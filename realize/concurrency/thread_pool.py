@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy
 
-AGAIN: Final = 0.05
+ANNOUNCE_RETRY_S: Final = 0.05
 """Seconds after which a thread that had no memory to say that it is done tries again."""
 
 _log = Logger()
@@ -158,7 +158,7 @@ def _insist(act: Callable[..., object], *args: Any) -> None:
         try:
             act(*args)
         except MemoryError:
-            time.sleep(AGAIN)
+            time.sleep(ANNOUNCE_RETRY_S)
         else:
             return
 

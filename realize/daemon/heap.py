@@ -16,19 +16,19 @@ from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-EVERY: Final = 10.0
+HEAP_CHECK_INTERVAL_S: Final = 10.0
 """Seconds between two looks."""
 
-WORTH: Final = 8 << 20
+MIN_GROWTH_BYTES: Final = 8 << 20
 """Bytes by which the process must have grown for the work, some milliseconds, to be worth while."""
 
-LITTLE: Final = 1 << 20
+MIN_FREED_BYTES: Final = 1 << 20
 """Bytes that may become free at any time."""
 
-MOST_PAUSE: Final = 63
+MAX_SKIPPED_CHECKS: Final = 63
 """Looks that are left out at most, where nothing goes."""
 
-HEAPS: Final = 2
+MALLOC_ARENAS: Final = 2
 """Heaps that threads take memory from; each keeps something."""
 
 _M_ARENA_MAX: Final = -8  # malloc.h
@@ -42,7 +42,7 @@ def bound_heaps() -> Callable[[], object] | None:
         bound, trim = library.mallopt, library.malloc_trim
     except AttributeError:
         return None
-    bound(_M_ARENA_MAX, HEAPS)
+    bound(_M_ARENA_MAX, MALLOC_ARENAS)
     return lambda: trim(ctypes.c_size_t(0))
 
 
@@ -83,7 +83,7 @@ class Heap:
         """From now on."""
         if self._trim is not None:
             self._lowest = self._resident()
-            self._call = self._clock.callLater(EVERY, self._look, self._trim)
+            self._call = self._clock.callLater(HEAP_CHECK_INTERVAL_S, self._look, self._trim)
 
     def stop(self) -> None:
         """No more."""
@@ -92,18 +92,18 @@ class Heap:
             call.cancel()
 
     def _look(self, trim: Callable[[], object]) -> None:
-        self._call = self._clock.callLater(EVERY, self._look, trim)
+        self._call = self._clock.callLater(HEAP_CHECK_INTERVAL_S, self._look, trim)
         size = self._resident()
-        if size < self._lowest + WORTH:
+        if size < self._lowest + MIN_GROWTH_BYTES:
             return
-        if self._pause and size < self._left + WORTH:
+        if self._pause and size < self._left + MIN_GROWTH_BYTES:
             self._pause -= 1
             return
-        quiet = self._held() < WORTH
+        quiet = self._held() < MIN_GROWTH_BYTES
         if quiet:
             gc.collect()
         trim()
         self._left = self._resident()
         # What seems to be needed for good may wait for a thread: it is looked at again, but ever more rarely.
-        self._in_vain = self._in_vain + 1 if quiet and size - self._left < LITTLE else 0
-        self._pause = min(2**self._in_vain - 1, MOST_PAUSE)
+        self._in_vain = self._in_vain + 1 if quiet and size - self._left < MIN_FREED_BYTES else 0
+        self._pause = min(2**self._in_vain - 1, MAX_SKIPPED_CHECKS)

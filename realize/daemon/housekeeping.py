@@ -17,10 +17,10 @@ from realize.daemon.served import ServedDirectory
 from realize.store.local.expiry import expire_partials, next_step
 from realize.units import display_name
 
-FIRST: Final = 60.0
+FIRST_EXPIRY_S: Final = 60.0
 """Seconds before the first look."""
 
-EVERY: Final = 3600.0
+EXPIRY_INTERVAL_S: Final = 3600.0
 """Seconds between two looks."""
 
 
@@ -56,7 +56,7 @@ class Housekeeping:
         self._directories, self._max_age = directories, max_age
         if self._stopped:
             self._stopped = False
-            self._next = self.clock.callLater(min(FIRST, max_age), self._look)
+            self._next = self.clock.callLater(min(FIRST_EXPIRY_S, max_age), self._look)
 
     def stop(self) -> None:
         """Look no more."""
@@ -65,7 +65,7 @@ class Housekeeping:
             self._next.cancel()
 
     def _look(self) -> None:
-        self._next = self.clock.callLater(min(EVERY, self._max_age), self._look)
+        self._next = self.clock.callLater(min(EXPIRY_INTERVAL_S, self._max_age), self._look)
         for name, directory in self._directories.items():
             if name not in self._looking:  # it is very large, or hangs
                 self._looking.add(name)

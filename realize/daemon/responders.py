@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from realize.daemon.throttling import Throttling, dumped
-from realize.store.server.responders import MOST_REPORT, DirectoryResponders
+from realize.store.server.responders import MAX_REPORT_BYTES, DirectoryResponders
 from realize.throttle.limits import Scope
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 from realize.wire.throttling import seconds_of
@@ -42,4 +42,4 @@ class DaemonResponders(DirectoryResponders):
     @GetThrottle.responder
     def _get_throttle(self) -> dict[str, Any]:
         rows = self._throttling.report(self._peer, is_admin=self._is_admin, own=self._number)
-        return {"report": dumped(rows, MOST_REPORT)}
+        return {"report": dumped(rows, MAX_REPORT_BYTES)}

@@ -28,19 +28,19 @@ from realize.store.local.ledger import Ledger
 from realize.store.local.store import LocalStore, root_identity
 from realize.units import display_text
 
-LONG: Final = 5
+LONG_JOB_THREADS: Final = 5
 """Threads of a directory for what is not brief."""
 
-LONG_EACH: Final = 4
+LONG_JOB_THREADS_PER_PEER: Final = 4
 """Threads of them for one peer; more would only queue at the disk."""
 
-THREADS: Final = LONG + brief.MOST + 1
+THREADS: Final = LONG_JOB_THREADS + brief.MAX_THREADS + 1
 """Threads for the disk work of each directory, one of them for commits, so that nothing keeps the others from theirs.
 
 They are made when there is work for them.
 """
 
-MOST_READING: Final = 2
+MAX_READING_COMMANDS: Final = 2
 """Commands of one peer that read much of one directory and answer little (digests, comparisons), at once."""
 
 
@@ -140,8 +140,8 @@ def serve_directories(
                 committer,
                 run_in_thread,
                 BriefWork(run_in_thread, clock),
-                Turns(LONG, LONG_EACH),
-                Turns(sys.maxsize, MOST_READING),
+                Turns(LONG_JOB_THREADS, LONG_JOB_THREADS_PER_PEER),
+                Turns(sys.maxsize, MAX_READING_COMMANDS),
                 Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name)),
                 memory,
             )

@@ -52,13 +52,13 @@ from realize.wire.connection import Greeting
 from realize.wire.server import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing
 
-MERCY: Final = 15.0
+DRAIN_KILL_AFTER_S: Final = 15.0
 """Seconds beyond the drain time, after which a stopping daemon is ended by force."""
 
 _NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for right in Right}
 """What of its directory each right is no good without."""
 
-LOOK_AGAIN: Final = 60.0
+DIRECTORY_RETRY_S: Final = 60.0
 """Seconds after which a directory that did not answer is looked at again."""
 
 
@@ -263,7 +263,7 @@ class Realized(Service):
         for name in self._hanging:
             self._log.error("directory_hangs", dir=name, served=name in self._directories)
             if self._looking_again is None:
-                self._looking_again = self._reactor.callLater(LOOK_AGAIN, self._look_again)
+                self._looking_again = self._reactor.callLater(DIRECTORY_RETRY_S, self._look_again)
 
     def _look_again(self) -> Deferred[None]:
         """See which of the directories that did not answer do now; what the configuration says is not read anew."""
@@ -357,7 +357,7 @@ class Realized(Service):
         drain = self._config.drain if self._drain is None else self._drain
         self._log.info("draining", connections=len(list(self._factory)), seconds=drain)
         # From here on threads may be what keeps us, and they cannot be stopped.
-        forced = threading.Timer(drain + MERCY, self._force, [drain + MERCY])
+        forced = threading.Timer(drain + DRAIN_KILL_AFTER_S, self._force, [drain + DRAIN_KILL_AFTER_S])
         forced.daemon = True
         forced.start()
         try:

@@ -21,7 +21,7 @@ from realize.wire.commands import Direction, SetThrottle
 from realize.wire.connection import PeerProtocol
 from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole
 
-EARLIER: Final = 0.01
+RESTORE_LEAD_S: Final = 0.01
 """Seconds by which what a connection has asked for itself is back before the limit that took its place has ended."""
 
 Key = tuple[Scope, str, bool]
@@ -177,7 +177,7 @@ class Throttling:
             self._check_receiving(scope, name)
         former: float | None = None
         # What a connection has asked for itself is back first, so that at no moment there is no limit at all.
-        aside = None if seconds is None else seconds - min(EARLIER, seconds / 2)
+        aside = None if seconds is None else seconds - min(RESTORE_LEAD_S, seconds / 2)
         if direction is not Direction.SEND:
             before = self._receiving.get((scope, name, by_itself))
             former = None if before is None else before.rate

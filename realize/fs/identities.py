@@ -15,7 +15,7 @@ from blake3 import blake3
 from realize.fs.descriptors import release
 from realize.fs.tree import Identity, identity_of
 
-PLACE: Final = 16
+IDENTITY_BYTES: Final = 16
 """Length of a place in bytes."""
 
 
@@ -28,7 +28,7 @@ def _boot_id() -> bytes:
 def place(salt: bytes, identity: Identity) -> bytes:
     """The salted identity of a file or directory of this machine."""
     device, inode = identity
-    return blake3(salt + _boot_id() + device.to_bytes(8, "big") + inode.to_bytes(8, "big")).digest()[:PLACE]
+    return blake3(salt + _boot_id() + device.to_bytes(8, "big") + inode.to_bytes(8, "big")).digest()[:IDENTITY_BYTES]
 
 
 def places_upwards(salt: bytes, fd: int) -> tuple[bytes, ...]:

@@ -19,16 +19,16 @@ from blake3 import blake3
 from realize.errors import BadName
 from realize.units import display_name
 
-MAX_COMPONENT: Final = 255
+MAX_COMPONENT_BYTES: Final = 255
 """Bytes in one component: NAME_MAX of every Linux file system that matters."""
 
-MAX_PATH: Final = 4000
+MAX_PATH_BYTES: Final = 4000
 """Bytes in a whole name: it fits PATH_MAX with room for the directory above it."""
 
-MAX_DEPTH: Final = 128
+MAX_PATH_COMPONENTS: Final = 128
 """Components of a name: each is a system call, and all that is above it is remembered beside it, in many places."""
 
-CHAIN: Final = 8
+PREDICTABLE_PARTIAL_NAMES: Final = 8
 """Names for the partial of a file that are always the same ones."""
 
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
@@ -40,12 +40,12 @@ def judge(path: bytes) -> tuple[bytes, ...]:
     """The components of a name that may be used below a directory; any other name is a `BadName`."""
     if not path:
         raise BadName("a name is empty")
-    if len(path) > MAX_PATH:
-        raise BadName(f"{display_name(path[:80])}...: the name has {len(path)} bytes, more than {MAX_PATH}")
+    if len(path) > MAX_PATH_BYTES:
+        raise BadName(f"{display_name(path[:80])}...: the name has {len(path)} bytes, more than {MAX_PATH_BYTES}")
     if b"\0" in path:
         raise BadName(f"{display_name(path)}: the name contains a NUL byte")
-    if path.count(b"/") >= MAX_DEPTH:
-        raise BadName(f"{display_name(path[:80])}...: the name has more than {MAX_DEPTH} components")
+    if path.count(b"/") >= MAX_PATH_COMPONENTS:
+        raise BadName(f"{display_name(path[:80])}...: the name has more than {MAX_PATH_COMPONENTS} components")
     components = tuple(path.split(b"/"))
     for component in components:
         if not component:
@@ -53,8 +53,8 @@ def judge(path: bytes) -> tuple[bytes, ...]:
             raise BadName(f"{display_name(path)}: the name {fault}")
         if component in {b".", b".."}:
             raise BadName(f"{display_name(path)}: the name has a component {display_name(component)}")
-        if len(component) > MAX_COMPONENT:
-            raise BadName(f"{display_name(path)}: a component is longer than {MAX_COMPONENT} bytes")
+        if len(component) > MAX_COMPONENT_BYTES:
+            raise BadName(f"{display_name(path)}: a component is longer than {MAX_COMPONENT_BYTES} bytes")
     return components
 
 
@@ -77,7 +77,7 @@ def partial_names(name: bytes, origin: bytes | None = None) -> Iterator[bytes]:
     Each ``origin`` that may not read has names of its own, for it is told how much of its partial matches; all others
     have theirs in common.
     """
-    for number in range(CHAIN):
+    for number in range(PREDICTABLE_PARTIAL_NAMES):
         distinction = b"%b\0%d" % (name, number) if number or origin else name
         yield _partial_name(name, blake3(distinction + (b"\0%b" % origin if origin else b"")).hexdigest()[:16])
     yield _partial_name(name, secrets.token_hex(8))
@@ -89,7 +89,7 @@ def partial_name(name: bytes, origin: bytes | None = None) -> bytes:
 
 
 def _partial_name(name: bytes, distinction: str) -> bytes:
-    kept = name if len(name) + _ADDED <= MAX_COMPONENT else name[:_KEPT]
+    kept = name if len(name) + _ADDED <= MAX_COMPONENT_BYTES else name[:_KEPT]
     return b".%b.realize-%b.part" % (kept, distinction.encode("ascii"))
 
 

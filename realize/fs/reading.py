@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from blake3 import blake3
 
-from realize.values import BLOCK
+from realize.values import BLOCK_BYTES
 
 
 def read_exactly(fd: int, length: int, offset: int) -> bytes:
@@ -35,10 +35,10 @@ def read_into(fd: int, view: memoryview, offset: int) -> int:
 
 
 def blocks(fd: int, length: int, offset: int) -> Iterator[bytes]:
-    """The bytes from ``offset`` on in pieces of `BLOCK`, the last one shorter; ends early where the file ends."""
+    """The bytes from ``offset`` on in pieces of `BLOCK_BYTES`, the last one shorter; ends early where the file ends."""
     end = offset + length
     while offset < end:
-        wanted = min(BLOCK, end - offset)
+        wanted = min(BLOCK_BYTES, end - offset)
         piece = read_exactly(fd, wanted, offset)
         if piece:
             yield piece
@@ -51,7 +51,7 @@ def matching(fd: int, length: int, offset: int, digests: Sequence[bytes]) -> Ite
     """Those blocks, up to the first one that has not the digest named, or is shorter than it should be."""
     end = offset + length
     for piece, digest in zip(blocks(fd, length, offset), digests, strict=False):
-        if len(piece) < min(BLOCK, end - offset) or blake3(piece).digest() != digest:
+        if len(piece) < min(BLOCK_BYTES, end - offset) or blake3(piece).digest() != digest:
             return
         yield piece
         offset += len(piece)

@@ -21,7 +21,7 @@ from attrs import define, evolve, field, frozen
 _CLOCK_REALTIME_COARSE: Final = 5  # clock_gettime(2); Python has no names for them
 _CLOCK_MONOTONIC_COARSE: Final = 6
 
-MOST: Final = 64
+MAX_CLOCK_CHANGES: Final = 64
 """Settings of the clock that are remembered; beyond that, all but the first and the last ones are forgotten."""
 
 Reading = tuple[int, int]
@@ -114,7 +114,7 @@ class Stamps:
         while self._settings and self._settings[-1].ahead_ns >= setting.ahead_ns:
             setting = evolve(setting, since_ns=self._settings.pop().since_ns)
         self._settings.append(setting)
-        if len(self._settings) > MOST:
+        if len(self._settings) > MAX_CLOCK_CHANGES:
             del self._settings[1]
         return monotonic_ns, stamp_ns
 

@@ -26,7 +26,7 @@ from realize.units import display_name
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_CACHED: Final = 128
+_MAX_OPEN_DIRECTORIES: Final = 128
 """At most about this many directories are kept open at a time."""
 
 Identity = tuple[int, int]
@@ -172,7 +172,7 @@ class Tree:
     def _remember(self, components: tuple[bytes, ...], fd: int) -> None:
         with storage_errors(names.join(components)):
             identity = identity_of(os.fstat(fd))
-        if len(self._open) > _CACHED:
+        if len(self._open) > _MAX_OPEN_DIRECTORIES:
             oldest = next(islice(self._open, 1, None))  # the first is the root
             release(self._open.pop(oldest)[0])
         self._open[components] = fd, identity

@@ -19,12 +19,12 @@ from realize.errors import RealizeError
 from realize.mover.events import End
 from realize.mover.work import at
 from realize.store.interfaces import IReader, IWriter
-from realize.values import SPAN, Chunk, Content, extent
+from realize.values import SPAN_BYTES, Chunk, Content, extent
 
-WORTHWHILE: Final = 256 << 10
+DELTA_MIN_BYTES: Final = 256 << 10
 """A file that is shorter, or whose old version is, is sent whole."""
 
-HOPELESS: Final = 8 * SPAN
+GIVE_UP_AFTER_BYTES: Final = 8 * SPAN_BYTES
 """When nothing of so many bytes at the beginning was found, the rest is sent whole."""
 
 _CUT_AHEAD: Final = 2
@@ -69,9 +69,9 @@ class Delta:
 
     def _cut_more(self) -> None:
         """Let the source cut, unless there is no hope left."""
-        while self.left > 0 and len(self._cut) < _CUT_AHEAD and (self._found or self._missed < HOPELESS):
+        while self.left > 0 and len(self._cut) < _CUT_AHEAD and (self._found or self._missed < GIVE_UP_AFTER_BYTES):
             self._cut.append(self.reader.cut())
-            self.left -= SPAN
+            self.left -= SPAN_BYTES
 
     async def _offer(self) -> None:
         with at(End.SOURCE):

@@ -14,7 +14,7 @@ from attrs import define, field
 
 from realize.values import Attributes, Directory, Entry, Kind
 
-MOST: Final = 10_000
+MAX_REMEMBERED_DIRECTORIES: Final = 10_000
 """When so many are remembered, those that are done get what they are to have."""
 
 _OWNERS: Final = 0o700
@@ -33,7 +33,7 @@ class Directories:
     """Files were, or are, put into their copies, or below these."""
     _narrow: dict[bytes, Attributes] = field(factory=dict, init=False)
     """Not all of the owner's permissions are there; a run that was killed may have left a copy with them."""
-    _most: int = field(factory=lambda: MOST, init=False)
+    _most: int = field(factory=lambda: MAX_REMEMBERED_DIRECTORIES, init=False)
 
     def begin(self) -> None:
         """The listing begins, or begins again."""
@@ -96,4 +96,4 @@ class Directories:
         for each in directories:
             self._filled.pop(each.path, None)
             self._narrow.pop(each.path, None)
-        self._most = MOST + len(self._filled) + len(self._narrow)
+        self._most = MAX_REMEMBERED_DIRECTORIES + len(self._filled) + len(self._narrow)

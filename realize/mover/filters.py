@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathspec import PathSpec
     from pathspec.pattern import RegexPattern
 
-CLOCKS_NS: Final = 5_000_000_000
+MAX_CLOCK_LAG_NS: Final = 5_000_000_000
 """How far the clock of a machine may be behind that of its file server."""
 
 _ANY_NAME: Final = "\0"
@@ -78,7 +78,7 @@ class Selection:
 
     def holds_back(self, mtime_ns: int, now_ns: int) -> bool:
         """Whether the file is not that old because its time lies in the future, by more than clocks commonly differ."""
-        return bool(self.min_age_ns) and mtime_ns - now_ns > CLOCKS_NS
+        return bool(self.min_age_ns) and mtime_ns - now_ns > MAX_CLOCK_LAG_NS
 
 
 def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selection:

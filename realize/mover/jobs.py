@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-PARTING: Final = 2.0
+CANCEL_TIMEOUT_S: Final = 2.0
 """Seconds that jobs which are cancelled may wait for answers to what is done whether they wait or not."""
 
 
@@ -29,7 +29,7 @@ class Jobs:
 
     A job deals with its own errors.
     One that it lets out ends the others, and is raised by the next `start` or `drained`.
-    What is stopped is cancelled, and again after `PARTING`: see `realize.store.interfaces.IStore.put_small`.
+    What is stopped is cancelled, and again after `CANCEL_TIMEOUT_S`: see `realize.store.interfaces.IStore.put_small`.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -97,7 +97,7 @@ class Jobs:
         if not self._cancelling:
             self._cancelling = True
             if self._running:
-                self._parting = self._clock.callLater(PARTING, self._give_up)
+                self._parting = self._clock.callLater(CANCEL_TIMEOUT_S, self._give_up)
             self._cancel_all()
 
     def _give_up(self) -> None:

@@ -8,18 +8,18 @@ from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, Unanswered, VerifyFailed, WrongSize
-from realize.mover.delta import WORTHWHILE, Delta
+from realize.mover.delta import DELTA_MIN_BYTES, Delta
 from realize.mover.events import End, Finished, How, Interrupted, Progressed, Started
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, decide, resolve
 from realize.mover.work import Trouble, Work, at, just_arrived, whole
 from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
-from realize.values import BLOCK, Committed, Existing, Removal, Stored
+from realize.values import BLOCK_BYTES, Committed, Existing, Removal, Stored
 
 _T = TypeVar("_T")
 
-COMPARED_AT_ONCE: Final = 64 * BLOCK
+COMPARE_STEP_BYTES: Final = 64 * BLOCK_BYTES
 """How much is compared per round trip."""
 
 HOW: Final = {Committed.CREATED: How.CREATED, Committed.REPLACED: How.REPLACED, Committed.SKIPPED: How.SKIPPED}
@@ -101,7 +101,7 @@ async def _identical(work: Work, path: bytes, reader: IReader) -> bool:
     size, offset = reader.version.size, 0
     attributes = reader.attributes if work.options.preserve else None
     while True:
-        length = min(COMPARED_AT_ONCE, size - offset)
+        length = min(COMPARE_STEP_BYTES, size - offset)
         with at(End.SOURCE):
             digests = await reader.block_digests(length)
         with at(End.DESTINATION):
@@ -203,7 +203,7 @@ class _Sending:
     async def _resume(self, writer: IWriter) -> None:
         """Skip what the partial has and the source confirms."""
         while self.have < writer.have:
-            length = min(COMPARED_AT_ONCE, writer.have - self.have)
+            length = min(COMPARE_STEP_BYTES, writer.have - self.have)
             with at(End.SOURCE):
                 digests = await self.reader.block_digests(length)
             with at(End.DESTINATION):
@@ -217,7 +217,7 @@ class _Sending:
     def _worthwhile(self, writer: IWriter) -> bool:
         """Whether to look for parts of the file in its old version."""
         old, new = self.existing.final_size or 0, self.reader.version.size - self.have
-        return self.deltas and self.reader.deltas and writer.deltas and min(old, new) >= WORTHWHILE
+        return self.deltas and self.reader.deltas and writer.deltas and min(old, new) >= DELTA_MIN_BYTES
 
     def _moved(self, sent: int, found: int) -> None:
         self.sent += sent

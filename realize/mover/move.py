@@ -2,7 +2,8 @@
 
 The listing is read a page at a time, and only as far ahead as there are free slots, so memory does not grow with the
 number of files.
-What cannot be moved now, but perhaps in a moment, is put aside (up to `ASIDE` files) and tried again at the end.
+What cannot be moved now, but perhaps in a moment, is put aside (up to `MAX_RETRY_QUEUE_FILES` files) and tried again
+at the end.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ from realize.mover.events import (
 from realize.mover.jobs import Jobs
 from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
-from realize.mover.progress import EVERY
+from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, batches, move_small
 from realize.mover.work import Trouble, Work, whole
 from realize.store.interfaces import IListing
 from realize.values import Attributes, Entry, Existing, Kind, Stored, Use, Vacant, Where, WhereKind
 
-PAGES: Final = 4
+PAGES_AHEAD: Final = 4
 """Pages of the listing that are worked on at once."""
 
-SMALL_PER_JOB: Final = 2
+BATCHES_PER_JOB: Final = 2
 """Batches of small files under way for each of the jobs the user allows."""
 
-MOST_BATCHES: Final = 16
-"""Batches of small files under way at most; each may be `realize.values.SMALL` bytes."""
+MAX_BATCHES: Final = 16
+"""Batches of small files under way at most; each may be `realize.values.MAX_SMALL_BYTES` bytes."""
 
-ASIDE: Final = 10_000
+MAX_RETRY_QUEUE_FILES: Final = 10_000
 """Files that may wait for another attempt; beyond it they fail at once, so that memory stays bounded."""
 
 DELAYS: Final = (0.25, 1.0, 3.0)
@@ -89,8 +90,8 @@ class Move:
     def __attrs_post_init__(self) -> None:
         """Slots for what may run at once."""
         self._jobs = Jobs(self.clock)
-        self._pages = DeferredSemaphore(PAGES)
-        self._batches = DeferredSemaphore(min(SMALL_PER_JOB * self.work.options.jobs, MOST_BATCHES))
+        self._pages = DeferredSemaphore(PAGES_AHEAD)
+        self._batches = DeferredSemaphore(min(BATCHES_PER_JOB * self.work.options.jobs, MAX_BATCHES))
         self._files = DeferredSemaphore(self.work.options.jobs)
         self._opened = self.clock.seconds()
 
@@ -102,7 +103,7 @@ class Move:
         looking = LoopingCall(self.work.progress.look, self.work.emit)
         looking.clock = self.clock
         if self.work.progress.watches:
-            looking.start(EVERY, now=False)
+            looking.start(PROGRESS_INTERVAL_S, now=False)
         try:
             await self._whole_listing()
             await self._jobs.drained()
@@ -388,9 +389,13 @@ class Move:
         end, error = trouble.end, trouble.error
         if end is End.SOURCE and isinstance(error, NotFound):
             self.work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
-        elif trouble.no_room and (not trouble.in_vain or self._second_round or len(self._aside) >= ASIDE):
+        elif trouble.no_room and (
+            not trouble.in_vain or self._second_round or len(self._aside) >= MAX_RETRY_QUEUE_FILES
+        ):
             self._no_room(path, size, error)
-        elif (error.permanent and not trouble.no_room) or self._last_attempt or len(self._aside) >= ASIDE:
+        elif (
+            (error.permanent and not trouble.no_room) or self._last_attempt or len(self._aside) >= MAX_RETRY_QUEUE_FILES
+        ):
             self.work.emit(Failed(path, end, error))
         else:
             self._aside.append(_Aside(path, size, trouble.sent or work.sent))

@@ -12,10 +12,10 @@ from attrs import define, field
 from realize.mover.events import End, Observer, Progressed
 from realize.values import Entry, Travelled
 
-EVERY: Final = 0.2
+PROGRESS_INTERVAL_S: Final = 0.2
 """Seconds between two looks at what has travelled."""
 
-LOOKS: Final = 3
+SAMPLES_BEFORE_BATCH_PROGRESS: Final = 3
 """Looks after which the files of a batch are told; most batches have ended by then, which tells all of them."""
 
 
@@ -67,7 +67,7 @@ class Progress:
         To be said before what else is done with them, which on a slow line takes its time.
         """
         for path, size in files if end is self.end else ():
-            if self._looks(path) < LOOKS:
+            if self._looks(path) < SAMPLES_BEFORE_BATCH_PROGRESS:
                 return
             self._say(path, size, emit)
 
@@ -102,7 +102,7 @@ class Progress:
         """What has travelled of each file: their contents follow each other."""
         for batch in self._batches:
             if journey.paths[0] in batch.sizes:
-                left = journey.amount if batch.looks >= LOOKS else 0
+                left = journey.amount if batch.looks >= SAMPLES_BEFORE_BATCH_PROGRESS else 0
                 for path in journey.paths:
                     if left <= 0:
                         return

@@ -41,7 +41,7 @@ from realize.values import OnConflict, Where, WhereKind
 
 __all__ = ["MoveOptions", "Run", "Side"]
 
-PATIENCE: Final = 5.0
+SOURCE_IDLE_S: Final = 5.0
 """Seconds without any event, or without an answer at the beginning, after which a source counts as hanging."""
 
 MISSING: Final = (NotFound, StorageError)
@@ -116,7 +116,7 @@ class Run:
                     if len(self.sources) == 1:
                         raise
                     places[number] = error
-            turns = Turns(self.clock, PATIENCE)
+            turns = Turns(self.clock, SOURCE_IDLE_S)
             # Those that hang come last: nobody waits for them who could be moved.
             for number in sorted(opening, key=lambda number: number not in places):
                 if self.brake.holds():
@@ -147,12 +147,12 @@ class Run:
         return here
 
     async def _answered(self, opening: Mapping[int, Deferred[Where | None]]) -> dict[int, Where | Failure | None]:
-        """Wait until every source has said what it is, or `PATIENCE` is over; what they have said by then.
+        """Wait until every source has said what it is, or `SOURCE_IDLE_S` is over; what they have said by then.
 
         The answers are noted, for the last one goes on with the run: its Deferred cannot be waited for by that.
         """
         all_answered: Deferred[None] = Deferred()
-        timer = self.clock.callLater(PATIENCE, all_answered.callback, None)
+        timer = self.clock.callLater(SOURCE_IDLE_S, all_answered.callback, None)
         answers: dict[int, Where | Failure | None] = {}
 
         def noted(result: Where | Failure | None, number: int) -> Where | Failure | None:

@@ -15,13 +15,13 @@ from realize.mover.plan import Action, resolve
 from realize.mover.work import Trouble, WholeSide, Work, just_arrived, whole
 from realize.values import Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile, Stored
 
-HEAD: Final = 128
+FILE_HEADER_BYTES: Final = 128
 """More than what travels of a small file besides its path and its content, in bytes."""
 
-HEADS: Final = 65_535
+MAX_HEADERS_BYTES: Final = 65_535
 """The heads of a batch have to fit one value of the protocol."""
 
-BATCH: Final = 256
+MAX_BATCH_FILES: Final = 256
 """More files than this are not put into one batch: its answer should not be long in coming."""
 
 
@@ -45,8 +45,8 @@ def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iter
     content = heads = 0
     most = at_once()
     for candidate in candidates:
-        size, head = candidate.entry.size, len(candidate.entry.path) + HEAD
-        if batch and (content + size > most or heads + head > HEADS or len(batch) == BATCH):
+        size, head = candidate.entry.size, len(candidate.entry.path) + FILE_HEADER_BYTES
+        if batch and (content + size > most or heads + head > MAX_HEADERS_BYTES or len(batch) == MAX_BATCH_FILES):
             yield batch
             batch, content, heads = [], 0, 0
             most = at_once()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from xxhash import xxh3_128_digest
 
 from realize.errors import VerifyFailed
-from realize.values import MOST_CHUNK, Chunk, Content, extent
+from realize.values import MAX_CHUNK_BYTES, Chunk, Content, extent
 
 if TYPE_CHECKING:
     from pyfastcdc import FastCDC
@@ -33,32 +33,39 @@ Read: TypeAlias = Callable[[int, memoryview], int]
 Run: TypeAlias = tuple[int, int | None]
 """So many bytes, and where in the old version they are; None if they are not."""
 
-LEAST: Final = 4 << 10
+MIN_CHUNK_BYTES: Final = 4 << 10
 """Shorter chunks are never looked for: to ask costs as much as for a long one, and saves little."""
 
-_AVERAGE: Final = 8 << 10
-_MOST: Final = 16 << 10
-_NORMALIZED: Final = 3  # hardly any chunk is far from the average: a change of one byte costs one chunk, of that size
-_AHEAD: Final = 256 << 10
-_SEGMENT: Final = 1 << 20
+_AVERAGE_CHUNK_BYTES: Final = 8 << 10
+_MAX_CHUNK_BYTES: Final = 16 << 10
+_NORMALIZATION_LEVEL: Final = (
+    3  # hardly any chunk is far from the average: a change of one byte costs one chunk, of that size
+)
+_LOOK_AHEAD_BYTES: Final = 256 << 10
+_SEGMENT_BYTES: Final = 1 << 20
 _SEGMENTS_AT_ONCE: Final = 64
-_PIECE: Final = 1 << 20
-_LOST: Final = 64 << 10
-_TRAILS: Final = 4
-_REMEMBERED: Final = 1 << 15
+_READ_BYTES: Final = 1 << 20
+_LOST_AFTER_BYTES: Final = 64 << 10
+_MAX_ANCHORS: Final = 4
+_MAX_REMEMBERED_CHUNKS: Final = 1 << 15
 
 
 def _cutter() -> FastCDC:
     # Only here, for most runs cut nothing, and each would start some milliseconds later.
     from pyfastcdc import FastCDC
 
-    return FastCDC(_AVERAGE, min_size=LEAST, max_size=_MOST, normalized_chunking=_NORMALIZED)
+    return FastCDC(
+        _AVERAGE_CHUNK_BYTES,
+        min_size=MIN_CHUNK_BYTES,
+        max_size=_MAX_CHUNK_BYTES,
+        normalized_chunking=_NORMALIZATION_LEVEL,
+    )
 
 
 def cut(content: bytes | memoryview) -> list[Chunk]:
-    """The chunks of some content, at least `LEAST` bytes each unless there are not so many."""
+    """The chunks of some content, at least `MIN_CHUNK_BYTES` bytes each unless there are not so many."""
     chunks = [(chunk.length, xxh3_128_digest(chunk.data)) for chunk in _cutter().cut_buf(content)]
-    if len(chunks) > 1 and chunks[-1][0] < LEAST:
+    if len(chunks) > 1 and chunks[-1][0] < MIN_CHUNK_BYTES:
         length = chunks.pop()[0] + chunks.pop()[0]
         chunks.append((length, xxh3_128_digest(memoryview(content)[-length:])))
     return chunks
@@ -85,7 +92,7 @@ class Index:
     One in many is enough to find the trail again.
     """
 
-    def __init__(self, most: int = _REMEMBERED) -> None:
+    def __init__(self, most: int = _MAX_REMEMBERED_CHUNKS) -> None:
         self._most = most
         self._mask = 0
         self._places: dict[bytes, int] = {}
@@ -124,11 +131,11 @@ class Search:
         self._index = Index()
         self._segments: set[int] = set()
         # A trail is the distance between two equal pieces, old minus new; the latest first.
-        self._trails: deque[int] = deque([0], maxlen=_TRAILS)
-        self._anchors: deque[int] = deque(maxlen=_TRAILS)
+        self._trails: deque[int] = deque([0], maxlen=_MAX_ANCHORS)
+        self._anchors: deque[int] = deque(maxlen=_MAX_ANCHORS)
         self._missed = 0
-        self._buffer = memoryview(bytearray(_AHEAD))
-        self._spare = memoryview(bytearray(MOST_CHUNK))
+        self._buffer = memoryview(bytearray(_LOOK_AHEAD_BYTES))
+        self._spare = memoryview(bytearray(MAX_CHUNK_BYTES))
         self._start = 0
         self._ahead = self._buffer[:0]
 
@@ -142,7 +149,7 @@ class Search:
         while True:
             self._follow(chunks, places, first)
             lost = len(chunks) - sum(1 for _ in takewhile(lambda place: place is None, reversed(places)))
-            if lost == len(chunks) or self._missed < _LOST:
+            if lost == len(chunks) or self._missed < _LOST_AFTER_BYTES:
                 return places
             budget = self._explore({digest for _, digest in chunks[lost:]}, budget)
             if not budget:
@@ -174,12 +181,16 @@ class Search:
         for number in range(found - 1, -1, -1):
             length, digest = chunks[number]
             place -= length
-            if places[number] is not None or length < LEAST or not self._is_at(place, length, digest, near=False):
+            if (
+                places[number] is not None
+                or length < MIN_CHUNK_BYTES
+                or not self._is_at(place, length, digest, near=False)
+            ):
                 return
             places[number] = place
 
     def _place(self, length: int, digest: bytes) -> int | None:
-        if length < LEAST:
+        if length < MIN_CHUNK_BYTES:
             return None
         trails = self._trails
         place = self._position + trails[0]
@@ -217,8 +228,8 @@ class Search:
         """Take segments into the index until one of the chunks turns up; what is left of the budget, 0 if none did."""
         for segment in self._unexplored():
             self._segments.add(segment)
-            place, found = segment * _SEGMENT, False
-            content = memoryview(bytearray(_SEGMENT))
+            place, found = segment * _SEGMENT_BYTES, False
+            content = memoryview(bytearray(_SEGMENT_BYTES))
             for length, digest in cut(content[: self._read(place, content)]):
                 self._index.add(digest, place)
                 place += length
@@ -230,8 +241,8 @@ class Search:
 
     def _unexplored(self) -> Iterator[int]:
         """The segments that are not in the index, from where trails were lost onwards, and round to the beginning."""
-        count = -(-self._size // _SEGMENT)
-        anchors = [max(0, min(anchor // _SEGMENT, count - 1)) for anchor in self._anchors]
+        count = -(-self._size // _SEGMENT_BYTES)
+        anchors = [max(0, min(anchor // _SEGMENT_BYTES, count - 1)) for anchor in self._anchors]
         for step in range(count):
             for anchor in anchors:
                 segment = (anchor + step) % count
@@ -244,7 +255,7 @@ class Assembly:
 
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()
-        self._scratch = memoryview(bytearray(_PIECE))
+        self._scratch = memoryview(bytearray(_READ_BYTES))
 
     def __len__(self) -> int:
         """How many runs there are still to come."""
@@ -260,7 +271,7 @@ class Assembly:
         return sum(length for length, place in self._runs if place is None)
 
     def written(self, content: Content, read: Read) -> Iterator[memoryview]:
-        """What can be written when this much of the content has arrived, in order, up to `_PIECE` bytes at a time.
+        """What can be written when this much of the content has arrived, in order, up to `_READ_BYTES` bytes at a time.
 
         That is the content in the gaps, and what ``read`` has for the runs before, between and behind them.
         Content for which there is no gap comes last.
@@ -270,7 +281,9 @@ class Assembly:
         view, filled = memoryview(content), 0
         while self._runs and (view or self._runs[0][1] is not None):
             length, place = self._runs[0]
-            amount = min(length, _PIECE - filled) if place is not None else min(length, _PIECE - filled, len(view))
+            amount = (
+                min(length, _READ_BYTES - filled) if place is not None else min(length, _READ_BYTES - filled, len(view))
+            )
             target = self._scratch[filled : filled + amount]
             if place is None:
                 target[:] = view[:amount]
@@ -282,7 +295,7 @@ class Assembly:
             else:
                 self._runs[0] = length - amount, None if place is None else place + amount
             filled += amount
-            if filled == _PIECE:
+            if filled == _READ_BYTES:
                 yield self._scratch
                 filled = 0
         if filled:

@@ -67,7 +67,7 @@ class IReader(Interface):
     deltas: bool = Attribute("Whether `cut` and `pick` may be used.")
 
     def block_digests(length: int) -> Deferred[list[bytes]]:
-        """Digests of the `realize.values.BLOCK`-sized blocks of the next ``length`` bytes; the position stays.
+        """Digests of the `realize.values.BLOCK_BYTES`-sized blocks of the next ``length`` bytes; the position stays.
 
         ``length`` must not reach beyond the end of the file.
         """
@@ -76,7 +76,7 @@ class IReader(Interface):
         """The other side has the next ``length`` bytes: count them into the digest and go on behind them."""
 
     def cut() -> Deferred[list[Chunk]]:
-        """The chunks of the next `realize.values.SPAN` bytes that were not cut yet; no chunks at the end of the file.
+        """The chunks of the next `realize.values.SPAN_BYTES` bytes that were not cut yet; none at the end of the file.
 
         May be called up to `realize.values.SPANS_AHEAD` times ahead of `pick`, also without waiting in between.
         Not to be called after `read`, nor `block_digests` and `skip` after it.
@@ -127,7 +127,7 @@ class IWriter(Interface):
 
         The others are taken from the final file that is there; if they turn out to be something else, `commit` fails
         with `realize.errors.VerifyFailed`.
-        At most `realize.values.SPAN` bytes at once, and in sum not more than the file is to have.
+        At most `realize.values.SPAN_BYTES` bytes at once, and in sum not more than the file is to have.
         May be called ahead of `write`, also without waiting in between, but not once more was written than was wanted.
         """
 
@@ -198,7 +198,7 @@ class IStore(Interface):
         """
 
     def read_small(paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:
-        """Whole files of at most `realize.values.SMALL` bytes each, and at most that many together.
+        """Whole files of at most `realize.values.MAX_SMALL_BYTES` bytes each, and at most that many together.
 
         What no longer fits is answered with `realize.errors.SourceChanged`, and what has more, or less, content than
         its size says with `realize.errors.WrongSize`.
@@ -207,7 +207,7 @@ class IStore(Interface):
         """
 
     def reads_at_once() -> int:
-        """How many bytes of content a call of `read_small` should ask for now, at most `realize.values.SMALL`.
+        """How many bytes a call of `read_small` should ask for now, at most `realize.values.MAX_SMALL_BYTES`.
 
         Less than that where content is slow in coming: a batch counts only when it is there, and a larger file is
         better read as a stream.

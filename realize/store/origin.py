@@ -19,7 +19,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from realize.values import DIGEST
+from realize.values import DIGEST_BYTES
 
 ATTRIBUTE: Final = "user.realize.origin"
 """Name and value fit what an inode of ext4 has to spare, so that they cost no block of their own."""
@@ -57,4 +57,4 @@ def digest_from(fd: int, origin: bytes) -> bytes | None:
     except OSError:
         return None
     head = _LAYOUT + origin[:_SHORT]
-    return value[len(head) :] if value.startswith(head) and len(value) == len(head) + DIGEST else None
+    return value[len(head) :] if value.startswith(head) and len(value) == len(head) + DIGEST_BYTES else None

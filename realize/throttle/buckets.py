@@ -31,33 +31,33 @@ from typing import Final
 
 from realize.throttle.meter import Meter
 
-SLICE: Final = 0.003
+QUANTUM_S: Final = 0.003
 """Seconds' worth of bytes that are let go at a time, and as much again that a late timer may catch up on."""
 
-SLICE_BYTES: Final = 1024
+MIN_QUANTUM_BYTES: Final = 1024
 """A slice has at least this many bytes, because a TLS record costs 22 and a packet 40 or more."""
 
-LONGEST: Final = 0.5
-"""Seconds: a slice is smaller than `SLICE_BYTES` if it would take longer than this to collect."""
+MAX_QUANTUM_S: Final = 0.5
+"""Seconds: a slice is smaller than `MIN_QUANTUM_BYTES` if it would take longer than this to collect."""
 
-TURN: Final = 4096
+FAIR_QUANTUM_BYTES: Final = 4096
 """Bytes that one child gets before it is the turn of the next one, if there is not enough to give each of them more."""
 
-EVERYTHING: Final = 1 << 62
+UNLIMITED_BYTES: Final = 1 << 62
 """More than any demand; what a node without a rate has to give."""
 
-_LATER: Final = 1e-6
+_ROUNDING_S: Final = 1e-6
 """Seconds added to every delay, so that rounding never makes a waiter come just too early."""
 
 
 def slice_of(rate: float) -> int:
     """The number of bytes that are let go at a time at ``rate``: 3 ms' worth, more at low rates, at least one byte."""
-    return max(1, int(max(rate * SLICE, min(SLICE_BYTES, rate * LONGEST))))
+    return max(1, int(max(rate * QUANTUM_S, min(MIN_QUANTUM_BYTES, rate * MAX_QUANTUM_S))))
 
 
 def burst_of(rate: float) -> float:
     """The burst that goes with ``rate`` if none is asked for: a slice, and what a timer may be late."""
-    return slice_of(rate) + rate * SLICE
+    return slice_of(rate) + rate * QUANTUM_S
 
 
 class Bucket:
@@ -104,7 +104,7 @@ class Bucket:
         self._tokens = math.inf
         self._rate: float | None = None
         self._burst = math.inf
-        self._slice = EVERYTHING
+        self._slice = UNLIMITED_BYTES
         self._limit(rate, burst)
         if parent is not None:
             self._order = next(parent._numbers)
@@ -168,7 +168,7 @@ class Bucket:
 
     def _limit(self, rate: float | None, burst: float | None) -> None:
         if rate is None:
-            self._rate, self._burst, self._slice, self._tokens = None, math.inf, EVERYTHING, math.inf
+            self._rate, self._burst, self._slice, self._tokens = None, math.inf, UNLIMITED_BYTES, math.inf
             return
         if not (rate > 0 and math.isfinite(rate)):
             raise ValueError(f"a rate is a number of bytes per second above 0, not {rate!r}")
@@ -176,7 +176,7 @@ class Bucket:
             raise ValueError(f"a burst is at least one byte, not {burst!r}")
         self._rate = float(rate)
         self._burst = burst_of(self._rate) if burst is None else float(burst)
-        self._slice = min(slice_of(self._rate), int(min(self._burst, EVERYTHING)))
+        self._slice = min(slice_of(self._rate), int(min(self._burst, UNLIMITED_BYTES)))
         self._tokens = min(self._tokens, self._burst)
 
     # Waiting and being served
@@ -206,7 +206,7 @@ class Bucket:
         """Hand out what may leave at ``now`` and return how much each leaf got; to be called on the root."""
         grants: dict[Bucket, int] = {}
         if self.demand and self._ready(now):
-            self._serve(EVERYTHING, TURN, now, grants)
+            self._serve(UNLIMITED_BYTES, FAIR_QUANTUM_BYTES, now, grants)
         return grants
 
     def delay(self, now: float) -> float | None:
@@ -239,7 +239,7 @@ class Bucket:
     def _delay(self, now: float) -> float:
         own = 0.0
         if self._rate is not None and not self._ready(now):
-            own = (min(self.demand, self._slice) - self._tokens) / self._rate + _LATER
+            own = (min(self.demand, self._slice) - self._tokens) / self._rate + _ROUNDING_S
         if not self._waiting:
             return own
         soonest = math.inf

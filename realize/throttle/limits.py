@@ -23,21 +23,21 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from realize.errors import Conflict, NotFound, UsageError
 from realize.throttle.buckets import Bucket
 from realize.throttle.scheduler import Lane, Pacer
-from realize.units import FASTEST
+from realize.units import MAX_RATE_BPS
 
-LOWEST: Final = 1
+MIN_RATE_BPS: Final = 1
 """The lowest limit in bytes per second."""
 
-HIGHEST: Final = FASTEST
+HIGHEST: Final = MAX_RATE_BPS
 """The highest limit in bytes per second."""
 
 _Setting = tuple[Bucket, bool]
 """One limit of a node; whether it is what a connection has asked for itself."""
 
-SAMPLE: Final = 0.5
+SAMPLE_INTERVAL_S: Final = 0.5
 """Seconds between two looks at what connections without a limit have sent, while they send."""
 
-SAMPLE_QUIET: Final = 1.0
+QUIET_SAMPLE_INTERVAL_S: Final = 1.0
 """The same while they send nothing: what is idle is to be woken little, and a meter bears no longer pause."""
 
 
@@ -74,7 +74,7 @@ class Limit:
 
 def check_rate(rate: float | None) -> None:
     """Raise `UsageError` unless ``rate`` is None or from 1 byte/s to 10 TiB/s."""
-    if rate is not None and not (math.isfinite(rate) and LOWEST <= rate <= HIGHEST):
+    if rate is not None and not (math.isfinite(rate) and MIN_RATE_BPS <= rate <= HIGHEST):
         raise UsageError(f"a limit is from 1 byte/s to 10 TiB/s, or unlimited; {rate:g} bytes/s is neither")
 
 
@@ -163,7 +163,7 @@ class ThrottleTree:
         lane = self._lanes[connection] = self._pacer.lane(bucket, partial(self._left, connection))
         self._peer_of[connection] = peer
         if self._sampling is None:
-            self._sampling = self._clock.callLater(SAMPLE, self._sample)
+            self._sampling = self._clock.callLater(SAMPLE_INTERVAL_S, self._sample)
         return lane
 
     def detach(self, connection: str) -> None:
@@ -244,7 +244,9 @@ class ThrottleTree:
             sending = self._collect()
             self._sampled()
         finally:
-            self._sampling = self._clock.callLater(SAMPLE if sending else SAMPLE_QUIET, self._sample)
+            self._sampling = self._clock.callLater(
+                SAMPLE_INTERVAL_S if sending else QUIET_SAMPLE_INTERVAL_S, self._sample
+            )
 
     def _collect(self) -> bool:
         # Not any(): every lane is to be looked at.

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import define
 
-SLOT: Final = 1.0
+SLOT_S: Final = 1.0
 """Length of a slot in seconds."""
 
 
@@ -33,7 +33,7 @@ class Meter:
     def rate(self, now: float) -> float:
         """Bytes per second during the second before ``now``."""
         self._advance(now)
-        return self._previous * (SLOT - (now - self._start)) + self._current
+        return self._previous * (SLOT_S - (now - self._start)) + self._current
 
     def absorb(self, other: Meter, now: float) -> None:
         """Go on for ``other`` as well, which will not be used again."""
@@ -47,7 +47,7 @@ class Meter:
         if passed < 0.0:
             # The clock was set back: the slot begins anew, with what is in it.
             self._start = now
-        elif passed >= 2 * SLOT:
+        elif passed >= 2 * SLOT_S:
             self._previous, self._current, self._start = 0.0, 0.0, now
-        elif passed >= SLOT:
-            self._previous, self._current, self._start = self._current, 0.0, self._start + SLOT
+        elif passed >= SLOT_S:
+            self._previous, self._current, self._start = self._current, 0.0, self._start + SLOT_S

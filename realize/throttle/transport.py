@@ -1,7 +1,8 @@
 """The layer between a transport and an application that sends no faster than a lane allows.
 
 `PacedProtocol` is the transport of the application's protocol and the protocol of the transport below, which usually is
-TLS: the handshake is then never held back, and the limit counts what TLS adds (`RECORD` bytes for each of its records).
+TLS: the handshake is then never held back, and the limit counts what TLS adds (`TLS_RECORD_OVERHEAD_BYTES` bytes for
+each of its records).
 It owns the bytes that wait.
 It is the consumer of the application's producer and, while there is one or bytes wait, the producer of the transport
 below, so that either of the two reasons to wait reaches the application.
@@ -42,19 +43,19 @@ from zope.interface import Interface, alsoProvides, directlyProvides, implemente
 
 from realize.throttle.scheduler import Lane
 
-RECORD: Final = 22
+TLS_RECORD_OVERHEAD_BYTES: Final = 22
 """Bytes that TLS 1.3 adds to a record: header, content type and tag (RFC 8446, section 5.2)."""
 
-_RECORD_SIZE: Final = 1 << 14
+_TLS_RECORD_BYTES: Final = 1 << 14
 """Bytes of the application in a full record; Twisted cuts writes into pieces of this size."""
 
-QUEUE: Final = 0.05
+QUEUE_S: Final = 0.05
 """Seconds' worth of bytes that wait here before the application's producer is paused."""
 
-_SMALLEST_QUEUE: Final = 512
-_LARGEST_QUEUE: Final = 1 << 20
-_LARGEST_CHUNK: Final = 65_535
-_PIECE: Final = 1 << 16
+_MIN_QUEUE_BYTES: Final = 512
+_MAX_QUEUE_BYTES: Final = 1 << 20
+_MAX_CHUNK_BYTES: Final = 65_535
+_COUNT_STEP_BYTES: Final = 1 << 16
 _FORWARDED: Final = (IHalfCloseableProtocol, IHandshakeListener)
 
 
@@ -75,7 +76,7 @@ class PacedProtocol(Protocol):
         self._offset = 0
         self._size = 0
         self._credit = 0
-        self._high = float(_PIECE)
+        self._high = float(_COUNT_STEP_BYTES)
         self._through = True
         self._flowing = False
         self._producer: IPushProducer | None = None
@@ -111,8 +112,8 @@ class PacedProtocol(Protocol):
         """How much to write at a time so that a control message behind it waits some 50 ms: 512 to 65,535 bytes."""
         share = None if self._lane is None else self._lane.share
         if share is None:
-            return _LARGEST_CHUNK
-        return int(min(_LARGEST_CHUNK, max(_SMALLEST_QUEUE, share * QUEUE)))
+            return _MAX_CHUNK_BYTES
+        return int(min(_MAX_CHUNK_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S)))
 
     @property
     def queued(self) -> int:
@@ -214,7 +215,7 @@ class PacedProtocol(Protocol):
     def makeConnection(self, transport: ITransport) -> None:
         """Connect the wrapped protocol to this transport."""
         directlyProvides(self, providedBy(transport), *self._listens())
-        self._overhead = RECORD if INegotiated.providedBy(transport) else 0
+        self._overhead = TLS_RECORD_OVERHEAD_BYTES if INegotiated.providedBy(transport) else 0
         self.connected = 1
         self.transport = transport
         self._pass_through()
@@ -287,7 +288,7 @@ class PacedProtocol(Protocol):
             self._hold_back()
         if not limited and not self._through:
             while self._size and not self._below_paused:
-                amount = min(self._size, _PIECE)
+                amount = min(self._size, _COUNT_STEP_BYTES)
                 if self._lane is not None:
                     self._lane.passed += amount
                 self.transport.write(self._take(amount))
@@ -296,7 +297,9 @@ class PacedProtocol(Protocol):
                 self._pass_through()
         if not self._through:
             share = None if self._lane is None else self._lane.share
-            self._high = _PIECE if share is None else min(_LARGEST_QUEUE, max(_SMALLEST_QUEUE, share * QUEUE))
+            self._high = (
+                _COUNT_STEP_BYTES if share is None else min(_MAX_QUEUE_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S))
+            )
             # What the producer writes when it is resumed is asked for in one go.
             self._flowing = True
             try:
@@ -337,9 +340,9 @@ class PacedProtocol(Protocol):
 
     def _spend(self) -> None:
         """Send what was granted, with as little copying as may be: long writes are cut only at the end of a grant."""
-        while amount := min(self._size, self._fitting(self._credit), _PIECE):
+        while amount := min(self._size, self._fitting(self._credit), _COUNT_STEP_BYTES):
             head = len(self._queue[0]) - self._offset
-            if head >= _RECORD_SIZE:
+            if head >= _TLS_RECORD_BYTES:
                 amount = min(amount, head)
             self._credit -= self._cost(amount)
             self.transport.write(self._take(amount))
@@ -392,11 +395,11 @@ class PacedProtocol(Protocol):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _cost(self, amount: int) -> int:
-        return amount + self._overhead * -(-amount // _RECORD_SIZE)
+        return amount + self._overhead * -(-amount // _TLS_RECORD_BYTES)
 
     def _fitting(self, cost: int) -> int:
-        full, rest = divmod(cost, _RECORD_SIZE + self._overhead)
-        return full * _RECORD_SIZE + max(0, rest - self._overhead)
+        full, rest = divmod(cost, _TLS_RECORD_BYTES + self._overhead)
+        return full * _TLS_RECORD_BYTES + max(0, rest - self._overhead)
 
     def _deaf(self) -> bool:
         """Whether what is written now is dropped, as transports do after ``loseConnection``."""

@@ -15,7 +15,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, InternalError, ProtocolError, RealizeError
-from realize.wire.packing import TEXT, cut, harmless
+from realize.wire.packing import MAX_ERROR_TEXT_BYTES, cut, harmless
 
 UNDECLARED: Final = (amp.UnknownRemoteError, amp.RemoteAmpError)
 
@@ -49,7 +49,7 @@ def to_declared(log: Any, failure: Failure, doing: str) -> RealizeError:
 
 def to_remote(error: RealizeError) -> amp.RemoteAmpError:
     """The form in which AMP sends an error, with its text bounded."""
-    return amp.RemoteAmpError(error.wire_code, cut(str(error), TEXT).decode())
+    return amp.RemoteAmpError(error.wire_code, cut(str(error), MAX_ERROR_TEXT_BYTES).decode())
 
 
 def from_remote(failure: Failure, command: str) -> RealizeError:

@@ -11,13 +11,13 @@ from typing import Any, Generic, TypeVar
 from twisted.protocols import amp
 
 from realize.errors import ProtocolError
-from realize.wire.boxes import VALUE_LIMIT, parse_number
+from realize.wire.boxes import MAX_VALUE_BYTES, parse_number
 from realize.wire.packing import Codec, cut
 
 T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)
 
-BIGGEST = (1 << 63) - 1
+MAX_INTEGER = (1 << 63) - 1
 """The biggest number that any argument may be: sizes and times are signed 64-bit numbers to the kernel."""
 
 
@@ -34,7 +34,7 @@ class Bounded(amp.Argument):
 class Number(Bounded):
     """A non-negative decimal number."""
 
-    def __init__(self, most: int = BIGGEST, *, least: int = 0, optional: bool = False) -> None:
+    def __init__(self, most: int = MAX_INTEGER, *, least: int = 0, optional: bool = False) -> None:
         super().__init__(optional)
         self.least = least
         self.most = most
@@ -56,7 +56,7 @@ class Number(Bounded):
 class Octets(Bounded):
     """Bytes, at most (or exactly) so many."""
 
-    def __init__(self, most: int = VALUE_LIMIT, *, least: int = 0, optional: bool = False) -> None:
+    def __init__(self, most: int = MAX_VALUE_BYTES, *, least: int = 0, optional: bool = False) -> None:
         super().__init__(optional)
         self.least = least
         self.most = most

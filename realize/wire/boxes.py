@@ -18,16 +18,16 @@ from twisted.protocols.amp import ASK, COMMAND
 
 from realize.errors import ProtocolError
 
-BOX_LIMIT: Final = 256 * 1024
+MAX_BOX_BYTES: Final = 256 * 1024
 """The most bytes that one box may have on an authenticated connection."""
 
-MOST_PIECES: Final = 256
+MAX_BOX_PIECES: Final = 256
 """Pieces in which something incomplete is held: with two bytes in each, they take thirty times as much as these."""
 
-MOST_KEYS: Final = 32
+MAX_BOX_KEYS: Final = 32
 """The most keys that one box may have."""
 
-VALUE_LIMIT: Final = 65_535
+MAX_VALUE_BYTES: Final = 65_535
 """The most bytes of one value; AMP's length field has 16 bits."""
 
 _DIGITS: Final = 20
@@ -83,7 +83,7 @@ def encode(box: Mapping[bytes, bytes]) -> bytes:
     """The bytes of one box; `realize.errors.ProtocolError` if a key or value is longer than AMP can say."""
     parts: list[bytes] = []
     for key, value in sorted(box.items()):
-        if not 0 < len(key) <= 255 or len(value) > VALUE_LIMIT:
+        if not 0 < len(key) <= 255 or len(value) > MAX_VALUE_BYTES:
             raise ProtocolError(f"a box cannot carry {len(value)} bytes under {key[:32]!r}")
         parts += (_length.pack(len(key)), key, _length.pack(len(value)), value)
     parts.append(_END)
@@ -111,7 +111,7 @@ def data_tail(stream: int) -> bytes:
 class BoxParser:
     """Turns bytes into boxes; `limit` may be changed between two boxes."""
 
-    def __init__(self, limit: int = BOX_LIMIT) -> None:
+    def __init__(self, limit: int = MAX_BOX_BYTES) -> None:
         self.limit = limit
         self._pieces: list[bytes] = []
         self._held = 0
@@ -161,7 +161,7 @@ class BoxParser:
     def _hold(self, data: bytes) -> None:
         self._pieces.append(data)
         self._held += len(data)
-        if len(self._pieces) > MOST_PIECES:
+        if len(self._pieces) > MAX_BOX_PIECES:
             self._pieces = [b"".join(self._pieces)]
 
     def _drop(self) -> None:
@@ -201,8 +201,8 @@ class BoxParser:
             elif value:
                 if value in self._box:
                     raise ProtocolError(f"a box with two keys {value!r}")
-                if len(self._box) == MOST_KEYS:
-                    raise ProtocolError(f"a box of more than {MOST_KEYS} keys")
+                if len(self._box) == MAX_BOX_KEYS:
+                    raise ProtocolError(f"a box of more than {MAX_BOX_KEYS} keys")
                 self._key = value
             else:
                 box, self._box, self._size = self._box, {}, 0

@@ -22,7 +22,7 @@ from realize.wire.reaching import in_words
 from realize.wire.tls import ConnectingTLS, refused_by_peer, tune
 from realize.wire.tls_bulk import BulkTLSFactory
 
-CONNECT_WITHIN: Final = 30.0
+CONNECT_TIMEOUT_S: Final = 30.0
 """Seconds for everything up to the answer to Hello."""
 
 Wrap = Callable[[IProtocolFactory], IProtocolFactory]
@@ -92,7 +92,7 @@ def connect(
     pin: PublicKey,
     *,
     make_protocol: Callable[[], ConnectingProtocol],
-    timeout: float = CONNECT_WITHIN,
+    timeout: float = CONNECT_TIMEOUT_S,
     wrap: Wrap | None = None,
 ) -> Deferred[PeerProtocol]:
     """Connect to the holder of ``pin``; fires when it has answered our Hello.

@@ -15,7 +15,7 @@ from twisted.protocols import amp
 
 from realize.errors import RealizeError, every_error
 from realize.throttle.limits import Scope
-from realize.values import DIGEST, MOST_CHUNKS, OnConflict, Use, WhereKind
+from realize.values import DIGEST_BYTES, MAX_OFFERED_CHUNKS, OnConflict, Use, WhereKind
 from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
 
@@ -31,17 +31,17 @@ DELTAS: Final = "deltas"
 CAPABILITIES: Final = (DELTAS,)
 """What this software says in Hello."""
 
-MOST_HANDLES: Final = 64
-MOST_LISTINGS: Final = 8
-MOST_STREAMS: Final = 128
-MOST_RUNNING: Final = 256
+MAX_HANDLES: Final = 64
+MAX_LISTINGS: Final = 8
+MAX_STREAMS: Final = 128
+MAX_RUNNING_COMMANDS: Final = 256
 """Commands in progress on one connection; more are answered with ``BUSY``."""
 
-MOST_CREDIT: Final = 1 << 30
+MAX_CREDIT_BYTES: Final = 1 << 30
 """The most credit that one ``Credit`` may give."""
 
 _NUMBER: Final = (1 << 32) - 1
-_BITS: Final = MOST_CHUNKS // 8
+_BITS: Final = MAX_OFFERED_CHUNKS // 8
 
 
 class Reason(enum.Enum):
@@ -365,7 +365,10 @@ class Credit(_OneWay):
     Whoever receives the content sends it.
     """
 
-    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"amount", Number(MOST_CREDIT, least=1))]
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"stream", _number()),
+        (b"amount", Number(MAX_CREDIT_BYTES, least=1)),
+    ]
 
 
 class StopStream(_OneWay):
@@ -391,7 +394,7 @@ class CommitStream(RealizeCommand):
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"stream", _number()),
-        (b"digest", Octets(DIGEST, least=DIGEST)),
+        (b"digest", Octets(DIGEST_BYTES, least=DIGEST_BYTES)),
         (b"attributes", PackedOne(packing.ATTRIBUTES)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcome", PackedOne(packing.OUTCOME))]
@@ -482,7 +485,7 @@ class EndRead(RealizeCommand):
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number())]
-    response: ClassVar[list[tuple[bytes, Any]]] = [(b"digest", Octets(DIGEST, least=DIGEST))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"digest", Octets(DIGEST_BYTES, least=DIGEST_BYTES))]
 
 
 class CloseStream(RealizeCommand):

@@ -37,10 +37,10 @@ from realize.wire import boxes, commands, costs
 from realize.wire.answers import from_remote, log_unexpected
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
-from realize.wire.keepalive import ENDURANCE, PATIENCE, Liveness
+from realize.wire.keepalive import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Liveness
 from realize.wire.packing import error_of
 from realize.wire.responding import AnsweringProtocol, error_box, shown_command
-from realize.wire.streams import BATCH, StreamTable
+from realize.wire.streams import WRITE_BATCH_BYTES, StreamTable
 from realize.wire.tls import hung_up
 from realize.wire.tls_bulk import unacknowledged
 from realize.wire.traffic import Traffic
@@ -49,37 +49,37 @@ __all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
 
 _log = Logger()
 
-LOSE: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 5.0
 """Seconds that an orderly close may take before the connection is aborted."""
 
-MOST_UNSENT: Final = 16 << 20
+MAX_UNSENT_BYTES: Final = 16 << 20
 """Bytes that may be queued for a peer that does not read, before it is given up."""
 
-MOST_AT_ONCE: Final = 128
+MAX_BOXES_PER_TURN: Final = 128
 """Boxes of a peer after which what else has arrived waits until others had their turn."""
 
-TURN: Final = 0.01
+TURN_S: Final = 0.01
 """Seconds after which it does so, too: of some commands, few take long."""
 
-LEAST_AT_ONCE: Final = 4
+MIN_BOXES_PER_TURN: Final = 4
 """Boxes that each connection has looked at in a turn, if there is time, however many there are of its peer."""
 
-MOST_AT_THE_END: Final = 256
+MAX_BOXES_AFTER_END: Final = 256
 """Boxes that are still looked at when a connection has ended; each may take as long as another peer's whole turn."""
 
-MOST_IN_A_TURN: Final = 2 << 20
+SEND_TURN_BYTES: Final = 2 << 20
 """Bytes after which senders wait for another turn of the reactor, also if the transport takes everything: one read."""
 
-MOST_UNCLAIMED: Final = 256 * 1024
+MAX_UNCLAIMED_BYTES: Final = 256 * 1024
 """Bytes that may be queued so for a peer that holds all the memory it may."""
 
-ALWAYS: Final = 256 * 1024
+UNQUEUED_COMMAND_BYTES: Final = 256 * 1024
 """Bytes of commands in progress for which a connection need not wait: what others wait for may depend on them."""
 
-MEMORY_WITHIN: Final = 30.0
+MEMORY_TIMEOUT_S: Final = 30.0
 """Seconds that a command may wait for memory before it is answered with `Busy`: what the peer holds may wait for it."""
 
-LOOK: Final = 1.0
+WAITER_CHECK_S: Final = 1.0
 """Seconds after which somebody who waits is looked at: what one who has gone holds may be what he waits for."""
 
 _OPENING: Final = commands.names(commands.OpenRead, commands.OpenWrite, commands.PutSmall, commands.ReadSmall)
@@ -105,7 +105,7 @@ _QUESTIONS: Final = commands.names(
 
 _MORE_THAN_A_PING: Final = 32
 
-FIRST_BOX: Final = 8 * 1024
+MAX_FIRST_BOX_BYTES: Final = 8 * 1024
 """The most bytes of a box before the peer is known."""
 
 
@@ -163,7 +163,7 @@ class PeerProtocol(AnsweringProtocol):
         """A command that has waited, and has its memory."""
         self._refused: boxes.Box | None = None
         """One that has waited in vain."""
-        self._parser = boxes.BoxParser(FIRST_BOX)
+        self._parser = boxes.BoxParser(MAX_FIRST_BOX_BYTES)
         self._liveness = Liveness(clock, ping=self._ping, silent=self._silent)
         self._handles = 0
         self._listings = 0
@@ -174,7 +174,7 @@ class PeerProtocol(AnsweringProtocol):
         self._letting_go: IDelayedCall | None = None
         self._in_turn = False
         """Whether a sender writes that had waited."""
-        self._most = MOST_IN_A_TURN
+        self._most = SEND_TURN_BYTES
         """What `bytes_sent` may reach before senders wait for another turn of the reactor."""
         self._error: RealizeError | None = None
         self._aborted = False
@@ -243,7 +243,7 @@ class PeerProtocol(AnsweringProtocol):
         if self._error is not None:
             return fail(self._error)
         result = Deferred[dict[str, Any]]()
-        ticket = self._liveness.asked(command.__name__, ENDURANCE if patient else PATIENCE)
+        ticket = self._liveness.asked(command.__name__, SLOW_REPLY_TIMEOUT_S if patient else REPLY_TIMEOUT_S)
         asked = maybeDeferred(self.callRemote, command, **arguments)
 
         def done(answer: dict[str, Any]) -> None:
@@ -287,7 +287,7 @@ class PeerProtocol(AnsweringProtocol):
         self._check_idle()
         return waiter
 
-    def close(self, reason: Reason = Reason.DONE, within: float = LOSE) -> None:
+    def close(self, reason: Reason = Reason.DONE, within: float = CLOSE_TIMEOUT_S) -> None:
         """Say goodbye and close in order; abort if that takes longer than ``within`` seconds."""
         if self._gone or self._error is not None:
             return
@@ -304,7 +304,7 @@ class PeerProtocol(AnsweringProtocol):
             self._liveness.stop()
             self.transport.abortConnection()
 
-    def _lose(self, within: float = LOSE) -> None:
+    def _lose(self, within: float = CLOSE_TIMEOUT_S) -> None:
         if self.transport is not None and self._closing is None:
             # A registered producer, and a peer that never answers TLS's close alert, would keep it open for ever.
             self.transport.unregisterProducer()
@@ -326,7 +326,7 @@ class PeerProtocol(AnsweringProtocol):
         if self._full:
             self._unsent += len(data)
             self._claim.force(len(data))
-            if self._unsent > MOST_UNSENT or (self._unsent > MOST_UNCLAIMED and self.memory.overdrawn):
+            if self._unsent > MAX_UNSENT_BYTES or (self._unsent > MAX_UNCLAIMED_BYTES and self.memory.overdrawn):
                 self.log.warning("peer_does_not_read", unsent=self._unsent)
                 self.abort(ConnectionFailed(f"{self.label} does not read what it asked for"))
                 return
@@ -350,8 +350,8 @@ class PeerProtocol(AnsweringProtocol):
 
     def chunk(self) -> int:
         """How many bytes of content to write at once: fewer if a slow pace makes answers wait behind them."""
-        suggested: int = getattr(self.transport, "suggested_chunk", boxes.VALUE_LIMIT)
-        return BATCH if suggested >= boxes.VALUE_LIMIT else suggested
+        suggested: int = getattr(self.transport, "suggested_chunk", boxes.MAX_VALUE_BYTES)
+        return WRITE_BATCH_BYTES if suggested >= boxes.MAX_VALUE_BYTES else suggested
 
     def unsent(self) -> int:
         """Bytes that wait for the pace, in the transport or in the kernel, or are on the line."""
@@ -363,7 +363,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def expect(self, what: str) -> int:
         """Something that a stream waits for; a ticket for `expected`."""
-        return self._liveness.asked(what, ENDURANCE)
+        return self._liveness.asked(what, SLOW_REPLY_TIMEOUT_S)
 
     def expected(self, ticket: int) -> None:
         """It has come, or nobody waits for it any more."""
@@ -425,7 +425,7 @@ class PeerProtocol(AnsweringProtocol):
         """Let waiting senders write, but not more in one turn than others can wait for."""
         if self._letting_go is not None or self._in_turn:
             return
-        self._most = self.bytes_sent + MOST_IN_A_TURN
+        self._most = self.bytes_sent + SEND_TURN_BYTES
         self._in_turn = True
         try:
             while self._senders and not self._full and not self._gone and self.bytes_sent < self._most:
@@ -453,14 +453,14 @@ class PeerProtocol(AnsweringProtocol):
         self._liveness.heard()
         self.bytes_received += len(data)
         self._arrived.append(data)
-        self._most = self.bytes_sent + MOST_IN_A_TURN
+        self._most = self.bytes_sent + SEND_TURN_BYTES
         if self._turn is None and self._waiting is None and not self._dispatch(self._at_once):
             self.transport.pauseProducing()
             self._take_turns()
 
     @property
     def _at_once(self) -> int:
-        return max(LEAST_AT_ONCE, MOST_AT_ONCE // self.sharing)
+        return max(MIN_BOXES_PER_TURN, MAX_BOXES_PER_TURN // self.sharing)
 
     def _take_turns(self) -> None:
         if self._waiting is None:
@@ -475,7 +475,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def _dispatch(self, most: int) -> bool:
         """Do what the boxes say that have arrived; False if there may be more than ``most``, or than time for."""
-        count, until = 0, self.clock.seconds() + TURN / self.sharing
+        count, until = 0, self.clock.seconds() + TURN_S / self.sharing
         try:
             while not self._aborted and not self._gone:
                 for box in self._boxes:
@@ -515,7 +515,7 @@ class PeerProtocol(AnsweringProtocol):
         if box is self._admitted or box is self._refused:
             return True
         cost = costs.of(box)
-        if self._claim.size + cost <= ALWAYS:
+        if self._claim.size + cost <= UNQUEUED_COMMAND_BYTES:
             self._claim.force(cost)
             return True
         if self._claim.grow_now(cost):
@@ -523,7 +523,7 @@ class PeerProtocol(AnsweringProtocol):
         if self._ending:
             return False
         self._waiting = self._claim.grow(cost).addCallbacks(self._has_memory, lambda _: None, (box,))
-        self._wait = self.clock.callLater(0, self._look, box, self.clock.seconds() + MEMORY_WITHIN)
+        self._wait = self.clock.callLater(0, self._look, box, self.clock.seconds() + MEMORY_TIMEOUT_S)
         self._liveness.deaf(on=True)
         return False
 
@@ -543,7 +543,7 @@ class PeerProtocol(AnsweringProtocol):
         elif self.clock.seconds() >= until:
             self._has_none(box)
         else:
-            self._wait = self.clock.callLater(LOOK, self._look, box, until)
+            self._wait = self.clock.callLater(WAITER_CHECK_S, self._look, box, until)
 
     def _has_none(self, box: boxes.Box) -> None:
         """The command that waited for memory is given up."""
@@ -656,7 +656,7 @@ class PeerProtocol(AnsweringProtocol):
         """What arrived before the end still counts, a Goodbye above all, as far as there is memory for it."""
         self._ending = True
         if self._waiting is None:
-            self._dispatch(MOST_AT_THE_END)
+            self._dispatch(MAX_BOXES_AFTER_END)
         self._stop_waiting()
         self._arrived.clear()
 
@@ -713,7 +713,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def _introduced(self, theirs: Greeting) -> None:
         self.theirs = theirs
-        self._parser.limit = boxes.BOX_LIMIT
+        self._parser.limit = boxes.MAX_BOX_BYTES
 
     def _end_after_answer(self) -> None:
         self.clock.callLater(0, self._refuse)

@@ -11,41 +11,41 @@ from typing import Final
 
 from twisted.protocols import amp
 
-from realize.values import SMALL
+from realize.values import MAX_SMALL_BYTES
 from realize.wire import commands
-from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.boxes import MAX_VALUE_BYTES
 
-COMMAND: Final = 32 << 10
+COMMAND_BYTES: Final = 32 << 10
 """Bytes for what every command in progress needs."""
 
-STREAM: Final = 32 << 10
+STREAM_BYTES: Final = 32 << 10
 """Bytes for a stream that is open, beside its content: the file, its hasher, and all that keeps them in order."""
 
-DIRECTORY: Final = 112 << 10
+DIRECTORY_BYTES: Final = 112 << 10
 """Bytes for a directory that is open, and for what is remembered of large files that are compared there."""
 
-PAGE: Final = 4 << 20
+PAGE_BYTES: Final = 4 << 20
 """Bytes for a page of a listing that is being read: the names of a large directory."""
 
-CUTTING: Final = 9 << 20
+CUTTING_BYTES: Final = 9 << 20
 """Bytes for a stream whose content is cut: the span that is being cut, and the one that is being sent."""
 
-SEARCH: Final = 6 << 20
+SEARCH_BYTES: Final = 6 << 20
 """Bytes to find out what the old version of a file has of the new one: what was read ahead, and an index."""
 
-ITEMS: Final = 256 << 10
+ITEMS_BYTES: Final = 256 << 10
 """Bytes for the items of a command about many files, and for what is answered about each, which may be an error."""
 
 _PARSED: Final = 4
 """How many times as large as its bytes what is parsed from a box may be."""
 
 _MORE: Final = {
-    commands.OpenDirectory.commandName: DIRECTORY,
-    commands.OpenRead.commandName: STREAM,
-    commands.OpenWrite.commandName: STREAM,
-    commands.PutSmall.commandName: SMALL,
-    commands.ReadSmall.commandName: SMALL,
-    commands.Walk.commandName: PAGE,
+    commands.OpenDirectory.commandName: DIRECTORY_BYTES,
+    commands.OpenRead.commandName: STREAM_BYTES,
+    commands.OpenWrite.commandName: STREAM_BYTES,
+    commands.PutSmall.commandName: MAX_SMALL_BYTES,
+    commands.ReadSmall.commandName: MAX_SMALL_BYTES,
+    commands.Walk.commandName: PAGE_BYTES,
 }
 _BATCHES: Final = commands.names(
     commands.Describe,
@@ -74,6 +74,6 @@ _ANSWERS: Final = commands.names(
 def of(box: Mapping[bytes, bytes]) -> int:
     """The bytes that a command may make us hold until it was answered."""
     name = box[amp.COMMAND]
-    items = ITEMS if name in _BATCHES else 0
-    size = COMMAND + items + _PARSED * sum(map(len, box.values())) + _MORE.get(name, 0)
-    return size + VALUE_LIMIT if name in _ANSWERS else size
+    items = ITEMS_BYTES if name in _BATCHES else 0
+    size = COMMAND_BYTES + items + _PARSED * sum(map(len, box.values())) + _MORE.get(name, 0)
+    return size + MAX_VALUE_BYTES if name in _ANSWERS else size

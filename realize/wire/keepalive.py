@@ -2,7 +2,8 @@
 
 Owns one timer of a connection and no bytes.
 Time counts as silence only if nothing at all is received; whoever waits for something demands in addition that it, or
-any sign of other work, comes within `PATIENCE` or `ENDURANCE`, as long as our own side is not what holds things up.
+any sign of other work, comes within `REPLY_TIMEOUT_S` or `SLOW_REPLY_TIMEOUT_S`, as long as our own side is not what
+holds things up.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-PING_AFTER: Final = 15.0
+PING_AFTER_S: Final = 15.0
 """Seconds without having sent anything, after which a ``Ping`` is sent."""
 
-SILENCE: Final = 45.0
+IDLE_TIMEOUT_S: Final = 45.0
 """Seconds without having received anything, after which the peer counts as gone."""
 
-PATIENCE: Final = 60.0
+REPLY_TIMEOUT_S: Final = 60.0
 """Seconds that an ordinary command may go unanswered while nothing but pings arrives."""
 
 
-ENDURANCE: Final = 900.0
+SLOW_REPLY_TIMEOUT_S: Final = 900.0
 """The same for whatever may take long, and for the credit or content of a stream: by then it has stalled.
 
 Work on a stream shows in smaller steps than this even at the lowest limit of a throttle: 512 bytes at 1 byte/s.
@@ -77,7 +78,7 @@ class Liveness:
         self._deaf = on
         self.heard()
 
-    def asked(self, what: str, patience: float = PATIENCE) -> int:
+    def asked(self, what: str, patience: float = REPLY_TIMEOUT_S) -> int:
         """Something is expected of the peer; answers a ticket for `answered`."""
         self._questions += 1
         self._asked[self._questions] = (self._clock.seconds(), patience, what)
@@ -88,7 +89,7 @@ class Liveness:
         self._asked.pop(ticket, None)
 
     def _schedule(self, now: float) -> None:
-        due = min(self._sent + PING_AFTER, self._heard + SILENCE, now + PING_AFTER)
+        due = min(self._sent + PING_AFTER_S, self._heard + IDLE_TIMEOUT_S, now + PING_AFTER_S)
         self._call = self._clock.callLater(max(due - now, 0.0), self._check)
 
     def _check(self) -> None:
@@ -96,15 +97,15 @@ class Liveness:
         now = self._clock.seconds()
         if self._deaf:
             self._heard = now
-        if now - self._heard >= SILENCE:
-            self._silent(f"has not been heard of for {SILENCE:.0f} seconds")
+        if now - self._heard >= IDLE_TIMEOUT_S:
+            self._silent(f"has not been heard of for {IDLE_TIMEOUT_S:.0f} seconds")
             return
         for asked, patience, what in self._asked.values():
             if not self._held_up and now - max(asked, self._worked) >= patience:
                 self._silent(f"did not answer {what} for {patience:.0f} seconds")
                 return
         try:
-            if now - self._sent >= PING_AFTER:
+            if now - self._sent >= PING_AFTER_S:
                 self._ping()
                 self._sent = now
         finally:

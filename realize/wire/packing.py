@@ -19,12 +19,12 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from attrs import frozen
 
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
-from realize.leaving import MOST_RULES
+from realize.leaving import MAX_RULES
 from realize.units import display_text
 from realize.values import (
-    CHUNK_DIGEST,
-    DIGEST,
-    MOST_CHUNKS,
+    CHUNK_DIGEST_BYTES,
+    DIGEST_BYTES,
+    MAX_OFFERED_CHUNKS,
     NOTHING,
     Attributes,
     Chunk,
@@ -41,15 +41,15 @@ from realize.values import (
     Vacant,
     Version,
 )
-from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.boxes import MAX_VALUE_BYTES
 
 T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)
 
-MOST_ITEMS: Final = 256
+MAX_PACK_ITEMS: Final = 256
 """The most items of one pack whose answer has a place for each: so many short errors still fit one value."""
 
-TEXT: Final = 1_000
+MAX_ERROR_TEXT_BYTES: Final = 1_000
 """The most bytes of an error's text, in UTF-8."""
 
 _SHORT_TEXT: Final = 200
@@ -114,14 +114,14 @@ class Cursor:
         """The next byte."""
         return self.take(1)[0]
 
-    def octets(self, most: int = VALUE_LIMIT) -> bytes:
+    def octets(self, most: int = MAX_VALUE_BYTES) -> bytes:
         """A byte string behind its 16-bit length."""
         (length,) = self.numbers(_U16)
         if length > most:
             raise ProtocolError(f"a string of {length} bytes where {most} are allowed")
         return self.take(length)
 
-    def text(self, most: int = TEXT) -> str:
+    def text(self, most: int = MAX_ERROR_TEXT_BYTES) -> str:
         """The same in UTF-8, made `harmless`."""
         try:
             return harmless(self.octets(most).decode())
@@ -157,11 +157,11 @@ _PRESENT: Final = 4
 _RECENT: Final = 8
 _ONE_TIME: Final = struct.Struct(">q")
 _STORED: Final = struct.Struct(">Bq")
-_CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST}s")
+_CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST_BYTES}s")
 
 
 def _octets(value: bytes) -> bytes:
-    if len(value) > VALUE_LIMIT - 2:
+    if len(value) > MAX_VALUE_BYTES - 2:
         raise BadName(f"a name of {len(value)} bytes is too long for the protocol")
     return _U16.pack(len(value)) + value
 
@@ -173,7 +173,7 @@ def _size(number: int) -> int:
 
 
 def _encode_entry(entry: Entry) -> bytes:
-    note = cut(entry.note, TEXT)
+    note = cut(entry.note, MAX_ERROR_TEXT_BYTES)
     return b"".join(
         (
             _U8.pack(entry.kind.value),
@@ -296,7 +296,7 @@ def _encode_small(head: SmallHead | SmallFile) -> bytes:
 
 def _decode_small(cursor: Cursor) -> SmallHead:
     (size,) = cursor.numbers(_U32)
-    digest = cursor.take(DIGEST)
+    digest = cursor.take(DIGEST_BYTES)
     attributes = decode_attributes(cursor)
     replaces = _decode_seen(cursor) if cursor.flags(1) else None
     return SmallHead(cursor.octets(), size, digest, attributes, replaces)
@@ -334,7 +334,7 @@ def _encode_fetched(head: FetchedHead) -> bytes:
 
 def _decode_fetched(cursor: Cursor) -> FetchedHead:
     (size,) = cursor.numbers(_U32)
-    digest = cursor.take(DIGEST)
+    digest = cursor.take(DIGEST_BYTES)
     attributes = decode_attributes(cursor)
     return FetchedHead(size, digest, attributes, decode_version(cursor))
 
@@ -377,7 +377,7 @@ def _encode_expected(expected: Expected) -> bytes:
 
 def _decode_expected(cursor: Cursor) -> Expected:
     (size,) = cursor.numbers(_SIZE)
-    digest = cursor.take(DIGEST)
+    digest = cursor.take(DIGEST_BYTES)
     return Expected(cursor.octets(), _size(size), digest)
 
 
@@ -400,7 +400,7 @@ class Codec(Generic[T]):
     name: str
     encode: Callable[[T], bytes]
     decode: Callable[[Cursor], T]
-    most: int = MOST_ITEMS
+    most: int = MAX_PACK_ITEMS
 
     def pack(self, items: Iterable[T]) -> bytes:
         """The value; `ProtocolError` if it does not fit, which a caller of `fit` never sees."""
@@ -423,8 +423,8 @@ class Results(Codec[Any]):
     def pack(self, items: Iterable[Any]) -> bytes:
         """The value; the texts of the errors are shortened if they do not all fit."""
         listed = list(items)
-        data = b"".join([self._encode(item, TEXT) for item in listed])
-        if len(data) > VALUE_LIMIT:
+        data = b"".join([self._encode(item, MAX_ERROR_TEXT_BYTES) for item in listed])
+        if len(data) > MAX_VALUE_BYTES:
             data = b"".join([self._encode(item, _SHORT_TEXT) for item in listed])
         return _checked(self.name, data)
 
@@ -475,7 +475,7 @@ def _decode_chunk(cursor: Cursor) -> Chunk:
 
 
 def _checked(name: str, data: bytes) -> bytes:
-    if len(data) > VALUE_LIMIT:
+    if len(data) > MAX_VALUE_BYTES:
         raise ProtocolError(f"{len(data)} bytes of {name} do not fit one value")
     return data
 
@@ -485,7 +485,7 @@ def _same(item: bytes) -> bytes:
 
 
 def _take_digest(cursor: Cursor) -> bytes:
-    return cursor.take(DIGEST)
+    return cursor.take(DIGEST_BYTES)
 
 
 def _encode_stored(stored: Stored) -> bytes:
@@ -503,14 +503,14 @@ def _encode_flag(flag: bool) -> bytes:  # noqa: FBT001 -- an item like any other
 
 
 def _encode_text(text: str) -> bytes:
-    return _octets(cut(text, TEXT))
+    return _octets(cut(text, MAX_ERROR_TEXT_BYTES))
 
 
-MOST_DIGESTS: Final = VALUE_LIMIT // DIGEST
+MOST_DIGESTS: Final = MAX_VALUE_BYTES // DIGEST_BYTES
 """The most digests of one pack."""
 
-ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, VALUE_LIMIT)
-RULES: Final = Codec[bytes]("rules", _octets, Cursor.octets, MOST_RULES)
+ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, MAX_VALUE_BYTES)
+RULES: Final = Codec[bytes]("rules", _octets, Cursor.octets, MAX_RULES)
 PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
 SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
 SEEN: Final = Codec[Seen]("versions of final files", _encode_seen, _decode_seen, 1)
@@ -518,10 +518,10 @@ EXPECTED: Final = Codec[Expected]("expected files", _encode_expected, _decode_ex
 VACANT: Final = Codec[Vacant]("empty directories", _encode_vacant, _decode_vacant)
 DIRECTORIES: Final = Codec[Directory]("directories", _encode_directory, _decode_directory)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
-CHUNKS: Final = Chunks("chunks", _encode_chunk, _decode_chunk, MOST_CHUNKS)
+CHUNKS: Final = Chunks("chunks", _encode_chunk, _decode_chunk, MAX_OFFERED_CHUNKS)
 DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MOST_DIGESTS)
 TEXTS: Final = Codec[str]("texts", _encode_text, Cursor.text)
-CHAIN: Final = Codec[bytes]("identities", _octets, lambda cursor: cursor.octets(_PLACE), VALUE_LIMIT)
+CHAIN: Final = Codec[bytes]("identities", _octets, lambda cursor: cursor.octets(_PLACE), MAX_VALUE_BYTES)
 VERSIONS: Final = Codec[Version]("versions", encode_version, decode_version, 1)
 PRESENT_ATTRIBUTES: Final = Codec[Attributes]("attributes", encode_attributes, _decode_present, 1)
 ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes, 1)
@@ -548,7 +548,7 @@ class Named(Protocol):
         """The name."""
 
 
-NAMED: Final = _U32.size + DIGEST + 1 + _ATTRIBUTES.size + _VERSION.size + _U16.size
+NAMED: Final = _U32.size + DIGEST_BYTES + 1 + _ATTRIBUTES.size + _VERSION.size + _U16.size
 """More than a small head, a removal or something expected takes besides its path."""
 
 
@@ -571,10 +571,10 @@ def fit(
     items: Iterable[T],
     measure: Callable[[T], int],
     *,
-    limit: int = VALUE_LIMIT,
-    most: int = MOST_ITEMS,
+    limit: int = MAX_VALUE_BYTES,
+    most: int = MAX_PACK_ITEMS,
     weigh: Callable[[T], int] | None = None,
-    load: int = VALUE_LIMIT,
+    load: int = MAX_VALUE_BYTES,
 ) -> Iterator[list[T]]:
     """Split ``items`` in order into lists of at most ``most`` that take at most ``limit`` bytes each, by ``measure``.
 

@@ -50,7 +50,7 @@ from realize.wire.reaching import in_words
 from realize.wire.tls import AcceptingTLS, ConnectingTLS, Refused, refused_by_peer, tune
 from realize.wire.tls_bulk import BulkTLSFactory, BulkTLSTransport
 
-WITHIN: Final = 30.0
+PINNED_CONNECT_TIMEOUT_S: Final = 30.0
 """Seconds that a client has for everything up to the handshake, unless told otherwise, and a server for the latter."""
 
 _FORM: Final = "realize:HOST:PORT:key=FILE:peer=KEY"
@@ -132,7 +132,7 @@ class _Accepting(_AfterHandshake):
     def connectionMade(self) -> None:
         super().connectionMade()
         transport: Any = self.transport
-        self._timer = self._clock.callLater(WITHIN, transport.abortConnection)
+        self._timer = self._clock.callLater(PINNED_CONNECT_TIMEOUT_S, transport.abortConnection)
 
     def handshakeCompleted(self) -> None:
         self._stop_timer()
@@ -176,7 +176,7 @@ class PinnedClientEndpoint:
     _port: int
     _identity: Identity
     _pin: PublicKey
-    _timeout: float = WITHIN
+    _timeout: float = PINNED_CONNECT_TIMEOUT_S
     """Seconds for name look-up, TCP and TLS together."""
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -278,7 +278,7 @@ def _parse(reactor: Any, places: list[str], named: dict[str, str]) -> PinnedClie
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     host, number = parse_address(f"{host}:{port}")
-    within = WITHIN if timeout is None else parse_duration(timeout)
+    within = PINNED_CONNECT_TIMEOUT_S if timeout is None else parse_duration(timeout)
     return PinnedClientEndpoint(reactor, host, number, load_identity(key), read_public_key(peer), within)
 
 

@@ -4,7 +4,7 @@
 write, to end, and to say that it is ending.
 
 Invariants: whatever a responder does, the peer gets a declared error or nothing; at most
-`realize.wire.commands.MOST_RUNNING` commands run; AMP's own commands (StartTLS) are never answered.
+`realize.wire.commands.MAX_RUNNING_COMMANDS` commands run; AMP's own commands (StartTLS) are never answered.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class AnsweringProtocol(amp.AMP):
         ending = self.ending()
         if ending is not None:
             refusal = to_remote(ending)
-        elif self._running >= commands.MOST_RUNNING:
+        elif self._running >= commands.MAX_RUNNING_COMMANDS:
             refusal = to_remote(Busy(f"{self._running} commands are in progress"))
         else:
             responder = self.locateResponder(name)

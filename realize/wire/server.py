@@ -2,7 +2,8 @@
 
 `PeerServerFactory` owns the connections of one service.
 A connection is a stranger until its Hello was answered.
-Strangers have `HELLO_WITHIN` seconds and `MOST_STRANGERS` places; when all are taken, the oldest connection of the
+Strangers have `HANDSHAKE_TIMEOUT_S` seconds and `MAX_UNAUTHENTICATED` places; when all are taken, the oldest
+connection of the
 address that holds most of them is closed, so that one address cannot keep the others out.
 """
 
@@ -28,27 +29,28 @@ from realize.wire.client import Wrap
 from realize.wire.commands import Goodbye, Reason
 from realize.wire.connection import Greeting, PeerProtocol, Role
 from realize.wire.responding import Watch
-from realize.wire.tls import CHUNK, AcceptingTLS, handshake_error, peer_public_key, read_at_once, tune
+from realize.wire.tls import IO_CHUNK_BYTES, AcceptingTLS, handshake_error, peer_public_key, read_at_once, tune
 from realize.wire.tls_bulk import BulkTLSFactory
 from realize.wire.traffic import Traffic
 
-HELLO_WITHIN: Final = 10.0
+HANDSHAKE_TIMEOUT_S: Final = 10.0
 """Seconds for the TLS handshake and Hello."""
 
-FEW: Final = 16
-"""Up to so many connections read `realize.wire.tls.CHUNK` bytes in a turn of the reactor, more of them share as much.
+FULL_READ_CONNECTIONS: Final = 16
+"""Up to so many connections read `realize.wire.tls.IO_CHUNK_BYTES` bytes in a turn of the reactor, more of them share
+as much.
 
 A turn in which all of them read takes 0.14 s then.  With 64 and no less for each, an answer took 486 ms (99th
 percentile), and the daemon 317 MiB; with a sixteenth of it for each, 16 connections carried a tenth less.
 """
 
-LEAST_TURN: Final = 128 * 1024
+MIN_READ_BYTES: Final = 128 * 1024
 """What each connection reads in a turn at least, however many there are."""
 
-MOST_STRANGERS: Final = 64
+MAX_UNAUTHENTICATED: Final = 64
 """Connections that have not said Hello yet."""
 
-MOST_CONNECTIONS: Final = 64
+MAX_PEER_CONNECTIONS: Final = 64
 """Connections that one peer may have; what one of them may cost is bounded, and so is what a peer may."""
 
 Welcome = Callable[["AcceptedProtocol", PublicKey, Greeting], str]
@@ -76,7 +78,7 @@ class AcceptedProtocol(PeerProtocol):
         """Start the time limit."""
         tune(self.transport)
         super().connectionMade()
-        self._door = self.clock.callLater(HELLO_WITHIN, self._too_late)
+        self._door = self.clock.callLater(HANDSHAKE_TIMEOUT_S, self._too_late)
         self.factory.arrived(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -103,7 +105,7 @@ class AcceptedProtocol(PeerProtocol):
 
     def _too_late(self) -> None:
         self._door = None
-        self.factory.note_refusal("timeout", self.address, None, f"no Hello within {HELLO_WITHIN:.0f} seconds")
+        self.factory.note_refusal("timeout", self.address, None, f"no Hello within {HANDSHAKE_TIMEOUT_S:.0f} seconds")
         self.abort(ConnectionFailed("no Hello in time"))
 
 
@@ -148,11 +150,11 @@ class PeerServerFactory(Factory):
         welcome: Welcome,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
         watch: Watch | None = None,
-        strangers: int = MOST_STRANGERS,
+        strangers: int = MAX_UNAUTHENTICATED,
     ) -> None:
         self.clock = clock
         self.log = log
-        self._turn = CHUNK
+        self._turn = IO_CHUNK_BYTES
         self.connections: dict[str, set[AcceptedProtocol]] = {}
         """The connections that have said Hello, by name of the peer."""
         self._identity = identity
@@ -272,8 +274,8 @@ class PeerServerFactory(Factory):
             self.note_refusal("pin_unknown", protocol.address, key, "the key is not known any more")
             raise WrongPeer(f"the key {key.fingerprint} is not known")
         held = [connection for connection in self if connection.key == key and not connection.is_of(greeting.run)]
-        if len(held) >= MOST_CONNECTIONS:
-            text = f"this peer has {MOST_CONNECTIONS} connections already"
+        if len(held) >= MAX_PEER_CONNECTIONS:
+            text = f"this peer has {MAX_PEER_CONNECTIONS} connections already"
             self.note_refusal("limit", protocol.address, key, text)
             raise Busy(text)
         name = self._welcome(protocol, key, greeting)
@@ -330,7 +332,7 @@ class PeerServerFactory(Factory):
 
 def turn(connections: int) -> int:
     """How many bytes each of so many connections may read at once."""
-    return max(LEAST_TURN, CHUNK * FEW // max(FEW, connections))
+    return max(MIN_READ_BYTES, IO_CHUNK_BYTES * FULL_READ_CONNECTIONS // max(FULL_READ_CONNECTIONS, connections))
 
 
 def _network(address: str) -> str:

@@ -21,39 +21,40 @@ from twisted.logger import Logger
 from realize.concurrency.memory import Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.values import Content
-from realize.wire.boxes import VALUE_LIMIT, data_head, data_tail
-from realize.wire.commands import MOST_CREDIT, MOST_STREAMS
+from realize.wire.boxes import MAX_VALUE_BYTES, data_head, data_tail
+from realize.wire.commands import MAX_CREDIT_BYTES, MAX_STREAMS
 
 _log = Logger()
 
-WINDOW: Final = 8 << 20
+WINDOW_BYTES: Final = 8 << 20
 """The bytes that a sender may have under way at any time, as long as the consumer keeps up.
 
 Throughput on a long link is this much for each round trip.
 """
 
-GRANT: Final = 1 << 20
+MIN_GRANT_BYTES: Final = 1 << 20
 """The least credit worth a box."""
 
-MOST_UNREAD: Final = WINDOW + 2 * GRANT
+MAX_UNREAD_BYTES: Final = WINDOW_BYTES + 2 * MIN_GRANT_BYTES
 """The most bytes that a receiver lets be under way or waiting for its consumer, on one stream.
 
-More than the window, so that all of that is under way although credit comes by the `GRANT` and takes its time.
-What the consumer works on, about `TAKE` bytes, comes on top.
+More than the window, so that all of that is under way although credit comes by the `MIN_GRANT_BYTES` and takes its
+time.
+What the consumer works on, about `TAKE_BYTES` bytes, comes on top.
 """
 
-TAKE: Final = WINDOW // 4
+TAKE_BYTES: Final = WINDOW_BYTES // 4
 """About how much a consumer gets at once; while it works on that, the whole window goes on filling."""
 
-BATCH: Final = 512 * 1024
+WRITE_BATCH_BYTES: Final = 512 * 1024
 """About how many bytes of boxes are handed to a transport without a pace at once."""
 
-MOST_NOTED: Final = 64
+MAX_NOTED_WRITES: Final = 64
 """Writes of a stream of which it is noted by itself how far they have gone."""
 
 _FRAGMENT: Final = 4096
 _LARGE: Final = 16 * 1024
-_MOST_OUTSTANDING: Final = MOST_CREDIT * 4
+_MOST_OUTSTANDING: Final = MAX_CREDIT_BYTES * 4
 
 
 class Link(Protocol):
@@ -144,7 +145,7 @@ class OutboundStream:
                     else:
                         await self.credited()
                     continue
-                length = min(end - position, VALUE_LIMIT, self.credit, batch)
+                length = min(end - position, MAX_VALUE_BYTES, self.credit, batch)
                 parts += (data_head(length), view[position : position + length], self._tail)
                 position += length
                 size += length
@@ -178,7 +179,7 @@ class OutboundStream:
         self.content += size
         begin = self._link.bytes_sent
         self._link.write(data)
-        if len(self._noted) == MOST_NOTED:
+        if len(self._noted) == MAX_NOTED_WRITES:
             begin = self._noted.pop().begin
         self._noted.append(_Write(begin, self._link.bytes_sent, self.content))
 
@@ -281,7 +282,7 @@ class InboundStream:
         self._serve()
 
     def read(self) -> Deferred[list[Content]]:
-        """What is at hand, about `TAKE` bytes at most, or the next that arrives; an empty list once all has been read.
+        """What is at hand, about `TAKE_BYTES` bytes at most, or the next that arrives; an empty list at the end.
 
         What is taken makes room, so the call gives new credit.
         """
@@ -347,7 +348,7 @@ class InboundStream:
         self._gather()
         self._end_fragments()
         count = size = 0
-        while size < TAKE and count < len(self._pieces):
+        while size < TAKE_BYTES and count < len(self._pieces):
             size += len(self._pieces[count])
             count += 1
         pieces = self._pieces[:count]
@@ -358,12 +359,12 @@ class InboundStream:
 
     def _grant(self) -> None:
         under_way = self._granted - self.arrived
-        amount = min(MOST_UNREAD - under_way - self._held, self.limit - self._granted)
-        if self._error is None and (amount >= GRANT or (amount > 0 and self._granted + amount >= self.limit)):
+        amount = min(MAX_UNREAD_BYTES - under_way - self._held, self.limit - self._granted)
+        if self._error is None and (amount >= MIN_GRANT_BYTES or (amount > 0 and self._granted + amount >= self.limit)):
             if not self._claim.try_grow(amount):
-                amount = min(amount, GRANT)
+                amount = min(amount, MIN_GRANT_BYTES)
                 if not self._claim.try_grow(amount):
-                    if under_way + self._held < GRANT:
+                    if under_way + self._held < MIN_GRANT_BYTES:
                         self._ask(amount)
                     return
             self._promise(amount)
@@ -429,8 +430,8 @@ class StreamTable:
         """A number for a stream that we open; to be given back with `close`."""
         if self._lost is not None:
             raise self._lost
-        if len(self._open) >= MOST_STREAMS:
-            raise Busy(f"{MOST_STREAMS} streams are open")
+        if len(self._open) >= MAX_STREAMS:
+            raise Busy(f"{MAX_STREAMS} streams are open")
         self._ours += 2
         self._open[self._ours] = None
         return self._ours
@@ -441,8 +442,8 @@ class StreamTable:
             raise ProtocolError(f"stream {number} may not be opened")
         # Taken also if it may not be opened now, so that what still comes for it is late and not wrong.
         self._theirs = number
-        if len(self._open) >= MOST_STREAMS:
-            raise Busy(f"{MOST_STREAMS} streams are open")
+        if len(self._open) >= MAX_STREAMS:
+            raise Busy(f"{MAX_STREAMS} streams are open")
         self._open[number] = None
 
     def inbound(self, number: int, limit: int) -> InboundStream:
@@ -499,7 +500,7 @@ class StreamTable:
 
     def credited(self, number: int, amount: int) -> None:
         """A ``Credit`` arrived."""
-        if not 0 < amount <= MOST_CREDIT:
+        if not 0 < amount <= MAX_CREDIT_BYTES:
             raise ProtocolError(f"{amount} bytes of credit at once")
         self._outbound(number, "credit", lambda stream: stream.give(amount))
 

@@ -28,14 +28,14 @@ from zope.interface import implementer
 from realize.errors import RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey, spki_of_certificate
 
-CHUNK: Final = 1 << 20
+IO_CHUNK_BYTES: Final = 1 << 20
 """Bytes that are read from the kernel or given to it at once, and that may be queued before senders are paused.
 
 With Twisted's own 64 and 128 KiB a bulk transfer keeps starting and stopping: measured with
 ``python -m benchmarks.wire_throughput``, 256 KiB 330 MB/s, 512 KiB 640, 1 MiB 700, 2 MiB 640.
 """
 
-NOT_SENT: Final = 512 * 1024
+NOT_SENT_LOW_WATER_BYTES: Final = 512 * 1024
 """Bytes that may wait in the kernel without having been sent; more would only delay the answers behind them."""
 
 _TCP_NOTSENT_LOWAT: Final = 25  # linux/tcp.h; Python 3.11's socket module does not name it
@@ -153,14 +153,14 @@ def tune(transport: Any) -> None:
     The sizes of the kernel's buffers are left to it: a size set by hand is capped (``net.core.rmem_max``) far below
     what its own tuning reaches, and would bound the throughput of long links.
     """
-    read_at_once(transport, CHUNK)
+    read_at_once(transport, IO_CHUNK_BYTES)
     transport = lowest(transport)
     if hasattr(transport, "SEND_LIMIT"):
-        transport.SEND_LIMIT = CHUNK
+        transport.SEND_LIMIT = IO_CHUNK_BYTES
     if hasattr(transport, "setTcpNoDelay"):
         transport.setTcpNoDelay(True)
         with contextlib.suppress(OSError):
-            transport.getHandle().setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOT_SENT)
+            transport.getHandle().setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOT_SENT_LOW_WATER_BYTES)
 
 
 def read_at_once(transport: Any, amount: int) -> None:

@@ -19,16 +19,16 @@ from realize.units import display_text, format_size
 from realize.values import Space
 from realize.wire.reaching import Obstacle, obstacle
 
-SKEW: Final = 5.0
+MAX_CLOCK_SKEW_S: Final = 5.0
 """Seconds that two clocks may differ before it is worth a warning: ages of files are judged by them."""
 
-TICK: Final = 0.01
+CLOCK_TICK_S: Final = 0.01
 """Seconds that the clock that stamps files may be behind, as it shows the kernel's last tick: 100 Hz, or more."""
 
-FULL: Final = 0.01
+LOW_SPACE_FRACTION: Final = 0.01
 """Less than this part of a file system being free is worth a warning."""
 
-SLOW: Final = 2.0
+SLOW_COMMIT_S: Final = 2.0
 """Seconds beyond which it is worth a warning that a small file becomes durable."""
 
 _WAYS: Final = {
@@ -145,7 +145,7 @@ def skew(now_ns: int, before_ns: int, after_ns: int) -> Finding:
 
     Whatever happened in between, the difference is within what is said.
     """
-    least, most = (now_ns - after_ns) / 1e9, (now_ns - before_ns) / 1e9 + TICK
+    least, most = (now_ns - after_ns) / 1e9, (now_ns - before_ns) / 1e9 + CLOCK_TICK_S
     middle, doubt = (most + least) / 2, (most - least) / 2
     # To whole milliseconds: what that leaves out counts as doubt, too.
     shown, doubted = f"{abs(middle):.3f}", f"{math.ceil(doubt * 1000 + 0.5) / 1000:.3f}"
@@ -153,7 +153,7 @@ def skew(now_ns: int, before_ns: int, after_ns: int) -> Finding:
         found = f"as ours, give or take {math.ceil((abs(middle) + doubt) * 1000) / 1000:.3f} s"
     else:
         found = f"{shown} s {'ahead of' if middle > 0 else 'behind'} ours, give or take {doubted} s"
-    if abs(middle) - doubt <= SKEW:
+    if abs(middle) - doubt <= MAX_CLOCK_SKEW_S:
         return Finding("clock", Result.OK, found)
     advice = "--min-age and what arrives during a run are judged by these clocks: let both follow a time server"
     return Finding("clock", Result.WARNING, found, [advice])
@@ -166,7 +166,7 @@ def room(space: Space) -> Finding:
         found += f", room for {space.free_files:,} files"
     if not space.free or space.free_files == 0:
         return Finding("space", Result.FAILED, found, ["make room on that file system"])
-    if space.free < FULL * space.size:
+    if space.free < LOW_SPACE_FRACTION * space.size:
         return Finding("space", Result.WARNING, found, ["it is nearly full"])
     return Finding("space", Result.OK, found)
 
@@ -174,6 +174,6 @@ def room(space: Space) -> Finding:
 def durable(nanoseconds: int) -> Finding:
     """How long it takes to make a small file durable."""
     found = f"a file was written, made durable and removed; durable after {nanoseconds / 1e6:.1f} ms"
-    if nanoseconds <= SLOW * 1e9:
+    if nanoseconds <= SLOW_COMMIT_S * 1e9:
         return Finding("durable write", Result.OK, found)
     return Finding("durable write", Result.WARNING, found, ["that disk is slow, or busy"])

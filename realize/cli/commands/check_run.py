@@ -51,10 +51,10 @@ T = TypeVar("T")
 FAILED: Final = 3
 """Exit code if a step failed."""
 
-WITHIN: Final = 10.0
+STEP_TIMEOUT_S: Final = 10.0
 """Seconds that a step may take."""
 
-ROUNDS: Final = 3
+ROUND_TRIPS: Final = 3
 """Round trips that are measured; the shortest counts."""
 
 OF_THE_WAY: Final = ("config", "own key", "name", "port", "their key", "known there", "versions")
@@ -178,7 +178,7 @@ class Checking:
 
         async def trips() -> str:
             times = []
-            for _ in range(ROUNDS):
+            for _ in range(ROUND_TRIPS):
                 began = time.monotonic()
                 answer = await protocol.call(GetThrottle)
                 times.append(time.monotonic() - began)
@@ -249,9 +249,9 @@ class Checking:
 
     async def _within(self, work: Deferred[T]) -> T:
         try:
-            return await work.addTimeout(WITHIN, self._reactor)
+            return await work.addTimeout(STEP_TIMEOUT_S, self._reactor)
         except DeferredTimeout as error:
-            raise ConnectionFailed(f"no answer within {WITHIN:g} seconds") from error
+            raise ConnectionFailed(f"no answer within {STEP_TIMEOUT_S:g} seconds") from error
 
     def _note(self, step: str, found: str, *, result: Result = Result.OK) -> None:
         self._add(Finding(step, result, found))

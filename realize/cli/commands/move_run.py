@@ -32,10 +32,10 @@ from realize.mover.interfaces import IManifest
 from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
 
-IN_VAIN: Final = 5
+FAILED_ATTEMPTS_BEFORE_ADVICE: Final = 5
 """Attempts in vain, some six seconds, after which it is said how to find out why."""
 
-SAYING: Final = 0.5
+LAST_LINE_TIMEOUT_S: Final = 0.5
 """Seconds to wait for the last line of a run that hangs: stderr may be what it hangs at."""
 
 
@@ -183,8 +183,8 @@ class Errand:
         saying = threading.Thread(target=self._say_how_far, args=(seconds,), daemon=True)
         saying.start()
         code = self._metrics.close_in_a_hurry(code)
-        saying.join(SAYING)
-        flush(SAYING)
+        saying.join(LAST_LINE_TIMEOUT_S)
+        flush(LAST_LINE_TIMEOUT_S)
         return code
 
     def killed(self, code: int) -> None:
@@ -276,7 +276,7 @@ class Errand:
                 if self._screen.tally.steps > steps:
                     backoff.reset()
                 delay = backoff.next()
-                what_helps = advice(error, locations) if backoff.attempts >= IN_VAIN else ""
+                what_helps = advice(error, locations) if backoff.attempts >= FAILED_ATTEMPTS_BEFORE_ADVICE else ""
                 self._screen(Retrying(error, delay, what_helps))
             else:
                 return

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from realize.cli.display.board import PRESENT, TREND, Board, Flight, Meter, found, time_left
+from realize.cli.display.board import RATE_WINDOW_S, TIME_LEFT_WINDOW_S, Board, Flight, Meter, found, time_left
 from realize.cli.display.options import DisplayOptions
 from realize.cli.display.rows import Row, Shape
 from realize.cli.display.summary import Tally
@@ -23,10 +23,10 @@ from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed, NoRoom
 from realize.units import display_name, format_size
 
-LARGE = 8 << 20
+OWN_BAR_MIN_BYTES = 8 << 20
 """Files of at least this many bytes get a bar of their own."""
 
-MOST_BARS = 8
+MAX_FILE_BARS = 8
 """No more bars of files than this."""
 
 
@@ -40,8 +40,8 @@ class Bars:
         self._look = look
         self._wording = Wording(verbose=look.verbose)
         self._board = Board()
-        self._meter = Meter(PRESENT)
-        self._trend = Meter(TREND)
+        self._meter = Meter(RATE_WINDOW_S)
+        self._trend = Meter(TIME_LEFT_WINDOW_S)
         self._console = Console(file=err, highlight=False, markup=False, emoji=False)
         self._shape = Shape(self._console.width)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -83,8 +83,8 @@ class Bars:
                 share,
             ),
         )
-        large = [(path, flight) for path, flight in board.flying.items() if flight.size >= LARGE]
-        return shape.table([overall, *(_row(*each) for each in large[: max(0, min(MOST_BARS, height - 2))])])
+        large = [(path, flight) for path, flight in board.flying.items() if flight.size >= OWN_BAR_MIN_BYTES]
+        return shape.table([overall, *(_row(*each) for each in large[: max(0, min(MAX_FILE_BARS, height - 2))])])
 
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
         """Take the bars away and write the final line."""

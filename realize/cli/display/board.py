@@ -123,10 +123,10 @@ class Board:
             self.done -= flight.reached
 
 
-PRESENT: Final = 2.0
+RATE_WINDOW_S: Final = 2.0
 """Seconds over which the rate is measured that people see."""
 
-TREND: Final = 10.0
+TIME_LEFT_WINDOW_S: Final = 10.0
 """Seconds over which the rate is measured that tells how long the rest will take."""
 
 

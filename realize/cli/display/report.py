@@ -23,17 +23,17 @@ LIMITS: Final = frozenset({"limit", "limits"})
 ESCAPED: Final = frozenset({"path"})
 """Fields that hold a name from a disk, which the daemon has escaped: again only if that does not show."""
 
-MOST_COLUMNS: Final = 32
+MAX_TABLE_COLUMNS: Final = 32
 """Columns that are shown of a table."""
 
-WIDEST: Final = 200
+MAX_COLUMN_CHARS: Final = 200
 """Characters up to which a column grows with its longest cell: no report is to fill our memory with blanks."""
 
 
 def readable(report: Mapping[str, Any]) -> Iterator[str]:
     """The report as lines for people: single values first, then a table for each list."""
     single = {key: value for key, value in report.items() if not _is_table(value)}
-    width = min(WIDEST, max(map(len, single), default=0))
+    width = min(MAX_COLUMN_CHARS, max(map(len, single), default=0))
     for key, value in single.items():
         yield f"{display_text(key):<{width}}  {shown(key, value)}"
     for key, value in report.items():
@@ -70,9 +70,9 @@ def _is_table(value: Any) -> bool:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Rows with the same fields as lines for people, under their names."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))[:MOST_COLUMNS]
+    columns = list(dict.fromkeys(key for row in rows for key in row))[:MAX_TABLE_COLUMNS]
     cells = [[shown(column, row.get(column)) for column in columns] for row in rows]
     heads = [display_text(column) for column in columns]
-    widths = [min(WIDEST, max(map(len, column))) for column in zip(heads, *cells, strict=True)]
+    widths = [min(MAX_COLUMN_CHARS, max(map(len, column))) for column in zip(heads, *cells, strict=True)]
     for row in [heads, *cells] if rows else []:
         yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -11,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-BAR: Final = 8
+MIN_BAR_COLUMNS: Final = 8
 """Columns that a bar has at least."""
 
-NAME: Final = 14
+MIN_NAME_COLUMNS: Final = 14
 """Columns that the name of a file has at least, as long as figures can be shortened for it."""
 
 _GAPS: Final = 2
@@ -47,8 +47,8 @@ class Shape:
         figures = self._widest[length]
         room = max(2, self.width - _GAPS - figures)
         longest = max(cell_len(row.labels[-1]) for row in rows)
-        wanted = max(cell_len(rows[0].labels[label]), min(longest, max(NAME, room * 2 // 5)))
-        labels = max(1, min(wanted, room - BAR))
+        wanted = max(cell_len(rows[0].labels[label]), min(longest, max(MIN_NAME_COLUMNS, room * 2 // 5)))
+        labels = max(1, min(wanted, room - MIN_BAR_COLUMNS))
         table = Table.grid(
             Column(width=labels, no_wrap=True, overflow="ellipsis"),
             Column(width=max(1, room - labels)),
@@ -66,11 +66,11 @@ class Shape:
 
     def _lengths(self, rows: Sequence[Row]) -> tuple[int, int]:
         """Which of its figures, and of its labels, the first row can show in full."""
-        first, least = rows[0], NAME if len(rows) > 1 else 0
+        first, least = rows[0], MIN_NAME_COLUMNS if len(rows) > 1 else 0
         for length in range(len(first.figures)):
             widest = max(cell_len(row.figures[length]) for row in rows)
             self._widest[length] = max(widest, self._widest.get(length, 0))
             for label, text in enumerate(first.labels):
-                if max(least, cell_len(text)) + BAR + _GAPS + self._widest[length] <= self.width:
+                if max(least, cell_len(text)) + MIN_BAR_COLUMNS + _GAPS + self._widest[length] <= self.width:
                     return length, label
         return len(first.figures) - 1, len(first.labels) - 1

@@ -29,7 +29,7 @@ from realize.mover.events import (
 from realize.mover.plan import Action
 from realize.units import display_name, display_text, format_duration, format_size
 
-MOST_NAMED = 3
+MAX_NAMED_SOURCES = 3
 """So many sources are named in the closing line."""
 
 ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
@@ -260,8 +260,8 @@ class Tally(_Counts):
 
     def _origins(self) -> str:
         """The sources for people; the first ones of many."""
-        named = ", ".join(map(display_text, self.sources[:MOST_NAMED]))
-        more = len(self.sources) - MOST_NAMED
+        named = ", ".join(map(display_text, self.sources[:MAX_NAMED_SOURCES]))
+        more = len(self.sources) - MAX_NAMED_SOURCES
         return f"{named} and {more:,} more" if more > 0 else named
 
     def deadline_sentence(self, limit: float, seconds: float) -> str:

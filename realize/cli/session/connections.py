@@ -22,10 +22,10 @@ from realize.throttle.limits import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
-from realize.wire.connection import LOSE, Greeting, PeerProtocol
+from realize.wire.connection import CLOSE_TIMEOUT_S, Greeting, PeerProtocol
 from realize.wire.throttling import OwnLimit, limit_by, pacing
 
-SILENT: Final = 0.5
+SILENT_CLOSE_TIMEOUT_S: Final = 0.5
 """Seconds that the end of a connection may take if the peer does not answer any more."""
 
 
@@ -112,7 +112,7 @@ class Connections:
         """
         lost: list[Deferred[RealizeError]] = []
         for connection in self._made.values():
-            connection.close(Reason[reason], SILENT if silent else LOSE)
+            connection.close(Reason[reason], SILENT_CLOSE_TIMEOUT_S if silent else CLOSE_TIMEOUT_S)
             lost.append(connection.when_lost())
         for each in lost:
             await each

@@ -2,7 +2,8 @@
 
 The reactor's timers run on the wall clock and stand still while the reactor is stuck; neither may make a run longer
 than it was allowed.
-When the limit is reached, the run is told; when it has not ended `MERCY` seconds after its grace, whatever hangs in it
+When the limit is reached, the run is told; when it has not ended `KILL_AFTER_S` seconds after its grace, whatever
+hangs in it
 (a dead disk under a thread, a name server), the process ends at once.
 """
 
@@ -17,7 +18,7 @@ from typing import Final, Self
 
 from realize.cli.options import Patience
 
-MERCY: Final = 5.0
+KILL_AFTER_S: Final = 5.0
 """Seconds beyond limit and grace, after which the process is ended by force."""
 
 
@@ -32,7 +33,7 @@ class Deadline:
         self, patience: Patience, reached: Callable[[], None], overdue: Callable[[], int], parting: float = 0.0
     ) -> None:
         self._limit = patience.max_duration
-        self._last = (patience.max_duration or 0.0) + patience.grace + MERCY
+        self._last = (patience.max_duration or 0.0) + patience.grace + KILL_AFTER_S
         self._parting = parting
         self._reached = reached
         self._overdue = overdue

@@ -8,10 +8,10 @@ from typing import Any, Final, NoReturn, TypeGuard
 
 from realize.errors import ProtocolError
 
-MOST_DEPTH: Final = 8
+MAX_REPORT_DEPTH: Final = 8
 """Objects and lists inside each other, in a report."""
 
-MOST_DIGITS: Final = 20
+MAX_NUMBER_DIGITS: Final = 20
 """Digits of a number in a report; 64 bits have as many."""
 
 
@@ -37,7 +37,7 @@ def _loaded(text: str) -> Any:
         report = json.loads(text, parse_constant=_no_number, parse_int=_integer, parse_float=_real)
     except (ValueError, RecursionError) as error:
         raise ProtocolError("the daemon's report is not JSON that can be shown") from error
-    if not _is_flat(report, MOST_DEPTH):
+    if not _is_flat(report, MAX_REPORT_DEPTH):
         raise ProtocolError("the daemon's report has too many lists and objects inside each other")
     return report
 
@@ -47,14 +47,14 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _integer(text: str) -> int:
-    if len(text) > MOST_DIGITS:
+    if len(text) > MAX_NUMBER_DIGITS:
         _no_number(text)
     return int(text)
 
 
 def _real(text: str) -> float:
     number = float(text)
-    return number if abs(number) < 10.0**MOST_DIGITS else _no_number(text)
+    return number if abs(number) < 10.0**MAX_NUMBER_DIGITS else _no_number(text)
 
 
 def _is_flat(value: Any, depth: int) -> bool:

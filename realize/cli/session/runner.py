@@ -26,7 +26,7 @@ T = TypeVar("T")
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Signals that ask for an orderly end; SIGHUP does not where it is ignored, as under nohup(1)."""
 
-FLUSHING: Final = 0.2
+LOG_FLUSH_TIMEOUT_S: Final = 0.2
 """Seconds that a process that is ended on the spot gives to its log."""
 
 SHOW_CURSOR = b"\x1b[?25h"
@@ -112,7 +112,7 @@ class _Signals:
         try:
             self._at_once(Interrupted.exit_code)
         finally:
-            flush(FLUSHING)
+            flush(LOG_FLUSH_TIMEOUT_S)
             if sys.stderr.isatty():
                 os.write(sys.stderr.fileno(), SHOW_CURSOR)
             os._exit(Interrupted.exit_code)

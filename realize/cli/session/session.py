@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from realize.wire.client import ConnectingProtocol
     from realize.wire.connection import PeerProtocol
 
-THREADS: Final = 4
+THREADS_PER_LOCATION: Final = 4
 """Threads for disk work and hashing, for each location; more would only queue at the disk."""
 
 
 _log = Logger()
 
-PARTING: Final = 2.0
+STORE_CLOSE_TIMEOUT_S: Final = 2.0
 """Seconds that the orderly end of each store may take."""
 
 
@@ -84,7 +84,7 @@ class Session:
         self._locals: dict[str, Callable[..., LocalStore]] = {}
         self._unsteady = False
         """Whether a connection was given up to make another one."""
-        self._pools = ThreadPools(reactor, THREADS, "realize disk")
+        self._pools = ThreadPools(reactor, THREADS_PER_LOCATION, "realize disk")
         self.in_thread: RunInThread = self._pools.of("").run
         """Does disk work that belongs to no location, in one of our threads."""
         self._ledger = Ledger(reactor)
@@ -223,7 +223,7 @@ class Session:
         silent = False
         try:
             # A peer that does not answer any more must not keep us, for one store after the other.
-            for closing in [store.close().addTimeout(PARTING, self._reactor) for store in stores]:
+            for closing in [store.close().addTimeout(STORE_CLOSE_TIMEOUT_S, self._reactor) for store in stores]:
                 silent |= await closing.addCallbacks(lambda _: False, _not_closed)
         finally:
             connections, self._connections = self._connections, None

@@ -21,13 +21,13 @@ from realize.mover.events import Event, Finished, Interrupted, PartialGone
 from realize.store.local.expiry import expire_partials, next_step
 from realize.store.local.location import locate
 
-PAUSE: Final = 0.1
+TIDYING_PAUSE_S: Final = 0.1
 """Seconds between two slices while the run goes on."""
 
-EXTRA: Final = 1.0
+TIDYING_EXTRA_S: Final = 1.0
 """Seconds that it may go on at the end of the run, without pauses."""
 
-MOST: Final = 10_000
+MAX_PREFERRED_DIRECTORIES: Final = 10_000
 """Directories to be looked at before the others; what is beyond waits for its turn."""
 
 
@@ -63,7 +63,7 @@ class Tidying:
         """Where the run writes, it looks first."""
         if isinstance(event, Finished | Interrupted):
             directory = os.path.dirname(event.path)
-            if directory not in self._seen and len(self._seen) < MOST:
+            if directory not in self._seen and len(self._seen) < MAX_PREFERRED_DIRECTORIES:
                 self._seen.add(directory)
                 self._written.append(directory)
 
@@ -72,7 +72,7 @@ class Tidying:
         self._hurried = True
         if self._pause is not None:
             self._pause.cancel()
-        timer = self._clock.callLater(EXTRA, self.stop)
+        timer = self._clock.callLater(TIDYING_EXTRA_S, self.stop)
         try:
             await self._ended
         finally:
@@ -120,7 +120,7 @@ class Tidying:
     async def _rest(self) -> None:
         if self._hurried or self._stopped:
             return
-        self._pause = deferLater(self._clock, PAUSE)
+        self._pause = deferLater(self._clock, TIDYING_PAUSE_S)
         try:
             await self._pause
         except CancelledError:

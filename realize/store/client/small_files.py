@@ -23,31 +23,31 @@ from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
 from realize.store.client.lasting import unanswered
 from realize.store.client.transit import Transit
-from realize.values import SMALL, Fetched, OnConflict, SmallFile, Stored
+from realize.values import MAX_SMALL_BYTES, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
-from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.boxes import MAX_VALUE_BYTES
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead
 from realize.wire.streams import OutboundStream
 
-SLOW: Final = 65_535
+SLOW_LINK_BATCH_BYTES: Final = 65_535
 """A batch on a slow link: it takes a minute at 1 KiB/s."""
 
-UNKNOWN: Final = SMALL // 2
+FIRST_BATCH_BYTES: Final = MAX_SMALL_BYTES // 2
 """A batch that we send before we know how fast the link is."""
 
-_WAIT: Final = 5.0
+_MAX_BATCH_S: Final = 5.0
 """Seconds that a batch may take if the next one is as fast as the last one was, with all that was under way besides."""
 
-_TELLING: Final = SLOW // 4
+_MIN_SAMPLE_BYTES: Final = SLOW_LINK_BATCH_BYTES // 4
 """Less content than this does not tell how fast the link is."""
 
 
 def _fitting(size: int, seconds: float, before: int) -> int:
     """How large a batch should be when ``size`` bytes have taken so long; as ``before`` if that does not tell; pure."""
-    if size < _TELLING:
+    if size < _MIN_SAMPLE_BYTES:
         return before
-    return min(SMALL, max(SLOW, int(size * _WAIT / max(seconds, 1e-3))))
+    return min(MAX_SMALL_BYTES, max(SLOW_LINK_BATCH_BYTES, int(size * _MAX_BATCH_S / max(seconds, 1e-3))))
 
 
 class RemoteBatches:
@@ -59,12 +59,12 @@ class RemoteBatches:
         self._sending = DeferredLock()
         self._cut_short = False
         """Whether the peer waits for the rest of a batch, which never comes: it would not take another one."""
-        self._sent_fits = SLOW if unsteady else UNKNOWN
-        self._read_fits = SLOW
+        self._sent_fits = SLOW_LINK_BATCH_BYTES if unsteady else FIRST_BATCH_BYTES
+        self._read_fits = SLOW_LINK_BATCH_BYTES
 
     def takes_at_once(self) -> int:
         """See `realize.store.interfaces.IStore`: by the limits on what we send, and by how long the last one took."""
-        return self._sent_fits if self._protocol.chunk() >= VALUE_LIMIT else SLOW
+        return self._sent_fits if self._protocol.chunk() >= MAX_VALUE_BYTES else SLOW_LINK_BATCH_BYTES
 
     def reads_at_once(self) -> int:
         """See `realize.store.interfaces.IStore`: limits of the peer are not known, so by how long the last one took."""
@@ -137,7 +137,7 @@ class RemoteBatches:
         streams, clock = self._protocol.streams, self._protocol.clock
         number = streams.choose()
         try:
-            stream = streams.inbound(number, SMALL)
+            stream = streams.inbound(number, MAX_SMALL_BYTES)
             stream.promised()
             self._transit.begin(number, paths, stream.travelled)
             began = clock.seconds()

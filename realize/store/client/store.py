@@ -24,8 +24,8 @@ from realize.store.client.streams import RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.values import (
-    BLOCK,
-    SMALL,
+    BLOCK_BYTES,
+    MAX_SMALL_BYTES,
     Attributes,
     Directory,
     Entry,
@@ -49,13 +49,13 @@ from realize.wire.connection import PeerProtocol
 T = TypeVar("T")
 R = TypeVar("R")
 
-IN_FLIGHT: Final = 32
+MAX_PACKS_IN_FLIGHT: Final = 32
 """Packs that one store has under way at once; the others wait their turn."""
 
-MOST_LISTED: Final = 1 << 28
+MAX_LISTED_ENTRIES: Final = 1 << 28
 """Entries of one listing: no directory that can be worked with has as many, and one that has no end must end here."""
 
-_BLOCKS: Final = 1024
+_MAX_BLOCK_DIGESTS: Final = 1024
 
 
 @implementer(IStore)
@@ -83,7 +83,7 @@ class RemoteStore:
         self._base = base
         self._origin = origin
         self._handle = 0
-        self._turns = DeferredSemaphore(IN_FLIGHT)
+        self._turns = DeferredSemaphore(MAX_PACKS_IN_FLIGHT)
         self._transit = Transit()
         self._batches = RemoteBatches(protocol, self._transit, unsteady=unsteady)
 
@@ -182,20 +182,20 @@ class RemoteStore:
         self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None
     ) -> int:
         matched = 0
-        for first in range(0, len(digests) or 1, _BLOCKS):
+        for first in range(0, len(digests) or 1, _MAX_BLOCK_DIGESTS):
             answer = await self._call(
                 commands.MatchFinal,
                 patient=True,
                 path=path,
                 size=size,
                 offset=offset + matched,
-                digests=list(digests[first : first + _BLOCKS]),
+                digests=list(digests[first : first + _MAX_BLOCK_DIGESTS]),
                 attributes=attributes,
             )
-            if answer["matched"] > min(_BLOCKS * BLOCK, size - offset - matched):
+            if answer["matched"] > min(_MAX_BLOCK_DIGESTS * BLOCK_BYTES, size - offset - matched):
                 raise ProtocolError("the peer matched more than it was asked about")
             matched += answer["matched"]
-            if answer["matched"] < _BLOCKS * BLOCK:
+            if answer["matched"] < _MAX_BLOCK_DIGESTS * BLOCK_BYTES:
                 break
         return matched
 
@@ -279,7 +279,7 @@ class RemoteStore:
     ) -> Deferred[list[R]]:
         """Ask about all items, a pack at a time, and put the answers together."""
         try:
-            packs = list(packing.fit(items, measure, weigh=weigh, load=SMALL))
+            packs = list(packing.fit(items, measure, weigh=weigh, load=MAX_SMALL_BYTES))
             packs = packs or [[]]  # also nothing needs the right to it
         except RealizeError:
             # An item that can never be sent spoils the whole call, like any argument of the wrong type.
@@ -326,9 +326,9 @@ class RemoteListing:
             if answer["more"] and not answer["entries"]:
                 self.close()
                 raise ProtocolError("the peer sends pages of a listing that have nothing in them, and no end")
-            if self._listed > MOST_LISTED:
+            if self._listed > MAX_LISTED_ENTRIES:
                 self.close()
-                raise ProtocolError(f"the peer lists more than {MOST_LISTED:,} names")
+                raise ProtocolError(f"the peer lists more than {MAX_LISTED_ENTRIES:,} names")
             if not answer["more"]:
                 self._ended = True
             elif not self._ended:
@@ -377,7 +377,7 @@ def _closed_anyway(failure: Failure) -> None:
 
 
 def _weigh_small(file: SmallFile) -> int:
-    if file.size > SMALL:
+    if file.size > MAX_SMALL_BYTES:
         raise ProtocolError(f"{file.size} bytes are not a small file")
     return file.size
 

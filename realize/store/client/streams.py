@@ -16,16 +16,27 @@ from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Source
 from realize.store.client.lasting import call_lasting
 from realize.store.client.transit import Transit
 from realize.store.interfaces import IReader, IWriter
-from realize.values import BLOCK, SPAN, Attributes, Chunk, Content, OnConflict, Seen, Stored, Version, extent
+from realize.values import (
+    BLOCK_BYTES,
+    SPAN_BYTES,
+    Attributes,
+    Chunk,
+    Content,
+    OnConflict,
+    Seen,
+    Stored,
+    Version,
+    extent,
+)
 from realize.wire import commands, packing
 from realize.wire.answers import log_unexpected
 from realize.wire.connection import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
 
-GIVING_UP: Final = 4.0
+ABANDON_TIMEOUT_S: Final = 4.0
 """Seconds that whoever abandons a file waits for the peer to say that it did."""
 
-_BLOCKS: Final = 1024
+_MAX_MATCHED_BLOCKS: Final = 1024
 
 
 @implementer(IReader)
@@ -73,7 +84,7 @@ class RemoteReader:
     async def _block_digests(self, length: int) -> list[bytes]:
         await self._stopped(length)
         digests: list[bytes] = (await self._call(commands.BlockDigests, length=length))["digests"]
-        if len(digests) != -(-length // BLOCK):
+        if len(digests) != -(-length // BLOCK_BYTES):
             raise ProtocolError(f"{len(digests)} digests for {length} bytes")
         return digests
 
@@ -108,7 +119,7 @@ class RemoteReader:
             raise
         lengths += [length for length, _ in chunks]
         cut = sum(map(sum, self._spans))
-        if sum(lengths) > SPAN or self._position + cut > self.version.size:
+        if sum(lengths) > SPAN_BYTES or self._position + cut > self.version.size:
             raise ProtocolError("the peer cut more than there is")
         if not chunks:
             self._spans.remove(lengths)
@@ -351,9 +362,9 @@ class RemoteWriter:
 
     async def _match(self, digests: list[bytes], length: int) -> int:
         matched = 0
-        for first in range(0, len(digests), _BLOCKS):
-            part = digests[first : first + _BLOCKS]
-            span = min(len(part) * BLOCK, length - matched)
+        for first in range(0, len(digests), _MAX_MATCHED_BLOCKS):
+            part = digests[first : first + _MAX_MATCHED_BLOCKS]
+            span = min(len(part) * BLOCK_BYTES, length - matched)
             answer = await self._call(commands.MatchPartial, digests=part, length=span)
             if answer["matched"] > span:
                 raise ProtocolError("the peer matched more than it was asked about")
@@ -422,7 +433,7 @@ class RemoteWriter:
             return succeed(None)
         asked = self._protocol.call(commands.AbandonStream, stream=self._stream.number, keep=keep)
         # Who gives up does not wait long for a disk that hangs, or a peer that is frozen: it will do so all the same.
-        given = asked.addTimeout(GIVING_UP, self._protocol.clock)
+        given = asked.addTimeout(ABANDON_TIMEOUT_S, self._protocol.clock)
         return given.addCallbacks(lambda answer: answer.get("kept"), _given_up)
 
     def _end(self) -> None:

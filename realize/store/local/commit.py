@@ -58,19 +58,19 @@ from realize.store.local.versions import open_if_readable, representable
 from realize.units import display_name
 from realize.values import Committed, OnConflict, Seen, Stored
 
-GROUP: Final = 1024
+MAX_GROUP_FILES: Final = 1024
 """A group takes no more submissions once it has this many files, or fewer that are deep."""
 
-FEW_DIRECTORIES: Final = 2
+FSYNC_MAX_DIRECTORIES: Final = 2
 """Up to so many directories get an fsync each; more are worth a syncfs(2): each fsync waits for the device once."""
 
-DEEP: Final = 8
+DIRECTORIES_PER_EXTRA_FILE: Final = 8
 """For each so many directories that a file is below, it counts as one more: all above it are made durable with it."""
 
-MOST_SMALL: Final = 2 * GROUP
+MAX_UNCOMMITTED_SMALL_FILES: Final = 2 * MAX_GROUP_FILES
 """Small files between their writing and the end of their commit; each holds a descriptor."""
 
-_LOOKS: Final = 3
+_REPLACE_TRIES: Final = 3
 """A file that goes away just when it is to be replaced, and is there again, is looked at so often."""
 
 _order: Final = itertools.count()
@@ -155,7 +155,7 @@ class Committer:
         self._run_in_thread = run_in_thread
         self._waiting: Rota[_Submission] = Rota()
         self._running = False
-        self.room = Room(MOST_SMALL)
+        self.room = Room(MAX_UNCOMMITTED_SMALL_FILES)
         """For small files: to be entered before they are written, and left when they are committed."""
 
     def commit(self, files: Sequence[Prepared], owner: str = "") -> Deferred[list[Outcome]]:
@@ -179,10 +179,10 @@ class Committer:
         committing: Deferred[list[Outcome]] | None = None
         try:
             count = 0
-            while count < GROUP and (found := self._waiting.peek()):
+            while count < MAX_GROUP_FILES and (found := self._waiting.peek()):
                 owner, submission = found
-                size = sum(1 + len(each.directory) // DEEP for each in submission.files)
-                if group and count + size > 2 * GROUP:
+                size = sum(1 + len(each.directory) // DIRECTORIES_PER_EXTRA_FILE for each in submission.files)
+                if group and count + size > 2 * MAX_GROUP_FILES:
                     break
                 group.append(submission)
                 self._waiting.pop(owner)
@@ -385,7 +385,7 @@ def _check(file: Prepared, identity: Identity, failed: dict[int, OSError]) -> No
 def _rename(tree: Tree, fd: int, file: Prepared) -> Committed:
     if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) != file.inode:
         raise StorageError(f"{display_name(file.path)}: its partial was replaced by another file meanwhile")
-    for _ in range(_LOOKS):
+    for _ in range(_REPLACE_TRIES):
         try:
             rename_noreplace(fd, file.partial, file.name)
         except FileExistsError:
@@ -465,7 +465,7 @@ def sync_directories(
         doubt = StorageError(f"the directories above the destination cannot be made durable: {reason(error)}")
         return dict.fromkeys(wanted, doubt)
     chain = _all_above(wanted)
-    if anchor is not None and len(chain) > FEW_DIRECTORIES and _devices(tree, chain) == {anchor.device}:
+    if anchor is not None and len(chain) > FSYNC_MAX_DIRECTORIES and _devices(tree, chain) == {anchor.device}:
         try:
             syncfs(anchor.fd)
         except OSError as error:

@@ -26,9 +26,9 @@ from realize.store.local.partial_names import MARK, NOTE, is_ours
 from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.origin import digest_from
 from realize.units import display_name
-from realize.values import BLOCK, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
+from realize.values import BLOCK_BYTES, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
 
-_REMEMBERED: Final = 32
+_MAX_COMPARISONS: Final = 32
 """Large files that are being compared, in one store: as many as one run has in flight at most."""
 
 _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
@@ -401,7 +401,7 @@ class FinalMatches:
                     if sent is None:
                         return None
                     verdict = _Verdict(sent)
-                length = max(0, min(len(digests) * BLOCK, size - offset))
+                length = max(0, min(len(digests) * BLOCK_BYTES, size - offset))
                 if verdict is None:
                     matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
                 else:
@@ -426,6 +426,6 @@ class FinalMatches:
         return matched
 
     def _remember(self, key: bytes, progress: _Progress) -> None:
-        while len(self._progress) >= _REMEMBERED:
+        while len(self._progress) >= _MAX_COMPARISONS:
             del self._progress[next(iter(self._progress))]
         self._progress[key] = progress

@@ -14,7 +14,7 @@ from typing import Final
 from realize.fs.syscalls import birth_ns
 from realize.fs.tree import Identity
 
-MOST_DIRECTORIES: Final = 20_000
+MAX_FOOTPRINT_DIRECTORIES: Final = 20_000
 """Directories of one kind that are remembered of one peer; the oldest are forgotten.
 
 They are remembered when the peer has gone, too, in no budget: some 2 MB of each kind.
@@ -64,6 +64,6 @@ class Footprint:
     def _note(self, known: dict[Trace, None], directory: Trace) -> None:
         with self._lock:
             known.pop(directory, None)
-            if len(known) >= MOST_DIRECTORIES:
+            if len(known) >= MAX_FOOTPRINT_DIRECTORIES:
                 del known[next(iter(known))]
             known[directory] = None

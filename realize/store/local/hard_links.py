@@ -17,10 +17,10 @@ from realize.fs.tree import Identity
 from realize.store.local.versions import version_of
 from realize.values import Version
 
-FILES: Final = 1024
+MAX_LINKED_FILES: Final = 1024
 """So many hard-linked files are remembered; of one that was forgotten, a name more is read again."""
 
-NAMES: Final = 1024
+MAX_NAMES_PER_FILE: Final = 1024
 """So many removed names of each."""
 
 
@@ -62,8 +62,8 @@ class Unlinked:
             chain = {before: None}
         chain.pop(after, None)
         chain[after] = None
-        if len(chain) > NAMES:
+        if len(chain) > MAX_NAMES_PER_FILE:
             del chain[next(iter(chain))]
         self._chains[identity] = chain
-        if len(self._chains) > FILES:
+        if len(self._chains) > MAX_LINKED_FILES:
             del self._chains[next(iter(self._chains))]

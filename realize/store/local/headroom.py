@@ -32,7 +32,7 @@ from realize.store.local.location import Location
 from realize.store.local.walker import Found
 from realize.units import NO_RESERVE, Reserve, display_name, format_size
 
-LONGEST: Final = 600.0
+MAX_WAIT_S: Final = 600.0
 """Seconds to wait for others; then the file is put aside by `realize.errors.Busy`, and may be tried again.
 
 The peer waits for an answer, and a connection on which nothing comes for longer counts as dead.
@@ -122,7 +122,7 @@ class Headroom:
     async def make_way(self, location: Location, path: bytes, crowded: Crowded, waiting: Waiting) -> None:
         """Make it worth another attempt to begin a large file, or raise what it fails with."""
         if crowded.waits:
-            if self.ledger.now - waiting.began > LONGEST:
+            if self.ledger.now - waiting.began > MAX_WAIT_S:
                 raise Busy(f"{display_name(path)}: there is not enough room while other files are being written")
             await waiting.for_change(crowded.file_system, crowded.seen)
             return
@@ -161,7 +161,7 @@ class Headroom:
         # What was made for others since the last attempt may be all that is needed: then nothing seems to be missing.
         if self.made != made or (need > free and await self._make(location, device, need - free, made)):
             return True
-        if not file_system.busy or self.ledger.now - waiting.began > LONGEST:
+        if not file_system.busy or self.ledger.now - waiting.began > MAX_WAIT_S:
             return False
         await waiting.for_change(file_system, seen)
         return True

@@ -15,7 +15,7 @@ from realize.store.local.leftovers import find_partials
 from realize.store.local.location import Location
 from realize.store.local.walker import Found
 
-RENEW: Final = 5.0
+MIN_LOOK_AGE_S: Final = 5.0
 """Seconds for which a look counts at least; a long one counts ten times as long as it took."""
 
 
@@ -51,7 +51,7 @@ class KnownPartials:
         finally:
             finding.close()
         now = time.monotonic()
-        self._until = now + max(RENEW, 10 * (now - began))
+        self._until = now + max(MIN_LOOK_AGE_S, 10 * (now - began))
 
     def note(self, partial: Found) -> None:
         """Somebody has just stopped writing this one."""

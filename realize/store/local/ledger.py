@@ -18,15 +18,15 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-STALLED: Final = 60.0
-"""Seconds after which what a file needs is not kept for it any more, if it has not grown by `GROWTH` meanwhile.
+STALLED_AFTER_S: Final = 60.0
+"""Seconds after which what a file needs is not kept for it any more, if it has not grown by `METADATA_BYTES` meanwhile.
 
 Else a peer could keep others out of a file system by announcing a file and never sending it.
 """
 
-GROWTH: Final = 64 << 10
+METADATA_BYTES: Final = 64 << 10
 
-POLL: Final = 5.0
+LEDGER_POLL_S: Final = 5.0
 """Seconds after which those who wait look again: a promise may have stalled, and others make room, too."""
 
 
@@ -73,12 +73,12 @@ class Promise:
     @property
     def stalled(self) -> bool:
         """Whether it has not grown for so long that nothing is kept for it."""
-        return self._now() - self._grown_at > STALLED
+        return self._now() - self._grown_at > STALLED_AFTER_S
 
     def reached(self, on_disk: int) -> None:
         """So many bytes of it are on the disk now."""
         self.on_disk = on_disk
-        if abs(on_disk - self._grown) >= GROWTH:
+        if abs(on_disk - self._grown) >= METADATA_BYTES:
             self._grown, self._grown_at = on_disk, self._now()
 
     def release(self) -> None:
@@ -137,7 +137,7 @@ class FileSystem:
             return changed
         self._waiting.append(changed)
         if self._polling is None and self._clock is not None:
-            self._polling = self._clock.callLater(POLL, self.changed)
+            self._polling = self._clock.callLater(LEDGER_POLL_S, self.changed)
         return changed
 
     def changed(self) -> None:

@@ -15,7 +15,7 @@ from realize.fs.tree import identity_of
 from realize.store.local.location import Location
 from realize.store.local.partial_names import RECEIVING
 from realize.store.local.versions import READ_FLAGS
-from realize.store.local.walker import PAGE, Found, Traversal
+from realize.store.local.walker import PAGE_ENTRIES, Found, Traversal
 
 
 def gained_ns(status: os.stat_result) -> int:
@@ -34,7 +34,7 @@ def find_leftovers(location: Location, *, deep: bool = True) -> Generator[tuple[
     """
     traversal = Traversal(location, lambda _path, _identity: "" if deep else "is not looked into")
     try:
-        while found := traversal.page(PAGE):
+        while found := traversal.page(PAGE_ENTRIES):
             yield [each for each in found if each.partial], [each for each in found if each.is_directory]
     finally:
         traversal.close()

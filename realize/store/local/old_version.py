@@ -19,9 +19,9 @@ from realize.fs.tree import Tree
 from realize.store.deltas import Search
 from realize.store.local.versions import Clock, open_regular, open_settled, unchanged
 from realize.store.origin import digest_from
-from realize.values import SLICE, Chunk
+from realize.values import SLICE_BYTES, Chunk
 
-LONGEST_PROOF_S: Final = 300.0
+PROOF_TIMEOUT_S: Final = 300.0
 """Seconds that a proof may take; then the new version is sent whole, for its sender waits."""
 
 
@@ -114,7 +114,7 @@ class _Proof:
     _status: FileStatus
     _place: int = 0
     _content: blake3 = field(factory=blake3)
-    _until: float = field(factory=lambda: time.monotonic() + LONGEST_PROOF_S)
+    _until: float = field(factory=lambda: time.monotonic() + PROOF_TIMEOUT_S)
     _asking: threading.Lock = field(factory=threading.Lock)
 
     def go_on(self, fd: int) -> bool:
@@ -125,7 +125,7 @@ class _Proof:
         if self._sent is None or time.monotonic() > self._until:
             return False
         began = self._place
-        for piece in blocks(fd, min(SLICE, self._status.st_size - self._place), self._place):
+        for piece in blocks(fd, min(SLICE_BYTES, self._status.st_size - self._place), self._place):
             self._content.update(piece)
             self._place += len(piece)
         return began < self._place < self._status.st_size and self.counts(fd)

@@ -38,9 +38,9 @@ from realize.store.local.versions import (
     wrong_size,
 )
 from realize.units import display_name
-from realize.values import BLOCK, SLICE, SPAN, SPANS_AHEAD, Attributes, Chunk, Content, Version
+from realize.values import BLOCK_BYTES, SLICE_BYTES, SPAN_BYTES, SPANS_AHEAD, Attributes, Chunk, Content, Version
 
-PIECE: Final = 2 * BLOCK
+READ_PIECE_BYTES: Final = 2 * BLOCK_BYTES
 """Bytes that are read in one go; the way into a thread and back costs as much as reading half of them."""
 
 
@@ -91,7 +91,7 @@ class SourceFile:
 
     def piece(self, progress: _Progress) -> tuple[list[Content], _Progress]:
         """The next piece; with the last one, the file is verified, for the way into a thread costs more."""
-        length = min(PIECE, self.version.size - progress.position)
+        length = min(READ_PIECE_BYTES, self.version.size - progress.position)
         with self.handle as fd, storage_errors(self.path):
             piece = read_exactly(fd, length, progress.position)
             if len(piece) < length:
@@ -240,7 +240,7 @@ class LocalReader:
         looked, end = self._progress, self._progress.position + length
         while looked.position < end:
             some: list[bytes]
-            some, looked = await self._run_in_thread(self._source.look, looked, min(SLICE, end - looked.position))
+            some, looked = await self._run_in_thread(self._source.look, looked, min(SLICE_BYTES, end - looked.position))
             digests += some
         return digests, looked
 
@@ -256,7 +256,7 @@ class LocalReader:
             if before.position == self.version.size:
                 return []
             if self._buffer is None:
-                self._buffer = memoryview(bytearray(SPAN))
+                self._buffer = memoryview(bytearray(SPAN_BYTES))
             chunks: list[Chunk]
             chunks, behind = await self._run_in_thread(self._source.span, before, self._buffer)
             ends = list(accumulate(map(itemgetter(0), chunks), initial=before.position))[1:]
@@ -322,7 +322,7 @@ class LocalReader:
     @property
     def _next(self) -> int:
         """Bytes of the next piece."""
-        return min(PIECE, self.version.size - self._progress.position)
+        return min(READ_PIECE_BYTES, self.version.size - self._progress.position)
 
     def _read_ahead(self) -> None:
         self._ahead = self._run_in_thread(self._source.piece, self._progress)

@@ -37,9 +37,9 @@ from realize.store.local.versions import (
 )
 from realize.store.origin import note_origin
 from realize.units import display_name
-from realize.values import SMALL, Attributes, Fetched, OnConflict, SmallFile
+from realize.values import MAX_SMALL_BYTES, Attributes, Fetched, OnConflict, SmallFile
 
-FEW: Final = 8
+FSYNC_MAX_FILES: Final = 8
 """Up to so many files of a batch get an fsync each; more are worth a syncfs(2)."""
 
 _UNWRITTEN: Final = InternalError("was not written")
@@ -82,7 +82,7 @@ def read_batch(
     So is what a program has open for writing, if it is to be removed afterwards.
     """
     answers: list[Fetched | RealizeError] = []
-    room = SMALL
+    room = MAX_SMALL_BYTES
     with location.tree() as tree:
         for path in paths:
             try:
@@ -134,7 +134,7 @@ def write_batch(
     syncs: list[float] = []
     try:
         with location.tree(private=any(file.attributes is not None for file in files)) as tree:
-            batch.anchor = _anchor(tree) if len(files) > FEW else None
+            batch.anchor = _anchor(tree) if len(files) > FSYNC_MAX_FILES else None
             free = headroom.free(tree.root_fd) if headroom.reserve else None
             for number, file in enumerate(files):
                 try:
@@ -190,7 +190,7 @@ def _write(
 ) -> Prepared:
     """How long it took to make the file durable is added to ``syncs``."""
     directory, name = location.split(file.path)
-    if file.size > SMALL:
+    if file.size > MAX_SMALL_BYTES:
         raise ProtocolError(f"{display_name(file.path)}: is not small, it has {file.size} bytes")
     if blake3(file.content).digest() != file.digest:
         raise VerifyFailed(f"{display_name(file.path)}: the content does not have the digest that was announced")

@@ -40,9 +40,9 @@ from realize.store.local.versions import Clock
 from realize.store.local.walker import Walker
 from realize.store.local.writer import LocalWriter, PartialFile
 from realize.values import (
-    BLOCK,
-    SLICE,
-    SMALL,
+    BLOCK_BYTES,
+    MAX_SMALL_BYTES,
+    SLICE_BYTES,
     Attributes,
     Directory,
     Existing,
@@ -61,7 +61,7 @@ from realize.values import (
 
 _log = Logger()
 
-BRIEF: Final = 2048
+MAX_SHORT_JOB_COMPONENTS: Final = 2048
 """Components of names that brief work is about; each is a system call, and more that are made."""
 
 _T = TypeVar("_T")
@@ -197,11 +197,11 @@ class LocalStore:
 
     def reads_at_once(self) -> int:
         """As much as there may be."""
-        return SMALL
+        return MAX_SMALL_BYTES
 
     def takes_at_once(self) -> int:
         """As much as there may be."""
-        return SMALL
+        return MAX_SMALL_BYTES
 
     @shielded
     async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
@@ -280,7 +280,7 @@ class LocalStore:
         self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
     ) -> int:
         """How many bytes of a final file match."""
-        start, blocks = offset, SLICE // BLOCK
+        start, blocks = offset, SLICE_BYTES // BLOCK_BYTES
         for first in range(0, max(1, len(digests)), blocks):
             self._check_open()
             some = digests[first : first + blocks]
@@ -289,7 +289,7 @@ class LocalStore:
             )
             self._stamps.note()
             offset += matched
-            if matched < len(some) * BLOCK or offset == size:
+            if matched < len(some) * BLOCK_BYTES or offset == size:
                 break
         return offset - start
 
@@ -459,20 +459,20 @@ class LocalStore:
 
 
 def _parts(items: Sequence[_Named]) -> Iterator[Sequence[_Named]]:
-    """As many at once as have some `BRIEF` directories above them together, that others have their turn in between."""
+    """Parts with some `MAX_SHORT_JOB_COMPONENTS` components of names each: others have their turn in between."""
     first = depth = 0
     for number, each in enumerate(items, 1):
         depth += 1 + each.path.count(b"/")
-        if depth >= BRIEF or number == len(items):
+        if depth >= MAX_SHORT_JOB_COMPONENTS or number == len(items):
             yield items[first:number]
             first, depth = number, 0
 
 
 def _slices(expected: Sequence[Expected]) -> Iterator[Sequence[Expected]]:
-    """As many at once as have about `SLICE` bytes together."""
+    """As many at once as have about `SLICE_BYTES` bytes together."""
     first = size = 0
     for number, each in enumerate(expected, 1):
         size += each.size
-        if size >= SLICE or number == len(expected):
+        if size >= SLICE_BYTES or number == len(expected):
             yield expected[first:number]
             first, size = number, 0

@@ -25,7 +25,7 @@ READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC |
 UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
 """What `READ_FLAGS` fail with if it is not a regular file that we may read."""
 
-_SETTLED_NS: Final = 20_000_000
+_SETTLED_AFTER_NS: Final = 20_000_000
 _TICKS: Final = 5
 _EARLIEST_NS: Final = -(1 << 63)
 _LATEST_NS: Final = (1 << 63) - 1
@@ -125,7 +125,7 @@ def settled_in(stamp_ns: int, now_ns: int) -> float:
     A change time of the near future is one that the clock, which was set back, or is behind that of a server, comes to
     again.
     """
-    settled_at = _SETTLED_NS + coarseness_ns(stamp_ns)
+    settled_at = _SETTLED_AFTER_NS + coarseness_ns(stamp_ns)
     age = now_ns - stamp_ns
     return (settled_at - age) / 1e9 if -settled_at < age < settled_at else 0.0
 

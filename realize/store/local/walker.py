@@ -3,7 +3,8 @@
 `Traversal` finds; `Walker` turns what it finds into `realize.values.Entry` values.
 
 The order is that of the whole paths as bytes, a directory's with a slash at its end, as long as no directory has more
-than `RUN` names; a larger directory is read and sorted `RUN` names at a time, each run with everything below it before
+than `MAX_SORTED_NAMES` names; a larger directory is read and sorted `MAX_SORTED_NAMES` names at a time, each run with
+everything below it before
 the next.
 What is remembered between pages are the sorted names of one run for each directory on the way down, and an open
 descriptor only for a directory that has more runs to come.
@@ -34,10 +35,10 @@ from realize.store.local.partial_names import NOTE, is_ours
 from realize.store.local.versions import attributes_of, representable
 from realize.values import Entry, Kind
 
-RUN: Final = 16_384
+MAX_SORTED_NAMES: Final = 16_384
 """So many names of one directory are held and sorted at a time."""
 
-PAGE: Final = 500
+PAGE_ENTRIES: Final = 500
 """So many entries make a page."""
 
 _FRAME: Final = 1024
@@ -146,7 +147,7 @@ class Traversal:
                     self._started = True
                     self._start(tree, found)
                 self._names_read = 0
-                while self._stack and len(found) < limit and (self._names_read < RUN or not found):
+                while self._stack and len(found) < limit and (self._names_read < MAX_SORTED_NAMES or not found):
                     self._step(tree, self._stack[-1], found)
         except BaseException as error:
             # What was found has not been told, and is not found again: to go on behind it would leave it out.
@@ -256,12 +257,12 @@ class Traversal:
         run: list[tuple[bytes, bytes]] = []
         failed: OSError | None = None
         try:
-            for entry in islice(frame.scan, RUN):
+            for entry in islice(frame.scan, MAX_SORTED_NAMES):
                 name = os.fsencode(entry.name)
                 run.append((name + b"/" if _is_directory(entry) else name, name))
         except OSError as error:
             failed = error
-        if failed is not None or len(run) < RUN:
+        if failed is not None or len(run) < MAX_SORTED_NAMES:
             frame.close()
         run.sort(reverse=True)
         frame.names = [name for _, name in run]
@@ -312,7 +313,7 @@ class Walker:
         """About how many bytes are remembered between two pages."""
         return self._traversal.held + self._leaving.held
 
-    def page(self, limit: int = PAGE) -> list[Entry]:
+    def page(self, limit: int = PAGE_ENTRIES) -> list[Entry]:
         """The next entries; empty at the end."""
         return [self._entry(each) for each in self._traversal.page(limit)]
 

@@ -46,10 +46,10 @@ from realize.store.local.walker import Found
 from realize.store.origin import note_origin
 from realize.units import display_name
 from realize.values import (
-    BLOCK,
-    MOST_CHUNKS,
-    SLICE,
-    SPAN,
+    BLOCK_BYTES,
+    MAX_OFFERED_CHUNKS,
+    SLICE_BYTES,
+    SPAN_BYTES,
     SPANS_AHEAD,
     Attributes,
     Chunk,
@@ -60,10 +60,10 @@ from realize.values import (
     extent,
 )
 
-_FLUSH: Final = 8 << 20
+_WRITEBACK_STEP_BYTES: Final = 8 << 20
 """The kernel is asked to begin to write after so many bytes, so that the commit has less to wait for."""
 
-MOST_WAITING: Final = 2 * SPANS_AHEAD * MOST_CHUNKS
+MAX_WAITING_RUNS: Final = 2 * SPANS_AHEAD * MAX_OFFERED_CHUNKS
 """Runs of a new version that wait for content; who offers more, and sends nothing, would fill our memory.
 
 Our own mover is never more than some eight spans ahead of its content.
@@ -187,7 +187,7 @@ class PartialFile:
         """What comes next, behind what was planned before; what need not wait for content is written."""
         if self._assembly is None:
             self._assembly = Assembly()
-        if len(self._assembly) + len(runs) > MOST_WAITING:
+        if len(self._assembly) + len(runs) > MAX_WAITING_RUNS:
             raise ProtocolError(f"{display_name(self.path)}: too much is offered before what is wanted is sent")
         self._assembly.add(runs)
         self.write(())
@@ -243,7 +243,7 @@ class PartialFile:
             self.promise.reached(self._on_disk)
         self._hasher.update(view)
         self.position += len(view)
-        if self.position - self._flushed >= _FLUSH:
+        if self.position - self._flushed >= _WRITEBACK_STEP_BYTES:
             start_writeback(fd, self._flushed, self.position - self._flushed)
             self._flushed = self.position
 
@@ -261,7 +261,7 @@ class PartialFile:
         free = self._headroom.free(fd)
         if free is not None and free < length:
             raise NoSpace(f"{display_name(self.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
-        self._within_reserve = self.position + length + _FLUSH
+        self._within_reserve = self.position + length + _WRITEBACK_STEP_BYTES
 
     def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitWatch) -> Prepared:
         """Verify, and make the content durable; the partial is discarded if either fails."""
@@ -397,11 +397,11 @@ class LocalWriter:
         """Compare the next bytes of the partial with the source."""
         if self._writing:
             raise ProtocolError(f"{self._shown}: blocks are compared before the first byte is written")
-        if len(digests) != -(-length // BLOCK):
+        if len(digests) != -(-length // BLOCK_BYTES):
             raise ProtocolError(f"{self._shown}: {len(digests)} digests do not fit {length} bytes")
-        start, blocks = self._position, SLICE // BLOCK
+        start, blocks = self._position, SLICE_BYTES // BLOCK_BYTES
         for first in range(0, len(digests), blocks):
-            some = min(SLICE, length - first * BLOCK)
+            some = min(SLICE_BYTES, length - first * BLOCK_BYTES)
             matched: int = await self._in_turn(self._partial.match, digests[first : first + blocks], some)
             self._position += matched
             if matched < some:
@@ -412,7 +412,7 @@ class LocalWriter:
     async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:
         """Look for chunks in the final file, and write what is found of them at its place."""
         length = extent(chunks)
-        if self._appending or self._offers >= SPANS_AHEAD or length > SPAN:
+        if self._appending or self._offers >= SPANS_AHEAD or length > SPAN_BYTES:
             raise ProtocolError(f"{self._shown}: chunks that may not be offered now")
         if self._position + length > self._partial.size:
             raise ProtocolError(f"{self._shown}: more than the announced {self._partial.size} bytes are offered")

@@ -20,13 +20,13 @@ from realize.values import Committed, Expected, Removal, SmallFile, Stored, Vers
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
-MOST_DIGESTS: Final = 16_384
+MAX_REMEMBERED_FILES: Final = 16_384
 """Files below one location that are remembered: the digests of those that were read, and what was there already."""
 
-AT_ONCE: Final = 64
+FILES_PER_CLAIM: Final = 64
 """Memory is claimed for so many at a time."""
 
-REMEMBERED: Final = 512
+BYTES_PER_FILE: Final = 512
 """Bytes for each of them, about."""
 
 
@@ -140,7 +140,7 @@ class Trail:
             log.warning("file_refused", doing=doing, code=error.wire_code.decode(), error=str(error))
 
     def _remember(self, known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-        if key not in known and (len(known) >= MOST_DIGESTS or not self._has_room()):
+        if key not in known and (len(known) >= MAX_REMEMBERED_FILES or not self._has_room()):
             if not known:
                 return
             del known[next(iter(known))]
@@ -150,9 +150,9 @@ class Trail:
         """Whether one more may be remembered, for which memory is claimed then; what was forgotten makes room again."""
         if len(self._digests) + len(self._told) < self._room:
             return True
-        if not self._claim.try_grow(AT_ONCE * REMEMBERED):
+        if not self._claim.try_grow(FILES_PER_CLAIM * BYTES_PER_FILE):
             return False
-        self._room += AT_ONCE
+        self._room += FILES_PER_CLAIM
         return True
 
 

@@ -48,7 +48,7 @@ from realize.store.server.streams import ServedRead, ServedWrite
 from realize.tracing import run_of
 from realize.units import display_name
 from realize.values import (
-    SLICE,
+    SLICE_BYTES,
     Attributes,
     Chunk,
     Directory,
@@ -64,7 +64,7 @@ from realize.values import (
 )
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
-from realize.wire.boxes import VALUE_LIMIT
+from realize.wire.boxes import MAX_VALUE_BYTES
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead, SmallHead
 
@@ -93,7 +93,7 @@ TurnsOf = Callable[[str], Turn]
 Report = Callable[[], Mapping[str, Any]]
 """What Status answers: a JSON object, of which ``transfers`` is shortened if it does not fit."""
 
-MOST_REPORT: Final = 60_000
+MAX_REPORT_BYTES: Final = 60_000
 """Bytes of a status report."""
 
 
@@ -194,8 +194,8 @@ class DirectoryResponders(amp.CommandLocator):
         if not rights:
             self._log.warning("access_denied", dir=display_name(directory.encode()), right="any")
             raise AccessDenied(f"no directory {display_name(directory.encode())} is open to this peer")
-        if len(self._directories) >= commands.MOST_HANDLES:
-            raise Busy(f"{commands.MOST_HANDLES} directories are open")
+        if len(self._directories) >= commands.MAX_HANDLES:
+            raise Busy(f"{commands.MAX_HANDLES} directories are open")
         self._directories[handle] = None
         store = None
         try:
@@ -212,7 +212,7 @@ class DirectoryResponders(amp.CommandLocator):
             await store.close()
             raise ProtocolError(f"handle {handle} was closed meanwhile")
         theirs = self._protocol.theirs
-        claim = self._claimed(costs.DIRECTORY)
+        claim = self._claimed(costs.DIRECTORY_BYTES)
         trail = Trail(self._log, run_of("" if theirs is None else theirs.run), directory, base, claim)
         self._directories[handle] = _Opened(directory, store, rights, trail, turn, claim)
         return {
@@ -291,8 +291,8 @@ class DirectoryResponders(amp.CommandLocator):
         opened = self._directory(handle, Right.READ)
         found = self._listings.get(listing)
         if found is None:
-            if len(self._listings) >= commands.MOST_LISTINGS:
-                raise Busy(f"{commands.MOST_LISTINGS} listings are open")
+            if len(self._listings) >= commands.MAX_LISTINGS:
+                raise Busy(f"{commands.MAX_LISTINGS} listings are open")
             if leave is not None and not rules_fit(leave):
                 raise ProtocolError("too many rules for a listing")
             pages = opened.store.walk(partials=partials, avoid=avoid, leave=leave or ())
@@ -314,7 +314,7 @@ class DirectoryResponders(amp.CommandLocator):
         if not found.left:
             self._end_listing(listing)
             return {"entries": [], "more": False, "now": found.pages.now_ns}
-        page = next(packing.fit(found.left, packing.measure_entry, most=VALUE_LIMIT))
+        page = next(packing.fit(found.left, packing.measure_entry, most=MAX_VALUE_BYTES))
         found.left = found.left[len(page) :]
         return {"entries": page, "more": True, "now": found.pages.now_ns}
 
@@ -397,9 +397,9 @@ class DirectoryResponders(amp.CommandLocator):
             given = attributes if opened.replaces else [None] * len(expected)
             expected = [evolve(each, attributes=its) for each, its in zip(expected, given, strict=True)]
         # A larger one, which MatchFinal compares, would keep others waiting.
-        small = [each for each in expected if each.size <= SLICE]
+        small = [each for each in expected if each.size <= SLICE_BYTES]
         answers = iter(await opened.turn(lambda: self._directory(handle, *PUT).store.settle(small)))
-        settled: list[bool | RealizeError] = [each.size <= SLICE and next(answers) for each in expected]
+        settled: list[bool | RealizeError] = [each.size <= SLICE_BYTES and next(answers) for each in expected]
         there = sum(opened.trail.settled(each, answer) for each, answer in zip(expected, settled, strict=True))
         self._watch.saved(Saved.ALREADY_THERE, there)
         return {"settled": self._judged(opened, settled)}
@@ -671,10 +671,10 @@ def _fetched_head(fetched: Fetched) -> FetchedHead:
 def _limited(report: dict[str, Any]) -> str:
     """The report as JSON, with fewer transfers if it would not fit."""
     text = json.dumps(report)
-    while len(text) > MOST_REPORT and report.get("transfers"):
+    while len(text) > MAX_REPORT_BYTES and report.get("transfers"):
         kept = len(report["transfers"]) // 2
         report = {**report, "transfers": report["transfers"][:kept], "truncated": True}
         text = json.dumps(report)
-    if len(text) > MOST_REPORT:
+    if len(text) > MAX_REPORT_BYTES:
         raise Busy("the report is too long")
     return text

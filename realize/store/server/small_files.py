@@ -1,6 +1,6 @@
 """Serving batches of small files: their content comes, and goes, on streams; see `realize.store.client.small_files`.
 
-A batch has at most `realize.values.SMALL` bytes, for which memory is claimed with its command.
+A batch has at most `realize.values.MAX_SMALL_BYTES` bytes, for which memory is claimed with its command.
 Only one of a connection may be coming at a time: a connection that is not read, because there is no memory for its next
 command, then keeps no other batch from becoming complete.
 """
@@ -14,13 +14,13 @@ from typing import Final
 from twisted.internet.defer import DeferredLock, DeferredSemaphore
 
 from realize.errors import ProtocolError
-from realize.values import SMALL, Content, SmallFile
+from realize.values import MAX_SMALL_BYTES, Content, SmallFile
 from realize.wire import packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import SmallHead
 from realize.wire.streams import InboundStream
 
-MOST_SENT: Final = 4
+MAX_SENT_BATCHES: Final = 4
 """Batches of one directory that are read and sent at once on a connection."""
 
 
@@ -36,7 +36,7 @@ class ServedBatches:
 
     def turns_of(self, directory: str) -> DeferredSemaphore:
         """For batches of a directory that are read and sent; the others wait, and are not in memory."""
-        return self._turns.setdefault(directory, DeferredSemaphore(MOST_SENT))
+        return self._turns.setdefault(directory, DeferredSemaphore(MAX_SENT_BATCHES))
 
     @contextmanager
     def on(self, number: int) -> Iterator[None]:
@@ -53,7 +53,7 @@ class ServedBatches:
     async def receive(self, number: int, heads: Sequence[SmallHead]) -> list[SmallFile]:
         """The files, once all of their content has arrived."""
         sizes = [head.size for head in heads]
-        if sum(sizes) > SMALL:
+        if sum(sizes) > MAX_SMALL_BYTES:
             raise ProtocolError(f"{sum(sizes)} bytes are not a batch of small files")
         if self._coming is not None and self._coming.arrived < self._coming.limit:
             raise ProtocolError("the content of one batch comes behind that of the other")

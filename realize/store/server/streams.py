@@ -19,7 +19,7 @@ from realize.concurrency.turns import Turn
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
 from realize.store.server.audit import FileTrail
-from realize.values import BLOCK, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
+from realize.values import BLOCK_BYTES, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
 from realize.wire.connection import PeerProtocol
@@ -28,7 +28,7 @@ from realize.wire.streams import InboundStream, OutboundStream
 
 _T = TypeVar("_T")
 
-IDLE_S: Final = 600.0
+STREAM_IDLE_TIMEOUT_S: Final = 600.0
 """Seconds after which a stream on which nothing comes is closed: it holds a lock, a descriptor, and room."""
 
 Failed = Callable[[RealizeError], None]
@@ -77,7 +77,7 @@ class ServedWrite:
         self._found = found
         self._forget = forget
         self._claim = protocol.memory.claim()
-        self._claim.force(costs.STREAM)
+        self._claim.force(costs.STREAM_BYTES)
         self._searching: bool | None = None
         """Whether there was memory to look for what is offered; None while nothing was."""
         self._lock = DeferredLock()
@@ -137,7 +137,7 @@ class ServedWrite:
         return self._writer.have
 
     def _look_later(self) -> None:
-        self._looking = self._protocol.clock.callLater(IDLE_S, self._look, self._came)
+        self._looking = self._protocol.clock.callLater(STREAM_IDLE_TIMEOUT_S, self._look, self._came)
 
     def _look(self, came: int) -> None:
         """Close the stream if the peer has let it lie; what is being done for it, on a slow disk, is not its fault."""
@@ -145,7 +145,9 @@ class ServedWrite:
             self._look_later()
             return
         self._looking = None
-        self._fail(Busy(f"{self._trail.shown}: nothing came of it for {IDLE_S:g} seconds, so it was put aside"))
+        self._fail(
+            Busy(f"{self._trail.shown}: nothing came of it for {STREAM_IDLE_TIMEOUT_S:g} seconds, so it was put aside")
+        )
         closing = Deferred.fromCoroutine(self.abandon(keep=True))
         closing.addErrback(lambda failure: to_declared(self._protocol.log, failure, "abandoning"))
 
@@ -155,7 +157,7 @@ class ServedWrite:
         writer = await self._ready()
         await self._lock.acquire()
         try:
-            if len(digests) != -(-length // BLOCK):
+            if len(digests) != -(-length // BLOCK_BYTES):
                 raise ProtocolError(f"{len(digests)} digests for {length} bytes")
             if self._position + length > min(writer.have, self._size):
                 raise ProtocolError("a match beyond the end of the partial")
@@ -207,7 +209,7 @@ class ServedWrite:
         self._offered += length
         self._offers += 1
         if self._searching is None:
-            self._searching = self._claim.try_grow(costs.SEARCH)
+            self._searching = self._claim.try_grow(costs.SEARCH_BYTES)
         if not self._searching:
             # All of it is wanted then, as where there is no final file.
             return succeed([True] * len(chunks))
@@ -343,7 +345,7 @@ class ServedRead:
         self._was_read = was_read
         self._forget = forget
         self._claim = protocol.memory.claim()
-        self._claim.force(costs.STREAM)
+        self._claim.force(costs.STREAM_BYTES)
         self._lock = DeferredLock()
         self._cutting = DeferredLock()
         self._spans: deque[list[int]] = deque()
@@ -381,7 +383,7 @@ class ServedRead:
     async def block_digests(self, length: int) -> list[bytes]:
         """See `realize.wire.commands.BlockDigests`."""
         reader = self._waiting(length)
-        if length > MOST_DIGESTS * BLOCK:
+        if length > MOST_DIGESTS * BLOCK_BYTES:
             raise ProtocolError(f"digests of {length} bytes do not fit an answer")
         await self._lock.acquire()
         try:
@@ -408,8 +410,8 @@ class ServedRead:
         try:
             if len(self._spans) >= SPANS_AHEAD:
                 raise ProtocolError(f"{SPANS_AHEAD} spans are not picked yet")
-            if self._claim.size == costs.STREAM:
-                await self._claim.grow(costs.CUTTING)
+            if self._claim.size == costs.STREAM_BYTES:
+                await self._claim.grow(costs.CUTTING_BYTES)
             chunks: list[Chunk] = await self._told(self._turn(reader.cut))
             if chunks:
                 self._spans.append([length for length, _ in chunks])
@@ -489,7 +491,7 @@ class ServedRead:
     async def _pump(self, reader: IReader) -> None:
         await self._lock.acquire()
         try:
-            self._claim.become(costs.STREAM)
+            self._claim.become(costs.STREAM_BYTES)
             while True:
                 # What nobody has asked for yet would only be held.
                 if self._position + self._stream.content < reader.version.size:

@@ -18,13 +18,13 @@ from attrs import define
 
 from realize.telemetry.logging.rendering import Record
 
-WINDOW: Final = 60.0
+LIMIT_WINDOW_S: Final = 60.0
 """Seconds for which occurrences are counted together."""
 
-MOST: Final = 60
+MAX_PEER_EVENTS: Final = 60
 """Occurrences of one event in a window that are logged for one peer."""
 
-MOST_OF_STRANGERS: Final = 10
+MAX_UNAUTHENTICATED_EVENTS: Final = 10
 """Occurrences of one event in a window that are logged for all that are no peers, together."""
 
 AUDIT: Final = frozenset(
@@ -84,9 +84,9 @@ class Limiter:
         with self._lock:
             window = self._windows.get(key)
             if window is None or now >= window.ends:
-                self._windows[key] = _Window(now + WINDOW)
+                self._windows[key] = _Window(now + LIMIT_WINDOW_S)
                 former = 0 if window is None else window.left_out
-            elif window.said < (MOST_OF_STRANGERS if stranger else MOST):
+            elif window.said < (MAX_UNAUTHENTICATED_EVENTS if stranger else MAX_PEER_EVENTS):
                 window.said += 1
                 return record
             else:

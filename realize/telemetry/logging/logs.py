@@ -20,7 +20,7 @@ from realize.telemetry.logging.limiting import AUDIT, Limiter
 from realize.telemetry.logging.rendering import renderer, stamper
 from realize.telemetry.logging.writing import Writer, is_journal, is_terminal
 
-PARTING: Final = 2.0
+LOG_CLOSE_TIMEOUT_S: Final = 2.0
 """Seconds that a process that ends gives to the reader of its log."""
 
 _DEBUG, _INFO, _WARNING = LEVELS["debug"], LEVELS["info"], LEVELS["warning"]
@@ -123,12 +123,12 @@ class Logs:
             self._writer.reopen()
             self._log.info("log_reopened")
 
-    def flush(self, seconds: float = PARTING) -> None:
+    def flush(self, seconds: float = LOG_CLOSE_TIMEOUT_S) -> None:
         """Wait, for at most so long, until everything so far is written."""
         if self._writer is not None:
             self._writer.flush(seconds)
 
-    def close(self, seconds: float = PARTING) -> None:
+    def close(self, seconds: float = LOG_CLOSE_TIMEOUT_S) -> None:
         """Tell what was left out, and write what waits, for at most so long; may be called more than once."""
         atexit.unregister(self.close)
         self._limiter.sweep(everything=True)

@@ -21,7 +21,7 @@ from realize.units import display_text
 PRIORITIES: Final[Mapping[str, int]] = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 """The journal's priorities (sd-daemon(3))."""
 
-LONGEST: Final = 8 * 1024
+MAX_VALUE_CHARS: Final = 8 * 1024
 """Characters of a value; more is cut."""
 
 _THREE_DIGITS: Final = tuple(f"{number:03}" for number in range(1000))
@@ -65,7 +65,7 @@ def _harmless(record: Record) -> Record:
     """The record without any text that could be anything but one value of one line."""
     for key, value in record.items():
         if type(value) is str:
-            if not value.isprintable() or len(value) > LONGEST:
+            if not value.isprintable() or len(value) > MAX_VALUE_CHARS:
                 record[key] = _clean_lines(value) if key == "exc" else _clean(value)
         elif not (value is None or isinstance(value, bool | int | float)):
             record[key] = _clean_any(value)
@@ -73,18 +73,18 @@ def _harmless(record: Record) -> Record:
 
 
 def _clean(text: str) -> str:
-    return display_text(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
+    return display_text(text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…")
 
 
 def _clean_lines(text: str) -> str:
     """A traceback: its end says most, and its lines stay lines."""
-    kept = text if len(text) <= 2 * LONGEST else f"…{text[-2 * LONGEST :]}"
+    kept = text if len(text) <= 2 * MAX_VALUE_CHARS else f"…{text[-2 * MAX_VALUE_CHARS :]}"
     return "\n".join(display_text(line) if not line.isprintable() else line for line in kept.rstrip("\n").split("\n"))
 
 
 def _clean_any(value: Any) -> Any:
     if isinstance(value, str):
-        return value if value.isprintable() and len(value) <= LONGEST else _clean(value)
+        return value if value.isprintable() and len(value) <= MAX_VALUE_CHARS else _clean(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -101,7 +101,7 @@ def _as_json(_: Any, __: str, record: Record) -> bytes:
         pass  # there is something that is neither text nor number
     else:
         # Printable ASCII through and through, and short: there was nothing to escape, as with nearly all records.
-        if line.isascii() and _BACKSLASH not in line and _DELETE not in line and len(line) <= LONGEST:
+        if line.isascii() and _BACKSLASH not in line and _DELETE not in line and len(line) <= MAX_VALUE_CHARS:
             return line
     record = _harmless(record)
     try:

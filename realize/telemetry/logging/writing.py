@@ -1,8 +1,9 @@
 """Where the lines of a log go: a thread that writes them, so that a slow reader or disk stops nobody else.
 
-Lines wait in memory until the thread writes them, `COLLECT` seconds after they came, or at once if they are urgent.
-If nobody reads, or the disk is full, so many wait and no more: ordinary lines beyond `MOST` are dropped, precious ones
-(the audit trail) only beyond `MOST_PRECIOUS`; how many were is said when it flows again.
+Lines wait in memory until the thread writes them, `COLLECT_S` seconds after they came, or at once if they are urgent.
+If nobody reads, or the disk is full, so many wait and no more: ordinary lines beyond `MAX_QUEUED_LINES` are dropped,
+precious ones
+(the audit trail) only beyond `MAX_QUEUED_AUDIT_LINES`; how many were is said when it flows again.
 
 Invariants: lines are written whole and in order, each once; nobody who logs waits for the disk, a reader or a lock;
 a signal or a file that was moved away makes the writer open its file anew, and if it cannot, it goes on with the one it
@@ -26,16 +27,16 @@ from typing import Final
 from realize.errors import ConfigError
 from realize.units import display_text
 
-COLLECT: Final = 0.05
+COLLECT_S: Final = 0.05
 """Seconds that an ordinary line waits for others: what a crash may cost, for one write instead of many."""
 
-MOST: Final = 30_000
+MAX_QUEUED_LINES: Final = 30_000
 """Lines that may wait, about 10 MB; what is no part of the audit trail is dropped beyond it."""
 
-MOST_PRECIOUS: Final = 200_000
+MAX_QUEUED_AUDIT_LINES: Final = 200_000
 """Lines that may wait, about 60 MB; everything is dropped beyond it."""
 
-AGAIN: Final = 1.0
+WRITE_RETRY_S: Final = 1.0
 """Seconds until the next attempt when the disk refused a line."""
 
 _AT_ONCE: Final = 256 << 10
@@ -87,7 +88,7 @@ class Writer:
 
     def put(self, line: bytes, precious: bool = False) -> None:  # noqa: FBT001, FBT002 -- called for every record
         """Take one line, with its line end."""
-        if len(self._lines) >= (MOST_PRECIOUS if precious else MOST):
+        if len(self._lines) >= (MAX_QUEUED_AUDIT_LINES if precious else MAX_QUEUED_LINES):
             self._dropped[precious] += 1
             return
         self._lines.append(line)
@@ -146,14 +147,14 @@ class Writer:
         while not self._ending:
             self._wake.wait(self._chores())
             if not self._ending:
-                self._hurry.wait(COLLECT)
+                self._hurry.wait(COLLECT_S)
             self._wake.clear()
             self._hurry.clear()
             try:
                 self._write_all()
             except MemoryError:
                 # Nobody else would write what comes later.
-                time.sleep(AGAIN)
+                time.sleep(WRITE_RETRY_S)
                 self._wake.set()
 
     def _write_all(self) -> None:
@@ -196,13 +197,13 @@ class Writer:
                 data = data[os.write(self._fd, data) :]
             except BlockingIOError:
                 # Somebody else made stderr non-blocking.
-                select.select([], [self._fd], [], AGAIN)
+                select.select([], [self._fd], [], WRITE_RETRY_S)
             except OSError:
                 if self._path is None or self._ending:
                     # Nobody will ever read it, or the disk is full to the last.
                     self._dropped[0] += bytes(data).count(b"\n")
                     return self._path is None
-                time.sleep(AGAIN)
+                time.sleep(WRITE_RETRY_S)
                 self._look_after_file()
         return True
 

@@ -6,9 +6,10 @@ of its access log.
 `prometheus_client` brings a resource of its own, which is WSGI and would queue behind disk jobs in the reactor's
 threads; here an answer is made at once in the reactor's thread (`docs/metrics.md` says how long that takes).
 
-Invariants: a connection carries one request and lives for `WITHIN` seconds at most; there are `MOST_CONNECTIONS` of
+Invariants: a connection carries one request and lives for `REQUEST_TIMEOUT_S` seconds at most; there are `MAX_SCRAPES`
+of
 them at most, the oldest goes; the head of a request is bounded and its body is thrown away as it arrives; an answer is
-made at most every `KEPT` seconds.
+made at most every `CACHE_S` seconds.
 So who is silent, slow or in a hurry, in asking or in reading, costs little and keeps nobody else out.
 """
 
@@ -35,13 +36,13 @@ from twisted.web import http
 
 from realize.errors import ConfigError
 
-WITHIN: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 10.0
 """Seconds for a request and its answer together; as long as Prometheus waits if nobody tells it otherwise."""
 
-MOST_CONNECTIONS: Final = 16
+MAX_SCRAPES: Final = 16
 """Connections at one time."""
 
-KEPT: Final = 0.25
+CACHE_S: Final = 0.25
 """Seconds for which an answer is good; who asks more often than that is not worth the work."""
 
 PLAIN: Final = "text/plain; charset=utf-8"
@@ -135,7 +136,7 @@ class _Channel(http.HTTPChannel):
     def connectionMade(self) -> None:
         """Start the time limit."""
         super().connectionMade()
-        self._limit = self.factory.clock.callLater(WITHIN, self.abort)
+        self._limit = self.factory.clock.callLater(REQUEST_TIMEOUT_S, self.abort)
         self.factory.arrived(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -182,7 +183,7 @@ class Exposition(ServerFactory):
         preferred = wants_openmetrics(accept)
         now = self.clock.seconds()
         made_at, answer = self._made.get(preferred, (-math.inf, None))
-        if answer is None or not 0 <= now - made_at < KEPT:
+        if answer is None or not 0 <= now - made_at < CACHE_S:
             answer = self._render(openmetrics=preferred)
             self._made[preferred] = now, answer
         return answer
@@ -205,7 +206,7 @@ class Exposition(ServerFactory):
 
     def arrived(self, connection: _Channel) -> None:
         """A connection was made."""
-        if len(self._connections) >= MOST_CONNECTIONS:
+        if len(self._connections) >= MAX_SCRAPES:
             oldest = next(iter(self._connections))
             del self._connections[oldest]
             oldest.abort()

@@ -9,7 +9,7 @@ from typing import Final
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-EVERY: Final = 2.0
+LAG_PROBE_INTERVAL_S: Final = 2.0
 """Seconds between two probes; an idle program shall wake up seldom."""
 
 
@@ -28,8 +28,8 @@ class LagProbe:
 
     def start(self) -> None:
         """Begin to probe."""
-        self._due = self.now() + EVERY
-        self._next = self.clock.callLater(EVERY, self._probe)
+        self._due = self.now() + LAG_PROBE_INTERVAL_S
+        self._next = self.clock.callLater(LAG_PROBE_INTERVAL_S, self._probe)
 
     def stop(self) -> None:
         """Leave no timer behind."""

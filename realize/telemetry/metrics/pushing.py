@@ -28,10 +28,10 @@ from realize.errors import UsageError
 from realize.telemetry.metrics.run_metrics import Pushes
 from realize.units import display_text, quoted
 
-ATTEMPT: Final = 3.0
+PUSH_ATTEMPT_TIMEOUT_S: Final = 3.0
 """Seconds that one attempt may stand still."""
 
-PAUSE: Final = 0.3
+PUSH_RETRY_S: Final = 0.3
 """Seconds before the second attempt."""
 
 _SHOWN: Final = 200
@@ -56,7 +56,7 @@ class Gateway:
     user: str | None = None
     password: str = field(default="", repr=False)
 
-    def push(self, registry: CollectorRegistry, timeout: float = ATTEMPT) -> None:
+    def push(self, registry: CollectorRegistry, timeout: float = PUSH_ATTEMPT_TIMEOUT_S) -> None:
         """Make one attempt; ``timeout`` seconds is how long it may stand still.  Raises `PushFailed`."""
         try:
             pushadd_to_gateway(
@@ -136,7 +136,7 @@ class Pusher:
         """Push in the background, unless the push before still goes on; only the first failure is told."""
 
         def push() -> None:
-            trouble = self._attempt(registry, ATTEMPT)
+            trouble = self._attempt(registry, PUSH_ATTEMPT_TIMEOUT_S)
             if trouble is not None and self._failures == 1:
                 self._failed(str(trouble))
 
@@ -149,9 +149,9 @@ class Pusher:
         outcome: list[PushFailed | None] = []
 
         def push() -> None:
-            trouble = self._attempt(registry, min(ATTEMPT, until - time.monotonic()))
-            if trouble is not None and not trouble.hopeless and (left := until - time.monotonic() - PAUSE) > 0:
-                time.sleep(PAUSE)
+            trouble = self._attempt(registry, min(PUSH_ATTEMPT_TIMEOUT_S, until - time.monotonic()))
+            if trouble is not None and not trouble.hopeless and (left := until - time.monotonic() - PUSH_RETRY_S) > 0:
+                time.sleep(PUSH_RETRY_S)
                 trouble = self._attempt(registry, left)
             outcome.append(trouble)
 
