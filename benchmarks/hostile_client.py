@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from realize.errors import ProtocolError
 from realize.keys import load_identity
 from realize.wire import commands
-from realize.wire.boxes import Box, BoxParser, Credit, Data, encode
+from realize.wire.boxes import Box, BoxParser, CreditBox, DataBox, encode
 
 WAIT: Final = 20.0
 """Seconds that an answer may take."""
@@ -48,7 +48,7 @@ class Client:
         raw = socket.create_connection(("127.0.0.1", port), WAIT)
         self._socket = context.wrap_socket(raw)
         self._parser = BoxParser()
-        self._parsed: Iterator[Data | Credit | Box] = iter(())
+        self._parsed: Iterator[DataBox | CreditBox | Box] = iter(())
         self._asked = 0
         self.closed = False
         self.credit: dict[int, int] = {}
@@ -71,11 +71,11 @@ class Client:
         """Send; waits while it is not taken."""
         self._socket.sendall(content)
 
-    def next_box(self) -> Data | Credit | Box:
+    def next_box(self) -> DataBox | CreditBox | Box:
         """What comes next."""
         while True:
             for box in self._parsed:
-                if isinstance(box, Credit):
+                if isinstance(box, CreditBox):
                     self.credit[box.stream] = self.credit.get(box.stream, 0) + box.amount
                 return box
             content = self._socket.recv(1 << 18)

@@ -20,11 +20,11 @@ from typing import TypeVar
 
 from twisted.internet.defer import maybeDeferred
 
-from realize.store.hooks import CommitWatch
+from realize.store.hooks import CommitHooks
 from realize.store.local.commit import Prepared, commit_group
 from realize.store.local.existing import describe_batch
 from realize.store.local.footprint import Footprint
-from realize.store.local.hard_links import Unlinked
+from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom
 from realize.store.local.location import locate
 from realize.store.local.removal import remove_batch
@@ -85,7 +85,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
     heads = step("pack heads", lambda: [packing.SMALL_HEADS.pack([item.file for item in each]) for each in read])
     step("unpack heads", lambda: [packing.SMALL_HEADS.unpack(each) for each in heads])
 
-    watch, headroom = CommitWatch(), Headroom(maybeDeferred)
+    watch, headroom = CommitHooks(), Headroom(maybeDeferred)
 
     def write(batch: Sequence[Fetched]) -> list[Prepared]:
         files = [item.file for item in batch]
@@ -94,7 +94,7 @@ def measure(base: Path, files: int, size: int, most: int) -> None:
     written = step("write", lambda: [write(each) for each in read])
     step("commit", lambda: [commit_group(each, watch) for each in written])
     removals = [[Removal(item.file.path, item.version) for item in each] for each in read]
-    step("remove", lambda: [remove_batch(source, each, Unlinked(), Footprint()) for each in removals])
+    step("remove", lambda: [remove_batch(source, each, HardLinks(), Footprint()) for each in removals])
 
 
 def _whole(answers: Sequence[object]) -> list[Fetched]:

@@ -43,7 +43,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 
 from realize.throttle.buckets import QUANTUM_S
 from realize.throttle.limits import Scope, ThrottleTree
-from realize.throttle.transport import PacingFactory
+from realize.throttle.transport import ThrottledFactory
 from realize.wire.tls import tune
 from realize.wire.tls_bulk import BulkTLSFactory
 
@@ -339,7 +339,7 @@ async def sending(
     protocol = implementer(IHandshakeListener)(type("Made", (base,), {"made": made}))
     inner: Any = Factory.forProtocol(protocol)
     if layer:
-        inner = PacingFactory(inner, reactor)
+        inner = ThrottledFactory(inner, reactor)
     processes = []
 
     def spawn(function: Any, *args: Any, **options: Any) -> Connection:

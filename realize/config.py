@@ -58,7 +58,7 @@ LISTEN_BACKLOG: Final = 1_024
 MIN_MEMORY_BYTES: Final = 16 << 20
 """Bytes that peers must be allowed to make the daemon hold, or a single large file would be slow."""
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the name of a directory or of a peer must match as a whole."""
 
 # Endpoint strings that look like HOST:PORT when they have one argument.
@@ -592,7 +592,7 @@ def _named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict
         converted: dict[str, T] = {}
         problems: list[_Problem] = []
         for name, item in _table(value).items():
-            if not NAME.fullmatch(name):
+            if not NAME_FORM.fullmatch(name):
                 problems.append(
                     (
                         (name,),

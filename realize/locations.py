@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import frozen
 
-from realize.config import DEFAULT_PORT, NAME, PeerConfig, parse_address
+from realize.config import DEFAULT_PORT, NAME_FORM, PeerConfig, parse_address
 from realize.errors import UsageError
 from realize.units import display_name, display_text, quoted
 
@@ -152,7 +152,7 @@ def _local(text: str) -> LocalLocation:
     host, _, inside = start.rpartition(":")
     host = host.rpartition("@")[2]
     remote = f"{host if _is_address(host) else 'HOST'}::"
-    remote += text[len(start) - len(inside) :] if NAME.fullmatch(inside) else "DIRECTORY"
+    remote += text[len(start) - len(inside) :] if NAME_FORM.fullmatch(inside) else "DIRECTORY"
     raise UsageError(
         f"{quoted(text)} is not a location: write {display_text(remote)} for a directory that a daemon serves, "
         f"or ./{display_text(text)} for a local file or directory"
@@ -197,7 +197,7 @@ def _encode(text: str) -> bytes:
 def _directory(name: str, text: str) -> str:
     if not name:
         raise UsageError(f"{quoted(text)} names no directory: {_FORMS}")
-    if not NAME.fullmatch(name):
+    if not NAME_FORM.fullmatch(name):
         raise UsageError(
             f"{quoted(text)}: {quoted(name)} cannot be the name of a directory: such names consist of letters, digits, "
             "'.', '_' and '-', a letter or digit first"

@@ -907,7 +907,7 @@ async def _all(waiting: Sequence[Deferred[_T]]) -> list[_T]:
     return [await each for each in waiting]
 
 
-LARGE = bytes(range(256)) * 4096 * 2 + b"the end"
+LARGE_CONTENT = bytes(range(256)) * 4096 * 2 + b"the end"
 """A content of two blocks and a bit."""
 
 
@@ -1386,16 +1386,16 @@ class StoreContract:
     async def test_does_not_vouch_for_what_is_open_for_writing(self) -> None:
         """What has the same content now may have another one soon: it is busy, and what differs is as ever."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE_CONTENT)
         behind.plant(b"empty", b"")
-        digests = block_digests(LARGE)
-        same = [Expected(b"f", len(LARGE), digest(LARGE)), Expected(b"empty", 0, digest(b""))]
+        digests = block_digests(LARGE_CONTENT)
+        same = [Expected(b"f", len(LARGE_CONTENT), digest(LARGE_CONTENT)), Expected(b"empty", 0, digest(b""))]
 
         with behind.writing(b"f"), behind.writing(b"empty"):
-            answers = await store.settle([*same, Expected(b"f", len(LARGE), digest(b"other"))])
-            matched = await failure(store.match_final(b"f", len(LARGE), 0, digests))
+            answers = await store.settle([*same, Expected(b"f", len(LARGE_CONTENT), digest(b"other"))])
+            matched = await failure(store.match_final(b"f", len(LARGE_CONTENT), 0, digests))
             empty = await failure(store.match_final(b"empty", 0, 0, []))
-            other = await store.match_final(b"f", len(LARGE), 0, [digests[0], b"?" * 32, digests[2]])
+            other = await store.match_final(b"f", len(LARGE_CONTENT), 0, [digests[0], b"?" * 32, digests[2]])
 
         assert answers[2] is False
         assert other == BLOCK_BYTES
@@ -1403,20 +1403,23 @@ class StoreContract:
             assert isinstance(each, Busy)
             assert "has the same content, but is open for writing by another program" in str(each)
         assert await store.settle(same) == [True, True]
-        assert await store.match_final(b"f", len(LARGE), 0, digests) == len(LARGE)
+        assert await store.match_final(b"f", len(LARGE_CONTENT), 0, digests) == len(LARGE_CONTENT)
         await store.close()
 
     async def test_matches_finals_block_by_block(self) -> None:
         """Comparing answers how far a final file is the same, over several calls."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
-        digests = block_digests(LARGE)
+        behind.plant(b"f", LARGE_CONTENT)
+        digests = block_digests(LARGE_CONTENT)
 
-        assert await store.match_final(b"f", len(LARGE), 0, digests) == len(LARGE)
-        assert await store.match_final(b"f", len(LARGE), 0, digests[:1]) == BLOCK_BYTES
-        assert await store.match_final(b"f", len(LARGE), BLOCK_BYTES, digests[1:]) == len(LARGE) - BLOCK_BYTES
-        assert await store.match_final(b"f", len(LARGE), 0, [digests[0], b"?" * 32, digests[2]]) == BLOCK_BYTES
-        assert await store.match_final(b"f", len(LARGE) + 1, 0, digests) == 0
+        assert await store.match_final(b"f", len(LARGE_CONTENT), 0, digests) == len(LARGE_CONTENT)
+        assert await store.match_final(b"f", len(LARGE_CONTENT), 0, digests[:1]) == BLOCK_BYTES
+        assert (
+            await store.match_final(b"f", len(LARGE_CONTENT), BLOCK_BYTES, digests[1:])
+            == len(LARGE_CONTENT) - BLOCK_BYTES
+        )
+        assert await store.match_final(b"f", len(LARGE_CONTENT), 0, [digests[0], b"?" * 32, digests[2]]) == BLOCK_BYTES
+        assert await store.match_final(b"f", len(LARGE_CONTENT) + 1, 0, digests) == 0
         await store.close()
 
     async def test_what_is_there_already_gets_the_attributes_of_the_source(self) -> None:
@@ -1425,18 +1428,18 @@ class StoreContract:
         private = Attributes(1_500_000_000_000_000_000, 0o600)
         names = (b"small", b"large", b"kept small", b"kept large")
         for name in names:
-            behind.plant(name, LARGE if b"large" in name else b"content")
+            behind.plant(name, LARGE_CONTENT if b"large" in name else b"content")
         own = behind.attributes(b"kept small"), behind.attributes(b"kept large")
-        small, digests = digest(b"content"), block_digests(LARGE)
+        small, digests = digest(b"content"), block_digests(LARGE_CONTENT)
 
         settled = await store.settle([Expected(b"small", 7, small, private), Expected(b"kept small", 7, small)])
-        matched = await store.match_final(b"large", len(LARGE), 0, digests[:1], private)
+        matched = await store.match_final(b"large", len(LARGE_CONTENT), 0, digests[:1], private)
         halfway = behind.attributes(b"large")
-        matched += await store.match_final(b"large", len(LARGE), BLOCK_BYTES, digests[1:], private)
-        kept = await store.match_final(b"kept large", len(LARGE), 0, digests)
+        matched += await store.match_final(b"large", len(LARGE_CONTENT), BLOCK_BYTES, digests[1:], private)
+        kept = await store.match_final(b"kept large", len(LARGE_CONTENT), 0, digests)
 
         assert settled == [True, True]
-        assert (matched, kept) == (len(LARGE), len(LARGE))
+        assert (matched, kept) == (len(LARGE_CONTENT), len(LARGE_CONTENT))
         assert halfway != private
         assert [behind.attributes(name) for name in names] == [private, private, *own]
         await store.close()
@@ -1456,13 +1459,13 @@ class StoreContract:
     async def test_a_final_that_changes_between_two_comparisons_matches_nothing(self) -> None:
         """The start of one version and the end of another do not make a file that is there already."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
-        digests = block_digests(LARGE)
-        await store.match_final(b"f", len(LARGE), 0, digests[:1])
+        behind.plant(b"f", LARGE_CONTENT)
+        digests = block_digests(LARGE_CONTENT)
+        await store.match_final(b"f", len(LARGE_CONTENT), 0, digests[:1])
 
-        behind.plant(b"f", b"!" + LARGE[1:])
+        behind.plant(b"f", b"!" + LARGE_CONTENT[1:])
 
-        assert await store.match_final(b"f", len(LARGE), BLOCK_BYTES, digests[1:]) == 0
+        assert await store.match_final(b"f", len(LARGE_CONTENT), BLOCK_BYTES, digests[1:]) == 0
         await store.close()
 
     async def test_an_empty_final_matches_only_an_empty_one(self) -> None:
@@ -1479,14 +1482,14 @@ class StoreContract:
     async def test_reads_large_files(self) -> None:
         """Pieces come in order to the end, then the digest of the whole."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
 
         content = await read_all(reader)
 
-        assert content == LARGE
-        assert digest(LARGE) == await reader.finish()
-        assert len(LARGE) == reader.version.size
+        assert content == LARGE_CONTENT
+        assert digest(LARGE_CONTENT) == await reader.finish()
+        assert len(LARGE_CONTENT) == reader.version.size
         reader.close()
         reader.close()
         await store.close()
@@ -1494,36 +1497,36 @@ class StoreContract:
     async def test_skips_what_the_other_side_has(self) -> None:
         """Digests do not move the position; what is skipped counts into the digest of the whole."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
 
-        digests = await reader.block_digests(len(LARGE))
+        digests = await reader.block_digests(len(LARGE_CONTENT))
         await reader.skip(BLOCK_BYTES)
         rest = await reader.block_digests(BLOCK_BYTES)
         await reader.skip(BLOCK_BYTES)
         content = await read_all(reader)
 
-        assert block_digests(LARGE) == digests
+        assert block_digests(LARGE_CONTENT) == digests
         assert digests[1:2] == rest
-        assert LARGE[2 * BLOCK_BYTES :] == content
-        assert digest(LARGE) == await reader.finish()
+        assert LARGE_CONTENT[2 * BLOCK_BYTES :] == content
+        assert digest(LARGE_CONTENT) == await reader.finish()
         reader.close()
         await store.close()
 
     async def test_looks_again_between_pieces(self) -> None:
         """Comparing and skipping work at any position, also after the first piece was read."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
         first = b"".join(await reader.read())
 
-        left = len(LARGE) - len(first)
+        left = len(LARGE_CONTENT) - len(first)
         digests = await reader.block_digests(left)
         await reader.skip(left)
 
-        assert block_digests(LARGE[len(first) :]) == digests
+        assert block_digests(LARGE_CONTENT[len(first) :]) == digests
         assert await reader.read() == []
-        assert digest(LARGE) == await reader.finish()
+        assert digest(LARGE_CONTENT) == await reader.finish()
         reader.close()
         await store.close()
 
@@ -1569,17 +1572,17 @@ class StoreContract:
     async def test_cuts_to_the_end(self) -> None:
         """Behind the last span there are no more chunks, and the digest can be had when all spans were picked."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
 
         chunks = await reader.cut()
         nothing = await reader.cut()
         picked = await reader.pick([False] * len(chunks))
 
-        assert sum(length for length, _ in chunks) == len(LARGE)
+        assert sum(length for length, _ in chunks) == len(LARGE_CONTENT)
         assert nothing == []
         assert picked == []
-        assert await reader.finish() == digest(LARGE)
+        assert await reader.finish() == digest(LARGE_CONTENT)
         reader.close()
         await store.close()
 
@@ -1602,7 +1605,7 @@ class StoreContract:
     async def test_refuses_picks_that_do_not_fit(self) -> None:
         """Only what was cut can be picked, and an answer is needed for each chunk."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
 
         assert isinstance(await failure(reader.pick([True])), ProtocolError)
@@ -1614,10 +1617,10 @@ class StoreContract:
     async def test_notices_that_a_source_changed(self) -> None:
         """A file that was replaced while it was read has no digest."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE * 3)
+        behind.plant(b"f", LARGE_CONTENT * 3)
         reader = await store.open_reader(b"f")
         await reader.read()
-        behind.plant(b"f", LARGE * 3)
+        behind.plant(b"f", LARGE_CONTENT * 3)
 
         assert isinstance(await failure(read_to_end(reader)), SourceChanged)
         reader.close()
@@ -1634,17 +1637,17 @@ class StoreContract:
     async def test_writes_large_files(self) -> None:
         """A file that arrives in pieces is final after the commit, and only then."""
         store, behind = await self.opened()
-        writer = await store.open_writer(b"d/f", len(LARGE), OnConflict.REPLACE)
+        writer = await store.open_writer(b"d/f", len(LARGE_CONTENT), OnConflict.REPLACE)
 
-        await writer.write([LARGE[:10], LARGE[10:BLOCK_BYTES]])
-        await writer.write([LARGE[BLOCK_BYTES:]])
+        await writer.write([LARGE_CONTENT[:10], LARGE_CONTENT[10:BLOCK_BYTES]])
+        await writer.write([LARGE_CONTENT[BLOCK_BYTES:]])
         before = behind.content(b"d/f")
-        committed = await writer.commit(digest(LARGE), None)
+        committed = await writer.commit(digest(LARGE_CONTENT), None)
 
         assert writer.have == 0
         assert before is None
         assert how(committed) is Committed.CREATED
-        assert behind.content(b"d/f") == LARGE
+        assert behind.content(b"d/f") == LARGE_CONTENT
         assert behind.partial(b"d/f") is None
         await store.close()
 
@@ -1693,21 +1696,21 @@ class StoreContract:
     async def test_resumes_a_partial(self) -> None:
         """What an abandoned writer kept is found, compared, and need not be sent again."""
         store, behind = await self.opened()
-        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
-        await writer.write([LARGE[: BLOCK_BYTES + 5]])
+        writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
+        await writer.write([LARGE_CONTENT[: BLOCK_BYTES + 5]])
         await writer.abandon(keep=True)
         await writer.abandon(keep=True)
 
-        resumed = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+        resumed = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
         matched = await resumed.match(
-            [digest(LARGE[:BLOCK_BYTES]), digest(LARGE[BLOCK_BYTES : BLOCK_BYTES + 5])], BLOCK_BYTES + 5
+            [digest(LARGE_CONTENT[:BLOCK_BYTES]), digest(LARGE_CONTENT[BLOCK_BYTES : BLOCK_BYTES + 5])], BLOCK_BYTES + 5
         )
-        await resumed.write([LARGE[matched:]])
+        await resumed.write([LARGE_CONTENT[matched:]])
 
         assert resumed.have == BLOCK_BYTES + 5
         assert matched == BLOCK_BYTES + 5
-        assert how(await resumed.commit(digest(LARGE), None)) is Committed.CREATED
-        assert behind.content(b"f") == LARGE
+        assert how(await resumed.commit(digest(LARGE_CONTENT), None)) is Committed.CREATED
+        assert behind.content(b"f") == LARGE_CONTENT
         await store.close()
 
     async def test_a_partial_is_no_file(self) -> None:
@@ -1773,15 +1776,15 @@ class StoreContract:
     async def test_a_damaged_partial_is_used_up_to_the_damage(self) -> None:
         """Blocks that differ, and all behind them, are dropped at the first write."""
         store, behind = await self.opened()
-        behind.plant_partial(b"f", LARGE[:BLOCK_BYTES] + b"!" * BLOCK_BYTES + b"more than there ever was")
-        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+        behind.plant_partial(b"f", LARGE_CONTENT[:BLOCK_BYTES] + b"!" * BLOCK_BYTES + b"more than there ever was")
+        writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
 
-        matched = await writer.match(block_digests(LARGE[: 2 * BLOCK_BYTES]), 2 * BLOCK_BYTES)
-        await writer.write([LARGE[matched:]])
+        matched = await writer.match(block_digests(LARGE_CONTENT[: 2 * BLOCK_BYTES]), 2 * BLOCK_BYTES)
+        await writer.write([LARGE_CONTENT[matched:]])
 
         assert matched == BLOCK_BYTES
-        assert how(await writer.commit(digest(LARGE), None)) is Committed.CREATED
-        assert behind.content(b"f") == LARGE
+        assert how(await writer.commit(digest(LARGE_CONTENT), None)) is Committed.CREATED
+        assert behind.content(b"f") == LARGE_CONTENT
         await store.close()
 
     async def test_a_partial_larger_than_the_file_counts_only_so_far(self) -> None:
@@ -1816,13 +1819,13 @@ class StoreContract:
     async def test_wants_everything_where_there_is_no_old_version(self) -> None:
         """Chunks may be offered of any file; without a final one, all are wanted."""
         store, behind = await self.opened()
-        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+        writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
 
-        sent = await _send_delta(writer, LARGE)
+        sent = await _send_delta(writer, LARGE_CONTENT)
 
-        assert how(await writer.commit(digest(LARGE), None)) is Committed.CREATED
-        assert behind.content(b"f") == LARGE
-        assert len(LARGE) == sent
+        assert how(await writer.commit(digest(LARGE_CONTENT), None)) is Committed.CREATED
+        assert behind.content(b"f") == LARGE_CONTENT
+        assert len(LARGE_CONTENT) == sent
         await store.close()
 
     async def test_goes_on_behind_a_partial_and_without_offers(self) -> None:
@@ -1871,13 +1874,13 @@ class StoreContract:
     async def test_a_chunk_that_is_none_is_not_committed(self) -> None:
         """That the old version has a chunk of that digest proves nothing: the whole is verified all the same."""
         store, behind = await self.opened()
-        behind.plant(b"f", LARGE)
+        behind.plant(b"f", LARGE_CONTENT)
         await store.describe([b"f"])
-        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
-        await _send_delta(writer, LARGE)
+        writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
+        await _send_delta(writer, LARGE_CONTENT)
 
         assert isinstance(await failure(writer.commit(digest(b"another"), None)), VerifyFailed)
-        assert behind.content(b"f") == LARGE
+        assert behind.content(b"f") == LARGE_CONTENT
         assert behind.partial(b"f") is None
         await store.close()
 

@@ -13,8 +13,8 @@ from realize.wire.boxes import (
     MAX_BOX_BYTES,
     MAX_BOX_KEYS,
     BoxParser,
-    Credit,
-    Data,
+    CreditBox,
+    DataBox,
     credit,
     data_head,
     data_tail,
@@ -27,16 +27,16 @@ VALUES = st.binary(max_size=100) | st.sampled_from([b"Data", b"Dat", b"7", b"12"
 BOXES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=6).filter(
     lambda box: box.get(COMMAND) not in {b"Data", b"Credit"}
 )
-DATAS = st.builds(Data, st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=70_000))
-CREDITS = st.builds(Credit, st.integers(0, 2**32 - 1), st.integers(1, 2**30))
+DATAS = st.builds(DataBox, st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=70_000))
+CREDITS = st.builds(CreditBox, st.integers(0, 2**32 - 1), st.integers(1, 2**30))
 STREAMS_OF_BOXES = st.lists(BOXES | DATAS | CREDITS, max_size=6)
 
 
 def serialised(box):
     """The bytes of a box, a Data or a Credit."""
-    if isinstance(box, Credit):
+    if isinstance(box, CreditBox):
         return credit(box.stream, box.amount)
-    if isinstance(box, Data):
+    if isinstance(box, DataBox):
         return data_head(len(box.content)) + box.content + data_tail(box.stream)
     return encode(box)
 
@@ -217,12 +217,12 @@ def test_credit_must_be_whole(box):
 
 SEQUENCE = [
     {b"_command": b"Status", b"_ask": b"1"},
-    Data(7, b"12345"),
-    Data(0, b""),
-    Credit(7, 1 << 20),
+    DataBox(7, b"12345"),
+    DataBox(0, b""),
+    CreditBox(7, 1 << 20),
     {b"_command": b"Dat"},
     {b"_answer": b"1", b"x": b"", b"zzz": b"y" * 80},
-    Data(99_999, b"x" * 100),
+    DataBox(99_999, b"x" * 100),
 ]
 RAW = b"".join(map(serialised, SEQUENCE))
 
@@ -263,10 +263,10 @@ def test_what_has_arrived_of_a_box_is_known(length):
 def test_as_much_as_is_allowed_is_taken(box):
     """To the last byte, wherever it is split."""
     raw = encode(box)
-    expected = [Credit(int(b"9" * 20), 0)] if b"_command" in box else [box]
+    expected = [CreditBox(int(b"9" * 20), 0)] if b"_command" in box else [box]
     for cut in {1, 2, 3, len(raw) // 2, len(raw) - 3, len(raw) - 1}:
         assert (expected, None) == parse([raw[:cut], raw[cut:]], limit=len(raw))
-    assert ([Data(int(b"9" * 20), b"x")], None) == parse([serialised(Data(int(b"9" * 20), b"x"))])
+    assert ([DataBox(int(b"9" * 20), b"x")], None) == parse([serialised(DataBox(int(b"9" * 20), b"x"))])
     boxes, error = parse([raw], limit=len(raw) - 1)
     assert ([], f"a box of more than {len(raw) - 1} bytes") == (boxes, error)
 
@@ -274,10 +274,10 @@ def test_as_much_as_is_allowed_is_taken(box):
 def test_each_box_has_the_whole_limit():
     """What came before it does not count."""
     raw = encode({b"k": bytes(50)})
-    data = serialised(Data(1, bytes(50)))
+    data = serialised(DataBox(1, bytes(50)))
 
     assert ([{b"k": bytes(50)}] * 3, None) == parse([raw * 3], limit=len(raw))
-    assert ([Data(1, bytes(50))] * 3, None) == parse([data * 3], limit=len(data))
+    assert ([DataBox(1, bytes(50))] * 3, None) == parse([data * 3], limit=len(data))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_content_is_not_copied():
 
 def test_only_what_two_deliveries_share_is_joined():
     """What follows it is looked at where it is."""
-    first, second = (serialised(Data(1, bytes(10_000))) for _ in range(2))
+    first, second = (serialised(DataBox(1, bytes(10_000))) for _ in range(2))
     parser = BoxParser()
     assert [] == list(parser.feed(first[:5_000]))
     rest = first[5_000:] + second
@@ -348,7 +348,7 @@ def test_data_with_more_keys_is_data(more, last):
     whole = raw + encode({b"k": b"v"})
 
     for cut in range(len(whole)):
-        assert ([Data(7, b"abc"), {b"k": b"v"}], None) == parse([whole[:cut], whole[cut:]])
+        assert ([DataBox(7, b"abc"), {b"k": b"v"}], None) == parse([whole[:cut], whole[cut:]])
 
 
 def test_how_much_content_has_arrived_of_an_incomplete_box_can_be_told():

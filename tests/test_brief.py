@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
-from realize.concurrency.short_jobs import MAX_THREADS, MAX_THREADS_PER_PEER, SLOW_JOB_S, BriefWork
+from realize.concurrency.short_jobs import MAX_THREADS, MAX_THREADS_PER_PEER, SLOW_JOB_S, ShortJobs
 from tests.faults import Fault
 
 
@@ -17,7 +17,7 @@ class Threads:
         self.clock = Clock()
         self.begun = []
         self.done = {}
-        self.brief = BriefWork(self.run, self.clock)
+        self.brief = ShortJobs(self.run, self.clock)
         self.results = []
 
     def run(self, work, *args):
@@ -193,7 +193,7 @@ def test_errors_are_of_the_one_who_asked(threads):
         raise RuntimeError("no thread")
 
     errors = []
-    BriefWork(refuse, threads.clock).run("c").addErrback(lambda failure: errors.append(failure.type))
+    ShortJobs(refuse, threads.clock).run("c").addErrback(lambda failure: errors.append(failure.type))
     assert [RuntimeError] == errors
 
 
@@ -213,7 +213,7 @@ def test_many_that_have_ended_when_they_begin_are_no_burden():
     """A pool that refuses, or does at once what it is asked, is not asked within what it answers."""
     clock, held, seen = Clock(), Deferred(), []
     answers = [held]
-    brief = BriefWork(lambda number: answers.pop() if answers else succeed(number), clock)
+    brief = ShortJobs(lambda number: answers.pop() if answers else succeed(number), clock)
     for number in range(2000):
         brief.run(number).addCallback(seen.append)
     held.callback(0)
@@ -235,7 +235,7 @@ def test_time_passes_while_it_is_looked_at(step):
             return super().callLater(delay, *work)
 
     clock, begun = Running(), []
-    brief = BriefWork(lambda number: begun.append(number) or Deferred(), clock)
+    brief = ShortJobs(lambda number: begun.append(number) or Deferred(), clock)
     for number in range(10):
         brief.run(number)
     clock.advance(SLOW_JOB_S)

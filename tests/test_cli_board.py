@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from realize.cli.display.board import Board, Meter, remaining
+from realize.cli.display.board import Board, RateWindow, remaining
 from realize.errors import Busy, ConnectionFailed
 from realize.mover.events import (
     End,
@@ -11,11 +11,11 @@ from realize.mover.events import (
     Finished,
     Found,
     How,
-    Interrupted,
     Listed,
     Progressed,
     Retrying,
     Started,
+    Stopped,
 )
 
 
@@ -49,7 +49,7 @@ def test_a_finished_file_counts_once() -> None:
 
 def test_a_file_that_stops_is_not_in_flight_any_more() -> None:
     """What an interrupted or failed file had reached no longer counts as done."""
-    stopped = board_of(Started(b"a", 100, 0), Progressed(b"a", 40), Interrupted(b"a", 100, 40))
+    stopped = board_of(Started(b"a", 100, 0), Progressed(b"a", 40), Stopped(b"a", 100, 40))
     failed = board_of(Started(b"a", 100, 0), Progressed(b"a", 40), Failed(b"a", End.SOURCE, Busy("a: busy")))
 
     assert (0, {}) == (stopped.done, stopped.flying)
@@ -73,7 +73,7 @@ def test_a_small_file_counts_while_it_travels_and_once_when_it_has_arrived() -> 
 def test_what_travelled_in_vain_was_sent_all_the_same() -> None:
     """It was on the line, and it is when it travels again; but it is not done."""
     lost = [Found(2, 150), Started(b"a", 100, 0), Progressed(b"a", 40), Progressed(b"small", 10)]
-    lost += [Interrupted(b"a", 100, 40), Retrying(ConnectionFailed("lost"), 1.0)]
+    lost += [Stopped(b"a", 100, 40), Retrying(ConnectionFailed("lost"), 1.0)]
     again = [Started(b"a", 100, 40), Progressed(b"a", 60), Finished(b"a", 100, 60, How.CREATED, b"", removed=True)]
 
     assert (0, 50, {}) == (board_of(*lost).done, board_of(*lost).sent.total, board_of(*lost).flying)
@@ -91,7 +91,7 @@ def test_when_a_source_is_listed_again_more_may_be_found() -> None:
 
 def test_the_meter_forgets_what_is_older_than_its_window() -> None:
     """A rate follows the last seconds, not the whole run."""
-    meter = Meter(window=10.0)
+    meter = RateWindow(window=10.0)
 
     rates = [meter.rate(float(second), count) for second, count in ((0, 0), (10, 1000), (20, 1000), (30, 1000))]
 

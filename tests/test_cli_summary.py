@@ -12,13 +12,13 @@ from realize.mover.events import (
     Found,
     HeldBack,
     How,
-    Interrupted,
     Left,
     Planned,
     Progressed,
     Retrying,
     SourceStarted,
     Started,
+    Stopped,
     UnderWay,
     Unknown,
 )
@@ -222,7 +222,7 @@ def test_whatever_lasts_is_a_step() -> None:
     for event in (
         Started(b"huge", 100, 10),
         Progressed(b"huge", 5),
-        Interrupted(b"huge", 100, 15),
+        Stopped(b"huge", 100, 15),
         Started(b"huge", 100, 15),
         Started(b"huge", 100, 15),
         Finished(b"small", 0, 0, How.CREATED, b"", removed=True),

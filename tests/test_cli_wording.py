@@ -14,12 +14,12 @@ from realize.mover.events import (
     Finished,
     HeldBack,
     How,
-    Interrupted,
     Left,
     NoRoom,
     Planned,
     Retrying,
     SourceStarted,
+    Stopped,
     Unknown,
 )
 from realize.mover.plan import Action
@@ -84,9 +84,9 @@ def test_a_hostile_name_cannot_forge_a_line() -> None:
 def test_skipped_and_interrupted_files_are_told() -> None:
     """What stays behind, and why, is said."""
     skipped = wording().note(Finished(b"a", 1, 0, How.SKIPPED, b"", removed=False))
-    interrupted = wording().note(Interrupted(b"a", 2048, 1024))
-    nothing = wording().note(Interrupted(b"a", 2048, 0))
-    untold = wording().note(Interrupted(b"a", 2048, None))
+    interrupted = wording().note(Stopped(b"a", 2048, 1024))
+    nothing = wording().note(Stopped(b"a", 2048, 0))
+    untold = wording().note(Stopped(b"a", 2048, None))
 
     assert "skipped: destination hostb:9771::inbox: a: another file has this name" == skipped
     assert "interrupted: destination hostb:9771::inbox: a: 1 KiB of 2 KiB are kept for the next time" == interrupted

@@ -9,7 +9,7 @@ import pytest
 
 from realize.config import LogsConfig
 from realize.daemon import logs
-from realize.daemon.logs import LogOptions, complain
+from realize.daemon.logs import DaemonLogOptions, complain
 from realize.daemon.tap import Options
 from realize.errors import ConfigError
 from realize.keys import generate_identity, write_identity
@@ -46,7 +46,7 @@ def test_what_is_not_given_is_the_configurations():
     """An option that is not there changes nothing."""
     config = LogsConfig(Levels("debug"), "json", "/log")
 
-    assert config == LogOptions().over(config)
+    assert config == DaemonLogOptions().over(config)
 
 
 @pytest.mark.parametrize(

@@ -17,21 +17,21 @@ from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPool
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
 from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
-from realize.daemon.logs import DaemonLogs, LogOptions
+from realize.daemon.logs import DaemonLogOptions, DaemonLogs
 from realize.daemon.metrics.counters import Metrics
-from realize.daemon.metrics.hooks import Counting
-from realize.daemon.metrics.space import Spaces
+from realize.daemon.metrics.hooks import MetricsHooks
+from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.served import look_at, serve_directories
 from realize.daemon.service import Realized
 from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, NotFound, StorageError, VerifyFailed
 from realize.keys import generate_identity
 from realize.store import deltas
-from realize.store.hooks import CommitWatch, Saved, Sync
+from realize.store.hooks import CommitHooks, Saved, Sync
 from realize.store.local.ledger import Ledger
 from realize.store.server.responders import DirectoryResponders
 from realize.telemetry.metrics.lag import LAG_PROBE_INTERVAL_S as PROBED_EVERY
 from realize.telemetry.metrics.lag import LagProbe
-from realize.testing import LARGE, block_digests, small_file
+from realize.testing import LARGE_CONTENT, block_digests, small_file
 from realize.units import Reserve
 from realize.values import BLOCK_BYTES, Committed, Expected, OnConflict, Removal
 from realize.wire import commands
@@ -42,7 +42,7 @@ from tests.loopback import Log, Pair
 from tests.test_remote_store import Served
 
 
-class Seen(Counting):
+class Seen(MetricsHooks):
     """Remembers what it was told of files."""
 
     def __init__(self):
@@ -100,7 +100,7 @@ def test_files_are_told_of(served, seen):
     file = small_file(b"a", b"content")
     served.result(store.put_small([file, small_file(b"b", b"")], OnConflict.REPLACE))
     served.result(store.put_small([file], OnConflict.REPLACE))
-    write(served, store, b"large", LARGE)
+    write(served, store, b"large", LARGE_CONTENT)
     assert [
         ("inbox", Committed.CREATED),
         ("inbox", Committed.CREATED),
@@ -110,10 +110,10 @@ def test_files_are_told_of(served, seen):
     seen.told.clear()
 
     served.result(store.settle([Expected(b"a", 7, file.digest), Expected(b"b", 7, file.digest)]))
-    served.result(store.match_final(b"large", len(LARGE), 0, block_digests(LARGE)))
+    served.result(store.match_final(b"large", len(LARGE_CONTENT), 0, block_digests(LARGE_CONTENT)))
     served.result(store.match_final(b"a", 7, 0, block_digests(b"another")))
 
-    assert [(Saved.ALREADY_THERE, 7), (Saved.ALREADY_THERE, len(LARGE))] == seen.told
+    assert [(Saved.ALREADY_THERE, 7), (Saved.ALREADY_THERE, len(LARGE_CONTENT))] == seen.told
     seen.told.clear()
     [fetched] = served.result(store.read_small([b"a"]))
     served.result(store.remove([Removal(b"a", fetched.version)]))
@@ -126,12 +126,12 @@ def test_resumed_bytes_are_told_of(served, seen):
     store = served.opened()
 
     async def half():
-        writer = await store.open_writer(b"large", len(LARGE), OnConflict.REPLACE)
-        await writer.write([LARGE[: 2 * BLOCK_BYTES]])
+        writer = await store.open_writer(b"large", len(LARGE_CONTENT), OnConflict.REPLACE)
+        await writer.write([LARGE_CONTENT[: 2 * BLOCK_BYTES]])
         await writer.abandon(keep=True)
 
     served.result(half())
-    write(served, store, b"large", LARGE)
+    write(served, store, b"large", LARGE_CONTENT)
 
     async def read(skipped):
         reader = await store.open_reader(b"large")
@@ -142,22 +142,22 @@ def test_resumed_bytes_are_told_of(served, seen):
         reader.close()
 
     served.result(read(BLOCK_BYTES))
-    served.result(read(len(LARGE)))
+    served.result(read(len(LARGE_CONTENT)))
 
     assert [
         (Saved.RESUME, 2 * BLOCK_BYTES),
         ("inbox", Committed.CREATED),
         (Saved.CLAIMED, BLOCK_BYTES),
-        (Saved.CLAIMED, len(LARGE)),
+        (Saved.CLAIMED, len(LARGE_CONTENT)),
     ] == seen.told
 
 
 def test_bytes_that_a_delta_saves_are_told_of(served, seen):
     """What the earlier version of a file has needs no sending, neither to the peer nor from it."""
     store = served.opened()
-    served.result(store.put_small([small_file(b"f", LARGE[:100_000])], OnConflict.REPLACE))
+    served.result(store.put_small([small_file(b"f", LARGE_CONTENT[:100_000])], OnConflict.REPLACE))
     seen.told.clear()
-    chunks = deltas.cut(LARGE[:100_000])
+    chunks = deltas.cut(LARGE_CONTENT[:100_000])
     there = sum(length for length, _ in chunks)
 
     async def put():
@@ -189,10 +189,10 @@ def test_failures_are_told_of_once(served, seen):
     served.result(store.read_small([b"absent"]))
     served.result(store.open_reader(b"absent"))
     write(served, store, b"a", b"x", policy=OnConflict.FAIL)
-    write(served, store, b"b", LARGE, digest=bytes(32))
-    write(served, store, b"c", LARGE, sent=LARGE[:-1])
+    write(served, store, b"b", LARGE_CONTENT, digest=bytes(32))
+    write(served, store, b"c", LARGE_CONTENT, sent=LARGE_CONTENT[:-1])
     served.memory.fail_next["write", b"d"] = NoSpace("full")
-    write(served, store, b"d", LARGE)
+    write(served, store, b"d", LARGE_CONTENT)
 
     async def read():
         reader = await store.open_reader(b"a")
@@ -219,7 +219,7 @@ def test_content_is_told_from_the_rest():
     store = pair.opened()
     before = pair.server.traffic()
     pair.result(store.put_small([small_file(b"a", b"content"), small_file(b"b", b"more")], OnConflict.REPLACE))
-    write(pair, store, b"large", LARGE)
+    write(pair, store, b"large", LARGE_CONTENT)
     put = pair.server.traffic()
 
     async def read():
@@ -235,8 +235,8 @@ def test_content_is_told_from_the_rest():
     pair.client_wire.cut()
 
     assert (0, 0) == (before.content_received, before.content_sent)
-    assert (len(LARGE) + 11, 0) == (put.content_received, put.content_sent)
-    assert (len(LARGE) + 11, len(LARGE) + 7) == (read.content_received, read.content_sent)
+    assert (len(LARGE_CONTENT) + 11, 0) == (put.content_received, put.content_sent)
+    assert (len(LARGE_CONTENT) + 11, len(LARGE_CONTENT) + 7) == (read.content_received, read.content_sent)
     assert 0 < put.received - put.content_received < 0.05 * put.received
     assert 0 < read.sent - read.content_sent < 0.05 * read.sent
     assert read == pair.server.traffic()
@@ -335,8 +335,8 @@ def test_a_stream_that_is_cut_off_is_a_failure(served, seen):
     store = served.opened()
 
     async def begin(path, *, abandon):
-        writer = await store.open_writer(path, len(LARGE), OnConflict.REPLACE)
-        await writer.write([LARGE[:BLOCK_BYTES]])
+        writer = await store.open_writer(path, len(LARGE_CONTENT), OnConflict.REPLACE)
+        await writer.write([LARGE_CONTENT[:BLOCK_BYTES]])
         if abandon:
             await writer.abandon(keep=True)
 
@@ -355,9 +355,9 @@ async def test_commits_are_measured(tmp_path):
     store = inbox.store(b"", "camera", frozenset({Right.READ, Right.WRITE}), None)
     await store.open(b"salt")
     await store.put_small([small_file(b"%d" % number, b"x") for number in range(3)], OnConflict.REPLACE)
-    writer = await store.open_writer(b"large", len(LARGE), OnConflict.REPLACE)
-    await writer.write([LARGE])
-    await writer.commit(small_file(b"", LARGE).digest, None)
+    writer = await store.open_writer(b"large", len(LARGE_CONTENT), OnConflict.REPLACE)
+    await writer.write([LARGE_CONTENT])
+    await writer.commit(small_file(b"", LARGE_CONTENT).digest, None)
     await store.close()
 
     assert 2 == value(metrics, "realize_commit_group_files_count", dir="inbox")
@@ -371,7 +371,7 @@ def test_a_sync_that_fails_is_measured():
     """A disk that takes long to fail is slow too."""
     told = []
 
-    class Watch(CommitWatch):
+    class Watch(CommitHooks):
         def synced(self, what, seconds):
             told.extend((what, each >= 0) for each in seconds)
 
@@ -429,7 +429,7 @@ class Disk:
 def test_a_disk_that_hangs_holds_up_nobody(tmp_path):
     """Nobody waits for it, and only one thread does; when it answers, the next to ask gets the sizes."""
     disk, paths = Disk(), {"inbox": str(tmp_path)}
-    spaces = Spaces(disk)
+    spaces = DiskSpaces(disk)
 
     assert {} == spaces.known(paths)
     assert {} == spaces.known(paths)
@@ -448,7 +448,7 @@ def test_a_disk_that_is_gone_keeps_its_last_values(tmp_path):
     """Their time shows how old they are."""
     there = tmp_path / "there"
     there.mkdir()
-    spaces = Spaces()
+    spaces = DiskSpaces()
     _until(lambda: spaces.known({"inbox": str(there)}))
     before = spaces.known({"inbox": str(there)})["inbox"]
     there.rmdir()
@@ -471,7 +471,7 @@ def _until(condition):
 
 def test_partials_are_counted_soon_and_then_every_hour(tmp_path):
     """What is there, and what was removed since the start."""
-    served = directories_of({"inbox": DirectoryConfig(str(tmp_path))}, lambda _: CommitWatch())
+    served = directories_of({"inbox": DirectoryConfig(str(tmp_path))}, lambda _: CommitHooks())
     clock, log = Clock(), Log()
     housekeeping = Housekeeping(clock, log)
     leave_partial(tmp_path, "a", b"1234")
@@ -492,7 +492,7 @@ def test_partials_are_counted_soon_and_then_every_hour(tmp_path):
 
 def test_expired_partials_are_counted(tmp_path):
     """Removed ones are no longer there, and are counted with their bytes."""
-    served = directories_of({"inbox": DirectoryConfig(str(tmp_path))}, lambda _: CommitWatch())
+    served = directories_of({"inbox": DirectoryConfig(str(tmp_path))}, lambda _: CommitHooks())
     clock, log = Clock(), Log()
     housekeeping = Housekeeping(clock, log)
     leave_partial(tmp_path, "a", b"1234")
@@ -508,7 +508,7 @@ def test_expired_partials_are_counted(tmp_path):
 
 def realized(config):
     """A daemon that is not started."""
-    logs = DaemonLogs(config.logs, LogOptions(), {})
+    logs = DaemonLogs(config.logs, DaemonLogOptions(), {})
     return Realized("realized.toml", config, generate_identity(), MemoryReactorClock(), logs=logs)
 
 
@@ -588,7 +588,7 @@ def test_without_metrics_nothing_is_counted(tmp_path):
     daemon = realized(config)
 
     assert daemon._pulling is None
-    assert Counting is type(daemon._counting)
+    assert MetricsHooks is type(daemon._counting)
     assert daemon._factory._watch is None
 
 

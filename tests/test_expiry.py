@@ -11,7 +11,7 @@ import pytest
 from blake3 import blake3
 from twisted.internet.defer import maybeDeferred
 
-from realize.fs.awaiting import ATTRIBUTE, is_marked
+from realize.fs.awaiting import AWAITING_ATTRIBUTE, is_marked
 from realize.fs.names import partial_name
 from realize.fs.stamps import Present
 from realize.store.local.expiry import expire_partials
@@ -208,7 +208,7 @@ async def test_directories_of_somebody_else_never_wait(destination):
     (destination / "b").rename(destination / "renamed")
     (destination / "c").rename(destination / "renamed/c")
     for name in ("copy", "renamed/c"):
-        os.setxattr(destination / name, ATTRIBUTE, os.getxattr(destination / "a", ATTRIBUTE))
+        os.setxattr(destination / name, AWAITING_ATTRIBUTE, os.getxattr(destination / "a", AWAITING_ATTRIBUTE))
 
     assert [] == removed(os.fsencode(destination))
     assert {"copy", "renamed", "renamed/c"} == below(destination)

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from realize.concurrency.short_jobs import BriefWork
+from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.errors import Busy, Interrupted, RealizeError
@@ -64,7 +64,7 @@ class Place:
         self.path = path
         path.mkdir(exist_ok=True)
         pool = pool or at_once
-        briefly = BriefWork(pool, clock or Clock()).run
+        briefly = ShortJobs(pool, clock or Clock()).run
         committer = Committer(pool, stamps=LATER)
         self.store = LocalStore(
             os.fsencode(path), run_in_thread=pool, run_briefly=briefly, committer=committer, clock=SETTLED
@@ -260,7 +260,7 @@ class Daemon:
         self.clock = Clock()
         self.pool = pool
         self.committer = Committer(pool, stamps=LATER)
-        self.briefly = BriefWork(pool, self.clock).run
+        self.briefly = ShortJobs(pool, self.clock).run
         self.identity = root_identity(path)
 
     def connected(self, at_work=lambda: None):

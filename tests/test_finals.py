@@ -10,7 +10,7 @@ import pytest
 from realize.errors import BadName, Busy, RealizeError, StorageError
 from realize.store.local import existing as finals
 from realize.store.local.versions import Clock
-from realize.testing import LARGE, block_digests, digest
+from realize.testing import LARGE_CONTENT, block_digests, digest
 from realize.values import BLOCK_BYTES, Attributes, Existing, Expected
 from tests.test_local_store import PARTIAL, behind, open_files, opened, root
 from tests.test_removal import broken
@@ -23,14 +23,14 @@ FAULTS = [(OSError(errno.EIO, os.strerror(errno.EIO)), StorageError), (MemoryErr
 
 async def settle(store, attributes=None):
     """Whether a store relies upon the file ``f``, asked as for a small file."""
-    [answer] = await store.settle([Expected(b"f", len(LARGE), digest(LARGE), attributes)])
+    [answer] = await store.settle([Expected(b"f", len(LARGE_CONTENT), digest(LARGE_CONTENT), attributes)])
     return answer
 
 
 async def match(store, attributes=None):
     """The same as for a large one."""
-    matched = await store.match_final(b"f", len(LARGE), 0, block_digests(LARGE), attributes)
-    return matched == len(LARGE)
+    matched = await store.match_final(b"f", len(LARGE_CONTENT), 0, block_digests(LARGE_CONTENT), attributes)
+    return matched == len(LARGE_CONTENT)
 
 
 WAYS = pytest.mark.parametrize("way", [settle, match])
@@ -49,7 +49,7 @@ async def outcome(asked):
 @pytest.mark.parametrize("when", ["fsync", "fchmod", "fresh_stat"])
 async def test_what_happens_to_it_meanwhile(root, behind, monkeypatch, way, change, when):
     """A file that somebody removes, replaces or writes to while it is vouched for is not relied upon."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
     module = finals if when == "fresh_stat" else os
     original = getattr(module, when)
@@ -62,7 +62,7 @@ async def test_what_happens_to_it_meanwhile(root, behind, monkeypatch, way, chan
         if change == "removed":
             os.unlink(path)
         elif change == "replaced":
-            behind.plant(b"f", LARGE)
+            behind.plant(b"f", LARGE_CONTENT)
         elif change == "renamed":
             os.rename(path, behind.at(b"g"))
         elif change == "written":
@@ -84,7 +84,7 @@ async def test_what_happens_to_it_meanwhile(root, behind, monkeypatch, way, chan
 @pytest.mark.parametrize("call", ["fchmod", "utime"])
 async def test_what_is_not_ours_to_change_is_not_relied_upon(root, behind, monkeypatch, way, number, call):
     """It could not be made to look as if it had arrived now."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
 
     def refuse(*_arguments, **_options):
@@ -100,7 +100,7 @@ async def test_what_is_not_ours_to_change_is_not_relied_upon(root, behind, monke
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)
 async def test_an_error_of_the_disk_is_no_answer(root, behind, monkeypatch, way, call, fault, kind):
     """Neither that it is there nor that it is not; it names the file, and nothing stays open."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
 
     def fail(*_arguments, **_options):
@@ -119,7 +119,7 @@ async def test_an_error_of_the_disk_is_no_answer(root, behind, monkeypatch, way,
 @WAYS
 async def test_it_gets_time_and_mode_and_looks_new(root, behind, way):
     """Also one that was stamped in the present tick: it gets another change time than before."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     os.chmod(behind.at(b"f"), 0o640)
     store = await opened(root)
     before = os.stat(behind.at(b"f"))
@@ -244,38 +244,38 @@ async def test_few_comparisons_are_remembered(root, behind, monkeypatch):
     """Who begins many and ends none costs little memory; the last ones can be gone on with."""
     monkeypatch.setattr(finals, "_MAX_COMPARISONS", 2)
     for name in (b"a", b"b", b"c"):
-        behind.plant(name, LARGE)
+        behind.plant(name, LARGE_CONTENT)
     store = await opened(root)
-    digests = block_digests(LARGE)
+    digests = block_digests(LARGE_CONTENT)
     for name in (b"a", b"b", b"c"):
-        assert BLOCK_BYTES == await store.match_final(name, len(LARGE), 0, digests[:1])
+        assert BLOCK_BYTES == await store.match_final(name, len(LARGE_CONTENT), 0, digests[:1])
 
-    ends = [await store.match_final(name, len(LARGE), BLOCK_BYTES, digests[1:]) for name in (b"a", b"b", b"c")]
+    ends = [await store.match_final(name, len(LARGE_CONTENT), BLOCK_BYTES, digests[1:]) for name in (b"a", b"b", b"c")]
 
-    assert [0, len(LARGE) - BLOCK_BYTES, len(LARGE) - BLOCK_BYTES] == ends
+    assert [0, len(LARGE_CONTENT) - BLOCK_BYTES, len(LARGE_CONTENT) - BLOCK_BYTES] == ends
 
 
 @pytest.mark.parametrize(("offset", "digests"), [(BLOCK_BYTES, slice(1, None)), (2 * BLOCK_BYTES, slice(2, None))])
 async def test_a_comparison_goes_on_where_it_has_ended(root, behind, offset, digests):
     """Nowhere else: what was left out may be different."""
-    behind.plant(b"f", b"!" + LARGE[1:])
+    behind.plant(b"f", b"!" + LARGE_CONTENT[1:])
     store = await opened(root)
-    every = block_digests(LARGE)
+    every = block_digests(LARGE_CONTENT)
 
-    assert 0 == await store.match_final(b"f", len(LARGE), 0, every[:1])
-    assert 0 == await store.match_final(b"f", len(LARGE), offset, every[digests])
+    assert 0 == await store.match_final(b"f", len(LARGE_CONTENT), 0, every[:1])
+    assert 0 == await store.match_final(b"f", len(LARGE_CONTENT), offset, every[digests])
 
 
 async def test_what_was_open_for_writing_when_its_comparison_began_is_not_relied_upon(root, behind):
     """What was stored through a mapping need not show, also if that program has ended before the comparison does."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
-    digests = block_digests(LARGE)
+    digests = block_digests(LARGE_CONTENT)
     with behind.writing(b"f"):
-        assert BLOCK_BYTES == await store.match_final(b"f", len(LARGE), 0, digests[:1])
-    assert BLOCK_BYTES == await store.match_final(b"f", len(LARGE), BLOCK_BYTES, digests[1:2])
+        assert BLOCK_BYTES == await store.match_final(b"f", len(LARGE_CONTENT), 0, digests[:1])
+    assert BLOCK_BYTES == await store.match_final(b"f", len(LARGE_CONTENT), BLOCK_BYTES, digests[1:2])
 
-    answer = await outcome(store.match_final(b"f", len(LARGE), 2 * BLOCK_BYTES, digests[2:]))
+    answer = await outcome(store.match_final(b"f", len(LARGE_CONTENT), 2 * BLOCK_BYTES, digests[2:]))
 
     assert Busy is type(answer)
 
@@ -284,7 +284,7 @@ async def test_what_was_open_for_writing_when_its_comparison_began_is_not_relied
 @pytest.mark.parametrize("call", ["digest_of", "matching", "fsync"])
 async def test_what_is_opened_for_writing_while_it_is_compared(root, behind, monkeypatch, way, call):
     """From whatever instant on a program has it open, it is not relied upon."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
     module = os if call == "fsync" else finals
     original, writers = getattr(module, call), []
@@ -303,11 +303,11 @@ async def test_what_is_opened_for_writing_while_it_is_compared(root, behind, mon
     assert (Busy if writers else bool) is type(answer)
 
 
-@pytest.mark.parametrize("size", [len(LARGE) - 1, len(LARGE) + 1])
+@pytest.mark.parametrize("size", [len(LARGE_CONTENT) - 1, len(LARGE_CONTENT) + 1])
 async def test_another_size_is_another_file(root, behind, size):
     """Longer or shorter, whatever the beginning."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
 
-    assert [False] == await store.settle([Expected(b"f", size, digest(LARGE[:size]))])
-    assert 0 == await store.match_final(b"f", size, 0, block_digests(LARGE[:size]))
+    assert [False] == await store.settle([Expected(b"f", size, digest(LARGE_CONTENT[:size]))])
+    assert 0 == await store.match_final(b"f", size, 0, block_digests(LARGE_CONTENT[:size]))

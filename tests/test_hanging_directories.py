@@ -16,12 +16,12 @@ from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
 from realize.daemon import served, service
 from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
-from realize.daemon.logs import DaemonLogs, LogOptions
+from realize.daemon.logs import DaemonLogOptions, DaemonLogs
 from realize.daemon.served import look_at, serve_directories
 from realize.daemon.service import DIRECTORY_RETRY_S, Realized
 from realize.errors import StorageError
 from realize.keys import generate_identity
-from realize.store.hooks import CommitWatch
+from realize.store.hooks import CommitHooks
 from realize.store.local.ledger import Ledger
 from tests.loopback import Log
 
@@ -52,7 +52,7 @@ def never(_job, *_arguments):
 
 
 def watch(_name):
-    return CommitWatch()
+    return CommitHooks()
 
 
 def test_a_directory_that_does_not_answer_is_told_from_the_others(two, monkeypatch):
@@ -175,7 +175,7 @@ async def test_what_peers_may_do_and_the_daemon_may_not_is_logged(monkeypatch):
     peer = PeerConfig(generate_identity().public_key, dirs=rights)
     config = Config("key", peers={"camera": peer})
     daemon = Realized(
-        "none", config, generate_identity(), MemoryReactorClock(), logs=DaemonLogs(config.logs, LogOptions(), {})
+        "none", config, generate_identity(), MemoryReactorClock(), logs=DaemonLogs(config.logs, DaemonLogOptions(), {})
     )
     daemon._log = Log()
     monkeypatch.setattr(service, "lacking_of", lambda path: {"/in": {os.W_OK}, "/out": {os.W_OK}}.get(path, {os.R_OK}))
@@ -201,7 +201,7 @@ def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch
     monkeypatch.setattr(service, "look_at", look)
     reactor, config = MemoryReactorClock(), Config("key", directories=two)
     daemon = Realized(
-        "no such file", config, generate_identity(), reactor, logs=DaemonLogs(config.logs, LogOptions(), {})
+        "no such file", config, generate_identity(), reactor, logs=DaemonLogs(config.logs, DaemonLogOptions(), {})
     )
     daemon.running = True
     daemon._reader.run = at_once

@@ -21,7 +21,7 @@ from realize.store.local.leftovers import (
     unlocked,
 )
 from realize.store.local.location import locate
-from realize.store.local.walker import Found
+from realize.store.local.walker import WalkEntry
 from tests.faults import descriptors
 from tests.leftovers import leave_partial, partial_at
 
@@ -38,7 +38,7 @@ class Status:
 
 def partials(*sizes):
     """Some of these sizes, the oldest first."""
-    return [Found(b"%d" % age, (), b"", Status(size, age)) for age, size in enumerate(sizes)]
+    return [WalkEntry(b"%d" % age, (), b"", Status(size, age)) for age, size in enumerate(sizes)]
 
 
 def names(found):
@@ -66,7 +66,7 @@ def test_the_oldest_go_and_no_more_than_are_needed(sizes, missing, chosen):
     found = partials(*sizes)
 
     assert chosen == names(in_the_way(found[::-1], missing))
-    assert chosen == names(in_the_way([*found, Found(b"?", (), b"", None)], missing))
+    assert chosen == names(in_the_way([*found, WalkEntry(b"?", (), b"", None)], missing))
 
 
 def test_those_of_one_instant_go_in_any_order():

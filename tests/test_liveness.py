@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from realize.wire.keepalive import IDLE_TIMEOUT_S, REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Liveness
+from realize.wire.keepalive import IDLE_TIMEOUT_S, REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Keepalive
 
 
 class Watched:
@@ -13,7 +13,7 @@ class Watched:
         self.clock = Clock()
         self.pings = 0
         self.verdicts = []
-        self.liveness = Liveness(self.clock, ping=self.ping, silent=self.silent)
+        self.liveness = Keepalive(self.clock, ping=self.ping, silent=self.silent)
         self.liveness.start()
 
     def ping(self):

@@ -39,7 +39,7 @@ from realize.fs.descriptors import release
 from realize.fs.handle import Handle
 from realize.fs.names import is_partial, partial_name
 from realize.store import deltas
-from realize.store.hooks import CommitWatch
+from realize.store.hooks import CommitHooks
 from realize.store.local import commit, old_version
 from realize.store.local import existing as finals
 from realize.store.local import hard_links as unlinked
@@ -51,7 +51,7 @@ from realize.store.local.versions import Clock, attributes_of
 from realize.store.local.walker import Walker
 from realize.store.local.writer import MAX_WAITING_RUNS
 from realize.testing import (
-    LARGE,
+    LARGE_CONTENT,
     Behind,
     StoreContract,
     block_digests,
@@ -713,7 +713,7 @@ async def test_a_small_file_that_grows_while_it_is_read(root, behind, monkeypatc
     assert isinstance(answer, SourceChanged)
 
 
-@pytest.mark.parametrize("content", [b"content", LARGE])
+@pytest.mark.parametrize("content", [b"content", LARGE_CONTENT])
 async def test_a_final_file_is_compared_when_a_write_would_show(root, behind, content):
     """What was changed in the present tick of the kernel's clock can change again without looking so."""
     behind.plant(b"f", content)
@@ -725,8 +725,8 @@ async def test_a_final_file_is_compared_when_a_write_would_show(root, behind, co
 
     store = await opened(root, clock=Clock(now_ns=lambda: now[0], sleep=sleep))
 
-    if content is LARGE:
-        await store.match_final(b"f", len(LARGE), 0, block_digests(LARGE)[:1])
+    if content is LARGE_CONTENT:
+        await store.match_final(b"f", len(LARGE_CONTENT), 0, block_digests(LARGE_CONTENT)[:1])
     else:
         await store.settle([Expected(b"f", len(content), digest(content))])
 
@@ -735,7 +735,7 @@ async def test_a_final_file_is_compared_when_a_write_would_show(root, behind, co
 
 async def test_a_large_file_that_shrinks(root, behind):
     """A file that ends before its size fails, instead of being padded or cut."""
-    behind.plant(b"f", LARGE * 3)
+    behind.plant(b"f", LARGE_CONTENT * 3)
     store = await opened(root)
     reader = await store.open_reader(b"f")
     await reader.read()
@@ -748,7 +748,7 @@ async def test_a_large_file_that_shrinks(root, behind):
 
 async def test_a_large_file_that_is_written_in_place(root, behind):
     """Content that changes behind the reader is noticed at the end."""
-    behind.plant(b"f", LARGE * 3)
+    behind.plant(b"f", LARGE_CONTENT * 3)
     store = await opened(root)
     reader = await store.open_reader(b"f")
     await reader.read()
@@ -772,7 +772,7 @@ async def test_a_large_file_that_is_removed_or_renamed(root, behind):
 
 async def test_what_is_wrong_with_closing_a_file_that_was_read_is_nobodys_error(root, behind, monkeypatch):
     """A file system may have something to say then, and all has been read and verified."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
     reader = await store.open_reader(b"f")
     close = os.close
@@ -785,13 +785,13 @@ async def test_what_is_wrong_with_closing_a_file_that_was_read_is_nobodys_error(
 
     monkeypatch.setattr(os, "close", failing)
 
-    assert digest(LARGE) == await read_to_end(reader)
+    assert digest(LARGE_CONTENT) == await read_to_end(reader)
     reader.close()
 
 
 async def test_a_file_that_was_read_to_its_end_is_let_go(root, behind):
     """It was verified with its last piece, is closed behind that, and needs no way into a thread to be finished."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     asked = []
 
     def run(work, *arguments):
@@ -806,7 +806,7 @@ async def test_a_file_that_was_read_to_its_end_is_let_go(root, behind):
     finished = await reader.finish()
     reader.close()
 
-    assert digest(LARGE) == finished
+    assert digest(LARGE_CONTENT) == finished
     assert os.path.realpath(behind.at(b"f")) not in held
     assert ["locate", "where", "open", "piece", "piece", "release"] == asked
 
@@ -897,7 +897,7 @@ async def test_few_hard_links_are_remembered(root, behind, monkeypatch):
 
 async def test_a_read_error_names_the_file(root, behind, monkeypatch):
     """An error of the disk in the middle of a file is reported with its name and the system's reason."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
     reader = await store.open_reader(b"f")
     original = os.pread
@@ -917,7 +917,7 @@ async def test_a_read_error_names_the_file(root, behind, monkeypatch):
 
 async def test_content_is_read_once_when_all_of_it_is_skipped(root, behind, monkeypatch):
     """What `block_digests` has read counts for `skip`, unless less is skipped."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     store = await opened(root)
     reader = await store.open_reader(b"f")
     read = []
@@ -930,14 +930,14 @@ async def test_content_is_read_once_when_all_of_it_is_skipped(root, behind, monk
     await reader.block_digests(7)
     await reader.skip(3)
     assert [2 * BLOCK_BYTES] * 2 == read[2:]
-    assert await read_all(reader) == LARGE[-4:]
-    assert digest(LARGE) == await reader.finish()
+    assert await read_all(reader) == LARGE_CONTENT[-4:]
+    assert digest(LARGE_CONTENT) == await reader.finish()
     reader.close()
 
 
 async def test_one_piece_is_read_ahead(root, behind):
     """While the caller holds one piece the next is read, and not more."""
-    behind.plant(b"f", LARGE)
+    behind.plant(b"f", LARGE_CONTENT)
     jobs = []
 
     def run(job, *arguments):
@@ -1314,11 +1314,11 @@ async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeyp
     prepared = []
     for names in ([b"%d" % number for number in range(20)], [b"a/b/c/f"]):
         files = [small_file(name, b"x") for name in names]
-        batch = small.write_batch(store._location, files, REPLACE, SALT, CommitWatch(), Headroom(at_once), None)
+        batch = small.write_batch(store._location, files, REPLACE, SALT, CommitHooks(), Headroom(at_once), None)
         prepared += batch.prepared()
     calls.clear()
 
-    *failed, kept = commit.commit_group(prepared, CommitWatch())
+    *failed, kept = commit.commit_group(prepared, CommitHooks())
 
     assert {StorageError} == {type(outcome) for outcome in failed}
     assert Committed.CREATED is how(kept)
@@ -1593,7 +1593,7 @@ def test_the_oldest_anchor_speaks_for_a_group(root, monkeypatch):
     monkeypatch.setattr(commit, "syncfs", synced.append)
     anchors = [Anchor(100, 1), Anchor(101, 1), Anchor(102, 2)]
 
-    assert commit._sync_devices(reversed(anchors), CommitWatch()) == {}
+    assert commit._sync_devices(reversed(anchors), CommitHooks()) == {}
     assert synced == [100, 102]
 
 
@@ -1946,12 +1946,12 @@ async def test_errors_are_ours(root):
 
 async def test_comparing_needs_as_many_digests_as_blocks(root, behind):
     """The digests of a comparison must cover its length."""
-    behind.plant_partial(b"f", LARGE)
+    behind.plant_partial(b"f", LARGE_CONTENT)
     store = await opened(root)
-    writing = await store.open_writer(b"f", len(LARGE), REPLACE)
+    writing = await store.open_writer(b"f", len(LARGE_CONTENT), REPLACE)
 
-    assert isinstance(await failure(writing.match(block_digests(LARGE)[:2], len(LARGE))), ProtocolError)
-    assert await writing.match(block_digests(LARGE), len(LARGE)) == len(LARGE)
+    assert isinstance(await failure(writing.match(block_digests(LARGE_CONTENT)[:2], len(LARGE_CONTENT))), ProtocolError)
+    assert await writing.match(block_digests(LARGE_CONTENT), len(LARGE_CONTENT)) == len(LARGE_CONTENT)
     await writing.abandon(keep=True)
 
 

@@ -41,7 +41,7 @@ from realize.mover.events import (
     Started,
     UnderWay,
 )
-from realize.mover.events import Interrupted as FileInterrupted
+from realize.mover.events import Stopped as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import MoveOptions, Run, Side

@@ -30,10 +30,10 @@ from realize.mover.events import (
     SourceStarted,
     Started,
 )
-from realize.mover.events import Interrupted as FileInterrupted
+from realize.mover.events import Stopped as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
-from realize.mover.work import Trouble
+from realize.mover.work import SideError
 from realize.testing import MemoryStore, digest
 from realize.values import SPAN_BYTES, SPANS_AHEAD, Attributes, Entry, Kind, OnConflict, Where, WhereKind
 from tests import test_move
@@ -994,5 +994,5 @@ def test_what_is_asked_ahead_may_fail_as_well(hold, end):
     third.addErrback(left.append)
 
     [ended] = result
-    assert (Trouble, end, "lost") == (ended.type, ended.value.end, str(ended.value.error))
+    assert (SideError, end, "lost") == (ended.type, ended.value.end, str(ended.value.error))
     assert [ValueError] == [failure.type for failure in left]

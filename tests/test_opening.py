@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
-from realize.concurrency.semaphore import Room
+from realize.concurrency.semaphore import FairSemaphore
 from realize.errors import Busy, StorageError
 from realize.fs.descriptors import release
 from realize.store.local import partial_names as marks
@@ -163,7 +163,7 @@ async def test_what_cannot_be_closed_keeps_nothing_else_open(root, behind, monke
 async def test_small_files_wait_for_room_among_those_that_are_committed(root):
     """Nothing of them is written before, and they take as many places as they are."""
     committer = Committer(at_once)
-    committer.room = Room(3)
+    committer.room = FairSemaphore(3)
     store = await opened(root, committer=committer)
     Deferred.fromCoroutine(committer.room.enter(2))
     putting = store.put_small([small_file(b"1", b"x"), small_file(b"2", b"x")], REPLACE)

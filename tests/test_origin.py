@@ -26,7 +26,7 @@ from realize.store.local import existing as finals
 from realize.store.local import old_version
 from realize.store.local.store import LocalStore
 from realize.store.local.versions import Clock
-from realize.store.origin import ATTRIBUTE, digest_from, note_origin, origin_of
+from realize.store.origin import ORIGIN_ATTRIBUTE, digest_from, note_origin, origin_of
 from realize.store.server.responders import DirectoryResponders
 from realize.testing import block_digests, digest, failure, random_bytes, small_file
 from realize.values import BLOCK_BYTES, Attributes, Committed, Expected, OnConflict
@@ -310,7 +310,7 @@ async def test_a_copy_of_the_attribute_proves_nothing(reach, root):
     """With the attribute of a file of his, the file of somebody else is still somebody else's."""
     await send(await reach(), b"mine", bytes(len(SECRET)))
     plant(root, b"f", SECRET)
-    os.setxattr(os.path.join(root, b"f"), ATTRIBUTE, os.getxattr(os.path.join(root, b"mine"), ATTRIBUTE))
+    os.setxattr(os.path.join(root, b"f"), ORIGIN_ATTRIBUTE, os.getxattr(os.path.join(root, b"mine"), ORIGIN_ATTRIBUTE))
     evil = await reach()
 
     for content in (SECRET, bytes(len(SECRET))):
@@ -438,21 +438,21 @@ async def test_only_files_of_who_may_not_read_have_the_attribute(root):
 async def test_the_attribute_does_not_show_the_key(root):
     """Nor does it take more than an inode has to spare: 256 bytes, of which ext4 uses 160 itself."""
     await put(await opened(root, origin_of(EVIL)), b"f", SHORT)
-    value = os.getxattr(os.path.join(root, b"f"), ATTRIBUTE)
+    value = os.getxattr(os.path.join(root, b"f"), ORIGIN_ATTRIBUTE)
 
     assert EVIL not in value
     assert value.endswith(digest(SHORT))
-    assert 4 + 16 + len(ATTRIBUTE) - len("user.") + len(value) + 4 <= 256 - 160
+    assert 4 + 16 + len(ORIGIN_ATTRIBUTE) - len("user.") + len(value) + 4 <= 256 - 160
 
 
 async def test_a_damaged_attribute_says_nothing(root):
     """Whatever somebody has made of it."""
     await put(await opened(root, origin_of(EVIL)), b"f", SHORT)
     path = os.path.join(root, b"f")
-    value = os.getxattr(path, ATTRIBUTE)
+    value = os.getxattr(path, ORIGIN_ATTRIBUTE)
 
     for damaged in (b"", value[:-1], value + b"!", b"\x02" + value[1:]):
-        os.setxattr(path, ATTRIBUTE, damaged)
+        os.setxattr(path, ORIGIN_ATTRIBUTE, damaged)
         with open(path, "rb") as file:
             assert digest_from(file.fileno(), origin_of(EVIL)) is None
 

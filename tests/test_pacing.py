@@ -27,8 +27,8 @@ from zope.interface.verify import verifyObject
 
 from realize.throttle import scheduler as pacer
 from realize.throttle.buckets import Bucket
-from realize.throttle.scheduler import Pacer
-from realize.throttle.transport import PacedProtocol, PacingFactory
+from realize.throttle.scheduler import Scheduler
+from realize.throttle.transport import ThrottledFactory, ThrottledProtocol
 from tests.faults import Quiet
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -160,8 +160,8 @@ class Setting:
         self.clock = Clock()
         self.clock.pump([1000])
         self.root = Bucket(rate)
-        self.pacer = Pacer(self.clock, self.root)
-        self.factory = PacingFactory(Factory.forProtocol(Application), self.clock, self.lane)
+        self.pacer = Scheduler(self.clock, self.root)
+        self.factory = ThrottledFactory(Factory.forProtocol(Application), self.clock, self.lane)
         self.link, self.paced = self.connect()
         self.application = self.paced.wrappedProtocol
         self.start = self.clock.seconds()
@@ -323,11 +323,11 @@ class TestUnlimited:
     def test_a_connection_without_a_lane_has_no_limit(self):
         """Until it is told to use one."""
         clock = Clock()
-        paced = PacingFactory(Factory.forProtocol(Application), clock).buildProtocol(None)
+        paced = ThrottledFactory(Factory.forProtocol(Application), clock).buildProtocol(None)
         link = Link(clock)
         paced.makeConnection(link)
         paced.write(b"abc")
-        lane = Pacer(clock, Bucket(KIB)).lane(Bucket(KIB))
+        lane = Scheduler(clock, Bucket(KIB)).lane(Bucket(KIB))
         paced.use(lane)
         paced.write(b"x" * 1024)
 
@@ -408,7 +408,7 @@ class TestChanges:
         setting = Setting(KIB)
         setting.paced.write(b"x" * 2 * MIB)
         setting.pass_time(0.1)
-        other = Pacer(setting.clock, Bucket(MIB))
+        other = Scheduler(setting.clock, Bucket(MIB))
         earlier = setting.written()
         setting.paced.use(other.lane(Bucket(parent=other._root)))
         setting.pass_time(1)
@@ -604,7 +604,7 @@ class TestClosing:
         def fails(_):
             raise MemoryError
 
-        monkeypatch.setattr(pacer.Lane, "leave", fails)
+        monkeypatch.setattr(pacer.Flow, "leave", fails)
         with pytest.raises(MemoryError):
             setting.paced.connectionLost(Failure(ConnectionDone()))
 
@@ -706,8 +706,8 @@ class TestForwarding:
 
     def test_it_provides_what_the_application_provides(self):
         """Before and after it is connected; a plain application gets neither notice."""
-        before = PacedProtocol(None, Application())
-        plain = PacedProtocol(None, Protocol())
+        before = ThrottledProtocol(None, Application())
+        plain = ThrottledProtocol(None, Protocol())
         after = Setting().paced
 
         for protocol in (before, after):
@@ -740,7 +740,7 @@ class TestForwarding:
             def buildProtocol(self, addr):
                 return None
 
-        assert PacingFactory(Refusing(), Clock()).buildProtocol(None) is None
+        assert ThrottledFactory(Refusing(), Clock()).buildProtocol(None) is None
 
     def test_the_factory_passes_on_its_life(self):
         """Start, stop, and the protocols it would negotiate."""
@@ -759,7 +759,7 @@ class TestForwarding:
                 return [b"h2"]
 
         inner = Negotiating()
-        outer = PacingFactory(inner, Clock())
+        outer = ThrottledFactory(inner, Clock())
         outer.doStart()
         running = inner.running
         outer.doStop()
@@ -767,7 +767,7 @@ class TestForwarding:
         assert (True, False) == (running, inner.running)
         assert [b"h2"] == outer.acceptableProtocols()
         assert IProtocolNegotiationFactory.providedBy(outer)
-        assert not IProtocolNegotiationFactory.providedBy(PacingFactory(Factory(), Clock()))
+        assert not IProtocolNegotiationFactory.providedBy(ThrottledFactory(Factory(), Clock()))
         assert "Negotiating (paced)" == outer.logPrefix()
 
 
@@ -823,16 +823,16 @@ class TestTLS:
         clock = Clock()
 
         def lanes():
-            own = Pacer(clock, Bucket(KIB))
+            own = Scheduler(clock, Bucket(KIB))
             return own.lane(own._root)
 
         server = Factory.forProtocol(Echo)
         client = Factory.forProtocol(Application)
         client_protocol = TLSMemoryBIOFactory(
-            CertificateOptions(), True, PacingFactory(client, clock, lanes), clock
+            CertificateOptions(), True, ThrottledFactory(client, clock, lanes), clock
         ).buildProtocol(None)
         server_protocol = TLSMemoryBIOFactory(
-            certificate(), False, PacingFactory(server, clock, lanes), clock
+            certificate(), False, ThrottledFactory(server, clock, lanes), clock
         ).buildProtocol(None)
         sender = server_protocol.wrappedProtocol.wrappedProtocol
         receiver = client_protocol.wrappedProtocol.wrappedProtocol

@@ -30,7 +30,7 @@ from realize.store.client.store import RemoteStore
 from realize.store.server.responders import DirectoryResponders
 from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S, ServedRead
 from realize.testing import (
-    LARGE,
+    LARGE_CONTENT,
     MemoryBehind,
     MemoryStore,
     StoreContract,
@@ -186,11 +186,13 @@ def test_commits_and_removals_are_audited(served):
 def test_a_large_file_is_audited(served):
     """The commit of a stream is logged like that of a small file."""
     store = served.opened()
-    writer = served.result(store.open_writer(b"f", len(LARGE), OnConflict.REPLACE))
-    served.result(writer.write([LARGE]))
-    served.result(writer.commit(blake3(LARGE).digest(), Attributes(5, 0o640)))
+    writer = served.result(store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE))
+    served.result(writer.write([LARGE_CONTENT]))
+    served.result(writer.commit(blake3(LARGE_CONTENT).digest(), Attributes(5, 0o640)))
 
-    assert [(len(LARGE), False)] == [(line["size"], line["replaced"]) for line in served.log.named("file_committed")]
+    assert [(len(LARGE_CONTENT), False)] == [
+        (line["size"], line["replaced"]) for line in served.log.named("file_committed")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -234,16 +236,16 @@ def test_a_stream_on_which_nothing_comes_is_put_aside():
     writers = []
     Deferred.fromCoroutine(_opened_writer(store, writers))
     pair.flush()
-    pair.result(writers[0].write([LARGE[:BLOCK_BYTES]]))
+    pair.result(writers[0].write([LARGE_CONTENT[:BLOCK_BYTES]]))
     for _ in range(3):
         _pass_time(pair, STREAM_IDLE_TIMEOUT_S * 0.9)
-        pair.result(writers[0].write([LARGE[:10]]))
+        pair.result(writers[0].write([LARGE_CONTENT[:10]]))
     still_open = len(pair.responders._writes)
     _pass_time(pair, 2 * STREAM_IDLE_TIMEOUT_S)
 
     assert (1, 0) == (still_open, len(pair.responders._writes))
     assert [True] == [fields["kept"] for fields in pair.log.named("transfer_stopped")]
-    refused = pair.result(writers[0].write([LARGE[:10]]))
+    refused = pair.result(writers[0].write([LARGE_CONTENT[:10]]))
     assert isinstance(refused, Busy)
     assert "nothing came of it for 600 seconds" in str(refused)
     pair.client_wire.cut()
@@ -252,7 +254,7 @@ def test_a_stream_on_which_nothing_comes_is_put_aside():
 
 
 async def _opened_writer(store, writers):
-    writers.append(await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE))
+    writers.append(await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE))
 
 
 def _pass_time(pair, seconds):
@@ -330,7 +332,7 @@ def test_who_may_create_only_replaces_nothing(policy):
     pair.memory.plant(b"there", b"old")
 
     async def large():
-        writer = await store.open_writer(b"there", len(LARGE), policy)
+        writer = await store.open_writer(b"there", len(LARGE_CONTENT), policy)
         await writer.abandon(keep=False)
 
     taken, new = pair.result(store.put_small([small_file(b"there", b"x"), small_file(b"new", b"x")], policy))
@@ -349,10 +351,10 @@ def test_a_name_that_is_taken_while_a_file_is_sent_is_not_replaced_by_who_may_cr
     pair, store = creating()
 
     async def put():
-        writer = await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
-        await writer.write([LARGE])
+        writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
+        await writer.write([LARGE_CONTENT])
         pair.memory.plant(b"f", b"of somebody else")
-        return await writer.commit(small_file(b"f", LARGE).digest, None)
+        return await writer.commit(small_file(b"f", LARGE_CONTENT).digest, None)
 
     assert isinstance(pair.result(put()), Conflict)
     assert b"of somebody else" == pair.memory.files[b"f"].content
@@ -452,7 +454,7 @@ def test_reading_runs_ahead_by_a_window(served):
 
 def test_an_error_midway_reaches_the_reader(served):
     """A source that becomes unreadable while it is sent ends the read with the server's error."""
-    served.memory.plant(b"f", LARGE)
+    served.memory.plant(b"f", LARGE_CONTENT)
     store = served.opened()
     reader = served.result(store.open_reader(b"f"))
     served.memory.fail_next["read", b"f"] = SourceChanged("it shrank")
@@ -575,7 +577,7 @@ def test_streams_are_given_back(served):
 def test_an_open_that_was_cancelled_leaves_nothing(served):
     """A file that nobody waits for any more is closed at the server."""
     store = served.opened()
-    served.memory.plant(b"g", LARGE)
+    served.memory.plant(b"g", LARGE_CONTENT)
     for start in (lambda: store.open_writer(b"f", 4, OnConflict.REPLACE), lambda: store.open_reader(b"g")):
         opening = start()
         opening.addErrback(lambda _: None)
@@ -592,16 +594,18 @@ def test_a_partial_is_matched_over_several_commands(served, monkeypatch):
     """More blocks than one command carries are compared piece by piece."""
     monkeypatch.setattr("realize.store.client.streams._MAX_MATCHED_BLOCKS", 1)
     monkeypatch.setattr("realize.store.client.store._MAX_BLOCK_DIGESTS", 1)
-    served.memory.plant_partial(b"f", LARGE[:-3])
-    served.memory.plant(b"g", LARGE)
+    served.memory.plant_partial(b"f", LARGE_CONTENT[:-3])
+    served.memory.plant(b"g", LARGE_CONTENT)
     store = served.opened()
-    writer = served.result(store.open_writer(b"f", len(LARGE), OnConflict.REPLACE))
-    matched = served.result(writer.match(block_digests(LARGE[:-3]), len(LARGE) - 3))
-    served.result(writer.write([LARGE[matched:]]))
+    writer = served.result(store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE))
+    matched = served.result(writer.match(block_digests(LARGE_CONTENT[:-3]), len(LARGE_CONTENT) - 3))
+    served.result(writer.write([LARGE_CONTENT[matched:]]))
 
-    assert len(LARGE) - 3 == matched
-    assert Committed.CREATED is how(served.result(writer.commit(blake3(LARGE).digest(), None)))
-    assert len(LARGE) == served.result(store.match_final(b"g", len(LARGE), 0, block_digests(LARGE)))
+    assert len(LARGE_CONTENT) - 3 == matched
+    assert Committed.CREATED is how(served.result(writer.commit(blake3(LARGE_CONTENT).digest(), None)))
+    assert len(LARGE_CONTENT) == served.result(
+        store.match_final(b"g", len(LARGE_CONTENT), 0, block_digests(LARGE_CONTENT))
+    )
 
 
 def test_an_item_that_cannot_be_encoded_spoils_the_call(served):
@@ -633,7 +637,7 @@ def test_transfers_are_shown(served):
 def test_a_peer_without_the_capability_is_not_asked_for_deltas():
     """Who does not say that it knows them gets and sends whole files."""
     pair = Served(Clock(), server_greeting=Greeting("older", ())).introduced()
-    pair.memory.plant(b"f", LARGE)
+    pair.memory.plant(b"f", LARGE_CONTENT)
     store = pair.opened()
 
     reader = pair.result(store.open_reader(b"f"))
@@ -684,7 +688,7 @@ def test_offers_that_come_while_content_is_written_keep_their_order():
 
 def test_a_peer_that_does_not_send_what_was_picked_is_not_waited_for(served, monkeypatch):
     """The answer comes behind the content: who answers without it has broken its word."""
-    served.memory.plant(b"f", LARGE)
+    served.memory.plant(b"f", LARGE_CONTENT)
     reader = served.result(served.opened().open_reader(b"f"))
     chunks = served.result(reader.cut())
 
@@ -699,7 +703,7 @@ def test_a_peer_that_does_not_send_what_was_picked_is_not_waited_for(served, mon
 
 def test_a_peer_that_sends_what_was_not_picked_fails_the_file(served):
     """Whatever a peer does, a reader answers with a Deferred."""
-    served.memory.plant(b"f", LARGE)
+    served.memory.plant(b"f", LARGE_CONTENT)
     reader = served.result(served.opened().open_reader(b"f"))
     chunks = served.result(reader.cut())
     reader._stream.start()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from realize.concurrency.semaphore import Room
+from realize.concurrency.semaphore import FairSemaphore
 
 
 def test_whoever_gives_up_waiting_takes_no_place():
     """A place that nobody wants any more goes to the next one, and is not lost."""
-    room, told = Room(2), []
+    room, told = FairSemaphore(2), []
     Deferred.fromCoroutine(room.enter(2))
     waiting = [Deferred.fromCoroutine(room.enter(2)) for _ in range(3)]
     for number, each in enumerate(waiting):
@@ -27,7 +27,7 @@ def test_whoever_gives_up_waiting_takes_no_place():
 
 def test_whoever_gives_up_keeps_nobody_out():
     """Behind one who waits for many places wait others who need few: they come in when he goes."""
-    room = Room(2)
+    room = FairSemaphore(2)
     Deferred.fromCoroutine(room.enter(1))
     many = Deferred.fromCoroutine(room.enter(2))
     few = Deferred.fromCoroutine(room.enter(1))
@@ -40,7 +40,7 @@ def test_whoever_gives_up_keeps_nobody_out():
 
 def test_whoever_comes_in_after_waiting_takes_his_places():
     """Others wait until he leaves, and come in when there is room for all that they want."""
-    room = Room(2)
+    room = FairSemaphore(2)
     Deferred.fromCoroutine(room.enter(2))
     waiting = [Deferred.fromCoroutine(room.enter(count)) for count in (1, 1, 1, 3)]
     room.leave(2)

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from realize.config import Right
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, ProtocolError, RealizeError, StorageError
-from realize.store.hooks import FileWatch, Saved
+from realize.store.hooks import FileHooks, Saved
 from realize.store.server import responders as served_module
 from realize.store.server.responders import MAX_REPORT_BYTES
 from realize.testing import small_file
@@ -81,7 +81,7 @@ class Store(Late):
         return self.ending()
 
 
-class Watch(FileWatch):
+class Watch(FileHooks):
     """Keeps what it is told."""
 
     def __init__(self):

@@ -612,7 +612,7 @@ def test_a_file_is_closed_once(streaming):
 
 def test_as_many_digests_as_fit_an_answer(streaming):
     """One block more is refused; each is looked at in its turn."""
-    most = packing.MOST_DIGESTS * BLOCK_BYTES
+    most = packing.MAX_DIGESTS * BLOCK_BYTES
     served = streaming.read(2 * most)
     too_many = streaming.ask(served.block_digests(most + 1))
     first, second = streaming.ask(served.block_digests(most)), streaming.ask(served.block_digests(1))

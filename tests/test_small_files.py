@@ -12,7 +12,7 @@ from attrs import evolve
 from realize.errors import BadName, Busy, NoSpace, NotFound, ProtocolError, SourceChanged, StorageError, VerifyFailed
 from realize.fs.names import is_partial
 from realize.fs.tree import Tree
-from realize.store.hooks import CommitWatch, Sync
+from realize.store.hooks import CommitHooks, Sync
 from realize.store.local import small_files as small
 from realize.store.local.commit import Committer
 from realize.store.local.headroom import Headroom
@@ -90,7 +90,7 @@ async def test_what_is_written_while_it_is_read_is_not_read(root, behind, monkey
 # Writing
 
 
-class Watched(CommitWatch):
+class Watched(CommitHooks):
     """Remembers what was made durable, and how often."""
 
     def __init__(self):

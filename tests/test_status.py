@@ -3,7 +3,7 @@
 from attrs import define, field
 from twisted.internet.task import Clock
 
-from realize.daemon.rates import RATE_SAMPLES, Rates
+from realize.daemon.rates import RATE_SAMPLES, RateSampler
 from realize.daemon.status import report, totals
 
 
@@ -39,7 +39,7 @@ class Trial:
 
     def __init__(self, *connections):
         self.clock = Clock()
-        self.rates = Rates(self.clock)
+        self.rates = RateSampler(self.clock)
         self.connections = connections
 
     def look(self, seconds=1.0):

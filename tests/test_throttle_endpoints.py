@@ -19,7 +19,7 @@ from twisted.plugin import IPlugin
 from zope.interface.verify import verifyObject
 
 from realize.throttle.endpoints import ThrottleParser, throttle_client, throttle_server
-from realize.throttle.transport import PacedProtocol
+from realize.throttle.transport import ThrottledProtocol
 
 MIB = 1 << 20
 
@@ -145,7 +145,7 @@ def test_a_real_connection_is_limited_on_the_side_that_has_the_prefix(side):
     yield port.stopListening()
 
     assert MIB == received
-    assert not isinstance(client, PacedProtocol)
+    assert not isinstance(client, ThrottledProtocol)
     assert 0.2 < took < 2
 
 

@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 
 from realize.errors import Conflict, NotFound, UsageError
 from realize.throttle.limits import HIGHEST, Limit, Scope, ThrottleTree
-from realize.throttle.transport import PacingFactory
+from realize.throttle.transport import ThrottledFactory
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -24,7 +24,7 @@ class Setting:
 
     def connect(self, peer, name, waiting=0):
         """A new connection of ``peer`` with something to send; its transport and protocol."""
-        paced = PacingFactory(Factory.forProtocol(Protocol), self.clock).buildProtocol(None)
+        paced = ThrottledFactory(Factory.forProtocol(Protocol), self.clock).buildProtocol(None)
         link = StringTransport()
         paced.makeConnection(link)
         paced.use(self.tree.attach(peer, name))

@@ -13,8 +13,8 @@ from realize.errors import Busy, NoSpace, NotFound, StorageError
 from realize.store import deltas
 from realize.store.hooks import Saved
 from realize.store.server import audit as trail_module
-from realize.store.server.audit import BYTES_PER_FILE, FILES_PER_CLAIM, Trail
-from realize.testing import LARGE, block_digests, small_file
+from realize.store.server.audit import BYTES_PER_FILE, FILES_PER_CLAIM, AuditLog
+from realize.testing import LARGE_CONTENT, block_digests, small_file
 from realize.tracing import transfer_id
 from realize.values import BLOCK_BYTES, Committed, Expected, OnConflict, Removal, Stored, Version
 from tests.loopback import Log
@@ -36,25 +36,25 @@ def told(served, seen):
 
 
 async def opened_writer(store):
-    return await store.open_writer(b"f", len(LARGE), OnConflict.REPLACE)
+    return await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
 
 
 @pytest.mark.parametrize("method", ["match", "offer", "write"])
 def test_a_full_disk_is_logged_wherever_it_is_noticed(served, seen, method):
     """What a partial, an earlier version or the peer has of a file: if it cannot be written, somebody must act."""
     store = served.opened()
-    served.memory.plant_partial(b"f", LARGE[:BLOCK_BYTES])
+    served.memory.plant_partial(b"f", LARGE_CONTENT[:BLOCK_BYTES])
     served.memory.fail_next[method, b"f"] = FULL
 
     async def put():
         writer = await opened_writer(store)
         try:
             if method == "match":
-                await writer.match(block_digests(LARGE[:BLOCK_BYTES]), BLOCK_BYTES)
+                await writer.match(block_digests(LARGE_CONTENT[:BLOCK_BYTES]), BLOCK_BYTES)
             elif method == "offer":
-                await writer.offer(deltas.cut(LARGE[:100_000]))
+                await writer.offer(deltas.cut(LARGE_CONTENT[:100_000]))
             else:
-                await writer.write([LARGE])
+                await writer.write([LARGE_CONTENT])
                 await writer.commit(bytes(32), None)
         finally:
             await writer.abandon(keep=True)
@@ -74,7 +74,7 @@ def test_offers_that_fail_for_one_reason_are_one_failure(served, seen):
         (inner,) = served.memory._writers
         waiting = iter(gates)
         inner.offer = lambda *_, **__: next(waiting)
-        chunks = deltas.cut(LARGE[:100_000])
+        chunks = deltas.cut(LARGE_CONTENT[:100_000])
         offers = [writer.offer(chunks), writer.offer(chunks)]
         served.flush()
         for gate in gates:
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_opened_for_writing_is_logged(served, seen, error,
 def test_a_disk_that_does_not_read_is_logged(served, seen, method):
     """Whatever was wanted of the file."""
     store = served.opened()
-    served.memory.plant(b"f", LARGE)
+    served.memory.plant(b"f", LARGE_CONTENT)
     served.memory.fail_next[method, b"f"] = StorageError("f: Input/output error")
 
     async def get():
@@ -177,7 +177,7 @@ def test_what_is_remembered_of_files_takes_bounded_memory(what):
     share = Memory(8 << 20, 4 << 20).of("evil")
     log = Log()
     tracemalloc.start()
-    trails = [Trail(log, "", "inbox", b"", share.claim()) for _ in range(8)]
+    trails = [AuditLog(log, "", "inbox", b"", share.claim()) for _ in range(8)]
     for trail in trails:
         for number in range(2000):
             path = b"%d" % number + b"n" * 3900
@@ -197,7 +197,7 @@ def test_what_was_read_last_is_remembered():
     """What gives way to it is the oldest."""
     log = Log()
     claim = Memory(1 << 20, 1 << 20).of("evil").claim()
-    trail = Trail(log, "", "inbox", b"", claim)
+    trail = AuditLog(log, "", "inbox", b"", claim)
     versions = [Version(1, number, 3, 1, 1) for number in range(2000)]
     for version in versions:
         trail.was_read(b"f", version, b"digest")
@@ -222,7 +222,7 @@ def trail():
 
 def trail_of(memory):
     """One with that memory."""
-    return Trail(Log(), "run1", "inbox", b"2024", memory.of("peer").claim())
+    return AuditLog(Log(), "run1", "inbox", b"2024", memory.of("peer").claim())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from twisted.internet.task import Clock
 
-from realize.mover.turns import Turns
+from realize.mover.turns import SourceTurns
 
 
 def entered(turns):
@@ -16,7 +16,7 @@ def entered(turns):
 def test_the_next_one_waits_for_the_end_of_the_last():
     """As long as that shows that it gets on."""
     clock = Clock()
-    turns = Turns(clock, 5.0)
+    turns = SourceTurns(clock, 5.0)
     _, first = entered(turns)
     _, second = entered(turns)
 
@@ -33,7 +33,7 @@ def test_the_next_one_waits_for_the_end_of_the_last():
 def test_who_hangs_lets_the_next_one_in_beside_it():
     """After the patience is over; and the one after that comes in when the second has ended."""
     clock = Clock()
-    turns = Turns(clock, 5.0)
+    turns = SourceTurns(clock, 5.0)
     entered(turns)
     _, second = entered(turns)
     clock.advance(5.0)
@@ -47,7 +47,7 @@ def test_who_hangs_lets_the_next_one_in_beside_it():
 def test_who_gives_up_waiting_leaves_nothing_behind():
     """Neither a timer nor a place."""
     clock = Clock()
-    turns = Turns(clock, 5.0)
+    turns = SourceTurns(clock, 5.0)
     entered(turns)
     asked, _ = entered(turns)
 

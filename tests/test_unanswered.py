@@ -8,8 +8,7 @@ from twisted.internet.task import Clock
 
 from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, Interrupted, NoSpace, Silence, Unanswered
-from realize.mover.events import Finished, Found, How, Listed, Unknown
-from realize.mover.events import Interrupted as Stopped
+from realize.mover.events import Finished, Found, How, Listed, Stopped, Unknown
 from realize.mover.jobs import CANCEL_TIMEOUT_S
 from realize.mover.run import MoveOptions, Run, Side
 from realize.testing import MemoryStore

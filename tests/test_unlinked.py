@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from realize.store.local import hard_links as unlinked
-from realize.store.local.hard_links import Unlinked
+from realize.store.local.hard_links import HardLinks
 from realize.store.local.versions import version_of
 
 
@@ -65,7 +65,7 @@ class Links:
 @pytest.fixture
 def known():
     """What was removed."""
-    return Unlinked()
+    return HardLinks()
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_so_many_files_are_remembered_and_no_more(links, known, monkeypatch):
 def test_one_name_at_a_time_is_removed(links, monkeypatch):
     """Of two threads that had looked, one would take what the other one did for somebody else's doing."""
     lock = threading.Lock()
-    links.known = Unlinked(lock)
+    links.known = HardLinks(lock)
     held, unlink = [], os.unlink
 
     def noting(name, **options):
@@ -181,7 +181,7 @@ def test_nobody_is_told_of_half_a_removal(links):
             pass
 
     lock = Noting()
-    links.known = Unlinked(lock)
+    links.known = HardLinks(lock)
 
     assert links.same(1, 1)
     assert 1 == lock.entered

@@ -16,7 +16,7 @@ from realize.fs.names import MAX_PATH_BYTES, MAX_PATH_COMPONENTS, partial_name
 from realize.fs.tree import identity_of
 from realize.store.local import walker
 from realize.store.local.location import locate
-from realize.store.local.walker import MAX_SORTED_NAMES, Found, Walker
+from realize.store.local.walker import MAX_SORTED_NAMES, WalkEntry, Walker
 from realize.values import Entry, Kind
 from tests.leftovers import leave_partial
 
@@ -423,7 +423,7 @@ def test_what_is_remembered_of_rules_is_told_too(root):
 
 def test_what_could_not_be_looked_at_has_no_size():
     """Nor is it a directory; it has its name all the same."""
-    found = Found(b"b", (b"a",), b"b", None, "Input/output error")
+    found = WalkEntry(b"b", (b"a",), b"b", None, "Input/output error")
 
     assert (0, False, b"a/b") == (found.size, found.is_directory, found.from_root)
 

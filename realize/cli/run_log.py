@@ -31,16 +31,16 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    Stopped,
     UnderWay,
     Unknown,
 )
-from realize.mover.events import Interrupted as Stopped
 from realize.mover.run import MoveOptions
 from realize.telemetry import structlog
 from realize.tracing import transfer_id
 from realize.units import display_name, display_text
 
-HOW: Final = {how: how.name.lower() for how in How}
+HOW_NAMES: Final = {how: how.name.lower() for how in How}
 """The outcomes as they are logged."""
 
 SKIPPED, GONE = How.SKIPPED, How.GONE
@@ -174,7 +174,7 @@ class RunLog:
                     "file_unknown",
                     path=display_name(path),
                     size=size,
-                    how=None if how is None else HOW[how],
+                    how=None if how is None else HOW_NAMES[how],
                     transfer=self._transfer(path),
                 )
             case SourceStarted(source, destination):
@@ -192,7 +192,7 @@ class RunLog:
 
     def _finished(self, event: Finished) -> None:
         log, path, transfer = self._files, display_name(event.path), self._transfer(event.path)
-        size, how = event.size, HOW[event.how]
+        size, how = event.size, HOW_NAMES[event.how]
         if event.how is SKIPPED or event.how is GONE:
             log.info("file_not_taken", path=path, size=size, how=how, transfer=transfer)
             return

@@ -1,4 +1,4 @@
-"""`Room`: so many at a time, for each peer in order of coming; the peers take turns."""
+"""`FairSemaphore`: so many at a time, for each peer in order of coming; the peers take turns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from realize.concurrency.turns import Rota
 
 
-class Room:
+class FairSemaphore:
     """Places for at most ``places`` at once; whoever wants more than that waits until all are free."""
 
     def __init__(self, places: int) -> None:

@@ -1,4 +1,4 @@
-"""`BriefWork`: one thread for work that is many short system calls, and more of them while that is slow.
+"""`ShortJobs`: one thread for work that is many short system calls, and more of them while that is slow.
 
 Each such call lets go of the interpreter's lock and has to get it back: with four such threads beside the reactor, that
 took 32 calls of futex(2) for each file of 10 KiB at either end, with two of them 5 at the daemon and 2 at the command
@@ -33,7 +33,7 @@ SLOW_JOB_S: Final = 0.01
 _Job: TypeAlias = tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]
 
 
-class BriefWork:
+class ShortJobs:
     """A part of the threads of ``run_in_thread``; what comes first of a peer begins first, and the peers take turns."""
 
     def __init__(self, run_in_thread: RunInThread, clock: IReactorTime) -> None:

@@ -35,7 +35,7 @@ def complain(error: RealizeError) -> None:
 
 
 @frozen
-class LogOptions:
+class DaemonLogOptions:
     """What the command line says of the log; it outranks the configuration."""
 
     level: Levels | None = None
@@ -53,7 +53,7 @@ class DaemonLogs:
     ``runner`` are the options of ``twistd``; empty for another runner, which looks after Twisted's events itself.
     """
 
-    def __init__(self, config: LogsConfig, given: LogOptions, runner: Mapping[str, Any]) -> None:
+    def __init__(self, config: LogsConfig, given: DaemonLogOptions, runner: Mapping[str, Any]) -> None:
         self._given = given
         self._used = given.over(config)
         elsewhere = not runner or any(runner.get(name) for name in ("logfile", "syslog", "logger"))

@@ -15,7 +15,7 @@ MIN_SAMPLE_INTERVAL_S: Final = 0.4
 """Seconds that two looks are apart at least, so that those which somebody asks for do not drive the others out."""
 
 
-class Rates:
+class RateSampler:
     """Remembers what the last looks have seen."""
 
     def __init__(self, clock: IReactorTime) -> None:

@@ -15,12 +15,12 @@ from twisted.internet.interfaces import IReactorTime
 from realize.concurrency import short_jobs as brief
 from realize.concurrency.memory import Memory
 from realize.concurrency.shielded import RunInThread
-from realize.concurrency.short_jobs import BriefWork
+from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.turns import Turn, Turns
 from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
 from realize.errors import StorageError
 from realize.fs.tree import Identity
-from realize.store.hooks import CommitWatch
+from realize.store.hooks import CommitHooks
 from realize.store.local.commit import Committer
 from realize.store.local.footprint import Footprint
 from realize.store.local.headroom import Headroom
@@ -57,7 +57,7 @@ class ServedDirectory:
     identity: Identity
     committer: Committer
     run_in_thread: RunInThread
-    brief: BriefWork
+    brief: ShortJobs
     long: Turns
     reading: Turns
     headroom: Headroom
@@ -117,7 +117,7 @@ def serve_directories(
     found: Mapping[str, Identity | None],
     threads_of: Callable[[str], RunInThread],
     clock: IReactorTime,
-    watch: Callable[[str], CommitWatch],
+    watch: Callable[[str], CommitHooks],
     ledger: Ledger,
     freed: Callable[[str, bytes, int], object],
     memory: Memory,
@@ -139,7 +139,7 @@ def serve_directories(
                 identity,
                 committer,
                 run_in_thread,
-                BriefWork(run_in_thread, clock),
+                ShortJobs(run_in_thread, clock),
                 Turns(LONG_JOB_THREADS, LONG_JOB_THREADS_PER_PEER),
                 Turns(sys.maxsize, MAX_READING_COMMANDS),
                 Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name)),

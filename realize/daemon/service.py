@@ -28,11 +28,11 @@ from realize.daemon.heap import Heap, bound_heaps
 from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.logs import DaemonLogs, complain
 from realize.daemon.metrics.counters import Metrics
-from realize.daemon.metrics.endpoint import Pulling
+from realize.daemon.metrics.endpoint import MetricsEndpoint
 from realize.daemon.metrics.gauges import Gauges
-from realize.daemon.metrics.hooks import Counting
-from realize.daemon.metrics.space import Spaces
-from realize.daemon.rates import Rates
+from realize.daemon.metrics.hooks import MetricsHooks
+from realize.daemon.metrics.space import DiskSpaces
+from realize.daemon.rates import RateSampler
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
 from realize.daemon.signals import STOPPING, Signals
@@ -106,7 +106,7 @@ class Realized(Service):
         self._fixed = ("key", "listen", "limits", *(() if metrics is not None else ("metrics",)))
         """What of the configuration a reload cannot change."""
         counted = None if metrics_at is None else Metrics()
-        self._counting = Counting() if counted is None else counted
+        self._counting = MetricsHooks() if counted is None else counted
         self._factory = PeerServerFactory(
             clock=reactor,
             log=structlog.get_logger(component="wire").bind(),
@@ -120,13 +120,13 @@ class Realized(Service):
         self._throttling = Throttling(
             reactor, structlog.get_logger(component="throttle").bind(), lambda: self._rates.look(totals(self._factory))
         )
-        self._rates = Rates(reactor)
+        self._rates = RateSampler(reactor)
         self._heap = Heap(reactor, lambda: self._memory.held, bound_heaps())
         self._housekeeping = Housekeeping(reactor, self._log)
-        self._pulling: Pulling | None = None
+        self._pulling: MetricsEndpoint | None = None
         if metrics_at is not None and counted is not None:
             said_by = f"{path}: metrics" if metrics is None else "--metrics-addr"
-            self._pulling = Pulling(
+            self._pulling = MetricsEndpoint(
                 metrics_at,
                 said_by,
                 reactor=reactor,
@@ -443,7 +443,7 @@ class Realized(Service):
             pool=self._pools,
             memory=self._memory,
             queued=lambda: sum(directory.waiting for directory in self._directories.values()),
-            spaces=Spaces(),
+            spaces=DiskSpaces(),
             records=self._logs.counts,
             paths=lambda: {name: directory.path for name, directory in self._directories.items()},
             reserves=lambda: {name: directory.headroom.reserve for name, directory in self._directories.items()},

@@ -6,11 +6,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from realize import __version__
-from realize.daemon.rates import Rates
+from realize.daemon.rates import RateSampler
 from realize.wire.server import AcceptedProtocol
 
 
-class Started(Protocol):
+class Uptime(Protocol):
     """Something that knows for how many seconds it has been running."""
 
     @property
@@ -30,7 +30,7 @@ def totals(connections: Iterable[AcceptedProtocol]) -> dict[Hashable, int]:
 
 
 def report(
-    service: Started, connections: Iterable[AcceptedProtocol], rates: Rates, name: str, *, is_admin: bool
+    service: Uptime, connections: Iterable[AcceptedProtocol], rates: RateSampler, name: str, *, is_admin: bool
 ) -> dict[str, Any]:
     """A JSON object; who is no admin learns only of its own connections and transfers."""
     shown = [each for each in connections if is_admin or each.name == name]
@@ -54,7 +54,7 @@ def report(
     }
 
 
-def _transfers(connection: AcceptedProtocol, rates: Rates) -> Iterator[dict[str, Any]]:
+def _transfers(connection: AcceptedProtocol, rates: RateSampler) -> Iterator[dict[str, Any]]:
     for transfer in connection.transfers():
         rate = rates.of(_key(connection, transfer), transfer["done"])
         left = (transfer["size"] - transfer["done"]) / rate if rate else None

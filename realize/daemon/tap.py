@@ -16,7 +16,7 @@ from twisted.python import usage
 
 from realize.clocks import use_monotonic_clock
 from realize.config import Config, metrics_endpoint, read_config
-from realize.daemon.logs import DaemonLogs, LogOptions, absolute, complain
+from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
 from realize.errors import RealizeError, UsageError
 from realize.keys import Identity, load_identity
 from realize.levels import FORMATS, parse_levels
@@ -51,7 +51,7 @@ class Options(usage.Options):
     """Seconds; None for what the configuration says."""
     metrics: str | None = None
     """Twisted server endpoint string; None for what the configuration says."""
-    logs: LogOptions = LogOptions()
+    logs: DaemonLogOptions = DaemonLogOptions()
 
     def postOptions(self) -> None:
         """Read what the file names; what is wrong ends the program, without twistd's page of usage before it."""
@@ -61,7 +61,7 @@ class Options(usage.Options):
             self.identity = load_identity(self.config.key)
             self.metrics = self._parsed("metrics-addr", metrics_endpoint)
             self.drain = self._parsed("drain", partial(parse_duration, zero_allowed=True))
-            self.logs = LogOptions(
+            self.logs = DaemonLogOptions(
                 self._parsed("log-level", parse_levels),
                 self._parsed("log-format", _log_format),
                 absolute(self["log-file"]),

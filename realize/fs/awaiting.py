@@ -15,26 +15,26 @@ from typing import Final
 
 from blake3 import blake3
 
-ATTRIBUTE: Final = "user.realize.awaiting"
+AWAITING_ATTRIBUTE: Final = "user.realize.awaiting"
 
 
 def mark(fd: int, name: bytes) -> None:
     """An open directory was made just now, with that name."""
     with contextlib.suppress(OSError, MemoryError):
-        os.setxattr(fd, ATTRIBUTE, _value(os.fstat(fd), name))
+        os.setxattr(fd, AWAITING_ATTRIBUTE, _value(os.fstat(fd), name))
 
 
 def unmark(fd: int) -> None:
     """Something has arrived below an open directory."""
     with contextlib.suppress(OSError):
-        os.removexattr(fd, ATTRIBUTE)
+        os.removexattr(fd, AWAITING_ATTRIBUTE)
 
 
 def is_marked(fd: int, name: bytes) -> bool:
     """Whether an open directory of that name still waits."""
     try:
         status = os.fstat(fd)
-        return status.st_uid == os.geteuid() and os.getxattr(fd, ATTRIBUTE) == _value(status, name)
+        return status.st_uid == os.geteuid() and os.getxattr(fd, AWAITING_ATTRIBUTE) == _value(status, name)
     except OSError:
         return False
 

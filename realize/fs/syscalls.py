@@ -181,7 +181,7 @@ def rename_noreplace(dirfd: int, old: bytes, new: bytes) -> None:
         os.unlink(old, dir_fd=dirfd)
 
 
-class Status(NamedTuple):
+class RawStatus(NamedTuple):
     """What `os.stat_result` has of use, as the file system itself says it at this moment."""
 
     st_nlink: int
@@ -194,7 +194,7 @@ class Status(NamedTuple):
     st_dev: int
 
 
-FileStatus: TypeAlias = Status | os.stat_result
+FileStatus: TypeAlias = RawStatus | os.stat_result
 """What a file is, asked one way or the other."""
 
 
@@ -224,7 +224,7 @@ def birth_ns(fd: int, name: bytes = b"") -> int:
     return seconds * 1_000_000_000 + nanoseconds if known & _STATX_BTIME else 0
 
 
-def _look(fd: int, name: bytes, flags: int) -> Status | None:
+def _look(fd: int, name: bytes, flags: int) -> RawStatus | None:
     """What statx(2) says; None if the kernel, the C library or a filter of system calls does not offer it."""
     if _statx is None:
         return None
@@ -236,7 +236,7 @@ def _look(fd: int, name: bytes, flags: int) -> Status | None:
     links, uid, mode, inode, size, ctime, ctime_ns, mtime, mtime_ns, major, minor = _STATX.unpack_from(answer)
     ctime_ns += ctime * 1_000_000_000
     mtime_ns += mtime * 1_000_000_000
-    return Status(links, uid, mode, inode, size, ctime_ns, mtime_ns, os.makedev(major, minor))
+    return RawStatus(links, uid, mode, inode, size, ctime_ns, mtime_ns, os.makedev(major, minor))
 
 
 def is_open_for_writing(fd: int) -> bool:

@@ -88,7 +88,7 @@ class Progressed:
 
 
 @frozen
-class Interrupted:
+class Stopped:
     """A started file stopped on its way; ``reached`` bytes of ``size`` are durable there, None if nobody told."""
 
     path: bytes
@@ -218,7 +218,7 @@ Event: TypeAlias = (
     | Planned
     | Started
     | Progressed
-    | Interrupted
+    | Stopped
     | Unknown
     | UnderWay
     | Finished

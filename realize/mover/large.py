@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, Unanswered, VerifyFailed, WrongSize
 from realize.mover.delta import DELTA_MIN_BYTES, Delta
-from realize.mover.events import End, Finished, How, Interrupted, Progressed, Started
+from realize.mover.events import End, Finished, How, Progressed, Started, Stopped
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, decide, resolve
-from realize.mover.work import Trouble, Work, at, just_arrived, whole
+from realize.mover.work import SideError, Work, at, just_arrived, whole
 from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
 from realize.values import BLOCK_BYTES, Committed, Existing, Removal, Stored
@@ -22,11 +22,11 @@ _T = TypeVar("_T")
 COMPARE_STEP_BYTES: Final = 64 * BLOCK_BYTES
 """How much is compared per round trip."""
 
-HOW: Final = {Committed.CREATED: How.CREATED, Committed.REPLACED: How.REPLACED, Committed.SKIPPED: How.SKIPPED}
+OUTCOMES: Final = {Committed.CREATED: How.CREATED, Committed.REPLACED: How.REPLACED, Committed.SKIPPED: How.SKIPPED}
 
 
 async def move_large(work: Work, path: bytes, existing: Existing | None = None) -> Finished:
-    """Move one file; what happened is the answer, what went wrong is raised as `Trouble`.
+    """Move one file; what happened is the answer, what went wrong is raised as `SideError`.
 
     ``existing`` is what the destination said of the name, perhaps long ago.
     It is asked again if there was a file, lest all is sent before it turns out that another one has come.
@@ -39,7 +39,7 @@ async def move_large(work: Work, path: bytes, existing: Existing | None = None) 
         return await _move(work, path, None, deltas=False)
 
 
-class _NotTheOldOne(Trouble):
+class _NotTheOldOne(SideError):
     """What was taken from the old version was not, or no longer, what it was taken for."""
 
 
@@ -81,9 +81,9 @@ async def refuse_same_file(work: Work, path: bytes, existing: Existing) -> None:
     with whole(End.SOURCE):
         [here] = await work.source.describe([path])
     if isinstance(here, RealizeError):
-        raise Trouble(End.SOURCE, here)
+        raise SideError(End.SOURCE, here)
     if here.place == existing.place:
-        raise Trouble(
+        raise SideError(
             End.DESTINATION, SameFile(f"{display_name(path)}: source and destination are one and the same file")
         )
 
@@ -92,7 +92,7 @@ async def _describe(work: Work, path: bytes) -> Existing:
     with whole(End.DESTINATION):
         [existing] = await work.destination.describe([path])
     if isinstance(existing, RealizeError):
-        raise Trouble(End.DESTINATION, existing)
+        raise SideError(End.DESTINATION, existing)
     return existing
 
 
@@ -124,7 +124,7 @@ async def _remove(
     work: Work, path: bytes, reader: IReader, stored: Stored | None, *, sent: int, digest: bytes
 ) -> Finished:
     """End with a file that was ``stored``, or was there already (None)."""
-    how = How.ALREADY_THERE if stored is None else HOW[stored.how]
+    how = How.ALREADY_THERE if stored is None else OUTCOMES[stored.how]
     recorded = [Arrived(path, reader.version.size, digest, how)]
     there = Finished(path, reader.version.size, sent, how, digest, removed=False)
     try:
@@ -133,11 +133,11 @@ async def _remove(
             return there
         [refused] = await work.remove([Removal(path, reader.version)])
     except Exception as error:
-        unanswered = isinstance(error, Trouble) and isinstance(error.error, Unanswered)
+        unanswered = isinstance(error, SideError) and isinstance(error.error, Unanswered)
         work.emit(work.removal_unknown(there) if unanswered else there)
         raise
     if refused is not None:
-        raise Trouble(End.SOURCE, refused, sent=stored)
+        raise SideError(End.SOURCE, refused, sent=stored)
     work.removed(recorded)
     return evolve(there, removed=True)
 
@@ -183,19 +183,19 @@ class _Sending:
             self.work.progress.arrived(self.path, self.sent, self.work.emit)
         except Exception as error:
             self.work.progress.look(self.work.emit)
-            if isinstance(error, Trouble) and isinstance(error.error, Unanswered):
+            if isinstance(error, SideError) and isinstance(error.error, Unanswered):
                 [unknown] = self.work.unknown([Arrived(self.path, version.size, self.digest, None)])
                 self.work.emit(evolve(unknown, sent=self.sent))
                 raise
-            useless = isinstance(error, Trouble) and isinstance(error.error, (SourceChanged, WrongSize))
+            useless = isinstance(error, SideError) and isinstance(error.error, (SourceChanged, WrongSize))
             reached: int | None = None
             try:
                 reached = await self._abandon(writer, keep=not useless)
             finally:
-                self.work.emit(Interrupted(self.path, version.size, reached))
-            if self.found and isinstance(error, Trouble) and isinstance(error.error, VerifyFailed):
+                self.work.emit(Stopped(self.path, version.size, reached))
+            if self.found and isinstance(error, SideError) and isinstance(error.error, VerifyFailed):
                 raise _NotTheOldOne(error.end, error.error) from error
-            if isinstance(error, Trouble):
+            if isinstance(error, SideError):
                 error.in_vain = True
             raise
         return stored

@@ -38,7 +38,7 @@ from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, batches, move_small
-from realize.mover.work import Trouble, Work, whole
+from realize.mover.work import SideError, Work, whole
 from realize.store.interfaces import IListing
 from realize.values import Attributes, Entry, Existing, Kind, Stored, Use, Vacant, Where, WhereKind
 
@@ -96,7 +96,7 @@ class Move:
         self._opened = self.clock.seconds()
 
     async def run(self) -> None:
-        """Move everything; raises `Trouble` if one of the stores fails as a whole, and what the manifest fails with.
+        """Move everything; raises `SideError` if one of the stores fails as a whole, and what the manifest fails with.
 
         Cancelled, it stops all that is under way, keeping partials, before it raises CancelledError.
         """
@@ -332,16 +332,16 @@ class Move:
             if refusal is None:
                 tried.append(candidate)
             else:
-                trouble = Trouble(End.DESTINATION, refusal)
+                trouble = SideError(End.DESTINATION, refusal)
                 trouble.in_vain = True
                 self._troubled(self.work, candidate.entry.path, candidate.entry.size, trouble)
         if not tried:
             return
         await move_small(self.work, tried, self._ended)
 
-    def _ended(self, candidate: Candidate, outcome: Finished | Unknown | Trouble) -> None:
+    def _ended(self, candidate: Candidate, outcome: Finished | Unknown | SideError) -> None:
         """What became of a file of a batch."""
-        if isinstance(outcome, Trouble):
+        if isinstance(outcome, SideError):
             if outcome.no_room:
                 outcome.in_vain = True
                 self.work.scarcity.failed(candidate.entry.size)
@@ -356,11 +356,11 @@ class Move:
         try:
             refusal = work.scarcity.refusal(path, size)
             if refusal is not None:
-                trouble = Trouble(End.DESTINATION, refusal)
+                trouble = SideError(End.DESTINATION, refusal)
                 trouble.in_vain = True
                 raise trouble
             self.work.emit(await move_large(work, path, existing))
-        except Trouble as trouble:
+        except SideError as trouble:
             if trouble.hopeless:
                 raise
             if trouble.no_room and trouble.in_vain:
@@ -381,7 +381,7 @@ class Move:
         finally:
             self._one.release()
 
-    def _troubled(self, work: Work, path: bytes, size: int, trouble: Trouble) -> None:
+    def _troubled(self, work: Work, path: bytes, size: int, trouble: SideError) -> None:
         """Try again later, or give up.
 
         What this run has sent itself may be replaced by the newer version of its source: only that, as it was then.

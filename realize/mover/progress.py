@@ -24,7 +24,7 @@ def _nothing_travels() -> None:
 
 
 @define(eq=False)
-class _Batch:
+class _BatchProgress:
     """How large the files of a batch are, and how many looks it has seen."""
 
     sizes: dict[bytes, int]
@@ -45,7 +45,7 @@ class Progress:
     watches: bool = field(init=False)
     """Whether `look` has anything to see."""
     _said: dict[bytes, int] = field(factory=dict)
-    _batches: list[_Batch] = field(factory=list)
+    _batches: list[_BatchProgress] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         """A store is at the other end of a connection, or it is not."""
@@ -54,7 +54,7 @@ class Progress:
     @contextmanager
     def batch(self, files: Sequence[Entry]) -> Iterator[None]:
         """These travel together."""
-        batch = _Batch({file.path: file.size for file in files})
+        batch = _BatchProgress({file.path: file.size for file in files})
         self._batches.append(batch)
         try:
             yield

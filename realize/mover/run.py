@@ -34,8 +34,8 @@ from realize.mover.move import Move
 from realize.mover.plan import overlap
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
-from realize.mover.turns import Turns
-from realize.mover.work import MoveOptions, Side, Trouble, Work, whole
+from realize.mover.turns import SourceTurns
+from realize.mover.work import MoveOptions, Side, SideError, Work, whole
 from realize.store.interfaces import IStore
 from realize.values import OnConflict, Where, WhereKind
 
@@ -116,7 +116,7 @@ class Run:
                     if len(self.sources) == 1:
                         raise
                     places[number] = error
-            turns = Turns(self.clock, SOURCE_IDLE_S)
+            turns = SourceTurns(self.clock, SOURCE_IDLE_S)
             # Those that hang come last: nobody waits for them who could be moved.
             for number in sorted(opening, key=lambda number: number not in places):
                 if self.brake.holds():
@@ -128,7 +128,7 @@ class Run:
                 raise DeadlineReached("the time limit was reached")
         except CancelledError as error:
             raise Interrupted("interrupted") from error
-        except Trouble as trouble:
+        except SideError as trouble:
             raise self._named(self.destination.name, trouble) from trouble.error
         finally:
             for found in opening.values():
@@ -179,7 +179,7 @@ class Run:
         places: Mapping[int, Where | RealizeError | None],
         found: Deferred[Where | None],
         there: Where,
-        turns: Turns,
+        turns: SourceTurns,
     ) -> None:
         """Move one source; one that was late in saying what it is has to be looked at first."""
         here: Where | RealizeError | None
@@ -219,7 +219,7 @@ class Run:
         try:
             with whole(end):
                 return await side.store.open(salt, run_age_ns)
-        except Trouble as trouble:
+        except SideError as trouble:
             raise self._named(side.name, trouble) from trouble.error
 
     async def _fit(self, source: Side, here: Where, there: Where) -> None:
@@ -232,12 +232,12 @@ class Run:
             if self.options.remove:
                 with whole(End.SOURCE):
                     await source.store.remove([])
-        except Trouble as trouble:
+        except SideError as trouble:
             raise self._named(source.name, trouble) from trouble.error
         with whole(End.DESTINATION):
             await self.destination.store.put_small([], OnConflict.FAIL)
 
-    async def _move(self, number: int, here: Where, there: Where, turns: Turns) -> None:
+    async def _move(self, number: int, here: Where, there: Where, turns: SourceTurns) -> None:
         source = self.sources[number]
 
         def observer(event: Event) -> None:
@@ -273,7 +273,7 @@ class Run:
                     number, [not isinstance(each, RealizeError) and each.final_size is None for each in found]
                 )
             await Move(work, here, avoid, self.clock).run()
-        except Trouble as trouble:
+        except SideError as trouble:
             lost = isinstance(trouble.error, ConnectionFailed)
             if lost or trouble.end is End.DESTINATION or len(self.sources) == 1:
                 name = source.name if trouble.end is End.SOURCE else self.destination.name
@@ -315,7 +315,7 @@ class Run:
             travels, end = source, End.SOURCE
         return self._progresses.setdefault(travels, Progress(travels.in_transit, end))
 
-    def _named(self, name: str, trouble: Trouble) -> RealizeError:
+    def _named(self, name: str, trouble: SideError) -> RealizeError:
         """The error, saying which end it happened at."""
         error = trouble.cause
         return type(error)(f"{trouble.end.value} {name}: {error}{next_step(error, name)}")

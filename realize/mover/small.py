@@ -10,9 +10,9 @@ from attrs import define, evolve, field, frozen
 from realize.errors import Conflict, RealizeError, Unanswered
 from realize.mover.events import End, Finished, How, UnderWay, Unknown
 from realize.mover.interfaces import Arrived
-from realize.mover.large import HOW, refuse_same_file
+from realize.mover.large import OUTCOMES, refuse_same_file
 from realize.mover.plan import Action, resolve
-from realize.mover.work import Trouble, WholeSide, Work, just_arrived, whole
+from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
 from realize.values import Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile, Stored
 
 FILE_HEADER_BYTES: Final = 128
@@ -33,7 +33,7 @@ class Candidate:
     existing: Existing
 
 
-Report: TypeAlias = Callable[[Candidate, Finished | Unknown | Trouble], object]
+Report: TypeAlias = Callable[[Candidate, Finished | Unknown | SideError], object]
 
 
 def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iterator[list[Candidate]]:
@@ -60,7 +60,7 @@ def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iter
 async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> None:
     """Move the files of a batch; in the end, ``report`` is told what became of each, in their order.
 
-    Raises `WholeSide` if one of the stores refuses altogether; then, or cancelled, that is not known of all of them.
+    Raises `StoreFailed` if one of the stores refuses altogether; then, or cancelled, that is not known of all of them.
     """
     moving = _Batch(work, {candidate.entry.path: candidate for candidate in batch})
     under_way = 0
@@ -91,7 +91,7 @@ class _Batch:
 
     work: Work
     candidates: dict[bytes, Candidate]
-    outcomes: dict[bytes, Finished | Unknown | Trouble] = field(factory=dict)
+    outcomes: dict[bytes, Finished | Unknown | SideError] = field(factory=dict)
     arrived: list[tuple[Fetched, Stored | None]] = field(factory=list)
     recorded: bool = False
 
@@ -103,7 +103,7 @@ class _Batch:
         conflicting: list[Fetched] = []
         for path, answer in zip(self.candidates, answers, strict=True):
             if isinstance(answer, RealizeError):
-                self.outcomes[path] = Trouble(End.SOURCE, answer)
+                self.outcomes[path] = SideError(End.SOURCE, answer)
             elif self.candidates[path].existing.final_size is None:
                 absent.append(answer)
             else:
@@ -124,7 +124,7 @@ class _Batch:
                 answers = await self.work.destination.settle(doubtful)
             for expected, answer in zip(doubtful, answers, strict=True):
                 if isinstance(answer, RealizeError):
-                    self.outcomes[expected.path] = Trouble(End.DESTINATION, answer)
+                    self.outcomes[expected.path] = SideError(End.DESTINATION, answer)
                 elif answer:
                     there.add(expected.path)
         return [fetched for fetched in conflicting if await self._replaces(fetched, there)]
@@ -136,7 +136,7 @@ class _Batch:
         try:
             with whole(End.DESTINATION):
                 answers = await self.work.destination.put_small([self._outgoing(file) for file in files], policy)
-        except WholeSide as trouble:
+        except StoreFailed as trouble:
             if isinstance(trouble.error, Unanswered):
                 unknown = self.work.unknown([_arrived(fetched, None) for fetched in files])
                 self.outcomes |= {each.path: each for each in unknown}
@@ -145,9 +145,9 @@ class _Batch:
         for fetched, answer in zip(files, answers, strict=True):
             path = fetched.file.path
             if isinstance(answer, Conflict) and self._existing(fetched).final_size is None:
-                self.outcomes[path] = Trouble(End.DESTINATION, just_arrived(path))
+                self.outcomes[path] = SideError(End.DESTINATION, just_arrived(path))
             elif isinstance(answer, RealizeError):
-                self.outcomes[path] = Trouble(End.DESTINATION, answer)
+                self.outcomes[path] = SideError(End.DESTINATION, answer)
             elif answer.how is Committed.SKIPPED:
                 self.outcomes[path] = _finished(fetched, How.SKIPPED, sent=fetched.version.size)
             else:
@@ -165,7 +165,7 @@ class _Batch:
                 refusals = await self.work.remove(
                     [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
                 )
-            except WholeSide as trouble:
+            except StoreFailed as trouble:
                 if isinstance(trouble.error, Unanswered):
                     for fetched, stored in self.arrived:
                         unknown = self.work.removal_unknown(_there(fetched, stored))
@@ -174,7 +174,7 @@ class _Batch:
             self.work.removed([each for each, refused in zip(recorded, refusals, strict=True) if refused is None])
         for (fetched, stored), refused in zip(self.arrived, refusals, strict=True):
             if refused is not None:
-                self.outcomes[fetched.file.path] = Trouble(End.SOURCE, refused, sent=stored)
+                self.outcomes[fetched.file.path] = SideError(End.SOURCE, refused, sent=stored)
             else:
                 self.outcomes[fetched.file.path] = _there(fetched, stored, removed=removing)
 
@@ -183,7 +183,7 @@ class _Batch:
         if not self.recorded:
             self.work.kept(self._arrivals())
 
-    def so_far(self) -> Iterator[tuple[bytes, Finished | Unknown | Trouble]]:
+    def so_far(self) -> Iterator[tuple[bytes, Finished | Unknown | SideError]]:
         """What is known to have become of the files; what arrived and was not removed is at both ends."""
         there = {fetched.file.path: (fetched, stored) for fetched, stored in self.arrived}
         for path in self.candidates:
@@ -203,9 +203,9 @@ class _Batch:
         if path in there:
             try:
                 await refuse_same_file(self.work, path, existing)
-            except WholeSide:
+            except StoreFailed:
                 raise
-            except Trouble as trouble:
+            except SideError as trouble:
                 self.outcomes[path] = trouble
             else:
                 self.arrived.append((fetched, None))
@@ -214,7 +214,7 @@ class _Batch:
             policy, since_ns = self.work.options.policy, self.work.taken_since_ns
             action = resolve(path, existing, policy, taken_since_ns=since_ns, sent=None)
         except RealizeError as error:
-            self.outcomes[path] = Trouble(End.DESTINATION, error)
+            self.outcomes[path] = SideError(End.DESTINATION, error)
             return False
         if action is Action.SKIP:
             self.outcomes[path] = _finished(fetched, How.SKIPPED)
@@ -238,7 +238,7 @@ class _Batch:
 
 
 def _how(stored: Stored | None) -> How:
-    return How.ALREADY_THERE if stored is None else HOW[stored.how]
+    return How.ALREADY_THERE if stored is None else OUTCOMES[stored.how]
 
 
 def _arrived(fetched: Fetched, how: How | None) -> Arrived:

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 @define(eq=False)
-class Turns:
+class SourceTurns:
     """Lets one job in at a time, and the next one beside it when nobody has shown a sign of life for long.
 
     ``patience`` is how many seconds that is: a disk that hangs must not keep others from their work.

@@ -130,7 +130,7 @@ class Work:
         return self.options.policy
 
 
-class Trouble(Exception):
+class SideError(Exception):
     """An error, and the end it happened at; never leaves the mover.
 
     ``sent`` is what this run has made at the destination of the same source before that.
@@ -161,7 +161,7 @@ class Trouble(Exception):
         return isinstance(self.error, HOPELESS)
 
 
-class WholeSide(Trouble):
+class StoreFailed(SideError):
     """The store as a whole refused, not one file of it."""
 
     @property
@@ -186,7 +186,7 @@ def at(end: End) -> Iterator[None]:
     try:
         yield
     except RealizeError as error:
-        raise Trouble(end, error) from error
+        raise SideError(end, error) from error
 
 
 @contextmanager
@@ -195,4 +195,4 @@ def whole(end: End) -> Iterator[None]:
     try:
         yield
     except RealizeError as error:
-        raise WholeSide(end, error) from error
+        raise StoreFailed(end, error) from error

@@ -38,7 +38,7 @@ class Sync(enum.Enum):
     """The names of all files of a group: fsync(2) of each directory, and of those above."""
 
 
-class FileWatch:
+class FileHooks:
     """Is told what becomes of the files of directories, by name of the directory; in the reactor's thread."""
 
     def committed(self, directory: str, outcome: Committed, files: int = 1) -> None:
@@ -54,7 +54,7 @@ class FileWatch:
         """So many bytes of content needed no sending."""
 
 
-class CommitWatch:
+class CommitHooks:
     """Is told how one directory makes files durable; from threads."""
 
     def group(self, files: int) -> None:

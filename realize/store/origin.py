@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from realize.values import DIGEST_BYTES
 
-ATTRIBUTE: Final = "user.realize.origin"
+ORIGIN_ATTRIBUTE: Final = "user.realize.origin"
 """Name and value fit what an inode of ext4 has to spare, so that they cost no block of their own."""
 
 _CONTEXT: Final = "realize origin of content 2.0"
@@ -44,7 +44,7 @@ def note_origin(fd: int, origin: bytes | None, digest: bytes) -> None:
     """
     if origin is not None:
         with contextlib.suppress(OSError):
-            os.setxattr(fd, ATTRIBUTE, _LAYOUT + origin[:_SHORT] + digest)
+            os.setxattr(fd, ORIGIN_ATTRIBUTE, _LAYOUT + origin[:_SHORT] + digest)
 
 
 def digest_from(fd: int, origin: bytes) -> bytes | None:
@@ -53,7 +53,7 @@ def digest_from(fd: int, origin: bytes) -> bytes | None:
     The content may be another one by now.
     """
     try:
-        value = os.getxattr(fd, ATTRIBUTE)
+        value = os.getxattr(fd, ORIGIN_ATTRIBUTE)
     except OSError:
         return None
     head = _LAYOUT + origin[:_SHORT]

@@ -32,8 +32,8 @@ from zope.interface import implementer
 from realize.errors import UsageError
 from realize.throttle.buckets import Bucket
 from realize.throttle.limits import check_rate
-from realize.throttle.scheduler import Lane, Pacer
-from realize.throttle.transport import PacingFactory
+from realize.throttle.scheduler import Flow, Scheduler
+from realize.throttle.transport import ThrottledFactory
 from realize.units import parse_rate, parse_size
 
 
@@ -43,12 +43,12 @@ class _Limit:
     def __init__(self, clock: IReactorTime, rate: float | None, burst: float | None) -> None:
         self._clock = clock
         self._root = Bucket(rate, burst)
-        self._pacer = Pacer(clock, self._root)
+        self._pacer = Scheduler(clock, self._root)
 
-    def wrap(self, factory: IProtocolFactory) -> PacingFactory:
-        return PacingFactory(factory, self._clock, self._lane)
+    def wrap(self, factory: IProtocolFactory) -> ThrottledFactory:
+        return ThrottledFactory(factory, self._clock, self._lane)
 
-    def _lane(self) -> Lane:
+    def _lane(self) -> Flow:
         return self._pacer.lane(Bucket(parent=self._root))
 
 

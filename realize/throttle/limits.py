@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import Conflict, NotFound, UsageError
 from realize.throttle.buckets import Bucket
-from realize.throttle.scheduler import Lane, Pacer
+from realize.throttle.scheduler import Flow, Scheduler
 from realize.units import MAX_RATE_BPS
 
 MIN_RATE_BPS: Final = 1
@@ -117,9 +117,9 @@ class ThrottleTree:
         self._returned = returned
         self._sampled = sampled
         self._service = Bucket()
-        self._pacer = Pacer(clock, self._service)
+        self._pacer = Scheduler(clock, self._service)
         self._peers: dict[str, Bucket] = {}
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, Flow] = {}
         self._peer_of: dict[str, str] = {}
         self._own: set[str] = set()
         self._set_to: dict[_Setting, float | None] = {}
@@ -153,7 +153,7 @@ class ThrottleTree:
                 if name not in self._own:
                     self._set(lane.bucket, connection)
 
-    def attach(self, peer: str, connection: str) -> Lane:
+    def attach(self, peer: str, connection: str) -> Flow:
         """The lane of a new connection of ``peer``; `Conflict` if there is a connection of that name."""
         if connection in self._lanes:
             raise Conflict(f"there is a connection {connection} already")

@@ -1,6 +1,6 @@
 """Turns for waiting connections, on a clock: one timer for a whole tree of buckets.
 
-A `Lane` is the place of one connection in a tree.
+A `Flow` is the place of one connection in a tree.
 The connection says how much it has to send with `Lane.ask`, and is called with `Waiter.granted` when it may.
 Bytes are only ever granted from the timer, never from within ``ask``: what is written in one turn of the reactor is
 granted together, and no connection is called back while it is writing.
@@ -31,7 +31,7 @@ class Waiter(Protocol):
         """The limits above the lane are others now; ask again, or stop asking if there is none any more."""
 
 
-class Pacer:
+class Scheduler:
     """Serves the tree below ``root`` whenever there is somebody who waits and something to give."""
 
     def __init__(self, clock: IReactorTime, root: Bucket) -> None:
@@ -39,13 +39,13 @@ class Pacer:
         self.now: Final = clock.seconds
         """The time that the buckets are asked with."""
         self._root = root
-        self._lanes: dict[Bucket, Lane] = {}
+        self._lanes: dict[Bucket, Flow] = {}
         self._call: IDelayedCall | None = None
         self._serving = False
 
-    def lane(self, bucket: Bucket, left: Callable[[], None] | None = None) -> Lane:
+    def lane(self, bucket: Bucket, left: Callable[[], None] | None = None) -> Flow:
         """A lane for ``bucket``, a leaf of the tree; ``left`` is called when it leaves."""
-        lane = self._lanes[bucket] = Lane(self, bucket, left)
+        lane = self._lanes[bucket] = Flow(self, bucket, left)
         return lane
 
     def set_rate(self, bucket: Bucket, rate: float | None, burst: float | None = None) -> None:
@@ -109,12 +109,12 @@ class Pacer:
             self._call = None
 
 
-class Lane:
+class Flow:
     """The place of one connection in a tree of buckets."""
 
     __slots__ = ("_left", "_pacer", "bucket", "passed", "waiter")
 
-    def __init__(self, pacer: Pacer, bucket: Bucket, left: Callable[[], None] | None) -> None:
+    def __init__(self, pacer: Scheduler, bucket: Bucket, left: Callable[[], None] | None) -> None:
         self._pacer = pacer
         self._left = left
         self.bucket = bucket

@@ -1,6 +1,7 @@
 """The layer between a transport and an application that sends no faster than a lane allows.
 
-`PacedProtocol` is the transport of the application's protocol and the protocol of the transport below, which usually is
+`ThrottledProtocol` is the transport of the application's protocol and the protocol of the transport below, which
+usually is
 TLS: the handshake is then never held back, and the limit counts what TLS adds (`TLS_RECORD_OVERHEAD_BYTES` bytes for
 each of its records).
 It owns the bytes that wait.
@@ -10,7 +11,7 @@ How fast the application *reads* is not decided here: ``pauseProducing`` and ``r
 
 Without a limit and with nothing waiting, writes go straight through, only counted, and the transport drives the
 application's producer itself; measured on a 64 KiB write, each call in between costs one percent.
-No timer lives here: the lane's `realize.throttle.scheduler.Pacer` has the only one.
+No timer lives here: the lane's `realize.throttle.scheduler.Scheduler` has the only one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import Interface, alsoProvides, directlyProvides, implementer, providedBy
 
-from realize.throttle.scheduler import Lane
+from realize.throttle.scheduler import Flow
 
 TLS_RECORD_OVERHEAD_BYTES: Final = 22
 """Bytes that TLS 1.3 adds to a record: header, content type and tag (RFC 8446, section 5.2)."""
@@ -60,16 +61,16 @@ _FORWARDED: Final = (IHalfCloseableProtocol, IHandshakeListener)
 
 
 @implementer(ITransport, IConsumer)
-class PacedProtocol(Protocol):
+class ThrottledProtocol(Protocol):
     """Paces what ``wrappedProtocol`` sends; all that is not about sending goes to the transport below."""
 
     disconnecting = False
 
-    def __init__(self, factory: PacingFactory, wrapped: IProtocol, lane: Lane | None = None) -> None:
-        self.factory: PacingFactory = factory
+    def __init__(self, factory: ThrottledFactory, wrapped: IProtocol, lane: Flow | None = None) -> None:
+        self.factory: ThrottledFactory = factory
         self.transport: Any = None
         self.wrappedProtocol: Any = wrapped
-        self._lane: Lane | None = None
+        self._lane: Flow | None = None
         self._first_lane = lane
         self._overhead = 0
         self._queue: deque[bytes] = deque()
@@ -93,7 +94,7 @@ class PacedProtocol(Protocol):
 
     # Limits
 
-    def use(self, lane: Lane) -> None:
+    def use(self, lane: Flow) -> None:
         """Be limited by ``lane`` from now on, in place of the lane so far, which is left."""
         if self._closed:
             lane.leave()
@@ -476,27 +477,27 @@ class _Pull:
             self.resumeProducing()
 
 
-class PacingFactory(ClientFactory):
-    """Puts a `PacedProtocol` around every protocol of ``wrapped``, which may be a factory of clients or of servers.
+class ThrottledFactory(ClientFactory):
+    """Puts a `ThrottledProtocol` around every protocol of ``wrapped``, which may be a factory of clients or of servers.
 
-    ``lane`` makes the lane of a new connection; without it a connection has no limit until `PacedProtocol.use`.
+    ``lane`` makes the lane of a new connection; without it a connection has no limit until `ThrottledProtocol.use`.
     """
 
     noisy = False
 
-    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, lane: Callable[[], Lane] | None = None) -> None:
+    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, lane: Callable[[], Flow] | None = None) -> None:
         self.wrappedFactory: Any = wrapped
         self.clock = clock
         self._lane = lane
         if IProtocolNegotiationFactory.providedBy(wrapped):
             alsoProvides(self, IProtocolNegotiationFactory)
 
-    def buildProtocol(self, addr: IAddress | None) -> PacedProtocol | None:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> ThrottledProtocol | None:  # type: ignore[override]
         """A paced protocol, or None if the wrapped factory does not want the connection."""
         protocol = self.wrappedFactory.buildProtocol(addr)
         if protocol is None:
             return None
-        return PacedProtocol(self, protocol, None if self._lane is None else self._lane())
+        return ThrottledProtocol(self, protocol, None if self._lane is None else self._lane())
 
     def acceptableProtocols(self) -> list[bytes]:
         """The wrapped factory's protocols for ALPN."""

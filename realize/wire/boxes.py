@@ -1,6 +1,7 @@
 """AMP boxes as bytes: a feed-style parser, an encoder, and short cuts for what content is made of.
 
-Owns the framing and its bounds, does no I/O, and knows of all commands only the layout of ``Data`` and ``Credit``.
+Owns the framing and its bounds, does no I/O, and knows of all commands only the layout of ``DataBox`` and
+``CreditBox``.
 Twisted's own ``Int16StringReceiver`` copies what it holds once per delivery; `BoxParser` joins only the one box that
 two deliveries share, and content comes out as views of what was fed.
 
@@ -55,15 +56,15 @@ def _length_at(data: bytes, position: int) -> int:
     return (data[position] << 8) | data[position + 1]
 
 
-class Data(NamedTuple):
-    """A received ``Data`` command: content of a stream, which may be a view of what was fed to the parser."""
+class DataBox(NamedTuple):
+    """A received ``DataBox`` command: content of a stream, which may be a view of what was fed to the parser."""
 
     stream: int
     content: bytes | memoryview
 
 
-class Credit(NamedTuple):
-    """A received ``Credit`` command."""
+class CreditBox(NamedTuple):
+    """A received ``CreditBox`` command."""
 
     stream: int
     amount: int
@@ -91,7 +92,7 @@ def encode(box: Mapping[bytes, bytes]) -> bytes:
 
 
 def credit(stream: int, amount: int) -> bytes:
-    """A whole ``Credit`` box."""
+    """A whole ``CreditBox`` box."""
     return _CREDIT_HEAD + _string(b"%d" % amount) + data_tail(stream)
 
 
@@ -99,12 +100,12 @@ def credit(stream: int, amount: int) -> bytes:
 # `BoxParser` 11 us for Data, 14 us by the general path; Twisted's amp.BinaryBoxProtocol 24 us, and its dispatch to a
 # responder comes on top.  Head, content and tail are joined in 2 us; callRemote takes 15 us.
 def data_head(length: int) -> bytes:
-    """What comes before ``length`` bytes of content in a ``Data`` box."""
+    """What comes before ``length`` bytes of content in a ``DataBox`` box."""
     return _HEAD + _length.pack(length)
 
 
 def data_tail(stream: int) -> bytes:
-    """What comes after the content in a ``Data`` box of that stream."""
+    """What comes after the content in a ``DataBox`` box of that stream."""
     return _MIDDLE + _string(b"%d" % stream) + _END
 
 
@@ -128,11 +129,11 @@ class BoxParser:
 
     @property
     def unfinished_content(self) -> int:
-        """Bytes of content that have arrived of a ``Data`` box that is not complete."""
+        """Bytes of content that have arrived of a ``DataBox`` box that is not complete."""
         begun = not self._size and self._pieces and self._pieces[0].startswith(_HEAD)
         return max(0, self._held - len(_HEAD) - 2) if begun else 0
 
-    def feed(self, data: bytes) -> Iterator[Data | Credit | Box]:
+    def feed(self, data: bytes) -> Iterator[DataBox | CreditBox | Box]:
         """The boxes that ``data`` completes.
 
         The iterator must be consumed before the next call, or the parser not be used again.
@@ -168,12 +169,12 @@ class BoxParser:
         self._pieces.clear()
         self._held = 0
 
-    def _parse(self, data: bytes, position: int) -> Iterator[Data | Credit | Box]:
+    def _parse(self, data: bytes, position: int) -> Iterator[DataBox | CreditBox | Box]:
         end = len(data)
         while True:
             if self._size == 0:
                 found = self._parse_data(data, position, end)
-                if isinstance(found, Data):
+                if isinstance(found, DataBox):
                     position = self._position
                     yield found
                     continue
@@ -211,7 +212,7 @@ class BoxParser:
         if position < end:
             self._hold(data[position:] if position else data)
 
-    def _parse_data(self, data: bytes, start: int, end: int) -> Data | int:
+    def _parse_data(self, data: bytes, start: int, end: int) -> DataBox | int:
         """A whole Data box at ``start``, or how many bytes are needed to go on, or 0: it is another box."""
         available = end - start
         if available < len(_HEAD):
@@ -244,10 +245,10 @@ class BoxParser:
             return 0
         self._position = after
         number = parse_number(data[digits : digits + count])
-        return Data(number, memoryview(data)[content:tail])
+        return DataBox(number, memoryview(data)[content:tail])
 
 
-def _recognise(box: Box) -> Data | Credit | Box:
+def _recognise(box: Box) -> DataBox | CreditBox | Box:
     """Credit, and a Data box that was written with its keys in another order, or with more of them."""
     if not box:
         raise ProtocolError("an empty box")
@@ -255,9 +256,9 @@ def _recognise(box: Box) -> Data | Credit | Box:
     if command == _CREDIT:
         if ASK in box or _STREAM not in box or _AMOUNT not in box:
             raise ProtocolError("a malformed Credit box")
-        return Credit(parse_number(box[_STREAM]), parse_number(box[_AMOUNT]))
+        return CreditBox(parse_number(box[_STREAM]), parse_number(box[_AMOUNT]))
     if command != _DATA:
         return box
     if ASK in box or _STREAM not in box or _CONTENT not in box:
         raise ProtocolError("a malformed Data box")
-    return Data(parse_number(box[_STREAM]), box[_CONTENT])
+    return DataBox(parse_number(box[_STREAM]), box[_CONTENT])

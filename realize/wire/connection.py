@@ -37,7 +37,7 @@ from realize.wire import boxes, commands, costs
 from realize.wire.answers import from_remote, log_unexpected
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
-from realize.wire.keepalive import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Liveness
+from realize.wire.keepalive import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Keepalive
 from realize.wire.packing import error_of
 from realize.wire.responding import AnsweringProtocol, error_box, shown_command
 from realize.wire.streams import WRITE_BATCH_BYTES, StreamTable
@@ -164,7 +164,7 @@ class PeerProtocol(AnsweringProtocol):
         self._refused: boxes.Box | None = None
         """One that has waited in vain."""
         self._parser = boxes.BoxParser(MAX_FIRST_BOX_BYTES)
-        self._liveness = Liveness(clock, ping=self._ping, silent=self._silent)
+        self._liveness = Keepalive(clock, ping=self._ping, silent=self._silent)
         self._handles = 0
         self._listings = 0
         self._idle: list[Deferred[None]] = []
@@ -181,7 +181,7 @@ class PeerProtocol(AnsweringProtocol):
         self._closing: IDelayedCall | None = None
         self._gone = False
         self._arrived: deque[bytes] = deque()
-        self._boxes: Iterator[boxes.Data | boxes.Credit | boxes.Box] = iter(())
+        self._boxes: Iterator[boxes.DataBox | boxes.CreditBox | boxes.Box] = iter(())
         self._turn: IDelayedCall | None = None
         self._watchers: list[Deferred[RealizeError]] = []
 
@@ -502,7 +502,7 @@ class PeerProtocol(AnsweringProtocol):
             self.abort(log_unexpected(self.log, Failure(), "dispatching"))
         return True
 
-    def _is_vain(self, box: boxes.Data | boxes.Credit | boxes.Box) -> bool:
+    def _is_vain(self, box: boxes.DataBox | boxes.CreditBox | boxes.Box) -> bool:
         """Whether it only asks, and whoever asks has gone: all that he has sent before may still be on its way here."""
         asks = isinstance(box, dict) and box.get(amp.COMMAND) in _QUESTIONS
         return asks and box is not self._admitted and hung_up(self.transport)
@@ -581,7 +581,7 @@ class PeerProtocol(AnsweringProtocol):
         if amp.ASK in box:
             self.write(error_box(box[amp.ASK], error))
 
-    def _received(self, box: boxes.Data | boxes.Credit | boxes.Box) -> None:
+    def _received(self, box: boxes.DataBox | boxes.CreditBox | boxes.Box) -> None:
         if box is self._refused:
             self._refused = None
             self._refuse_box(box)
@@ -593,7 +593,7 @@ class PeerProtocol(AnsweringProtocol):
         self._liveness.worked()
         if self.theirs is None:
             raise ProtocolError("content, or credit for it, before Hello")
-        if isinstance(box, boxes.Data):
+        if isinstance(box, boxes.DataBox):
             self.streams.receive(box.stream, box.content)
         else:
             self.streams.credited(box.stream, box.amount)

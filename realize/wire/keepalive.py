@@ -30,7 +30,7 @@ Work on a stream shows in smaller steps than this even at the lowest limit of a 
 """
 
 
-class Liveness:
+class Keepalive:
     """Watches one connection."""
 
     def __init__(self, clock: IReactorTime, *, ping: Callable[[], None], silent: Callable[[str], None]) -> None:

@@ -506,7 +506,7 @@ def _encode_text(text: str) -> bytes:
     return _octets(cut(text, MAX_ERROR_TEXT_BYTES))
 
 
-MOST_DIGESTS: Final = MAX_VALUE_BYTES // DIGEST_BYTES
+MAX_DIGESTS: Final = MAX_VALUE_BYTES // DIGEST_BYTES
 """The most digests of one pack."""
 
 ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, MAX_VALUE_BYTES)
@@ -519,7 +519,7 @@ VACANT: Final = Codec[Vacant]("empty directories", _encode_vacant, _decode_vacan
 DIRECTORIES: Final = Codec[Directory]("directories", _encode_directory, _decode_directory)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
 CHUNKS: Final = Chunks("chunks", _encode_chunk, _decode_chunk, MAX_OFFERED_CHUNKS)
-DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MOST_DIGESTS)
+DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MAX_DIGESTS)
 TEXTS: Final = Codec[str]("texts", _encode_text, Cursor.text)
 CHAIN: Final = Codec[bytes]("identities", _octets, lambda cursor: cursor.octets(_PLACE), MAX_VALUE_BYTES)
 VERSIONS: Final = Codec[Version]("versions", encode_version, decode_version, 1)

@@ -12,7 +12,7 @@ from twisted.protocols import amp
 
 from realize.errors import AccessDenied, ProtocolError, RealizeError
 from realize.throttle.limits import Limit, Scope, ThrottleTree
-from realize.throttle.transport import PacedProtocol, PacingFactory
+from realize.throttle.transport import ThrottledFactory, ThrottledProtocol
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 from realize.wire.connection import PeerProtocol
 
@@ -28,13 +28,13 @@ class Cause(enum.Enum):
 
 def pacing(clock: IReactorTime) -> Callable[[IProtocolFactory], IProtocolFactory]:
     """What to put between TLS and AMP, as ``wrap``, so that `limit_by` can be called."""
-    return lambda factory: PacingFactory(factory, clock)
+    return lambda factory: ThrottledFactory(factory, clock)
 
 
 def limit_by(tree: ThrottleTree, connection: PeerProtocol, peer: str, name: str) -> None:
     """From now on, and until it is lost, what this connection sends counts in the tree and keeps to its limits."""
     paced = connection.transport
-    if not isinstance(paced, PacedProtocol):
+    if not isinstance(paced, ThrottledProtocol):
         raise ProtocolError("the connection is not one that can be paced")
     paced.use(tree.attach(peer, name))
 

@@ -22,7 +22,7 @@ from realize.cli.options import (
     time_limit,
 )
 
-RULES: Final = "realize.rules"
+RULES_KEY: Final = "realize.rules"
 """Where in a context the filter rules are kept, in the order in which the command line has them."""
 
 PRUNE_DIRS: Final = "--prune-dirs"
@@ -40,7 +40,7 @@ class MoveCommand(click.Command):
         args = list(self._with_age(args))
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         given: dict[str | None, Iterator[str]] = {name: iter(values.get(name) or ()) for name in _RULE_OPTIONS}
-        ctx.meta[RULES] = [(option.name, next(given[option.name])) for option in order if option.name in given]
+        ctx.meta[RULES_KEY] = [(option.name, next(given[option.name])) for option in order if option.name in given]
         return super().parse_args(ctx, args)
 
     def _with_age(self, args: list[str]) -> Iterator[str]:
@@ -268,7 +268,7 @@ def _limit(both: int | str | None, one: int | str | None) -> int | None:
 def _rules_of(ctx: click.Context) -> list[tuple[str, str]]:
     """The filter rules in order, files of rules read in their place."""
     rules: list[tuple[str, str]] = []
-    for option, value in ctx.meta[RULES]:
+    for option, value in ctx.meta[RULES_KEY]:
         if option == "filter_from":
             rules += [("exclude", line) for line in _lines(value)]
         else:

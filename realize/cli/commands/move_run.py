@@ -58,7 +58,7 @@ def run_move(
     ``manifest`` is the file to record in what was moved.
     ``trusting`` says that sources may learn what the destination holds, and so compares with all of it.
     """
-    errand = Errand([*sources, destination], options, look, patience, metrics, manifest, trusting=trusting)
+    errand = MoveRun([*sources, destination], options, look, patience, metrics, manifest, trusting=trusting)
 
     async def main(reactor: Any) -> int:
         try:
@@ -95,7 +95,7 @@ class RunObserver(Protocol):
         """The run has ended; ``error`` is what ended it before its time."""
 
 
-class Errand:
+class MoveRun:
     """One move with its display, its time limit, and its returns after lost connections."""
 
     def __init__(
@@ -120,7 +120,7 @@ class Errand:
         self._tidying: Tidying | None = None
         self.observers: list[RunObserver] = []
         self._metrics = metrics
-        self._screen = _Screen(choose(look, sys.stdout, sys.stderr, time.monotonic), metrics, self.observers)
+        self._screen = _Observers(choose(look, sys.stdout, sys.stderr, time.monotonic), metrics, self.observers)
         self._work: Deferred[None] | None = None
         self._late = False
         self._between = False
@@ -306,7 +306,7 @@ def advice(error: ConnectionFailed, locations: Sequence[Location]) -> str:
     return next((mending(str(each)) for each in remote), "")
 
 
-class _Screen:
+class _Observers:
     """The observer of a run: counts, displays, and spares the mover the trouble of an output that breaks."""
 
     def __init__(self, display: Display, metrics: RunMetrics, observers: Sequence[RunObserver]) -> None:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from realize.cli.display.board import RATE_WINDOW_S, TIME_LEFT_WINDOW_S, Board, Flight, Meter, found, time_left
+from realize.cli.display.board import RATE_WINDOW_S, TIME_LEFT_WINDOW_S, Board, Flight, RateWindow, found, time_left
 from realize.cli.display.options import DisplayOptions
 from realize.cli.display.rows import Row, Shape
 from realize.cli.display.summary import Tally
@@ -40,8 +40,8 @@ class Bars:
         self._look = look
         self._wording = Wording(verbose=look.verbose)
         self._board = Board()
-        self._meter = Meter(RATE_WINDOW_S)
-        self._trend = Meter(TIME_LEFT_WINDOW_S)
+        self._meter = RateWindow(RATE_WINDOW_S)
+        self._trend = RateWindow(TIME_LEFT_WINDOW_S)
         self._console = Console(file=err, highlight=False, markup=False, emoji=False)
         self._shape = Shape(self._console.width)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)

@@ -11,12 +11,12 @@ from realize.mover.events import (
     Failed,
     Finished,
     Found,
-    Interrupted,
     Listed,
     Postponed,
     Progressed,
     Retrying,
     Started,
+    Stopped,
     Unknown,
 )
 from realize.units import format_duration, format_size
@@ -46,7 +46,7 @@ class Sent:
                 self._counted[path] = self._counted.get(path, 0) + amount - found
             case Finished(path, _, sent) | Unknown(path, _, sent):
                 self.total += sent - self._counted.pop(path, 0)
-            case Started(path) | Interrupted(path) | Postponed(path) | Failed(path):
+            case Started(path) | Stopped(path) | Postponed(path) | Failed(path):
                 self._counted.pop(path, None)
             case Retrying():
                 self._counted.clear()
@@ -100,7 +100,7 @@ class Board:
             case Failed():
                 self._land(event.path)
                 self.done_files += 1
-            case Interrupted() | Postponed() | Unknown():
+            case Stopped() | Postponed() | Unknown():
                 self._land(event.path)
             case Retrying():
                 # What is not done will be found again.
@@ -131,7 +131,7 @@ TIME_LEFT_WINDOW_S: Final = 10.0
 
 
 @define
-class Meter:
+class RateWindow:
     """The rate at which a growing count grew over the last ``window`` seconds."""
 
     window: float

@@ -16,7 +16,6 @@ from realize.mover.events import (
     Found,
     HeldBack,
     How,
-    Interrupted,
     Left,
     Listed,
     NoRoom,
@@ -28,6 +27,7 @@ from realize.mover.events import (
     Retrying,
     SourceStarted,
     Started,
+    Stopped,
     UnderWay,
     Unknown,
 )
@@ -109,7 +109,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "planned", **path_fields(path), "size": size, "action": action.value}
         case Started(path, size, have):
             return {"event": "started", **path_fields(path), "size": size, "have": have}
-        case Interrupted(path, size, reached):
+        case Stopped(path, size, reached):
             return {"event": "interrupted", **path_fields(path), "size": size, "reached": reached}
         case Unknown(path, size, _, how):
             there = None if how is None else how.name.lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TextIO
 
-from realize.cli.display.board import Board, Meter, found, time_left
+from realize.cli.display.board import Board, RateWindow, found, time_left
 from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import Tally
 from realize.cli.display.wording import Wording, plan_line
@@ -26,7 +26,7 @@ class Lines:
         self._look = look
         self._wording = Wording(verbose=look.verbose)
         self._board = Board()
-        self._meter = Meter(window=self.interval)
+        self._meter = RateWindow(window=self.interval)
         self._meter.rate(now(), 0)
 
     def __call__(self, event: Event) -> None:

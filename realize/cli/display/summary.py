@@ -16,13 +16,13 @@ from realize.mover.events import (
     Found,
     HeldBack,
     How,
-    Interrupted,
     Left,
     Planned,
     Pruned,
     Retrying,
     SourceStarted,
     Started,
+    Stopped,
     UnderWay,
     Unknown,
 )
@@ -100,7 +100,7 @@ class Tally(_Counts):
             case Found(files, size):
                 self.found_files += files
                 self.found_bytes += size
-            case Interrupted(path, size, reached):
+            case Stopped(path, size, reached):
                 self._flying.pop(path, None)
                 self.interrupted[path] = (size, reached)
             case Started(path, size, have):

@@ -12,7 +12,6 @@ from realize.mover.events import (
     Finished,
     HeldBack,
     How,
-    Interrupted,
     Left,
     NoRoom,
     PartialGone,
@@ -21,6 +20,7 @@ from realize.mover.events import (
     Pruned,
     Retrying,
     SourceStarted,
+    Stopped,
     Unknown,
 )
 from realize.units import display_name, format_size
@@ -65,10 +65,10 @@ class Wording:
                 return f"no room: {self._at(End.DESTINATION)}: {what}, {format_size(size)}, did not fit{lack}"
             case Retrying(error, delay, advice):
                 return f"retrying in {delay:.1f} s: {error}" + (f" ({advice})" if advice else "")
-            case Interrupted(path, size, None):
+            case Stopped(path, size, None):
                 kept = f"how much of {format_size(size)} is kept for the next time, nobody told"
                 return f"interrupted: {self._at(End.DESTINATION)}: {display_name(path)}: {kept}"
-            case Interrupted(path, size, reached) if reached:
+            case Stopped(path, size, reached) if reached:
                 kept = f"{format_size(reached)} of {format_size(size)} are kept for the next time"
                 return f"interrupted: {self._at(End.DESTINATION)}: {display_name(path)}: {kept}"
             case _:

@@ -23,7 +23,7 @@ from realize.cli.options import Access, Rates
 from realize.cli.session.peers import Peer, no_pin
 from realize.cli.session.tidying import Tidying
 from realize.concurrency.shielded import RunInThread
-from realize.concurrency.short_jobs import BriefWork
+from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, default_config_path, load_command_config
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
@@ -165,7 +165,7 @@ class Session:
                 LocalStore,
                 path,
                 run_in_thread=in_thread,
-                run_briefly=BriefWork(in_thread, self._reactor).run,
+                run_briefly=ShortJobs(in_thread, self._reactor).run,
                 committer=Committer(in_thread),
                 headroom=Headroom(in_thread, self._ledger, freed=self._freed),
             )

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from realize.concurrency.shielded import RunInThread
 from realize.errors import RealizeError
 from realize.fs.stamps import Stamps
-from realize.mover.events import Event, Finished, Interrupted, PartialGone
+from realize.mover.events import Event, Finished, PartialGone, Stopped
 from realize.store.local.expiry import expire_partials, next_step
 from realize.store.local.location import locate
 
@@ -61,7 +61,7 @@ class Tidying:
 
     def __call__(self, event: Event) -> None:
         """Where the run writes, it looks first."""
-        if isinstance(event, Finished | Interrupted):
+        if isinstance(event, Finished | Stopped):
             directory = os.path.dirname(event.path)
             if directory not in self._seen and len(self._seen) < MAX_PREFERRED_DIRECTORIES:
                 self._seen.add(directory)

@@ -20,7 +20,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from realize import __version__
-from realize.daemon.metrics.hooks import Counting
+from realize.daemon.metrics.hooks import MetricsHooks
 from realize.errors import (
     AccessDenied,
     BadName,
@@ -39,14 +39,14 @@ from realize.errors import (
     VersionMismatch,
     WrongSize,
 )
-from realize.store.hooks import CommitWatch, Saved, Sync
+from realize.store.hooks import CommitHooks, Saved, Sync
 from realize.telemetry.metrics.exposition import new_registry
 from realize.values import Committed
 from realize.wire.commands import Data, Hello, every_command
 from realize.wire.responding import OK
 from realize.wire.server import Refusal
 
-UNKNOWN: Final = "unknown"
+UNKNOWN_PEER: Final = "unknown"
 """A peer that has not said Hello, a command that is none."""
 
 REFUSALS: Final = ("handshake", "pin_unknown", "timeout", "limit", "version", "denied")
@@ -76,7 +76,7 @@ _SYNC_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0
 _LAG_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0)
 
 
-class Metrics(Counting):
+class Metrics(MetricsHooks):
     """Counts what happens in one daemon."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Metrics(Counting):
     def command(self, name: str) -> Callable[[str], None]:
         """See `realize.wire.responding.Watch`."""
         started = time.perf_counter()
-        name = name if name in self._answered else UNKNOWN
+        name = name if name in self._answered else UNKNOWN_PEER
 
         def ended(outcome: str) -> None:
             took = time.perf_counter() - started
@@ -181,7 +181,7 @@ class Metrics(Counting):
         """A timer was so late."""
         self._lag.observe(seconds)
 
-    # Files: see `realize.store.hooks.FileWatch`.
+    # Files: see `realize.store.hooks.FileHooks`.
 
     def committed(self, directory: str, outcome: Committed, files: int = 1) -> None:
         """Files arrived; those that were skipped did not."""
@@ -201,14 +201,14 @@ class Metrics(Counting):
         """So many bytes of content needed no sending."""
         self._saved.labels(how.value).inc(size)
 
-    def commits(self, directory: str) -> CommitWatch:
+    def commits(self, directory: str) -> CommitHooks:
         """Counts for one directory, from threads."""
         return _Commits(
             self._groups.labels(directory), {what: self._syncs.labels(directory, what.value) for what in Sync}
         )
 
 
-class _Commits(CommitWatch):
+class _Commits(CommitHooks):
     def __init__(self, groups: Histogram, syncs: dict[Sync, Histogram]) -> None:
         self._groups = groups
         self._syncs = syncs

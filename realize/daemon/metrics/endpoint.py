@@ -15,7 +15,7 @@ from realize.telemetry.metrics.exposition import Exposition, Health, listen
 from realize.telemetry.metrics.lag import LagProbe
 
 
-class Pulling:
+class MetricsEndpoint:
     """Serves ``metrics`` and what ``gauges`` reads at an endpoint string; ``said_by`` tells where that comes from."""
 
     def __init__(

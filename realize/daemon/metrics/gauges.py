@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPools
 from realize.daemon.housekeeping import Housekeeping
-from realize.daemon.metrics.counters import UNKNOWN
-from realize.daemon.metrics.space import Spaces
+from realize.daemon.metrics.counters import UNKNOWN_PEER
+from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.throttling import Throttling
 from realize.throttle.limits import Scope
 from realize.units import Reserve
@@ -92,7 +92,7 @@ class Gauges(Collector):
     memory: Memory
     queued: Callable[[], int]
     """How much disk work waits for a turn before it may wait for a thread."""
-    spaces: Spaces
+    spaces: DiskSpaces
     records: Mapping[str, int]
     """Records of the log by level, which go on to grow."""
     paths: Callable[[], Mapping[str, str]]
@@ -132,12 +132,12 @@ class Gauges(Collector):
     def _network(self, add: Callable[..., None]) -> None:
         configured = self.peers()
         traffic = self.factory.traffic()
-        add("realize_connections", self.factory.strangers, UNKNOWN)
+        add("realize_connections", self.factory.strangers, UNKNOWN_PEER)
         for peer in configured:
             add("realize_connections", len(self.factory.connections.get(peer, ())), peer)
         for name in dict.fromkeys(["", *configured, *traffic]):
             carried = traffic.get(name)
-            peer = name or UNKNOWN
+            peer = name or UNKNOWN_PEER
             for direction, total, content in (
                 ("send", carried.sent, carried.content_sent) if carried else ("send", 0, 0),
                 ("receive", carried.received, carried.content_received) if carried else ("receive", 0, 0),

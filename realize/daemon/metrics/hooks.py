@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from realize.store.hooks import CommitWatch, FileWatch
+from realize.store.hooks import CommitHooks, FileHooks
 from realize.wire.server import Refusal
 
 
-class Counting(FileWatch):
+class MetricsHooks(FileHooks):
     """Is told what happens in one daemon."""
 
     def started(self, at: float) -> None:
@@ -27,9 +27,9 @@ class Counting(FileWatch):
         """A command has come; see `realize.wire.responding.Watch`."""
         return _ignore
 
-    def commits(self, _directory: str) -> CommitWatch:
+    def commits(self, _directory: str) -> CommitHooks:
         """Who is told how that directory makes files durable."""
-        return CommitWatch()
+        return CommitHooks()
 
 
 def _ignore(_outcome: str) -> None:

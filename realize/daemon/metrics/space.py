@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 
 @frozen
-class Space:
+class DiskSpace:
     """What one look found; ``files`` is 0 where the file system has no fixed number of inodes."""
 
     size: int
@@ -29,14 +29,14 @@ class Space:
 
 
 @define(eq=False)
-class Spaces:
+class DiskSpaces:
     """Looks at directories when it is asked, and not otherwise."""
 
     statvfs: Callable[[str], os.statvfs_result] = os.statvfs
-    _found: dict[str, Space] = field(factory=dict, init=False)
+    _found: dict[str, DiskSpace] = field(factory=dict, init=False)
     _looking: dict[str, threading.Thread] = field(factory=dict, init=False)
 
-    def known(self, paths: Mapping[str, str]) -> dict[str, Space]:
+    def known(self, paths: Mapping[str, str]) -> dict[str, DiskSpace]:
         """What is known by now of the directories of these names and paths; a new look at each begins."""
         for path in paths.values():
             thread = self._looking.get(path)
@@ -53,7 +53,7 @@ class Spaces:
             found = self.statvfs(path)
         except OSError:
             return  # what was known grows old, which its time shows
-        self._found[path] = Space(
+        self._found[path] = DiskSpace(
             found.f_blocks * found.f_frsize,
             found.f_bavail * found.f_frsize,
             found.f_files,

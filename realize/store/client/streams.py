@@ -78,7 +78,7 @@ class RemoteReader:
         return self._stream.travelled()
 
     def block_digests(self, length: int) -> Deferred[list[bytes]]:
-        """See `IReader`; at most `realize.wire.packing.MOST_DIGESTS` blocks at a time."""
+        """See `IReader`; at most `realize.wire.packing.MAX_DIGESTS` blocks at a time."""
         return Deferred.fromCoroutine(self._block_digests(length))
 
     async def _block_digests(self, length: int) -> list[bytes]:

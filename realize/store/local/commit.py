@@ -32,7 +32,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from realize.concurrency.semaphore import Room
+from realize.concurrency.semaphore import FairSemaphore
 from realize.concurrency.shielded import RunInThread
 from realize.concurrency.turns import Rota
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
@@ -51,7 +51,7 @@ from realize.fs.syscalls import (
     syncfs,
 )
 from realize.fs.tree import Identity, Tree, identity_of
-from realize.store.hooks import CommitWatch, Sync
+from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.location import Root
 from realize.store.local.partial_names import NOTE, RECEIVING, is_ours
 from realize.store.local.versions import open_if_readable, representable
@@ -149,13 +149,13 @@ class Committer:
     Whose files are committed next goes in turns.
     """
 
-    def __init__(self, run_in_thread: RunInThread, watch: CommitWatch | None = None, stamps: Stamps = STAMPS) -> None:
-        self.watch = CommitWatch() if watch is None else watch
+    def __init__(self, run_in_thread: RunInThread, watch: CommitHooks | None = None, stamps: Stamps = STAMPS) -> None:
+        self.watch = CommitHooks() if watch is None else watch
         self.stamps = stamps
         self._run_in_thread = run_in_thread
         self._waiting: Rota[_Submission] = Rota()
         self._running = False
-        self.room = Room(MAX_UNCOMMITTED_SMALL_FILES)
+        self.room = FairSemaphore(MAX_UNCOMMITTED_SMALL_FILES)
         """For small files: to be entered before they are written, and left when they are committed."""
 
     def commit(self, files: Sequence[Prepared], owner: str = "") -> Deferred[list[Outcome]]:
@@ -228,7 +228,7 @@ class Committer:
                 submission.answer.errback(failure)
 
 
-def commit_group(files: Sequence[Prepared], watch: CommitWatch, stamps: Stamps = STAMPS) -> list[Outcome]:
+def commit_group(files: Sequence[Prepared], watch: CommitHooks, stamps: Stamps = STAMPS) -> list[Outcome]:
     """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
     try:
         anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
@@ -246,7 +246,7 @@ def commit_group(files: Sequence[Prepared], watch: CommitWatch, stamps: Stamps =
             each.release()
 
 
-def _sync_devices(anchors: Iterable[Anchor], watch: CommitWatch) -> dict[int, OSError]:
+def _sync_devices(anchors: Iterable[Anchor], watch: CommitHooks) -> dict[int, OSError]:
     """Make each device durable, by its oldest anchor; what failed, by device."""
     oldest: dict[int, Anchor] = {}
     for anchor in sorted(anchors, key=lambda each: each.order):
@@ -265,7 +265,7 @@ def _commit_below(
     root: Root,
     files: Sequence[Prepared],
     failed: dict[int, OSError],
-    watch: CommitWatch,
+    watch: CommitHooks,
     stamps: Stamps,
 ) -> dict[int, Outcome]:
     by_directory: dict[tuple[bytes, ...], list[Prepared]] = {}

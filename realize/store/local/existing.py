@@ -325,7 +325,7 @@ class _Verdict:
 
 
 @frozen
-class _Progress:
+class _Comparison:
     """So far, this version of a file has matched; a program may have had it open for writing (``written``)."""
 
     version: Version
@@ -345,7 +345,7 @@ class FinalMatches:
     def __init__(self, vouching: Vouching, origin: bytes | None) -> None:
         self._vouching = vouching
         self._origin = origin
-        self._progress: dict[bytes, _Progress] = {}
+        self._progress: dict[bytes, _Comparison] = {}
         """By digest of the path, which may be long."""
 
     def match(
@@ -418,14 +418,14 @@ class FinalMatches:
                 elif version_of(os.fstat(fd)) != version:
                     return None
                 elif matched == length:
-                    self._remember(key, _Progress(version, offset + matched, written, verdict))
+                    self._remember(key, _Comparison(version, offset + matched, written, verdict))
             except (OSError, MemoryError) as error:
                 raise storage_error(error, path) from error
             finally:
                 release(fd)
         return matched
 
-    def _remember(self, key: bytes, progress: _Progress) -> None:
+    def _remember(self, key: bytes, progress: _Comparison) -> None:
         while len(self._progress) >= _MAX_COMPARISONS:
             del self._progress[next(iter(self._progress))]
         self._progress[key] = progress

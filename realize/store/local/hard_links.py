@@ -25,7 +25,7 @@ MAX_NAMES_PER_FILE: Final = 1024
 
 
 @define(eq=False)
-class Unlinked:
+class HardLinks:
     """The change times that removals of ours have led from and to; shared by the threads of a store."""
 
     _lock: threading.Lock = field(factory=threading.Lock)

@@ -29,7 +29,7 @@ from realize.store.local.known_partials import KnownPartials
 from realize.store.local.ledger import Crowded, FileSystem, Ledger, Promise
 from realize.store.local.leftovers import in_the_way, remove_unlocked, unlocked
 from realize.store.local.location import Location
-from realize.store.local.walker import Found
+from realize.store.local.walker import WalkEntry
 from realize.units import NO_RESERVE, Reserve, display_name, format_size
 
 MAX_WAIT_S: Final = 600.0
@@ -182,12 +182,12 @@ class Headroom:
         """Whether partials that stood in the way of so many bytes are gone."""
         known = [each for each in await self.partials.on(location, device) if each.from_root != own]
         # Nothing goes in vain: what is being written does not count, and does not go.
-        idle: list[Found] = await self._run_in_thread(unlocked, location, known) if known else []
+        idle: list[WalkEntry] = await self._run_in_thread(unlocked, location, known) if known else []
         chosen = in_the_way(idle, missing)
         if not chosen:
             return False
         self.partials.forget(chosen)
-        removed: list[Found] = await self._run_in_thread(remove_unlocked, location, chosen)
+        removed: list[WalkEntry] = await self._run_in_thread(remove_unlocked, location, chosen)
         for each in removed:
             self.freed(each.from_root, each.size)
         return bool(removed)

@@ -13,7 +13,7 @@ from realize.concurrency.shielded import RunInThread
 from realize.errors import RealizeError
 from realize.store.local.leftovers import find_partials
 from realize.store.local.location import Location
-from realize.store.local.walker import Found
+from realize.store.local.walker import WalkEntry
 
 MIN_LOOK_AGE_S: Final = 5.0
 """Seconds for which a look counts at least; a long one counts ten times as long as it took."""
@@ -25,11 +25,11 @@ class KnownPartials:
 
     _run_in_thread: RunInThread
     _location: Location | None = field(default=None, init=False)
-    _found: dict[bytes, Found] = field(factory=dict, init=False)
+    _found: dict[bytes, WalkEntry] = field(factory=dict, init=False)
     _until: float = field(default=0.0, init=False)
     _looking: DeferredLock = field(factory=DeferredLock, init=False)
 
-    async def on(self, location: Location, device: int) -> list[Found]:
+    async def on(self, location: Location, device: int) -> list[WalkEntry]:
         """The partials below a location that are on that device; empty ones are in nobody's way."""
         await self._looking.acquire()
         try:
@@ -53,17 +53,17 @@ class KnownPartials:
         now = time.monotonic()
         self._until = now + max(MIN_LOOK_AGE_S, 10 * (now - began))
 
-    def note(self, partial: Found) -> None:
+    def note(self, partial: WalkEntry) -> None:
         """Somebody has just stopped writing this one."""
         if self._location is not None:
             self._found[partial.from_root] = partial
 
-    def forget(self, partials: Iterable[Found]) -> None:
+    def forget(self, partials: Iterable[WalkEntry]) -> None:
         """Somebody is about to remove these."""
         for each in partials:
             self._found.pop(each.from_root, None)
 
 
-def _next_page(pages: Iterator[list[Found]]) -> list[Found] | None:
+def _next_page(pages: Iterator[list[WalkEntry]]) -> list[WalkEntry] | None:
     """One page, in a thread; StopIteration could not come back through a Deferred."""
     return next(pages, None)

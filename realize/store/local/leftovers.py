@@ -15,7 +15,7 @@ from realize.fs.tree import identity_of
 from realize.store.local.location import Location
 from realize.store.local.partial_names import RECEIVING
 from realize.store.local.versions import READ_FLAGS
-from realize.store.local.walker import PAGE_ENTRIES, Found, Traversal
+from realize.store.local.walker import PAGE_ENTRIES, Traversal, WalkEntry
 
 
 def gained_ns(status: os.stat_result) -> int:
@@ -27,7 +27,9 @@ def gained_ns(status: os.stat_result) -> int:
     return status.st_mtime_ns if stat.S_IMODE(status.st_mode) == RECEIVING else status.st_ctime_ns
 
 
-def find_leftovers(location: Location, *, deep: bool = True) -> Generator[tuple[list[Found], list[Found]], None, None]:
+def find_leftovers(
+    location: Location, *, deep: bool = True
+) -> Generator[tuple[list[WalkEntry], list[WalkEntry]], None, None]:
     """The partials below a location, and its directories, by the page; close the generator to stop early.
 
     Those in its directories only if ``deep``.
@@ -40,16 +42,16 @@ def find_leftovers(location: Location, *, deep: bool = True) -> Generator[tuple[
         traversal.close()
 
 
-def find_partials(location: Location) -> Generator[list[Found], None, None]:
+def find_partials(location: Location) -> Generator[list[WalkEntry], None, None]:
     """The partials below a location, by the page of files, often none; close the generator to stop early."""
     with contextlib.closing(find_leftovers(location)) as finding:
         for partials, _ in finding:
             yield partials
 
 
-def unlocked(location: Location, partials: Iterable[Found]) -> list[Found]:
+def unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[WalkEntry]:
     """Those of these partials that nobody is writing at this moment."""
-    found: list[Found] = []
+    found: list[WalkEntry] = []
     with location.tree() as tree:
         for each in partials:
             with contextlib.suppress(OSError, RealizeError), _locked(tree.directory(each.directory), each):
@@ -57,9 +59,9 @@ def unlocked(location: Location, partials: Iterable[Found]) -> list[Found]:
     return found
 
 
-def remove_unlocked(location: Location, partials: Iterable[Found]) -> list[Found]:
+def remove_unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[WalkEntry]:
     """Remove partials, but none that is locked, or another one than was found; those that are gone now."""
-    removed: list[Found] = []
+    removed: list[WalkEntry] = []
     with location.tree() as tree:
         for each in partials:
             with contextlib.suppress(OSError, RealizeError):
@@ -84,7 +86,7 @@ def remove_awaiting(location: Location, directories: Iterable[tuple[bytes, ...]]
 
 
 @contextlib.contextmanager
-def _locked(directory_fd: int, found: Found) -> Iterator[None]:
+def _locked(directory_fd: int, found: WalkEntry) -> Iterator[None]:
     """While entered, nobody else may write the partial; fails if somebody does, or if it is not what was found."""
     fd = os.open(found.name, READ_FLAGS, dir_fd=directory_fd)
     try:
@@ -102,7 +104,7 @@ def _locked(directory_fd: int, found: Found) -> Iterator[None]:
         release(fd)
 
 
-def in_the_way(partials: Iterable[Found], missing: int) -> list[Found]:
+def in_the_way(partials: Iterable[WalkEntry], missing: int) -> list[WalkEntry]:
     """Which of these to remove to get ``missing`` bytes; none if all of them are not enough; pure.
 
     Those go first that have gained nothing for longest, and no more than are needed.
@@ -112,7 +114,7 @@ def in_the_way(partials: Iterable[Found], missing: int) -> list[Found]:
         for each in partials
         if each.status is not None and each.status.st_size
     ]
-    chosen: list[tuple[int, Found]] = []
+    chosen: list[tuple[int, WalkEntry]] = []
     total = 0
     for _, size, each in sorted(sizes, key=lambda item: item[0]):
         if total >= missing:
@@ -121,7 +123,7 @@ def in_the_way(partials: Iterable[Found], missing: int) -> list[Found]:
         total += size
     if total < missing:
         return []
-    needed: list[Found] = []
+    needed: list[WalkEntry] = []
     for size, each in reversed(chosen):
         if total - size >= missing:
             total -= size

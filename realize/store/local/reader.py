@@ -26,7 +26,7 @@ from realize.fs.syscalls import fresh_fstat, fresh_stat
 from realize.fs.tree import identity_of
 from realize.store.deltas import cut
 from realize.store.interfaces import IReader
-from realize.store.local.hard_links import Unlinked
+from realize.store.local.hard_links import HardLinks
 from realize.store.local.location import Location
 from realize.store.local.versions import (
     Clock,
@@ -45,7 +45,7 @@ READ_PIECE_BYTES: Final = 2 * BLOCK_BYTES
 
 
 @frozen
-class _Progress:
+class _HashState:
     """How far the file was read, and the hasher that has taken in everything before; never updated in place.
 
     ``verified`` says that the file was looked at again when its end had been read.
@@ -65,7 +65,7 @@ class SourceFile:
     handle: Handle
     version: Version
     attributes: Attributes
-    unlinked: Unlinked
+    unlinked: HardLinks
 
     @classmethod
     def open(
@@ -73,7 +73,7 @@ class SourceFile:
         location: Location,
         path: bytes,
         clock: Clock,
-        unlinked: Unlinked,
+        unlinked: HardLinks,
         removing: bool,  # noqa: FBT001 -- what runs in a thread is called like this
     ) -> SourceFile:
         """Open it, regular, settled, and with nobody who may write to it if it is to be removed afterwards."""
@@ -89,7 +89,7 @@ class SourceFile:
                 release(fd)
                 raise
 
-    def piece(self, progress: _Progress) -> tuple[list[Content], _Progress]:
+    def piece(self, progress: _HashState) -> tuple[list[Content], _HashState]:
         """The next piece; with the last one, the file is verified, for the way into a thread costs more."""
         length = min(READ_PIECE_BYTES, self.version.size - progress.position)
         with self.handle as fd, storage_errors(self.path):
@@ -99,16 +99,16 @@ class SourceFile:
         position = progress.position + length
         if last := position == self.version.size:
             self.verify()
-        return [piece], _Progress(position, _updated(progress.hasher, piece), last)
+        return [piece], _HashState(position, _updated(progress.hasher, piece), last)
 
-    def span(self, progress: _Progress, buffer: memoryview) -> tuple[list[Chunk], _Progress]:
+    def span(self, progress: _HashState, buffer: memoryview) -> tuple[list[Chunk], _HashState]:
         """The chunks of the next span, and the progress behind them; ``buffer`` has room for a span."""
         content = buffer[: self.version.size - progress.position]
         with self.handle as fd, storage_errors(self.path):
             count = read_into(fd, content, progress.position)
             if count < len(content):
                 raise self._ended_early(fd)
-        return cut(content), _Progress(progress.position + len(content), _updated(progress.hasher, content))
+        return cut(content), _HashState(progress.position + len(content), _updated(progress.hasher, content))
 
     def parts(self, parts: Sequence[tuple[int, int]]) -> list[bytes]:
         """The content of some parts, each given by its offset and length."""
@@ -118,7 +118,7 @@ class SourceFile:
                 raise self._ended_early(fd)
         return pieces
 
-    def look(self, progress: _Progress, length: int) -> tuple[list[bytes], _Progress]:
+    def look(self, progress: _HashState, length: int) -> tuple[list[bytes], _HashState]:
         """Digests of the next blocks, and the progress behind them."""
         hasher = progress.hasher.copy()
         digests: list[bytes] = []
@@ -130,7 +130,7 @@ class SourceFile:
                 position += len(block)
             if position != progress.position + length:
                 raise self._ended_early(fd)
-        return digests, _Progress(position, hasher)
+        return digests, _HashState(position, hasher)
 
     def verify(self) -> None:
         """Make sure that the file is still what it was when it was opened, has its name, and ends at its size."""
@@ -164,9 +164,9 @@ class SourceFile:
 class _Span:
     """A piece of the file that was cut: where its chunks end, and the progress before and behind it."""
 
-    before: _Progress
+    before: _HashState
     ends: list[int]
-    behind: _Progress
+    behind: _HashState
 
     def parts(self, wanted: Sequence[bool]) -> list[tuple[int, int]]:
         """The offsets and lengths of what is wanted, neighbours in one."""
@@ -210,9 +210,9 @@ class LocalReader:
         self._claim = memory.claim()
         self._given = 0
         """Bytes that the caller is busy with."""
-        self._progress = _Progress(0, blake3())
+        self._progress = _HashState(0, blake3())
         self._looked = self._progress
-        self._ahead: Deferred[tuple[list[Content], _Progress]] | None = None
+        self._ahead: Deferred[tuple[list[Content], _HashState]] | None = None
         self._spans: deque[_Span] = deque()
         self._cutting = DeferredLock()
         self._buffer: memoryview | None = None
@@ -234,7 +234,7 @@ class LocalReader:
             _, self._looked = await self._look(length)
         self._progress = self._looked
 
-    async def _look(self, length: int) -> tuple[list[bytes], _Progress]:
+    async def _look(self, length: int) -> tuple[list[bytes], _HashState]:
         """A slice at a time: once the file was closed, the next one fails."""
         digests: list[bytes] = []
         looked, end = self._progress, self._progress.position + length

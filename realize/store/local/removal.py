@@ -11,7 +11,7 @@ from realize.fs.oserrors import Deed, storage_error
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat
 from realize.fs.tree import Identity, Tree, identity_of
 from realize.store.local.footprint import Footprint, trace_of
-from realize.store.local.hard_links import Unlinked
+from realize.store.local.hard_links import HardLinks
 from realize.store.local.location import Location
 from realize.store.local.partial_names import refuse_ours
 from realize.store.local.versions import open_if_readable, refuse_written, representable, version_of
@@ -20,7 +20,7 @@ from realize.values import Removal, Vacant
 
 
 def remove_batch(
-    location: Location, removals: Sequence[Removal], unlinked: Unlinked, footprint: Footprint
+    location: Location, removals: Sequence[Removal], unlinked: HardLinks, footprint: Footprint
 ) -> list[RealizeError | None]:
     """Remove each file that is still the version named; `NotFound` if it is gone already.
 
@@ -46,7 +46,7 @@ def remove_batch(
     return answers
 
 
-def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked) -> Identity:
+def _remove(location: Location, tree: Tree, removal: Removal, unlinked: HardLinks) -> Identity:
     """What the directory is that the file was in."""
     directory, name = location.split(removal.path)
     directory_fd, identity = tree.directory(directory), tree.identity(directory)
@@ -70,7 +70,7 @@ def _remove(location: Location, tree: Tree, removal: Removal, unlinked: Unlinked
     return identity
 
 
-def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, unlinked: Unlinked) -> None:
+def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, unlinked: HardLinks) -> None:
     """Remove the file, if that status says that it is still what was read."""
     refuse_ours(directory_fd, name, status, removal.path)
     if status.st_nlink == 1 and version_of(status) == removal.version:
@@ -79,7 +79,7 @@ def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal
         raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
 
 
-def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: Unlinked) -> bool:
+def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: HardLinks) -> bool:
     """Remove one of the names that a file has, or had; whether the file was still what was read under it."""
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
     try:

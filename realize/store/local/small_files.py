@@ -20,7 +20,7 @@ from realize.fs.oserrors import Deed, storage_error
 from realize.fs.reading import read_exactly
 from realize.fs.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
 from realize.fs.tree import Tree, identity_of
-from realize.store.hooks import CommitWatch, Sync
+from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.commit import Anchor, Prepared
 from realize.store.local.headroom import Headroom
 from realize.store.local.location import Location
@@ -121,7 +121,7 @@ def write_batch(
     files: Sequence[SmallFile],
     policy: OnConflict,
     salt: bytes,
-    watch: CommitWatch,
+    watch: CommitHooks,
     headroom: Headroom,
     origin: bytes | None,
 ) -> Batch:

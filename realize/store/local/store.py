@@ -26,7 +26,7 @@ from realize.store.local.commit import Committer
 from realize.store.local.directories import make_directories, set_directories
 from realize.store.local.existing import FinalMatches, Vouching, describe_batch, settle_batch
 from realize.store.local.footprint import Footprint
-from realize.store.local.hard_links import Unlinked
+from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom, Waiting
 from realize.store.local.ledger import Crowded
 from realize.store.local.listing import LocalListing
@@ -95,7 +95,7 @@ class LocalStore:
     `open`, and is made on demand if it is missing.
     ``committer`` is shared by all stores of a directory, so that their files are committed together, and so are
     ``headroom``, from which they share the room that there is, and ``run_briefly``, the part of the threads that short
-    work is done in (`realize.concurrency.short_jobs.BriefWork`).
+    work is done in (`realize.concurrency.short_jobs.ShortJobs`).
     ``origin`` is where that comes from which is written here, if it is somebody who may not read here and is told what
     the store answers: then nothing is compared but what came from there (`realize.store.origin`).
     ``footprint`` are the directories that whoever uses this has made and emptied: unless ``changes_all`` or
@@ -145,7 +145,7 @@ class LocalStore:
         self._vouching = Vouching(self._clock)
         self._origin = origin
         self._matches = FinalMatches(self._vouching, origin)
-        self._unlinked = Unlinked()
+        self._unlinked = HardLinks()
         self._listings: set[LocalListing] = set()
         self._readers: set[LocalReader] = set()
         self._writers: set[LocalWriter] = set()

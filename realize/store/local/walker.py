@@ -47,7 +47,7 @@ _COMPONENT: Final = 8
 
 
 @frozen
-class Found:
+class WalkEntry:
     """Something below the location; ``status`` is None if it could not be looked at, as ``note`` says.
 
     A directory comes before what is in it, once it is open.
@@ -131,7 +131,7 @@ class Traversal:
         """About how many bytes are remembered between two pages."""
         return sum(frame.held for frame in self._stack)
 
-    def page(self, limit: int) -> list[Found]:
+    def page(self, limit: int) -> list[WalkEntry]:
         """What comes next; empty at the end.
 
         It is shorter where many names had to be read for it, since those are remembered.
@@ -140,7 +140,7 @@ class Traversal:
         """
         if self._failure is not None:
             raise self._failure
-        found: list[Found] = []
+        found: list[WalkEntry] = []
         try:
             with self._location.tree() as tree:
                 if not self._started:
@@ -164,7 +164,7 @@ class Traversal:
         while self._stack:
             self._stack.pop().close()
 
-    def _start(self, tree: Tree, found: list[Found]) -> None:
+    def _start(self, tree: Tree, found: list[WalkEntry]) -> None:
         location = self._location
         if location.only is None:
             self._descend(tree, location.base, b"", None, found)
@@ -175,9 +175,9 @@ class Traversal:
         except OSError as error:
             raise storage_error(error, location.only, Deed.LOOK) from error
         partial = is_ours(fd, location.only, status)
-        found.append(Found(location.only, location.base, location.only, status, partial=partial))
+        found.append(WalkEntry(location.only, location.base, location.only, status, partial=partial))
 
-    def _step(self, tree: Tree, frame: _Frame, found: list[Found]) -> None:
+    def _step(self, tree: Tree, frame: _Frame, found: list[WalkEntry]) -> None:
         if not frame.names:
             if frame.scan is None:
                 self._stack.pop().close()
@@ -193,27 +193,27 @@ class Traversal:
             return
         except RealizeError as error:
             self._stack.pop().close()
-            found.append(Found(path, frame.directory, name, None, _without_name(error)))
+            found.append(WalkEntry(path, frame.directory, name, None, _without_name(error)))
             return
         try:
             status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
         except FileNotFoundError:
             return
         except OSError as error:
-            found.append(Found(path, frame.directory, name, None, reason(error, Deed.LOOK)))
+            found.append(WalkEntry(path, frame.directory, name, None, reason(error, Deed.LOOK)))
             return
         if not stat.S_ISDIR(status.st_mode):
             partial = is_ours(directory_fd, name, status)
-            found.append(Found(path, frame.directory, name, status, partial=partial))
+            found.append(WalkEntry(path, frame.directory, name, status, partial=partial))
             return
         if self._leave(path):
-            found.append(Found(path, frame.directory, name, status))
+            found.append(WalkEntry(path, frame.directory, name, status))
             return
         note = self._why_not(path, status)
         if note:
-            found.append(Found(path, frame.directory, name, None, note))
+            found.append(WalkEntry(path, frame.directory, name, None, note))
         else:
-            itself = Found(path, frame.directory, name, status)
+            itself = WalkEntry(path, frame.directory, name, status)
             self._descend(tree, (*frame.directory, name), path + b"/", itself, found)
 
     def _why_not(self, path: bytes, status: os.stat_result) -> str:
@@ -224,7 +224,7 @@ class Traversal:
         return self._refuse(path, identity_of(status))
 
     def _descend(
-        self, tree: Tree, directory: tuple[bytes, ...], prefix: bytes, itself: Found | None, found: list[Found]
+        self, tree: Tree, directory: tuple[bytes, ...], prefix: bytes, itself: WalkEntry | None, found: list[WalkEntry]
     ) -> None:
         """Go on with what is in a directory; ``itself`` is None for the location."""
         try:
@@ -252,7 +252,7 @@ class Traversal:
             found.append(itself)
         self._read_run(frame, found)
 
-    def _read_run(self, frame: _Frame, found: list[Found]) -> None:
+    def _read_run(self, frame: _Frame, found: list[WalkEntry]) -> None:
         assert frame.scan is not None  # noqa: S101 -- for the type checker
         run: list[tuple[bytes, bytes]] = []
         failed: OSError | None = None
@@ -271,7 +271,7 @@ class Traversal:
         if failed is not None:
             self._fail(frame, failed, found)
 
-    def _fail(self, frame: _Frame, error: OSError, found: list[Found]) -> None:
+    def _fail(self, frame: _Frame, error: OSError, found: list[WalkEntry]) -> None:
         if not frame.prefix:
             raise self._error(error) from error
         self._report(frame.prefix, frame.directory, _without_name(error), found)
@@ -287,8 +287,8 @@ class Traversal:
             return self._error(error)
         return InternalError(f"the listing was ended by {error!r}")
 
-    def _report(self, prefix: bytes, directory: tuple[bytes, ...], note: str, found: list[Found]) -> None:
-        found.append(Found(prefix[:-1], directory[:-1], directory[-1], None, note))
+    def _report(self, prefix: bytes, directory: tuple[bytes, ...], note: str, found: list[WalkEntry]) -> None:
+        found.append(WalkEntry(prefix[:-1], directory[:-1], directory[-1], None, note))
 
 
 class Walker:
@@ -321,7 +321,7 @@ class Walker:
         """Give up the rest."""
         self._traversal.close()
 
-    def _entry(self, found: Found) -> Entry:
+    def _entry(self, found: WalkEntry) -> Entry:
         status = found.status
         if status is None:
             return Entry(found.path, Kind.UNREADABLE, note=found.note)

@@ -31,7 +31,7 @@ from realize.fs.reading import matching
 from realize.fs.syscalls import fsync_directory, start_writeback
 from realize.fs.tree import Identity, Tree, identity_of
 from realize.store.deltas import Assembly, Run, merged
-from realize.store.hooks import CommitWatch, Sync
+from realize.store.hooks import CommitHooks, Sync
 from realize.store.interfaces import IWriter
 from realize.store.local.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.local.headroom import Headroom
@@ -42,7 +42,7 @@ from realize.store.local.old_version import OldVersion
 from realize.store.local.partials import open_partial
 from realize.store.local.small_files import set_attributes
 from realize.store.local.versions import Clock
-from realize.store.local.walker import Found
+from realize.store.local.walker import WalkEntry
 from realize.store.origin import note_origin
 from realize.units import display_name
 from realize.values import (
@@ -93,7 +93,7 @@ class PartialFile:
         self.path = path
         self.size = size
         self.position = 0
-        self.kept: Found | None = None
+        self.kept: WalkEntry | None = None
         """The partial as it was left behind."""
         self._headroom = headroom
         self._failed: RealizeError | None = None
@@ -263,7 +263,7 @@ class PartialFile:
             raise NoSpace(f"{display_name(self.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
         self._within_reserve = self.position + length + _WRITEBACK_STEP_BYTES
 
-    def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitWatch) -> Prepared:
+    def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitHooks) -> Prepared:
         """Verify, and make the content durable; the partial is discarded if either fails."""
         if self._failed is not None:
             raise self._failed
@@ -335,7 +335,7 @@ class PartialFile:
                 raise
             with self._location.tree() as tree:
                 fsync_directory(tree.directory(self._directory))
-            self.kept = Found(self.path, self._directory, self._partial, os.fstat(fd), partial=True)
+            self.kept = WalkEntry(self.path, self._directory, self._partial, os.fstat(fd), partial=True)
             return size
 
     def discard(self) -> int:

@@ -31,7 +31,7 @@ BYTES_PER_FILE: Final = 512
 
 
 @define(eq=False)
-class Trail:
+class AuditLog:
     """The records about the files below one location that the peer has opened.
 
     ``log`` is bound to the peer and the connection; ``run`` is the run of the peer, see `realize.tracing`.
@@ -54,9 +54,9 @@ class Trail:
         """A name for people, from the directory's own start."""
         return display_name(self.base + b"/" + path if self.base else path)
 
-    def file(self, path: bytes, size: int) -> FileTrail:
+    def file(self, path: bytes, size: int) -> FileAudit:
         """The records about one file that arrives as a stream."""
-        return FileTrail(self, path, size)
+        return FileAudit(self, path, size)
 
     def was_read(self, path: bytes, version: Version, digest: bytes) -> None:
         """The peer has read a file, and may remove it."""
@@ -161,10 +161,10 @@ def _key(path: bytes) -> bytes:
 
 
 @define(eq=False)
-class FileTrail:
+class FileAudit:
     """The records about one file that arrives as a stream."""
 
-    _trail: Trail
+    _trail: AuditLog
     _path: bytes
     _size: int
 

@@ -39,10 +39,10 @@ from realize.errors import (
     StorageError,
 )
 from realize.leaving import rules_fit
-from realize.store.hooks import FileWatch, Saved
+from realize.store.hooks import FileHooks, Saved
 from realize.store.interfaces import IListing, IStore
 from realize.store.origin import origin_of
-from realize.store.server.audit import Trail
+from realize.store.server.audit import AuditLog
 from realize.store.server.small_files import ServedBatches
 from realize.store.server.streams import ServedRead, ServedWrite
 from realize.tracing import run_of
@@ -104,7 +104,7 @@ class _Opened:
     directory: str
     store: IStore
     rights: frozenset[Right]
-    trail: Trail
+    trail: AuditLog
     turn: Turn
     """For commands that read much, of all connections of the peer on the directory."""
     claim: Claim
@@ -151,7 +151,7 @@ class DirectoryResponders(amp.CommandLocator):
         turns_of: TurnsOf,
         log: Any,
         report: Report,
-        watch: FileWatch | None = None,
+        watch: FileHooks | None = None,
     ) -> None:
         """``key`` is the public key of the peer."""
         self.closed: Deferred[None] = Deferred()
@@ -163,7 +163,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._turns_of = turns_of
         self._log = log
         self._report = report
-        self._watch = FileWatch() if watch is None else watch
+        self._watch = FileHooks() if watch is None else watch
         self._directories: dict[int, _Opened | None] = {}
         self._listings: dict[int, _Listing] = {}
         self._writes: dict[int, tuple[int, ServedWrite]] = {}
@@ -213,7 +213,7 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError(f"handle {handle} was closed meanwhile")
         theirs = self._protocol.theirs
         claim = self._claimed(costs.DIRECTORY_BYTES)
-        trail = Trail(self._log, run_of("" if theirs is None else theirs.run), directory, base, claim)
+        trail = AuditLog(self._log, run_of("" if theirs is None else theirs.run), directory, base, claim)
         self._directories[handle] = _Opened(directory, store, rights, trail, turn, claim)
         return {
             "kind": where.kind,

@@ -18,12 +18,12 @@ from twisted.python.failure import Failure
 from realize.concurrency.turns import Turn
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
-from realize.store.server.audit import FileTrail
+from realize.store.server.audit import FileAudit
 from realize.values import BLOCK_BYTES, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
 from realize.wire.connection import PeerProtocol
-from realize.wire.packing import MOST_DIGESTS
+from realize.wire.packing import MAX_DIGESTS
 from realize.wire.streams import InboundStream, OutboundStream
 
 _T = TypeVar("_T")
@@ -59,7 +59,7 @@ class ServedWrite:
         protocol: PeerProtocol,
         stream: InboundStream,
         size: int,
-        trail: FileTrail,
+        trail: FileAudit,
         committed: Callable[[Committed], None],
         failed: Failed,
         found: Callable[[int], None],
@@ -383,7 +383,7 @@ class ServedRead:
     async def block_digests(self, length: int) -> list[bytes]:
         """See `realize.wire.commands.BlockDigests`."""
         reader = self._waiting(length)
-        if length > MOST_DIGESTS * BLOCK_BYTES:
+        if length > MAX_DIGESTS * BLOCK_BYTES:
             raise ProtocolError(f"digests of {length} bytes do not fit an answer")
         await self._lock.acquire()
         try:
