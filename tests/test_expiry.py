@@ -104,7 +104,7 @@ def test_a_partial_that_changes_in_that_moment_stays(root, monkeypatch):
 
 def test_goes_in_slices(root, monkeypatch):
     """Each step looks at a few files, so that it can be given up in between; an empty step is not the end."""
-    monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.local.leftovers.PAGE_ENTRIES", 1)
     steps = expire_partials(root, DAY, Present(time.time_ns() + 2 * DAY))
 
     assert len(next(steps).removed) + len(next(steps).removed) < 2
@@ -281,7 +281,7 @@ def test_whoever_fails_lets_go_of_the_directories(root, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("realize.store.local.expiry.remove_unlocked", fail)
-    monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.local.leftovers.PAGE_ENTRIES", 1)
     monkeypatch.setattr("realize.store.local.walker.MAX_SORTED_NAMES", 1)
     directory = os.path.join(root, b"many")
     os.mkdir(directory)

@@ -199,7 +199,7 @@ def test_no_directory_is_open_when_it_is_removed(tmp_path, monkeypatch):
 
 def test_what_is_given_up_in_the_middle_leaves_nothing_open(tmp_path, monkeypatch):
     """Wherever in a directory it was."""
-    monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.local.leftovers.PAGE_ENTRIES", 1)
     monkeypatch.setattr("realize.store.local.walker.MAX_SORTED_NAMES", 1)
     for number in range(100):
         (tmp_path / f"{number}").touch()

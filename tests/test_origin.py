@@ -641,7 +641,7 @@ async def test_what_is_found_while_other_parts_are_copied_counts(root, monkeypat
 
 async def test_a_long_proof_goes_in_slices(root, monkeypatch):
     """Others may use the thread in between."""
-    monkeypatch.setattr(old_version, "SLICE", BLOCK_BYTES)
+    monkeypatch.setattr(old_version, "SLICE_BYTES", BLOCK_BYTES)
     writer = await replacing(root)
     slices = []
     monkeypatch.setattr(old_version, "blocks", lambda fd, *where: (slices.append(where), finals.blocks(fd, *where))[1])
@@ -664,7 +664,7 @@ async def test_a_proof_that_is_cut_short_proves_nothing(root, monkeypatch, sent,
     await send(await opened(root, origin_of(EVIL)), b"f", GUESSED[:sent])
     with open(os.path.join(root, b"f"), "ab") as file:
         file.write(SECRET)
-    monkeypatch.setattr(old_version, "SLICE", BLOCK_BYTES)
+    monkeypatch.setattr(old_version, "SLICE_BYTES", BLOCK_BYTES)
     if ended == "by the clock":
         clock = SimpleNamespace(monotonic=iter([0.0] + [0.0] * bool(sent) + [1000.0] * 9).__next__)
         monkeypatch.setattr(old_version, "time", clock)
@@ -721,7 +721,7 @@ async def test_an_old_version_that_cannot_be_looked_at_is_closed(root, monkeypat
 )
 async def test_a_proof_ends_where_the_content_does(root, monkeypatch, there, places):
     """Whatever the size says, which some mounts make too large: nobody reads nothing for minutes."""
-    monkeypatch.setattr(old_version, "SLICE", BLOCK_BYTES)
+    monkeypatch.setattr(old_version, "SLICE_BYTES", BLOCK_BYTES)
     writer = await replacing(root)
     asked = []
 

@@ -50,7 +50,7 @@ class Threads:
 def threads(monkeypatch):
     """With slices of one block."""
     for module in (local, reader, writer):
-        monkeypatch.setattr(module, "SLICE", BLOCK_BYTES)
+        monkeypatch.setattr(module, "SLICE_BYTES", BLOCK_BYTES)
     return Threads()
 
 
@@ -213,7 +213,7 @@ def test_a_part_has_as_many_components_as_that(monkeypatch, names, parts):
 )
 def test_a_slice_has_as_many_bytes_as_that(monkeypatch, sizes, slices):
     """Or more, with its last file; all are in one, in their order."""
-    monkeypatch.setattr(local, "SLICE", 10)
+    monkeypatch.setattr(local, "SLICE_BYTES", 10)
     expected = [Expected(b"%d" % number, size, bytes(32)) for number, size in enumerate(sizes)]
     found = list(local._slices(expected))
 

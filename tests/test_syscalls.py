@@ -11,6 +11,7 @@ import sys
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from realize import process
 from realize.concurrency import thread_pool
 from realize.concurrency.shielded import shielded_opening
 from realize.fs import descriptors, syscalls
@@ -57,7 +58,7 @@ def test_standard_streams_that_were_closed_lead_nowhere(monkeypatch):
     for name in names:
         monkeypatch.setattr(sys, f"__{name}__", None)
         monkeypatch.setattr(sys, name, None)
-    descriptors.hold_standard_streams()
+    process.hold_standard_streams()
     held = [getattr(sys, name) for name in names]
     originals = [getattr(sys, f"__{name}__") for name in names]
     monkeypatch.undo()
@@ -79,7 +80,7 @@ def test_standard_streams_that_are_there_stay(monkeypatch):
     """Nothing is opened in their place."""
     before = sys.stdin, sys.stdout, sys.stderr
     monkeypatch.setattr(os, "open", lambda *_args: pytest.fail("opened"))
-    descriptors.hold_standard_streams()
+    process.hold_standard_streams()
 
     assert before == (sys.stdin, sys.stdout, sys.stderr)
 
@@ -89,7 +90,7 @@ def test_as_many_files_may_be_open_as_the_system_allows(monkeypatch):
     made = []
     monkeypatch.setattr(resource, "getrlimit", lambda what: (1024, 4096 + what))
     monkeypatch.setattr(resource, "setrlimit", lambda *limits: made.append(limits))
-    descriptors.allow_many_files()
+    process.allow_many_files()
 
     assert [(resource.RLIMIT_NOFILE, (4096 + resource.RLIMIT_NOFILE,) * 2)] == made
 

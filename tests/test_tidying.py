@@ -66,7 +66,7 @@ def test_old_partials_go(there):
 
 def test_where_the_run_writes_it_looks_first(there, monkeypatch):
     """Before it goes through the rest, which takes its time."""
-    monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.local.leftovers.PAGE_ENTRIES", 1)
     trial = Trial(there)
     trial.tidying(Finished(b"d/e/x", 1, 1, How.CREATED, b"", removed=True))
     trial.clock.advance(TIDYING_PAUSE_S)
@@ -78,7 +78,7 @@ def test_where_the_run_writes_it_looks_first(there, monkeypatch):
 
 def test_it_takes_little_of_the_run(there, monkeypatch):
     """A slice, then a pause; nothing of it before the run has begun."""
-    monkeypatch.setattr("realize.store.local.leftovers.PAGE", 1)
+    monkeypatch.setattr("realize.store.local.leftovers.PAGE_ENTRIES", 1)
     trial = Trial(there)
     assert not trial.told
     trial.clock.advance(TIDYING_PAUSE_S)

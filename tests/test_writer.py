@@ -95,7 +95,7 @@ async def test_only_what_matches_is_gone_on_with(root, behind):
 
 async def test_a_comparison_ends_where_the_first_slice_differs(root, monkeypatch):
     """A block that is somewhere else in the new version is not taken for the one at its place."""
-    monkeypatch.setattr(writer_module, "SLICE", BLOCK_BYTES)
+    monkeypatch.setattr(writer_module, "SLICE_BYTES", BLOCK_BYTES)
     moved = CONTENT[:BLOCK_BYTES]
     leave_partial(root, "f", moved)
     store = await opened(root)
@@ -107,7 +107,7 @@ async def test_a_comparison_ends_where_the_first_slice_differs(root, monkeypatch
 
 async def test_a_comparison_ends_in_the_middle_of_a_block(root, monkeypatch):
     """Where there is more of the partial, as much is compared as is asked for."""
-    monkeypatch.setattr(writer_module, "SLICE", BLOCK_BYTES)
+    monkeypatch.setattr(writer_module, "SLICE_BYTES", BLOCK_BYTES)
     leave_partial(root, "f", CONTENT)
     store = await opened(root)
     writer = await store.open_writer(b"f", len(CONTENT), REPLACE)

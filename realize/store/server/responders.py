@@ -177,7 +177,7 @@ class DirectoryResponders(amp.CommandLocator):
         return len(self._directories) + len(self._listings) + len(self._writes) + len(self._reads)
 
     def transfers(self) -> list[dict[str, Any]]:
-        """See `realize.wire.connection.Served`."""
+        """See `realize.wire.responding.Served`."""
         streams: list[tuple[int, ServedWrite | ServedRead]] = [*self._writes.values(), *self._reads.values()]
         opened = ((self._directories.get(handle), stream) for handle, stream in streams)
         return [{"dir": where.directory, **stream.describe()} for where, stream in opened if where is not None]
