@@ -26,7 +26,16 @@ from mutants import recording, trial
 from mutants.faults import Fault, faults
 from mutants.trial import Mutation, Running, Verdict
 
-GUARDS: Final = ("store", "mover", "daemon/access.py", "wire/server.py", "wire/responding.py", "wire/arguments.py")
+GUARDS: Final = (
+    "fs",
+    "concurrency",
+    "store",
+    "mover",
+    "daemon/access.py",
+    "wire/server.py",
+    "wire/responding.py",
+    "wire/arguments.py",
+)
 WANTED: Final = 0.95
 """Of the faults that are not equivalent, so many are to be noticed."""
 
@@ -82,7 +91,7 @@ def _files(modules: Sequence[str]) -> list[str]:
         path = _CHECKOUT / "realize" / module
         if not path.exists():
             sys.exit(f"there is no realize/{module}")
-        found = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        found = sorted(path.rglob("*.py")) if path.is_dir() else [path]
         files.extend(str(each.relative_to(_CHECKOUT)) for each in found)
     return files
 
