@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from realize.errors import BadName, Busy, RealizeError, StorageError
+from realize.fs.tree import identity_of
 from realize.store.local import existing as finals
+from realize.store.local.location import Location, Root
 from realize.store.local.versions import Clock
+from realize.store.origin import note_origin
 from realize.testing import LARGE_CONTENT, block_digests, digest
-from realize.values import BLOCK_BYTES, Attributes, Existing, Expected
+from realize.values import BLOCK_BYTES, Attributes, Existing, Expected, coarseness_ns
 from tests.test_local_store import PARTIAL, behind, open_files, opened, root
 from tests.test_removal import broken
 
@@ -207,6 +211,27 @@ async def test_what_is_in_the_way_says_nothing_of_a_partial(root, behind):
     assert [Existing(partial_size=2, obstacle="directory")] == await store.describe([b"d"])
 
 
+@pytest.mark.parametrize("stamp_ns", [1_700_000_000_123_456_789, 1_700_000_000_000_000_000])
+def test_what_was_stamped_since_then_is_recent(root, behind, monkeypatch, stamp_ns):
+    """To the nanosecond where the file system keeps them, else for as long as its stamps may be late."""
+    behind.plant(b"f", b"content")
+    os.utime(behind.at(b"f"), ns=(5, 6))
+    shown = SimpleNamespace(
+        **{name: getattr(os.stat(behind.at(b"f")), name) for name in ("st_mode", "st_size", "st_mtime_ns", "st_uid")},
+        st_dev=1,
+        st_ino=2,
+        st_ctime_ns=stamp_ns,
+    )
+    monkeypatch.setattr(finals, "_fresh_status", lambda _fd, name: shown if name == b"f" else None)
+    location = Location(Root(os.fsencode(root), identity_of(os.stat(root))), ())
+    since = [stamp_ns, stamp_ns + coarseness_ns(stamp_ns), stamp_ns + coarseness_ns(stamp_ns) + 1]
+
+    answers = [finals.describe_batch(location, [b"f"], b"salt", lambda at=at: at, None)[0] for at in since]
+
+    assert [True, True, False] == [answer.recent for answer in answers]
+    assert {(7, 6, stamp_ns)} == {(answer.final_size, answer.mtime_ns, answer.ctime_ns) for answer in answers}
+
+
 async def test_a_missing_directory_is_looked_for_once(root, monkeypatch):
     """However many of its files are asked for."""
     store = await opened(root)
@@ -238,6 +263,22 @@ async def test_what_goes_while_it_is_described_is_not_there(root, behind, monkey
     monkeypatch.setattr(finals, "fresh_stat", gone)
 
     assert [Existing()] == await store.describe([b"f"])
+
+
+async def test_a_comparison_that_begins_anew_forgets_the_one_before(root, behind):
+    """Also for an origin that may not read, which is answered by what it asks from the beginning on."""
+    origin = b"origin" * 6
+    behind.plant(b"f", LARGE_CONTENT)
+    with open(behind.at(b"f"), "rb") as file:
+        note_origin(file.fileno(), origin, digest(LARGE_CONTENT))
+    store = await opened(root, origin=origin)
+    digests = block_digests(LARGE_CONTENT)
+
+    first = await store.match_final(b"f", len(LARGE_CONTENT), 0, digests[:1])
+    assert (BLOCK_BYTES, len(LARGE_CONTENT)) == (
+        first,
+        await store.match_final(b"f", len(LARGE_CONTENT), 0, digests),
+    )
 
 
 async def test_few_comparisons_are_remembered(root, behind, monkeypatch):
