@@ -1,0 +1,184 @@
+"""One name, one meaning: no class or constant of two modules shares its name, and numbers say what they count."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+
+from tests.pages import ROOT
+
+MODULES = sorted(path for path in (ROOT / "realize").rglob("*.py") if path.name != "testing.py")
+CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
+CLASS = re.compile(r"_*[A-Z]\w*[a-z]\w*")
+
+ONE_MEANING = {
+    "ATTRIBUTE": "the extended attribute that the module is about",
+    "Credit": "the command, and what the parser makes of it without the command",
+    "Data": "the command, and what the parser makes of it without the command",
+    "FLAGS": "flags of open(2), for what the module opens",
+    "LogOptions": "what the command line says of the log, of either program",
+    "OWNERS": "the bits of a mode that are the owner's",
+    "TRIES": "how often the module tries",
+}
+"""Names that two modules have for the same thing."""
+
+TO_BE_RENAMED = {
+    *("Arrived", "Batch", "Failed", "Found", "Identity", "Interrupted", "Job", "Limit", "Location", "Look", "Meter"),
+    *("Progress", "Rates", "Report", "Run", "Setting", "Signals", "Space", "Started", "Status", "Turns", "Welcome"),
+    *("BITS", "COMPONENT", "CONTENT", "EXPECTED", "FORBIDDEN", "FORM", "HOW"),
+    *("MAX_CHUNK_BYTES", "NAME", "NUMBER", "RULES"),
+}
+"""Names that still mean different things in two modules; the list only gets shorter."""
+
+UNITS = {"S", "NS", "MS", "BYTES", "BPS", "FRACTION", "CHARS", "COLUMNS", "DIGITS", "DEPTH", "LEVEL"}
+NO_COUNT = {
+    "cli.commands.check_run.FAILED": "an exit code",
+    "cli.main.USAGE": "an exit code",
+    "cli.metrics.NOT_REPORTED": "an exit code",
+    "config.DEFAULT_PORT": "a number of TCP",
+    "config.LISTEN_BACKLOG": "the word of listen(2) for connections that wait",
+    "daemon.heap._M_ARENA_MAX": "a number of mallopt(3)",
+    "fs.stamps._CLOCK_MONOTONIC_COARSE": "a number of clock_gettime(2)",
+    "fs.stamps._CLOCK_REALTIME_COARSE": "a number of clock_gettime(2)",
+    "fs.syscalls._AT_EMPTY_PATH": "a flag of statx(2)",
+    "fs.syscalls._AT_STATX_FORCE_SYNC": "a flag of statx(2)",
+    "fs.syscalls._AT_SYMLINK_NOFOLLOW": "a flag of statx(2)",
+    "fs.syscalls._FUSE": "a number of statfs(2)",
+    "fs.syscalls._F_SETSIG": "a number of fcntl(2)",
+    "fs.syscalls._RENAME_NOREPLACE": "a flag of renameat2(2)",
+    "fs.syscalls._STATX_BTIME": "a flag of statx(2)",
+    "fs.syscalls._SYNC_FILE_RANGE_WRITE": "a flag of sync_file_range(2)",
+    "fs.syscalls._SIGURG": "a number of a signal",
+    "store.local.directories._LOOK_ANYWHERE": "a number of a capability",
+    "store.local.directories._OWNERS_LOOK": "the bits of a mode",
+    "store.local.partial_names.MARK": "the bits of a mode",
+    "store.local.partial_names.RECEIVING": "the bits of a mode",
+    "store.local.partials._NEW": "flags of open(2)",
+    "store.local.small_files._PLAIN_MODE": "the bits of a mode",
+    "telemetry.metrics.textfile.MODE": "the bits of a mode",
+    "wire.arguments.MAX_INTEGER": "a number of any kind",
+    "wire.commands.MAJOR": "a version",
+    "wire.commands.MINOR": "a version",
+    "wire.commands._NUMBER": "the largest number of a handle, a listing or a stream",
+    "wire.tls._PARTIAL_WRITE": "a flag of OpenSSL",
+    "wire.tls._VERIFY": "flags of OpenSSL",
+    "wire.tls._TCP_NOTSENT_LOWAT": "a number of setsockopt(2)",
+}
+"""Numbers that count nothing, and what they are."""
+
+WITHOUT_UNIT = {
+    "daemon.heap._PAGE",
+    "fs.names._ADDED",
+    "fs.names._KEPT",
+    "leaving._BYTE",
+    "leaving._COMPONENT",
+    "leaving._WILD",
+    "mover.delta._CUT_AHEAD",
+    "mover.delta._OFFERED_AHEAD",
+    "mover.delta._PICKED_AHEAD",
+    "store.local.walker._COMPONENT",
+    "store.local.walker._FRAME",
+    "store.local.walker._NAME",
+    "store.origin._SHORT",
+    "telemetry.logging.writing._AT_ONCE",
+    "telemetry.metrics.pushing._SHOWN",
+    "throttle.limits.HIGHEST",
+    "wire.boxes._SLACK",
+    "wire.connection._MORE_THAN_A_PING",
+    "wire.costs._PARSED",
+    "wire.packing.NAMED",
+    "wire.packing._PLACE",
+    "wire.packing._PRESENT",
+    "wire.packing._RECENT",
+    "wire.packing._SHORT_TEXT",
+    "wire.server.MAX_UNAUTHENTICATED",
+    "wire.streams._FRAGMENT",
+    "wire.streams._LARGE",
+    "wire.streams._MOST_OUTSTANDING",
+}
+"""Numbers that still do not say what they count; the list only gets shorter."""
+
+
+def module_name(path):
+    """As it is imported, below ``realize``."""
+    return ".".join(path.relative_to(ROOT / "realize").with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+def defined(tree: ast.Module) -> Iterator[str]:
+    """Classes, types and constants that a module makes at its top; variables for types have no meaning of their own."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            made_by = node.value.func if isinstance(node.value, ast.Call) else None
+            if not (isinstance(made_by, ast.Name) and made_by.id == "TypeVar"):
+                yield from (each.id for each in targets if isinstance(each, ast.Name))
+
+
+def names() -> dict[str, set[str]]:
+    """Which modules have which name; an underscore before it makes no other one of it."""
+    found: dict[str, set[str]] = {}
+    for path in MODULES:
+        for name in defined(ast.parse(path.read_text())):
+            if CONSTANT.fullmatch(name) or CLASS.fullmatch(name):
+                found.setdefault(name.lstrip("_"), set()).add(module_name(path))
+    return found
+
+
+def numbers() -> dict[str, int | float]:
+    """Every constant whose value is a number, by its name with the module that it is in before it."""
+    found = {}
+    for path in MODULES:
+        module = import_module(f"realize.{module_name(path)}".rstrip("."))
+        for name in defined(ast.parse(path.read_text())):
+            if CONSTANT.fullmatch(name) and type(value := getattr(module, name)) in {int, float}:
+                found[f"{module_name(path)}.{name}"] = value
+    return found
+
+
+def says_what_it_counts(name: str) -> bool:
+    """Whether it ends in a unit or in a plural, or has a plural before a word such as ``_PER_FILE``."""
+    bare = name.rpartition(".")[2].strip("_")
+    words = [each.split("_")[-1] for each in (bare, re.sub(r"_(PER|AHEAD|IN|BEFORE|AFTER|AT|OF)(_.*)?$", "", bare))]
+    return any(word in UNITS or (word.endswith("S") and not word.endswith("SS")) for word in words)
+
+
+def test_no_name_has_two_meanings():
+    """A class or a constant of one module has no namesake in another one, but for those that are listed."""
+    shared = {name: modules for name, modules in names().items() if len(modules) > 1}
+
+    assert {} == {name: modules for name, modules in shared.items() if name not in ONE_MEANING.keys() | TO_BE_RENAMED}
+    assert set() == (ONE_MEANING.keys() | TO_BE_RENAMED) - shared.keys(), "take these out of the lists"
+
+
+def test_numbers_say_what_they_count():
+    """The name of a number ends in its unit or in what is counted: ``REPLY_TIMEOUT_S``, ``MAX_BATCH_FILES``."""
+    silent = {name for name in numbers() if not says_what_it_counts(name)}
+
+    assert set() == silent - NO_COUNT.keys() - WITHOUT_UNIT
+    assert set() == (NO_COUNT.keys() | WITHOUT_UNIT) - silent, "take these out of the lists"
+
+
+def test_fractions_of_a_second_have_a_unit():
+    """What is no whole number is a duration or a part of something; no list excuses it."""
+    floats = {name for name, value in numbers().items() if isinstance(value, float)}
+
+    assert floats
+    assert set() == {name for name in floats if not re.search(r"_(S|BPS|BYTES|FRACTION)$", name)}
+
+
+@pytest.mark.parametrize("name", ["a.REPLY_TIMEOUT_S", "a.MAX_BATCH_FILES", "a.SPANS_AHEAD", "a.BYTES_PER_FILE"])
+def test_names_that_say_enough(name):
+    """A unit, a plural, and a plural that something follows."""
+    assert says_what_it_counts(name)
+
+
+@pytest.mark.parametrize("name", ["a.WITHIN", "a.MOST", "a.LONGEST", "a.SLICE", "a._LESS"])
+def test_names_that_do_not(name):
+    """Words such as these have meant seconds, bytes and files."""
+    assert not says_what_it_counts(name)
