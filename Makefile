@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.realize-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint typecheck format soak campaigns mutants bench clean
+.PHONY: help venv demo test lint typecheck format soak campaigns mutants bench release clean
 
 help:  ## show this
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 venv: $(STAMP)  ## make the virtual environment in .venv
 
@@ -54,7 +54,12 @@ mutants: $(STAMP)  ## put small faults into the code and see whether the tests n
 bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=--quick is shorter
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
+release: $(STAMP)  ## commit, tag, build and try a release; see docs/releasing.md; make release VERSION=1.0.0
+	@$(BIN)/python -m release --check "$(VERSION)"
+	$(MAKE) test
+	@$(BIN)/python -m release "$(VERSION)"
+
 clean:  ## remove everything that was made here, .venv included
 	rm -rf $(VENV) .mutants build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find realize tests twisted demo benchmarks campaigns mutants docs -name __pycache__ -prune -exec rm -rf {} +
+	find realize tests twisted demo benchmarks campaigns mutants release docs -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
