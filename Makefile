@@ -2,12 +2,13 @@
 # On a fresh Debian or Ubuntu this needs python3 (3.11 or newer), python3-venv, make and git, and nothing else.
 
 PYTHON ?= python3
+PYTHONS ?= 3.11 3.12 3.13
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.realize-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint typecheck format soak campaigns mutants bench release clean
+.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench release clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -26,8 +27,16 @@ $(STAMP): setup.cfg setup.py pyproject.toml
 demo: $(STAMP)  ## see the main job work, for real, on this machine
 	@$(BIN)/python demo/demo.py
 
-test: lint typecheck  ## linters, type checks and the whole test suite
-	$(BIN)/pytest -n 3 --dist worksteal
+test: lint typecheck suite  ## linters, type checks and the whole test suite
+
+suite: $(STAMP)  ## the test suite alone; ARGS are options of pytest, or files
+	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
+
+test-all:  ## the test suite on each Python that is here, in an environment of its own
+	@failed=; for version in $(PYTHONS); do \
+	    if ! python$$version -c '' 2>/dev/null; then echo "python$$version is not here: not tried"; continue; fi; \
+	    $(MAKE) --no-print-directory suite PYTHON=python$$version VENV=.venv-$$version || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "the test suite fails on Python$$failed" >&2; exit 1; }
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -60,6 +69,6 @@ release: $(STAMP)  ## commit, tag, build and try a release; see docs/releasing.m
 	@$(BIN)/python -m release "$(VERSION)"
 
 clean:  ## remove everything that was made here, .venv included
-	rm -rf $(VENV) .mutants build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* .mutants build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find realize tests twisted demo benchmarks campaigns mutants release docs -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
