@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.protocols import amp
 
+from realize.daemon.responders import DaemonResponders
 from realize.errors import ProtocolError, RealizeError, every_error
 from realize.values import OnConflict
 from realize.wire import commands, packing
 from realize.wire.arguments import MAX_INTEGER, Bounded, Choice, Flag, Number, Octets, Packed, PackedOne, Text
+from realize.wire.connection import PeerProtocol
 
 COMMANDS = commands.every_command()
 KNOWN = {"commandName", "arguments", "response", "errors", "fatalErrors", "requiresAnswer"}
@@ -56,6 +58,13 @@ def test_a_command_says_what_it_means(command):
     text = inspect.getdoc(command)
 
     assert "send" in text
+
+
+def test_every_command_is_answered():
+    """A daemon has a responder for each; the two that make up content are taken from the boxes without any."""
+    answered = DaemonResponders._commandDispatch.keys() | PeerProtocol._commandDispatch.keys()
+
+    assert {commands.Data, commands.Credit} == {each for each in COMMANDS if each.commandName not in answered}
 
 
 def test_the_most_specific_error_comes_first():
