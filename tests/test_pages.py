@@ -10,6 +10,7 @@ import pytest
 from tests.pages import ROOT, quoted, rows, section
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+NOT_HISTORY = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
 
 def anchors(text: str) -> set[str]:
@@ -53,3 +54,35 @@ def test_the_guide_for_contributors_names_what_is_there() -> None:
 
     assert len(paths) > 30
     assert [] == [path for path in paths if not [*ROOT.glob(path.replace("NAME", "*"))] and not path.startswith("cli/")]
+
+
+@pytest.mark.parametrize("page", NOT_HISTORY, ids=lambda path: path.name)
+def test_modules_that_a_page_names_are_there(page: Path) -> None:
+    """A page names a module by its path, from the top of the checkout or below ``realize/``; NAME stands for any."""
+    paths = {
+        word for each in quoted(page.read_text()) for word in each.split() if re.fullmatch(r"\w[\w./]*/\w+\.py", word)
+    }
+
+    patterns = {path: path.replace("NAME", "*") for path in paths}
+    assert set() == {path for path, like in patterns.items() if not [*ROOT.glob(like), *ROOT.glob(f"realize/{like}")]}
+
+
+@pytest.mark.parametrize("page", NOT_HISTORY, ids=lambda path: path.name)
+def test_names_that_a_page_imports_are_there(page: Path) -> None:
+    """A dotted name of ours leads to a module, or to what a module defines."""
+    names = {
+        word for each in quoted(page.read_text()) for word in each.split() if re.fullmatch(r"realize(\.\w+)+", word)
+    }
+
+    assert set() == {name for name in names if not leads_somewhere(name)}
+
+
+def leads_somewhere(name: str) -> bool:
+    """Whether there is a module of that name, or a word of that name in the module above."""
+    path = ROOT.joinpath(*name.split("."))
+    above = path.parent.with_suffix(".py") if path.parent.with_suffix(".py").exists() else path.parent / "__init__.py"
+    return (
+        path.is_dir()
+        or path.with_suffix(".py").exists()
+        or (above.exists() and re.search(rf"\b{path.name}\b", above.read_text()) is not None)
+    )
