@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -23,15 +22,19 @@ def main() -> int:
     parser.add_argument("version", help="such as 1.2.3 or 1.2.3rc1")
     parser.add_argument("--check", action="store_true", help="only look whether a release could be made")
     options = parser.parse_args()
-    root = Path.cwd()
+    root = Path()
     try:
         check(root, options.version)
         if not options.check:
             release(root, options.version)
-    except (Refused, subprocess.CalledProcessError) as error:
-        print(f"release: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    except Refused as error:
+        sentence = str(error)
+    except OSError as error:
+        sentence = f"{error.filename}: {error.strerror}"
+    else:
+        return 0
+    print(f"release: error: {sentence}", file=sys.stderr)
+    return 1
 
 
 def check(root: Path, version: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -96,22 +96,16 @@ def test_the_files_of_this_checkout_fit():
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A clone of this checkout as it is, what is not committed included, whose changelog has something to release."""
+    """A repository with what a release needs of this checkout as it is, whose changelog has something to release."""
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "Somebody")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "somebody@example.invalid")
     folder = tmp_path / "clone"
-    files = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, os.fsdecode(files.stdout).split("\0")):
-        if (ROOT / name).is_file():
-            copy = folder / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes((ROOT / name).read_bytes())
+    folder.mkdir()
+    for name in (".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("realize", "release", "twisted"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
     log = folder / "CHANGELOG.md"
     log.write_text(log.read_text().replace("## Unreleased\n", "## Unreleased\n\n- Something new.\n"))
     run("git", "init", "--quiet", "--initial-branch=main", cwd=folder)
@@ -135,6 +129,15 @@ def test_refusals_are_one_sentence(clone):
     sentence = "release: error: the working tree has changes that are not committed: commit them, or take them away\n"
     assert (1, "", sentence) == (done.returncode, done.stdout, done.stderr)
     assert "" == run("git", "tag", cwd=clone)
+
+
+def test_not_in_a_checkout(tmp_path):
+    """Elsewhere there is nothing to release."""
+    tmp_path.joinpath("release").symlink_to(ROOT / "release")
+
+    done = release(tmp_path, "--check", "9.0.0")
+
+    assert (1, "release: error: realize/__init__.py: No such file or directory\n") == (done.returncode, done.stderr)
 
 
 def test_a_checkout_that_is_fit(clone):
