@@ -126,7 +126,7 @@ def test_only_the_local_store_opens_files_of_a_directory_for_writing():
     assert {
         "cli/main.py",  # /dev/null
         "cli/manifest.py",  # the manifest
-        "fs/descriptors.py",  # /dev/null
+        "process.py",  # /dev/null
         "keys.py",  # a private key
         "telemetry/logging/writing.py",  # a log
         "telemetry/metrics/textfile.py",  # metrics for node_exporter

@@ -16,21 +16,15 @@ CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
 CLASS = re.compile(r"_*[A-Z]\w*[a-z]\w*")
 
 ONE_MEANING = {
-    "ATTRIBUTE": "the extended attribute that the module is about",
-    "Credit": "the command, and what the parser makes of it without the command",
-    "Data": "the command, and what the parser makes of it without the command",
     "FLAGS": "flags of open(2), for what the module opens",
-    "LogOptions": "what the command line says of the log, of either program",
     "OWNERS": "the bits of a mode that are the owner's",
     "TRIES": "how often the module tries",
 }
 """Names that two modules have for the same thing."""
 
 TO_BE_RENAMED = {
-    *("Arrived", "Batch", "Failed", "Found", "Identity", "Interrupted", "Job", "Limit", "Location", "Look", "Meter"),
-    *("Progress", "Rates", "Report", "Run", "Setting", "Signals", "Space", "Started", "Status", "Turns", "Welcome"),
-    *("BITS", "COMPONENT", "CONTENT", "EXPECTED", "FORBIDDEN", "FORM", "HOW"),
-    *("MAX_CHUNK_BYTES", "NAME", "NUMBER", "RULES"),
+    *("Arrived", "Batch", "Failed", "Identity", "Job", "Limit", "Location", "Report", "Run", "Setting", "Signals"),
+    *("Welcome", "BITS", "COMPONENT", "CONTENT", "EXPECTED", "FORBIDDEN", "FORM", "MAX_CHUNK_BYTES", "NUMBER"),
 }
 """Names that still mean different things in two modules; the list only gets shorter."""
 

@@ -22,7 +22,11 @@ _T = TypeVar("_T")
 COMPARE_STEP_BYTES: Final = 64 * BLOCK_BYTES
 """How much is compared per round trip."""
 
-OUTCOMES: Final = {Committed.CREATED: How.CREATED, Committed.REPLACED: How.REPLACED, Committed.SKIPPED: How.SKIPPED}
+HOW_COMMITTED: Final = {
+    Committed.CREATED: How.CREATED,
+    Committed.REPLACED: How.REPLACED,
+    Committed.SKIPPED: How.SKIPPED,
+}
 
 
 async def move_large(work: Work, path: bytes, existing: Existing | None = None) -> Finished:
@@ -124,7 +128,7 @@ async def _remove(
     work: Work, path: bytes, reader: IReader, stored: Stored | None, *, sent: int, digest: bytes
 ) -> Finished:
     """End with a file that was ``stored``, or was there already (None)."""
-    how = How.ALREADY_THERE if stored is None else OUTCOMES[stored.how]
+    how = How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
     recorded = [Arrived(path, reader.version.size, digest, how)]
     there = Finished(path, reader.version.size, sent, how, digest, removed=False)
     try:

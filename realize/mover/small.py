@@ -10,7 +10,7 @@ from attrs import define, evolve, field, frozen
 from realize.errors import Conflict, RealizeError, Unanswered
 from realize.mover.events import End, Finished, How, UnderWay, Unknown
 from realize.mover.interfaces import Arrived
-from realize.mover.large import OUTCOMES, refuse_same_file
+from realize.mover.large import HOW_COMMITTED, refuse_same_file
 from realize.mover.plan import Action, resolve
 from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
 from realize.values import Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile, Stored
@@ -238,7 +238,7 @@ class _Batch:
 
 
 def _how(stored: Stored | None) -> How:
-    return How.ALREADY_THERE if stored is None else OUTCOMES[stored.how]
+    return How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
 
 
 def _arrived(fetched: Fetched, how: How | None) -> Arrived:
