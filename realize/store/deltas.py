@@ -1,15 +1,16 @@
-"""Deltas: cutting content into chunks where its bytes say so, and finding the chunks in another version of the file.
+"""Deltas: content-defined chunking, and finding the chunks of a new version of a file in an old one.
 
-Pure: what is read comes from a function that the caller gives.
+Pure: all reading is done by a function that the caller supplies.
 
-The source cuts the new version (`cut`); the destination looks each chunk up in the old one (`Search`) and wants only
-what it does not find; `Assembly` puts the new version together from both.
-A chunk is looked for where it would be if the bytes before it had only been replaced, which costs one look and no
-memory.
-Only when nothing is found there any more the old version is cut too, a segment at a time around the place where the
-trail was lost, until a chunk turns up again.
+The source cuts the new version into chunks (`cut`); the destination looks each of them up in the old version (`Search`)
+and requests only those it does not find; `Assembly` builds the new version from both.
+A chunk is first looked for right behind the one found before it, as if bytes had only been overwritten since; that
+costs one comparison and no memory.
+Only when this has found nothing for a while is the old version cut too, a segment at a time around the offset of the
+last match, until a chunk is found again.
 
-A digest of a chunk proves nothing, and needs not: the digest of the whole file is verified before it gets its name.
+The digest of a chunk proves nothing, and need not: the digest of the whole file is verified before the file gets its
+final name.
 """
 
 from __future__ import annotations
@@ -28,30 +29,44 @@ if TYPE_CHECKING:
     from pyfastcdc import FastCDC
 
 Read: TypeAlias = Callable[[int, memoryview], int]
-"""``read(place, view)``: fills the view from there; how many bytes that were, fewer only at the end of the file."""
+"""``read(offset, view)`` fills ``view`` from ``offset`` on and returns the number of bytes read, which is smaller than
+the view only at the end of the file."""
 
 Run: TypeAlias = tuple[int, int | None]
-"""So many bytes, and where in the old version they are; None if they are not."""
+"""A length in bytes, and the offset of these bytes in the old version, or None if they have to be sent."""
 
 MIN_CHUNK_BYTES: Final = 4 << 10
-"""Shorter chunks are never looked for: to ask costs as much as for a long one, and saves little."""
+"""Shorter chunks are never looked up: that costs as much as for a long one, and saves little."""
 
 _AVERAGE_CHUNK_BYTES: Final = 8 << 10
 _MAX_CHUNK_BYTES: Final = 16 << 10
-_NORMALIZATION_LEVEL: Final = (
-    3  # hardly any chunk is far from the average: a change of one byte costs one chunk, of that size
-)
+_NORMALIZATION_LEVEL: Final = 3
+"""Keeps nearly all chunks close to the average size: a change of one byte then costs one chunk of that size."""
+
 _LOOK_AHEAD_BYTES: Final = 256 << 10
+"""Read at once where consecutive chunks are expected."""
+
 _SEGMENT_BYTES: Final = 1 << 20
+"""The old version is indexed in segments of this size."""
+
 _SEGMENTS_AT_ONCE: Final = 64
+"""Segments that one call of `Search.find` may index."""
+
 _READ_BYTES: Final = 1 << 20
+"""The largest piece that `Assembly.written` yields from its own buffer."""
+
 _LOST_AFTER_BYTES: Final = 64 << 10
+"""Once this much in a row was not found, segments of the old version are indexed."""
+
 _MAX_ANCHORS: Final = 4
+"""Shifts and last matches that `Search` remembers."""
+
 _MAX_REMEMBERED_CHUNKS: Final = 1 << 15
+"""Chunks that an `Index` holds."""
 
 
 def _cutter() -> FastCDC:
-    # Only here, for most runs cut nothing, and each would start some milliseconds later.
+    # Imported here because it takes some milliseconds, and most runs cut nothing.
     from pyfastcdc import FastCDC
 
     return FastCDC(
@@ -63,7 +78,7 @@ def _cutter() -> FastCDC:
 
 
 def cut(content: bytes | memoryview) -> list[Chunk]:
-    """The chunks of some content, at least `MIN_CHUNK_BYTES` bytes each unless there are not so many."""
+    """Return the chunks of ``content``, each of at least `MIN_CHUNK_BYTES` unless all of it is shorter."""
     chunks = [(chunk.length, xxh3_128_digest(chunk.data)) for chunk in _cutter().cut_buf(content)]
     if len(chunks) > 1 and chunks[-1][0] < MIN_CHUNK_BYTES:
         length = chunks.pop()[0] + chunks.pop()[0]
@@ -71,57 +86,62 @@ def cut(content: bytes | memoryview) -> list[Chunk]:
     return chunks
 
 
-def merged(chunks: Sequence[Chunk], places: Sequence[int | None]) -> list[Run]:
-    """The same with neighbours put together, as far as they are neighbours in the old version too."""
+def merged(chunks: Sequence[Chunk], offsets: Sequence[int | None]) -> list[Run]:
+    """Return the chunks as runs, joining neighbours that are neighbours in the old version too, or are both missing."""
     runs: list[Run] = []
-    for (length, _), place in zip(chunks, places, strict=True):
+    for (length, _), offset in zip(chunks, offsets, strict=True):
         if runs:
             before, start = runs[-1]
-            if place == (None if start is None else start + before):
+            if offset == (None if start is None else start + before):
                 runs[-1] = before + length, start
                 continue
-        runs.append((length, place))
+        runs.append((length, offset))
     return runs
 
 
 class Index:
-    """Where chunks are, by their digests.
+    """Offsets of chunks in the old version, by digest.
 
-    Memory is bounded: when there are too many, every second one is forgotten, by its digest, and from then on such
-    ones are not taken in.
-    One in many is enough to find the trail again.
+    Memory is bounded: above ``most`` chunks, those with a certain bit set in their digest, about half, are dropped, and
+    such chunks are ignored from then on.
+    One match among many chunks is enough to resume: those after it are found by their offset.
     """
 
     def __init__(self, most: int = _MAX_REMEMBERED_CHUNKS) -> None:
         self._most = most
         self._mask = 0
-        self._places: dict[bytes, int] = {}
+        self._offsets: dict[bytes, int] = {}
 
-    def add(self, digest: bytes, place: int) -> None:
-        """Remember a chunk, unless one like it is known."""
-        if self._taken(digest):
-            self._places.setdefault(digest, place)
-            while len(self._places) > self._most:
+    def add(self, digest: bytes, offset: int) -> None:
+        """Remember the offset of a chunk, unless one with the same digest is known."""
+        if self._is_kept(digest):
+            self._offsets.setdefault(digest, offset)
+            while len(self._offsets) > self._most:
                 self._mask = self._mask << 1 | 1
-                self._places = {kept: where for kept, where in self._places.items() if self._taken(kept)}
+                self._offsets = {kept: offset for kept, offset in self._offsets.items() if self._is_kept(kept)}
 
-    def _taken(self, digest: bytes) -> bool:
+    def _is_kept(self, digest: bytes) -> bool:
         return not self._mask or not int.from_bytes(digest[:4], "big") & self._mask
 
     def get(self, digest: bytes) -> int | None:
-        """The place of a chunk of that digest."""
-        return self._places.get(digest)
+        """Return the offset of a chunk with this digest, or None."""
+        return self._offsets.get(digest)
 
     def __len__(self) -> int:
-        """How many are known."""
-        return len(self._places)
+        """Number of chunks known."""
+        return len(self._offsets)
 
 
 class Search:
-    """Finds the chunks of a new version, in their order, in an old one of ``size`` bytes.
+    """Finds the chunks of a new version, in order, in an old one of ``size`` bytes.
 
-    ``position`` is where in the new version the first chunk begins.
-    What is found tells what is in the old version, so it is not for whoever may not know that.
+    ``position`` is the offset of the first chunk in the new version.
+
+    Security: whether a chunk is found reveals content of the old version, and the peer chooses the chunks.
+    One that knows `MIN_CHUNK_BYTES` - 1 consecutive bytes can offer them with each of the 256 values of the next byte,
+    see which is found, and so read on byte by byte; nothing in this class prevents that.
+    So it may only serve a peer that may read the file, or search a file proven to hold only what that peer has sent
+    (`realize.store.local.old_version.OldVersion.prove`).
     """
 
     def __init__(self, size: int, read: Read, *, position: int = 0) -> None:
@@ -130,8 +150,8 @@ class Search:
         self._position = position
         self._index = Index()
         self._segments: set[int] = set()
-        # A trail is the distance between two equal pieces, old minus new; the latest first.
-        self._trails: deque[int] = deque([0], maxlen=_MAX_ANCHORS)
+        # A shift is the offset of a chunk in the old version minus that in the new one; latest first.
+        self._shifts: deque[int] = deque([0], maxlen=_MAX_ANCHORS)
         self._anchors: deque[int] = deque(maxlen=_MAX_ANCHORS)
         self._missed = 0
         self._buffer = memoryview(bytearray(_LOOK_AHEAD_BYTES))
@@ -140,99 +160,99 @@ class Search:
         self._ahead = self._buffer[:0]
 
     def find(self, chunks: Sequence[Chunk]) -> list[int | None]:
-        """The place of each chunk in the old version, None for what is not there or was not found.
+        """Return the offset of each chunk in the old version, None for those not found; some of these may be there.
 
-        Reads, besides what it compares, at most `_SEGMENTS_AT_ONCE` segments for the index.
+        Apart from what it compares, it reads at most `_SEGMENTS_AT_ONCE` segments for the index.
         """
-        places: list[int | None] = [None] * len(chunks)
+        offsets: list[int | None] = [None] * len(chunks)
         budget, first = _SEGMENTS_AT_ONCE, 0
         while True:
-            self._follow(chunks, places, first)
-            lost = len(chunks) - sum(1 for _ in takewhile(lambda place: place is None, reversed(places)))
+            self._follow(chunks, offsets, first)
+            lost = len(chunks) - sum(1 for _ in takewhile(lambda offset: offset is None, reversed(offsets)))
             if lost == len(chunks) or self._missed < _LOST_AFTER_BYTES:
-                return places
+                return offsets
             budget = self._explore({digest for _, digest in chunks[lost:]}, budget)
             if not budget:
-                return places
-            # From where the trail was lost, once more.
+                return offsets
+            # Once more, beginning with the first chunk after the last match.
             again = extent(chunks[lost:])
             self._position -= again
             self._missed -= again
             first = lost
 
-    def _follow(self, chunks: Sequence[Chunk], places: list[int | None], first: int) -> None:
+    def _follow(self, chunks: Sequence[Chunk], offsets: list[int | None], first: int) -> None:
         for number in range(first, len(chunks)):
             length, digest = chunks[number]
-            place = self._place(length, digest)
-            places[number] = place
-            if place is not None:
+            offset = self._locate(length, digest)
+            offsets[number] = offset
+            if offset is not None:
                 if self._missed:
-                    self._follow_back(chunks, places, number)
+                    self._extend_back(chunks, offsets, number)
                 self._missed = 0
             else:
                 if not self._missed:
-                    self._anchors.appendleft(self._position + self._trails[0])
+                    self._anchors.appendleft(self._position + self._shifts[0])
                 self._missed += length
             self._position += length
 
-    def _follow_back(self, chunks: Sequence[Chunk], places: list[int | None], found: int) -> None:
-        """The trail that was found leads back, too: after a break it takes the cutter some chunks to fall into step."""
-        place = self._position + self._trails[0]
+    def _extend_back(self, chunks: Sequence[Chunk], offsets: list[int | None], found: int) -> None:
+        """Look for the chunks before ``found`` at its shift, too: after a gap, cutting takes some chunks to realign."""
+        offset = self._position + self._shifts[0]
         for number in range(found - 1, -1, -1):
             length, digest = chunks[number]
-            place -= length
+            offset -= length
             if (
-                places[number] is not None
+                offsets[number] is not None
                 or length < MIN_CHUNK_BYTES
-                or not self._is_at(place, length, digest, near=False)
+                or not self._is_at(offset, length, digest, near=False)
             ):
                 return
-            places[number] = place
+            offsets[number] = offset
 
-    def _place(self, length: int, digest: bytes) -> int | None:
+    def _locate(self, length: int, digest: bytes) -> int | None:
         if length < MIN_CHUNK_BYTES:
             return None
-        trails = self._trails
-        place = self._position + trails[0]
-        if self._is_at(place, length, digest, near=True):
-            return place
-        for trail in list(trails)[1:]:
-            place = self._position + trail
-            if self._is_at(place, length, digest, near=False):
-                trails.remove(trail)
-                trails.appendleft(trail)
-                return place
+        shifts = self._shifts
+        offset = self._position + shifts[0]
+        if self._is_at(offset, length, digest, near=True):
+            return offset
+        for shift in list(shifts)[1:]:
+            offset = self._position + shift
+            if self._is_at(offset, length, digest, near=False):
+                shifts.remove(shift)
+                shifts.appendleft(shift)
+                return offset
         known = self._index.get(digest)
         if known is not None and self._is_at(known, length, digest, near=False):
-            trails.appendleft(known - self._position)
+            shifts.appendleft(known - self._position)
             return known
         return None
 
-    def _is_at(self, place: int, length: int, digest: bytes, *, near: bool) -> bool:
-        if not 0 <= place <= self._size - length:
+    def _is_at(self, offset: int, length: int, digest: bytes, *, near: bool) -> bool:
+        if not 0 <= offset <= self._size - length:
             return False
-        content = self._look(place, length, near=near)
-        # There is less where the old version became shorter.
+        content = self._look(offset, length, near=near)
+        # It is shorter if the old version was truncated meanwhile.
         return len(content) == length and xxh3_128_digest(content) == digest
 
-    def _look(self, place: int, length: int, *, near: bool) -> memoryview:
-        start = place - self._start
+    def _look(self, offset: int, length: int, *, near: bool) -> memoryview:
+        start = offset - self._start
         if start < 0 or start + length > len(self._ahead):
             if not near:
-                return self._spare[: self._read(place, self._spare[:length])]
-            self._start, start = place, 0
-            self._ahead = self._buffer[: self._read(place, self._buffer)]
+                return self._spare[: self._read(offset, self._spare[:length])]
+            self._start, start = offset, 0
+            self._ahead = self._buffer[: self._read(offset, self._buffer)]
         return self._ahead[start : start + length]
 
     def _explore(self, digests: set[bytes], budget: int) -> int:
-        """Take segments into the index until one of the chunks turns up; what is left of the budget, 0 if none did."""
+        """Index segments until one contains a chunk of ``digests``; return the rest of the budget, 0 if none did."""
         for segment in self._unexplored():
             self._segments.add(segment)
-            place, found = segment * _SEGMENT_BYTES, False
+            offset, found = segment * _SEGMENT_BYTES, False
             content = memoryview(bytearray(_SEGMENT_BYTES))
-            for length, digest in cut(content[: self._read(place, content)]):
-                self._index.add(digest, place)
-                place += length
+            for length, digest in cut(content[: self._read(offset, content)]):
+                self._index.add(digest, offset)
+                offset += length
                 found = found or (digest in digests and self._index.get(digest) is not None)
             budget -= 1
             if found or not budget:
@@ -240,7 +260,7 @@ class Search:
         return 0
 
     def _unexplored(self) -> Iterator[int]:
-        """The segments that are not in the index, from where trails were lost onwards, and round to the beginning."""
+        """Yield the segments that are not indexed yet, from the last matches onwards, wrapping round at the end."""
         count = -(-self._size // _SEGMENT_BYTES)
         anchors = [max(0, min(anchor // _SEGMENT_BYTES, count - 1)) for anchor in self._anchors]
         for step in range(count):
@@ -251,49 +271,49 @@ class Search:
 
 
 class Assembly:
-    """How a new version comes together: runs of the old one, and between them gaps for content that arrives."""
+    """Builds a new version from runs of the old one and, in the gaps between them, content that arrives."""
 
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()
         self._scratch = memoryview(bytearray(_READ_BYTES))
 
     def __len__(self) -> int:
-        """How many runs there are still to come."""
+        """Number of runs that are not complete yet."""
         return len(self._runs)
 
     def add(self, runs: Sequence[Run]) -> None:
-        """What comes next, behind what was added before."""
+        """Append runs."""
         self._runs.extend(runs)
 
     @property
     def wanted(self) -> int:
-        """How many bytes the gaps have that are still to come."""
-        return sum(length for length, place in self._runs if place is None)
+        """Bytes still to arrive to fill the gaps."""
+        return sum(length for length, offset in self._runs if offset is None)
 
     def written(self, content: Content, read: Read) -> Iterator[memoryview]:
-        """What can be written when this much of the content has arrived, in order, up to `_READ_BYTES` bytes at a time.
+        """Yield what can be written now that ``content`` has arrived, in order.
 
-        That is the content in the gaps, and what ``read`` has for the runs before, between and behind them.
-        Content for which there is no gap comes last.
-        Each piece is valid until the next one is asked for.
-        Fails with `realize.errors.VerifyFailed` where the old version ends too early.
+        That is the content for the gaps, and what ``read`` returns for the runs before, between and after them, in
+        pieces of at most `_READ_BYTES`; content beyond the last gap comes last, as one piece.
+        Each piece is valid until the next one is requested.
+        Raises `realize.errors.VerifyFailed` if the old version has become too short.
         """
         view, filled = memoryview(content), 0
         while self._runs and (view or self._runs[0][1] is not None):
-            length, place = self._runs[0]
-            amount = (
-                min(length, _READ_BYTES - filled) if place is not None else min(length, _READ_BYTES - filled, len(view))
-            )
+            length, offset = self._runs[0]
+            amount = min(length, _READ_BYTES - filled)
+            if offset is None:
+                amount = min(amount, len(view))
             target = self._scratch[filled : filled + amount]
-            if place is None:
+            if offset is None:
                 target[:] = view[:amount]
                 view = view[amount:]
-            elif read(place, target) < amount:
+            elif read(offset, target) < amount:
                 raise VerifyFailed("the file that is to be replaced became shorter meanwhile")
             if amount == length:
                 self._runs.popleft()
             else:
-                self._runs[0] = length - amount, None if place is None else place + amount
+                self._runs[0] = length - amount, None if offset is None else offset + amount
             filled += amount
             if filled == _READ_BYTES:
                 yield self._scratch

@@ -1,6 +1,6 @@
-"""What a directory that is served tells whoever counts: base classes that count nothing.
+"""Hooks through which a served directory reports what happens in it; these base classes do nothing.
 
-Nothing here knows what becomes of it: the daemon makes metrics of it (`realize.daemon.metrics.counters`).
+They do not know who listens: the daemon turns them into metrics (`realize.daemon.metrics.counters`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class Saved(enum.Enum):
     """Why content did not have to be sent."""
 
     RESUME = "resume"
-    """A partial had it."""
+    """A partial held it."""
     ALREADY_THERE = "already_there"
-    """All of it was there: a final file had the same content."""
+    """A final file held the same content, all of it."""
     DELTA = "delta"
-    """The earlier version of the file had it."""
+    """The earlier version of the file held it."""
     CLAIMED = "claimed"
-    """Whoever reads a file says that it has it: a partial, a final file or an earlier version there."""
+    """The reader of a file says that it holds it already, in a partial, a final file or an earlier version."""
 
 
 class Sync(enum.Enum):
@@ -35,37 +35,37 @@ class Sync(enum.Enum):
     FILE_SYSTEM = "file_system"
     """The content of all files of a group: syncfs(2)."""
     DIRECTORIES = "directories"
-    """The names of all files of a group: fsync(2) of each directory, and of those above."""
+    """The names of all files of a group: fsync(2) of each directory and of those above it."""
 
 
 class FileHooks:
-    """Is told what becomes of the files of directories, by name of the directory; in the reactor's thread."""
+    """Called in the reactor's thread with what becomes of files; ``directory`` is the name of a served directory."""
 
     def committed(self, directory: str, outcome: Committed, files: int = 1) -> None:
-        """Files arrived."""
+        """``files`` files were committed."""
 
     def removed(self, directory: str, files: int = 1) -> None:
-        """Files that were moved away are gone."""
+        """``files`` files were removed after they were moved away."""
 
     def failed(self, directory: str, error: RealizeError) -> None:
-        """Something that was asked about one file could not be done."""
+        """A request about one file failed."""
 
     def saved(self, how: Saved, size: int) -> None:
-        """So many bytes of content needed no sending."""
+        """``size`` bytes of content did not have to be sent."""
 
 
 class CommitHooks:
-    """Is told how one directory makes files durable; from threads."""
+    """Called in threads with how one directory makes files durable."""
 
     def group(self, files: int) -> None:
-        """So many files are committed together."""
+        """``files`` files are about to be committed together."""
 
     def synced(self, what: Sync, seconds: Sequence[float]) -> None:
-        """It took so long, each time."""
+        """Calls that made ``what`` durable took this many seconds each."""
 
     @contextlib.contextmanager
     def syncing(self, what: Sync) -> Iterator[None]:
-        """Measure what is done inside; what fails counts too."""
+        """Measure the body, and report its duration even if it fails."""
         started = time.perf_counter()
         try:
             yield

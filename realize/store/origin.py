@@ -1,14 +1,14 @@
-"""Whose content a final file has: what makes it safe to compare it for somebody who may not read it.
+"""The origin of a final file's content, which makes it safe to compare the file for a peer that may not read it.
 
-Who is told whether a file has some content learns what is in it, a byte at a time if he may choose what to ask.
-So a file that comes from an *origin*, which may not read here, gets an extended attribute: whose it is, and the
-digest of what that one has sent.
-Whatever is compared for that origin later is compared only if the content still has this digest, which is computed
-anew: then it learns nothing that it has not sent itself.
-Times and owners are not trusted, and a copy of the file, or of the attribute, shows no more than the file itself.
+A peer that is told whether a file has certain content can read the file byte by byte, if it chooses what to ask.
+So a file that comes from an *origin*, a sender that may not read here, gets an extended attribute that names the
+origin and holds the digest of what it sent.
+A later comparison for that origin answers only if the content still has this digest, which is computed anew; so the
+origin learns nothing that it has not sent itself.
+Times and owners are not trusted, and a copy of the file, or of the attribute, reveals no more than the file itself.
 
 The attribute is set before the content is made durable.
-Where it cannot be kept nothing is compared, and the file is another one.
+Where it cannot be stored, nothing is compared, and the file counts as different.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from blake3 import blake3
 from realize.values import DIGEST_BYTES
 
 ORIGIN_ATTRIBUTE: Final = "user.realize.origin"
-"""Name and value fit what an inode of ext4 has to spare, so that they cost no block of their own."""
+"""Name and value fit the spare space of an ext4 inode, so they need no block of their own."""
 
 _CONTEXT: Final = "realize origin of content 2.0"
 _LAYOUT: Final = b"\x01"
@@ -30,7 +30,7 @@ _SHORT: Final = 16
 
 
 def origin_of(*parts: bytes) -> bytes:
-    """What stands for whoever has that public key, or for those who have such keys and stand one behind the other."""
+    """Return the hash that identifies an origin: the holder of a public key, or a chain of senders, a part for each."""
     hasher = blake3(derive_key_context=_CONTEXT)
     for part in parts:
         hasher.update(len(part).to_bytes(4, "big") + part)
@@ -38,9 +38,9 @@ def origin_of(*parts: bytes) -> bytes:
 
 
 def note_origin(fd: int, origin: bytes | None, digest: bytes) -> None:
-    """Let a file that is still a partial say that this content came from there; None is who may read, and needs it not.
+    """Record on an open partial which origin its content came from; does nothing if that is None: it may read.
 
-    What hinders that (no such attributes, no room for them, the file is not to be changed) hinders no file.
+    A failure (no extended attributes, no space for them, an immutable file) is ignored: it keeps no file from arriving.
     """
     if origin is not None:
         with contextlib.suppress(OSError):
@@ -48,9 +48,9 @@ def note_origin(fd: int, origin: bytes | None, digest: bytes) -> None:
 
 
 def digest_from(fd: int, origin: bytes) -> bytes | None:
-    """The digest of what this origin has put into an open file; None if that is not known.
+    """Return the digest of what this origin wrote to an open file, or None if that is not known.
 
-    The content may be another one by now.
+    The content may have changed since.
     """
     try:
         value = os.getxattr(fd, ORIGIN_ATTRIBUTE)
