@@ -1,22 +1,23 @@
-"""Group commit: many files become final, and durable, for the price of few.
+"""Group commit: many files become final, and durable, at the cost of a few.
 
 The order is what makes a file safe, and holds for each group:
 
-1. the content is on stable storage: files come here after their own fsync, or with an `Anchor`, for which the group
-   makes the whole file system durable once;
+1. the content is on stable storage: each file had its own fsync before it came here, or it has an `Anchor`, and the
+   group makes the whole file system durable once;
 2. the directory is still the one that the partial was written in;
-3. the partial gets the final name;
-4. the mark of a partial is taken off it;
-5. the directory, and every directory above it up to the mount point, is on stable storage, for it may be new itself,
-   again by the whole file system if there are many (those above the root once, see `realize.fs.ancestors`);
-6. only then does anybody get an answer.
+3. the partial gets its final name;
+4. the mark of a partial is cleared;
+5. the directory and every directory above it up to the mount point, which may be new themselves, are on stable storage;
+   if they are many, again by syncing the whole file system (those above the root once, see `realize.fs.ancestors`);
+6. only then is anybody answered.
 
-A power cut between 3 and 5 may leave the mark on a final file, where it means nothing; but one whose name has the form
-of a partial's would be taken for one, so that has no mark from before step 1 on.
+A power cut between 3 and 5 may leave the mark on a final file, where it means nothing.
+The exception is a final name that has the form of a partial's: with the mark, the file would be taken for a partial, so
+its mark is cleared before step 1.
 
-What fails in step 1 is not renamed and its partial is removed: after a failed fsync the kernel may call the pages
-clean, so a second one proves nothing (fsync(2), "errors").
-One group is committed at a time; what comes meanwhile makes the next.
+A file whose content cannot be made durable is not renamed, and its partial is removed: after a failed fsync the kernel
+may consider the pages clean, so a second fsync proves nothing (fsync(2), "errors").
+One group is committed at a time; files that arrive meanwhile form the next one.
 """
 
 from __future__ import annotations
@@ -59,19 +60,20 @@ from realize.units import display_name
 from realize.values import Committed, OnConflict, Seen, Stored
 
 MAX_GROUP_FILES: Final = 1024
-"""A group takes no more submissions once it has this many files, or fewer that are deep."""
+"""A group takes no more submissions once it has this many files; deep ones count more than once."""
 
 FSYNC_MAX_DIRECTORIES: Final = 2
-"""Up to so many directories get an fsync each; more are worth a syncfs(2): each fsync waits for the device once."""
+"""Up to this many directories are fsynced one by one; for more, one syncfs(2) is cheaper, as each fsync waits for the
+device once."""
 
 DIRECTORIES_PER_EXTRA_FILE: Final = 8
-"""For each so many directories that a file is below, it counts as one more: all above it are made durable with it."""
+"""A file counts once more for every this many directories above it, since they are made durable with it."""
 
 MAX_UNCOMMITTED_SMALL_FILES: Final = 2 * MAX_GROUP_FILES
-"""Small files between their writing and the end of their commit; each holds a descriptor."""
+"""Small files that may be written and not yet committed; each holds a descriptor."""
 
 _REPLACE_TRIES: Final = 3
-"""A file that goes away just when it is to be replaced, and is there again, is looked at so often."""
+"""Attempts to replace a file that keeps disappearing and reappearing."""
 
 _order: Final = itertools.count()
 
@@ -82,8 +84,8 @@ Outcome = Stored | RealizeError
 class Anchor:
     """A descriptor that was opened before the files of a batch were written, on their file system.
 
-    syncfs(2) tells a descriptor of every write that failed since it was opened, so the oldest anchor of a group speaks
-    for the whole group.
+    syncfs(2) reports to a descriptor every write error since it was opened, so the oldest anchor of a group covers all
+    files of the group.
     """
 
     fd: int
@@ -92,7 +94,7 @@ class Anchor:
     _closed: bool = field(default=False, init=False)
 
     def close(self) -> None:
-        """When the group is done; may be called more than once, by one thread at a time."""
+        """Close the descriptor once the group is done; may be called more than once, by one thread at a time."""
         if not self._closed:
             self._closed = True
             release(self.fd)
@@ -100,16 +102,16 @@ class Anchor:
 
 @define(eq=False)
 class Prepared:
-    """A partial that is whole, verified and has its attributes.
+    """A partial that is complete, verified and has its attributes.
 
-    ``directory`` (below ``root``) was ``identity`` when the partial was written there.
-    ``anchor`` is None when the content is durable already.
-    ``inode`` is what the partial must still be.
-    ``fd`` is its descriptor; ``lock`` says that it is to be closed when the group is done.
-    ``mode`` is that of the final file, if it is to be set when it has its name.
+    ``directory`` (below ``root``) had this ``identity`` when the partial was written there.
+    ``anchor`` is None if the content is durable already.
+    ``inode`` is the identity that the partial must still have.
+    ``fd`` is its descriptor, which holds its lock; if ``lock`` is set, it is closed when the group is done.
+    ``mode`` is the mode to set once the file has its final name, None if it has it already.
     ``keep`` leaves the partial in place when it cannot be renamed.
-    ``replaces`` is the only version of the final file that may be replaced; None if any.
-    ``salt`` is that of the store, for the place of what is made.
+    ``replaces`` is the only version of the final file that may be replaced; None allows any.
+    ``salt`` is that of the store, for the identity token of the final file.
     """
 
     root: Root
@@ -129,7 +131,7 @@ class Prepared:
     keep: bool = False
 
     def release(self) -> None:
-        """Let go of the partial, and of the anchor; may be called more than once, by one thread at a time."""
+        """Close partial and anchor, if that is ours to do; may be called more than once, by one thread at a time."""
         if self.lock:
             self.lock = False
             release(self.fd)
@@ -144,9 +146,9 @@ class _Submission:
 
 
 class Committer:
-    """Gathers what is to be committed into groups; to be shared by all stores of a directory.
+    """Gathers files into groups to commit; shared by all stores of a directory.
 
-    Whose files are committed next goes in turns.
+    Owners with files to commit take turns.
     """
 
     def __init__(self, run_in_thread: RunInThread, watch: CommitHooks | None = None, stamps: Stamps = STAMPS) -> None:
@@ -156,12 +158,13 @@ class Committer:
         self._waiting: Rota[_Submission] = Rota()
         self._running = False
         self.room = FairSemaphore(MAX_UNCOMMITTED_SMALL_FILES)
-        """For small files: to be entered before they are written, and left when they are committed."""
+        """For small files: acquired before they are written, released once they are committed."""
 
     def commit(self, files: Sequence[Prepared], owner: str = "") -> Deferred[list[Outcome]]:
-        """How each of the files ended; the files keep their order, and so does what each of the owners brings.
+        """Commit the files; the result has the outcome of each, in their order.
 
-        If it fails, whoever asked lets go of the partials.
+        What one owner submits is committed in the order in which it was submitted.
+        If the Deferred fails, the caller releases the partials.
         """
         submission = _Submission(files)
         self._waiting.add(owner, submission)
@@ -169,7 +172,7 @@ class Committer:
             if not self._running:
                 self._next_group()
         except BaseException:
-            # Nobody may commit them later.
+            # The caller will release these files, so they must not be committed later.
             self._waiting.remove(owner, submission)
             raise
         return submission.answer
@@ -190,9 +193,9 @@ class Committer:
             self._running = bool(group)
             if group:
                 files = [each for submission in group for each in submission.files]
-                # Also if no thread is to be had, whoever waits is answered, and the next group has its turn.
+                # Even if no thread can be started, the callers are answered, and the next group has its turn.
                 committing = maybeDeferred(self._run_in_thread, commit_group, files, self.watch, self.stamps)
-        except BaseException:  # noqa: BLE001 -- whoever waits is told
+        except BaseException:  # noqa: BLE001 -- the callers are told
             self._give_up(group)
         if committing is not None:
             committing.addBoth(self._answer, group)
@@ -200,7 +203,7 @@ class Committer:
     def _answer(self, result: list[Outcome] | Failure, group: list[_Submission]) -> None:
         try:
             self._next_group()
-        except Exception:  # noqa: BLE001 -- whoever waits is told
+        except Exception:  # noqa: BLE001 -- the callers are told
             self._give_up([])
         try:
             if isinstance(result, Failure):
@@ -209,11 +212,11 @@ class Committer:
             outcomes = iter(result)
             for submission in group:
                 submission.answer.callback(list(itertools.islice(outcomes, len(submission.files))))
-        except Exception:  # noqa: BLE001 -- whoever waits is told
+        except Exception:  # noqa: BLE001 -- the callers are told
             self._fail(group, Failure())
 
     def _give_up(self, group: list[_Submission]) -> None:
-        """Let nobody wait for ever when a group cannot be begun; the next that comes may begin one."""
+        """Fail all submissions when a group cannot be started, so that no caller waits for ever."""
         self._running = False
         failure = Failure()
         self._fail(group, failure)
@@ -222,14 +225,17 @@ class Committer:
             self._fail([found[1]], failure)
 
     def _fail(self, group: list[_Submission], failure: Failure) -> None:
-        """Tell those who have not been told; then they let go of their partials."""
+        """Fail the submissions without an answer; their callers then release the partials."""
         for submission in group:
             if not submission.answer.called:
                 submission.answer.errback(failure)
 
 
 def commit_group(files: Sequence[Prepared], watch: CommitHooks, stamps: Stamps = STAMPS) -> list[Outcome]:
-    """Commit in the order of the module's docstring, and close the anchors and locks; for a thread."""
+    """Commit in the order given in the module's docstring; return the outcome of each file; for a thread.
+
+    Closes the anchors and locks.
+    """
     try:
         anchors = {id(each.anchor): each.anchor for each in files if each.anchor is not None}
         watch.group(len(files))
@@ -247,7 +253,7 @@ def commit_group(files: Sequence[Prepared], watch: CommitHooks, stamps: Stamps =
 
 
 def _sync_devices(anchors: Iterable[Anchor], watch: CommitHooks) -> dict[int, OSError]:
-    """Make each device durable, by its oldest anchor; what failed, by device."""
+    """Make each device durable through its oldest anchor; return the errors by device."""
     oldest: dict[int, Anchor] = {}
     for anchor in sorted(anchors, key=lambda each: each.order):
         oldest.setdefault(anchor.device, anchor)
@@ -287,7 +293,7 @@ def _commit_below(
         _note_arrivals(tree, renamed)
         not_durable: dict[tuple[bytes, ...], RealizeError] = {}
         if renamed:
-            # One that has told of a failed write says nothing of what it did to directories when it is asked again.
+            # An anchor whose syncfs has failed proves nothing about directories: it reports each error only once.
             anchor = next((each.anchor for each in files if each.anchor and each.anchor.device not in failed), None)
             with watch.syncing(Sync.DIRECTORIES):
                 not_durable = sync_directories(tree, renamed, anchor)
@@ -306,7 +312,7 @@ def _commit_inside(
     failed: dict[int, OSError],
     outcomes: dict[int, Outcome],
 ) -> bool:
-    """Rename the files of one directory; whether it was changed by that."""
+    """Rename the files of one directory, adding to ``outcomes``; return whether that changed the directory."""
     try:
         fd = tree.directory(directory)
         identity = tree.identity(directory)
@@ -335,7 +341,7 @@ def _commit_inside(
 
 
 def _note_arrivals(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> None:
-    """Directories, and those above them, wait for nothing any more, also above one of somebody else that never did."""
+    """Unmark the directories, and all above them, as awaiting files, even above a directory that is not marked."""
     for directory in _all_above(directories):
         with contextlib.suppress(RealizeError):
             if directory:
@@ -343,10 +349,10 @@ def _note_arrivals(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> None
 
 
 def _made(file: Prepared, how: Committed) -> Stored:
-    """What the final file is, once its mark is off; that it cannot be told does not undo it."""
+    """Clear the mark of the final file and return what it is now; that its status cannot be read undoes nothing."""
     _take_mark_off(file)
     try:
-        # To take the mark off has told us anew what the file is; without that, it may have been kept since the rename.
+        # Clearing the mark has refreshed the status; otherwise, it may have been cached since before the rename.
         status = os.fstat(file.fd) if file.mode is not None else fresh_fstat(file.fd)
     except OSError:
         return Stored(how)
@@ -354,14 +360,14 @@ def _made(file: Prepared, how: Committed) -> Stored:
 
 
 def _take_mark_off(file: Prepared) -> None:
-    """The file has its name: from now on it is one like any other."""
+    """Give a file that has its final name its final mode, without the mark of a partial."""
     if file.mode is not None and not names.is_partial(file.name):
         with contextlib.suppress(OSError):
             os.fchmod(file.fd, file.mode)
 
 
 def _make_private(file: Prepared) -> None:
-    """The partial stays one, so nobody else needs to read it, and it was changed just now."""
+    """Take the final mode and mtime back from a partial that stays one: it is for us alone, and was changed now."""
     if file.mode is not None:
         with contextlib.suppress(OSError):
             os.fchmod(file.fd, RECEIVING)
@@ -369,7 +375,7 @@ def _make_private(file: Prepared) -> None:
 
 
 def _discard(fd: int, file: Prepared) -> None:
-    """Remove the partial, if the name is still that of our file."""
+    """Remove the partial, if the name still refers to our file."""
     with contextlib.suppress(OSError):
         if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) == file.inode:
             os.unlink(file.partial, dir_fd=fd)
@@ -402,7 +408,7 @@ def _rename(tree: Tree, fd: int, file: Prepared) -> Committed:
 
 
 def _replace(tree: Tree, directory_fd: int, file: Prepared) -> bool:
-    """Put the partial in place of the file that is there; false if that went away meanwhile."""
+    """Replace the existing file by the partial; return False if it disappeared or was replaced meanwhile."""
     existing = refuse_obstacle(directory_fd, file.name, file.path)
     if existing is None:
         return False
@@ -411,7 +417,7 @@ def _replace(tree: Tree, directory_fd: int, file: Prepared) -> bool:
             fd = open_if_readable(file.name, directory_fd)
         except FileNotFoundError:
             return False
-        # Who may not read it cannot say that it is there.
+        # A process that may not read a file cannot vouch for it either, so there is nothing to lock against.
         if fd is not None:
             stack.callback(release, fd)
             stack.enter_context(tree.lock(file.directory, fd, file.path))
@@ -425,9 +431,9 @@ def _replace(tree: Tree, directory_fd: int, file: Prepared) -> bool:
 
 
 def _may_replace(file: Prepared, existing: FileStatus) -> bool:
-    """Whether that is the version that the replacement was decided upon.
+    """Return whether ``existing`` is the version that it was decided to replace.
 
-    Meanwhile another writer may have put his own file there and removed its source: to replace that would lose it.
+    Another writer may have put a file there since and removed its source: to replace that file would lose it.
     """
     if file.replaces is None:
         return True
@@ -436,7 +442,7 @@ def _may_replace(file: Prepared, existing: FileStatus) -> bool:
 
 
 def refuse_obstacle(fd: int, name: bytes, path: bytes) -> FileStatus | None:
-    """The regular file of that name, if there is one; anything else there is a `Conflict`."""
+    """Return the status of the regular file of that name, None if there is none; anything else raises `Conflict`."""
     try:
         status = fresh_stat(name, fd)
     except FileNotFoundError:
@@ -451,10 +457,11 @@ def refuse_obstacle(fd: int, name: bytes, path: bytes) -> FileStatus | None:
 def sync_directories(
     tree: Tree, directories: Iterable[tuple[bytes, ...]], anchor: Anchor | None = None
 ) -> dict[tuple[bytes, ...], RealizeError]:
-    """Make directories durable and all above them, each once, after those below it; what failed, by directory.
+    """Make directories and all above them durable, each once, after those below it; return the errors by directory.
 
-    The ones above as well, also above the root, whoever made them: nobody knows whether that somebody lived to do it.
-    Many directories on the file system of ``anchor`` are made durable all at once.
+    That includes those above the root and those that others have made: whoever made them may have died before they
+    were durable.
+    Many directories on the file system of ``anchor`` are made durable by one syncfs(2).
     """
     wanted = list(directories)
     if not wanted:
@@ -478,7 +485,7 @@ def sync_directories(
         except OSError as error:
             failed[directory] = storage_error(error, names.join(directory) or b".")
         except NotFound:
-            # gone with everything in it, also the file: somebody removed it after it was committed
+            # Gone with all its files: somebody removed it after the commit.
             failed[directory] = StorageError(f"{display_name(names.join(directory))}: was removed meanwhile")
         except RealizeError as refused:
             failed[directory] = refused
@@ -493,12 +500,12 @@ def sync_directories(
 
 
 def _all_above(directories: Iterable[tuple[bytes, ...]]) -> list[tuple[bytes, ...]]:
-    """Directories and all above them, each once, behind the one above it: that is open then, whatever their number."""
+    """Return the directories and all above them, each once and parents first: a parent is open when it is needed."""
     return sorted({directory[:depth] for directory in directories for depth in range(len(directory) + 1)})
 
 
 def _devices(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> set[int]:
-    """The devices of directories; none if one of them is not there any more."""
+    """Return the devices of the directories; none if one of the directories cannot be reached any more."""
     try:
         return {tree.identity(directory)[0] for directory in directories}
     except RealizeError:

@@ -1,4 +1,4 @@
-"""What a destination holds already: describing it, comparing it, and making sure that it is durable; for a thread."""
+"""Files that a destination holds already: describe them, compare them, and make them durable; for a thread."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from realize.units import display_name
 from realize.values import BLOCK_BYTES, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
 
 _MAX_COMPARISONS: Final = 32
-"""Large files that are being compared, in one store: as many as one run has in flight at most."""
+"""Large files that one store compares at a time: as many as a run has in flight at most."""
 
 _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
+"""Errors of calls that change a file which we may not change."""
 
 
 def describe_batch(
@@ -41,9 +42,10 @@ def describe_batch(
     earliest_ns: Callable[[], int],
     origin: bytes | None,
 ) -> list[Existing | RealizeError]:
-    """What is there under these names, which is recent if it was stamped at ``earliest_ns`` or later.
+    """Return what is there under each of these names.
 
-    That is asked for when all was looked at.
+    A final file is ``recent`` if its change time may be ``earliest_ns()`` or later, which is called after all of them
+    were looked at.
     An ``origin`` that may not read is told of its own partials only.
     """
     answers: list[Existing | RealizeError] = []
@@ -63,7 +65,7 @@ def describe_batch(
 
 
 def _judged(answer: Existing | RealizeError, since_ns: int) -> Existing | RealizeError:
-    """The same, being recent if it may have been stamped since then."""
+    """Return ``answer``, marked as recent if the file may have been stamped at ``since_ns`` or later."""
     if isinstance(answer, RealizeError) or answer.final_size is None:
         return answer
     recent = answer.ctime_ns + coarseness_ns(answer.ctime_ns) >= since_ns
@@ -78,7 +80,7 @@ def _describe(
     missing: set[tuple[bytes, ...]],
     origin: bytes | None,
 ) -> Existing:
-    """What is there; ``missing`` are directories that are not there, lest each of their files looks for them."""
+    """Return what is there; ``missing`` collects missing directories, so that each is looked up only once."""
     directory, name = location.split(path)
     if directory in missing:
         return NOTHING
@@ -105,7 +107,7 @@ def _describe(
 
 
 def _partial_size(fd: int, name: bytes, origin: bytes | None) -> int | None:
-    """How much of the file is there already; looks on as long as somebody else's files have the names."""
+    """Return the size of our partial, None if there is none; skips names that other files have."""
     for partial in names.partial_names(name, origin):
         status = _status(fd, partial)
         if status is None:
@@ -116,9 +118,9 @@ def _partial_size(fd: int, name: bytes, origin: bytes | None) -> int | None:
 
 
 def _fresh_status(fd: int, name: bytes) -> FileStatus | None:
-    """What is there now, from no cache: something may be replaced because of it.
+    """Return the current status, bypassing attribute caches: a decision to replace the file may depend on it.
 
-    A name that is missing is not asked for twice.
+    A name that is missing is looked up only once.
     """
     if _status(fd, name) is None:
         return None
@@ -138,9 +140,10 @@ def _status(fd: int, name: bytes) -> os.stat_result | None:
 def settle_batch(
     location: Location, expected: Sequence[Expected], vouching: Vouching, origin: bytes | None
 ) -> list[bool | RealizeError]:
-    """Which of the final files have exactly that content; these are durable then, and as if they had just arrived.
+    """Return which of the final files have exactly the expected content.
 
-    For an ``origin`` that may not read, only those count that have it from there.
+    These are durable then, and look as if they had just arrived.
+    For an ``origin`` that may not read, only files whose content came from there are compared.
     """
     answers: list[bool | RealizeError] = []
     directories: list[tuple[bytes, ...] | None] = []
@@ -167,7 +170,7 @@ def settle_batch(
 def _settle(
     location: Location, tree: Tree, expected: Expected, vouching: Vouching, origin: bytes | None
 ) -> tuple[bytes, ...] | None:
-    """The directory of the file if it has that content."""
+    """Return the directory of the file if it has the expected content, else None."""
     directory, name = location.split(expected.path)
     with storage_errors(expected.path, Deed.READ):
         fd, status = open_settled(tree, directory, name, expected.path, vouching.clock)
@@ -184,7 +187,7 @@ def _settle(
         _refuse_written(expected.path, written=written)
         if not vouching.vouch(fd, tree, directory, name, version_of(status), expected.attributes):
             return None
-        # A write in the instant in which the file got its time would not show in that.
+        # A write just before the mtime was set would not show in it, so compare again.
         timed = expected.attributes is not None and expected.attributes.mtime_ns != status.st_mtime_ns
         if timed and digest_of(fd, expected.size) != expected.digest:
             return None
@@ -195,9 +198,9 @@ def _settle(
 
 
 def _refuse_written(path: bytes, *, written: bool) -> None:
-    """Fail with `Busy` if a program has, or had, a file open for writing whose content is the right one at the moment.
+    """Raise `Busy` if a program has, or had, a file open for writing whose content is right at the moment.
 
-    What it stores need not show in the status of the file, so it may be another one by now.
+    What that program stores need not show in the status of the file, so the content may be different by now.
     """
     if written:
         raise Busy(f"{display_name(path)}: has the same content, but is open for writing by another program")
@@ -205,10 +208,10 @@ def _refuse_written(path: bytes, *, written: bool) -> None:
 
 @frozen
 class Vouching:
-    """Saying that a file is there, so that its source may be removed.
+    """Confirms that a file is there, so that its source may be removed.
 
-    A replacement or removal that was decided upon before the change time was renewed, by whatever process, has
-    happened, and shows, when we look for the last time.
+    A replacement or removal that any process decided on before the change time was renewed has happened by the time of
+    our last look, and shows in it.
     """
 
     clock: Clock
@@ -222,16 +225,16 @@ class Vouching:
         version: Version,
         attributes: Attributes | None,
     ) -> bool:
-        """Make a file durable that somebody else may have written; whether it is still that version under that name.
+        """Make a file durable that somebody else may have written, and return whether it is still that version.
 
-        It gets the attributes, if there are any: what is to be read by fewer at the source is so here.
+        It gets ``attributes``, if given: a file that fewer may read at the source may be read by as few here.
 
-        From now on a source may be gone because this file is here, so it must look as if it had arrived now: a file
-        from another source of the run will not replace it, and whoever read it before, to move it away, will not remove
-        it.
-        Therefore its change time is renewed, and is another one than before: who has sent the file may replace just
-        that version.
-        What does not let us do that we do not vouch for.
+        From now on a source may be removed because this file is here, so it must look as if it had just arrived: then
+        a file from another source of the run will not replace it, and a process that read it earlier, to move it away,
+        will not remove it.
+        Therefore its change time is renewed, and differs from the one before: whoever sent the file may replace the
+        version that it stored, and no other.
+        Returns False for a file on which we may not do that.
         """
         mtime_ns = version.mtime_ns
         before = fresh_fstat(fd)
@@ -240,7 +243,7 @@ class Vouching:
         try:
             if before.st_mode & MARK:
                 _end_commit(tree.directory(directory), name, before)
-            # Without the mark of a partial, which a power cut may have left.
+            # Clears the mark of a partial, which a power cut may have left.
             mode = stat.S_IMODE(before.st_mode) & ~MARK if attributes is None else attributes.mode & 0o777
             _renew(fd, before, mode, self.clock)
             if attributes is not None and attributes.mtime_ns != mtime_ns:
@@ -264,10 +267,11 @@ class Vouching:
 
 
 def _end_commit(directory_fd: int, name: bytes, final: FileStatus) -> None:
-    """Do what a commit did not come to that was cut short when the file had its name, but was marked as a partial yet.
+    """Finish a commit that was interrupted after the file got its final name, but before its mark was cleared.
 
-    Where a rename takes a link it may have the other name still.
-    Both are durable before the mark goes, or another power cut would leave a partial that is not known for one.
+    Where renaming takes a link(2), the file may still have the partial's name as well.
+    Both names are made durable before the mark is cleared: otherwise another power cut could leave a partial that does
+    not look like one.
     """
     if final.st_nlink > 1:
         for other in os.listdir(directory_fd):
@@ -280,10 +284,10 @@ def _end_commit(directory_fd: int, name: bytes, final: FileStatus) -> None:
 
 
 def _renew(fd: int, before: FileStatus, mode: int, clock: Clock) -> None:
-    """Set the mode of a file, so that its change time is renewed, and differs.
+    """Set the mode of a file, and make sure that this changes its change time.
 
-    One that was stamped in the present tick of the kernel's clock would get the same stamp.
-    A file system that keeps no change times shows an older one all the time, and is not waited for.
+    A file that was stamped in the current tick of the kernel's clock would get the same stamp again, so we wait.
+    A file system that keeps no change times always shows an older one, for which there is no wait.
     """
     os.fchmod(fd, mode)
     if fresh_fstat(fd).st_ctime_ns != before.st_ctime_ns:
@@ -296,16 +300,16 @@ def _renew(fd: int, before: FileStatus, mode: int, clock: Clock) -> None:
 
 
 def _is_still(version: Version, after: Version) -> bool:
-    """Whether nothing but the change time is another by now."""
+    """Return whether nothing but the change time differs."""
     return after == evolve(version, ctime_ns=after.ctime_ns)
 
 
 @define(eq=False)
 class _Verdict:
-    """Comparing a file for an origin that may not read: nothing shows before the end.
+    """Compares a file for an origin that may not read: nothing is revealed before the end.
 
-    Then it shows whether all is what that origin has now, and is what it ``sent`` here.
-    Both are found out of the very same bytes, so it does not matter whether somebody changes the file meanwhile.
+    What is revealed then is whether the content is what that origin has now and also what it ``sent`` here earlier.
+    Both are computed from the same bytes, so it does not matter if somebody changes the file meanwhile.
     """
 
     _sent: bytes
@@ -313,20 +317,23 @@ class _Verdict:
     _same: bool = True
 
     def compare(self, fd: int, length: int, offset: int, digests: Sequence[bytes]) -> int:
-        """Go on with so many bytes from ``offset`` on; they match for all that anybody is told."""
+        """Compare ``length`` bytes from ``offset`` on; claims that all of them match, whatever the truth."""
         for piece, digest in zip(blocks(fd, length, offset), digests, strict=False):
             self._content.update(piece)
             self._same &= blake3(piece).digest() == digest
         return length
 
     def holds(self) -> bool:
-        """What it comes to, at the end of the file."""
+        """Return the result, at the end of the file."""
         return self._same and self._content.digest() == self._sent
 
 
 @frozen
 class _Comparison:
-    """So far, this version of a file has matched; a program may have had it open for writing (``written``)."""
+    """This version of a file matches up to ``offset``.
+
+    ``written`` says that a program had it open for writing.
+    """
 
     version: Version
     offset: int
@@ -335,18 +342,18 @@ class _Comparison:
 
 
 class FinalMatches:
-    """Comparing large final files piece by piece, over several calls.
+    """Compares large final files piece by piece, over several calls.
 
-    A file could be replaced between two calls, by one that has the end but not the beginning.
+    Between two calls a file could be replaced by one that matches at the end, but not at the beginning.
     So each call must find the version that the first one saw, and begin where the last one ended; else nothing matches.
-    An ``origin`` that may not read is told by the last call only, and only of what it has sent itself.
+    An ``origin`` that may not read gets its answer from the last call only, and only about what it has sent itself.
     """
 
     def __init__(self, vouching: Vouching, origin: bytes | None) -> None:
         self._vouching = vouching
         self._origin = origin
         self._progress: dict[bytes, _Comparison] = {}
-        """By digest of the path, which may be long."""
+        """By digest of the path, since paths may be long."""
 
     def match(
         self,
@@ -357,9 +364,9 @@ class FinalMatches:
         digests: Sequence[bytes],
         attributes: Attributes | None,
     ) -> int:
-        """How many bytes from ``offset`` on match; with the last one, the file is durable.
+        """Return how many bytes from ``offset`` on match; if they reach the end, the file is durable.
 
-        Of an empty file all bytes match, whatever there is, so one that is not there or not empty is `NotFound`.
+        For an empty file 0 would mean both success and failure, so `NotFound` is raised if there is no empty file.
         """
         matched = self._match(location, path, size, offset, digests, attributes)
         if matched is None:
@@ -377,7 +384,7 @@ class FinalMatches:
         digests: Sequence[bytes],
         attributes: Attributes | None,
     ) -> int | None:
-        """The same; None if the file is another one than it should be."""
+        """As `match`, but None if the file is not the one it should be."""
         key = blake3(path).digest()
         before = self._progress.pop(key, None)
         directory, name = location.split(path)

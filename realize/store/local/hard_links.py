@@ -1,7 +1,7 @@
-"""Which changes of a hard-linked source are our own doing.
+"""Telling our own changes of a hard-linked source from those of others.
 
-To remove one name of a file renews the change time that its other names show as well: what was read under one of them
-would not look like that version any more, though its content does.
+Removing one name of a file updates the change time of the inode, and so of the file under its other names: what was
+read under one of those would look like an older version, although the content is the same.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from realize.store.local.versions import version_of
 from realize.values import Version
 
 MAX_LINKED_FILES: Final = 1024
-"""So many hard-linked files are remembered; of one that was forgotten, a name more is read again."""
+"""Hard-linked files tracked at most; beyond it the oldest is dropped, and its remaining names are read again."""
 
 MAX_NAMES_PER_FILE: Final = 1024
-"""So many removed names of each."""
+"""Versions remembered of each file, one per removed name; beyond it the oldest is dropped."""
 
 
 @define(eq=False)
 class HardLinks:
-    """The change times that removals of ours have led from and to; shared by the threads of a store."""
+    """The versions that our removals have led from and to; shared by the threads of a store."""
 
     _lock: threading.Lock = field(factory=threading.Lock)
-    _chains: dict[Identity, dict[Version, None]] = field(factory=dict)
+    _versions: dict[Identity, dict[Version, None]] = field(factory=dict)
+    """For each file, in order: each version became the next by a removal of ours alone."""
 
     def same(self, read: Version, now: Version) -> bool:
-        """Whether the file is what was read, but for the names that we have removed since."""
+        """Return whether ``now`` is the version ``read``, apart from names that we have removed since."""
         with self._lock:
             return self._same(read, now)
 
     def unlink(self, fd: int, name: bytes, directory_fd: int, read: Version) -> bool:
-        """Remove a name of the open file ``fd`` if the file is still what was read; whether it was."""
+        """Remove a name of the open file ``fd`` if it is still the version ``read``; return whether it was."""
         with self._lock:
             before = version_of(fresh_fstat(fd))
             if not self._same(read, before):
@@ -49,21 +50,21 @@ class HardLinks:
     def _same(self, read: Version, now: Version) -> bool:
         if read == now:
             return True
-        chain = self._chains.get((now.device, now.inode), {})
-        return read in chain and now == next(reversed(chain))
+        versions = self._versions.get((now.device, now.inode), {})
+        return read in versions and now == next(reversed(versions))
 
     def _remember(self, before: Version, after: Version) -> None:
-        """Take note of a removal, unless more than the change time differs: somebody has written meanwhile."""
+        """Remember a removal, unless more than the change time differs: then somebody has written meanwhile."""
         if after != evolve(before, ctime_ns=after.ctime_ns):
             return
         identity = before.device, before.inode
-        chain = self._chains.pop(identity, {})
-        if not chain or next(reversed(chain)) != before:
-            chain = {before: None}
-        chain.pop(after, None)
-        chain[after] = None
-        if len(chain) > MAX_NAMES_PER_FILE:
-            del chain[next(iter(chain))]
-        self._chains[identity] = chain
-        if len(self._chains) > MAX_LINKED_FILES:
-            del self._chains[next(iter(self._chains))]
+        versions = self._versions.pop(identity, {})
+        if not versions or next(reversed(versions)) != before:
+            versions = {before: None}
+        versions.pop(after, None)
+        versions[after] = None
+        if len(versions) > MAX_NAMES_PER_FILE:
+            del versions[next(iter(versions))]
+        self._versions[identity] = versions
+        if len(self._versions) > MAX_LINKED_FILES:
+            del self._versions[next(iter(self._versions))]

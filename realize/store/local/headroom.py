@@ -1,17 +1,16 @@
-"""What may still be written to a directory, and making way for it.
+"""How much may still be written to a directory, and freeing space for it.
 
-A large file is begun only if there is room for all of it, beside what others are promised
-(`realize.store.local.ledger`).
-If there is not, it waits as long as others are being written, for they may fail, or replace what is larger; then
-partials are removed that nobody is writing, if that makes it fit; and then it is refused, before anything is sent.
+A large file is started only if all of it fits, beside what is promised to others (`realize.store.local.ledger`).
+If it does not, it waits while others are being written, as they may fail, or replace larger files; then partials that
+nobody is writing are removed, if that makes it fit; and if it does not, the file is refused before anything is sent.
 
-Small files are promised nothing: they are written at once, and make way for themselves when that fails.
+Small files get no promise: they are written at once, and free space only when that fails.
 
-How much a file system has free is not the whole truth: there are quotas, other programs write too, and what is
-compressed takes less.
-So a file may fail although it was begun; then it makes way for itself once more.
+The free space of a file system is not the whole truth: there are quotas, other programs write too, and compressed
+content takes less.
+So a file may fail although it was started; then space is freed for it once more.
 
-Way is made for one at a time: who found no room before somebody else made some tries again instead of failing.
+Space is freed for one file at a time: an attempt that failed before somebody else freed some is repeated.
 """
 
 from __future__ import annotations
@@ -33,27 +32,27 @@ from realize.store.local.walker import WalkEntry
 from realize.units import NO_RESERVE, Reserve, display_name, format_size
 
 MAX_WAIT_S: Final = 600.0
-"""Seconds to wait for others; then the file is put aside by `realize.errors.Busy`, and may be tried again.
+"""How long to wait for others before the file fails with `realize.errors.Busy`, to be tried again later.
 
-The peer waits for an answer, and a connection on which nothing comes for longer counts as dead.
+The peer waits for an answer, and a connection that stays silent for longer counts as dead.
 """
 
 Freed = Callable[[bytes, int], object]
-"""Is told the path, relative to the root, and the size of a partial that was removed to make room."""
+"""Called with the path, relative to the root, and the size in bytes of a partial that was removed to free space."""
 
 
 class Waiting:
-    """One caller who may have to wait for room, and can give that up at any time."""
+    """One caller that may have to wait for space, and can give up at any time."""
 
     def __init__(self, began: float, made: int) -> None:
         self.began = began
         self.made = made
-        """What `Headroom.made` was before the last attempt."""
+        """The value of `Headroom.made` before the last attempt."""
         self._given_up = False
         self._change: Deferred[None] | None = None
 
     async def for_change(self, file_system: FileSystem, seen: int) -> None:
-        """Wait until something has changed there; fails with CancelledError if it was given up."""
+        """Wait until something changes there after ``seen``; raises CancelledError if `give_up` was called."""
         if self._given_up:
             raise CancelledError
         self._change = file_system.change(seen)
@@ -63,7 +62,7 @@ class Waiting:
             self._change = None
 
     def give_up(self) -> None:
-        """Wait no more, now or later."""
+        """Stop waiting, and never wait again."""
         self._given_up = True
         if self._change is not None:
             self._change.cancel()
@@ -71,9 +70,9 @@ class Waiting:
 
 @define(eq=False)
 class Headroom:
-    """The room of one directory; to be shared by all stores of it.
+    """The space available in one directory; shared by all stores of it.
 
-    ``location``, where it is asked for, is what is searched for partials that may go.
+    Methods that take a ``location`` look there for partials that may be removed.
     """
 
     _run_in_thread: RunInThread
@@ -83,23 +82,23 @@ class Headroom:
     freed: Freed = lambda _path, _size: None
     partials: KnownPartials = field(init=False)
     made: int = field(default=0, init=False)
-    """How many times way was made: an attempt that began before the last time is worth another one."""
+    """How many times space was freed: an attempt that began before the last time is worth repeating."""
     _making: DeferredLock = field(factory=DeferredLock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Nothing is known of the directory yet."""
+        """Begin with no known partials."""
         self.partials = KnownPartials(self._run_in_thread)
 
     def wait(self) -> Waiting:
-        """For whoever may have to wait from now on; to be had before the first attempt."""
+        """Return the waiting state of a caller; call it before the first attempt."""
         return Waiting(self.ledger.now, self.made)
 
     # For threads.
 
     def free(self, fd: int) -> int | None:
-        """Bytes that may be written to the file system of a descriptor, less than 0 if the reserve has been touched.
+        """Return the bytes that may be written to the file system of ``fd``; negative if the reserve is in use.
 
-        None if the file system does not say.
+        None if the file system does not report its size.
         """
         found = os.fstatvfs(fd)
         if not found.f_blocks:
@@ -107,12 +106,15 @@ class Headroom:
         return found.f_bavail * found.f_frsize - self.reserve.of(found.f_blocks * found.f_frsize)
 
     def promise(self, fd: int, status: os.stat_result, *, size: int, replaced: int) -> Promise:
-        """Room for the rest of a large file, whose partial that is; fails with `Crowded`."""
+        """Promise space for the rest of a large file, whose partial ``fd`` is; raises `Crowded` if there is too little.
+
+        ``size`` is that of the whole file, ``replaced`` that of the file it replaces, in bytes.
+        """
         file_system = self.ledger.on(status.st_dev)
         return file_system.promise(size, status.st_size, replaced, lambda: self.free(fd))
 
     def _measure(self, location: Location) -> tuple[int, int | None]:
-        """Device, and bytes that may be written, where the location is or would be made."""
+        """Return the device and the free bytes, as of `free`, where the location is or would be made."""
         with location.tree() as tree:
             fd, _ = tree.nearest(location.base)
             return os.fstat(fd).st_dev, self.free(fd)
@@ -120,7 +122,10 @@ class Headroom:
     # For the reactor.
 
     async def make_way(self, location: Location, path: bytes, crowded: Crowded, waiting: Waiting) -> None:
-        """Make it worth another attempt to begin a large file, or raise what it fails with."""
+        """Wait or free space until another attempt to start a large file is worthwhile.
+
+        Raises `Busy` if that takes too long, `NoSpace` if it is hopeless.
+        """
         if crowded.waits:
             if self.ledger.now - waiting.began > MAX_WAIT_S:
                 raise Busy(f"{display_name(path)}: there is not enough room while other files are being written")
@@ -135,16 +140,16 @@ class Headroom:
             )
 
     async def go_on(self, location: Location, promise: Promise, free: int | None, made: int) -> bool:
-        """Whether room was made for the rest of a file that could not be written although it was promised room.
+        """Free space for the rest of a file that ran out of it in spite of its promise; return whether that was done.
 
-        ``made`` is what `made` was before the attempt.
+        ``made`` is the value that `made` had before the attempt to write.
         """
-        # If there seems to be enough, something else, such as a quota, says that there is none.
+        # If there seems to be enough, something else limits the space, such as a quota.
         missing = promise.left if free is None or free >= promise.left else promise.left - free
         return await self._make(location, promise.file_system.device, missing, made)
 
     async def make_way_for_small(self, location: Location, sizes: Sequence[int], waiting: Waiting) -> bool:
-        """Whether it is worth another attempt to write small files of these sizes, for which there was no room."""
+        """Free space or wait after small files of these sizes did not fit; return whether to try again."""
         made, waiting.made = waiting.made, self.made
         device: int
         free: int | None
@@ -153,12 +158,12 @@ class Headroom:
         seen = file_system.seen
         free = 0 if free is None or free >= sum(sizes) else max(0, free)
         most = free + sum(each.size for each in await self.partials.on(location, device))
-        # As many of them as fit when all partials are gone; they are written in this order.
+        # As many as fit if all partials are removed; they are written in this order.
         need = 0
         for size in sizes:
             if need + size <= most:
                 need += size
-        # What was made for others since the last attempt may be all that is needed: then nothing seems to be missing.
+        # Space freed for others since the last attempt may be enough: then nothing seems to be missing.
         if self.made != made or (need > free and await self._make(location, device, need - free, made)):
             return True
         if not file_system.busy or self.ledger.now - waiting.began > MAX_WAIT_S:
@@ -167,7 +172,7 @@ class Headroom:
         return True
 
     async def _make(self, location: Location, device: int, missing: int, made: int, own: bytes = b"") -> bool:
-        """Whether way was made for so many bytes, now or since `made` was so much."""
+        """Free ``missing`` bytes, unless space was freed since `made` was ``made``; return whether any was freed."""
         await self._making.acquire()
         try:
             if self.made != made:
@@ -179,9 +184,9 @@ class Headroom:
             self._making.release()
 
     async def _remove(self, location: Location, device: int, missing: int, own: bytes = b"") -> bool:
-        """Whether partials that stood in the way of so many bytes are gone."""
+        """Remove idle partials to free ``missing`` bytes, if that is possible; return whether any were removed."""
         known = [each for each in await self.partials.on(location, device) if each.from_root != own]
-        # Nothing goes in vain: what is being written does not count, and does not go.
+        # Nothing is removed in vain: partials that are being written neither count nor go.
         idle: list[WalkEntry] = await self._run_in_thread(unlocked, location, known) if known else []
         chosen = in_the_way(idle, missing)
         if not chosen:

@@ -1,10 +1,10 @@
-"""What the large files that are being written still need, for each file system; logic without I/O.
+"""Space promised to the large files that are being written, for each file system; logic without I/O.
 
-Without it, files that fit one by one are begun together, fill the file system, and none of them arrives.
-One ledger is shared by all stores of a process: what two directories of one file system are promised counts together.
+Without it, files that would fit one by one could be started together, fill the file system, and none would arrive.
+One ledger is shared by all stores of a process, so the promises of two directories on one file system add up.
 
-A promise is made and followed in threads; whoever waits, and is told, is in the reactor's.
-Nothing here blocks the reactor: the lock is held while a file system is asked how much is free, which may hang.
+Promises are made and updated in threads; waiting, and waking those who wait, happens in the reactor's thread.
+The reactor's thread never takes the lock of a file system: it is held while the free space is measured, which may hang.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 STALLED_AFTER_S: Final = 60.0
-"""Seconds after which what a file needs is not kept for it any more, if it has not grown by `METADATA_BYTES` meanwhile.
+"""A promise lapses if the file does not grow by `METADATA_BYTES` within this time.
 
-Else a peer could keep others out of a file system by announcing a file and never sending it.
+Otherwise a peer could keep others out of a file system by announcing a file and never sending it.
 """
 
 METADATA_BYTES: Final = 64 << 10
+"""Changes of size below this do not count as growth."""
 
 LEDGER_POLL_S: Final = 5.0
-"""Seconds after which those who wait look again: a promise may have stalled, and others make room, too."""
+"""How often those who wait look again: a promise may have stalled, and other programs free space, too."""
 
 
 class Crowded(Exception):
-    """There is no room at present for ``need`` bytes; never leaves the store.
+    """There is no space at present for ``need`` bytes; never leaves the store.
 
-    ``free`` is what there is, without the reserve and what others were promised.
-    ``waits`` says that there may be when the others are done; ``seen`` is then for `FileSystem.change`.
+    ``free`` is the number of bytes available, without the reserve and what is promised to others.
+    ``waits`` says that there may be enough once the others are done; then pass ``seen`` to `FileSystem.change`.
     """
 
     def __init__(self, file_system: FileSystem, need: int, free: int, *, waits: bool, seen: int) -> None:
@@ -45,50 +46,53 @@ class Crowded(Exception):
         self.waits = waits
         self.seen = seen
         self.partial = b""
-        """The file's own partial, relative to the root: what it has need not be sent again."""
+        """The file's own partial, relative to the root; not to be removed, since its content need not be sent again."""
 
 
 @define(eq=False)
 class Promise:
-    """Room for one file that is being written."""
+    """Space promised to one file that is being written; sizes are in bytes."""
 
     size: int
     on_disk: int
     replaced: int
-    """Bytes of the file that it is to replace, which become free at the end."""
+    """Size of the file that it replaces, which becomes free at the end."""
     file_system: FileSystem
     _now: Callable[[], float]
     _grown: int = field(init=False)
     _grown_at: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """It counts from now on."""
+        """Start the time in which it must grow."""
         self._grown, self._grown_at = self.on_disk, self._now()
 
     @property
     def left(self) -> int:
-        """Bytes that are still to be written."""
+        """Bytes still to be written."""
         return max(0, self.size - self.on_disk)
 
     @property
     def stalled(self) -> bool:
-        """Whether it has not grown for so long that nothing is kept for it."""
+        """Whether it has not grown for longer than `STALLED_AFTER_S`, so that nothing is reserved for it any more."""
         return self._now() - self._grown_at > STALLED_AFTER_S
 
     def reached(self, on_disk: int) -> None:
-        """So many bytes of it are on the disk now."""
+        """Note that ``on_disk`` bytes of it are on disk now."""
         self.on_disk = on_disk
         if abs(on_disk - self._grown) >= METADATA_BYTES:
             self._grown, self._grown_at = on_disk, self._now()
 
     def release(self) -> None:
-        """The file is committed or abandoned; `FileSystem.changed` is to be called then. May be called again."""
+        """End the promise once the file is committed or abandoned; then call `FileSystem.changed`.
+
+        May be called more than once.
+        """
         self.file_system.promises.discard(self)
 
 
 @define(eq=False)
 class FileSystem:
-    """The promises made on one file system, and those who wait for room there."""
+    """The promises made on one file system, and the callers that wait for space there."""
 
     device: int
     _now: Callable[[], float]
@@ -100,12 +104,12 @@ class FileSystem:
     _polling: IDelayedCall | None = field(default=None, init=False)
 
     def promise(self, size: int, on_disk: int, replaced: int, measure: Callable[[], int | None]) -> Promise:
-        """Promise room for the rest of a file, or fail with `Crowded`; in a thread.
+        """Promise space for the rest of a file, or raise `Crowded`; for a thread.
 
-        ``measure`` answers how much is free, None if that cannot be known: then there is room.
+        ``measure`` returns the free bytes, or None if that is unknown: then the promise is always made.
         """
         with self._lock:
-            # Before anything is looked at: who waits for a later change misses none.
+            # Read before anything is measured, so that a wait for a change after it misses none.
             seen = self._changes
             free = measure()
             others = [each for each in list(self.promises) if not each.stalled]
@@ -121,16 +125,16 @@ class FileSystem:
 
     @property
     def busy(self) -> bool:
-        """Whether a file is being written that has not stalled."""
+        """Whether any file is being written that has not stalled."""
         return any(not each.stalled for each in list(self.promises))
 
     @property
     def seen(self) -> int:
-        """For `change`: what has changed up to now does not count."""
+        """The number of changes so far; pass it to `change` to wait for the next one."""
         return self._changes
 
     def change(self, seen: int) -> Deferred[None]:
-        """Fires when something has changed that was not ``seen``; may be cancelled."""
+        """Return a Deferred that fires once there is a change after ``seen``; it may be cancelled."""
         changed: Deferred[None] = Deferred(self._given_up)
         if self._changes != seen:
             changed.callback(None)
@@ -141,12 +145,12 @@ class FileSystem:
         return changed
 
     def changed(self) -> None:
-        """Let those who wait look again, in order of coming."""
+        """Wake those who wait, in the order in which they came."""
         self._changes += 1
         waiting, self._waiting = self._waiting, []
         self._stop_polling()
         for each in waiting:
-            # What one of them does may cancel another, which is taken out of another list by now.
+            # One that was woken may cancel another, which is in this list, and not in `_waiting` any more.
             if not each.called:
                 each.callback(None)
 
@@ -163,7 +167,7 @@ class FileSystem:
 
 
 class Ledger:
-    """The file systems that are written to, by device number."""
+    """The file systems that are being written to, by device number."""
 
     def __init__(self, clock: IReactorTime | None = None) -> None:
         self._clock = clock
@@ -173,11 +177,11 @@ class Ledger:
 
     @property
     def now(self) -> float:
-        """Seconds of its clock."""
+        """The time in seconds, by its clock."""
         return self._now()
 
     def on(self, device: int) -> FileSystem:
-        """That file system; in any thread."""
+        """Return the file system of that device; may be called in any thread."""
         with self._lock:
             found = self._file_systems.get(device)
             if found is None:

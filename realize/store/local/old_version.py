@@ -1,4 +1,4 @@
-"""`OldVersion`: the final file that is about to be replaced, as a place to take content from; for a thread."""
+"""`OldVersion`: the final file that is about to be replaced, as a source of content for the new one; for a thread."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from realize.store.origin import digest_from
 from realize.values import SLICE_BYTES, Chunk
 
 PROOF_TIMEOUT_S: Final = 300.0
-"""Seconds that a proof may take; then the new version is sent whole, for its sender waits."""
+"""After that, the proof is given up and the new version is sent whole, because its sender is waiting."""
 
 
 class OldVersion:
-    """An open final file, or none, of which nothing is found.
+    """An open final file, or none, in which nothing is found.
 
-    For an ``origin`` that may not read, `prove` finds out first whether all of it came from there, and what is read
-    once it may have been changed does not count.
-    Else what is taken from it is no more than a guess, for nobody keeps it from being changed while it is open; the
-    digest of the whole proves it.
+    For an ``origin`` that may not read, `prove` first establishes that all of its content came from there, and nothing
+    that is read after the file may have changed is used.
+    In any case what is taken from it is only a guess, since the file may change while it is open; the digest of the
+    new version verifies it.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class OldVersion:
             raise
 
     def prove(self) -> bool:
-        """Go on to find out whether content may be taken from it, and say whether there is more to do.
+        """Do the next step of the proof that content may be taken from it; return whether there is another one.
 
-        To be called until there is not, before anything else.
+        Call it until it returns False, before anything else.
         """
         if self._proof is None or self._handle is None or self._search is None:
             return False
@@ -81,61 +81,68 @@ class OldVersion:
             self._search = None
         return False
 
-    def read(self, place: int, view: memoryview) -> int:
-        """Fill ``view`` from there, less than it only at the end of the file; how much that was."""
+    def read(self, offset: int, view: memoryview) -> int:
+        """Fill ``view`` from ``offset`` on; return the number of bytes read.
+
+        They are fewer than ``view`` holds only at the end of the file, or, for an origin that may not read, none once
+        the file may have changed.
+        """
         assert self._handle is not None  # noqa: S101 -- without one, nothing was found to be read
         with self._handle as fd:
-            count = read_into(fd, view, place)
-            # What somebody has written meanwhile is nothing that the sender may learn of.
+            count = read_into(fd, view, offset)
+            # The sender must not learn anything about what somebody else has written meanwhile.
             return count if self._proof is None or self._proof.counts(fd) else 0
 
     def find(self, chunks: Sequence[Chunk]) -> list[int | None]:
-        """Where the next chunks of the new version are in this one; see `realize.store.deltas.Search`."""
+        """Return the offsets of the next chunks of the new version in this one; see `realize.store.deltas.Search`."""
         if self._search is None:
             return [None] * len(chunks)
         try:
             return self._search.find(chunks)
         except OSError:
-            # What cannot be read is replaced as well as anything.
+            # An old version that cannot be read can still be replaced.
             self._search = None
             return [None] * len(chunks)
 
     def close(self, dispose: Callable[[int], object]) -> None:
-        """Release it, by ``dispose``, as soon as no thread reads it; may be called more than once."""
+        """Close the descriptor with ``dispose`` as soon as no thread uses it; may be called more than once."""
         if self._handle is not None:
             self._handle.close(dispose)
 
 
 @define(eq=False)
 class _Proof:
-    """That an open file, of that status, has just the content that its origin has ``sent``."""
+    """Proof that an open file, which had ``status``, has exactly the content that its origin ``sent``."""
 
     _sent: bytes | None
     _status: FileStatus
-    _place: int = 0
+    _position: int = 0
     _content: blake3 = field(factory=blake3)
     _until: float = field(factory=lambda: time.monotonic() + PROOF_TIMEOUT_S)
-    _asking: threading.Lock = field(factory=threading.Lock)
+    _lease_lock: threading.Lock = field(factory=threading.Lock)
 
     def go_on(self, fd: int) -> bool:
-        """Read some more; whether there is still more, and hope.
+        """Read up to `SLICE_BYTES` more; return whether it is worth going on.
 
-        There is none where nothing comes any more although the size says that there is more.
+        It is not if the origin is unknown, time is up, the file has changed, or ends before its size says so.
         """
         if self._sent is None or time.monotonic() > self._until:
             return False
-        began = self._place
-        for piece in blocks(fd, min(SLICE_BYTES, self._status.st_size - self._place), self._place):
+        began = self._position
+        for piece in blocks(fd, min(SLICE_BYTES, self._status.st_size - self._position), self._position):
             self._content.update(piece)
-            self._place += len(piece)
-        return began < self._place < self._status.st_size and self.counts(fd)
+            self._position += len(piece)
+        return began < self._position < self._status.st_size and self.counts(fd)
 
     def holds(self) -> bool:
-        """Whether all was read, and is what was sent: also what somebody has appended to that, and was not come to."""
-        return self._place == self._status.st_size and self._content.digest() == self._sent
+        """Return whether everything up to the size at opening was read and is what the origin sent.
+
+        What was appended since is not looked at; `counts` refuses to use it.
+        """
+        return self._position == self._status.st_size and self._content.digest() == self._sent
 
     def counts(self, fd: int) -> bool:
-        """Whether what was read up to now cannot be anything else than what was, or is to be, proven."""
-        # Of two threads with the same descriptor, one would find the lease gone that the other one has given back.
-        with self._asking:
+        """Return whether the file is unchanged so far, so that what was read is what was, or will be, proven."""
+        # Asking takes a lease: of two threads with the same descriptor, one would give back that of the other.
+        with self._lease_lock:
             return unchanged(self._status, fresh_fstat(fd)) and not is_open_for_writing(fd)

@@ -1,12 +1,12 @@
-"""Opening the partial of a file, so that nobody else writes to it.
+"""Opening the partial of a file so that nobody else writes to it.
 
-The partial of a name is mostly the same, so that a later transfer finds what an earlier one left, and is under an
-exclusive flock(2) while it is written; whoever may not read has one of his own.
-The lock belongs to the open file: whoever dies leaves the partial unlocked, and as long as it is held nobody else
-writes, renames or expires the partial.
+The name of a file's partial is usually the same, so that a later transfer finds what an earlier one left; each origin
+that may not read has a partial of its own.
+While it is written, a partial is under an exclusive flock(2), which keeps others from writing, renaming or expiring it.
+The lock belongs to the open file, so a process that dies leaves the partial unlocked.
 
-A new one is made with O_EXCL, so that nobody else has it open, or can open it.
-Where somebody else's file has the name, whatever it is, the next one is taken.
+A new partial is made with O_EXCL, so that nobody else has it open, or can open it.
+Where somebody else's file, of whatever kind, has the name, the next name is tried.
 """
 
 from __future__ import annotations
@@ -32,26 +32,28 @@ from realize.units import display_name
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NEW: Final = _FLAGS | os.O_CREAT | os.O_EXCL
 _SWAPPED: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO})
+"""Errors of open(2) which show that the name no longer refers to the regular file seen before."""
+
 _TRIES: Final = 10
 
 
 def open_partial(
     tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes, origin: bytes | None
 ) -> tuple[int, os.stat_result, bytes]:
-    """The partial of ``name``, locked, what it is, and its own name; the directory is made if it is missing.
+    """Open and lock the partial of ``name``; return its descriptor, status and own name.
 
-    That of an ``origin`` that may not read is nobody else's.
-
+    A missing directory is made.
+    An ``origin`` that may not read shares its partial with nobody.
     ``path`` is what errors call the file.
-    Fails with `Busy` while somebody else holds the lock.
+    Raises `Busy` while somebody else holds the lock.
     """
-    taken: list[tuple[_Place, os.stat_result | None]] = []
+    taken: list[tuple[_Candidate, os.stat_result | None]] = []
     for partial in names.partial_names(name, origin):
-        place = _Place(tree, directory, partial, path)
+        candidate = _Candidate(tree, directory, partial, path)
         try:
-            fd, status = _claim(place)
+            fd, status = _claim(candidate)
         except _Taken as other:
-            taken.append((place, other.status))
+            taken.append((candidate, other.status))
             continue
         if not taken:
             return fd, status, partial
@@ -59,11 +61,12 @@ def open_partial(
             older = next((each for each, seen in taken if seen is not None and _is_alike(seen, status)), None)
             if older is None:
                 return fd, status, partial
-            os.unlink(partial, dir_fd=place.directory_fd)
+            os.unlink(partial, dir_fd=candidate.directory_fd)
         except BaseException:
             release(fd)
             raise
-        # The file system does not keep what tells ours from others: here, ours look like that.
+        # This file system does not keep what marks a partial as ours, and our new one looks just like the older file:
+        # take that for our partial.
         release(fd)
         try:
             return *_claim(older, status), older.partial
@@ -73,7 +76,7 @@ def open_partial(
 
 
 class _Taken(Exception):
-    """The name belongs to a file of somebody else; or (no ``status``) to one of ours that is of no use."""
+    """The name belongs to somebody else's file, or, without ``status``, to a file that we cannot open."""
 
     def __init__(self, status: os.stat_result | None) -> None:
         super().__init__(status)
@@ -81,7 +84,7 @@ class _Taken(Exception):
 
 
 @frozen
-class _Place:
+class _Candidate:
     """A name that a partial may have; ``path`` is what errors call the file."""
 
     tree: Tree
@@ -98,9 +101,9 @@ class _Place:
         return create(lambda mode: self.tree.create_file(self.directory, self.partial, _NEW, mode))
 
     def find(self, alike: os.stat_result | None) -> int | None:
-        """The partial that is there, open; None if it is gone, or another one, by now.
+        """Open the existing partial; return None if it is gone or was replaced meanwhile.
 
-        Fails with `_Taken` if it is not ours, or (``alike``) does not look like that file of ours.
+        Raises `_Taken` if it is not ours, or, given ``alike``, does not look like that file of ours.
         """
         try:
             status = self._named()
@@ -119,7 +122,7 @@ class _Place:
                 return None
             raise
         try:
-            # What has taken its place since the look may even have got its inode number.
+            # A file that replaced it since the look may even have its inode number.
             if self._may_be_ours(os.fstat(fd), alike):
                 return fd
         except BaseException:
@@ -132,9 +135,9 @@ class _Place:
         return is_ours(self.directory_fd, self.partial, status) if alike is None else _is_alike(status, alike)
 
     def _recovered(self) -> bool:
-        """Whether a partial that was abandoned with its final mode already, one without write permission, is usable.
+        """Make a partial writable again that was abandoned with its final mode; return whether to try again.
 
-        One that is locked is just being committed: `Busy`.
+        A locked one is being committed right now: raises `Busy`.
         """
         try:
             fd = os.open(self.partial, READ_FLAGS, dir_fd=self.directory_fd)
@@ -144,7 +147,7 @@ class _Place:
             self.lock(fd)
             status = os.fstat(fd)
             if is_ours(self.directory_fd, self.partial, status) and self.has(status):
-                # What others may do with it is still to be seen: it tells whether they could have it open.
+                # The permissions of others are kept for `_is_fit`: they tell whether others could have it open.
                 _set_mode(fd, status, stat.S_IMODE(status.st_mode) | RECEIVING)
         except OSError:
             return False
@@ -153,17 +156,16 @@ class _Place:
         return True
 
     def lock(self, fd: int) -> None:
-        """Keep everybody else out."""
+        """Take the lock; raises `Busy` if somebody else holds it."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(f"{display_name(self.path)}: somebody else is writing it") from error
 
     def has(self, status: os.stat_result) -> bool:
-        """Whether the name is still that of the locked file.
+        """Return whether the name still refers to the locked file.
 
-        Between open and flock the last writer may have committed it: then it is a final file, and writing to it would
-        destroy that.
+        Between open and flock the previous writer may have committed it: writing would then destroy a final file.
         """
         try:
             return identity_of(self._named()) == identity_of(status)
@@ -174,60 +176,61 @@ class _Place:
         return os.stat(self.partial, dir_fd=self.directory_fd, follow_symlinks=False)
 
 
-def _claim(place: _Place, alike: os.stat_result | None = None) -> tuple[int, os.stat_result]:
-    """The partial of that name, new or found, locked, and what it is; fails with `_Taken` if it is not ours.
+def _claim(candidate: _Candidate, alike: os.stat_result | None = None) -> tuple[int, os.stat_result]:
+    """Create or find the partial of that name, lock it, and return its descriptor and status.
 
-    With ``alike``, only one that is there already and looks like that.
+    With ``alike``, only an existing file that looks like that is accepted.
+    Raises `_Taken` if the file of that name is not ours.
     """
     for _ in range(_TRIES):
         try:
-            fd, found = _opened(place, alike)
+            fd, found = _opened(candidate, alike)
         except OSError as error:
-            raise storage_error(error, place.path, Deed.CREATE) from error
+            raise storage_error(error, candidate.path, Deed.CREATE) from error
         if fd is None:
             continue
         try:
-            place.lock(fd)
-            # Not before the lock is held: what was found then may be of the past.
+            candidate.lock(fd)
+            # Only now that the lock is held: an earlier status may be outdated.
             status = os.fstat(fd)
-            if place.has(status):
+            if candidate.has(status):
                 if not found:
                     learn(status)
                 if _is_fit(status, found=found):
                     return fd, _set_mode(fd, status, RECEIVING) if found else status
-                os.unlink(place.partial, dir_fd=place.directory_fd)
+                os.unlink(candidate.partial, dir_fd=candidate.directory_fd)
         except BaseException:
             release(fd)
             raise
         release(fd)
-    raise Busy(f"{display_name(place.path)}: its partial is replaced again and again by somebody else")
+    raise Busy(f"{display_name(candidate.path)}: its partial is replaced again and again by somebody else")
 
 
-def _opened(place: _Place, alike: os.stat_result | None) -> tuple[int | None, bool]:
-    """A descriptor of the partial, if it can be had now, and whether it was there already."""
+def _opened(candidate: _Candidate, alike: os.stat_result | None) -> tuple[int | None, bool]:
+    """Return a descriptor of the partial, None to try again, and whether it was there already."""
     if alike is None:
         with contextlib.suppress(FileExistsError):
-            return place.create(), False
-    return place.find(alike), True
+            return candidate.create(), False
+    return candidate.find(alike), True
 
 
 def _is_alike(status: os.stat_result, ours: os.stat_result) -> bool:
-    """Whether that may be an older partial, where new ones of ours look like this."""
+    """Return whether that may be an older partial of ours, given that a new one looks like ``ours``."""
     return stat.S_ISREG(status.st_mode) and look_alike(status, ours)
 
 
 def _is_fit(status: os.stat_result, *, found: bool) -> bool:
-    """Whether a locked partial may be written to; else its name is given up.
+    """Return whether a locked partial may be written to; if not, it is unlinked.
 
-    A second name is a commit that was cut short where a rename takes a link, or somebody's trick.
-    One that was about to be committed when everything ended may still be open for reading, by whom its mode allowed it:
-    what is received now is perhaps not for them.
+    A second name comes from an interrupted commit, where renaming takes a link(2), or from an attack.
+    A partial that got its final mode before a commit was interrupted may be open in processes that this mode let read
+    it, and what is received now may not be meant for them.
     """
     return status.st_nlink == 1 and not (found and is_marked(status) and status.st_mode & 0o077)
 
 
 def _set_mode(fd: int, status: os.stat_result, mode: int) -> os.stat_result:
-    """Take back what a commit that was cut short has given the partial; its time is then that of its last change."""
+    """Undo the attributes that an interrupted commit gave a partial; its mtime becomes the time of its last change."""
     if not is_marked(status) or stat.S_IMODE(status.st_mode) == mode:
         return status
     os.fchmod(fd, mode)

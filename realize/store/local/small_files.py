@@ -40,19 +40,20 @@ from realize.units import display_name
 from realize.values import MAX_SMALL_BYTES, Attributes, Fetched, OnConflict, SmallFile
 
 FSYNC_MAX_FILES: Final = 8
-"""Up to so many files of a batch get an fsync each; more are worth a syncfs(2)."""
+"""Up to this many files of a batch are fsynced one by one; for more, one syncfs(2) is cheaper."""
 
 _UNWRITTEN: Final = InternalError("was not written")
 
 _PLAIN_MODE: Final = 0o666 & ~read_umask()
 _IMMUTABLE: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP})
+"""Errors of file systems that do not let attributes be set."""
 
 
 @define(eq=False)
 class Batch:
-    """What became of each file of a batch so far: ready to be committed, or an error.
+    """The state of each file of a batch: ready to be committed, or an error.
 
-    Whoever has it calls `release` in the end, whatever happens: it holds locks until it is committed.
+    It holds locks until it is committed, so its owner must call `release` in the end, whatever happens.
     """
 
     items: list[Prepared | RealizeError]
@@ -63,7 +64,7 @@ class Batch:
         return [each for each in self.items if isinstance(each, Prepared)]
 
     def release(self) -> None:
-        """Let go of what no commit has let go of."""
+        """Release everything that no commit has released."""
         for each in self.items:
             if isinstance(each, Prepared):
                 each.release()
@@ -77,32 +78,32 @@ def read_batch(
     clock: Clock,
     removing: bool,  # noqa: FBT001 -- what runs in a thread is called like this
 ) -> list[Fetched | RealizeError]:
-    """Whole small files; what is not small, or no longer fits, is `SourceChanged`.
+    """Read whole small files; one that is not small, or no longer fits in the batch, gives `SourceChanged`.
 
-    So is what a program has open for writing, if it is to be removed afterwards.
+    So does one that a program has open for writing, if it is to be removed afterwards (``removing``).
     """
     answers: list[Fetched | RealizeError] = []
-    room = MAX_SMALL_BYTES
+    left = MAX_SMALL_BYTES
     with location.tree() as tree:
         for path in paths:
             try:
-                fetched = _read(location, tree, path, room, clock, removing=removing)
+                fetched = _read(location, tree, path, left, clock, removing=removing)
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
                 answers.append(storage_error(error, path, Deed.READ))
             else:
-                room -= len(fetched.file.content)
+                left -= len(fetched.file.content)
                 answers.append(fetched)
     return answers
 
 
-def _read(location: Location, tree: Tree, path: bytes, room: int, clock: Clock, *, removing: bool) -> Fetched:
+def _read(location: Location, tree: Tree, path: bytes, left: int, clock: Clock, *, removing: bool) -> Fetched:
     directory, name = location.split(path)
     fd, status = open_settled(tree, directory, name, path, clock)
     try:
         size = status.st_size
-        if size > room:
+        if size > left:
             raise SourceChanged(f"{display_name(path)}: does not fit, it has {size} bytes")
         if removing:
             refuse_written(fd, path)
@@ -125,11 +126,11 @@ def write_batch(
     headroom: Headroom,
     origin: bytes | None,
 ) -> Batch:
-    """Write each file to its partial, with its attributes and its ``origin``, and keep the partial locked.
+    """Write each file to its partial, with its attributes and ``origin``, and keep the partial locked.
 
-    Their content is durable, or they hold an anchor for the group commit to make it so.
+    The content of each is durable, or the file has an anchor with which the group commit makes it so.
     """
-    # With room for all answers: what is written is never lost on its way into them.
+    # Allocated in advance, so that no file is written and then lost because its answer cannot be appended.
     batch = Batch([_UNWRITTEN] * len(files))
     syncs: list[float] = []
     try:
@@ -138,14 +139,14 @@ def write_batch(
             free = headroom.free(tree.root_fd) if headroom.reserve else None
             for number, file in enumerate(files):
                 try:
-                    free = _taken(free, file)
+                    free = _free_after(free, file)
                     batch.items[number] = _write(location, tree, file, policy, batch.anchor, salt, origin, syncs)
                 except RealizeError as error:
                     batch.items[number] = error
                 except (OSError, MemoryError) as error:
                     batch.items[number] = storage_error(error, file.path, Deed.CREATE)
             if any(isinstance(item, RealizeError) for item in batch.items):
-                tree.unmake(tree.made)  # as far as they stayed empty
+                tree.unmake(tree.made)  # those that stayed empty
         watch.synced(Sync.FILE, syncs)
     except BaseException:
         batch.release()
@@ -153,8 +154,8 @@ def write_batch(
     return batch
 
 
-def _taken(free: int | None, file: SmallFile) -> int | None:
-    """What is left of the room that does not belong to the reserve."""
+def _free_after(free: int | None, file: SmallFile) -> int | None:
+    """Return the free bytes outside the reserve that are left after ``file``; raises `NoSpace` if it does not fit."""
     if free is None:
         return None
     if file.size > free:
@@ -163,7 +164,7 @@ def _taken(free: int | None, file: SmallFile) -> int | None:
 
 
 def _anchor(tree: Tree) -> Anchor | None:
-    """None where each file needs its own fsync, also if descriptors have run out."""
+    """Return an anchor, or None where each file needs its own fsync, also if descriptors have run out."""
     try:
         if not syncs_as_a_whole(tree.root_fd):
             return None
@@ -188,7 +189,7 @@ def _write(
     origin: bytes | None,
     syncs: list[float],
 ) -> Prepared:
-    """How long it took to make the file durable is added to ``syncs``."""
+    """Write one file; the seconds that its fsync took, if it needed one, are appended to ``syncs``."""
     directory, name = location.split(file.path)
     if file.size > MAX_SMALL_BYTES:
         raise ProtocolError(f"{display_name(file.path)}: is not small, it has {file.size} bytes")
@@ -234,11 +235,11 @@ def _write(
 
 
 def set_attributes(fd: int, name: bytes, status: os.stat_result, attributes: Attributes | None) -> int | None:
-    """Give a partial, with that status, what its final file is to have; a file system that has no such thing is let be.
+    """Set mode and mtime of a partial, which has that status; ignored where the file system does not support it.
 
-    The mark stays on it, unless the final ``name`` has the form of a partial's: there, one that a power cut left would
-    keep the file from being one.
-    The answer is the mode without the mark, None if there was none.
+    The partial keeps its mark, unless its final ``name`` has the form of a partial's: there, a mark left by a power cut
+    would make the final file look like a partial.
+    Returns the final mode, to be set when the mark is to be cleared, or None if the partial has no mark.
     """
     mode = _PLAIN_MODE if attributes is None else attributes.mode & 0o777
     mark = status.st_mode & MARK
