@@ -609,11 +609,11 @@ def test_the_next_batch_takes_as_long_as_one_may(size, seconds, fits):
     assert fits == remote_small._fitting(size, seconds, FIRST_BATCH_BYTES)
 
 
-@pytest.mark.parametrize(("unsteady", "first"), [(False, FIRST_BATCH_BYTES), (True, SLOW_LINK_BATCH_BYTES)])
-def test_a_batch_that_took_long_makes_the_next_one_smaller(unsteady, first):
+@pytest.mark.parametrize(("after_reconnect", "first"), [(False, FIRST_BATCH_BYTES), (True, SLOW_LINK_BATCH_BYTES)])
+def test_a_batch_that_took_long_makes_the_next_one_smaller(after_reconnect, first):
     """What comes first is small where a connection was lost before."""
     asking = Remote()
-    asking.open(unsteady=unsteady)
+    asking.open(after_reconnect=after_reconnect)
     sizes = [asking.store.takes_at_once()]
     asking.ask(asking.store.put_small([small_file(b"f", bytes(MAX_SMALL_BYTES // 4))], OnConflict.FAIL))
     asking.clock.advance(10)

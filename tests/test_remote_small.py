@@ -200,7 +200,7 @@ def test_little_of_a_large_file_does_not_show_how_fast_the_link_is(served):
 
 def test_batches_are_small_when_a_connection_was_lost(served):
     """On a link that breaks again and again little is to be lost each time, until it is known to be fast."""
-    store = served.opened(unsteady=True)
+    store = served.opened(after_reconnect=True)
     before = store.takes_at_once()
     served.result(put(store, b"f", FULL))
 

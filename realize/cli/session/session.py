@@ -82,7 +82,7 @@ class Session:
         """What tells this run from others, in the logs of both ends."""
         self._stores: list[IStore] = []
         self._locals: dict[str, Callable[..., LocalStore]] = {}
-        self._unsteady = False
+        self._after_reconnect = False
         """Whether a connection was given up to make another one."""
         self._pools = ThreadPools(reactor, THREADS_PER_LOCATION, "realize disk")
         self.in_thread: RunInThread = self._pools.of("").run
@@ -153,7 +153,9 @@ class Session:
             from realize.store.client.store import RemoteStore
 
             protocol = await self.connected(self._peer(location.peer, location.host, location.port))
-            store = RemoteStore(protocol, location.directory, location.path, unsteady=self._unsteady, origin=origin)
+            store = RemoteStore(
+                protocol, location.directory, location.path, after_reconnect=self._after_reconnect, origin=origin
+            )
         self._stores.append(store)
         return store
 
@@ -218,7 +220,7 @@ class Session:
 
     async def disconnect(self) -> None:
         """Close the stores and the connections; they are made anew when they are needed again, and with more care."""
-        self._unsteady = True
+        self._after_reconnect = True
         stores, self._stores = self._stores, []
         silent = False
         try:

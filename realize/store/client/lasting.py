@@ -1,4 +1,4 @@
-"""Commands that the peer carries out whether their answer reaches us or not: what they were to do may be done."""
+"""Commands with a lasting effect: when the connection is lost before the answer, the peer may have carried them out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from realize.wire.connection import PeerProtocol
 
 
 def call_lasting(protocol: PeerProtocol, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
-    """Send such a command; `steady`, and `Unanswered` when the connection is lost after it was sent."""
+    """Send such a command; its answer is `steady`, and `Unanswered` if the connection is lost after it was sent."""
     asked = protocol.call(command, patient=True, **arguments)
     return asked if protocol.ending() else steady(asked).addErrback(_unanswered)
 
@@ -26,5 +26,5 @@ def _unanswered(failure: Failure) -> Failure:
 
 
 def unanswered(error: ConnectionFailed) -> NoReturn:
-    """Raise what says that this was the reason why no answer came."""
+    """Raise `Unanswered` with ``error`` as its cause."""
     raise Unanswered(str(error)) from error

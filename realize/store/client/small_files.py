@@ -1,12 +1,13 @@
 """Batches of small files on their way to and from a peer.
 
-One command says what the files are, and their content goes on a stream of its own, for which the command itself gives
-all the credit: no round trip comes before it, and what else is said on the connection finds its place in between.
-The batches of a connection are sent one after the other, so that on a slow link the first is there first.
+One command describes the files, and their content follows on a stream of its own.
+The command itself grants all the credit for that stream, so no round trip comes first, and other messages of the
+connection go in between.
+The batches of a connection are sent one after the other, so that on a slow link the first one arrives first.
 
-Owns how large a batch should be: a large one saves work, and takes long where the link is slow; of one that was
-interrupted, nothing stays.
-10,000 files of 10 KiB took both ends together 7.0 s of CPU in batches of 64 KiB, which an AMP value holds, and 3.6 to
+This module decides how large a batch should be: large batches cost less work, but take long on a slow link, and an
+interrupted batch is lost as a whole.
+10,000 files of 10 KiB took both ends together 7.0 s of CPU in batches of 64 KiB (the size of an AMP value), and 3.6 to
 4.4 s in batches of 1 MiB (``python -m benchmarks.moving small``); ``docs/performance.md`` has more.
 """
 
@@ -31,51 +32,57 @@ from realize.wire.packing import FetchedHead
 from realize.wire.streams import OutboundStream
 
 SLOW_LINK_BATCH_BYTES: Final = 65_535
-"""A batch on a slow link: it takes a minute at 1 KiB/s."""
+"""Smallest size of a batch, for slow links: it takes about a minute at 1 KiB/s."""
 
 FIRST_BATCH_BYTES: Final = MAX_SMALL_BYTES // 2
-"""A batch that we send before we know how fast the link is."""
+"""Size of the first batch sent, before the speed of the link is known."""
 
 _MAX_BATCH_S: Final = 5.0
-"""Seconds that a batch may take if the next one is as fast as the last one was, with all that was under way besides."""
+"""How long the next batch should take at the throughput of the last one, other traffic included."""
 
 _MIN_SAMPLE_BYTES: Final = SLOW_LINK_BATCH_BYTES // 4
-"""Less content than this does not tell how fast the link is."""
+"""Smallest amount of content from which the speed of the link can be told."""
 
 
 def _fitting(size: int, seconds: float, before: int) -> int:
-    """How large a batch should be when ``size`` bytes have taken so long; as ``before`` if that does not tell; pure."""
+    """Return the size in bytes of the next batch, from the throughput of the last one; pure.
+
+    It is ``before`` if ``size`` is too small a sample.
+    """
     if size < _MIN_SAMPLE_BYTES:
         return before
     return min(MAX_SMALL_BYTES, max(SLOW_LINK_BATCH_BYTES, int(size * _MAX_BATCH_S / max(seconds, 1e-3))))
 
 
 class RemoteBatches:
-    """Sends and fetches the batches of one store; of the lists it gets, each fits one command."""
+    """Sends and fetches the batches of one store; each list that it is given must fit one command.
 
-    def __init__(self, protocol: PeerProtocol, transit: Transit, *, unsteady: bool) -> None:
+    With ``after_reconnect``, since the link has failed before, the first batch is as small as on a slow link.
+    """
+
+    def __init__(self, protocol: PeerProtocol, transit: Transit, *, after_reconnect: bool) -> None:
         self._protocol = protocol
         self._transit = transit
         self._sending = DeferredLock()
         self._cut_short = False
-        """Whether the peer waits for the rest of a batch, which never comes: it would not take another one."""
-        self._sent_fits = SLOW_LINK_BATCH_BYTES if unsteady else FIRST_BATCH_BYTES
+        """Whether a batch was given up half-way: the peer waits for the rest and accepts no other one."""
+        self._sent_fits = SLOW_LINK_BATCH_BYTES if after_reconnect else FIRST_BATCH_BYTES
         self._read_fits = SLOW_LINK_BATCH_BYTES
 
     def takes_at_once(self) -> int:
-        """See `realize.store.interfaces.IStore`: by the limits on what we send, and by how long the last one took."""
+        """See `realize.store.interfaces.IStore`; depends on our send limits and on how long the last batch took."""
         return self._sent_fits if self._protocol.chunk() >= MAX_VALUE_BYTES else SLOW_LINK_BATCH_BYTES
 
     def reads_at_once(self) -> int:
-        """See `realize.store.interfaces.IStore`: limits of the peer are not known, so by how long the last one took."""
+        """See `realize.store.interfaces.IStore`; by how long the last batch took; limits of the peer are not known."""
         return self._read_fits
 
     def arrived(self, size: int, seconds: float) -> None:
-        """So much that was not sent in a batch took so long: the link may turn out to be faster than it seemed."""
+        """Note that ``size`` bytes sent other than in a batch took that long; this can only enlarge the next batch."""
         self._sent_fits = max(self._sent_fits, _fitting(size, seconds, self._sent_fits))
 
     async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
-        """Send the files; what became of each."""
+        """Send the files; return what became of each."""
         streams, clock = self._protocol.streams, self._protocol.clock
         contents = [file.content for file in files]
         size = sum(map(len, contents))
@@ -84,7 +91,7 @@ class RemoteBatches:
         number = 0
         try:
             self._check()
-            # Not before our turn has come: numbers must reach the peer in their order.
+            # Chosen only now that it is our turn, since stream numbers must reach the peer in order.
             number = streams.choose()
             stream = streams.outbound(number)
             stream.give(size)
@@ -96,14 +103,14 @@ class RemoteBatches:
             self._sending.release()
             self._ended(number)
             raise
-        # Whoever refuses does not wait for the content; the answer says why it could not be sent.
+        # A peer that refuses does not wait for the content; its answer says why.
         asked.addErrback(_stopping, stream.fail)
         try:
             answer = await steady(Deferred.fromCoroutine(self._send(stream, contents, asked)))
         except Unanswered as error:
             if stream.content == size:
                 raise
-            # The peer takes nothing of a batch before all of it is there.
+            # The peer uses nothing of a batch before all of it has arrived.
             self._cut_short = True
             stream.fail(error)
             raise CancelledError from error
@@ -121,7 +128,7 @@ class RemoteBatches:
     async def _send(
         self, stream: OutboundStream, contents: list[bytes], asked: Deferred[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Send the content of a batch; the answer to its command."""
+        """Send the content of a batch; return the answer to its command."""
         try:
             with contextlib.suppress(RealizeError):
                 await stream.send(contents)
@@ -133,7 +140,7 @@ class RemoteBatches:
             self._ended(stream.number)
 
     async def read(self, handle: int, paths: list[bytes], *, removing: bool) -> list[Fetched | RealizeError]:
-        """Fetch the files."""
+        """Fetch the files; return each of them, or why it could not be read."""
         streams, clock = self._protocol.streams, self._protocol.clock
         number = streams.choose()
         try:
@@ -171,7 +178,7 @@ def _stopping(failure: Failure, stop: Callable[[RealizeError], None]) -> Failure
 
 
 def listed(answer: dict[str, Any], name: str, length: int) -> list[Any]:
-    """The list of that name in an answer, which must have one item for each that was asked about."""
+    """Return the list ``name`` of an answer; raises `ProtocolError` unless it has ``length`` items."""
     found: list[Any] = answer[name]
     if len(found) != length:
         raise ProtocolError(f"{len(found)} answers to {length} questions")

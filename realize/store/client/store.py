@@ -63,7 +63,7 @@ class RemoteStore:
     """``base`` below the directory ``directory`` of the peer at the other end of ``protocol``.
 
     The connection is the caller's: `close` gives back the directory and leaves it open.
-    ``unsteady`` says that another one was lost before, so that what would be lost with this one is to be little.
+    ``after_reconnect`` says that another one was lost before, so that what would be lost with this one is to be little.
     ``origin`` is as for a `realize.store.local.store.LocalStore`, where we may read.
     """
 
@@ -73,7 +73,7 @@ class RemoteStore:
         directory: str,
         base: bytes = b"",
         *,
-        unsteady: bool = False,
+        after_reconnect: bool = False,
         origin: bytes | None = None,
     ) -> None:
         self.rights: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class RemoteStore:
         self._handle = 0
         self._turns = DeferredSemaphore(MAX_PACKS_IN_FLIGHT)
         self._transit = Transit()
-        self._batches = RemoteBatches(protocol, self._transit, unsteady=unsteady)
+        self._batches = RemoteBatches(protocol, self._transit, after_reconnect=after_reconnect)
 
     def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""

@@ -1,4 +1,4 @@
-"""What is on its way over a connection, to or from the store at its other end: which files, and how much of them."""
+"""Files in transit over a connection, to or from the store at its other end, and how much of each has travelled."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from realize.values import Travelled
 
 
 class Transit:
-    """The files of one store that are on their way at present."""
+    """The files of one store that are in transit now."""
 
     def __init__(self) -> None:
-        self._journeys: dict[int, tuple[Sequence[bytes], Callable[[], int]]] = {}
+        self._in_transit: dict[int, tuple[Sequence[bytes], Callable[[], int]]] = {}
 
     def begin(self, stream: int, paths: Sequence[bytes], travelled: Callable[[], int]) -> None:
-        """The content of these travels on that stream; ``travelled`` answers how many bytes of it have."""
-        self._journeys[stream] = paths, travelled
+        """Content of these files now travels on ``stream``; ``travelled()`` returns how many bytes of it have."""
+        self._in_transit[stream] = paths, travelled
 
     def end(self, stream: int) -> None:
-        """Nothing travels there any more; harmless if nothing did."""
-        self._journeys.pop(stream, None)
+        """Forget the stream, if it is known."""
+        self._in_transit.pop(stream, None)
 
     def travelled(self) -> list[Travelled]:
-        """What is on its way at present."""
-        return [Travelled(paths, travelled()) for paths, travelled in self._journeys.values()]
+        """Return what is in transit now."""
+        return [Travelled(paths, travelled()) for paths, travelled in self._in_transit.values()]
