@@ -175,7 +175,7 @@ async def test_a_client_that_is_not_known_learns_what_to_do():
         assert admission(OTHER.public_key) == str(errors[0]).splitlines()[1:]
         assert (OTHER.public_key.fingerprint, "127.0.0.1") == (refused[0]["fingerprint"], refused[0]["address"])
         assert 5 == len(refused)
-        await settled(site.reactor, lambda: not site.factory.strangers)
+        await settled(site.reactor, lambda: not site.factory.unauthenticated)
 
 
 async def test_who_is_known_is_decided_at_each_handshake():
@@ -277,7 +277,7 @@ async def test_older_versions_of_tls_are_refused(tmp_path):
             return "accepted"
 
         assert "refused" == await in_thread(old)
-        await settled(site.reactor, lambda: not site.factory.strangers)
+        await settled(site.reactor, lambda: not site.factory.unauthenticated)
         assert ["handshake"] == [fields["reason"] for fields in site.log.named("peer_refused")]
 
 
@@ -297,7 +297,7 @@ async def test_a_client_without_certificate_is_refused():
                     return b""
 
         assert b"" == await in_thread(anonymous)
-        await settled(site.reactor, lambda: not site.factory.strangers)
+        await settled(site.reactor, lambda: not site.factory.unauthenticated)
         assert {} == site.factory.connections
         (refused,) = site.log.named("peer_refused")
         assert ("handshake", "127.0.0.1") == (refused["reason"], refused["address"])
@@ -319,7 +319,7 @@ async def test_one_peer_has_a_limited_number_of_connections(monkeypatch):
         for protocol in (second, third):
             protocol.close()
             await protocol.when_lost()
-        await settled(site.reactor, lambda: not site.factory.strangers)
+        await settled(site.reactor, lambda: not site.factory.unauthenticated)
 
 
 async def test_a_run_that_comes_back_takes_the_place_of_its_dead_connection(monkeypatch):
@@ -408,7 +408,7 @@ def door():
         is_known=lambda key: key in known,
         welcome=lambda protocol, key, greeting: "tester" if key == CLIENT.public_key else "other",
         on_refusal=refusals.append,
-        strangers=4,
+        max_unauthenticated=4,
     )
     factory.seen, factory.known, factory.refusals = log, known, refusals
     return factory
@@ -421,7 +421,7 @@ def test_strangers_have_little_time(door):
     before = protocol.lost
     door.clock.pump([1, 1, 1])
 
-    assert (False, True, 0) == (before, protocol.lost, door.strangers)
+    assert (False, True, 0) == (before, protocol.lost, door.unauthenticated)
     assert ["timeout"] == [fields["reason"] for fields in door.seen.named("peer_refused")]
 
 
@@ -433,7 +433,7 @@ def test_one_address_cannot_keep_others_out(door):
 
     assert not other.lost
     assert [True] * 7 + [False] * 3 == [protocol.lost for protocol in flood]
-    assert 4 == door.strangers
+    assert 4 == door.unauthenticated
 
 
 async def test_stopping_says_goodbye():
@@ -498,7 +498,7 @@ def come(door, monkeypatch):
     stopping = Deferred.fromCoroutine(door.stop())
     Pair.flush(door)
     assert stopping.called
-    assert ([], 0) == (list(door), door.strangers)
+    assert ([], 0) == (list(door), door.unauthenticated)
     assert [] == door.clock.getDelayedCalls()
 
 
@@ -644,7 +644,7 @@ def test_a_handshake_that_fails_is_a_refusal(door, why):
     refused = [(line["reason"], line["address"], line["error"]) for line in door.seen.named("peer_refused")]
     assert [("handshake", "192.0.2.1", "no certificate")] * (why == "handshake") == refused
     assert [Refusal("handshake", "192.0.2.1", "")] * (why == "handshake") == door.refusals
-    assert 0 == door.strangers
+    assert 0 == door.unauthenticated
 
 
 def test_whoever_has_to_leave_the_door_is_told_and_logged(door):
@@ -712,7 +712,7 @@ def test_whoever_comes_when_all_is_closing_is_closed_at_once(door):
     Pair.flush(door)
 
     assert late.transport.closed
-    assert (0, []) == (door.strangers, door.refusals)
+    assert (0, []) == (door.unauthenticated, door.refusals)
 
 
 async def test_a_certificate_that_is_refused_below_a_limit_is_one_refusal():
@@ -722,7 +722,7 @@ async def test_a_certificate_that_is_refused_below_a_limit_is_one_refusal():
         wrapped = site.factory.secured(pacing(site.reactor))
         port = site.reactor.listenTCP(0, wrapped, interface="127.0.0.1")
         error = await site.error(identity=OTHER, port=port.getHost().port)
-        await settled(site.reactor, lambda: not site.factory.strangers)
+        await settled(site.reactor, lambda: not site.factory.unauthenticated)
         await port.stopListening()
 
         assert WrongPeer is type(error)

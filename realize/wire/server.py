@@ -1,10 +1,10 @@
-"""Accepting connections: who may wait at the door, for how long, and who is inside.
+"""The accepting side: limits on unauthenticated connections, and the registry of authenticated ones.
 
 `PeerServerFactory` owns the connections of one service.
-A connection is a stranger until its Hello was answered.
-Strangers have `HANDSHAKE_TIMEOUT_S` seconds and `MAX_UNAUTHENTICATED` places; when all are taken, the oldest
-connection of the
-address that holds most of them is closed, so that one address cannot keep the others out.
+A connection is unauthenticated until its Hello has been accepted.
+It has `HANDSHAKE_TIMEOUT_S` seconds for that, and there may be `MAX_UNAUTHENTICATED` such connections.
+When one more arrives, the oldest connection of the address that holds most of them is closed, so that one address
+cannot keep the others out.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from realize.wire.tls_bulk import BulkTLSFactory
 from realize.wire.traffic import Traffic
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
-"""Seconds for the TLS handshake and Hello."""
+"""For the TLS handshake and Hello together."""
 
 FULL_READ_CONNECTIONS: Final = 16
-"""Up to so many connections read `realize.wire.tls.IO_CHUNK_BYTES` bytes in a turn of the reactor, more of them share
-as much.
+"""Up to this many connections read `realize.wire.tls.IO_CHUNK_BYTES` bytes each in a turn of the reactor; more of them
+share that total.
 
-A turn in which all of them read takes 0.14 s then.  With 64 and no less for each, an answer took 486 ms (99th
-percentile), and the daemon 317 MiB; with a sixteenth of it for each, 16 connections carried a tenth less.
+A turn in which all of them read then takes 0.14 s.  When each of 64 read the full amount, an answer took 486 ms (99th
+percentile) and the daemon 317 MiB; when each of 16 read a sixteenth of it, they carried a tenth less.
 """
 
 MIN_READ_BYTES: Final = 128 * 1024
-"""What each connection reads in a turn at least, however many there are."""
+"""Each connection may read at least this much in a turn, however many there are."""
 
 MAX_UNAUTHENTICATED: Final = 64
-"""Connections that have not said Hello yet."""
+"""Connections that may be waiting for their Hello to be accepted."""
 
 MAX_PEER_CONNECTIONS: Final = 64
-"""Connections that one peer may have; what one of them may cost is bounded, and so is what a peer may."""
+"""Connections that one peer may have; as the cost of each is bounded, so is that of a peer."""
 
 Welcome = Callable[["AcceptedProtocol", PublicKey, Greeting], str]
-"""Called when a peer with a known key has said Hello.
+"""Called when a peer with a known key has sent Hello.
 
-Answers the name of the peer, having given the connection its responders with `PeerProtocol.serve`; raises
-`realize.errors.WrongPeer` for a key that became unknown since the handshake.
+Gives the connection its responders with `PeerProtocol.serve` and returns the name of the peer; raises
+`realize.errors.WrongPeer` for a key that has become unknown since the handshake.
 """
 
 
@@ -67,22 +67,22 @@ class AcceptedProtocol(PeerProtocol):
     factory: PeerServerFactory
     address: str = ""
     number: int = 0
-    """What tells this connection from the others of the service."""
+    """Distinguishes this connection from the others of the service."""
     key: PublicKey | None = None
-    """The peer's key, once Hello has arrived."""
+    """The peer's key, once its Hello has been accepted."""
     told = False
-    """Whether it was logged that this connection was refused."""
-    _door: IDelayedCall | None = None
+    """Whether the refusal of this connection has been logged."""
+    _timeout: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """Start the time limit."""
+        """Start the handshake timeout."""
         tune(self.transport)
         super().connectionMade()
-        self._door = self.clock.callLater(HANDSHAKE_TIMEOUT_S, self._too_late)
+        self._timeout = self.clock.callLater(HANDSHAKE_TIMEOUT_S, self._timed_out)
         self.factory.arrived(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Leave the registry; a handshake that failed is a refusal."""
+        """Leave the registry, and report a failed handshake as a refusal."""
         try:
             self.admitted()
             if isinstance(reason.value, SSL.Error) and self.theirs is None and not self.told and self.ending() is None:
@@ -94,35 +94,35 @@ class AcceptedProtocol(PeerProtocol):
                 self.factory.left(self)
 
     def is_of(self, run: str) -> bool:
-        """Whether this is a connection of that run; an empty name is no run."""
+        """Return whether this is a connection of that run; an empty ``run`` matches none."""
         return bool(run) and self.theirs is not None and self.theirs.run == run
 
     def admitted(self) -> None:
-        """Stop the time limit."""
-        door, self._door = self._door, None
-        if door is not None and door.active():
-            door.cancel()
+        """Stop the handshake timeout."""
+        timeout, self._timeout = self._timeout, None
+        if timeout is not None and timeout.active():
+            timeout.cancel()
 
-    def _too_late(self) -> None:
-        self._door = None
+    def _timed_out(self) -> None:
+        self._timeout = None
         self.factory.note_refusal("timeout", self.address, None, f"no Hello within {HANDSHAKE_TIMEOUT_S:.0f} seconds")
         self.abort(ConnectionFailed("no Hello in time"))
 
 
 class _Closed(AcceptedProtocol):
-    """For connections that arrive while we are closing: ends at once, and is not counted."""
+    """A connection that arrives while the service is closing: it is closed at once, and not counted."""
 
     def connectionMade(self) -> None:
-        """End."""
+        """Close at once."""
         self.transport.abortConnection()
 
     def connectionLost(self, _: Failure = connectionDone) -> None:
-        """Nothing was begun."""
+        """Do nothing: the connection was never registered."""
 
 
 @frozen
 class Refusal:
-    """Somebody was not let in; for metrics."""
+    """A refused connection; for metrics."""
 
     reason: str
     address: str
@@ -130,11 +130,11 @@ class Refusal:
 
 
 class PeerServerFactory(Factory):
-    """Makes and keeps the accepted connections.
+    """Builds the accepted connections and keeps track of them.
 
-    ``watch`` is told of every command that any connection gets; see `realize.wire.responding`.
-    ``is_known`` is asked at every handshake, so that a reload takes effect at once.
-    Listen with what `secured` returns, never with the factory itself.
+    ``watch`` is told of every command that any connection receives; see `realize.wire.responding`.
+    ``is_known`` is called at every handshake, so that a reload takes effect at once.
+    Listen with what `secured` returns, never with the factory itself: that would be without TLS.
     """
 
     noisy = False
@@ -150,13 +150,13 @@ class PeerServerFactory(Factory):
         welcome: Welcome,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
         watch: Watch | None = None,
-        strangers: int = MAX_UNAUTHENTICATED,
+        max_unauthenticated: int = MAX_UNAUTHENTICATED,
     ) -> None:
         self.clock = clock
         self.log = log
         self._turn = IO_CHUNK_BYTES
         self.connections: dict[str, set[AcceptedProtocol]] = {}
-        """The connections that have said Hello, by name of the peer."""
+        """The authenticated connections, by name of the peer."""
         self._identity = identity
         self._greeting = greeting
         self._is_known = is_known
@@ -164,40 +164,40 @@ class PeerServerFactory(Factory):
         self._on_refusal = on_refusal
         self._watch = watch
         self._ended: dict[str, Traffic] = {}
-        """What connections have carried that have ended, by name of the peer; that of strangers is empty."""
-        self._most_strangers = strangers
-        self._strangers: dict[AcceptedProtocol, str] = {}
+        """Traffic of connections that have ended, by name of the peer; an empty name for the unauthenticated ones."""
+        self._max_unauthenticated = max_unauthenticated
+        self._unauthenticated: dict[AcceptedProtocol, str] = {}
         self._closing = False
         self._count = 0
 
     def secured(self, wrap: Wrap | None = None) -> BulkTLSFactory:
-        """The factory to listen with; ``wrap`` puts something between TLS and AMP."""
+        """Return the factory to listen with; ``wrap`` inserts a layer between TLS and AMP."""
         inner: IProtocolFactory = self if wrap is None else wrap(self)
         tls = AcceptingTLS(self._identity, self._is_known, self._certificate_refused)
         return BulkTLSFactory(tls, isClient=False, wrappedFactory=inner, clock=self.clock)
 
     def __iter__(self) -> Iterator[AcceptedProtocol]:
-        """All connections that have said Hello."""
+        """Iterate over all authenticated connections."""
         for connections in list(self.connections.values()):
             yield from list(connections)
 
     @property
-    def strangers(self) -> int:
-        """How many connections have not said Hello yet."""
-        return len(self._strangers)
+    def unauthenticated(self) -> int:
+        """Number of unauthenticated connections."""
+        return len(self._unauthenticated)
 
     def traffic(self) -> dict[str, Traffic]:
-        """What was carried so far, also by connections that have ended, by name of the peer.
+        """Return the traffic so far by name of the peer, including connections that have ended.
 
-        Who has not said Hello has an empty name.
+        Unauthenticated connections have an empty name.
         """
         found = {name: evolve(traffic) for name, traffic in self._ended.items()}
-        for connection in (*self._strangers, *self):
+        for connection in (*self._unauthenticated, *self):
             found.setdefault(connection.name, Traffic()).add(connection.traffic())
         return found
 
     def buildProtocol(self, addr: IAddress | None) -> AcceptedProtocol:  # type: ignore[override]
-        """A protocol for a connection from ``addr``; never None, which the TLS wrapper could not bear."""
+        """Return a protocol for a connection from ``addr``; never None, which the TLS wrapper cannot handle."""
         self._count += 1
         address = getattr(addr, "host", str(addr))
         make = _Closed if self._closing else AcceptedProtocol
@@ -216,17 +216,17 @@ class PeerServerFactory(Factory):
             protocol.watch = self._watch
         return protocol
 
-    # What the connections tell us.
+    # Called by the connections.
 
     def arrived(self, protocol: AcceptedProtocol) -> None:
-        """A connection was made."""
-        if len(self._strangers) >= self._most_strangers:
+        """Register a new connection as unauthenticated, evicting another one if there are too many."""
+        if len(self._unauthenticated) >= self._max_unauthenticated:
             self._evict()
-        self._strangers[protocol] = _network(protocol.address)
+        self._unauthenticated[protocol] = _network(protocol.address)
 
     def left(self, protocol: AcceptedProtocol) -> None:
-        """A connection has ended."""
-        self._strangers.pop(protocol, None)
+        """Remove a connection that has ended from the registry."""
+        self._unauthenticated.pop(protocol, None)
         self._ended.setdefault(protocol.name, Traffic()).add(protocol.traffic())
         known = self.connections.get(protocol.name)
         if known is not None and protocol in known:
@@ -240,7 +240,7 @@ class PeerServerFactory(Factory):
             )
 
     def _share_turns(self) -> None:
-        """Let each connection do less in its turn when there are many, so that the turn of each comes soon."""
+        """Divide what is done in a turn of the reactor among the connections, so that each gets its turn soon."""
         for connections in self.connections.values():
             for connection in connections:
                 connection.sharing = len(connections)
@@ -251,7 +251,7 @@ class PeerServerFactory(Factory):
                 read_at_once(connection.transport, amount)
 
     def note_refusal(self, reason: str, address: str, key: PublicKey | None, text: str) -> None:
-        """Log that somebody was not let in; the log sees to it that a burst does not fill it."""
+        """Count and log a refusal; the log itself limits bursts."""
         fingerprint = key.fingerprint if key is not None else ""
         self._on_refusal(Refusal(reason, address, fingerprint))
         self.log.warning("peer_refused", reason=reason, address=address, fingerprint=fingerprint, error=text)
@@ -279,47 +279,47 @@ class PeerServerFactory(Factory):
             self.note_refusal("limit", protocol.address, key, text)
             raise Busy(text)
         name = self._welcome(protocol, key, greeting)
-        self._fence_off(name, greeting.run)
+        self._supersede(name, greeting.run)
         protocol.key = key
         protocol.admitted()
         protocol.log = protocol.log.bind(peer=name, run=run_of(greeting.run))
-        self._strangers.pop(protocol, None)
+        self._unauthenticated.pop(protocol, None)
         self.connections.setdefault(name, set()).add(protocol)
         self._share_turns()
         read_at_once(protocol.transport, self._turn)
-        # `left` finds the connection under this name, also if it ends before Hello was answered.
+        # `left` looks the connection up by this name, even if it ends before Hello is answered.
         protocol.name = name
         protocol.log.info("peer_accepted", software=greeting.software, fingerprint=key.fingerprint, link=greeting.run)
         return name
 
-    def _fence_off(self, name: str, run: str) -> None:
-        """The run has come back: whatever connection it had is dead, whether that has been noticed or not."""
+    def _supersede(self, name: str, run: str) -> None:
+        """Abort the former connections of a run that has reconnected: they are dead, noticed or not."""
         for former in list(self.connections.get(name, ())):
             if former.is_of(run):
                 former.log.warning("peer_came_back")
                 former.abort(ConnectionFailed("the peer has come back on another connection"))
 
     def _evict(self) -> None:
-        held = Counter(self._strangers.values())
+        held = Counter(self._unauthenticated.values())
         network, _ = held.most_common(1)[0]
-        oldest = next(protocol for protocol, where in self._strangers.items() if where == network)
-        del self._strangers[oldest]
+        oldest = next(protocol for protocol, where in self._unauthenticated.items() if where == network)
+        del self._unauthenticated[oldest]
         self.note_refusal("limit", oldest.address, None, "too many connections that have not said Hello")
         oldest.abort(ConnectionFailed("too many connections"))
 
     # Ending.
 
     async def stop(self, grace: float = 0.0) -> None:
-        """Say goodbye, let what runs finish for at most ``grace`` seconds, and close all connections.
+        """Send Goodbye, let running commands finish for at most ``grace`` seconds, and close all connections.
 
-        Done when all are closed, which takes at most five seconds longer.
-        Stop listening first; what connects all the same is closed at once.
+        Returns when all are closed, which takes at most five seconds longer.
+        Stop listening first; a connection that arrives nevertheless is closed at once.
         """
         self._closing = True
-        strangers, connections = list(self._strangers), list(self)
-        lost = [connection.when_lost() for connection in (*strangers, *connections)]
-        for stranger in strangers:
-            stranger.abort(ConnectionFailed("the service is shutting down"))
+        unauthenticated, connections = list(self._unauthenticated), list(self)
+        lost = [connection.when_lost() for connection in (*unauthenticated, *connections)]
+        for connection in unauthenticated:
+            connection.abort(ConnectionFailed("the service is shutting down"))
         for connection in connections:
             connection.tell(Goodbye, reason=Reason.DRAINING)
         if grace > 0 and connections:
@@ -331,12 +331,12 @@ class PeerServerFactory(Factory):
 
 
 def turn(connections: int) -> int:
-    """How many bytes each of so many connections may read at once."""
+    """Return how many bytes each of ``connections`` may read in a turn."""
     return max(MIN_READ_BYTES, IO_CHUNK_BYTES * FULL_READ_CONNECTIONS // max(FULL_READ_CONNECTIONS, connections))
 
 
 def _network(address: str) -> str:
-    """Whom an address counts for: an IPv6 host has its whole /64 to choose from."""
+    """Return the network that an address is counted for: an IPv6 host may use any address of its /64."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

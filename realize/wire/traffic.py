@@ -1,4 +1,4 @@
-"""How many bytes a connection, or all that a peer had, have carried; pure."""
+"""Bytes carried by a connection, or by all connections of a peer; pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from attrs import define
 
 @define
 class Traffic:
-    """Bytes of boxes above TLS; content, that of files alone, is included in ``sent`` and ``received``."""
+    """Bytes of boxes, above TLS; those of file content are part of ``sent`` and ``received``, and counted again."""
 
     sent: int = 0
     received: int = 0
@@ -15,7 +15,7 @@ class Traffic:
     content_received: int = 0
 
     def add(self, other: Traffic) -> None:
-        """Count those of another as well."""
+        """Add the counts of ``other``."""
         self.sent += other.sent
         self.received += other.received
         self.content_sent += other.content_sent

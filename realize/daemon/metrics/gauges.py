@@ -132,7 +132,7 @@ class Gauges(Collector):
     def _network(self, add: Callable[..., None]) -> None:
         configured = self.peers()
         traffic = self.factory.traffic()
-        add("realize_connections", self.factory.strangers, UNKNOWN_PEER)
+        add("realize_connections", self.factory.unauthenticated, UNKNOWN_PEER)
         for peer in configured:
             add("realize_connections", len(self.factory.connections.get(peer, ())), peer)
         for name in dict.fromkeys(["", *configured, *traffic]):
