@@ -12,11 +12,11 @@ from twisted.internet.task import Clock
 
 from realize.errors import ConnectionFailed, SourceChanged, StorageError
 from realize.mover import directories as module
-from realize.mover.brake import Brake
 from realize.mover.directories import Directories
 from realize.mover.events import Failed
 from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.stop_flag import StopFlag
 from realize.store.local.store import LocalStore
 from realize.testing import MemoryStore
 from realize.values import Attributes, Directory, Entry, Kind, OnConflict
@@ -109,7 +109,7 @@ def test_the_time_is_that_before_anything_was_moved():
 class Trial:
     """A run over stores that is driven by hand."""
 
-    def __init__(self, source, destination, *, brake=None, **options):
+    def __init__(self, source, destination, *, stop_flag=None, **options):
         self.events = []
         self.clock = Clock()
         run = Run(
@@ -118,7 +118,7 @@ class Trial:
             MoveOptions(**options),
             self.events.append,
             self.clock,
-            Brake() if brake is None else brake,
+            StopFlag() if stop_flag is None else stop_flag,
         )
         self.run = run
         self.result = []

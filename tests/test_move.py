@@ -1238,7 +1238,7 @@ def test_a_pulled_brake_starts_nothing_new():
     source, destination = MemoryStore({b"a": b"1", b"b": BIG}), MemoryStore()
     ended = []
     run = Run([Side(source, "src")], Side(destination, "dst"), MoveOptions(), lambda _: None, Clock())
-    run.brake.pull()
+    run.stop_flag.request()
 
     run.start().addBoth(ended.append)
 

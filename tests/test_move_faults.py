@@ -520,7 +520,7 @@ def test_when_the_time_is_over_a_long_listing_is_not_read_on():
     source.walk = watched
     events, result = [], []
     run = Run([Side(source, "src")], Side(destination, "dst"), MoveOptions(), events.append, Clock())
-    run.observer = lambda event: run.brake.pull() if isinstance(event, Finished) else None
+    run.observer = lambda event: run.stop_flag.request() if isinstance(event, Finished) else None
     run.start().addBoth(result.append)
 
     assert DeadlineReached is result[0].type
@@ -539,7 +539,7 @@ def test_what_waits_for_its_turn_when_the_time_is_over_is_not_begun():
         if isinstance(event, Started):
             begun.append(event.path)
         if begun[-1:] == [b"2"]:
-            run.brake.pull()
+            run.stop_flag.request()
 
     run = Run([sides[0]], sides[1], MoveOptions(jobs=2), observe, clock)
     run.start().addBoth(result.append)
@@ -558,7 +558,7 @@ def test_when_the_time_is_over_no_directory_is_removed_any_more():
     source.page = 1
     events = []
     run = Run([Side(source, "src")], Side(MemoryStore(), "dst"), MoveOptions(prune_age_ns=0), events.append, Clock())
-    run.observer = lambda event: run.brake.pull() if isinstance(event, Pruned) else None
+    run.observer = lambda event: run.stop_flag.request() if isinstance(event, Pruned) else None
     run.start().addBoth(result.append)
 
     assert DeadlineReached is result[0].type
@@ -955,7 +955,7 @@ def test_as_many_spans_are_under_way_as_may_be():
 
 
 def test_a_long_file_of_which_nothing_is_found_is_sent_as_usual():
-    """From where it was found to be hopeless, beyond what was under way then."""
+    """From where the error was found to be fatal, beyond what was under way then."""
     spans = Spans()
     moving, result = delta(spans, 100)
 

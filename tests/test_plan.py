@@ -9,9 +9,9 @@ from realize.values import Committed, Existing, OnConflict, Stored, Where, Where
 RUN_START = 10_000_000_003
 
 
-def action(size, existing, policy=OnConflict.REPLACE, taken_since_ns=RUN_START, sent=None):
+def action(size, existing, policy=OnConflict.REPLACE, run_started_ns=RUN_START, sent=None):
     """Decide about a file called x."""
-    return decide(b"x", size, existing, policy, taken_since_ns=taken_since_ns, sent=sent)
+    return decide(b"x", size, existing, policy, run_started_ns=run_started_ns, sent=sent)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_stamps_of_ten_milliseconds_are_coarse_too():
     since = 10_015_000_000
 
     with pytest.raises(Conflict, match="arrived there during this run"):
-        action(10, Existing(final_size=7, ctime_ns=10_010_000_000), taken_since_ns=since)
-    assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=9_990_000_000), taken_since_ns=since)
+        action(10, Existing(final_size=7, ctime_ns=10_010_000_000), run_started_ns=since)
+    assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=9_990_000_000), run_started_ns=since)
 
 
 OURS = Stored(Committed.CREATED, b"place", RUN_START + 5)

@@ -8,11 +8,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.errors import AccessDenied, ConnectionFailed, DeadlineReached
-from realize.mover.brake import Brake
 from realize.mover.events import Failed, Pruned
 from realize.mover.filters import selection
 from realize.mover.pruning import Vacancies
 from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.stop_flag import StopFlag
 from realize.store.interfaces import IListing
 from realize.testing import MemoryStore
 from realize.values import Attributes, Entry, Kind, Vacant
@@ -70,14 +70,14 @@ def test_anything_in_it_keeps_it(kind: Kind) -> None:
 class Trial:
     """A run over memory stores, whose sources have been there for so long."""
 
-    def __init__(self, *sources: MemoryStore, brake: Brake | None = None, **options: object) -> None:
+    def __init__(self, *sources: MemoryStore, stop_flag: StopFlag | None = None, **options: object) -> None:
         self.events: list[object] = []
         self.clock = Clock()
-        self.brake = Brake() if brake is None else brake
+        self.stop_flag = StopFlag() if stop_flag is None else stop_flag
         self.destination = MemoryStore()
         sides = [Side(store, f"src{number}") for number, store in enumerate(sources)]
         wanted = MoveOptions(**{"prune_age_ns": AGE, **options})  # type: ignore[arg-type]
-        self.run = Run(sides, Side(self.destination, "dst"), wanted, self.events.append, self.clock, self.brake)
+        self.run = Run(sides, Side(self.destination, "dst"), wanted, self.events.append, self.clock, self.stop_flag)
         self.results: list[object] = []
         self.run.start().addBoth(self.results.append)
         self.clock.pump([0.05] * 200)
@@ -198,10 +198,10 @@ def test_a_directory_that_is_used_again_stays() -> None:
 def test_a_run_that_the_time_limit_ends_prunes_nothing() -> None:
     """There may be files that were not looked at; that something was left undone counts."""
     source = aged({}, b"a")
-    brake = Brake()
-    brake.pull()
+    stop_flag = StopFlag()
+    stop_flag.request()
 
-    trial = Trial(source, brake=brake)
+    trial = Trial(source, stop_flag=stop_flag)
 
     assert isinstance(trial.error, DeadlineReached)
     assert {b"a"} == set(source.directories)

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.mover.brake import Brake
 from realize.mover.retry import FIRST_DELAY_S, JITTER_FRACTION, MAX_DELAY_S, Backoff
+from realize.mover.stop_flag import StopFlag
 
 
 def test_delays_double_up_to_five_minutes():
@@ -33,12 +33,12 @@ def test_delays_stay_in_bounds(attempts, chance):
     assert FIRST_DELAY_S * (1 - JITTER_FRACTION) <= delay <= MAX_DELAY_S
 
 
-def test_a_brake_tells_what_it_held_back():
-    """Only what wanted to start after it was pulled counts as held back."""
-    brake = Brake()
-    before = (brake.holds(), brake.held_back)
-    brake.pull()
-    idle = brake.held_back
+def test_a_stop_flag_tells_whether_it_took_effect():
+    """Only if something wanted to start after the request."""
+    stop_flag = StopFlag()
+    before = (stop_flag.should_stop(), stop_flag.took_effect)
+    stop_flag.request()
+    idle = stop_flag.took_effect
 
     assert ((False, False), False) == (before, idle)
-    assert (True, True) == (brake.holds(), brake.held_back)
+    assert (True, True) == (stop_flag.should_stop(), stop_flag.took_effect)

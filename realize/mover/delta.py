@@ -1,8 +1,8 @@
-"""Send only those chunks of a file that the destination does not find in the version it has.
+"""Send only those chunks of a file that the destination does not find in its old version.
 
-Spans go through three stages, each of which works ahead of the next one: the source cuts, the destination looks the
-chunks up, the source reads what is wanted.
-So neither end waits for the other, nor for the link between them.
+Each span of the file goes through three stages: the source cuts it into chunks, the destination looks the chunks up,
+the source reads the wanted ones.
+Each stage works ahead of the next one, so neither side waits for the other, nor for the link between them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from realize.store.interfaces import IReader, IWriter
 from realize.values import SPAN_BYTES, Chunk, Content, extent
 
 DELTA_MIN_BYTES: Final = 256 << 10
-"""A file that is shorter, or whose old version is, is sent whole."""
+"""A file that is shorter, or whose old version is, is sent in full."""
 
 GIVE_UP_AFTER_BYTES: Final = 8 * SPAN_BYTES
-"""When nothing of so many bytes at the beginning was found, the rest is sent whole."""
+"""If none of this many bytes at the beginning is found in the old version, the rest is sent in full."""
 
 _CUT_AHEAD: Final = 2
 _OFFERED_AHEAD: Final = 4
@@ -34,9 +34,9 @@ _PICKED_AHEAD: Final = 2
 
 @define(eq=False)
 class Delta:
-    """The next ``left`` bytes of a reader on their way into a writer, as far as there is hope to find some there.
+    """Moves the next ``left`` bytes of a reader into a writer, until it seems pointless to look for them there.
 
-    ``moved(sent, found)`` is told how many bytes have been sent, and how many did not need to be.
+    ``moved(sent, found)`` is called with how many bytes were sent, and how many were found and so did not need to be.
     """
 
     reader: IReader
@@ -50,7 +50,7 @@ class Delta:
     _missed: int = 0
 
     async def run(self) -> None:
-        """Send; what is left then is to be sent as usual."""
+        """Send as a delta; the caller sends what the reader still has after that. Raises `SideError`."""
         try:
             self._cut_more()
             while self._cut or self._offered or self._picked:
@@ -68,7 +68,7 @@ class Delta:
                 each.addErrback(_ignore)
 
     def _cut_more(self) -> None:
-        """Let the source cut, unless there is no hope left."""
+        """Ask the source to cut more spans, unless nothing was found in the first `GIVE_UP_AFTER_BYTES`."""
         while self.left > 0 and len(self._cut) < _CUT_AHEAD and (self._found or self._missed < GIVE_UP_AFTER_BYTES):
             self._cut.append(self.reader.cut())
             self.left -= SPAN_BYTES
@@ -99,5 +99,5 @@ class Delta:
 
 
 def _ignore(failure: Failure) -> Any:
-    """Nobody waits for it any more; anything but our own errors is a fault all the same."""
+    """Ignore our own errors, since nobody waits for the answer any more; any other error is a bug and is logged."""
     failure.trap(RealizeError)

@@ -1,8 +1,8 @@
-"""Which directories of the source files were moved out of, and what their copies are to have in the end; pure.
+"""Which directories of the source had files to move, and which permissions and times their copies are to get; pure.
 
-A listing has each directory before what is in it, so a directory's time is known as it was before anything was moved.
-Copies get their permissions and times when everything below them is done: read-only ones must take files until then,
-and each file that comes changes the time.
+A listing has each directory before its contents, so a directory's time is known as it was before anything was moved.
+Copies get their permissions and times when everything below them is done: until then even a read-only one must accept
+files, and each file that arrives changes its time.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from attrs import define, field
 from realize.values import Attributes, Directory, Entry, Kind
 
 MAX_REMEMBERED_DIRECTORIES: Final = 10_000
-"""When so many are remembered, those that are done get what they are to have."""
+"""Once this many are remembered, those that are done get their permissions and times and are forgotten."""
 
 _OWNERS: Final = 0o700
 
 
 @define(eq=False)
 class Directories:
-    """The directories of one source, also when it is listed anew after a connection was lost.
+    """The directories of one source; kept when the source is listed again after a lost connection.
 
-    ``location_mode`` are the permissions of the source itself, if the destination is to be made.
+    ``location_mode`` is the permissions of the source itself, for a destination that does not exist yet; else None.
     """
 
     location_mode: int | None = None
     _above: list[tuple[bytes, Attributes]] = field(factory=list, init=False)
     _filled: dict[bytes, Attributes] = field(factory=dict, init=False)
-    """Files were, or are, put into their copies, or below these."""
+    """Those whose copies files are put into, directly or further below."""
     _narrow: dict[bytes, Attributes] = field(factory=dict, init=False)
-    """Not all of the owner's permissions are there; a run that was killed may have left a copy with them."""
+    """Those that lack a permission of the owner; a killed run may have left a copy that still has it."""
     _most: int = field(factory=lambda: MAX_REMEMBERED_DIRECTORIES, init=False)
 
     def begin(self) -> None:
-        """The listing begins, or begins again."""
+        """Start with the first page of a listing."""
         self._above.clear()
 
     def listed(self, page: Sequence[Entry]) -> dict[bytes, Attributes]:
-        """The directories that the entries of the next page are in, as far as the listing has named them."""
+        """Take the next page of the listing; returns the directories that its entries are in, as far as known."""
         here = dict(self._above)
         for entry in page:
             if entry.kind is Kind.DIRECTORY:
@@ -53,7 +53,7 @@ class Directories:
         return here
 
     def fill(self, paths: Iterable[bytes], here: Mapping[bytes, Attributes]) -> list[Directory]:
-        """Files of these names will be put there: the directories that have to be made before, those above first."""
+        """Announce files to be put there; returns the directories to make before that, parents first."""
         new: dict[bytes, Attributes] = {}
         for path in paths:
             above = path.rpartition(b"/")[0]
@@ -68,11 +68,15 @@ class Directories:
 
     @property
     def full(self) -> bool:
-        """Whether it is time to ask for what is `done`."""
+        """Whether so many are remembered that it is time to finish those that are `done`."""
         return len(self._filled) + len(self._narrow) >= self._most
 
     def done(self, waiting: Iterable[bytes] = (), *, ended: bool) -> list[Directory]:
-        """What is done, if nothing is under way and only files of these names wait; to be set in this order."""
+        """The directories that are done, in the order to set them in: children first.
+
+        To be called when no file is in flight; ``waiting`` has the paths of files that will be tried again.
+        ``ended`` says that the listing has ended; before that, the directories it is still in are not done.
+        """
         kept = set() if ended else {path for path, _ in self._above}
         for path in waiting:
             above = path.rpartition(b"/")[0]
@@ -92,7 +96,7 @@ class Directories:
         return sorted(found, key=lambda each: each.path, reverse=True)
 
     def forget(self, directories: Iterable[Directory]) -> None:
-        """They have what they are to have."""
+        """Forget directories that were set."""
         for each in directories:
             self._filled.pop(each.path, None)
             self._narrow.pop(each.path, None)

@@ -1,4 +1,4 @@
-"""What the mover says while it works: frozen events, for one observer, in the order in which they happen."""
+"""What the mover reports while it works: frozen events, for one observer, in the order in which they happen."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class End(enum.Enum):
 
 
 class How(enum.Enum):
-    """How the work on a file ended well."""
+    """How a file ended, if not with an error."""
 
     CREATED = "created"
     """Sent; the destination had no file of that name."""
     REPLACED = "replaced"
-    """Sent; it took the place of another file."""
+    """Sent; it replaced another file."""
     ALREADY_THERE = "already there"
     """Not sent; the destination had the same content."""
     SKIPPED = "skipped"
@@ -44,7 +44,7 @@ class SourceStarted:
 
 @frozen
 class Found:
-    """The listing came across this many more files to work on, of this many bytes together."""
+    """The listing found this many more files to move, with this many bytes in total."""
 
     files: int
     size: int
@@ -52,12 +52,12 @@ class Found:
 
 @frozen
 class Listed:
-    """All that there is to find has been found."""
+    """All sources are listed: no more `Found` follows."""
 
 
 @frozen
 class Planned:
-    """A dry run says what would be done with a file."""
+    """What a dry run would do with a file."""
 
     path: bytes
     size: int
@@ -66,7 +66,7 @@ class Planned:
 
 @frozen
 class Started:
-    """A file that does not fit one command is on its way; ``have`` bytes were there already and matched."""
+    """Sending of a file too large for a batch has started; the destination had ``have`` bytes of it already."""
 
     path: bytes
     size: int
@@ -75,11 +75,11 @@ class Started:
 
 @frozen
 class Progressed:
-    """This many more bytes of the content of a file have gone over to the destination.
+    """``amount`` more bytes of the content of a file are at the destination.
 
-    ``found`` of them did not travel: it took them from the old version of the file.
-    Said of large files, which were said to be started, and of small ones that take long; what was not said of a file by
-    then comes with its end.
+    ``found`` of them did not travel: the destination copied them from the old version of the file.
+    Emitted for large files, after their `Started`, and for small files that take long.
+    Bytes that were not reported so are part of the event that ends the file.
     """
 
     path: bytes
@@ -89,7 +89,7 @@ class Progressed:
 
 @frozen
 class Stopped:
-    """A started file stopped on its way; ``reached`` bytes of ``size`` are durable there, None if nobody told."""
+    """A file was started and not completed; ``reached`` of its ``size`` bytes are durable there, None if unknown."""
 
     path: bytes
     size: int
@@ -98,10 +98,10 @@ class Stopped:
 
 @frozen
 class Unknown:
-    """No answer came any more, so nobody here knows what became of a file.
+    """It is unknown what became of a file, because an answer never came.
 
-    ``how`` says that it is whole and durable at the destination, and only its removal is uncertain; it is None if that
-    is uncertain too, and then it is still at the source.
+    With ``how``, the file is complete and durable at the destination, and only its removal at the source is unknown.
+    If ``how`` is None, it is unknown whether the file arrived, and it is still at the source.
     ``sent`` is how many bytes of it travelled.
     """
 
@@ -113,17 +113,18 @@ class Unknown:
 
 @frozen
 class UnderWay:
-    """So many small files more, or fewer, are on their way; what became of them is told before the latter."""
+    """``files`` more small files are in flight (fewer if negative); their outcomes are emitted before the decrease."""
 
     files: int
 
 
 @frozen
 class Finished:
-    """A file is whole, verified and durable at the destination, and removed from the source if that was asked for.
+    """The work on a file ended without an error: ``how`` says how, ``removed`` whether it was removed at the source.
 
-    ``size`` is that of the file, ``sent`` how many bytes of it travelled, ``digest`` its BLAKE3 (empty where no content
-    was looked at).
+    Where it is removed, it is complete, verified and durable at the destination.
+    ``size`` is the size of the file in bytes, ``sent`` how many of them travelled, and ``digest`` its BLAKE3 hash
+    (empty if its content was not read).
     """
 
     path: bytes
@@ -136,7 +137,7 @@ class Finished:
 
 @frozen
 class Failed:
-    """A file, directory or whole source could not be dealt with; it is still at the source."""
+    """A file, directory or whole source (path empty) could not be moved; it is still at the source."""
 
     path: bytes
     end: End
@@ -145,7 +146,7 @@ class Failed:
 
 @frozen
 class Postponed:
-    """A file could not be dealt with now and will be tried again at the end of this source."""
+    """A file could not be moved now, and will be tried again at the end of this source."""
 
     path: bytes
     end: End
@@ -154,7 +155,7 @@ class Postponed:
 
 @frozen
 class Left:
-    """Something that is not moved was left where it is: a symlink, device, socket or FIFO."""
+    """An entry of a kind that is never moved was left where it is: a symlink, device, socket or FIFO."""
 
     path: bytes
     note: str
@@ -162,7 +163,7 @@ class Left:
 
 @frozen
 class HeldBack:
-    """A file stays whose time lies in the future, so that it is not of the age asked for, and will not be for long."""
+    """A file stays because of ``--min-age``: its time lies in the future, so it will not be old enough for long."""
 
     path: bytes
     mtime_ns: int
@@ -170,7 +171,7 @@ class HeldBack:
 
 @frozen
 class Pruned:
-    """A directory of the source that had long been empty was removed; or, in a dry run, it would be."""
+    """A directory of the source that had long been empty was removed, or would be in a dry run."""
 
     path: bytes
     removed: bool
@@ -180,7 +181,7 @@ class Pruned:
 class PartialGone:
     """A partial at a destination of this machine was removed.
 
-    It had gained nothing for long (``expired``), or stood in the way of another file.
+    Either nothing had been added to it for long (``expired``), or another file needed its space.
     """
 
     path: bytes
@@ -190,10 +191,10 @@ class PartialGone:
 
 @frozen
 class NoRoom:
-    """At the end of a run: so many files, of ``size`` bytes together, did not fit the destination.
+    """At the end of a run: ``files`` files with ``size`` bytes in total did not fit the destination.
 
-    ``missing`` is how much more room they need: 0 if the file system seems to have enough, as with a quota, and None if
-    it did not say.
+    ``missing`` is how many more bytes of free space they need: 0 if the file system reports enough, as with a quota,
+    and None if it could not be asked.
     """
 
     files: int
@@ -203,12 +204,12 @@ class NoRoom:
 
 @frozen
 class Retrying:
-    """The connection was lost, or could not be made; what is not done is tried again in ``delay`` seconds."""
+    """The connection was lost or could not be made; the next attempt at the rest comes in ``delay`` seconds."""
 
     error: RealizeError
     delay: float
     advice: str = ""
-    """What may help, when it has been in vain for a while."""
+    """What may help, after several attempts in vain; else empty."""
 
 
 Event: TypeAlias = (

@@ -1,4 +1,4 @@
-"""Which files of the source are meant: gitignore patterns and a minimum age; pure."""
+"""Select the files of the source to move: gitignore patterns and a minimum age; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathspec.pattern import RegexPattern
 
 MAX_CLOCK_LAG_NS: Final = 5_000_000_000
-"""How far the clock of a machine may be behind that of its file server."""
+"""How far the clock of a machine may lag behind that of its file server."""
 
 _ANY_NAME: Final = "\0"
 _NEVER: Final = frozenset({"", ".", ".."})
@@ -32,7 +32,7 @@ class Selection:
     lines: tuple[str, ...] = ()
     min_age_ns: int = 0
     only: bool = False
-    """Leave out the files that no pattern names."""
+    """Whether to leave out the files that no pattern matches."""
     _spec: PathSpec[RegexPattern] | None = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -47,20 +47,20 @@ class Selection:
         return not (self.only if left_out is None else left_out)
 
     def accepts_directory(self, path: bytes) -> bool:
-        """Whether no pattern that leaves something out names this directory, or one that it is in."""
+        """Whether no pattern excludes this directory, or one that it is in."""
         return self._spec is None or not self._spec.match_file(os.fsdecode(path) + "/")
 
     def accepts_unreadable(self, path: bytes) -> bool:
-        """Whether this, or anything in it if it is a directory, may be meant: nobody could look at it, or into it."""
+        """Whether an entry that could not be read may be selected, or, if it is a directory, anything in it."""
         if self._spec is None:
             return True
         inside = os.fsdecode(path) + "/" + _ANY_NAME
         return self.accepts_directory(path) and not self._spec.check_file(inside).include
 
     def leaving(self) -> tuple[bytes, ...]:
-        """Which directories need not be entered, since nothing in them can be meant, as rules for a listing.
+        """Listing rules that say which directories need not be entered, since nothing in them can be selected.
 
-        Patterns that such rules cannot say only leave out files one by one.
+        Patterns that such rules cannot express only leave out files one by one.
         """
         rules = [rule(LEAVE, ["*"], anchored=False)] if self.only else []
         for line in self.lines:
@@ -69,22 +69,23 @@ class Selection:
             if said is not None:
                 rules.append(said)
             elif enters:
-                rules.clear()  # it may be meant anywhere
+                rules.clear()  # it may match anywhere
         return tuple(rules) if rules_fit(rules) else ()
 
     def accepts_age(self, mtime_ns: int, now_ns: int) -> bool:
-        """Whether the file was last modified long enough ago."""
+        """Whether the file was last modified at least the minimum age ago; both times are nanoseconds since 1970."""
         return now_ns - mtime_ns >= self.min_age_ns if self.min_age_ns else True
 
     def holds_back(self, mtime_ns: int, now_ns: int) -> bool:
-        """Whether the file is not that old because its time lies in the future, by more than clocks commonly differ."""
+        """Whether the minimum age excludes the file because its time lies in the future by more than clocks differ."""
         return bool(self.min_age_ns) and mtime_ns - now_ns > MAX_CLOCK_LAG_NS
 
 
 def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selection:
-    """A selection from the ``("include" | "exclude", pattern)`` rules of a command line, and an age in seconds.
+    """The selection for the ``("include" | "exclude", pattern)`` rules of a command line and a minimum age in seconds.
 
-    Without an exclude before it, the first include leaves out everything that no include names.
+    If the first rule is an include, everything that no include matches is left out.
+    Raises `realize.errors.UsageError` for a pattern that is invalid or can match nothing.
     """
     lines: list[str] = []
     for verb, pattern in rules:
@@ -96,7 +97,7 @@ def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selecti
 
 
 def _components(pattern: str) -> tuple[bool, list[str]] | None:
-    """Whether a pattern is one from the top of the source, and its components; None if they mean more than they say."""
+    """Whether a pattern is anchored at the top of the source, and its components; None if it is more complex."""
     if any(sign in pattern for sign in "[\\") or pattern != pattern.strip() or pattern.endswith("//"):
         return None
     anchored, components = "/" in pattern.rstrip("/"), pattern.strip("/").split("/")
@@ -107,7 +108,7 @@ def _components(pattern: str) -> tuple[bool, list[str]] | None:
 
 
 def _leaving(pattern: str) -> bytes | None:
-    """The rule not to enter the directories in which a pattern leaves out everything; None if there is none."""
+    """The rule not to enter directories in which a pattern excludes everything; None if there are none."""
     anchored, components = _components(pattern) or (False, ["**"])
     if len(components) > 1 and components[-1] == "**" and not pattern.endswith("/"):
         components = components[:-1]
@@ -115,14 +116,14 @@ def _leaving(pattern: str) -> bytes | None:
 
 
 def _entering(pattern: str) -> bytes | None:
-    """The rule to enter the directories in which something may be that a pattern takes in; None if it may be in any."""
+    """The rule to enter directories that may contain a match of an including pattern; None if any directory may."""
     anchored, components = _components(pattern) or (False, [])
     components = list(takewhile("**".__ne__, components))
     return rule(ENTER, components, anchored=True) if anchored and components else None
 
 
 def _compile(lines: Sequence[str]) -> PathSpec[RegexPattern]:
-    # Most runs have no pattern, and loading this takes long enough to be felt.
+    # Imported here since most runs have no pattern, and the import takes noticeably long.
     from pathspec import PathSpec
     from pathspec.pattern import RegexPattern
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
@@ -137,18 +138,18 @@ def _compile(lines: Sequence[str]) -> PathSpec[RegexPattern]:
         if pattern.regex is None:
             raise UsageError(f"pattern {quoted(line)} matches nothing; {_advice(line)}")
         compiled.append(RegexPattern(_of_any_names(pattern.regex), pattern.include))
-    # Others would compile what the expressions say anew, and without their flags.
+    # Other backends would compile the expressions again, without their flags.
     return PathSpec(compiled, backend="simple")
 
 
 def _of_any_names(expression: re.Pattern[str]) -> re.Pattern[str]:
-    """The expression of a pattern, for names that may have line breaks in them, or at their end."""
+    """The regular expression of a pattern, made safe for names with line breaks in them or at their end."""
     text, end = expression.pattern, "|$)"
     return re.compile(text.removesuffix(end) + r"|\Z)" if text.endswith(end) else text, re.DOTALL)
 
 
 def _refuse_odd_components(line: str) -> None:
-    """Raise if a pattern has components that no name has; whoever gave it means something else."""
+    """Raise `UsageError` if a pattern has components that no name can have, such as ``..``; the user means another."""
     given = line.removeprefix("!")
     if not given.strip(" /"):
         raise UsageError(f"pattern {quoted(given)} matches nothing; for all files, write '*'")
@@ -156,7 +157,7 @@ def _refuse_odd_components(line: str) -> None:
     if _NEVER.isdisjoint(components):
         return
     kept = "/".join(each for each in components if each not in _NEVER)
-    # What is named by a path from here is at the top of the source.
+    # A path relative to here was meant, so anchor the suggestion at the top of the source.
     right = f"/{kept}{'/' * given.endswith('/')}" if kept else "*"
     raise UsageError(
         f"pattern {quoted(given)} matches nothing; names are those below the source, as in {quoted(right)}"

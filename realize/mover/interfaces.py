@@ -1,4 +1,4 @@
-"""What the mover asks of whoever keeps a record of the files that it moves."""
+"""What the mover needs of a manifest, the record of the files that it moves."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from realize.mover.events import How
 
 @frozen
 class Arrived:
-    """A file that is whole, verified and durable at the destination; ``path`` is relative to the source.
+    """A file that is complete, verified and durable at the destination; ``path`` is relative to the source.
 
-    Where it is not known whether it is, ``how`` is None.
+    ``how`` is None if that is not known, because the destination did not answer.
     """
 
     path: bytes
@@ -25,16 +25,16 @@ class Arrived:
 
 
 class IManifest(Interface):
-    """A record of what arrived and what was removed; ``source`` is the name of a `realize.mover.work.Side`."""
+    """A record of the files that arrived and were removed; ``source`` is the name of a `realize.mover.work.Side`."""
 
     def durable(source: str, files: Sequence[Arrived]) -> Deferred[None]:
-        """These files arrived: fires when that is recorded for good; only then may they be removed at the source.
+        """Record that these files arrived; fires when the record is durable, and only then may the source be removed.
 
-        Fails with a `realize.errors.RealizeError`; the run ends with it, and what is not recorded is not removed.
+        Fails with a `realize.errors.RealizeError`, which ends the run: a file that is not recorded is not removed.
         """
 
     def removed(source: str, files: Sequence[Arrived]) -> None:
-        """These files were removed at the source; that need not be recorded for good."""
+        """Record that these files were removed at the source; the record need not be durable."""
 
     def unknown(source: str, files: Sequence[Arrived]) -> None:
-        """These files were sent, and no answer came; that need not be recorded for good."""
+        """Record that these files were sent and no answer came; the record need not be durable."""

@@ -1,4 +1,4 @@
-"""Coroutines that run side by side, so many at a time, and end together."""
+"""Coroutines that run concurrently, a limited number at a time, and end together."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 CANCEL_TIMEOUT_S: Final = 2.0
-"""Seconds that jobs which are cancelled may wait for answers to what is done whether they wait or not."""
+"""Grace for cancelled jobs to wait for the answer to work that the other side completes in any case."""
 
 
 class Slots(Protocol):
-    """What says when a job may start, such as a `twisted.internet.defer.DeferredSemaphore`."""
+    """What limits how many jobs run at once, such as a `twisted.internet.defer.DeferredSemaphore`."""
 
     def acquire(self) -> Deferred[Any]:
-        """Fires when there is a slot."""
+        """Take a slot; fires when there is one."""
 
     def release(self) -> None:
-        """A slot is free again."""
+        """Give a slot back."""
 
 
 class Jobs:
     """Starts coroutines, waits for them, and stops them all when one fails.
 
-    A job deals with its own errors.
-    One that it lets out ends the others, and is raised by the next `start` or `drained`.
-    What is stopped is cancelled, and again after `CANCEL_TIMEOUT_S`: see `realize.store.interfaces.IStore.put_small`.
+    A job is expected to handle its own errors: one that it raises cancels the other jobs, and the next `start` or
+    `drained` raises it.
+    Jobs are cancelled once, and once more after `CANCEL_TIMEOUT_S`; `realize.store.interfaces.IStore.put_small` says
+    why.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -41,7 +42,10 @@ class Jobs:
         self._cancelling = False
 
     async def start(self, slots: Slots, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Wait for one of the slots, then start the job; returns while it runs."""
+        """Wait for a slot and start the job; returns while the job runs.
+
+        Raises the error of a job that failed, and CancelledError if all were cancelled.
+        """
         await slots.acquire()
         if self._failure is not None or self._cancelling:
             slots.release()
@@ -54,29 +58,29 @@ class Jobs:
         def ended(result: object) -> None:
             self._running.discard(running)
             if isinstance(result, Failure):
-                # Before the next one has the slot: it is not to begin any more.
+                # Before the slot is given back: the next job must not start.
                 self._failed(result)
             try:
                 slots.release()
-            except Exception:  # noqa: BLE001 -- a failure like one of the job: whoever waits is told, not left waiting
+            except Exception:  # noqa: BLE001 -- treated like a failure of the job, so that waiters do not wait for ever
                 self._failed(Failure())
             if not self._running:
                 if self._parting is not None and self._parting.active():
                     self._parting.cancel()
                 while self._waiting:
-                    # One at a time: what one of them does may cancel another.
+                    # One at a time: one waiter may cancel another.
                     self._waiting.pop(0).callback(None)
 
         running.addBoth(ended)
 
     async def drained(self) -> None:
-        """Wait until no job runs any more."""
+        """Wait until no job is running; raises the error of the first job that failed."""
         await self._idle()
         if self._failure is not None:
             self._failure.raiseException()
 
     async def cancelled(self) -> None:
-        """Cancel all jobs and wait until they have put things in order; that is not cut short by being cancelled."""
+        """Cancel all jobs and wait until they have cleaned up; cancelling this wait does not cut it short."""
         self._cancel()
         while self._running:
             with contextlib.suppress(CancelledError):
@@ -101,8 +105,8 @@ class Jobs:
             self._cancel_all()
 
     def _give_up(self) -> None:
-        # Of those that got an answer meanwhile, and went on to what is done whether they wait or not, the first time
-        # only finds them there.
+        # Twice: a job that got its answer meanwhile may have gone on to another step that the other side completes in
+        # any case, and such a step needs a second cancellation to give up.
         self._cancel_all()
         self._cancel_all()
 

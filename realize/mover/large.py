@@ -1,4 +1,4 @@
-"""Move one file of any size by itself: compare, resume, send, commit, remove."""
+"""Move one file, of any size, by itself: compare, resume, send, commit, remove."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from realize.values import BLOCK_BYTES, Committed, Existing, Removal, Stored
 _T = TypeVar("_T")
 
 COMPARE_STEP_BYTES: Final = 64 * BLOCK_BYTES
-"""How much is compared per round trip."""
+"""Content that is compared per round trip."""
 
 HOW_COMMITTED: Final = {
     Committed.CREATED: How.CREATED,
@@ -30,21 +30,22 @@ HOW_COMMITTED: Final = {
 
 
 async def move_large(work: Work, path: bytes, existing: Existing | None = None) -> Finished:
-    """Move one file; what happened is the answer, what went wrong is raised as `SideError`.
+    """Move one file and return how it ended; raises `SideError`.
 
-    ``existing`` is what the destination said of the name, perhaps long ago.
-    It is asked again if there was a file, lest all is sent before it turns out that another one has come.
+    ``existing`` is what the destination said about the name, perhaps a while ago.
+    If it had a file then, it is asked again: otherwise the whole content might be sent before it turns out that this
+    file was replaced by another one meanwhile.
     """
     known = existing if existing is not None and existing.final_size is None else None
     try:
         return await _move(work, path, known, deltas=True)
-    except _NotTheOldOne:
-        # Somebody writes to the file that is to be replaced, and may go on to do so.
+    except _OldVersionChanged:
+        # Somebody is writing to the file that is to be replaced, and may go on doing so: send without a delta.
         return await _move(work, path, None, deltas=False)
 
 
-class _NotTheOldOne(SideError):
-    """What was taken from the old version was not, or no longer, what it was taken for."""
+class _OldVersionChanged(SideError):
+    """The digest of the result is wrong after parts were copied from the old version, which must have changed."""
 
 
 async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool) -> Finished:
@@ -53,15 +54,15 @@ async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool
     try:
         existing = await _describe(work, path) if known is None else known
         with at(End.DESTINATION):
-            size, policy, since_ns = reader.version.size, work.options.policy, work.taken_since_ns
-            action = decide(path, size, existing, policy, taken_since_ns=since_ns, sent=work.sent)
+            size, policy, run_started_ns = reader.version.size, work.options.policy, work.run_started_ns
+            action = decide(path, size, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
         if action is Action.COMPARE:
             if await _identical(work, path, reader):
                 await refuse_same_file(work, path, existing)
                 digest = await _finish(reader)
                 return await _remove(work, path, reader, None, sent=0, digest=digest)
             with at(End.DESTINATION):
-                action = resolve(path, existing, policy, taken_since_ns=since_ns, sent=work.sent)
+                action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
             reader.close()
             with at(End.SOURCE):
                 reader = await work.source.open_reader(path, removing=work.options.remove)
@@ -77,7 +78,7 @@ async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool
 
 
 async def refuse_same_file(work: Work, path: bytes, existing: Existing) -> None:
-    """Raise if the file at the destination *is* the file at the source, reached by another way.
+    """Raise `SideError` if the file at the destination *is* the file at the source, reached by another path.
 
     Equal content is the one case in which the source is removed without anything having been written; if both names
     were one directory entry (say, through a bind mount below the two directories), that would remove the only copy.
@@ -101,7 +102,10 @@ async def _describe(work: Work, path: bytes) -> Existing:
 
 
 async def _identical(work: Work, path: bytes, reader: IReader) -> bool:
-    """Whether the final file has the content of the source, and now its attributes; the reader is then at its end."""
+    """Whether the final has the content of the source; if so it also has its attributes now.
+
+    If so, the reader has been read to its end.
+    """
     size, offset = reader.version.size, 0
     attributes = reader.attributes if work.options.preserve else None
     while True:
@@ -127,7 +131,10 @@ async def _finish(reader: IReader) -> bytes:
 async def _remove(
     work: Work, path: bytes, reader: IReader, stored: Stored | None, *, sent: int, digest: bytes
 ) -> Finished:
-    """End with a file that was ``stored``, or was there already (None)."""
+    """Record a file as arrived, and remove it at the source if asked to; ``stored`` is None if it was there already.
+
+    Raises `SideError`, with ``stored`` in it, if the source refuses to remove the file.
+    """
     how = How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
     recorded = [Arrived(path, reader.version.size, digest, how)]
     there = Finished(path, reader.version.size, sent, how, digest, removed=False)
@@ -148,7 +155,11 @@ async def _remove(
 
 @define(eq=False)
 class _Sending:
-    """The content of one file on its way into a writer."""
+    """Sends the content of one file into a writer.
+
+    Counts in bytes: ``have`` was in the partial and matched, ``found`` was copied from the old version, ``sent``
+    travelled.
+    """
 
     work: Work
     path: bytes
@@ -160,10 +171,10 @@ class _Sending:
     found: int = 0
     digest: bytes = b""
     committing: bool = False
-    """Whether the writer has been closed by that, whatever came of it."""
+    """Whether the commit was asked for: that closes the writer, whatever the outcome."""
 
     async def run(self) -> Stored:
-        """Send what is missing and commit; leaves a durable partial behind when it does not get that far."""
+        """Send what is missing and commit; on an error, leave a durable partial unless it would be useless."""
         version = self.reader.version
         policy = self.work.policy(self.existing)
         with at(End.DESTINATION):
@@ -198,14 +209,14 @@ class _Sending:
             finally:
                 self.work.emit(Stopped(self.path, version.size, reached))
             if self.found and isinstance(error, SideError) and isinstance(error.error, VerifyFailed):
-                raise _NotTheOldOne(error.end, error.error) from error
+                raise _OldVersionChanged(error.end, error.error) from error
             if isinstance(error, SideError):
                 error.in_vain = True
             raise
         return stored
 
     async def _resume(self, writer: IWriter) -> None:
-        """Skip what the partial has and the source confirms."""
+        """Skip the beginning that the partial has, as far as the digests of both sides match."""
         while self.have < writer.have:
             length = min(COMPARE_STEP_BYTES, writer.have - self.have)
             with at(End.SOURCE):
@@ -219,7 +230,7 @@ class _Sending:
                 return
 
     def _worthwhile(self, writer: IWriter) -> bool:
-        """Whether to look for parts of the file in its old version."""
+        """Whether a delta is worth trying: both files are large enough, and both sides can do it."""
         old, new = self.existing.final_size or 0, self.reader.version.size - self.have
         return self.deltas and self.reader.deltas and writer.deltas and min(old, new) >= DELTA_MIN_BYTES
 
@@ -241,7 +252,7 @@ class _Sending:
             self._moved(sum(map(len, pieces)), 0)
 
     async def _unless_taken(self, answer: Deferred[_T]) -> _T:
-        """The answer; that a file has appeared where none was seen is no conflict yet, but a reason to look again."""
+        """Await the answer; raises `Busy`, so that it is tried again, if a file appeared where none was seen before."""
         try:
             return await answer
         except Conflict as error:
@@ -250,7 +261,10 @@ class _Sending:
             raise
 
     async def _abandon(self, writer: IWriter, *, keep: bool) -> int | None:
-        """How much is kept; None if the destination is gone, which keeps the partial on its own account."""
+        """Close the writer; returns how many bytes the destination keeps as a partial.
+
+        None if it does not answer; it then keeps the partial of its own accord.
+        """
         try:
             kept = await writer.abandon(keep=keep)
             if kept is None and self.committing:

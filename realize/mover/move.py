@@ -1,9 +1,9 @@
-"""Move everything below one source: list, plan, and keep many files on their way at once.
+"""Move everything below one source: list it, plan, and keep many files in flight.
 
 The listing is read a page at a time, and only as far ahead as there are free slots, so memory does not grow with the
 number of files.
-What cannot be moved now, but perhaps in a moment, is put aside (up to `MAX_RETRY_QUEUE_FILES` files) and tried again
-at the end.
+A file that cannot be moved now, but perhaps in a moment, waits in a retry queue (of at most `MAX_RETRY_QUEUE_FILES`)
+until the end of the listing.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ from realize.store.interfaces import IListing
 from realize.values import Attributes, Entry, Existing, Kind, Stored, Use, Vacant, Where, WhereKind
 
 PAGES_AHEAD: Final = 4
-"""Pages of the listing that are worked on at once."""
+"""Pages of the listing that are processed at once."""
 
 BATCHES_PER_JOB: Final = 2
-"""Batches of small files under way for each of the jobs the user allows."""
+"""Batches of small files in flight for each of the jobs that the user allows."""
 
 MAX_BATCHES: Final = 16
-"""Batches of small files under way at most; each may be `realize.values.MAX_SMALL_BYTES` bytes."""
+"""Batches of small files in flight at most; each has up to `realize.values.MAX_SMALL_BYTES` bytes."""
 
 MAX_RETRY_QUEUE_FILES: Final = 10_000
-"""Files that may wait for another attempt; beyond it they fail at once, so that memory stays bounded."""
+"""Files that may wait for another attempt; beyond this, they fail at once, so that memory stays bounded."""
 
 DELAYS: Final = (0.25, 1.0, 3.0)
-"""Seconds before each further attempt at a file that could not be moved now."""
+"""Seconds before each further attempt at the files in the retry queue."""
 
 
 @frozen
-class _Aside:
-    """A file that waits for another attempt; ``sent`` is what this run has made of an earlier version."""
+class _Retry:
+    """A file that waits for another attempt; ``sent`` is what this run stored of an earlier version of it."""
 
     path: bytes
     size: int
@@ -69,7 +69,11 @@ class _Aside:
 
 @define(eq=False)
 class Move:
-    """One source on its way into the destination."""
+    """Moves one source into the destination.
+
+    ``where`` is what the source says about itself; ``avoid`` is the identity of the destination's directory, which the
+    listing must not enter, or empty if it does not exist yet.
+    """
 
     work: Work
     where: Where
@@ -77,18 +81,18 @@ class Move:
     clock: IReactorTime
     _jobs: Jobs = field(init=False)
     _pages: DeferredSemaphore = field(init=False)
-    _making: DeferredLock = field(factory=DeferredLock, init=False)
+    _making_directories: DeferredLock = field(factory=DeferredLock, init=False)
     _batches: DeferredSemaphore = field(init=False)
     _files: DeferredSemaphore = field(init=False)
-    _one: DeferredLock = field(factory=DeferredLock, init=False)
-    """For what is sent when there is hardly any room."""
-    _aside: list[_Aside] = field(factory=list, init=False)
+    _one_at_a_time: DeferredLock = field(factory=DeferredLock, init=False)
+    """Held while sending to a destination that is short of space."""
+    _retry_queue: list[_Retry] = field(factory=list, init=False)
     _second_round: bool = field(default=False, init=False)
     _last_attempt: bool = field(default=False, init=False)
     _opened: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Slots for what may run at once."""
+        """Create the slots that limit what runs at once."""
         self._jobs = Jobs(self.clock)
         self._pages = DeferredSemaphore(PAGES_AHEAD)
         self._batches = DeferredSemaphore(min(BATCHES_PER_JOB * self.work.options.jobs, MAX_BATCHES))
@@ -96,9 +100,10 @@ class Move:
         self._opened = self.clock.seconds()
 
     async def run(self) -> None:
-        """Move everything; raises `SideError` if one of the stores fails as a whole, and what the manifest fails with.
+        """Move everything.
 
-        Cancelled, it stops all that is under way, keeping partials, before it raises CancelledError.
+        Raises `SideError` if a store fails as a whole, and the `RealizeError` of a manifest that cannot be written.
+        Cancelled, it stops everything in flight, keeping partials, and then raises CancelledError.
         """
         looking = LoopingCall(self.work.progress.look, self.work.emit)
         looking.clock = self.clock
@@ -108,11 +113,11 @@ class Move:
             await self._whole_listing()
             await self._jobs.drained()
             for attempt, delay in enumerate(DELAYS, start=1):
-                if not self._aside or self.work.brake.holds():
+                if not self._retry_queue or self.work.stop_flag.should_stop():
                     break
                 self._last_attempt = attempt == len(DELAYS)
                 await deferLater(self.clock, delay)
-                await self._again()
+                await self._retry_queued()
             await self._set_directories(ended=True)
             if self.work.options.prune_age_ns is not None and self.where.kind is WhereKind.DIRECTORY:
                 await self._prune_all(self.work.options.prune_age_ns)
@@ -131,7 +136,7 @@ class Move:
             directories.begin()
         try:
             while page := await self._page(listing):
-                if self.work.brake.holds():
+                if self.work.stop_flag.should_stop():
                     break
                 here = {} if directories is None else directories.listed(page)
                 await self._jobs.start(self._pages, partial(self._plan, page, here, self._now_ns(listing)))
@@ -147,8 +152,8 @@ class Move:
         with whole(End.SOURCE):
             return await listing.next_page()
 
-    async def _again(self) -> None:
-        waiting, self._aside = self._aside, []
+    async def _retry_queued(self) -> None:
+        waiting, self._retry_queue = self._retry_queue, []
         if not self._second_round:
             self._second_round = True
             self.work.scarcity.look_again()
@@ -158,27 +163,27 @@ class Move:
         await self._jobs.drained()
 
     async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
-        """Make what is missing for these files; before that has been done for one page, it is not begun for another."""
+        """Create the directories missing for these files, one page at a time."""
         if self.work.directories is None or not candidates:
             return
-        await self._making.acquire()
+        await self._making_directories.acquire()
         try:
             wanted = self.work.directories.fill((candidate.entry.path for candidate in candidates), here)
             if wanted:
                 with whole(End.DESTINATION):
-                    # What cannot be made shows when a file is put there.
+                    # One that cannot be made shows when a file is put there.
                     await self.work.destination.make_directories(wanted)
         finally:
-            self._making.release()
+            self._making_directories.release()
 
     async def _set_directories(self, *, ended: bool) -> None:
-        """Give copies of directories what they are to have for good, now that nothing is under way.
+        """Set the final permissions and times of copied directories, now that no file is in flight.
 
-        What is not ours, or gone by now, stays as it is.
+        The destination leaves alone directories that are not ours to change, or that are gone by now.
         """
         if self.work.directories is None:
             return
-        waiting = () if ended else (each.path for each in self._aside)
+        waiting = () if ended else (each.path for each in self._retry_queue)
         selection = self.work.options.selection
         done = self.work.directories.done(waiting, ended=ended)
         meant = [each for each in done if each.mtime_ns is not None or selection.accepts_directory(each.path)]
@@ -188,7 +193,7 @@ class Move:
         self.work.directories.forget(done)
 
     async def _prune_all(self, age_ns: int) -> None:
-        """Remove the directories that have long been empty, as another listing has them."""
+        """List the source once more, and remove the directories that have been empty for ``age_ns``."""
         selection = self.work.options.selection
 
         def may_go(directory: Entry) -> bool:
@@ -197,13 +202,13 @@ class Move:
 
         vacancies = Vacancies(may_go)
         with whole(End.SOURCE):
-            # What nothing names is left out, and so are its files, but its empty directories are not.
+            # Where only named files are meant, these rules would skip directories that may be empty: list them all.
             leave = () if selection.only else selection.leaving()
             listing = self.work.source.walk(partials=True, avoid=self.avoid, leave=leave)
         try:
-            while not self.work.brake.holds() and (page := await self._page(listing)):
+            while not self.work.stop_flag.should_stop() and (page := await self._page(listing)):
                 await self._prune(vacancies.seen(page))
-            if not self.work.brake.holds():
+            if not self.work.stop_flag.should_stop():
                 await self._prune(vacancies.ended())
         finally:
             listing.close()
@@ -220,15 +225,15 @@ class Move:
                     self.work.emit(Pruned(each.path, removed=True))
 
     def _now_ns(self, listing: IListing) -> int:
-        """The present by the source's clock; the earlier one if that clock was set, so that files look younger."""
+        """The time now by the source's clock; the earlier of two values if that was set, so that files look younger."""
         return min(listing.now_ns, self.where.now_ns + int((self.clock.seconds() - self._opened) * 1e9))
 
     async def _plan(self, page: Sequence[Entry], here: Mapping[bytes, Attributes], now_ns: int) -> None:
-        """Decide about the files of a page, which was listed at ``now_ns``, and start to move them.
+        """Decide what to do with the files of a page, and start moving them.
 
-        They are in the directories ``here``.
+        ``here`` has the directories that they are in, and ``now_ns`` is when the page was listed.
         """
-        files = [entry for entry in page if self._is_meant(entry, now_ns)]
+        files = [entry for entry in page if self._is_selected(entry, now_ns)]
         if not files:
             return
         self.work.emit(Found(len(files), sum(entry.size for entry in files)))
@@ -236,7 +241,7 @@ class Move:
             described = await self.work.destination.describe([entry.path for entry in files])
         decided = self._decided(files, described)
         if self.work.options.dry_run:
-            await self._foretell([(entry, action) for entry, _, action in decided])
+            await self._report_dry_run([(entry, action) for entry, _, action in decided])
             return
         candidates: list[Candidate] = []
         for entry, existing, action in decided:
@@ -248,44 +253,44 @@ class Move:
         await self._start(candidates)
 
     async def _start(self, candidates: list[Candidate]) -> None:
-        """Start to move files: in batches if they fit them, else by themselves."""
+        """Start moving files: those that fit a batch in batches, the others one by one."""
         most = 0
         while candidates:
-            if (fits := self._at_once()) > most:
-                # What did not fit before may do now: how fast a link is shows when something has arrived.
+            if (fits := self._batch_bytes()) > most:
+                # What did not fit before may fit now: batches grow once arriving files have shown how fast the link is.
                 most = fits
                 small = [candidate for candidate in candidates if candidate.entry.size <= most]
                 candidates = [candidate for candidate in candidates if candidate.entry.size > most]
-                for batch in batches(small, self._at_once):
+                for batch in batches(small, self._batch_bytes):
                     await self._jobs.start(self._batches, partial(self._move_small, batch))
             else:
                 first = candidates.pop(0)
                 moving = partial(self._move_large, self.work, first.entry.path, first.entry.size, first.existing)
                 await self._jobs.start(self._files, moving)
 
-    def _at_once(self) -> int:
-        """How much content a batch should have at present, and a file that travels in one."""
+    def _batch_bytes(self) -> int:
+        """How many bytes of content a batch, and so a file in a batch, should have at present."""
         return min(self.work.source.reads_at_once(), self.work.destination.takes_at_once())
 
     def _decided(
         self, files: Sequence[Entry], described: Sequence[Existing | RealizeError]
     ) -> list[tuple[Entry, Existing, Action]]:
-        """What is to be done with each; what stands against one is reported."""
-        since_ns, policy = self.work.taken_since_ns, self.work.options.policy
+        """What to do with each file; files that cannot be moved are reported as failed and left out."""
+        run_started_ns, policy = self.work.run_started_ns, self.work.options.policy
         decided: list[tuple[Entry, Existing, Action]] = []
         for entry, existing in zip(files, described, strict=True):
             try:
                 if isinstance(existing, RealizeError):
                     raise existing
-                action = decide(entry.path, entry.size, existing, policy, taken_since_ns=since_ns, sent=None)
+                action = decide(entry.path, entry.size, existing, policy, run_started_ns=run_started_ns, sent=None)
             except RealizeError as error:
                 self.work.emit(Failed(entry.path, End.DESTINATION, error))
             else:
                 decided.append((entry, existing, action))
         return decided
 
-    async def _foretell(self, decided: Sequence[tuple[Entry, Action]]) -> None:
-        """Report what would be done, and what permissions would be against, which fails as it would."""
+    async def _report_dry_run(self, decided: Sequence[tuple[Entry, Action]]) -> None:
+        """Report what would be done; a file that permissions would not allow to be moved is reported as failed."""
         work = self.work
         refused: dict[bytes, tuple[End, RealizeError]] = {}
         put = [entry.path for entry, action in decided if action not in {Action.SKIP, Action.COMPARE}]
@@ -305,8 +310,8 @@ class Move:
             else:
                 work.emit(Planned(entry.path, entry.size, action))
 
-    def _is_meant(self, entry: Entry, now_ns: int) -> bool:
-        """Whether to work on this; what is left or unreadable is reported here, unless the filters leave it out."""
+    def _is_selected(self, entry: Entry, now_ns: int) -> bool:
+        """Whether to move this entry; reports what is left, unreadable or held back, unless the filters exclude it."""
         selection = self.work.options.selection
         if entry.kind is Kind.UNREADABLE:
             if selection.accepts_unreadable(entry.path):
@@ -322,7 +327,7 @@ class Move:
         return False
 
     async def _move_small(self, batch: Sequence[Candidate]) -> None:
-        await self._in_order(partial(self._move_batch, batch))
+        await self._unless_stopping(partial(self._move_batch, batch))
 
     async def _move_batch(self, batch: Sequence[Candidate]) -> None:
         scarcity = self.work.scarcity
@@ -332,73 +337,76 @@ class Move:
             if refusal is None:
                 tried.append(candidate)
             else:
-                trouble = SideError(End.DESTINATION, refusal)
-                trouble.in_vain = True
-                self._troubled(self.work, candidate.entry.path, candidate.entry.size, trouble)
+                side_error = SideError(End.DESTINATION, refusal)
+                side_error.in_vain = True
+                self._retry_or_fail(self.work, candidate.entry.path, candidate.entry.size, side_error)
         if not tried:
             return
-        await move_small(self.work, tried, self._ended)
+        await move_small(self.work, tried, self._batch_file_ended)
 
-    def _ended(self, candidate: Candidate, outcome: Finished | Unknown | SideError) -> None:
-        """What became of a file of a batch."""
+    def _batch_file_ended(self, candidate: Candidate, outcome: Finished | Unknown | SideError) -> None:
+        """Deal with the outcome of one file of a batch."""
         if isinstance(outcome, SideError):
             if outcome.no_room:
                 outcome.in_vain = True
                 self.work.scarcity.failed(candidate.entry.size)
-            self._troubled(self.work, candidate.entry.path, candidate.entry.size, outcome)
+            self._retry_or_fail(self.work, candidate.entry.path, candidate.entry.size, outcome)
         else:
             self.work.emit(outcome)
 
     async def _move_large(self, work: Work, path: bytes, size: int, existing: Existing | None = None) -> None:
-        await self._in_order(partial(self._move_file, work, path, size, existing))
+        await self._unless_stopping(partial(self._move_file, work, path, size, existing))
 
     async def _move_file(self, work: Work, path: bytes, size: int, existing: Existing | None) -> None:
         try:
             refusal = work.scarcity.refusal(path, size)
             if refusal is not None:
-                trouble = SideError(End.DESTINATION, refusal)
-                trouble.in_vain = True
-                raise trouble
+                side_error = SideError(End.DESTINATION, refusal)
+                side_error.in_vain = True
+                raise side_error
             self.work.emit(await move_large(work, path, existing))
-        except SideError as trouble:
-            if trouble.hopeless:
+        except SideError as side_error:
+            if side_error.fatal:
                 raise
-            if trouble.no_room and trouble.in_vain:
+            if side_error.no_room and side_error.in_vain:
                 work.scarcity.failed(size)
-            self._troubled(work, path, size, trouble)
+            self._retry_or_fail(work, path, size, side_error)
 
-    async def _in_order(self, job: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
-        """Do it, unless the run is to end; one at a time when there is hardly any room."""
-        if self.work.brake.holds():
+    async def _unless_stopping(self, job: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
+        """Run a job unless the run is to stop; one job at a time if the destination is short of space."""
+        if self.work.stop_flag.should_stop():
             return
         if not self.work.scarcity.tight:
             await job()
             return
-        await self._one.acquire()
+        await self._one_at_a_time.acquire()
         try:
-            if not self.work.brake.holds():
+            if not self.work.stop_flag.should_stop():
                 await job()
         finally:
-            self._one.release()
+            self._one_at_a_time.release()
 
-    def _troubled(self, work: Work, path: bytes, size: int, trouble: SideError) -> None:
-        """Try again later, or give up.
+    def _retry_or_fail(self, work: Work, path: bytes, size: int, side_error: SideError) -> None:
+        """Queue a file for another attempt, or report it as failed (or as gone, if the source no longer has it).
 
-        What this run has sent itself may be replaced by the newer version of its source: only that, as it was then.
+        The queue remembers what this run itself has stored under that name: that file, if unchanged, may be replaced by
+        the newer version of its source, and no other.
         """
-        end, error = trouble.end, trouble.error
+        end, error = side_error.end, side_error.error
         if end is End.SOURCE and isinstance(error, NotFound):
             self.work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
-        elif trouble.no_room and (
-            not trouble.in_vain or self._second_round or len(self._aside) >= MAX_RETRY_QUEUE_FILES
+        elif side_error.no_room and (
+            not side_error.in_vain or self._second_round or len(self._retry_queue) >= MAX_RETRY_QUEUE_FILES
         ):
             self._no_room(path, size, error)
         elif (
-            (error.permanent and not trouble.no_room) or self._last_attempt or len(self._aside) >= MAX_RETRY_QUEUE_FILES
+            (error.permanent and not side_error.no_room)
+            or self._last_attempt
+            or len(self._retry_queue) >= MAX_RETRY_QUEUE_FILES
         ):
             self.work.emit(Failed(path, end, error))
         else:
-            self._aside.append(_Aside(path, size, trouble.sent or work.sent))
+            self._retry_queue.append(_Retry(path, size, side_error.sent or work.sent))
             self.work.emit(Postponed(path, end, error))
 
     def _no_room(self, path: bytes, size: int, error: RealizeError) -> None:

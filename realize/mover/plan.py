@@ -1,4 +1,4 @@
-"""What to do with one file, decided from what both ends have; pure."""
+"""Decide what to do with one file, from what source and destination have; pure."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ class Action(enum.Enum):
     SEND = "send"
     """The destination has nothing of that name."""
     RESUME = "resume"
-    """It has a partial; what of it matches is not sent again."""
+    """The destination has a partial; the part of it that matches is not sent again."""
     REPLACE = "replace"
-    """It has a file of another size."""
+    """The destination has a file of another size."""
     COMPARE = "compare"
-    """It has a file of the same size: equal content is not sent, other content is a conflict."""
+    """The destination has a file of the same size: equal content is not sent, for other content `resolve` decides."""
     SKIP = "skip"
-    """It has another file, and the policy is to leave both alone."""
+    """The destination has another file, and the policy is to leave both alone."""
 
 
 def decide(
-    path: bytes, size: int, existing: Existing, policy: OnConflict, *, taken_since_ns: int, sent: Stored | None
+    path: bytes, size: int, existing: Existing, policy: OnConflict, *, run_started_ns: int, sent: Stored | None
 ) -> Action:
-    """The action for a file of ``size`` bytes; raises `Conflict` where it must stay at the source."""
+    """The action for a source file of ``size`` bytes; raises `Conflict` if it must stay at the source."""
     if existing.obstacle:
         raise Conflict(f"{display_name(path)}: a {existing.obstacle} has this name")
     if existing.final_size is None:
         return Action.SEND if existing.partial_size is None else Action.RESUME
     if existing.final_size == size:
         return Action.COMPARE
-    return resolve(path, existing, policy, taken_since_ns=taken_since_ns, sent=sent)
+    return resolve(path, existing, policy, run_started_ns=run_started_ns, sent=sent)
 
 
-def resolve(path: bytes, existing: Existing, policy: OnConflict, *, taken_since_ns: int, sent: Stored | None) -> Action:
-    """The action once the destination is known to hold another file of that name.
+def resolve(path: bytes, existing: Existing, policy: OnConflict, *, run_started_ns: int, sent: Stored | None) -> Action:
+    """The action once the destination is known to have a file of that name with other content.
 
-    A final file that changed at or after ``taken_since_ns`` (by the destination's clock), or that the destination calls
-    recent, because that clock may have been set since, may have come from another source of the same run, or from
-    somebody else, and is never replaced: that would lose it.
-    But the run may replace what it has ``sent`` itself from an earlier version of the same source, and nothing else.
+    A final that changed at or after ``run_started_ns`` (by the destination's clock) may have come from another source
+    of this run, or from somebody else, and is never replaced: that would lose it.
+    The same holds for a final that the destination itself calls recent, since its clock may have been set meanwhile.
+    The one exception is the file that this run has ``sent`` from an earlier version of the same source: with ``sent``,
+    that file and no other may be replaced.
+    Raises `Conflict` if the file must stay at the source.
     """
     if policy is OnConflict.SKIP:
         return Action.SKIP
     if policy is OnConflict.FAIL:
         raise Conflict(f"{display_name(path)}: another file has this name")
     arrived_ns = existing.ctime_ns + coarseness_ns(existing.ctime_ns)
-    recent = existing.recent or arrived_ns >= taken_since_ns
+    recent = existing.recent or arrived_ns >= run_started_ns
     if recent if sent is None else not sent.is_still(existing):
         raise Conflict(f"{display_name(path)}: another file of this name arrived there during this run")
     return Action.REPLACE
 
 
 def overlap(source: Where, destination: Where) -> str:
-    """Why the two locations may not be source and destination of one move, or an empty string."""
+    """Why the two locations cannot be source and destination of one move; empty if they can."""
     if source.kind is WhereKind.FILE:
         same = destination.kind is WhereKind.DIRECTORY and source.chain[1:2] == destination.chain[:1]
         return "the file is already in that directory" if same else ""

@@ -1,7 +1,8 @@
-"""Which directories of the source have long been empty, told from a listing of it; pure.
+"""Find the directories of the source that have long been empty, from a listing of it; pure.
 
-A program that writes into a directory loses its next files if the directory is removed under it, so age decides: that
-of the directory's last change when the listing came to it, which is before anything below it is removed.
+If a directory is removed while a program still uses it, the program's next files are lost.
+So only directories go whose last change is long past; the time of that change is read when the listing reaches the
+directory, before the removal of anything in it changes it.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ class _Open:
     path: bytes
     mtime_ns: int
     kept: bool
-    """It stays, whatever is in it, or because of something in it."""
+    """Whether it stays, on its own account or because of something in it."""
     emptied: bool = False
-    """Something in it is to be removed."""
+    """Whether a directory in it is to be removed."""
 
 
 @define(eq=False)
 class Vacancies:
-    """Finds, in a listing with partials, the directories that are empty, or become so by the removal of such.
+    """Finds the directories that are empty, or contain nothing but such directories.
 
-    ``may_go`` says of a directory whether it is old enough, and meant.
+    The listing must include partials, since a directory with a partial in it is not empty.
+    ``may_go`` says whether a directory is old enough and selected.
     """
 
     may_go: Callable[[Entry], bool]
     _open: list[_Open] = field(factory=list, init=False)
 
     def seen(self, entries: Iterable[Entry]) -> list[Vacant]:
-        """The directories that turn out to be such now that these entries follow; in the order to remove them in."""
+        """Take the next entries; returns the directories now known to be removable, in the order to remove them in."""
         found: list[Vacant] = []
         for entry in entries:
             found += self._close(entry.path)
@@ -47,11 +49,11 @@ class Vacancies:
         return found
 
     def ended(self) -> list[Vacant]:
-        """The rest of them, once the listing has ended."""
+        """The remaining removable directories, once the listing has ended."""
         return list(self._close(None))
 
     def _close(self, path: bytes | None) -> Iterator[Vacant]:
-        """Leave the directories that ``path`` is neither in nor the name of."""
+        """Close the directories that end before ``path`` (None: all of them); yields those that can be removed."""
         while self._open:
             last = self._open[-1]
             if path is not None and (path == last.path or path.startswith(last.path + b"/")):

@@ -8,18 +8,18 @@ from typing import Final
 from attrs import define
 
 FIRST_DELAY_S: Final = 0.5
-"""Seconds before the first attempt."""
+"""The delay before the first attempt."""
 
 MAX_DELAY_S: Final = 300.0
-"""Seconds before any attempt, at most."""
+"""The longest delay before an attempt."""
 
 JITTER_FRACTION: Final = 0.25
-"""The part of a delay that chance decides, so that many commands do not come back all at once."""
+"""The random part of a delay, so that many commands do not all reconnect at the same moment."""
 
 
 @define
 class Backoff:
-    """Delays that double from `FIRST_DELAY_S` to `MAX_DELAY_S`; ``chance`` gives numbers from 0 to 1."""
+    """Delays that double from `FIRST_DELAY_S` up to `MAX_DELAY_S`; ``chance`` returns random numbers from 0 to 1."""
 
     chance: Callable[[], float]
     attempts: int = 0
@@ -31,5 +31,5 @@ class Backoff:
         return delay * (1.0 - JITTER_FRACTION * self.chance())
 
     def reset(self) -> None:
-        """An attempt got somewhere: begin anew."""
+        """Start again with the first delay, because an attempt made progress."""
         self.attempts = 0

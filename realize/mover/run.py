@@ -1,4 +1,4 @@
-"""A whole run: several sources, one after the other unless one hangs, into one destination."""
+"""A whole run: the sources, one after the other unless one hangs, into one destination."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from realize.errors import (
     UsageError,
     next_step,
 )
-from realize.mover.brake import Brake
 from realize.mover.directories import Directories
 from realize.mover.events import End, Event, Failed, Finished, Found, Listed, NoRoom, Observer, SourceStarted
 from realize.mover.interfaces import Arrived, IManifest
@@ -34,6 +33,7 @@ from realize.mover.move import Move
 from realize.mover.plan import overlap
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
+from realize.mover.stop_flag import StopFlag
 from realize.mover.turns import SourceTurns
 from realize.mover.work import MoveOptions, Side, SideError, Work, whole
 from realize.store.interfaces import IStore
@@ -42,20 +42,20 @@ from realize.values import OnConflict, Where, WhereKind
 __all__ = ["MoveOptions", "Run", "Side"]
 
 SOURCE_IDLE_S: Final = 5.0
-"""Seconds without any event, or without an answer at the beginning, after which a source counts as hanging."""
+"""A source that emits no event, or gives no first answer, for this long counts as hanging."""
 
 MISSING: Final = (NotFound, StorageError)
-"""What a source that is not there, or cannot be read, fails with."""
+"""The errors of a source that does not exist or cannot be read."""
 
 
 @define(eq=False)
 class Run:
     """Moves, or copies, the files of the sources into the destination.
 
-    Nothing is touched before every location was looked at and found fit; of several sources, one that is not there
-    keeps the others from nothing.
-    A source that hangs, then or later, does not keep the next one from being moved beside it.
-    When the connection was lost, `resumed` makes the run that goes on with what is not done.
+    Nothing is changed before every location was checked.
+    One missing source among several does not keep the others from being moved.
+    Nor does one that hangs, at that check or later: the next one is moved beside it.
+    After a lost connection, `resumed` makes the run that does the rest.
     """
 
     sources: Sequence[Side]
@@ -63,29 +63,29 @@ class Run:
     options: MoveOptions
     observer: Observer
     clock: IReactorTime
-    brake: Brake = field(factory=Brake)
+    stop_flag: StopFlag = field(factory=StopFlag)
     manifest: IManifest | None = None
     _scarcity: Scarcity = field(factory=Scarcity)
     _done: frozenset[int] = frozenset()
     _listed: set[int] = field(factory=set)
     _files: frozenset[int] = frozenset()
     _began: float | None = None
-    _taken_since_ns: int | None = None
+    _run_started_ns: int | None = None
     _directories: dict[int, Directories] = field(factory=dict)
     _unsure: dict[int, list[Finished]] = field(factory=dict)
     _progresses: dict[IStore, Progress] = field(factory=dict)
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
-        """The same run over new connections to the same stores."""
+        """The rest of this run, over new connections to the same stores."""
         return evolve(self, sources=sources, destination=destination, listed=set(self._done), progresses={})
 
     def start(self) -> Deferred[None]:
-        """Run to the end.
+        """Run to the end; to be called once.
 
-        Fires when everything was tried; what became of each file was said in events.
-        Fails with the `RealizeError` that made it pointless to go on.
-        Cancelled, it ends in order: what is under way is kept as durable partials, then it fails with `Interrupted`.
-        When the brake was pulled, it fails with `DeadlineReached` if anything was not started because of it.
+        Fires when every file was tried; events have told what became of each.
+        Fails with the `RealizeError` that made it pointless to go on, and with `DeadlineReached` if the stop flag kept
+        anything from being started.
+        Cancelled, it ends in order: files under way are kept as durable partials, then it fails with `Interrupted`.
         """
         return Deferred.fromCoroutine(self._run())
 
@@ -103,33 +103,35 @@ class Run:
             if there.kind is WhereKind.FILE:
                 raise UsageError(f"destination {self.destination.name}: is a file, not a directory")
             began_ns = there.now_ns - age_ns
-            # The earlier one, if somebody has set the clock there since.
-            self._taken_since_ns = min(began_ns, began_ns if self._taken_since_ns is None else self._taken_since_ns)
+            # The earlier of the two, in case the clock there was set since.
+            self._run_started_ns = min(began_ns, began_ns if self._run_started_ns is None else self._run_started_ns)
             for number in range(len(self.sources)):
                 if number not in self._done:
                     opening[number] = Deferred.fromCoroutine(self._find(number, salt, moved_before=resumed))
-            places: dict[int, Where | RealizeError | None] = {}
+            locations: dict[int, Where | RealizeError | None] = {}
             for number, answer in (await self._answered(opening)).items():
                 try:
-                    places[number] = await self._looked_at(number, answer, there)
+                    locations[number] = await self._checked(number, answer, there)
                 except MISSING as error:
                     if len(self.sources) == 1:
                         raise
-                    places[number] = error
+                    locations[number] = error
             turns = SourceTurns(self.clock, SOURCE_IDLE_S)
-            # Those that hang come last: nobody waits for them who could be moved.
-            for number in sorted(opening, key=lambda number: number not in places):
-                if self.brake.holds():
+            # The hanging ones come last, so that no source that could be moved waits for them.
+            for number in sorted(opening, key=lambda number: number not in locations):
+                if self.stop_flag.should_stop():
                     break
-                await jobs.start(turns, partial(self._take, number, places, opening[number], there, turns))
+                await jobs.start(
+                    turns, partial(self._move_when_found, number, locations, opening[number], there, turns)
+                )
             await jobs.drained()
-            await self._say_what_did_not_fit()
-            if self.brake.held_back:
+            await self._report_no_space()
+            if self.stop_flag.took_effect:
                 raise DeadlineReached("the time limit was reached")
         except CancelledError as error:
             raise Interrupted("interrupted") from error
-        except SideError as trouble:
-            raise self._named(self.destination.name, trouble) from trouble.error
+        except SideError as side_error:
+            raise self._named(self.destination.name, side_error) from side_error.error
         finally:
             for found in opening.values():
                 found.addErrback(lambda _: None)
@@ -137,7 +139,7 @@ class Run:
             await jobs.cancelled()
 
     async def _find(self, number: int, salt: bytes, *, moved_before: bool) -> Where | None:
-        """What a source is; None for a single file that is gone: it was moved before the connection was lost."""
+        """Open a source and return what it is; None for a single file that was moved before the connection was lost."""
         here = await self._open(self.sources[number], End.SOURCE, salt)
         if here.kind is WhereKind.FILE:
             self._files |= {number}
@@ -147,9 +149,10 @@ class Run:
         return here
 
     async def _answered(self, opening: Mapping[int, Deferred[Where | None]]) -> dict[int, Where | Failure | None]:
-        """Wait until every source has said what it is, or `SOURCE_IDLE_S` is over; what they have said by then.
+        """Wait at most `SOURCE_IDLE_S` for every source to say what it is; returns the answers so far, by number.
 
-        The answers are noted, for the last one goes on with the run: its Deferred cannot be waited for by that.
+        The answers are collected in a callback instead of awaited one by one: the run goes on from within the callback
+        of the last one, and cannot await a Deferred whose callbacks are still running.
         """
         all_answered: Deferred[None] = Deferred()
         timer = self.clock.callLater(SOURCE_IDLE_S, all_answered.callback, None)
@@ -173,21 +176,21 @@ class Run:
             timer.cancel()
         return dict(sorted(answers.items()))
 
-    async def _take(
+    async def _move_when_found(
         self,
         number: int,
-        places: Mapping[int, Where | RealizeError | None],
+        locations: Mapping[int, Where | RealizeError | None],
         found: Deferred[Where | None],
         there: Where,
         turns: SourceTurns,
     ) -> None:
-        """Move one source; one that was late in saying what it is has to be looked at first."""
+        """Move one source; if it did not say in time what it is, wait for that and check it first."""
         here: Where | RealizeError | None
-        if number in places:
-            here = places[number]
+        if number in locations:
+            here = locations[number]
         else:
             try:
-                here = await self._looked_at(number, await found, there)
+                here = await self._checked(number, await found, there)
             except ConnectionFailed:
                 raise
             except RealizeError as error:
@@ -201,29 +204,32 @@ class Run:
         self._note_listed(number)
 
     def _note_listed(self, number: int) -> None:
-        """A source has been listed to its end, or nothing more will be found there; that of the last one is said."""
+        """Note that nothing more will be found in a source; emits `Listed` when that holds for all of them."""
         before = len(self._listed)
         self._listed.add(number)
         if before < len(self._listed) == len(self.sources):
             self.observer(Listed())
 
-    async def _looked_at(self, number: int, answer: Where | Failure | None, there: Where) -> Where | None:
-        """What a source has said that it is, if it is fit; None if it is done already."""
+    async def _checked(self, number: int, answer: Where | Failure | None, there: Where) -> Where | None:
+        """Check what a source has said about itself and return it; None if the source is done already.
+
+        Raises the error that it answered with, and what `_check_location` raises.
+        """
         if isinstance(answer, Failure):
             answer.raiseException()
         if answer is not None:
-            await self._fit(self.sources[number], answer, there)
+            await self._check_location(self.sources[number], answer, there)
         return answer
 
     async def _open(self, side: Side, end: End, salt: bytes, run_age_ns: int = 0) -> Where:
         try:
             with whole(end):
                 return await side.store.open(salt, run_age_ns)
-        except SideError as trouble:
-            raise self._named(side.name, trouble) from trouble.error
+        except SideError as side_error:
+            raise self._named(side.name, side_error) from side_error.error
 
-    async def _fit(self, source: Side, here: Where, there: Where) -> None:
-        """Refuse what could not end well: overlapping locations, and rights that are missing at either end."""
+    async def _check_location(self, source: Side, here: Where, there: Where) -> None:
+        """Raise if this source cannot be moved: it is missing, the locations overlap, or either side denies access."""
         if here.kind is WhereKind.ABSENT:
             raise NotFound(f"source {source.name}: no such file or directory")
         if why := overlap(here, there):
@@ -232,8 +238,8 @@ class Run:
             if self.options.remove:
                 with whole(End.SOURCE):
                     await source.store.remove([])
-        except SideError as trouble:
-            raise self._named(source.name, trouble) from trouble.error
+        except SideError as side_error:
+            raise self._named(source.name, side_error) from side_error.error
         with whole(End.DESTINATION):
             await self.destination.store.put_small([], OnConflict.FAIL)
 
@@ -255,8 +261,8 @@ class Run:
             into,
             self.options,
             observer,
-            there.now_ns if self._taken_since_ns is None else self._taken_since_ns,
-            self.brake,
+            there.now_ns if self._run_started_ns is None else self._run_started_ns,
+            self.stop_flag,
             source.name,
             self.manifest,
             scarcity=self._scarcity,
@@ -273,15 +279,15 @@ class Run:
                     number, [not isinstance(each, RealizeError) and each.final_size is None for each in found]
                 )
             await Move(work, here, avoid, self.clock).run()
-        except SideError as trouble:
-            lost = isinstance(trouble.error, ConnectionFailed)
-            if lost or trouble.end is End.DESTINATION or len(self.sources) == 1:
-                name = source.name if trouble.end is End.SOURCE else self.destination.name
-                raise self._named(name, trouble) from trouble.error
-            self.observer(Failed(b"", End.SOURCE, trouble.error))
+        except SideError as side_error:
+            lost = isinstance(side_error.error, ConnectionFailed)
+            if lost or side_error.end is End.DESTINATION or len(self.sources) == 1:
+                name = source.name if side_error.end is End.SOURCE else self.destination.name
+                raise self._named(name, side_error) from side_error.error
+            self.observer(Failed(b"", End.SOURCE, side_error.error))
 
     def _removed_after_all(self, number: int, gone: Sequence[bool]) -> None:
-        """Say so of what was, perhaps, removed when a connection was lost, and is gone; the rest is listed again."""
+        """Report the files whose removal went unanswered and that turn out to be gone; the listing has the others."""
         unsure = self._unsure[number]
         for finished in compress(unsure, gone):
             self.observer(Found(1, finished.size))
@@ -291,7 +297,7 @@ class Run:
             self.observer(finished)
         unsure.clear()
 
-    async def _say_what_did_not_fit(self) -> None:
+    async def _report_no_space(self) -> None:
         files, size = self._scarcity.files, self._scarcity.size
         if files:
             missing: int | None = None
@@ -300,7 +306,10 @@ class Run:
             self.observer(NoRoom(files, size, missing))
 
     def _carried_over(self, number: int, here: Where, there: Where) -> Directories | None:
-        """The directories of a source; those from before a connection was lost, for they have other times by now."""
+        """The directories of a source, to copy permissions and times from; None if these are not to be copied.
+
+        After a lost connection they are those known from before, since moving files has changed their times.
+        """
         if not self.options.preserve or self.options.dry_run or here.kind is not WhereKind.DIRECTORY:
             return None
         known = self._directories.setdefault(number, Directories())
@@ -309,13 +318,13 @@ class Run:
         return known
 
     def _progress(self, source: IStore, destination: IStore) -> Progress:
-        """One for all sources whose content goes over the same connection."""
+        """The `Progress` shared by all sources whose content goes over the same connection."""
         travels, end = destination, End.DESTINATION
         if destination.in_transit() is None:
             travels, end = source, End.SOURCE
         return self._progresses.setdefault(travels, Progress(travels.in_transit, end))
 
-    def _named(self, name: str, trouble: SideError) -> RealizeError:
-        """The error, saying which end it happened at."""
-        error = trouble.cause
-        return type(error)(f"{trouble.end.value} {name}: {error}{next_step(error, name)}")
+    def _named(self, name: str, side_error: SideError) -> RealizeError:
+        """The error with the side and the location it happened at, and what to do next, in its text."""
+        error = side_error.cause
+        return type(error)(f"{side_error.end.value} {name}: {error}{next_step(error, name)}")

@@ -1,7 +1,8 @@
-"""What a run has learned of the room at its destination; pure.
+"""What a run has learned about the free space at its destination; pure.
 
-A destination refuses a large file that does not fit before anything of it is sent, if it knows.
-Where only writing tells (a quota, other programs), what has failed shows what need not be tried.
+A destination that knows its free space refuses a large file that does not fit before any of it is sent.
+Where only writing tells (a quota, other programs that fill the disk), the files that failed show which need not be
+tried.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from realize.units import display_name, format_size
 
 @define
 class Scarcity:
-    """Shared by all sources of a run."""
+    """The files for which there was no space, shared by all sources of a run."""
 
     _too_large: int | None = field(default=None, init=False)
     _left: dict[str, tuple[int, int]] = field(factory=dict, init=False)
     tight: bool = field(default=False, init=False)
-    """Whether content was sent in vain: then one at a time is enough."""
+    """Whether content was sent in vain; from then on files are sent one at a time."""
 
     def failed(self, size: int) -> None:
-        """A file of that size was sent, at least in part, and there was no room for it."""
+        """Note that a file of this size was sent, at least in part, and did not fit."""
         self.tight = True
         self._too_large = size if self._too_large is None else min(self._too_large, size)
 
     def refusal(self, path: bytes, size: int) -> NoSpace | None:
-        """Why a file is not worth trying, because no more than it needs did not fit; None if it is."""
+        """The error for a file that need not be tried, since one of its size or smaller did not fit; None: try it."""
         if self._too_large is None or size < self._too_large:
             return None
         return NoSpace(
@@ -35,15 +36,15 @@ class Scarcity:
         )
 
     def look_again(self) -> None:
-        """The rest is done, and its end may have made room."""
+        """Forget which sizes did not fit: everything else is done, and that may have freed space."""
         self._too_large = None
 
     def begin(self, source: str) -> None:
-        """A source begins, perhaps once more after a lost connection: nothing of it is to be counted twice."""
+        """Start counting a source, perhaps again after a lost connection: none of its files is counted twice."""
         self._left.pop(source, None)
 
     def left(self, source: str, size: int) -> None:
-        """A file of a source stays there for want of room."""
+        """Count a file that stays at its source for want of space."""
         files, total = self._left.get(source, (0, 0))
         self._left[source] = files + 1, total + size
 
@@ -54,5 +55,5 @@ class Scarcity:
 
     @property
     def size(self) -> int:
-        """How many bytes they have together."""
+        """Their total size in bytes."""
         return sum(size for _, size in self._left.values())

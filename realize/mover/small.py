@@ -1,4 +1,4 @@
-"""Move small files by the batch: each step is one call for all files of the batch."""
+"""Move small files in batches: each step is one call for all files of a batch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
 from realize.values import Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile, Stored
 
 FILE_HEADER_BYTES: Final = 128
-"""More than what travels of a small file besides its path and its content, in bytes."""
+"""Upper bound of what is sent for a small file besides its path and its content."""
 
 MAX_HEADERS_BYTES: Final = 65_535
-"""The heads of a batch have to fit one value of the protocol."""
+"""The headers of a batch, with the paths, have to fit one value of the protocol."""
 
 MAX_BATCH_FILES: Final = 256
-"""More files than this are not put into one batch: its answer should not be long in coming."""
+"""Files in one batch at most, so that its answer does not take long."""
 
 
 @frozen
 class Candidate:
-    """A small file to be moved, and what the destination has under its name."""
+    """A file to be moved, and what the destination has under its name."""
 
     entry: Entry
     existing: Existing
@@ -37,30 +37,32 @@ Report: TypeAlias = Callable[[Candidate, Finished | Unknown | SideError], object
 
 
 def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iterator[list[Candidate]]:
-    """Group candidates, in their order, so that the heads of a group fit one command and its contents ``at_once``.
+    """Group candidates in order, so that the headers of a group fit one command and its content ``at_once()`` bytes.
 
-    That is asked for each batch as it is taken, for it may change meanwhile; pure.
+    ``at_once`` is asked anew for each batch, since its answer changes while batches are sent; otherwise pure.
+    A candidate that is larger by itself gets a batch of its own.
     """
     batch: list[Candidate] = []
-    content = heads = 0
+    content = headers = 0
     most = at_once()
     for candidate in candidates:
-        size, head = candidate.entry.size, len(candidate.entry.path) + FILE_HEADER_BYTES
-        if batch and (content + size > most or heads + head > MAX_HEADERS_BYTES or len(batch) == MAX_BATCH_FILES):
+        size, header = candidate.entry.size, len(candidate.entry.path) + FILE_HEADER_BYTES
+        if batch and (content + size > most or headers + header > MAX_HEADERS_BYTES or len(batch) == MAX_BATCH_FILES):
             yield batch
-            batch, content, heads = [], 0, 0
+            batch, content, headers = [], 0, 0
             most = at_once()
         batch.append(candidate)
         content += size
-        heads += head
+        headers += header
     if batch:
         yield batch
 
 
 async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> None:
-    """Move the files of a batch; in the end, ``report`` is told what became of each, in their order.
+    """Move the files of a batch; at the end, ``report`` is called with the outcome of each file, in order.
 
-    Raises `StoreFailed` if one of the stores refuses altogether; then, or cancelled, that is not known of all of them.
+    Raises `StoreFailed` if a store refuses a whole call.
+    Then, or if cancelled, ``report`` is called only for the files whose outcome is known.
     """
     moving = _Batch(work, {candidate.entry.path: candidate for candidate in batch})
     under_way = 0
@@ -77,16 +79,16 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> 
         moving.note()
         for path, outcome in moving.so_far():
             report(moving.candidates[path], outcome)
-        # Not before: in the middle of that, a process that hangs may be ended.
+        # Only after all reports: a hanging process may be ended in the middle of them.
         work.emit(UnderWay(-under_way))
 
 
 @define(eq=False)
 class _Batch:
-    """The files of one batch, on their way from step to step; every one ends up in ``outcomes``.
+    """The files of one batch between the steps; each ends up in ``outcomes``.
 
-    ``arrived`` has those that the destination holds, with what was stored, None if it was there already; the manifest
-    has them when they are ``recorded``.
+    ``arrived`` has the files that are at the destination now, with what was stored, or None if the file was there
+    already; ``recorded`` says whether the manifest was told of them.
     """
 
     work: Work
@@ -96,7 +98,7 @@ class _Batch:
     recorded: bool = False
 
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
-        """Read all; apart are those whose name the destination has a file of."""
+        """Read all files; returns those whose name is free at the destination, and those whose name is taken."""
         with whole(End.SOURCE):
             answers = await self.work.source.read_small(list(self.candidates), removing=self.work.options.remove)
         absent: list[Fetched] = []
@@ -112,7 +114,7 @@ class _Batch:
         return absent, conflicting
 
     async def settle(self, conflicting: Sequence[Fetched]) -> list[Fetched]:
-        """Sort out those that the destination has already; the answer are those that replace what it has."""
+        """Sort out the files that the destination has already; returns those that are to replace another file."""
         doubtful = [
             Expected(fetched.file.path, fetched.version.size, fetched.file.digest, self._preserved(fetched).attributes)
             for fetched in conflicting
@@ -130,14 +132,14 @@ class _Batch:
         return [fetched for fetched in conflicting if await self._replaces(fetched, there)]
 
     async def put(self, files: Sequence[Fetched], policy: OnConflict) -> None:
-        """Send files; ``policy`` is for what the destination has under their names by now."""
+        """Send files; ``policy`` decides about files that the destination has under their names by then."""
         if not files:
             return
         try:
             with whole(End.DESTINATION):
                 answers = await self.work.destination.put_small([self._outgoing(file) for file in files], policy)
-        except StoreFailed as trouble:
-            if isinstance(trouble.error, Unanswered):
+        except StoreFailed as side_error:
+            if isinstance(side_error.error, Unanswered):
                 unknown = self.work.unknown([_arrived(fetched, None) for fetched in files])
                 self.outcomes |= {each.path: each for each in unknown}
             raise
@@ -154,7 +156,7 @@ class _Batch:
                 self.arrived.append((fetched, answer))
 
     async def remove(self) -> None:
-        """Remove from the source what is durable at the destination."""
+        """Record the files that are durable at the destination, and remove them from the source if asked to."""
         recorded = self._arrivals()
         self.recorded = True
         await self.work.arrived(recorded)
@@ -165,8 +167,8 @@ class _Batch:
                 refusals = await self.work.remove(
                     [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
                 )
-            except StoreFailed as trouble:
-                if isinstance(trouble.error, Unanswered):
+            except StoreFailed as side_error:
+                if isinstance(side_error.error, Unanswered):
                     for fetched, stored in self.arrived:
                         unknown = self.work.removal_unknown(_there(fetched, stored))
                         self.outcomes[fetched.file.path] = unknown
@@ -179,12 +181,12 @@ class _Batch:
                 self.outcomes[fetched.file.path] = _there(fetched, stored, removed=removing)
 
     def note(self) -> None:
-        """Have the manifest tell of what has arrived, if the batch ended before that."""
+        """Record the files that arrived, if the batch ended before `remove` did."""
         if not self.recorded:
             self.work.kept(self._arrivals())
 
     def so_far(self) -> Iterator[tuple[bytes, Finished | Unknown | SideError]]:
-        """What is known to have become of the files; what arrived and was not removed is at both ends."""
+        """The outcomes known so far, by path; a file that arrived and was not yet removed is on both sides."""
         there = {fetched.file.path: (fetched, stored) for fetched, stored in self.arrived}
         for path in self.candidates:
             if path in self.outcomes:
@@ -205,14 +207,14 @@ class _Batch:
                 await refuse_same_file(self.work, path, existing)
             except StoreFailed:
                 raise
-            except SideError as trouble:
-                self.outcomes[path] = trouble
+            except SideError as side_error:
+                self.outcomes[path] = side_error
             else:
                 self.arrived.append((fetched, None))
             return False
         try:
-            policy, since_ns = self.work.options.policy, self.work.taken_since_ns
-            action = resolve(path, existing, policy, taken_since_ns=since_ns, sent=None)
+            policy, run_started_ns = self.work.options.policy, self.work.run_started_ns
+            action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=None)
         except RealizeError as error:
             self.outcomes[path] = SideError(End.DESTINATION, error)
             return False
@@ -228,7 +230,7 @@ class _Batch:
         return self.candidates[fetched.file.path].existing
 
     def _outgoing(self, fetched: Fetched) -> SmallFile:
-        """The file as it is to arrive, and what it was decided to replace."""
+        """The file as it is to arrive, with the version of the destination's file that it may replace."""
         seen = self._existing(fetched).seen
         file = self._preserved(fetched)
         return file if seen is None else evolve(file, replaces=seen)
@@ -246,7 +248,7 @@ def _arrived(fetched: Fetched, how: How | None) -> Arrived:
 
 
 def _there(fetched: Fetched, stored: Stored | None, *, removed: bool = False) -> Finished:
-    """The end of a file that the destination has."""
+    """The outcome of a file that is at the destination."""
     sent = 0 if stored is None else fetched.version.size
     return _finished(fetched, _how(stored), sent=sent, removed=removed)
 

@@ -1,4 +1,4 @@
-"""One after the other, as long as the one whose turn it is gets on."""
+"""Sources one after the other, unless the current one hangs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 @define(eq=False)
 class SourceTurns:
-    """Lets one job in at a time, and the next one beside it when nobody has shown a sign of life for long.
+    """Lets one job run at a time, and the next one beside it once the running ones made no progress for ``patience``.
 
-    ``patience`` is how many seconds that is: a disk that hangs must not keep others from their work.
-    At most one may wait.
+    ``patience`` is in seconds: a source whose disk hangs must not hold up the others.
+    At most one job may wait.
     """
 
     clock: IReactorTime
@@ -22,7 +22,7 @@ class SourceTurns:
     _timer: IDelayedCall | None = None
 
     def acquire(self) -> Deferred[None]:
-        """Fires when it is the turn of the next job."""
+        """Fires when the next job may run."""
         self._inside += 1
         if self._inside == 1:
             return succeed(None)
@@ -31,12 +31,12 @@ class SourceTurns:
         return self._waiting
 
     def release(self) -> None:
-        """A job has ended."""
+        """Say that a job has ended."""
         self._inside -= 1
         self._let_in()
 
     def alive(self) -> None:
-        """Somebody who is inside gets on."""
+        """Say that a running job makes progress."""
         if self._timer is not None:
             self._timer.reset(self.patience)
 

@@ -1,4 +1,4 @@
-"""What every part of the mover works with: the two sides, the options, and trouble that knows its end."""
+"""What every part of the mover works with: the two sides, the options, and errors that know their side."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from realize.errors import (
     StorageError,
     Unanswered,
 )
-from realize.mover.brake import Brake
 from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
+from realize.mover.stop_flag import StopFlag
 from realize.store.interfaces import IStore
 from realize.units import display_name
 from realize.values import Existing, OnConflict, Removal, Stored
 
-HOPELESS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
-"""When one of these befalls a file, it would befall all others of that side too."""
+FATAL_ERRORS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
+"""Errors of one file that all other files on that side would get too."""
 
 
 @frozen
 class Side:
-    """A store and its location as the user wrote it.
+    """A store, and its location as the user wrote it.
 
-    ``into`` is, for a source, the destination as a store for what comes from there; None if that is no other one.
+    ``into`` is for a source only: the store that writes to the destination what comes from this source, or None if
+    that is the destination's own store.
     """
 
     store: IStore
@@ -50,7 +51,7 @@ class Side:
 class MoveOptions:
     """What the user asked for.
 
-    ``jobs`` is how many files are in flight that do not fit one command; batches of smaller ones are under way besides.
+    ``jobs`` is how many files too large for a batch are in flight at once; batches of small files come on top of that.
     """
 
     remove: bool = True
@@ -60,28 +61,29 @@ class MoveOptions:
     selection: Selection = field(factory=Selection)
     dry_run: bool = False
     prune_age_ns: int | None = None
-    """Remove directories of the source that are empty and have not changed for so long; None to remove none."""
+    """Remove directories of the source that are empty and at least this old (since their last change); None: never."""
 
 
 @frozen
 class Work:
-    """One source on its way into the destination.
+    """One source being moved into the destination.
 
-    ``taken_since_ns`` is when the run began, by the destination's clock: a file that arrived since then came from an
-    earlier source, from somebody else, or from a name that the destination does not tell from this one (its file system
-    may fold case), and is not replaced.
-    ``sent`` is what this run has made there of an earlier version of the file, and the newer one may replace.
-    ``name`` is that of the source, for the manifest.
-    ``directories`` are those of the source whose permissions and times are carried over; None to carry none over.
-    ``unsure`` gathers what was, perhaps, removed: no answer came.
+    ``run_started_ns`` is when the run started, by the destination's clock.
+    A file that arrived there since came from an earlier source, from somebody else, or from a name that the destination
+    does not tell from this one (its file system may fold case); it is not replaced.
+    ``sent`` is the file that this run itself stored there from an earlier version of the same source file; that one may
+    be replaced by the newer version.
+    ``name`` is the name of the source, for the manifest.
+    ``directories`` are the directories of the source whose permissions and times are copied, or None to copy none.
+    ``unsure`` collects the files whose removal at the source was asked for but never answered.
     """
 
     source: IStore
     destination: IStore
     options: MoveOptions
     emit: Observer
-    taken_since_ns: int
-    brake: Brake = field(factory=Brake)
+    run_started_ns: int
+    stop_flag: StopFlag = field(factory=StopFlag)
     name: str = ""
     manifest: IManifest | None = None
     sent: Stored | None = None
@@ -91,49 +93,52 @@ class Work:
     progress: Progress = field(factory=Progress)
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
-        """To be called, and waited for, before these files are removed at the source."""
+        """Record files as arrived; await this before removing them at the source."""
         if self.manifest is not None and files:
             await self.manifest.durable(self.name, files)
 
     def kept(self, files: Sequence[Arrived]) -> None:
-        """To be called when these files are at the destination, and stay at the source."""
+        """Record files that arrived at the destination and stay at the source."""
         if self.manifest is not None and files:
-            # Nothing depends on it; and of what could not be recorded, the manifest says so itself at the end.
+            # Nothing depends on the result: if it could not be recorded, the manifest itself says so at the end.
             self.manifest.durable(self.name, files).addErrback(lambda _: None)
 
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
-        """Remove files at the source; why each of them stays, None for one that does not, also if it was gone."""
+        """Remove files at the source; for each, why it stays, or None if it is gone (even if it was gone before).
+
+        Raises `StoreFailed` if the source refuses the whole call.
+        """
         with whole(End.SOURCE):
             refusals = await self.source.remove(removals)
         return [None if isinstance(refused, NotFound) else _arrived(refused) for refused in refusals]
 
     def removed(self, files: Sequence[Arrived]) -> None:
-        """To be called when they are removed."""
+        """Record files as removed at the source."""
         if self.manifest is not None and files:
             self.manifest.removed(self.name, files)
 
     def unknown(self, files: Sequence[Arrived]) -> list[Unknown]:
-        """What is said of files that were sent, when no answer came."""
+        """Record files that were sent without an answer; returns the event for each."""
         if self.manifest is not None and files:
             self.manifest.unknown(self.name, files)
         return [Unknown(each.path, each.size, each.size, None) for each in files]
 
     def removal_unknown(self, finished: Finished) -> Unknown:
-        """What is said of a file that is at the destination, when no answer came to its removal."""
+        """Note that the removal of a file that has arrived was not answered; returns the event for it."""
         self.unsure.append(evolve(finished, sent=0, removed=True))
         return Unknown(finished.path, finished.size, finished.sent, finished.how)
 
     def policy(self, existing: Existing) -> OnConflict:
-        """How the destination is to treat another file when it comes to commit: never replace what was not seen."""
+        """The policy for another file that the destination finds at commit: never replace one that was not seen."""
         if self.options.policy is OnConflict.REPLACE and existing.final_size is None:
             return OnConflict.FAIL
         return self.options.policy
 
 
 class SideError(Exception):
-    """An error, and the end it happened at; never leaves the mover.
+    """An error, and the side it happened on; never leaves the mover.
 
-    ``sent`` is what this run has made at the destination of the same source before that.
+    ``sent`` is what this run had stored at the destination from the same source file before the error.
     """
 
     def __init__(self, end: End, error: RealizeError, *, sent: Stored | None = None) -> None:
@@ -142,11 +147,11 @@ class SideError(Exception):
         self.error = error
         self.sent = sent
         self.in_vain = False
-        """Whether content was sent for nothing."""
+        """Whether content was sent for nothing, as when the destination turned out to be full."""
 
     @property
     def cause(self) -> RealizeError:
-        """The error, or why no answer came, for people."""
+        """The error to show to people: for a missing answer, why it is missing."""
         why = self.error.__cause__ if isinstance(self.error, Unanswered) else None
         return why if isinstance(why, RealizeError) else self.error
 
@@ -156,33 +161,33 @@ class SideError(Exception):
         return self.end is End.DESTINATION and isinstance(self.error, NoSpace)
 
     @property
-    def hopeless(self) -> bool:
-        """Whether the other files of the source would fail the same way."""
-        return isinstance(self.error, HOPELESS)
+    def fatal(self) -> bool:
+        """Whether all other files of the source would fail in the same way."""
+        return isinstance(self.error, FATAL_ERRORS)
 
 
 class StoreFailed(SideError):
     """The store as a whole refused, not one file of it."""
 
     @property
-    def hopeless(self) -> bool:
-        """Always: the next call would be refused too."""
+    def fatal(self) -> bool:
+        """Always True: the store would refuse the next call too."""
         return True
 
 
 def _arrived(refused: RealizeError | None) -> RealizeError | None:
-    """Why a file stays that is at the destination now: unlike others that fail, it is at both ends."""
+    """The refusal to remove a file, with a hint that unlike other files that fail, it is now on both sides."""
     return type(refused)(f"{refused}; it has arrived at the destination") if type(refused) is StorageError else refused
 
 
 def just_arrived(path: bytes) -> Busy:
-    """The error for a name under which a file appeared between looking and committing: look again."""
+    """The error for a file that appeared under this name between `describe` and the commit; a retry looks again."""
     return Busy(f"{display_name(path)}: a file of this name has just arrived there")
 
 
 @contextmanager
 def at(end: End) -> Iterator[None]:
-    """Errors in this block concern one file at that end."""
+    """Turn a `RealizeError` in this block into a `SideError`: it concerns one file on that side."""
     try:
         yield
     except RealizeError as error:
@@ -191,7 +196,7 @@ def at(end: End) -> Iterator[None]:
 
 @contextmanager
 def whole(end: End) -> Iterator[None]:
-    """Errors in this block concern the store at that end as a whole."""
+    """Turn a `RealizeError` in this block into a `StoreFailed`: it concerns that store as a whole."""
     try:
         yield
     except RealizeError as error:

@@ -26,11 +26,11 @@ from realize.cli.session.session import Session
 from realize.cli.session.tidying import Tidying
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError, mending
 from realize.locations import Location, RemoteLocation
-from realize.mover.brake import Brake
 from realize.mover.events import Event, PartialGone, Retrying
 from realize.mover.interfaces import IManifest
 from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.stop_flag import StopFlag
 
 FAILED_ATTEMPTS_BEFORE_ADVICE: Final = 5
 """Attempts in vain, some six seconds, after which it is said how to find out why."""
@@ -116,7 +116,7 @@ class MoveRun:
         self._options = options
         self._patience = patience
         self._verbose = look.verbose and not look.json
-        self._brake = Brake()
+        self._stop_flag = StopFlag()
         self._tidying: Tidying | None = None
         self.observers: list[RunObserver] = []
         self._metrics = metrics
@@ -200,8 +200,8 @@ class MoveRun:
         return ConnectionFailed(f"the time limit was reached, and no connection was made{cause}")
 
     def _out_of_time(self) -> None:
-        if not self._brake.pulled:
-            self._brake.pull()
+        if not self._stop_flag.requested:
+            self._stop_flag.request()
             # The grace is for files under way, and between two attempts there are none.
             self._reactor.callLater(0.0 if self._between else self._patience.grace, self._cancel)
 
@@ -240,7 +240,7 @@ class MoveRun:
         tidying.start()
         try:
             await self._until_done(session, locations, manifest)
-            if not self._brake.pulled:
+            if not self._stop_flag.requested:
                 await tidying.finish()
         finally:
             tidying.stop()
@@ -262,7 +262,7 @@ class MoveRun:
                 if journey is None:
                     await self._say_limits(session)
                     journey = Run(
-                        sources, destination, self._options, self._observe, self._reactor, self._brake, manifest
+                        sources, destination, self._options, self._observe, self._reactor, self._stop_flag, manifest
                     )
                 else:
                     journey = journey.resumed(sources, destination)
@@ -271,7 +271,7 @@ class MoveRun:
                 if not self._patience.retry or error.permanent:
                     raise
                 self._lost = error
-                if self._brake.pulled:
+                if self._stop_flag.requested:
                     raise self._limit_error() from error
                 if self._screen.tally.steps > steps:
                     backoff.reset()

@@ -1,0 +1,22 @@
+"""Ask a run to end early but in order: files under way are finished, and no new ones are started."""
+
+from __future__ import annotations
+
+from attrs import define
+
+
+@define
+class StopFlag:
+    """Set once, from outside the run; ``took_effect`` tells afterwards whether it kept anything from being started."""
+
+    requested: bool = False
+    took_effect: bool = False
+
+    def request(self) -> None:
+        """Start nothing new from now on."""
+        self.requested = True
+
+    def should_stop(self) -> bool:
+        """Whether not to start something; ask only when about to start it, for True sets ``took_effect``."""
+        self.took_effect = self.took_effect or self.requested
+        return self.requested
