@@ -53,7 +53,7 @@ def test_lines_are_written_in_order(make, tmp_path):
     """Each once, whole, whoever wrote them."""
     writer = make(tmp_path / "log")
     for number in range(5_000):
-        (writer.put if number % 100 else writer.hurry)(b"%d\n" % number)
+        (writer.put if number % 100 else writer.put_urgent)(b"%d\n" % number)
 
     assert writer.flush(30)
     assert list(range(5_000)) == [int(line) for line in (tmp_path / "log").read_text().splitlines()]
@@ -135,7 +135,7 @@ def test_a_reader_who_stalls_stops_nobody(make, pipe, monkeypatch):
     for _ in range(2_000):
         writer.put(line)
     for _ in range(2_000):
-        writer.put(line, precious=True)
+        writer.put(line, audit=True)
     assert not writer.flush(0.05)
 
     os.set_blocking(pipe, False)
@@ -148,10 +148,10 @@ def test_a_reader_who_stalls_stops_nobody(make, pipe, monkeypatch):
 
     eventually(drained)
 
-    ordinary, precious = told[0]
+    ordinary, audit = told[0]
     # What the pipe and the writer hold is not waiting any more: at most 64 KiB and 256 KiB.
     assert 1_000 - 320 <= ordinary <= 1_000
-    assert ordinary + 320 >= precious >= 1_000 - 320
+    assert ordinary + 320 >= audit >= 1_000 - 320
 
 
 def test_closing_does_not_wait_for_ever(make, pipe):
@@ -189,15 +189,15 @@ def test_a_reader_who_is_gone(make, pipe, monkeypatch):
     os.close(stderr)
 
 
-def test_chores_are_done_in_time(make, tmp_path):
+def test_periodic_work_is_done_in_time(make, tmp_path):
     """They are called after each turn, and when they asked to be."""
     calls = []
 
-    def chores():
+    def periodic():
         calls.append(time.monotonic())
         return 0.01 if len(calls) < 4 else None
 
-    make(tmp_path / "log", chores=chores)
+    make(tmp_path / "log", periodic=periodic)
 
     eventually(lambda: len(calls) >= 4)
 
@@ -217,9 +217,9 @@ def test_without_memory_lines_are_written_later(make, tmp_path, monkeypatch):
     write_some = writer._write_some
     monkeypatch.setattr(writer, "_write_some", short.__get__(writer))
 
-    writer.hurry(b"1\n")
+    writer.put_urgent(b"1\n")
     eventually(lambda: len(turns) > 3)
-    writer.hurry(b"2\n")
+    writer.put_urgent(b"2\n")
 
     assert writer.flush(30)
     assert b"1\n2\n" == (tmp_path / "log").read_bytes()

@@ -106,7 +106,7 @@ def test_a_refusal_says_why(receiver):
 
     error = refused(receiver.gateway())
 
-    assert ("HTTP 400 Bad Request: pushed metrics are invalid", True) == (str(error), error.hopeless)
+    assert ("HTTP 400 Bad Request: pushed metrics are invalid", True) == (str(error), error.permanent)
 
 
 def test_a_redirect_is_not_followed(receiver):
@@ -121,7 +121,7 @@ def test_no_one_there_is_said(receiver):
     """A refused connection is no reason to give up for good."""
     error = refused(parse_gateway("http://127.0.0.1:9", "j", "i"))
 
-    assert ("Connection refused", False) == (str(error), error.hopeless)
+    assert ("Connection refused", False) == (str(error), error.permanent)
 
 
 def certificate(folder: Path) -> Path:
@@ -213,9 +213,9 @@ def test_the_last_push_is_tried_twice():
     assert (2, []) == (push.made, said)
 
 
-def test_what_is_hopeless_is_tried_once():
+def test_what_is_refused_for_good_is_tried_once():
     """A refusal would be repeated."""
-    push = Pushes(PushFailed("HTTP 401", hopeless=True))
+    push = Pushes(PushFailed("HTTP 401", permanent=True))
 
     assert "HTTP 401" == Pusher(push, print).finish(REGISTRY, 20)
     assert 1 == push.made

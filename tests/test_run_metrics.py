@@ -76,7 +76,7 @@ class Gateway:
     def push(self, registry, _timeout):
         self.pushed.append(values(registry))
         if self.trouble is not None:
-            raise PushFailed(self.trouble, hopeless=True)
+            raise PushFailed(self.trouble, permanent=True)
 
 
 def metrics_of(wanted, *, dry_run=False):

@@ -1,8 +1,9 @@
-"""What both programs say about themselves to whoever runs them.
+"""What both programs tell their operators about themselves: logs and metrics.
 
-Whoever may be the first to need structlog takes it from here: it looks for rich, to draw tracebacks with the values of
-variables, which we do not want: a key may be among them.
-To load that all the same would cost a daemon 3 MiB, and every process a twentieth of a second.
+Modules that may be the first to import structlog import it from here.
+When structlog is imported, it imports rich if it can, to print tracebacks with the values of local variables.
+We must not print those, since a key may be among them, and the import would cost a daemon 3 MiB and every process
+0.05 s; so rich is hidden meanwhile.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is not logged by us, on its way into the same stream: Twisted's events, `logging`, `warnings`, uncaught errors.
+"""Bring into our log what others log: Twisted's events, `logging`, `warnings` and uncaught errors.
 
-`observe` is the one observer of Twisted's events; `carry_python` looks after the rest of the process.
-The other way, `TwistedSink` hands our lines to Twisted's log, where the process has no stream of its own.
+`begin_observing` installs the one observer of Twisted's events, and `carry_python` takes the rest of the process.
+In the other direction, `TwistedSink` hands our lines to Twisted's log, for a process that has no log of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OWN: Final = "realize.log"
 
 @implementer(ILogObserver)
 class TwistedObserver:
-    """Takes Twisted's events: what failed with its traceback, warnings, and at debug everything else."""
+    """Logs Twisted's events: failures as errors with their traceback, warnings as such, everything else at debug."""
 
     def __init__(self) -> None:
         self._twisted = structlog.get_logger(component="twisted").bind()
@@ -45,7 +45,7 @@ class TwistedObserver:
             return
         if failure is not None or level in {LogLevel.error, LogLevel.critical}:
             if source == "stderr":
-                # Somebody printed; Twisted takes that for an error.
+                # Twisted logs what is printed to stderr as an error.
                 self._twisted.warning("twisted_warned", source=source, text=_text(event))
             else:
                 exc = "" if failure is None else failure.getTraceback()
@@ -60,35 +60,35 @@ class TwistedObserver:
 
 
 def begin_observing() -> None:
-    """Take Twisted's events from now on, and those it has kept for whoever would take them; once in a process."""
+    """Log Twisted's events from now on, and those it has buffered until now; to be called once in a process."""
     globalLogBeginner.beginLoggingTo([TwistedObserver()], redirectStandardIO=False)
 
 
 class TwistedSink:
-    """Takes our lines as events of Twisted's own log."""
+    """A sink that logs our lines as events of Twisted's own log."""
 
     def __init__(self) -> None:
         self._log = Logger(namespace=_OWN)
 
-    def debug(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001 -- a `realize.telemetry.logging.logs.Sink`
+    def debug(self, line: bytes, _audit: bool) -> None:  # noqa: FBT001 -- a `realize.telemetry.logging.logs.Sink`
         """Take a line."""
         self._log.debug("{line}", line=line.decode().rstrip("\n"))
 
-    def info(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001
+    def info(self, line: bytes, _audit: bool) -> None:  # noqa: FBT001
         """Take a line."""
         self._log.info("{line}", line=line.decode().rstrip("\n"))
 
-    def warning(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001
+    def warning(self, line: bytes, _audit: bool) -> None:  # noqa: FBT001
         """Take a line."""
         self._log.warn("{line}", line=line.decode().rstrip("\n"))
 
-    def error(self, line: bytes, _precious: bool) -> None:  # noqa: FBT001
+    def error(self, line: bytes, _audit: bool) -> None:  # noqa: FBT001
         """Take a line."""
         self._log.error("{line}", line=line.decode().rstrip("\n"))
 
 
 def carry_python() -> Callable[[], None]:
-    """Log what `logging` is told from warnings on, and what nobody caught; the answer undoes it."""
+    """Log records of `logging` from WARNING up, and uncaught exceptions; returns a function that undoes this."""
     handler = _Handler()
     logging.getLogger().addHandler(handler)
     log = structlog.get_logger(component="python").bind()
@@ -122,7 +122,7 @@ def carry_python() -> Callable[[], None]:
 
 
 class _Handler(logging.Handler):
-    """Logs what libraries tell `logging`."""
+    """Logs what libraries log with `logging`."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -133,7 +133,7 @@ class _Handler(logging.Handler):
         try:
             text = record.getMessage()
             exc = "" if not record.exc_info else "".join(traceback.format_exception(*record.exc_info))
-        except Exception:  # noqa: BLE001 -- as `logging` does: a bad format of a library's is no reason to fail
+        except Exception:  # noqa: BLE001 -- as `logging` does: a library's bad format string is no reason to fail
             self.handleError(record)
             return
         if record.levelno >= logging.ERROR:

@@ -1,10 +1,11 @@
-"""Events that others cause cannot flood the log: so many a minute of each kind, then a count of what was left out.
+"""Keep others from flooding the log: each kind of event is logged a limited number of times a minute.
 
-Kinds are told apart by the event and the peer; those of strangers, who have no name here, count together, however many
-addresses they come from.
-What is left out is told when its minute is over.
+A kind is an event name together with a peer.
+Unauthenticated connections have no peer; their events count together, from however many addresses they come.
+When the minute is over, one record tells how many were left out.
 
-Invariants: the audit trail (`NEVER_LEFT_OUT`) passes always; the memory is bounded by the number of events and peers.
+Invariants: the audit log and the rest of `NEVER_LEFT_OUT` always pass; memory is bounded by the number of event names
+times the number of peers.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from attrs import define
 from realize.telemetry.logging.rendering import Record
 
 LIMIT_WINDOW_S: Final = 60.0
-"""Seconds for which occurrences are counted together."""
+"""The window in which occurrences are counted together."""
 
 MAX_PEER_EVENTS: Final = 60
-"""Occurrences of one event in a window that are logged for one peer."""
+"""Occurrences of one event that are logged in a window for each peer."""
 
 MAX_UNAUTHENTICATED_EVENTS: Final = 10
-"""Occurrences of one event in a window that are logged for all that are no peers, together."""
+"""Occurrences of one event that are logged in a window for all unauthenticated connections together."""
 
 AUDIT: Final = frozenset(
     {
@@ -43,10 +44,10 @@ AUDIT: Final = frozenset(
         "file_unknown",
     }
 )
-"""The trail of what became of each file."""
+"""The audit log: the events that tell what became of each file."""
 
 NEVER_LEFT_OUT: Final = AUDIT | {"command", "records_left_out", "transfer_started"}
-"""The audit trail, what debug is for, and what is said by the limit itself."""
+"""The audit log, the events of the debug level, and the report of the limiter itself."""
 
 Tell = Callable[[str, str, int], None]
 
@@ -54,15 +55,15 @@ Tell = Callable[[str, str, int], None]
 @define
 class _Window:
     ends: float
-    said: int = 1
+    logged: int = 1
     left_out: int = 0
 
 
 class Limiter:
-    """The processor that leaves events out.
+    """A structlog processor that drops events beyond the limits.
 
-    ``tell`` is called with the event, the peer and how many were left out; ``counting`` when there begins to be
-    something to tell, so that `sweep` is called in time.
+    ``tell`` is called with the event, the peer and how many were left out.
+    ``counting`` is called when the first event of a window is left out, so that `sweep` gets called in time.
     """
 
     def __init__(self, now: Callable[[], float], tell: Tell, counting: Callable[[], None]) -> None:
@@ -73,12 +74,12 @@ class Limiter:
         self._lock = threading.Lock()
 
     def __call__(self, _: Any, __: str, record: Record) -> Record:
-        """The record, or `structlog.DropEvent`."""
+        """Return the record, or raise `structlog.DropEvent`."""
         event = record["event"]
         if event in NEVER_LEFT_OUT:
             return record
         peer = record.get("peer", "")
-        stranger = not peer and "address" in record
+        unauthenticated = not peer and "address" in record
         key = (event, peer)
         now = self._now()
         with self._lock:
@@ -86,8 +87,8 @@ class Limiter:
             if window is None or now >= window.ends:
                 self._windows[key] = _Window(now + LIMIT_WINDOW_S)
                 former = 0 if window is None else window.left_out
-            elif window.said < (MAX_UNAUTHENTICATED_EVENTS if stranger else MAX_PEER_EVENTS):
-                window.said += 1
+            elif window.logged < (MAX_UNAUTHENTICATED_EVENTS if unauthenticated else MAX_PEER_EVENTS):
+                window.logged += 1
                 return record
             else:
                 window.left_out += 1
@@ -101,7 +102,10 @@ class Limiter:
         return record
 
     def sweep(self, *, everything: bool = False) -> float | None:
-        """Tell what was left out in windows that are over, or in all; in how many seconds there may be more to tell."""
+        """Tell what was left out in the windows that are over, or in all of them.
+
+        Returns in how many seconds the next window with something to tell is over, or None if there is none.
+        """
         now = self._now()
         with self._lock:
             over = {key: each for key, each in self._windows.items() if everything or now >= each.ends}

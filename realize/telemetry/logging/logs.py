@@ -1,9 +1,9 @@
-"""Structured logs: one line an event, readable on a terminal and parseable elsewhere.
+"""Structured logs: one line per event, readable on a terminal and parseable elsewhere.
 
-Events have constant names, all of them in ``docs/logging.md``; everything that varies is a field.
-Whoever logs takes ``structlog.get_logger(component="wire")`` after a `Logs` was made; rooms that may not know this one
-are given their logger.
-Names of files are shown by `realize.units.display_name` before they get here.
+Event names are constant, and all of them are in ``docs/logging.md``; everything that varies is a field.
+Modules get their logger by ``structlog.get_logger(component="wire")`` once a `Logs` exists; packages that may not
+import this one are passed a logger.
+File names are made printable by `realize.units.display_name` before they are logged.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ from realize.telemetry.logging.rendering import renderer, stamper
 from realize.telemetry.logging.writing import Writer, is_journal, is_terminal
 
 LOG_CLOSE_TIMEOUT_S: Final = 2.0
-"""Seconds that a process that ends gives to the reader of its log."""
+"""How long an exiting process waits for its last log lines to be written."""
 
 _DEBUG, _INFO, _WARNING = LEVELS["debug"], LEVELS["info"], LEVELS["warning"]
 
 
 class Sink(Protocol):
-    """Takes finished lines, each by the method that its level names; ``precious`` ones are the audit trail."""
+    """Takes finished lines, each by the method named after its level; ``audit`` says that it is of the audit log."""
 
-    def debug(self, line: bytes, precious: bool, /) -> None: ...  # noqa: D102, FBT001
-    def info(self, line: bytes, precious: bool, /) -> None: ...  # noqa: D102, FBT001
-    def warning(self, line: bytes, precious: bool, /) -> None: ...  # noqa: D102, FBT001
-    def error(self, line: bytes, precious: bool, /) -> None: ...  # noqa: D102, FBT001
+    def debug(self, line: bytes, audit: bool, /) -> None: ...  # noqa: D102, FBT001
+    def info(self, line: bytes, audit: bool, /) -> None: ...  # noqa: D102, FBT001
+    def warning(self, line: bytes, audit: bool, /) -> None: ...  # noqa: D102, FBT001
+    def error(self, line: bytes, audit: bool, /) -> None: ...  # noqa: D102, FBT001
 
 
 class ComponentLogger(structlog.BoundLoggerBase):
-    """Logs what is of the level of its component; the fields bound to it include ``component``."""
+    """Logs events at or above the level of its component; ``component`` is one of its bound fields."""
 
     thresholds: ClassVar[dict[str, int]] = {}
     counts: ClassVar[dict[str, int]] = {}
     stamp = staticmethod(stamper())
 
     def debug(self, event: str, **fields: Any) -> None:
-        """What only somebody who searches wants to know."""
+        """Log what is of interest only while looking for a problem."""
         if self.thresholds[self._context["component"]] <= _DEBUG:
             self._emit("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        """The audit trail."""
+        """Log what happened: the audit log, and other events of normal operation."""
         if self.thresholds[self._context["component"]] <= _INFO:
             self._emit("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Something was refused, is tried again, or goes worse than it should."""
+        """Log that something was refused, is retried, or works worse than it should."""
         if self.thresholds[self._context["component"]] <= _WARNING:
             self._emit("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Somebody must act."""
+        """Log that somebody has to act."""
         self._emit("error", event, fields)
 
     def _emit(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        """What `structlog.BoundLoggerBase` does, in a third of the time: it happens for every file."""
+        """Do what `structlog.BoundLoggerBase` does, in a third of the time, since this runs for every file."""
         self.counts[level] += 1
         record: Any = {"ts": self.stamp(), "level": level, "event": event, **self._context, **fields}
         try:
@@ -74,22 +74,22 @@ class ComponentLogger(structlog.BoundLoggerBase):
 
 
 class Logs:
-    """The log of this process: making one makes it that of all loggers.
+    """The log of this process; creating it configures all loggers to use it.
 
-    It goes to the file at ``path``, or to stderr if that is None, or to ``sink`` if there is one.
+    It goes to ``sink`` if there is one, else to the file at ``path``, or to stderr if that is None.
     ``form`` is one of `realize.levels.FORMATS`.
     """
 
     def __init__(self, levels: Levels, form: str, path: str | None = None, sink: Sink | None = None) -> None:
         self._writer: Writer | None = None
         if sink is None:
-            self._writer = Writer(path, chores=self._sweep, dropped=self._dropped, not_reopened=self._not_reopened)
+            self._writer = Writer(path, periodic=self._sweep, dropped=self._dropped, not_reopened=self._not_reopened)
             sink = _WriterSink(self._writer)
         self._path = path
         self._limiter = Limiter(time.monotonic, self._left_out, self._wake)
         self._thresholds: dict[str, int] = {}
         self.counts = dict.fromkeys(LEVELS, 0)
-        """Records of each level so far, those that the limiter left out included."""
+        """Records so far by level, including those that the limiter left out."""
         self.set_levels(levels)
         on_stderr = self._writer is not None and path is None
         render = renderer(_chosen(form, on_stderr=on_stderr), colors=on_stderr and _colors())
@@ -106,30 +106,30 @@ class Logs:
     def start(self) -> None:
         """Open the file and begin to write; raises `realize.errors.ConfigError` if it cannot be opened.
 
-        What is logged earlier waits.
+        Lines logged before that wait in memory.
         """
         if self._writer is not None:
             self._writer.start()
         atexit.register(self.close)
 
     def set_levels(self, levels: Levels) -> None:
-        """Change what is logged, at once."""
+        """Change the levels, at once."""
         for component in COMPONENTS:
             self._thresholds[component] = levels.of(component)
 
     def reopen(self) -> None:
-        """Open the file anew."""
+        """Open the log file again, under its name."""
         if self._writer is not None and self._path is not None:
             self._writer.reopen()
             self._log.info("log_reopened")
 
     def flush(self, seconds: float = LOG_CLOSE_TIMEOUT_S) -> None:
-        """Wait, for at most so long, until everything so far is written."""
+        """Wait at most ``seconds`` until everything logged so far is written."""
         if self._writer is not None:
             self._writer.flush(seconds)
 
     def close(self, seconds: float = LOG_CLOSE_TIMEOUT_S) -> None:
-        """Tell what was left out, and write what waits, for at most so long; may be called more than once."""
+        """Log what was left out and write what waits, taking at most ``seconds``; may be called more than once."""
         atexit.unregister(self.close)
         self._limiter.sweep(everything=True)
         if self._writer is not None:
@@ -137,7 +137,7 @@ class Logs:
 
     @property
     def unwritten(self) -> int:
-        """Records that could not be written; after `close`."""
+        """After `close`: how many records could not be written."""
         return 0 if self._writer is None else self._writer.unwritten
 
     def _wake(self) -> None:
@@ -150,19 +150,19 @@ class Logs:
     def _left_out(self, event: str, peer: str, count: int) -> None:
         self._log.warning("records_left_out", left_out=event, peer=peer, count=count)
 
-    def _dropped(self, ordinary: int, precious: int) -> None:
-        self._log.error("records_dropped", count=ordinary, audit=precious)
+    def _dropped(self, ordinary: int, audit: int) -> None:
+        self._log.error("records_dropped", count=ordinary, audit=audit)
 
     def _not_reopened(self, reason: str) -> None:
         self._log.error("log_not_reopened", error=reason)
 
 
 class _WriterSink:
-    """Hands lines to a `Writer`; what is worth a warning is not kept waiting."""
+    """Hands lines to a `Writer`; warnings and errors are urgent."""
 
     def __init__(self, writer: Writer) -> None:
         self.debug = self.info = writer.put
-        self.warning = self.error = writer.hurry
+        self.warning = self.error = writer.put_urgent
 
 
 def _chosen(form: str, *, on_stderr: bool) -> str:

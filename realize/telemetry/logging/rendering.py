@@ -1,9 +1,8 @@
-r"""From an event to its line, in each of the formats; pure.
+r"""Turn an event into its line, in each of the log formats; pure.
 
-Invariants: an event is one line, in ``console`` and ``systemd`` followed by indented lines for a traceback and by
-nothing else; no value can end the line, or begin or forge a field: what is not printable is escaped as by
-`realize.units.display_text`, and in the formats without quotes of their own, values with blanks, quotes or ``=`` are
-quoted.
+Invariants: an event is one line; only in ``console`` and ``systemd``, and only for a traceback, indented lines follow.
+No value can end the line, or begin or forge a field: characters that are not printable are escaped by
+`realize.units.display_text`, and where the format itself has no quotes, values with blanks, quotes or ``=`` are quoted.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ PRIORITIES: Final[Mapping[str, int]] = {"debug": 7, "info": 6, "warning": 4, "er
 """The journal's priorities (sd-daemon(3))."""
 
 MAX_VALUE_CHARS: Final = 8 * 1024
-"""Characters of a value; more is cut."""
+"""Longer values are cut to this many characters."""
 
 _THREE_DIGITS: Final = tuple(f"{number:03}" for number in range(1000))
-"""Looked up for every record, in a third of the time of formatting."""
+"""Looking up takes a third of the time of formatting, and is done for every record."""
 
 _BACKSLASH, _DELETE = b"\\\x7f"
 
@@ -34,7 +33,7 @@ Render = Callable[[Any, str, Record], bytes]
 
 
 def renderer(form: str, *, colors: bool = False) -> Render:
-    """The processor that makes a line, with its line end, of a record."""
+    """The structlog processor that turns a record into a line of that format, line end included."""
     if form == "json":
         return _as_json
     if form == "logfmt":
@@ -45,7 +44,7 @@ def renderer(form: str, *, colors: bool = False) -> Render:
 
 
 def stamper(now: Callable[[], float] = time.time) -> Callable[[], str]:
-    """What says when it is: RFC 3339, UTC, microseconds."""
+    """A function that returns the time now as text: RFC 3339, UTC, with microseconds."""
     current, text = -1, ""
 
     def stamp() -> str:
@@ -54,7 +53,7 @@ def stamper(now: Callable[[], float] = time.time) -> Callable[[], str]:
         second = int(moment)
         if second != current:
             current, text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        shown = text  # another thread may enter the next second at any call
+        shown = text  # another thread may change it to the next second at any call
         micros = int((moment - second) * 1_000_000)
         return f"{shown}.{_THREE_DIGITS[micros // 1000]}{_THREE_DIGITS[micros % 1000]}Z"
 
@@ -62,7 +61,7 @@ def stamper(now: Callable[[], float] = time.time) -> Callable[[], str]:
 
 
 def _harmless(record: Record) -> Record:
-    """The record without any text that could be anything but one value of one line."""
+    """The record with all texts escaped and cut, so that each can be nothing but one value in one line."""
     for key, value in record.items():
         if type(value) is str:
             if not value.isprintable() or len(value) > MAX_VALUE_CHARS:
@@ -77,7 +76,7 @@ def _clean(text: str) -> str:
 
 
 def _clean_lines(text: str) -> str:
-    """A traceback: its end says most, and its lines stay lines."""
+    """A traceback with its lines escaped; if too long, its end is kept, which says most."""
     kept = text if len(text) <= 2 * MAX_VALUE_CHARS else f"…{text[-2 * MAX_VALUE_CHARS :]}"
     return "\n".join(display_text(line) if not line.isprintable() else line for line in kept.rstrip("\n").split("\n"))
 
@@ -98,15 +97,15 @@ def _as_json(_: Any, __: str, record: Record) -> bytes:
     try:
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        pass  # there is something that is neither text nor number
+        pass  # a value is neither text nor number
     else:
-        # Printable ASCII through and through, and short: there was nothing to escape, as with nearly all records.
+        # All printable ASCII, and short: nothing had to be escaped or cut, as in nearly all records.
         if line.isascii() and _BACKSLASH not in line and _DELETE not in line and len(line) <= MAX_VALUE_CHARS:
             return line
     record = _harmless(record)
     try:
         return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # a whole number of more than 64 bits
+    except TypeError:  # an integer of more than 64 bits
         texts = {key: value if isinstance(value, str) else str(value) for key, value in record.items()}
         return orjson.dumps(texts, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -126,7 +125,7 @@ def _as_console(render: Callable[[Any, str, Record], str], logger: Any, level: s
 
 
 def _as_systemd(logger: Any, level: str, record: Record) -> bytes:
-    """The journal knows when, and has the level from the priority."""
+    """Without time and level: the journal has its own time, and takes the level from the priority."""
     record = _harmless(record)
     tail = _indented(record.pop("exc", None))
     event = record.pop("event")
@@ -141,7 +140,7 @@ def _indented(exc: str | None) -> str:
 
 
 def _flat(value: Any) -> Any:
-    """A value that is one, or text: ``a,b`` for a list, ``x=1 y=2`` for fields, ``x=1; x=2`` for a list of such."""
+    """A scalar as it is, the others as text: a list ``a,b``, a mapping ``x=1 y=2``, a list of mappings ``x=1; x=2``."""
     if isinstance(value, Mapping):
         return " ".join(f"{key}={_inside(inner)}" for key, inner in value.items())
     if isinstance(value, list):
@@ -154,7 +153,7 @@ def _inside(value: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value on a console: quoted where it could be taken for more than one."""
+    """A value for the console, quoted if it could be taken for more than one."""
     text = "-" if value is None else str(_flat(value))
     if text and " " not in text and "=" not in text and '"' not in text:
         return text

@@ -1,14 +1,14 @@
-"""Where the lines of a log go: a thread that writes them, so that a slow reader or disk stops nobody else.
+"""Write log lines in a thread of their own, so that a slow reader or disk stops nothing else.
 
-Lines wait in memory until the thread writes them, `COLLECT_S` seconds after they came, or at once if they are urgent.
-If nobody reads, or the disk is full, so many wait and no more: ordinary lines beyond `MAX_QUEUED_LINES` are dropped,
-precious ones
-(the audit trail) only beyond `MAX_QUEUED_AUDIT_LINES`; how many were is said when it flows again.
+Lines wait in memory until the thread writes them: `COLLECT_S` after they came, or at once if they are urgent.
+If nobody reads, or the disk is full, the queue is bounded: ordinary lines are dropped beyond `MAX_QUEUED_LINES`, and
+lines of the audit log only beyond `MAX_QUEUED_AUDIT_LINES`.
+How many were dropped is logged once writing works again.
 
-Invariants: lines are written whole and in order, each once; nobody who logs waits for the disk, a reader or a lock;
-a signal or a file that was moved away makes the writer open its file anew, and if it cannot, it goes on with the one it
-has.
-Before `Writer.start` nothing is opened and no thread runs, for twistd forks in between.
+Invariants: lines are written whole and in order, each once; logging never waits for the disk, a reader or a lock.
+When the file was moved away, or `reopen` is called, the writer opens it again under its name; if it cannot, it goes on
+writing to the file that it has open.
+Before `Writer.start` no file is opened and no thread runs, because twistd may fork until then.
 """
 
 from __future__ import annotations
@@ -28,48 +28,49 @@ from realize.errors import ConfigError
 from realize.units import display_text
 
 COLLECT_S: Final = 0.05
-"""Seconds that an ordinary line waits for others: what a crash may cost, for one write instead of many."""
+"""How long an ordinary line waits for others, to save writes; a crash may lose the lines of this time."""
 
 MAX_QUEUED_LINES: Final = 30_000
-"""Lines that may wait, about 10 MB; what is no part of the audit trail is dropped beyond it."""
+"""Lines that may wait (about 10 MB); beyond this, all but the audit log is dropped."""
 
 MAX_QUEUED_AUDIT_LINES: Final = 200_000
-"""Lines that may wait, about 60 MB; everything is dropped beyond it."""
+"""Lines that may wait (about 60 MB); beyond this, every line is dropped."""
 
 WRITE_RETRY_S: Final = 1.0
-"""Seconds until the next attempt when the disk refused a line."""
+"""Delay before the next attempt after a failed write."""
 
-_AT_ONCE: Final = 256 << 10
+_MAX_WRITE_BYTES: Final = 256 << 10
 
 
 class Writer:
     """Writes lines to the file at ``path``, or to stderr if that is None.
 
-    ``chores`` is called in the writing thread after each turn, and answers in how many seconds it wants to be called
-    again at the latest, or None.
-    ``dropped`` is called there with the numbers of ordinary and of precious lines that were dropped, and
-    ``not_reopened`` with the reason why the file could not be opened anew.
+    The functions are called in the writing thread.
+    ``periodic`` is called before each wait for lines, and returns in how many seconds it wants to be called again at
+    the latest, or None.
+    ``dropped`` is called with the numbers of ordinary lines and of audit lines that were dropped, and
+    ``not_reopened`` with the reason why the file could not be opened again.
     """
 
     def __init__(
         self,
         path: str | None,
         *,
-        chores: Callable[[], float | None] = lambda: None,
-        dropped: Callable[[int, int], None] = lambda _ordinary, _precious: None,
+        periodic: Callable[[], float | None] = lambda: None,
+        dropped: Callable[[int, int], None] = lambda _ordinary, _audit: None,
         not_reopened: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._path = path
-        self._chores = chores
+        self._periodic = periodic
         self._tell_dropped = dropped
         self._tell_not_reopened = not_reopened
         self._fd = _stderr()
-        # Appending and taking from the other end need no lock.  An event in between is set when what is before it is
-        # written.
+        # A deque needs no lock to append at one end and pop at the other.
+        # An event between lines is set once the lines before it are written.
         self._lines: deque[bytes | threading.Event] = deque()
         self._dropped = [0, 0]
         self._wake = threading.Event()
-        self._hurry = threading.Event()
+        self._urgent = threading.Event()
         self._reopen = False
         self._complained = False
         self._thread: threading.Thread | None = None
@@ -86,10 +87,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes, precious: bool = False) -> None:  # noqa: FBT001, FBT002 -- called for every record
-        """Take one line, with its line end."""
-        if len(self._lines) >= (MAX_QUEUED_AUDIT_LINES if precious else MAX_QUEUED_LINES):
-            self._dropped[precious] += 1
+    def put(self, line: bytes, audit: bool = False) -> None:  # noqa: FBT001, FBT002 -- called for every record
+        """Queue one line, line end included; ``audit`` says that it belongs to the audit log."""
+        if len(self._lines) >= (MAX_QUEUED_AUDIT_LINES if audit else MAX_QUEUED_LINES):
+            self._dropped[audit] += 1
             return
         self._lines.append(line)
         if not self._wake.is_set():
@@ -97,79 +98,79 @@ class Writer:
         if self._closed:
             self._write_directly()
 
-    def hurry(self, line: bytes, precious: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Take one line that is not to wait for others."""
-        self.put(line, precious)
-        self._hurry.set()
+    def put_urgent(self, line: bytes, audit: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Queue one line that must not wait for others."""
+        self.put(line, audit)
+        self._urgent.set()
 
     def wake(self) -> None:
-        """Call the chores soon."""
+        """Have ``periodic`` called soon."""
         self._wake.set()
 
     def reopen(self) -> None:
-        """Open the file anew, for whoever moved it away."""
+        """Have the file opened again under its name, after it was moved away."""
         self._reopen = True
-        self._hurry.set()
+        self._urgent.set()
         self._wake.set()
 
     def flush(self, seconds: float) -> bool:
-        """Wait at most so long until everything so far is written; whether it is."""
+        """Wait at most ``seconds`` until everything queued so far is written; returns whether it is."""
         if self._thread is None:
             self._write_directly()
             return not self._lines
         written = threading.Event()
         self._lines.append(written)
-        self._hurry.set()
+        self._urgent.set()
         self._wake.set()
         return written.wait(seconds)
 
     @property
     def unwritten(self) -> int:
-        """Lines that were dropped and not told of, or wait; after `close`, those that nobody will ever read."""
+        """Lines that wait, or were dropped without ``dropped`` being told; after `close` they are lost for good."""
         return sum(self._dropped) + sum(isinstance(item, bytes) for item in self._lines.copy())
 
     def close(self, seconds: float) -> None:
-        """Write what waits, for at most so long; lines that come later are written if that takes no waiting."""
+        """Write the lines that wait, taking at most ``seconds``; later lines are written if that needs no waiting."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._ending = True
-            self._hurry.set()
+            self._urgent.set()
             self._wake.set()
             thread.join(seconds)
             if thread.is_alive():
-                return  # it hangs in a write, and has what was to be written
+                return  # it hangs in a write, and has taken the lines
         self._closed = True
         self._write_directly()
 
-    # The thread.
+    # In the thread.
 
     def _run(self) -> None:
         while not self._ending:
-            self._wake.wait(self._chores())
+            self._wake.wait(self._periodic())
             if not self._ending:
-                self._hurry.wait(COLLECT_S)
+                self._urgent.wait(COLLECT_S)
             self._wake.clear()
-            self._hurry.clear()
+            self._urgent.clear()
             try:
                 self._write_all()
             except MemoryError:
-                # Nobody else would write what comes later.
+                # The thread must survive, or no later line would be written.
                 time.sleep(WRITE_RETRY_S)
                 self._wake.set()
 
     def _write_all(self) -> None:
         self._look_after_file()
-        # Not what comes meanwhile: the next turn collects that.
+        # Not the lines that come meanwhile: they wait for others until the next turn.
         left = len(self._lines)
         while left > 0 and (written := self._write_some()):
             left -= written
 
     def _write_some(self) -> int:
-        """Write some of the lines; how many, or 0 if it is not worth going on."""
+        """Write some of the lines; returns how many, or 0 to give up for this turn."""
         batch: list[bytes] = []
         waiting: list[threading.Event] = []
         size = 0
-        while self._lines and size < _AT_ONCE:
+        while self._lines and size < _MAX_WRITE_BYTES:
             item = self._lines.popleft()
             if isinstance(item, bytes):
                 batch.append(item)
@@ -191,16 +192,16 @@ class Writer:
         return len(batch) + len(waiting)
 
     def _write(self, data: memoryview) -> bool:
-        """Write all of it, however long it takes; whether there was no reason to give up."""
+        """Write all of it, however long that takes; returns False if the process is ending and the disk refuses it."""
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
             except BlockingIOError:
-                # Somebody else made stderr non-blocking.
+                # Another process has made stderr non-blocking.
                 select.select([], [self._fd], [], WRITE_RETRY_S)
             except OSError:
                 if self._path is None or self._ending:
-                    # Nobody will ever read it, or the disk is full to the last.
+                    # Nobody will ever read this stderr, or the disk is still full at the end.
                     self._dropped[0] += bytes(data).count(b"\n")
                     return self._path is None
                 time.sleep(WRITE_RETRY_S)
@@ -208,7 +209,7 @@ class Writer:
         return True
 
     def _look_after_file(self) -> None:
-        """Open the file anew if somebody asked for it, or moved it away."""
+        """Open the file again if that was asked for, or if it was moved away."""
         if self._path is None or not (self._reopen or self._is_gone()):
             return
         self._reopen = False
@@ -230,10 +231,10 @@ class Writer:
             return True
         return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
-    # Without it.
+    # Without the thread.
 
     def _write_directly(self) -> None:
-        """Write what waits as far as nobody has to be waited for."""
+        """Write the lines that wait, as far as that is possible without blocking."""
         with contextlib.suppress(OSError):
             while self._lines and _takes_more(self._fd):
                 item = self._lines[0]
@@ -243,7 +244,7 @@ class Writer:
 
 
 def is_terminal() -> bool:
-    """Whether stderr is one."""
+    """Whether stderr is a terminal."""
     return os.isatty(_stderr())
 
 
@@ -257,7 +258,7 @@ def is_journal(environ: Mapping[str, str]) -> bool:
 
 
 def _stderr() -> int:
-    # Its number may be another file's where the process began without; see `realize.fs.descriptors`.
+    # In a process that was started without stderr, descriptor 2 may be another file; see `realize.process`.
     return 2 if sys.__stderr__ is None else sys.__stderr__.fileno()
 
 

@@ -1,1 +1,1 @@
-"""The metrics of both programs, as Prometheus takes them."""
+"""The metrics of both programs, in Prometheus' formats."""

@@ -1,16 +1,14 @@
-"""Serving a registry of metrics over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for whoever supervises us.
+"""Serve a registry of metrics over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for supervisors.
 
-`Exposition` is the factory to listen with, `listen` does that at an endpoint string.
-It uses Twisted's HTTP parser and nothing else of `twisted.web`, because a ``Site`` wakes up every second for the date
-of its access log.
-`prometheus_client` brings a resource of its own, which is WSGI and would queue behind disk jobs in the reactor's
-threads; here an answer is made at once in the reactor's thread (`docs/metrics.md` says how long that takes).
+`Exposition` is the factory to listen with, and `listen` listens at an endpoint string.
+Of `twisted.web` only the HTTP parser is used, because a ``Site`` wakes up every second for the date of its access log.
+The resource that `prometheus_client` offers is WSGI and would queue behind disk jobs in the reactor's threads; here the
+answer is made at once in the reactor's thread (`docs/metrics.md` says how long that takes).
 
-Invariants: a connection carries one request and lives for `REQUEST_TIMEOUT_S` seconds at most; there are `MAX_SCRAPES`
-of
-them at most, the oldest goes; the head of a request is bounded and its body is thrown away as it arrives; an answer is
-made at most every `CACHE_S` seconds.
-So who is silent, slow or in a hurry, in asking or in reading, costs little and keeps nobody else out.
+Invariants: a connection carries one request and lives for at most `REQUEST_TIMEOUT_S`; there are at most `MAX_SCRAPES`
+connections, and a new one beyond that closes the oldest; the header of a request is bounded in size, and its body is
+discarded as it arrives; the metrics are rendered at most once every `CACHE_S` for each format.
+So a client that is silent, slow to ask or to read, or asks too often costs little and keeps no other client out.
 """
 
 from __future__ import annotations
@@ -37,29 +35,33 @@ from twisted.web import http
 from realize.errors import ConfigError
 
 REQUEST_TIMEOUT_S: Final = 10.0
-"""Seconds for a request and its answer together; as long as Prometheus waits if nobody tells it otherwise."""
+"""Time limit for a request and its answer together; Prometheus' own default timeout for a scrape."""
 
 MAX_SCRAPES: Final = 16
 """Connections at one time."""
 
 CACHE_S: Final = 0.25
-"""Seconds for which an answer is good; who asks more often than that is not worth the work."""
+"""How long rendered metrics are reused, which bounds the work for a client that asks too often."""
 
 PLAIN: Final = "text/plain; charset=utf-8"
 
 Health = Callable[[], tuple[bool, str]]
-"""Whether we do our work, and a word for people."""
+"""Returns whether the service is working, and a short text for people."""
 
 
 def new_registry() -> CollectorRegistry:
-    """A registry for one service: the global one cannot hold two, and a push of it would tell of a dead process."""
-    # Gauges that nobody asked for, one for each counter.
+    """A registry for one service.
+
+    The global registry cannot hold two services, and has metrics of the process, which must not be pushed since they
+    would stay when it is gone.
+    """
+    # Else there is one more gauge, of its creation time, for each counter.
     prometheus_client.disable_created_metrics()
     return CollectorRegistry(auto_describe=True)
 
 
 def listen(reactor: Any, description: str, exposition: Exposition) -> Deferred[IListeningPort]:
-    """Serve at a Twisted server endpoint string; fails with `ConfigError`, whose text begins with the string."""
+    """Serve at a Twisted server endpoint string; fails with a `ConfigError` whose text begins with that string."""
 
     def refused(failure: Failure) -> IListeningPort:
         failure.trap(ValueError, TypeError, CannotListenError, OSError)
@@ -99,15 +101,15 @@ class _Answer:
 
 
 class _Request(http.Request):
-    """One request, answered as soon as it is here."""
+    """One request, answered as soon as it has arrived."""
 
     channel: Any
 
     def handleContentChunk(self, _: bytes) -> None:
-        """Nobody needs the body of a request."""
+        """Discard the body of a request."""
 
     def process(self) -> None:
-        """Answer."""
+        """Answer the request."""
         if self.method in {b"GET", b"HEAD"}:
             accept = ",".join(self.requestHeaders.getRawHeaders("accept", []))
             answer = self.channel.factory.answer(self.path, accept)
@@ -147,12 +149,12 @@ class _Channel(http.HTTPChannel):
         super().connectionLost(reason)
 
     def checkPersistence(self, request: http.Request, _version: bytes) -> bool:
-        """No connection is kept for another request."""
+        """Close the connection after this request."""
         request.responseHeaders.setRawHeaders("connection", ["close"])
         return False
 
     def abort(self) -> None:
-        """End now, whatever is unsent."""
+        """Close at once, dropping what is unsent."""
         self.transport.abortConnection()
 
 
@@ -171,7 +173,7 @@ class Exposition(ServerFactory):
         self._made: dict[bool, tuple[float, _Answer]] = {}
 
     def answer(self, path: bytes, accept: str) -> _Answer:
-        """What to say to a GET."""
+        """The answer to a GET of ``path``; ``accept`` is the Accept header."""
         if path == b"/metrics":
             return self._metrics(accept)
         if path == b"/healthz":
@@ -193,19 +195,19 @@ class Exposition(ServerFactory):
             if openmetrics:
                 return _Answer(http.OK, CONTENT_TYPE_LATEST, generate_openmetrics(self._registry))
             return _Answer(http.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
-        except Exception:  # noqa: BLE001 -- a fault of ours must not leave the asker without an answer
+        except Exception:  # noqa: BLE001 -- a bug of ours must not leave the client without an answer
             self._log.error("metrics_failed", exc=traceback.format_exc())
             return _Answer(http.INTERNAL_SERVER_ERROR, PLAIN, b"see the log\n")
 
     def close(self) -> None:
-        """End the connections that there still are; stop listening first."""
+        """Close the remaining connections; stop listening first."""
         for connection in list(self._connections):
             connection.abort()
 
-    # What the connections tell us.
+    # Called by the connections.
 
     def arrived(self, connection: _Channel) -> None:
-        """A connection was made."""
+        """Add a new connection, closing the oldest if there are too many."""
         if len(self._connections) >= MAX_SCRAPES:
             oldest = next(iter(self._connections))
             del self._connections[oldest]
@@ -213,8 +215,8 @@ class Exposition(ServerFactory):
         self._connections[connection] = None
 
     def left(self, connection: _Channel) -> None:
-        """A connection has ended."""
+        """Forget a connection that has ended."""
         self._connections.pop(connection, None)
 
     def log(self, request: http.Request) -> None:
-        """Nothing, but `twisted.web` calls it: a line for each scrape would drown the log."""
+        """Do nothing: `twisted.web` calls this for each request, and a line for each scrape would flood the log."""

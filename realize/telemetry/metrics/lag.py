@@ -1,4 +1,4 @@
-"""How late the reactor is: what everything that the network thread does has to wait."""
+"""Measure how late the reactor is, which delays everything that runs in its thread."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 LAG_PROBE_INTERVAL_S: Final = 2.0
-"""Seconds between two probes; an idle program shall wake up seldom."""
+"""Time between two probes; long, so that an idle program wakes up seldom."""
 
 
 @define(eq=False)
 class LagProbe:
-    """Tells ``observe`` how many seconds too late a timer went off, again and again.
+    """Calls ``observe`` regularly with how many seconds too late a timer fired.
 
-    ``now`` is a clock that nobody sets, unlike that of the reactor.
+    ``now`` is a clock that is never set, unlike the reactor's.
     """
 
     clock: IReactorTime
@@ -27,12 +27,12 @@ class LagProbe:
     _next: IDelayedCall | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Begin to probe."""
+        """Start probing."""
         self._due = self.now() + LAG_PROBE_INTERVAL_S
         self._next = self.clock.callLater(LAG_PROBE_INTERVAL_S, self._probe)
 
     def stop(self) -> None:
-        """Leave no timer behind."""
+        """Stop probing; leaves no timer behind."""
         if self._next is not None and self._next.active():
             self._next.cancel()
 

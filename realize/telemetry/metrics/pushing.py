@@ -1,9 +1,9 @@
-"""Pushes metrics to a Prometheus Pushgateway, from threads of its own, within limits of time.
+"""Push metrics to a Prometheus Pushgateway, from a thread of its own, within time limits.
 
-A push is a POST: metrics of the same name in the group are replaced, all others of the group stay.
-There is one push at a time, and the last one comes last; whatever hangs (a name server, the gateway), nobody waits for
-it longer than he said.
-Redirects are not followed: they would make a GET of the POST, and carry the password to somebody else.
+A push is a POST: it replaces the metrics of the same name in its group, and leaves all others of the group alone.
+There is one push at a time, and the final one comes last; if something hangs (a name server, the gateway), the caller
+waits no longer than the time it gave.
+Redirects are not followed: they would turn the POST into a GET, and send the password to another server.
 The password is never part of a message.
 """
 
@@ -29,26 +29,26 @@ from realize.telemetry.metrics.run_metrics import Pushes
 from realize.units import display_text, quoted
 
 PUSH_ATTEMPT_TIMEOUT_S: Final = 3.0
-"""Seconds that one attempt may stand still."""
+"""Time limit for each step of an attempt that waits for the network."""
 
 PUSH_RETRY_S: Final = 0.3
-"""Seconds before the second attempt."""
+"""Delay before the second attempt."""
 
-_SHOWN: Final = 200
-"""Bytes of a refusal that are read and shown."""
+_MAX_REFUSAL_BYTES: Final = 200
+"""How much of the text of a refusal is read and shown."""
 
 
 class PushFailed(Exception):
-    """The gateway did not take it; the text says why, ``hopeless`` that it never will."""
+    """A push failed; the text says why, and ``permanent`` that another attempt would fail too."""
 
-    def __init__(self, why: str, *, hopeless: bool = False) -> None:
+    def __init__(self, why: str, *, permanent: bool = False) -> None:
         super().__init__(why)
-        self.hopeless = hopeless
+        self.permanent = permanent
 
 
 @frozen
 class Gateway:
-    """A Pushgateway and a group in it; ``url`` has neither user nor password, and may be shown."""
+    """A Pushgateway and a group in it; ``url`` contains neither user nor password, so it may be shown."""
 
     url: str
     job: str
@@ -57,14 +57,14 @@ class Gateway:
     password: str = field(default="", repr=False)
 
     def push(self, registry: CollectorRegistry, timeout: float = PUSH_ATTEMPT_TIMEOUT_S) -> None:
-        """Make one attempt; ``timeout`` seconds is how long it may stand still.  Raises `PushFailed`."""
+        """Make one attempt, in which no step may wait longer than ``timeout`` seconds; raises `PushFailed`."""
         try:
             pushadd_to_gateway(
                 self.url, self.job, registry, {"instance": self.instance}, timeout=timeout, handler=self._request
             )
         except urllib.error.HTTPError as error:
             with error:
-                raise PushFailed(_refusal(error), hopeless=error.code < 500) from error
+                raise PushFailed(_refusal(error), permanent=error.code < 500) from error
         except urllib.error.URLError as error:
             raise PushFailed(_reason(error.reason)) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -86,14 +86,14 @@ class Gateway:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Makes an error of every redirect."""
+    """Turns every redirect into an error."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Decline."""
+        """Refuse to follow it."""
 
 
 def parse_gateway(url: str, job: str, instance: str) -> Gateway:
-    """The gateway at ``http[s]://[USER:PASSWORD@]HOST[:PORT][/PREFIX]``; `UsageError` if it is not of this form."""
+    """The gateway at ``http[s]://[USER:PASSWORD@]HOST[:PORT][/PREFIX]``; raises `UsageError` for any other form."""
     form = "http[s]://[USER:PASSWORD@]HOST[:PORT][/PREFIX]"
     try:
         parts = urlsplit(url)
@@ -102,15 +102,15 @@ def parse_gateway(url: str, job: str, instance: str) -> Gateway:
         parts, port = urlsplit(""), None
     plain = all(sign.isascii() and sign.isprintable() and sign != " " for sign in f"{parts.hostname}{parts.path}")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or not plain:
-        # Not quoted: there may be a password in it.
+        # The URL is not quoted, because there may be a password in it.
         raise UsageError(f"it is not the URL of a Pushgateway: write {form}")
     for name, value in (("job", job), ("instance", instance)):
         if not value.strip() or value in {".", ".."} or not _encodes(value):
             raise UsageError(f"{quoted(value)} cannot be the {name} of a group in a Pushgateway")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    place = host if port is None else f"{host}:{port}"
+    address = host if port is None else f"{host}:{port}"
     return Gateway(
-        url=f"{parts.scheme}://{place}{parts.path.rstrip('/')}",
+        url=f"{parts.scheme}://{address}{parts.path.rstrip('/')}",
         job=job,
         instance=instance,
         user=None if parts.username is None else unquote(parts.username),
@@ -119,7 +119,10 @@ def parse_gateway(url: str, job: str, instance: str) -> Gateway:
 
 
 class Pusher:
-    """Pushes to one gateway, one push at a time; ``failed`` is told why a beat failed, in the thread of the push."""
+    """Pushes to one gateway, one push at a time.
+
+    ``failed`` is called, in the thread of the push, with the reason when a `beat` is the first push to fail.
+    """
 
     def __init__(self, push: Callable[[CollectorRegistry, float], None], failed: Callable[[str], object]) -> None:
         self._push = push
@@ -129,38 +132,38 @@ class Pusher:
         self._failures = 0
 
     def pushes(self) -> Pushes:
-        """What was tried so far."""
+        """How many pushes were tried, and failed, so far."""
         return Pushes(self._tried, self._failures)
 
     def beat(self, registry: CollectorRegistry) -> None:
-        """Push in the background, unless the push before still goes on; only the first failure is told."""
+        """Push in the background, unless the previous push is still going on; reports only the first failure."""
 
         def push() -> None:
-            trouble = self._attempt(registry, PUSH_ATTEMPT_TIMEOUT_S)
-            if trouble is not None and self._failures == 1:
-                self._failed(str(trouble))
+            error = self._attempt(registry, PUSH_ATTEMPT_TIMEOUT_S)
+            if error is not None and self._failures == 1:
+                self._failed(str(error))
 
         if self._thread is None or not self._thread.is_alive():
             self._start(push)
 
     def finish(self, registry: CollectorRegistry, within: float) -> str | None:
-        """Push for the last time, in two attempts, and wait so many seconds for it; why it failed, or None."""
+        """Push for the last time, in up to two attempts, and wait at most ``within`` seconds; returns why it failed."""
         until = time.monotonic() + within
         outcome: list[PushFailed | None] = []
 
         def push() -> None:
-            trouble = self._attempt(registry, min(PUSH_ATTEMPT_TIMEOUT_S, until - time.monotonic()))
-            if trouble is not None and not trouble.hopeless and (left := until - time.monotonic() - PUSH_RETRY_S) > 0:
+            error = self._attempt(registry, min(PUSH_ATTEMPT_TIMEOUT_S, until - time.monotonic()))
+            if error is not None and not error.permanent and (left := until - time.monotonic() - PUSH_RETRY_S) > 0:
                 time.sleep(PUSH_RETRY_S)
-                trouble = self._attempt(registry, left)
-            outcome.append(trouble)
+                error = self._attempt(registry, left)
+            outcome.append(error)
 
         if self._thread is not None:
             self._thread.join(within)
         if self._thread is None or not self._thread.is_alive():
             self._start(push).join(max(0.0, until - time.monotonic()))
-        trouble = outcome[0] if outcome else PushFailed(f"no answer within {within:.3g} s")
-        return None if trouble is None else str(trouble)
+        failure = outcome[0] if outcome else PushFailed(f"no answer within {within:.3g} s")
+        return None if failure is None else str(failure)
 
     def _start(self, work: Callable[[], None]) -> threading.Thread:
         self._thread = threading.Thread(target=work, name="push", daemon=True)
@@ -187,7 +190,7 @@ def _encodes(text: str) -> bool:
 
 def _refusal(error: urllib.error.HTTPError) -> str:
     try:
-        text = error.read(_SHOWN).decode(errors="replace").strip()
+        text = error.read(_MAX_REFUSAL_BYTES).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException):
         text = ""
     status = f"HTTP {error.code} {error.reason}"

@@ -1,13 +1,15 @@
-"""The metrics of one run of the command: what they are called, and how they are exposed.
+"""The metrics of one run of the command: their names, and how they are exposed.
 
-There are two sets, with names of their own, because one tells of a process and the other of a job.
-`live` is scraped while the run goes on (``realize_run_...``); `last` is pushed, and written to a textfile, and stays
-behind when the process is gone (``realize_last_...``), so all of it are gauges.
+There are two sets with names of their own, because one describes a process and the other a job.
+`live` (``realize_run_...``) is scraped while the run goes on.
+`last` (``realize_last_...``) is pushed or written to a textfile, and stays when the process is gone, so all its metrics
+are gauges.
 
-Invariants: what is pushed with POST replaces metrics of the same name and leaves the others of its group alone.
-So all that describes a run is in every push, with 0 or +Inf where there is nothing to tell, or the values of an earlier
-run would stay; what only an end, or only a success, can tell is left out until then, so that what an earlier run said
-stays.
+Invariants: a push by POST replaces metrics of the same name and leaves the others of its group alone.
+So every push has all the metrics that describe a run, with 0 or +Inf where there is nothing to report; otherwise the
+values of an earlier run would remain.
+Metrics that are known only at the end of a run, or only after a success, are left out until then, so that the values of
+an earlier run do remain.
 No label has more than a few values, and none is taken from a file.
 """
 
@@ -32,21 +34,22 @@ FILE_RESULTS: Final = (
     "unknown",
     "remaining",
 )
-"""What can become of a file; each that a run came across is counted under one of them."""
+"""What can become of a file; each file that a run found is counted under one of these."""
 
 DIRECTIONS: Final = ("send", "receive")
 
 LAST_SUCCESS: Final = "realize_last_success_timestamp_seconds"
-"""The one metric that a run without success must not touch."""
+"""The one metric that an unsuccessful run must not change."""
 
 
 @frozen
 class Figures:
-    """What a run has come to at one instant.
+    """The state of a run at one instant.
 
-    ``files`` are counted by all of `FILE_RESULTS`, ``sizes`` are bytes by those of them that the size is known of.
-    ``started`` and ``deadline`` are seconds since the epoch, ``duration`` seconds, ``limits`` bytes per second by
-    direction (absent is unlimited).
+    ``files`` has the number of files for each of `FILE_RESULTS`, ``sizes`` their bytes for those results where sizes
+    are known.
+    ``started`` and ``deadline`` are in seconds since the epoch, ``duration`` in seconds, ``sent`` in bytes, and
+    ``limits`` in bytes per second by direction (absent is unlimited).
     """
 
     started: float
@@ -70,7 +73,7 @@ class Pushes:
 
 @frozen
 class Ending:
-    """How a run ended, and when, in seconds since the epoch; ``succeeded`` says that everything was moved."""
+    """How a run ended, and when (``at``, in seconds since the epoch); ``succeeded`` says that everything was moved."""
 
     exit_code: int
     at: float
@@ -78,23 +81,23 @@ class Ending:
 
 
 def live(look: Callable[[], Figures], pushes: Callable[[], Pushes] | None) -> Collector:
-    """The metrics of a run that goes on, as they are whenever they are collected; ``pushes`` if there is a gateway."""
+    """The metrics of the current run, evaluated at each collection; ``pushes`` is None without a gateway."""
     return _Families(lambda: _live(look(), None if pushes is None else pushes()))
 
 
 def last(figures: Figures, ending: Ending | None, labels: Mapping[str, str] | None = None) -> CollectorRegistry:
-    """The metrics that a run leaves behind, all of them with ``labels``; without ``ending`` it still goes on."""
+    """The metrics that a run leaves behind, all of them with ``labels``; ``ending`` is None while it still goes on."""
     return _registry(_last(figures, ending, labels or {}))
 
 
 def with_success(registry: CollectorRegistry, at: float, labels: Mapping[str, str]) -> CollectorRegistry:
-    """The same metrics, and that an earlier run had success."""
+    """The same metrics, and the time of an earlier success (``at``, in seconds since the epoch)."""
     return _registry([*registry.collect(), _success(at, labels)])
 
 
 @frozen
 class _Families(Collector):
-    """Whatever the function answers at the time."""
+    """Collects what a function returns at the time."""
 
     _families: Callable[[], Iterable[Metric]]
 
@@ -111,7 +114,7 @@ def _registry(families: Iterable[Metric]) -> CollectorRegistry:
 
 
 def _shared(prefix: str, figures: Figures, labels: Mapping[str, str]) -> Iterator[Metric]:
-    """What both sets have in the same form."""
+    """The metrics that both sets have in the same form."""
     yield _gauge(f"{prefix}_start_timestamp_seconds", "When the run began.", figures.started, labels)
     text = "Files that were found, by what became of them."
     yield _split(f"{prefix}_files", text, figures.files, "result", labels)
