@@ -19,7 +19,7 @@ from realize.testing import MemoryStore
 from realize.values import SPAN_BYTES, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
-from realize.wire.connection import MAX_UNSENT_BYTES
+from realize.wire.send_queue import MAX_UNSENT_BYTES
 from realize.wire.streams import MAX_UNREAD_BYTES
 from tests.loopback import Raw
 

@@ -372,7 +372,7 @@ def test_what_a_command_held_goes_with_it_when_the_connection_is_lost(greedy):
         greedy.server_wire.stalled = True
         ask = {b"_command": b"ReadSmall", b"handle": b"1", b"paths": packing.PATHS.pack([b"f"])}
         for number in range(3):
-            greedy.server._full = True
+            greedy.server.sending.full = True
             greedy.send(boxes.encode({**ask, b"_ask": b"r%d" % number, b"stream": b"%d" % (2 * number + 1)}))
         before = [file() is not None for file in kept]
         greedy.wire.cut()

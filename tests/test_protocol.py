@@ -18,8 +18,9 @@ from realize.errors import (
 from realize.wire import boxes, commands
 from realize.wire import connection as protocol
 from realize.wire.commands import Reason
-from realize.wire.connection import CLOSE_TIMEOUT_S, MAX_UNSENT_BYTES, Greeting
+from realize.wire.connection import CLOSE_TIMEOUT_S, Greeting
 from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S, REPLY_TIMEOUT_S
+from realize.wire.send_queue import MAX_UNSENT_BYTES
 from tests.faults import Quiet
 from tests.loopback import HIGH, Pair
 
@@ -287,7 +288,7 @@ def test_senders_take_turns(pair):
         pair.client.writable().addCallback(sent, name)
     seen = []
     for _ in range(3):
-        pair.client.resumeProducing()
+        pair.client.sending.resumeProducing()
         seen.append("".join(order))
 
     assert ["a", "ab", "abc"] == seen
@@ -326,7 +327,7 @@ def test_idle_waits_for_commands_and_streams(pair):
 
 def waiting_senders(pair, count, amount):
     """So many senders that wait for a transport that is full, and how many of them have written."""
-    pair.client.pauseProducing()
+    pair.client.sending.pauseProducing()
     written = []
 
     def write(_):
@@ -343,8 +344,8 @@ def waiting_senders(pair, count, amount):
 def test_senders_that_are_let_go_leave_turns_to_others(pair):
     """However many wait, and however much the kernel takes: about 2 MiB a turn, until all have written."""
     written = waiting_senders(pair, 50, 512 * 1024)
-    pair.client.resumeProducing()
-    pair.client.resumeProducing()
+    pair.client.sending.resumeProducing()
+    pair.client.sending.resumeProducing()
     first = len(written)
     pair.clock.pump([0] * 30)
 
@@ -379,7 +380,7 @@ def test_senders_that_wait_for_their_turn_fail_with_the_connection(pair):
     last = pair.client.writable()
     failed = []
     last.addErrback(failed.append)
-    pair.client.resumeProducing()
+    pair.client.sending.resumeProducing()
     pair.client_wire.cut()
     pair.flush()
     pair.clock.pump([0] * 5)
@@ -390,7 +391,7 @@ def test_senders_that_wait_for_their_turn_fail_with_the_connection(pair):
 
 def test_a_sender_that_is_cancelled_while_others_fail_is_no_trouble(pair):
     """What one of them does at the end of the connection may cancel another; all that is left to be told is told."""
-    pair.client.pauseProducing()
+    pair.client.sending.pauseProducing()
     first, second = pair.client.writable(), pair.client.writable()
     told = []
     first.addErrback(lambda failure: (told.append(failure.value), second.cancel())[0])
@@ -403,7 +404,7 @@ def test_a_sender_that_is_cancelled_while_others_fail_is_no_trouble(pair):
     assert isinstance(result(pair, lost), ConnectionFailed)
 
 
-@pytest.mark.parametrize("step", ["lost", "_fail_senders", "_tell_watchers"])
+@pytest.mark.parametrize("step", ["lost", "fail", "_tell_watchers"])
 def test_what_fails_at_the_end_of_a_connection_stops_nothing_else(pair, monkeypatch, step):
     """A fault in one step is logged, and everybody else who waits is told all the same."""
 
@@ -412,9 +413,10 @@ def test_what_fails_at_the_end_of_a_connection_stops_nothing_else(pair, monkeypa
 
     logged = []
     monkeypatch.setattr(protocol, "_log", Quiet(logged))
-    monkeypatch.setattr(pair.client.streams if step == "lost" else pair.client, step, fails)
+    owner = {"lost": pair.client.streams, "fail": pair.client.sending}.get(step, pair.client)
+    monkeypatch.setattr(owner, step, fails)
     asked = pair.client.call(commands.Status)
-    pair.client.pauseProducing()
+    pair.client.sending.pauseProducing()
     sender = pair.client.writable()
     lost, idle = pair.client.when_lost(), pair.client.when_idle()
     told = []

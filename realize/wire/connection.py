@@ -24,12 +24,11 @@ from itertools import chain
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from realize.concurrency.memory import UNBOUNDED, Claim, Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
@@ -40,6 +39,7 @@ from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.keepalive import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Keepalive
 from realize.wire.packing import error_of
 from realize.wire.responding import AnsweringProtocol, error_box, shown_command
+from realize.wire.send_queue import MAX_UNCLAIMED_BYTES, SEND_TURN_BYTES, SendQueue
 from realize.wire.streams import WRITE_BATCH_BYTES, StreamTable
 from realize.wire.tls import hung_up
 from realize.wire.tls_bulk import unacknowledged
@@ -52,9 +52,6 @@ _log = Logger()
 CLOSE_TIMEOUT_S: Final = 5.0
 """Seconds that an orderly close may take before the connection is aborted."""
 
-MAX_UNSENT_BYTES: Final = 16 << 20
-"""Bytes that may be queued for a peer that does not read, before it is given up."""
-
 MAX_BOXES_PER_TURN: Final = 128
 """Boxes of a peer after which what else has arrived waits until others had their turn."""
 
@@ -66,12 +63,6 @@ MIN_BOXES_PER_TURN: Final = 4
 
 MAX_BOXES_AFTER_END: Final = 256
 """Boxes that are still looked at when a connection has ended; each may take as long as another peer's whole turn."""
-
-SEND_TURN_BYTES: Final = 2 << 20
-"""Bytes after which senders wait for another turn of the reactor, also if the transport takes everything: one read."""
-
-MAX_UNCLAIMED_BYTES: Final = 256 * 1024
-"""Bytes that may be queued so for a peer that holds all the memory it may."""
 
 UNQUEUED_COMMAND_BYTES: Final = 256 * 1024
 """Bytes of commands in progress for which a connection need not wait: what others wait for may depend on them."""
@@ -113,7 +104,6 @@ Welcome = Callable[["PeerProtocol", Greeting], str]
 """Called on the accepting side when Hello arrives: answers the name of the peer, and calls `PeerProtocol.serve`."""
 
 
-@implementer(IPushProducer)
 class PeerProtocol(AnsweringProtocol):
     """A connection to a peer.
 
@@ -165,17 +155,13 @@ class PeerProtocol(AnsweringProtocol):
         """One that has waited in vain."""
         self._parser = boxes.BoxParser(MAX_FIRST_BOX_BYTES)
         self._liveness = Keepalive(clock, ping=self._ping, silent=self._silent)
+        self.sending = SendQueue(clock, self.memory, self._claim, held_up=self._liveness.held_up)
+        """Decides who may send content next; what is short is written without asking."""
+        self.writable = self.sending.writable
+        """See `SendQueue.writable`; an attribute, since a method that forwards would be one more call for each write."""
         self._handles = 0
         self._listings = 0
         self._idle: list[Deferred[None]] = []
-        self._full = False
-        self._unsent = 0
-        self._senders: deque[Deferred[None]] = deque()
-        self._letting_go: IDelayedCall | None = None
-        self._in_turn = False
-        """Whether a sender writes that had waited."""
-        self._most = SEND_TURN_BYTES
-        """What `bytes_sent` may reach before senders wait for another turn of the reactor."""
         self._error: RealizeError | None = None
         self._aborted = False
         self._closing: IDelayedCall | None = None
@@ -200,8 +186,8 @@ class PeerProtocol(AnsweringProtocol):
     def use_memory(self, share: Share) -> None:
         """From now on, claim from there what the peer makes us hold; to be called while it can have done nothing."""
         self._claim.release()
-        self.memory = share
-        self._claim = share.claim()
+        self.memory = self.sending.share = share
+        self._claim = self.sending.claim = share.claim()
 
     def traffic(self) -> Traffic:
         """What this connection has carried so far."""
@@ -289,20 +275,25 @@ class PeerProtocol(AnsweringProtocol):
 
     def close(self, reason: Reason = Reason.DONE, within: float = CLOSE_TIMEOUT_S) -> None:
         """Say goodbye and close in order; abort if that takes longer than ``within`` seconds."""
-        if self._gone or self._error is not None:
-            return
-        self.tell(commands.Goodbye, reason=reason)
-        self._error = ConnectionFailed(f"the connection to {self.label} was closed")
-        self._lose(within)
+        if self._error is None:
+            self.tell(commands.Goodbye, reason=reason)
+            self._end(ConnectionFailed(f"the connection to {self.label} was closed"))
+            self._lose(within)
 
     def abort(self, error: RealizeError) -> None:
-        """End the connection now; everything that waits fails with ``error``."""
-        if self._error is None:
-            self._error = error
+        """End the connection now; everything that waits fails with ``error``, or with why it was ending already."""
+        self._end(error)
         if not self._gone and not self._aborted and self.transport is not None:
             self._aborted = True
             self._liveness.stop()
             self.transport.abortConnection()
+
+    def _end(self, error: RealizeError) -> RealizeError:
+        """Begin nothing more; returns the first error it was called with, which is why."""
+        if self._error is None:
+            self._error = error
+            self.sending.close(error)
+        return self._error
 
     def _lose(self, within: float = CLOSE_TIMEOUT_S) -> None:
         if self.transport is not None and self._closing is None:
@@ -322,31 +313,18 @@ class PeerProtocol(AnsweringProtocol):
         if self._aborted or self._gone or self.transport is None:
             return
         self._liveness.sent()
-        self.bytes_sent += len(data)
-        if self._full:
-            self._unsent += len(data)
-            self._claim.force(len(data))
-            if self._unsent > MAX_UNSENT_BYTES or (self._unsent > MAX_UNCLAIMED_BYTES and self.memory.overdrawn):
-                self.log.warning("peer_does_not_read", unsent=self._unsent)
+        size = len(data)
+        self.bytes_sent += size
+        sending = self.sending
+        sending.left -= size
+        if sending.full:
+            sending.backlog += size
+            self._claim.force(size)
+            if sending.backlog > MAX_UNCLAIMED_BYTES and sending.overfull():
+                self.log.warning("peer_does_not_read", unsent=sending.backlog)
                 self.abort(ConnectionFailed(f"{self.label} does not read what it asked for"))
                 return
         self.transport.write(data)
-
-    def writable(self) -> Deferred[None] | None:
-        """None when it is this sender's turn now, else what fires when it is; in order of asking."""
-        if self._error is not None:
-            return fail(self._error)
-        if not self._full and self.bytes_sent < self._most and (self._in_turn or not self._senders):
-            return None
-        waiter = Deferred[None](self._cancelled_sender)
-        self._senders.append(waiter)
-        if not self._full and not self._in_turn:
-            self._go_on_later()
-        return waiter
-
-    def _cancelled_sender(self, waiter: Deferred[None]) -> None:
-        if waiter in self._senders:
-            self._senders.remove(waiter)
 
     def chunk(self) -> int:
         """How many bytes of content to write at once: fewer if a slow pace makes answers wait behind them."""
@@ -403,48 +381,7 @@ class PeerProtocol(AnsweringProtocol):
         """The connection is made; with TLS, the handshake is still to come."""
         super().connectionMade()
         self._liveness.start()
-        self.transport.registerProducer(self, True)  # noqa: FBT003 -- Twisted's signature
-
-    def pauseProducing(self) -> None:
-        """The transport is full."""
-        if not self._full:
-            self._full = True
-            self._unsent = 0
-            self._liveness.held_up(on=True)
-
-    def resumeProducing(self) -> None:
-        """The transport takes more; let waiting senders go one after the other, as far as it does."""
-        if self._full:
-            self._full = False
-            self._claim.shrink(self._unsent)
-            self._unsent = 0
-            self._liveness.held_up(on=False)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Let waiting senders write, but not more in one turn than others can wait for."""
-        if self._letting_go is not None or self._in_turn:
-            return
-        self._most = self.bytes_sent + SEND_TURN_BYTES
-        self._in_turn = True
-        try:
-            while self._senders and not self._full and not self._gone and self.bytes_sent < self._most:
-                self._senders.popleft().callback(None)
-        finally:
-            self._in_turn = False
-        if self._senders and not self._full and not self._gone:
-            self._go_on_later()
-
-    def _go_on_later(self) -> None:
-        if self._letting_go is None:
-            self._letting_go = self.clock.callLater(0, self._let_go_on)
-
-    def _let_go_on(self) -> None:
-        self._letting_go = None
-        self._let_go()
-
-    def stopProducing(self) -> None:
-        """The transport is gone; `connectionLost` follows."""
+        self.transport.registerProducer(self.sending, True)  # noqa: FBT003 -- Twisted's signature
 
     def dataReceived(self, data: bytes) -> None:
         """Parse and dispatch."""
@@ -453,7 +390,7 @@ class PeerProtocol(AnsweringProtocol):
         self._liveness.heard()
         self.bytes_received += len(data)
         self._arrived.append(data)
-        self._most = self.bytes_sent + SEND_TURN_BYTES
+        self.sending.left = SEND_TURN_BYTES
         if self._turn is None and self._waiting is None and not self._dispatch(self._at_once):
             self.transport.pauseProducing()
             self._take_turns()
@@ -628,14 +565,12 @@ class PeerProtocol(AnsweringProtocol):
             with _log.failuresHandled("while a connection ended"):
                 step()
         self._gone = True
-        self._claim.shrink(self._unsent)
-        self._unsent = 0
-        error = self._error = self._error or self._why(reason)
+        error = self._end(self._why(reason))
         for step in (
             self._stop_timers,
             partial(super().connectionLost, Failure(error)),
             partial(self.streams.lost, error),
-            self._fail_senders,
+            partial(self.sending.fail, error),
             self._tell_watchers,
             self._check_idle,
         ):
@@ -644,10 +579,10 @@ class PeerProtocol(AnsweringProtocol):
                 step()
 
     def _stop_timers(self) -> None:
-        for timer in (self._turn, self._letting_go, self._closing if self._gone else None):
+        for timer in (self._turn, self._closing if self._gone else None):
             if timer is not None and timer.active():
                 timer.cancel()
-        self._turn = self._letting_go = None
+        self._turn = None
         if self._gone:
             self._closing = None
             self._liveness.stop()
@@ -659,11 +594,6 @@ class PeerProtocol(AnsweringProtocol):
             self._dispatch(MAX_BOXES_AFTER_END)
         self._stop_waiting()
         self._arrived.clear()
-
-    def _fail_senders(self) -> None:
-        while self._senders:
-            # One at a time: what one of them does may cancel another.
-            self._senders.popleft().errback(self._reason())
 
     def _tell_watchers(self) -> None:
         while self._watchers:
@@ -720,7 +650,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def _refuse(self) -> None:
         if self._error is None:
-            self._error = ConnectionFailed(f"{self.label} was refused")
+            self._end(ConnectionFailed(f"{self.label} was refused"))
             self._lose()
 
     def _check_idle(self) -> None:
