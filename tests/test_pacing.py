@@ -168,7 +168,7 @@ class Setting:
 
     def lane(self):
         """A new place below the root."""
-        return self.pacer.lane(Bucket(parent=self.root))
+        return self.pacer.flow(Bucket(parent=self.root))
 
     def connect(self):
         """One more connection."""
@@ -288,7 +288,7 @@ class TestRates:
         rates[tightest] = MIB
         setting = Setting(rates[0])
         peer = Bucket(rates[1], parent=setting.root)
-        setting.paced.use(setting.pacer.lane(Bucket(rates[2], parent=peer)))
+        setting.paced.use(setting.pacer.flow(Bucket(rates[2], parent=peer)))
         setting.paced.write(b"x" * 8 * MIB)
         setting.pass_time(5)
 
@@ -327,7 +327,7 @@ class TestUnlimited:
         link = Link(clock)
         paced.makeConnection(link)
         paced.write(b"abc")
-        lane = Scheduler(clock, Bucket(KIB)).lane(Bucket(KIB))
+        lane = Scheduler(clock, Bucket(KIB)).flow(Bucket(KIB))
         paced.use(lane)
         paced.write(b"x" * 1024)
 
@@ -338,7 +338,7 @@ class TestUnlimited:
         """`GetThrottle` shows the current rate of unlimited connections too."""
         setting = Setting()
         setting.paced.write(b"x" * 1000)
-        setting.paced._lane.collect()
+        setting.paced._flow.collect()
 
         assert 1000 == setting.root.sent() == setting.root.current_rate(setting.clock.seconds())
 
@@ -410,7 +410,7 @@ class TestChanges:
         setting.pass_time(0.1)
         other = Scheduler(setting.clock, Bucket(MIB))
         earlier = setting.written()
-        setting.paced.use(other.lane(Bucket(parent=other._root)))
+        setting.paced.use(other.flow(Bucket(parent=other._root)))
         setting.pass_time(1)
 
         assert 0 == setting.root.demand
@@ -824,7 +824,7 @@ class TestTLS:
 
         def lanes():
             own = Scheduler(clock, Bucket(KIB))
-            return own.lane(own._root)
+            return own.flow(own._root)
 
         server = Factory.forProtocol(Echo)
         client = Factory.forProtocol(Application)

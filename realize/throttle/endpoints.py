@@ -38,18 +38,18 @@ from realize.units import parse_rate, parse_size
 
 
 class _Limit:
-    """The limit of an endpoint, with a lane for each of its connections."""
+    """The limit of an endpoint, with a flow for each of its connections."""
 
     def __init__(self, clock: IReactorTime, rate: float | None, burst: float | None) -> None:
         self._clock = clock
         self._root = Bucket(rate, burst)
-        self._pacer = Scheduler(clock, self._root)
+        self._scheduler = Scheduler(clock, self._root)
 
     def wrap(self, factory: IProtocolFactory) -> ThrottledFactory:
-        return ThrottledFactory(factory, self._clock, self._lane)
+        return ThrottledFactory(factory, self._clock, self._flow)
 
-    def _lane(self) -> Flow:
-        return self._pacer.lane(Bucket(parent=self._root))
+    def _flow(self) -> Flow:
+        return self._scheduler.flow(Bucket(parent=self._root))
 
 
 @implementer(IStreamClientEndpoint)

@@ -1,6 +1,6 @@
 """The limits of one daemon, or of one command: service, peers, connections, by name, at run time.
 
-`ThrottleTree.attach` gives a connection its lane; the connection leaves it when it is lost.
+`ThrottleTree.attach` gives a connection its flow; the connection leaves it when it is lost.
 A peer is remembered with its limit and its counters after its last connection is gone, because the peers of a daemon
 are the pinned ones, which are few.
 Rates are bytes per second, None for no limit.
@@ -117,9 +117,9 @@ class ThrottleTree:
         self._returned = returned
         self._sampled = sampled
         self._service = Bucket()
-        self._pacer = Scheduler(clock, self._service)
+        self._scheduler = Scheduler(clock, self._service)
         self._peers: dict[str, Bucket] = {}
-        self._lanes: dict[str, Flow] = {}
+        self._flows: dict[str, Flow] = {}
         self._peer_of: dict[str, str] = {}
         self._own: set[str] = set()
         self._set_to: dict[_Setting, float | None] = {}
@@ -149,28 +149,28 @@ class ThrottleTree:
             if rate != before[1].get(name):
                 self._set(self._peer(name), rate)
         if connection != before[2]:
-            for name, lane in self._lanes.items():
+            for name, flow in self._flows.items():
                 if name not in self._own:
-                    self._set(lane.bucket, connection)
+                    self._set(flow.bucket, connection)
 
     def attach(self, peer: str, connection: str) -> Flow:
-        """The lane of a new connection of ``peer``; `Conflict` if there is a connection of that name."""
-        if connection in self._lanes:
+        """The flow of a new connection of ``peer``; `Conflict` if there is a connection of that name."""
+        if connection in self._flows:
             raise Conflict(f"there is a connection {connection} already")
         rate = self._configured[2]
         bucket = Bucket(rate, parent=self._peer(peer))
         self._set_to[bucket, False] = rate
-        lane = self._lanes[connection] = self._pacer.lane(bucket, partial(self._left, connection))
+        flow = self._flows[connection] = self._scheduler.flow(bucket, partial(self._left, connection))
         self._peer_of[connection] = peer
         if self._sampling is None:
             self._sampling = self._clock.callLater(SAMPLE_INTERVAL_S, self._sample)
-        return lane
+        return flow
 
     def detach(self, connection: str) -> None:
         """Forget a connection; harmless if it is gone already."""
-        lane = self._lanes.get(connection)
-        if lane is not None:
-            lane.leave()
+        flow = self._flows.get(connection)
+        if flow is not None:
+            flow.leave()
 
     def rate(self, scope: Scope, name: str = "") -> float | None:
         """The limit of one node; `NotFound` if there is no such peer or connection."""
@@ -210,15 +210,15 @@ class ThrottleTree:
         for peer, bucket in sorted(self._peers.items()):
             found.append(self._limit(Scope.PEER, peer, peer, bucket))
             found.extend(
-                self._limit(Scope.CONNECTION, name, peer, self._lanes[name].bucket)
+                self._limit(Scope.CONNECTION, name, peer, self._flows[name].bucket)
                 for name in sorted(connections[peer])
             )
         return tuple(found)
 
     def close(self) -> None:
         """Leave no timer behind: connections still attached are detached, limits for a time stay as they are."""
-        for lane in tuple(self._lanes.values()):
-            lane.leave()
+        for flow in tuple(self._flows.values()):
+            flow.leave()
         for call, _ in self._returns.values():
             call.cancel()
         self._returns.clear()
@@ -249,8 +249,8 @@ class ThrottleTree:
             )
 
     def _collect(self) -> bool:
-        # Not any(): every lane is to be looked at.
-        return sum(lane.collect() for lane in self._lanes.values()) > 0
+        # Not any(): every flow is to be looked at.
+        return sum(flow.collect() for flow in self._flows.values()) > 0
 
     def _peer(self, name: str) -> Bucket:
         if name not in self._peers:
@@ -266,9 +266,9 @@ class ThrottleTree:
             if name not in self._peers:
                 raise NotFound(f"no peer {name!r} has been connected or has a limit")
             return self._peers[name]
-        if name not in self._lanes:
+        if name not in self._flows:
             raise NotFound(f"there is no connection {name!r}")
-        return self._lanes[name].bucket
+        return self._flows[name].bucket
 
     def _set(self, bucket: Bucket, rate: float | None, *, by_itself: bool = False) -> None:
         returning = self._returns.pop((bucket, by_itself), None)
@@ -277,7 +277,7 @@ class ThrottleTree:
         self._set_to[bucket, by_itself] = rate
         binding = lowest(rate, self._set_to.get((bucket, not by_itself)))
         if binding != bucket.rate:
-            self._pacer.set_rate(bucket, binding)
+            self._scheduler.set_rate(bucket, binding)
 
     def _return(self, scope: Scope, name: str, rate: float | None, *, by_itself: bool) -> None:
         bucket = self._find(scope, name)
@@ -286,14 +286,14 @@ class ThrottleTree:
         self._returned(scope, name, former, bucket.rate)
 
     def _left(self, connection: str) -> None:
-        lane = self._lanes.pop(connection)
+        flow = self._flows.pop(connection)
         del self._peer_of[connection]
-        if not self._lanes and self._sampling is not None:
+        if not self._flows and self._sampling is not None:
             self._sampling.cancel()
             self._sampling = None
         self._own.discard(connection)
         for by_itself in (False, True):
-            self._set_to.pop((lane.bucket, by_itself), None)
-            returning = self._returns.pop((lane.bucket, by_itself), None)
+            self._set_to.pop((flow.bucket, by_itself), None)
+            returning = self._returns.pop((flow.bucket, by_itself), None)
             if returning is not None:
                 returning[0].cancel()

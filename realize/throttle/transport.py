@@ -1,4 +1,4 @@
-"""The layer between a transport and an application that sends no faster than a lane allows.
+"""The layer between a transport and an application that sends no faster than a flow allows.
 
 `ThrottledProtocol` is the transport of the application's protocol and the protocol of the transport below, which
 usually is
@@ -11,7 +11,7 @@ How fast the application *reads* is not decided here: ``pauseProducing`` and ``r
 
 Without a limit and with nothing waiting, writes go straight through, only counted, and the transport drives the
 application's producer itself; measured on a 64 KiB write, each call in between costs one percent.
-No timer lives here: the lane's `realize.throttle.scheduler.Scheduler` has the only one.
+No timer lives here: the flow's `realize.throttle.scheduler.Scheduler` has the only one.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class ThrottledProtocol(Protocol):
 
     disconnecting = False
 
-    def __init__(self, factory: ThrottledFactory, wrapped: IProtocol, lane: Flow | None = None) -> None:
+    def __init__(self, factory: ThrottledFactory, wrapped: IProtocol, flow: Flow | None = None) -> None:
         self.factory: ThrottledFactory = factory
         self.transport: Any = None
         self.wrappedProtocol: Any = wrapped
-        self._lane: Flow | None = None
-        self._first_lane = lane
+        self._flow: Flow | None = None
+        self._first_flow = flow
         self._overhead = 0
         self._queue: deque[bytes] = deque()
         self._offset = 0
@@ -79,7 +79,7 @@ class ThrottledProtocol(Protocol):
         self._credit = 0
         self._high = float(_COUNT_STEP_BYTES)
         self._through = True
-        self._flowing = False
+        self._refilling = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
         self._below = _Below(self._pause, self._resume, self._stopped)
@@ -94,24 +94,24 @@ class ThrottledProtocol(Protocol):
 
     # Limits
 
-    def use(self, lane: Flow) -> None:
-        """Be limited by ``lane`` from now on, in place of the lane so far, which is left."""
+    def use(self, flow: Flow) -> None:
+        """Be limited by ``flow`` from now on, in place of the flow so far, which is left."""
         if self._closed:
-            lane.leave()
+            flow.leave()
             return
-        if self._lane is not None:
-            self._lane.leave()
-        self._lane = lane
+        if self._flow is not None:
+            self._flow.leave()
+        self._flow = flow
         self._credit = 0
-        lane.waiter = self
+        flow.waiter = self
         if self._through:
             self._pass_through()
-        self._flow()
+        self._update()
 
     @property
     def suggested_chunk(self) -> int:
         """How much to write at a time so that a control message behind it waits some 50 ms: 512 to 65,535 bytes."""
-        share = None if self._lane is None else self._lane.share
+        share = None if self._flow is None else self._flow.share
         if share is None:
             return _MAX_CHUNK_BYTES
         return int(min(_MAX_CHUNK_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S)))
@@ -122,13 +122,13 @@ class ThrottledProtocol(Protocol):
         return self._size
 
     def granted(self, amount: int) -> None:
-        """Send as much as the lane has granted."""
+        """Send as much as the flow has granted."""
         if not self._size:
             return
         try:
             self._credit += amount
             self._spend()
-            self._flow()
+            self._update()
         except BaseException:
             # What left the queue may not have reached the transport.
             self.transport.abortConnection()
@@ -136,7 +136,7 @@ class ThrottledProtocol(Protocol):
 
     def limits_changed(self) -> None:
         """Wait by the limits as they are now, or send everything if there is none any more."""
-        self._flow()
+        self._update()
 
     # The transport of the application
 
@@ -147,7 +147,7 @@ class ThrottledProtocol(Protocol):
             self._size += len(data)
             if self._registered is None:
                 self._register(self._below)
-            if not self._flowing:
+            if not self._refilling:
                 self._ask()
             self._regulate()
 
@@ -206,7 +206,7 @@ class ThrottledProtocol(Protocol):
             producer.pauseProducing()
         if not self._size:
             self._register(None)
-        self._flow()
+        self._update()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -220,8 +220,8 @@ class ThrottledProtocol(Protocol):
         self.connected = 1
         self.transport = transport
         self._pass_through()
-        if self._first_lane is not None:
-            self.use(self._first_lane)
+        if self._first_flow is not None:
+            self.use(self._first_flow)
         self.wrappedProtocol.makeConnection(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -242,7 +242,7 @@ class ThrottledProtocol(Protocol):
         self.wrappedProtocol.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Forget what waits, give up the lane, and pass it on."""
+        """Forget what waits, give up the flow, and pass it on."""
         try:
             self._close()
             if self._registered is not None and self._registered is self._producer:
@@ -269,7 +269,7 @@ class ThrottledProtocol(Protocol):
 
     def _resume(self) -> None:
         self._below_paused = False
-        self._flow()
+        self._update()
 
     def _stopped(self) -> None:
         self._registered = None
@@ -280,45 +280,45 @@ class ThrottledProtocol(Protocol):
 
     # What waits
 
-    def _flow(self) -> None:
+    def _update(self) -> None:
         """Do whatever the limits, the queue and the transport allow now."""
         if self._closed:
             return
-        limited = self._lane is not None and self._lane.limited
+        limited = self._flow is not None and self._flow.limited
         if limited and self._through:
             self._hold_back()
         if not limited and not self._through:
             while self._size and not self._below_paused:
                 amount = min(self._size, _COUNT_STEP_BYTES)
-                if self._lane is not None:
-                    self._lane.passed += amount
+                if self._flow is not None:
+                    self._flow.passed += amount
                 self.transport.write(self._take(amount))
             self._credit = 0
             if not self._size and not (self._below_paused and self._producer is not None):
                 self._pass_through()
         if not self._through:
-            share = None if self._lane is None else self._lane.share
+            share = None if self._flow is None else self._flow.share
             self._high = (
                 _COUNT_STEP_BYTES if share is None else min(_MAX_QUEUE_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S))
             )
             # What the producer writes when it is resumed is asked for in one go.
-            self._flowing = True
+            self._refilling = True
             try:
                 self._regulate()
             finally:
-                self._flowing = False
+                self._refilling = False
                 self._ask()
         self._finish()
 
     def _pass_through(self) -> None:
         """From here on there is next to nothing between the application, its producer and the transport."""
         self._through = True
-        lane, write = self._lane, self.transport.write
-        if lane is not None:
-            lane.ask(0)
+        flow, write = self._flow, self.transport.write
+        if flow is not None:
+            flow.ask(0)
 
             def counting(data: bytes) -> None:
-                lane.passed += len(data)
+                flow.passed += len(data)
                 write(data)
 
             self.write = counting  # type: ignore[method-assign]
@@ -349,9 +349,9 @@ class ThrottledProtocol(Protocol):
             self.transport.write(self._take(amount))
 
     def _ask(self) -> None:
-        lane = self._lane
-        if lane is not None and not self._closed:
-            lane.ask(self._cost(self._size) - self._credit if lane.limited and not self._below_paused else 0)
+        flow = self._flow
+        if flow is not None and not self._closed:
+            flow.ask(self._cost(self._size) - self._credit if flow.limited and not self._below_paused else 0)
 
     def _regulate(self) -> None:
         producer = self._producer
@@ -415,9 +415,9 @@ class ThrottledProtocol(Protocol):
         self._through = False
         self.__dict__.pop("write", None)
         self._drop()
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.leave()
+        flow, self._flow = self._flow, None
+        if flow is not None:
+            flow.leave()
 
     def _register(self, producer: IPushProducer | None) -> None:
         """Let the transport pause and resume ``producer`` and nothing else."""
@@ -480,15 +480,15 @@ class _Pull:
 class ThrottledFactory(ClientFactory):
     """Puts a `ThrottledProtocol` around every protocol of ``wrapped``, which may be a factory of clients or of servers.
 
-    ``lane`` makes the lane of a new connection; without it a connection has no limit until `ThrottledProtocol.use`.
+    ``flow`` makes the flow of a new connection; without it a connection has no limit until `ThrottledProtocol.use`.
     """
 
     noisy = False
 
-    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, lane: Callable[[], Flow] | None = None) -> None:
+    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, flow: Callable[[], Flow] | None = None) -> None:
         self.wrappedFactory: Any = wrapped
         self.clock = clock
-        self._lane = lane
+        self._flow = flow
         if IProtocolNegotiationFactory.providedBy(wrapped):
             alsoProvides(self, IProtocolNegotiationFactory)
 
@@ -497,7 +497,7 @@ class ThrottledFactory(ClientFactory):
         protocol = self.wrappedFactory.buildProtocol(addr)
         if protocol is None:
             return None
-        return ThrottledProtocol(self, protocol, None if self._lane is None else self._lane())
+        return ThrottledProtocol(self, protocol, None if self._flow is None else self._flow())
 
     def acceptableProtocols(self) -> list[bytes]:
         """The wrapped factory's protocols for ALPN."""
