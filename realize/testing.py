@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
@@ -42,12 +41,12 @@ from realize.leaving import Leaving
 from realize.store import deltas
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.local.partial_names import NOTE
+from realize.store.transfer_state import ReadState, WriteState
 from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
     MAX_SMALL_BYTES,
     SPAN_BYTES,
-    SPANS_AHEAD,
     Attributes,
     Chunk,
     Committed,
@@ -575,62 +574,54 @@ class _MemoryReader:
         self._store = store
         self._path = path
         self._content = file.content
-        self._position = 0
-        self._spans: deque[list[Chunk]] = deque()
+        self._order = ReadState(len(file.content), path)
 
     def block_digests(self, length: int) -> Deferred[list[bytes]]:
         try:
             self._store.take_fault("block_digests", self._path)
-            self._check(length)
+            self._order.look(length)
         except RealizeError as error:
             return fail(error)
-        return succeed(block_digests(self._content[self._position : self._position + length]))
+        self._order.stand()
+        return succeed(block_digests(self._next(length)))
 
     def skip(self, length: int) -> Deferred[None]:
         try:
             self._store.take_fault("skip", self._path)
-            self._check(length)
+            self._order.look(length)
         except RealizeError as error:
             return fail(error)
-        self._position += length
+        self._order.stand()
+        self._order.position += length
         return succeed(None)
 
     @shielded
     async def cut(self) -> list[Chunk]:
         self._store.take_fault("cut", self._path)
-        if len(self._spans) >= SPANS_AHEAD:
-            raise ProtocolError(f"{display_name(self._path)}: {SPANS_AHEAD} spans are not picked yet")
-        start = self._position + sum(map(extent, self._spans))
+        self._order.cut()
+        self._order.make_way()
+        start = self._order.reached
         chunks = deltas.cut(self._content[start : start + SPAN_BYTES]) if start < len(self._content) else []
-        if chunks:
-            self._spans.append(chunks)
+        self._order.was_cut([length for length, _ in chunks])
         return chunks
 
     @shielded
     async def pick(self, wanted: Sequence[bool]) -> list[Content]:
         self._store.take_fault("pick", self._path)
-        if not self._spans or len(wanted) != len(self._spans[0]):
-            raise ProtocolError(f"{display_name(self._path)}: a pick that does not fit what was cut")
-        pieces: list[Content] = []
-        for (length, _), want in zip(self._spans.popleft(), wanted, strict=True):
-            if want:
-                pieces.append(self._content[self._position : self._position + length])
-            self._position += length
-        return pieces
+        return [self._content[start : start + length] for start, length in self._order.pick(wanted).parts]
 
     @shielded
     async def read(self) -> list[Content]:
         self._store.take_fault("read", self._path)
-        self._spans.clear()
-        piece = self._content[self._position : self._position + BLOCK_BYTES]
-        self._position += len(piece)
+        self._order.flow()
+        piece = self._next(BLOCK_BYTES)
+        self._order.position += len(piece)
         return [piece] if piece else []
 
     @shielded
     async def finish(self) -> bytes:
         self._store.take_fault("finish", self._path)
-        if self._position != len(self._content):
-            raise ProtocolError(f"{display_name(self._path)}: was not read to its end")
+        self._order.finish()
         file = self._store.files.get(self._path)
         if file is None or file.version != self.version:
             raise SourceChanged(f"{display_name(self._path)}: changed while it was read")
@@ -639,9 +630,8 @@ class _MemoryReader:
     def close(self) -> None:
         pass
 
-    def _check(self, length: int) -> None:
-        if not 0 <= length <= len(self._content) - self._position:
-            raise ProtocolError(f"{display_name(self._path)}: {length} bytes reach beyond the end of the file")
+    def _next(self, length: int) -> bytes:
+        return self._content[self._order.position : self._order.position + length]
 
 
 @implementer(IWriter)
@@ -655,13 +645,11 @@ class _MemoryWriter:
         self._size = size
         self._policy = policy
         self._partial = store.partials.get(path, b"")
+        self._order = WriteState(size, path)
         self._position = 0
-        self._promised = 0
         self._search: deltas.Search | None = None
         self._old = b""
         self._assembly = deltas.Assembly()
-        self._writing = False
-        self._appending = False
         self._closed = False
         self.have = min(len(self._partial), size)
         store.locked.add(path)
@@ -669,24 +657,18 @@ class _MemoryWriter:
     @shielded
     async def match(self, digests: Sequence[bytes], length: int) -> int:
         self._check("match")
-        if self._writing:
-            raise ProtocolError(f"{display_name(self._path)}: blocks are compared before the first byte is written")
-        if len(digests) != -(-length // BLOCK_BYTES):
-            raise ProtocolError(f"{display_name(self._path)}: {len(digests)} digests do not fit {length} bytes")
+        self._order.match(len(digests), length)
         end = min(self._position + length, self.have)
         matched = _matched(self._partial[self._position : end], digests)
         self._position += matched
-        self._promised = self._position
+        self._order.matched(matched)
         return matched
 
     @shielded
     async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:
         self._check("offer")
         length = extent(chunks)
-        if self._appending or length > SPAN_BYTES or self._promised + length > self._size:
-            raise ProtocolError(f"{display_name(self._path)}: chunks that may not be offered now")
-        self._writing = True
-        self._promised += length
+        self._order.offer(length)
         if self._search is None:
             found = self._store.files.get(self._path)
             self._old = found.content if found is not None else b""
@@ -694,7 +676,9 @@ class _MemoryWriter:
         places = self._search.find(chunks)
         self._assembly.add(deltas.merged(chunks, places))
         self._append(b"")
-        return [place is None for place in places]
+        wanted = [place is None for place in places]
+        self._order.answered(length, extent(chunks, wanted))
+        return wanted
 
     def _look(self, place: int, view: memoryview) -> int:
         piece = self._old[place : place + len(view)]
@@ -705,12 +689,7 @@ class _MemoryWriter:
     async def write(self, pieces: Sequence[Content]) -> None:
         self._check("write")
         content = b"".join(pieces)
-        appended = max(0, len(content) - self._assembly.wanted)
-        if self._promised + appended > self._size:
-            raise ProtocolError(f"{display_name(self._path)}: more than the announced {self._size} bytes arrive")
-        self._writing = True
-        self._appending = self._appending or appended > 0
-        self._promised += appended
+        self._order.write(len(content))
         self._append(content)
 
     def _append(self, content: bytes) -> None:

@@ -19,7 +19,7 @@ PLAIN = {
     "locations",
     "pasting",
 }
-BETWEEN_STORES = {"store.interfaces", "store.deltas", "store.hooks", "store.origin"}
+BETWEEN_STORES = {"store.interfaces", "store.deltas", "store.hooks", "store.origin", "store.transfer_state"}
 """What a store of this machine, one at a peer, and the half that answers peers have in common."""
 
 LOWER = {"store", "wire", "telemetry", "throttle", "concurrency", "fs"}

@@ -285,11 +285,6 @@ class Assembly:
         """Append runs."""
         self._runs.extend(runs)
 
-    @property
-    def wanted(self) -> int:
-        """Bytes still to arrive to fill the gaps."""
-        return sum(length for length, offset in self._runs if offset is None)
-
     def written(self, content: Content, read: Read) -> Iterator[memoryview]:
         """Yield what can be written now that ``content`` has arrived, in order.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import accumulate
-from operator import itemgetter
 from typing import Final
 
 from attrs import frozen
@@ -17,7 +15,7 @@ from zope.interface import implementer
 
 from realize.concurrency.memory import Share
 from realize.concurrency.shielded import RunInThread, disposing, shielded
-from realize.errors import NotFound, ProtocolError, RealizeError, SourceChanged
+from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.fs.descriptors import release
 from realize.fs.handle import Handle
 from realize.fs.oserrors import Deed, storage_error, storage_errors
@@ -37,8 +35,9 @@ from realize.store.local.versions import (
     version_of,
     wrong_size,
 )
+from realize.store.transfer_state import ReadPhase, ReadState
 from realize.units import display_name
-from realize.values import BLOCK_BYTES, SLICE_BYTES, SPAN_BYTES, SPANS_AHEAD, Attributes, Chunk, Content, Version
+from realize.values import BLOCK_BYTES, SLICE_BYTES, SPAN_BYTES, Attributes, Chunk, Content, Version
 
 READ_PIECE_BYTES: Final = 2 * BLOCK_BYTES
 """Bytes that are read in one go; the way into a thread and back costs as much as reading half of them."""
@@ -160,27 +159,6 @@ class SourceFile:
         return SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
 
 
-@frozen
-class _Span:
-    """A piece of the file that was cut: where its chunks end, and the progress before and behind it."""
-
-    before: _HashState
-    ends: list[int]
-    behind: _HashState
-
-    def parts(self, wanted: Sequence[bool]) -> list[tuple[int, int]]:
-        """The offsets and lengths of what is wanted, neighbours in one."""
-        parts: list[tuple[int, int]] = []
-        start = self.before.position
-        for end, want in zip(self.ends, wanted, strict=True):
-            if want and parts and sum(parts[-1]) == start:
-                parts[-1] = parts[-1][0], end - parts[-1][0]
-            elif want:
-                parts.append((start, end - start))
-            start = end
-        return parts
-
-
 def _updated(hasher: blake3, piece: bytes | memoryview) -> blake3:
     copy = hasher.copy()
     copy.update(piece)
@@ -210,29 +188,36 @@ class LocalReader:
         self._claim = memory.claim()
         self._given = 0
         """Bytes that the caller is busy with."""
+        self._order = ReadState(source.version.size, source.path)
         self._progress = _HashState(0, blake3())
         self._looked = self._progress
         self._ahead: Deferred[tuple[list[Content], _HashState]] | None = None
-        self._spans: deque[_Span] = deque()
+        self._behind: deque[_HashState] = deque()
+        """The progress behind each span that was cut and not picked yet."""
         self._cutting = DeferredLock()
         self._buffer: memoryview | None = None
 
     @shielded
     async def block_digests(self, length: int) -> list[bytes]:
         """Digests of the next blocks; what was read for them need not be read again to skip all of it."""
-        self._check(length)
-        self._drop_ahead()
+        self._stand(length)
         digests, self._looked = await self._look(length)
         return digests
 
     @shielded
     async def skip(self, length: int) -> None:
         """Go on behind what the other side has."""
-        self._check(length)
-        self._drop_ahead()
+        self._stand(length)
         if self._looked.position != self._progress.position + length:
             _, self._looked = await self._look(length)
         self._progress = self._looked
+        self._order.position += length
+
+    def _stand(self, length: int) -> None:
+        """Read no further ahead, if the next ``length`` bytes may be looked at."""
+        self._order.look(length)
+        self._order.stand()
+        self._drop_ahead()
 
     async def _look(self, length: int) -> tuple[list[bytes], _HashState]:
         """A slice at a time: once the file was closed, the next one fails."""
@@ -247,20 +232,21 @@ class LocalReader:
     @shielded
     async def cut(self) -> list[Chunk]:
         """The chunks of the next span; what is picked of them is read again, so that they cost no memory meanwhile."""
+        self._order.cut()
         self._drop_ahead()
         await self._cutting.acquire()
         try:
-            if len(self._spans) >= SPANS_AHEAD:
-                raise ProtocolError(f"{display_name(self._source.path)}: {SPANS_AHEAD} spans are not picked yet")
-            before = self._spans[-1].behind if self._spans else self._progress
+            self._order.make_way()
+            before = self._behind[-1] if self._behind else self._progress
             if before.position == self.version.size:
                 return []
             if self._buffer is None:
                 self._buffer = memoryview(bytearray(SPAN_BYTES))
             chunks: list[Chunk]
             chunks, behind = await self._run_in_thread(self._source.span, before, self._buffer)
-            ends = list(accumulate(map(itemgetter(0), chunks), initial=before.position))[1:]
-            self._spans.append(_Span(before, ends, behind))
+            self._order.was_cut([length for length, _ in chunks])
+            if self._order.phase is ReadPhase.STANDING:
+                self._behind.append(behind)
             return chunks
         finally:
             self._cutting.release()
@@ -268,18 +254,17 @@ class LocalReader:
     @shielded
     async def pick(self, wanted: Sequence[bool]) -> list[Content]:
         """What is wanted of the first span that was cut."""
-        if not self._spans or len(wanted) != len(self._spans[0].ends):
-            raise ProtocolError(f"{display_name(self._source.path)}: a pick that does not fit what was cut")
-        span = self._spans.popleft()
-        self._progress = span.behind
-        parts = span.parts(wanted)
+        parts = self._order.pick(wanted).parts
+        self._progress = self._behind.popleft()
         pieces: list[Content] = await self._run_in_thread(self._source.parts, parts) if parts else []
         return pieces
 
     @shielded
     async def read(self) -> list[Content]:
         """The next piece."""
-        self._spans.clear()
+        if self._order.phase is not ReadPhase.FLOWING:
+            self._order.flow()
+            self._behind.clear()
         self._buffer = None
         self._claim.shrink(self._given)
         self._given = 0
@@ -292,6 +277,7 @@ class LocalReader:
         assert ahead is not None  # noqa: S101 -- for the type checker
         self._given = self._next
         pieces, self._progress = await ahead
+        self._order.position = self._progress.position
         if self._progress.verified:
             self._let_go()
         elif not self._source.handle.closed and self._claim.try_grow(self._next):
@@ -301,8 +287,7 @@ class LocalReader:
     @shielded
     async def finish(self) -> bytes:
         """The digest of the whole, if it is still the file that was opened."""
-        if self._progress.position != self.version.size:
-            raise ProtocolError(f"{display_name(self._source.path)}: was not read to its end")
+        self._order.finish()
         if not self._progress.verified:
             await self._run_in_thread(self._source.verify)
         return self._progress.hasher.digest()
@@ -333,10 +318,6 @@ class LocalReader:
         if ahead is not None:
             self._claim.shrink(self._next)
             ahead.addErrback(_ignore)
-
-    def _check(self, length: int) -> None:
-        if not 0 <= length <= self.version.size - self._progress.position:
-            raise ProtocolError(f"{display_name(self._source.path)}: {length} bytes reach beyond the end of the file")
 
 
 def _ignore(_failure: Failure) -> None:

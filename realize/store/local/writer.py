@@ -44,12 +44,12 @@ from realize.store.local.small_files import set_attributes
 from realize.store.local.versions import Clock
 from realize.store.local.walker import WalkEntry
 from realize.store.origin import note_origin
+from realize.store.transfer_state import WriteState
 from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
     MAX_OFFERED_CHUNKS,
     SLICE_BYTES,
-    SPAN_BYTES,
     SPANS_AHEAD,
     Attributes,
     Chunk,
@@ -386,39 +386,27 @@ class LocalWriter:
         self._turn = DeferredLock()
         self._looking = DeferredLock()
         self._old: OldVersion | None = None
-        self._position = 0
-        self._writing = False
-        self._offers = 0
-        self._wanted = 0
-        self._appending = False
+        self._order = WriteState(partial.size, partial.path)
 
     @shielded
     async def match(self, digests: Sequence[bytes], length: int) -> int:
         """Compare the next bytes of the partial with the source."""
-        if self._writing:
-            raise ProtocolError(f"{self._shown}: blocks are compared before the first byte is written")
-        if len(digests) != -(-length // BLOCK_BYTES):
-            raise ProtocolError(f"{self._shown}: {len(digests)} digests do not fit {length} bytes")
-        start, blocks = self._position, SLICE_BYTES // BLOCK_BYTES
+        self._order.match(len(digests), length)
+        total, blocks = 0, SLICE_BYTES // BLOCK_BYTES
         for first in range(0, len(digests), blocks):
             some = min(SLICE_BYTES, length - first * BLOCK_BYTES)
             matched: int = await self._in_turn(self._partial.match, digests[first : first + blocks], some)
-            self._position += matched
+            self._order.matched(matched)
+            total += matched
             if matched < some:
                 break
-        return self._position - start
+        return total
 
     @shielded
     async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:
         """Look for chunks in the final file, and write what is found of them at its place."""
         length = extent(chunks)
-        if self._appending or self._offers >= SPANS_AHEAD or length > SPAN_BYTES:
-            raise ProtocolError(f"{self._shown}: chunks that may not be offered now")
-        if self._position + length > self._partial.size:
-            raise ProtocolError(f"{self._shown}: more than the announced {self._partial.size} bytes are offered")
-        self._writing = True
-        self._position += length
-        self._offers += 1
+        self._order.offer(length)
         try:
             await self._looking.acquire()
             try:
@@ -432,25 +420,17 @@ class LocalWriter:
             finally:
                 self._looking.release()
             await planned
-        finally:
-            self._offers -= 1
+        except BaseException:
+            self._order.unanswered()
+            raise
         wanted = [place is None for place in places]
-        self._wanted += extent(chunks, wanted)
+        self._order.answered(length, extent(chunks, wanted))
         return wanted
 
     @shielded
     async def write(self, pieces: Sequence[Content]) -> None:
         """Go on; more than was announced is refused as a whole."""
-        length = sum(map(len, pieces))
-        self._writing = True
-        appended = max(0, length - self._wanted)
-        if appended and self._offers:
-            raise ProtocolError(f"{self._shown}: more arrives than was wanted so far")
-        if self._position + appended > self._partial.size:
-            raise ProtocolError(f"{self._shown}: more than the announced {self._partial.size} bytes arrive")
-        self._wanted -= length - appended
-        self._position += appended
-        self._appending = self._appending or appended > 0
+        self._order.write(sum(map(len, pieces)))
         await self._write_in_turn(self._partial.write, pieces)
 
     @steadfast
@@ -458,7 +438,8 @@ class LocalWriter:
         """Verify, make durable, give the final name, and close."""
         await self._turn.acquire()
         try:
-            self._check_open()
+            if self._partial.handle.closed:
+                raise self._not_open()
             try:
                 prepared: Prepared = await self._run_in_thread(
                     self._partial.prepare, digest, attributes, self._committer.watch
@@ -491,7 +472,8 @@ class LocalWriter:
     async def _in_turn(self, job: Callable[..., Any], *arguments: object) -> Any:
         await self._turn.acquire()
         try:
-            self._check_open()
+            if self._partial.handle.closed:
+                raise self._not_open()
             return await self._run_in_thread(job, *arguments)
         finally:
             self._turn.release()
@@ -500,7 +482,8 @@ class LocalWriter:
         """The same for what writes: if there is no room, partials that stand in the way are removed."""
         await self._turn.acquire()
         try:
-            self._check_open()
+            if self._partial.handle.closed:
+                raise self._not_open()
             while True:
                 made = self._headroom.made
                 try:
@@ -515,9 +498,8 @@ class LocalWriter:
         finally:
             self._turn.release()
 
-    def _check_open(self) -> None:
-        if self._partial.handle.closed:
-            raise StorageError(f"{self._shown}: is not being written any more")
+    def _not_open(self) -> StorageError:
+        return StorageError(f"{display_name(self._partial.path)}: is not being written any more")
 
     def _close(self) -> None:
         kept, self._partial.kept = self._partial.kept, None
@@ -533,7 +515,3 @@ class LocalWriter:
     def _give_back(self, _: object) -> None:
         self._partial.promise.release()
         self._partial.promise.file_system.changed()
-
-    @property
-    def _shown(self) -> str:
-        return display_name(self._partial.path)
