@@ -103,9 +103,7 @@ class Streaming:
         self.there = self.pair.client.streams.outbound(self.number)
         self.here = self.pair.server.streams.inbound(self.number, size)
         self.store = Late(have=have)
-        said = self.said
-        callbacks = (said.count_committed, said.count_failed, said.found, said.forget)
-        self.served = ServedWrite(self.pair.server, self.here, size, said, *callbacks, self.turns.run)
+        self.served = ServedWrite(self.pair.server, self.here, size, self.said, self.said, self.turns.run)
         return self._opened(opened=opened)
 
     def read(self, size, *, opened=True):
@@ -113,9 +111,7 @@ class Streaming:
         self.there = self.pair.client.streams.inbound(self.number, size)
         self.here = self.pair.server.streams.outbound(self.number)
         self.store = Late(size=size)
-        said = self.said
-        callbacks = (said.was_read, said.found, said.forget)
-        self.served = ServedRead(self.pair.server, self.here, said.count_failed, said.shown, *callbacks, self.turns.run)
+        self.served = ServedRead(self.pair.server, self.here, self.said.shown, self.said, self.turns.run)
         return self._opened(opened=opened)
 
     def _opened(self, *, opened):

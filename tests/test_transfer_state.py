@@ -85,7 +85,7 @@ def write_one(state, history, step, length):
             given, _ = history.offered[waiting[0]]
             history.offered[waiting[0]] = given, True
             if step == "fail":
-                state.unanswered()
+                state.dropped()
             else:
                 history.wanted += given * length
                 state.answered(given, given * length)
@@ -187,7 +187,7 @@ def test_so_many_offers_are_unanswered_at_once():
     first = [refused(state.offer, 1) for _ in range(SPANS_AHEAD + 1)]
     state.answered(1, 0)
     second = [refused(state.offer, 1) for _ in range(2)]
-    state.unanswered()
+    state.dropped()
     third = [refused(state.offer, 1) for _ in range(2)]
 
     assert [*[False] * SPANS_AHEAD, True] == first
@@ -267,8 +267,10 @@ def read_one(state, told, step, argument):
         agreed = refused(state.cut) is not legal
         if legal:
             fits = told["position"] + sum(map(sum, spans)) + argument <= SIZE
-            agreed = refused(state.was_cut, [1] * argument) is not fits
-            told["spans"] = [*spans, [1] * argument] if fits else spans
+            agreed = agreed and refused(state.check_cut, argument) is not fits
+            if fits:
+                state.was_cut([1] * argument)
+                told["spans"] = [*spans, [1] * argument]
     else:
         legal = not over and not flowing and bool(spans)
         wanted = [argument] * (len(spans[0]) if spans else 1)
@@ -311,27 +313,24 @@ def test_so_many_spans_wait_to_be_picked():
     assert (False, True, False) == (asked, made, refused(state.make_way))
 
 
-@pytest.mark.parametrize("flows", [False, True])
-def test_no_more_is_cut_than_a_span(flows):
+def test_no_more_is_cut_than_a_span():
     """Whoever waits for it has no more room."""
     state = ReadState(3 * SPAN_BYTES)
-    if flows:
-        state.flow()
 
-    assert [True, False] == [refused(state.was_cut, [SPAN_BYTES, more]) for more in (1, 0)]
+    assert [True, False] == [refused(state.check_cut, length) for length in (SPAN_BYTES + 1, SPAN_BYTES)]
 
 
 def test_what_is_cut_only_when_content_flows_cannot_be_picked():
-    """Content has gone on meanwhile, and comes as it is; also if there is less left than that."""
+    """Content has gone on meanwhile, and comes as it is."""
     state = ReadState(SIZE)
     state.cut()
     state.flow()
     state.position += 2
-    late = refused(state.was_cut, [SIZE])
+    state.was_cut([SIZE])
     choices = state.choices
     state.stand()
 
-    assert (False, 0, True, 2) == (late, choices, refused(state.pick, [True]), state.reached)
+    assert (0, True, 2) == (choices, refused(state.pick, [True]), state.reached)
 
 
 def test_nothing_cut_is_the_end():

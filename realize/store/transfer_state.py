@@ -83,8 +83,9 @@ class WriteState(TransferState):
     """Bytes of content that have come. `write` counts them; who receives them otherwise sets it before each step."""
     spared: int = field(default=0, init=False)
     """Bytes that need not come: they matched, or were found in the old version."""
+    unanswered: int = field(default=0, init=False)
+    """Offers that were neither answered nor dropped yet."""
     _wanted: int = field(default=0, init=False)
-    _unanswered: int = field(default=0, init=False)
     _begun: bool = field(default=False, init=False)
     _ended: bool = field(default=False, init=False)
 
@@ -111,25 +112,25 @@ class WriteState(TransferState):
         self.spared += length
 
     def offer(self, length: int) -> None:
-        """Chunks of ``length`` bytes together are offered; `answered` or `unanswered` follows, in any order."""
+        """Chunks of ``length`` bytes together are offered; `answered` or `dropped` follows, in any order."""
         phase = self.phase
         self._begun = True
-        if phase in {WritePhase.APPENDING, WritePhase.ENDED} or self._unanswered >= SPANS_AHEAD or length > SPAN_BYTES:
+        if phase in {WritePhase.APPENDING, WritePhase.ENDED} or self.unanswered >= SPANS_AHEAD or length > SPAN_BYTES:
             raise self._refusal("chunks that may not be offered now")
         if self.position + length > self.size:
             raise self._refusal(f"more than the announced {self.size} bytes are offered")
         self.position += length
-        self._unanswered += 1
+        self.unanswered += 1
 
     def answered(self, length: int, wanted: int) -> None:
         """Of chunks of ``length`` bytes that were offered, ``wanted`` bytes are to be written."""
-        self._unanswered -= 1
+        self.unanswered -= 1
         self._wanted += wanted
         self.spared += length - wanted
 
-    def unanswered(self) -> None:
+    def dropped(self) -> None:
         """An offer failed: nobody will say what is wanted of it."""
-        self._unanswered -= 1
+        self.unanswered -= 1
 
     def write(self, length: int) -> None:
         """``length`` bytes of content come: first what was wanted of the chunks, then all the rest."""
@@ -139,7 +140,7 @@ class WriteState(TransferState):
         arrived = self.arrived + length
         appended = arrived - self._wanted
         if appended > 0:
-            if self._unanswered:
+            if self.unanswered:
                 raise self._refusal("more arrives than was wanted so far")
             if self.position + appended > self.size:
                 raise self._refusal(f"more than the announced {self.size} bytes arrive")
@@ -190,13 +191,14 @@ class ReadState(TransferState):
 
         Of a span that is cut only when content flows nothing can be picked any more.
         """
-        length = sum(lengths)
-        standing = self.phase is ReadPhase.STANDING
-        if length > SPAN_BYTES or (standing and self.reached + length > self.size):
-            raise self._refusal("more was cut than there is")
-        if lengths and standing:
+        if lengths and self.phase is ReadPhase.STANDING:
             self._spans.append(lengths)
-            self._ahead += length
+            self._ahead += sum(lengths)
+
+    def check_cut(self, length: int) -> None:
+        """Raise `ProtocolError` if the next span cannot be so long; for who takes a peer's word for it."""
+        if length > SPAN_BYTES or self.reached + length > self.size:
+            raise self._refusal("more was cut than there is")
 
     @property
     def reached(self) -> int:

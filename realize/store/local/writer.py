@@ -421,7 +421,7 @@ class LocalWriter:
                 self._looking.release()
             await planned
         except BaseException:
-            self._order.unanswered()
+            self._order.dropped()
             raise
         wanted = [place is None for place in places]
         self._order.answered(length, extent(chunks, wanted))

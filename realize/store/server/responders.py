@@ -43,6 +43,7 @@ from realize.store.hooks import FileHooks, Saved
 from realize.store.interfaces import IListing, IStore
 from realize.store.origin import origin_of
 from realize.store.server.audit import AuditLog
+from realize.store.server.observers import ObservedRead, ObservedWrite, count_not_read
 from realize.store.server.small_files import ServedBatches
 from realize.store.server.streams import ServedRead, ServedWrite
 from realize.tracing import run_of
@@ -426,7 +427,7 @@ class DirectoryResponders(amp.CommandLocator):
         try:
             matched = await opened.turn(match)
         except RealizeError as error:
-            self._not_read(opened, path, error)
+            count_not_read(self._watch, opened.trail, self._protocol, path, error)
             raise
         if matched and offset + matched == size:
             self._watch.saved(Saved.ALREADY_THERE, opened.trail.already_there(path, size, None))
@@ -480,10 +481,7 @@ class DirectoryResponders(amp.CommandLocator):
             inbound,
             size,
             opened.trail.file(path, size),
-            partial(self._watch.committed, opened.directory),
-            partial(self._watch.failed, opened.directory),
-            partial(self._watch.saved, Saved.DELTA),
-            partial(self._writes.pop, stream, None),
+            ObservedWrite(self._watch, opened.trail, self._writes, stream),
             opened.turn,
         )
         self._writes[stream] = (handle, served)
@@ -526,11 +524,8 @@ class DirectoryResponders(amp.CommandLocator):
         served = ServedRead(
             self._protocol,
             outbound,
-            partial(self._not_read, opened, path),
             opened.trail.shown(path),
-            lambda version, digest: opened.trail.was_read(path, version, digest),
-            partial(self._watch.saved, Saved.CLAIMED),
-            partial(self._reads.pop, stream, None),
+            ObservedRead(self._watch, opened.trail, self._reads, stream, path, self._protocol),
             opened.turn,
         )
         self._reads[stream] = (handle, served)
@@ -607,13 +602,6 @@ class DirectoryResponders(amp.CommandLocator):
                 code=error.wire_code.decode(),
                 error=str(error),
             )
-
-    def _not_read(self, opened: _Opened, path: bytes, error: RealizeError) -> None:
-        """Count that a file could not be read, and log it if the disk is at fault."""
-        self._watch.failed(opened.directory, error)
-        # With the connection, what was open is closed: that is no fault of the disk.
-        if isinstance(error, StorageError) and not self._protocol.lost:
-            opened.trail.refused(path, "read", error)
 
     def _lost(self, _: RealizeError) -> None:
         Deferred.fromCoroutine(self._close_all()).addErrback(self._unexpected, "closing").chainDeferred(self.closed)

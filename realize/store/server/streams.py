@@ -1,14 +1,14 @@
 """Serving one file as a stream: content that arrives goes to an `IWriter`, an `IReader`'s goes out.
 
 A stream is opened, used and closed by commands of the peer, which may come in any order and at any time; each object
-here puts them in order, and ends in exactly one way.
+here puts them in order, refuses what is not legal then (`realize.store.transfer_state`), and ends in exactly one way.
 Whoever needs a turn of its peer and directory (``turn``) has the lock of its stream already.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
@@ -19,7 +19,9 @@ from realize.concurrency.turns import Turn
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, StorageError, VerifyFailed
 from realize.store.interfaces import IReader, IWriter
 from realize.store.server.audit import FileAudit
-from realize.values import BLOCK_BYTES, SPANS_AHEAD, Attributes, Chunk, Committed, Content, Stored, Version, extent
+from realize.store.server.observers import ReadObserver, WriteObserver
+from realize.store.transfer_state import ReadPhase, ReadState, WritePhase, WriteState
+from realize.values import BLOCK_BYTES, Attributes, Chunk, Content, Stored, extent
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
 from realize.wire.connection import PeerProtocol
@@ -31,11 +33,29 @@ _T = TypeVar("_T")
 STREAM_IDLE_TIMEOUT_S: Final = 600.0
 """Seconds after which a stream on which nothing comes is closed: it holds a lock, a descriptor, and room."""
 
-Failed = Callable[[RealizeError], None]
-"""Called when something went wrong that concerns the file."""
+
+class Stage(enum.Enum):
+    """How far a file that the peer sends has come."""
+
+    OPENING = "opening"
+    """The store opens it, and may wait for room; commands wait."""
+    RECEIVING = "receiving"
+    """Content is written as it comes."""
+    STOPPED = "stopped"
+    """Content cannot be written, or is not complete: the peer was told, and what still comes is dropped."""
+    ENDED = "ended"
+    """It was committed or abandoned, or could not be opened."""
 
 
-def once(failed: Failed) -> Callable[[BaseException], None]:
+_NEXT: Final[Mapping[Stage, frozenset[Stage]]] = {
+    Stage.OPENING: frozenset({Stage.RECEIVING, Stage.ENDED}),
+    Stage.RECEIVING: frozenset({Stage.STOPPED, Stage.ENDED}),
+    Stage.STOPPED: frozenset({Stage.ENDED}),
+    Stage.ENDED: frozenset(),
+}
+
+
+def once(failed: Callable[[RealizeError], None]) -> Callable[[BaseException], None]:
     """For the first error that we report on purpose; a stream may fail in several ways for one reason."""
     told = False
 
@@ -49,7 +69,7 @@ def once(failed: Failed) -> Callable[[BaseException], None]:
 
 
 class ServedWrite:
-    """A file that the peer sends.
+    """A file that the peer sends; its `Stage` says what becomes of a command.
 
     The pump writes what arrives; the lock keeps it and the commands apart.
     """
@@ -60,37 +80,29 @@ class ServedWrite:
         stream: InboundStream,
         size: int,
         trail: FileAudit,
-        committed: Callable[[Committed], None],
-        failed: Failed,
-        found: Callable[[int], None],
-        forget: Callable[[], object],
+        observer: WriteObserver,
         turn: Turn,
     ) -> None:
         self._protocol = protocol
         self._stream = stream
         self._turn = turn
-        self._size = size
+        self._stage = Stage.OPENING
+        self._order = WriteState(size, have=0)
         self._trail = trail
-        self._committed = committed
-        self._failed = once(failed)
+        self._observer = observer
+        self._failed = once(observer.count_failed)
         self._write_failed = once(trail.failed)
-        self._found = found
-        self._forget = forget
         self._claim = protocol.memory.claim()
         self._claim.force(costs.STREAM_BYTES)
         self._searching: bool | None = None
         """Whether there was memory to look for what is offered; None while nothing was."""
         self._lock = DeferredLock()
         self._offering = DeferredLock()
-        self._offers = 0
-        self._offered: int | None = None
-        self._wanted = 0
         self._writer: IWriter | None = None
         self._opening: Deferred[IWriter] | None = None
-        self._position = 0
         self._pumping: Deferred[None] | None = None
         self._error: RealizeError | None = None
-        self._ended = False
+        """Why it was stopped."""
         self._came = 0
         """How often something came."""
         self._looking: IDelayedCall | None = None
@@ -100,8 +112,8 @@ class ServedWrite:
         return {
             "path": self._trail.shown,
             "direction": "receive",
-            "size": self._size,
-            "done": self._position + self._stream.arrived,
+            "size": self._order.size,
+            "done": self._order.spared + self._stream.arrived,
         }
 
     async def open(self, opening: Deferred[IWriter]) -> int:
@@ -110,6 +122,7 @@ class ServedWrite:
         self._opening = opening
         try:
             self._writer = await opening
+            self._order.have = self._writer.have
         except CancelledError as error:
             self._end()
             raise ConnectionFailed("the stream was closed while it was opened") from error
@@ -121,7 +134,7 @@ class ServedWrite:
         finally:
             self._opening = None
             self._lock.release()
-        if self._ended:
+        if not self._enter(Stage.RECEIVING):
             await self._writer.abandon(keep=True)
             raise ConnectionFailed("the stream was closed while it was opened")
         try:
@@ -141,7 +154,7 @@ class ServedWrite:
 
     def _look(self, came: int) -> None:
         """Close the stream if the peer has let it lie; what is being done for it, on a slow disk, is not its fault."""
-        if self._came != came or self._offers or self._lock.locked:
+        if self._came != came or self._order.unanswered or self._lock.locked:
             self._look_later()
             return
         self._looking = None
@@ -157,14 +170,10 @@ class ServedWrite:
         writer = await self._ready()
         await self._lock.acquire()
         try:
-            if len(digests) != -(-length // BLOCK_BYTES):
-                raise ProtocolError(f"{len(digests)} digests for {length} bytes")
-            if self._position + length > min(writer.have, self._size):
-                raise ProtocolError("a match beyond the end of the partial")
-            if self._stream.arrived or self._offered is not None or self._ended:
-                raise ProtocolError("a match after content")
+            self._order.arrived = self._stream.arrived
+            self._order.match(len(digests), length)
             matched: int = await self._told(self._turn(lambda: writer.match(digests, length)))
-            self._position += matched
+            self._order.matched(matched)
             self._stream.matched(matched)
         finally:
             self._lock.release()
@@ -176,20 +185,19 @@ class ServedWrite:
         await self._offering.acquire()
         try:
             # Once there were offers, there are no matches any more to wait for.
-            writer = self._writer if self._offered is not None else None
+            writer = self._writer if self._order.phase is not WritePhase.COMPARING else None
             asked = self._offer(writer or await self._ready(), chunks)
         finally:
             self._offering.release()
         try:
             wanted = await self._told(asked)
-        finally:
-            self._offers -= 1
-        missed = extent(chunks, wanted)
-        found = extent(chunks) - missed
-        self._wanted += missed
-        self._position += found
-        self._stream.matched(found)
-        self._found(found)
+        except BaseException:
+            self._order.dropped()
+            raise
+        length, missed = extent(chunks), extent(chunks, wanted)
+        self._order.answered(length, missed)
+        self._stream.matched(length - missed)
+        self._observer.found(length - missed)
         return packing.pack_bits(wanted)
 
     def _offer(self, writer: IWriter, chunks: list[Chunk]) -> Deferred[list[bool]]:
@@ -197,17 +205,8 @@ class ServedWrite:
 
         The writer keeps the order, and looks for the next ones while it writes the last.
         """
-        length = extent(chunks)
-        if self._offered is None:
-            self._offered = self._position
-        if self._offers >= SPANS_AHEAD or self._ended:
-            raise ProtocolError("an offer that is not expected now")
-        if self._stream.arrived > self._wanted:
-            raise ProtocolError("an offer after content that nobody wanted")
-        if self._offered + length > self._size:
-            raise ProtocolError("an offer beyond the end of the file")
-        self._offered += length
-        self._offers += 1
+        self._order.arrived = self._stream.arrived
+        self._order.offer(extent(chunks))
         if self._searching is None:
             self._searching = self._claim.try_grow(costs.SEARCH_BYTES)
         if not self._searching:
@@ -238,7 +237,7 @@ class ServedWrite:
             self._failed(error)
             self._trail.ended(digest, error)
             raise
-        self._committed(outcome.how)
+        self._observer.count_committed(outcome.how)
         self._trail.ended(digest, outcome)
         return outcome
 
@@ -303,22 +302,33 @@ class ServedWrite:
         if isinstance(error, StorageError):
             self._write_failed(error)
         self._stream.fail(error)
-        if not self._ended:
+        if self._enter(Stage.STOPPED):
             self._failed(error)
             self._protocol.tell(
                 commands.StopStream, stream=self._stream.number, code=error.wire_code, description=str(error)
             )
 
+    @property
+    def _ended(self) -> bool:
+        return self._stage is Stage.ENDED
+
+    def _enter(self, stage: Stage) -> bool:
+        """Go on to a stage, and answer whether that is the way from here: what comes too late changes nothing."""
+        if stage not in _NEXT[self._stage]:
+            return False
+        self._stage = stage
+        return True
+
     def _end(self) -> None:
-        if not self._ended:
-            self._ended = True
+        if self._enter(Stage.ENDED):
+            self._order.end()
             if self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
             try:
                 self._protocol.streams.close(self._stream.number)
             finally:
-                self._forget()
+                self._observer.forget()
                 self._claim.release()
 
 
@@ -329,41 +339,36 @@ class ServedRead:
         self,
         protocol: PeerProtocol,
         stream: OutboundStream,
-        failed: Failed,
         shown: str,
-        was_read: Callable[[Version, bytes], None],
-        found: Callable[[int], None],
-        forget: Callable[[], object],
+        observer: ReadObserver,
         turn: Turn,
     ) -> None:
         self._protocol = protocol
         self._turn = turn
         self._stream = stream
-        self._failed = once(failed)
-        self._found = found
+        self._observer = observer
+        self._failed = once(observer.count_failed)
         self._shown = shown
-        self._was_read = was_read
-        self._forget = forget
         self._claim = protocol.memory.claim()
         self._claim.force(costs.STREAM_BYTES)
         self._lock = DeferredLock()
         self._cutting = DeferredLock()
-        self._spans: deque[list[int]] = deque()
+        self._order = ReadState(0)
         self._reader: IReader | None = None
-        self._position = 0
+        self._spared = 0
+        """Bytes that need not be sent, those that were skipped among them."""
         self._skipped = 0
         self._pumping: Deferred[None] | None = None
         self._digest: bytes | RealizeError | None = None
         self._asked = False
-        self._ended = False
 
     def describe(self) -> dict[str, Any]:
         """For status reports."""
         return {
             "path": self._shown,
             "direction": "send",
-            "size": self._reader.version.size if self._reader is not None else 0,
-            "done": self._position + self._stream.travelled(),
+            "size": self._order.size,
+            "done": self._spared + self._stream.travelled(),
         }
 
     async def open(self, opening: Deferred[IReader]) -> IReader:
@@ -374,15 +379,17 @@ class ServedRead:
             self.close()
             self._failed(error)
             raise
-        if self._ended:
+        if self._order.phase is ReadPhase.ENDED:
             reader.close()
             raise ConnectionFailed("the stream was closed while it was opened")
         self._reader = reader
+        self._order.size = reader.version.size
         return reader
 
     async def block_digests(self, length: int) -> list[bytes]:
         """See `realize.wire.commands.BlockDigests`."""
-        reader = self._waiting(length)
+        reader = self._standing()
+        self._order.look(length)
         if length > MAX_DIGESTS * BLOCK_BYTES:
             raise ProtocolError(f"digests of {length} bytes do not fit an answer")
         await self._lock.acquire()
@@ -394,8 +401,10 @@ class ServedRead:
 
     async def skip(self, length: int) -> None:
         """See `realize.wire.commands.SkipBlocks`."""
-        reader = self._waiting(length)
-        self._position += length
+        reader = self._standing()
+        self._order.look(length)
+        self._order.position += length
+        self._spared += length
         self._skipped += length
         await self._lock.acquire()
         try:
@@ -405,30 +414,25 @@ class ServedRead:
 
     async def cut(self) -> list[Chunk]:
         """See `realize.wire.commands.CutSpan`."""
-        reader = self._waiting(0)
+        reader = self._standing()
         await self._cutting.acquire()
         try:
-            if len(self._spans) >= SPANS_AHEAD:
-                raise ProtocolError(f"{SPANS_AHEAD} spans are not picked yet")
+            self._order.make_way()
             if self._claim.size == costs.STREAM_BYTES:
                 await self._claim.grow(costs.CUTTING_BYTES)
             chunks: list[Chunk] = await self._told(self._turn(reader.cut))
-            if chunks:
-                self._spans.append([length for length, _ in chunks])
+            self._order.was_cut([length for length, _ in chunks])
         finally:
             self._cutting.release()
         return chunks
 
     async def pick(self, bits: bytes) -> None:
         """See `realize.wire.commands.PickChunks`."""
-        reader = self._waiting(0)
-        if not self._spans:
-            raise ProtocolError("nothing was cut")
-        lengths = self._spans.popleft()
-        wanted = packing.unpack_bits(bits, len(lengths))
-        found = sum(length for length, want in zip(lengths, wanted, strict=True) if not want)
-        self._position += found
-        self._found(found)
+        reader = self._standing()
+        wanted = packing.unpack_bits(bits, self._order.choices)
+        found = self._order.pick(wanted).spared
+        self._spared += found
+        self._observer.found(found)
         await self._lock.acquire()
         try:
             pieces: list[Content] = await self._told(reader.pick(wanted))
@@ -438,7 +442,8 @@ class ServedRead:
 
     def start(self) -> int:
         """See `realize.wire.commands.StartRead`; how many bytes were skipped."""
-        reader = self._waiting(0)
+        reader = self._standing()
+        self._order.flow()
         self._pumping = Deferred.fromCoroutine(self._pump(reader))
         return self._skipped
 
@@ -450,20 +455,20 @@ class ServedRead:
         await self._pumping
         if isinstance(self._digest, bytes):
             if self._reader is not None:
-                self._was_read(self._reader.version, self._digest)
+                self._observer.was_read(self._reader.version, self._digest)
             return self._digest
         raise self._digest or ConnectionFailed("the stream was closed")
 
     def close(self) -> None:
         """See `realize.wire.commands.CloseStream`; may be called at any time, more than once."""
-        if self._ended:
+        if self._order.phase is ReadPhase.ENDED:
             return
-        self._ended = True
+        self._order.end()
         try:
             # The pump, if it waits for credit or for the transport, fails by this.
             self._protocol.streams.close(self._stream.number)
         finally:
-            self._forget()
+            self._observer.forget()
             try:
                 self._claim.release()
             finally:
@@ -475,17 +480,16 @@ class ServedRead:
         try:
             return await work
         except RealizeError as error:
-            if not self._ended:
+            if self._order.phase is not ReadPhase.ENDED:
                 self._failed(error)
             raise
 
-    def _waiting(self, length: int) -> IReader:
-        if self._reader is None or self._ended:
+    def _standing(self) -> IReader:
+        """The reader, as long as its content is not asked for as a whole."""
+        if self._reader is None or self._order.phase is ReadPhase.ENDED:
             raise ProtocolError("the stream is not open")
-        if self._pumping is not None:
+        if self._order.phase is ReadPhase.FLOWING:
             raise ProtocolError("the stream was started already")
-        if self._position + length > self._reader.version.size:
-            raise ProtocolError("beyond the end of the file")
         return self._reader
 
     async def _pump(self, reader: IReader) -> None:
@@ -494,7 +498,7 @@ class ServedRead:
             self._claim.become(costs.STREAM_BYTES)
             while True:
                 # What nobody has asked for yet would only be held.
-                if self._position + self._stream.content < reader.version.size:
+                if self._spared + self._stream.content < reader.version.size:
                     await self._stream.credited()
                 pieces = await reader.read()
                 if not pieces:
@@ -509,5 +513,5 @@ class ServedRead:
             self._digest = to_declared(self._protocol.log, Failure(), "reading")
         finally:
             self._lock.release()
-        if isinstance(self._digest, RealizeError) and not self._ended:
+        if isinstance(self._digest, RealizeError) and self._order.phase is not ReadPhase.ENDED:
             self._failed(self._digest)
