@@ -9,7 +9,7 @@ Each class says three things about itself:
 
 The text of an error is one sentence for a person.
 It names the thing that is wrong; whoever reports it adds which end it happened at.
-This module imports nothing of ours.
+This module imports nothing of ours but the exit codes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from realize.exit_codes import ExitCode
+
 
 class RealizeError(Exception):
     """Base of all errors that Realize raises on purpose."""
 
     wire_code: ClassVar[bytes] = b"INTERNAL"
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
     permanent: ClassVar[bool] = True
 
 
@@ -30,14 +32,14 @@ class UsageError(RealizeError):
     """The command line asks for something that makes no sense."""
 
     wire_code = b"USAGE"
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class ConfigError(RealizeError):
     """A configuration or key file is missing, unreadable or wrong."""
 
     wire_code = b"CONFIG"
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class InternalError(RealizeError):
@@ -98,7 +100,7 @@ class SameFile(RealizeError):
     """Source and destination are one and the same file or directory, or one is inside the other."""
 
     wire_code = b"SAME_FILE"
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class SourceChanged(RealizeError):
@@ -163,14 +165,14 @@ class Interrupted(RealizeError):
     """SIGINT or SIGTERM ended the run."""
 
     wire_code = b"INTERRUPTED"
-    exit_code = 20
+    exit_code = ExitCode.INTERRUPTED
 
 
 class DeadlineReached(RealizeError):
     """The time limit of the run was reached before everything was done."""
 
     wire_code = b"DEADLINE"
-    exit_code = 11
+    exit_code = ExitCode.DEADLINE_REACHED
 
 
 def next_step(error: RealizeError, location: str) -> str:

@@ -23,8 +23,11 @@ BETWEEN_STORES = {"store.interfaces", "store.deltas", "store.hooks", "store.orig
 """What a store of this machine, one at a peer, and the half that answers peers have in common."""
 
 LOWER = {"store", "wire", "telemetry", "throttle", "concurrency", "fs"}
+CODES = {"exit_codes", "cli.exit_codes"}
+SESSION = {"cli.session", "cli.options", "cli.logs", "version", "process", "mover.events"}
 ALLOWED = {
-    "errors": set(),
+    "exit_codes": set(),
+    "errors": {"exit_codes"},
     "values": set(),
     "units": {"errors"},
     "keys": {"errors", "units", "fs"},
@@ -50,9 +53,9 @@ ALLOWED = {
     "telemetry.logging": {"telemetry.logging"} | PLAIN,
     "telemetry.metrics": {"telemetry.metrics"} | PLAIN,
     "daemon": {"daemon", "process", "version", *LOWER} | PLAIN,
-    "cli": {"cli", "process", "version", "mover", *LOWER} | PLAIN,
-    "cli.display": {"cli.display", "cli.session.reports", "mover.events", "mover.plan"} | PLAIN,
-    "cli.session": {"cli.session", "cli.options", "cli.logs", "version", "process", "mover.events", *LOWER} | PLAIN,
+    "cli": {"cli", "exit_codes", "process", "version", "mover", *LOWER} | PLAIN,
+    "cli.display": {"cli.display", "cli.session.reports", "mover.events", "mover.plan", *CODES} | PLAIN,
+    "cli.session": {*SESSION, *CODES, *LOWER} | PLAIN,
     "testing": {"store", "concurrency", "fs"} | PLAIN,
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

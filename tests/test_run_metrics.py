@@ -19,11 +19,13 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from realize.cli.display.options import DisplayOptions
+from realize.cli.exit_codes import exit_code_of
 from realize.cli.logs import command_log
-from realize.cli.metrics import NOT_REPORTED, PUSH_INTERVAL_S, RunMetrics, exit_code_of
+from realize.cli.metrics import PUSH_INTERVAL_S, RunMetrics
 from realize.cli.metrics_options import MetricsWanted, metrics_wanted
 from realize.cli.options import LogOptions, Patience, Rates
 from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError
+from realize.exit_codes import ExitCode
 from realize.mover.events import (
     End,
     Failed,
@@ -205,7 +207,7 @@ def test_a_hurry_while_the_end_is_reported(monkeypatch):
 
     go_on.set()
     reporting.join(30)
-    assert NOT_REPORTED == code
+    assert ExitCode.NOT_REPORTED == code
 
 
 def test_a_dry_run_reports_nothing(tmp_path):
@@ -373,7 +375,7 @@ def test_a_textfile_that_cannot_be_written_is_exit_code_12(tmp_path, capsys):
     metrics = metrics_of(MetricsWanted(textfile=str(tmp_path / "taken")))
     (tmp_path / "taken").mkdir()
 
-    assert NOT_REPORTED == metrics.close(0)
+    assert ExitCode.NOT_REPORTED == metrics.close(0)
     assert f"were not written to {tmp_path}/taken: Is a directory" in capsys.readouterr().err
     assert ["taken"] == os.listdir(tmp_path)
 
@@ -383,7 +385,7 @@ def test_a_textfile_tells_of_a_push_that_failed(tmp_path):
     file = tmp_path / "x.prom"
     metrics = metrics_of(MetricsWanted(gateway=Gateway("no answer"), textfile=str(file)))
 
-    assert NOT_REPORTED == metrics.close(0)
+    assert ExitCode.NOT_REPORTED == metrics.close(0)
     assert 'realize_last_exit_code{task="realize"} 12.0\n' in file.read_text()
     assert last_success(str(file), {"task": "realize"}) is not None
 

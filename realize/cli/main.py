@@ -20,11 +20,10 @@ from realize.cli.commands.ls import ls
 from realize.cli.commands.move import copy, move
 from realize.cli.commands.status import status
 from realize.cli.commands.throttle import throttle
-from realize.errors import Interrupted, RealizeError
+from realize.cli.exit_codes import exit_code_of
+from realize.errors import RealizeError
+from realize.exit_codes import ExitCode
 from realize.process import hold_standard_streams
-
-USAGE = 2
-"""Exit code of a command line that makes no sense."""
 
 
 class Commands(click.Group):
@@ -47,15 +46,10 @@ realize move [OPTIONS] SRC... DST
 A location is a local path, hostb::inbox/below, hostb:9771::inbox or realize://hostb:9771/inbox/below.
 """
 
-_EPILOG = """\b
+_EXIT_CODES = "\n".join(f"  {code:<3} {code.meaning}" for code in ExitCode)
+_EPILOG = f"""\b
 Exit codes:
-  0   everything was moved
-  1   something failed
-  2   the command line or the configuration is wrong
-  3   check: a step failed
-  11  --max-duration was reached before everything was done
-  12  everything was moved, but the metrics could not be delivered
-  20  interrupted
+{_EXIT_CODES}
 
 `realize COMMAND --help` shows the options of a command; README.md and docs/usage.md of the sources say more.
 """
@@ -101,33 +95,39 @@ def run() -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = realize.main(prog_name="realize", standalone_mode=False)
-    except RealizeError as error:
-        _complain(str(error))
-        code = error.exit_code
-    except NoArgsIsHelpError as error:
-        error.show()
-        code = USAGE
-    except click.ClickException as error:
-        _complain(error.format_message().rstrip("."))
-        context = getattr(error, "ctx", None)
-        if context is not None:
-            click.echo(f"Try '{context.command_path} --help'.", err=True)
-        code = USAGE
-    except (click.Abort, KeyboardInterrupt):
-        code = Interrupted.exit_code
-    except BrokenPipeError:
-        # Whoever read our results has had enough.
-        code = RealizeError.exit_code
-    except MemoryError:
-        _complain("not enough memory")
-        code = RealizeError.exit_code
-    except OSError as error:
-        sentence = _sentence(error)
-        if sentence is None:
+    except (Exception, KeyboardInterrupt) as error:
+        if not _explained(error):
             raise
-        _complain(sentence)
-        code = RealizeError.exit_code
-    return code if isinstance(code, int) else 0
+        code = exit_code_of(error)
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _explained(error: BaseException) -> bool:
+    """Say on stderr what ended the command, unless whoever ended it knows; False if that is a fault of ours."""
+    match error:
+        case RealizeError():
+            _complain(str(error))
+        case NoArgsIsHelpError():
+            error.show()
+        case click.ClickException():
+            _complain(error.format_message().rstrip("."))
+            context = getattr(error, "ctx", None)
+            if context is not None:
+                click.echo(f"Try '{context.command_path} --help'.", err=True)
+        case click.Abort() | KeyboardInterrupt():
+            pass
+        case BrokenPipeError():
+            pass  # whoever read our results has had enough
+        case MemoryError():
+            _complain("not enough memory")
+        case OSError():
+            sentence = _sentence(error)
+            if sentence is None:
+                return False
+            _complain(sentence)
+        case _:
+            return False
+    return True
 
 
 def _sentence(error: OSError) -> str | None:
@@ -160,7 +160,7 @@ def _settled(code: int) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if stream is sys.stdout and not isinstance(error, BrokenPipeError):
                 _complain(f"cannot write output: {error.strerror}")
-                code = code or RealizeError.exit_code
+                code = code or ExitCode.FAILED
     return code
 
 

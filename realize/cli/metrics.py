@@ -22,19 +22,18 @@ from twisted.internet.task import LoopingCall
 from realize.cli.display.board import Board
 from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import Tally
+from realize.cli.exit_codes import exit_code_of
 from realize.cli.metrics_options import MetricsWanted
 from realize.cli.options import Patience, Rates
 from realize.cli.session.deadline import process_started
-from realize.errors import Interrupted, RealizeError, UsageError
+from realize.errors import RealizeError, UsageError
+from realize.exit_codes import ExitCode
 from realize.mover.events import Event, How, Retrying
 from realize.units import display_text
 
 if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway, Pusher
     from realize.telemetry.metrics.run_metrics import Ending, Figures
-
-NOT_REPORTED: Final = 12
-"""Exit code of a run in which all went well, but its metrics could not be handed over."""
 
 PUSH_INTERVAL_S: Final = 15.0
 """Seconds between two pushes while a run goes on."""
@@ -135,8 +134,8 @@ class RunMetrics:
             self._code = self._report(code, within)
             self._closed.set()
         elif not self._closed.wait(self.hurry):
-            return self._code or NOT_REPORTED
-        return self._code or 0
+            return self._code or ExitCode.NOT_REPORTED
+        return self._code or ExitCode.DONE
 
     def close_in_a_hurry(self, code: int) -> int:
         """The same for a process that is about to be ended by force: waits for nothing else, not even for stderr."""
@@ -146,7 +145,7 @@ class RunMetrics:
         closing.start()
         closing.join(self.hurry)
         final = code if self._code is None else self._code
-        return final if self._closed.is_set() else final or NOT_REPORTED
+        return final if self._closed.is_set() else final or ExitCode.NOT_REPORTED
 
     def _report(self, code: int, within: float) -> int:
         if self._pusher is None and self._textfile is None:
@@ -156,16 +155,17 @@ class RunMetrics:
         figures, now = self._figures(), time.time()
         warnings = []
         if self._wanted.gateway is not None and self._pusher is not None:
-            trouble = self._pusher.finish(last(figures, Ending(code, now, succeeded=code == 0)), within)
+            trouble = self._pusher.finish(last(figures, Ending(code, now, succeeded=code == ExitCode.DONE)), within)
             if trouble is not None:
                 warnings.append(_not_pushed(self._wanted.gateway, trouble))
-                code = code or NOT_REPORTED
+                code = code or ExitCode.NOT_REPORTED
         if self._textfile is not None:
             # A push that failed takes nothing from a success: everything was moved.
-            trouble = self._write(figures, Ending(code, now, succeeded=code in {0, NOT_REPORTED}), within)
+            succeeded = code in {ExitCode.DONE, ExitCode.NOT_REPORTED}
+            trouble = self._write(figures, Ending(code, now, succeeded=succeeded), within)
             if trouble is not None:
                 warnings.append(f"warning: the metrics were not written to {display_text(self._textfile)}: {trouble}")
-                code = code or NOT_REPORTED
+                code = code or ExitCode.NOT_REPORTED
         for warning in warnings:
             self._say(warning)
         return code
@@ -267,12 +267,3 @@ class RunMetrics:
 
 def _not_pushed(gateway: Gateway, why: str) -> str:
     return f"warning: the metrics were not pushed to {gateway.url}: {why}"
-
-
-def exit_code_of(error: BaseException) -> int:
-    """The exit code of a command that this error ends."""
-    if isinstance(error, RealizeError):
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        return UsageError.exit_code
-    return Interrupted.exit_code if isinstance(error, KeyboardInterrupt) else 1

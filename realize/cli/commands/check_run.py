@@ -38,6 +38,7 @@ from realize.cli.session.runner import run
 from realize.cli.session.session import Session
 from realize.config import default_config_path
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
+from realize.exit_codes import ExitCode
 from realize.locations import RemoteLocation
 from realize.pasting import right, table
 from realize.store.client.store import RemoteStore
@@ -47,9 +48,6 @@ from realize.wire.commands import MAJOR, MINOR, GetThrottle, Status
 from realize.wire.connection import PeerProtocol
 
 T = TypeVar("T")
-
-FAILED: Final = 3
-"""Exit code if a step failed."""
 
 STEP_TIMEOUT_S: Final = 10.0
 """Seconds that a step may take."""
@@ -71,7 +69,7 @@ def run_check(target: str, access: Access, *, json: bool, log: LogOptions) -> in
     async def main(reactor: Any) -> int:
         checking = Checking(reactor, show)
         await checking.run(target, access)
-        code = FAILED if checking.count(Result.FAILED) else 0
+        code = ExitCode.CHECK_FAILED if checking.count(Result.FAILED) else ExitCode.DONE
         if json:
             counts = {result.name.lower(): checking.count(result) for result in Result}
             click.echo(json_format.dumps({"event": "summary", **counts, "exit_code": code}))

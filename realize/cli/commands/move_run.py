@@ -175,7 +175,7 @@ class MoveRun:
     def overdue(self) -> int:
         """Say the line that the reactor did not come to say, and report, from another thread; the exit code."""
         self._screen.tally.give_up()
-        code = self._screen.tally.exit_code(self._limit_error())
+        code: int = self._screen.tally.exit_code(self._limit_error())
         if self._metrics.closing:
             # It is only the report that takes its time.
             return self._metrics.close_in_a_hurry(code)

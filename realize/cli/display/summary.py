@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from realize.cli.display.board import Sent
-from realize.errors import DeadlineReached, RealizeError
+from realize.cli.exit_codes import exit_code_of
+from realize.errors import RealizeError
+from realize.exit_codes import ExitCode
 from realize.mover.events import (
     Event,
     Failed,
@@ -222,11 +224,9 @@ class Tally(_Counts):
         others = len(self.interrupted) + self.unknown_arrivals + self.unknown_removals
         return max(0, self.found_files - self.done - others)
 
-    def exit_code(self, error: RealizeError | None = None) -> int:
-        """0, or 1 if anything failed, or that of what ended the run; a failure outranks a time limit."""
-        if error is not None and not (isinstance(error, DeadlineReached) and self.failed):
-            return error.exit_code
-        return RealizeError.exit_code if self.failed else 0
+    def exit_code(self, error: RealizeError | None = None) -> ExitCode:
+        """The exit code of a run with these counts that ``error`` ended, None being its proper end."""
+        return exit_code_of(error, failed=self.failed > 0)
 
     def sentence(self, seconds: float, *, remove: bool, dry_run: bool) -> str:
         """The closing line for people."""

@@ -20,6 +20,7 @@ from realize.cli.logs import command_log, flush
 from realize.cli.options import LogOptions
 from realize.clocks import use_monotonic_clock
 from realize.errors import Interrupted
+from realize.exit_codes import ExitCode
 
 T = TypeVar("T")
 
@@ -110,9 +111,9 @@ class _Signals:
             first()
             return
         try:
-            self._at_once(Interrupted.exit_code)
+            self._at_once(ExitCode.INTERRUPTED)
         finally:
             flush(LOG_FLUSH_TIMEOUT_S)
             if sys.stderr.isatty():
                 os.write(sys.stderr.fileno(), SHOW_CURSOR)
-            os._exit(Interrupted.exit_code)
+            os._exit(ExitCode.INTERRUPTED)
