@@ -22,7 +22,7 @@ from realize.cli.display.options import DisplayOptions
 from realize.cli.exit_codes import exit_code_of
 from realize.cli.logs import command_log
 from realize.cli.metrics import PUSH_INTERVAL_S, RunMetrics
-from realize.cli.metrics_options import MetricsWanted, metrics_wanted
+from realize.cli.metrics_options import MetricsOptions, MetricsWanted, metrics_wanted
 from realize.cli.options import LogOptions, Patience, Rates
 from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError
 from realize.exit_codes import ExitCode
@@ -392,8 +392,7 @@ def test_a_textfile_tells_of_a_push_that_failed(tmp_path):
 
 def wanted(**options):
     """What options ask for."""
-    names = ("addr", "pushgateway", "job", "instance", "file")
-    return metrics_wanted(click.Context(click.Command("move")), *(options.get(name) for name in names))
+    return metrics_wanted(click.Context(click.Command("move")), MetricsOptions(**options))
 
 
 def test_defaults_of_the_group():
@@ -407,15 +406,15 @@ def test_defaults_of_the_group():
     ("options", "word"),
     [
         ({"instance": "i"}, "--metrics-pushgateway"),
-        ({"instance": "i", "file": "/tmp/x.prom"}, "--metrics-pushgateway"),
+        ({"instance": "i", "textfile": "/tmp/x.prom"}, "--metrics-pushgateway"),
         ({"job": "j"}, "--metrics-textfile"),
         ({"pushgateway": "gateway:9091"}, "--metrics-pushgateway: "),
         ({"pushgateway": "http://h", "job": ""}, "job"),
         ({"pushgateway": "http://h", "instance": " "}, "instance"),
-        ({"file": "/nowhere/x.prom"}, "/nowhere is not a directory"),
-        ({"file": "/tmp"}, "it is a directory"),
-        ({"file": "/tmp/x.prom", "job": " "}, "--metrics-job"),
-        ({"file": "/tmp/x.prom", "job": "\udcff"}, "--metrics-job"),
+        ({"textfile": "/nowhere/x.prom"}, "/nowhere is not a directory"),
+        ({"textfile": "/tmp"}, "it is a directory"),
+        ({"textfile": "/tmp/x.prom", "job": " "}, "--metrics-job"),
+        ({"textfile": "/tmp/x.prom", "job": "\udcff"}, "--metrics-job"),
         ({"addr": "nonsense"}, "--metrics-addr: "),
     ],
 )

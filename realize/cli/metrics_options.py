@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from attrs import frozen
 
-from realize.cli.options import Command
+from realize.cli.option_fields import option
 from realize.errors import RealizeError
 
 if TYPE_CHECKING:
@@ -35,56 +35,47 @@ class MetricsWanted:
     job: str = JOB
 
 
-def metrics_options(command: Command) -> Command:
-    """Add the options; `metrics_wanted` judges their values."""
-    for option in (
-        click.option(
-            "--metrics-instance", metavar="NAME", help="The instance of the group pushed to  [default: the host name]"
-        ),
-        click.option(
-            "--metrics-job",
-            metavar="NAME",
-            help=f"The job of the group pushed to, and the task of the textfile  [default: {JOB}]",
-        ),
-        click.option(
-            "--metrics-textfile", metavar="FILE", help="Write metrics for node_exporter to this file at the end."
-        ),
-        click.option(
-            "--metrics-pushgateway",
-            metavar="URL",
-            envvar="REALIZE_METRICS_PUSHGATEWAY",
-            help="Push metrics to this Prometheus Pushgateway at the end, and every 15 s until then"
-            "  [environment: REALIZE_METRICS_PUSHGATEWAY]",
-        ),
-        click.option("--metrics-addr", metavar="HOST:PORT", help="Serve metrics there while the run goes on."),
-    ):
-        command = option(command)
-    return command
+@frozen
+class MetricsOptions:
+    """Where metrics are to go, as the command line says it; `metrics_wanted` judges it."""
+
+    addr: str | None = option(otherwise=None, metavar="HOST:PORT", help="Serve metrics there while the run goes on.")
+    pushgateway: str | None = option(
+        otherwise=None,
+        metavar="URL",
+        envvar="REALIZE_METRICS_PUSHGATEWAY",
+        help="Push metrics to this Prometheus Pushgateway at the end, and every 15 s until then"
+        "  [environment: REALIZE_METRICS_PUSHGATEWAY]",
+    )
+    textfile: str | None = option(
+        otherwise=None, metavar="FILE", help="Write metrics for node_exporter to this file at the end."
+    )
+    job: str | None = option(
+        otherwise=None,
+        metavar="NAME",
+        help=f"The job of the group pushed to, and the task of the textfile  [default: {JOB}]",
+    )
+    instance: str | None = option(
+        otherwise=None, metavar="NAME", help="The instance of the group pushed to  [default: the host name]"
+    )
 
 
-def metrics_wanted(
-    ctx: click.Context,
-    addr: str | None,
-    pushgateway: str | None,
-    job: str | None,
-    instance: str | None,
-    file: str | None,
-) -> MetricsWanted:
+def metrics_wanted(ctx: click.Context, given: MetricsOptions) -> MetricsWanted:
     """What the options ask for; `click.UsageError` if it makes no sense, or cannot come to a good end."""
-    if instance is not None and pushgateway is None:
+    if given.instance is not None and given.pushgateway is None:
         raise click.UsageError("--metrics-instance is for --metrics-pushgateway, which is not given", ctx)
-    if job is not None and pushgateway is None and file is None:
+    if given.job is not None and given.pushgateway is None and given.textfile is None:
         raise click.UsageError(
             "--metrics-job is for --metrics-pushgateway or --metrics-textfile; neither is given", ctx
         )
-    name = JOB if job is None else job
-    if file is not None:
-        _check_file(ctx, file, name)
+    job = JOB if given.job is None else given.job
+    if given.textfile is not None:
+        _check_file(ctx, given.textfile, job)
     return MetricsWanted(
-        endpoint=None if addr is None else _endpoint(ctx, addr),
-        gateway=None if pushgateway is None else _gateway(ctx, pushgateway, name, instance),
-        textfile=file,
-        job=name,
+        endpoint=None if given.addr is None else _endpoint(ctx, given.addr),
+        gateway=None if given.pushgateway is None else _gateway(ctx, given.pushgateway, job, given.instance),
+        textfile=given.textfile,
+        job=job,
     )
 
 

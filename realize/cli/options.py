@@ -6,12 +6,13 @@ Nothing heavy is imported here: this is read whenever any command, or only the h
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, wraps
-from typing import Any, Final, TypeVar, cast
+from functools import partial
+from typing import Final, TypeVar
 
 import click
 from attrs import frozen
 
+from realize.cli.option_fields import Command, collects, option
 from realize.errors import UsageError
 from realize.levels import FORMATS, Levels, parse_levels
 from realize.units import parse_duration, parse_rate
@@ -20,16 +21,6 @@ UNLIMITED: Final = "unlimited"
 """What `rate` answers for a limit that is lifted on purpose."""
 
 T = TypeVar("T")
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@frozen
-class Access:
-    """Where our key and the keys of peers come from, as far as the command line says; None is the default."""
-
-    config: str | None = None
-    key: str | None = None
-    peer_key: str | None = None
 
 
 @frozen
@@ -47,20 +38,6 @@ class Patience:
     max_duration: float | None = None
     grace: float = 0.0
     retry: bool = True
-
-
-@frozen
-class LogOptions:
-    """What is logged, in which form, and to which file; None is the default, which is next to nothing on stderr."""
-
-    level: Levels | None = None
-    format: str | None = None
-    file: str | None = None
-
-    @property
-    def asked(self) -> bool:
-        """Whether the user wants a log."""
-        return self != LogOptions()
 
 
 def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
@@ -99,67 +76,53 @@ def _parsed(parse: Callable[[str], T], ctx: click.Context, param: click.Paramete
         raise click.BadParameter(str(error), ctx, param) from error
 
 
+@frozen
+class Access:
+    """Where our key and the keys of peers come from, as far as the command line says; None is the default."""
+
+    config: str | None = option(
+        otherwise=None, metavar="FILE", help="[default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]"
+    )
+    key: str | None = option(
+        otherwise=None,
+        metavar="FILE",
+        help="Our private key  [default: the one that the configuration names; environment: REALIZE_KEY]",
+    )
+    peer_key: str | None = option(
+        otherwise=None, metavar="KEY|FILE", help="The public key of a peer that the configuration does not name."
+    )
+
+
+@frozen
+class LogOptions:
+    """What is logged, in which form, and to which file; None is the default, which is next to nothing on stderr."""
+
+    level: Levels | None = option(
+        otherwise=None,
+        metavar="LEVEL",
+        multiple=True,
+        callback=levels,
+        help="Log error, warning, info or debug; also for a part of the program: info,wire=debug  "
+        "[default: nothing but faults, info to a file]",
+    )
+    format: str | None = option(
+        otherwise=None,
+        type=click.Choice(FORMATS),
+        help="The form of the log  [default: auto: console on a terminal, systemd in the journal, else json]",
+    )
+    file: str | None = option(
+        otherwise=None,
+        metavar="FILE",
+        type=click.Path(dir_okay=False, resolve_path=True),
+        help="Log to this file instead of stderr; SIGUSR1 opens it anew.",
+    )
+
+    @property
+    def asked(self) -> bool:
+        """Whether the user wants a log."""
+        return self != LogOptions()
+
+
 def remote_options(command: Command) -> Command:
     """Add the options of every command that may talk to a peer; their values arrive as ``access`` and ``log``."""
-
-    @wraps(command)
-    def collecting(
-        *args: Any,
-        config: str | None,
-        key: str | None,
-        peer_key: str | None,
-        log_level: Levels | None,
-        log_format: str | None,
-        log_file: str | None,
-        **others: Any,
-    ) -> Any:
-        access, log = Access(config, key, peer_key), LogOptions(log_level, log_format, log_file)
-        return command(*args, access=access, log=log, **others)
-
-    return cast("Command", _access_options(_log_options(collecting)))
-
-
-def _access_options(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--peer-key", metavar="KEY|FILE", help="The public key of a peer that the configuration does not name."
-        ),
-        click.option(
-            "--key",
-            metavar="FILE",
-            help="Our private key  [default: the one that the configuration names; environment: REALIZE_KEY]",
-        ),
-        click.option(
-            "--config",
-            metavar="FILE",
-            help="[default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _log_options(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--log-file",
-            metavar="FILE",
-            type=click.Path(dir_okay=False, resolve_path=True),
-            help="Log to this file instead of stderr; SIGUSR1 opens it anew.",
-        ),
-        click.option(
-            "--log-format",
-            type=click.Choice(FORMATS),
-            help="The form of the log  [default: auto: console on a terminal, systemd in the journal, else json]",
-        ),
-        click.option(
-            "--log-level",
-            metavar="LEVEL",
-            multiple=True,
-            callback=levels,
-            help="Log error, warning, info or debug; also for a part of the program: info,wire=debug  "
-            "[default: nothing but faults, info to a file]",
-        ),
-    ):
-        command = option(command)
-    return command
+    return collects(Access, "access")(collects(LogOptions, "log", prefix="log_")(command))

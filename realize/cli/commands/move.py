@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import click
+from attrs import frozen
 
-from realize.cli.metrics_options import metrics_options, metrics_wanted
+from realize.cli.metrics_options import MetricsOptions, metrics_wanted
+from realize.cli.option_fields import argument, collects, group, option
 from realize.cli.options import (
     Access,
-    Command,
     LogOptions,
     Patience,
     Rates,
     age,
     duration,
     rate,
-    remote_options,
     time_limit,
 )
 
@@ -40,7 +40,7 @@ class MoveCommand(click.Command):
         args = list(self._with_age(args))
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         given: dict[str | None, Iterator[str]] = {name: iter(values.get(name) or ()) for name in _RULE_OPTIONS}
-        ctx.meta[RULES_KEY] = [(option.name, next(given[option.name])) for option in order if option.name in given]
+        ctx.meta[RULES_KEY] = [(each.name, next(given[each.name])) for each in order if each.name in given]
         return super().parse_args(ctx, args)
 
     def _with_age(self, args: list[str]) -> Iterator[str]:
@@ -60,172 +60,136 @@ class MoveCommand(click.Command):
                     yield from islice(rest, 1)
 
 
-def move_options(command: Command) -> Command:
-    """Add the arguments and options that both commands have."""
-    for option in reversed(
-        (
-            click.argument("locations", metavar="SRC... DST", nargs=-1, required=True),
-            remote_options,
-            click.option(
-                "--on-conflict",
-                type=click.Choice(["replace", "skip", "fail"]),
-                default="replace",
-                show_default=True,
-                help="What to do if the destination has another file of that name; replacing is atomic.",
-            ),
-            click.option(
-                "--include",
-                metavar="GLOB",
-                multiple=True,
-                help="Take files that match this gitignore pattern; the last of these options that matches decides.",
-            ),
-            click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out what matches."),
-            click.option(
-                "--filter-from",
-                metavar="FILE",
-                multiple=True,
-                help="Leave out what this gitignore file says ('!' takes in).",
-            ),
-            click.option(
-                "--min-age",
-                metavar="DUR",
-                callback=duration,
-                default="0s",
-                help="Leave alone what was modified less than this ago.",
-            ),
-            click.option(
-                "--throttle",
-                metavar="RATE",
-                callback=rate,
-                help="Send, and be sent to, at most so many bytes per second: 512k, 1.5MiB/s, unlimited.",
-            ),
-            click.option("--throttle-up", metavar="RATE", callback=rate, help="The same for what this machine sends."),
-            click.option("--throttle-down", metavar="RATE", callback=rate, help="The same for what reaches it."),
-            click.option(
-                "--max-duration",
-                metavar="DUR",
-                callback=time_limit,
-                help="End in order after this time, connecting and retrying included; exit code 11.",
-            ),
-            click.option(
-                "--grace",
-                metavar="DUR",
-                callback=duration,
-                default="0s",
-                show_default=True,
-                help="How long files under way may still take after --max-duration.",
-            ),
-            click.option("--no-retry", is_flag=True, help="Fail at the first lost connection instead of coming back."),
-            click.option(
-                "--dry-run", is_flag=True, help="Say on stdout what would be done; touch nothing on either side."
-            ),
-            click.option(
-                "--jobs",
-                metavar="N",
-                type=click.IntRange(1, 32),
-                default=4,
-                show_default=True,
-                help="Large files in flight; small ones travel in batches besides.",
-            ),
-            click.option(
-                "--no-preserve", is_flag=True, help="Do not carry modification times and permission bits over."
-            ),
-            click.option(
-                "--manifest",
-                metavar="FILE",
-                help="Append a JSON line for each file that arrived, durable before its source is removed, and one for "
-                "each that was removed.",
-            ),
-            click.option(
-                "--trust-source",
-                is_flag=True,
-                help="Compare with all that the destination holds, not only with what came from the same peer: saves "
-                "sending it, and lets the source find out what it is.",
-            ),
-            metrics_options,
-            click.option("--progress/--no-progress", default=None, help="Draw bars  [default: on a terminal]"),
-            click.option("--quiet", is_flag=True, help="Say nothing but errors."),
-            click.option("--json", is_flag=True, help="Write one JSON object a line to stdout."),
-            click.option("-v", "--verbose", is_flag=True, help="One line for each file."),
-        )
-    ):
-        command = option(command)
-    return command
+@frozen(kw_only=True, eq=False, repr=False)
+class MoveArguments:
+    """What a command line of `move` or `copy` asks for; `copy` has all options but `PRUNE_DIRS`."""
+
+    locations: tuple[str, ...] = argument(metavar="SRC... DST", nargs=-1, required=True)
+    access: Access = group(Access)
+    log: LogOptions = group(LogOptions, "log_")
+    on_conflict: str = option(
+        type=click.Choice(["replace", "skip", "fail"]),
+        default="replace",
+        show_default=True,
+        help="What to do if the destination has another file of that name; replacing is atomic.",
+    )
+    include: tuple[str, ...] = option(
+        metavar="GLOB",
+        multiple=True,
+        help="Take files that match this gitignore pattern; the last of these options that matches decides.",
+    )
+    exclude: tuple[str, ...] = option(metavar="GLOB", multiple=True, help="Leave out what matches.")
+    filter_from: tuple[str, ...] = option(
+        metavar="FILE", multiple=True, help="Leave out what this gitignore file says ('!' takes in)."
+    )
+    min_age: float = option(
+        metavar="DUR",
+        callback=duration,
+        default="0s",
+        help="Leave alone what was modified less than this ago.",
+    )
+    throttle: int | str | None = option(
+        metavar="RATE",
+        callback=rate,
+        help="Send, and be sent to, at most so many bytes per second: 512k, 1.5MiB/s, unlimited.",
+    )
+    throttle_up: int | str | None = option(metavar="RATE", callback=rate, help="The same for what this machine sends.")
+    throttle_down: int | str | None = option(metavar="RATE", callback=rate, help="The same for what reaches it.")
+    max_duration: float | None = option(
+        metavar="DUR",
+        callback=time_limit,
+        help="End in order after this time, connecting and retrying included; exit code 11.",
+    )
+    grace: float = option(
+        metavar="DUR",
+        callback=duration,
+        default="0s",
+        show_default=True,
+        help="How long files under way may still take after --max-duration.",
+    )
+    no_retry: bool = option(is_flag=True, help="Fail at the first lost connection instead of coming back.")
+    dry_run: bool = option(is_flag=True, help="Say on stdout what would be done; touch nothing on either side.")
+    jobs: int = option(
+        metavar="N",
+        type=click.IntRange(1, 32),
+        default=4,
+        show_default=True,
+        help="Large files in flight; small ones travel in batches besides.",
+    )
+    no_preserve: bool = option(is_flag=True, help="Do not carry modification times and permission bits over.")
+    manifest: str | None = option(
+        metavar="FILE",
+        help="Append a JSON line for each file that arrived, durable before its source is removed, and one for "
+        "each that was removed.",
+    )
+    trust_source: bool = option(
+        is_flag=True,
+        help="Compare with all that the destination holds, not only with what came from the same peer: saves "
+        "sending it, and lets the source find out what it is.",
+    )
+    metrics: MetricsOptions = group(MetricsOptions, "metrics_")
+    progress: bool | None = option("--progress/--no-progress", default=None, help="Draw bars  [default: on a terminal]")
+    quiet: bool = option(is_flag=True, help="Say nothing but errors.")
+    json: bool = option(is_flag=True, help="Write one JSON object a line to stdout.")
+    verbose: bool = option("-v", "--verbose", is_flag=True, help="One line for each file.")
+    prune_dirs: float | None = option(
+        PRUNE_DIRS,
+        otherwise=None,
+        metavar="[=AGE]",
+        callback=age,
+        help="At the end, remove directories below SRC that are empty and have not changed for this long "
+        f"[{PRUNE_AGE} if AGE is left out].",
+    )
+
+    @property
+    def patience(self) -> Patience:
+        """How long the run may take, and whether it comes back."""
+        return Patience(self.max_duration, self.grace, not self.no_retry)
+
+    @property
+    def rates(self) -> Rates:
+        """How fast it may be."""
+        return Rates(_limit(self.throttle, self.throttle_up), _limit(self.throttle, self.throttle_down))
+
+    def check(self, ctx: click.Context) -> None:
+        """Raise `click.UsageError` if what is asked for makes no sense together."""
+        if len(self.locations) < 2:
+            raise click.UsageError("at least one SRC and a DST are needed", ctx)
+        if self.json + self.quiet + bool(self.progress) > 1 or (self.quiet and self.verbose):
+            raise click.UsageError("--progress, --quiet and --json exclude each other, --quiet and --verbose too", ctx)
+        if self.throttle is not None and (self.throttle_up is not None or self.throttle_down is not None):
+            raise click.UsageError(
+                "--throttle is for both directions; give it, or --throttle-up and --throttle-down", ctx
+            )
+        if self.grace and self.max_duration is None:
+            raise click.UsageError("--grace is for what happens after --max-duration, which is not given", ctx)
+        if self.manifest is not None and self.dry_run:
+            raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
 
 
 @click.command("move", cls=MoveCommand, short_help="Move files (the default command).")
-@move_options
-@click.option(
-    PRUNE_DIRS,
-    metavar="[=AGE]",
-    callback=age,
-    help="At the end, remove directories below SRC that are empty and have not changed for this long "
-    f"[{PRUNE_AGE} if AGE is left out].",
-)
+@collects(MoveArguments, "asked")
 @click.pass_context
-def move(ctx: click.Context, /, **options: Any) -> int:
+def move(ctx: click.Context, /, asked: MoveArguments) -> int:
     """Move the files in SRC to DST: copied, verified, durable there, then removed here.
 
     A directory as SRC stands for what is in it; a file lands in DST under its own name.
     """
-    return _run(ctx, remove=True, **options)
+    return _run(ctx, asked, remove=True)
 
 
 @click.command("copy", cls=MoveCommand, short_help="The same without removing the sources.")
-@move_options
+@collects(MoveArguments, "asked", without={"prune_dirs"})
 @click.pass_context
-def copy(ctx: click.Context, /, **options: Any) -> int:
+def copy(ctx: click.Context, /, asked: MoveArguments) -> int:
     """Do the same as `move`, but leave the sources as they are."""
-    return _run(ctx, remove=False, **options)
+    return _run(ctx, asked, remove=False)
 
 
-def _run(
-    ctx: click.Context,
-    *,
-    remove: bool,
-    locations: tuple[str, ...],
-    access: Access,
-    log: LogOptions,
-    on_conflict: str,
-    min_age: float,
-    max_duration: float | None,
-    grace: float,
-    no_retry: bool,
-    throttle: int | str | None,
-    throttle_up: int | str | None,
-    throttle_down: int | str | None,
-    dry_run: bool,
-    jobs: int,
-    no_preserve: bool,
-    manifest: str | None,
-    trust_source: bool,
-    progress: bool | None,
-    quiet: bool,
-    json: bool,
-    verbose: bool,
-    metrics_addr: str | None,
-    metrics_pushgateway: str | None,
-    metrics_job: str | None,
-    metrics_instance: str | None,
-    metrics_textfile: str | None,
-    prune_dirs: float | None = None,
-    **_rules: Any,
-) -> int:
-    if len(locations) < 2:
-        raise click.UsageError("at least one SRC and a DST are needed", ctx)
-    if json + quiet + bool(progress) > 1 or (quiet and verbose):
-        raise click.UsageError("--progress, --quiet and --json exclude each other, --quiet and --verbose too", ctx)
-    if throttle is not None and (throttle_up is not None or throttle_down is not None):
-        raise click.UsageError("--throttle is for both directions; give it, or --throttle-up and --throttle-down", ctx)
-    if grace and max_duration is None:
-        raise click.UsageError("--grace is for what happens after --max-duration, which is not given", ctx)
-    if manifest is not None and dry_run:
-        raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
-    patience = Patience(max_duration, grace, not no_retry)
-    if log.asked and log.file is None and progress is None:
-        progress = False  # bars and records would overwrite each other
-    rates = Rates(_limit(throttle, throttle_up), _limit(throttle, throttle_down))
-    wanted = metrics_wanted(ctx, metrics_addr, metrics_pushgateway, metrics_job, metrics_instance, metrics_textfile)
+def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
+    asked.check(ctx)
+    rates, patience = asked.rates, asked.patience
+    wanted = metrics_wanted(ctx, asked.metrics)
 
     from realize.cli.commands.move_run import run_move
     from realize.cli.display.options import DisplayOptions
@@ -234,29 +198,37 @@ def _run(
     from realize.mover.run import MoveOptions
     from realize.values import OnConflict
 
-    look = DisplayOptions(progress=progress, quiet=quiet, json=json, verbose=verbose, remove=remove, dry_run=dry_run)
+    look = DisplayOptions(
+        # Bars and records on the same terminal would overwrite each other.
+        progress=False if asked.progress is None and asked.log.asked and asked.log.file is None else asked.progress,
+        quiet=asked.quiet,
+        json=asked.json,
+        verbose=asked.verbose,
+        remove=remove,
+        dry_run=asked.dry_run,
+    )
     with RunMetrics(wanted, rates, patience, look) as metrics:
         options = MoveOptions(
             remove=remove,
-            policy=OnConflict[on_conflict.upper()],
-            preserve=not no_preserve,
-            jobs=jobs,
-            selection=selection(_rules_of(ctx), min_age),
-            dry_run=dry_run,
-            prune_age_ns=None if prune_dirs is None else int(prune_dirs * 1e9),
+            policy=OnConflict[asked.on_conflict.upper()],
+            preserve=not asked.no_preserve,
+            jobs=asked.jobs,
+            selection=selection(_rules_of(ctx), asked.min_age),
+            dry_run=asked.dry_run,
+            prune_age_ns=None if asked.prune_dirs is None else int(asked.prune_dirs * 1e9),
         )
         return run_move(
-            locations[:-1],
-            locations[-1],
-            access,
+            asked.locations[:-1],
+            asked.locations[-1],
+            asked.access,
             options,
             look,
             rates,
             patience,
             metrics=metrics,
-            manifest=manifest,
-            trusting=trust_source,
-            log=log,
+            manifest=asked.manifest,
+            trusting=asked.trust_source,
+            log=asked.log,
         )
 
 
@@ -268,11 +240,11 @@ def _limit(both: int | str | None, one: int | str | None) -> int | None:
 def _rules_of(ctx: click.Context) -> list[tuple[str, str]]:
     """The filter rules in order, files of rules read in their place."""
     rules: list[tuple[str, str]] = []
-    for option, value in ctx.meta[RULES_KEY]:
-        if option == "filter_from":
+    for kind, value in ctx.meta[RULES_KEY]:
+        if kind == "filter_from":
             rules += [("exclude", line) for line in _lines(value)]
         else:
-            rules.append((option, value))
+            rules.append((kind, value))
     return rules
 
 
