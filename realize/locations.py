@@ -18,7 +18,7 @@ from attrs import frozen
 
 from realize.config import DEFAULT_PORT, NAME_FORM, PeerConfig, parse_address
 from realize.errors import UsageError
-from realize.units import display_name, display_text, quoted
+from realize.units import display_name, display_text, format_address, quoted
 
 _SCHEME: Final = re.compile(r"realize://", re.IGNORECASE)
 _OTHER_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -115,11 +115,6 @@ def parse_peer(text: str, peers: Mapping[str, PeerConfig]) -> tuple[str | None, 
         return _end(text, peers)
     except UsageError as error:
         raise UsageError(f"{quoted(text)} is not a peer: {error}") from error
-
-
-def format_address(host: str, port: int) -> str:
-    """``HOST:PORT``, with brackets around an IPv6 address; `realize.config.parse_address` reads it."""
-    return f"[{display_text(host)}]:{port}" if ":" in host else f"{display_text(host)}:{port}"
 
 
 def _end(text: str, peers: Mapping[str, PeerConfig]) -> tuple[str | None, str, int]:

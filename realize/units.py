@@ -197,6 +197,11 @@ def quoted(text: str) -> str:
     return f"'{display_text(text[:_QUOTED_CHARS])}…'" if len(text) > _QUOTED_CHARS else f"'{display_text(text)}'"
 
 
+def format_address(host: str, port: int) -> str:
+    """``HOST:PORT``, with brackets around an IPv6 address; `realize.config.parse_address` reads it."""
+    return f"[{display_text(host)}]:{port}" if ":" in host else f"{display_text(host)}:{port}"
+
+
 def _refuse_bits(text: str) -> None:
     """Raise if a rate is, most likely, meant in bits per second; says what it would be in bytes."""
     match = _BITS.fullmatch(text.strip())

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from realize.config import DEFAULT_PORT, PeerConfig
 from realize.errors import UsageError
 from realize.keys import PublicKey
-from realize.locations import LocalLocation, RemoteLocation, format_address, parse_location, parse_peer
+from realize.locations import LocalLocation, RemoteLocation, parse_location, parse_peer
+from realize.units import format_address
 
 KEY = PublicKey(bytes.fromhex("302a300506032b6570032100") + bytes(32))
 PEERS = {

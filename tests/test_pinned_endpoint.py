@@ -426,7 +426,7 @@ async def test_a_client_that_never_finishes_its_handshake_is_dropped():
         await clientFromString(reactor, f"tcp:127.0.0.1:{port}").connect(Factory.forProtocol(Dumb))
         while not clock.getDelayedCalls():
             await _pause()
-        clock.advance(pinned_endpoint.PINNED_CONNECT_TIMEOUT_S)
+        clock.advance(pinned_endpoint.CONNECT_TIMEOUT_S)
         await lost
 
     assert [[]] == [talker.seen for talker in accepting.built]

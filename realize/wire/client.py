@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from twisted.internet import error as internet_errors
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocolFactory
 from twisted.internet.protocol import Factory
@@ -17,13 +15,11 @@ from zope.interface import implementer
 from realize.errors import ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.pasting import admission
+from realize.units import format_address
+from realize.wire.connecting import CONNECT_TIMEOUT_S, UNREACHABLE, in_time, unreachable
 from realize.wire.connection import Greeting, PeerProtocol, Role
-from realize.wire.reaching import in_words
 from realize.wire.tls import ConnectingTLS, refused_by_peer, tune
 from realize.wire.tls_bulk import BulkTLSFactory
-
-CONNECT_TIMEOUT_S: Final = 30.0
-"""Seconds for everything up to the answer to Hello."""
 
 Wrap = Callable[[IProtocolFactory], IProtocolFactory]
 """Puts something between TLS and AMP; the pacing of `realize.throttle` is made for that."""
@@ -101,7 +97,7 @@ def connect(
     same protocol, `ConnectionFailed` for all that may be better later.
     Cancelling it closes what was opened.
     """
-    label = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    label = format_address(host, port)
     connecting = Deferred.fromCoroutine(
         _connect(reactor, host, port, identity, pin, label, make_protocol, timeout, wrap),
     )
@@ -126,13 +122,7 @@ def connect(
             connected.errback(failure)
 
     connecting.addCallbacks(succeeded, failed)
-    return connected.addTimeout(timeout, reactor).addErrback(_too_late, label, timeout)
-
-
-def _too_late(failure: Failure, label: str, timeout: float) -> Failure:
-    if isinstance(failure.value, DeferredTimeout):
-        return Failure(ConnectionFailed(f"{label} did not answer within {timeout:g} seconds"))
-    return failure
+    return in_time(connected, label, timeout, reactor)
 
 
 async def _connect(
@@ -166,12 +156,8 @@ async def _connect(
     except CancelledError:
         protocol.abort(ConnectionFailed(f"connecting to {label} was given up"))
         raise
-    except internet_errors.DNSLookupError as error:
-        raise ConnectionFailed(f"{label}: the name {host} cannot be looked up: {error}") from error
-    except internet_errors.ConnectError as error:
-        raise ConnectionFailed(f"{label} cannot be reached: {in_words(error)}") from error
-    except (OSError, UnicodeError, ValueError) as error:
-        raise ConnectionFailed(f"{label} cannot be reached: {error}") from error
+    except (*UNREACHABLE, ValueError) as error:
+        raise unreachable(error, label) from error
     except Exception:
         protocol.abort(ConnectionFailed(f"connecting to {label} failed"))
         raise

@@ -21,9 +21,7 @@ from typing import Any, Final
 
 from attrs import define
 from OpenSSL import SSL
-from twisted.internet import error as internet_errors
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import (
     IAddress,
@@ -45,13 +43,10 @@ from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
-from realize.units import display_text, parse_duration, quoted
-from realize.wire.reaching import in_words
+from realize.units import display_text, format_address, parse_duration, quoted
+from realize.wire.connecting import CONNECT_TIMEOUT_S, UNREACHABLE, in_time, unreachable
 from realize.wire.tls import AcceptingTLS, ConnectingTLS, Refused, refused_by_peer, tune
 from realize.wire.tls_bulk import BulkTLSFactory, BulkTLSTransport
-
-PINNED_CONNECT_TIMEOUT_S: Final = 30.0
-"""Seconds that a client has for everything up to the handshake, unless told otherwise, and a server for the latter."""
 
 _FORM: Final = "realize:HOST:PORT:key=FILE:peer=KEY"
 
@@ -132,7 +127,7 @@ class _Accepting(_AfterHandshake):
     def connectionMade(self) -> None:
         super().connectionMade()
         transport: Any = self.transport
-        self._timer = self._clock.callLater(PINNED_CONNECT_TIMEOUT_S, transport.abortConnection)
+        self._timer = self._clock.callLater(CONNECT_TIMEOUT_S, transport.abortConnection)
 
     def handshakeCompleted(self) -> None:
         self._stop_timer()
@@ -176,7 +171,7 @@ class PinnedClientEndpoint:
     _port: int
     _identity: Identity
     _pin: PublicKey
-    _timeout: float = PINNED_CONNECT_TIMEOUT_S
+    _timeout: float = CONNECT_TIMEOUT_S
     """Seconds for name look-up, TCP and TLS together."""
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -186,7 +181,7 @@ class PinnedClientEndpoint:
         `ConnectionFailed` for all that may be better later.
         Cancelling it closes what was opened.
         """
-        label = self._label()
+        label = format_address(self._host, self._port)
         started: list[_Connecting] = []
         given_up = False
 
@@ -206,7 +201,9 @@ class PinnedClientEndpoint:
         def failed(failure: Failure) -> None:
             # An endpoint that is cancelled fails in many ways; ours fails in one.
             if not given_up and not connected.called:
-                connected.errback(_unreachable(failure, label))
+                # The others are what the application's factory raised, or NoProtocol if it made none.
+                error = failure.value
+                connected.errback(Failure(unreachable(error, label)) if isinstance(error, UNREACHABLE) else failure)
 
         connected = Deferred[IProtocol](give_up)
         creator = ConnectingTLS(self._identity, self._pin, label)
@@ -215,27 +212,7 @@ class PinnedClientEndpoint:
             secured
         )
         trying.addErrback(failed)
-        return connected.addTimeout(self._timeout, self._reactor).addErrback(_too_late, label, self._timeout)
-
-    def _label(self) -> str:
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-
-
-def _unreachable(failure: Failure, label: str) -> Failure:
-    error = failure.value
-    if isinstance(error, internet_errors.DNSLookupError):
-        return Failure(ConnectionFailed(f"{label}: the name cannot be looked up: {error}"))
-    if isinstance(error, internet_errors.ConnectError):
-        return Failure(ConnectionFailed(f"{label} cannot be reached: {in_words(error)}"))
-    if isinstance(error, OSError):
-        return Failure(ConnectionFailed(f"{label} cannot be reached: {error}"))
-    return failure  # what the application's own factory raised, or NoProtocol if it made none
-
-
-def _too_late(failure: Failure, label: str, timeout: float) -> Failure:
-    if isinstance(failure.value, DeferredTimeout):
-        return Failure(ConnectionFailed(f"{label} did not answer within {timeout:g} seconds"))
-    return failure
+        return in_time(connected, label, self._timeout, self._reactor)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
@@ -278,7 +255,7 @@ def _parse(reactor: Any, places: list[str], named: dict[str, str]) -> PinnedClie
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     host, number = parse_address(f"{host}:{port}")
-    within = PINNED_CONNECT_TIMEOUT_S if timeout is None else parse_duration(timeout)
+    within = CONNECT_TIMEOUT_S if timeout is None else parse_duration(timeout)
     return PinnedClientEndpoint(reactor, host, number, load_identity(key), read_public_key(peer), within)
 
 

@@ -9,9 +9,8 @@ from attrs import frozen
 
 from realize.errors import RealizeError
 from realize.keys import PublicKey
-from realize.locations import format_address
 from realize.pasting import daemon_lines, if_there, name_for
-from realize.units import display_text
+from realize.units import display_text, format_address
 
 
 @frozen
