@@ -13,28 +13,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from attrs import define
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import AccessDenied, RealizeError, UsageError
-from realize.throttle.limits import Scope, ThrottleTree, check_rate, check_time, lowest
+from realize.throttle.limits import Scope, Setting, ThrottleTree, check_rate, check_time, lowest
+from realize.throttle.timed_limits import TimedLimits
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.connection import PeerProtocol
 from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole
 
 RESTORE_LEAD_S: Final = 0.01
 """Seconds by which what a connection has asked for itself is back before the limit that took its place has ended."""
-
-Key = tuple[Scope, str, bool]
-"""A node, and whether its limit is what the connection has asked for itself."""
-
-
-@define(eq=False)
-class _Receiving:
-    """A limit on what others send to us, and the one that comes back when its time is over."""
-
-    rate: int | None
-    lasting: int | None = None
-    ending: IDelayedCall | None = None
 
 
 @define(eq=False)
@@ -56,7 +45,7 @@ class Throttling:
         self._log = log
         self._tree = ThrottleTree(clock, returned=self._returned, sampled=sampled)
         self._members: dict[str, Member] = {}
-        self._receiving: dict[Key, _Receiving] = {}
+        self._receiving = TimedLimits[Setting, int](clock, self._receive_again)
         self._configured = False
 
     def configure(self, service: int | None, peers: Mapping[str, int | None], connection: int | None) -> None:
@@ -91,9 +80,7 @@ class Throttling:
     def close(self) -> None:
         """Leave no timer behind."""
         self._tree.close()
-        for receiving in self._receiving.values():
-            _stop(receiving)
-        self._receiving.clear()
+        self._receiving.close()
 
     def joined(self, connection: PeerProtocol, peer: str, name: str) -> None:
         """A connection was accepted; it leaves by itself when it is lost."""
@@ -148,16 +135,16 @@ class Throttling:
             each for each in self._tree.snapshot() if is_admin or each.peer == peer or each.scope is Scope.SERVICE
         ]
         rows = as_report(sending)
-        binding: dict[tuple[Scope, str], _Receiving] = {}
-        for (scope, name, _), receiving in self._receiving.items():
-            other = binding.get((scope, name))
-            if other is None or _rate(receiving) < _rate(other):
-                binding[scope, name] = receiving
-        for (scope, name), receiving in binding.items():
+        binding: dict[tuple[Scope, str], Setting] = {}
+        for setting in self._receiving:
+            node = setting[:2]
+            if node not in binding or self._receives(setting) < self._receives(binding[node]):
+                binding[node] = setting
+        for (scope, name), setting in binding.items():
             owner = name if scope is Scope.PEER else self._members[name].peer
             if is_admin or owner == peer:
-                lasts = None if receiving.ending is None else receiving.ending.getTime() - self._clock.seconds()
-                rows.append(as_row(scope, name, owner, Direction.RECEIVE, receiving.rate, lasts=lasts))
+                rate, lasts = self._receiving.rate(setting), self._receiving.lasts(setting)
+                rows.append(as_row(scope, name, owner, Direction.RECEIVE, rate, lasts=lasts))
         yours = {(Scope.SERVICE.value, ""), (Scope.PEER.value, peer), (Scope.CONNECTION.value, own)}
         return [{**row, "yours": (row["scope"], row["name"]) in yours} for row in rows]
 
@@ -179,8 +166,7 @@ class Throttling:
         # What a connection has asked for itself is back first, so that at no moment there is no limit at all.
         aside = None if seconds is None else seconds - min(RESTORE_LEAD_S, seconds / 2)
         if direction is not Direction.SEND:
-            before = self._receiving.get((scope, name, by_itself))
-            former = None if before is None else before.rate
+            former = self._receiving.rate((scope, name, by_itself))
             self._limit_receiving((scope, name, by_itself), rate, seconds)
             if scope is Scope.CONNECTION and not by_itself:
                 self._limit_receiving((scope, name, True), None, aside)
@@ -199,38 +185,35 @@ class Throttling:
             raise UsageError("what is received can be limited for a peer or a connection, not for the whole service")
         self._tree.rate(scope, name)
 
-    def _limit_receiving(self, key: Key, rate: int | None, seconds: float | None) -> None:
-        before = self._receiving.get(key)
-        lasting = None
-        if before is not None:
-            lasting = before.lasting if before.ending is not None else before.rate
-            _stop(before)
-        receiving = _Receiving(rate, lasting)
-        if seconds is not None:
-            receiving.ending = self._clock.callLater(seconds, self._receive_again, key, rate, lasting)
-        if rate is None and seconds is None:
-            self._receiving.pop(key, None)
-        else:
-            self._receiving[key] = receiving
-        scope, name, _ = key
+    def _limit_receiving(self, setting: Setting, rate: int | None, seconds: float | None) -> None:
+        self._receiving.set(setting, rate, seconds)
+        self._ask_of(setting)
+
+    def _ask_of(self, setting: Setting) -> None:
+        """Ask the connections of the peer that a limit is about."""
+        scope, name, _ = setting
         if scope is Scope.PEER:
             self._ask(name)
         elif name in self._members:
             self._ask(self._members[name].peer)
 
-    def _receive_again(self, key: Key, rate: int | None, lasting: int | None) -> None:
-        scope, name, _ = key
-        self._limit_receiving(key, lasting, None)
+    def _receive_again(self, setting: Setting, rate: int | None, lasting: int | None) -> None:
+        scope, name, _ = setting
+        self._ask_of(setting)
         self._tell(Cause.TIME, scope, name, Direction.RECEIVE, rate, lasting)
+
+    def _receives(self, setting: Setting) -> float:
+        rate = self._receiving.rate(setting)
+        return math.inf if rate is None else rate
 
     def _ask(self, peer: str) -> None:
         """Tell the connections of a peer how fast they may send, those to whom that is news."""
         members = [each for each in self._members.values() if each.peer == peer]
-        whole = self._receiving.get((Scope.PEER, peer, False))
+        whole = self._receiving.rate((Scope.PEER, peer, False))
         for member in members:
-            share = None if whole is None or whole.rate is None else max(1, whole.rate // len(members))
-            of_it = (self._receiving.get((Scope.CONNECTION, member.name, by_itself)) for by_itself in (False, True))
-            rate = lowest(share, *(None if each is None else each.rate for each in of_it))
+            share = None if whole is None else max(1, whole // len(members))
+            of_it = (self._receiving.rate((Scope.CONNECTION, member.name, by_itself)) for by_itself in (False, True))
+            rate = lowest(share, *of_it)
             if rate != member.asked:
                 member.asked = rate
                 given: dict[str, Any] = {} if rate is None else {"rate": rate}
@@ -251,9 +234,7 @@ class Throttling:
     def _left(self, name: str) -> None:
         member = self._members.pop(name)
         for by_itself in (False, True):
-            own = self._receiving.pop((Scope.CONNECTION, name, by_itself), None)
-            if own is not None:
-                _stop(own)
+            self._receiving.forget((Scope.CONNECTION, name, by_itself))
         self._ask(member.peer)
 
 
@@ -268,12 +249,3 @@ def dumped(rows: Iterable[dict[str, Any]], most: int) -> str:
 def _node(scope: Scope, name: str) -> str:
     """The name under which the tree knows a node; whatever name came for the service."""
     return "" if scope is Scope.SERVICE else name
-
-
-def _rate(receiving: _Receiving) -> float:
-    return math.inf if receiving.rate is None else receiving.rate
-
-
-def _stop(receiving: _Receiving) -> None:
-    if receiving.ending is not None and receiving.ending.active():
-        receiving.ending.cancel()

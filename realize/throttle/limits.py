@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from realize.errors import Conflict, NotFound, UsageError
 from realize.throttle.buckets import Bucket
 from realize.throttle.scheduler import Flow, Scheduler
+from realize.throttle.timed_limits import TimedLimits
 from realize.units import MAX_RATE_BPS
 
 MIN_RATE_BPS: Final = 1
@@ -30,9 +31,6 @@ MIN_RATE_BPS: Final = 1
 
 HIGHEST: Final = MAX_RATE_BPS
 """The highest limit in bytes per second."""
-
-_Setting = tuple[Bucket, bool]
-"""One limit of a node; whether it is what a connection has asked for itself."""
 
 SAMPLE_INTERVAL_S: Final = 0.5
 """Seconds between two looks at what connections without a limit have sent, while they send."""
@@ -50,6 +48,10 @@ class Scope(enum.Enum):
     """All connections of one peer together."""
     CONNECTION = "connection"
     """One connection."""
+
+
+Setting = tuple[Scope, str, bool]
+"""A node, and whether its limit is what the connection has asked for itself."""
 
 
 @frozen
@@ -122,10 +124,9 @@ class ThrottleTree:
         self._flows: dict[str, Flow] = {}
         self._peer_of: dict[str, str] = {}
         self._own: set[str] = set()
-        self._set_to: dict[_Setting, float | None] = {}
+        self._limits = TimedLimits[Setting, float](clock, self._return)
         self._configured: tuple[float | None, dict[str, float | None], float | None] = (None, {}, None)
         self._sampling: IDelayedCall | None = None
-        self._returns: dict[_Setting, tuple[IDelayedCall, float | None]] = {}
         self.configure(service=service, peers=peers, connection=connection)
 
     def configure(
@@ -143,15 +144,15 @@ class ThrottleTree:
         for name in now[1]:
             self._peer(name)
         if service != before[0]:
-            self._set(self._service, service)
+            self._set(Scope.SERVICE, "", service)
         for name in sorted({*before[1], *now[1]}):
             rate = now[1].get(name)
             if rate != before[1].get(name):
-                self._set(self._peer(name), rate)
+                self._set(Scope.PEER, name, rate)
         if connection != before[2]:
-            for name, flow in self._flows.items():
+            for name in self._flows:
                 if name not in self._own:
-                    self._set(flow.bucket, connection)
+                    self._set(Scope.CONNECTION, name, connection)
 
     def attach(self, peer: str, connection: str) -> Flow:
         """The flow of a new connection of ``peer``; `Conflict` if there is a connection of that name."""
@@ -159,7 +160,7 @@ class ThrottleTree:
             raise Conflict(f"there is a connection {connection} already")
         rate = self._configured[2]
         bucket = Bucket(rate, parent=self._peer(peer))
-        self._set_to[bucket, False] = rate
+        self._limits.set((Scope.CONNECTION, connection, False), rate)
         flow = self._flows[connection] = self._scheduler.flow(bucket, partial(self._left, connection))
         self._peer_of[connection] = peer
         if self._sampling is None:
@@ -187,17 +188,11 @@ class ThrottleTree:
         """
         check_rate(rate)
         check_time(seconds)
-        bucket = self._find(scope, name)
-        former = bucket.rate
-        setting = (bucket, by_itself)
-        returning = self._returns.get(setting)
-        lasting = self._set_to.get(setting) if returning is None else returning[1]
+        name = "" if scope is Scope.SERVICE else name
+        former = self._find(scope, name).rate
         if scope is Scope.CONNECTION and not by_itself:
             self._own.add(name)
-        self._set(bucket, rate, by_itself=by_itself)
-        if seconds is not None:
-            later = self._clock.callLater(seconds, self._return, scope, name, lasting, by_itself=by_itself)
-            self._returns[setting] = (later, lasting)
+        self._set(scope, name, rate, seconds, by_itself=by_itself)
         return former
 
     def snapshot(self) -> tuple[Limit, ...]:
@@ -219,14 +214,11 @@ class ThrottleTree:
         """Leave no timer behind: connections still attached are detached, limits for a time stay as they are."""
         for flow in tuple(self._flows.values()):
             flow.leave()
-        for call, _ in self._returns.values():
-            call.cancel()
-        self._returns.clear()
+        self._limits.close()
 
     def _limit(self, scope: Scope, name: str, peer: str, bucket: Bucket) -> Limit:
         now = self._clock.seconds()
-        asked = self._set_to.get((bucket, True))
-        returning = self._returns.get((bucket, asked is not None and asked == bucket.rate))
+        asked = self._limits.rate((scope, name, True))
         return Limit(
             scope=scope,
             name=name,
@@ -235,7 +227,7 @@ class ThrottleTree:
             rate=bucket.current_rate(now),
             sent=bucket.sent(),
             waited=bucket.waited(now),
-            lasts=None if returning is None else returning[0].getTime() - now,
+            lasts=self._limits.lasts((scope, name, asked is not None and asked == bucket.rate)),
         )
 
     def _sample(self) -> None:
@@ -255,8 +247,8 @@ class ThrottleTree:
     def _peer(self, name: str) -> Bucket:
         if name not in self._peers:
             rate = self._configured[1].get(name)
-            bucket = self._peers[name] = Bucket(rate, parent=self._service)
-            self._set_to[bucket, False] = rate
+            self._peers[name] = Bucket(rate, parent=self._service)
+            self._limits.set((Scope.PEER, name, False), rate)
         return self._peers[name]
 
     def _find(self, scope: Scope, name: str) -> Bucket:
@@ -270,30 +262,31 @@ class ThrottleTree:
             raise NotFound(f"there is no connection {name!r}")
         return self._flows[name].bucket
 
-    def _set(self, bucket: Bucket, rate: float | None, *, by_itself: bool = False) -> None:
-        returning = self._returns.pop((bucket, by_itself), None)
-        if returning is not None and returning[0].active():
-            returning[0].cancel()
-        self._set_to[bucket, by_itself] = rate
-        binding = lowest(rate, self._set_to.get((bucket, not by_itself)))
+    def _set(
+        self, scope: Scope, name: str, rate: float | None, seconds: float | None = None, *, by_itself: bool = False
+    ) -> None:
+        self._limits.set((scope, name, by_itself), rate, seconds)
+        self._apply(scope, name)
+
+    def _apply(self, scope: Scope, name: str) -> Bucket:
+        """Hold a node to the lower one of its limits."""
+        bucket = self._find(scope, name)
+        binding = lowest(*(self._limits.rate((scope, name, by_itself)) for by_itself in (False, True)))
         if binding != bucket.rate:
             self._scheduler.set_rate(bucket, binding)
+        return bucket
 
-    def _return(self, scope: Scope, name: str, rate: float | None, *, by_itself: bool) -> None:
-        bucket = self._find(scope, name)
-        former = bucket.rate
-        self._set(bucket, rate, by_itself=by_itself)
-        self._returned(scope, name, former, bucket.rate)
+    def _return(self, setting: Setting, _former: float | None, _rate: float | None) -> None:
+        scope, name, _ = setting
+        former = self._find(scope, name).rate
+        self._returned(scope, name, former, self._apply(scope, name).rate)
 
     def _left(self, connection: str) -> None:
-        flow = self._flows.pop(connection)
+        del self._flows[connection]
         del self._peer_of[connection]
         if not self._flows and self._sampling is not None:
             self._sampling.cancel()
             self._sampling = None
         self._own.discard(connection)
         for by_itself in (False, True):
-            self._set_to.pop((flow.bucket, by_itself), None)
-            returning = self._returns.pop((flow.bucket, by_itself), None)
-            if returning is not None:
-                returning[0].cancel()
+            self._limits.forget((Scope.CONNECTION, connection, by_itself))
