@@ -7,10 +7,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from realize.daemon import throttling
-from realize.daemon.throttling import Throttling, dumped
+from realize.daemon.throttling import Throttling
 from realize.errors import AccessDenied, ConnectionFailed, NotFound, UsageError
 from realize.throttle.limits import Scope, ThrottleTree
 from realize.wire.commands import Direction
+from realize.wire.reports import dumped
 from realize.wire.throttling import OwnLimit
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from realize.daemon.throttling import Throttling, dumped
-from realize.store.server.responders import MAX_REPORT_BYTES, DirectoryResponders
+from realize.daemon.throttling import Throttling
+from realize.store.server.responders import DirectoryResponders
 from realize.throttle.limits import Scope
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
+from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.throttling import seconds_of
 
 

@@ -7,9 +7,8 @@ limit of the peer, or for the limit of the connection if that is lower.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from attrs import define
@@ -236,14 +235,6 @@ class Throttling:
         for by_itself in (False, True):
             self._receiving.forget((Scope.CONNECTION, name, by_itself))
         self._ask(member.peer)
-
-
-def dumped(rows: Iterable[dict[str, Any]], most: int) -> str:
-    """The rows as JSON, as many as fit ``most`` bytes."""
-    kept = list(rows)
-    while len(text := json.dumps(kept)) > most:
-        del kept[len(kept) // 2 :]
-    return text
 
 
 def _node(scope: Scope, name: str) -> str:

@@ -13,7 +13,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -68,6 +67,7 @@ from realize.wire.answers import to_declared
 from realize.wire.boxes import MAX_VALUE_BYTES
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead, SmallHead
+from realize.wire.reports import MAX_REPORT_BYTES, dumped
 
 _T = TypeVar("_T")
 
@@ -93,9 +93,6 @@ TurnsOf = Callable[[str], Turn]
 
 Report = Callable[[], Mapping[str, Any]]
 """What Status answers: a JSON object, of which ``transfers`` is shortened if it does not fit."""
-
-MAX_REPORT_BYTES: Final = 60_000
-"""Bytes of a status report."""
 
 
 @define(eq=False)
@@ -658,11 +655,12 @@ def _fetched_head(fetched: Fetched) -> FetchedHead:
 
 def _limited(report: dict[str, Any]) -> str:
     """The report as JSON, with fewer transfers if it would not fit."""
-    text = json.dumps(report)
-    while len(text) > MAX_REPORT_BYTES and report.get("transfers"):
-        kept = len(report["transfers"]) // 2
-        report = {**report, "transfers": report["transfers"][:kept], "truncated": True}
-        text = json.dumps(report)
+    transfers = report.get("transfers") or []
+
+    def with_transfers(kept: list[Any]) -> dict[str, Any]:
+        return report if len(kept) == len(transfers) else {**report, "transfers": kept, "truncated": True}
+
+    text = dumped(transfers, MAX_REPORT_BYTES, with_transfers)
     if len(text) > MAX_REPORT_BYTES:
         raise Busy("the report is too long")
     return text
