@@ -12,18 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from attrs import define, field, frozen
+from attrs import astuple, define, field, frozen
+
+from realize.fs.space import FileSystemSpace, space_of
 
 
 @frozen
-class DiskSpace:
-    """What one look found; ``files`` is 0 where the file system has no fixed number of inodes."""
+class DiskSpace(FileSystemSpace):
+    """What one look found."""
 
-    size: int
-    free: int
-    """Bytes that are free for those who are not root."""
-    files: int
-    free_files: int
     seen_at: float
     """Seconds since the epoch."""
 
@@ -50,13 +47,7 @@ class DiskSpaces:
 
     def _look(self, path: str) -> None:
         try:
-            found = self.statvfs(path)
+            found = space_of(self.statvfs(path))
         except OSError:
             return  # what was known grows old, which its time shows
-        self._found[path] = DiskSpace(
-            found.f_blocks * found.f_frsize,
-            found.f_bavail * found.f_frsize,
-            found.f_files,
-            found.f_favail,
-            time.time(),
-        )
+        self._found[path] = DiskSpace(*astuple(found), time.time())

@@ -24,6 +24,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
 from realize.concurrency.shielded import RunInThread
 from realize.errors import Busy, NoSpace
+from realize.fs.space import space_of
 from realize.store.local.known_partials import KnownPartials
 from realize.store.local.ledger import Crowded, FileSystem, Ledger, Promise
 from realize.store.local.leftovers import in_the_way, remove_unlocked, unlocked
@@ -100,10 +101,8 @@ class Headroom:
 
         None if the file system does not report its size.
         """
-        found = os.fstatvfs(fd)
-        if not found.f_blocks:
-            return None
-        return found.f_bavail * found.f_frsize - self.reserve.of(found.f_blocks * found.f_frsize)
+        found = space_of(os.fstatvfs(fd))
+        return found.free - self.reserve.of(found.size) if found.size else None
 
     def promise(self, fd: int, status: os.stat_result, *, size: int, replaced: int) -> Promise:
         """Promise space for the rest of a large file, whose partial ``fd`` is; raises `Crowded` if there is too little.

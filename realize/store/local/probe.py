@@ -16,6 +16,7 @@ from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.durable import write_all
 from realize.fs.oserrors import Deed, storage_error
+from realize.fs.space import space_of
 from realize.fs.syscalls import fsync_directory, rename_noreplace
 from realize.store.local.location import Location
 from realize.store.local.partial_names import create
@@ -31,12 +32,10 @@ def measure_space(location: Location, reserve: Reserve = NO_RESERVE) -> Space:
     with location.tree() as tree:
         try:
             fd, _ = tree.nearest(location.base)
-            status = os.fstatvfs(fd)
+            found = space_of(os.fstatvfs(fd))
         except OSError as error:
             raise storage_error(error, location.shown) from error
-    files = status.f_favail if status.f_files else None
-    size = status.f_blocks * status.f_frsize
-    return Space(max(0, status.f_bavail * status.f_frsize - reserve.of(size)), size, files)
+    return Space(max(0, found.free - reserve.of(found.size)), found.size, found.free_files if found.files else None)
 
 
 def try_write(location: Location) -> int:
