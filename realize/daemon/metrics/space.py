@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from attrs import astuple, define, field, frozen
+from attrs import define, field, frozen
 
 from realize.fs.space import FileSystemSpace, space_of
 
@@ -50,4 +50,4 @@ class DiskSpaces:
             found = space_of(self.statvfs(path))
         except OSError:
             return  # what was known grows old, which its time shows
-        self._found[path] = DiskSpace(*astuple(found), time.time())
+        self._found[path] = DiskSpace(found.size, found.free, found.files, found.free_files, time.time())
