@@ -237,7 +237,7 @@ async def test_who_commits_much_keeps_nobody_waiting(root, monkeypatch):
     """The owners take turns, in the groups and for room: what one has brought before waits behind the other's."""
     monkeypatch.setattr(commit, "MAX_GROUP_FILES", 2)
     committer = Committer(lambda job, *arguments: begun.addCallback(lambda _: job(*arguments)))
-    committer.room = FairSemaphore(4)
+    committer.slots = FairSemaphore(4)
     begun, done = Deferred(), []
     stores = {owner: await opened(root, committer=committer, owner=owner) for owner in ("many", "few")}
     for number in range(9):

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from realize.errors import Conflict, NotFound, NotRegular, StorageError
-from realize.fs.identities import place
+from realize.fs.identities import identity_token
 from realize.fs.names import partial_name
 from realize.fs.tree import identity_of
 from realize.store.local import location as location_module
@@ -132,12 +132,12 @@ def test_a_directory_is_where_it_is_now(root, monkeypatch, base, kind, mode):
     where = location.where(SALT, 77)
 
     assert (kind, mode, 77) == (where.kind, where.mode, where.now_ns)
-    assert place(SALT, identity_of(os.stat(os.path.join(root, b"d" if base else b"")))) == where.chain[0]
+    assert identity_token(SALT, identity_of(os.stat(os.path.join(root, b"d" if base else b"")))) == where.chain[0]
 
     def fails(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(location_module, "places_upwards", fails)
+    monkeypatch.setattr(location_module, "identity_tokens_upwards", fails)
     with pytest.raises(StorageError, match=f"{'d' if base else 'inbox'}: Input/output error"):
         location.where(SALT, 77)
     assert [] == open_files(root)
@@ -174,11 +174,11 @@ def test_a_single_file_is_where_it_is_now(root, file):
     location = locate(file, b"", None)
     where = location.where(SALT, 77)
     assert (WhereKind.FILE, 77, None) == (where.kind, where.now_ns, where.mode)
-    assert place(SALT, identity_of(os.stat(file))) == where.chain[0]
-    assert place(SALT, identity_of(os.stat(root))) == where.chain[1]
+    assert identity_token(SALT, identity_of(os.stat(file))) == where.chain[0]
+    assert identity_token(SALT, identity_of(os.stat(root))) == where.chain[1]
 
     become_a_symlink(file)
-    assert place(SALT, identity_of(os.lstat(file))) == location.where(SALT, 77).chain[0]
+    assert identity_token(SALT, identity_of(os.lstat(file))) == location.where(SALT, 77).chain[0]
     os.unlink(file)
     with pytest.raises(NotFound, match="f: No such file or directory"):
         location.where(SALT, 77)

@@ -163,16 +163,16 @@ async def test_what_cannot_be_closed_keeps_nothing_else_open(root, behind, monke
 async def test_small_files_wait_for_room_among_those_that_are_committed(root):
     """Nothing of them is written before, and they take as many places as they are."""
     committer = Committer(at_once)
-    committer.room = FairSemaphore(3)
+    committer.slots = FairSemaphore(3)
     store = await opened(root, committer=committer)
-    Deferred.fromCoroutine(committer.room.enter(2))
+    Deferred.fromCoroutine(committer.slots.acquire(2))
     putting = store.put_small([small_file(b"1", b"x"), small_file(b"2", b"x")], REPLACE)
     before = os.listdir(root), putting.called
-    committer.room.leave(2)
+    committer.slots.release(2)
 
     assert ([], False) == before
     assert [Committed.CREATED] * 2 == [how(each) for each in await putting]
-    assert Deferred.fromCoroutine(committer.room.enter(3)).called
+    assert Deferred.fromCoroutine(committer.slots.acquire(3)).called
 
 
 async def test_nothing_is_remembered_of_whoever_waited_for_room(root, monkeypatch):

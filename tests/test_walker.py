@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from realize.errors import Busy, InternalError, NotFound, StorageError
-from realize.fs.identities import place
+from realize.fs.identities import identity_token
 from realize.fs.names import MAX_PATH_BYTES, MAX_PATH_COMPONENTS, partial_name
 from realize.fs.tree import identity_of
 from realize.store.local import walker
@@ -162,7 +162,7 @@ def test_a_deep_tree(root):
 def test_avoids_the_destination(root):
     """The directory that is the destination is reported and not entered."""
     plant(root, b"a", b"inbox/f", b"z")
-    avoid = place(b"salt", identity_of(os.stat(os.path.join(root, b"inbox"))))
+    avoid = identity_token(b"salt", identity_of(os.stat(os.path.join(root, b"inbox"))))
 
     assert [
         (b"a", Kind.FILE, ""),

@@ -1,4 +1,4 @@
-"""`FairSemaphore`: so many at a time, for each peer in order of coming; the peers take turns."""
+"""`FairSemaphore`: a weighted semaphore; each owner is served in order of arrival, and owners take turns."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from realize.concurrency.turns import Rota
 
 
 class FairSemaphore:
-    """Places for at most ``places`` at once; whoever wants more than that waits until all are free."""
+    """Has ``capacity`` slots; a request for more than that waits until all of them are free."""
 
-    def __init__(self, places: int) -> None:
-        self._places = places
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._taken = 0
         self._waiting: Rota[tuple[int, Deferred[None]]] = Rota()
 
-    async def enter(self, count: int, owner: str = "") -> None:
-        """Wait for so many places, and take them."""
+    async def acquire(self, count: int, owner: str = "") -> None:
+        """Wait for ``count`` free slots, and take them; may be cancelled while it waits."""
         if self._waiting or not self._fits(count):
 
             def give_up(turn: Deferred[None]) -> None:
-                """Nobody waits for it any more: no place is kept for it, and it keeps nobody out."""
+                """Withdraw a cancelled request, so that it does not hold up others."""
                 self._waiting.remove(owner, (count, turn))
-                self._let_in()
+                self._serve()
 
             turn: Deferred[None] = Deferred(give_up)
             self._waiting.add(owner, (count, turn))
@@ -30,12 +30,12 @@ class FairSemaphore:
         else:
             self._taken += count
 
-    def leave(self, count: int) -> None:
-        """Give so many places back."""
+    def release(self, count: int) -> None:
+        """Give ``count`` slots back."""
         self._taken -= count
-        self._let_in()
+        self._serve()
 
-    def _let_in(self) -> None:
+    def _serve(self) -> None:
         while (found := self._waiting.peek()) and self._fits(found[1][0]):
             owner, (count, turn) = found
             self._waiting.pop(owner)
@@ -43,4 +43,4 @@ class FairSemaphore:
             turn.callback(None)
 
     def _fits(self, count: int) -> bool:
-        return not self._taken or self._taken + count <= self._places
+        return not self._taken or self._taken + count <= self._capacity

@@ -1,7 +1,7 @@
-"""Identities of files and directories that can be compared between two stores without telling what they are.
+"""Identity tokens: salted hashes by which two stores can tell whether they mean the same file, and nothing else.
 
-The same file has the same place in every store of a machine that was opened with the same salt, also across containers:
-the kernel's boot id stands for the machine.
+A file or directory has the same token in every store of a machine that was opened with the same salt, even across
+containers: the kernel's boot id stands for the machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from realize.fs.descriptors import release
 from realize.fs.tree import Identity, identity_of
 
 IDENTITY_BYTES: Final = 16
-"""Length of a place in bytes."""
+"""Length of an identity token."""
 
 
 @functools.cache
@@ -25,15 +25,15 @@ def _boot_id() -> bytes:
         return source.read().strip()
 
 
-def place(salt: bytes, identity: Identity) -> bytes:
-    """The salted identity of a file or directory of this machine."""
+def identity_token(salt: bytes, identity: Identity) -> bytes:
+    """Return the identity token of a file or directory of this machine."""
     device, inode = identity
     return blake3(salt + _boot_id() + device.to_bytes(8, "big") + inode.to_bytes(8, "big")).digest()[:IDENTITY_BYTES]
 
 
-def places_upwards(salt: bytes, fd: int) -> tuple[bytes, ...]:
-    """The places of a directory and of all above it, up to the root of the file system."""
-    chain = [identity_of(os.fstat(fd))]
+def identity_tokens_upwards(salt: bytes, fd: int) -> tuple[bytes, ...]:
+    """Return the identity tokens of an open directory and of all above it, up to ``/``; raises `OSError`."""
+    identities = [identity_of(os.fstat(fd))]
     current = os.dup(fd)
     try:
         while True:
@@ -41,8 +41,8 @@ def places_upwards(salt: bytes, fd: int) -> tuple[bytes, ...]:
             below, current = current, above
             release(below)
             identity = identity_of(os.fstat(current))
-            if identity == chain[-1]:
-                return tuple(place(salt, each) for each in chain)
-            chain.append(identity)
+            if identity == identities[-1]:
+                return tuple(identity_token(salt, each) for each in identities)
+            identities.append(identity)
     finally:
         release(current)

@@ -39,7 +39,7 @@ from realize.concurrency.turns import Rota
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.fs import awaiting, names
 from realize.fs.descriptors import release
-from realize.fs.identities import place
+from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.stamps import STAMPS, Stamps
 from realize.fs.syscalls import (
@@ -157,7 +157,7 @@ class Committer:
         self._run_in_thread = run_in_thread
         self._waiting: Rota[_Submission] = Rota()
         self._running = False
-        self.room = FairSemaphore(MAX_UNCOMMITTED_SMALL_FILES)
+        self.slots = FairSemaphore(MAX_UNCOMMITTED_SMALL_FILES)
         """For small files: acquired before they are written, released once they are committed."""
 
     def commit(self, files: Sequence[Prepared], owner: str = "") -> Deferred[list[Outcome]]:
@@ -356,7 +356,7 @@ def _made(file: Prepared, how: Committed) -> Stored:
         status = os.fstat(file.fd) if file.mode is not None else fresh_fstat(file.fd)
     except OSError:
         return Stored(how)
-    return Stored(how, place(file.salt, file.inode), representable(status.st_ctime_ns))
+    return Stored(how, identity_token(file.salt, file.inode), representable(status.st_ctime_ns))
 
 
 def _take_mark_off(file: Prepared) -> None:
@@ -438,7 +438,7 @@ def _may_replace(file: Prepared, existing: FileStatus) -> bool:
     if file.replaces is None:
         return True
     ctime_ns = representable(existing.st_ctime_ns)
-    return file.replaces == Seen(place(file.salt, identity_of(existing)), ctime_ns)
+    return file.replaces == Seen(identity_token(file.salt, identity_of(existing)), ctime_ns)
 
 
 def refuse_obstacle(fd: int, name: bytes, path: bytes) -> FileStatus | None:

@@ -15,7 +15,7 @@ from blake3 import blake3
 from realize.errors import Busy, NotFound, NotRegular, RealizeError
 from realize.fs import names
 from realize.fs.descriptors import release
-from realize.fs.identities import place
+from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.reading import blocks, digest_of, matching
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
@@ -101,7 +101,7 @@ def _describe(
         final_size=final.st_size,
         mtime_ns=representable(final.st_mtime_ns),
         ctime_ns=representable(final.st_ctime_ns),
-        place=place(salt, identity_of(final)),
+        place=identity_token(salt, identity_of(final)),
         partial_size=partial_size,
     )
 

@@ -1,8 +1,8 @@
-"""Where a local store is: the root, the components below it, and the guard against another root.
+"""Where a local store is: the root, the components below it, and the check that the root is still the same.
 
-The root is a path of the operator and may lead through symlinks.
+The root is a path given by the operator and may lead through symlinks.
 It is opened by path for each batch of work and must be the same directory each time: after an unmount the path leads to
-the empty mount point, and nothing may be written there or taken for missing.
+the empty mount point, where nothing may be written, and whose emptiness must not be taken for missing files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from realize.errors import Conflict, NotFound, NotRegular, StorageError
 from realize.fs import names
 from realize.fs.ancestors import Ancestors
 from realize.fs.descriptors import release
-from realize.fs.identities import place, places_upwards
+from realize.fs.identities import identity_token, identity_tokens_upwards
 from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import Identity, Tree, identity_of
@@ -27,16 +27,19 @@ from realize.values import Where, WhereKind
 
 @frozen
 class Root:
-    """A directory that every name is below, and what it was when it was first seen."""
+    """The directory that all names are relative to, and its identity when it was first seen."""
 
     path: bytes
     identity: Identity
     shown: bytes = field(default=Factory(lambda self: self.path, takes_self=True))
-    """What errors call it: peers are not told where it is."""
+    """Its name in errors, since peers must not learn its path."""
     ancestors: Ancestors = field(factory=Ancestors, eq=False, repr=False)
 
     def tree(self, private_below: int | None = None) -> Tree:
-        """The directories below, for one batch of work; see `Tree` for ``private_below``."""
+        """Open the root for one batch of work; see `Tree` for ``private_below``.
+
+        Raises `StorageError` if it cannot be reached or is another directory by now.
+        """
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -64,26 +67,29 @@ class Location:
     only: bytes | None = None
 
     def tree(self, *, private: bool = False) -> Tree:
-        """The directories below the root, for one batch of work.
+        """Open the root for one batch of work.
 
-        With ``private``, those below the location that are made on demand are for their owner alone.
+        With ``private``, directories made on demand below the location are accessible to their owner alone.
         """
         return self.root.tree(len(self.base) if private else None)
 
     @property
     def shown(self) -> bytes:
-        """What errors call the directory."""
+        """The directory's name in errors."""
         return names.join(self.base) or self.root.shown
 
     def split(self, path: bytes) -> tuple[tuple[bytes, ...], bytes]:
-        """Judge a name; its directory below the root, and its last component."""
+        """Validate a name; return its directory below the root, and its last component.
+
+        Raises `BadName`, or `NotFound` if the location is a single file of another name.
+        """
         components = names.judge(path)
         if self.only is not None and components != (self.only,):
             raise NotFound(f"{display_name(path)}: the location is the single file {display_name(self.only)}")
         return self.base + components[:-1], components[-1]
 
     def where(self, salt: bytes, now_ns: int) -> Where:
-        """What and where the location is now."""
+        """Return what the location is now, and the identity tokens of it and the directories above it."""
         with self.tree() as tree:
             if self.only is not None:
                 return self._where_file(tree, salt, now_ns)
@@ -92,22 +98,22 @@ class Location:
             with storage_errors(names.join(nearest) or self.root.shown):
                 mode = os.fstat(fd).st_mode & 0o777 if there else None
                 kind = WhereKind.DIRECTORY if there else WhereKind.ABSENT
-                return Where(kind=kind, chain=places_upwards(salt, fd), now_ns=now_ns, mode=mode)
+                return Where(kind=kind, chain=identity_tokens_upwards(salt, fd), now_ns=now_ns, mode=mode)
 
     def _where_file(self, tree: Tree, salt: bytes, now_ns: int) -> Where:
         assert self.only is not None  # noqa: S101 -- for the type checker
         fd = tree.directory(self.base)
         with storage_errors(self.only):
             status = os.stat(self.only, dir_fd=fd, follow_symlinks=False)
-            file_place = place(salt, identity_of(status))
-            return Where(kind=WhereKind.FILE, chain=(file_place, *places_upwards(salt, fd)), now_ns=now_ns)
+            file_token = identity_token(salt, identity_of(status))
+            return Where(kind=WhereKind.FILE, chain=(file_token, *identity_tokens_upwards(salt, fd)), now_ns=now_ns)
 
 
 def locate(root: bytes, base: bytes, expected: Identity | None, shown: bytes | None = None) -> Location:
-    """Find out what is there, and remember the root, which errors call by its path, or as it is to be ``shown``.
+    """Return the location ``base`` below ``root``; errors call the root by its path, or ``shown``.
 
-    ``expected`` is what the root must be; it is required of a directory that is served.
-    Without it the root may be missing, and is then made on demand, or be a file.
+    ``expected`` is the identity that the root must have; it is required for a served directory.
+    Without it the root may be a file, or missing: then it is made on demand.
     """
     components = names.judge(base) if base else ()
     if expected is None:
@@ -116,7 +122,7 @@ def locate(root: bytes, base: bytes, expected: Identity | None, shown: bytes | N
 
 
 def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> Location:
-    """Any path: its nearest existing directory becomes the root, the rest goes before the components."""
+    """Return the location of any path: the nearest existing directory is the root, the rest precedes ``components``."""
     real = os.path.realpath(path)
     below: tuple[bytes, ...] = ()
     while True:
@@ -136,7 +142,7 @@ def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> Location:
 
 
 def _narrow_to_file(located: Location) -> Location:
-    """The same location, or the parent directory with one file if that is what it is."""
+    """Return the same location, or, if it is a file, its parent directory with ``only`` that file."""
     if not located.base:
         return located
     *parent, name = located.base

@@ -1,7 +1,7 @@
-"""`LocalStore`: a directory of this machine, or one file of it, as a store.
+"""`LocalStore`: a directory of this machine, or one file in it, as a store.
 
-It keeps nothing open between two calls but the files that are being read or written.
-All disk work is done in threads by the modules beside this one; here it is only handed out.
+Between two calls it keeps nothing open but the files that are being read or written.
+All disk work is done in threads, by the other modules of this package; this one only dispatches it.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ from realize.values import (
 _log = Logger()
 
 MAX_SHORT_JOB_COMPONENTS: Final = 2048
-"""Components of names that brief work is about; each is a system call, and more that are made."""
+"""Components of the names in one short job: each costs a system call, and one that is made costs more."""
 
 _T = TypeVar("_T")
 _Named = TypeVar("_Named", Directory, Removal, SmallFile, Vacant)
 
 
 def root_identity(root: bytes | str) -> Identity:
-    """What a served directory is at this moment, for `LocalStore`; raises `OSError` if it cannot be reached."""
+    """Return the identity of a directory to be served, for `LocalStore`; raises `OSError` if it cannot be reached."""
     return identity_of(os.stat(root))
 
 
@@ -82,7 +82,7 @@ def _release_writer(writer: IWriter) -> None:
 
 
 def _not_kept(failure: Failure) -> None:
-    """Nobody waits for it any more; what could not be kept is sent again."""
+    """Ignore that a partial could not be kept: nobody waits for it any more, and it will be sent again."""
     failure.trap(RealizeError)
 
 
@@ -90,19 +90,19 @@ def _not_kept(failure: Failure) -> None:
 class LocalStore:
     """The files below ``root``/``base``.
 
-    ``root`` is an operator's path and may lead through symlinks; ``base`` may come from the wire and may not.
-    ``root_identity`` is what the root must be, for a directory that is served: without it, the root is what it is at
-    `open`, and is made on demand if it is missing.
-    ``committer`` is shared by all stores of a directory, so that their files are committed together, and so are
-    ``headroom``, from which they share the room that there is, and ``run_briefly``, the part of the threads that short
-    work is done in (`realize.concurrency.short_jobs.ShortJobs`).
-    ``origin`` is where that comes from which is written here, if it is somebody who may not read here and is told what
-    the store answers: then nothing is compared but what came from there (`realize.store.origin`).
-    ``footprint`` are the directories that whoever uses this has made and emptied: unless ``changes_all`` or
-    ``prunes_all``, only these are given permissions and times, or removed.
-    ``shown`` is what errors call the root, if not by its path.
-    ``memory`` is what may be held of files that are read.
-    ``owner`` is who takes turns with others in what is committed.
+    ``root`` is a path given by the operator and may lead through symlinks; ``base`` may come from the wire and may not.
+    ``root_identity`` is the identity that the root of a served directory must have; without it, any root is accepted at
+    `open`, and made on demand if it is missing.
+    All stores of a directory share a ``committer``, so that their files are committed together; ``headroom``, which
+    divides the free space among them; and ``run_briefly``, the threads for short jobs
+    (`realize.concurrency.short_jobs.ShortJobs`).
+    ``origin`` is the sender of what is written here, if it may not read here but learns the answers of the store: then
+    only content that came from there is compared (`realize.store.origin`).
+    ``footprint`` holds the directories that the user of this store has made or emptied: without ``changes_all`` only
+    these get permissions and times, and without ``prunes_all`` only these are removed.
+    ``shown`` is what errors call the root instead of its path.
+    ``memory`` is the budget for what is read ahead of files.
+    ``owner`` is the name under which this store takes turns with others when files are committed.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class LocalStore:
         self._vouching = Vouching(self._clock)
         self._origin = origin
         self._matches = FinalMatches(self._vouching, origin)
-        self._unlinked = HardLinks()
+        self._hard_links = HardLinks()
         self._listings: set[LocalListing] = set()
         self._readers: set[LocalReader] = set()
         self._writers: set[LocalWriter] = set()
@@ -154,7 +154,7 @@ class LocalStore:
 
     @shielded
     async def open(self, salt: bytes, run_age_ns: int = 0) -> Where:
-        """Find out where this is."""
+        """See `IStore`."""
         self._salt = salt
         self._began_ns = self._stamps.note() - run_age_ns
         located: Location = await self._run_briefly(locate, self._root, self._base, self._root_identity, self._shown)
@@ -164,18 +164,18 @@ class LocalStore:
 
     @shielded
     async def space(self) -> Space:
-        """How much room there is."""
+        """See `IStore`."""
         space: Space = await self._run_briefly(measure_space, self._location, self._headroom.reserve)
         return space
 
     @shielded
     async def try_write(self) -> int:
-        """Whether, and how fast, something can be made durable here."""
+        """See `IStore`."""
         took: int = await self._run_in_thread(try_write, self._location)
         return took
 
     def walk(self, *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
-        """Everything below the location."""
+        """See `IStore`."""
         walker = Walker(self._location, salt=self._salt, partials=partials, avoid=avoid, leave=leave)
         listing = LocalListing(walker, self._run_briefly, self._listings.discard, self._clock.now_ns)
         self._listings.add(listing)
@@ -183,7 +183,7 @@ class LocalStore:
 
     @shielded
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
-        """What is there under these names."""
+        """See `IStore`."""
         answers: list[Existing | RealizeError] = await self._while_open(
             describe_batch, self._location, paths, self._salt, self._earliest_ns, self._origin
         )
@@ -191,21 +191,21 @@ class LocalStore:
 
     @shielded
     async def forbidden(self, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
-        """What permissions are against."""
+        """See `IStore`."""
         answers: list[RealizeError | None] = await self._run_briefly(forbidden_batch, self._location, paths, use)
         return answers
 
     def reads_at_once(self) -> int:
-        """As much as there may be."""
+        """See `IStore`: the maximum, as no link is involved."""
         return MAX_SMALL_BYTES
 
     def takes_at_once(self) -> int:
-        """As much as there may be."""
+        """See `IStore`: the maximum, as no link is involved."""
         return MAX_SMALL_BYTES
 
     @shielded
     async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
-        """Whole small files."""
+        """See `IStore`."""
         answers: list[Fetched | RealizeError] = await self._while_open(
             read_batch, self._location, paths, self._clock, removing
         )
@@ -213,7 +213,7 @@ class LocalStore:
 
     @steadfast
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
-        """Write, verify and commit whole files; of two with the same name the later one is final in the end."""
+        """See `IStore`; of two files with the same name, the later one is final in the end."""
         waiting = self._headroom.wait()
         answers = await self._put_batch(files, policy)
         if any(isinstance(answer, NoSpace) for answer in answers):
@@ -227,8 +227,8 @@ class LocalStore:
         answers: list[Stored | RealizeError],
         waiting: Waiting,
     ) -> None:
-        """Write those for which there was no room, as long as way can be made for them."""
-        with self._patience(waiting):
+        """Write the files again that did not fit, as long as space can be freed for them; updates ``answers``."""
+        with self._until_closed(waiting):
             while short := [number for number, answer in enumerate(answers) if isinstance(answer, NoSpace)]:
                 sizes = [files[number].size for number in short]
                 if not await self._headroom.make_way_for_small(self._scope, sizes, waiting):
@@ -244,7 +244,7 @@ class LocalStore:
         return answers
 
     async def _put_part(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
-        await self._committer.room.enter(len(files), self._owner)
+        await self._committer.slots.acquire(len(files), self._owner)
         try:
             batch: Batch = await self._while_open(
                 write_batch,
@@ -262,12 +262,12 @@ class LocalStore:
             finally:
                 batch.release()
         finally:
-            self._committer.room.leave(len(files))
+            self._committer.slots.release(len(files))
         return [item if isinstance(item, RealizeError) else next(outcomes) for item in batch.items]
 
     @shielded
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
-        """Which final files have exactly that content, and are durable."""
+        """See `IStore`."""
         answers: list[bool | RealizeError] = []
         for some in _slices(expected):
             self._check_open()
@@ -279,7 +279,7 @@ class LocalStore:
     async def match_final(
         self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
     ) -> int:
-        """How many bytes of a final file match."""
+        """See `IStore`."""
         start, blocks = offset, SLICE_BYTES // BLOCK_BYTES
         for first in range(0, max(1, len(digests)), blocks):
             self._check_open()
@@ -295,9 +295,9 @@ class LocalStore:
 
     @shielded_opening(_release_reader)
     async def open_reader(self, path: bytes, *, removing: bool = False) -> IReader:
-        """Start to read a file."""
+        """See `IStore`."""
         source: SourceFile = await self._run_in_thread(
-            SourceFile.open, self._location, path, self._clock, self._unlinked, removing
+            SourceFile.open, self._location, path, self._clock, self._hard_links, removing
         )
         try:
             reader = LocalReader(source, self._run_in_thread, self._readers.discard, self._memory)
@@ -309,18 +309,18 @@ class LocalStore:
 
     @shielded
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
-        """Make what is missing."""
+        """See `IStore`."""
         return await self._in_parts(make_directories, directories, self._footprint, not self._changes_all)
 
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
-        """Give directories their permissions and times."""
+        """See `IStore`."""
         return await self._in_parts(set_directories, directories, self._footprint, not self._changes_all)
 
     def open_writer(
         self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
     ) -> Deferred[IWriter]:
-        """Start, or go on, to write a file; cancelled, it does not wait for room any more."""
+        """See `IStore`; if it is cancelled, it stops waiting for space."""
         waiting = self._headroom.wait()
 
         def not_wanted(failure: Failure) -> Failure:
@@ -339,7 +339,7 @@ class LocalStore:
         replaces: Seen | None,
         waiting: Waiting,
     ) -> IWriter:
-        with self._patience(waiting):
+        with self._until_closed(waiting):
             while True:
                 try:
                     partial: PartialFile = await self._run_in_thread(
@@ -377,8 +377,8 @@ class LocalStore:
         return writer
 
     @contextlib.contextmanager
-    def _patience(self, waiting: Waiting) -> Iterator[None]:
-        """For whoever may wait for room: that ends when the store is closed."""
+    def _until_closed(self, waiting: Waiting) -> Iterator[None]:
+        """A context in which ``waiting`` is given up when the store is closed."""
         if self._closed:
             waiting.give_up()
         self._waiting.add(waiting)
@@ -391,20 +391,20 @@ class LocalStore:
 
     @steadfast
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
-        """Remove what is still the version named."""
-        return await self._in_parts(remove_batch, removals, self._unlinked, self._footprint)
+        """See `IStore`."""
+        return await self._in_parts(remove_batch, removals, self._hard_links, self._footprint)
 
     @shielded
     async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
-        """Remove directories that are empty."""
+        """See `IStore`."""
         return await self._in_parts(prune_batch, vacant, self._footprint, not self._prunes_all)
 
     def in_transit(self) -> None:
-        """Nothing travels."""
+        """See `IStore`: nothing goes over a connection."""
 
     @shielded
     async def close(self) -> None:
-        """End; what is being written is kept as partials."""
+        """See `IStore`; files that are being written are kept as partials."""
         self._closed = True
         for waiting in list(self._waiting):
             waiting.give_up()
@@ -423,14 +423,14 @@ class LocalStore:
             raise first
 
     async def _in_parts(self, work: Callable[..., list[_T]], items: Sequence[_Named], *args: Any) -> list[_T]:
-        """Brief work about the items, some after the other, as long as this is open; what is answered for each."""
+        """Do a short job for each part of ``items``, one after the other, while this is open; return all answers."""
         answers: list[_T] = []
         for some in _parts(items):
             answers += await self._while_open(work, self._location, some, *args)
         return answers
 
     def _while_open(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Brief work that nobody needs any more when this is closed before its turn has come."""
+        """Run a short job, unless this is closed before its turn comes: then it fails with `StorageError`."""
 
         def unless_closed() -> Any:
             self._check_open()
@@ -443,12 +443,12 @@ class LocalStore:
             raise StorageError("the directory was closed meanwhile")
 
     def _earliest_ns(self) -> int:
-        """The earliest stamp of what was stamped since the run began."""
+        """Return the earliest stamp of any file that was stamped since the run began."""
         return self._stamps.earliest_since(self._began_ns)
 
     @property
     def _scope(self) -> Location:
-        """Where partials may be removed to make room: all of a served directory, but nothing beside a location here."""
+        """Where partials may be removed to free space: all of a served directory, else the location only."""
         return self._location if self._root_identity is None else Location(self._location.root, ())
 
     @property
@@ -459,7 +459,7 @@ class LocalStore:
 
 
 def _parts(items: Sequence[_Named]) -> Iterator[Sequence[_Named]]:
-    """Parts with some `MAX_SHORT_JOB_COMPONENTS` components of names each: others have their turn in between."""
+    """Yield parts of about `MAX_SHORT_JOB_COMPONENTS` components of names, so that others get turns in between."""
     first = depth = 0
     for number, each in enumerate(items, 1):
         depth += 1 + each.path.count(b"/")
@@ -469,7 +469,7 @@ def _parts(items: Sequence[_Named]) -> Iterator[Sequence[_Named]]:
 
 
 def _slices(expected: Sequence[Expected]) -> Iterator[Sequence[Expected]]:
-    """As many at once as have about `SLICE_BYTES` bytes together."""
+    """Yield parts with about `SLICE_BYTES` bytes of content each."""
     first = size = 0
     for number, each in enumerate(expected, 1):
         size += each.size

@@ -1,14 +1,14 @@
-"""Going through everything below a location, a page at a time, with flat memory.
+"""Walking everything below a location, a page at a time, in bounded memory.
 
 `Traversal` finds; `Walker` turns what it finds into `realize.values.Entry` values.
 
-The order is that of the whole paths as bytes, a directory's with a slash at its end, as long as no directory has more
-than `MAX_SORTED_NAMES` names; a larger directory is read and sorted `MAX_SORTED_NAMES` names at a time, each run with
-everything below it before
-the next.
-What is remembered between pages are the sorted names of one run for each directory on the way down, and an open
-descriptor only for a directory that has more runs to come.
-Directories are opened again, by components from the root, for each page.
+Paths are sorted as bytes, those of directories with a slash at the end, as long as no directory has more than
+`MAX_SORTED_NAMES` names.
+A larger directory is read and sorted in runs of `MAX_SORTED_NAMES` names, and each run, with everything below it, comes
+before the next.
+Between pages we keep the sorted names of one run for each directory on the way down, and an open descriptor only for a
+directory that has more runs to come.
+For each page, directories are opened again, component by component from the root.
 What vanishes meanwhile is skipped.
 """
 
@@ -25,7 +25,7 @@ from attrs import define, frozen
 from realize.errors import BadName, InternalError, NotFound, RealizeError, StorageError
 from realize.fs import names
 from realize.fs.descriptors import release
-from realize.fs.identities import place
+from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import DIRECTORY_FLAGS, Identity, Tree, identity_of
@@ -36,10 +36,10 @@ from realize.store.local.versions import attributes_of, representable
 from realize.values import Entry, Kind
 
 MAX_SORTED_NAMES: Final = 16_384
-"""So many names of one directory are held and sorted at a time."""
+"""Names of one directory that are held and sorted at a time."""
 
 PAGE_ENTRIES: Final = 500
-"""So many entries make a page."""
+"""Entries on a page."""
 
 _FRAME: Final = 1024
 _NAME: Final = 48
@@ -48,10 +48,10 @@ _COMPONENT: Final = 8
 
 @frozen
 class WalkEntry:
-    """Something below the location; ``status`` is None if it could not be looked at, as ``note`` says.
+    """Something below the location; ``status`` is None if it could not be examined, and ``note`` says why.
 
-    A directory comes before what is in it, once it is open.
-    ``partial`` says that it is a partial of ours.
+    A directory, once it could be opened, comes before what is in it.
+    ``partial`` says that it is one of our partials.
     """
 
     path: bytes
@@ -63,7 +63,7 @@ class WalkEntry:
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory that was opened."""
+        """Whether it is a directory."""
         return self.status is not None and stat.S_ISDIR(self.status.st_mode)
 
     @property
@@ -73,13 +73,13 @@ class WalkEntry:
 
     @property
     def size(self) -> int:
-        """Its bytes; 0 if it could not be looked at."""
+        """Size in bytes; 0 if it could not be examined."""
         return 0 if self.status is None else self.status.st_size
 
 
 @define(eq=False)
 class _Frame:
-    """A directory that is being gone through; ``names`` is reversed, the next one is its last."""
+    """A directory that is being walked; ``names`` is reversed, so the next one is the last."""
 
     directory: tuple[bytes, ...]
     prefix: bytes
@@ -87,11 +87,11 @@ class _Frame:
     fd: int | None
     scan: os._ScandirIterator[str] | None
     size: int = 0
-    """Bytes of the names of the run."""
+    """Bytes of the names in the current run."""
 
     @property
     def held(self) -> int:
-        """About how many bytes of memory it takes."""
+        """Approximate memory use in bytes."""
         return _FRAME + self.size + _NAME * len(self.names) + len(self.prefix) + _COMPONENT * len(self.directory)
 
     def close(self) -> None:
@@ -104,11 +104,11 @@ class _Frame:
 
 
 class Traversal:
-    """Everything below a location, depth first.
+    """Walks everything below a location, depth first.
 
-    ``refuse`` sees the path and the identity of each directory below the location: what it answers is the reason not to
-    enter it, or empty; ``leave`` sees the path, and what it answers true for is found, and not entered.
-    Not safe for two threads at a time.
+    ``refuse`` gets the path and the identity of each directory below the location, and returns the reason not to enter
+    it, or an empty string; a directory for whose path ``leave`` returns true is found, but not entered.
+    Not thread-safe.
     """
 
     def __init__(
@@ -123,20 +123,19 @@ class Traversal:
         self._stack: list[_Frame] = []
         self._started = False
         self._names_read = 0
-        """For this page."""
+        """Names read for the current page."""
         self._failure: RealizeError | None = None
 
     @property
     def held(self) -> int:
-        """About how many bytes are remembered between two pages."""
+        """Approximate number of bytes kept in memory between two pages."""
         return sum(frame.held for frame in self._stack)
 
     def page(self, limit: int) -> list[WalkEntry]:
-        """What comes next; empty at the end.
+        """Return up to ``limit`` more entries; an empty list is the end.
 
-        It is shorter where many names had to be read for it, since those are remembered.
-
-        Fails, from then on each time, if the location itself cannot be read.
+        The page is shorter if many names had to be read for it, since these are kept in memory.
+        Raises an error if the location itself cannot be read, and after any failure the same error again.
         """
         if self._failure is not None:
             raise self._failure
@@ -150,7 +149,7 @@ class Traversal:
                 while self._stack and len(found) < limit and (self._names_read < MAX_SORTED_NAMES or not found):
                     self._step(tree, self._stack[-1], found)
         except BaseException as error:
-            # What was found has not been told, and is not found again: to go on behind it would leave it out.
+            # What was found so far is lost and would not be found again: going on would leave it out.
             self._failure = self._final(error)
             self.close()
             if self._failure is error:
@@ -226,7 +225,7 @@ class Traversal:
     def _descend(
         self, tree: Tree, directory: tuple[bytes, ...], prefix: bytes, itself: WalkEntry | None, found: list[WalkEntry]
     ) -> None:
-        """Go on with what is in a directory; ``itself`` is None for the location."""
+        """Continue with the content of a directory; ``itself`` is its own entry, None for the location."""
         try:
             fd = os.open(b".", DIRECTORY_FLAGS, dir_fd=tree.directory(directory))
         except (RealizeError, OSError) as error:
@@ -280,7 +279,7 @@ class Traversal:
         return storage_error(error, prefix or self._location.shown, Deed.LIST)
 
     def _final(self, error: BaseException) -> RealizeError:
-        """What a listing that was ended by ``error`` fails with from then on."""
+        """Return the error that a listing ended by ``error`` raises from then on."""
         if isinstance(error, RealizeError):
             return error
         if isinstance(error, OSError | MemoryError):
@@ -292,10 +291,7 @@ class Traversal:
 
 
 class Walker:
-    """What `realize.store.interfaces.IStore.walk` lists.
-
-    Not safe for two threads at a time.
-    """
+    """Lists what `realize.store.interfaces.IStore.walk` returns; not thread-safe."""
 
     def __init__(
         self, location: Location, *, salt: bytes, partials: bool, avoid: bytes, leave: Sequence[bytes] = ()
@@ -303,18 +299,18 @@ class Walker:
         self._partials = partials
 
         def refuse(_path: bytes, identity: Identity) -> str:
-            return "is the destination" if avoid and place(salt, identity) == avoid else ""
+            return "is the destination" if avoid and identity_token(salt, identity) == avoid else ""
 
         self._leaving = Leaving(leave)
         self._traversal = Traversal(location, refuse, self._leaving)
 
     @property
     def held(self) -> int:
-        """About how many bytes are remembered between two pages."""
+        """Approximate number of bytes kept in memory between two pages."""
         return self._traversal.held + self._leaving.held
 
     def page(self, limit: int = PAGE_ENTRIES) -> list[Entry]:
-        """The next entries; empty at the end."""
+        """Return the next entries; an empty list is the end."""
         return [self._entry(each) for each in self._traversal.page(limit)]
 
     def close(self) -> None:
@@ -350,6 +346,6 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 
 def _without_name(error: RealizeError | OSError) -> str:
-    """Why something cannot be listed, without the name that the text of an error starts with: the entry says it."""
+    """Return why something cannot be listed, without the name at the start of the error: the entry has that."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     return reason(cause, Deed.LIST) if isinstance(cause, OSError) else str(error).rpartition(": ")[2]
