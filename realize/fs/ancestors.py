@@ -1,4 +1,4 @@
-"""Making durable the directories above a root: whoever made them may not have lived to do it."""
+"""Making the directories above a root durable: the process that made them may have died before doing so."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _UPWARDS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @define(eq=False)
 class Ancestors:
-    """The directories above one root, up to the mount point; they are made durable once, by the first who asks."""
+    """The directories above one root, up to the mount point; the first call of `sync` makes them durable."""
 
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     _durable: bool = field(default=False, init=False)
 
     def sync(self, root_fd: int) -> None:
-        """Return when every directory above the open root is on stable storage; raises `OSError`."""
+        """Return once every directory above the open root is on stable storage; raises `OSError`."""
         with self._lock:
             if not self._durable:
                 _sync_upwards(root_fd)
@@ -30,11 +30,11 @@ class Ancestors:
 
 
 def _sync_upwards(root_fd: int) -> None:
-    """Make durable what is above, on the file system of the root.
+    """Make the directories above the root durable, as far as they are on its file system.
 
-    A directory that we may not read cannot be synced by itself.
-    Where syncfs(2) makes all of a file system durable, that does it; elsewhere it is passed over: a run of ours, which
-    could read what it made, has not made it.
+    A directory that we may not read cannot be fsynced.
+    Where syncfs(2) makes a whole file system durable, we use that; elsewhere the directory is skipped: no run of ours
+    has made it, since that run could read what it made.
     """
     below = os.fstat(root_fd)
     fd = os.dup(root_fd)
@@ -57,7 +57,7 @@ def _sync_upwards(root_fd: int) -> None:
 
 
 def _open_above(fd: int) -> tuple[int, bool]:
-    """A descriptor of the parent, and whether it can be synced."""
+    """Return a descriptor of the parent directory, and whether it can be fsynced."""
     try:
         return os.open(b"..", _UPWARDS, dir_fd=fd), True
     except PermissionError:
@@ -65,5 +65,5 @@ def _open_above(fd: int) -> tuple[int, bool]:
 
 
 def _is_mounted(root_fd: int, above_fd: int, below: os.stat_result, above: os.stat_result) -> bool:
-    """Whether the lower directory is where a file system is mounted; a subvolume of btrfs only looks like that."""
+    """Return whether the lower directory is a mount point; a btrfs subvolume only looks like one."""
     return below.st_dev != above.st_dev and not file_system(root_fd) == file_system(above_fd) == BTRFS

@@ -1,4 +1,4 @@
-"""Closing file descriptors where an error has nobody to be told to."""
+"""Closing file descriptors where nobody could use an error."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 
 
 def release(*fds: int) -> None:
-    """Close all of these; for whoever has nothing to lose by an error of close(2), which closes in any case.
+    """Close all of these, ignoring errors: close(2) closes the descriptor in any case.
 
-    What is to be durable was made so before, and an error here must not keep others from being closed.
+    What has to be durable was made so before, and an error with one must not keep the others open.
     """
     for fd in fds:
         with contextlib.suppress(OSError):

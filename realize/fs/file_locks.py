@@ -1,13 +1,13 @@
-"""Who replaces a file, says that it is there, or removes it: one at a time, of all processes of the machine.
+"""Mutual exclusion, among all processes of the machine, of replacing a file, confirming it, and removing it.
 
-Each of them looks at the file first and acts upon what it saw.
-If another one acted in between, somebody could say that a file is there, so that its source goes, which is replaced or
-removed in the same moment; or the file that was put in place of another could be removed in its stead.
+Each of these first looks at the file and then acts on what it saw.
+If another one acted in between, one process could confirm that a file is there, so that its source is removed, while
+another replaces or removes that file; or a file could be removed that was just put in the place of the one looked at.
 
-The lock is a flock(2) on the file that is there, held for as long as a look and one call more take.
-To remove a file is a shared lock, so whoever has one to read it is in nobody's way at the source.
-Where a file system has no such locks, or may rename what is removed while it is open, the threads of this process take
-turns, all of a file system together.
+The lock is a flock(2) on the existing file, held for as long as the look and one more call take.
+Removing a file takes a shared lock, so a program at the source that holds one for reading is not in the way.
+Where a file system has no such locks, or may rename a file that is removed while it is open, the threads of this
+process exclude one another, for all files of that file system together.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from realize.units import display_name
 
 _TRIES: Final = 20
 _PAUSE_S: Final = 0.01
-_HOPELESS_S: Final = 1.0
-"""After a lock was waited for in vain, others are not waited for so long: there may be a thousand files to come."""
+_NO_WAIT_S: Final = 1.0
+"""For this long after a lock was not obtained, other locks are tried only once: a thousand files may follow."""
 
 
 @define(eq=False)
@@ -37,16 +37,16 @@ class FileLocks:
 
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.monotonic
-    _hopeless_until: float = field(default=0.0, init=False)
+    _no_wait_until: float = field(default=0.0, init=False)
     _devices: dict[int, threading.Lock] = field(factory=dict, init=False)
 
     def of_device(self, device: int) -> threading.Lock:
-        """The lock of all files of a file system on which flock(2) is of no use."""
+        """Return the lock for all files of a file system on which flock(2) is of no use."""
         return self._devices.setdefault(device, threading.Lock())
 
     def take(self, fd: int, path: bytes, operation: int) -> bool:
-        """Take a flock(2); whether there are such locks."""
-        tries = 1 if self.now() < self._hopeless_until else _TRIES
+        """Take a flock(2), and return whether the file system has such locks; raises `Busy` if it is held elsewhere."""
+        tries = 1 if self.now() < self._no_wait_until else _TRIES
         for attempt in range(tries):
             if attempt:
                 self.sleep(_PAUSE_S)
@@ -57,14 +57,14 @@ class FileLocks:
             except OSError:
                 return False
             return True
-        self._hopeless_until = self.now() + _HOPELESS_S
+        self._no_wait_until = self.now() + _NO_WAIT_S
         raise Busy(f"{display_name(path)}: is locked by another process")
 
 
 class Lock:
-    """A context in which nobody else has a turn with the open file ``fd``, which ``path`` names in errors.
+    """A context that holds the lock of the open file ``fd``; ``path`` is what errors call it.
 
-    To enter it fails with `Busy` if another process keeps the file locked.
+    Entering raises `Busy` if another process keeps the file locked.
     ``device`` is that of the file; ``of_process`` says that a flock(2) is of no use there.
     """
 
@@ -77,7 +77,7 @@ class Lock:
         self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._device = device
         self.of_process = of_process
-        """Whether it is one of this process alone, so that the file need not stay open: known when it is entered."""
+        """Whether the lock is one of this process alone, so that ``fd`` need not stay open; known once entered."""
 
     def __enter__(self) -> Self:
         if not self.of_process:
@@ -92,9 +92,9 @@ class Lock:
         if self.of_process:
             self._locks.of_device(self._device).release()
             return
-        with contextlib.suppress(OSError):  # it goes with the descriptor at the latest, and what was done is done
+        with contextlib.suppress(OSError):  # closing the descriptor unlocks it at the latest
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
 
 LOCKS: Final = FileLocks()
-"""Those of this process: overlapping directories, and all stores, share them."""
+"""The locks of this process, shared by all stores, since their directories may overlap."""

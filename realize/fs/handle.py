@@ -11,9 +11,10 @@ from realize.fs.descriptors import release
 
 
 class Handle:
-    """Owns a descriptor and closes it when it was told to and no thread is using it.
+    """Owns a descriptor, and closes it once `close` was called and no thread uses it any more.
 
-    A number that was closed is soon given to another file: a late write would go there.
+    Used as a context, it yields the descriptor, or raises `StorageError` after `close`.
+    The number of a closed descriptor is soon given to another file: a late write would go there.
     """
 
     def __init__(self, fd: int) -> None:
@@ -44,7 +45,7 @@ class Handle:
         return self._closing
 
     def close(self, dispose: Callable[[int], object] = release) -> None:
-        """Close now, by ``dispose``, or when the last user is done; may be called more than once."""
+        """Close with ``dispose`` now, or with `release` when the last user is done; may be called more than once."""
         with self._lock:
             if self._closing:
                 return

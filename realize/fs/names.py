@@ -1,9 +1,9 @@
-"""The one place that judges names and joins them.
+"""The one place where names are validated and joined.
 
 A name from the wire, from a listing or from a command line reaches the disk only through `judge`.
 This module is pure: it looks at bytes, never at a file system; `realize.fs.tree` keeps symlinks out.
 
-A file that is being received lies beside its final name under a name made here.
+A file that is being received lies in the directory of its final name, under a name made here.
 Other files may have such a name, too: `realize.store.local.partial_names` tells them apart.
 """
 
@@ -20,16 +20,16 @@ from realize.errors import BadName
 from realize.units import display_name
 
 MAX_COMPONENT_BYTES: Final = 255
-"""Bytes in one component: NAME_MAX of every Linux file system that matters."""
+"""Longest component: NAME_MAX of every Linux file system that matters."""
 
 MAX_PATH_BYTES: Final = 4000
-"""Bytes in a whole name: it fits PATH_MAX with room for the directory above it."""
+"""Longest name as a whole: with the path of the directory above it, it fits PATH_MAX."""
 
 MAX_PATH_COMPONENTS: Final = 128
-"""Components of a name: each is a system call, and all that is above it is remembered beside it, in many places."""
+"""Most components of a name: each costs a system call, and in many places memory for all directories above it."""
 
 PREDICTABLE_PARTIAL_NAMES: Final = 8
-"""Names for the partial of a file that are always the same ones."""
+"""How many names for the partial of a file are always the same."""
 
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
 _ADDED: Final = len(b"..realize-0123456789abcdef.part")
@@ -37,7 +37,7 @@ _KEPT: Final = 180
 
 
 def judge(path: bytes) -> tuple[bytes, ...]:
-    """The components of a name that may be used below a directory; any other name is a `BadName`."""
+    """Return the components of a name that may be used below a directory; raises `BadName` for any other name."""
     if not path:
         raise BadName("a name is empty")
     if len(path) > MAX_PATH_BYTES:
@@ -59,23 +59,23 @@ def judge(path: bytes) -> tuple[bytes, ...]:
 
 
 def join(components: tuple[bytes, ...]) -> bytes:
-    """The name that `judge` takes apart into these components."""
+    """Return the name that `judge` splits into these components."""
     return b"/".join(components)
 
 
 def is_partial(name: bytes) -> bool:
-    """Whether a component has the form of our partial files."""
+    """Return whether a component has the form of the names of our partials."""
     return name.endswith(b".part") and _PARTIAL.fullmatch(name) is not None
 
 
 def partial_names(name: bytes, origin: bytes | None = None) -> Iterator[bytes]:
-    """Where a file of that name may be received, best first.
+    """Yield the names under which a file of that name may be received, in order of preference.
 
-    All but the last are always the same, so that a later transfer finds what an earlier one has left; a further one
-    counts where somebody else's file has the one before.
-    The last cannot be guessed.
-    Each ``origin`` that may not read has names of its own, for it is told how much of its partial matches; all others
-    have theirs in common.
+    All but the last are always the same, so that a later transfer finds what an earlier one has left; each is for when
+    somebody else's file has the one before.
+    The last one cannot be guessed, so nobody can block all of them.
+    Each ``origin`` that may not read has names of its own, since it is told how much of its partial matches; all other
+    senders share theirs.
     """
     for number in range(PREDICTABLE_PARTIAL_NAMES):
         distinction = b"%b\0%d" % (name, number) if number or origin else name
@@ -84,7 +84,7 @@ def partial_names(name: bytes, origin: bytes | None = None) -> Iterator[bytes]:
 
 
 def partial_name(name: bytes, origin: bytes | None = None) -> bytes:
-    """The best of `partial_names`."""
+    """Return the first of `partial_names`."""
     return next(partial_names(name, origin))
 
 
@@ -94,6 +94,6 @@ def _partial_name(name: bytes, distinction: str) -> bytes:
 
 
 def final_name_of_partial(partial: bytes) -> bytes:
-    """The name that a partial is received for, as far as it can be told: a long one stays shortened."""
+    """Return the final name of a partial, as far as its own name tells: a long one stays shortened."""
     match = _PARTIAL.fullmatch(partial)
     return partial if match is None else match[1]

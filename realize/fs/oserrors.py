@@ -1,7 +1,8 @@
-"""How an `OSError`, or a lack of memory, becomes one of our errors.
+"""Turning an `OSError`, or a lack of memory, into one of our errors.
 
-The text names the file, escaped, and ends with the operating system's reason; where that is that we may not, also what.
-Memory that is short now is `Busy`: it may be there in a moment.
+The text names the file, escaped, and ends with the operating system's reason; if permission was denied, it also says
+what for.
+A lack of memory becomes `Busy`, since it may be over in a moment.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class Deed(enum.Enum):
-    """What was to be done with a file or directory; the value is for sentences."""
+    """What was attempted with a file or directory; the value completes "cannot be ..."."""
 
     READ = "read"
     LIST = "listed"
@@ -51,7 +52,7 @@ class Deed(enum.Enum):
 
 
 def reason(error: OSError | MemoryError, deed: Deed | None = None) -> str:
-    """What the operating system says, without the name that Python adds; and what we may not do."""
+    """Return the operating system's reason, without the name that Python adds; if it forbids ``deed``, say so."""
     said = _reason(error)
     if deed is None or isinstance(error, MemoryError) or error.errno not in _FORBIDDEN:
         return said
@@ -69,14 +70,14 @@ def _reason(error: OSError | MemoryError) -> str:
 
 
 def storage_error(error: OSError | MemoryError, what: bytes, deed: Deed | None = None) -> RealizeError:
-    """The error to report for ``what``, a file name, with which that could not be done."""
+    """Return the error to report when ``deed`` failed on the file named ``what``."""
     cls = Busy if isinstance(error, MemoryError) else _CLASSES.get(error.errno, StorageError)
     return cls(f"{display_name(what)}: {reason(error, deed)}")
 
 
 @frozen
 class storage_errors:  # noqa: N801 -- used like contextlib.suppress
-    """Within this context an `OSError` about the file ``what``, or a lack of memory, is raised as one of our errors."""
+    """A context that converts an `OSError` about the file ``what``, or a lack of memory, with `storage_error`."""
 
     what: bytes
     deed: Deed | None = None

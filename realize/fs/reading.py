@@ -11,7 +11,7 @@ from realize.values import BLOCK_BYTES
 
 
 def read_exactly(fd: int, length: int, offset: int) -> bytes:
-    """That many bytes, less only at the end of the file."""
+    """Return ``length`` bytes from ``offset`` on, fewer only at the end of the file."""
     piece = os.pread(fd, length, offset)
     if len(piece) == length or not piece:
         return piece
@@ -24,9 +24,9 @@ def read_exactly(fd: int, length: int, offset: int) -> bytes:
 
 
 def read_into(fd: int, view: memoryview, offset: int) -> int:
-    """Fill ``view`` with what is there; how many bytes that were, less than it holds only at the end of the file.
+    """Fill ``view`` from ``offset`` on; return the number of bytes, fewer than it holds only at the end of the file.
 
-    What is read over and over in the same memory costs half of what it costs in new memory each time.
+    Reading into the same memory again and again costs half as much as reading into new memory each time.
     """
     count = 0
     while count < len(view) and (read := os.preadv(fd, [view[count:]], offset + count)):
@@ -35,7 +35,7 @@ def read_into(fd: int, view: memoryview, offset: int) -> int:
 
 
 def blocks(fd: int, length: int, offset: int) -> Iterator[bytes]:
-    """The bytes from ``offset`` on in pieces of `BLOCK_BYTES`, the last one shorter; ends early where the file ends."""
+    """Yield ``length`` bytes from ``offset`` on in `BLOCK_BYTES` pieces, the last one shorter; ends with the file."""
     end = offset + length
     while offset < end:
         wanted = min(BLOCK_BYTES, end - offset)
@@ -48,7 +48,7 @@ def blocks(fd: int, length: int, offset: int) -> Iterator[bytes]:
 
 
 def matching(fd: int, length: int, offset: int, digests: Sequence[bytes]) -> Iterator[bytes]:
-    """Those blocks, up to the first one that has not the digest named, or is shorter than it should be."""
+    """Yield the same blocks, up to the first one whose digest differs, or which is too short."""
     end = offset + length
     for piece, digest in zip(blocks(fd, length, offset), digests, strict=False):
         if len(piece) < min(BLOCK_BYTES, end - offset) or blake3(piece).digest() != digest:
@@ -58,7 +58,7 @@ def matching(fd: int, length: int, offset: int, digests: Sequence[bytes]) -> Ite
 
 
 def digest_of(fd: int, size: int) -> bytes:
-    """The digest of the first ``size`` bytes of a file."""
+    """Return the digest of the first ``size`` bytes of a file."""
     hasher = blake3()
     for piece in blocks(fd, size, 0):
         hasher.update(piece)

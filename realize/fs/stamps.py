@@ -1,12 +1,12 @@
-"""How old what a stamp tells of can be, although somebody may set the clock that files are stamped with.
+"""Judging the age of file timestamps, although the clock that stamps files may be set at any time.
 
-A stamp is the wall clock's time, which an administrator, a time server or the end of a suspend may change at any time,
-in either direction.
-The monotonic clock cannot be set, but says nothing about a stamp by itself.
-So both are read together whenever something is stamped or judged here, and by how much one is ahead of the other is
+A stamp is the time of the wall clock, which an administrator, a time server or the end of a suspend may change at any
+time, in either direction.
+The monotonic clock cannot be set, but says nothing about stamps by itself.
+So both are read together whenever a file is stamped or a stamp is judged here, and the difference between them is
 remembered.
 
-What is done to the clock and undone between two readings is not seen.
+A change of the clock that is undone before the next reading goes unnoticed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ _CLOCK_REALTIME_COARSE: Final = 5  # clock_gettime(2); Python has no names for t
 _CLOCK_MONOTONIC_COARSE: Final = 6
 
 MAX_CLOCK_CHANGES: Final = 64
-"""Settings of the clock that are remembered; beyond that, all but the first and the last ones are forgotten."""
+"""Settings of the clock that are remembered: the first one and the latest ones."""
 
 Reading = tuple[int, int]
-"""What the monotonic clock and the one that stamps files show at one instant, in nanoseconds."""
+"""The monotonic clock, and the clock that stamps files, at one instant, in nanoseconds."""
 
 
 def read_clocks() -> Reading:
-    """Both clocks of the kernel, as of its last tick.
+    """Read both clocks of the kernel, as of its last tick.
 
-    What is stamped later has no earlier stamp than that, as it may have by the time of day, by a tick.
+    No file is stamped later with an earlier time than that; compared with the precise time of day, it could be, by up
+    to a tick.
     """
     while True:
         monotonic_ns = time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
@@ -42,7 +43,7 @@ def read_clocks() -> Reading:
 
 @frozen
 class _Setting:
-    """From ``since_ns`` (monotonic) on the wall clock was ahead of the monotonic one by ``ahead_ns``, or more."""
+    """From ``since_ns`` (monotonic) on, the wall clock was ahead of the monotonic one by at least ``ahead_ns``."""
 
     since_ns: int
     ahead_ns: int
@@ -52,7 +53,7 @@ class _Setting:
 class Present:
     """An instant at which the clock that stamps files showed ``stamp_ns``.
 
-    By the settings that the clock had during the ``running_ns`` before, it would have shown each of ``otherwise_ns``.
+    With the settings that it had during the ``running_ns`` before, it would have shown each of ``otherwise_ns``.
     """
 
     stamp_ns: int
@@ -60,10 +61,10 @@ class Present:
     otherwise_ns: Sequence[int] = ()
 
     def age_ns(self, stamp_ns: int) -> int:
-        """How long ago something was stamped, at least; negative if that was after this instant.
+        """Return the least age that a stamp can have; negative if it is later than this instant.
 
-        What may have been stamped while we were running, by any setting, is not older than that makes it, lest a clock
-        that is set forward makes all old at once.
+        If by any setting the file may have been stamped while we were running, it is no older than that setting says:
+        otherwise setting the clock forward would make everything old at once.
         """
         ages = (now_ns - stamp_ns for now_ns in self.otherwise_ns)
         return min([self.stamp_ns - stamp_ns, *(age for age in ages if 0 <= age <= self.running_ns)])
@@ -71,11 +72,11 @@ class Present:
 
 @define(eq=False)
 class Stamps:
-    """What is known of the clock that stamps files, since this was made; may be used by several threads."""
+    """Knows the settings of the clock that stamps files since this was created; may be used by several threads."""
 
     read: Callable[[], Reading] = read_clocks
     _settings: list[_Setting] = field(factory=list, init=False)
-    """The later, the further ahead."""
+    """In order of time, and so of ``ahead_ns``: a setting that is not behind the next one is dropped."""
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     _began_ns: int = field(init=False)
 
@@ -84,14 +85,14 @@ class Stamps:
         self._began_ns = self.note()
 
     def note(self) -> int:
-        """Read the clocks, because something was just stamped, or will be; the monotonic time."""
+        """Read the clocks, because a file was just stamped or is about to be; return the monotonic time in ns."""
         with self._lock:
             return self._note()[0]
 
     def earliest_since(self, monotonic_ns: int) -> int:
-        """The earliest stamp of anything that was stamped since that monotonic time.
+        """Return the earliest stamp that any file stamped since that monotonic time can have.
 
-        Of a time before the first reading no more is known than that reading tells.
+        For a time before the first reading, the setting of that reading is assumed.
         """
         with self._lock:
             self._note()
@@ -102,7 +103,7 @@ class Stamps:
         return monotonic_ns + setting.ahead_ns
 
     def present(self) -> Present:
-        """What judges how old stamps are by now."""
+        """Return an instant, now, from which to judge the age of stamps."""
         with self._lock:
             monotonic_ns, stamp_ns = self._note()
             running_ns = monotonic_ns - self._began_ns
@@ -120,4 +121,4 @@ class Stamps:
 
 
 STAMPS: Final = Stamps()
-"""For all that this process does."""
+"""Shared by the whole process."""

@@ -1,6 +1,6 @@
 """System calls that Python does not offer, made through libc.
 
-Everything here raises `OSError` like the functions of `os` do.
+Like the functions of `os`, everything here raises `OSError`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NO_STATX: Final = _UNSUPPORTED | {errno.EPERM}
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 BTRFS: Final = 0x9123683E
-"""What `file_system` says of btrfs."""
+"""The number that `file_system` returns for btrfs."""
 
 _NO_MODES: Final = frozenset(
     {
@@ -85,7 +85,7 @@ _STATX_BIRTH: Final = struct.Struct("=I76xqI")
 
 
 class _Buffers(threading.local):
-    """Each thread's room for an answer of statx(2)."""
+    """A buffer for the result of statx(2), one per thread."""
 
     def __init__(self) -> None:
         self.answer = ctypes.create_string_buffer(256)
@@ -113,46 +113,46 @@ def _kernel() -> tuple[int, int]:
 
 
 HAVE_SYNCFS: Final = _kernel() >= (5, 8)
-"""Older kernels do not tell syncfs(2) about failed writes, see its man page."""
+"""On older kernels syncfs(2) does not report failed writes, see its man page."""
 
 
 def syncfs(fd: int) -> None:
     """Make everything on the file system of ``fd`` durable.
 
-    Fails if any write to that file system has failed since ``fd`` was opened.
+    Raises `OSError` if any write to that file system has failed since ``fd`` was opened.
     """
     if _syncfs(fd):
         _raise_errno()
 
 
 def syncs_as_a_whole(fd: int) -> bool:
-    """Whether `syncfs` may stand for an fsync of every file on the file system of ``fd``.
+    """Return whether `syncfs` may replace an fsync of every file on the file system of ``fd``.
 
-    Only file systems known to write data, metadata and a device flush for it: FUSE, for one, does not pass it on.
+    Only for file systems known to write data and metadata and to flush the device: FUSE, for one, does not pass it on.
     """
     return HAVE_SYNCFS and file_system(fd) in _WHOLE_SYNC
 
 
 def keeps_modes(fd: int) -> bool:
-    """Whether the file system of ``fd`` is not known to make up the modes that it shows."""
+    """Return False if the file system of ``fd`` is known to make up the modes that it shows."""
     return file_system(fd) not in _NO_MODES
 
 
 def may_keep_old_content(fd: int) -> bool:
-    """Whether the file system of ``fd`` may go on to give content from its cache when the file has another status.
+    """Return whether the file system of ``fd`` may serve old content from its cache after the status has changed.
 
-    FUSE does if it is told to keep what it has when a file is opened, and only the content changes, not the size.
+    FUSE does if its server lets it keep the cache when a file is opened, and the content changes but not the size.
     """
     return file_system(fd) in _OLD_CONTENT
 
 
 def renames_what_is_open(fd: int) -> bool:
-    """Whether the file system of ``fd`` may give a file that is removed another name for as long as it is open."""
+    """Return whether the file system of ``fd`` may rename a file that is removed while it is open."""
     return file_system(fd) in _RENAMES
 
 
 def file_system(fd: int) -> int:
-    """The number that statfs(2) gives the kind of file system that ``fd`` is on."""
+    """Return the number that statfs(2) reports for the type of the file system of ``fd``."""
     answer = (ctypes.c_long * 64)()
     if _fstatfs(fd, answer):
         _raise_errno()
@@ -160,11 +160,11 @@ def file_system(fd: int) -> int:
 
 
 def rename_noreplace(dirfd: int, old: bytes, new: bytes) -> None:
-    """Rename within a directory; `FileExistsError` if the new name is taken, whatever it is.
+    """Rename within a directory; raises `FileExistsError` if anything has the new name.
 
-    A file system without RENAME_NOREPLACE gets link and unlink, which is as safe.
-    One without hard links as well gets a look before the rename, and a name that appears in the microseconds between
-    the two is replaced.
+    On a file system without RENAME_NOREPLACE we use link(2) and unlink(2), which is as safe.
+    On one that has no hard links either, we look before we rename, and a file that gets the name in the microseconds
+    between the two is replaced.
     """
     if _renameat2 is not None:
         if not _renameat2(dirfd, old, dirfd, new, _RENAME_NOREPLACE):
@@ -182,7 +182,7 @@ def rename_noreplace(dirfd: int, old: bytes, new: bytes) -> None:
 
 
 class RawStatus(NamedTuple):
-    """What `os.stat_result` has of use, as the file system itself says it at this moment."""
+    """The useful part of `os.stat_result`, as the file system itself reports it at this moment."""
 
     st_nlink: int
     st_uid: int
@@ -195,27 +195,27 @@ class RawStatus(NamedTuple):
 
 
 FileStatus: TypeAlias = RawStatus | os.stat_result
-"""What a file is, asked one way or the other."""
+"""The status of a file, by statx(2) or by stat(2)."""
 
 
 def fresh_stat(name: bytes, dirfd: int) -> FileStatus:
-    """The status of a name below a directory, no symlink followed, from no cache of attributes.
+    """Return the status of a name in a directory, bypassing attribute caches and not following symlinks.
 
-    stat(2) on a network file system, or one in user space, may tell what was true some seconds ago.
-    Where statx(2) is not to be had, so does this.
+    On a network file system, or one in user space, stat(2) may return what was true some seconds ago; so does this
+    where statx(2) is not available.
     """
     found = _look(dirfd, name, _AT_SYMLINK_NOFOLLOW)
     return os.stat(name, dir_fd=dirfd, follow_symlinks=False) if found is None else found
 
 
 def fresh_fstat(fd: int) -> FileStatus:
-    """The same for an open file."""
+    """As `fresh_stat`, for an open file."""
     found = _look(fd, b"", _AT_EMPTY_PATH)
     return os.fstat(fd) if found is None else found
 
 
 def birth_ns(fd: int, name: bytes = b"") -> int:
-    """When an open file or directory was made, or that of a name below it; 0 if that cannot be known."""
+    """Return the birth time of ``fd``, or of ``name`` in that directory, in ns since the epoch; 0 if unknown."""
     answer = _buffers.answer
     flags = _AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH
     if _statx is None or _statx(fd, name, flags, _STATX_BTIME, answer):
@@ -225,7 +225,7 @@ def birth_ns(fd: int, name: bytes = b"") -> int:
 
 
 def _look(fd: int, name: bytes, flags: int) -> RawStatus | None:
-    """What statx(2) says; None if the kernel, the C library or a filter of system calls does not offer it."""
+    """Call statx(2); return None if the kernel, the C library or a system call filter does not allow it."""
     if _statx is None:
         return None
     answer = _buffers.answer
@@ -240,29 +240,30 @@ def _look(fd: int, name: bytes, flags: int) -> RawStatus | None:
 
 
 def is_open_for_writing(fd: int) -> bool:
-    """Whether anybody on this machine has the file open for writing, or mapped to be written to.
+    """Return whether a process on this machine has the file open for writing, or mapped writable.
 
-    The kernel tells those who ask for a read lease, which is given back at once: while it is held, whoever opens the
-    file for writing waits, and its holder gets a signal, here one that is ignored unless somebody wants it.
-    False also where that cannot be known: a lease needs the owner of the file or CAP_LEASE, and a file system that has
-    them.
+    The kernel refuses a read lease on such a file; one that is granted is given back at once.
+    While we hold it, a process that opens the file for writing waits, and we get a signal, SIGURG, which is ignored by
+    default.
+    Also returns False where this cannot be known: a lease needs the owner of the file or CAP_LEASE, and a file system
+    that supports leases.
     """
     try:
         fcntl.fcntl(fd, _F_SETSIG, _SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # EAGAIN: somebody has waited for it so long that it is gone
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # EAGAIN: an opener has waited so long that it was revoked
     except OSError as error:
         return error.errno == errno.EAGAIN and file_system(fd) not in _REMOTE_LEASES
     return False
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:
-    """Ask the kernel to begin to write a range, so that a later fsync has less to wait for; a hint only."""
+    """Ask the kernel to start writing a range to disk, so that a later fsync has less to wait for; only a hint."""
     _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def fsync_directory(fd: int) -> None:
-    """Make the names in a directory durable; a file system that cannot do that for a directory is let be."""
+    """Make the names in a directory durable; ignored where the file system does not support it."""
     try:
         os.fsync(fd)
     except OSError as error:
@@ -271,12 +272,12 @@ def fsync_directory(fd: int) -> None:
 
 
 def kind_of(mode: int) -> str:
-    """What a file is, in a word for people; empty for a regular file."""
+    """Return the type of a file in words for users; empty for a regular file."""
     return _KINDS.get(stat.S_IFMT(mode), "unknown thing")
 
 
 def read_umask() -> int:
-    """The umask of this process, if possible without changing it for an instant."""
+    """Return the umask of this process, if possible without changing it for an instant."""
     with contextlib.suppress(OSError), open("/proc/self/status", "rb") as status:
         for line in status:
             if line.startswith(b"Umask:"):

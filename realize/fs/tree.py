@@ -1,8 +1,8 @@
 """Directories below a root, opened component by component.
 
-No symlink is followed on the way, so no name leads outside the root, whatever somebody does to the tree meanwhile.
-A `Tree` lives for one batch of work in one thread: it keeps the descriptors of the directories of that batch and closes
-them at its end, so that nothing of ours keeps a file system from being unmounted.
+No symlink is followed on the way, so no name leads outside the root, whatever happens to the tree meanwhile.
+A `Tree` lives for one batch of work in one thread: it keeps the directories of that batch open and closes them at the
+end, so that we do not keep a file system from being unmounted.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from realize.units import display_name
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MAX_OPEN_DIRECTORIES: Final = 128
-"""At most about this many directories are kept open at a time."""
+"""About how many directories are kept open at a time."""
 
 Identity = tuple[int, int]
 """Device and inode."""
 
 
 def identity_of(status: FileStatus) -> Identity:
-    """What tells one file or directory from all others on this machine, as long as it exists."""
+    """Return what identifies a file or directory on this machine as long as it exists."""
     return status.st_dev, status.st_ino
 
 
 Made = tuple[tuple[bytes, ...], list[Identity]]
-"""A directory that was made, and what it was, behind those above it that were made with it, the highest first."""
+"""The path of a directory that was made, and the identities of all directories made with it, topmost first."""
 
 
 class Tree:
     """The directories of one batch; owns ``root_fd`` and closes it in the end.
 
     ``ancestors`` are the directories above the root.
-    Directories that are made on demand at a depth of more than ``private_below`` are for their owner alone.
+    Directories made on demand more than ``private_below`` levels below the root are accessible to their owner alone.
     Directories are named by their components below the root; the root itself is ``()``.
-    A descriptor that was handed out is valid until the next call.
+    A descriptor that was returned is valid until the next call.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Tree:
         self._keeps_old_content: dict[int, bool] = {}
         self._renames_what_is_open: dict[int, bool] = {}
         self.made: list[Made] = []
-        """What was made on demand, in that order."""
+        """The directories made on demand, in the order of their making."""
 
     def __enter__(self) -> Self:
         return self
@@ -73,22 +73,21 @@ class Tree:
             release(fd)
 
     def forget(self) -> None:
-        """Close all directories but the root: what is asked for next is looked up again."""
+        """Close all directories but the root, so that they are looked up again when they are needed."""
         former, self._open = self._open, {(): self._open[()]}
         for components, (fd, _) in former.items():
             if components:
                 release(fd)
 
     def directory(self, components: tuple[bytes, ...], *, create: bool = False) -> int:
-        """A descriptor of that directory; ``create`` makes what is missing of it.
+        """Return a descriptor of that directory; with ``create``, missing directories are made.
 
-        Fails with `NotFound` if it is missing, `Conflict` if a component is not a directory, `BadName` if one is a
-        symlink.
+        Raises `NotFound` if it is missing, `Conflict` if a component is not a directory, `BadName` if one is a symlink.
         """
         return self._opened(components, create=create)[0]
 
     def unmake(self, made: Sequence[Made]) -> None:
-        """Remove those of these directories that are empty, and still what they were when they were made on demand."""
+        """Remove those of these directories that are empty and still the ones that were made on demand."""
         self.forget()
         for deepest, identities in reversed(made):
             for above, identity in enumerate(reversed(identities)):
@@ -99,7 +98,7 @@ class Tree:
                         os.rmdir(name, dir_fd=parent)
 
     def nearest(self, components: tuple[bytes, ...]) -> tuple[int, tuple[bytes, ...]]:
-        """A descriptor of that directory, or of the nearest above it that exists; and which one that is."""
+        """Return a descriptor of that directory, or of the nearest one above it that exists, and its components."""
         while True:
             try:
                 return self.directory(components), components
@@ -107,13 +106,13 @@ class Tree:
                 components = components[:-1]
 
     def identity(self, components: tuple[bytes, ...]) -> Identity:
-        """Device and inode of that directory."""
+        """Return device and inode of that directory."""
         return self._opened(components, create=False)[1]
 
     def create_file(self, directory: tuple[bytes, ...], name: bytes, flags: int, mode: int) -> int:
-        """Open a file, of that mode if it is new, in a directory that is made if it is missing.
+        """Open or create a file, with that mode if it is new; a missing directory is made.
 
-        Somebody may remove the directory, being empty, between the two: it is made once more.
+        If somebody removes the still empty directory in between, it is made once more.
         """
         try:
             return os.open(name, flags, mode, dir_fd=self.directory(directory, create=True))
@@ -122,7 +121,7 @@ class Tree:
         return os.open(name, flags, mode, dir_fd=self.directory(directory, create=True))
 
     def drop_old_content(self, fd: int, status: FileStatus) -> None:
-        """Let an open file, of that status, be read anew where the file system may have kept older content of it."""
+        """Drop the cached content of an open file, which has that status, where it may be outdated."""
         keeps = self._keeps_old_content.get(status.st_dev)
         if keeps is None:
             keeps = self._keeps_old_content[status.st_dev] = may_keep_old_content(fd)
@@ -130,7 +129,7 @@ class Tree:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def lock(self, directory: tuple[bytes, ...], fd: int, path: bytes, *, shared: bool = False) -> Lock:
-        """The lock of an open file in that directory, see `realize.fs.file_locks`; ``path`` names it in errors."""
+        """Return the lock of an open file in that directory, see `realize.fs.file_locks`; errors call it ``path``."""
         device = self.identity(directory)[0]
         of_process = self._renames_what_is_open.get(device)
         if of_process is None:
@@ -159,7 +158,7 @@ class Tree:
                     if new:
                         made.append(self._open[path][1])
                     else:
-                        made.clear()  # what is above one that was there is not empty
+                        made.clear()  # those above an existing directory are not empty
                 except BaseException:
                     release(fd)
                     raise
@@ -179,7 +178,7 @@ class Tree:
 
 
 def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> tuple[int, bool]:
-    """A descriptor, and whether the directory was made for it."""
+    """Return a descriptor of the directory, and whether it was made."""
     name = path[-1]
     try:
         return os.open(name, DIRECTORY_FLAGS, dir_fd=parent), False
@@ -193,7 +192,7 @@ def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> 
         os.mkdir(name, mode, dir_fd=parent)
         made = True
     except FileExistsError:
-        pass  # somebody else made it first, or it is something else: opening it will tell
+        pass  # somebody else made it first, or it is no directory: opening it will tell
     except OSError as error:
         raise storage_error(error, names.join(path), Deed.CREATE) from error
     try:
@@ -203,7 +202,7 @@ def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> 
 
 
 def _refuse(error: OSError, parent: int, path: tuple[bytes, ...]) -> NoReturn:
-    """Say why a directory cannot be entered: the kernel reports a symlink as no directory."""
+    """Raise the reason why a directory cannot be opened; the kernel reports a symlink as "not a directory"."""
     shown = display_name(names.join(path))
     if isinstance(error, NotADirectoryError):
         try:
