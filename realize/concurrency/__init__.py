@@ -1,1 +1,1 @@
-"""Who does what when: threads, turns, semaphores, and the memory that peers may take up."""
+"""Threads, fair turns, semaphores, and the memory that peers may occupy."""

@@ -1,15 +1,15 @@
-"""`Memory`: how many bytes the peers may make us hold, all of them together and each one, on all its connections.
+"""`Memory`: how many bytes the peers may make us hold, all together and each of them on all its connections.
 
-Whatever a peer can make us read, buffer or keep is claimed before that is done: when there is no room, it waits, so
-things get slower and not larger.
-Pure: counts, and says when somebody's turn has come.
+Whatever a peer can make us read, buffer or keep is claimed first: when there is no memory left, it waits, so things get
+slower and not larger.
+Pure: it only counts, and says whose turn it is.
 
-Nobody waits for ever for what others keep to themselves:
+No peer waits for ever for memory that others keep:
 
-* a peer that holds nothing always gets what it asks for, and a few MiB (`MIN_PEER_BYTES`) whatever all others hold;
-* what only makes things faster (read ahead, wide windows) takes at most half of what a peer may hold;
-* who waits is served in order, the peers in turns;
-* each `Claim` gives back once, whatever happens to it.
+* a peer that holds nothing always gets what it asks for, and any peer up to `MIN_PEER_BYTES`, whatever others hold;
+* what only makes things faster (read-ahead, wide windows) takes at most half of what a peer may hold;
+* the waiting claims of a peer are served in order, and peers take turns;
+* each `Claim` gives back what it holds exactly once, whatever happens to it.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from twisted.internet.defer import Deferred, fail, succeed
 from realize.errors import Busy
 
 MIN_PEER_BYTES: Final = 4 << 20
-"""Bytes that a peer may hold however much all others do."""
+"""A peer may always hold this much, whatever all others hold."""
 
 
 class Memory:
-    """What all peers may hold together, ``most`` bytes, and each of them, ``most_each``."""
+    """A budget of ``most`` bytes for all peers together, and ``most_each`` for each of them."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self.most = most
         self.most_each = most_each
         self.held = 0
-        """Bytes that are claimed."""
+        """Bytes claimed by all peers."""
         self._shares: dict[str, Share] = {}
-        self._hungry: dict[Share, None] = {}
-        """Those of whom somebody waits; who is next comes first."""
+        self._waiting_shares: dict[Share, None] = {}
+        """The shares with waiting claims, in the order of their turns."""
         self._serving = False
 
     def of(self, peer: str) -> Share:
-        """The share of a peer."""
+        """Return the share of a peer."""
         return self._shares.setdefault(peer, Share(self))
 
     @property
     def waiting(self) -> int:
-        """How many wait for memory."""
-        return sum(share.waiting for share in self._hungry)
+        """Number of claims that wait for memory."""
+        return sum(share.waiting for share in self._waiting_shares)
 
-    def hungry(self, share: Share) -> None:
-        """Somebody waits."""
-        self._hungry[share] = None
+    def add_waiting(self, share: Share) -> None:
+        """Note that a claim of this share waits."""
+        self._waiting_shares[share] = None
 
     def freed(self) -> None:
-        """Let those who wait have what there is now."""
-        # In a loop: who is served may give back at once.
+        """Serve waiting claims from the memory that is free now."""
+        # A loop instead of recursion: a claim that is served may give back at once.
         if self._serving:
             return
         self._serving = True
@@ -62,72 +62,72 @@ class Memory:
             served = True
             while served:
                 served = False
-                for share in list(self._hungry):
+                for share in list(self._waiting_shares):
                     served = share.serve_one() or served
                     if not share.waiting:
-                        self._hungry.pop(share, None)
+                        self._waiting_shares.pop(share, None)
         finally:
             self._serving = False
 
 
 class Share:
-    """What one peer holds, on all its connections."""
+    """The memory of one peer, on all its connections."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.held = 0
-        """Bytes that are claimed."""
+        """Bytes claimed by this peer."""
         self._waiting: deque[tuple[Claim, int, Deferred[None]]] = deque()
 
     def claim(self) -> Claim:
-        """A claim to nothing yet."""
+        """Return a new claim, of 0 bytes."""
         return Claim(self)
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of claims of this peer that wait."""
         return len(self._waiting)
 
     @property
     def overdrawn(self) -> bool:
-        """Whether more is held than may be, since not everything could wait."""
+        """Whether the peer holds more than it may; see `Claim.force`."""
         return not self.has_room(0)
 
     def has_room(self, size: int) -> bool:
-        """Whether so much may be claimed now."""
+        """Return whether ``size`` more bytes may be claimed now."""
         held, memory = self.held + size, self.memory
         return (
             not self.held or held <= MIN_PEER_BYTES or (held <= memory.most_each and memory.held + size <= memory.most)
         )
 
     def has_plenty(self, size: int) -> bool:
-        """Whether so much may be claimed by what only makes things faster."""
+        """Return whether ``size`` more bytes may be claimed for what only makes things faster."""
         held, memory = self.held + size, self.memory
         return not self._waiting and 2 * held <= memory.most_each and memory.held + size <= memory.most
 
     def add(self, size: int) -> None:
-        """Count what is claimed, or given back."""
+        """Count ``size`` more bytes as claimed; a negative ``size`` gives back."""
         self.held += size
         self.memory.held += size
         if size < 0:
             self.memory.freed()
 
     def wait(self, claim: Claim, size: int) -> Deferred[None]:
-        """Fires when so much has been claimed."""
+        """Return a Deferred that fires once ``size`` more bytes have been claimed; may be cancelled."""
         waiter: Deferred[None] = Deferred(lambda _: self.forget(claim))
         self._waiting.append((claim, size, waiter))
-        self.memory.hungry(self)
+        self.memory.add_waiting(self)
         return waiter
 
     def forget(self, claim: Claim) -> None:
-        """A claim does not wait any more."""
+        """Stop waiting for a claim."""
         kept = [each for each in self._waiting if each[0] is not claim]
         if len(kept) < len(self._waiting):
             self._waiting = deque(kept)
             self.memory.freed()
 
     def serve_one(self) -> bool:
-        """Let the first who waits have what it waits for, if there is room."""
+        """Serve the first waiting claim if there is memory for it; return whether that was done."""
         if not self._waiting:
             return False
         claim, size, waiter = self._waiting[0]
@@ -140,19 +140,19 @@ class Share:
 
 
 class Claim:
-    """Some bytes of the share of a peer."""
+    """Some bytes of a peer's share, held until they are given back."""
 
     def __init__(self, share: Share) -> None:
         self.size = 0
-        """Bytes that are claimed."""
+        """Bytes claimed."""
         self._share = share
         self._waiter: Deferred[None] | None = None
         self._released = False
 
     def grow(self, size: int) -> Deferred[None]:
-        """Claim more; fires when there is room for it, and fails with `Busy` if `release` is called before.
+        """Claim ``size`` more bytes; fires once there is memory, fails with `Busy` if `release` is called before.
 
-        One call at a time; cancelled, nothing was claimed.
+        Only one call at a time; if it is cancelled, nothing was claimed.
         """
         if self._released:
             return fail(Busy("memory was wanted for what has ended"))
@@ -163,41 +163,41 @@ class Claim:
         return self._waiter
 
     def grow_now(self, size: int) -> bool:
-        """The same if there is no need to wait, and nothing else."""
+        """Claim ``size`` more bytes if that needs no waiting; return whether it was done."""
         if self._released or self._share.waiting or not self._share.has_room(size):
             return False
         self.force(size)
         return True
 
     def try_grow(self, size: int) -> bool:
-        """Claim more for what only makes things faster, if there is plenty."""
+        """Claim ``size`` more bytes for what only makes things faster; return whether there was enough memory."""
         if self._released or not self._share.has_plenty(size):
             return False
         self.force(size)
         return True
 
     def force(self, size: int) -> None:
-        """Claim what is held already, whether there is room or not."""
+        """Claim ``size`` more bytes that are held already, even beyond the limits."""
         if not self._released:
             self.size += size
             self._share.add(size)
 
     def become(self, size: int) -> None:
-        """Claim just so much, which is held already, whether there is room or not."""
+        """Make the claim exactly ``size`` bytes, which are held already, even beyond the limits."""
         if size > self.size:
             self.force(size - self.size)
         else:
             self.shrink(self.size - size)
 
     def shrink(self, size: int) -> None:
-        """Give back some."""
+        """Give back ``size`` bytes, or all if there are fewer."""
         size = min(size, self.size)
         if size:
             self.size -= size
             self._share.add(-size)
 
     def release(self) -> None:
-        """Give back all, and wait for no more; may be called more than once."""
+        """Give back everything, stop waiting, and claim nothing any more; may be called more than once."""
         self._released = True
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
@@ -211,4 +211,4 @@ class Claim:
 
 
 UNBOUNDED: Final = Memory(sys.maxsize, sys.maxsize)
-"""For connections whose other end is asked, and not served."""
+"""No limits: for connections on which we only ask, and serve nobody."""

@@ -1,4 +1,4 @@
-"""How the store uses threads: all disk work happens there, all state of a Deferred stays with the reactor."""
+"""How the store uses threads: all disk work happens there; Deferreds are only touched in the reactor's thread."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from realize.errors import Unanswered
 from realize.fs.descriptors import release
 
 RunInThread = Callable[..., Deferred[Any]]
-"""Calls ``f(*args)`` in a pool; that is `realize.concurrency.thread_pool.ThreadPool.run`, or stands in for it."""
+"""Calls ``f(*args)`` in a thread: `realize.concurrency.thread_pool.ThreadPool.run`, or a substitute for it."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def disposing(run_in_thread: RunInThread) -> Callable[[int], Deferred[Any]]:
-    """Closes a descriptor in a thread: the last one of a large file that was removed frees all its blocks.
+    """Return a function that closes a descriptor in a thread; its Deferred fires when that is done.
 
-    Fires when that is done.
+    Closing the last descriptor of a large file that was removed takes long, as it frees all its blocks.
     """
 
     def dispose(fd: int) -> Deferred[Any]:
         return maybeDeferred(run_in_thread, release, fd).addErrback(no_thread, fd)
 
     def no_thread(_: Failure, fd: int) -> None:
-        """Only that can have failed: to close has no errors."""
+        """Close it here: as `release` raises nothing, only starting a thread can have failed."""
         release(fd)
 
     return dispose
 
 
 def shielded(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:
-    """A coroutine method as one that returns a Deferred, whose cancellation leaves the coroutine alone.
+    """Make a coroutine method return a Deferred whose cancellation does not reach the coroutine.
 
-    A thread cannot be stopped: what it has begun goes on to its end, and its cleaning up with it.
-    To cancel means only that the result is not wanted any more.
+    A thread cannot be stopped: its work, and the clean-up after it, always runs to the end.
+    Cancelling only means that the result is not wanted any more.
     """
     return _shielded(method, _forget)
 
@@ -47,7 +47,7 @@ def shielded(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callabl
 def shielded_opening(
     release: Callable[[_T], object],
 ) -> Callable[[Callable[_P, Coroutine[Deferred[Any], Any, _T]]], Callable[_P, Deferred[_T]]]:
-    """The same for a method that opens something: what nobody wants any more is given to ``release``."""
+    """As `shielded`, for a method that opens something: a result that is not wanted any more goes to ``release``."""
 
     def decorate(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:
         return _shielded(method, release)
@@ -75,11 +75,11 @@ def _shielded(
 
 
 def _forget(_result: object) -> None:
-    """A plain value needs no release."""
+    """Drop a result that needs no release."""
 
 
 def steadfast(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:
-    """A coroutine method as one that returns a Deferred, which is `steady`."""
+    """Make a coroutine method return a Deferred, which is `steady`."""
 
     @functools.wraps(method)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
@@ -89,10 +89,10 @@ def steadfast(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callab
 
 
 def steady(asked: Deferred[_T]) -> Deferred[_T]:
-    """The answer to what has begun, and may be done whether somebody waits or not.
+    """Return a Deferred for the answer to a request that may take effect whether somebody waits or not.
 
-    Cancelled, it goes on to be waited for; cancelled again, it fails with `Unanswered`.
-    What was asked is never cancelled.
+    Cancelled once, it goes on waiting; cancelled again, it fails with `Unanswered`.
+    ``asked`` itself is never cancelled.
     """
     return Deferred.fromCoroutine(_steady(asked))
 

@@ -1,12 +1,14 @@
-"""`ShortJobs`: one thread for work that is many short system calls, and more of them while that is slow.
+"""`ShortJobs`: runs jobs of many short system calls in one thread, and in more threads while they are slow.
 
-Each such call lets go of the interpreter's lock and has to get it back: with four such threads beside the reactor, that
-took 32 calls of futex(2) for each file of 10 KiB at either end, with two of them 5 at the daemon and 2 at the command
+Each such call releases the GIL and has to take it again: with four such threads beside the reactor, that took 32 calls
+of futex(2) for each file of 10 KiB at either end; with two threads it took 5 at the daemon and 2 at the command
 (``strace -f -c``), and a fifth less CPU.
-What is in the kernel's cache takes some five milliseconds for a batch, and one thread takes 4 % less time than two.
-What has to come from a disk takes longer, and waits rather than works: there, two let the disk go on (10,000 files of
-10 KiB that were not in the cache took as long as with two threads always, and a tenth more CPU with up to three).
-The third is for another peer, whom two slow pieces of work of the first must not keep waiting.
+When everything is in the kernel's cache, a batch takes some five milliseconds, and one thread needs 4 % less time than
+two.
+When content has to come from a disk, a job takes longer, and waits rather than works: then a second thread keeps the
+disk busy (10,000 files of 10 KiB that were not in the cache took as long as with two threads always, and a tenth more
+CPU with up to three).
+The third thread is for another peer, which two slow jobs of the first one must not keep waiting.
 """
 
 from __future__ import annotations
@@ -22,43 +24,43 @@ from realize.concurrency.shielded import RunInThread
 from realize.concurrency.turns import Rota
 
 MAX_THREADS: Final = 3
-"""Threads at a time, for one directory."""
+"""Threads in use at a time, for one directory."""
 
 MAX_THREADS_PER_PEER: Final = 2
-"""Threads of them for one peer."""
+"""How many of these one peer may use."""
 
 SLOW_JOB_S: Final = 0.01
-"""Seconds after which work counts as slow."""
+"""A job that takes longer counts as slow."""
 
 _Job: TypeAlias = tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]
 
 
 class ShortJobs:
-    """A part of the threads of ``run_in_thread``; what comes first of a peer begins first, and the peers take turns."""
+    """Uses some of the threads of ``run_in_thread``; the jobs of a peer begin in order, and peers take turns."""
 
     def __init__(self, run_in_thread: RunInThread, clock: IReactorTime) -> None:
         self._run_in_thread = run_in_thread
         self._clock = clock
         self._waiting: Rota[_Job] = Rota()
         self._running: list[tuple[float, str]] = []
-        """When each job that is under way has begun, and whose it is."""
+        """The start time and the owner of each running job."""
         self._beginning = False
         self._later: IDelayedCall | None = None
 
     def run(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Call ``work`` in a thread, after what was asked for before; fires with what comes of it.
+        """Call ``work`` in a thread, after earlier jobs; the Deferred fires with its result.
 
-        Cancelled, it fires at once, and the work is done all the same.
+        If it is cancelled, it fires at once, but the work is done all the same.
         """
         return self._ask("", work, args)
 
     def of(self, owner: str) -> RunInThread:
-        """The same for the work of one of several owners."""
+        """Return the same as `run`, for the jobs of one owner."""
         return lambda work, *args: self._ask(owner, work, args)
 
     @property
     def waiting(self) -> int:
-        """How much has not begun."""
+        """Number of jobs that have not begun."""
         return len(self._waiting)
 
     def _ask(self, owner: str, work: Callable[..., Any], args: tuple[Any, ...]) -> Deferred[Any]:
@@ -68,21 +70,26 @@ class ShortJobs:
         return result
 
     def _go_on(self, *, at_once: bool = False, after: float | None = None) -> None:
-        """Begin what need not wait; if that fails, and nothing is under way that would go on, nobody waits for ever.
+        """Begin the jobs that need not wait.
 
-        What began at ``after`` has ended; if it was slow, it makes room for one more of its kind.
+        If that fails while no job is running, whose end would call this again, the waiting jobs fail, so that nobody
+        waits for ever.
+        ``after`` is the start time of a job that has just ended; if that one was slow, one job begins at once.
         """
         try:
             slow = after is not None and self._clock.seconds() - after >= SLOW_JOB_S
             self._begin_some(at_once=at_once or slow)
-        except Exception:  # noqa: BLE001 -- whoever waits is told
+        except Exception:  # noqa: BLE001 -- the callers are told
             while not self._running and (found := self._waiting.peek(self._may)):
                 self._waiting.pop(found[0])
                 found[1][0].errback(Failure())
 
     def _begin_some(self, *, at_once: bool) -> None:
-        """Begin what need not wait, which is one job if ``at_once``; else see when what is under way will be slow."""
-        if self._beginning:  # what has just begun has ended already
+        """Begin the jobs that need not wait; with ``at_once`` one begins in any case.
+
+        If others have to wait, set the timer for when the running jobs will count as slow.
+        """
+        if self._beginning:  # called by a job that ended as soon as it began
             return
         self._beginning = True
         try:
@@ -118,6 +125,6 @@ class ShortJobs:
 
     def _end(self, outcome: Any, began: tuple[float, str]) -> Any:
         self._running.remove(began)
-        # What becomes of the next one is nothing to whoever asked for this outcome, which may hold locks.
+        # A failure to begin the next job goes to its caller: this outcome, which may hold locks, must reach its own.
         self._go_on(after=began[0])
         return outcome

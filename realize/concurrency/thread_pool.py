@@ -1,10 +1,10 @@
-"""`ThreadPool`: the threads for disk work, and the way there and back.
+"""`ThreadPool`: the threads for disk work.
 
-Twisted's pool and `deferToThreadPool` go through a coordinator, a `queue.Queue` and the context of Twisted's log: 73 us
-of CPU time there and back where this takes 50, and 65 where this takes 20 if work overlaps (``python -m
-benchmarks.thread_pool``); and Python that runs in a thread keeps the reactor from running.
-A file that is too large for a batch goes that way some ten times: 1,000 files of 1 KiB to 8 MiB took 2.28 s instead of
-2.43 s, and 10,000 files of 10 KiB 1.07 s instead of 1.12 s (medians of five, in turns, both ends on 2 cores).
+Twisted's pool and `deferToThreadPool` go through a coordinator, a `queue.Queue` and the context of Twisted's log: a
+round trip costs 73 us of CPU time where this one costs 50, and 65 us instead of 20 if work overlaps (``python -m
+benchmarks.thread_pool``); and while Python code runs in a thread, the reactor cannot run.
+A file that is too large for a batch makes some ten such round trips: 1,000 files of 1 KiB to 8 MiB took 2.28 s instead
+of 2.43 s, and 10,000 files of 10 KiB 1.07 s instead of 1.12 s (medians of five, in turns, both ends on 2 cores).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from twisted.python.failure import Failure
 from realize.errors import Busy
 
 ANNOUNCE_RETRY_S: Final = 0.05
-"""Seconds after which a thread that had no memory to say that it is done tries again."""
+"""Pause of a thread that had no memory to report its result before it tries again."""
 
 _log = Logger()
 
 
 @define(eq=False)
 class _Job:
-    """What is to be called, and what came of it: kept here, so that to keep it needs no memory."""
+    """A call, and its result: there is room for that from the start, so keeping it cannot fail for lack of memory."""
 
     result: Deferred[Any]
     work: Callable[..., Any]
@@ -42,15 +42,15 @@ class _Job:
     error: BaseException | None = None
 
     def do(self) -> None:
-        """Call it, and let go of what it was called with."""
+        """Make the call, and drop its arguments."""
         try:
             self.value = self.work(*self.args, **self.options)
-        except BaseException as error:  # noqa: BLE001 -- whoever asked is told
+        except BaseException as error:  # noqa: BLE001 -- the caller is told
             self.error = error
         del self.work, self.args, self.options
 
     def tell(self) -> None:
-        """Let the one who asked know."""
+        """Fire the caller's Deferred."""
         if self.error is None:
             self.result.callback(self.value)
         else:
@@ -60,7 +60,7 @@ class _Job:
 class ThreadPool:
     """Up to ``most`` threads, started when there is work for them.
 
-    All but the work itself is to be called in the reactor's thread.
+    All methods must be called in the reactor's thread.
     """
 
     def __init__(self, reactor: IReactorFromThreads, most: int, name: str) -> None:
@@ -70,35 +70,35 @@ class ThreadPool:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._results: deque[_Job] = deque()
         self._announced = False
-        """Whether the reactor has been told that there are results, and has not looked yet."""
+        """Whether the reactor was told about new results and has not fetched them yet."""
         self._threads: list[Thread] = []
         self._stopped = False
         self._unfinished = 0
 
     def run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Deferred[Any]:
-        """Call ``work`` in a thread, after what was asked for before; fires with what comes of it.
+        """Call ``work`` in a thread, after earlier work; the Deferred fires with its result.
 
-        Cancelled, it fires at once, and the work is done all the same.
-        Raises `Busy` if there is no thread, and none can be made.
+        If it is cancelled, it fires at once, but the work is done all the same.
+        Raises `Busy` if there is no thread, and none can be started.
         """
-        # What is done but not delivered counts too: rather a thread too many than work that waits for one that hangs.
+        # Undelivered results count, too: better one thread too many than work that waits for a thread that hangs.
         if self._stopped or len(self._threads) < min(self._unfinished + 1, self._most):
             self._start()
         result: Deferred[Any] = Deferred()
         self._jobs.put(_Job(result, work, args, options))
         self._unfinished += 1
         if self._stopped:
-            # The last descriptor that somebody closes; a thread that waited for more would keep the process for ever.
+            # Such as closing a last descriptor; a thread that waited for more work would keep the process alive.
             self._jobs.put(None)
         return result
 
     def stop(self) -> None:
-        """Wait until all that was asked for is done, and the threads have ended; what comes later has one to itself."""
+        """Wait until all work is done and the threads have ended; later work gets a thread of its own."""
         for thread in self.retire():
             thread.join()
 
     def retire(self) -> list[Thread]:
-        """The same without waiting: the threads that end when all that was asked for is done."""
+        """As `stop`, without waiting; return the threads, which end once all work is done."""
         self._stopped = True
         threads, self._threads = self._threads, []
         for _ in threads:
@@ -109,7 +109,7 @@ class ThreadPool:
         thread = Thread(target=self._work, name=f"{self._name} {len(self._threads) + 1}")
         try:
             thread.start()
-        except (RuntimeError, MemoryError) as error:  # the machine allows no more
+        except (RuntimeError, MemoryError) as error:  # no more threads are possible
             if not self._threads:
                 raise Busy("no thread is to be had for work on the disk") from error
             return
@@ -118,33 +118,33 @@ class ThreadPool:
 
     @property
     def size(self) -> int:
-        """Threads that there are."""
+        """Number of threads."""
         return len(self._threads)
 
     @property
     def busy(self) -> int:
-        """Those that work, or whose last result has not been delivered yet."""
+        """Number of threads that work, or whose last result has not been delivered yet."""
         return min(self.size, max(0, self._unfinished - self.waiting))
 
     @property
     def waiting(self) -> int:
-        """How much work waits for a thread."""
+        """Number of calls that wait for a thread."""
         return self._jobs.qsize()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.do()
-            # In this order here, and in the other one in `_deliver`: no result is left behind.
+            # First the result, then the flag; `_deliver` does it the other way round, so no result is left behind.
             _insist(self._results.append, job)
             if not self._announced:
                 self._announced = True
                 _insist(self._reactor.callFromThread, self._deliver)
-            # It is not to live on while this waits.
+            # Or it would live on while this thread waits.
             del job
 
     def _deliver(self) -> None:
         self._announced = False
-        # What comes while this runs is announced anew, so that the reactor gets its turn.
+        # Results that arrive meanwhile are announced anew, so that the reactor gets its turn first.
         for _ in range(len(self._results)):
             job = self._results.popleft()
             self._unfinished -= 1
@@ -153,7 +153,7 @@ class ThreadPool:
 
 
 def _insist(act: Callable[..., object], *args: Any) -> None:
-    """Call ``act`` until there is memory for it: somebody waits for the result, which may hold locks."""
+    """Call ``act`` again until there is enough memory: a caller waits for the result, which may hold locks."""
     while True:
         try:
             act(*args)
@@ -164,10 +164,10 @@ def _insist(act: Callable[..., object], *args: Any) -> None:
 
 
 class ThreadPools:
-    """A pool for each of several directories, by any key: a disk that hangs holds up nobody but its own directory."""
+    """A pool per directory, by any key: a disk that hangs then holds up only its own directory."""
 
     def __init__(self, reactor: IReactorFromThreads, most: int, name: str) -> None:
-        """``most`` threads for each."""
+        """Each pool has up to ``most`` threads."""
         self._reactor = reactor
         self._most = most
         self._name = name
@@ -175,7 +175,7 @@ class ThreadPools:
         self._ending: list[Thread] = []
 
     def of(self, key: str) -> ThreadPool:
-        """The pool of that directory."""
+        """Return the pool of that directory, creating it if necessary."""
         if key not in self._pools:
             self._pools[key] = ThreadPool(self._reactor, self._most, self._name)
         return self._pools[key]
@@ -187,22 +187,22 @@ class ThreadPools:
         self._ending = [thread for thread in self._ending if thread.is_alive()]
 
     def stop(self) -> None:
-        """Wait until all that was asked for is done, and all threads have ended."""
+        """Wait until all work is done and all threads have ended."""
         self._ending += [thread for pool in self._pools.values() for thread in pool.retire()]
         for thread in self._ending:
             thread.join()
 
     @property
     def size(self) -> int:
-        """Threads that there are."""
+        """Number of threads of all pools."""
         return sum(pool.size for pool in self._pools.values())
 
     @property
     def busy(self) -> int:
-        """Those that work."""
+        """Number of busy threads of all pools; see `ThreadPool.busy`."""
         return sum(pool.busy for pool in self._pools.values())
 
     @property
     def waiting(self) -> int:
-        """How much work waits for a thread."""
+        """Number of calls that wait for a thread."""
         return sum(pool.waiting for pool in self._pools.values())

@@ -1,6 +1,6 @@
-"""`Turns`: work of several peers begins one piece of each after the other, however much one of them asks for.
+"""`Turns`: pieces of work of several peers begin in turns, one of each, however many one peer asks for.
 
-Pure: knows no threads, only what is to be begun and what fires when it has ended.
+Pure: it knows nothing of threads, only functions to call and the Deferreds that they return.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from realize.concurrency.shielded import RunInThread
 _T = TypeVar("_T")
 
 Turn = Callable[[Callable[[], Deferred[Any]]], Deferred[Any]]
-"""Calls what it is given when it is the owner's turn; fires with what comes of it."""
+"""Calls a function when it is the owner's turn, and returns a Deferred for its result."""
 
 
 class Rota(Generic[_T]):
-    """What waits, of each owner in the order in which it came; the owners take turns."""
+    """Round-robin queue: the items of each owner in order of arrival; the owners take turns."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[_T]] = {}
-        """Never an empty one; whose turn is next comes first."""
+        """In the order of turns; no queue is empty."""
 
     def add(self, owner: str, item: _T) -> None:
-        """Let something wait behind what waits of the same owner."""
+        """Append an item to those of its owner."""
         items = self._waiting.get(owner)
         if items is None:
             self._waiting[owner] = deque((item,))
@@ -36,12 +36,12 @@ class Rota(Generic[_T]):
             items.append(item)
 
     def peek(self, may: Callable[[str], bool] | None = None) -> tuple[str, _T] | None:
-        """Who is next, of those who ``may`` if not all may, and with what."""
+        """Return the next owner, among those for which ``may`` is true, and its item; None if nothing waits."""
         owner = next(iter(self._waiting) if may is None else filter(may, self._waiting), None)
         return None if owner is None else (owner, self._waiting[owner][0])
 
     def pop(self, owner: str) -> None:
-        """What is next of an owner waits no more, and the turn goes on."""
+        """Remove the first item of an owner, and put the owner last in turn."""
         items = self._waiting[owner]
         items.popleft()
         del self._waiting[owner]
@@ -49,7 +49,7 @@ class Rota(Generic[_T]):
             self._waiting[owner] = items
 
     def remove(self, owner: str, item: _T) -> None:
-        """Something waits no more; others keep their turns."""
+        """Remove an item if it waits; the turns of others do not change."""
         items = self._waiting.get(owner, deque[_T]())
         if item in items:
             items.remove(item)
@@ -57,12 +57,12 @@ class Rota(Generic[_T]):
                 del self._waiting[owner]
 
     def __len__(self) -> int:
-        """How much waits."""
+        """Number of items."""
         return sum(map(len, self._waiting.values()))
 
 
 class Turns:
-    """At most ``most`` pieces of work at once, ``most_each`` of them for one owner."""
+    """Runs at most ``most`` pieces of work at once, at most ``most_each`` of them for one owner."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most = most
@@ -73,9 +73,9 @@ class Turns:
         self._beginning = False
 
     def run(self, owner: str, work: Callable[[], Deferred[_T]]) -> Deferred[_T]:
-        """Call ``work`` when it is its turn; fires with what comes of it.
+        """Call ``work`` when it is its turn; the Deferred fires with its result.
 
-        Cancelled, it fires at once, and the work is done all the same.
+        If it is cancelled, it fires at once, but the work is done all the same.
         """
         result: Deferred[_T] = Deferred()
         self._rota.add(owner, (result, work))
@@ -83,25 +83,29 @@ class Turns:
         return result
 
     def threads_of(self, owner: str, run_in_thread: RunInThread) -> RunInThread:
-        """Runs work in a thread when it is its turn."""
+        """Return a function that runs work in a thread when it is the turn of ``owner``."""
         return lambda *work, **options: self.run(owner, lambda: run_in_thread(*work, **options))
 
     @property
     def waiting(self) -> int:
-        """How much has not begun."""
+        """Number of pieces of work that have not begun."""
         return len(self._rota)
 
     def _go_on(self) -> None:
-        """Begin what may; if that fails, and nothing is under way that would go on, nobody waits for ever."""
+        """Begin what may begin.
+
+        If that fails while nothing is running, whose end would call this again, the waiting work fails, so that nobody
+        waits for ever.
+        """
         try:
             self._begin_some()
-        except Exception:  # noqa: BLE001 -- whoever waits is told
+        except Exception:  # noqa: BLE001 -- the callers are told
             while not self._running and (found := self._rota.peek(self._may)):
                 self._rota.pop(found[0])
                 found[1][0].errback(Failure())
 
     def _begin_some(self) -> None:
-        # In a loop: of thousands that end as soon as they begin, each would begin the next one inside of itself.
+        # A loop instead of recursion: thousands of pieces may end as soon as they begin.
         if self._beginning:
             return
         self._beginning = True
