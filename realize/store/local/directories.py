@@ -1,9 +1,10 @@
-"""Directories of a destination: making them, and giving them the permissions and times of those of the source.
+"""Making the directories of a destination, and giving them the permissions and times of the source's.
 
-A directory is at no time more open to others than that of the source: it is made for its owner alone, and gets its
-permissions from an fchmod(2) on what was made.
-Its owner may read, write and enter it until the end, or nothing could be put into a copy of one that is read-only.
-Read and enter it he may for good, unless he may do that anywhere: a later run could not look at what is in it.
+A directory is at no time more open to others than that of the source: it is made for its owner alone, and then gets its
+permissions by fchmod(2).
+Until the end its owner may read, write and enter it, since nothing could be put into a read-only copy.
+Its owner may read and enter it even afterwards, or a later run could not look into it; that is not needed for a process
+that may read and enter all directories.
 
 For a thread.
 """
@@ -37,12 +38,13 @@ def make_directories(
     footprint: Footprint,
     bounded: bool,  # noqa: FBT001 -- in a thread
 ) -> list[RealizeError | None]:
-    """Make those that are missing, in this order, and give the others their permissions, before files come.
+    """Make missing directories, in this order, and set the permissions of existing ones, before files arrive.
 
-    If that is ``bounded``, the others are those of the footprint.
+    If ``bounded``, only existing directories of the footprint are changed.
+    Returns an error or None for each.
 
-    A run that is killed when all files of a directory were moved does not come back to it: by then it has to have what
-    it needs, and it is made durable with the first file.
+    A run that is killed after it moved all files of a directory never returns to that directory, so it must have its
+    permissions by then; it becomes durable with its first file.
     """
     answers: list[RealizeError | None] = []
     with location.tree(private=True) as tree:
@@ -68,9 +70,9 @@ def set_directories(
     footprint: Footprint,
     bounded: bool,  # noqa: FBT001 -- in a thread
 ) -> list[bool | RealizeError]:
-    """Give those that are there what they are to have in the end, in this order; whether they have it.
+    """Set the final permissions and times of existing directories, in this order; return whether each has them.
 
-    If that is ``bounded``, those that are not of the footprint stay what they are.
+    If ``bounded``, directories outside the footprint are not changed.
     """
     answers: list[bool | RealizeError] = []
     with location.tree() as tree:
@@ -91,7 +93,7 @@ def set_directories(
 
 
 def _components(location: Location, directory: Directory) -> tuple[bytes, ...]:
-    """Below the root; a directory without a name is the location itself."""
+    """Return the components below the root; an empty path means the location itself."""
     if not directory.path:
         return location.base
     above, name = location.split(directory.path)
@@ -101,9 +103,12 @@ def _components(location: Location, directory: Directory) -> tuple[bytes, ...]:
 def _make(
     tree: Tree, components: tuple[bytes, ...], mode: int, adapts: Footprint | None, *, location: bool
 ) -> Trace | None:
-    """What was made, if it was; one that is there is adapted if it is of ``adapts``, or that is None."""
+    """Make a directory, and return its trace, or None if it was there already.
+
+    An existing one gets its permissions if ``adapts`` is None or contains it; ``location`` itself never does.
+    """
     if not components:
-        return None  # the root, which is there
+        return None  # the root, which exists
     parent_fd = tree.directory(components[:-1], create=True)
     try:
         os.mkdir(components[-1], _OWNERS, dir_fd=parent_fd)
@@ -122,9 +127,9 @@ def _trace(tree: Tree, components: tuple[bytes, ...]) -> Trace:
 
 
 def _adapt(parent_fd: int, name: bytes, mode: int) -> None:
-    """Give a directory that is there the permissions of the source, and its owner all, as long as files come.
+    """Give an existing directory the permissions of the source, and its owner all, while files arrive.
 
-    One that its owner may not write to stays as it is, unless it got just these permissions from us.
+    One that its owner may not write to is not changed, unless it has just the permissions that we would give it.
     """
     fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
     try:
@@ -132,7 +137,7 @@ def _adapt(parent_fd: int, name: bytes, mode: int) -> None:
         permissions = status.st_mode & _PERMISSIONS
         ours = status.st_uid == os.geteuid() and permissions in (mode, _lasting(mode))
         if permissions != mode | _OWNERS and (ours or permissions & _OWNERS == _OWNERS):
-            # By way of /proc: one that may not be read cannot be opened otherwise.
+            # Through /proc: a directory that we may not read can only be opened with O_PATH, which fchmod(2) refuses.
             os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(status.st_mode) & ~_PERMISSIONS | mode | _OWNERS)
     except PermissionError:
         pass  # not ours
@@ -151,12 +156,12 @@ def _set(fd: int, directory: Directory) -> None:
 
 
 def _lasting(mode: int) -> int:
-    """The permissions that a copy of a directory has for good."""
+    """Return the final permissions of the copy of a directory with that mode."""
     return mode if mode & _OWNERS_LOOK == _OWNERS_LOOK or _may_look_anywhere() else mode | _OWNERS_LOOK
 
 
 def _may_look_anywhere() -> bool:
-    """Whether this thread may read and enter all directories, as root may unless that was taken from it."""
+    """Return whether this thread may read and enter all directories; root may, unless it has lost that capability."""
     with contextlib.suppress(OSError, ValueError), open("/proc/thread-self/status", "rb") as status:
         for line in status:
             if line.startswith(b"CapEff:"):
@@ -165,7 +170,7 @@ def _may_look_anywhere() -> bool:
 
 
 def _set_mode(fd: int, status: os.stat_result, mode: int) -> None:
-    """Set the permissions; set-uid, set-gid and sticky stay what they are here."""
+    """Set the permissions, keeping set-uid, set-gid and sticky bits as they are."""
     wanted = stat.S_IMODE(status.st_mode) & ~_PERMISSIONS | mode & _PERMISSIONS
     if wanted != stat.S_IMODE(status.st_mode):
         os.fchmod(fd, wanted)

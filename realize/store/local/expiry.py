@@ -1,4 +1,4 @@
-"""Removing what nobody came back for: partials, and directories made for them; for a thread, a slice at a time."""
+"""Removing partials that were abandoned, and the directories made for them; for a thread, one page at a time."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from realize.store.local.leftovers import find_leftovers, gained_ns, remove_awai
 from realize.store.local.location import Location, locate
 
 Expired = tuple[bytes, int]
-"""Path of a partial that was removed, relative to the root, and its size."""
+"""The path of a removed partial, relative to the root, and its size in bytes."""
 
 
 @define(eq=False)
 class Step:
-    """What one page of files held."""
+    """The result for one page of files."""
 
     removed: list[Expired] = field(factory=list)
     partials: int = 0
-    """Partials that are still there."""
+    """Number of partials that were kept."""
     size: int = 0
-    """Their bytes."""
+    """Total size of these, in bytes."""
 
 
 def expire_partials(
     root: bytes | str | Location, older_than_ns: int, present: Present, *, deep: bool = True
 ) -> Generator[Step, None, None]:
-    """Remove the partials below ``root`` that have gained nothing for longer than ``older_than_ns``.
+    """Remove the partials below ``root`` that have not grown for longer than ``older_than_ns``.
 
-    Each step looks at a page of files and yields what it found, often nothing; close the generator to stop early.
-    A partial that somebody holds the lock of is let be.
-    The directories that were made for one go with it, and others that have waited as long for something to arrive.
-    ``deep`` says whether directories below it are looked into.
+    Each step handles a page of files and yields its result, often an empty one; close the generator to stop early.
+    A partial that is locked is kept.
+    The empty directories that were made for a removed partial are removed, too, and so are others that have waited that
+    long for their first file.
+    Without ``deep``, directories below ``root`` are not entered.
     """
     location = root if isinstance(root, Location) else locate(os.fsencode(root), b"", None)
     finding = find_leftovers(location, deep=deep)
@@ -59,5 +60,5 @@ def expire_partials(
 
 
 def next_step(steps: Iterator[Step]) -> Step | None:
-    """One step, in a thread; StopIteration could not come back through a Deferred."""
+    """Do one step, in a thread; returns None at the end, as a Deferred cannot carry StopIteration."""
     return next(steps, None)

@@ -1,8 +1,8 @@
-"""Which directories a peer has made, and which it has emptied: those it may change, or remove.
+"""The directories that a peer has made or has removed something from, which it may therefore change or remove.
 
-The others are somebody else's, also if they are empty.
+All others belong to somebody else, even if they are empty.
 
-It is kept in memory, and bounded: what was forgotten, also by a restart, stays where it is.
+This is kept in memory, and bounded: a directory that is forgotten, by a restart for instance, simply stays.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from realize.fs.syscalls import birth_ns
 from realize.fs.tree import Identity
 
 MAX_FOOTPRINT_DIRECTORIES: Final = 20_000
-"""Directories of one kind that are remembered of one peer; the oldest are forgotten.
+"""Directories of each kind, made or emptied, that are remembered for a peer; beyond it the oldest are forgotten.
 
-They are remembered when the peer has gone, too, in no budget: some 2 MB of each kind.
+They are remembered after the peer has disconnected, too, outside of any memory budget: some 2 MB for each kind.
 """
 
 Trace = bytes
-"""What a directory is, and when it was made: another one may get the number of one that is gone."""
+"""Identity and birth time of a directory; a new directory may get the inode number of a removed one."""
 
 _TRACE: Final = struct.Struct("QQq")  # a tuple of three numbers takes three times as much
 
 
 def trace_of(identity: Identity, fd: int, name: bytes = b"") -> Trace:
-    """That of an open directory, or of one of that name below it."""
+    """Return the trace of the open directory ``fd``, or of ``name`` in it; ``identity`` is its device and inode."""
     return _TRACE.pack(*identity, birth_ns(fd, name))
 
 
 class Footprint:
-    """What one peer did to the directories below one that is served; used from several threads."""
+    """What one peer did to the directories below a served one; may be used from several threads."""
 
     def __init__(self) -> None:
         self._made: dict[Trace, None] = {}
@@ -40,25 +40,25 @@ class Footprint:
         self._lock = threading.Lock()
 
     def made(self, directory: Trace) -> None:
-        """The peer had that directory made."""
+        """Note that the peer made that directory."""
         self._note(self._made, directory)
 
     def removed_from(self, directory: Trace) -> None:
-        """The peer had something removed from that directory."""
+        """Note that the peer removed something from that directory."""
         self._note(self._emptied, directory)
 
     def gone(self, directory: Trace) -> None:
-        """It was removed: another directory may get its number, and it may not be known when that was made."""
+        """Forget a removed directory: another may get its inode number, and its birth time may be unknown."""
         with self._lock:
             self._made.pop(directory, None)
             self._emptied.pop(directory, None)
 
     def may_change(self, directory: Trace) -> bool:
-        """Whether the peer had it made."""
+        """Return whether the peer made it."""
         return directory in self._made
 
     def may_remove(self, directory: Trace) -> bool:
-        """Whether the peer had it made, or something removed from it."""
+        """Return whether the peer made it, or removed something from it."""
         return directory in self._made or directory in self._emptied
 
     def _note(self, known: dict[Trace, None], directory: Trace) -> None:

@@ -1,4 +1,4 @@
-"""`KnownPartials`: which partials there are below a location, looked up a slice at a time, and not too often."""
+"""`KnownPartials`: the partials below a location, found one page at a time, and not searched for too often."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from realize.store.local.location import Location
 from realize.store.local.walker import WalkEntry
 
 MIN_LOOK_AGE_S: Final = 5.0
-"""Seconds for which a look counts at least; a long one counts ten times as long as it took."""
+"""How long the result of a search is used at least; that of a long one is used ten times as long as it took."""
 
 
 @define(eq=False)
 class KnownPartials:
-    """What the last look has found, and what has been left since; some may be gone, or be written again."""
+    """The partials found by the last search, and those left since; some may be gone, or be written again."""
 
     _run_in_thread: RunInThread
     _location: Location | None = field(default=None, init=False)
@@ -30,7 +30,7 @@ class KnownPartials:
     _looking: DeferredLock = field(factory=DeferredLock, init=False)
 
     async def on(self, location: Location, device: int) -> list[WalkEntry]:
-        """The partials below a location that are on that device; empty ones are in nobody's way."""
+        """Return the known partials below a location that are on that device, searching anew if that is due."""
         await self._looking.acquire()
         try:
             if self._location != location or time.monotonic() >= self._until:
@@ -47,23 +47,23 @@ class KnownPartials:
             while (page := await self._run_in_thread(_next_page, finding)) is not None:
                 self._found.update({each.from_root: each for each in page})
         except RealizeError:
-            pass  # what cannot be looked at cannot be removed
+            pass  # what cannot be listed cannot be removed
         finally:
             finding.close()
         now = time.monotonic()
         self._until = now + max(MIN_LOOK_AGE_S, 10 * (now - began))
 
     def note(self, partial: WalkEntry) -> None:
-        """Somebody has just stopped writing this one."""
+        """Add a partial whose writer has just stopped."""
         if self._location is not None:
             self._found[partial.from_root] = partial
 
     def forget(self, partials: Iterable[WalkEntry]) -> None:
-        """Somebody is about to remove these."""
+        """Drop partials that are about to be removed."""
         for each in partials:
             self._found.pop(each.from_root, None)
 
 
 def _next_page(pages: Iterator[list[WalkEntry]]) -> list[WalkEntry] | None:
-    """One page, in a thread; StopIteration could not come back through a Deferred."""
+    """Return one page, in a thread, or None at the end: a Deferred cannot carry StopIteration."""
     return next(pages, None)

@@ -1,4 +1,4 @@
-"""What writes that were given up have left: partials, and the directories made for them; for a thread."""
+"""Leftovers of abandoned writes: partials, and the directories made for them; for a thread."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from realize.store.local.walker import PAGE_ENTRIES, Traversal, WalkEntry
 
 
 def gained_ns(status: os.stat_result) -> int:
-    """When a partial has last gained a byte.
+    """Return when a partial last grew, in ns since the epoch.
 
-    While it is received, a writer sees to it that its mtime says that.
-    Later its commit gives it the mode and the time of the source, and then its last change of any kind must do.
+    While a partial is received, its writer makes sure that its mtime tells this.
+    Once the commit has set mode and mtime to those of the source, its change time has to do.
     """
     return status.st_mtime_ns if stat.S_IMODE(status.st_mode) == RECEIVING else status.st_ctime_ns
 
@@ -30,9 +30,9 @@ def gained_ns(status: os.stat_result) -> int:
 def find_leftovers(
     location: Location, *, deep: bool = True
 ) -> Generator[tuple[list[WalkEntry], list[WalkEntry]], None, None]:
-    """The partials below a location, and its directories, by the page; close the generator to stop early.
+    """Yield the partials and the directories below a location, page by page; close the generator to stop early.
 
-    Those in its directories only if ``deep``.
+    Without ``deep``, its directories are not entered.
     """
     traversal = Traversal(location, lambda _path, _identity: "" if deep else "is not looked into")
     try:
@@ -43,14 +43,14 @@ def find_leftovers(
 
 
 def find_partials(location: Location) -> Generator[list[WalkEntry], None, None]:
-    """The partials below a location, by the page of files, often none; close the generator to stop early."""
+    """Yield the partials on each page of files below a location, often none; close the generator to stop early."""
     with contextlib.closing(find_leftovers(location)) as finding:
         for partials, _ in finding:
             yield partials
 
 
 def unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[WalkEntry]:
-    """Those of these partials that nobody is writing at this moment."""
+    """Return those of these partials that nobody is writing at this moment."""
     found: list[WalkEntry] = []
     with location.tree() as tree:
         for each in partials:
@@ -60,7 +60,7 @@ def unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[WalkEntr
 
 
 def remove_unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[WalkEntry]:
-    """Remove partials, but none that is locked, or another one than was found; those that are gone now."""
+    """Remove those of these partials that are neither locked nor changed since they were found; return the removed."""
     removed: list[WalkEntry] = []
     with location.tree() as tree:
         for each in partials:
@@ -73,7 +73,7 @@ def remove_unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[W
 
 
 def remove_awaiting(location: Location, directories: Iterable[tuple[bytes, ...]]) -> None:
-    """Remove those of these directories, and of those above them, that are empty and wait for something to arrive."""
+    """Remove those of these directories, and of those above them, that are empty and still await their first file."""
     with location.tree() as tree:
         for directory in directories:
             with contextlib.suppress(OSError, RealizeError):
@@ -87,7 +87,7 @@ def remove_awaiting(location: Location, directories: Iterable[tuple[bytes, ...]]
 
 @contextlib.contextmanager
 def _locked(directory_fd: int, found: WalkEntry) -> Iterator[None]:
-    """While entered, nobody else may write the partial; fails if somebody does, or if it is not what was found."""
+    """A context that locks the partial; raises an error if it is locked by others, or is not the one that was found."""
     fd = os.open(found.name, READ_FLAGS, dir_fd=directory_fd)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,9 +105,9 @@ def _locked(directory_fd: int, found: WalkEntry) -> Iterator[None]:
 
 
 def in_the_way(partials: Iterable[WalkEntry], missing: int) -> list[WalkEntry]:
-    """Which of these to remove to get ``missing`` bytes; none if all of them are not enough; pure.
+    """Return which partials to remove to free ``missing`` bytes; none if all of them would not be enough; pure.
 
-    Those go first that have gained nothing for longest, and no more than are needed.
+    Those that have not grown for longest go first, and no more than needed.
     """
     sizes = [
         (gained_ns(each.status), each.status.st_size, each)

@@ -1,4 +1,4 @@
-"""`LocalListing`: the walker, a page at a time in a thread."""
+"""`LocalListing`: runs the walker in a thread, one page at a time."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class LocalListing:
 
     @property
     def held(self) -> int:
-        """Bytes that are remembered between two pages."""
+        """Approximate number of bytes kept in memory between two pages."""
         return self._walker.held
 
     @shielded
     async def next_page(self) -> list[Entry]:
-        """The next entries; empty at the end."""
+        """Return the next entries; an empty list is the end."""
         if self._closed:
             return []
         self._busy = True
@@ -53,14 +53,14 @@ class LocalListing:
         return page
 
     def _page(self) -> list[Entry]:
-        if self._closed:  # while it waited for the thread
+        if self._closed:  # while waiting for the thread
             return []
         page = self._walker.page()
         self.now_ns = self._read_clock()
         return page
 
     def close(self) -> None:
-        """Give up the rest, when the thread that is reading has come back."""
+        """Give up the rest, once the thread that is reading has returned."""
         self._closed = True
         self._on_closed(self)
         if not self._busy:

@@ -1,15 +1,16 @@
 """Telling our partials from all other files.
 
-Others may have, or make, a file of any name, so the form of the name is not enough.
-While a file is a partial of ours, its mode has the sticky bit, which means nothing else for a regular file: it is there
-from its creation to the instant after it got its final name, so whatever a crash leaves behind has it.
-It costs nothing, and needs no extended attributes.
-And the file belongs to us, for others could mark theirs.
+Other users may make a file of any name, so the form of the name is not enough.
+While a file is a partial of ours, its mode has the sticky bit, which has no other meaning for a regular file: it is set
+from the file's creation until just after it got its final name, so whatever a crash leaves behind has it.
+This costs nothing, and needs no extended attributes.
+The file must also belong to us, since others could mark theirs.
 
-What has such a name and is not ours is a file like any other.
+A file that has such a name and is not ours is treated like any other file.
 
-Some file systems have no modes, or drop the mark, and some show another owner than ours.
-There a partial is what looks as a new one does: `learn` takes note of that, for as long as this process runs.
+Some file systems have no modes, or drop the mark, and some show an owner other than ours.
+There, a file counts as our partial if its owner and mark look like those of a new one, which `learn` remembers for as
+long as this process runs.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ from realize.units import display_name
 MARK: Final = stat.S_ISVTX
 
 RECEIVING: Final = MARK | 0o600
-"""The mode of a partial until its content is whole."""
+"""The mode of a partial until its content is complete."""
 
 NOTE: Final = "partial file of Realize"
-"""What people are told that it is."""
+"""What messages call a partial."""
 
 _looks: Final[dict[int, tuple[int, bool]]] = {}
-"""How partials of ours look on the devices on which they look otherwise than they should."""
+"""Owner and mark of our partials, on the devices where these are not as they should be."""
 
 _REFUSED: Final = frozenset({errno.EINVAL, errno.EPERM, errno.EIO, errno.EOPNOTSUPP})
 
 
 def is_marked(status: FileStatus) -> bool:
-    """Whether the file has the mark."""
+    """Return whether the file has the mark."""
     return bool(status.st_mode & MARK)
 
 
 def is_ours(directory_fd: int, name: bytes, status: FileStatus) -> bool:
-    """Whether the file of that name and status, in that directory, is a partial of ours."""
+    """Return whether the file of that name and status, in that directory, is one of our partials."""
     if not names.is_partial(name) or not stat.S_ISREG(status.st_mode):
         return False
     owned = status.st_uid == os.geteuid()
@@ -60,7 +61,7 @@ def is_ours(directory_fd: int, name: bytes, status: FileStatus) -> bool:
 
 
 def learn(status: FileStatus) -> None:
-    """Take note of how a partial looks that we have just made."""
+    """Remember how a partial that we have just made looks."""
     if not is_marked(status) or status.st_uid != os.geteuid():
         _looks[status.st_dev] = _look(status)
     elif _looks:
@@ -68,7 +69,7 @@ def learn(status: FileStatus) -> None:
 
 
 def look_alike(status: FileStatus, other: FileStatus) -> bool:
-    """Whether the owner and the mark of two files look the same."""
+    """Return whether two files look the same in owner and mark."""
     return _look(status) == _look(other)
 
 
@@ -77,15 +78,15 @@ def _look(status: FileStatus) -> tuple[int, bool]:
 
 
 def refuse_ours(directory_fd: int, name: bytes, status: FileStatus, path: bytes) -> None:
-    """Fail with `NotRegular` if that is a partial of ours; ``path`` is what the error calls it."""
+    """Raise `NotRegular` if the file is one of our partials; ``path`` is what the error calls it."""
     if is_ours(directory_fd, name, status):
         raise NotRegular(f"{display_name(path)}: is a {NOTE}")
 
 
 def create(opening: Callable[[int], int]) -> int:
-    """What ``opening`` answers for the mode of a new partial.
+    """Return the result of ``opening`` for the mode of a new partial.
 
-    The servers of some network file systems refuse the mark instead of ignoring it.
+    Some network file servers refuse the mark instead of ignoring it; then it is tried without.
     """
     try:
         return opening(RECEIVING)

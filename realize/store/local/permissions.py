@@ -1,7 +1,7 @@
-"""What permissions forbid, found out without touching anything; for a thread.
+"""Finding out what permissions forbid, without touching anything; for a thread.
 
-It is what a try would most likely fail with, no promise that it succeeds: attributes such as ``immutable``, and what a
-file server decides by itself, show only then.
+The result is the most likely error of an attempt; none is no promise that the attempt succeeds: attributes such as
+``immutable``, and what a file server decides, show only then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from realize.values import Use
 
 
 def forbidden_batch(location: Location, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
-    """Why each of these files cannot be used so; None for one that can be, or that is gone."""
+    """Return why each of these files cannot be used like that; None for one that can, or that is gone."""
     answers: list[RealizeError | None] = []
     with location.tree() as tree:
         for path in paths:
@@ -44,7 +44,7 @@ def forbidden_batch(location: Location, paths: Sequence[bytes], use: Use) -> lis
 
 
 def lacking_of(path: str) -> set[int]:
-    """Which of `os.R_OK` (to list it) and `os.W_OK` (to change it) we have not on a directory."""
+    """Return which of `os.R_OK` (list it) and `os.W_OK` (change it) we lack on a directory."""
     return {mode for mode in (os.R_OK, os.W_OK) if not os.access(path, mode | os.X_OK, effective_ids=True)}
 
 
@@ -55,7 +55,7 @@ def _check_read(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: byt
 
 
 def _check_put(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> None:
-    """A file, and what is missing of the directories above it, which come first."""
+    """Check that the file can be made, or the topmost missing directory above it."""
     fd, there = tree.nearest(directory)
     if there == directory:
         _check_change(fd, name, path, Deed.CREATE)
@@ -65,7 +65,7 @@ def _check_put(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: byte
 
 
 def _check_change(fd: int, name: bytes, path: bytes, deed: Deed) -> None:
-    """Whether a name in a directory may be made, replaced or removed; see unlink(2) on the sticky bit."""
+    """Raise an error unless a name in a directory may be made, replaced or removed; for sticky bits see unlink(2)."""
     status = os.fstat(fd)
     if not _may(b".", os.W_OK | os.X_OK, fd):
         raise _denied(path, deed, errno.EROFS if os.fstatvfs(fd).f_flag & os.ST_RDONLY else errno.EACCES)
@@ -74,7 +74,7 @@ def _check_change(fd: int, name: bytes, path: bytes, deed: Deed) -> None:
 
 
 def _owner(fd: int, name: bytes) -> int:
-    """Whose the file is; what is not there would be ours."""
+    """Return the owner of the file; ourselves if there is none yet."""
     try:
         return os.stat(name, dir_fd=fd, follow_symlinks=False).st_uid
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Finding out whether a directory is fit to be written to: room, and a trial; for a thread.
+"""Probing whether a directory can be written to: free space, and a trial file; for a thread.
 
-The trial is a partial like any other, so that it is never taken for a file, and what a crash leaves of it is removed
-with the other partials that nobody came back for.
+The trial file is a partial like any other, so that it is never taken for a final file, and expires like an abandoned
+partial if a crash leaves it behind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONTENT: Final = b"Written by `realize check`; may be removed.\n" * 100
 
 
 def measure_space(location: Location, reserve: Reserve = NO_RESERVE) -> Space:
-    """The room on the file system of the location, or where it would be made, without the reserve."""
+    """Return the space on the file system of the location, or where it would be made; the reserve is not free."""
     with location.tree() as tree:
         try:
             fd, _ = tree.nearest(location.base)
@@ -39,7 +39,7 @@ def measure_space(location: Location, reserve: Reserve = NO_RESERVE) -> Space:
 
 
 def try_write(location: Location) -> int:
-    """Do with a file of no meaning what a commit does, and remove it; the nanoseconds until it was durable."""
+    """Do what a commit does with a trial file, and remove it; return the nanoseconds until it was durable."""
     secret = secrets.token_hex(8).encode("ascii")
     before, after = (names.partial_name(b"realize-check-%s-%d" % (secret, number)) for number in (1, 2))
     with location.tree() as tree:

@@ -1,4 +1,4 @@
-"""Removing sources that were moved, and directories that have long been empty; for a thread."""
+"""Removing sources that were moved, and empty directories; for a thread."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from realize.values import Removal, Vacant
 
 
 def remove_batch(
-    location: Location, removals: Sequence[Removal], unlinked: HardLinks, footprint: Footprint
+    location: Location, removals: Sequence[Removal], links: HardLinks, footprint: Footprint
 ) -> list[RealizeError | None]:
-    """Remove each file that is still the version named; `NotFound` if it is gone already.
+    """Remove each file that is still the given version; return an error or None for each, `NotFound` if it is gone.
 
-    Linux has no "unlink if it is this inode": a file that is put under the name in the microseconds between the look
-    and the unlink is removed in its place.
+    Linux has no "unlink if it is this inode": a file that gets the name in the microseconds between our last look and
+    the unlink is removed instead.
     The content that was moved is safe all the same.
     """
     answers: list[RealizeError | None] = []
@@ -33,7 +33,7 @@ def remove_batch(
     with location.tree() as tree:
         for removal in removals:
             try:
-                directory = _remove(location, tree, removal, unlinked)
+                directory = _remove(location, tree, removal, links)
                 if directory not in emptied:
                     emptied.add(directory)
                     footprint.removed_from(trace_of(directory, tree.directory(location.split(removal.path)[0])))
@@ -46,44 +46,44 @@ def remove_batch(
     return answers
 
 
-def _remove(location: Location, tree: Tree, removal: Removal, unlinked: HardLinks) -> Identity:
-    """What the directory is that the file was in."""
+def _remove(location: Location, tree: Tree, removal: Removal, links: HardLinks) -> Identity:
+    """Remove one file; return the identity of its directory."""
     directory, name = location.split(removal.path)
     directory_fd, identity = tree.directory(directory), tree.identity(directory)
     fd = open_if_readable(name, directory_fd)
     if fd is None:
-        _unlink(directory_fd, name, fresh_stat(name, directory_fd), removal, unlinked)
+        _unlink(directory_fd, name, fresh_stat(name, directory_fd), removal, links)
         return identity
     opened = True
     try:
         with tree.lock(directory, fd, removal.path, shared=True) as lock:
-            # In this order: what was written until nobody had it open any more shows in its status.
+            # In this order: everything written before nobody had it open any more shows in its status.
             refuse_written(fd, removal.path)
             status = fresh_fstat(fd)
             if lock.of_process:
                 opened = False
                 release(fd)
-            _unlink(directory_fd, name, status, removal, unlinked)
+            _unlink(directory_fd, name, status, removal, links)
     finally:
         if opened:
             release(fd)
     return identity
 
 
-def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, unlinked: HardLinks) -> None:
-    """Remove the file, if that status says that it is still what was read."""
+def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, links: HardLinks) -> None:
+    """Remove the file if ``status`` says that it is still the version that was read; else raise `SourceChanged`."""
     refuse_ours(directory_fd, name, status, removal.path)
     if status.st_nlink == 1 and version_of(status) == removal.version:
         os.unlink(name, dir_fd=directory_fd)
-    elif not _remove_link(directory_fd, name, removal, unlinked):
+    elif not _remove_link(directory_fd, name, removal, links):
         raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
 
 
-def _remove_link(directory_fd: int, name: bytes, removal: Removal, unlinked: HardLinks) -> bool:
-    """Remove one of the names that a file has, or had; whether the file was still what was read under it."""
+def _remove_link(directory_fd: int, name: bytes, removal: Removal, links: HardLinks) -> bool:
+    """Remove one name of a file that has, or had, several; return whether it was still the version that was read."""
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
     try:
-        return unlinked.unlink(fd, name, directory_fd, removal.version)
+        return links.unlink(fd, name, directory_fd, removal.version)
     finally:
         release(fd)
 
@@ -94,9 +94,9 @@ def prune_batch(
     footprint: Footprint,
     bounded: bool,  # noqa: FBT001 -- in a thread
 ) -> list[bool | RealizeError]:
-    """Which of these directories could be removed, in this order; what is not empty, or not what it was, stays.
+    """Remove those of these directories that are empty and unchanged, in this order; return which were removed.
 
-    So do, if that is ``bounded``, those that are not of the footprint.
+    If ``bounded``, directories outside the footprint are kept.
     """
     answers: list[bool | RealizeError] = []
     with location.tree() as tree:

@@ -1,4 +1,4 @@
-"""Opening a file for reading so that it is known which version of it is read."""
+"""Opening a file for reading such that the version that is read is known."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from realize.units import display_name
 from realize.values import Attributes, Version, coarseness_ns
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-"""O_NONBLOCK: opening a FIFO must not wait for somebody to write to it."""
+"""O_NONBLOCK: opening a FIFO must not wait for a writer."""
 
 UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
-"""What `READ_FLAGS` fail with if it is not a regular file that we may read."""
+"""Errors of open(2) with `READ_FLAGS` if it is not a regular file that we may read."""
 
 _SETTLED_AFTER_NS: Final = 20_000_000
 _TICKS: Final = 5
@@ -33,27 +33,27 @@ _LATEST_NS: Final = (1 << 63) - 1
 
 @frozen
 class Clock:
-    """The time, and the way to wait for it; replaced in tests."""
+    """The time, and the way to sleep; replaced in tests."""
 
     now_ns: Callable[[], int] = time.time_ns
     sleep: Callable[[float], None] = time.sleep
 
 
 def representable(time_ns: int) -> int:
-    """The nearest time that fits 64 bits, which is all that travels: a file may claim to be of the year 300,000."""
+    """Return the nearest time that fits 64 bits, as on the wire: a file may claim to be from the year 300,000."""
     if _EARLIEST_NS <= time_ns <= _LATEST_NS:
         return time_ns
     return _LATEST_NS if time_ns > 0 else _EARLIEST_NS
 
 
 def version_of(status: FileStatus) -> Version:
-    """What the file is now."""
+    """Return the version that a status stands for."""
     mtime_ns, ctime_ns = representable(status.st_mtime_ns), representable(status.st_ctime_ns)
     return Version(status.st_dev, status.st_ino, status.st_size, mtime_ns, ctime_ns)
 
 
 def unchanged(before: FileStatus, after: FileStatus) -> bool:
-    """Whether both are the same version."""
+    """Return whether both are of the same version."""
     return (
         before.st_ctime_ns == after.st_ctime_ns
         and before.st_mtime_ns == after.st_mtime_ns
@@ -64,15 +64,15 @@ def unchanged(before: FileStatus, after: FileStatus) -> bool:
 
 
 def has_more(fd: int, size: int) -> bool:
-    """Whether a file has content behind the size that its status says.
+    """Return whether a file has content beyond the size in its status.
 
-    Network and cloud file systems may say less than there is: 0 for what they do not know, or the compressed size.
+    Network and cloud file systems may report too small a size: 0 if they do not know it, or the compressed size.
     """
     return bool(os.pread(fd, 1, size))
 
 
 def wrong_size(path: bytes, size: int, *, more: bool) -> WrongSize:
-    """The error for a file that has more, or else less, content than its size says though it has not changed."""
+    """Return the error for an unchanged file that has more, or less, content than its size says."""
     return WrongSize(
         f"{display_name(path)}: has {'more' if more else 'less'} content than its size of {size} bytes says "
         "(is it on a network or cloud mount?), so it was left alone"
@@ -80,12 +80,12 @@ def wrong_size(path: bytes, size: int, *, more: bool) -> WrongSize:
 
 
 def attributes_of(status: os.stat_result) -> Attributes:
-    """What is carried over."""
+    """Return the attributes that are carried over."""
     return Attributes(representable(status.st_mtime_ns), status.st_mode & 0o777)
 
 
 def open_if_readable(name: bytes, directory_fd: int) -> int | None:
-    """A descriptor to read what has that name; None if it cannot be read, so that only its status can be asked for."""
+    """Return a descriptor for reading the file; None if it cannot be read, though its status can."""
     try:
         return os.open(name, READ_FLAGS, dir_fd=directory_fd)
     except OSError as error:
@@ -95,7 +95,10 @@ def open_if_readable(name: bytes, directory_fd: int) -> int | None:
 
 
 def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> tuple[int, os.stat_result]:
-    """A descriptor to read a regular file, and its status; ``path`` is what errors call it."""
+    """Return a descriptor for reading a regular file, and its status; ``path`` is what errors call it.
+
+    Raises `OSError`, or `NotRegular` for anything else and for our partials.
+    """
     directory_fd = tree.directory(directory)
     fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
     try:
@@ -111,19 +114,19 @@ def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: by
 
 
 def refuse_written(fd: int, path: bytes) -> None:
-    """Fail with `SourceChanged` if a program has the file open for writing, as far as the kernel tells.
+    """Raise `SourceChanged` if a program has the file open for writing, as far as the kernel tells.
 
-    What such a program stores, through a mapping perhaps, need not show in the status of the file.
+    What such a program stores, for example through a mapping, need not show in the status of the file.
     """
     if is_open_for_writing(fd):
         raise SourceChanged(f"{display_name(path)}: is open for writing by another program")
 
 
 def settled_in(stamp_ns: int, now_ns: int) -> float:
-    """Seconds until what happens to a file with this change time is sure to get another one; none if that is so now.
+    """Return the seconds until a change of a file with this change time is sure to get another one; 0 if it is now.
 
-    A change time of the near future is one that the clock, which was set back, or is behind that of a server, comes to
-    again.
+    A change time in the near future counts, too: our clock was set back, or is behind that of a server, and will show
+    that time again.
     """
     settled_at = _SETTLED_AFTER_NS + coarseness_ns(stamp_ns)
     age = now_ns - stamp_ns
@@ -133,11 +136,11 @@ def settled_in(stamp_ns: int, now_ns: int) -> float:
 def open_settled(
     tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes, clock: Clock
 ) -> tuple[int, os.stat_result]:
-    """As `open_regular`, once a later write is sure to change the version.
+    """As `open_regular`, but waits until any later write is sure to change the version.
 
     The kernel stamps files with a clock that ticks every 10 ms at worst.
-    A file that was stamped in the present tick can change again without looking changed, so we wait a little, and
-    longer where the file system's stamps are coarse.
+    A file that was stamped in the current tick can change again without looking changed, so we wait a little, longer
+    where the file system's stamps are coarse; a file that keeps changing raises `SourceChanged`.
     """
     fd, status = open_regular(tree, directory, name, path)
     try:
