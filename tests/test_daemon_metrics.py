@@ -529,7 +529,7 @@ def daemon(tmp_path):
 def test_state_is_read_when_somebody_asks(daemon, tmp_path):
     """Limits, threads, connections and bytes: all as they are at that moment."""
     gauges = daemon._gauges()
-    daemon._directories = directories_of(daemon._config.directories, daemon._counting.commits)
+    daemon._directories = directories_of(daemon._config.directories, daemon._metrics_hooks.commits)
     daemon._take_over(daemon._config)
     registry = CollectorRegistry()
     registry.register(gauges)
@@ -587,8 +587,8 @@ def test_without_metrics_nothing_is_counted(tmp_path):
     config = Config("key", directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"))})
     daemon = realized(config)
 
-    assert daemon._pulling is None
-    assert MetricsHooks is type(daemon._counting)
+    assert daemon._metrics_endpoint is None
+    assert MetricsHooks is type(daemon._metrics_hooks)
     assert daemon._factory._watch is None
 
 

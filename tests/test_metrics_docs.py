@@ -46,7 +46,7 @@ def defined(registry):
 
 def test_realized(tmp_path):
     """What the daemon can show is what the page says of it."""
-    assert documented("Metrics of realized") == defined(daemon(tmp_path)._pulling._exposition._registry)
+    assert documented("Metrics of realized") == defined(daemon(tmp_path)._metrics_endpoint._exposition._registry)
 
 
 def test_realize():

@@ -1,4 +1,4 @@
 """The daemon: what ``twistd realized`` runs.
 
-`realize.daemon.tap` is the plugin's door, `realize.daemon.service` the service behind it.
+`realize.daemon.tap` is the twistd plugin, `realize.daemon.service` the service that it creates.
 """

@@ -1,4 +1,4 @@
-"""Which peer a key belongs to, and what a reload takes away; pure."""
+"""Which peer a key belongs to, and which peers lose rights by a reload; pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from realize.keys import PublicKey
 
 
 def by_key(peers: Mapping[str, PeerConfig]) -> dict[PublicKey, str]:
-    """The name of the peer that each key belongs to."""
+    """The name of the peer for each key."""
     return {peer.key: name for name, peer in peers.items()}
 
 
 def withdrawn(before: Mapping[str, PeerConfig], after: Mapping[str, PeerConfig]) -> set[str]:
-    """Names of the peers that lost something: the key they came with, a right, or being an admin."""
+    """The names of peers that lost something: their entry, their key, a right in a directory, or being an admin."""
     return {name for name, peer in before.items() if name not in after or _lost(peer, after[name])}
 
 
@@ -25,5 +25,5 @@ def _lost(before: PeerConfig, after: PeerConfig) -> bool:
 
 
 def _all_of(rights: frozenset[Right]) -> frozenset[Right]:
-    """With those that are part of others."""
+    """The rights, with those that they imply."""
     return rights | {Right.CREATE} if Right.WRITE in rights else rights

@@ -1,8 +1,8 @@
-"""Giving memory that is free back to the system.
+"""Give free memory back to the system.
 
-The C library keeps what was freed between blocks that are still in use, and a heap of its own for each thread: what
-peers have made the daemon hold would stay resident for ever, though it is free.
-Only glibc does so, and only glibc has the calls; elsewhere there is nothing to do.
+The C library keeps memory that was freed between blocks still in use, and a separate heap for each thread.
+So memory that the daemon once used for its peers would stay resident for ever, though it is free.
+Only glibc does this, and only glibc has the calls to change it; elsewhere there is nothing to do.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 HEAP_CHECK_INTERVAL_S: Final = 10.0
-"""Seconds between two looks."""
+"""Time between two checks."""
 
 MIN_GROWTH_BYTES: Final = 8 << 20
-"""Bytes by which the process must have grown for the work, some milliseconds, to be worth while."""
+"""Growth of the process from which on trimming, which takes some milliseconds, is worth while."""
 
 MIN_FREED_BYTES: Final = 1 << 20
-"""Bytes that may become free at any time."""
+"""A trim that gives back less than this counts as useless: that much may become free at any time."""
 
 MAX_SKIPPED_CHECKS: Final = 63
-"""Looks that are left out at most, where nothing goes."""
+"""Checks that are skipped at most after useless trims."""
 
 MALLOC_ARENAS: Final = 2
-"""Heaps that threads take memory from; each keeps something."""
+"""Heaps that the threads share; each heap keeps some free memory."""
 
 _M_ARENA_MAX: Final = -8  # malloc.h
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def bound_heaps() -> Callable[[], object] | None:
-    """Let there be few heaps; what gives back what is free in them, None if there is no such thing here."""
+    """Limit the number of heaps; returns a function that gives back their free memory, or None without glibc."""
     library = ctypes.CDLL(None)
     try:
         bound, trim = library.mallopt, library.malloc_trim
@@ -47,15 +47,15 @@ def bound_heaps() -> Callable[[], object] | None:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
+    """The resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
 class Heap:
-    """Looks now and then whether the process is larger than it need be.
+    """Checks regularly whether the process has grown, and then trims its heaps.
 
-    ``held`` is how many bytes peers make it hold: while that is much, only what is free is given back, and what waits
-    for the garbage collector is left to that.
+    ``held`` returns how many bytes are held for peers.
+    While that is much, only memory that is free already is given back; otherwise a garbage collection comes first.
     """
 
     def __init__(
@@ -69,41 +69,42 @@ class Heap:
         self._held = held
         self._trim = trim
         self._resident = resident
-        self._lowest = 0
-        """Bytes that it had when nobody was served yet."""
-        self._left = 0
-        """Bytes that were left by the last look that gave something back, or tried to."""
-        self._in_vain = 0
-        """How many such looks in a row have given nothing back."""
-        self._pause = 0
-        """So many looks are left out."""
+        self._idle_bytes = 0
+        """The resident size before any peer was served."""
+        self._left_bytes = 0
+        """The resident size after the last trim."""
+        self._useless_trims = 0
+        """How many trims in a row have been useless."""
+        self._skips = 0
+        """How many of the next checks to skip."""
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
-        """From now on."""
+        """Start checking."""
         if self._trim is not None:
-            self._lowest = self._resident()
-            self._call = self._clock.callLater(HEAP_CHECK_INTERVAL_S, self._look, self._trim)
+            self._idle_bytes = self._resident()
+            self._call = self._clock.callLater(HEAP_CHECK_INTERVAL_S, self._check, self._trim)
 
     def stop(self) -> None:
-        """No more."""
+        """Stop checking."""
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
 
-    def _look(self, trim: Callable[[], object]) -> None:
-        self._call = self._clock.callLater(HEAP_CHECK_INTERVAL_S, self._look, trim)
+    def _check(self, trim: Callable[[], object]) -> None:
+        self._call = self._clock.callLater(HEAP_CHECK_INTERVAL_S, self._check, trim)
         size = self._resident()
-        if size < self._lowest + MIN_GROWTH_BYTES:
+        if size < self._idle_bytes + MIN_GROWTH_BYTES:
             return
-        if self._pause and size < self._left + MIN_GROWTH_BYTES:
-            self._pause -= 1
+        if self._skips and size < self._left_bytes + MIN_GROWTH_BYTES:
+            self._skips -= 1
             return
         quiet = self._held() < MIN_GROWTH_BYTES
         if quiet:
             gc.collect()
         trim()
-        self._left = self._resident()
-        # What seems to be needed for good may wait for a thread: it is looked at again, but ever more rarely.
-        self._in_vain = self._in_vain + 1 if quiet and size - self._left < MIN_FREED_BYTES else 0
-        self._pause = min(2**self._in_vain - 1, MAX_SKIPPED_CHECKS)
+        self._left_bytes = self._resident()
+        # Memory that cannot be given back now may be in use by a thread only for the moment: check again, ever more
+        # rarely.
+        self._useless_trims = self._useless_trims + 1 if quiet and size - self._left_bytes < MIN_FREED_BYTES else 0
+        self._skips = min(2**self._useless_trims - 1, MAX_SKIPPED_CHECKS)

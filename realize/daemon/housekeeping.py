@@ -1,6 +1,6 @@
-"""Removing partials that nobody came back for, and counting the others.
+"""Remove partials that were abandoned for too long, and count the others.
 
-Directories are looked through side by side, each in its own threads: one whose disk hangs does not hold up the others.
+Directories are checked concurrently, each in its own threads, so that one whose disk hangs does not hold up the others.
 """
 
 from __future__ import annotations
@@ -18,66 +18,66 @@ from realize.store.local.expiry import expire_partials, next_step
 from realize.units import display_name
 
 FIRST_EXPIRY_S: Final = 60.0
-"""Seconds before the first look."""
+"""Delay before the first check."""
 
 EXPIRY_INTERVAL_S: Final = 3600.0
-"""Seconds between two looks."""
+"""Time between two checks."""
 
 
 @define(eq=False)
 class Partials:
-    """What is known of the partials of a directory."""
+    """What the last check found in a directory, and how many partials were removed from it since the start."""
 
     files: int = 0
     size: int = 0
     """Bytes."""
     counted_at: float | None = None
-    """Seconds since the epoch; None before the first look has ended."""
+    """Seconds since the epoch; None before the first check has ended."""
     expired: int = 0
     expired_size: int = 0
 
 
 @define(eq=False)
 class Housekeeping:
-    """Looks through all directories once an hour, a page at a time, in a thread."""
+    """Checks all directories once an hour, or more often if partials expire sooner; a page at a time, in a thread."""
 
     clock: IReactorTime
     log: Any
     partials: dict[str, Partials] = field(factory=dict, init=False)
-    """By name of the directory."""
+    """By directory name."""
     _directories: Mapping[str, ServedDirectory] = field(factory=dict, init=False)
     _max_age: float = field(default=0.0, init=False)
     _next: IDelayedCall | None = field(default=None, init=False)
     _stopped: bool = field(default=True, init=False)
-    _looking: set[str] = field(factory=set, init=False)
+    _checking: set[str] = field(factory=set, init=False)
 
     def start(self, directories: Mapping[str, ServedDirectory], max_age: float) -> None:
-        """From now on, keep these directories clear of partials older than ``max_age`` seconds."""
+        """From now on, remove partials older than ``max_age`` seconds from these directories."""
         self._directories, self._max_age = directories, max_age
         if self._stopped:
             self._stopped = False
-            self._next = self.clock.callLater(min(FIRST_EXPIRY_S, max_age), self._look)
+            self._next = self.clock.callLater(min(FIRST_EXPIRY_S, max_age), self._check)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop; a check under way ends after its current step."""
         self._stopped = True
         if self._next is not None and self._next.active():
             self._next.cancel()
 
-    def _look(self) -> None:
-        self._next = self.clock.callLater(min(EXPIRY_INTERVAL_S, self._max_age), self._look)
+    def _check(self) -> None:
+        self._next = self.clock.callLater(min(EXPIRY_INTERVAL_S, self._max_age), self._check)
         for name, directory in self._directories.items():
-            if name not in self._looking:  # it is very large, or hangs
-                self._looking.add(name)
-                ensureDeferred(self._look_into(name, directory))
+            if name not in self._checking:  # else the previous check goes on: it is very large, or hangs
+                self._checking.add(name)
+                ensureDeferred(self._check_directory(name, directory))
 
-    async def _look_into(self, name: str, directory: ServedDirectory) -> None:
+    async def _check_directory(self, name: str, directory: ServedDirectory) -> None:
         try:
             await self._expire(name, directory)
-        except Exception as error:  # noqa: BLE001 -- the other directories, and the next time, do not depend on it
+        except Exception as error:  # noqa: BLE001 -- must not affect the other directories, nor the next check
             self.log.warning("expiry_failed", dir=name, error=str(error) or repr(error))
         finally:
-            self._looking.discard(name)
+            self._checking.discard(name)
 
     async def _expire(self, name: str, directory: ServedDirectory) -> None:
         known = self.partials.setdefault(name, Partials())

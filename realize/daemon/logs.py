@@ -1,9 +1,9 @@
-"""The daemon's log, beside that of ``twistd``: one stream for both, unless twistd's own options ask for another.
+"""The daemon's log, and how it shares a stream with the log of ``twistd``.
 
-Our records go to the file of ``--log-file`` or ``logs.file``, else to stderr, and Twisted's events with them.
-If the command line of twistd says where its log goes (``--logfile``, ``--syslog``, ``--logger``), Twisted's events go
-there, as always, and only ours go where ours go.
-A process that becomes a daemon has no stderr: without a file of ours, our records are handed to twistd's log.
+Our records go to the file of ``--log-file`` or ``logs.file``, else to stderr, and Twisted's events go with them.
+If options of twistd say where its log goes (``--logfile``, ``--syslog``, ``--logger``), Twisted's events go there as
+usual, and only ours go where ours go.
+A process that daemonizes has no stderr, so without a file of our own our records are handed to twistd's log.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from realize.telemetry.logging.writing import is_journal
 
 
 def complain(error: RealizeError) -> None:
-    """Say on stderr what keeps the daemon from being started, before there is a log; to the journal, as an error."""
+    """Print on stderr why the daemon cannot start, before there is a log; in the journal it has priority ``err``."""
     priority = f"<{PRIORITIES['error']}>" if is_journal(os.environ) else ""
     for line in str(error).splitlines():
         print(f"{priority}realized: error: {line}", file=sys.__stderr__)
@@ -36,21 +36,21 @@ def complain(error: RealizeError) -> None:
 
 @frozen
 class DaemonLogOptions:
-    """What the command line says of the log; it outranks the configuration."""
+    """The log options of the command line, which override the configuration; None where none was given."""
 
     level: Levels | None = None
     format: str | None = None
     file: str | None = None
 
     def over(self, config: LogsConfig) -> LogsConfig:
-        """What counts."""
+        """The settings that apply over that configuration."""
         return LogsConfig(self.level or config.level, self.format or config.format, self.file or config.file)
 
 
 class DaemonLogs:
-    """The log of one daemon, from before it listens to its end.
+    """The log of one daemon, from before it listens until it ends.
 
-    ``runner`` are the options of ``twistd``; empty for another runner, which looks after Twisted's events itself.
+    ``runner`` has the options of ``twistd``; it is empty under another runner, which handles Twisted's events itself.
     """
 
     def __init__(self, config: LogsConfig, given: DaemonLogOptions, runner: Mapping[str, Any]) -> None:
@@ -67,18 +67,18 @@ class DaemonLogs:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Records of each level so far."""
+        """Records so far by level."""
         return self._logs.counts
 
     def attach(self, parent: Any) -> None:
-        """Before logging starts: have twistd give Twisted's events to us, if they are for us."""
+        """Have twistd pass Twisted's events to us if they belong in our log; to be called before logging starts."""
         if self._carries_twisted and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, TwistedObserver())
 
     def start(self, reactor: Any) -> None:
-        """Begin to write; SIGUSR1 opens the file anew from now on.
+        """Begin to write, and have SIGUSR1 open the log file again from now on.
 
-        Raises `realize.errors.ConfigError` if it cannot be opened.
+        Raises `realize.errors.ConfigError` if the file cannot be opened.
         """
         self._logs.start()
         self._reactor = reactor
@@ -86,18 +86,18 @@ class DaemonLogs:
         self._former = signal.signal(signal.SIGUSR1, self._rotated)
 
     def stop(self) -> None:
-        """Write what waits; little is logged after it."""
+        """Write what waits, and put the signal handlers and hooks back; to be called last."""
         self._undo()
         if self._former is not None:
             signal.signal(signal.SIGUSR1, self._former)
         self._logs.close()
 
     def flush(self, seconds: float) -> None:
-        """Wait for what is to be written, but not for ever."""
+        """Wait at most ``seconds`` until everything logged so far is written."""
         self._logs.flush(seconds)
 
     def reload(self, config: LogsConfig) -> bool:
-        """Take over what a new configuration says; whether something in it needs a restart."""
+        """Apply the levels of a new configuration; returns whether something else in it needs a restart."""
         wanted = self._given.over(config)
         self._logs.set_levels(wanted.level)
         return (wanted.format, wanted.file) != (self._used.format, self._used.file)
@@ -109,5 +109,5 @@ class DaemonLogs:
 
 
 def absolute(path: str | None) -> str | None:
-    """The file as it is before twistd changes its directory."""
+    """The absolute path, since twistd changes the working directory later."""
     return None if path is None else os.path.abspath(path)

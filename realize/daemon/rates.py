@@ -1,4 +1,4 @@
-"""How fast what grows on the daemon does so: the bytes of connections and transfers, looked at about every second."""
+"""Rates of growing totals, such as the bytes of connections and transfers, from a few samples of them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 RATE_SAMPLES: Final = 3
-"""Looks that are remembered; a rate is that since the earliest of them."""
+"""Samples that are remembered; a rate is computed since the earliest that has the total."""
 
 MIN_SAMPLE_INTERVAL_S: Final = 0.4
-"""Seconds that two looks are apart at least, so that those which somebody asks for do not drive the others out."""
+"""Least time between two samples, so that extra ones, taken on request, do not displace the regular ones."""
 
 
 class RateSampler:
-    """Remembers what the last looks have seen."""
+    """Remembers the last samples of all totals."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._looks: deque[tuple[float, Mapping[Hashable, int]]] = deque(maxlen=RATE_SAMPLES)
 
     def look(self, totals: Mapping[Hashable, int]) -> None:
-        """So much it is by now of each thing that grows."""
+        """Take a sample: the totals by now."""
         now = self._clock.seconds()
         if not self._looks or now - self._looks[-1][0] >= MIN_SAMPLE_INTERVAL_S:
             self._looks.append((now, totals))
 
     def of(self, thing: Hashable, total: int) -> float | None:
-        """How much a thing that has now come to ``total`` grew in a second; None for one that has just begun."""
+        """The growth per second of a thing whose total is ``total`` now; None if it is too new to tell."""
         now = self._clock.seconds()
         for then, totals in self._looks:
             before = totals.get(thing)

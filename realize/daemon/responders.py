@@ -1,4 +1,4 @@
-"""What the daemon answers a peer: the commands about directories, and those about limits."""
+"""Answer the commands of a peer: those about directories, and those about rate limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from realize.wire.throttling import seconds_of
 
 
 class DaemonResponders(DirectoryResponders):
-    """Answers one peer on one connection, whose name among the limits is ``number``."""
+    """Answers one peer on one connection; ``number`` is the name of the connection in the limits."""
 
     def __init__(
         self, *arguments: Any, throttling: Throttling, number: str, is_admin: bool, name: str, **more: Any

@@ -29,27 +29,28 @@ from realize.store.local.store import LocalStore, root_identity
 from realize.units import display_text
 
 LONG_JOB_THREADS: Final = 5
-"""Threads of a directory for what is not brief."""
+"""Threads of a directory for jobs that are not short."""
 
 LONG_JOB_THREADS_PER_PEER: Final = 4
-"""Threads of them for one peer; more would only queue at the disk."""
+"""How many of these one peer may use; more would only queue at the disk."""
 
 THREADS: Final = LONG_JOB_THREADS + brief.MAX_THREADS + 1
-"""Threads for the disk work of each directory, one of them for commits, so that nothing keeps the others from theirs.
+"""Threads for the disk work of each directory: for long jobs, for short jobs, and one for commits, so that none of
+these can block the others.
 
-They are made when there is work for them.
+Threads are started when there is work for them.
 """
 
 MAX_READING_COMMANDS: Final = 2
-"""Commands of one peer that read much of one directory and answer little (digests, comparisons), at once."""
+"""Commands of one peer at once that read much of one directory and answer little (digests, comparisons)."""
 
 
 @frozen
 class ServedDirectory:
     """One directory, as it was when the configuration was read.
 
-    All stores of it share a committer, so that files of different peers are committed together, and threads, in which
-    the peers take turns.
+    All its stores share a committer, so that files of different peers are committed together, and threads, which the
+    peers use in turn.
     """
 
     name: str
@@ -63,10 +64,13 @@ class ServedDirectory:
     headroom: Headroom
     memory: Memory
     footprints: dict[str, Footprint] = Factory(dict)
-    """What each peer did to the directories."""
+    """What each peer has changed in this directory, by peer name."""
 
     def store(self, base: bytes, peer: str, rights: frozenset[Right], origin: bytes | None) -> LocalStore:
-        """The files below ``base``, for a peer with these rights; for that ``origin``, if it may not read them."""
+        """The store of the files below ``base``, for a peer with these rights.
+
+        ``origin`` identifies the peer's own files if it may not read the others; None if it may read all.
+        """
         return LocalStore(
             self.path,
             base,
@@ -86,19 +90,19 @@ class ServedDirectory:
 
     @property
     def waiting(self) -> int:
-        """How much work of peers waits for its turn."""
+        """How many jobs of peers wait for their turn."""
         return self.brief.waiting + self.long.waiting + self.reading.waiting
 
     def turns_of(self, peer: str) -> Turn:
-        """For the commands of that peer that read much, whatever connections they come on."""
+        """The turns of that peer, on all its connections, for commands that read much."""
         return partial(self.reading.run, peer)
 
 
 def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Identity | None]:
-    """What each directory is, None if it does not answer.
+    """The identity of each directory, by name; None for one whose disk does not answer.
 
-    Takes up to `realize.config.DISK_ANSWER_S` seconds, so it is for a thread if somebody cannot wait so long.
-    Raises `StorageError` if one cannot be reached.
+    Blocks for up to `realize.config.DISK_ANSWER_S`, so call it in a thread where that is too long.
+    Raises `StorageError` if a directory does not exist or cannot be opened.
     """
     looks = {name: _Look(directory.path) for name, directory in directories.items()}
     until = time.monotonic() + DISK_ANSWER_S
@@ -122,10 +126,12 @@ def serve_directories(
     freed: Callable[[str, bytes, int], object],
     memory: Memory,
 ) -> dict[str, ServedDirectory]:
-    """The directories that were ``found``, which `look_at` tells.
+    """The directories that `look_at` ``found``, by name.
 
-    ``threads_of`` has for each path what works there, ``watch`` makes for each name what is told of the commits.
-    ``freed`` is told the name of a directory, and path and size of a partial that was removed there to make room.
+    ``threads_of`` returns, for a path, what runs jobs in its threads; ``watch`` returns, for a name, the hooks of its
+    commits.
+    ``freed`` is called with the name of a directory, and the path and size in bytes of a partial that was removed there
+    to make space.
     """
     served = {}
     for name, identity in found.items():
@@ -149,7 +155,7 @@ def serve_directories(
 
 
 class _Look:
-    """A look at a directory in a thread of its own, for whose end nobody waits: a dead disk or mount never answers."""
+    """Looks at a directory in a daemon thread of its own, because a dead disk or mount may never answer."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -159,7 +165,7 @@ class _Look:
         self._thread.start()
 
     def found(self, seconds: float) -> Identity | None:
-        """What the directory is, None if it does not answer within ``seconds``; raises `OSError` if it is not there."""
+        """The identity of the directory, None if it does not answer within ``seconds``; raises OSError."""
         self._thread.join(seconds)
         if self._error is not None:
             raise self._error

@@ -1,4 +1,8 @@
-"""The daemon as a Twisted service: listen, serve, reload, and end in order."""
+"""The daemon as a Twisted service: listen, serve, reload, and stop in order.
+
+SIGTERM and SIGINT are handled by the reactor, which stops this service; `Realized.startService` adds SIGQUIT, which
+does the same, and SIGHUP, which reloads the configuration.
+"""
 
 from __future__ import annotations
 
@@ -53,13 +57,13 @@ from realize.wire.server import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing
 
 DRAIN_KILL_AFTER_S: Final = 15.0
-"""Seconds beyond the drain time, after which a stopping daemon is ended by force."""
+"""A stopping daemon is killed this long after its drain time."""
 
 _NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for right in Right}
-"""What of its directory each right is no good without."""
+"""The permissions of the daemon on a directory without which each right is useless."""
 
 DIRECTORY_RETRY_S: Final = 60.0
-"""Seconds after which a directory that did not answer is looked at again."""
+"""Delay before another look at a directory that did not answer."""
 
 
 class Realized(Service):
@@ -78,7 +82,7 @@ class Realized(Service):
         drain: float | None = None,
         metrics: str | None = None,
     ) -> None:
-        """``drain`` and ``metrics``, if given, outrank what the configuration says."""
+        """``drain`` (seconds) and ``metrics`` (an endpoint string), if given, override the configuration."""
         self._began = 0.0
         self._drain = drain
         self._path = path
@@ -88,25 +92,25 @@ class Realized(Service):
         self._logs = logs
         self._log = structlog.get_logger(component="daemon").bind()
         self._pools = ThreadPools(reactor, THREADS, "disk")
-        """By path of the directory."""
+        """By directory path."""
         self._reader = ThreadPool(reactor, 1, "configuration")
         self._reloading = DeferredLock()
         self._looking_again: IDelayedCall | None = None
         self._hanging: list[str] = []
-        """Names of directories that did not answer when they were looked at."""
+        """Names of the directories that did not answer at the last look."""
         self._ledger = Ledger(reactor)
         self._memory = Memory(config.limits.memory, config.limits.peer_memory)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
         self._directories: dict[str, ServedDirectory] = {}
         self._ports: list[IListeningPort] = []
         self._closing: set[Deferred[None]] = set()
-        """Fire when everything that a connection had open is closed, which takes threads."""
+        """Each fires when everything that a connection had open is closed, which needs threads."""
         self._signals = Signals()
         metrics_at = config.metrics if metrics is None else metrics
         self._fixed = ("key", "listen", "limits", *(() if metrics is not None else ("metrics",)))
-        """What of the configuration a reload cannot change."""
+        """The configuration keys that a reload cannot change."""
         counted = None if metrics_at is None else Metrics()
-        self._counting = MetricsHooks() if counted is None else counted
+        self._metrics_hooks = MetricsHooks() if counted is None else counted
         self._factory = PeerServerFactory(
             clock=reactor,
             log=structlog.get_logger(component="wire").bind(),
@@ -114,7 +118,7 @@ class Realized(Service):
             greeting=Greeting(f"realized {__version__}"),
             is_known=lambda key: key in self._keys,
             welcome=self._welcome,
-            on_refusal=self._counting.refused,
+            on_refusal=self._metrics_hooks.refused,
             watch=None if counted is None else counted.command,
         )
         self._throttling = Throttling(
@@ -123,12 +127,12 @@ class Realized(Service):
         self._rates = RateSampler(reactor)
         self._heap = Heap(reactor, lambda: self._memory.held, bound_heaps())
         self._housekeeping = Housekeeping(reactor, self._log)
-        self._pulling: MetricsEndpoint | None = None
+        self._metrics_endpoint: MetricsEndpoint | None = None
         if metrics_at is not None and counted is not None:
-            said_by = f"{path}: metrics" if metrics is None else "--metrics-addr"
-            self._pulling = MetricsEndpoint(
+            setting = f"{path}: metrics" if metrics is None else "--metrics-addr"
+            self._metrics_endpoint = MetricsEndpoint(
                 metrics_at,
-                said_by,
+                setting,
                 reactor=reactor,
                 log=self._log,
                 metrics=counted,
@@ -137,17 +141,17 @@ class Realized(Service):
             )
 
     def setServiceParent(self, parent: Any) -> None:
-        """Join an application; its log is ours from then on, unless it has another."""
+        """Join an application, and take over its log unless that was set otherwise."""
         self._logs.attach(parent)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start to listen; if that is not possible, ``twistd`` ends with status 1."""
+        """Start to serve; raises SystemExit if the log cannot be opened or a port cannot be listened on."""
         super().startService()
         self._start_log()
         self._began = self._reactor.seconds()
         allow_many_files()
-        self._counting.started(time.time())
+        self._metrics_hooks.started(time.time())
         found = look_at(self._config.directories)
         self._directories = self._serve(self._config, found)
         self._say_who_hangs(found)
@@ -172,12 +176,12 @@ class Realized(Service):
             connection=throttle.connection,
         )
         try:
-            if self._pulling is not None:
-                self._pulling.start()
+            if self._metrics_endpoint is not None:
+                self._metrics_endpoint.start()
             for description in self._config.listen:
                 self._listen(description)
         except ConfigError as error:
-            # An exception would be shown with a traceback, which tells an operator nothing.
+            # Any other exception would be shown with a traceback, which tells an operator nothing.
             self._log.error("cannot_listen", error=str(error))
             raise SystemExit(1) from error
         self._housekeeping.start(self._directories, self._config.partial_max_age)
@@ -185,19 +189,19 @@ class Realized(Service):
         self._look_what_is_forbidden()
 
     def stopService(self) -> Deferred[None]:
-        """Stop accepting, let what runs finish within the drain time, close everything."""
+        """Stop accepting, let running commands finish within the drain time, then close everything."""
         return Deferred.fromCoroutine(self._stop())
 
     @property
     def uptime(self) -> float:
-        """Seconds since this was started."""
+        """Seconds since the service was started."""
         since: float = self._reactor.seconds() - self._began
         return since
 
     def reload(self) -> Deferred[None]:
-        """Read the configuration again; a bad one changes nothing.
+        """Read the configuration again and apply it; an invalid one is logged and changes nothing.
 
-        Disks are waited for in another thread.
+        Fires when done; file access that may hang is done in another thread.
         """
         return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
 
@@ -235,7 +239,7 @@ class Realized(Service):
             self._look_what_is_forbidden()
             self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
         finally:
-            # Whatever else fails, nobody keeps a right that he does not have any more.
+            # Whatever else fails, no connection may keep a right that its peer has lost.
             for connection in self._factory:
                 if connection.name in ending:
                     self._withdraw(connection)
@@ -250,14 +254,14 @@ class Realized(Service):
             found,
             lambda path: self._pools.of(path).run,
             self._reactor,
-            self._counting.commits,
+            self._metrics_hooks.commits,
             self._ledger,
             self._freed,
             self._memory,
         )
 
     def _say_who_hangs(self, found: dict[str, Inode | None]) -> None:
-        """Log which directories do not answer, and look again later; the others are served."""
+        """Log which directories do not answer, and look at them again later; the others are served meanwhile."""
         self._look_no_more()
         self._hanging = [name for name, identity in found.items() if identity is None]
         for name in self._hanging:
@@ -266,7 +270,7 @@ class Realized(Service):
                 self._looking_again = self._reactor.callLater(DIRECTORY_RETRY_S, self._look_again)
 
     def _look_again(self) -> Deferred[None]:
-        """See which of the directories that did not answer do now; what the configuration says is not read anew."""
+        """Look again at the directories that did not answer; the configuration is not read again for this."""
         return self._reloading.run(lambda: Deferred.fromCoroutine(self._look_at_hanging()))
 
     async def _look_at_hanging(self) -> None:
@@ -279,7 +283,7 @@ class Realized(Service):
             return
         for name, directory in self._serve(config, found).items():
             self._log.info("directory_answers", dir=name)
-            # One that was served is watched by itself: if it is another one now, it is refused.
+            # Keep one that was served before: its stores themselves refuse if it is another directory by now.
             self._directories.setdefault(name, directory)
         self._housekeeping.start(self._directories, config.partial_max_age)
         self._say_who_hangs(found)
@@ -290,13 +294,13 @@ class Realized(Service):
             again.cancel()
 
     def _withdraw(self, connection: AcceptedProtocol) -> None:
-        """End a connection whose peer has lost rights, one way or the other."""
+        """Close a connection whose peer has lost rights; if closing in order fails, abort it."""
         try:
             self._log.warning(
                 "rights_withdrawn", peer=connection.name, conn=connection.number, address=connection.address
             )
             connection.close(Reason.REFUSED)
-        except Exception:  # noqa: BLE001 -- the others are to be ended too
+        except Exception:  # noqa: BLE001 -- the other connections have to be closed too
             connection.abort(ConnectionFailed("rights were withdrawn"))
 
     def _start_log(self) -> None:
@@ -310,7 +314,7 @@ class Realized(Service):
         self._log.info("partial_freed", dir=name, path=display_name(path), size=size)
 
     def _take_over(self, config: Config) -> None:
-        self._counting.expect(config.directories, config.peers)
+        self._metrics_hooks.expect(config.directories, config.peers)
         throttle = config.throttle
         peers = {name: throttle.peers.get(name) for name in config.peers}
         self._throttling.configure(throttle.service, peers, throttle.connection)
@@ -320,7 +324,7 @@ class Realized(Service):
             Deferred.fromCoroutine(self._say_what_is_forbidden(name, directory))
 
     async def _say_what_is_forbidden(self, name: str, directory: ServedDirectory) -> None:
-        """Log what peers may do in a directory, and we may not; its disk may take its time to tell."""
+        """Log the rights of peers in a directory that are useless, because the daemon itself lacks the permission."""
         with contextlib.suppress(RealizeError):
             lacking = await directory.run_in_thread(lacking_of, directory.path)
             given = set().union(*(peer.dirs.get(name, frozenset()) for peer in self._config.peers.values()))
@@ -329,7 +333,7 @@ class Realized(Service):
                 self._log.warning("directory_forbidden", dir=name, path=directory.path, rights=forbidden)
 
     def _moved(self, directories: dict[str, ServedDirectory]) -> set[str]:
-        """Peers with rights on a directory that is not served any more, or is another one now."""
+        """The names of peers with rights in a directory that is no longer served, or is another one now."""
         changed = {
             name
             for name, before in self._directories.items()
@@ -343,7 +347,7 @@ class Realized(Service):
         stopping = time.monotonic()
 
         def stop_at_once() -> None:
-            # Not here: what the signal has interrupted may hold the log.
+            # In a thread, because the signal may have interrupted code that is using the log.
             threading.Thread(target=lambda: self._force(time.monotonic() - stopping), daemon=True).start()
 
         self._signals.on(signal.SIGHUP, lambda: None)
@@ -356,7 +360,7 @@ class Realized(Service):
             await maybeDeferred(port.stopListening)
         drain = self._config.drain if self._drain is None else self._drain
         self._log.info("draining", connections=len(list(self._factory)), seconds=drain)
-        # From here on threads may be what keeps us, and they cannot be stopped.
+        # From here on, stopping may have to wait for threads, which cannot be stopped themselves.
         forced = threading.Timer(drain + DRAIN_KILL_AFTER_S, self._force, [drain + DRAIN_KILL_AFTER_S])
         forced.daemon = True
         forced.start()
@@ -368,17 +372,17 @@ class Realized(Service):
             self._pools.stop()
             self._reader.stop()
             forced.cancel()
-        if self._pulling is not None:
-            # Last, so that the end can be watched.
-            await self._pulling.stop()
+        if self._metrics_endpoint is not None:
+            # Last, so that draining can be observed.
+            await self._metrics_endpoint.stop()
         self._log.info("stopped")
         self._logs.stop()
         self._signals.restore()
 
     def _force(self, seconds: float) -> None:
-        """End the process, from another thread: a second signal wants it, or something that hangs, such as a disk.
+        """End the process at once, from another thread: after a second signal, or if something hangs, such as a disk.
 
-        It has tried to end in order for so many seconds.
+        ``seconds`` is for how long it has tried to stop in order.
         """
         self._log.error("stop_forced", seconds=round(seconds, 3))
         self._logs.flush(1.0)
@@ -427,12 +431,12 @@ class Realized(Service):
                 component="store", peer=name, conn=connection.number, run=run_of(greeting.run)
             ).bind(),
             report=partial(self._report, name, peer, number),
-            watch=self._counting,
+            watch=self._metrics_hooks,
         )
         self._closing.add(responders.closed)
         responders.closed.addBoth(lambda _: self._closing.discard(responders.closed))
         connection.serve(responders)
-        self._counting.accepted(name)
+        self._metrics_hooks.accepted(name)
         return name
 
     def _gauges(self) -> Gauges:
@@ -472,7 +476,7 @@ class Realized(Service):
 
 
 def _look_at_each(directories: Mapping[str, DirectoryConfig]) -> dict[str, Inode | None]:
-    """As `look_at`, one after the other; one that cannot be reached is as one that does not answer."""
+    """`look_at` for each directory separately; one that cannot be reached counts as one that does not answer."""
     found: dict[str, Inode | None] = {}
     for name, directory in directories.items():
         found[name] = None

@@ -1,4 +1,4 @@
-"""What the daemon does when it gets a signal; what somebody else had set comes back in the end."""
+"""The daemon's signal handlers; those that were installed before are restored at the end."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from types import FrameType
 from typing import Any, Final
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-"""Signals that stop the daemon in order, the first two by way of the reactor; another one of them stops it at once."""
+"""Signals that stop the daemon in order (the first two through the reactor); a second one of them stops it at once."""
 
 
 class Signals:
-    """The actions of one daemon; for the main thread."""
+    """The signal handlers of one daemon; to be used in the main thread."""
 
     def __init__(self) -> None:
         self._former: dict[int, Any] = {}
 
     def on(self, number: int, action: Callable[[], object]) -> None:
-        """Call ``action``, which may do hardly anything: it is in the middle of something else."""
+        """Call ``action`` at that signal.
+
+        It interrupts the main thread anywhere, so it must do next to nothing.
+        """
 
         def received(_number: int, _frame: FrameType | None) -> None:
             action()
@@ -27,6 +30,6 @@ class Signals:
         self._former.setdefault(number, signal.SIG_DFL if former is None else former)
 
     def restore(self) -> None:
-        """Put back what was there before."""
+        """Restore the handlers that were there before."""
         while self._former:
             signal.signal(*self._former.popitem())

@@ -1,4 +1,4 @@
-"""What the daemon says of itself to ``realize status``."""
+"""What the daemon reports to ``realize status``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Uptime(Protocol):
 
     @property
     def uptime(self) -> float:
-        """Seconds, which no change of the wall clock makes more or less."""
+        """Seconds since the start, by a monotonic clock."""
 
 
 def totals(connections: Iterable[AcceptedProtocol]) -> dict[Hashable, int]:
-    """What all that grows has come to, for `Rates.look`."""
+    """The totals in bytes of all connections and transfers, for `RateSampler.look`."""
     found: dict[Hashable, int] = {}
     for connection in connections:
         found[connection.number, "received"] = connection.bytes_received
@@ -32,7 +32,7 @@ def totals(connections: Iterable[AcceptedProtocol]) -> dict[Hashable, int]:
 def report(
     service: Uptime, connections: Iterable[AcceptedProtocol], rates: RateSampler, name: str, *, is_admin: bool
 ) -> dict[str, Any]:
-    """A JSON object; who is no admin learns only of its own connections and transfers."""
+    """The report as a JSON object; for a peer that is no admin, it has only its own connections and transfers."""
     shown = [each for each in connections if is_admin or each.name == name]
     shown.sort(key=lambda each: each.number)
     return {

@@ -1,6 +1,6 @@
-"""The door for ``twistd``: options, and the service they describe.
+"""The ``twistd`` plugin: its options, and the service that they describe.
 
-The configuration is read here, so that a bad one ends the program before it listens or becomes a daemon.
+The configuration is read here, so that a bad one ends the program before it listens or daemonizes.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Options(usage.Options):
     config: Config
     identity: Identity
     drain: float | None = None
-    """Seconds; None for what the configuration says."""
+    """Drain time in seconds; None for the configured one."""
     metrics: str | None = None
-    """Twisted server endpoint string; None for what the configuration says."""
+    """Twisted server endpoint string; None for the configured one."""
     logs: DaemonLogOptions = DaemonLogOptions()
 
     def postOptions(self) -> None:
-        """Read what the file names; what is wrong ends the program, without twistd's page of usage before it."""
+        """Read the configuration and the key; an error ends the program, without printing twistd's usage first."""
         self["config"] = os.path.abspath(self["config"])
         try:
             self.config = read_config(self["config"], for_daemon=True)
@@ -71,7 +71,7 @@ class Options(usage.Options):
             raise SystemExit(error.exit_code) from error
 
     def _parsed(self, option: str, parse: Callable[[str], T]) -> T | None:
-        """The value of an option, None if it was not given; what is wrong names it."""
+        """The value of an option, or None if it was not given; raises `UsageError` that names the option."""
         value = self[option]
         try:
             return None if value is None else parse(value)
@@ -86,7 +86,7 @@ def _log_format(text: str) -> str:
 
 
 def makeService(options: Options) -> IService:
-    """The daemon as a service; nothing is opened before it starts."""
+    """The daemon as a Twisted service; it opens nothing before it is started."""
     from twisted.internet import reactor
 
     from realize.daemon.service import Realized

@@ -1,8 +1,8 @@
-"""What the daemon counts: the metrics of events, in a registry of its own.
+"""The daemon's metrics of events, counted as they happen, in a registry of its own.
 
-The rooms below tell it through `realize.wire.responding.Watch` and `realize.store.hooks`; what can be read when
-somebody asks is not counted here but in `realize.daemon.metrics.gauges`.
-``docs/metrics.md`` lists all of them.
+The packages below report events through `realize.wire.responding.Watch` and `realize.store.hooks`.
+Values that can be read at the time of a scrape are in `realize.daemon.metrics.gauges` instead.
+``docs/metrics.md`` lists all metrics.
 
 Invariants: every label has few values, known from the configuration and the code; what a peer sends is never one.
 """
@@ -47,10 +47,10 @@ from realize.wire.responding import OK
 from realize.wire.server import Refusal
 
 UNKNOWN_PEER: Final = "unknown"
-"""A peer that has not said Hello, a command that is none."""
+"""The label of a connection that has not said Hello, and of a command that does not exist."""
 
 REFUSALS: Final = ("handshake", "pin_unknown", "timeout", "limit", "version", "denied")
-"""Why somebody was not let in, or not let do something."""
+"""Why a connection or a command was refused."""
 
 FAILURES: Final = (
     BadName,
@@ -67,7 +67,7 @@ FAILURES: Final = (
     VerifyFailed,
     WrongSize,
 )
-"""What usually goes wrong with a file: shown from the start, with 0, so that the first one is an increase."""
+"""The usual errors of files: exposed with 0 from the start, so that already the first one is an increase."""
 
 _HOW: Final = {Committed.CREATED: "created", Committed.REPLACED: "replaced"}
 _COMMAND_SECONDS: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
@@ -116,11 +116,11 @@ class Metrics(MetricsHooks):
             "realize_reactor_lag_seconds", "How late a timer of the network thread was.", buckets=_LAG_SECONDS
         )
         ProcessCollector(registry=self.registry)
-        # Content is no command: it is not dispatched, and there is too much of it to be counted by the box.
+        # Data is left out: it is not dispatched as a command, and there are too many boxes of it to count each.
         names = sorted(command.commandName.decode() for command in every_command() if command is not Data)
         for reason in REFUSALS:
             self._refusals.labels(reason)
-        # What happens often is looked up once.
+        # Frequent labels are looked up once, here.
         self._answered = {name: self._commands.labels(name, OK) for name in names}
         self._seconds: dict[str, Histogram] = {}
         self._arrived: dict[tuple[str, Committed], Counter] = {}
@@ -128,11 +128,11 @@ class Metrics(MetricsHooks):
             self._saved.labels(how.value)
 
     def started(self, at: float) -> None:
-        """The service starts."""
+        """Set the start time."""
         self._start_time.set(at)
 
     def expect(self, directories: Iterable[str], peers: Iterable[str]) -> None:
-        """Show these with 0 before anything has happened."""
+        """Expose the metrics of these with 0 before anything has happened."""
         for directory in directories:
             for outcome, how in _HOW.items():
                 self._arrived[directory, outcome] = self._committed.labels(directory, how)
@@ -148,15 +148,15 @@ class Metrics(MetricsHooks):
     # Connections and commands.
 
     def accepted(self, peer: str) -> None:
-        """A peer has said Hello."""
+        """Count an accepted connection."""
         self._accepted.labels(peer).inc()
 
     def refused(self, refusal: Refusal) -> None:
-        """Somebody was not let in."""
+        """Count a refused connection."""
         self._refusals.labels(refusal.reason).inc()
 
     def command(self, name: str) -> Callable[[str], None]:
-        """See `realize.wire.responding.Watch`."""
+        """Time a command; see `realize.wire.responding.Watch`."""
         started = time.perf_counter()
         name = name if name in self._answered else UNKNOWN_PEER
 
@@ -178,31 +178,31 @@ class Metrics(MetricsHooks):
         return ended
 
     def lagged(self, seconds: float) -> None:
-        """A timer was so late."""
+        """Record that a timer was ``seconds`` late."""
         self._lag.observe(seconds)
 
     # Files: see `realize.store.hooks.FileHooks`.
 
     def committed(self, directory: str, outcome: Committed, files: int = 1) -> None:
-        """Files arrived; those that were skipped did not."""
+        """Count files that arrived; skipped ones did not."""
         arrived = self._arrived.get((directory, outcome))
         if arrived is not None:
             arrived.inc(files)
 
     def removed(self, directory: str, files: int = 1) -> None:
-        """Files that were moved away are gone."""
+        """Count files that were removed because they were moved away."""
         self._removed.labels(directory).inc(files)
 
     def failed(self, directory: str, error: RealizeError) -> None:
-        """Something that was asked about one file could not be done."""
+        """Count a request about one file that failed."""
         self._failed.labels(directory, error.wire_code.decode()).inc()
 
     def saved(self, how: Saved, size: int) -> None:
-        """So many bytes of content needed no sending."""
+        """Count bytes of content that did not have to be sent."""
         self._saved.labels(how.value).inc(size)
 
     def commits(self, directory: str) -> CommitHooks:
-        """Counts for one directory, from threads."""
+        """The hooks that count for one directory; they are called from threads."""
         return _Commits(
             self._groups.labels(directory), {what: self._syncs.labels(directory, what.value) for what in Sync}
         )

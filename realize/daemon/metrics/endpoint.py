@@ -1,4 +1,4 @@
-"""The daemon's metrics where others can pull them: the port, and what only has to run while there is one."""
+"""The port where Prometheus can scrape the daemon's metrics, and what has to run only while there is one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from realize.telemetry.metrics.lag import LagProbe
 
 
 class MetricsEndpoint:
-    """Serves ``metrics`` and what ``gauges`` reads at an endpoint string; ``said_by`` tells where that comes from."""
+    """Serves ``metrics`` and ``gauges`` at an endpoint string.
+
+    ``setting`` names, for error messages, the option or configuration key that the endpoint string comes from.
+    """
 
     def __init__(
         self,
         endpoint: str,
-        said_by: str,
+        setting: str,
         *,
         reactor: Any,
         log: Any,
@@ -30,7 +33,7 @@ class MetricsEndpoint:
         health: Health,
     ) -> None:
         self._endpoint = endpoint
-        self._said_by = said_by
+        self._setting = setting
         self._reactor = reactor
         self._log = log
         self._gauges = gauges
@@ -44,7 +47,7 @@ class MetricsEndpoint:
         failures: list[Failure] = []
         listen(self._reactor, self._endpoint, self._exposition).addCallbacks(self._listening, failures.append)
         if failures:
-            raise ConfigError(f"{self._said_by}: {failures[0].getErrorMessage()}")
+            raise ConfigError(f"{self._setting}: {failures[0].getErrorMessage()}")
         self._gauges.prepare()
         self._probe.start()
 

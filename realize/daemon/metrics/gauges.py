@@ -1,4 +1,4 @@
-"""The metrics that are read when somebody asks for them, so that they cost nothing before.
+"""The daemon's metrics of its state, read at the time of a scrape, so that they cost nothing otherwise.
 
 ``docs/metrics.md`` lists them.
 """
@@ -82,7 +82,7 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
 class Gauges(Collector):
     """Reads the state of one daemon.
 
-    ``paths`` are the paths of the directories that are served now, ``peers`` the names of the configured peers.
+    ``paths`` returns the paths of the directories that are served now, by name; ``peers`` the names of all peers.
     """
 
     factory: PeerServerFactory
@@ -91,26 +91,26 @@ class Gauges(Collector):
     pool: ThreadPools
     memory: Memory
     queued: Callable[[], int]
-    """How much disk work waits for a turn before it may wait for a thread."""
+    """How many disk jobs wait for their peer's turn, before they are queued for a thread."""
     spaces: DiskSpaces
     records: Mapping[str, int]
-    """Records of the log by level, which go on to grow."""
+    """Log records so far by level; a live view."""
     paths: Callable[[], Mapping[str, str]]
     reserves: Callable[[], Mapping[str, Reserve]]
-    """What is to stay free of the same directories."""
+    """The space to keep free in each of these directories."""
     peers: Callable[[], list[str]]
 
     def prepare(self) -> None:
-        """Look at the disks, so that the first to ask gets an answer."""
+        """Start measuring the disks, so that the first scrape has results."""
         self.spaces.known(self.paths())
 
     def describe(self) -> Iterator[Family]:
-        """The families without values."""
+        """The metric families without values."""
         for family, name, meaning, labels in _FAMILIES:
             yield family(name, meaning, labels=labels)
 
     def collect(self) -> Iterator[Family]:
-        """The families with the values of this moment."""
+        """The metric families with their values now."""
         families = {family.name: family for family in self.describe()}
 
         def add(name: str, value: float, *labels: str) -> None:

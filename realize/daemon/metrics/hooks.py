@@ -1,4 +1,7 @@
-"""What the daemon tells whoever counts; this one counts nothing, `realize.daemon.metrics.counters` does."""
+"""The hooks that the daemon calls for its metrics: a null object that counts nothing.
+
+`realize.daemon.metrics.counters` overrides it and counts.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,26 @@ from realize.wire.server import Refusal
 
 
 class MetricsHooks(FileHooks):
-    """Is told what happens in one daemon."""
+    """Called for what happens in one daemon."""
 
     def started(self, at: float) -> None:
-        """The service starts, in seconds since the epoch."""
+        """Called when the service starts; ``at`` is in seconds since the epoch."""
 
     def expect(self, directories: Iterable[str], peers: Iterable[str]) -> None:
-        """These are the directories and peers of the configuration, from now on."""
+        """Called with the directory and peer names of the configuration, also after a reload."""
 
     def accepted(self, peer: str) -> None:
-        """A peer has said Hello."""
+        """Called when a peer has said Hello."""
 
     def refused(self, refusal: Refusal) -> None:
-        """Somebody was not let in."""
+        """Called when a connection was refused."""
 
     def command(self, _name: str) -> Callable[[str], None]:
-        """A command has come; see `realize.wire.responding.Watch`."""
+        """Called when a command has arrived; see `realize.wire.responding.Watch`."""
         return _ignore
 
     def commits(self, _directory: str) -> CommitHooks:
-        """Who is told how that directory makes files durable."""
+        """The hooks of that directory for making files durable."""
         return CommitHooks()
 
 

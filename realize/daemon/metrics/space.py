@@ -1,7 +1,7 @@
-"""How much room the disks of the directories have.
+"""The free space on the disks of the directories.
 
-A dead disk or network mount makes statvfs(2) hang for as long as it likes.
-So each look is a thread of its own, at most one for each directory, and whoever asks gets what the last look found.
+On a dead disk or network mount, statvfs(2) may hang for ever.
+So it is called in a thread of its own, at most one for each directory, and callers get the last known result.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class DiskSpace(FileSystemSpace):
 
 @define(eq=False)
 class DiskSpaces:
-    """Looks at directories when it is asked, and not otherwise."""
+    """Measures the free space of directories when asked, and not otherwise."""
 
     statvfs: Callable[[str], os.statvfs_result] = os.statvfs
     _found: dict[str, DiskSpace] = field(factory=dict, init=False)
     _looking: dict[str, threading.Thread] = field(factory=dict, init=False)
 
     def known(self, paths: Mapping[str, str]) -> dict[str, DiskSpace]:
-        """What is known by now of the directories of these names and paths; a new look at each begins."""
+        """The last known results for these directories (name to path), by name; starts measuring each of them anew."""
         for path in paths.values():
             thread = self._looking.get(path)
             if thread is None or not thread.is_alive():
-                # Nobody waits for it, not even the end of the process.
+                # A daemon thread: nobody waits for it, not even the exit of the process.
                 thread = threading.Thread(target=self._look, args=(path,), daemon=True, name="space")
                 self._looking[path] = thread
-                with contextlib.suppress(RuntimeError):  # no thread is to be had: what was known grows old
+                with contextlib.suppress(RuntimeError):  # no thread can be started: the last result stays
                     thread.start()
         return {name: self._found[path] for name, path in paths.items() if path in self._found}
 
@@ -49,5 +49,5 @@ class DiskSpaces:
         try:
             found = space_of(self.statvfs(path))
         except OSError:
-            return  # what was known grows old, which its time shows
+            return  # the last result stays, and its time shows how old it is
         self._found[path] = DiskSpace(found.size, found.free, found.files, found.free_files, time.time())
