@@ -234,7 +234,7 @@ def test_all_who_wait_learn_of_the_loss(pair):
     watching = pair.client.when_lost()
     pair.client_wire.stalled = True
     pair.client.write(bytes(HIGH + 1))
-    sending = pair.client.writable()
+    sending = pair.client.sending.writable()
     pair.client_wire.cut()
     errors = [result(pair, each) for each in (waiting, watching, sending, pair.client.call(commands.Status))]
 
@@ -285,7 +285,7 @@ def test_senders_take_turns(pair):
         pair.client.write(bytes(HIGH + 1))
 
     for name in "abc":
-        pair.client.writable().addCallback(sent, name)
+        pair.client.sending.writable().addCallback(sent, name)
     seen = []
     for _ in range(3):
         pair.client.sending.resumeProducing()
@@ -335,7 +335,7 @@ def waiting_senders(pair, count, amount):
         written.append(amount)
 
     for _ in range(count):
-        pair.client.writable().addCallbacks(write, lambda _: None)
+        pair.client.sending.writable().addCallbacks(write, lambda _: None)
     # A kernel that takes everything: the transport never says that it is full.
     pair.client_wire.write = lambda data: None
     return written
@@ -365,7 +365,7 @@ def test_senders_that_get_credit_at_once_leave_turns_to_others(pair):
     for stream in streams:
         stream.give(2 << 20)
     first = pair.client.bytes_sent - before
-    late = pair.client.writable().addCallback(lambda _: len(done))
+    late = pair.client.sending.writable().addCallback(lambda _: len(done))
     pair.clock.pump([0] * 150)
 
     assert 2 << 20 <= first < 3 << 20
@@ -377,7 +377,7 @@ def test_senders_that_get_credit_at_once_leave_turns_to_others(pair):
 def test_senders_that_wait_for_their_turn_fail_with_the_connection(pair):
     """No turn comes after the end."""
     written = waiting_senders(pair, 5, 2 << 20)
-    last = pair.client.writable()
+    last = pair.client.sending.writable()
     failed = []
     last.addErrback(failed.append)
     pair.client.sending.resumeProducing()
@@ -392,7 +392,7 @@ def test_senders_that_wait_for_their_turn_fail_with_the_connection(pair):
 def test_a_sender_that_is_cancelled_while_others_fail_is_no_trouble(pair):
     """What one of them does at the end of the connection may cancel another; all that is left to be told is told."""
     pair.client.sending.pauseProducing()
-    first, second = pair.client.writable(), pair.client.writable()
+    first, second = pair.client.sending.writable(), pair.client.sending.writable()
     told = []
     first.addErrback(lambda failure: (told.append(failure.value), second.cancel())[0])
     second.addErrback(lambda failure: told.append(failure.value))
@@ -417,7 +417,7 @@ def test_what_fails_at_the_end_of_a_connection_stops_nothing_else(pair, monkeypa
     monkeypatch.setattr(owner, step, fails)
     asked = pair.client.call(commands.Status)
     pair.client.sending.pauseProducing()
-    sender = pair.client.writable()
+    sender = pair.client.sending.writable()
     lost, idle = pair.client.when_lost(), pair.client.when_idle()
     told = []
     for waiting in (asked, sender, lost, idle):

@@ -105,11 +105,11 @@ def test_a_batch_that_is_given_up_halfway_never_arrives(served):
     """The peer takes nothing of it, so that is known; no other one is sent behind it."""
     store = served.opened()
     waiting = []
-    served.client.writable = lambda: waiting.append(Deferred()) or waiting[-1]
+    served.client.sending.writable = lambda: waiting.append(Deferred()) or waiting[-1]
     batch = put(store, b"f")
     batch.cancel()
     batch.cancel()
-    del served.client.writable
+    del served.client.sending.writable
     waiting[0].callback(None)
 
     assert isinstance(served.result(batch), CancelledError)
@@ -135,9 +135,9 @@ def test_a_batch_of_which_a_part_was_sent_when_the_connection_was_lost_is_not_th
     """The peer takes nothing of it before all of it is there."""
     store = served.opened()
     waiting = Deferred()
-    served.client.writable = lambda: waiting
+    served.client.sending.writable = lambda: waiting
     batch = put(store, b"f")
-    del served.client.writable
+    del served.client.sending.writable
     served.client_wire.cut()
     waiting.errback(ConnectionFailed("lost"))
 

@@ -25,6 +25,7 @@ class FakeLink:
     memory = UNBOUNDED.of("")
 
     def __init__(self):
+        self.sending = self
         self.writes = []
         self.granted = []
         self.full = False

@@ -157,8 +157,6 @@ class PeerProtocol(AnsweringProtocol):
         self._liveness = Keepalive(clock, ping=self._ping, silent=self._silent)
         self.sending = SendQueue(clock, self.memory, self._claim, held_up=self._liveness.held_up)
         """Decides who may send content next; what is short is written without asking."""
-        self.writable = self.sending.writable
-        """See `SendQueue.writable`; an attribute, since a method that forwards would be one more call for each write."""
         self._handles = 0
         self._listings = 0
         self._idle: list[Deferred[None]] = []

@@ -23,6 +23,7 @@ from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.values import Content
 from realize.wire.boxes import MAX_VALUE_BYTES, data_head, data_tail
 from realize.wire.commands import MAX_CREDIT_BYTES, MAX_STREAMS
+from realize.wire.send_queue import SendQueue
 
 _log = Logger()
 
@@ -66,14 +67,14 @@ class Link(Protocol):
     bytes_sent: int
     """How much was written so far."""
 
+    sending: SendQueue
+    """To be asked before content is written."""
+
     def unsent(self) -> int:
         """How much of that has not arrived at the other end's machine, as far as can be known."""
 
     def write(self, data: bytes) -> None:
         """Send whole boxes."""
-
-    def writable(self) -> Deferred[None] | None:
-        """None when the transport takes more now, else what fires when it does, or fails when it is lost."""
 
     def chunk(self) -> int:
         """How many bytes of content to write at once."""
@@ -169,10 +170,11 @@ class OutboundStream:
             raise self._error
 
     async def _flush(self, parts: list[Content], size: int) -> None:
-        waiting = self._link.writable()
+        sending = self._link.sending
+        waiting = sending.writable()
         while waiting is not None:
             await waiting
-            waiting = self._link.writable()
+            waiting = sending.writable()
         if self._error is not None:
             raise self._error
         data = b"".join(parts)
