@@ -37,6 +37,7 @@ from realize.wire.answers import from_remote, log_unexpected
 from realize.wire.commands import Reason
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.keepalive import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Keepalive
+from realize.wire.lifecycle import ConnectionState
 from realize.wire.packing import error_of
 from realize.wire.responding import AnsweringProtocol, error_box, shown_command
 from realize.wire.send_queue import MAX_UNCLAIMED_BYTES, SEND_TURN_BYTES, SendQueue
@@ -147,8 +148,6 @@ class PeerProtocol(AnsweringProtocol):
         self._waiting: Deferred[None] | None = None
         """Fires when there is memory for the command that waits for it."""
         self._wait: IDelayedCall | None = None
-        self._ending = False
-        """Whether nothing more will arrive."""
         self._admitted: boxes.Box | None = None
         """A command that has waited, and has its memory."""
         self._refused: boxes.Box | None = None
@@ -160,10 +159,14 @@ class PeerProtocol(AnsweringProtocol):
         self._handles = 0
         self._listings = 0
         self._idle: list[Deferred[None]] = []
+        self._state = ConnectionState.CONNECTING
+        """To be changed by `_become` alone."""
+        self._active = self._state.active
+        """Kept beside it, because it is looked at several times for each box."""
         self._error: RealizeError | None = None
-        self._aborted = False
+        """Why the connection is ending, or has ended; the first reason stays."""
         self._closing: IDelayedCall | None = None
-        self._gone = False
+        """Aborts a close that takes too long."""
         self._arrived: deque[bytes] = deque()
         self._boxes: Iterator[boxes.DataBox | boxes.CreditBox | boxes.Box] = iter(())
         self._turn: IDelayedCall | None = None
@@ -174,12 +177,12 @@ class PeerProtocol(AnsweringProtocol):
     @property
     def lost(self) -> bool:
         """Whether the connection has ended."""
-        return self._gone
+        return self._state is ConnectionState.LOST
 
     @property
     def has_gone(self) -> bool:
         """Whether the other end has closed the connection, also if much that has arrived was not looked at yet."""
-        return self._gone or hung_up(self.transport)
+        return self._state is ConnectionState.LOST or hung_up(self.transport)
 
     def use_memory(self, share: Share) -> None:
         """From now on, claim from there what the peer makes us hold; to be called while it can have done nothing."""
@@ -252,14 +255,14 @@ class PeerProtocol(AnsweringProtocol):
 
     def tell(self, command: type[amp.Command], **arguments: Any) -> None:
         """Send a one-way command, unless the connection is ending."""
-        if self._error is None and self.transport is not None:
+        if self._error is None and self._state is not ConnectionState.CONNECTING:
             self.callRemote(command, **arguments)
 
     def when_lost(self) -> Deferred[RealizeError]:
         """Fires, and never fails, with the reason, when the connection has ended."""
         watcher = Deferred[RealizeError]()
-        if self._gone:
-            watcher.callback(self._reason())
+        if self._state is ConnectionState.LOST and self._error is not None:
+            watcher.callback(self._error)
         else:
             self._watchers.append(watcher)
         return watcher
@@ -275,16 +278,19 @@ class PeerProtocol(AnsweringProtocol):
         """Say goodbye and close in order; abort if that takes longer than ``within`` seconds."""
         if self._error is None:
             self.tell(commands.Goodbye, reason=reason)
-            self._end(ConnectionFailed(f"the connection to {self.label} was closed"))
-            self._lose(within)
+            self._lose(ConnectionFailed(f"the connection to {self.label} was closed"), within)
 
     def abort(self, error: RealizeError) -> None:
         """End the connection now; everything that waits fails with ``error``, or with why it was ending already."""
         self._end(error)
-        if not self._gone and not self._aborted and self.transport is not None:
-            self._aborted = True
+        if self._active:
+            self._become(ConnectionState.ABORTED)
             self._liveness.stop()
             self.transport.abortConnection()
+
+    def _become(self, state: ConnectionState) -> None:
+        self._state = self._state.then(state)
+        self._active = self._state.active
 
     def _end(self, error: RealizeError) -> RealizeError:
         """Begin nothing more; returns the first error it was called with, which is why."""
@@ -293,8 +299,10 @@ class PeerProtocol(AnsweringProtocol):
             self.sending.close(error)
         return self._error
 
-    def _lose(self, within: float = CLOSE_TIMEOUT_S) -> None:
-        if self.transport is not None and self._closing is None:
+    def _lose(self, error: RealizeError, within: float = CLOSE_TIMEOUT_S) -> None:
+        self._end(error)
+        if self._state is ConnectionState.OPEN:
+            self._become(ConnectionState.CLOSING)
             # A registered producer, and a peer that never answers TLS's close alert, would keep it open for ever.
             self.transport.unregisterProducer()
             self.transport.loseConnection()
@@ -308,7 +316,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def write(self, data: bytes) -> None:
         """Send whole boxes."""
-        if self._aborted or self._gone or self.transport is None:
+        if not self._active:
             return
         self._liveness.sent()
         size = len(data)
@@ -363,7 +371,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def violated(self, error: ProtocolError) -> None:
         """The peer broke the protocol."""
-        if not self._aborted:
+        if self._state is not ConnectionState.ABORTED:
             self.log.warning("protocol_violation", reason=str(error))
             self.abort(ProtocolError(f"{self.label} broke the protocol: {error}"))
 
@@ -378,12 +386,13 @@ class PeerProtocol(AnsweringProtocol):
     def connectionMade(self) -> None:
         """The connection is made; with TLS, the handshake is still to come."""
         super().connectionMade()
+        self._become(ConnectionState.OPEN)
         self._liveness.start()
         self.transport.registerProducer(self.sending, True)  # noqa: FBT003 -- Twisted's signature
 
     def dataReceived(self, data: bytes) -> None:
         """Parse and dispatch."""
-        if self._aborted or self._gone:
+        if not self._active:
             return
         self._liveness.heard()
         self.bytes_received += len(data)
@@ -405,14 +414,14 @@ class PeerProtocol(AnsweringProtocol):
         self._turn = None
         if not self._dispatch(self._at_once):
             self._take_turns()
-        elif not self._aborted and not self._gone:
+        elif self._active:
             self.transport.resumeProducing()
 
     def _dispatch(self, most: int) -> bool:
         """Do what the boxes say that have arrived; False if there may be more than ``most``, or than time for."""
         count, until = 0, self.clock.seconds() + TURN_S / self.sharing
         try:
-            while not self._aborted and not self._gone:
+            while self._active:
                 for box in self._boxes:
                     if not self._is_vain(box):
                         if isinstance(box, dict) and not self._may_begin(box):
@@ -420,7 +429,7 @@ class PeerProtocol(AnsweringProtocol):
                             return False
                         self._received(box)
                     count += 1
-                    if self._aborted or self._gone:
+                    if not self._active:
                         return True
                     if count >= most or self.clock.seconds() > until:
                         return False
@@ -455,7 +464,7 @@ class PeerProtocol(AnsweringProtocol):
             return True
         if self._claim.grow_now(cost):
             return True
-        if self._ending:
+        if self._state is ConnectionState.DISCONNECTED:
             return False
         self._waiting = self._claim.grow(cost).addCallbacks(self._has_memory, lambda _: None, (box,))
         self._wait = self.clock.callLater(0, self._look, box, self.clock.seconds() + MEMORY_TIMEOUT_S)
@@ -464,7 +473,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def _has_memory(self, _: None, box: boxes.Box) -> None:
         """There is memory for the command that waited."""
-        if self._aborted or self._gone:
+        if not self._active:
             self._claim.shrink(costs.of(box))
             return
         self._admitted = box
@@ -493,7 +502,7 @@ class PeerProtocol(AnsweringProtocol):
         self._stop_waiting()
         self._liveness.deaf(on=False)
         self._boxes = chain((box,), self._boxes)
-        if not self._aborted and not self._gone:
+        if self._active:
             self._next_turn()
 
     def _stop_waiting(self) -> None:
@@ -557,45 +566,48 @@ class PeerProtocol(AnsweringProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection has ended; let everything that waits know."""
-        if self._gone:
+        if self._state is ConnectionState.LOST:
             return
-        for step in (self._stop_timers, self._take_the_rest):
+        self._become(ConnectionState.DISCONNECTED)
+        for step in (self._stop_turn, self._take_the_rest):
             with _log.failuresHandled("while a connection ended"):
                 step()
-        self._gone = True
         error = self._end(self._why(reason))
-        for step in (
+        self._become(ConnectionState.LOST)
+        for last in (
             self._stop_timers,
             partial(super().connectionLost, Failure(error)),
             partial(self.streams.lost, error),
             partial(self.sending.fail, error),
-            self._tell_watchers,
+            partial(self._tell_watchers, error),
             self._check_idle,
         ):
             # Whatever one of them fails with, the others are told.
             with _log.failuresHandled("while a connection ended"):
-                step()
+                last()
+
+    def _stop_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.cancel()
 
     def _stop_timers(self) -> None:
-        for timer in (self._turn, self._closing if self._gone else None):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._turn = None
-        if self._gone:
-            self._closing = None
-            self._liveness.stop()
+        self._stop_turn()
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            closing.cancel()
+        self._liveness.stop()
 
     def _take_the_rest(self) -> None:
         """What arrived before the end still counts, a Goodbye above all, as far as there is memory for it."""
-        self._ending = True
         if self._waiting is None:
             self._dispatch(MAX_BOXES_AFTER_END)
         self._stop_waiting()
         self._arrived.clear()
 
-    def _tell_watchers(self) -> None:
+    def _tell_watchers(self, error: RealizeError) -> None:
         while self._watchers:
-            self._watchers.pop(0).callback(self._reason())
+            self._watchers.pop(0).callback(error)
 
     def _why(self, reason: Failure) -> RealizeError:
         if isinstance(reason.value, RealizeError):
@@ -603,9 +615,6 @@ class PeerProtocol(AnsweringProtocol):
         if self.goodbye is not None:
             return ConnectionFailed(f"{self.label} {self.goodbye.value}")
         return ConnectionFailed(f"the connection to {self.label} was lost: {reason.getErrorMessage()}")
-
-    def _reason(self) -> RealizeError:
-        return self._error or ConnectionFailed(f"the connection to {self.label} was lost")
 
     # The commands that concern the connection itself.
 
@@ -644,15 +653,10 @@ class PeerProtocol(AnsweringProtocol):
         self._parser.limit = boxes.MAX_BOX_BYTES
 
     def _end_after_answer(self) -> None:
-        self.clock.callLater(0, self._refuse)
-
-    def _refuse(self) -> None:
-        if self._error is None:
-            self._end(ConnectionFailed(f"{self.label} was refused"))
-            self._lose()
+        self.clock.callLater(0, self._lose, ConnectionFailed(f"{self.label} was refused"))
 
     def _check_idle(self) -> None:
-        if self._idle and (self._gone or (not self._running and not len(self.streams))):
+        if self._idle and (self._state is ConnectionState.LOST or (not self._running and not len(self.streams))):
             while self._idle:
                 self._idle.pop(0).callback(None)
 
