@@ -105,7 +105,8 @@ class SendQueue:
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None
-        self._forget_backlog()
+        self.claim.shrink(self.backlog)
+        self.backlog = 0
         while self._senders:
             # One at a time: what one of them does may cancel another.
             self._senders.popleft().errback(error)
@@ -122,7 +123,8 @@ class SendQueue:
         """The transport takes more: let senders go, in order, until it is full again or their turn is over."""
         if self.full:
             self.full = False
-            self._forget_backlog()
+            self.claim.shrink(self.backlog)
+            self.backlog = 0
             self._held_up(on=False)
         if self._next_turn is None and not self._letting_go:
             self._let_go()
@@ -149,7 +151,3 @@ class SendQueue:
     def _cancelled(self, waiter: Deferred[None]) -> None:
         if waiter in self._senders:
             self._senders.remove(waiter)
-
-    def _forget_backlog(self) -> None:
-        self.claim.shrink(self.backlog)
-        self.backlog = 0
