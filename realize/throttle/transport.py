@@ -16,7 +16,6 @@ No timer lives here: the flow's `realize.throttle.scheduler.Scheduler` has the o
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
@@ -24,7 +23,6 @@ from twisted.internet.interfaces import (
     IAddress,
     IConnector,
     IConsumer,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
     ILoggingContext,
@@ -42,13 +40,10 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import Interface, alsoProvides, directlyProvides, implementer, providedBy
 
+from realize.throttle.backlog import Backlog
+from realize.throttle.producers import ProducerCallbacks, PulledProducer
 from realize.throttle.scheduler import Flow
-
-TLS_RECORD_OVERHEAD_BYTES: Final = 22
-"""Bytes that TLS 1.3 adds to a record: header, content type and tag (RFC 8446, section 5.2)."""
-
-_TLS_RECORD_BYTES: Final = 1 << 14
-"""Bytes of the application in a full record; Twisted cuts writes into pieces of this size."""
+from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that_fits, wire_size
 
 QUEUE_S: Final = 0.05
 """Seconds' worth of bytes that wait here before the application's producer is paused."""
@@ -73,16 +68,14 @@ class ThrottledProtocol(Protocol):
         self._flow: Flow | None = None
         self._first_flow = flow
         self._overhead = 0
-        self._queue: deque[bytes] = deque()
-        self._offset = 0
-        self._size = 0
+        self._backlog = Backlog()
         self._credit = 0
         self._high = float(_COUNT_STEP_BYTES)
         self._through = True
         self._refilling = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
-        self._below = _Below(self._pause, self._resume, self._stopped)
+        self._below = ProducerCallbacks(self._pause, self._resume, self._stopped)
         self._below_paused = False
         self._registered: IPushProducer | None = None
         self._half_closing = False
@@ -119,11 +112,11 @@ class ThrottledProtocol(Protocol):
     @property
     def queued(self) -> int:
         """Bytes that wait here for their turn."""
-        return self._size
+        return self._backlog.size
 
     def granted(self, amount: int) -> None:
         """Send as much as the flow has granted."""
-        if not self._size:
+        if not self._backlog.size:
             return
         try:
             self._credit += amount
@@ -143,8 +136,7 @@ class ThrottledProtocol(Protocol):
     def write(self, data: bytes) -> None:
         """Send ``data`` when its turn comes; replaced by `_pass_through` while there is no limit."""
         if data and not self._deaf():
-            self._queue.append(data)
-            self._size += len(data)
+            self._backlog.put(data)
             if self._registered is None:
                 self._register(self._below)
             if not self._refilling:
@@ -188,7 +180,7 @@ class ThrottledProtocol(Protocol):
         if self._closed:
             producer.stopProducing()
             return
-        pull = None if streaming else _Pull(cast("IPullProducer", producer), self.factory.clock)
+        pull = None if streaming else PulledProducer(cast("IPullProducer", producer), self.factory.clock)
         self._producer = cast("IPushProducer", producer) if pull is None else pull
         self._producer_paused = False
         if self._through:
@@ -202,9 +194,9 @@ class ThrottledProtocol(Protocol):
     def unregisterProducer(self) -> None:
         """The producer has written all that it will write."""
         producer, self._producer = self._producer, None
-        if isinstance(producer, _Pull):
+        if isinstance(producer, PulledProducer):
             producer.pauseProducing()
-        if not self._size:
+        if not self._backlog.size:
             self._register(None)
         self._update()
 
@@ -288,13 +280,13 @@ class ThrottledProtocol(Protocol):
         if limited and self._through:
             self._hold_back()
         if not limited and not self._through:
-            while self._size and not self._below_paused:
-                amount = min(self._size, _COUNT_STEP_BYTES)
+            while self._backlog.size and not self._below_paused:
+                data = self._backlog.take(_COUNT_STEP_BYTES)
                 if self._flow is not None:
-                    self._flow.passed += amount
-                self.transport.write(self._take(amount))
+                    self._flow.passed += len(data)
+                self.transport.write(data)
             self._credit = 0
-            if not self._size and not (self._below_paused and self._producer is not None):
+            if not self._backlog.size and not (self._below_paused and self._producer is not None):
                 self._pass_through()
         if not self._through:
             share = None if self._flow is None else self._flow.share
@@ -341,33 +333,33 @@ class ThrottledProtocol(Protocol):
 
     def _spend(self) -> None:
         """Send what was granted, with as little copying as may be: long writes are cut only at the end of a grant."""
-        while amount := min(self._size, self._fitting(self._credit), _COUNT_STEP_BYTES):
-            head = len(self._queue[0]) - self._offset
-            if head >= _TLS_RECORD_BYTES:
-                amount = min(amount, head)
-            self._credit -= self._cost(amount)
-            self.transport.write(self._take(amount))
+        backlog, overhead = self._backlog, self._overhead
+        while backlog.size and (fitting := payload_that_fits(self._credit, overhead)):
+            data = backlog.take(min(fitting, _COUNT_STEP_BYTES))
+            self._credit -= wire_size(len(data), overhead)
+            self.transport.write(data)
 
     def _ask(self) -> None:
         flow = self._flow
         if flow is not None and not self._closed:
-            flow.ask(self._cost(self._size) - self._credit if flow.limited and not self._below_paused else 0)
+            waits = flow.limited and not self._below_paused
+            flow.ask(wire_size(self._backlog.size, self._overhead) - self._credit if waits else 0)
 
     def _regulate(self) -> None:
         producer = self._producer
         if producer is None:
             return
         if not self._producer_paused:
-            if self._below_paused or self._size > self._high:
+            if self._below_paused or self._backlog.size > self._high:
                 self._producer_paused = True
                 producer.pauseProducing()
-        elif not self._below_paused and self._size <= self._high / 2:
+        elif not self._below_paused and self._backlog.size <= self._high / 2:
             self._producer_paused = False
             producer.resumeProducing()
 
     def _finish(self) -> None:
         """When nothing is left to send, leave the transport alone, and close what was to be closed."""
-        if self._size or self._producer is not None or self._closed:
+        if self._backlog.size or self._producer is not None or self._closed:
             return
         self._register(None)
         if self.disconnecting and not self._finished:
@@ -377,38 +369,13 @@ class ThrottledProtocol(Protocol):
             self._half_closed = True
             self.transport.loseWriteConnection()
 
-    def _take(self, amount: int) -> bytes:
-        """Remove the first ``amount`` bytes from the queue; without copying a long write again and again."""
-        self._size -= amount
-        parts: list[bytes] = []
-        while amount:
-            head = self._queue[0]
-            left = len(head) - self._offset
-            if left <= amount:
-                parts.append(head[self._offset :] if self._offset else head)
-                self._queue.popleft()
-                self._offset = 0
-                amount -= left
-            else:
-                parts.append(head[self._offset : self._offset + amount])
-                self._offset += amount
-                amount = 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _cost(self, amount: int) -> int:
-        return amount + self._overhead * -(-amount // _TLS_RECORD_BYTES)
-
-    def _fitting(self, cost: int) -> int:
-        full, rest = divmod(cost, _TLS_RECORD_BYTES + self._overhead)
-        return full * _TLS_RECORD_BYTES + max(0, rest - self._overhead)
-
     def _deaf(self) -> bool:
         """Whether what is written now is dropped, as transports do after ``loseConnection``."""
         return self._closed or ((self.disconnecting or self._half_closing) and self._producer is None)
 
     def _drop(self) -> None:
-        self._queue.clear()
-        self._offset = self._size = self._credit = 0
+        self._backlog.clear()
+        self._credit = 0
 
     def _close(self) -> None:
         self._closed = True
@@ -433,48 +400,6 @@ class ThrottledProtocol(Protocol):
 
     def _listens(self) -> list[type[Interface]]:
         return [interface for interface in _FORWARDED if interface.providedBy(self.wrappedProtocol)]
-
-
-@implementer(IPushProducer)
-class _Below:
-    """What the transport below pauses and resumes; separate, since those methods of a transport are about reading."""
-
-    def __init__(self, pause: Callable[[], None], resume: Callable[[], None], stopped: Callable[[], None]) -> None:
-        self.pauseProducing = pause
-        self.resumeProducing = resume
-        self.stopProducing = stopped
-
-
-@implementer(IPushProducer)
-class _Pull:
-    """Makes a pull producer produce from every turn of the reactor until it is paused."""
-
-    def __init__(self, producer: IPullProducer, clock: IReactorTime) -> None:
-        self._producer = producer
-        self._clock = clock
-        self._call: IDelayedCall | None = None
-        self._running = False
-
-    def resumeProducing(self) -> None:
-        self._running = True
-        if self._call is None:
-            self._call = self._clock.callLater(0, self._pull)
-
-    def pauseProducing(self) -> None:
-        self._running = False
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
-
-    def stopProducing(self) -> None:
-        self.pauseProducing()
-        self._producer.stopProducing()
-
-    def _pull(self) -> None:
-        self._call = None
-        self._producer.resumeProducing()
-        if self._running:
-            self.resumeProducing()
 
 
 class ThrottledFactory(ClientFactory):

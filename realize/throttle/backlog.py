@@ -1,0 +1,58 @@
+"""The bytes that a connection has written and not yet been allowed to send, in the order of the writes.
+
+Pure: it holds bytes and cuts them, and neither sends them nor knows why they wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from realize.throttle.tls_records import TLS_RECORD_BYTES
+
+
+class Backlog:
+    """A queue of writes that is taken in pieces of any size; ``size`` is the number of bytes in it."""
+
+    __slots__ = ("_offset", "_writes", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._writes: deque[bytes] = deque()
+        self._offset = 0
+        """Bytes already taken from the first write, which is not copied again for each piece of it."""
+
+    def put(self, data: bytes) -> None:
+        """Add one write, which is not empty, at the end."""
+        self._writes.append(data)
+        self.size += len(data)
+
+    def take(self, limit: int) -> bytes:
+        """Remove and return bytes from the front: at most ``limit``, which is above 0, and at least one.
+
+        Short writes are joined until the limit is reached.
+        If what is left of the first write fills a TLS record, the piece ends with that write at the latest, because
+        joining it to the next one would copy it for the sake of a single record.
+        """
+        writes = self._writes
+        left = len(writes[0]) - self._offset
+        amount = min(self.size, limit, left) if left >= TLS_RECORD_BYTES else min(self.size, limit)
+        self.size -= amount
+        parts: list[bytes] = []
+        while amount:
+            head = writes[0]
+            left = len(head) - self._offset
+            if left <= amount:
+                parts.append(head[self._offset :] if self._offset else head)
+                writes.popleft()
+                self._offset = 0
+                amount -= left
+            else:
+                parts.append(head[self._offset : self._offset + amount])
+                self._offset += amount
+                amount = 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._writes.clear()
+        self._offset = self.size = 0

@@ -1,0 +1,68 @@
+"""`realize.throttle.producers` on a clock."""
+
+from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from realize.throttle.producers import ProducerCallbacks, PulledProducer
+
+
+@implementer(IPullProducer)
+class Pulled:
+    """Counts what it is told, and has itself paused after ``pieces``."""
+
+    producer: PulledProducer
+    asked = stopped = 0
+
+    def __init__(self, pieces=1):
+        self.pieces = pieces
+
+    def resumeProducing(self):
+        """Count."""
+        self.asked += 1
+        if self.asked == self.pieces:
+            self.producer.pauseProducing()
+
+    def stopProducing(self):
+        """Count."""
+        self.stopped += 1
+
+
+def test_a_pull_producer_is_asked_until_paused():
+    """From the next turn of the reactor on, with one timer however often it is resumed."""
+    clock, pulled = Clock(), Pulled(pieces=3)
+    producer = pulled.producer = PulledProducer(pulled, clock)
+    producer.resumeProducing()
+    producer.resumeProducing()
+    at_once, timers = pulled.asked, len(clock.getDelayedCalls())
+    clock.advance(0)
+
+    assert (0, 1) == (at_once, timers)
+    assert 3 == pulled.asked
+    assert [] == clock.getDelayedCalls()
+
+
+def test_a_stopped_pull_producer_is_told_and_not_asked_any_more():
+    """No timer is left."""
+    clock, pulled = Clock(), Pulled()
+    producer = pulled.producer = PulledProducer(pulled, clock)
+    producer.resumeProducing()
+    producer.stopProducing()
+    clock.advance(0)
+
+    assert (0, 1) == (pulled.asked, pulled.stopped)
+    assert [] == clock.getDelayedCalls()
+
+
+def test_a_producer_of_functions_calls_them():
+    """Each for one method; it is a push producer to whom it is registered with."""
+    told = []
+    producer = ProducerCallbacks(*(lambda name=name: told.append(name) for name in ("pause", "resume", "stop")))
+    producer.pauseProducing()
+    producer.resumeProducing()
+    producer.stopProducing()
+
+    assert ["pause", "resume", "stop"] == told
+    assert verifyObject(IPushProducer, producer)
+    assert verifyObject(IPushProducer, PulledProducer(Pulled(), Clock()))
