@@ -598,7 +598,7 @@ class _MemoryReader:
     @shielded
     async def cut(self) -> list[Chunk]:
         self._store.take_fault("cut", self._path)
-        self._order.cut()
+        self._order.stand()
         self._order.make_way()
         start = self._order.reached
         chunks = deltas.cut(self._content[start : start + SPAN_BYTES]) if start < len(self._content) else []

@@ -200,22 +200,23 @@ class LocalReader:
     @shielded
     async def block_digests(self, length: int) -> list[bytes]:
         """Digests of the next blocks; what was read for them need not be read again to skip all of it."""
-        self._stand(length)
+        self._order.look(length)
+        self._stand()
         digests, self._looked = await self._look(length)
         return digests
 
     @shielded
     async def skip(self, length: int) -> None:
         """Go on behind what the other side has."""
-        self._stand(length)
+        self._order.look(length)
+        self._stand()
         if self._looked.position != self._progress.position + length:
             _, self._looked = await self._look(length)
         self._progress = self._looked
         self._order.position += length
 
-    def _stand(self, length: int) -> None:
-        """Read no further ahead, if the next ``length`` bytes may be looked at."""
-        self._order.look(length)
+    def _stand(self) -> None:
+        """Read no further ahead: what comes next is looked at first."""
         self._order.stand()
         self._drop_ahead()
 
@@ -232,8 +233,7 @@ class LocalReader:
     @shielded
     async def cut(self) -> list[Chunk]:
         """The chunks of the next span; what is picked of them is read again, so that they cost no memory meanwhile."""
-        self._order.cut()
-        self._drop_ahead()
+        self._stand()
         await self._cutting.acquire()
         try:
             self._order.make_way()
