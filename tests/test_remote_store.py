@@ -444,7 +444,7 @@ def test_reading_runs_ahead_by_a_window(served):
     store = served.opened()
     reader = served.result(store.open_reader(b"f"))
     first = served.result(reader.read())
-    ahead = reader._stream.arrived
+    ahead = reader._content.stream.arrived
 
     assert ahead <= MAX_UNREAD_BYTES + TAKE_BYTES
     assert content == b"".join(first) + served.result(read_all(reader))
@@ -706,8 +706,8 @@ def test_a_peer_that_sends_what_was_not_picked_fails_the_file(served):
     served.memory.plant(b"f", LARGE_CONTENT)
     reader = served.result(served.opened().open_reader(b"f"))
     chunks = served.result(reader.cut())
-    reader._stream.start()
-    reader._stream.receive(bytes(reader._stream.limit))
+    reader._content.stream.start()
+    reader._content.stream.receive(bytes(reader._content.stream.limit))
 
     assert isinstance(served.result(reader.pick([False] * len(chunks))), ProtocolError)
     reader.close()

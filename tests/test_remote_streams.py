@@ -505,7 +505,8 @@ def test_a_fault_of_ours_while_reading_ends_the_connection(asking, monkeypatch):
     """Whoever waits for the end of the file would not be told of it otherwise."""
     reader = asking.reading(0)
     finished = asking.ask(reader.finish())
-    real = reader._settled
+    content = reader._content
+    real = content.settle
     faults = [ZeroDivisionError("ours")]
 
     def settled(outcome):
@@ -513,7 +514,7 @@ def test_a_fault_of_ours_while_reading_ends_the_connection(asking, monkeypatch):
             raise faults.pop()
         real(outcome)
 
-    monkeypatch.setattr(reader, "_settled", settled)
+    monkeypatch.setattr(content, "settle", settled)
     asking.answer()
     asking.answer(digest=DIGEST)
 

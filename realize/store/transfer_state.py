@@ -196,8 +196,9 @@ class ReadState(TransferState):
             self._ahead += sum(lengths)
 
     def check_cut(self, length: int) -> None:
-        """Raise `ProtocolError` if the next span cannot be so long; for who takes a peer's word for it."""
-        if length > SPAN_BYTES or self.reached + length > self.size:
+        """Raise `ProtocolError` if a peer has cut a span that is longer than spans are, or than what is left."""
+        standing = self.phase is ReadPhase.STANDING
+        if length > SPAN_BYTES or (standing and self.reached + length > self.size):
             raise self._refusal("more was cut than there is")
 
     @property

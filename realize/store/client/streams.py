@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,9 +15,9 @@ from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Source
 from realize.store.client.lasting import call_lasting
 from realize.store.client.transit import Transit
 from realize.store.interfaces import IReader, IWriter
+from realize.store.transfer_state import ReadPhase, ReadState, WritePhase, WriteState
 from realize.values import (
     BLOCK_BYTES,
-    SPAN_BYTES,
     Attributes,
     Chunk,
     Content,
@@ -41,7 +40,12 @@ _MAX_MATCHED_BLOCKS: Final = 1024
 
 @implementer(IReader)
 class RemoteReader:
-    """A file that the peer reads for us; content comes ahead of `read` as far as the stream's window allows."""
+    """A file that the peer reads for us; content comes ahead of `read` as far as the stream's window allows.
+
+    What may be asked next is for its `realize.store.transfer_state.ReadState` to say.
+    To look at what comes next when content flows takes another stream, on which the peer skips what we have: the one
+    that is used, with its outcome, is a `_Content`.
+    """
 
     def __init__(
         self, protocol: PeerProtocol, handle: int, path: bytes, opened: _OpenedRead, transit: Transit, *, removing: bool
@@ -52,16 +56,8 @@ class RemoteReader:
         self._handle = handle
         self._path = path
         self._removing = removing
-        self._stream = opened.stream
-        self._position = 0
-        self._started = False
-        self._spans: deque[list[int]] = deque()
-        self._picking = DeferredLock()
-        self._picked = 0
-        self._left: list[Content] = []
-        self._outcome: bytes | RealizeError | None = None
-        self._waiting: list[Deferred[bytes]] = []
-        self._closed = False
+        self._order = ReadState(opened.version.size)
+        self._content = _Content(protocol, opened.stream)
         self._transit = transit
         self._journey = opened.stream.number
         transit.begin(self._journey, [path], self._travelled)
@@ -75,17 +71,16 @@ class RemoteReader:
         return cls(protocol, handle, path, opened, transit, removing=removing)
 
     def _travelled(self) -> int:
-        return self._stream.travelled()
+        return self._content.stream.travelled()
 
     def block_digests(self, length: int) -> Deferred[list[bytes]]:
         """See `IReader`; at most `realize.wire.packing.MAX_DIGESTS` blocks at a time."""
         return Deferred.fromCoroutine(self._block_digests(length))
 
     async def _block_digests(self, length: int) -> list[bytes]:
-        await self._stopped(length)
-        digests: list[bytes] = (await self._call(commands.BlockDigests, length=length))["digests"]
-        if len(digests) != -(-length // BLOCK_BYTES):
-            raise ProtocolError(f"{len(digests)} digests for {length} bytes")
+        await self._stand(length)
+        digests: list[bytes] = (await self._content.call(commands.BlockDigests, length=length))["digests"]
+        self._order.check_digests(len(digests), length)
         return digests
 
     def skip(self, length: int) -> Deferred[None]:
@@ -93,10 +88,9 @@ class RemoteReader:
         return Deferred.fromCoroutine(self._skip(length))
 
     async def _skip(self, length: int) -> None:
-        await self._stopped(length)
-        await self._call(commands.SkipBlocks, length=length)
-        self._stream.matched(length)
-        self._position += length
+        await self._stand(length)
+        await self._content.skip(length)
+        self._order.position += length
 
     @property
     def deltas(self) -> bool:
@@ -108,160 +102,188 @@ class RemoteReader:
         return Deferred.fromCoroutine(self._cut_span())
 
     async def _cut_span(self) -> list[Chunk]:
-        if self._closed or self._started:
-            raise ProtocolError("the reader cuts nothing any more")
-        lengths: list[int] = []
-        self._spans.append(lengths)
-        try:
-            chunks: list[Chunk] = (await self._call(commands.CutSpan))["chunks"]
-        except RealizeError:
-            self._spans.remove(lengths)
-            raise
-        lengths += [length for length, _ in chunks]
-        cut = sum(map(sum, self._spans))
-        if sum(lengths) > SPAN_BYTES or self._position + cut > self.version.size:
-            raise ProtocolError("the peer cut more than there is")
-        if not chunks:
-            self._spans.remove(lengths)
+        self._order.cut()
+        content = self._content
+        chunks: list[Chunk] = (await content.call(commands.CutSpan))["chunks"]
+        if content is self._content:
+            lengths = [length for length, _ in chunks]
+            self._order.check_cut(sum(lengths))
+            self._order.was_cut(lengths)
         return chunks
 
     def pick(self, wanted: Sequence[bool]) -> Deferred[list[Content]]:
         """See `IReader`."""
-        if self._closed or not wanted or not self._spans or len(wanted) != len(self._spans[0]):
-            return fail(ProtocolError("a pick that does not fit what was cut"))
-        lengths = self._spans.popleft()
-        amount = sum(length for length, want in zip(lengths, wanted, strict=True) if want)
-        stream = self._stream
         try:
-            stream.matched(sum(lengths) - amount)
+            picked = self._order.pick(wanted)
+            self._content.stream.matched(picked.spared)
         except ProtocolError as error:
             return fail(error)
-        self._position += sum(lengths)
-        self._picked += amount
-        asked = self._call(commands.PickChunks, wanted=packing.pack_bits(wanted))
-        asked.addCallbacks(_sent_all, _fail, callbackArgs=(stream, self._picked), errbackArgs=(stream,))
-        stream.start()
-        return self._picking.run(lambda: Deferred.fromCoroutine(self._collect(stream, amount)))
+        return self._content.pick(wanted, picked.wanted)
 
-    async def _collect(self, stream: InboundStream, amount: int) -> list[Content]:
-        """So many bytes of the content that comes; others that came with them are for the next one who asks."""
+    def read(self) -> Deferred[list[Content]]:
+        """See `IReader`."""
+        if self._order.phase is not ReadPhase.FLOWING:
+            try:
+                self._flow()
+            except ProtocolError as error:
+                return fail(error)
+        return self._content.stream.read().addCallback(self._counted)
+
+    def finish(self) -> Deferred[bytes]:
+        """See `IReader`."""
+        outcome = self._content.outcome
+        if isinstance(outcome, RealizeError):
+            return fail(outcome)
+        try:
+            self._order.finish()
+        except ProtocolError as error:
+            return fail(error)
+        if outcome is None and self._order.phase is ReadPhase.STANDING:
+            self._flow()
+        return self._content.finish()
+
+    def close(self) -> None:
+        """See `IReader`."""
+        if self._order.phase is not ReadPhase.ENDED:
+            self._order.end()
+            self._transit.end(self._journey)
+            self._content.settle(ConnectionFailed("the reader was closed"))
+            self._content.close()
+
+    def _counted(self, pieces: list[Content]) -> list[Content]:
+        self._order.position += sum(map(len, pieces))
+        return pieces
+
+    def _flow(self) -> None:
+        self._order.flow()
+        self._content.start()
+
+    async def _stand(self, length: int) -> None:
+        """Make sure that no content runs ahead of us, if the next ``length`` bytes may be looked at."""
+        self._order.look(length)
+        if self._order.phase is not ReadPhase.FLOWING:
+            return
+        self._content.close()
+        opened = await _open_read(self._protocol, self._handle, self._path, removing=self._removing)
+        self._content = _Content(self._protocol, opened.stream, self._content.leave())
+        try:
+            self._order.stand()
+        except ProtocolError:
+            self._content.close()
+            raise
+        if opened.version != self.version:
+            raise SourceChanged("the file was changed while it was read")
+        await self._content.skip(self._order.position)
+
+
+class _Content:
+    """One stream on which the peer sends a file; its ``outcome`` is the digest of the whole, an error, or None yet."""
+
+    def __init__(self, protocol: PeerProtocol, stream: InboundStream, waiting: Sequence[Deferred[bytes]] = ()) -> None:
+        """``waiting`` are those who wait for the outcome already."""
+        self.stream = stream
+        self.outcome: bytes | RealizeError | None = None
+        self._protocol = protocol
+        self._waiting = list(waiting)
+        self._picking = DeferredLock()
+        self._picked = 0
+        self._surplus: list[Content] = []
+
+    def call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
+        """Ask the peer something about the stream."""
+        return self._protocol.call(command, patient=True, stream=self.stream.number, **arguments)
+
+    async def skip(self, length: int) -> None:
+        """Let the peer go on behind the next ``length`` bytes."""
+        await self.call(commands.SkipBlocks, length=length)
+        self.stream.matched(length)
+
+    def pick(self, wanted: Sequence[bool], amount: int) -> Deferred[list[Content]]:
+        """Ask for these chunks of a span, ``amount`` bytes; they come in the order in which they were asked for."""
+        self._picked += amount
+        asked = self.call(commands.PickChunks, wanted=packing.pack_bits(wanted))
+        asked.addCallbacks(self._sent_all, self._not_picked, callbackArgs=(self._picked,))
+        self.stream.start()
+        return self._picking.run(lambda: Deferred.fromCoroutine(self._collect(amount)))
+
+    async def _collect(self, amount: int) -> list[Content]:
+        """Read exactly ``amount`` bytes; the surplus is kept for the next pick."""
         pieces: list[Content] = []
         while amount:
-            if not self._left:
-                self._left = await stream.read()
-            piece = self._left.pop(0)
+            if not self._surplus:
+                self._surplus = await self.stream.read()
+            piece = self._surplus.pop(0)
             if len(piece) > amount:
-                self._left.insert(0, piece[amount:])
+                self._surplus.insert(0, piece[amount:])
                 piece = piece[:amount]
             pieces.append(piece)
             amount -= len(piece)
         return pieces
 
-    def read(self) -> Deferred[list[Content]]:
-        """See `IReader`."""
-        if self._closed:
-            return fail(ProtocolError("the reader is closed"))
-        self._start()
-        return self._stream.read().addCallback(self._counted)
+    def _sent_all(self, _answer: object, picked: int) -> None:
+        """The answer comes behind the content; what is not here by now never comes, and nobody may wait for it."""
+        if self.stream.arrived < picked:
+            self.stream.fail(ProtocolError("the peer sent less than was picked"))
+
+    def _not_picked(self, failure: Failure) -> None:
+        failure.trap(RealizeError)
+        error: Any = failure.value
+        self.stream.fail(error)
+
+    def start(self) -> None:
+        """Let all the rest come; what the peer says behind it is the outcome."""
+        self.call(commands.StartRead).addErrback(self._failed).addErrback(self._broken)
+        self.call(commands.EndRead).addCallbacks(self._sent, self._failed).addErrback(self._broken)
+        self.stream.start()
 
     def finish(self) -> Deferred[bytes]:
-        """See `IReader`."""
-        if isinstance(self._outcome, RealizeError):
-            return fail(self._outcome)
-        if self._position < self.version.size:
-            return fail(ProtocolError("not all of the file was read"))
-        self._start()
-        if isinstance(self._outcome, bytes):
-            return succeed(self._outcome)
+        """Wait for the outcome."""
+        if isinstance(self.outcome, bytes):
+            return succeed(self.outcome)
         waiting = Deferred[bytes]()
         self._waiting.append(waiting)
         return waiting
 
-    def close(self) -> None:
-        """See `IReader`."""
-        if not self._closed:
-            self._closed = True
-            self._transit.end(self._journey)
-            self._settled(ConnectionFailed("the reader was closed"))
-            self._close_stream()
-
-    def _close_stream(self) -> None:
-        self._protocol.streams.close(self._stream.number)
-        if not self._protocol.lost:
-            self._protocol.call(commands.CloseStream, stream=self._stream.number).addErrback(_ignore)
-
-    def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
-        return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)
-
-    def _counted(self, pieces: list[Content]) -> list[Content]:
-        self._position += sum(map(len, pieces))
-        return pieces
-
-    async def _stopped(self, length: int) -> None:
-        """Make sure that content does not run ahead of us: to look at what comes next needs a stream that stands.
-
-        Once content flows the only way is another stream, on which the peer reads again what we have.
-        """
-        if self._closed or self._position + length > self.version.size:
-            raise ProtocolError("beyond the end of the file")
-        if not self._started:
+    def settle(self, outcome: bytes | RealizeError) -> None:
+        """Tell those who wait; the first outcome stays. An error ends the content, too, unless all of it is here."""
+        if self.outcome is not None:
             return
-        self._close_stream()
-        opened = await _open_read(self._protocol, self._handle, self._path, removing=self._removing)
-        self._stream = opened.stream
-        self._started = False
-        self._picked = 0
-        self._outcome = None
-        if self._closed:
-            self._close_stream()
-            raise ProtocolError("the reader is closed")
-        if opened.version != self.version:
-            raise SourceChanged("the file was changed while it was read")
-        await self._call(commands.SkipBlocks, length=self._position)
-        self._stream.matched(self._position)
-
-    def _start(self) -> None:
-        if self._started:
-            return
-        self._started = True
-        self._spans.clear()
-        stream = self._stream
-        self._call(commands.StartRead).addErrback(self._failed, stream).addErrback(self._broken)
-        self._call(commands.EndRead).addCallbacks(
-            self._sent, self._failed, callbackArgs=(stream,), errbackArgs=(stream,)
-        ).addErrback(self._broken)
-        stream.start()
-
-    def _sent(self, answer: dict[str, Any], stream: InboundStream) -> None:
-        digest: bytes = answer["digest"]
-        if stream is self._stream:
-            complete = stream.arrived >= stream.limit
-            self._settled(digest if complete else ProtocolError("the peer ended a file before all of it was sent"))
-
-    def _failed(self, failure: Failure, stream: InboundStream) -> None:
-        failure.trap(RealizeError)
-        if stream is self._stream:
-            self._settled(failure.value)
-
-    def _broken(self, failure: Failure) -> None:
-        """An answer could not be dealt with: with the connection all ends that waits for it."""
-        error = log_unexpected(self._protocol.log, failure, "reading")
-        self._protocol.abort(error)
-        self._settled(error)
-
-    def _settled(self, outcome: Any) -> None:
-        if self._outcome is not None:
-            return
-        self._outcome = outcome
-        waiting, self._waiting = self._waiting, []
+        self.outcome = outcome
+        waiting = self.leave()
         if isinstance(outcome, RealizeError):
-            if self._stream.arrived < self._stream.limit:
-                self._stream.fail(outcome)
+            if self.stream.arrived < self.stream.limit:
+                self.stream.fail(outcome)
             for waiter in waiting:
                 waiter.errback(outcome)
         else:
             for waiter in waiting:
                 waiter.callback(outcome)
+
+    def leave(self) -> list[Deferred[bytes]]:
+        """Give up those who wait for the outcome, to somebody who tells them."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def close(self) -> None:
+        """Tell the peer that nothing more is wanted."""
+        self._protocol.streams.close(self.stream.number)
+        if not self._protocol.lost:
+            self._protocol.call(commands.CloseStream, stream=self.stream.number).addErrback(_ignore)
+
+    def _sent(self, answer: dict[str, Any]) -> None:
+        complete = self.stream.arrived >= self.stream.limit
+        self.settle(answer["digest"] if complete else ProtocolError("the peer ended a file before all of it was sent"))
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(RealizeError)
+        error: Any = failure.value
+        self.settle(error)
+
+    def _broken(self, failure: Failure) -> None:
+        """An answer could not be dealt with: with the connection all ends that waits for it."""
+        error = log_unexpected(self._protocol.log, failure, "reading")
+        self._protocol.abort(error)
+        self.settle(error)
 
 
 @frozen
@@ -310,11 +332,10 @@ class RemoteWriter:
         self.have = have
         self._arrived = arrived
         self._began = protocol.clock.seconds()
-        self._left = size
+        self._order = WriteState(size)
         self._protocol = protocol
         self._stream = stream
         self._transit = transit
-        self._closed = False
         transit.begin(stream.number, [path], stream.travelled)
 
     @classmethod
@@ -361,6 +382,7 @@ class RemoteWriter:
         return Deferred.fromCoroutine(self._match(list(digests), length))
 
     async def _match(self, digests: list[bytes], length: int) -> int:
+        self._order.match(len(digests), length)
         matched = 0
         for first in range(0, len(digests), _MAX_MATCHED_BLOCKS):
             part = digests[first : first + _MAX_MATCHED_BLOCKS]
@@ -369,7 +391,7 @@ class RemoteWriter:
             if answer["matched"] > span:
                 raise ProtocolError("the peer matched more than it was asked about")
             matched += answer["matched"]
-            self._left -= answer["matched"]
+            self._order.matched(answer["matched"])
             if answer["matched"] < span:
                 break
         return matched
@@ -384,31 +406,33 @@ class RemoteWriter:
         return Deferred.fromCoroutine(self._offer(list(chunks)))
 
     async def _offer(self, chunks: list[Chunk]) -> list[bool]:
-        if self._closed:
-            raise ProtocolError("the writer is closed")
-        answer = await self._call(commands.OfferChunks, chunks=chunks)
-        wanted = packing.unpack_bits(answer["wanted"], len(chunks))
-        self._left -= extent(chunks) - extent(chunks, wanted)
+        length = extent(chunks)
+        self._order.offer(length)
+        try:
+            answer = await self._call(commands.OfferChunks, chunks=chunks)
+            wanted = packing.unpack_bits(answer["wanted"], len(chunks))
+        except BaseException:
+            self._order.dropped()
+            raise
+        self._order.answered(length, extent(chunks, wanted))
         return wanted
 
     def write(self, pieces: Sequence[Content]) -> Deferred[None]:
         """See `IWriter`."""
-        length = sum(map(len, pieces))
-        if self._closed:
-            return fail(ProtocolError("the writer is closed"))
-        if length > self._left:
-            return fail(ProtocolError("more content than announced"))
-        self._left -= length
+        try:
+            self._order.write(sum(map(len, pieces)))
+        except ProtocolError as error:
+            return fail(error)
         return Deferred.fromCoroutine(self._stream.send(pieces))
 
     def commit(self, digest: bytes, attributes: Attributes | None) -> Deferred[Stored]:
         """See `IWriter`."""
-        if self._closed:
+        if self._order.phase is WritePhase.ENDED:
             return fail(ProtocolError("the writer is closed"))
         return Deferred.fromCoroutine(self._commit(digest, attributes))
 
     async def _commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
-        self._closed = True
+        self._order.end()
         try:
             answer = await call_lasting(
                 self._protocol,
@@ -425,9 +449,9 @@ class RemoteWriter:
 
     def abandon(self, *, keep: bool) -> Deferred[int | None]:
         """See `IWriter`; when the connection is lost, the peer keeps the partial by itself."""
-        if self._closed:
+        if self._order.phase is WritePhase.ENDED:
             return succeed(None)
-        self._closed = True
+        self._order.end()
         self._end()
         if self._protocol.lost:
             return succeed(None)
@@ -442,18 +466,6 @@ class RemoteWriter:
 
     def _call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
         return self._protocol.call(command, patient=True, stream=self._stream.number, **arguments)
-
-
-def _sent_all(_answer: object, stream: InboundStream, picked: int) -> None:
-    """The answer comes behind the content; what is not here by now never comes, and nobody may wait for it."""
-    if stream.arrived < picked:
-        stream.fail(ProtocolError("the peer sent less than was picked"))
-
-
-def _fail(failure: Failure, stream: InboundStream) -> None:
-    failure.trap(RealizeError)
-    error: Any = failure.value
-    stream.fail(error)
 
 
 def _can_delta(protocol: PeerProtocol) -> bool:

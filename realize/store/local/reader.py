@@ -192,6 +192,7 @@ class LocalReader:
         self._progress = _HashState(0, blake3())
         self._looked = self._progress
         self._ahead: Deferred[tuple[list[Content], _HashState]] | None = None
+        self._ahead_bytes = 0
         self._behind: deque[_HashState] = deque()
         """The progress behind each span that was cut and not picked yet."""
         self._cutting = DeferredLock()
@@ -271,17 +272,18 @@ class LocalReader:
         if self._progress.position == self.version.size:
             return []
         if self._ahead is None:
-            await self._claim.grow(self._next)
-            self._read_ahead()
+            length = self._next
+            await self._claim.grow(length)
+            self._read_ahead(length)
         ahead, self._ahead = self._ahead, None
         assert ahead is not None  # noqa: S101 -- for the type checker
-        self._given = self._next
+        self._given = self._ahead_bytes
         pieces, self._progress = await ahead
         self._order.position = self._progress.position
         if self._progress.verified:
             self._let_go()
-        elif not self._source.handle.closed and self._claim.try_grow(self._next):
-            self._read_ahead()
+        elif not self._source.handle.closed and self._claim.try_grow(length := self._next):
+            self._read_ahead(length)
         return pieces
 
     @shielded
@@ -309,14 +311,15 @@ class LocalReader:
         """Bytes of the next piece."""
         return min(READ_PIECE_BYTES, self.version.size - self._progress.position)
 
-    def _read_ahead(self) -> None:
+    def _read_ahead(self, length: int) -> None:
+        self._ahead_bytes = length
         self._ahead = self._run_in_thread(self._source.piece, self._progress)
 
     def _drop_ahead(self) -> None:
         """What was read ahead is not wanted; the progress has not counted it."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
-            self._claim.shrink(self._next)
+            self._claim.shrink(self._ahead_bytes)
             ahead.addErrback(_ignore)
 
 
