@@ -15,7 +15,7 @@ from realize.fs.ancestors import Ancestors
 from realize.store.local.store import LocalStore, root_identity
 from realize.testing import digest, small_file
 from realize.values import Attributes, Expected, OnConflict
-from tests.test_local_store import as_nobody, open_root
+from tests.local_stores import as_nobody, open_root
 
 __all__ = ["open_root"]
 

@@ -11,7 +11,7 @@ from realize.errors import Busy, SourceChanged
 from realize.fs import syscalls
 from realize.testing import block_digests, digest, failure, random_bytes, read_all, small_file
 from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal
-from tests.test_local_store import opened
+from tests.local_stores import opened
 
 LARGE = random_bytes(2 * BLOCK_BYTES + 7)
 

@@ -15,7 +15,7 @@ from realize.store.local.commit import Anchor, Committer, Prepared
 from realize.store.local.partial_names import RECEIVING
 from realize.testing import digest, failure, how, small_file
 from realize.values import Attributes, Committed, OnConflict, Stored
-from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
+from tests.local_stores import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
 
 __all__ = ["behind", "root"]
 

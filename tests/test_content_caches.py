@@ -8,7 +8,7 @@ import pytest
 from realize.fs import tree
 from realize.testing import block_digests, digest, random_bytes, read_all
 from realize.values import BLOCK_BYTES, Expected, Fetched
-from tests.test_local_store import opened
+from tests.local_stores import opened
 
 OLD = random_bytes(2 * BLOCK_BYTES + 7, seed=1)
 NEW = random_bytes(2 * BLOCK_BYTES + 7, seed=2)

@@ -20,7 +20,7 @@ from realize.mover.stop_flag import StopFlag
 from realize.store.local.store import LocalStore
 from realize.testing import MemoryStore
 from realize.values import Attributes, Directory, Entry, Kind, OnConflict
-from tests.test_local_store import as_nobody, open_root
+from tests.local_stores import as_nobody, open_root
 
 __all__ = ["open_root"]
 

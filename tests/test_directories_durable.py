@@ -16,7 +16,7 @@ from realize.store.local.location import Root
 from realize.store.local.store import root_identity
 from realize.testing import digest, how, small_file
 from realize.values import Committed, Expected, OnConflict, Stored
-from tests.test_local_store import REPLACE, behind, opened, root
+from tests.local_stores import REPLACE, behind, opened, root
 
 __all__ = ["behind", "root"]
 

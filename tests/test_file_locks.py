@@ -17,7 +17,7 @@ from realize.store.local import commit, removal
 from realize.store.local.commit import Committer
 from realize.testing import digest, small_file
 from realize.values import Committed, Expected, OnConflict, Removal, Stored
-from tests.test_local_store import at_once, opened, root
+from tests.local_stores import at_once, opened, root
 
 __all__ = ["root"]
 

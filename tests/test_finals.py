@@ -16,7 +16,7 @@ from realize.store.local.versions import Clock
 from realize.store.origin import note_origin
 from realize.testing import LARGE_CONTENT, block_digests, digest
 from realize.values import BLOCK_BYTES, Attributes, Existing, Expected, coarseness_ns
-from tests.test_local_store import PARTIAL, behind, open_files, opened, root
+from tests.local_stores import PARTIAL, behind, open_files, opened, root
 from tests.test_removal import broken
 
 __all__ = ["behind", "root"]

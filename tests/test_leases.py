@@ -15,7 +15,7 @@ from realize.fs import syscalls
 from realize.store.local.store import LocalStore
 from realize.testing import block_digests, digest, failure, random_bytes, read_to_end
 from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal
-from tests.test_local_store import SALT, at_once, opened
+from tests.local_stores import SALT, at_once, opened
 
 LARGE = random_bytes(BLOCK_BYTES + 7)
 

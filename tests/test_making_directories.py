@@ -13,7 +13,7 @@ from realize.errors import Conflict
 from realize.store.local import directories
 from realize.store.local.store import LocalStore
 from realize.values import Directory
-from tests.test_local_store import as_nobody, open_root
+from tests.local_stores import as_nobody, open_root
 
 __all__ = ["open_root"]
 

@@ -16,7 +16,7 @@ from realize.store.local.partial_names import NOTE
 from realize.store.local.walker import Walker
 from realize.values import Entry, Kind, WhereKind
 from tests.leftovers import leave_partial
-from tests.test_local_store import SALT, open_files, root
+from tests.local_stores import SALT, open_files, root
 
 __all__ = ["root"]
 

@@ -23,7 +23,7 @@ from realize.testing import how, small_file
 from realize.values import Committed
 from tests.faults import Quiet
 from tests.leftovers import leave_partial
-from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, root
+from tests.local_stores import PARTIAL, REPLACE, at_once, behind, open_files, opened, root
 from tests.test_partials import put
 
 __all__ = ["behind", "root"]

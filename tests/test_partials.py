@@ -21,7 +21,7 @@ from realize.store.local.store import LocalStore
 from realize.testing import digest, failure, how, listed, small_file
 from realize.values import Attributes, Committed, Existing, Expected, Kind, OnConflict
 from tests.leftovers import leave_partial, partial_at
-from tests.test_local_store import PARTIAL, REPLACE, SALT, as_nobody, at_once, open_root, opened, root
+from tests.local_stores import PARTIAL, REPLACE, SALT, as_nobody, at_once, open_root, opened, root
 
 __all__ = ["open_root", "root"]
 

@@ -10,7 +10,7 @@ import pytest
 from realize.errors import BadName, Busy, StorageError
 from realize.store.local.permissions import forbidden_batch, lacking_of
 from realize.values import Use
-from tests.test_local_store import DirectoryBehind, as_nobody, open_root, opened
+from tests.local_stores import DirectoryBehind, as_nobody, open_root, opened
 
 __all__ = ["open_root"]
 

@@ -7,7 +7,7 @@ import os
 from realize.errors import ProtocolError
 from realize.testing import failure, random_bytes
 from realize.values import SPAN_BYTES, SPANS_AHEAD
-from tests.test_local_store import behind, opened, root
+from tests.local_stores import behind, opened, root
 
 __all__ = ["behind", "root"]
 

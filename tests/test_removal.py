@@ -14,7 +14,7 @@ from realize.store.local.versions import UNREADABLE
 from realize.testing import failure
 from realize.values import Removal, Vacant, Version
 from tests.faults import descriptors
-from tests.test_local_store import behind, fetched, opened, root
+from tests.local_stores import behind, fetched, opened, root
 
 __all__ = ["behind", "root"]
 

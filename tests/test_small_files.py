@@ -20,7 +20,7 @@ from realize.store.local.partial_names import MARK
 from realize.testing import digest, how, small_file
 from realize.units import Reserve
 from realize.values import MAX_SMALL_BYTES, Attributes, Committed, Fetched, SmallFile, Stored
-from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
+from tests.local_stores import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
 from tests.test_removal import broken
 
 __all__ = ["behind", "root"]

@@ -15,7 +15,7 @@ from realize.store.local import partial_names as marks
 from realize.testing import digest, failure, how
 from realize.values import Committed
 from tests.leftovers import leave_partial, partial_at
-from tests.test_local_store import PARTIAL, REPLACE, as_nobody, behind, open_files, open_root, opened, root
+from tests.local_stores import PARTIAL, REPLACE, as_nobody, behind, open_files, open_root, opened, root
 from tests.test_partials import SECRET, WAYS, mode_of, put, send
 
 __all__ = ["behind", "open_root", "root"]

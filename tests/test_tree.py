@@ -15,7 +15,7 @@ from realize.errors import BadName, Busy, Conflict, NotFound, StorageError
 from realize.fs.tree import identity_of
 from realize.store.local.location import Root
 from realize.store.local.store import root_identity
-from tests.test_local_store import open_files, root
+from tests.local_stores import open_files, root
 
 __all__ = ["root"]
 

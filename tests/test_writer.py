@@ -14,7 +14,7 @@ from realize.testing import block_digests, digest, failure, how, random_bytes
 from realize.units import Reserve
 from realize.values import BLOCK_BYTES, Attributes, Committed, OnConflict
 from tests.leftovers import leave_partial, partial_at
-from tests.test_local_store import PARTIAL, REPLACE, at_once, behind, calls, open_files, opened, root
+from tests.local_stores import PARTIAL, REPLACE, at_once, behind, calls, open_files, opened, root
 
 __all__ = ["behind", "calls", "root"]
 
