@@ -15,9 +15,12 @@ This module imports nothing of ours but the exit codes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from realize.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
 
 
 class RealizeError(Exception):
@@ -183,6 +186,11 @@ def next_step(error: RealizeError, location: str) -> str:
 def mending(location: str) -> str:
     """How to find out what is wrong with the way to a location."""
     return f"`realize check {location}` tells what to mend"
+
+
+def ignore_expected(failure: Failure) -> None:
+    """The errback of what nobody waits for any more: errors of ours end here, any other one is a fault all the same."""
+    failure.trap(RealizeError)
 
 
 def every_error() -> Iterator[type[RealizeError]]:

@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
-from realize.errors import RealizeError
+from realize.errors import ignore_expected
 from realize.mover.events import End
 from realize.mover.work import at
 from realize.store.interfaces import IReader, IWriter
@@ -65,7 +64,7 @@ class Delta:
             waiting: list[Deferred[Any]] = [*self._cut, *(answer for _, answer in self._offered)]
             waiting += [answer for _, answer in self._picked]
             for each in waiting:
-                each.addErrback(_ignore)
+                each.addErrback(ignore_expected)
 
     def _cut_more(self) -> None:
         """Ask the source to cut more spans, unless nothing was found in the first `GIVE_UP_AFTER_BYTES`."""
@@ -96,8 +95,3 @@ class Delta:
             with at(End.DESTINATION):
                 await self.writer.write(pieces)
         self.moved(sum(map(len, pieces)), found)
-
-
-def _ignore(failure: Failure) -> Any:
-    """Ignore our own errors, since nobody waits for the answer any more; any other error is a bug and is logged."""
-    failure.trap(RealizeError)

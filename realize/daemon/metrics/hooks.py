@@ -28,12 +28,8 @@ class MetricsHooks(FileHooks):
 
     def command(self, _name: str) -> Callable[[str], None]:
         """Called when a command has arrived; see `realize.wire.responding.Watch`."""
-        return _ignore
+        return lambda _outcome: None
 
     def commits(self, _directory: str) -> CommitHooks:
         """The hooks of that directory for making files durable."""
         return CommitHooks()
-
-
-def _ignore(_outcome: str) -> None:
-    """Count nothing."""

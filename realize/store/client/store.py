@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.concurrency.shielded import shielded
-from realize.errors import ProtocolError, RealizeError
+from realize.errors import ProtocolError, RealizeError, ignore_expected
 from realize.store.client.lasting import call_lasting
 from realize.store.client.small_files import RemoteBatches, listed
 from realize.store.client.streams import RemoteReader, RemoteWriter
@@ -258,7 +258,7 @@ class RemoteStore:
             return succeed(None)
         # Not patient: who wants to end must not wait for ever for a disk that hangs; the peer keeps partials anyway.
         asked = self._protocol.call(commands.CloseDirectory, handle=handle)
-        return asked.addCallbacks(_nothing, _closed_anyway)
+        return asked.addCallbacks(_nothing, ignore_expected)
 
     def _opened(self) -> int:
         if not self._handle:
@@ -354,26 +354,17 @@ class RemoteListing:
         self._ended = True
         ahead, self._next = self._next, None
         if ahead is not None:
-            ahead.addErrback(_ignore)
+            ahead.addErrback(ignore_expected)
         if self._started and not self._protocol.lost:
-            self._protocol.call(commands.EndWalk, listing=self._listing).addErrback(_ignore)
+            self._protocol.call(commands.EndWalk, listing=self._listing).addErrback(ignore_expected)
 
 
 def _keep(held: Deferred[dict[str, Any]], failure: Failure) -> None:
     held.errback(failure)
 
 
-def _ignore(failure: Failure) -> None:
-    """Nobody waits for this any more; anything but our own errors is a fault all the same."""
-    failure.trap(RealizeError)
-
-
 def _nothing(_: object) -> None:
     return None
-
-
-def _closed_anyway(failure: Failure) -> None:
-    failure.trap(RealizeError)
 
 
 def _weigh_small(file: SmallFile) -> int:

@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged
+from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged, ignore_expected
 from realize.store.client.lasting import call_lasting
 from realize.store.client.transit import Transit
 from realize.store.interfaces import IReader, IWriter
@@ -268,7 +268,7 @@ class _Content:
         """Tell the peer that nothing more is wanted."""
         self._protocol.streams.close(self.stream.number)
         if not self._protocol.lost:
-            self._protocol.call(commands.CloseStream, stream=self.stream.number).addErrback(_ignore)
+            self._protocol.call(commands.CloseStream, stream=self.stream.number).addErrback(ignore_expected)
 
     def _sent(self, answer: dict[str, Any]) -> None:
         complete = self.stream.arrived >= self.stream.limit
@@ -301,7 +301,7 @@ async def _open_read(protocol: PeerProtocol, handle: int, path: bytes, *, removi
         answer = await protocol.call(commands.OpenRead, handle=handle, stream=number, path=path, removing=removing)
     except CancelledError:
         # The peer may have opened it in the meantime.
-        protocol.call(commands.CloseStream, stream=number).addErrback(_ignore)
+        protocol.call(commands.CloseStream, stream=number).addErrback(ignore_expected)
         protocol.streams.close(number)
         raise
     except BaseException:
@@ -369,7 +369,7 @@ class RemoteWriter:
             )
         except CancelledError:
             # The peer may have opened it in the meantime.
-            protocol.call(commands.AbandonStream, stream=number, keep=True).addErrback(_ignore)
+            protocol.call(commands.AbandonStream, stream=number, keep=True).addErrback(ignore_expected)
             protocol.streams.close(number)
             raise
         except BaseException:
@@ -474,8 +474,3 @@ def _can_delta(protocol: PeerProtocol) -> bool:
 
 def _given_up(failure: Failure) -> None:
     failure.trap(RealizeError, DeferredTimeout)
-
-
-def _ignore(failure: Failure) -> None:
-    """Nobody waits for this; the connection, if it was lost, told those who do."""
-    failure.trap(RealizeError)

@@ -10,7 +10,6 @@ from typing import Final
 from attrs import frozen
 from blake3 import blake3
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.concurrency.memory import Share
@@ -320,8 +319,4 @@ class LocalReader:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             self._claim.shrink(self._ahead_bytes)
-            ahead.addErrback(_ignore)
-
-
-def _ignore(_failure: Failure) -> None:
-    """A piece that nobody wants may as well fail."""
+            ahead.addErrback(lambda _: None)  # what nobody wants may as well fail
