@@ -36,9 +36,19 @@ from benchmarks.probe import KEY, ProbedSite
 from benchmarks.procfs import cpu_seconds, peak_memory, resident_memory
 from benchmarks.tables import mebibytes, table
 from realize.keys import generate_identity, load_identity, write_identity
-from realize.values import BLOCK_BYTES, MAX_SMALL_BYTES, Directory, Expected, Removal, SmallFile, Vacant, Version
+from realize.values import (
+    BLOCK_BYTES,
+    MAX_SMALL_BYTES,
+    MAX_VALUE_BYTES,
+    Directory,
+    Expected,
+    Removal,
+    SmallFile,
+    Vacant,
+    Version,
+)
 from realize.wire import packing
-from realize.wire.boxes import MAX_VALUE_BYTES, data_head, data_tail, encode
+from realize.wire.boxes import data_head, data_tail, encode
 
 LARGE: Final = 512 << 20
 STREAMS: Final = 128

@@ -36,7 +36,10 @@ SPANS_AHEAD: Final = 8
 CHUNK_DIGEST_BYTES: Final = 16
 """Length of the digest of a chunk in bytes."""
 
-MAX_CHUNK_BYTES: Final = 65_535
+MAX_VALUE_BYTES: Final = 65_535
+"""The most bytes of one value of the protocol; AMP's length field has 16 bits."""
+
+MAX_CHUNK_BYTES: Final = MAX_VALUE_BYTES
 """The most bytes of one chunk."""
 
 MAX_OFFERED_CHUNKS: Final = 2_048

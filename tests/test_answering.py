@@ -7,6 +7,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, NotFound, ProtocolError
+from realize.values import MAX_VALUE_BYTES
 from realize.wire import boxes, commands
 from realize.wire.responding import AnsweringProtocol
 from tests.loopback import Log
@@ -155,7 +156,7 @@ def test_an_error_of_amp_without_one_of_ours_is_a_fault(answering):
 
 def test_an_answer_that_does_not_fit_is_an_error_for_who_waits(answering):
     """It is a fault of ours, logged under the id that the asker learns."""
-    answering.sendBox(amp.Box({amp.ANSWER: b"7", b"report": bytes(boxes.MAX_VALUE_BYTES + 1)}))
+    answering.sendBox(amp.Box({amp.ANSWER: b"7", b"report": bytes(MAX_VALUE_BYTES + 1)}))
 
     (box,) = answering.sent
     (logged,) = answering.log.named("internal_error")
@@ -166,7 +167,7 @@ def test_an_answer_that_does_not_fit_is_an_error_for_who_waits(answering):
 def test_a_question_that_does_not_fit_fails_for_whoever_asks(answering):
     """There is nobody else to tell."""
     with pytest.raises(ProtocolError):
-        answering.sendBox(amp.Box({amp.COMMAND: b"Status", b"x": bytes(boxes.MAX_VALUE_BYTES + 1)}))
+        answering.sendBox(amp.Box({amp.COMMAND: b"Status", b"x": bytes(MAX_VALUE_BYTES + 1)}))
 
     assert [] == answering.sent
 

@@ -42,7 +42,7 @@ ALLOWED = {
     "locations": {"errors", "units", "keys", "config"},
     "fs": {"fs", "errors", "units", "values"},
     "concurrency": {"concurrency", "fs.descriptors", "errors"},
-    "throttle": {"throttle", "errors", "units"},
+    "throttle": {"throttle", "errors", "units", "values"},
     "wire": {"wire", "throttle", "concurrency"} | PLAIN,
     "store": {"store.interfaces"} | PLAIN,
     "store.local": {"store.local", *BETWEEN_STORES, "fs", "concurrency"} | PLAIN,

@@ -17,6 +17,7 @@ from realize.store.server import responders as served_module
 from realize.testing import small_file
 from realize.tracing import transfer_id
 from realize.values import (
+    MAX_VALUE_BYTES,
     SLICE_BYTES,
     Attributes,
     Committed,
@@ -36,7 +37,6 @@ from realize.values import (
     WhereKind,
 )
 from realize.wire import commands
-from realize.wire.boxes import MAX_VALUE_BYTES
 from realize.wire.connection import Greeting
 from realize.wire.reports import MAX_REPORT_BYTES
 from tests.faults import Quiet

@@ -13,12 +13,23 @@ from realize.mover.interfaces import Arrived
 from realize.mover.large import HOW_COMMITTED, refuse_same_file
 from realize.mover.plan import Action, resolve
 from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
-from realize.values import Committed, Entry, Existing, Expected, Fetched, OnConflict, Removal, SmallFile, Stored
+from realize.values import (
+    MAX_VALUE_BYTES,
+    Committed,
+    Entry,
+    Existing,
+    Expected,
+    Fetched,
+    OnConflict,
+    Removal,
+    SmallFile,
+    Stored,
+)
 
 FILE_HEADER_BYTES: Final = 128
 """Upper bound of what is sent for a small file besides its path and its content."""
 
-MAX_HEADERS_BYTES: Final = 65_535
+MAX_HEADERS_BYTES: Final = MAX_VALUE_BYTES
 """The headers of a batch, with the paths, have to fit one value of the protocol."""
 
 MAX_BATCH_FILES: Final = 256

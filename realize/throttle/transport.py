@@ -44,13 +44,13 @@ from realize.throttle.backlog import Backlog
 from realize.throttle.producers import ProducerCallbacks, PulledProducer
 from realize.throttle.scheduler import Flow
 from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that_fits, wire_size
+from realize.values import MAX_VALUE_BYTES
 
 QUEUE_S: Final = 0.05
 """Seconds' worth of bytes that wait here before the application's producer is paused."""
 
 _MIN_QUEUE_BYTES: Final = 512
 _MAX_QUEUE_BYTES: Final = 1 << 20
-_MAX_CHUNK_BYTES: Final = 65_535
 _COUNT_STEP_BYTES: Final = 1 << 16
 _FORWARDED: Final = (IHalfCloseableProtocol, IHandshakeListener)
 
@@ -106,8 +106,8 @@ class ThrottledProtocol(Protocol):
         """How much to write at a time so that a control message behind it waits some 50 ms: 512 to 65,535 bytes."""
         share = None if self._flow is None else self._flow.share
         if share is None:
-            return _MAX_CHUNK_BYTES
-        return int(min(_MAX_CHUNK_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S)))
+            return MAX_VALUE_BYTES
+        return int(min(MAX_VALUE_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S)))
 
     @property
     def queued(self) -> int:

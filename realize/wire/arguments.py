@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 from twisted.protocols import amp
 
 from realize.errors import ProtocolError
-from realize.wire.boxes import MAX_VALUE_BYTES, parse_number
+from realize.values import MAX_VALUE_BYTES
+from realize.wire.boxes import parse_number
 from realize.wire.packing import Codec, cut
 
 T = TypeVar("T")

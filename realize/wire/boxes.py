@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from twisted.protocols.amp import ASK, COMMAND
 
 from realize.errors import ProtocolError
+from realize.values import MAX_VALUE_BYTES
 
 MAX_BOX_BYTES: Final = 256 * 1024
 """The most bytes that one box may have on an authenticated connection."""
@@ -27,9 +28,6 @@ MAX_BOX_PIECES: Final = 256
 
 MAX_BOX_KEYS: Final = 32
 """The most keys that one box may have."""
-
-MAX_VALUE_BYTES: Final = 65_535
-"""The most bytes of one value; AMP's length field has 16 bits."""
 
 _DIGITS: Final = 20
 _SLACK: Final = 64

@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 
 from realize.concurrency.memory import UNBOUNDED, Claim, Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
+from realize.values import MAX_VALUE_BYTES
 from realize.wire import boxes, commands, costs
 from realize.wire.answers import from_remote, log_unexpected
 from realize.wire.commands import Reason
@@ -334,8 +335,8 @@ class PeerProtocol(AnsweringProtocol):
 
     def chunk(self) -> int:
         """How many bytes of content to write at once: fewer if a slow pace makes answers wait behind them."""
-        suggested: int = getattr(self.transport, "suggested_chunk", boxes.MAX_VALUE_BYTES)
-        return WRITE_BATCH_BYTES if suggested >= boxes.MAX_VALUE_BYTES else suggested
+        suggested: int = getattr(self.transport, "suggested_chunk", MAX_VALUE_BYTES)
+        return WRITE_BATCH_BYTES if suggested >= MAX_VALUE_BYTES else suggested
 
     def unsent(self) -> int:
         """Bytes that wait for the pace, in the transport or in the kernel, or are on the line."""

@@ -11,9 +11,8 @@ from typing import Final
 
 from twisted.protocols import amp
 
-from realize.values import MAX_SMALL_BYTES
+from realize.values import MAX_SMALL_BYTES, MAX_VALUE_BYTES
 from realize.wire import commands
-from realize.wire.boxes import MAX_VALUE_BYTES
 
 COMMAND_BYTES: Final = 32 << 10
 """Bytes for what every command in progress needs."""

@@ -25,6 +25,7 @@ from realize.values import (
     CHUNK_DIGEST_BYTES,
     DIGEST_BYTES,
     MAX_OFFERED_CHUNKS,
+    MAX_VALUE_BYTES,
     NOTHING,
     Attributes,
     Chunk,
@@ -41,7 +42,6 @@ from realize.values import (
     Vacant,
     Version,
 )
-from realize.wire.boxes import MAX_VALUE_BYTES
 
 T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)

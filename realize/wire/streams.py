@@ -20,8 +20,8 @@ from twisted.logger import Logger
 
 from realize.concurrency.memory import Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
-from realize.values import Content
-from realize.wire.boxes import MAX_VALUE_BYTES, data_head, data_tail
+from realize.values import MAX_VALUE_BYTES, Content
+from realize.wire.boxes import data_head, data_tail
 from realize.wire.commands import MAX_CREDIT_BYTES, MAX_STREAMS
 from realize.wire.send_queue import SendQueue
 

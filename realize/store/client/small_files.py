@@ -24,14 +24,13 @@ from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
 from realize.store.client.lasting import unanswered
 from realize.store.client.transit import Transit
-from realize.values import MAX_SMALL_BYTES, Fetched, OnConflict, SmallFile, Stored
+from realize.values import MAX_SMALL_BYTES, MAX_VALUE_BYTES, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
-from realize.wire.boxes import MAX_VALUE_BYTES
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead
 from realize.wire.streams import OutboundStream
 
-SLOW_LINK_BATCH_BYTES: Final = 65_535
+SLOW_LINK_BATCH_BYTES: Final = MAX_VALUE_BYTES
 """Smallest size of a batch, for slow links: it takes about a minute at 1 KiB/s."""
 
 FIRST_BATCH_BYTES: Final = MAX_SMALL_BYTES // 2

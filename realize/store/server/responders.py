@@ -48,6 +48,7 @@ from realize.store.server.streams import ServedRead, ServedWrite
 from realize.tracing import run_of
 from realize.units import display_name
 from realize.values import (
+    MAX_VALUE_BYTES,
     SLICE_BYTES,
     Attributes,
     Chunk,
@@ -64,7 +65,6 @@ from realize.values import (
 )
 from realize.wire import commands, costs, packing
 from realize.wire.answers import to_declared
-from realize.wire.boxes import MAX_VALUE_BYTES
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead, SmallHead
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
