@@ -1,17 +1,18 @@
 """One connection between two peers, above TLS: boxes in, boxes out, and what becomes of both when it ends.
 
 `PeerProtocol` owns the transport, the parser, the streams and the timers of one connection.
-It answers the commands that concern the connection itself; a locator that it is given when the peer is known answers
-the others (`realize.store.server.responders`).
+It answers the commands that concern the connection itself; all others go to the locator that it is given once the peer
+is known (`realize.store.server.responders`).
+`SendQueue` decides who may send content next, `ConnectionState` says how far the connection has come.
 
 Invariants:
 
 * before Hello, nothing else is answered;
 * whatever a peer sends ends in a declared error or a closed connection, and is logged once, without a traceback;
-* everything that waits for the peer fails when the connection ends, with the reason;
+* everything that waits for the peer fails with the reason when the connection ends;
 * what is queued for a peer that does not read is bounded;
-* a flood of small boxes takes no more than its turn from other connections;
-* no command is begun, nor is what comes behind it read, before there is memory for it.
+* a flood of small boxes delays other connections by no more than its turn;
+* a command is begun, and what follows it is read, only when there is memory for it.
 """
 
 from __future__ import annotations
@@ -55,28 +56,28 @@ CLOSE_TIMEOUT_S: Final = 5.0
 """Seconds that an orderly close may take before the connection is aborted."""
 
 MAX_BOXES_PER_TURN: Final = 128
-"""Boxes of a peer after which what else has arrived waits until others had their turn."""
+"""Boxes read in one turn of the reactor, on all connections of a peer; the rest waits for the next turn."""
 
 TURN_S: Final = 0.01
-"""Seconds after which it does so, too: of some commands, few take long."""
+"""Seconds after which a turn ends even if fewer boxes were read: some commands take long."""
 
 MIN_BOXES_PER_TURN: Final = 4
-"""Boxes that each connection has looked at in a turn, if there is time, however many there are of its peer."""
+"""Boxes that a connection may read in a turn, if there is time, however many connections its peer has."""
 
 MAX_BOXES_AFTER_END: Final = 256
-"""Boxes that are still looked at when a connection has ended; each may take as long as another peer's whole turn."""
+"""Boxes still read after the transport is gone; each may take as long as the whole turn of another peer."""
 
 UNQUEUED_COMMAND_BYTES: Final = 256 * 1024
-"""Bytes of commands in progress for which a connection need not wait: what others wait for may depend on them."""
+"""Bytes of commands in progress below which a command never waits for memory: what holds it may depend on them."""
 
 MEMORY_TIMEOUT_S: Final = 30.0
-"""Seconds that a command may wait for memory before it is answered with `Busy`: what the peer holds may wait for it."""
+"""Seconds that a command waits for memory before it is answered with `Busy`: what holds it may be waiting for it."""
 
 WAITER_CHECK_S: Final = 1.0
-"""Seconds after which somebody who waits is looked at: what one who has gone holds may be what he waits for."""
+"""Seconds between checks whether the peer of a waiting command is still there: it may wait for what it holds itself."""
 
 _OPENING: Final = commands.names(commands.OpenRead, commands.OpenWrite, commands.PutSmall, commands.ReadSmall)
-"""Commands that take the number of a stream, also if they are refused."""
+"""Commands that use up the number of a stream even if they are refused."""
 
 _QUESTIONS: Final = commands.names(
     commands.BlockDigests,
@@ -94,22 +95,26 @@ _QUESTIONS: Final = commands.names(
     commands.TryWrite,
     commands.Walk,
 )
-"""Commands that are worth nothing without their answer."""
+"""Commands that are not worth doing when nobody waits for the answer."""
 
 _MORE_THAN_A_PING: Final = 32
+"""Bytes: more than this of an unfinished box is a sign of work; a ``Ping`` is shorter."""
 
 MAX_FIRST_BOX_BYTES: Final = 8 * 1024
-"""The most bytes of a box before the peer is known."""
+"""The longest box, in bytes, that is accepted before Hello is over."""
 
 
 Welcome = Callable[["PeerProtocol", Greeting], str]
-"""Called on the accepting side when Hello arrives: answers the name of the peer, and calls `PeerProtocol.serve`."""
+"""Called on the accepting side when Hello arrives, to call `PeerProtocol.serve` and return the name of the peer.
+
+Raises a `RealizeError` for a peer that is not let in; it is told, and the connection closed.
+"""
 
 
 class PeerProtocol(AnsweringProtocol):
     """A connection to a peer.
 
-    ``label`` names the other end for people.
+    ``label`` names the other end in messages.
     ``welcome`` is needed on the accepting side only.
     """
 
@@ -135,9 +140,9 @@ class PeerProtocol(AnsweringProtocol):
         self.name = ""
         """On the connecting side, the name under which the peer knows us; on the accepting side, the peer's name."""
         self.goodbye: Reason | None = None
-        """Why the peer is about to close the connection."""
+        """Why the peer is about to close the connection; None unless it has said so."""
         self.sharing = 1
-        """How many connections of the peer share its turns."""
+        """How many connections of the peer share its turns of reading."""
         self.streams = StreamTable(self, connecting=role is Role.CONNECTING)
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -145,17 +150,18 @@ class PeerProtocol(AnsweringProtocol):
         self.memory: Share = UNBOUNDED.of("")
         """What the peer may make us hold."""
         self._claim: Claim = self.memory.claim()
-        """For commands in progress, and for what is queued."""
+        """For commands in progress, and for what `sending` could not hand over."""
         self._waiting: Deferred[None] | None = None
         """Fires when there is memory for the command that waits for it."""
         self._wait: IDelayedCall | None = None
+        """Checks whether that is still worth waiting for."""
         self._admitted: boxes.Box | None = None
-        """A command that has waited, and has its memory."""
+        """The command that has waited, and now has its memory."""
         self._refused: boxes.Box | None = None
-        """One that has waited in vain."""
+        """The command that has waited in vain."""
         self._parser = boxes.BoxParser(MAX_FIRST_BOX_BYTES)
-        self._liveness = Keepalive(clock, ping=self._ping, silent=self._silent)
-        self.sending = SendQueue(clock, self.memory, self._claim, held_up=self._liveness.held_up)
+        self._keepalive = Keepalive(clock, ping=self._ping, silent=self._silent)
+        self.sending = SendQueue(clock, self.memory, self._claim, held_up=self._keepalive.held_up)
         """Decides who may send content next; what is short is written without asking."""
         self._handles = 0
         self._listings = 0
@@ -182,32 +188,38 @@ class PeerProtocol(AnsweringProtocol):
 
     @property
     def has_gone(self) -> bool:
-        """Whether the other end has closed the connection, also if much that has arrived was not looked at yet."""
+        """Whether the other end has closed the connection, even if not all that has arrived was read."""
         return self._state is ConnectionState.LOST or hung_up(self.transport)
 
     def use_memory(self, share: Share) -> None:
-        """From now on, claim from there what the peer makes us hold; to be called while it can have done nothing."""
+        """Claim what the peer makes us hold from ``share``.
+
+        To be called before the peer can have made us hold anything.
+        """
         self._claim.release()
         self.memory = self.sending.share = share
         self._claim = self.sending.claim = share.claim()
 
     def traffic(self) -> Traffic:
-        """What this connection has carried so far."""
+        """How many bytes this connection has carried so far."""
         sent, received = self.streams.content()
         return Traffic(self.bytes_sent, self.bytes_received, sent, received)
 
     def choose_handle(self) -> int:
-        """A number for a directory that we open."""
+        """A new number for a directory that we open."""
         self._handles += 1
         return self._handles
 
     def choose_listing(self) -> int:
-        """A number for a listing that we start."""
+        """A new number for a listing that we start."""
         self._listings += 1
         return self._listings
 
     def hello(self) -> Deferred[Greeting]:
-        """Introduce ourselves; to be called once, on the connecting side."""
+        """Introduce ourselves; returns what the peer says of itself. To be called once, on the connecting side.
+
+        Fails like `call`, and with `realize.errors.VersionMismatch` if the major versions differ.
+        """
         asked = self.call(commands.Hello, **self.greeting.as_arguments())
         return asked.addCallback(self._answered_hello)
 
@@ -222,30 +234,30 @@ class PeerProtocol(AnsweringProtocol):
         return theirs
 
     def call(self, command: type[amp.Command], *, patient: bool = False, **arguments: Any) -> Deferred[dict[str, Any]]:
-        """Send a command and wait for its answer.
+        """Send a command and return its answer.
 
-        Fails with a `RealizeError` and nothing else.
+        Fails with a `RealizeError` and nothing else, unless it is cancelled: then the answer is dropped, and the peer
+        goes on with the command.
         ``patient`` is for commands whose answer may take long; see `realize.wire.keepalive`.
-        A cancelled call goes on at the peer, its answer is dropped.
         """
         if self._error is not None:
             return fail(self._error)
         result = Deferred[dict[str, Any]]()
-        ticket = self._liveness.asked(command.__name__, SLOW_REPLY_TIMEOUT_S if patient else REPLY_TIMEOUT_S)
+        ticket = self._keepalive.asked(command.__name__, SLOW_REPLY_TIMEOUT_S if patient else REPLY_TIMEOUT_S)
         asked = maybeDeferred(self.callRemote, command, **arguments)
 
         def done(answer: dict[str, Any]) -> None:
-            self._liveness.answered(ticket)
+            self._keepalive.answered(ticket)
             if not result.called:
                 result.callback(answer)
 
         def failed(failure: Failure) -> None:
-            self._liveness.answered(ticket)
+            self._keepalive.answered(ticket)
             if not result.called:
                 result.errback(from_remote(failure, command.__name__))
 
         def broken(failure: Failure) -> Failure:
-            """What we make of the answer has failed: the connection ends, which nobody else would tell this one."""
+            """Making a result of the answer failed: AMP ends the connection for it, but tells our caller nothing."""
             if not result.called:
                 result.errback(ConnectionFailed(f"{command.__name__}: the answer could not be dealt with"))
             return failure
@@ -255,12 +267,12 @@ class PeerProtocol(AnsweringProtocol):
         return result
 
     def tell(self, command: type[amp.Command], **arguments: Any) -> None:
-        """Send a one-way command, unless the connection is ending."""
+        """Send a one-way command; does nothing when the connection is ending."""
         if self._error is None and self._state is not ConnectionState.CONNECTING:
             self.callRemote(command, **arguments)
 
     def when_lost(self) -> Deferred[RealizeError]:
-        """Fires, and never fails, with the reason, when the connection has ended."""
+        """Fires with the reason when the connection has ended; never fails."""
         watcher = Deferred[RealizeError]()
         if self._state is ConnectionState.LOST and self._error is not None:
             watcher.callback(self._error)
@@ -269,14 +281,14 @@ class PeerProtocol(AnsweringProtocol):
         return watcher
 
     def when_idle(self) -> Deferred[None]:
-        """Fires when no command of the peer is in progress and no stream is open, or the connection has ended."""
+        """Fires when no command of the peer is running and no stream is open, or when the connection has ended."""
         waiter = Deferred[None]()
         self._idle.append(waiter)
         self._check_idle()
         return waiter
 
     def close(self, reason: Reason = Reason.DONE, within: float = CLOSE_TIMEOUT_S) -> None:
-        """Say goodbye and close in order; abort if that takes longer than ``within`` seconds."""
+        """Say goodbye and close; abort after ``within`` seconds. Does nothing when the connection is ending."""
         if self._error is None:
             self.tell(commands.Goodbye, reason=reason)
             self._lose(ConnectionFailed(f"the connection to {self.label} was closed"), within)
@@ -286,7 +298,7 @@ class PeerProtocol(AnsweringProtocol):
         self._end(error)
         if self._active:
             self._become(ConnectionState.ABORTED)
-            self._liveness.stop()
+            self._keepalive.stop()
             self.transport.abortConnection()
 
     def _become(self, state: ConnectionState) -> None:
@@ -294,7 +306,7 @@ class PeerProtocol(AnsweringProtocol):
         self._active = self._state.active
 
     def _end(self, error: RealizeError) -> RealizeError:
-        """Begin nothing more; returns the first error it was called with, which is why."""
+        """Begin nothing more, because of ``error``; returns the error of the first call, which alone counts."""
         if self._error is None:
             self._error = error
             self.sending.close(error)
@@ -316,10 +328,10 @@ class PeerProtocol(AnsweringProtocol):
     # What streams use: `realize.wire.streams.Link`.
 
     def write(self, data: bytes) -> None:
-        """Send whole boxes."""
+        """Send whole boxes, or drop them when nobody would receive them."""
         if not self._active:
             return
-        self._liveness.sent()
+        self._keepalive.sent()
         size = len(data)
         self.bytes_sent += size
         sending = self.sending
@@ -334,50 +346,50 @@ class PeerProtocol(AnsweringProtocol):
         self.transport.write(data)
 
     def chunk(self) -> int:
-        """How many bytes of content to write at once: fewer if a slow pace makes answers wait behind them."""
+        """Bytes of content to write at once: fewer under a low limit, so that answers wait less behind them."""
         suggested: int = getattr(self.transport, "suggested_chunk", MAX_VALUE_BYTES)
         return WRITE_BATCH_BYTES if suggested >= MAX_VALUE_BYTES else suggested
 
     def unsent(self) -> int:
-        """Bytes that wait for the pace, in the transport or in the kernel, or are on the line."""
+        """Bytes sent that the machine at the other end has not confirmed, wherever they wait."""
         return int(getattr(self.transport, "queued", 0)) + unacknowledged(self.transport)
 
     def arriving(self, stream: int) -> int:
-        """What the parser holds, if the content that came last was for that stream."""
+        """Bytes of content in an unfinished box, if the content before it was for ``stream``; else 0."""
         return self._parser.unfinished_content if stream == self.streams.latest else 0
 
     def expect(self, what: str) -> int:
-        """Something that a stream waits for; a ticket for `expected`."""
-        return self._liveness.asked(what, SLOW_REPLY_TIMEOUT_S)
+        """Abort unless ``what`` comes in time, or other work does; returns a ticket for `expected`."""
+        return self._keepalive.asked(what, SLOW_REPLY_TIMEOUT_S)
 
     def expected(self, ticket: int) -> None:
         """It has come, or nobody waits for it any more."""
-        self._liveness.answered(ticket)
+        self._keepalive.answered(ticket)
 
     def grant(self, stream: int, amount: int) -> None:
-        """Send credit."""
+        """Send ``amount`` bytes of credit; does nothing when the connection is ending."""
         if self._error is None:
             self.write(boxes.credit(stream, amount))
 
     def stream_closed(self) -> None:
-        """One stream less is open."""
+        """A stream was closed; perhaps that was the last thing in progress."""
         if self._idle:
             self.clock.callLater(0, self._check_idle)
 
     # What answering uses: `realize.wire.responding`.
 
     def ending(self) -> RealizeError | None:
-        """Why the connection is ending, if it is."""
+        """Why the connection is ending; None if it is not."""
         return self._error
 
     def violated(self, error: ProtocolError) -> None:
-        """The peer broke the protocol."""
+        """The peer broke the protocol: log that once, and abort."""
         if self._state is not ConnectionState.ABORTED:
             self.log.warning("protocol_violation", reason=str(error))
             self.abort(ProtocolError(f"{self.label} broke the protocol: {error}"))
 
     def command_finished(self, box: Mapping[bytes, bytes]) -> None:
-        """One command less is running."""
+        """A command is done; give back its memory."""
         if box[amp.COMMAND] not in self.own:
             self._claim.shrink(costs.of(box))
         self.stream_closed()
@@ -385,17 +397,17 @@ class PeerProtocol(AnsweringProtocol):
     # What the transport calls.
 
     def connectionMade(self) -> None:
-        """The connection is made; with TLS, the handshake is still to come."""
+        """The transport is connected; with TLS, the handshake is still to come."""
         super().connectionMade()
         self._become(ConnectionState.OPEN)
-        self._liveness.start()
+        self._keepalive.start()
         self.transport.registerProducer(self.sending, True)  # noqa: FBT003 -- Twisted's signature
 
     def dataReceived(self, data: bytes) -> None:
-        """Parse and dispatch."""
+        """Read what has come: now, or later if the peer has had its turn or waits for memory."""
         if not self._active:
             return
-        self._liveness.heard()
+        self._keepalive.heard()
         self.bytes_received += len(data)
         self._arrived.append(data)
         self.sending.left = SEND_TURN_BYTES
@@ -419,7 +431,7 @@ class PeerProtocol(AnsweringProtocol):
             self.transport.resumeProducing()
 
     def _dispatch(self, most: int) -> bool:
-        """Do what the boxes say that have arrived; False if there may be more than ``most``, or than time for."""
+        """Read what has arrived; False if that ended early: after ``most`` boxes, or for want of time or memory."""
         count, until = 0, self.clock.seconds() + TURN_S / self.sharing
         try:
             while self._active:
@@ -440,7 +452,7 @@ class PeerProtocol(AnsweringProtocol):
                 self._boxes = self._parser.feed(self._arrived.popleft())
             if self._parser.unfinished > _MORE_THAN_A_PING:
                 # At a slow pace one answer may take minutes to arrive.
-                self._liveness.worked()
+                self._keepalive.worked()
         except ProtocolError as error:
             self.violated(error)
         except Exception:  # noqa: BLE001 -- this connection ends by it, and no other one
@@ -448,12 +460,12 @@ class PeerProtocol(AnsweringProtocol):
         return True
 
     def _is_vain(self, box: boxes.DataBox | boxes.CreditBox | boxes.Box) -> bool:
-        """Whether it only asks, and whoever asks has gone: all that he has sent before may still be on its way here."""
+        """Whether a box only asks for an answer that nobody waits for, since the peer has hung up behind it."""
         asks = isinstance(box, dict) and box.get(amp.COMMAND) in _QUESTIONS
         return asks and box is not self._admitted and hung_up(self.transport)
 
     def _may_begin(self, box: boxes.Box) -> bool:
-        """Whether there is memory for a command; if not, nothing goes on here before there is."""
+        """Whether there is memory for a command; if not, nothing is read until there is."""
         name = box.get(amp.COMMAND)
         if name is None or name in self.own or self.theirs is None or amp.ANSWER in box or amp.ERROR in box:
             return True
@@ -469,7 +481,7 @@ class PeerProtocol(AnsweringProtocol):
             return False
         self._waiting = self._claim.grow(cost).addCallbacks(self._has_memory, lambda _: None, (box,))
         self._wait = self.clock.callLater(0, self._look, box, self.clock.seconds() + MEMORY_TIMEOUT_S)
-        self._liveness.deaf(on=True)
+        self._keepalive.deaf(on=True)
         return False
 
     def _has_memory(self, _: None, box: boxes.Box) -> None:
@@ -481,7 +493,7 @@ class PeerProtocol(AnsweringProtocol):
         self._go_on_reading(box)
 
     def _look(self, box: boxes.Box, until: float) -> None:
-        """Whether it is still worth waiting for memory."""
+        """Check whether it is still worth waiting for memory."""
         self._wait = None
         if hung_up(self.transport):
             self.abort(ConnectionFailed(f"{self.label} has gone"))
@@ -491,17 +503,17 @@ class PeerProtocol(AnsweringProtocol):
             self._wait = self.clock.callLater(WAITER_CHECK_S, self._look, box, until)
 
     def _has_none(self, box: boxes.Box) -> None:
-        """The command that waited for memory is given up."""
+        """Stop waiting for memory, and refuse the command."""
         self._refused = box
         if self._waiting is not None:
             self._waiting.cancel()
         self._go_on_reading(box)
 
     def _go_on_reading(self, box: boxes.Box) -> None:
-        """With the box that waited."""
+        """Begin again with the box that waited."""
         self._waiting = None
         self._stop_waiting()
-        self._liveness.deaf(on=False)
+        self._keepalive.deaf(on=False)
         self._boxes = chain((box,), self._boxes)
         if self._active:
             self._next_turn()
@@ -515,7 +527,7 @@ class PeerProtocol(AnsweringProtocol):
             waiting.cancel()
 
     def _refuse_box(self, box: boxes.Box) -> None:
-        """Answer a command that there is no memory for; content that follows it for its stream is ignored."""
+        """Answer `Busy` to a command that got no memory; content that follows for its stream is ignored."""
         error = Busy("this peer holds all the memory that it may")
         self.watch(shown_command(box[amp.COMMAND]))(error.wire_code.decode())
         if box[amp.COMMAND] in _OPENING:
@@ -535,7 +547,7 @@ class PeerProtocol(AnsweringProtocol):
             self._admitted = None
             self.ampBoxReceived(box)
             return
-        self._liveness.worked()
+        self._keepalive.worked()
         if self.theirs is None:
             raise ProtocolError("content, or credit for it, before Hello")
         if isinstance(box, boxes.DataBox):
@@ -544,10 +556,10 @@ class PeerProtocol(AnsweringProtocol):
             self.streams.credited(box.stream, box.amount)
 
     def ampBoxReceived(self, box: dict[bytes, bytes]) -> None:
-        """Judge a box by its outside, then let AMP dispatch it."""
+        """Check what AMP does not, then let it dispatch the box; raises `ProtocolError`."""
         command = box.get(amp.COMMAND)
         if command != b"Ping":
-            self._liveness.worked()
+            self._keepalive.worked()
         if amp.ANSWER in box or amp.ERROR in box:
             if amp.ERROR in box and not {amp.ERROR_CODE, amp.ERROR_DESCRIPTION} <= box.keys():
                 raise ProtocolError("an error without code or description")
@@ -566,7 +578,7 @@ class PeerProtocol(AnsweringProtocol):
         return command in {commands.Ping.commandName, commands.Goodbye.commandName}
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection has ended; let everything that waits know."""
+        """The transport is gone: read what is left, then tell everybody who waits."""
         if self._state is ConnectionState.LOST:
             return
         self._become(ConnectionState.DISCONNECTED)
@@ -597,10 +609,10 @@ class PeerProtocol(AnsweringProtocol):
         closing, self._closing = self._closing, None
         if closing is not None:
             closing.cancel()
-        self._liveness.stop()
+        self._keepalive.stop()
 
     def _take_the_rest(self) -> None:
-        """What arrived before the end still counts, a Goodbye above all, as far as there is memory for it."""
+        """Read what arrived before the end, a Goodbye above all, as far as there is memory for it."""
         if self._waiting is None:
             self._dispatch(MAX_BOXES_AFTER_END)
         self._stop_waiting()

@@ -1,12 +1,12 @@
 """The content of files on its way: streams of ``Data`` boxes under a window of credit.
 
-A receiver gives credit, a sender never sends more than it was given: that bounds the memory of the receiver however
-slow its disk is.
-The sender also waits while its transport is full: that bounds its own memory however slow the link is.
+A receiver gives credit, and a sender never sends more than that: this bounds the memory of the receiver however slow
+its disk is.
+The sender also waits while its transport is full: this bounds its own memory however slow the link is.
 
 Stream numbers: the connecting side uses odd ones, the accepting side even ones, each in ascending order and never
 twice.
-So one number tells which closed streams have existed, and what arrives late for them is ignored.
+So the last number tells which closed streams have existed; what arrives late for those is ignored.
 """
 
 from __future__ import annotations
@@ -28,34 +28,38 @@ from realize.wire.send_queue import SendQueue
 _log = Logger()
 
 WINDOW_BYTES: Final = 8 << 20
-"""The bytes that a sender may have under way at any time, as long as the consumer keeps up.
+"""Bytes that a sender may have under way at any time, as long as the consumer keeps up.
 
-Throughput on a long link is this much for each round trip.
+Throughput on a long link is this much per round trip.
 """
 
 MIN_GRANT_BYTES: Final = 1 << 20
-"""The least credit worth a box."""
+"""The least credit worth a box, in bytes, unless less content is left."""
 
 MAX_UNREAD_BYTES: Final = WINDOW_BYTES + 2 * MIN_GRANT_BYTES
-"""The most bytes that a receiver lets be under way or waiting for its consumer, on one stream.
+"""Bytes of one stream that may be under way, or waiting for the consumer, at most.
 
-More than the window, so that all of that is under way although credit comes by the `MIN_GRANT_BYTES` and takes its
-time.
-What the consumer works on, about `TAKE_BYTES` bytes, comes on top.
+More than the window, because credit comes in steps of `MIN_GRANT_BYTES` and takes time to arrive.
+What the consumer works on, about `TAKE_BYTES`, comes on top.
 """
 
 TAKE_BYTES: Final = WINDOW_BYTES // 4
-"""About how much a consumer gets at once; while it works on that, the whole window goes on filling."""
+"""About how many bytes a consumer gets at once; while it works on them, the whole window goes on filling."""
 
 WRITE_BATCH_BYTES: Final = 512 * 1024
-"""About how many bytes of boxes are handed to a transport without a pace at once."""
+"""About how many bytes of boxes are written at once to a transport without a limit."""
 
 MAX_NOTED_WRITES: Final = 64
-"""Writes of a stream of which it is noted by itself how far they have gone."""
+"""Writes of a stream whose way is followed one by one; those beyond it count as one."""
 
 _FRAGMENT: Final = 4096
+"""Bytes: what came together and is shorter is collected until there is more."""
+
 _LARGE: Final = 16 * 1024
+"""Bytes that views must have on average to be kept instead of copied."""
+
 _MOST_OUTSTANDING: Final = MAX_CREDIT_BYTES * 4
+"""Bytes of unused credit that a peer may give us."""
 
 
 class Link(Protocol):
@@ -65,13 +69,13 @@ class Link(Protocol):
     """What the other end may make us hold."""
 
     bytes_sent: int
-    """How much was written so far."""
+    """How many bytes were written so far."""
 
     sending: SendQueue
     """To be asked before content is written."""
 
     def unsent(self) -> int:
-        """How much of that has not arrived at the other end's machine, as far as can be known."""
+        """How many of these bytes the machine at the other end has not confirmed, as far as can be known."""
 
     def write(self, data: bytes) -> None:
         """Send whole boxes."""
@@ -83,16 +87,16 @@ class Link(Protocol):
         """Send credit."""
 
     def arriving(self, stream: int) -> int:
-        """How many bytes of content have arrived, probably for that stream, of a box that is not complete."""
+        """How many bytes of an unfinished box are probably content of that stream."""
 
     def expect(self, what: str) -> int:
-        """Note that something must come from the peer, lest the connection counts as stalled; a ticket."""
+        """Let the connection fail unless ``what`` comes in time; returns a ticket for `expected`."""
 
     def expected(self, ticket: int) -> None:
         """It has come, or nobody waits for it any more."""
 
     def stream_closed(self) -> None:
-        """One stream less is open."""
+        """A stream was closed."""
 
 
 class OutboundStream:
@@ -102,7 +106,7 @@ class OutboundStream:
         self.number = number
         self.credit = 0
         self.content = 0
-        """Bytes of content that were handed to the transport."""
+        """Bytes of content handed to the transport so far."""
         self._link = link
         self._tail = data_tail(number)
         self._gone = 0
@@ -112,7 +116,7 @@ class OutboundStream:
         self._waiting: Deferred[None] | None = None
 
     def travelled(self) -> int:
-        """Bytes of content that are not on this machine any more; after the end, what was last known."""
+        """Bytes of content that have left this machine; after the end, as many as were known then."""
         if self._error is None:
             position = self._link.bytes_sent - self._link.unsent()
             while self._noted and self._noted[0].end <= position:
@@ -125,10 +129,10 @@ class OutboundStream:
         return self._travelled
 
     async def send(self, pieces: Sequence[Content]) -> None:
-        """Send; done when the transport has everything.
+        """Send the pieces; done when the transport has them all.
 
-        Fails with what the receiver stopped the stream for, or with why the connection was lost.
-        One call at a time.
+        Raises what the receiver stopped the stream with, or why the connection was lost.
+        Only one call at a time.
         """
         parts: list[Content] = []
         size = 0
@@ -159,7 +163,7 @@ class OutboundStream:
             await self._flush(parts, size)
 
     async def credited(self) -> None:
-        """Wait until there is some credit; fails like `send`."""
+        """Wait until there is some credit; raises like `send`."""
         while not self.credit and self._error is None:
             ticket = self._link.expect("with credit")
             try:
@@ -190,14 +194,14 @@ class OutboundStream:
         return self._waiting
 
     def give(self, amount: int) -> None:
-        """The receiver gave credit."""
+        """The receiver gave ``amount`` bytes of credit; raises `ProtocolError` if that is too much."""
         self.credit += amount
         if self.credit > _MOST_OUTSTANDING:
             raise ProtocolError(f"{self.credit} bytes of credit")
         self._wake()
 
     def fail(self, error: RealizeError) -> None:
-        """Let `send` fail, now and later; the first error stays."""
+        """Make `send` fail, now and later; the first error counts."""
         if self._error is None:
             self._error = error
             self._wake()
@@ -209,7 +213,7 @@ class OutboundStream:
 
 
 class _Write(NamedTuple):
-    """Where a write of a stream lies among all that the link has sent; the content of the stream up to its end."""
+    """Where a write lies among all bytes of the link; the content of the stream up to its end."""
 
     begin: int
     end: int
@@ -219,8 +223,9 @@ class _Write(NamedTuple):
 class InboundStream:
     """Content that we receive: ``limit`` bytes of it.
 
-    Credit is given as far as there is memory for what it lets come, until the consumer is done with that; the last MiB
-    waits for it, and all beyond that, which lets the sender be faster, is given if there is plenty.
+    Memory is claimed before credit is given, until the consumer is done with the content.
+    Without the first MiB of credit nothing would go on, so memory for that is waited for; more only makes the sender
+    faster, and is given while there is plenty.
     """
 
     def __init__(self, number: int, limit: int, link: Link) -> None:
@@ -231,7 +236,7 @@ class InboundStream:
         self._granted = 0
         self._claim = link.memory.claim()
         self._asking = False
-        """Whether memory is waited for."""
+        """Whether we wait for memory."""
         self._taken = 0
         """Bytes that the consumer works on."""
         self._views: list[Content] = []
@@ -242,7 +247,7 @@ class InboundStream:
         self._error: RealizeError | None = None
 
     def travelled(self) -> int:
-        """Bytes of content that have arrived, with those of an incomplete box."""
+        """Bytes of content that have arrived, including those of an unfinished box."""
         return min(self.limit, self.arrived + self._link.arriving(self.number))
 
     def start(self) -> None:
@@ -250,11 +255,11 @@ class InboundStream:
         self._grant()
 
     def promised(self) -> None:
-        """The command that opened the stream gave credit for all of it."""
+        """The command that opened the stream gave credit for all of its content."""
         self._granted = self.limit
 
     def matched(self, length: int) -> None:
-        """So many bytes of the content, none of which was sent yet, need not be sent."""
+        """``length`` bytes of the content need not be sent; raises `ProtocolError` if fewer are still to come."""
         if length > self.limit - self.arrived:
             raise ProtocolError("less is to be sent than has arrived")
         promised = min(self._granted, self.limit)
@@ -263,9 +268,9 @@ class InboundStream:
         self._serve()
 
     def receive(self, content: Content) -> None:
-        """A ``Data`` box arrived; `realize.errors.ProtocolError` if it was not allowed.
+        """A ``Data`` box arrived; raises `realize.errors.ProtocolError` if it was not allowed.
 
-        A view is looked at until `delivered` is called.
+        ``content`` may be a view; it must stay valid until `delivered` is called.
         """
         self.arrived += len(content)
         if not content:
@@ -279,14 +284,15 @@ class InboundStream:
             self._held += len(content)
 
     def delivered(self) -> None:
-        """All of one delivery was received: keep its content, and nothing else of it, and serve who waits."""
+        """All boxes of one delivery were received: keep their content alone, and serve whoever waits."""
         self._gather()
         self._serve()
 
     def read(self) -> Deferred[list[Content]]:
-        """What is at hand, about `TAKE_BYTES` bytes at most, or the next that arrives; an empty list at the end.
+        """Return the next content: about `TAKE_BYTES` at most, waiting for some if necessary; an empty list at the end.
 
-        What is taken makes room, so the call gives new credit.
+        The caller is done with what it got before, so new credit may be given.
+        Fails with the error of `fail`.
         """
         if self._error is not None:
             return fail(self._error)
@@ -301,7 +307,7 @@ class InboundStream:
         return self._waiting
 
     def fail(self, error: RealizeError) -> None:
-        """Let `read` fail, drop what was not read and what may still come; the first error stays."""
+        """Make `read` fail, now and later, and drop all that was not read; the first error counts."""
         if self._error is not None:
             return
         self._error = error
@@ -321,14 +327,14 @@ class InboundStream:
         if self._waiting is not None and (self._held or self.arrived >= self.limit):
             taken = self._take()
             self._grant()
-            # Not before that is done: who waits is told of the end of the connection if it fails.
+            # Last: if the above fails, the connection ends, and the reader must still be waiting to be told.
             waiting, self._waiting = self._waiting, None
             waiting.callback(taken)
 
     def _gather(self) -> None:
-        """Bring what has come since the last time behind what is there.
+        """Append what has come since the last time to what is there.
 
-        A window full of tiny boxes must not become millions of objects, nor may a view keep much more than itself.
+        A window full of tiny boxes must not become millions of objects, nor a small view keep a large buffer alive.
         """
         views = self._views
         if _worth_keeping(views):
@@ -372,7 +378,7 @@ class InboundStream:
             self._promise(amount)
 
     def _ask(self, amount: int) -> None:
-        """Give so much credit, without which nothing would go on, when there is memory for it."""
+        """Give ``amount`` bytes of credit as soon as there is memory: without it nothing would go on."""
         if not self._asking:
             self._asking = True
             self._claim.grow(amount).addCallbacks(lambda _: self._promise(amount), lambda _: None)
@@ -384,7 +390,7 @@ class InboundStream:
 
 
 def _worth_keeping(views: Sequence[Content]) -> bool:
-    """Whether views are so large, and so much of what they look at, that they cost little more memory than copies."""
+    """Whether to keep views: they are large, and what they keep alive is little more than what they show."""
     size = kept = 0
     looked_at: object = None
     for view in views:
@@ -404,7 +410,7 @@ class StreamTable:
         self._open: dict[int, InboundStream | OutboundStream | None] = {}
         self._receiving: set[InboundStream] = set()
         self.latest = 0
-        """The stream that content came for last, or will come for first: much is sent for one at a time."""
+        """The stream that content came for last, or will probably come for first."""
         self._ours = -1 if connecting else 0
         self._theirs = 0 if connecting else -1
         self._lost: RealizeError | None = None
@@ -412,7 +418,7 @@ class StreamTable:
         self._content_received = 0
 
     def content(self) -> tuple[int, int]:
-        """Bytes of content sent and received so far, by all streams that there ever were."""
+        """Bytes of content sent and received so far, by all streams there ever were."""
         open_ = self._open.values()
         sent = sum(stream.content for stream in open_ if isinstance(stream, OutboundStream))
         received = sum(stream.arrived for stream in open_ if isinstance(stream, InboundStream))
@@ -429,7 +435,7 @@ class StreamTable:
         return len(self._open)
 
     def choose(self) -> int:
-        """A number for a stream that we open; to be given back with `close`."""
+        """A number for a stream that we open, to be given back with `close`; raises `Busy` if too many are open."""
         if self._lost is not None:
             raise self._lost
         if len(self._open) >= MAX_STREAMS:
@@ -439,17 +445,17 @@ class StreamTable:
         return self._ours
 
     def accept(self, number: int) -> None:
-        """Take a number that the peer chose for a stream that it opens."""
+        """Accept the number that the peer chose for a stream; raises `ProtocolError`, or `Busy` if it is one too many."""
         if number % 2 != self._theirs % 2 or number <= self._theirs:
             raise ProtocolError(f"stream {number} may not be opened")
-        # Taken also if it may not be opened now, so that what still comes for it is late and not wrong.
+        # Used up even if it may not be opened now, so that what still comes for it is late and not wrong.
         self._theirs = number
         if len(self._open) >= MAX_STREAMS:
             raise Busy(f"{MAX_STREAMS} streams are open")
         self._open[number] = None
 
     def inbound(self, number: int, limit: int) -> InboundStream:
-        """Expect content on a number that was chosen or accepted."""
+        """Expect ``limit`` bytes of content on a number that was chosen or accepted."""
         stream = InboundStream(number, limit, self._link)
         if not self.latest:
             self.latest = number
@@ -471,7 +477,7 @@ class StreamTable:
             stream.fail(ConnectionFailed(f"stream {number} is closed"))
 
     def close(self, number: int) -> None:
-        """Forget a stream; what still waits for it fails, what still arrives for it is ignored."""
+        """Forget a stream: whoever waits for it fails, what still arrives for it is ignored."""
         stream = self._open.pop(number, None)
         if stream is not None:
             self._count(stream)
@@ -482,9 +488,9 @@ class StreamTable:
         self._link.stream_closed()
 
     def receive(self, number: int, content: Content) -> None:
-        """A ``Data`` box arrived; any error is the peer's fault and ends the connection.
+        """A ``Data`` box arrived; raises `ProtocolError`, which ends the connection.
 
-        To be followed by `delivered`, at once or after more of them.
+        To be followed by `delivered`, at once or after more boxes.
         """
         stream = self._open.get(number)
         if isinstance(stream, InboundStream):
@@ -501,13 +507,13 @@ class StreamTable:
             stream.delivered()
 
     def credited(self, number: int, amount: int) -> None:
-        """A ``Credit`` arrived."""
+        """A ``Credit`` arrived; raises `ProtocolError`."""
         if not 0 < amount <= MAX_CREDIT_BYTES:
             raise ProtocolError(f"{amount} bytes of credit at once")
         self._outbound(number, "credit", lambda stream: stream.give(amount))
 
     def stopped(self, number: int, error: RealizeError) -> None:
-        """A ``StopStream`` arrived."""
+        """A ``StopStream`` arrived; raises `ProtocolError`."""
         self._outbound(number, "an end", lambda stream: stream.fail(error))
 
     def _outbound(self, number: int, what: str, act: _Act) -> None:
@@ -521,7 +527,7 @@ class StreamTable:
         return 0 < number <= (self._ours if number % 2 == self._ours % 2 else self._theirs)
 
     def lost(self, error: RealizeError) -> None:
-        """The connection is gone."""
+        """The connection is gone: fail all streams, now and later."""
         self._lost = error
         while self._open:
             _, stream = self._open.popitem()
