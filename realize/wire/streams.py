@@ -445,7 +445,7 @@ class StreamTable:
         return self._ours
 
     def accept(self, number: int) -> None:
-        """Accept the number that the peer chose for a stream; raises `ProtocolError`, or `Busy` if it is one too many."""
+        """Accept the number that the peer chose for a stream; raises `ProtocolError`, or `Busy` for one too many."""
         if number % 2 != self._theirs % 2 or number <= self._theirs:
             raise ProtocolError(f"stream {number} may not be opened")
         # Used up even if it may not be opened now, so that what still comes for it is late and not wrong.
