@@ -31,7 +31,7 @@ def test_a_resumed_file_counts_what_was_there_as_done_but_not_as_moved() -> None
     """The bar of a resumed file starts where it stopped; the rate counts only what travels now."""
     board = board_of(Found(1, 100), Started(b"a", 100, 60), Progressed(b"a", 10))
 
-    assert (70, 10, 70) == (board.done, board.moved, board.flying[b"a"].reached)
+    assert (70, 10, 70) == (board.done, board.moved, board.in_flight[b"a"].reached)
 
 
 def test_a_finished_file_counts_once() -> None:
@@ -44,7 +44,7 @@ def test_a_finished_file_counts_once() -> None:
         Finished(b"small", 50, 50, How.CREATED, b"", removed=True),
     )
 
-    assert (150, 90, 2, {}) == (board.done, board.moved, board.done_files, board.flying)
+    assert (150, 90, 2, {}) == (board.done, board.moved, board.done_files, board.in_flight)
 
 
 def test_a_file_that_stops_is_not_in_flight_any_more() -> None:
@@ -52,8 +52,8 @@ def test_a_file_that_stops_is_not_in_flight_any_more() -> None:
     stopped = board_of(Started(b"a", 100, 0), Progressed(b"a", 40), Stopped(b"a", 100, 40))
     failed = board_of(Started(b"a", 100, 0), Progressed(b"a", 40), Failed(b"a", End.SOURCE, Busy("a: busy")))
 
-    assert (0, {}) == (stopped.done, stopped.flying)
-    assert (0, {}) == (failed.done, failed.flying)
+    assert (0, {}) == (stopped.done, stopped.in_flight)
+    assert (0, {}) == (failed.done, failed.in_flight)
 
 
 def test_a_small_file_counts_while_it_travels_and_once_when_it_has_arrived() -> None:
@@ -76,7 +76,7 @@ def test_what_travelled_in_vain_was_sent_all_the_same() -> None:
     lost += [Stopped(b"a", 100, 40), Retrying(ConnectionFailed("lost"), 1.0)]
     again = [Started(b"a", 100, 40), Progressed(b"a", 60), Finished(b"a", 100, 60, How.CREATED, b"", removed=True)]
 
-    assert (0, 50, {}) == (board_of(*lost).done, board_of(*lost).sent.total, board_of(*lost).flying)
+    assert (0, 50, {}) == (board_of(*lost).done, board_of(*lost).sent.total, board_of(*lost).in_flight)
     assert (100, 110) == (board_of(*lost, *again).done, board_of(*lost, *again).sent.total)
 
 

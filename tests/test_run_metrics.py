@@ -182,19 +182,19 @@ def test_the_end_is_reported_once():
     assert 1 == len(gateway.pushed)
 
 
-def test_a_hurry_waits_for_nothing(monkeypatch):
+def test_an_urgent_end_waits_for_nothing(monkeypatch):
     """Nobody reads stderr, so the warning cannot be written: the exit code is there all the same."""
     metrics, go_on = metrics_of(MetricsWanted(gateway=Gateway("no answer"))), threading.Event()
     monkeypatch.setattr(metrics, "_say", lambda _: go_on.wait(30))
     began = time.monotonic()
 
-    code = metrics.close_in_a_hurry(11)
+    code = metrics.close_urgently(11)
 
     assert (11, True) == (code, time.monotonic() - began < 15)
     go_on.set()
 
 
-def test_a_hurry_while_the_end_is_reported(monkeypatch):
+def test_an_urgent_end_while_the_end_is_reported(monkeypatch):
     """A run that ended well, but whose gateway does not answer in time, is one whose metrics were not handed over."""
     metrics, go_on = metrics_of(MetricsWanted(gateway=Gateway())), threading.Event()
     monkeypatch.setattr(metrics._pusher, "_push", lambda *_: go_on.wait(30))
@@ -203,7 +203,7 @@ def test_a_hurry_while_the_end_is_reported(monkeypatch):
     while not metrics.closing:
         time.sleep(0.01)
 
-    code = metrics.close_in_a_hurry(11)
+    code = metrics.close_urgently(11)
 
     go_on.set()
     reporting.join(30)

@@ -1,7 +1,7 @@
-"""The log of one command: off but for faults of ours, unless an option asks for it.
+"""The log of one command: only our own bugs are logged, unless an option asks for more.
 
-All that a user can help is in the error that ends the run; faults of ours are logged, with their traceback.
-A command that is asked for no log and connects to nobody loads nothing of all this: it takes a tenth of a second.
+What a user can do something about is in the error that ends the run; our own bugs are logged with their traceback.
+A command that needs no log and makes no connection does not import the logging modules, which takes 0.1 s.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from realize.telemetry.logging.logs import Logs
 
 _current: list[tuple[Logs, Callable[[], None]]] = []
-"""The log that was begun, if one was, and what undoes its hooks."""
+"""The log of this process, if one was started, and the function that removes its hooks."""
 
 
 @contextlib.contextmanager
 def command_log(options: LogOptions, reactor: Any) -> Iterator[None]:
-    """While entered, what is logged goes where the options say; raises `realize.errors.ConfigError` if it cannot.
+    """Within the block, log as the options say; raises `realize.errors.ConfigError` if the file cannot be opened.
 
-    SIGUSR1 opens the file anew; records that it did not take, perhaps for a full disk, are told of on stderr.
+    SIGUSR1 opens the log file again; the number of records that could not be written to it, perhaps because its disk is
+    full, is reported on stderr at the end.
     """
     former = None
     if options.asked:
@@ -49,13 +50,13 @@ def command_log(options: LogOptions, reactor: Any) -> Iterator[None]:
 
 
 def log_faults() -> None:
-    """From now on faults of ours are logged, if no option asked for more: before there is something to connect to."""
+    """Log our own bugs from now on, unless an option asked for more; to be called before connecting or listening."""
     if not _current:
         _begin(LogOptions())
 
 
 def flush(seconds: float) -> None:
-    """Wait, but not for ever, until what was logged is written: before the process ends on the spot."""
+    """Wait at most ``seconds`` until everything logged so far is written; for use before the process is killed."""
     for logs, _ in _current:
         logs.flush(seconds)
 

@@ -1,12 +1,12 @@
-"""The file that ``--manifest`` names: a JSON object a line for what arrived, and one for what was removed.
+"""The file that ``--manifest`` names: one line of JSON for each file that arrived, and one for each that was removed.
 
-It never claims less than what was removed: the line that says that a file arrived is on stable storage before the file
-is removed.
+No file is removed that the manifest does not have: the line that says that it arrived is on stable storage before the
+file is removed.
 While one group of lines is being written and made durable, the next one collects, as with commits.
 
 Invariants of the file: it is only ever appended to; each group is written at once under a lock, so that lines of
-several commands never mix; a group that cannot be written whole is taken back.
-After a crash its last line may be torn: the next group begins on a line of its own.
+several commands never mix; a group that cannot be written completely is truncated away.
+After a crash its last line may be incomplete; the next group then starts on a line of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTT
 
 @frozen
 class Ends:
-    """What lines say of the two ends: for each source by its name, and for the destination."""
+    """The fields of the two sides in each line: for each source by its name, and for the destination."""
 
     sources: Mapping[str, Mapping[str, str]]
     destination: Mapping[str, str]
@@ -54,9 +54,9 @@ class Ends:
 async def recording(
     path: str | None, session: Session, locations: Sequence[Location]
 ) -> AsyncIterator[Manifest | None]:
-    """The manifest of a run from and to these locations, the destination last; None without a path.
+    """Keep the manifest of a run between these locations, the destination last; yields None without a path.
 
-    Raises `UsageError` if there can be no manifest of that name.
+    Raises `UsageError` if a manifest cannot be kept under that name.
     """
     if path is None:
         yield None
@@ -82,13 +82,16 @@ async def recording(
 
 
 def end_fields(end: str, location: Location, pin: PublicKey | None) -> dict[str, str]:
-    """What every line says of one end: where it is, and the key of the peer if it is at one."""
+    """The fields of one side: its location, and the public key of the peer if it is at one."""
     where = path_fields(os.fsencode(location.resolved), end)
     return where | ({} if pin is None else {f"{end}_key": pin.base64})
 
 
 def refuse_inside(path: str, locations: Sequence[Location]) -> None:
-    """Raise `UsageError` if the manifest would be moved, or might be replaced by a file that arrives; for a thread."""
+    """Raise `UsageError` if the manifest is below a local source or destination; blocks, so call it in a thread.
+
+    It would be moved away itself, or could be replaced by a file that arrives.
+    """
     above = set(_upwards(os.path.realpath(path)))
     *sources, destination = locations
     dangers = [(each, f"source {each}: it would be moved itself") for each in sources]
@@ -119,9 +122,9 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 class ManifestFile:
-    """The open file; everything here is for a thread.
+    """The open file; its methods block, so call them in a thread.
 
-    It is made with mode 0600 if it is missing: it says what was moved.
+    A new one has mode 0600, because it tells what was moved.
     """
 
     def __init__(self, path: str) -> None:
@@ -143,7 +146,10 @@ class ManifestFile:
             raise
 
     def append(self, lines: bytes, *, sync: bool) -> None:
-        """Write whole lines behind what is there; ``sync`` makes them durable."""
+        """Append complete lines; ``sync`` makes them durable.
+
+        Raises `StorageError` or another error of storage, and leaves no part of the lines in the file if it can.
+        """
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
@@ -169,12 +175,12 @@ class ManifestFile:
             raise
 
     def close(self) -> None:
-        """To be called once."""
+        """Close the file; to be called once."""
         release(self._fd)
 
 
 def _make_name_durable(path: str) -> None:
-    # That of the file itself, for ``path`` may be a symlink, and of the directories above, which may be new as well.
+    # The name of the file itself, since ``path`` may be a symlink, and the directories above, which may be new too.
     fd = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fsync_directory(fd)
@@ -195,7 +201,7 @@ class _Line:
 
 @implementer(IManifest)
 class Manifest:
-    """Gathers lines into groups; once a group could not be written, everything fails with that error."""
+    """Collects lines into groups; after the first group that cannot be written, everything fails with its error."""
 
     def __init__(
         self,
@@ -233,14 +239,14 @@ class Manifest:
         self._next_group()
 
     async def finish(self) -> None:
-        """Make all lines durable; raises what stood against that, or against any line before."""
+        """Make all lines durable; raises the error of any group that could not be written."""
         await self._recorded()
 
     async def close(self) -> str:
-        """Write what is left, as far as that is possible, and close the file; what it lacks, for people.
+        """Write the remaining lines as far as possible, and close the file; returns what it lacks, as text for people.
 
-        What has become of files that were durable before is tried once more if it could not be written: there may be
-        room for that, and no later run would record it.
+        Lines about the removal of files are tried once more if they could not be written: there may be space for them
+        by now, and no later run would record them.
         """
         try:
             with contextlib.suppress(RealizeError):

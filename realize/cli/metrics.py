@@ -1,8 +1,9 @@
-"""Watches one run of the command and hands its metrics over: to who asks meanwhile, to a Pushgateway, to a textfile.
+"""Export the metrics of one run of the command: on a port while it runs, to a Pushgateway, and to a textfile.
 
-The end of a run is reported once, whoever comes to it first: the run itself, what failed before it began, or the
-thread that ends a run that hangs.
-Reporting takes a limited time and never fails a run; the exit code tells of it if there is nothing worse to tell.
+The end of a run is reported once, by whatever comes first: the run itself, an error before it starts, or the thread
+that kills a hanging run.
+Reporting takes a limited time and never fails a run; if reporting fails, and nothing else did, the exit code is
+`NOT_REPORTED`.
 """
 
 from __future__ import annotations
@@ -36,35 +37,35 @@ if TYPE_CHECKING:
     from realize.telemetry.metrics.run_metrics import Ending, Figures
 
 PUSH_INTERVAL_S: Final = 15.0
-"""Seconds between two pushes while a run goes on."""
+"""Time between two pushes while a run goes on."""
 
 REPORT_TIMEOUT_S: Final = 5.0
-"""Seconds that the last push may take, and the textfile too."""
+"""Time limit for the last push, and again for the textfile."""
 
-HURRIED_REPORT_TIMEOUT_S: Final = 1.0
-"""The same where a time limit leaves no more."""
+URGENT_REPORT_TIMEOUT_S: Final = 1.0
+"""The same when the time limit of the run leaves no more, or the process is about to be killed."""
 
 
 class RunMetrics:
-    """The metrics of one run; with nothing wanted it does nothing, and loads nothing of Prometheus.
+    """The metrics of one run; if none are wanted, it does nothing and does not import the Prometheus client.
 
-    To be entered: an error that leaves it before `close` was called is reported too.
-    ``tally`` is what the observer of the run counts.
+    A context manager: an error that leaves the block before `close` was called is reported too.
+    ``tally`` has the statistics of the run, counted by its observer.
     """
 
-    def __init__(self, wanted: MetricsWanted, rates: Rates, patience: Patience, look: DisplayOptions) -> None:
+    def __init__(self, wanted: MetricsWanted, rates: Rates, patience: Patience, options: DisplayOptions) -> None:
         self.tally = Tally()
         self._board = Board()
         self._retries = 0
         self._rates = rates
-        self._look = look
+        self._options = options
         self._max_duration = patience.max_duration
         self._began = process_started()
         self._started = time.time() - (time.monotonic() - self._began)
         self._wanted = wanted
-        # A dry run does nothing that would be worth reporting, and least of all has success.
-        self._textfile = None if look.dry_run else wanted.textfile
-        self._pusher = None if wanted.gateway is None or look.dry_run else self._pusher_to(wanted.gateway)
+        # A dry run does nothing worth reporting, and above all must not count as a success.
+        self._textfile = None if options.dry_run else wanted.textfile
+        self._pusher = None if wanted.gateway is None or options.dry_run else self._pusher_to(wanted.gateway)
         self._idle = wanted.endpoint is None and self._pusher is None and self._textfile is None
         self._closing = threading.Lock()
         self._closed = threading.Event()
@@ -76,16 +77,16 @@ class RunMetrics:
         return self._code is not None
 
     @property
-    def hurry(self) -> float:
-        """Seconds that `close` takes at most if it must hurry."""
-        return HURRIED_REPORT_TIMEOUT_S * ((self._pusher is not None) + (self._textfile is not None))
+    def urgent_timeout(self) -> float:
+        """Seconds that `close_urgently` takes at most."""
+        return URGENT_REPORT_TIMEOUT_S * ((self._pusher is not None) + (self._textfile is not None))
 
     def __enter__(self) -> Self:
-        """Watch for errors."""
+        """Start reporting errors."""
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        """Report what ended the command before, or outside of, its run."""
+        """Report an error that ended the command before, or outside of, its run."""
         if error is not None and not self.closing:
             self.close(exit_code_of(error))
 
@@ -97,7 +98,7 @@ class RunMetrics:
 
     @asynccontextmanager
     async def during(self, reactor: Any) -> AsyncIterator[None]:
-        """Serve, and push every 15 seconds; `UsageError` if the address cannot be listened at."""
+        """Within the block, serve metrics and push every `PUSH_INTERVAL_S`; raises `UsageError` if it cannot listen."""
         stop_serving = await self._serve(reactor)
         beating = LoopingCall(self._beat, self._pusher)
         beating.clock = reactor
@@ -111,8 +112,12 @@ class RunMetrics:
             await stop_serving()
 
     def close_after(self, result: Callable[[], int], left: float) -> int:
-        """Report how the run ended, by what ``result`` returns or raises, with so many seconds left; the exit code."""
-        within = min(REPORT_TIMEOUT_S, max(HURRIED_REPORT_TIMEOUT_S, left / 2))
+        """Call ``result``, and report the exit code that it returns or the error that it raises.
+
+        Returns the exit code to end with, as `close` does, or raises that error.
+        ``left`` is how many seconds are left before the process is killed.
+        """
+        within = min(REPORT_TIMEOUT_S, max(URGENT_REPORT_TIMEOUT_S, left / 2))
         try:
             code = result()
         except BaseException as error:
@@ -121,10 +126,11 @@ class RunMetrics:
         return self.close(code, within)
 
     def close(self, code: int, within: float = REPORT_TIMEOUT_S) -> int:
-        """Report, once, that the run ends with this exit code; the exit code to end with.
+        """Report, once, that the run ends with this exit code; returns the exit code to end with.
 
-        ``within`` is the seconds for each of push and textfile.
-        Who comes second waits a little for the first to be through.  May be called from any thread.
+        ``within`` is the time limit in seconds for the push, and again for the textfile.
+        A second call waits a little for the first one to finish.
+        May be called from any thread.
         """
         with self._closing:
             first = self._code is None
@@ -133,17 +139,15 @@ class RunMetrics:
         if first:
             self._code = self._report(code, within)
             self._closed.set()
-        elif not self._closed.wait(self.hurry):
+        elif not self._closed.wait(self.urgent_timeout):
             return self._code or ExitCode.NOT_REPORTED
         return self._code or ExitCode.DONE
 
-    def close_in_a_hurry(self, code: int) -> int:
-        """The same for a process that is about to be ended by force: waits for nothing else, not even for stderr."""
-        closing = threading.Thread(
-            target=self.close, args=(code, HURRIED_REPORT_TIMEOUT_S), name="closing", daemon=True
-        )
+    def close_urgently(self, code: int) -> int:
+        """`close` for a process that is about to be killed: takes at most `urgent_timeout`, even if stderr blocks."""
+        closing = threading.Thread(target=self.close, args=(code, URGENT_REPORT_TIMEOUT_S), name="closing", daemon=True)
         closing.start()
-        closing.join(self.hurry)
+        closing.join(self.urgent_timeout)
         final = code if self._code is None else self._code
         return final if self._closed.is_set() else final or ExitCode.NOT_REPORTED
 
@@ -155,23 +159,22 @@ class RunMetrics:
         figures, now = self._figures(), time.time()
         warnings = []
         if self._wanted.gateway is not None and self._pusher is not None:
-            trouble = self._pusher.finish(last(figures, Ending(code, now, succeeded=code == ExitCode.DONE)), within)
-            if trouble is not None:
-                warnings.append(_not_pushed(self._wanted.gateway, trouble))
+            failure = self._pusher.finish(last(figures, Ending(code, now, succeeded=code == 0)), within)
+            if failure is not None:
+                warnings.append(_not_pushed(self._wanted.gateway, failure))
                 code = code or ExitCode.NOT_REPORTED
         if self._textfile is not None:
-            # A push that failed takes nothing from a success: everything was moved.
-            succeeded = code in {ExitCode.DONE, ExitCode.NOT_REPORTED}
-            trouble = self._write(figures, Ending(code, now, succeeded=succeeded), within)
-            if trouble is not None:
-                warnings.append(f"warning: the metrics were not written to {display_text(self._textfile)}: {trouble}")
+            # Even if the push failed, the run was a success: everything was moved.
+            failure = self._write(figures, Ending(code, now, succeeded=code in {0, ExitCode.NOT_REPORTED}), within)
+            if failure is not None:
+                warnings.append(f"warning: the metrics were not written to {display_text(self._textfile)}: {failure}")
                 code = code or ExitCode.NOT_REPORTED
         for warning in warnings:
             self._say(warning)
         return code
 
     def _write(self, figures: Figures, ending: Ending, within: float) -> str | None:
-        """Write the textfile, in a thread because a disk may hang; why it failed, or None."""
+        """Write the textfile, in a thread because a disk may hang; returns why it failed, or None."""
         from realize.telemetry.metrics.textfile import write_textfile
 
         outcome: list[str | None] = []
@@ -236,9 +239,9 @@ class RunMetrics:
         sizes = {how.name.lower(): tally.size(how) for how in How}
         files |= {"failed": tally.failed, "left": tally.left, "unknown": tally.unknown_arrivals}
         files["remaining"] = max(0, tally.found_files - tally.done - tally.unknown_arrivals - tally.unknown_removals)
-        # A copy of the values at once: a thread may be asking while the mover changes them.
-        flying = sum(flight.reached for flight in list(board.flying.values()))
-        sizes["remaining"] = max(0, tally.found_bytes - sum(sizes.values()) - flying)
+        # Copy the values first: a thread may ask while the mover changes them.
+        in_flight = sum(file.reached for file in list(board.in_flight.values()))
+        sizes["remaining"] = max(0, tally.found_bytes - sum(sizes.values()) - in_flight)
         limits = {"send": self._rates.up, "receive": self._rates.down}
         return Figures(
             started=self._started,
@@ -253,7 +256,7 @@ class RunMetrics:
         )
 
     def _say_where(self, address: Any) -> None:
-        if self._look.quiet:
+        if self._options.quiet:
             return
         if isinstance(address, IPv4Address | IPv6Address):
             host = f"[{address.host}]" if isinstance(address, IPv6Address) else address.host

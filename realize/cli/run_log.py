@@ -1,7 +1,7 @@
-"""The log of a move or copy: its beginning and its end, and what became of each file.
+"""The log of a move or copy: its start, its end, and what became of each file.
 
-An observer of the mover's events, like the display; it is there only if an option asks for a log.
-The ``transfer`` of a file is the same here and in the logs of the daemons (`realize.tracing`).
+It observes the mover's events, as the display does, but exists only if an option asks for a log.
+The ``transfer`` id of a file is the same here and in the logs of the daemons (`realize.tracing`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SKIPPED, GONE = How.SKIPPED, How.GONE
 
 
 def log_failure(error: RealizeError) -> None:
-    """Log what kept a run from beginning."""
+    """Log an error that kept a run from starting."""
     structlog.get_logger(component="cli").error("run_failed", error=str(error), code=_code(error))
 
 
@@ -60,7 +60,7 @@ class RunLog:
         self._files = structlog.get_logger(component="mover", run=run).bind()
 
     def started(self, texts: Sequence[str], options: MoveOptions, rates: Rates, patience: Patience) -> None:
-        """The run begins; the last of ``texts`` is the destination."""
+        """Log that the run starts; the last of ``texts`` is the destination."""
         self._log.info(
             "run_started",
             version=__version__,
@@ -79,7 +79,7 @@ class RunLog:
         )
 
     def deadline_reached(self, tally: Tally, seconds: float) -> None:
-        """The time limit ended the run; may be called from another thread, and is called once."""
+        """Log that the time limit ended the run after ``seconds``; called once, from any thread."""
         self._log.info(
             "deadline_reached",
             files=tally.arrived,
@@ -96,7 +96,7 @@ class RunLog:
         )
 
     def ended(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
-        """The run has ended; ``error`` is what ended it before its time."""
+        """Log that the run has ended after ``seconds``; ``error`` is what ended it early, or None."""
         if isinstance(error, Interrupted):
             self._log.info("interrupted")
         elif error is not None and not isinstance(error, DeadlineReached):
@@ -123,8 +123,8 @@ class RunLog:
         )
 
     def __call__(self, event: Event) -> None:
-        """Log one event of the mover, if it deserves it."""
-        if type(event) is Finished:  # nearly all of them
+        """Log one event of the mover, if it is one of those that are logged."""
+        if type(event) is Finished:  # the most frequent one, so tested first
             self._finished(event)
             return
         log = self._files

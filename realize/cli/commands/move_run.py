@@ -78,7 +78,7 @@ def run_move(
             raise
 
     # Until the reactor has ended, and with it all its threads, for they may be what hangs.
-    with Deadline(patience, errand.limit_reached, errand.overdue, metrics.hurry) as deadline:
+    with Deadline(patience, errand.limit_reached, errand.overdue, metrics.urgent_timeout) as deadline:
         return run(main, log, lambda result: metrics.close_after(result, deadline.left()), errand.killed)
 
 
@@ -178,11 +178,11 @@ class MoveRun:
         code: int = self._screen.tally.exit_code(self._limit_error())
         if self._metrics.closing:
             # It is only the report that takes its time.
-            return self._metrics.close_in_a_hurry(code)
+            return self._metrics.close_urgently(code)
         seconds = (self._patience.max_duration or 0.0) + self._patience.grace
         saying = threading.Thread(target=self._say_how_far, args=(seconds,), daemon=True)
         saying.start()
-        code = self._metrics.close_in_a_hurry(code)
+        code = self._metrics.close_urgently(code)
         saying.join(LAST_LINE_TIMEOUT_S)
         flush(LAST_LINE_TIMEOUT_S)
         return code
@@ -190,7 +190,7 @@ class MoveRun:
     def killed(self, code: int) -> None:
         """Report the end of a run that ends on the spot, with what is known of it."""
         self._screen.tally.give_up()
-        self._metrics.close_in_a_hurry(code)
+        self._metrics.close_urgently(code)
 
     def _limit_error(self) -> RealizeError:
         """What a run ends with at its limit: without ever having been connected it has failed."""

@@ -1,4 +1,4 @@
-"""How far a run is and how fast it goes, kept from the mover's events for whatever displays it; pure."""
+"""How far a run is and how fast it goes, from the mover's events, for the displays; pure."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from realize.units import format_duration, format_size
 
 
 @define
-class Flight:
-    """A file under way: its size, unless it is small and travels in a batch, and how much of it has gone over."""
+class InFlight:
+    """A file in flight: its size (0 for a small file in a batch), and how many bytes of it are at the destination."""
 
     size: int
     reached: int
@@ -32,11 +32,11 @@ class Flight:
 
 @define
 class Sent:
-    """Bytes of content that have travelled, also those of files that did not get there; each counts once."""
+    """Counts the bytes of content that travelled, each once, including those of files that never arrived."""
 
     total: int = 0
     _counted: dict[bytes, int] = field(factory=dict)
-    """What is in ``total`` of files that have not ended."""
+    """For each file that has not ended, its part of ``total``."""
 
     def __call__(self, event: Event) -> None:
         """Take one event into account."""
@@ -56,27 +56,27 @@ class Sent:
 
 @define
 class Board:
-    """How far a run is: what a display shows while it works.
+    """How far a run is, for a display while it works; sizes are in bytes.
 
-    ``done`` counts what has gone over of the files found, in this run or in earlier ones, ``moved`` what got on in this
-    run: what was sent, and what was found at the destination.
+    ``done`` is how much of the files found is at the destination, including parts that an earlier run had sent.
+    ``moved`` is the progress of this run alone: what was sent, and what was copied from old versions.
     """
 
     found_files: int = 0
     found_bytes: int = 0
     listed: bool = False
-    """Whether nothing more will be found."""
+    """Whether the listing is complete, so that no more files will be found."""
     done_files: int = 0
     done: int = 0
     sent: Sent = field(factory=Sent)
-    flying: dict[bytes, Flight] = field(factory=dict)
+    in_flight: dict[bytes, InFlight] = field(factory=dict)
 
-    _taken: int = 0
+    _copied: int = 0
 
     @property
     def moved(self) -> int:
-        """What got on in this run."""
-        return self.sent.total + self._taken
+        """The progress of this run, in bytes."""
+        return self.sent.total + self._copied
 
     def __call__(self, event: Event) -> None:
         """Take one event into account."""
@@ -90,22 +90,22 @@ class Board:
             case Listed():
                 self.listed = True
             case Started():
-                self._land(event.path)
-                self.flying[event.path] = Flight(event.size, event.have)
+                self._drop(event.path)
+                self.in_flight[event.path] = InFlight(event.size, event.have)
                 self.done += event.have
             case Finished():
-                self._land(event.path)
+                self._drop(event.path)
                 self.done += event.size
                 self.done_files += 1
             case Failed():
-                self._land(event.path)
+                self._drop(event.path)
                 self.done_files += 1
             case Stopped() | Postponed() | Unknown():
-                self._land(event.path)
+                self._drop(event.path)
             case Retrying():
-                # What is not done will be found again.
-                for path in list(self.flying):
-                    self._land(path)
+                # Files that are not done will be found again.
+                for path in list(self.in_flight):
+                    self._drop(path)
                 self.listed = False
                 self.found_files = self.done_files
                 self.found_bytes = self.done
@@ -113,32 +113,32 @@ class Board:
                 pass
 
     def _progressed(self, event: Progressed) -> None:
-        self._taken += event.found
-        self.flying.setdefault(event.path, Flight(0, 0)).reached += event.amount
+        self._copied += event.found
+        self.in_flight.setdefault(event.path, InFlight(0, 0)).reached += event.amount
         self.done += event.amount
 
-    def _land(self, path: bytes) -> None:
-        flight = self.flying.pop(path, None)
-        if flight is not None:
-            self.done -= flight.reached
+    def _drop(self, path: bytes) -> None:
+        file = self.in_flight.pop(path, None)
+        if file is not None:
+            self.done -= file.reached
 
 
 RATE_WINDOW_S: Final = 2.0
-"""Seconds over which the rate is measured that people see."""
+"""The window of the rate that is displayed."""
 
 TIME_LEFT_WINDOW_S: Final = 10.0
-"""Seconds over which the rate is measured that tells how long the rest will take."""
+"""The window of the rate from which the time left is estimated."""
 
 
 @define
 class RateWindow:
-    """The rate at which a growing count grew over the last ``window`` seconds."""
+    """The rate of a growing count over the last ``window`` seconds."""
 
     window: float
     _samples: list[tuple[float, int]] = field(factory=list)
 
     def rate(self, now: float, count: int) -> float:
-        """Take a sample and answer the rate, in units per second; 0.0 as long as nothing can be said."""
+        """Take a sample and return the rate, in units per second; 0.0 with the first sample."""
         self._samples.append((now, count))
         while len(self._samples) > 2 and self._samples[1][0] <= now - self.window:
             del self._samples[0]
@@ -147,17 +147,17 @@ class RateWindow:
 
 
 def found(board: Board) -> tuple[str, str]:
-    """How many files were found, and of how many bytes, for people; a plus tells that there may be more."""
+    """The number of files found and their total size, for people; a plus means that there may be more."""
     more = "" if board.listed else "+"
     return f"{board.found_files:,}{more}", f"{format_size(board.found_bytes)}{more}"
 
 
 def time_left(board: Board, rate: float) -> str:
-    """How long all that was found will take at this rate, for people; empty if that cannot be said."""
+    """The time left at this rate (bytes per second), for people; empty if unknown."""
     left = remaining(board, rate)
     return "" if left is None else f"{format_duration(round(left))}{'' if board.listed else '+'} left"
 
 
 def remaining(board: Board, rate: float) -> float | None:
-    """Seconds until all that was found is done at this rate, or None if that cannot be said."""
+    """Seconds until all files found so far are done at this rate (bytes per second), or None if unknown."""
     return max(0, board.found_bytes - board.done) / rate if rate > 0 else None

@@ -1,4 +1,4 @@
-"""What a display is, and which one a command line asks for.
+"""The interface of displays, and the choice of one.
 
 Messages for people go to stderr, results to stdout.
 """
@@ -17,7 +17,7 @@ from realize.mover.events import Event
 class Display(Protocol):
     """Shows a run.
 
-    It is called with every event, then closed once; in between, `tick` is called every ``interval`` seconds.
+    It is called with every event, and closed once at the end; until then `tick` is called every ``interval`` seconds.
     """
 
     interval: float
@@ -29,21 +29,21 @@ class Display(Protocol):
         """Show how far the run is."""
 
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
-        """Say what the run came to; ``error`` ended it before its time, and somebody else tells people about it."""
+        """Show the result of the run; ``error``, which ended it early, is reported to people elsewhere."""
 
 
-def choose(look: DisplayOptions, out: TextIO, err: TextIO, now: Callable[[], float]) -> Display:
-    """The display for these wishes and streams."""
-    if look.json:
+def choose(options: DisplayOptions, out: TextIO, err: TextIO, now: Callable[[], float]) -> Display:
+    """The display for these options and streams."""
+    if options.json:
         from realize.cli.display.json_lines import JsonLines
 
         return JsonLines(out)
     from realize.cli.display.lines import Lines, Quiet
 
-    if look.quiet:
+    if options.quiet:
         return Quiet(err)
-    if (err.isatty() if look.progress is None else look.progress) and not look.dry_run:
+    if (err.isatty() if options.progress is None else options.progress) and not options.dry_run:
         from realize.cli.display.bars import Bars
 
-        return Bars(err, now, look)
-    return Lines(out, err, now, look)
+        return Bars(err, now, options)
+    return Lines(out, err, now, options)

@@ -1,4 +1,4 @@
-"""The display for other programs: one JSON object a line, as ``docs/usage.md`` describes them."""
+"""The display for other programs: one JSON object per line, as ``docs/usage.md`` describes them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from realize.mover.events import (
 
 
 class JsonLines:
-    """Every event as it happens, the counts once a second, and a summary."""
+    """Writes events as they happen, the counts once a second, and a summary at the end."""
 
     interval: float = 1.0
 
@@ -43,7 +43,7 @@ class JsonLines:
         self._board = Board()
 
     def __call__(self, event: Event) -> None:
-        """Write the event, unless it is one of those that `tick` sums up."""
+        """Write the event, unless it is one of the frequent ones that `tick` sums up."""
         self._board(event)
         record = event_fields(event)
         if record is not None:
@@ -101,7 +101,7 @@ class JsonLines:
 
 
 def event_fields(event: Event) -> dict[str, Any] | None:
-    """The JSON object of an event, or None for the events that come too often to be written one by one."""
+    """The JSON object of an event, or None for an event too frequent to be written one by one."""
     match event:
         case SourceStarted(source, destination):
             return {"event": "source", "source": printable(source), "destination": printable(destination)}
@@ -145,7 +145,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
 
 
 def path_fields(path: bytes, field: str = "path") -> dict[str, str]:
-    """``path`` as text; where that cannot be exact, ``path_base64`` has the bytes; or another ``field``."""
+    """The path as text under ``field``; if that cannot be exact, also its bytes under ``{field}_base64``."""
     try:
         return {field: path.decode()}
     except UnicodeDecodeError:
@@ -153,10 +153,10 @@ def path_fields(path: bytes, field: str = "path") -> dict[str, str]:
 
 
 def error_fields(error: RealizeError) -> dict[str, str]:
-    """The error's sentence and its code."""
+    """The text of the error, and its wire code."""
     return {"error": printable(str(error)), "code": error.wire_code.decode()}
 
 
 def printable(text: str) -> str:
-    """Text that other programs' JSON parsers accept: without lone surrogates."""
+    """The text without lone surrogates, which other programs' JSON parsers may reject."""
     return text.encode("utf-8", "surrogateescape").decode(errors="replace")

@@ -15,30 +15,30 @@ from realize.units import format_size
 
 
 class Lines:
-    """One line for everything that did not go the usual way, one a minute for progress, and one at the end."""
+    """Writes a line for everything unusual, one each minute for progress, and one at the end."""
 
     interval: float = 60.0
 
-    def __init__(self, out: TextIO, err: TextIO, now: Callable[[], float], look: DisplayOptions) -> None:
+    def __init__(self, out: TextIO, err: TextIO, now: Callable[[], float], options: DisplayOptions) -> None:
         self._out = out
         self._err = err
         self._now = now
-        self._look = look
-        self._wording = Wording(verbose=look.verbose)
+        self._options = options
+        self._wording = Wording(verbose=options.verbose)
         self._board = Board()
         self._meter = RateWindow(window=self.interval)
         self._meter.rate(now(), 0)
 
     def __call__(self, event: Event) -> None:
-        """Write a line if the event deserves one."""
+        """Count the event, and write a line about it if there is one."""
         self._board(event)
         if isinstance(event, Planned) or (isinstance(event, Pruned) and not event.removed):
             print(plan_line(event), file=self._out)
             return
-        if self._look.dry_run and isinstance(event, SourceStarted):
+        if self._options.dry_run and isinstance(event, SourceStarted):
             self._say(f"from {event.source} to {event.destination}")
         line = self._wording.note(event)
-        if line is None and self._look.verbose:
+        if line is None and self._options.verbose:
             line = self._wording.arrival(event)
         if line is not None:
             self._say(line)
@@ -55,14 +55,14 @@ class Lines:
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
         """Write the final line."""
         if error is None or (tally.found_files and not isinstance(error, DeadlineReached)):
-            self._say(tally.sentence(seconds, remove=self._look.remove, dry_run=self._look.dry_run))
+            self._say(tally.sentence(seconds, remove=self._options.remove, dry_run=self._options.dry_run))
 
     def _say(self, line: str) -> None:
         print(f"realize: {line}", file=self._err, flush=True)
 
 
 class Quiet:
-    """Nothing but errors."""
+    """Writes nothing but errors."""
 
     interval: float = 3600.0
 
@@ -77,7 +77,7 @@ class Quiet:
             print(f"realize: {line}", file=self._err, flush=True)
 
     def tick(self) -> None:
-        """Stay quiet."""
+        """Write nothing."""
 
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
-        """Stay quiet."""
+        """Write nothing."""

@@ -1,4 +1,4 @@
-"""What the user wants to see of a run."""
+"""The options that say what a run displays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from attrs import frozen
 
 @frozen
 class DisplayOptions:
-    """What the user wants to see; ``progress`` is None where the terminal decides."""
+    """What the user wants to see; ``progress`` is None if it depends on whether stderr is a terminal."""
 
     progress: bool | None = None
     quiet: bool = False

@@ -1,6 +1,6 @@
-"""A report of a daemon as lines for people: values with their units, and tables; pure.
+"""Format a report of a daemon for people: values with their units, and tables; pure.
 
-What a newer daemon adds to a report is shown too.
+Fields that a newer daemon has added are shown too.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from realize.cli.session.reports import is_number
 from realize.units import display_text, format_duration, format_rate, format_size
 
 SIZES: Final = frozenset({"size", "reached", "done", "sent", "received", "bytes"})
-"""Fields that are numbers of bytes."""
+"""Fields in bytes."""
 
 DURATIONS: Final = frozenset({"uptime", "age", "idle", "left", "waited", "lasts"})
-"""Fields that are numbers of seconds."""
+"""Fields in seconds."""
 
 LIMITS: Final = frozenset({"limit", "limits"})
-"""Fields that are bytes per second, or unlimited."""
+"""Fields in bytes per second, null for unlimited."""
 
 ESCAPED: Final = frozenset({"path"})
-"""Fields that hold a name from a disk, which the daemon has escaped: again only if that does not show."""
+"""Fields with file names, which the daemon has escaped already: escaped again only if they are not printable."""
 
 MAX_TABLE_COLUMNS: Final = 32
-"""Columns that are shown of a table."""
+"""Columns of a table that are shown at most."""
 
 MAX_COLUMN_CHARS: Final = 200
-"""Characters up to which a column grows with its longest cell: no report is to fill our memory with blanks."""
+"""Width up to which a column grows with its longest cell, so that no report can fill our memory with blanks."""
 
 
 def readable(report: Mapping[str, Any]) -> Iterator[str]:
@@ -44,7 +44,7 @@ def readable(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def shown(key: str, value: Any) -> str:
-    """One value: a duration, a rate or a size where the name of the field says so."""
+    """One value as text; the name of the field tells whether it is a duration, a rate or a size."""
     number = is_number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{display_text(name)} {shown(key, inner)}" for name, inner in value.items()) or "none"
@@ -69,7 +69,7 @@ def _is_table(value: Any) -> bool:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Rows with the same fields as lines for people, under their names."""
+    """The lines of a table: the names of the fields, then the rows; nothing if there are no rows."""
     columns = list(dict.fromkeys(key for row in rows for key in row))[:MAX_TABLE_COLUMNS]
     cells = [[shown(column, row.get(column)) for column in columns] for row in rows]
     heads = [display_text(column) for column in columns]

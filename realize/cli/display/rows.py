@@ -1,4 +1,4 @@
-"""Rows with a label, a bar and figures, in the shape that a terminal of any width has room for; pure."""
+"""Rows with a label, a bar and figures, laid out for any width of terminal; pure."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from rich.table import Column, Table
 from rich.text import Text
 
 MIN_BAR_COLUMNS: Final = 8
-"""Columns that a bar has at least."""
+"""Minimal width of a bar."""
 
 MIN_NAME_COLUMNS: Final = 14
-"""Columns that the name of a file has at least, as long as figures can be shortened for it."""
+"""Minimal width of a file name, as long as figures can be shortened to make space for it."""
 
 _GAPS: Final = 2
 
 
 @frozen
 class Row:
-    """What one row shows.
+    """The content of one row.
 
-    ``labels`` and ``figures`` are the same said ever shorter; all rows of a table have as many figures.
-    ``total`` is None while it is not known.
+    ``labels`` and ``figures`` have variants of the same text, the longest first; all rows of a table have the same
+    number of figures.
+    ``total`` is None while it is unknown.
     """
 
     labels: Sequence[str]
@@ -36,13 +37,13 @@ class Row:
 
 @define
 class Shape:
-    """How the rows share a width; the column of figures only grows, lest bars jump with every figure."""
+    """How rows share a width; the column of figures never shrinks, so that bars do not jump when figures change."""
 
     width: int
     _widest: dict[int, int] = field(factory=dict)
 
     def table(self, rows: Sequence[Row]) -> Table:
-        """The rows; the first one, which has the most to say, decides how long what all of them show is."""
+        """Lay out the rows; the first one has the longest texts, and decides which variant all rows show."""
         length, label = self._lengths(rows)
         figures = self._widest[length]
         room = max(2, self.width - _GAPS - figures)
@@ -57,7 +58,7 @@ class Shape:
         )
         for row in rows:
             table.add_row(
-                # Names of files may look like markup.
+                # A Text, since file names may look like markup.
                 Text(row.labels[min(label, len(row.labels) - 1)]),
                 ProgressBar(total=row.total, completed=row.done, width=max(1, room - labels)),
                 Text(row.figures[length]),
@@ -65,7 +66,7 @@ class Shape:
         return table
 
     def _lengths(self, rows: Sequence[Row]) -> tuple[int, int]:
-        """Which of its figures, and of its labels, the first row can show in full."""
+        """The index of the longest figures, and of the longest label, that the first row can show in full."""
         first, least = rows[0], MIN_NAME_COLUMNS if len(rows) > 1 else 0
         for length in range(len(first.figures)):
             widest = max(cell_len(row.figures[length]) for row in rows)

@@ -1,4 +1,4 @@
-"""What a run has come to so far, counted from the mover's events; pure."""
+"""The statistics of a run so far, counted from the mover's events; pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from realize.mover.plan import Action
 from realize.units import display_name, display_text, format_duration, format_size
 
 MAX_NAMED_SOURCES = 3
-"""So many sources are named in the closing line."""
+"""Sources that the closing line names at most."""
 
 ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
 """The outcomes after which the file is at the destination."""
@@ -40,7 +40,7 @@ ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
 
 @define
 class _Counts:
-    """What is counted of files by how they ended."""
+    """Counts of files by how they ended."""
 
     finished: Counter[How] = field(factory=Counter)
     finished_bytes: Counter[How] = field(factory=Counter)
@@ -55,37 +55,37 @@ class _Counts:
 class Tally(_Counts):
     """Files and bytes by outcome.
 
-    Only what failed makes the exit code differ from 0: files skipped by policy, files that somebody else took, and
-    things that are never moved (symlinks, devices, ...) are reported, but nothing went wrong with them.
+    Only failures make the exit code differ from 0: files that were skipped by policy or taken by somebody else, and
+    entries that are never moved (symlinks, devices, ...), are reported, but nothing went wrong with them.
     """
 
     sources: Sequence[str] = ()
-    """Where the files come from, resolved; empty until that is known, as is ``destination``."""
+    """The resolved source locations; empty until known, as is ``destination``."""
     destination: str = ""
     found_files: int = 0
     found_bytes: int = 0
     removed: int = 0
     failed: int = 0
     steps: int = 0
-    """Grows with all that lasts: files that finish, and what the destination turns out to have kept of others."""
+    """Grows with all lasting progress: files that end, and parts of others that the destination turns out to keep."""
     interrupted: dict[bytes, tuple[int, int | None]] = field(factory=dict)
-    """Files that stopped on their way: size, and how much of them is durable there, None if nobody told."""
+    """Files that were started and not completed: size, and how many bytes are durable there (None if unknown)."""
     unknown: dict[bytes, Unknown] = field(factory=dict)
-    """Files about which no answer came any more."""
+    """Files of which it is unknown what became, because no answer came."""
     _kept: dict[bytes, int] = field(factory=dict, init=False)
-    """How much the destination had of each file that has not ended when it was last started."""
+    """For each file that has not ended, how many bytes the destination had when it was last started."""
     _sent: Sent = field(factory=Sent, init=False)
-    _flying: dict[bytes, int] = field(factory=dict, init=False)
-    """Files that are on their way by themselves, and their sizes."""
-    _under_way: int = field(default=0, init=False)
-    """Small files that are on their way."""
-    _lost_sight_of: int = field(default=0, init=False)
-    _again: _Counts = field(factory=_Counts, init=False)
-    """What was counted of the source under way and is still there: found anew when its listing begins again."""
+    _in_flight: dict[bytes, int] = field(factory=dict, init=False)
+    """Large files in flight, and their sizes."""
+    _small_in_flight: int = field(default=0, init=False)
+    """The number of small files in flight."""
+    _abandoned: int = field(default=0, init=False)
+    _recounted: _Counts = field(factory=_Counts, init=False)
+    """Counts of files that are still at the current source, and so are found again if its listing starts again."""
     _failures: set[bytes] = field(factory=set, init=False)
-    """What failed of the source under way: that it has is true until it turns out otherwise."""
+    """Files of the current source that failed; one that is tried again and ends otherwise is removed."""
     _lost: bool = field(default=False, init=False)
-    """Whether the connection was lost, and the listing has not begun again: what was counted is true until then."""
+    """Whether the connection was lost and the listing has not started again; until then, all counts hold."""
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
@@ -93,28 +93,28 @@ class Tally(_Counts):
             self._failures.clear()
         if self._lost and isinstance(event, (SourceStarted, Found)):
             self._lost = False
-            self._forget(self._again)
-        again = self._again
+            self._forget(self._recounted)
+        recounted = self._recounted
         self._sent(event)
         match event:
             case SourceStarted():
-                self._again = _Counts()
+                self._recounted = _Counts()
             case Found(files, size):
                 self.found_files += files
                 self.found_bytes += size
             case Stopped(path, size, reached):
-                self._flying.pop(path, None)
+                self._in_flight.pop(path, None)
                 self.interrupted[path] = (size, reached)
             case Started(path, size, have):
-                self._flying[path] = size
+                self._in_flight[path] = size
                 self.interrupted.pop(path, None)
                 self.unknown.pop(path, None)
                 self.steps += have > self._kept.get(path, have)
                 self._kept[path] = have
             case UnderWay(files):
-                self._under_way += files
+                self._small_in_flight += files
             case Unknown(path):
-                self._flying.pop(path, None)
+                self._in_flight.pop(path, None)
                 self.unknown[path] = event
             case Retrying():
                 self._lost = True
@@ -122,7 +122,7 @@ class Tally(_Counts):
                 self.steps += 1
                 self._finished(event)
             case Planned():
-                for count in (self, again):
+                for count in (self, recounted):
                     count.planned[event.action] += 1
                     count.planned_bytes += event.size
             case Failed(path):
@@ -131,61 +131,64 @@ class Tally(_Counts):
                 self.failed += 1
             case Left():
                 self.left += 1
-                again.left += 1
+                recounted.left += 1
             case HeldBack():
                 self.held_back += 1
-                again.held_back += 1
+                recounted.held_back += 1
             case Pruned(_, removed):
                 self.pruned += 1
-                again.pruned += not removed
+                recounted.pruned += not removed
             case _:
                 pass
 
     def give_up(self) -> None:
-        """The run ends by force: what is on its way is interrupted, who knows where, or unknown; for any thread."""
-        self.interrupted |= {path: (size, None) for path, size in self._flying.copy().items()}
-        self._lost_sight_of = self._under_way
+        """Count the files in flight as interrupted or unknown, because the process is about to be killed.
+
+        May be called from any thread.
+        """
+        self.interrupted |= {path: (size, None) for path, size in self._in_flight.copy().items()}
+        self._abandoned = self._small_in_flight
 
     def _ended(self, path: bytes) -> None:
-        """What became of a file is known now."""
+        """Forget what was noted about a file, now that it has ended."""
         if path in self._failures:
             self._failures.discard(path)
             self.failed -= 1
-        for known in (self._flying, self.interrupted, self.unknown, self._kept):
+        for known in (self._in_flight, self.interrupted, self.unknown, self._kept):
             known.pop(path, None)
 
     def _finished(self, event: Finished) -> None:
         self._ended(event.path)
         self.removed += event.removed
         still_there = not event.removed and event.how is not How.GONE
-        for count in (self, self._again) if still_there else (self,):
+        for count in (self, self._recounted) if still_there else (self,):
             count.finished[event.how] += 1
             count.finished_bytes[event.how] += event.size
 
-    def _forget(self, again: _Counts) -> None:
-        """The source under way begins again: nothing of it may be counted twice."""
-        self._again = _Counts()
-        self.finished -= again.finished
-        self.finished_bytes -= again.finished_bytes
-        self.planned -= again.planned
-        self.planned_bytes -= again.planned_bytes
-        self.left -= again.left
-        self.held_back -= again.held_back
-        self.pruned -= again.pruned
+    def _forget(self, recounted: _Counts) -> None:
+        """Subtract what will be found again, since the current source starts again: nothing may be counted twice."""
+        self._recounted = _Counts()
+        self.finished -= recounted.finished
+        self.finished_bytes -= recounted.finished_bytes
+        self.planned -= recounted.planned
+        self.planned_bytes -= recounted.planned_bytes
+        self.left -= recounted.left
+        self.held_back -= recounted.held_back
+        self.pruned -= recounted.pruned
         self.found_files = self.done - len(self._failures)
         self.found_bytes = self.done_bytes
 
     def count(self, how: How) -> int:
-        """How many files ended so, as far as the destination is concerned."""
+        """How many files ended so at the destination; whether they were removed at the source may be unknown."""
         return self.finished[how] + sum(each.how is how for each in list(self.unknown.values()))
 
     def size(self, how: How) -> int:
-        """How large they are together."""
+        """The total size of these files, in bytes."""
         return self.finished_bytes[how] + sum(each.size for each in list(self.unknown.values()) if each.how is how)
 
     @property
     def sent_bytes(self) -> int:
-        """How many bytes travelled, also of files that did not get there."""
+        """How many bytes of content travelled, including those of files that never arrived."""
         return self._sent.total
 
     @property
@@ -195,22 +198,22 @@ class Tally(_Counts):
 
     @property
     def arrived_bytes(self) -> int:
-        """How large they are together."""
+        """The total size of the files that are at the destination now, in bytes."""
         return sum(map(self.size, ARRIVED))
 
     @property
     def unknown_arrivals(self) -> int:
-        """How many files may be at the destination; they are at the source."""
-        return sum(each.how is None for each in list(self.unknown.values())) + self._lost_sight_of
+        """How many files may or may not be at the destination; all of them are at the source."""
+        return sum(each.how is None for each in list(self.unknown.values())) + self._abandoned
 
     @property
     def unknown_removals(self) -> int:
-        """How many files may be removed from the source; they are at the destination."""
+        """How many files may or may not be removed from the source; all of them are at the destination."""
         return sum(each.how is not None for each in list(self.unknown.values()))
 
     @property
     def done_bytes(self) -> int:
-        """How large all files are that ended without a failure."""
+        """The total size of the files that ended without a failure, in bytes."""
         return self.finished_bytes.total()
 
     @property
@@ -220,7 +223,7 @@ class Tally(_Counts):
 
     @property
     def not_started(self) -> int:
-        """How many of the files that were found have neither ended nor been on their way."""
+        """How many of the files that were found have not been started."""
         others = len(self.interrupted) + self.unknown_arrivals + self.unknown_removals
         return max(0, self.found_files - self.done - others)
 
@@ -252,20 +255,23 @@ class Tally(_Counts):
         return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count)])
 
     def _unknown(self) -> Sequence[tuple[int, str]]:
-        """What cannot be known, for people."""
+        """The counts of unknown outcomes, with their labels for people."""
         return (
             (self.unknown_arrivals, "unknown (no answer came)"),
             (self.unknown_removals, "perhaps not removed (no answer came)"),
         )
 
     def _origins(self) -> str:
-        """The sources for people; the first ones of many."""
+        """The sources for people; of many, the first ones."""
         named = ", ".join(map(display_text, self.sources[:MAX_NAMED_SOURCES]))
         more = len(self.sources) - MAX_NAMED_SOURCES
         return f"{named} and {more:,} more" if more > 0 else named
 
     def deadline_sentence(self, limit: float, seconds: float) -> str:
-        """The one line about a run that its time limit ended: moved, interrupted, not started, elapsed."""
+        """The closing line of a run that its time limit ended: moved, interrupted, not started, elapsed.
+
+        ``limit`` and ``seconds``, the time it took, are in seconds.
+        """
         shown = [
             f"{display_name(path)} ({'' if reached is None else f'{format_size(reached)} of '}{format_size(size)})"
             for path, (size, reached) in self.interrupted.copy().items()

@@ -1,4 +1,4 @@
-"""What people are told about one event: a sentence that names the file, the end and the cause; pure."""
+"""The sentence that tells people about one event: it names the file, the side and the cause; pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from realize.units import display_name, format_size
 
 
 class Wording:
-    """Turns events into sentences; remembers the locations of the source and destination being worked on."""
+    """Turns events into sentences; remembers the locations of the current source and of the destination."""
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._names = {End.SOURCE: "", End.DESTINATION: ""}
@@ -35,9 +35,10 @@ class Wording:
         self._said_full: set[type[Event]] = set()
 
     def note(self, event: Event) -> str | None:
-        """The sentence for what everybody wants to know: what failed, was put off, left, skipped or interrupted.
+        """The sentence for an event that is always shown: a file failed, was postponed, left, skipped or interrupted.
 
-        That the destination is full is said once in full; `NoRoom` counts the others.
+        None for other events, and, unless verbose, for all but the first file for which the destination is full:
+        `NoRoom` gives their number at the end.
         """
         if isinstance(event, Failed | Postponed) and event.end is End.DESTINATION and isinstance(event.error, NoSpace):
             if type(event) in self._said_full and not self._verbose:
@@ -76,7 +77,7 @@ class Wording:
         return None
 
     def arrival(self, event: Event) -> str | None:
-        """The sentence for a file that is, or may be, there now or waits for its time, or for what else is gone."""
+        """The sentence for an event that only verbose displays show, such as an arrival or a removal; else None."""
         if isinstance(event, HeldBack):
             when = local_time(event.mtime_ns)
             return (
@@ -101,7 +102,7 @@ class Wording:
 
 
 def local_time(time_ns: int) -> str:
-    """A time of a file, on the clock of whoever reads it."""
+    """A file time (nanoseconds since the epoch) as local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ns // 10**9))
 
 
@@ -113,6 +114,6 @@ def plan_line(event: Planned | Pruned) -> str:
 
 
 def about(path: bytes, cause: str) -> str:
-    """The cause, with the name of the file in front of it unless it says so itself."""
+    """The cause, preceded by the name of the file unless it starts with it."""
     name = display_name(path)
     return cause if not path or cause.startswith(f"{name}:") else f"{name}: {cause}"

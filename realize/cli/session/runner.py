@@ -1,6 +1,6 @@
-"""Runs one coroutine on the reactor and ends it in order when a signal asks for it.
+"""Run one coroutine on the reactor, and end it in order at a signal.
 
-A replacement for `twisted.internet.task.react`, which stops the reactor under the work at the first signal.
+A replacement for `twisted.internet.task.react`, which at the first signal stops the reactor while work is going on.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from realize.exit_codes import ExitCode
 T = TypeVar("T")
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""Signals that ask for an orderly end; SIGHUP does not where it is ignored, as under nohup(1)."""
+"""Signals that ask for an orderly end; SIGHUP is left alone if it is ignored, as under nohup(1)."""
 
 LOG_FLUSH_TIMEOUT_S: Final = 0.2
-"""Seconds that a process that is ended on the spot gives to its log."""
+"""How long a process that ends at once waits for its log to be written."""
 
 SHOW_CURSOR = b"\x1b[?25h"
 
@@ -41,12 +41,12 @@ def run(
 ) -> T:
     """Call ``main`` with the reactor, run until its coroutine ends, and return or raise what it did.
 
-    What is logged meanwhile goes where ``log`` says.
-    The first of `ENDING` cancels what the coroutine awaits; the second ends the process at once.
-    A cancellation that the coroutine lets through is reported as `Interrupted`.
-    ``after`` is called when the reactor has ended, with a function that returns or raises what ``main`` did, and has
-    the last word; it is not interrupted by a first signal.
-    ``at_once`` is called with the exit code before a second signal ends the process, and must not take long.
+    ``log`` says where to log meanwhile.
+    The first signal of `ENDING` cancels what the coroutine awaits; the second ends the process at once.
+    A CancelledError that leaves the coroutine is raised as `Interrupted`.
+    ``after`` is called when the reactor has ended, with a function that returns or raises what ``main`` did; its own
+    result is the final one, and a first signal does not interrupt it.
+    ``at_once`` is called with the exit code before a second signal ends the process, and must be quick.
     """
     from twisted.internet import reactor as installed
 
@@ -68,7 +68,7 @@ def run(
             work[0].cancel()
 
     reactor.callWhenRunning(begin)
-    # Start-up did without, see `realize.cli.main`; what it has loaded is not looked at any more.
+    # Garbage collection was off during start-up, see `realize.cli.main`; ignore for ever what was loaded until now.
     gc.freeze()
     gc.enable()
     with command_log(log, reactor), _Signals(lambda: reactor.callFromThread(interrupt), at_once):
@@ -88,7 +88,7 @@ def _result(outcome: list[T | Failure]) -> T:
 
 
 class _Signals:
-    """While entered: the first of `ENDING` calls ``first``, the next one ``at_once``, and ends the process."""
+    """While entered, the first signal of `ENDING` calls ``first``; the next calls ``at_once`` and ends the process."""
 
     def __init__(self, first: Callable[[], object], at_once: Callable[[int], object]) -> None:
         self._first: Callable[[], object] | None = first

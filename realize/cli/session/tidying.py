@@ -1,7 +1,8 @@
-"""`Tidying`: a command removes its old partials at a destination of this machine, where no daemon does.
+"""Remove old partials at a destination on this machine, where no daemon does it.
 
-It looks a slice at a time, beside the run and hardly to be felt: first where the run has written, then everywhere.
-What it does not get to is left for the next run.
+`Tidying` works beside the run, a slice at a time with pauses, so that it does not slow the run down: first in the
+directories that the run has written to, then in all of them.
+What it does not reach is left for the next run.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from realize.store.local.expiry import expire_partials, next_step
 from realize.store.local.location import locate
 
 TIDYING_PAUSE_S: Final = 0.1
-"""Seconds between two slices while the run goes on."""
+"""Pause between two slices while the run goes on."""
 
 TIDYING_EXTRA_S: Final = 1.0
-"""Seconds that it may go on at the end of the run, without pauses."""
+"""How long it may go on after the end of the run, without pauses."""
 
 MAX_PREFERRED_DIRECTORIES: Final = 10_000
-"""Directories to be looked at before the others; what is beyond waits for its turn."""
+"""Directories that are checked before the others; any more wait for the pass over all directories."""
 
 
 class Tidying:
-    """Old partials below ``path`` go; ``told`` gets a `PartialGone` for each."""
+    """Removes partials below ``path`` older than ``max_age`` seconds; ``report`` gets a `PartialGone` for each."""
 
     def __init__(
         self,
@@ -40,27 +41,27 @@ class Tidying:
         max_age: float,
         run_in_thread: RunInThread,
         clock: IReactorTime,
-        told: Callable[[Event], object],
+        report: Callable[[Event], object],
     ) -> None:
         self._path = path
         self._max_age_ns = int(max_age * 1e9)
         self._run_in_thread = run_in_thread
         self._clock = clock
-        self._told = told
+        self._report = report
         self._stamps = Stamps()
         self._seen: set[bytes] = set()
         self._written: list[bytes] = []
         self._stopped = False
-        self._hurried = False
+        self._urgent = False
         self._pause: Deferred[None] | None = None
         self._ended: Deferred[None] = Deferred()
 
     def start(self) -> None:
-        """Begin to look."""
-        Deferred.fromCoroutine(self._look()).addErrback(lambda failure: failure.trap(RealizeError)).addBoth(self._end)
+        """Start in the background."""
+        Deferred.fromCoroutine(self._check()).addErrback(lambda failure: failure.trap(RealizeError)).addBoth(self._end)
 
     def __call__(self, event: Event) -> None:
-        """Where the run writes, it looks first."""
+        """Note where the run writes, to check there first."""
         if isinstance(event, Finished | Stopped):
             directory = os.path.dirname(event.path)
             if directory not in self._seen and len(self._seen) < MAX_PREFERRED_DIRECTORIES:
@@ -68,8 +69,8 @@ class Tidying:
                 self._written.append(directory)
 
     async def finish(self) -> None:
-        """The run has ended: go on for a moment at most."""
-        self._hurried = True
+        """Go on without pauses for at most `TIDYING_EXTRA_S`, since the run has ended; fires when done."""
+        self._urgent = True
         if self._pause is not None:
             self._pause.cancel()
         timer = self._clock.callLater(TIDYING_EXTRA_S, self.stop)
@@ -80,7 +81,7 @@ class Tidying:
                 timer.cancel()
 
     def stop(self) -> None:
-        """Look no more; a thread that hangs is not waited for."""
+        """Stop, without waiting for a thread that may hang."""
         self._stopped = True
         if self._pause is not None:
             self._pause.cancel()
@@ -90,35 +91,35 @@ class Tidying:
         if not self._ended.called:
             self._ended.callback(None)
 
-    async def _look(self) -> None:
-        await self._rest()
-        await self._look_where_written()
-        await self._look_at(b"", deep=True)
-        await self._look_where_written()
+    async def _check(self) -> None:
+        await self._wait()
+        await self._check_written()
+        await self._check_directory(b"", deep=True)
+        await self._check_written()
 
-    async def _look_where_written(self) -> None:
+    async def _check_written(self) -> None:
         while self._written and not self._stopped:
-            await self._look_at(self._written.pop(), deep=False)
+            await self._check_directory(self._written.pop(), deep=False)
 
-    async def _look_at(self, directory: bytes, *, deep: bool) -> None:
-        """Look through one directory, or (``deep``) all below it, and meanwhile where the run has written."""
+    async def _check_directory(self, directory: bytes, *, deep: bool) -> None:
+        """Check one directory; if ``deep``, also all below it, and in between those that the run has written to."""
         try:
             where = await self._run_in_thread(locate, os.path.join(self._path, directory), b"", None)
             steps = expire_partials(where, self._max_age_ns, self._stamps.present(), deep=deep)
             try:
                 while not self._stopped and (step := await self._run_in_thread(next_step, steps)) is not None:
                     for path, size in step.removed:
-                        self._told(PartialGone(os.path.join(directory, path), size, expired=True))
+                        self._report(PartialGone(os.path.join(directory, path), size, expired=True))
                     if deep:
-                        await self._look_where_written()
-                    await self._rest()
+                        await self._check_written()
+                    await self._wait()
             finally:
                 steps.close()
         except RealizeError:
-            return  # what is not there, or cannot be looked at, is left alone
+            return  # a directory that does not exist or cannot be read is left alone
 
-    async def _rest(self) -> None:
-        if self._hurried or self._stopped:
+    async def _wait(self) -> None:
+        if self._urgent or self._stopped:
             return
         self._pause = deferLater(self._clock, TIDYING_PAUSE_S)
         try:
