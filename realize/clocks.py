@@ -1,7 +1,7 @@
-"""The clock that the timers of both programs run on: one that nobody can set.
+"""Run the timers of both programs on a clock that cannot be set.
 
-Twisted's reactors tell the wall clock's time.
-Set back by an hour, it makes every timer an hour late: a command that waits to come back would do so for that long.
+Twisted's reactors use the wall clock.
+If that is set back by an hour, every timer is an hour late: a command would wait that much longer to reconnect.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 
 def use_monotonic_clock(reactor: Any) -> None:
-    """Let all timers of this reactor run on CLOCK_MONOTONIC, those that are pending included.
+    """Make all timers of this reactor run on CLOCK_MONOTONIC, including those that are pending.
 
-    Every reactor of Twisted reckons by its ``seconds``, and gives that to its delayed calls
+    Every reactor of Twisted takes the time from its ``seconds``, and passes that on to its delayed calls
     (`twisted.internet.base.ReactorBase.callLater`).
-    The clock stands still while the machine is suspended: what was left of a delay is left afterwards.
+    The clock stands still while the machine is suspended, so a delay continues afterwards with what was left of it.
     To be called in the reactor's thread, or before it runs.
     """
     ahead = time.monotonic() - reactor.seconds()

@@ -1,11 +1,11 @@
 """The configuration file: one TOML format for the daemon and the command.
 
-This module owns the format (``docs/`` describes it), what is checked in it, and where it is looked for.
-It reads the file and looks whether directories and the key file exist; it opens neither, and imports no Twisted.
+This module owns the format (``docs/`` describes it), the checks of its content, and where the file is looked for.
+It reads the file, and checks that directories and the key file exist without opening them; it imports no Twisted.
 
-Invariants: a `Config` holds only values that were checked; paths in it are absolute; every peer that `ThrottleConfig`
+Invariants: a `Config` has only values that were checked; its paths are absolute; every peer that `ThrottleConfig`
 and every directory that `PeerConfig` names exists; no two peers share a key.
-All that is wrong in a file is reported together, one line each: file, key path, what was expected.
+All problems of a file are reported together, one line for each: file, key path, what was expected.
 """
 
 from __future__ import annotations
@@ -44,35 +44,35 @@ from realize.units import (
 T = TypeVar("T")
 
 Warn = Callable[[str], object]
-"""Is told, in one sentence, what is wrong with a file that is used all the same."""
+"""Called with one sentence that says what is wrong with a file that is used all the same."""
 
 DISK_ANSWER_S: Final = 5.0
-"""Seconds that the directories of a configuration have to say what they are."""
+"""How long to wait for the disks of the configured directories to answer."""
 
 DEFAULT_PORT: Final = 9771
-"""The TCP port of a daemon that nobody chose another for."""
+"""The TCP port of a daemon unless another one is configured."""
 
 LISTEN_BACKLOG: Final = 1_024
-"""Connections that may wait to be accepted; the kernel takes no more than its ``net.core.somaxconn``."""
+"""Connections that may wait to be accepted; the kernel caps this at its ``net.core.somaxconn``."""
 
 MIN_MEMORY_BYTES: Final = 16 << 20
-"""Bytes that peers must be allowed to make the daemon hold, or a single large file would be slow."""
+"""The smallest memory limit for peers that is accepted; with less, even a single large file would be slow."""
 
 NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the name of a directory or of a peer must match as a whole."""
 
-# Endpoint strings that look like HOST:PORT when they have one argument.
+# Types of endpoints whose strings look like HOST:PORT if they have one argument.
 _ENDPOINTS: Final = frozenset({"haproxy", "ssl", "stdio", "systemd", "tcp", "tcp6", "throttle", "tls", "unix"})
 _TCP: Final = re.compile(r"tcp6?:(?:port=)?([^:=]*)(?::.*|$)", re.DOTALL)
 _LOOPBACK: Final = {"tcp": "127.0.0.1", "tcp6": r"\:\:1"}
-# An argument of that name, or a second one without a name.
+# Matches an argument named interface, or a second positional argument.
 _INTERFACE: Final = re.compile(r":(?:interface=|(?:[^:=\\]|\\.)+(?::|$))", re.DOTALL)
 _ENDPOINT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*:(?!:).*", re.DOTALL)
 _ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?", re.DOTALL)
 _NOT_IN_HOSTS: Final = frozenset(" /@\\?#=%'\"")
 _IN_TOML: Final = {"directories": "dirs"}
 BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
-"""What needs no quotes as a key of TOML."""
+"""A TOML key that needs no quotes."""
 
 
 class Right(enum.Enum):
@@ -81,17 +81,17 @@ class Right(enum.Enum):
     READ = "read"
     """List and read."""
     CREATE = "create"
-    """Put files under new names, and learn of existing ones what that needs; nothing that is there is changed."""
+    """Put files under new names, and learn about existing files what that requires; existing files are not changed."""
     WRITE = "write"
-    """The same, and replace files."""
+    """Everything that `CREATE` allows, and replace files."""
     REMOVE = "remove"
     """Remove a file that was read, after a verified move, and directories that this has emptied."""
     PRUNE = "prune"
-    """Remove all directories that are empty."""
+    """Remove any directory that is empty."""
 
 
 RIGHTS: Final = ", ".join(right.value for right in Right)
-"""All of them, for people."""
+"""All rights, for people."""
 
 
 @frozen
@@ -101,25 +101,25 @@ class DirectoryConfig:
     path: str
     """Absolute."""
     reserve: Reserve = NO_RESERVE
-    """What peers must leave free of its file system."""
+    """The space that peers must leave free on its file system."""
 
 
 @frozen
 class PeerConfig:
-    """Another party, known by its key."""
+    """A peer, identified by its key."""
 
     key: PublicKey
     address: str | None = None
-    """Where the command finds its daemon, for `parse_address`; None if the name of the peer is its host name."""
+    """The address of its daemon, for `parse_address`; None if the name of the peer is its host name."""
     dirs: Mapping[str, frozenset[Right]] = Factory(dict)
-    """What it may do here, by name of the directory."""
+    """Its rights here, by directory name."""
     admin: bool = False
     """Whether it may change the limits of peers and of the service."""
 
 
 @frozen
 class ThrottleConfig:
-    """Limits to start with, in bytes per second; None is unlimited."""
+    """The initial rate limits, in bytes per second; None is unlimited."""
 
     service: int | None = None
     peers: Mapping[str, int | None] = Factory(dict)
@@ -128,17 +128,17 @@ class ThrottleConfig:
 
 @frozen
 class LimitsConfig:
-    """Bytes that peers may make the daemon hold."""
+    """How much memory the daemon uses for its peers, in bytes."""
 
     memory: int = 128 << 20
-    """All of them together."""
+    """For all peers together."""
     peer_memory: int = 64 << 20
-    """Each of them."""
+    """For each peer."""
 
 
 @frozen
 class LogsConfig:
-    """What the daemon logs, in which of `realize.levels.FORMATS`, and to which file; None is stderr."""
+    """What the daemon logs, in which of `realize.levels.FORMATS`, and to which file (None is stderr)."""
 
     level: Levels = Factory(Levels)
     format: str = "auto"
@@ -147,40 +147,41 @@ class LogsConfig:
 
 @frozen
 class Config:
-    """All that a configuration file says, checked, with paths made absolute and defaults filled in."""
+    """The content of a configuration file, checked, with paths made absolute and defaults filled in."""
 
     key: str
-    """File of our own private key."""
+    """The file of our own private key."""
     listen: tuple[str, ...] = (f"tcp:{DEFAULT_PORT}",)
     """Twisted server endpoint strings."""
     metrics: str | None = None
-    """Twisted server endpoint string; None for no metrics to pull."""
+    """Twisted server endpoint string; None if metrics are not served."""
     directories: Mapping[str, DirectoryConfig] = Factory(dict)
     peers: Mapping[str, PeerConfig] = Factory(dict)
     throttle: ThrottleConfig = ThrottleConfig()
     limits: LimitsConfig = LimitsConfig()
     logs: LogsConfig = LogsConfig()
     partial_max_age: float = 7 * 86_400.0
-    """Seconds after which the daemon removes a partial that nobody came back for."""
+    """Seconds without progress after which the daemon removes a partial."""
     drain: float = 10.0
-    """Seconds that a stopping daemon gives to what is running."""
+    """Seconds that a stopping daemon lets running commands continue."""
 
 
 def default_config_path(environ: Mapping[str, str]) -> str:
-    """Where the command looks for its configuration when no option says so: ``REALIZE_CONFIG``, or below the home."""
+    """The configuration file of the command unless an option names one: ``REALIZE_CONFIG``, or below the home."""
     return environ.get("REALIZE_CONFIG") or os.path.join(_home(environ), ".config", "realize", "realize.toml")
 
 
 def default_key_path(environ: Mapping[str, str]) -> str:
-    """Where the key of the command is when neither an option nor the configuration says so; also for ``keygen``."""
+    """The key file of the command unless an option or the configuration names one; also the default of ``keygen``."""
     return environ.get("REALIZE_KEY") or os.path.join(_home(environ), ".config", "realize", "realize.key")
 
 
 def load_command_config(path: str | None, environ: Mapping[str, str], warn: Warn) -> Config:
     """The configuration of the command: from ``path`` if given, else from `default_config_path`.
 
-    Only a default that nobody asked for may be absent: then no peer is known, and the key is `default_key_path`.
-    ``REALIZE_KEY`` outranks the key that the file names.
+    Only a default path that was not chosen by the user may be missing; then there are no peers, and the key is
+    `default_key_path`.
+    ``REALIZE_KEY`` overrides the key that the file names.
     Raises `ConfigError`.
     """
     chosen = path or default_config_path(environ)
@@ -192,13 +193,15 @@ def load_command_config(path: str | None, environ: Mapping[str, str], warn: Warn
 def read_config(
     path: str, *, for_daemon: bool, environ: Mapping[str, str] = os.environ, warn: Warn = lambda _: None
 ) -> Config:
-    """The configuration in a file.
+    """Read and check the configuration in a file.
 
-    The daemon must have a key file that exists, something to listen on, and directories that exist.
-    The command needs none of them; its key is ``REALIZE_KEY``, or the one that the file names, or `default_key_path`.
-    A file that others could change lets in whom they like: the daemon refuses it, the command is told by ``warn``.
-    Relative paths start at the folder of the file, and ``~`` is the home directory.
-    Raises `ConfigError` with one line for everything that is wrong.
+    The daemon requires a key file that exists, an endpoint to listen on, and directories that exist.
+    The command requires none of these; its key is ``REALIZE_KEY``, or the one that the file names, or
+    `default_key_path`.
+    Whoever can change the file can let in anybody: if users other than ourselves and root can, the daemon refuses it,
+    and for the command ``warn`` is called.
+    Relative paths start at the directory of the file, and ``~`` is the home directory.
+    Raises `ConfigError` with one line for each problem.
     """
     file = display_text(path)
     raw, exposed = _load(path, file)
@@ -234,7 +237,7 @@ def server_endpoint(text: str) -> str:
     """The Twisted server endpoint string for ``HOST:PORT`` or ``[IPV6]:PORT``; an endpoint string stays as it is.
 
     Port 0 stands for any free port.
-    Whether a plugin knows the endpoint string is found out by whoever listens.
+    Whether a plugin supports the endpoint string is not checked here; listening fails if none does.
     Raises `UsageError`.
     """
     word, colon, rest = text.partition(":")
@@ -256,7 +259,7 @@ def server_endpoint(text: str) -> str:
 
 
 def with_backlog(endpoint: str) -> str:
-    """A server endpoint string for TCP that does not say itself how many connections may wait says `LISTEN_BACKLOG`."""
+    """The server endpoint string, with a backlog of `LISTEN_BACKLOG` added if it is for TCP and has none."""
     kind, _, rest = endpoint.partition(":")
     arguments = re.split(r"(?<!\\):", rest)
     positional = [each for each in arguments if not re.match(r"[a-z]+=", each)]
@@ -266,9 +269,9 @@ def with_backlog(endpoint: str) -> str:
 
 
 def metrics_endpoint(text: str) -> str:
-    """Where metrics are served, as a Twisted server endpoint string: like `server_endpoint`, but on loopback.
+    """The Twisted server endpoint string for metrics: like `server_endpoint`, but on loopback by default.
 
-    ``PORT``, ``:PORT`` and ``tcp:PORT`` are reached from this machine alone; other machines need an address that says
+    ``PORT``, ``:PORT`` and ``tcp:PORT`` can be reached from this machine only; for other machines, the address must say
     so, such as ``0.0.0.0:PORT`` or ``[::]:PORT``.
     Raises `UsageError`.
     """
@@ -283,9 +286,9 @@ def metrics_endpoint(text: str) -> str:
 
 
 def parse_address(text: str, default_port: int | None = DEFAULT_PORT, *, zero_allowed: bool = False) -> tuple[str, int]:
-    """Host and port of ``HOST``, ``HOST:PORT``, ``[IPV6]`` or ``[IPV6]:PORT``; the host comes without brackets.
+    """Host and port of ``HOST``, ``HOST:PORT``, ``[IPV6]`` or ``[IPV6]:PORT``; the host is returned without brackets.
 
-    Without a ``default_port`` the port must be there.
+    If ``default_port`` is None, the port is required.
     Raises `UsageError`.
     """
     match = _ADDRESS.fullmatch(text)
@@ -304,14 +307,14 @@ def parse_address(text: str, default_port: int | None = DEFAULT_PORT, *, zero_al
     return host, port
 
 
-# What the one key is that a table of this class cannot do without.
+# The meaning of the one required key in a table of each class.
 _REQUIRED: Final[Mapping[type, str]] = {
     Config: "the file of our private key",
     DirectoryConfig: "the path of the directory",
     PeerConfig: "the public key of the peer",
 }
 
-# What is wrong and where: names of tables and keys, numbers of list elements.
+# A problem, and where it is: names of tables and keys, indices of list elements.
 _Path = tuple[str | int, ...]
 _Problem = tuple[_Path, str]
 
@@ -325,7 +328,7 @@ class _Wrong(Exception):
 
 
 def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:
-    """What the file says, and how others could change that."""
+    """The content of the file, and how other users could change it (None if they cannot)."""
     try:
         with open(path, "rb") as stream:
             exposed = changeable_by_others(path, os.fstat(stream.fileno()))
@@ -339,7 +342,7 @@ def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:
 
 
 def _problems(error: BaseException) -> Iterator[_Problem]:
-    """What the tree of errors that `cattrs` raises has to say; an error that is none of ours is a bug and raised."""
+    """The problems in the tree of errors that `cattrs` raises; an error of an unexpected kind is a bug, and raised."""
     if isinstance(error, _Wrong):
         yield from error.problems
     elif isinstance(error, ClassValidationError):
@@ -380,7 +383,7 @@ def _lines(file: str, problems: Iterator[_Problem] | list[_Problem]) -> str:
 
 
 def _contradictions(config: Config) -> Iterator[_Problem]:
-    """What no single value can show."""
+    """Problems between values that are valid by themselves."""
     owners: dict[PublicKey, str] = {}
     for name, peer in config.peers.items():
         other = owners.setdefault(peer.key, name)
@@ -398,7 +401,7 @@ def _contradictions(config: Config) -> Iterator[_Problem]:
 
 
 def _absences(config: Config) -> Iterator[_Problem]:
-    """What a daemon needs."""
+    """Things that a daemon requires and that are missing."""
     if not os.path.isfile(config.key):
         yield (
             ("key",),
@@ -417,7 +420,7 @@ def _absences(config: Config) -> Iterator[_Problem]:
 
 
 def _is_missing(path: str) -> bool:
-    """Whether there is certainly no such directory: a dead disk or mount does not answer, and may come back."""
+    """Whether the directory is certainly missing; one on a dead disk or mount, which may come back, is not."""
     answers: list[bool] = []
     looking = threading.Thread(target=lambda: answers.append(os.path.isdir(path)), daemon=True, name="look")
     looking.start()
@@ -440,7 +443,7 @@ def _resolve(path: str, folder: str, environ: Mapping[str, str]) -> str:
 
 
 def _absolute(path: str) -> str:
-    # Not os.path.abspath: what it makes of LINK/.. is another place.
+    # Not os.path.abspath, which removes LINK/.. and so changes the path if LINK is a symlink.
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
@@ -586,7 +589,7 @@ def _choice(*choices: str) -> Callable[[object], str]:
 
 
 def _named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict[str, T]]:
-    """For a table whose keys are names that the administrator chose."""
+    """The converter of a table whose keys are names chosen by the administrator."""
 
     def convert_table(value: object) -> dict[str, T]:
         converted: dict[str, T] = {}
@@ -611,7 +614,7 @@ def _named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict
 
 
 def _class(cls: type[T], **converters: Callable[[object], object]) -> Callable[[object], T]:
-    """For a table whose keys are the attributes of a class; every attribute has its own converter."""
+    """The converter of a table whose keys are the attributes of a class; each attribute has a converter."""
 
     def hook(convert: Callable[[object], object]) -> Callable[[object, object], object]:
         return lambda value, _type: convert(value)

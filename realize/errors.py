@@ -7,9 +7,9 @@ Each class says three things about itself:
 * ``exit_code``: what the command exits with when the error ends a run;
 * ``permanent``: whether trying again without changing anything is pointless.
 
-The text of an error is one sentence for a person.
-It names the thing that is wrong; whoever reports it adds which end it happened at.
-This module imports nothing of ours but the exit codes.
+The text of an error is one sentence for people.
+It names the thing that is wrong; the code that reports it adds on which side it happened.
+This module imports no other module of Realize but the exit codes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ConfigError(RealizeError):
 
 
 class InternalError(RealizeError):
-    """A fault of ours; the text carries the id under which it was logged."""
+    """A bug of ours; the text has the id under which it was logged."""
 
     wire_code = b"INTERNAL"
 
@@ -58,13 +58,13 @@ class ProtocolError(RealizeError):
 
 
 class VersionMismatch(RealizeError):
-    """The two ends speak different major versions of the protocol."""
+    """The two sides speak different major versions of the protocol."""
 
     wire_code = b"VERSION"
 
 
 class WrongPeer(RealizeError):
-    """The other end has another key than the pinned one."""
+    """The other side has another key than the pinned one."""
 
     wire_code = b"WRONG_PEER"
 
@@ -76,7 +76,7 @@ class AccessDenied(RealizeError):
 
 
 class BadName(RealizeError):
-    """A name from the wire is not one that may be used below a directory."""
+    """A name from the wire must not be used below a directory."""
 
     wire_code = b"BAD_NAME"
 
@@ -88,13 +88,13 @@ class NotFound(RealizeError):
 
 
 class NotRegular(RealizeError):
-    """The name belongs to something that is not a regular file."""
+    """Something other than a regular file has this name."""
 
     wire_code = b"NOT_REGULAR"
 
 
 class Conflict(RealizeError):
-    """The destination holds something of that name which must not be replaced."""
+    """The destination has something under this name that must not be replaced."""
 
     wire_code = b"CONFLICT"
 
@@ -114,27 +114,27 @@ class SourceChanged(RealizeError):
 
 
 class WrongSize(RealizeError):
-    """The source has more, or less, content than its size says, and nobody has changed it."""
+    """The source has more or less content than its size says, although it has not changed."""
 
     wire_code = b"WRONG_SIZE"
 
 
 class VerifyFailed(RealizeError):
-    """What arrived has another digest than what was read."""
+    """The content that arrived has another digest than the content that was read."""
 
     wire_code = b"VERIFY"
     permanent = False
 
 
 class Busy(RealizeError):
-    """Somebody else is writing that file at this moment, or a limit on concurrent work is reached."""
+    """Another transfer is writing this file at the moment, or a limit on concurrent work is reached."""
 
     wire_code = b"BUSY"
     permanent = False
 
 
 class StorageError(RealizeError):
-    """The operating system refused to read, write or make durable; the text ends with its reason."""
+    """The operating system failed to read, write or make durable; the text ends with its reason."""
 
     wire_code = b"STORAGE"
 
@@ -153,13 +153,13 @@ class ConnectionFailed(RealizeError):
 
 
 class Silence(ConnectionFailed):
-    """The peer has not been heard of for longer than it may be silent."""
+    """Nothing came from the peer for longer than the protocol allows."""
 
     wire_code = b"SILENCE"
 
 
 class Unanswered(ConnectionFailed):
-    """No answer came to what may have been done all the same; the cause, if it was an error, is chained."""
+    """No answer came to a command, which may have been executed all the same; an error that caused this is chained."""
 
     wire_code = b"UNANSWERED"
 
@@ -179,12 +179,12 @@ class DeadlineReached(RealizeError):
 
 
 def next_step(error: RealizeError, location: str) -> str:
-    """What follows the text of an error at a location: with a right that is missing, what tells how to get it."""
+    """What to append to the text of an error at a location: for a missing right, the advice how to get it."""
     return f" ({mending(location)})" if isinstance(error, AccessDenied) else ""
 
 
 def mending(location: str) -> str:
-    """How to find out what is wrong with the way to a location."""
+    """The advice to let ``realize check`` find out what is wrong with a location."""
     return f"`realize check {location}` tells what to mend"
 
 
@@ -194,7 +194,7 @@ def ignore_expected(failure: Failure) -> None:
 
 
 def every_error() -> Iterator[type[RealizeError]]:
-    """All classes of the tree, most specific first, so that the first match is the right one."""
+    """All classes of the tree, most specific first, so that the first match of an error is its own class."""
 
     def below(cls: type[RealizeError]) -> Iterator[type[RealizeError]]:
         for child in cls.__subclasses__():

@@ -1,12 +1,12 @@
 """Identities: our own key pair, and the public keys that we accept.
 
-This module owns the files that private keys live in, and the text forms of public keys.
-It imports no Twisted; the wire turns an `Identity` into TLS options.
+This module owns the files with private keys, and the text forms of public keys.
+It imports no Twisted; `realize.wire` turns an `Identity` into TLS options.
 
 A peer is its ed25519 public key, compared as a whole SubjectPublicKeyInfo (RFC 5280, RFC 8410).
-The certificate around it exists because TLS asks for one: it is made in memory, signed by its own key, and nothing in
-it but the key counts, neither name nor dates.
-Expiry is not used: a key is withdrawn by taking it out of the configuration.
+The certificate around the key exists because TLS requires one: it is made in memory and self-signed, and nothing in it
+but the key matters, neither names nor dates.
+Keys do not expire: a key is revoked by removing it from the configuration.
 
 Invariants: a private key is never shown, neither by ``repr`` nor by an error; a key file that others could read is not
 used; a key file is never overwritten.
@@ -52,24 +52,24 @@ _NOT_AFTER: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # "no 
 
 @frozen
 class PublicKey:
-    """An ed25519 public key; what a peer is known by.  Raises `ConfigError` if ``spki`` is anything else."""
+    """An ed25519 public key, which identifies a peer.  Raises `ConfigError` if ``spki`` is anything else."""
 
     spki: bytes
     """DER of the SubjectPublicKeyInfo, 44 bytes."""
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what is not ed25519."""
+        """Refuse any other kind of key."""
         if len(self.spki) != _SPKI_BYTES or not self.spki.startswith(_SPKI_PREFIX):
             raise ConfigError(f"not an ed25519 public key: {_EXPECTED}")
 
     @property
     def base64(self) -> str:
-        """One line for configuration files; `parse_public_key` reads it."""
+        """The key as one line for configuration files, which `parse_public_key` reads."""
         return base64.b64encode(self.spki).decode("ascii")
 
     @property
     def fingerprint(self) -> str:
-        """A short name for people and logs; never compared by programs."""
+        """A short name for people and logs; never used in a comparison."""
         return "SHA256:" + base64.b64encode(hashlib.sha256(self.spki).digest()).decode("ascii").rstrip("=")
 
     def __str__(self) -> str:
@@ -110,11 +110,11 @@ def parse_public_key(text: str) -> PublicKey:
 
 
 def read_public_key(text_or_path: str) -> PublicKey:
-    """The key that the argument is, or else the key in the file that it names.  Raises `ConfigError`."""
+    """The key that the argument itself is, or else the key in the file that it names.  Raises `ConfigError`."""
     try:
         return parse_public_key(text_or_path)
     except ConfigError as error:
-        # No file has such a name; the error must not repeat it either, in case it is a private key.
+        # This is not a file name, and the error must not repeat it, in case it is a private key.
         if "-----BEGIN " in text_or_path or text_or_path.lstrip().startswith(_UNLIKE_A_PATH):
             raise
         not_a_key = error
@@ -134,9 +134,9 @@ def read_public_key(text_or_path: str) -> PublicKey:
 
 
 def spki_of_certificate(certificate: x509.Certificate) -> PublicKey:
-    """The key that a peer's certificate is about.  Raises `WrongPeer` if it is not ed25519.
+    """The public key in a peer's certificate.  Raises `WrongPeer` if it is not ed25519.
 
-    Whether the peer holds the private key is for TLS to prove.
+    That the peer has the private key is proven by TLS, not here.
     """
     try:
         return _public(certificate.public_key())
@@ -157,7 +157,7 @@ def load_identity(path: str) -> Identity:
     """
     name = display_text(path)
     try:
-        # O_NONBLOCK, or a FIFO of that name would hang us.
+        # With O_NONBLOCK, a FIFO of that name does not block us.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise ConfigError(
@@ -176,10 +176,10 @@ def load_identity(path: str) -> Identity:
 
 
 def write_identity(path: str, identity: Identity) -> None:
-    """Put the private key into a new file, durably; the file has mode 0600 from its first instant.
+    """Write the private key into a new file, durably; the file has mode 0600 from the start.
 
-    Missing directories above it are made, with mode 0700.
-    An existing file is never touched; a file that cannot be written completely is removed again.
+    Missing parent directories are created with mode 0700.
+    An existing file is never changed; a file that cannot be written completely is removed again.
     Raises `ConfigError`.
     """
     name = display_text(path)
@@ -239,7 +239,7 @@ def _private(content: bytes, name: str) -> Ed25519PrivateKey:
             "keep it unencrypted in a file of mode 0600"
         ) from error
     except (ValueError, UnsupportedAlgorithm):
-        # Without a cause: what the parser says of a private key is nobody's business.
+        # Without a cause: the parser's message must not be shown, since it may repeat parts of a private key.
         raise ConfigError(f"{name}: does not hold a PEM private key; make one with `realize keygen`") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"{name}: holds a key of another kind than ed25519; make one with `realize keygen`")

@@ -1,11 +1,11 @@
-"""Which directories of a listing are not to be entered: a few rules that cost little to try, whoever made them; pure.
+"""Rules that say which directories a listing leaves out; cheap to evaluate, even if a hostile peer made them; pure.
 
-A rule is ``-`` (leave out) or ``+`` (enter all the same), and a path: with ``/`` before it one from the top of the
+A rule is ``-`` (leave out) or ``+`` (enter all the same), and a path: with a leading ``/`` a path from the top of the
 listing, else a name at any depth.
-``*`` and ``?`` are wild within a component, and everything else stands for itself.
-A directory is left out if a rule says so of it, or of one above it, and no later rule to enter can concern what is in
-it.
-Patterns for files say more than that; see `realize.mover.filters`.
+``*`` and ``?`` are wildcards within a component; every other character stands for itself.
+A directory is left out if a rule leaves out it, or a directory above it, and no later rule to enter can match anything
+in it.
+Patterns for files are more expressive; see `realize.mover.filters`.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from typing import Final
 from attrs import define, frozen
 
 MAX_RULES: Final = 256
-"""Rules of one listing."""
+"""Rules of one listing at most."""
 
 MAX_RULES_BYTES: Final = 8 << 10
-"""Bytes that they have together, so that it costs little to prepare them."""
+"""Their total length at most, so that they are cheap to compile."""
 
 MAX_WILDCARDS: Final = 256
-"""Wild characters that they have together, each of which takes some time to prepare."""
+"""Wildcards in all of them at most, each of which takes some time to compile."""
 
-_COMPONENT: Final = 512
-_BYTE: Final = 32
-_WILD: Final = 256
+# Estimated memory of a compiled rule: for each component, for each byte of its text, for each wildcard.
+_COMPONENT_BYTES: Final = 512
+_CHARACTER_BYTES: Final = 32
+_WILDCARD_BYTES: Final = 256
 LEAVE: Final = b"-"
 ENTER: Final = b"+"
 
 
 def rule(verb: bytes, components: Sequence[str], *, anchored: bool) -> bytes:
-    """How a rule is written."""
+    """The text of a rule; ``verb`` is `LEAVE` or `ENTER`."""
     return verb + os.fsencode("/" * anchored + "/".join(components))
 
 
 def rules_fit(rules: Sequence[bytes]) -> bool:
-    """Whether one listing may have these."""
+    """Whether these rules are within the limits of one listing."""
     wild = sum(map(_wild, rules))
     return len(rules) <= MAX_RULES and sum(map(len, rules)) <= MAX_RULES_BYTES and wild <= MAX_WILDCARDS
 
@@ -57,7 +58,7 @@ class _Rule:
     components: tuple[re.Pattern[str], ...]
 
     def concerns(self, path: Sequence[str]) -> bool:
-        """Whether it is about this path, or one above it; for one that enters, also about one below it."""
+        """Whether it matches this path, or one above it; for a rule to enter, also whether it may match one below."""
         if not self.anchored:
             return self.enters or any(self.components[-1].match(name) for name in path)
         if len(self.components) > len(path) and not self.enters:
@@ -68,14 +69,15 @@ class _Rule:
 def _read(text: bytes) -> _Rule:
     path = os.fsdecode(text[1:])
     wild = path.strip("/").replace("[", "[[]").split("/")
-    # Of the form that `fnmatch` makes, each star takes the least that will do, and is not tried again.
+    # In the expressions of `fnmatch`, each star matches as little as possible and never backtracks, so no rule can make
+    # matching slow.
     components = tuple(re.compile(fnmatch.translate(each)) for each in wild)
     return _Rule(text[:1] == ENTER, path.startswith("/"), components)
 
 
 @define(eq=False, slots=False)
 class Leaving:
-    """Judges the directories of one listing; prepares its rules when the first is judged."""
+    """Applies rules to the directories of one listing; compiles the rules at the first one."""
 
     rules: Sequence[bytes] = ()
 
@@ -85,11 +87,14 @@ class Leaving:
 
     @property
     def held(self) -> int:
-        """About how many bytes of memory the rules take when they are prepared."""
-        return sum(_COMPONENT * (each.count(b"/") + 1) + _BYTE * len(each) + _WILD * _wild(each) for each in self.rules)
+        """About how many bytes of memory the compiled rules take."""
+        return sum(
+            _COMPONENT_BYTES * (each.count(b"/") + 1) + _CHARACTER_BYTES * len(each) + _WILDCARD_BYTES * _wild(each)
+            for each in self.rules
+        )
 
     def __call__(self, path: bytes) -> bool:
-        """Whether this directory is not to be entered."""
+        """Whether to leave out this directory."""
         if not self.rules:
             return False
         components, left_out = os.fsdecode(path).split("/"), False

@@ -1,6 +1,6 @@
-"""Which events are logged: the least level, and exceptions for single components; pure.
+"""Log levels: one for all components, and exceptions for single ones; pure.
 
-A component is a room of the code, or where events come from that are not ours: ``twisted``, and ``python`` for the
+A component is a package of Realize, or the origin of events that are not ours: ``twisted``, or ``python`` for the
 standard library's `logging`, `warnings` and uncaught exceptions.
 """
 
@@ -18,23 +18,23 @@ LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "err
 """The levels by name; the numbers are those of `logging`."""
 
 COMPONENTS: Final = ("cli", "daemon", "mover", "python", "store", "telemetry", "throttle", "twisted", "wire")
-"""What may have a level of its own."""
+"""The components that may have a level of their own."""
 
 FORMATS: Final = ("auto", "console", "json", "logfmt", "systemd")
-"""The forms of a log; ``auto`` is console on a terminal, systemd in the journal, else json."""
+"""The formats of a log; ``auto`` is console on a terminal, systemd in the journal, else json."""
 
 _FORM: Final = "error, warning, info or debug, such as info or info,wire=debug"
 
 
 @frozen
 class Levels:
-    """The least level of what is logged, by name, and that of the components that differ."""
+    """The lowest level that is logged, by name, and the levels of the components that differ."""
 
     default: str = "info"
     components: Mapping[str, str] = Factory(dict)
 
     def of(self, component: str) -> int:
-        """The number of the level from which on a component's events are logged."""
+        """The number of the lowest level that is logged for a component."""
         return LEVELS[self.components.get(component, self.default)]
 
 

@@ -1,10 +1,10 @@
 """Sources and destinations as people write them on a command line.
 
-This module owns the syntax of locations and of peers; no Twisted.
+This module owns the syntax of locations and of peers; it imports no Twisted.
 It looks names up in the peers of the configuration and nowhere else, and asks the system only for the working directory
-(`LocalLocation.resolved`); whether a file or a host exists others find out.
-Names in the path of a remote location are bytes; what may be in them is judged by the server, and here only as far as a
-mistyped location deserves an early answer.
+(`LocalLocation.resolved`); it does not check whether a file or a host exists.
+Names in the path of a remote location are bytes; the server decides which are allowed, and this module refuses only
+obvious typing errors early.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _FORMS: Final = "write HOST::DIRECTORY, HOST:PORT::DIRECTORY/PATH or realize://H
 
 @frozen
 class LocalLocation:
-    """A file or directory of this machine."""
+    """A file or directory on this machine."""
 
     path: str
-    """As it was given; relative to the working directory; bytes that are not UTF-8 as surrogates (PEP 383)."""
+    """As it was given, so perhaps relative to the working directory; invalid UTF-8 is kept as surrogates (PEP 383)."""
 
     @property
     def resolved(self) -> str:
@@ -48,7 +48,7 @@ class RemoteLocation:
     """A directory that a daemon serves, or a file or directory in it."""
 
     peer: str | None
-    """Its name in the configuration; None if the configuration does not know it."""
+    """The name of the peer in the configuration; None if it has no such peer."""
     host: str
     """Without brackets."""
     port: int
@@ -77,12 +77,13 @@ Location = LocalLocation | RemoteLocation
 
 
 def parse_location(text: str, peers: Mapping[str, PeerConfig]) -> Location:
-    """What a source or destination argument stands for.
+    """The location that a source or destination argument stands for.
 
     ``HOST[:PORT]::DIRECTORY[/PATH]`` and ``realize://HOST[:PORT]/DIRECTORY[/PATH]`` are remote.
     Everything without ``:``, or with a ``/`` before the first ``:``, is local: ``./a:b`` and ``./a::b`` are files.
-    What other programs take for a remote location is refused rather than made here: ``nas:inbox``, ``http://nas/inbox``.
-    A host that is the name of a peer stands for the address that is configured for it; a port in the text outranks the
+    What other programs would take for a remote location is refused instead of being taken for a local name:
+    ``nas:inbox``, ``http://nas/inbox``.
+    If the host is the name of a peer, the address configured for that peer is used; a port in the text overrides the
     configured one.
     Raises `UsageError`.
     """
@@ -106,7 +107,7 @@ def parse_location(text: str, peers: Mapping[str, PeerConfig]) -> Location:
 
 
 def parse_peer(text: str, peers: Mapping[str, PeerConfig]) -> tuple[str | None, str, int]:
-    """Name in the configuration (or None), host and port of ``HOST``, ``HOST:PORT`` or ``[IPV6]:PORT``.
+    """The name in the configuration (or None), host and port for ``HOST``, ``HOST:PORT`` or ``[IPV6]:PORT``.
 
     Names and ports are looked up as for `parse_location`.
     Raises `UsageError`.
@@ -135,7 +136,7 @@ def _remote_end(end: str, text: str, peers: Mapping[str, PeerConfig]) -> tuple[s
 
 
 def _local(text: str) -> LocalLocation:
-    """A path of this machine; not one that another program, or a slip, would have meant for a remote location."""
+    """A path on this machine; raises `UsageError` if it looks like a mistyped remote location, or another program's."""
     if _OTHER_SCHEME.match(text):
         raise UsageError(
             f"{quoted(text)} is not a location: {_FORMS}, or ./ before it for a local file or directory of that name"
@@ -143,7 +144,7 @@ def _local(text: str) -> LocalLocation:
     start = text.partition("/")[0]
     if ":" not in start:
         return LocalLocation(text)
-    # Up to the last colon before a path, so that a port stays where it is; Realize knows peers by keys, not by users.
+    # Split at the last colon, so that a port stays with its host; drop a user, since Realize knows peers by their keys.
     host, _, inside = start.rpartition(":")
     host = host.rpartition("@")[2]
     remote = f"{host if _is_address(host) else 'HOST'}::"

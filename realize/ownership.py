@@ -1,4 +1,4 @@
-"""Who besides us could change a file that says whom to trust."""
+"""Check whether other users could change a file that says whom to trust."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def changeable_by_others(path: str, status: os.stat_result) -> str | None:
-    """How others than root and whoever runs this could change an open file of that name and status; None if not at all.
+    """How users other than root and ourselves could change an open file of that name and status; None if they cannot.
 
-    They could also put another one in its place, where its directory is theirs, or open to them and not sticky.
+    They could also put another file in its place, if its directory is theirs, or writable for them and not sticky.
     """
     if not stat.S_ISREG(status.st_mode):
-        return None  # a pipe, which is gone when it was read
+        return None  # such as a pipe, which is gone once it was read
     folder = os.path.dirname(os.path.realpath(path))
     return _changeable("the configuration file", status, path) or _changeable(
         f"its directory {display_text(folder)}", os.stat(folder), folder

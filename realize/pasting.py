@@ -1,6 +1,6 @@
-"""Lines to paste into a configuration, and the sentences that go with them.
+"""Lines to paste into a configuration file, and the sentences that go with them.
 
-Every message that has such lines takes them from here. They are TOML as `realize.config` reads it.
+Every message with such lines takes them from here; they are TOML as `realize.config` reads it.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ def table(peer: str) -> str:
 
 
 def name_for(host: str, otherwise: str) -> str:
-    """A name for the peer on a host: its own, without its domain; ``otherwise`` if that has none, as an address."""
+    """A name for the peer on a host: the host name without its domain, or ``otherwise`` if ``host`` is an address."""
     first = host.partition(".")[0]
     return first if re.fullmatch("[A-Za-z][A-Za-z0-9-]*", first) else otherwise
 
 
 def own_name() -> str:
-    """What others may call this machine."""
+    """A name for this machine in the configuration of others."""
     return re.sub("[^A-Za-z0-9-]+", "-", socket.gethostname().partition(".")[0]).strip("-") or "peer"
 
 
 def daemon_lines(peer: str, address: str, key: str) -> list[str]:
-    """For a command that shall reach the daemon at ``address``."""
+    """Lines for the configuration of a command, to reach the daemon at ``address``."""
     return [table(peer), f"address = {json.dumps(address)}", f'key = "{key}"']
 
 
 def client_lines(peer: str, key: PublicKey) -> list[str]:
-    """For a daemon that shall serve the holder of ``key``."""
+    """Lines for the configuration of a daemon, to serve the holder of ``key``."""
     return [table(peer), f'key = "{key.base64}"', _dirs("inbox")]
 
 
 def if_there(peer: str) -> str:
-    """What to do where there is such a table: another one of that name would make the file no TOML."""
+    """What to do if there is such a table already, since TOML does not allow a second one of the same name."""
     return f"if {table(peer)} is there already: change its lines if it is the same machine, else take another name"
 
 
 def client_notes(peer: str) -> list[str]:
-    """What to know about `client_lines`, which follow."""
+    """The explanation that precedes `client_lines`."""
     return [f"(inbox is one of its directories; rights: {RIGHTS};", f"{if_there(peer)}):"]
 
 
 def admission(own: PublicKey) -> list[str]:
-    """What a daemon needs to know us."""
+    """What to add to the configuration of a daemon, so that it accepts our key."""
     peer = own_name()
     opening = "the daemon there needs these lines in its configuration, and then SIGHUP"
     return [opening, *client_notes(peer), *client_lines(peer, own)]
 
 
 def right(peer: str, directory: str) -> list[str]:
-    """What a daemon needs that knows us as ``peer``, to let us into a directory."""
+    """What to add to the configuration of a daemon that knows us as ``peer``, for a right in a directory."""
     return [
         "the daemon there needs the directory in [dirs], and in the table that it has for this machine a right for it,",
         f"beside what dirs has already (rights: {RIGHTS}), and then SIGHUP:",

@@ -1,4 +1,4 @@
-"""The limits and standard streams of this process, set right before it opens anything."""
+"""Set up limits and standard streams of this process, before it opens anything."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import sys
 
 
 def allow_many_files() -> None:
-    """Raise the soft limit of open files to the hard one: each connection and each file on its way needs one."""
+    """Raise the soft limit of open files to the hard one: each connection and each file in flight needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def hold_standard_streams() -> None:
-    """Put /dev/null in the place of each standard stream that was closed before this process began.
+    """Open /dev/null as each standard stream that was closed when this process started.
 
-    Else the next file that is opened would have its number, and what is written to stderr would go into that file.
-    To be called before anything is opened; a number that is taken already stays with whoever has it.
+    Otherwise the next file to be opened would get its descriptor, and output to stderr would go into that file.
+    To be called before anything is opened: a descriptor that is in use already is left alone.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            fd = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            stream = open(fd, mode, closefd=False)  # noqa: SIM115 -- as long as the process
+            fd = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
+            stream = open(fd, mode, closefd=False)  # noqa: SIM115 -- stays open as long as the process
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)

@@ -1,6 +1,6 @@
-"""The ids that tie the records of both ends of a run together; pure.
+"""Ids that connect the log records of both sides of a run; pure.
 
-Neither travels for itself: each end makes them of what both know.
+They are not sent: each side computes them from what both know.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from xxhash import xxh3_64_hexdigest
 
 
 def run_of(link: str) -> str:
-    """The run that a connection belongs to: what it says of itself in Hello is ``RUN-PEER``, one for each peer."""
+    """The run that a connection belongs to, from the ``RUN-PEER`` that the command sends in Hello."""
     return link.partition("-")[0]
 
 
 def transfer_id(run: str, path: bytes) -> str:
-    """The id of one file's transfer in a run, the same at every end of it, also after a lost connection.
+    """The id of the transfer of one file in a run: the same on both sides, and after a lost connection.
 
-    ``path`` is below the location that was opened.
-    The XXH3 (64 bits, in hexadecimal) of run, NUL and path; empty if the other end named no run.
-    It need not withstand an opponent, who could only muddle his own records, and is made for every file.
+    ``path`` is relative to the location that was opened.
+    The id is the XXH3 (64 bits, in hexadecimal) of run, NUL and path, or empty if the other side named no run.
+    A cryptographic hash is not needed, since an attacker could only confuse the records of its own runs, and this must
+    be fast, since it is computed for every file.
     """
     return xxh3_64_hexdigest(b"%b\0%b" % (run.encode(), path)) if run else ""

@@ -1,11 +1,11 @@
-"""Rates, sizes and durations as people write them, and file names as people may see them.
+"""Parse and format rates, sizes and durations, and make file names safe to show.
 
 This module owns both directions: every such value from a command line or a configuration file is parsed here, and every
 such value or name that is shown to a person or written to a log is formatted here.
 It is pure and imports only the errors.
 
-Invariants: what a formatter writes, the parser of the same kind reads back; shown names and texts hold no control
-character, no line break and nothing else that is invisible, so that no name can forge a line of output.
+Invariants: what a formatter writes, the parser of the same kind reads back; formatted names and texts contain no
+control characters, no line breaks and nothing else that is invisible, so that no name can forge a line of output.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from attrs import frozen
 from realize.errors import UsageError
 
 MAX_SIZE_BYTES: Final = 1 << 62
-"""The largest size that is accepted, in bytes: far above any disk, well within 64 bits."""
+"""The largest size that is accepted: far above any disk, and well within 64 bits."""
 
 MAX_RATE_BPS: Final = 10 << 40
-"""The highest rate that is accepted, in bytes per second: 10 TiB/s."""
+"""The highest rate that is accepted, in bytes (not bits) per second: 10 TiB/s."""
 
 MAX_DURATION_S: Final = 36_500 * 86_400
-"""The longest duration that is accepted, in seconds: 36500 days, which every timer can hold."""
+"""The longest duration that is accepted: 36500 days, which every timer can handle."""
 
 
 @frozen
 class Reserve:
-    """What is to stay free of a file system: a number of bytes, or a part of its size."""
+    """Space to keep free on a file system: a number of bytes, or a fraction of its size."""
 
     size: int = 0
     part: Fraction = Fraction()
 
     def of(self, total: int) -> int:
-        """In bytes, for a file system of that size."""
+        """The reserve in bytes on a file system of ``total`` bytes."""
         return max(self.size, int(self.part * total))
 
     def __bool__(self) -> bool:
-        """Whether anything is to stay free."""
+        """Whether there is any space to keep free."""
         return bool(self.size or self.part)
 
 
 NO_RESERVE: Final = Reserve()
 
 _NUMBER: Final = r"(?:[0-9]{1,20}(?:\.[0-9]{1,20})?|\.[0-9]{1,20})"
-# ASCII, or the Kelvin sign would pass for a k.
+# With re.ASCII, because the Kelvin sign would match a k otherwise.
 _BYTES: Final = re.compile(
     rf"(?P<number>{_NUMBER}) ?(?:(?P<prefix>[kmgt])(?P<suffix>i?b)?|b)?(?P<second>/s|ps)?", re.ASCII | re.IGNORECASE
 )
-# With a small b, as network people write it: MBps is a rate in bytes.
+# Only with a small b, as is usual for networks: MBps is a rate in bytes.
 _BITS: Final = re.compile(
     rf"(?P<number>{_NUMBER}) ?(?P<prefix>[kKmMgGtT]?)(?P<binary>i?)(?:bps|b/s|(?i:bits?(?:ps|/s)?))", re.ASCII
 )
@@ -72,12 +72,12 @@ _QUOTED_CHARS: Final = 80
 
 
 def parse_rate(text: str) -> int | None:
-    """Bytes per second, at least 1; None for ``unlimited`` or its alias ``none``.
+    """The rate in bytes per second, at least 1; None for ``unlimited`` or its alias ``none``.
 
     k, M, G, T and KiB, MiB, GiB, TiB are powers of 1024; kB, MB, GB, TB are powers of 1000; a bare number is bytes.
-    Case does not matter, and ``/s`` or ``ps`` may follow; what means bits (``Mbps``, ``Mbit``) is refused.
+    Case does not matter, and ``/s`` or ``ps`` may follow; rates in bits (``Mbps``, ``Mbit``) are refused.
     A fraction of a byte is dropped.
-    Raises `UsageError` for anything else, zero and negative numbers included.
+    Raises `UsageError` for anything else, including zero and negative numbers.
     """
     if text.strip().lower() in {"unlimited", "none"}:
         return None
@@ -92,7 +92,7 @@ def parse_rate(text: str) -> int | None:
 
 
 def parse_size(text: str) -> int:
-    """Bytes, 0 allowed; written as for `parse_rate`, but without ``/s``.  Raises `UsageError`."""
+    """The size in bytes, 0 allowed; written as for `parse_rate`, but without ``/s``.  Raises `UsageError`."""
     size = _bytes(text, rate=False)
     if size is None:
         raise UsageError(f"{quoted(text)} is not a size: write bytes, such as 4096, 512k, 1.5MiB or 20MB")
@@ -113,7 +113,7 @@ def parse_reserve(text: str) -> Reserve:
 
 
 def parse_duration(text: str, *, zero_allowed: bool = False) -> float:
-    """Seconds, above zero unless ``zero_allowed``, at most `MAX_DURATION_S`.
+    """The duration in seconds, above zero unless ``zero_allowed``, and at most `MAX_DURATION_S`.
 
     A bare number is seconds; otherwise days, hours, minutes, seconds and milliseconds in this order, each at most once:
     ``2d``, ``1h30m``, ``100ms``.
@@ -136,12 +136,12 @@ def parse_duration(text: str, *, zero_allowed: bool = False) -> float:
 
 
 def format_size(size: int) -> str:
-    """A number of bytes for a person: ``512 B``, ``1.5 MiB``; rounded to a tenth of the unit."""
+    """A number of bytes for people: ``512 B``, ``1.5 MiB``; rounded to a tenth of the unit."""
     if size < 1024:
         return f"{size} B"
     unit, names = 1024, iter(_UNITS)
     name = next(names)
-    # Rounded before the unit is chosen, or a little less than 1 MiB would become 1024 KiB.
+    # Round before choosing the unit, otherwise a little less than 1 MiB would become 1024 KiB.
     while (tenths := (size * 20 + unit) // (2 * unit)) >= 10_240 and (larger := next(names, None)):
         unit, name = unit * 1024, larger
     whole, tenth = divmod(tenths, 10)
@@ -149,12 +149,12 @@ def format_size(size: int) -> str:
 
 
 def format_rate(rate: float | None) -> str:
-    """Bytes per second for a person: ``1.5 MiB/s``, or ``unlimited`` for None."""
+    """Bytes per second for people: ``1.5 MiB/s``, or ``unlimited`` for None."""
     return "unlimited" if rate is None else f"{format_size(round(rate))}/s"
 
 
 def format_duration(seconds: float) -> str:
-    """A finite number of seconds for a person, to the millisecond: ``1h30m``, ``1m30s``, ``1.5s``, ``100ms``."""
+    """A finite number of seconds for people, to the millisecond: ``1h30m``, ``1m30s``, ``1.5s``, ``100ms``."""
     milliseconds = round(seconds * 1_000)
     if milliseconds < 0:
         return f"-{format_duration(-seconds)}"
@@ -173,10 +173,10 @@ def format_duration(seconds: float) -> str:
 
 
 def display_name(path: bytes) -> str:
-    r"""The one way to show a name from a disk or from the wire to a person or a log.
+    r"""A name from a disk or from the wire, for people and logs; every such name has to be formatted by this.
 
-    Printable UTF-8 is shown as it is.
-    Everything that could break or forge a line, or that cannot be seen, is escaped with a backslash: ``\n``, ``\r``,
+    Printable UTF-8 stays as it is.
+    Everything that could break or forge a line, or that is invisible, is escaped with a backslash: ``\n``, ``\r``,
     ``\t``, ``\x1b`` for other ASCII controls, ``\xff`` for a byte that is not UTF-8, ``\u202e`` or ``\U000e0001`` for a
     character that is not printable (line separators, controls of writing direction, spaces of other widths, ...), and
     ``\\`` for a backslash.
@@ -186,14 +186,14 @@ def display_name(path: bytes) -> str:
 
 
 def display_text(text: str) -> str:
-    """The same for a text of foreign origin, such as an argument of the command (odd bytes are surrogates, PEP 383)."""
+    """`display_name` for a text, such as an argument of the command line (invalid UTF-8 as surrogates, PEP 383)."""
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(map(_escaped, text))
 
 
 def quoted(text: str) -> str:
-    """A text of foreign origin between quotes, escaped, and cut if it is long: for the sentences of errors."""
+    """A text that is not ours, escaped, in quotes, and cut if it is long: for the texts of errors."""
     return f"'{display_text(text[:_QUOTED_CHARS])}…'" if len(text) > _QUOTED_CHARS else f"'{display_text(text)}'"
 
 
@@ -203,7 +203,7 @@ def format_address(host: str, port: int) -> str:
 
 
 def _refuse_bits(text: str) -> None:
-    """Raise if a rate is, most likely, meant in bits per second; says what it would be in bytes."""
+    """Raise `UsageError` if a rate is, most likely, meant in bits per second; the error has the same rate in bytes."""
     match = _BITS.fullmatch(text.strip())
     if match is None:
         return
@@ -235,7 +235,7 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     code = ord(character)
-    # What `surrogateescape` made of a byte that is not UTF-8; C1 controls that are UTF-8 are shown as \u0080.
+    # A surrogate stands for a byte that is not UTF-8; C1 controls in valid UTF-8 are shown as \u0080.
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:

@@ -1,6 +1,6 @@
-"""What stores, the wire and the mover say to each other about files.
+"""The values that stores, wire and mover exchange about files.
 
-Plain frozen values with hardly any behaviour; this module does no I/O and imports only the errors.
+Plain frozen values with hardly any behaviour; this module does no I/O and imports no other module of Realize.
 Paths are bytes: relative to the directory of a store, components joined by ``/``, as they are on disk.
 Times are nanoseconds since the epoch, sizes and offsets are bytes, digests are 32 bytes of BLAKE3.
 """
@@ -16,54 +16,58 @@ from typing import Final, TypeAlias
 from attrs import frozen
 
 MAX_SMALL_BYTES: Final = 2 << 20
-"""The contents of a batch of small files have at most this many bytes together; so a small file has no more."""
+"""Total content of a batch of small files at most, and so the size of a small file at most."""
 
 BLOCK_BYTES: Final = 1 << 20
-"""Contents are compared in blocks of this many bytes; the last one of a comparison may be shorter."""
+"""Contents are compared in blocks of this size; the last block of a comparison may be shorter."""
 
 SLICE_BYTES: Final = 16 << 20
-"""Bytes after which what reads much for little makes way for others, and stops if nobody waits for it any more."""
+"""A job that reads much and answers little lets others have their turn after each slice of this size, and stops if its
+answer is no longer wanted."""
 
 DIGEST_BYTES: Final = 32
-"""Length of a BLAKE3 digest in bytes."""
+"""Length of a BLAKE3 digest."""
 
 SPAN_BYTES: Final = 4 << 20
-"""At most so many bytes are cut into chunks, and offered to a destination, at once."""
+"""Length of a span at most, the part of a file that is cut into chunks, and offered to a destination, at once."""
 
 SPANS_AHEAD: Final = 8
-"""The most spans that are cut and not picked yet, or offered and not answered, of one file."""
+"""Spans of one file at most that are cut and not picked yet, or offered and not answered yet."""
 
 CHUNK_DIGEST_BYTES: Final = 16
-"""Length of the digest of a chunk in bytes."""
+"""Length of the digest of a chunk."""
 
 MAX_VALUE_BYTES: Final = 65_535
-"""The most bytes of one value of the protocol; AMP's length field has 16 bits."""
+"""Length of one value of the protocol at most; AMP's length field has 16 bits."""
 
 MAX_CHUNK_BYTES: Final = MAX_VALUE_BYTES
-"""The most bytes of one chunk."""
+"""Length of a chunk at most."""
 
 MAX_OFFERED_CHUNKS: Final = 2_048
-"""The most chunks that are offered at once."""
+"""Chunks that are offered at once at most."""
 
 Content: TypeAlias = bytes | memoryview
 """Some bytes of a file."""
 
 Chunk: TypeAlias = tuple[int, bytes]
-"""A piece of a file: its length, and its XXH3 digest of 128 bits, which tells chunks apart but proves nothing."""
+"""A piece of a file: its length, and its 128-bit XXH3 digest.
+
+The digest distinguishes chunks but proves nothing, since it is not cryptographic.
+"""
 
 
 def extent(chunks: Sequence[Chunk], wanted: Sequence[bool] | None = None) -> int:
-    """How many bytes the chunks have together, or those of them that are wanted."""
+    """The total length in bytes of the chunks, or of the wanted ones."""
     lengths = map(itemgetter(0), chunks)
     return sum(lengths if wanted is None else compress(lengths, wanted))
 
 
 def coarseness_ns(stamp_ns: int) -> int:
-    """How much later than this time stamp of a file its event may have been, beyond a tick of the kernel's clock.
+    """How much later than its time stamp a change of a file may have happened, beyond a tick of the kernel's clock.
 
-    Some file systems keep no fractions: FAT counts in two seconds, ext4 with 128-byte inodes and ext3 in seconds, exFAT
-    in 10 ms.
-    They show it by their stamps, which are whole.
+    Some file systems round time stamps down: FAT to two seconds, ext3, and ext4 with 128-byte inodes, to seconds, and
+    exFAT to 10 ms.
+    This is concluded from the time stamp itself, which is then a multiple of that unit.
     """
     if stamp_ns % 1_000_000_000 == 0:
         return 2_000_000_000
@@ -71,23 +75,23 @@ def coarseness_ns(stamp_ns: int) -> int:
 
 
 class Kind(enum.Enum):
-    """What a name in a listing stands for."""
+    """The kind of an entry in a listing."""
 
     FILE = 1
     """A regular file."""
     PARTIAL = 2
     """A file being received, or left over from an interrupted transfer; ``path`` is the final name."""
     LEFT = 3
-    """Something that is not moved: a symlink, device, socket or FIFO; ``note`` says which."""
+    """Something that is never moved: a symlink, device, socket or FIFO; ``note`` says which."""
     UNREADABLE = 4
-    """A directory or file that could not be looked at; ``note`` says why."""
+    """A directory or file that could not be read; ``note`` says why."""
     DIRECTORY = 5
-    """A directory; what is in it follows."""
+    """A directory; its contents follow."""
 
 
 @frozen
 class Entry:
-    """One name in a listing; ``mode`` holds the permission bits (0o777) of a directory."""
+    """One name in a listing; ``mode`` has the permission bits (0o777) of a directory."""
 
     path: bytes
     kind: Kind
@@ -99,7 +103,7 @@ class Entry:
 
 @frozen
 class Version:
-    """What a file was at one instant: any write, replacement or touch changes at least one field."""
+    """Identifies the state of a file at one instant: any write, replacement or touch changes at least one field."""
 
     device: int
     inode: int
@@ -110,7 +114,7 @@ class Version:
 
 @frozen
 class Attributes:
-    """What is carried over besides the content; ``mode`` holds permission bits only (0o777)."""
+    """What is copied besides the content; ``mode`` has permission bits only (0o777)."""
 
     mtime_ns: int
     mode: int
@@ -118,7 +122,7 @@ class Attributes:
 
 @frozen
 class Seen:
-    """A version of a final file, as `Existing` tells it: the only one that may be replaced."""
+    """The version of a final file that may be replaced, and no other: a precondition, with values from `Existing`."""
 
     place: bytes
     ctime_ns: int
@@ -126,9 +130,9 @@ class Seen:
 
 @frozen
 class SmallFile:
-    """A whole file of at most `MAX_SMALL_BYTES` bytes; ``attributes`` is None when they are not to be preserved.
+    """A complete file of at most `MAX_SMALL_BYTES`; ``attributes`` is None if they are not to be preserved.
 
-    ``replaces`` is the only version of a final file of that name that it may replace; None if any.
+    ``replaces`` is the only version of the final file of that name that it may replace; None if it may replace any.
     """
 
     path: bytes
@@ -153,7 +157,7 @@ class Fetched:
 
 @frozen
 class Removal:
-    """Remove this file if it is still this version."""
+    """A request to remove a file if it is still this version."""
 
     path: bytes
     version: Version
@@ -161,9 +165,9 @@ class Removal:
 
 @frozen
 class Directory:
-    """A directory at the destination; ``mode`` holds permission bits only (0o777).
+    """A directory at the destination, and the attributes to set; ``mode`` has permission bits only (0o777).
 
-    Without ``mtime_ns`` nothing was put into it: then only those bits are taken away that ``mode`` has not.
+    ``mtime_ns`` is None if nothing was put into it; then bits that ``mode`` lacks are cleared, and nothing else is set.
     """
 
     path: bytes
@@ -173,9 +177,9 @@ class Directory:
 
 @frozen
 class Vacant:
-    """A directory that is to be removed if it is empty.
+    """A request to remove a directory if it is empty.
 
-    ``mtime_ns`` is what it must still be; None if others have been removed from it meanwhile, which changed it.
+    ``mtime_ns`` is its expected modification time; None if directories were removed from it, which changes that.
     """
 
     path: bytes
@@ -184,7 +188,7 @@ class Vacant:
 
 @frozen
 class Expected:
-    """A small file that the destination may already have; ``attributes`` as for a `SmallFile`."""
+    """A small file that the destination may have already; ``attributes`` as for a `SmallFile`."""
 
     path: bytes
     size: int
@@ -194,14 +198,15 @@ class Expected:
 
 @frozen
 class Existing:
-    """What a destination holds under one name.
+    """What a destination has under one name.
 
     ``final_size`` is None if there is no regular file of that name.
     ``partial_size`` is None if there is no partial.
     ``obstacle`` names what is there instead of a regular file ("directory", "symlink", ...), or is empty.
-    ``place`` identifies the inode of the final file across stores that were opened with the same salt.
+    ``place`` is an identity token: the same inode has the same one in all stores that were opened with the same salt.
     ``ctime_ns`` is when the final file last changed, by the destination's clock.
-    ``recent`` says that this may have been since the run began; the destination knows if that clock was set since.
+    ``recent`` says that it may have changed since the run started; the destination knows whether its clock was set
+    meanwhile.
     """
 
     final_size: int | None = None
@@ -219,7 +224,7 @@ class Existing:
 
 
 NOTHING: Final = Existing()
-"""What is there under most names, so it need not be made for each."""
+"""The value for most names, shared so that it need not be created for each."""
 
 
 class OnConflict(enum.Enum):
@@ -231,7 +236,7 @@ class OnConflict(enum.Enum):
 
 
 class Use(enum.Enum):
-    """What is to be done with files, where it is asked beforehand whether that is permitted."""
+    """What a caller intends to do with files, when it asks beforehand whether that is permitted."""
 
     READ = 1
     MOVE = 2
@@ -242,17 +247,17 @@ class Use(enum.Enum):
 
 
 class Committed(enum.Enum):
-    """How a file came to be whole, verified and durable at the destination."""
+    """The outcome of a commit."""
 
     CREATED = 1
     REPLACED = 2
     SKIPPED = 3
-    """It did not: another file has the name, and the policy was `OnConflict.SKIP`."""
+    """Not committed: another file has the name, and the policy was `OnConflict.SKIP`."""
 
 
 @frozen
 class Travelled:
-    """So many bytes of the contents of files, which follow each other in this order, have gone over a connection."""
+    """``amount`` bytes of the contents of these files, sent one after the other, have gone over a connection."""
 
     paths: Sequence[bytes]
     amount: int
@@ -260,9 +265,9 @@ class Travelled:
 
 @frozen
 class Stored:
-    """What a commit has made: how, and which version of which file, as `Existing` would say it.
+    """The result of a commit: how, and the version of the file that it made, with the values of `Existing`.
 
-    ``place`` is empty if there is none of ours, or if it could not be told.
+    ``place`` is empty if the commit made no file, or if that is unknown.
     """
 
     how: Committed
@@ -270,12 +275,12 @@ class Stored:
     ctime_ns: int = 0
 
     def is_still(self, existing: Existing) -> bool:
-        """Whether the final file that was described is just this version."""
+        """Whether the final file that was described is exactly this version."""
         return bool(self.place) and (self.place, self.ctime_ns) == (existing.place, existing.ctime_ns)
 
 
 class WhereKind(enum.Enum):
-    """What the location of a store is."""
+    """The kind of a store's location."""
 
     ABSENT = 1
     DIRECTORY = 2
@@ -284,7 +289,7 @@ class WhereKind(enum.Enum):
 
 @frozen
 class Space:
-    """How much room the file system of a store has, in bytes and in files.
+    """The free space on the file system of a store, in bytes and in files.
 
     ``free_files`` is None where the file system does not count them.
     """
@@ -298,11 +303,11 @@ class Space:
 class Where:
     """Where a store is.
 
-    ``chain`` holds salted identities of the location (or of its nearest existing ancestor) and of every directory above
-    it, nearest first: two stores overlap if the first of one is in the chain of the other.
-    If ``kind`` is FILE, the first is the file itself and the second the directory it is in.
-    ``now_ns`` is the clock of the store's machine.
-    ``mode`` are the permission bits (0o777) of a directory.
+    ``chain`` has identity tokens (see `Existing`) of the location, or of its nearest existing ancestor, and of every
+    directory above, nearest first: two stores overlap if the first token of one is in the chain of the other.
+    If ``kind`` is FILE, the first token is that of the file itself, and the second that of its directory.
+    ``now_ns`` is the time by the clock of the store's machine.
+    ``mode`` has the permission bits (0o777) of a directory.
     """
 
     kind: WhereKind
