@@ -1,18 +1,18 @@
 """The contract of a store: list, read, write, commit and remove the files of one directory.
 
-Whoever holds an `IStore` cannot tell whether it is local or remote.
+The user of an `IStore` cannot tell whether it is local or remote.
 Every method that returns a Deferred may fail with any `realize.errors.RealizeError`.
-Methods that take a list answer with a list of the same length and order; where one item can fail by itself, its place
-in the answer holds the error instead of a result, and the others are not affected.
-An empty list asks only whether it would be allowed.
+Methods that take a list return a list of the same length and order; where one item can fail by itself, the list holds
+its error instead of a result, and the others are not affected.
+An empty list only asks whether the operation is allowed.
 
 Invariants that every implementation keeps:
 
 * no name leads outside the directory, and no symlink is followed below it;
 * a final file is replaced atomically or not at all, and only by content whose digest was verified;
-* ``put_small``, ``commit``, ``settle`` and the end of ``match_final`` answer only when the final file is on stable
+* ``put_small``, ``commit``, ``settle`` and the end of ``match_final`` answer only once the final file is on stable
   storage;
-* ``remove`` removes nothing but the version it was asked to remove.
+* ``remove`` removes nothing but the version that it was asked to remove.
 """
 
 from __future__ import annotations
@@ -49,110 +49,112 @@ from realize.values import (
 class IListing(Interface):
     """The entries below a directory, depth first, a page at a time."""
 
-    now_ns: int = Attribute("What the clock of the store's machine showed when the last page was read.")
-    held: int = Attribute("About how many bytes are remembered here between two pages.")
+    now_ns: int = Attribute(
+        "Time on the clock of the store's machine when the last page was read, in ns since the epoch."
+    )
+    held: int = Attribute("Approximate number of bytes kept in memory here between two pages.")
 
     def next_page() -> Deferred[list[Entry]]:
-        """The next entries, in path order; an empty list is the end."""
+        """Return the next entries, in path order; an empty list is the end."""
 
     def close() -> None:
         """Give up the rest."""
 
 
 class IReader(Interface):
-    """The content of one file that is being read from its start to its end."""
+    """The content of one file, read from its start to its end."""
 
-    version: Version = Attribute("What the file was when it was opened.")
-    attributes: Attributes = Attribute("Modification time and permission bits at that instant.")
+    version: Version = Attribute("The version of the file when it was opened.")
+    attributes: Attributes = Attribute("Modification time and permission bits at the same instant.")
     deltas: bool = Attribute("Whether `cut` and `pick` may be used.")
 
     def block_digests(length: int) -> Deferred[list[bytes]]:
-        """Digests of the `realize.values.BLOCK_BYTES`-sized blocks of the next ``length`` bytes; the position stays.
+        """Return the digests of the `realize.values.BLOCK_BYTES`-sized blocks of the next ``length`` bytes.
 
-        ``length`` must not reach beyond the end of the file.
+        The position does not change; ``length`` must not reach beyond the end of the file.
         """
 
     def skip(length: int) -> Deferred[None]:
-        """The other side has the next ``length`` bytes: count them into the digest and go on behind them."""
+        """Skip the next ``length`` bytes, which the other side has, but include them in the digest."""
 
     def cut() -> Deferred[list[Chunk]]:
-        """The chunks of the next `realize.values.SPAN_BYTES` bytes that were not cut yet; none at the end of the file.
+        """Return the chunks of the next span, `realize.values.SPAN_BYTES` bytes that were not cut yet; none at the end.
 
-        May be called up to `realize.values.SPANS_AHEAD` times ahead of `pick`, also without waiting in between.
-        Not to be called after `read`, nor `block_digests` and `skip` after it.
+        May be called up to `realize.values.SPANS_AHEAD` times ahead of `pick`, even without waiting in between.
+        Must not be called after `read`; `block_digests` and `skip` must not be called after it.
         """
 
     def pick(wanted: Sequence[bool]) -> Deferred[list[Content]]:
-        """The content of those chunks of the first span that was cut and not picked yet; the position moves behind it.
+        """Return the content of the wanted chunks of the first span that was cut and not picked yet.
 
-        May be called ahead, too.
-        All of the span counts into the digest, wanted or not.
+        The position moves behind that span, and all of it is included in the digest, wanted or not.
+        Like `cut`, it may be called without waiting for earlier calls.
         """
 
     def read() -> Deferred[list[Content]]:
-        """The next pieces of content, as many as are at hand; an empty list is the end of the file.
+        """Return the next pieces of content, as many as are available; an empty list is the end of the file.
 
         A file that ends before ``version.size`` fails with `realize.errors.SourceChanged`, or with
         `realize.errors.WrongSize` if it is still that version.
-        What was cut and not picked is read like the rest, once all that was asked for is answered.
+        Spans that were cut and not picked are read like the rest, once all earlier calls are answered.
         """
 
     def finish() -> Deferred[bytes]:
-        """The digest of the whole content, once all was read or skipped.
+        """Return the digest of the whole content, once all of it was read or skipped.
 
-        Fails with `realize.errors.SourceChanged` if the file was not ``version`` any more when its end was read, and
-        with `realize.errors.WrongSize` if there is more behind ``version.size``; or the last `read` does.
+        This, or the last `read`, fails with `realize.errors.SourceChanged` if the file was not ``version`` any more
+        when its end was read, and with `realize.errors.WrongSize` if there is content beyond ``version.size``.
         """
 
     def close() -> None:
-        """Release everything; may be called at any time, more than once."""
+        """Release all resources; may be called at any time, more than once."""
 
 
 class IWriter(Interface):
-    """One file on its way into a directory; it holds the lock on the partial of that name."""
+    """One file that is being written to a directory; holds the lock on its partial."""
 
-    have: int = Attribute("How many bytes an earlier transfer left in the partial.")
+    have: int = Attribute("Bytes that an earlier transfer left in the partial.")
     deltas: bool = Attribute("Whether `offer` may be used.")
 
     def match(digests: Sequence[bytes], length: int) -> Deferred[int]:
         """Compare the next ``length`` bytes of the partial, block by block, with the digests of the source.
 
-        Answers how many bytes matched, from the current position up to the first block that differs, and moves the
+        Returns how many bytes match, from the current position up to the first block that differs, and moves the
         position behind them.
-        Not to be called after `write`.
+        Must not be called after `write`.
         """
 
     def offer(chunks: Sequence[Chunk]) -> Deferred[list[bool]]:
-        """These are the next chunks, behind those that were offered before: say which must be written.
+        """Announce the next chunks, after those offered before; return for each whether it must be written.
 
-        The others are taken from the final file that is there; if they turn out to be something else, `commit` fails
-        with `realize.errors.VerifyFailed`.
-        At most `realize.values.SPAN_BYTES` bytes at once, and in sum not more than the file is to have.
-        May be called ahead of `write`, also without waiting in between, but not once more was written than was wanted.
+        The others are taken from the existing final file; if their content turns out to differ, `commit` fails with
+        `realize.errors.VerifyFailed`.
+        A call offers at most `realize.values.SPAN_BYTES` bytes, and all calls together no more than the file's size.
+        May be called ahead of `write`, even without waiting in between, but not once more was written than was wanted.
         """
 
     def write(pieces: Sequence[Content]) -> Deferred[None]:
-        """Go on with the content: first what was wanted of the chunks offered, in order, then all the rest.
+        """Write the next content: first the wanted ones of the chunks offered, in order, then all the rest.
 
-        What the partial held behind the position is dropped at the first call.
-        Fires when more may be written.
+        The first call drops what the partial held beyond the position.
+        The Deferred fires when more may be written.
         """
 
     def commit(digest: bytes, attributes: Attributes | None) -> Deferred[Stored]:
-        """Verify, make durable, and give the file its final name; the writer is closed whatever the answer.
+        """Verify the content, make it durable, and give the file its final name; this always closes the writer.
 
-        The answer says which version the final file is.
-        To be cancelled is as with `IStore.put_small`.
+        The result tells the version of the final file.
+        Cancelling works as for `IStore.put_small`.
 
-        Another digest or size than announced fails with `realize.errors.VerifyFailed` and discards the partial.
+        A digest or size that differs from the announced one fails with `realize.errors.VerifyFailed`, and the partial
+        is discarded.
         """
 
     def abandon(*, keep: bool) -> Deferred[int | None]:
-        """Close without committing; ``keep`` makes what has arrived durable as a partial, else it is discarded.
+        """Close without committing; with ``keep``, what has arrived is made durable as a partial, else discarded.
 
-        Answers how many bytes are durable in the partial, None if that cannot be known or it was closed already.
-
-        May be called at any time, more than once, also after `commit`.
+        Returns how many bytes of the partial are durable, or None if that is unknown or the writer was closed already.
+        May be called at any time, more than once, and after `commit`.
         """
 
 
@@ -160,146 +162,145 @@ class IStore(Interface):
     """The files of one directory, or of one location below it."""
 
     def open(salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
-        """Say where this is; to be called first, and with the same salt for all stores of a run.
+        """Return where this store is; must be called first, with the same salt for all stores of a run.
 
         ``run_age_ns`` is how long ago the run began, if this is not its first connection; see `describe`.
         """
 
     def space() -> Deferred[Space]:
-        """How much room there is, for whoever writes here, where the location is or would be made."""
+        """Return how much space there is for files written here, where the location is or would be made."""
 
     def try_write() -> Deferred[int]:
-        """Write something, make it durable under another name, and remove it; how long that took in nanoseconds.
+        """Write a trial file, make it durable under another name, and remove it; return the nanoseconds that took.
 
-        Nothing is left behind, and at no time anything but a partial is there to be seen.
+        Nothing is left behind, and nothing but a partial can be seen at any time.
         """
 
     def walk(*, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
-        """Everything below the location, as `Entry` values; a directory comes before what is in it.
+        """List everything below the location, as `Entry` values; a directory comes before what is in it.
 
-        A directory whose salted identity is ``avoid`` is reported as unreadable instead of being entered.
-        Directories that ``leave`` says so of (`realize.leaving`) are listed, and not entered.
-        Partials are listed only if asked for.
+        A directory whose identity token is ``avoid`` is reported as unreadable instead of being entered.
+        Directories that match the rules ``leave`` (`realize.leaving`) are listed, but not entered.
+        Partials are listed only with ``partials``.
         """
 
     def describe(paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
-        """What is there under these names, and whether it may have changed since the run began.
+        """Return what is there under these names, and whether it may have changed since the run began.
 
-        A final file that is to be replaced later must still be what was described last; else that fails with
-        `realize.errors.Busy`.
-        So does it, in the end, if more were described than a store can remember: describe it anew.
-        Only of what was not described at all, whatever is there may be replaced.
+        The answer is what a later replacement is conditional on: pass it as ``replaces``, and the replacement fails
+        with `realize.errors.Busy` unless the final file is still the version that was described; then describe it anew.
+        Without ``replaces``, any final file may be replaced.
         """
 
     def forbidden(paths: Sequence[bytes], use: Use) -> Deferred[list[RealizeError | None]]:
-        """Why each of these files could not be used so; None for one that permissions say nothing against.
+        """Return why permissions forbid to use each of these files like that; None if they do not.
 
-        Nothing is touched, so it is no promise.
+        Nothing is touched, so None is no promise.
         """
 
     def read_small(paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:
-        """Whole files of at most `realize.values.MAX_SMALL_BYTES` bytes each, and at most that many together.
+        """Read whole files, of at most `realize.values.MAX_SMALL_BYTES` bytes together.
 
-        What no longer fits is answered with `realize.errors.SourceChanged`, and what has more, or less, content than
-        its size says with `realize.errors.WrongSize`.
-        So is, with `realize.errors.SourceChanged`, what a program has open for writing, as far as that can be known, if
-        the files are to be removed afterwards (``removing``).
+        A file that does not fit gives `realize.errors.SourceChanged`, one that has more or less content than its size
+        says `realize.errors.WrongSize`.
+        If the files are to be removed afterwards (``removing``), a file that a program has open for writing, as far as
+        that can be known, gives `realize.errors.SourceChanged`, too.
         """
 
     def reads_at_once() -> int:
-        """How many bytes a call of `read_small` should ask for now, at most `realize.values.MAX_SMALL_BYTES`.
+        """Return how many bytes a call of `read_small` should ask for now, at most `realize.values.MAX_SMALL_BYTES`.
 
-        Less than that where content is slow in coming: a batch counts only when it is there, and a larger file is
-        better read as a stream.
+        It is less on a slow link: a batch counts only once all of it has arrived, and a larger file is better read as a
+        stream.
         """
 
     def takes_at_once() -> int:
-        """The same for what a call of `put_small` should bring."""
+        """Return how many bytes a call of `put_small` should bring now; see `reads_at_once`."""
 
     def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
         """Write, verify and commit whole files.
 
-        Cancelled, what has begun goes on, and is answered; cancelled again, it is given up.
+        Cancelled once, what has begun goes on, and its answer is delivered; cancelled again, it is given up.
         Then, or when a connection is lost, it fails with `realize.errors.Unanswered` if the files may be there, now or
-        in a moment, and with anything else only if they are not, and never will be.
+        in a moment; any other error means that they are not there and never will be.
         """
 
     def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
-        """Whether the final file of that name has exactly that content; if so, it is durable when this answers.
+        """Return for each whether the final file of that name has exactly that content; if so, it is durable by then.
 
-        It then has the attributes that were given with it, and the present as its change time, as if it had just
-        arrived, for the caller may remove the source.
-        One that has that content, but that another program has open for writing, is answered with
-        `realize.errors.Busy`, as far as that can be known.
+        It then also has the attributes given with it, and the present as its change time, as if it had just arrived,
+        since the caller may remove the source.
+        A file with that content that another program has open for writing, as far as that can be known, gives
+        `realize.errors.Busy`.
         """
 
     def match_final(
         path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
     ) -> Deferred[int]:
-        """Compare blocks of the final file from ``offset`` on; answers how many bytes matched.
+        """Compare blocks of the final file from ``offset`` on; return how many bytes match.
 
         A final file that is not ``size`` bytes long, or changes meanwhile, matches nothing.
-        When the last byte of the file has matched, the file is durable before this answers, with these attributes and
-        the present as its change time, or this fails with `realize.errors.Busy`, as with `settle`.
+        When its last byte has matched, the file is durable before this answers, with these attributes and the present
+        as its change time, or this fails with `realize.errors.Busy`, as `settle` does.
         """
 
     def open_reader(path: bytes, *, removing: bool = False) -> Deferred[IReader]:
-        """Start to read a file of any size.
+        """Start reading a file of any size.
 
-        If it is to be removed afterwards (``removing``), and a program has it open for writing, this fails with
-        `realize.errors.SourceChanged`, as far as that can be known.
+        If it is to be removed afterwards (``removing``) and a program has it open for writing, as far as that can be
+        known, this fails with `realize.errors.SourceChanged`.
         """
 
     def make_directories(directories: Sequence[Directory]) -> Deferred[list[RealizeError | None]]:
-        """Make those that are missing, in this order, with their permissions, but all that their owner needs.
+        """Make missing directories, in this order, with their permissions and full access for their owner.
 
-        Others get the same, unless their owner may not write to them; also then if they have just these permissions,
-        which `set_directories` gave them.
-        One with an empty path is the location itself, which is not touched if it is there.
-        Directories that are made on demand for a file that brings attributes are for their owner alone.
+        Existing ones get the same permissions, unless their owner may not write to them; even then if they have just
+        the permissions that `set_directories` would have given them.
+        An empty path means the location itself, which is not changed if it exists.
+        Directories that are made on demand, for a file that brings attributes, are accessible to their owner alone.
         """
 
     def set_directories(directories: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
-        """Give those that are there their permissions and times for good, in this order: deepest first.
+        """Give existing directories their final permissions and times, in this order: deepest first.
 
-        Answers for each whether it has them; those that are missing, or belong to others, have not.
-        Set-uid, set-gid and sticky bits stay what they are.
+        Returns for each whether it has them, which is False for those that are missing or belong to others.
+        Set-uid, set-gid and sticky bits are kept.
         """
 
     def open_writer(
         path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
     ) -> Deferred[IWriter]:
-        """Start, or go on, to write a file of ``size`` bytes.
+        """Start or resume writing a file of ``size`` bytes.
 
-        ``replaces`` is the only version of the final file that it may replace; None if any.
-        ``preserve`` says that `IWriter.commit` will have attributes.
-        Fails with `realize.errors.Busy` while somebody else is writing it, and with `realize.errors.NoSpace`, before
-        anything is sent, if there is no room for all of it.
-        It may wait for others that are being written; cancelled, it does so no more.
+        ``replaces`` is the only version of the final file that it may replace; None allows any.
+        ``preserve`` says that `IWriter.commit` will get attributes.
+        Fails with `realize.errors.Busy` while somebody else is writing the file, and with `realize.errors.NoSpace`,
+        before anything is sent, if there is no space for all of it.
+        It may wait for space until other files are written; cancelling it ends that.
         """
 
     def remove(removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
-        """Remove the files that are still the version named; the directories that they were in stay.
+        """Remove the files that are still the given version; their directories stay.
 
-        To be cancelled is as with `put_small`.
+        Cancelling works as for `put_small`.
 
-        A file that is not that version any more is kept: `realize.errors.SourceChanged`.
-        So is one that a program has open for writing, as far as that can be known.
-        One that is gone already is `realize.errors.NotFound`: there is nothing to do, and nothing was done.
+        A file that is another version by now, or that a program has open for writing as far as that can be known, is
+        kept and gives `realize.errors.SourceChanged`.
+        One that is gone already gives `realize.errors.NotFound`: there was nothing to do, and nothing was done.
         """
 
     def prune(vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
-        """Remove those of these directories that are empty and still what they were, in this order.
+        """Remove those of these directories that are empty and unchanged, in this order.
 
-        Answers for each whether it was removed; whatever keeps the system from removing it is a reason for it to stay.
-        Nothing that is in a directory is ever removed with it, and the location itself has no name here.
+        Returns for each whether it was removed; one that the system refuses to remove just stays.
+        The content of a directory is never removed with it, and the location itself cannot be named here.
         """
 
     def in_transit() -> Sequence[Travelled] | None:
-        """How far the files are whose content is on its way here, or from here; None if it goes over no connection.
+        """Return how far the files in transit to or from here are; None if content goes over no connection.
 
-        What waits on this machine for its turn, or for the network, has not gone yet.
+        What still waits on this machine, for its turn or for the network, does not count as travelled.
         """
 
     def close() -> Deferred[None]:
-        """End; everything that is still open is abandoned and kept."""
+        """Close the store; whatever is still open is closed, and files being written are kept as partials."""
