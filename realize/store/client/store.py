@@ -1,9 +1,9 @@
 """The store at the other end of a connection: `IStore` as commands.
 
-Lists are split into packs that fit a command, and the packs are under way together.
+Lists are split into packs that fit a command, and the packs are in flight together.
 `realize.store.server.responders` is the other half.
 
-Nothing here times out by itself: the connection does, when the peer is silent (`realize.wire.keepalive`).
+Nothing here has a timeout of its own: the connection has one, for when the peer is silent (`realize.wire.keepalive`).
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_PACKS_IN_FLIGHT: Final = 32
-"""Packs that one store has under way at once; the others wait their turn."""
+"""Packs of one store that are in flight at once; others wait for their turn."""
 
 MAX_LISTED_ENTRIES: Final = 1 << 28
-"""Entries of one listing: no directory that can be worked with has as many, and one that has no end must end here."""
+"""Most entries of one listing: more than any usable directory has, so a peer's endless listing ends here."""
 
 _MAX_BLOCK_DIGESTS: Final = 1024
 
 
 @implementer(IStore)
 class RemoteStore:
-    """``base`` below the directory ``directory`` of the peer at the other end of ``protocol``.
+    """The location ``base`` in the directory named ``directory`` of the peer at the other end of ``protocol``.
 
-    The connection is the caller's: `close` gives back the directory and leaves it open.
-    ``after_reconnect`` says that another one was lost before, so that what would be lost with this one is to be little.
-    ``origin`` is as for a `realize.store.local.store.LocalStore`, where we may read.
+    The connection belongs to the caller: `close` gives up the directory, and leaves the connection open.
+    ``after_reconnect`` says that a connection was lost before, so batches begin small: less is lost with this one.
+    ``origin`` is as for a `realize.store.local.store.LocalStore`, for a directory that we may read.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RemoteStore:
         origin: bytes | None = None,
     ) -> None:
         self.rights: tuple[str, ...] = ()
-        """What we may do there; known once `open` has answered."""
+        """Our rights in the directory; known once `open` has answered."""
         self._protocol = protocol
         self._directory = directory
         self._base = base
@@ -216,7 +216,7 @@ class RemoteStore:
     async def _in_order(
         self, command: type, question: str, answer: str, items: Sequence[Directory | Vacant]
     ) -> list[Any]:
-        """A pack after the other."""
+        """Ask about all items in order, one pack after the other."""
         answers: list[Any] = []
         for pack in list(packing.fit(items, packing.measure_named)) or [[]]:
             answers += listed(await self._call(command, patient=True, **{question: pack}), answer, len(pack))
@@ -244,7 +244,7 @@ class RemoteStore:
         return asked.addCallback(listed, "removed", len(removals))
 
     def prune(self, vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
-        """See `IStore`; a pack after the other, for they have an order."""
+        """See `IStore`; packs are sent one after the other, to keep the order."""
         return Deferred.fromCoroutine(self._in_order(commands.Prune, "vacant", "pruned", vacant))
 
     def in_transit(self) -> list[Travelled]:
@@ -252,11 +252,11 @@ class RemoteStore:
         return self._transit.travelled()
 
     def close(self) -> Deferred[None]:
-        """See `IStore`; a connection that has ended closed it already."""
+        """See `IStore`; if the connection has ended, the directory is closed already."""
         handle, self._handle = self._handle, 0
         if not handle or self._protocol.lost:
             return succeed(None)
-        # Not patient: who wants to end must not wait for ever for a disk that hangs; the peer keeps partials anyway.
+        # Not patient: a hanging disk must not keep us from ending; the peer keeps partials in any case.
         asked = self._protocol.call(commands.CloseDirectory, handle=handle)
         return asked.addCallbacks(_nothing, ignore_expected)
 
@@ -277,12 +277,12 @@ class RemoteStore:
         ask: Callable[[list[T]], Deferred[list[R]]],
         weigh: Callable[[T], int] | None = None,
     ) -> Deferred[list[R]]:
-        """Ask about all items, a pack at a time, and put the answers together."""
+        """Ask about all items in packs, concurrently, and join the answers."""
         try:
             packs = list(packing.fit(items, measure, weigh=weigh, load=MAX_SMALL_BYTES))
-            packs = packs or [[]]  # also nothing needs the right to it
+            packs = packs or [[]]  # an empty list still asks whether it is allowed
         except RealizeError:
-            # An item that can never be sent spoils the whole call, like any argument of the wrong type.
+            # An item that can never be sent makes the whole call fail, like any argument of the wrong type.
             failed: Deferred[list[R]] = Deferred()
             failed.errback()
             return failed
@@ -292,7 +292,7 @@ class RemoteStore:
 
 @implementer(IListing)
 class RemoteListing:
-    """Asks for the next page while the last one is being looked at."""
+    """Requests the next page while the last one is being processed."""
 
     held = 0
 
@@ -342,7 +342,7 @@ class RemoteListing:
         self._started = True
         leave, self._leave = self._leave, None
         asked = self._protocol.call(commands.Walk, patient=True, **self._question, leave=leave)
-        # A page that was asked for ahead may fail before anybody waits for it.
+        # A page requested ahead may fail before anybody waits for it: then the error is kept until somebody does.
         held = Deferred[dict[str, Any]]()
         asked.addCallbacks(held.callback, lambda failure: _keep(held, failure))
         return held

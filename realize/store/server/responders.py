@@ -1,14 +1,14 @@
-"""The other half of `realize.store.client.store`: answers the commands of one peer from stores.
+"""The server half of `realize.store.client.store`: answers the commands of one peer from stores.
 
 Owns what one connection has open: directories, listings and streams.
 
 Invariants:
 
-* whoever may not read a directory gets a store that compares only what came from him;
-* every command that names a directory is checked against the rights the peer has there, and a directory that does not
+* a peer that may not read a directory gets a store that compares only content which came from that peer;
+* every command that names a directory is checked against the rights of the peer there, and a directory that does not
   exist is answered like one without rights;
-* names go to the store as they came, which judges them in one place;
-* when the connection ends, everything it had open is closed, and partials are kept.
+* names go to the store unchanged, which validates them in one place;
+* when the connection ends, everything that it had open is closed, and partials are kept.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _T = TypeVar("_T")
 _log = Logger()
 
 PUT: Final = (Right.WRITE, Right.CREATE)
-"""Either lets a peer put files."""
+"""Rights of which either allows a peer to put files."""
 
 _NEEDED: Final = {
     Use.READ: ((Right.READ,),),
@@ -82,17 +82,20 @@ _NEEDED: Final = {
     Use.PUT: (PUT,),
     Use.COMPARE: (PUT,),
 }
-"""Of each of these, a peer needs one."""
+"""For each use, groups of rights; a peer needs one of each group."""
 
 MakeStore = Callable[[str, bytes, bytes | None], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base, origin)``; may raise any
 `RealizeError`."""
 
 TurnsOf = Callable[[str], Turn]
-"""The turns of the peer, for its commands that read much of a directory and answer little; once the store was made."""
+"""Returns the turns of the peer in a directory, for commands that read much and answer little.
+
+Only called once a store was made for the directory.
+"""
 
 Report = Callable[[], Mapping[str, Any]]
-"""What Status answers: a JSON object, of which ``transfers`` is shortened if it does not fit."""
+"""Returns the JSON object that answers Status; its ``transfers`` are cut if it does not fit."""
 
 
 @define(eq=False)
@@ -102,11 +105,11 @@ class _Opened:
     directory: str
     store: IStore
     rights: frozenset[Right]
-    trail: AuditLog
+    audit: AuditLog
     turn: Turn
-    """For commands that read much, of all connections of the peer on the directory."""
+    """For commands that read much; shared by all connections of the peer to the directory."""
     claim: Claim
-    """The memory for it, and for what is remembered of its files."""
+    """The memory for it, and for what the audit log remembers of its files."""
 
     @property
     def replaces(self) -> bool:
@@ -114,11 +117,11 @@ class _Opened:
         return Right.WRITE in self.rights
 
     def policy(self, asked: OnConflict) -> OnConflict:
-        """What becomes of a file whose name is taken: it is never replaced by who may not, whatever was asked."""
+        """Return the policy for a name that is taken: without the right to replace, `REPLACE` becomes `FAIL`."""
         return OnConflict.FAIL if asked is OnConflict.REPLACE and not self.replaces else asked
 
     def said(self, error: _T) -> _T | Conflict:
-        """The same, and what the peer may not, if that may be why it is refused."""
+        """Return ``error``; to a conflict, add that the peer may not replace files, if that may be the reason."""
         if self.replaces or not isinstance(error, Conflict):
             return error
         return Conflict(f"{error}; this peer may create files there, and not replace any")
@@ -126,12 +129,12 @@ class _Opened:
 
 @define(eq=False)
 class _Listing:
-    """A listing that the peer is reading, and what of its last page did not fit the answer."""
+    """A listing that the peer is reading, and the entries of its last page that did not fit the answer."""
 
     handle: int
     pages: IListing
     claim: Claim
-    """The memory for it."""
+    """The memory that the listing takes."""
     left: list[Entry] = field(factory=list)
     asked: Deferred[list[Entry]] | None = None
 
@@ -171,7 +174,7 @@ class DirectoryResponders(amp.CommandLocator):
 
     @property
     def open_count(self) -> int:
-        """How many directories, listings and streams are open."""
+        """Number of directories, listings and streams that are open."""
         return len(self._directories) + len(self._listings) + len(self._writes) + len(self._reads)
 
     def transfers(self) -> list[dict[str, Any]]:
@@ -198,7 +201,7 @@ class DirectoryResponders(amp.CommandLocator):
         store = None
         try:
             store = self._make_store(directory, base, self._origin(rights, origin))
-            turn = self._wanted(self._turns_of(directory))
+            turn = self._while_connected(self._turns_of(directory))
             where = await store.open(salt, age or 0)
         except BaseException as error:
             self._refused(error, directory, base, "open")
@@ -211,8 +214,8 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError(f"handle {handle} was closed meanwhile")
         theirs = self._protocol.theirs
         claim = self._claimed(costs.DIRECTORY_BYTES)
-        trail = AuditLog(self._log, run_of("" if theirs is None else theirs.run), directory, base, claim)
-        self._directories[handle] = _Opened(directory, store, rights, trail, turn, claim)
+        audit = AuditLog(self._log, run_of("" if theirs is None else theirs.run), directory, base, claim)
+        self._directories[handle] = _Opened(directory, store, rights, audit, turn, claim)
         return {
             "kind": where.kind,
             "chain": list(where.chain),
@@ -230,8 +233,8 @@ class DirectoryResponders(amp.CommandLocator):
         await self._release(opened, handle)
         return {}
 
-    def _wanted(self, turn: Turn) -> Turn:
-        """The same, for what the peer still waits for when its turn comes."""
+    def _while_connected(self, turn: Turn) -> Turn:
+        """Return ``turn``, except that work is not begun for a peer that has gone before its turn comes."""
 
         def begin(work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
             return fail(ConnectionFailed("the peer has gone")) if self._protocol.has_gone else work()
@@ -239,22 +242,26 @@ class DirectoryResponders(amp.CommandLocator):
         return lambda work: turn(partial(begin, work))
 
     def _origin(self, rights: frozenset[Right], named: bytes | None) -> bytes | None:
-        """Whose alone is what may be compared: all's for a peer that may read it anyhow, unless it wants less.
+        """Return the origin whose content alone the store may compare; None, anything, for a peer that may read it.
 
-        Another peer could name the same origin, so what it names counts together with its own key.
+        A peer that may read can still name an origin, to restrict what it learns on behalf of another.
+        The origin it names is combined with its own key, because another peer could name the same one.
         """
         if Right.READ in rights and named is None:
             return None
         return origin_of(self._key, named or b"")
 
     def _claimed(self, size: int) -> Claim:
-        """The memory for what a command has opened, which was claimed with the command until now."""
+        """Claim the memory for what a command has opened; until now it was part of the command's claim."""
         claim = self._protocol.memory.claim()
         claim.force(size)
         return claim
 
     def _directory(self, handle: int, *rights: Right) -> _Opened:
-        """An open directory in which the peer has one of these rights."""
+        """Return an open directory in which the peer has one of these rights.
+
+        Raises `ProtocolError` if it is not open, `AccessDenied` without the rights.
+        """
         opened = self._directories.get(handle)
         if opened is None:
             raise ProtocolError(f"handle {handle} is not open")
@@ -305,7 +312,7 @@ class DirectoryResponders(amp.CommandLocator):
                 found.claim.become(found.pages.held)
         except BaseException as error:
             self._end_listing(listing)
-            self._refused(error, opened.directory, opened.trail.base, "list")
+            self._refused(error, opened.directory, opened.audit.base, "list")
             raise
         finally:
             found.asked = None
@@ -334,13 +341,13 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.Describe.responder
     async def _describe(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
         opened = self._directory(handle, *PUT, Right.READ)
-        return {"found": self._judged(opened, await opened.store.describe(paths))}
+        return {"found": self._count_failures(opened, await opened.store.describe(paths))}
 
     @commands.Forbidden.responder
     async def _forbidden(self, handle: int, paths: list[bytes], use: Use) -> dict[str, Any]:
         for rights in _NEEDED[use]:
             opened = self._directory(handle, *rights)
-        return {"forbidden": self._judged(opened, await opened.store.forbidden(paths, use))}
+        return {"forbidden": self._count_failures(opened, await opened.store.forbidden(paths, use))}
 
     @commands.ReadSmall.responder
     async def _read_small(
@@ -353,13 +360,13 @@ class DirectoryResponders(amp.CommandLocator):
         async def sent() -> list[Fetched | RealizeError]:
             opened = self._directory(handle, Right.READ)
             answers = await opened.store.read_small(paths, removing=bool(removing))
-            fetched: list[Fetched | RealizeError] = self._judged(opened, answers)
+            fetched: list[Fetched | RealizeError] = self._count_failures(opened, answers)
             read = [item for item in fetched if isinstance(item, Fetched)]
             for path, item in zip(paths, fetched, strict=True):
                 if isinstance(item, StorageError):
-                    opened.trail.refused(path, "read", item)
+                    opened.audit.refused(path, "read", item)
             for item in read:
-                opened.trail.was_read(item.file.path, item.version, item.file.digest)
+                opened.audit.was_read(item.file.path, item.version, item.file.digest)
             await self._batches.send(stream, [item.file.content for item in read])
             return fetched
 
@@ -373,13 +380,13 @@ class DirectoryResponders(amp.CommandLocator):
         with self._batches.on(stream):
             self._directory(handle, *PUT)
             files = await self._batches.receive(stream, heads)
-            # The directory may have been closed while the content came.
+            # The directory may have been closed while the content arrived.
             opened = self._directory(handle, *PUT)
-            # The stream stays open meanwhile: it is what bounds how many batches are in memory.
+            # The stream stays open meanwhile: the number of streams bounds how many batches are in memory.
             put = await opened.store.put_small(files, opened.policy(policy))
-            outcomes = self._judged(opened, [opened.said(outcome) for outcome in put])
+            outcomes = self._count_failures(opened, [opened.said(outcome) for outcome in put])
         for file, outcome in zip(files, outcomes, strict=True):
-            opened.trail.put(file, outcome)
+            opened.audit.put(file, outcome)
         for how, count in Counter(each.how for each in outcomes if isinstance(each, Stored)).items():
             self._watch.committed(opened.directory, how, count)
         return {"outcomes": outcomes}
@@ -394,13 +401,13 @@ class DirectoryResponders(amp.CommandLocator):
                 raise ProtocolError(f"{len(attributes)} attributes for {len(expected)} files")
             given = attributes if opened.replaces else [None] * len(expected)
             expected = [evolve(each, attributes=its) for each, its in zip(expected, given, strict=True)]
-        # A larger one, which MatchFinal compares, would keep others waiting.
+        # Larger files, which would keep others waiting, are left to MatchFinal.
         small = [each for each in expected if each.size <= SLICE_BYTES]
         answers = iter(await opened.turn(lambda: self._directory(handle, *PUT).store.settle(small)))
         settled: list[bool | RealizeError] = [each.size <= SLICE_BYTES and next(answers) for each in expected]
-        there = sum(opened.trail.settled(each, answer) for each, answer in zip(expected, settled, strict=True))
+        there = sum(opened.audit.settled(each, answer) for each, answer in zip(expected, settled, strict=True))
         self._watch.saved(Saved.ALREADY_THERE, there)
-        return {"settled": self._judged(opened, settled)}
+        return {"settled": self._count_failures(opened, settled)}
 
     @commands.MatchFinal.responder
     async def _match_final(
@@ -417,26 +424,26 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError("a match beyond the end of the file")
 
         def match() -> Deferred[int]:
-            # The directory may have been closed while this waited.
+            # The directory may have been closed while this waited for its turn.
             store = self._directory(handle, *PUT).store
             return store.match_final(path, size, offset, digests, attributes if opened.replaces else None)
 
         try:
             matched = await opened.turn(match)
         except RealizeError as error:
-            count_not_read(self._watch, opened.trail, self._protocol, path, error)
+            count_not_read(self._watch, opened.audit, self._protocol, path, error)
             raise
         if matched and offset + matched == size:
-            self._watch.saved(Saved.ALREADY_THERE, opened.trail.already_there(path, size, None))
+            self._watch.saved(Saved.ALREADY_THERE, opened.audit.already_there(path, size, None))
         return {"matched": matched}
 
     @commands.Remove.responder
     async def _remove(self, handle: int, removals: list[Removal]) -> dict[str, Any]:
         opened = self._directory(handle, Right.REMOVE)
         removed = await opened.store.remove(removals)
-        self._judged(opened, [error for error in removed if not isinstance(error, NotFound)])
+        self._count_failures(opened, [error for error in removed if not isinstance(error, NotFound)])
         for removal, error in zip(removals, removed, strict=True):
-            opened.trail.removed(removal, error)
+            opened.audit.removed(removal, error)
         self._watch.removed(opened.directory, removed.count(None))
         return {"removed": removed}
 
@@ -446,7 +453,7 @@ class DirectoryResponders(amp.CommandLocator):
         pruned = await opened.store.prune(vacant)
         for each, answer in zip(vacant, pruned, strict=True):
             if answer is True:
-                opened.trail.pruned(each.path)
+                opened.audit.pruned(each.path)
         return {"pruned": pruned}
 
     @commands.MakeDirectories.responder
@@ -477,8 +484,8 @@ class DirectoryResponders(amp.CommandLocator):
             self._protocol,
             inbound,
             size,
-            opened.trail.file(path, size),
-            ObservedWrite(self._watch, opened.trail, self._writes, stream),
+            opened.audit.file(path, size),
+            ObservedWrite(self._watch, opened.audit, self._writes, stream),
             opened.turn,
         )
         self._writes[stream] = (handle, served)
@@ -521,8 +528,8 @@ class DirectoryResponders(amp.CommandLocator):
         served = ServedRead(
             self._protocol,
             outbound,
-            opened.trail.shown(path),
-            ObservedRead(self._watch, opened.trail, self._reads, stream, path, self._protocol),
+            opened.audit.shown(path),
+            ObservedRead(self._watch, opened.audit, self._reads, stream, path, self._protocol),
             opened.turn,
         )
         self._reads[stream] = (handle, served)
@@ -581,15 +588,15 @@ class DirectoryResponders(amp.CommandLocator):
     def _answer_status(self) -> dict[str, Any]:
         return {"report": _limited(dict(self._report()))}
 
-    def _judged(self, opened: _Opened, answers: list[_T]) -> list[_T]:
-        """The answers about files, those that failed being counted."""
+    def _count_failures(self, opened: _Opened, answers: list[_T]) -> list[_T]:
+        """Count the errors among answers about files, and return the answers."""
         for answer in answers:
             if isinstance(answer, RealizeError):
                 self._watch.failed(opened.directory, answer)
         return answers
 
     def _refused(self, error: BaseException, directory: str, base: bytes, doing: str) -> None:
-        """Log that the disk refused a location as a whole."""
+        """Log an error of the disk that concerns a location as a whole."""
         if isinstance(error, StorageError):
             self._log.error(
                 "storage_failed",
@@ -640,7 +647,7 @@ async def _closed(store: IStore) -> None:
 
 
 async def _all(work: Iterable[Deferred[Any]]) -> None:
-    """Wait for work that deals with its own failures."""
+    """Wait for work that handles its own failures."""
     await DeferredList(list(work))
 
 
@@ -654,7 +661,7 @@ def _fetched_head(fetched: Fetched) -> FetchedHead:
 
 
 def _limited(report: dict[str, Any]) -> str:
-    """The report as JSON, with fewer transfers if it would not fit."""
+    """Return the report as JSON, with fewer transfers if it would not fit; raises `Busy` if it never fits."""
     transfers = report.get("transfers") or []
 
     def with_transfers(kept: list[Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Serving batches of small files: their content comes, and goes, on streams; see `realize.store.client.small_files`.
+"""Serving batches of small files, whose content travels on streams; see `realize.store.client.small_files`.
 
 A batch has at most `realize.values.MAX_SMALL_BYTES` bytes, for which memory is claimed with its command.
-Only one of a connection may be coming at a time: a connection that is not read, because there is no memory for its next
-command, then keeps no other batch from becoming complete.
+Only one batch of a connection may be arriving at a time: then, when we stop reading a connection because there is no
+memory for its next command, no other batch is left incomplete.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from realize.wire.packing import SmallHead
 from realize.wire.streams import InboundStream
 
 MAX_SENT_BATCHES: Final = 4
-"""Batches of one directory that are read and sent at once on a connection."""
+"""Batches of one directory that may be read and sent at the same time on a connection."""
 
 
 class ServedBatches:
-    """The content of the batches of one connection."""
+    """Receives and sends the content of the batches of one connection."""
 
     def __init__(self, protocol: PeerProtocol) -> None:
         self._streams = protocol.streams
         self._sending = DeferredLock()
-        self._coming: InboundStream | None = None
-        """The content of the last batch."""
+        self._arriving: InboundStream | None = None
+        """The stream of the last batch that was received."""
         self._turns: dict[str, DeferredSemaphore] = {}
 
     def turns_of(self, directory: str) -> DeferredSemaphore:
-        """For batches of a directory that are read and sent; the others wait, and are not in memory."""
+        """Return the semaphore for batches of a directory that are read and sent; those that wait take no memory."""
         return self._turns.setdefault(directory, DeferredSemaphore(MAX_SENT_BATCHES))
 
     @contextmanager
     def on(self, number: int) -> Iterator[None]:
-        """Take the number of a stream, and close it in the end.
+        """A context that accepts the number of a stream, and closes the stream in the end.
 
-        That comes before anything is refused, for content may follow at once.
+        Enter it before refusing anything, because content may follow the command at once.
         """
         self._streams.accept(number)
         try:
@@ -51,13 +51,13 @@ class ServedBatches:
             self._streams.close(number)
 
     async def receive(self, number: int, heads: Sequence[SmallHead]) -> list[SmallFile]:
-        """The files, once all of their content has arrived."""
+        """Return the files once all of their content has arrived; raises `ProtocolError` if it cannot fit ``heads``."""
         sizes = [head.size for head in heads]
         if sum(sizes) > MAX_SMALL_BYTES:
             raise ProtocolError(f"{sum(sizes)} bytes are not a batch of small files")
-        if self._coming is not None and self._coming.arrived < self._coming.limit:
+        if self._arriving is not None and self._arriving.arrived < self._arriving.limit:
             raise ProtocolError("the content of one batch comes behind that of the other")
-        self._coming = stream = self._streams.inbound(number, sum(sizes))
+        self._arriving = stream = self._streams.inbound(number, sum(sizes))
         stream.promised()
         pieces: list[Content] = []
         while arrived := await stream.read():
@@ -69,7 +69,7 @@ class ServedBatches:
         ]
 
     async def send(self, number: int, contents: Sequence[bytes]) -> None:
-        """Send the content of a batch; one batch after the other."""
+        """Send the content of a batch, after those that were begun before."""
         stream = self._streams.outbound(number)
         stream.give(sum(map(len, contents)))
         await self._sending.acquire()
