@@ -951,7 +951,7 @@ class StoreContract:
         where = await store.open(b"salt")
 
         assert where.kind is WhereKind.DIRECTORY
-        assert where.chain
+        assert where.identities
         assert where.now_ns > 0
         await store.close()
 
@@ -961,7 +961,7 @@ class StoreContract:
 
         one, other = await store.open(b"salt"), await store.open(b"pepper")
 
-        assert one.chain[0] != other.chain[0]
+        assert one.identities[0] != other.identities[0]
         await store.close()
 
     async def test_measures_its_space(self) -> None:
@@ -1061,7 +1061,7 @@ class StoreContract:
 
         assert isinstance(final, Existing)
         assert (final.final_size, final.partial_size, final.obstacle) == (5, None, "")
-        assert final.place
+        assert final.identity
         assert final.ctime_ns > 0
         assert partial == Existing(partial_size=3)
         assert directory == Existing(obstacle="directory")

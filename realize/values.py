@@ -124,7 +124,7 @@ class Attributes:
 class Seen:
     """The version of a final file that may be replaced, and no other: a precondition, with values from `Existing`."""
 
-    place: bytes
+    identity: bytes
     ctime_ns: int
 
 
@@ -203,7 +203,7 @@ class Existing:
     ``final_size`` is None if there is no regular file of that name.
     ``partial_size`` is None if there is no partial.
     ``obstacle`` names what is there instead of a regular file ("directory", "symlink", ...), or is empty.
-    ``place`` is an identity token: the same inode has the same one in all stores that were opened with the same salt.
+    ``identity`` is a token of the final file's inode, the same in all stores that were opened with the same salt.
     ``ctime_ns`` is when the final file last changed, by the destination's clock.
     ``recent`` says that it may have changed since the run started; the destination knows whether its clock was set
     meanwhile.
@@ -212,7 +212,7 @@ class Existing:
     final_size: int | None = None
     mtime_ns: int = 0
     ctime_ns: int = 0
-    place: bytes = b""
+    identity: bytes = b""
     partial_size: int | None = None
     obstacle: str = ""
     recent: bool = False
@@ -220,7 +220,7 @@ class Existing:
     @property
     def seen(self) -> Seen | None:
         """The version of the final file, if there is one."""
-        return None if self.final_size is None else Seen(self.place, self.ctime_ns)
+        return None if self.final_size is None else Seen(self.identity, self.ctime_ns)
 
 
 NOTHING: Final = Existing()
@@ -267,16 +267,16 @@ class Travelled:
 class Stored:
     """The result of a commit: how, and the version of the file that it made, with the values of `Existing`.
 
-    ``place`` is empty if the commit made no file, or if that is unknown.
+    ``identity`` is empty if the commit made no file, or if that is unknown.
     """
 
     how: Committed
-    place: bytes = b""
+    identity: bytes = b""
     ctime_ns: int = 0
 
     def is_still(self, existing: Existing) -> bool:
         """Whether the final file that was described is exactly this version."""
-        return bool(self.place) and (self.place, self.ctime_ns) == (existing.place, existing.ctime_ns)
+        return bool(self.identity) and (self.identity, self.ctime_ns) == (existing.identity, existing.ctime_ns)
 
 
 class WhereKind(enum.Enum):
@@ -303,14 +303,14 @@ class Space:
 class Where:
     """Where a store is.
 
-    ``chain`` has identity tokens (see `Existing`) of the location, or of its nearest existing ancestor, and of every
-    directory above, nearest first: two stores overlap if the first token of one is in the chain of the other.
+    ``identities`` has the tokens (see `Existing`) of the location, or of its nearest existing ancestor, and of every
+    directory above, nearest first: two stores overlap if the first token of one is among those of the other.
     If ``kind`` is FILE, the first token is that of the file itself, and the second that of its directory.
     ``now_ns`` is the time by the clock of the store's machine.
     ``mode`` has the permission bits (0o777) of a directory.
     """
 
     kind: WhereKind
-    chain: tuple[bytes, ...]
+    identities: tuple[bytes, ...]
     now_ns: int
     mode: int | None = None

@@ -47,8 +47,8 @@ class TestContractBelowAServedDirectory(TestContractInThreads):
         after = await store.open(SALT)
 
         assert (WhereKind.ABSENT, WhereKind.DIRECTORY) == (before.kind, after.kind)
-        assert (await root.open(SALT)).chain == before.chain
-        assert after.chain[2:] == before.chain
+        assert (await root.open(SALT)).identities == before.identities
+        assert after.identities[2:] == before.identities
 
     async def test_lists_nothing_after_close(self):
         """A listing of a location that is missing fails: nothing is not the same as not there."""

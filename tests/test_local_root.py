@@ -137,9 +137,9 @@ async def test_a_file_is_a_store_of_that_file_alone(root, behind):
         directory = await LocalStore(behind.at(b"d"), run_in_thread=at_once).open(SALT)
 
         assert where.kind is WhereKind.FILE
-        assert directory.chain == where.chain[1:]
+        assert directory.identities == where.identities[1:]
         [existing] = await store.describe([b"f"])
-        assert (where.chain[0], None) == (existing.place, existing.partial_size)
+        assert (where.identities[0], None) == (existing.identity, existing.partial_size)
         assert [(b"f", Kind.FILE, 7)] == [(each.path, each.kind, each.size) for each in await listed(store.walk())]
         assert (await fetched(store, b"f")).file.content == b"content"
         assert isinstance(await put(store, b"g", b""), NotFound)
@@ -247,9 +247,9 @@ async def test_places_tell_overlap(root, behind):
     inner = await LocalStore(root, b"a/b", run_in_thread=at_once).open(SALT)
     other = await LocalStore(root, b"c", run_in_thread=at_once).open(SALT)
 
-    assert outer.chain[0] == inner.chain[1]
-    assert outer.chain[0] not in other.chain
-    assert inner.chain[-1] == other.chain[-1]
+    assert outer.identities[0] == inner.identities[1]
+    assert outer.identities[0] not in other.identities
+    assert inner.identities[-1] == other.identities[-1]
 
 
 async def test_hard_links_have_one_place(root, behind):
@@ -261,4 +261,4 @@ async def test_hard_links_have_one_place(root, behind):
 
     [f], [g] = await one.describe([b"f"]), await two.describe([b"g"])
 
-    assert f.place == g.place
+    assert f.identity == g.identity

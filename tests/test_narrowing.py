@@ -132,7 +132,7 @@ def test_a_directory_is_where_it_is_now(root, monkeypatch, base, kind, mode):
     where = location.where(SALT, 77)
 
     assert (kind, mode, 77) == (where.kind, where.mode, where.now_ns)
-    assert identity_token(SALT, identity_of(os.stat(os.path.join(root, b"d" if base else b"")))) == where.chain[0]
+    assert identity_token(SALT, identity_of(os.stat(os.path.join(root, b"d" if base else b"")))) == where.identities[0]
 
     def fails(*_):
         raise OSError(5, "Input/output error")
@@ -174,11 +174,11 @@ def test_a_single_file_is_where_it_is_now(root, file):
     location = locate(file, b"", None)
     where = location.where(SALT, 77)
     assert (WhereKind.FILE, 77, None) == (where.kind, where.now_ns, where.mode)
-    assert identity_token(SALT, identity_of(os.stat(file))) == where.chain[0]
-    assert identity_token(SALT, identity_of(os.stat(root))) == where.chain[1]
+    assert identity_token(SALT, identity_of(os.stat(file))) == where.identities[0]
+    assert identity_token(SALT, identity_of(os.stat(root))) == where.identities[1]
 
     become_a_symlink(file)
-    assert identity_token(SALT, identity_of(os.lstat(file))) == location.where(SALT, 77).chain[0]
+    assert identity_token(SALT, identity_of(os.lstat(file))) == location.where(SALT, 77).identities[0]
     os.unlink(file)
     with pytest.raises(NotFound, match="f: No such file or directory"):
         location.where(SALT, 77)

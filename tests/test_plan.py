@@ -85,7 +85,7 @@ OURS = Stored(Committed.CREATED, b"place", RUN_START + 5)
 
 def test_what_the_run_has_sent_itself_is_replaced():
     """A newer version of the same source may replace just the version that this run has sent."""
-    existing = Existing(final_size=7, place=b"place", ctime_ns=RUN_START + 5)
+    existing = Existing(final_size=7, identity=b"place", ctime_ns=RUN_START + 5)
 
     assert Action.REPLACE == action(10, existing, sent=OURS)
 
@@ -93,10 +93,10 @@ def test_what_the_run_has_sent_itself_is_replaced():
 @pytest.mark.parametrize(
     "existing",
     [
-        Existing(final_size=7, place=b"other", ctime_ns=RUN_START + 5),
-        Existing(final_size=7, place=b"place", ctime_ns=RUN_START + 6),
-        Existing(final_size=7, place=b"other", ctime_ns=RUN_START - 1),
-        Existing(final_size=7, place=b"other", ctime_ns=RUN_START + 10**18),
+        Existing(final_size=7, identity=b"other", ctime_ns=RUN_START + 5),
+        Existing(final_size=7, identity=b"place", ctime_ns=RUN_START + 6),
+        Existing(final_size=7, identity=b"other", ctime_ns=RUN_START - 1),
+        Existing(final_size=7, identity=b"other", ctime_ns=RUN_START + 10**18),
     ],
 )
 def test_nothing_else_is_replaced_by_a_later_attempt(existing):

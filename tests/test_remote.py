@@ -57,7 +57,7 @@ class Remote(Asking):
         self.store = RemoteStore(self.client, "inbox", b"base", **options)
         where = self.ask(self.store.open(b"salt", age))
         question = self.peer.asked.pop()
-        self.answer(kind=HERE.kind, chain=list(HERE.chain), now=77, rights=["read", "write"], mode=0o750)
+        self.answer(kind=HERE.kind, chain=list(HERE.identities), now=77, rights=["read", "write"], mode=0o750)
         self.where, self.handle = where, question[1]["handle"]
         return question
 

@@ -87,7 +87,7 @@ async def refuse_same_file(work: Work, path: bytes, existing: Existing) -> None:
         [here] = await work.source.describe([path])
     if isinstance(here, RealizeError):
         raise SideError(End.SOURCE, here)
-    if here.place == existing.place:
+    if here.identity == existing.identity:
         raise SideError(
             End.DESTINATION, SameFile(f"{display_name(path)}: source and destination are one and the same file")
         )

@@ -61,15 +61,15 @@ def resolve(path: bytes, existing: Existing, policy: OnConflict, *, run_started_
 def overlap(source: Where, destination: Where) -> str:
     """Why the two locations cannot be source and destination of one move; empty if they can."""
     if source.kind is WhereKind.FILE:
-        same = destination.kind is WhereKind.DIRECTORY and source.chain[1:2] == destination.chain[:1]
+        same = destination.kind is WhereKind.DIRECTORY and source.identities[1:2] == destination.identities[:1]
         return "the file is already in that directory" if same else ""
     if source.kind is WhereKind.ABSENT:
         return ""
-    here, there = source.chain[0], destination.chain[0]
+    here, there = source.identities[0], destination.identities[0]
     if destination.kind is WhereKind.DIRECTORY and here == there:
         return "they are the same directory"
-    if here in destination.chain:
+    if here in destination.identities:
         return "the destination is inside the source"
-    if destination.kind is WhereKind.DIRECTORY and there in source.chain:
+    if destination.kind is WhereKind.DIRECTORY and there in source.identities:
         return "the source is inside the destination"
     return ""

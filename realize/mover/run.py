@@ -254,7 +254,7 @@ class Run:
                 self.observer(event)
 
         self.observer(SourceStarted(source.name, self.destination.name))
-        avoid = there.chain[0] if there.kind is WhereKind.DIRECTORY else b""
+        avoid = there.identities[0] if there.kind is WhereKind.DIRECTORY else b""
         into = self.destination.store if source.into is None else source.into
         work = Work(
             source.store,

@@ -246,7 +246,7 @@ def _encode_existing(existing: Existing) -> bytes:
                 existing.mtime_ns,
                 existing.ctime_ns,
             ),
-            _octets(existing.place),
+            _octets(existing.identity),
             _octets(cut(existing.obstacle, _PLACE)),
         )
     )
@@ -264,7 +264,7 @@ def _decode_existing(cursor: Cursor) -> Existing:
         final_size=_size(final_size) if flags & 1 else None,
         mtime_ns=mtime_ns,
         ctime_ns=ctime_ns,
-        place=place,
+        identity=place,
         partial_size=_size(partial_size) if flags & 2 else None,
         obstacle=cursor.text(_PLACE),
         recent=bool(flags & _RECENT),
@@ -303,7 +303,7 @@ def _decode_small(cursor: Cursor) -> SmallHead:
 
 
 def _encode_seen(seen: Seen) -> bytes:
-    return _octets(seen.place) + _ONE_TIME.pack(seen.ctime_ns)
+    return _octets(seen.identity) + _ONE_TIME.pack(seen.ctime_ns)
 
 
 def _decode_seen(cursor: Cursor) -> Seen:
@@ -489,7 +489,7 @@ def _take_digest(cursor: Cursor) -> bytes:
 
 
 def _encode_stored(stored: Stored) -> bytes:
-    return _STORED.pack(stored.how.value, stored.ctime_ns) + _octets(stored.place)
+    return _STORED.pack(stored.how.value, stored.ctime_ns) + _octets(stored.identity)
 
 
 def _decode_stored(cursor: Cursor) -> Stored:

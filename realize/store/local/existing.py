@@ -101,7 +101,7 @@ def _describe(
         final_size=final.st_size,
         mtime_ns=representable(final.st_mtime_ns),
         ctime_ns=representable(final.st_ctime_ns),
-        place=identity_token(salt, identity_of(final)),
+        identity=identity_token(salt, identity_of(final)),
         partial_size=partial_size,
     )
 

@@ -98,15 +98,15 @@ class Location:
             with storage_errors(names.join(nearest) or self.root.shown):
                 mode = os.fstat(fd).st_mode & 0o777 if there else None
                 kind = WhereKind.DIRECTORY if there else WhereKind.ABSENT
-                return Where(kind=kind, chain=identity_tokens_upwards(salt, fd), now_ns=now_ns, mode=mode)
+                return Where(kind=kind, identities=identity_tokens_upwards(salt, fd), now_ns=now_ns, mode=mode)
 
     def _where_file(self, tree: Tree, salt: bytes, now_ns: int) -> Where:
         assert self.only is not None  # noqa: S101 -- for the type checker
         fd = tree.directory(self.base)
         with storage_errors(self.only):
             status = os.stat(self.only, dir_fd=fd, follow_symlinks=False)
-            file_token = identity_token(salt, identity_of(status))
-            return Where(kind=WhereKind.FILE, chain=(file_token, *identity_tokens_upwards(salt, fd)), now_ns=now_ns)
+            identities = (identity_token(salt, identity_of(status)), *identity_tokens_upwards(salt, fd))
+            return Where(kind=WhereKind.FILE, identities=identities, now_ns=now_ns)
 
 
 def locate(root: bytes, base: bytes, expected: Identity | None, shown: bytes | None = None) -> Location:

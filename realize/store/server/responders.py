@@ -218,7 +218,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._directories[handle] = _Opened(directory, store, rights, audit, turn, claim)
         return {
             "kind": where.kind,
-            "chain": list(where.chain),
+            "chain": list(where.identities),
             "now": where.now_ns,
             "rights": sorted(right.value for right in rights),
             "mode": where.mode,
