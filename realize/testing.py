@@ -1,8 +1,8 @@
-"""What tests of Realize, and of what is built on it, need: a store in memory, and the contract that every store keeps.
+"""What tests of Realize, and of code built on it, need: a store in memory, and the contract that every store keeps.
 
-`StoreContract` is a collection of tests, not a fixture: subclass it, say how a store is made and how to look behind it,
-and pytest (with pytest-twisted) runs the rest.
-This module needs neither of them to be imported.
+`StoreContract` is a collection of tests: subclass it, define how to make a store and how to look behind it, and pytest
+(with pytest-twisted) runs the tests.
+This module itself imports neither of them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def block_digests(content: bytes) -> list[bytes]:
 
 
 def how(outcome: Stored | RealizeError) -> Committed | RealizeError:
-    """How a file came to be there, whichever version it is, or why it did not."""
+    """The outcome of a commit, whatever the version, or the error of one that failed."""
     return outcome.how if isinstance(outcome, Stored) else outcome
 
 
@@ -95,14 +95,14 @@ def small_file(path: bytes, content: bytes, attributes: Attributes | None = None
 
 
 def partial_path(path: bytes) -> bytes:
-    """Where a file is received if nothing else has that name."""
+    """The path under which a file is received, unless that name is taken."""
     *directory, name = names.judge(path)
     return names.join((*directory, names.partial_name(name)))
 
 
 @define
 class MemoryFile:
-    """A file of a `MemoryStore`; ``changed_at`` counts like its time, whatever the clock says."""
+    """A file of a `MemoryStore`; ``changed_at`` is on the scale of its modification time, whatever the clock says."""
 
     content: bytes
     attributes: Attributes
@@ -115,15 +115,15 @@ _device = itertools.count(1)
 
 @implementer(IStore)
 class MemoryStore:
-    """A store that holds everything in dictionaries, for tests of what is built on stores.
+    """A store that keeps everything in dictionaries, for tests of code that uses stores.
 
-    Its time is a counter, and ``clock_ahead`` is by how much the clock that stamps files is set ahead of that.
-    ``files``, ``partials`` and ``directories`` may be looked at; `plant`, `plant_partial` and `plant_directory` put
-    things there; ``obstacles`` says what is there instead of a file ("symlink", ...).
-    ``written`` are the files that a program has open for writing.
+    Its time is a counter, and ``clock_ahead`` says how far the clock that stamps files is ahead of that.
+    Tests may read ``files``, ``partials`` and ``directories``; `plant`, `plant_partial` and `plant_directory` put
+    things there; ``obstacles`` says what has a name instead of a file ("symlink", ...).
+    ``written`` has the files that a program has open for writing.
     ``fail_next[method, path]`` is an error that the next such call fails with; ``path`` is that of the item or file, or
-    ``b""`` for the whole call of a method that takes many.
-    Methods of readers and writers count by their own names.
+    ``b""`` for the whole call of a method that takes many items.
+    Methods of readers and writers go under their own names.
     """
 
     def __init__(self, files: dict[bytes, bytes] | None = None, *, page: int = 3) -> None:
@@ -148,7 +148,7 @@ class MemoryStore:
             self.plant(path, content)
 
     def plant(self, path: bytes, content: bytes, attributes: Attributes | None = None) -> None:
-        """Put a final file there, as somebody else would."""
+        """Put a final file there, as another program would."""
         now = next(self._now)
         stamp = now + self.clock_ahead
         kept = Attributes(stamp, 0o644) if attributes is None else attributes
@@ -157,18 +157,18 @@ class MemoryStore:
         self._changed_in(path)
 
     def plant_partial(self, path: bytes, content: bytes) -> None:
-        """Put what an interrupted transfer leaves behind."""
+        """Put a partial there, as an interrupted transfer leaves it."""
         self.partials[path] = content
         self._changed_in(path)
 
     def plant_directory(self, path: bytes, attributes: Attributes | None = None) -> None:
-        """Make a directory, and those above it; or give one that is there other attributes."""
+        """Make a directory and its missing parents; or change the attributes of an existing one."""
         if path not in self.directories:
             self._changed_in(path)
         self.directories[path] = Attributes(self.now_ns(), 0o755) if attributes is None else attributes
 
     def _make_above(self, path: bytes) -> None:
-        """Make the directories that ``path`` is in, those that are missing for their owner alone."""
+        """Make the directories above ``path``; missing ones get permissions for their owner only."""
         components = path.split(b"/")
         for depth in range(1, len(components)):
             above = b"/".join(components[:depth])
@@ -176,7 +176,7 @@ class MemoryStore:
                 self.plant_directory(above, Attributes(next(self._now), 0o700))
 
     def _changed_in(self, path: bytes) -> None:
-        """A name was added to, or removed from, the directory that ``path`` is in; what is missing of it is made."""
+        """Change the time of the directory above ``path``, as adding or removing a name does; create it if missing."""
         above = path.rpartition(b"/")[0]
         if above not in self.directories:
             if above:
@@ -185,11 +185,11 @@ class MemoryStore:
             self.directories[above] = evolve(self.directories[above], mtime_ns=self.now_ns())
 
     def advance(self, ticks: int) -> None:
-        """Let that much time pass, in nanoseconds of a store whose clock counts calls."""
+        """Let that many nanoseconds pass, by the clock of a store that counts calls."""
         self._now = itertools.count(next(self._now) + ticks)
 
     def take_fault(self, method: str, path: bytes) -> None:
-        """Raise what ``fail_next`` holds for this call, once."""
+        """Raise, once, the error that ``fail_next`` has for this call."""
         error = self.fail_next.pop((method, path), None)
         if error is not None:
             raise error
@@ -203,7 +203,7 @@ class MemoryStore:
         return self.files[path]
 
     def _is_partial(self, path: bytes) -> bool:
-        """Whether it is the name of a partial that is there."""
+        """Whether there is a partial of that name."""
         return any(path == partial_path(final) for final in self.partials)
 
     def _refuse_partial(self, path: bytes) -> None:
@@ -211,20 +211,20 @@ class MemoryStore:
             raise NotRegular(f"{display_name(path)}: is a {NOTE}")
 
     def obstacle(self, path: bytes) -> str:
-        """What is there instead of a regular file, or of one that may be replaced."""
+        """What has this name instead of a regular file, or of a file that may be replaced; or an empty string."""
         if self._is_partial(path):
             return NOTE
         return self.obstacles.get(path, "directory" if path in self.directories else "")
 
     def check_policy(self, path: bytes, policy: OnConflict) -> None:
-        """Refuse what may not be replaced."""
+        """Raise `Conflict` for a file that must not be replaced."""
         if obstacle := self.obstacle(path):
             raise Conflict(f"{display_name(path)}: there is a {obstacle} of that name")
         if path in self.files and policy is not OnConflict.REPLACE:
             raise Conflict(f"{display_name(path)}: exists already")
 
     def make_final(self, file: SmallFile, policy: OnConflict) -> Stored:
-        """Commit content that is whole and verified."""
+        """Commit content that is complete and verified."""
         exists = file.path in self.files
         if exists and policy is OnConflict.SKIP:
             return Stored(Committed.SKIPPED)
@@ -238,12 +238,12 @@ class MemoryStore:
         return Stored(Committed.REPLACED if exists else Committed.CREATED, self._place(version.inode), version.ctime_ns)
 
     def released(self, writer: _MemoryWriter) -> None:
-        """A writer has closed."""
+        """Note that a writer has closed."""
         self._writers.remove(writer)
 
     @shielded
     async def open(self, salt: bytes, run_age_ns: int = 0) -> Where:
-        """A directory of a machine of its own."""
+        """Open the directory, as one on a machine of its own."""
         self.take_fault("open", b"")
         self._salt = salt
         now = next(self._now)
@@ -252,23 +252,23 @@ class MemoryStore:
         return Where(WhereKind.DIRECTORY, (self._place(0),), now + self.clock_ahead)
 
     def now_ns(self) -> int:
-        """What its clock shows."""
+        """The time by its clock."""
         return next(self._now) + self.clock_ahead
 
     @shielded
     async def space(self) -> Space:
-        """What ``room`` says."""
+        """The space that ``room`` allows."""
         self.take_fault("space", b"")
         return self.room
 
     @shielded
     async def try_write(self) -> int:
-        """It always works, and takes no time."""
+        """Do nothing: writing always works, and takes no time."""
         self.take_fault("try_write", b"")
         return 0
 
     def walk(self, *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
-        """Everything, as it is now."""
+        """List everything, as it is now."""
         if avoid == self._place(0):
             raise InternalError("a memory store has no directory to avoid but itself")
         entries = [
@@ -289,7 +289,7 @@ class MemoryStore:
 
     @shielded
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:
-        """What is there."""
+        """Describe what is there."""
         self.take_fault("describe", b"")
         return [self._one("describe", path, self._describe, path) for path in paths]
 
@@ -306,22 +306,22 @@ class MemoryStore:
 
     @shielded
     async def forbidden(self, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
-        """Nothing is, but for what is to fail."""
+        """Refuse nothing, except for the calls that are to fail."""
         method = f"forbidden to {use.name.lower()}"
         self.take_fault(method, b"")
         return [self._one(method, path, lambda: None) for path in paths]
 
     def reads_at_once(self) -> int:
-        """As much as there may be."""
+        """No limit."""
         return MAX_SMALL_BYTES
 
     def takes_at_once(self) -> int:
-        """As much as there may be."""
+        """No limit."""
         return MAX_SMALL_BYTES
 
     @shielded
     async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
-        """Whole small files."""
+        """Read small files."""
         self.take_fault("read_small", b"")
         answers: list[Fetched | RealizeError] = []
         room = MAX_SMALL_BYTES
@@ -342,7 +342,7 @@ class MemoryStore:
 
     @steadfast
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
-        """Verify and commit."""
+        """Verify and commit small files."""
         self.take_fault("put_small", b"")
         return [self._one("put_small", file.path, self._put, file, policy) for file in files]
 
@@ -355,7 +355,7 @@ class MemoryStore:
 
     @shielded
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
-        """Which finals have that content."""
+        """Find out which finals have that content."""
         self.take_fault("settle", b"")
         return [self._one("settle", each.path, self._settle, each) for each in expected]
 
@@ -395,7 +395,7 @@ class MemoryStore:
 
     @shielded
     async def open_reader(self, path: bytes, *, removing: bool = False) -> IReader:
-        """Start to read."""
+        """Start reading a file."""
         self.take_fault("open_reader", path)
         file = self.look_up(path)
         if removing:
@@ -408,7 +408,7 @@ class MemoryStore:
 
     @shielded
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
-        """Make what is missing; the location is there."""
+        """Make missing directories; the location itself exists."""
         self.take_fault("make_directories", b"")
         named = [each for each in directories if each.path]
         made = iter([self._one("make_directories", each.path, self._make, each) for each in named])
@@ -426,7 +426,7 @@ class MemoryStore:
 
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
-        """Give directories their permissions and times."""
+        """Set permissions and times of directories."""
         self.take_fault("set_directories", b"")
         return [self._one("set_directories", each.path, self._set, each) for each in directories]
 
@@ -444,7 +444,7 @@ class MemoryStore:
     async def open_writer(
         self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
     ) -> IWriter:
-        """Start, or go on, to write."""
+        """Start, or continue, writing a file."""
         self.take_fault("open_writer", path)
         self._judge(path)
         self.check_policy(path, policy)
@@ -460,7 +460,7 @@ class MemoryStore:
 
     @steadfast
     async def remove(self, removals: Sequence[Removal]) -> list[RealizeError | None]:
-        """Remove what is still the version named."""
+        """Remove files that are still the version named."""
         self.take_fault("remove", b"")
         return [self._one("remove", removal.path, self._remove, removal) for removal in removals]
 
@@ -497,7 +497,7 @@ class MemoryStore:
 
     @shielded
     async def close(self) -> None:
-        """Keep what is being written as partials."""
+        """Keep files that are being written as partials."""
         for writer in list(self._writers):
             await writer.abandon(keep=True)
         self.closed = True
@@ -529,12 +529,12 @@ def _above(path: bytes) -> Iterator[bytes]:
 
 
 def _order(entry: Entry) -> bytes:
-    """What the entries of a listing are sorted by: each directory comes right before what is in it."""
+    """The sort key of the entries of a listing, by which a directory comes right before its contents."""
     return entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path
 
 
 def _matched(content: bytes, digests: Sequence[bytes]) -> int:
-    """How many bytes of the content have these digests, block by block."""
+    """How many bytes of the content match these digests, block by block."""
     matched = 0
     for start, each in zip(range(0, len(content), BLOCK_BYTES), digests, strict=False):
         block = content[start : start + BLOCK_BYTES]
@@ -744,40 +744,40 @@ class _MemoryWriter:
 
 
 class Behind:
-    """The way behind a store for `StoreContract`: puts things there and looks at them, past the store."""
+    """What `StoreContract` uses to put things behind a store and to look at them, without the store."""
 
     def plant(self, path: bytes, content: bytes) -> None:
-        """Put a final file there, with its directories, replacing what is there."""
+        """Put a final file there, with its directories, replacing an existing one."""
         raise NotImplementedError
 
     def plant_partial(self, path: bytes, content: bytes) -> None:
-        """Put what an interrupted transfer of a large file leaves behind."""
+        """Put a partial of a large file there, as an interrupted transfer leaves it."""
         raise NotImplementedError
 
     def plant_directory(self, path: bytes, attributes: Attributes) -> None:
-        """Make a directory, and those above it; or give one that is there these attributes."""
+        """Make a directory and its missing parents; or change the attributes of an existing one."""
         raise NotImplementedError
 
     def writing(self, path: bytes) -> AbstractContextManager[object]:
-        """A program that has the final file open for writing, in this context."""
+        """Within this context, a program has the final file open for writing."""
         raise NotImplementedError
 
     def content(self, path: bytes) -> bytes | None:
-        """The content of the final file, None if there is none."""
+        """The content of the final file; None if there is none."""
         raise NotImplementedError
 
     def attributes(self, path: bytes) -> Attributes | None:
-        """Those of a final file or a directory, None if there is none."""
+        """The attributes of a final file or a directory; None if there is none."""
         raise NotImplementedError
 
     def partial(self, path: bytes) -> bytes | None:
-        """The content of the partial of a large file, None if there is none."""
+        """The content of the partial of a large file; None if there is none."""
         raise NotImplementedError
 
 
 @define
 class MemoryBehind(Behind):
-    """The way behind a `MemoryStore`."""
+    """What is behind a `MemoryStore`."""
 
     store: MemoryStore = field()
 
@@ -794,13 +794,13 @@ class MemoryBehind(Behind):
         self.store.plant_directory(path, attributes)
 
     def attributes(self, path: bytes) -> Attributes | None:
-        """Those of a final file or a directory."""
+        """The attributes of a final file or a directory."""
         file = self.store.files.get(path)
         return self.store.directories.get(path) if file is None else file.attributes
 
     @contextmanager
     def writing(self, path: bytes) -> Iterator[None]:
-        """Note it."""
+        """Note that the file is open for writing."""
         self.store.written.add(path)
         yield
         self.store.written.remove(path)
@@ -816,7 +816,7 @@ class MemoryBehind(Behind):
 
 
 BAD_NAMES = (b"", b"/etc/passwd", b"a//b", b"a/", b".", b"..", b"a/../b", b"../a", b"a\0b")
-"""Names that no store may use."""
+"""Names that every store must refuse."""
 
 _OF_PARTIALS = (partial_path(b"x"), partial_path(b".x/b"), partial_path(b"y") + b"/c")
 
@@ -828,7 +828,7 @@ ODD_NAMES = (
 
 
 def random_bytes(length: int, *, seed: int = 1) -> bytes:
-    """Content that has chunks, the same for the same seed."""
+    """Content that has chunks; the same for the same seed."""
     return random.Random(seed).randbytes(length)  # noqa: S311 -- nothing depends on its being unpredictable
 
 
@@ -842,7 +842,7 @@ def _wanted(content: bytes, chunks: Sequence[Chunk], wanted: Sequence[bool]) -> 
 
 
 async def _send_delta(writer: IWriter, content: bytes) -> int:
-    """Offer all of the content, ahead of what is wanted of it, and write that; how much it was."""
+    """Offer all of the content, ahead of what is wanted of it, and write the wanted part; returns how many bytes."""
     spans = [content[start : start + SPAN_BYTES] for start in range(0, len(content), SPAN_BYTES)]
     offers = [writer.offer(deltas.cut(span)) for span in spans]
     sent = 0
@@ -855,7 +855,7 @@ async def _send_delta(writer: IWriter, content: bytes) -> int:
 
 
 async def _described(store: IStore, path: bytes, times: int) -> list[Existing]:
-    """What the store says of a name, so many times."""
+    """What the store says about a name, asked that many times."""
     answers = [(await store.describe([path]))[0] for _ in range(times)]
     return [answer for answer in answers if isinstance(answer, Existing)]
 
@@ -863,7 +863,7 @@ async def _described(store: IStore, path: bytes, times: int) -> list[Existing]:
 async def _replace(
     store: IStore, path: bytes, content: bytes, replaces: Seen | None, *, large: bool
 ) -> Stored | RealizeError:
-    """Send a file that may replace that version."""
+    """Send a file that may replace that version only."""
     if not large:
         file = evolve(small_file(path, content), replaces=replaces)
         [answer] = await store.put_small([file], OnConflict.REPLACE)
@@ -887,14 +887,14 @@ async def _all(waiting: Sequence[Deferred[_T]]) -> list[_T]:
 
 
 LARGE_CONTENT = bytes(range(256)) * 4096 * 2 + b"the end"
-"""A content of two blocks and a bit."""
+"""Content of a little more than two blocks."""
 
 
 class StoreContract:
-    """Tests that every store passes; a subclass says what `make_store` makes."""
+    """Tests that every store passes; a subclass defines `make_store`."""
 
     async def make_store(self) -> tuple[IStore, Behind]:
-        """A store of an empty directory, not opened yet, and the way behind it."""
+        """A store of an empty directory, not opened yet, and what is behind it."""
         raise NotImplementedError
 
     async def opened(self) -> tuple[IStore, Behind]:
@@ -920,7 +920,7 @@ class StoreContract:
         await store.close()
 
     async def test_nothing_is_on_its_way_that_nobody_asked_for(self) -> None:
-        """When all has arrived, or was given up, nothing travels any more."""
+        """When everything has arrived, or was abandoned, nothing travels any more."""
         store, behind = await self.opened()
         behind.plant(b"f", b"content")
         reader = await store.open_reader(b"f")
@@ -945,7 +945,7 @@ class StoreContract:
         await store.close()
 
     async def test_says_where_it_is(self) -> None:
-        """A directory says that it is one, and has a place."""
+        """A directory says that it is one, and has an identity."""
         store, _ = await self.make_store()
 
         where = await store.open(b"salt")
@@ -956,7 +956,7 @@ class StoreContract:
         await store.close()
 
     async def test_the_place_depends_on_the_salt(self) -> None:
-        """A place means nothing to who does not know the salt."""
+        """Identities are meaningless without the salt."""
         store, _ = await self.make_store()
 
         one, other = await store.open(b"salt"), await store.open(b"pepper")
@@ -965,7 +965,7 @@ class StoreContract:
         await store.close()
 
     async def test_measures_its_space(self) -> None:
-        """What is free is a part of the whole."""
+        """The free space is a part of the whole."""
         store, _ = await self.opened()
 
         space = await store.space()
@@ -975,7 +975,7 @@ class StoreContract:
         await store.close()
 
     async def test_what_can_never_fit_is_refused_before_it_is_sent(self) -> None:
-        """There is nothing of it, and what fits goes on."""
+        """Nothing of such a file is written, and one that fits goes on."""
         store, behind = await self.opened()
         behind.plant_partial(b"other", b"kept")
 
@@ -990,7 +990,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_written_trial_leaves_nothing_behind(self) -> None:
-        """To try whether writing works changes nothing that can be seen."""
+        """Trying whether writing works leaves no visible change."""
         store, behind = await self.opened()
         behind.plant(b"f", b"content")
 
@@ -1029,7 +1029,7 @@ class StoreContract:
         await store.close()
 
     async def test_lists_nothing_after_close(self) -> None:
-        """A listing that was given up is at its end."""
+        """A listing that was closed is at its end."""
         store, behind = await self.opened()
         behind.plant(b"a", b"")
         listing = store.walk()
@@ -1039,7 +1039,7 @@ class StoreContract:
         await store.close()
 
     async def test_lists_partials_only_if_asked(self) -> None:
-        """A partial appears under its final name, with what has arrived, when partials are wanted; else it is left."""
+        """A partial is listed under its final name, with its size, if partials are wanted; otherwise it is left out."""
         store, behind = await self.opened()
         behind.plant_partial(b"d/f", b"1234")
 
@@ -1070,7 +1070,7 @@ class StoreContract:
         await store.close()
 
     async def test_says_what_has_come_since_the_run_began(self) -> None:
-        """Whoever put it there, and also to who has come back since."""
+        """Recent is whatever came since the run started, also for a caller that connects again."""
         store, behind = await self.opened()
         behind.plant(b"theirs", b"1")
         await store.put_small([small_file(b"ours", b"2")], OnConflict.REPLACE)
@@ -1084,7 +1084,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_listing_says_what_time_it_is(self) -> None:
-        """By the clock of the store's machine, when the page was read."""
+        """The time is by the clock of the store's machine, taken when the page was read."""
         store, behind = await self.opened()
         behind.plant(b"f", b"1")
         before = (await store.open(b"salt")).now_ns
@@ -1097,7 +1097,7 @@ class StoreContract:
         await store.close()
 
     async def test_refuses_bad_names_everywhere(self) -> None:
-        """A name that leads elsewhere is an error of its item, or of the call that takes only one."""
+        """A name that leads elsewhere is an error of its item, or of a call with only one name."""
         store, behind = await self.opened()
         behind.plant(b"good", b"")
         zero = Version(0, 0, 0, 0, 0)
@@ -1150,7 +1150,7 @@ class StoreContract:
         await store.close()
 
     async def test_puts_off_what_is_open_for_writing(self) -> None:
-        """It is not read to be removed afterwards, nor removed; to be copied it is read."""
+        """Such a file is neither read for a move nor removed; for a copy it is read."""
         store, behind = await self.opened()
         behind.plant(b"f", b"content")
         [read] = await store.read_small([b"f"], removing=True)
@@ -1172,7 +1172,7 @@ class StoreContract:
         await store.close()
 
     async def test_reads_no_more_than_fits(self) -> None:
-        """What makes a batch of small files too large is refused, what fits is answered."""
+        """Files that make a batch too large are refused; those that fit are answered."""
         store, behind = await self.opened()
         behind.plant(b"a", b"a" * MAX_SMALL_BYTES)
         behind.plant(b"b", b"b")
@@ -1187,7 +1187,7 @@ class StoreContract:
         await store.close()
 
     async def test_puts_small_files(self) -> None:
-        """Many files at once arrive with their content, in directories that are made for them."""
+        """Many files at once arrive with their content, in directories that are created for them."""
         store, behind = await self.opened()
         files = [small_file(b"d%d/f%d" % (number % 3, number), b"%d" % number) for number in range(20)]
 
@@ -1201,7 +1201,7 @@ class StoreContract:
         await store.close()
 
     async def test_goes_on_with_what_may_be_done_anyhow(self) -> None:
-        """Who is cancelled while files are made durable, or removed, gets the answer, and may end with it."""
+        """If cancelled while files are made durable, or removed, the caller gets the answer, and may end with it."""
         store, behind = await self.opened()
         putting = store.put_small([small_file(b"f", b"1")], OnConflict.REPLACE)
         putting.cancel()
@@ -1224,7 +1224,7 @@ class StoreContract:
         await store.close()
 
     async def test_carries_attributes(self) -> None:
-        """Modification time and permission bits are what the writer says."""
+        """Modification time and permission bits are those that the writer is given."""
         store, _ = await self.opened()
         attributes = Attributes(1_234_567_890_123_456_789, 0o640)
 
@@ -1239,7 +1239,7 @@ class StoreContract:
         await store.close()
 
     async def test_puts_nothing_with_a_wrong_digest(self) -> None:
-        """Content that was damaged on its way is refused, and the others of the batch arrive."""
+        """Content that was damaged on its way is refused; the other files of the batch arrive."""
         store, behind = await self.opened()
         damaged = evolve(small_file(b"damaged", b"good"), content=b"evil")
 
@@ -1262,7 +1262,7 @@ class StoreContract:
         await store.close()
 
     async def test_policies_for_small_files(self) -> None:
-        """SKIP and FAIL leave an existing file alone, and say so in their ways."""
+        """SKIP and FAIL leave an existing file alone; the one reports it, the other fails."""
         store, behind = await self.opened()
         behind.plant(b"f", b"old")
 
@@ -1276,7 +1276,7 @@ class StoreContract:
         await store.close()
 
     async def test_policies_for_large_files(self) -> None:
-        """Where a file exists, SKIP and FAIL refuse to begin; where it appears meanwhile, they leave it alone."""
+        """If the file exists, SKIP and FAIL refuse to begin; if it appears meanwhile, they leave it alone."""
         store, behind = await self.opened()
         behind.plant(b"f", b"old")
         for policy in (OnConflict.SKIP, OnConflict.FAIL):
@@ -1314,7 +1314,7 @@ class StoreContract:
         await store.close()
 
     async def test_settles_only_the_same_content(self) -> None:
-        """Only a file of that size and digest counts as being there already."""
+        """Only a file of that size and digest counts as identical."""
         store, behind = await self.opened()
         behind.plant(b"same", b"12345")
         behind.plant(b"other", b"54321")
@@ -1328,7 +1328,7 @@ class StoreContract:
         await store.close()
 
     async def test_says_which_version_it_has_made(self) -> None:
-        """What a commit answers is what the file is described as, until somebody replaces it or relies upon it.
+        """The version that a commit returns is the one that is described, until the file is replaced or relied upon.
 
         Also if that happens at once, the file has another change time.
         """
@@ -1363,7 +1363,7 @@ class StoreContract:
         await store.close()
 
     async def test_does_not_vouch_for_what_is_open_for_writing(self) -> None:
-        """What has the same content now may have another one soon: it is busy, and what differs is as ever."""
+        """Identical content that may change any moment is busy; a difference is reported as always."""
         store, behind = await self.opened()
         behind.plant(b"f", LARGE_CONTENT)
         behind.plant(b"empty", b"")
@@ -1386,7 +1386,7 @@ class StoreContract:
         await store.close()
 
     async def test_matches_finals_block_by_block(self) -> None:
-        """Comparing answers how far a final file is the same, over several calls."""
+        """Comparing tells how far a final file is identical, over several calls."""
         store, behind = await self.opened()
         behind.plant(b"f", LARGE_CONTENT)
         digests = block_digests(LARGE_CONTENT)
@@ -1402,7 +1402,7 @@ class StoreContract:
         await store.close()
 
     async def test_what_is_there_already_gets_the_attributes_of_the_source(self) -> None:
-        """Mode and time, small or large, as if it had been sent; without attributes it keeps its own."""
+        """Mode and time are set, small or large, as if the file had been sent; without attributes it keeps its own."""
         store, behind = await self.opened()
         private = Attributes(1_500_000_000_000_000_000, 0o600)
         names = (b"small", b"large", b"kept small", b"kept large")
@@ -1424,7 +1424,7 @@ class StoreContract:
         await store.close()
 
     async def test_other_content_keeps_its_attributes(self) -> None:
-        """Whatever is sent with a question that is answered with no."""
+        """A comparison with the answer no changes nothing, whatever attributes came with it."""
         store, behind = await self.opened()
         behind.plant(b"f", b"other!!")
         own = behind.attributes(b"f")
@@ -1436,7 +1436,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_final_that_changes_between_two_comparisons_matches_nothing(self) -> None:
-        """The start of one version and the end of another do not make a file that is there already."""
+        """The start of one version and the end of another do not count as an identical file."""
         store, behind = await self.opened()
         behind.plant(b"f", LARGE_CONTENT)
         digests = block_digests(LARGE_CONTENT)
@@ -1448,7 +1448,7 @@ class StoreContract:
         await store.close()
 
     async def test_an_empty_final_matches_only_an_empty_one(self) -> None:
-        """To match all of no bytes there has to be an empty file."""
+        """Zero bytes match only if there is an empty file."""
         store, behind = await self.opened()
         behind.plant(b"empty", b"")
         behind.plant(b"full", b"x")
@@ -1459,7 +1459,7 @@ class StoreContract:
         await store.close()
 
     async def test_reads_large_files(self) -> None:
-        """Pieces come in order to the end, then the digest of the whole."""
+        """Pieces come in order up to the end, then the digest of the whole file."""
         store, behind = await self.opened()
         behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
@@ -1474,7 +1474,7 @@ class StoreContract:
         await store.close()
 
     async def test_skips_what_the_other_side_has(self) -> None:
-        """Digests do not move the position; what is skipped counts into the digest of the whole."""
+        """Asking for digests does not move the position; skipped bytes count towards the digest of the whole file."""
         store, behind = await self.opened()
         behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
@@ -1510,7 +1510,7 @@ class StoreContract:
         await store.close()
 
     async def test_refuses_to_look_beyond_the_end(self) -> None:
-        """More than the file has cannot be compared or skipped, and a file is finished only at its end."""
+        """More bytes than the file has cannot be compared or skipped, and a file can be finished only at its end."""
         store, behind = await self.opened()
         behind.plant(b"f", b"12345")
         reader = await store.open_reader(b"f")
@@ -1522,7 +1522,7 @@ class StoreContract:
         await store.close()
 
     async def test_picks_chunks_of_what_it_cut(self) -> None:
-        """Spans are cut ahead, picked in order, counted as a whole, and the rest can be read as usual."""
+        """Spans are cut ahead and picked in order, they count towards the digest, and the rest can be read as usual."""
         store, behind = await self.opened()
         content = random_bytes(2 * SPAN_BYTES + 100_000)
         behind.plant(b"f", content)
@@ -1549,7 +1549,7 @@ class StoreContract:
         await store.close()
 
     async def test_cuts_to_the_end(self) -> None:
-        """Behind the last span there are no more chunks, and the digest can be had when all spans were picked."""
+        """After the last span there are no more chunks, and the digest is available once all spans were picked."""
         store, behind = await self.opened()
         behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
@@ -1566,7 +1566,7 @@ class StoreContract:
         await store.close()
 
     async def test_reads_what_was_cut_and_not_picked(self) -> None:
-        """Who has lost hope reads all from where the last span was picked."""
+        """A caller that gives up on deltas reads everything from where the last span was picked."""
         store, behind = await self.opened()
         content = random_bytes(SPAN_BYTES + 100_000)
         behind.plant(b"f", content)
@@ -1582,7 +1582,7 @@ class StoreContract:
         await store.close()
 
     async def test_refuses_picks_that_do_not_fit(self) -> None:
-        """Only what was cut can be picked, and an answer is needed for each chunk."""
+        """Only spans that were cut can be picked, with one answer for each chunk."""
         store, behind = await self.opened()
         behind.plant(b"f", LARGE_CONTENT)
         reader = await store.open_reader(b"f")
@@ -1614,7 +1614,7 @@ class StoreContract:
         await store.close()
 
     async def test_writes_large_files(self) -> None:
-        """A file that arrives in pieces is final after the commit, and only then."""
+        """A file that arrives in pieces is final after the commit, and not before."""
         store, behind = await self.opened()
         writer = await store.open_writer(b"d/f", len(LARGE_CONTENT), OnConflict.REPLACE)
 
@@ -1631,7 +1631,7 @@ class StoreContract:
         await store.close()
 
     async def test_writes_an_empty_file(self) -> None:
-        """A file of no bytes needs no write."""
+        """An empty file needs no write."""
         store, behind = await self.opened()
         behind.plant_partial(b"f", b"leftover")
         writer = await store.open_writer(b"f", 0, OnConflict.REPLACE)
@@ -1641,7 +1641,7 @@ class StoreContract:
         await store.close()
 
     async def test_replaces_only_the_version_that_was_seen(self) -> None:
-        """Whoever comes later with the same view loses nothing of the one before, whatever was described meanwhile."""
+        """A later writer with the same view does not replace the earlier one's file, whatever was described since."""
         store, behind = await self.opened()
         for path, large in ((b"small", False), (b"large", True)):
             behind.plant(path, b"old")
@@ -1659,7 +1659,7 @@ class StoreContract:
         await store.close()
 
     async def test_replaces_a_final_only_at_the_commit(self) -> None:
-        """The existing file stays whole and readable until the new one takes its place."""
+        """The existing file stays complete and readable until the new one takes its place."""
         store, behind = await self.opened()
         behind.plant(b"f", b"old")
         writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
@@ -1673,7 +1673,7 @@ class StoreContract:
         await store.close()
 
     async def test_resumes_a_partial(self) -> None:
-        """What an abandoned writer kept is found, compared, and need not be sent again."""
+        """What an abandoned writer kept is found and compared, and need not be sent again."""
         store, behind = await self.opened()
         writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
         await writer.write([LARGE_CONTENT[: BLOCK_BYTES + 5]])
@@ -1725,7 +1725,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_file_with_the_name_of_a_partial_is_a_file(self) -> None:
-        """Such a name does not make a file a partial: it is listed, read, removed, and in nobody's way."""
+        """Such a name does not make a file a partial: it is listed, read and removed like any other."""
         store, behind = await self.opened()
         path = partial_path(b"f")
         behind.plant(path, b"precious")
@@ -1753,7 +1753,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_damaged_partial_is_used_up_to_the_damage(self) -> None:
-        """Blocks that differ, and all behind them, are dropped at the first write."""
+        """Blocks that differ, and everything after them, are dropped at the first write."""
         store, behind = await self.opened()
         behind.plant_partial(b"f", LARGE_CONTENT[:BLOCK_BYTES] + b"!" * BLOCK_BYTES + b"more than there ever was")
         writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
@@ -1767,7 +1767,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_partial_larger_than_the_file_counts_only_so_far(self) -> None:
-        """``have`` never says more than the file will have, and what is too much is cut off."""
+        """``have`` is never more than the file will have, and any surplus is cut off."""
         store, behind = await self.opened()
         behind.plant_partial(b"f", b"12345 and more")
         writer = await store.open_writer(b"f", 5, OnConflict.REPLACE)
@@ -1780,7 +1780,7 @@ class StoreContract:
         await store.close()
 
     async def test_takes_from_the_old_version_what_it_has(self) -> None:
-        """Of the chunks that are offered only those are wanted that the final file has nowhere."""
+        """Of the offered chunks, only those are wanted that the final file does not contain."""
         store, behind = await self.opened()
         old = random_bytes(2 * SPAN_BYTES)
         new = old[100_000:300_000] + b"inserted" + old[:100_000] + old[300_000:1_000_000] + old[1_200_000:] + b"end"
@@ -1796,7 +1796,7 @@ class StoreContract:
         await store.close()
 
     async def test_wants_everything_where_there_is_no_old_version(self) -> None:
-        """Chunks may be offered of any file; without a final one, all are wanted."""
+        """Chunks may be offered for any file; without a final one, all are wanted."""
         store, behind = await self.opened()
         writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.REPLACE)
 
@@ -1808,7 +1808,7 @@ class StoreContract:
         await store.close()
 
     async def test_goes_on_behind_a_partial_and_without_offers(self) -> None:
-        """What a partial has is matched first, then chunks are offered, then the rest may come as usual."""
+        """A partial is matched first, then chunks are offered, then the rest may come as usual."""
         store, behind = await self.opened()
         old = random_bytes(4 * BLOCK_BYTES)
         new = old[:-BLOCK_BYTES] + b"other" + old[-BLOCK_BYTES:] + b"end"
@@ -1830,7 +1830,7 @@ class StoreContract:
         await store.close()
 
     async def test_keeps_what_came_together(self) -> None:
-        """Who stops in the midst of it leaves a partial of all up to the first byte that has not arrived."""
+        """Stopping in the middle leaves a partial up to the first byte that has not arrived."""
         store, behind = await self.opened()
         old = random_bytes(BLOCK_BYTES)
         new = old[:500_000] + random_bytes(200_000, seed=2) + old[500_000:]
@@ -1851,7 +1851,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_chunk_that_is_none_is_not_committed(self) -> None:
-        """That the old version has a chunk of that digest proves nothing: the whole is verified all the same."""
+        """A chunk with the right digest in the old version proves nothing: the whole file is verified all the same."""
         store, behind = await self.opened()
         behind.plant(b"f", LARGE_CONTENT)
         await store.describe([b"f"])
@@ -1864,7 +1864,7 @@ class StoreContract:
         await store.close()
 
     async def test_refuses_offers_that_do_not_fit(self) -> None:
-        """No more may be offered than the file will have, nothing at all behind content that nobody wanted."""
+        """No more may be offered than the file will have, and nothing after content that came without being offered."""
         store, _ = await self.opened()
         writer = await store.open_writer(b"f", 100_000, OnConflict.REPLACE)
 
@@ -1875,7 +1875,7 @@ class StoreContract:
         await store.close()
 
     async def test_writers_exclude_each_other(self) -> None:
-        """While a file is being written, a second writer is told that it is busy; afterwards it may."""
+        """While a file is being written, a second writer is told that it is busy; after that it may write."""
         store, _ = await self.opened()
         first = await store.open_writer(b"f", 3, OnConflict.REPLACE)
 
@@ -1886,7 +1886,7 @@ class StoreContract:
         await store.close()
 
     async def test_refuses_more_than_announced(self) -> None:
-        """Nothing is written of what goes beyond the size."""
+        """Nothing beyond the announced size is written."""
         store, behind = await self.opened()
         writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
 
@@ -1907,7 +1907,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_wrong_digest_discards_the_partial(self) -> None:
-        """What does not verify does not become final, and is not kept to fail again."""
+        """Content that does not verify does not become final, and is not kept, since it would fail again."""
         store, behind = await self.opened()
         writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
         await writer.write([b"123"])
@@ -1918,7 +1918,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_short_file_is_not_committed(self) -> None:
-        """Fewer bytes than announced do not verify, whatever their digest."""
+        """Fewer bytes than announced do not verify, whatever their digest is."""
         store, behind = await self.opened()
         writer = await store.open_writer(b"f", 3, OnConflict.REPLACE)
         await writer.write([b"12"])
@@ -1928,7 +1928,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_closed_writer_writes_nothing(self) -> None:
-        """After commit or abandon a writer refuses, and abandoning it again does no harm."""
+        """After a commit or abandon, a writer refuses further calls, and abandoning it again does no harm."""
         store, behind = await self.opened()
         writer = await store.open_writer(b"f", 1, OnConflict.REPLACE)
         await writer.write([b"1"])
@@ -1941,7 +1941,7 @@ class StoreContract:
         await store.close()
 
     async def test_abandoning_discards_or_keeps(self) -> None:
-        """A partial is kept or removed as asked, and it is said how much; an empty one is never left behind."""
+        """A partial is kept or removed as asked, and its size is returned; an empty one is never kept."""
         store, behind = await self.opened()
         kept = await store.open_writer(b"kept", 3, OnConflict.REPLACE)
         await kept.write([b"12"])
@@ -1969,7 +1969,7 @@ class StoreContract:
         assert behind.partial(b"f") == b"12"
 
     async def test_removes_the_version_that_was_read(self) -> None:
-        """A file that is still what was read is removed; of one that is gone already it is said that it is."""
+        """A file that is still the version that was read is removed; for a missing one, the answer says so."""
         store, behind = await self.opened()
         behind.plant(b"d/e/f", b"content")
         behind.plant(b"g", b"content")
@@ -1985,7 +1985,7 @@ class StoreContract:
         await store.close()
 
     async def test_makes_directories_that_take_files(self) -> None:
-        """They get their permissions, and all that their owner needs, one that is there too, unless it is read-only."""
+        """They get their permissions, and all that their owner needs; an existing one too, unless it is read-only."""
         store, behind = await self.opened()
         behind.plant_directory(b"there", Attributes(1_000_000_000, 0o705))
         behind.plant_directory(b"locked", Attributes(1_000_000_000, 0o555))
@@ -2010,7 +2010,7 @@ class StoreContract:
         await store.close()
 
     async def test_sets_directories_for_good(self) -> None:
-        """Permissions and time, deepest first; where nothing was put in, only what is too much is taken away."""
+        """Permissions and time are set, deepest first; where no file was put in, only surplus permissions go."""
         store, behind = await self.opened()
         await store.make_directories([Directory(b"d", 0o555), Directory(b"d/e", 0o500), Directory(b"f", 0o755)])
         behind.plant_directory(b"private", Attributes(1_000_000_000, 0o700))
@@ -2032,7 +2032,7 @@ class StoreContract:
         await store.close()
 
     async def test_a_directory_that_was_set_takes_files_again(self) -> None:
-        """One that has just what it got, and is read-only by that, is opened up for its owner, and for nobody else."""
+        """A directory with its final, read-only permissions is opened up for its owner, and for nobody else."""
         store, behind = await self.opened()
         for final in (Directory(b"d", 0o555, 1_000_000_000), Directory(b"e", 0o500, 1_000_000_000)):
             await store.make_directories([final])
@@ -2044,7 +2044,7 @@ class StoreContract:
         await store.close()
 
     async def test_directories_made_on_demand_are_private_if_their_files_bring_attributes(self) -> None:
-        """Nobody knows yet who may read them; without attributes they are like any other new directory."""
+        """It is not known yet who may read them; without attributes they are like any other new directory."""
         store, behind = await self.opened()
         kept = Attributes(1_000_000_000, 0o644)
         await store.put_small([small_file(b"small/below/f", b"", kept)], OnConflict.REPLACE)
@@ -2059,7 +2059,7 @@ class StoreContract:
         await store.close()
 
     async def test_directories_stay_when_their_files_are_removed(self) -> None:
-        """Whoever writes into a directory would lose the next file if it were removed with the last one."""
+        """A program that writes into the directory would lose its next file if it were removed with the last one."""
         store, behind = await self.opened()
         behind.plant(b"d/e/f", b"content")
         [fetched] = await store.read_small([b"d/e/f"])
@@ -2071,7 +2071,7 @@ class StoreContract:
         await store.close()
 
     async def test_directories_that_are_left_out_are_not_entered(self) -> None:
-        """They are listed themselves, and so is what one rule leaves out and a later one takes in."""
+        """Such directories are listed themselves; so is one that one rule leaves out and a later rule enters."""
         store, behind = await self.opened()
         for path in (b"a/cache/f", b"cache/keep/f", b"cache/other/f", b"top/f", b"a/top/f"):
             behind.plant(path, b"x")
@@ -2092,7 +2092,7 @@ class StoreContract:
         await store.close()
 
     async def test_what_nothing_is_against_is_not_forbidden(self) -> None:
-        """Nor is what is gone; a name that may not be is, by itself. Nothing is touched."""
+        """Missing names are allowed too; a bad name is refused on its own; and nothing is changed by asking."""
         store, behind = await self.opened()
         behind.plant(b"d/f", b"content")
         before = await listed(store.walk(partials=True))
@@ -2106,7 +2106,7 @@ class StoreContract:
         await store.close()
 
     async def test_prunes_empty_directories(self) -> None:
-        """Directories are removed in the order of the question, so that one that held only such others may follow."""
+        """Directories are removed in the order given, so a parent that has only such directories may follow them."""
         store, behind = await self.opened()
         behind.plant_directory(b"a/b", Attributes(1_000_000_000, 0o755))
         behind.plant_directory(b"c", Attributes(2_000_000_000, 0o755))
@@ -2118,7 +2118,7 @@ class StoreContract:
         await store.close()
 
     async def test_prunes_nothing_else(self) -> None:
-        """What holds anything, has changed, is no directory or is not there stays; and so does everything in it."""
+        """A directory that is not empty, has changed, is none or is missing stays, and so does everything in it."""
         store, behind = await self.opened()
         behind.plant(b"file/f", b"content")
         behind.plant_partial(b"partial/f", b"con")
@@ -2134,7 +2134,7 @@ class StoreContract:
         await store.close()
 
     async def test_prunes_many(self) -> None:
-        """As many directories as anybody wants, and more than fit one command, are asked about at once."""
+        """Any number of directories can be asked about at once, also more than fit one command."""
         store, behind = await self.opened()
         paths = [b"%03d" % number for number in range(600)]
         for path in paths:
@@ -2145,7 +2145,7 @@ class StoreContract:
         await store.close()
 
     async def test_keeps_a_source_that_changed(self) -> None:
-        """A file that was replaced after it was read is not the one to be removed."""
+        """A file that was replaced after it was read is not removed."""
         store, behind = await self.opened()
         behind.plant(b"f", b"old")
         [fetched] = await store.read_small([b"f"])
@@ -2187,7 +2187,7 @@ async def listed_files(listing: IListing) -> list[Entry]:
 
 
 async def read_all(reader: IReader) -> bytes:
-    """What is left of a file."""
+    """The rest of a file."""
     content: list[Content] = []
     while pieces := await reader.read():
         content += pieces
@@ -2195,13 +2195,13 @@ async def read_all(reader: IReader) -> bytes:
 
 
 async def read_to_end(reader: IReader) -> bytes:
-    """The digest of a file of which all that is left is read before."""
+    """The digest of a file, after reading the rest of it."""
     await read_all(reader)
     return await reader.finish()
 
 
 async def failure(waiting: Awaitable[_T]) -> BaseException:
-    """The error that something ends with."""
+    """The error that an operation ends with."""
     try:
         result = await waiting
     except RealizeError as error:
