@@ -43,6 +43,7 @@ from zope.interface import Interface, alsoProvides, directlyProvides, implemente
 from realize.throttle.backlog import Backlog
 from realize.throttle.producers import ProducerCallbacks, PulledProducer
 from realize.throttle.scheduler import Flow
+from realize.throttle.states import Ending, Event, Path, next_ending, next_path
 from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that_fits, wire_size
 from realize.values import MAX_VALUE_BYTES
 
@@ -52,14 +53,14 @@ QUEUE_S: Final = 0.05
 _MIN_QUEUE_BYTES: Final = 512
 _MAX_QUEUE_BYTES: Final = 1 << 20
 _COUNT_STEP_BYTES: Final = 1 << 16
+_PASSING, _SHAPING, _CLOSED = Path.PASSING, Path.SHAPING, Path.CLOSED
+_DISCONNECTING: Final = (Ending.CLOSING, Ending.CLOSED)
 _FORWARDED: Final = (IHalfCloseableProtocol, IHandshakeListener)
 
 
 @implementer(ITransport, IConsumer)
 class ThrottledProtocol(Protocol):
     """Paces what ``wrappedProtocol`` sends; all that is not about sending goes to the transport below."""
-
-    disconnecting = False
 
     def __init__(self, factory: ThrottledFactory, wrapped: IProtocol, flow: Flow | None = None) -> None:
         self.factory: ThrottledFactory = factory
@@ -71,17 +72,14 @@ class ThrottledProtocol(Protocol):
         self._backlog = Backlog()
         self._credit = 0
         self._high = float(_COUNT_STEP_BYTES)
-        self._through = True
+        self._path = Path.PASSING
+        self._ending = Ending.OPEN
         self._refilling = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
         self._below = ProducerCallbacks(self._pause, self._resume, self._stopped)
         self._below_paused = False
         self._registered: IPushProducer | None = None
-        self._half_closing = False
-        self._half_closed = False
-        self._finished = False
-        self._closed = False
         # Twisted's endpoints look at the protocol before it is connected.
         alsoProvides(self, *self._listens())
 
@@ -89,7 +87,7 @@ class ThrottledProtocol(Protocol):
 
     def use(self, flow: Flow) -> None:
         """Be limited by ``flow`` from now on, in place of the flow so far, which is left."""
-        if self._closed:
+        if self._path is _CLOSED:
             flow.leave()
             return
         if self._flow is not None:
@@ -97,8 +95,6 @@ class ThrottledProtocol(Protocol):
         self._flow = flow
         self._credit = 0
         flow.waiter = self
-        if self._through:
-            self._pass_through()
         self._update()
 
     @property
@@ -134,8 +130,14 @@ class ThrottledProtocol(Protocol):
     # The transport of the application
 
     def write(self, data: bytes) -> None:
-        """Send ``data`` when its turn comes; replaced by `_pass_through` while there is no limit."""
-        if data and not self._deaf():
+        """Send ``data``, at once or when its turn comes; drop it if the connection is closed or closing."""
+        # The path of every byte while there is no limit: not one call more than the transport's own.
+        if self._path is _PASSING:
+            flow = self._flow
+            if flow is not None:
+                flow.passed += len(data)
+            self.transport.write(data)
+        elif data and self._accepts():
             self._backlog.put(data)
             if self._registered is None:
                 self._register(self._below)
@@ -147,21 +149,22 @@ class ThrottledProtocol(Protocol):
         """Send all of ``data`` when its turn comes."""
         self.write(b"".join(data))
 
+    @property
+    def disconnecting(self) -> bool:
+        """Whether ``loseConnection`` or ``abortConnection`` was called."""
+        return self._ending in _DISCONNECTING
+
     def loseConnection(self) -> None:
         """Close once everything is sent, at the limit, and the producer has gone."""
-        if not self.disconnecting:
-            self.disconnecting = True
-            self._finish()
+        self._end(Event.LOSE)
 
     def loseWriteConnection(self) -> None:
-        """Close the sending half once everything is sent, at the limit."""
-        if not self.disconnecting and not self._half_closing:
-            self._half_closing = True
-            self._finish()
+        """Close the sending half once everything is sent, at the limit, and the producer has gone."""
+        self._end(Event.LOSE_WRITE)
 
     def abortConnection(self) -> None:
         """Close now; what waits is dropped."""
-        self.disconnecting = True
+        self._ending = next_ending(self._ending, Event.ABORT)
         self._close()
         self.transport.abortConnection()
 
@@ -177,13 +180,13 @@ class ThrottledProtocol(Protocol):
         """Let ``producer`` write as long as neither the limit nor the transport makes it wait."""
         if self._producer is not None:
             raise RuntimeError(f"cannot register {producer}: {self._producer} was never unregistered")
-        if self._closed:
+        if self._path is _CLOSED:
             producer.stopProducing()
             return
         pull = None if streaming else PulledProducer(cast("IPullProducer", producer), self.factory.clock)
         self._producer = cast("IPushProducer", producer) if pull is None else pull
         self._producer_paused = False
-        if self._through:
+        if self._path is _PASSING:
             self._register(self._producer)
         else:
             self._register(self._below)
@@ -211,7 +214,6 @@ class ThrottledProtocol(Protocol):
         self._overhead = TLS_RECORD_OVERHEAD_BYTES if INegotiated.providedBy(transport) else 0
         self.connected = 1
         self.transport = transport
-        self._pass_through()
         if self._first_flow is not None:
             self.use(self._first_flow)
         self.wrappedProtocol.makeConnection(self)
@@ -273,63 +275,62 @@ class ThrottledProtocol(Protocol):
     # What waits
 
     def _update(self) -> None:
-        """Do whatever the limits, the queue and the transport allow now."""
-        if self._closed:
+        """Do whatever the limits, the backlog and the transport allow now."""
+        if self._path is _CLOSED:
             return
         limited = self._flow is not None and self._flow.limited
-        if limited and self._through:
-            self._hold_back()
-        if not limited and not self._through:
-            while self._backlog.size and not self._below_paused:
-                data = self._backlog.take(_COUNT_STEP_BYTES)
-                if self._flow is not None:
-                    self._flow.passed += len(data)
-                self.transport.write(data)
-            self._credit = 0
-            if not self._backlog.size and not (self._below_paused and self._producer is not None):
-                self._pass_through()
-        if not self._through:
-            share = None if self._flow is None else self._flow.share
-            self._high = (
-                _COUNT_STEP_BYTES if share is None else min(_MAX_QUEUE_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S))
-            )
-            # What the producer writes when it is resumed is asked for in one go.
-            self._refilling = True
-            try:
-                self._regulate()
-            finally:
-                self._refilling = False
-                self._ask()
+        if not limited and self._path is _SHAPING:
+            self._flush()
+        holding = self._below_paused and self._producer is not None
+        path = next_path(self._path, limited=limited, waiting=self._backlog.size > 0, holding=holding)
+        if path is not self._path:
+            self._path = path
+            if path is _SHAPING:
+                self._step_between()
+            else:
+                self._step_aside()
+        if self._path is _SHAPING:
+            self._refill()
         self._finish()
 
-    def _pass_through(self) -> None:
-        """From here on there is next to nothing between the application, its producer and the transport."""
-        self._through = True
-        flow, write = self._flow, self.transport.write
-        if flow is not None:
-            flow.ask(0)
+    def _flush(self) -> None:
+        """Send what waits although no limit applies any more, as far as the transport takes it."""
+        while self._backlog.size and not self._below_paused:
+            data = self._backlog.take(_COUNT_STEP_BYTES)
+            if self._flow is not None:
+                self._flow.passed += len(data)
+            self.transport.write(data)
+        self._credit = 0
 
-            def counting(data: bytes) -> None:
-                flow.passed += len(data)
-                write(data)
-
-            self.write = counting  # type: ignore[method-assign]
-        else:
-            self.write = write  # type: ignore[method-assign]
+    def _step_aside(self) -> None:
+        """On the way to PASSING: stop asking for bytes, and leave the producer to the transport."""
+        if self._flow is not None:
+            self._flow.ask(0)
         self._register(self._producer)
         if self._producer is not None and self._producer_paused:
             self._producer_paused = False
             self._producer.resumeProducing()
 
-    def _hold_back(self) -> None:
-        """From here on the queue is between them."""
-        self._through = False
-        self.__dict__.pop("write", None)
+    def _step_between(self) -> None:
+        """On the way to SHAPING: take the place of the producer at the transport."""
         if self._producer is not None:
             # Whether the transport has paused it is not known here, so make sure.
             self._producer_paused = True
             self._producer.pauseProducing()
             self._register(self._below)
+
+    def _refill(self) -> None:
+        """While SHAPING: let the producer write up to the high-water mark, and ask for all of it in one go."""
+        share = None if self._flow is None else self._flow.share
+        self._high = (
+            _COUNT_STEP_BYTES if share is None else min(_MAX_QUEUE_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S))
+        )
+        self._refilling = True
+        try:
+            self._regulate()
+        finally:
+            self._refilling = False
+            self._ask()
 
     def _spend(self) -> None:
         """Send what was granted, with as little copying as may be: long writes are cut only at the end of a grant."""
@@ -341,7 +342,7 @@ class ThrottledProtocol(Protocol):
 
     def _ask(self) -> None:
         flow = self._flow
-        if flow is not None and not self._closed:
+        if flow is not None and self._path is not _CLOSED:
             waits = flow.limited and not self._below_paused
             flow.ask(wire_size(self._backlog.size, self._overhead) - self._credit if waits else 0)
 
@@ -357,30 +358,36 @@ class ThrottledProtocol(Protocol):
             self._producer_paused = False
             producer.resumeProducing()
 
+    def _end(self, event: Event) -> None:
+        """Note what the application wants, and do it now if nothing is left to send."""
+        ending = next_ending(self._ending, event)
+        if ending is not self._ending:
+            self._ending = ending
+            self._finish()
+
     def _finish(self) -> None:
         """When nothing is left to send, leave the transport alone, and close what was to be closed."""
-        if self._backlog.size or self._producer is not None or self._closed:
+        if self._backlog.size or self._producer is not None or self._path is _CLOSED:
             return
         self._register(None)
-        if self.disconnecting and not self._finished:
-            self._finished = True
-            self.transport.loseConnection()
-        elif self._half_closing and not self._half_closed:
-            self._half_closed = True
-            self.transport.loseWriteConnection()
+        ending = next_ending(self._ending, Event.DRAINED)
+        if ending is not self._ending:
+            self._ending = ending
+            if ending is Ending.CLOSED:
+                self.transport.loseConnection()
+            else:
+                self.transport.loseWriteConnection()
 
-    def _deaf(self) -> bool:
-        """Whether what is written now is dropped, as transports do after ``loseConnection``."""
-        return self._closed or ((self.disconnecting or self._half_closing) and self._producer is None)
+    def _accepts(self) -> bool:
+        """Whether what is written now is sent; transports drop what comes after ``loseConnection``, too."""
+        return self._path is not _CLOSED and (self._ending is Ending.OPEN or self._producer is not None)
 
     def _drop(self) -> None:
         self._backlog.clear()
         self._credit = 0
 
     def _close(self) -> None:
-        self._closed = True
-        self._through = False
-        self.__dict__.pop("write", None)
+        self._path = _CLOSED
         self._drop()
         flow, self._flow = self._flow, None
         if flow is not None:

@@ -1,0 +1,81 @@
+"""The states of a throttled transport, and what each event makes of them.
+
+Pure: everything that changes a state is here, and nothing here sends or closes anything;
+`realize.throttle.transport` does what belongs to a change.
+Two things are independent of each other, so there are two machines: how bytes travel (`Path`), and how far the
+application's wish to end the connection has been fulfilled (`Ending`).
+``docs/states.md`` draws both.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Final
+
+
+class Path(enum.Enum):
+    """How the bytes of the application travel."""
+
+    PASSING = "passing"
+    """There is no limit: a write goes straight to the transport, which also drives the application's producer."""
+    SHAPING = "shaping"
+    """Writes wait in the backlog for grants; this layer stands between the producer and the transport."""
+    CLOSED = "closed"
+    """The connection was aborted or lost: writes are dropped. Final."""
+
+
+def next_path(path: Path, *, limited: bool, waiting: bool, holding: bool) -> Path:
+    """The path after limits, backlog or transport have changed; only closing leads to `Path.CLOSED`.
+
+    ``limited``: a limit applies.
+    ``waiting``: bytes wait in the backlog; what is written now must not overtake them.
+    ``holding``: the transport is full and the application has a producer, which this layer has paused and therefore has
+    to resume.
+    """
+    if path is Path.CLOSED:
+        return path
+    if limited or (path is Path.SHAPING and (waiting or holding)):
+        return Path.SHAPING
+    return Path.PASSING
+
+
+class Ending(enum.Enum):
+    """How far the application's wish to end the connection, or its sending half, has been fulfilled."""
+
+    OPEN = "open"
+    """No such wish."""
+    HALF_CLOSING = "half closing"
+    """``loseWriteConnection`` was called; the backlog or the producer is not done."""
+    HALF_CLOSED = "half closed"
+    """The sending half of the transport was told to close."""
+    CLOSING = "closing"
+    """``loseConnection`` was called; the backlog or the producer is not done."""
+    CLOSED = "closed"
+    """The transport was told to close, or to abort. Final."""
+
+
+class Event(enum.Enum):
+    """What may change an `Ending`."""
+
+    LOSE_WRITE = "loseWriteConnection"
+    LOSE = "loseConnection"
+    ABORT = "abortConnection"
+    DRAINED = "drained"
+    """Nothing waits in the backlog, and there is no producer."""
+
+
+_NEXT: Final[Mapping[tuple[Ending, Event], Ending]] = {
+    (Ending.OPEN, Event.LOSE_WRITE): Ending.HALF_CLOSING,
+    (Ending.HALF_CLOSING, Event.DRAINED): Ending.HALF_CLOSED,
+    (Ending.OPEN, Event.LOSE): Ending.CLOSING,
+    (Ending.HALF_CLOSING, Event.LOSE): Ending.CLOSING,
+    (Ending.HALF_CLOSED, Event.LOSE): Ending.CLOSING,
+    (Ending.CLOSING, Event.DRAINED): Ending.CLOSED,
+    **{(ending, Event.ABORT): Ending.CLOSED for ending in Ending},
+}
+
+
+def next_ending(ending: Ending, event: Event) -> Ending:
+    """The ending after ``event``; an event that is not in the table changes nothing."""
+    return _NEXT.get((ending, event), ending)

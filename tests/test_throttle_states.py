@@ -1,0 +1,82 @@
+"""`realize.throttle.states`: both machines, event by event, and their drawing in docs/states.md."""
+
+from itertools import product
+from pathlib import Path as File
+
+import pytest
+
+from realize.throttle.states import Ending, Event, Path, next_ending, next_path
+
+FACTS = [
+    dict(zip(("limited", "waiting", "holding"), values, strict=True)) for values in product((False, True), repeat=3)
+]
+DRAWING = File(__file__).parent.parent / "docs" / "states.md"
+
+
+class TestPath:
+    """How bytes travel."""
+
+    @pytest.mark.parametrize("facts", FACTS)
+    @pytest.mark.parametrize("path", [Path.PASSING, Path.SHAPING])
+    def test_a_limit_shapes(self, path, facts):
+        """Whatever else is the case."""
+        assert Path.SHAPING is next_path(path, **{**facts, "limited": True})
+
+    @pytest.mark.parametrize(("waiting", "holding"), [(False, True), (True, False), (True, True)])
+    def test_without_a_limit_what_is_held_back_goes_first(self, waiting, holding):
+        """Until then nothing may overtake it, and nobody else would resume the producer."""
+        assert Path.SHAPING is next_path(Path.SHAPING, limited=False, waiting=waiting, holding=holding)
+
+    @pytest.mark.parametrize("path", [Path.PASSING, Path.SHAPING])
+    def test_without_a_limit_and_with_nothing_held_back_bytes_pass(self, path):
+        """Again, or still."""
+        assert Path.PASSING is next_path(path, limited=False, waiting=False, holding=False)
+
+    @pytest.mark.parametrize("facts", FACTS)
+    def test_closed_is_final(self, facts):
+        """Whatever happens then."""
+        assert Path.CLOSED is next_path(Path.CLOSED, **facts)
+
+
+class TestEnding:
+    """How the application's wish to end is fulfilled."""
+
+    @pytest.mark.parametrize("event", Event)
+    def test_closed_is_final(self, event):
+        """Whatever happens then."""
+        assert Ending.CLOSED is next_ending(Ending.CLOSED, event)
+
+    @pytest.mark.parametrize("ending", Ending)
+    def test_abort_ends_everything(self, ending):
+        """At once."""
+        assert Ending.CLOSED is next_ending(ending, Event.ABORT)
+
+    def test_a_close_replaces_a_half_close_that_has_not_happened(self):
+        """The transport is then told once, to close."""
+        ending = Ending.OPEN
+        for event in (Event.LOSE_WRITE, Event.LOSE, Event.LOSE_WRITE):
+            ending = next_ending(ending, event)
+
+        assert Ending.CLOSING is ending
+        assert Ending.CLOSED is next_ending(ending, Event.DRAINED)
+
+    def test_the_drawing_has_every_transition_and_no_other(self):
+        """A reader of docs/states.md reads the table of the code."""
+        section = DRAWING.read_text().partition("## The throttled transport")[2].partition("\n## ")[0]
+        rows = [
+            [cell.strip() for cell in line.split("|")[1:4]] for line in section.splitlines() if line.startswith("| ")
+        ]
+        endings, events = {each.value for each in Ending}, {each.value for each in Event}
+        drawn = {
+            (source, event, target)
+            for name, event, target in rows
+            if event in events
+            for source in (endings if name == "any" else {name})
+            if source != target
+        }
+
+        assert drawn == {
+            (ending.value, event.value, next_ending(ending, event).value)
+            for ending, event in product(Ending, Event)
+            if next_ending(ending, event) is not ending
+        }
