@@ -217,12 +217,16 @@ class ReadState(TransferState):
             raise self._refusal("a pick that does not fit what was cut")
         parts: list[tuple[int, int]] = []
         start = position = self.position
+        begin: int | None = None
         for length, want in zip(self._spans.popleft(), wanted, strict=True):
-            if want and parts and sum(parts[-1]) == position:
-                parts[-1] = parts[-1][0], parts[-1][1] + length
-            elif want:
-                parts.append((position, length))
+            if want and begin is None:
+                begin = position
+            elif not want and begin is not None:
+                parts.append((begin, position - begin))
+                begin = None
             position += length
+        if begin is not None:
+            parts.append((begin, position - begin))
         self.position = position
         self._ahead -= position - start
         sent = sum(length for _, length in parts)
