@@ -17,6 +17,7 @@ PLAIN = {
     "config",
     "leaving",
     "locations",
+    "logger",
     "pasting",
 }
 BETWEEN_STORES = {"store.interfaces", "store.deltas", "store.hooks", "store.origin", "store.transfer_state"}
@@ -38,6 +39,7 @@ ALLOWED = {
     "ownership": {"units"},
     "config": {"errors", "units", "keys", "levels", "ownership"},
     "leaving": set(),
+    "logger": set(),
     "pasting": {"keys", "config"},
     "locations": {"errors", "units", "keys", "config"},
     "fs": {"fs", "errors", "units", "values"},

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from twisted.internet.interfaces import IReactorFromThreads
 
 from realize.cli.options import LogOptions
 from realize.units import display_text
@@ -24,7 +25,7 @@ _current: list[tuple[Logs, Callable[[], None]]] = []
 
 
 @contextlib.contextmanager
-def command_log(options: LogOptions, reactor: Any) -> Iterator[None]:
+def command_log(options: LogOptions, reactor: IReactorFromThreads) -> Iterator[None]:
     """Within the block, log as the options say; raises `realize.errors.ConfigError` if the file cannot be opened.
 
     SIGUSR1 opens the log file again; the number of records that could not be written to it, perhaps because its disk is

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IAddress
 from twisted.internet.task import LoopingCall
 
 from realize.cli.display.board import Board
@@ -27,6 +28,7 @@ from realize.cli.exit_codes import exit_code_of
 from realize.cli.metrics_options import MetricsWanted
 from realize.cli.options import Patience, Rates
 from realize.cli.session.deadline import process_started
+from realize.concurrency.reactor import IReactor
 from realize.errors import RealizeError, UsageError
 from realize.exit_codes import ExitCode
 from realize.mover.events import Event, How, Retrying
@@ -97,7 +99,7 @@ class RunMetrics:
             self._retries += isinstance(event, Retrying)
 
     @asynccontextmanager
-    async def during(self, reactor: Any) -> AsyncIterator[None]:
+    async def during(self, reactor: IReactor) -> AsyncIterator[None]:
         """Within the block, serve metrics and push every `PUSH_INTERVAL_S`; raises `UsageError` if it cannot listen."""
         stop_serving = await self._serve(reactor)
         beating = LoopingCall(self._beat, self._pusher)
@@ -192,7 +194,7 @@ class RunMetrics:
         writing.join(within)
         return outcome[0] if outcome else f"not done within {within:g} s"
 
-    async def _serve(self, reactor: Any) -> Callable[[], Any]:
+    async def _serve(self, reactor: IReactor) -> Callable[[], Any]:
         async def nothing() -> None:
             pass
 
@@ -255,7 +257,7 @@ class RunMetrics:
             deadline=None if self._max_duration is None else self._started + self._max_duration,
         )
 
-    def _say_where(self, address: Any) -> None:
+    def _say_where(self, address: IAddress) -> None:
         if self._options.quiet:
             return
         if isinstance(address, IPv4Address | IPv6Address):

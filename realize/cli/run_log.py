@@ -13,6 +13,7 @@ from realize import __version__
 from realize.cli.display.summary import Tally
 from realize.cli.options import Patience, Rates
 from realize.errors import DeadlineReached, Interrupted, RealizeError
+from realize.logger import Logger
 from realize.mover.events import (
     Event,
     Failed,
@@ -56,8 +57,8 @@ class RunLog:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._log = structlog.get_logger(component="cli", run=run).bind()
-        self._files = structlog.get_logger(component="mover", run=run).bind()
+        self._log: Logger = structlog.get_logger(component="cli", run=run).bind()
+        self._files: Logger = structlog.get_logger(component="mover", run=run).bind()
 
     def started(self, texts: Sequence[str], options: MoveOptions, rates: Rates, patience: Patience) -> None:
         """Log that the run starts; the last of ``texts`` is the destination."""

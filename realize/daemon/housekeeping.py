@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from attrs import define, field
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.daemon.served import ServedDirectory
+from realize.logger import Logger
 from realize.store.local.expiry import expire_partials, next_step
 from realize.units import display_name
 
@@ -42,7 +43,7 @@ class Housekeeping:
     """Checks all directories once an hour, or more often if partials expire sooner; a page at a time, in a thread."""
 
     clock: IReactorTime
-    log: Any
+    log: Logger
     partials: dict[str, Partials] = field(factory=dict, init=False)
     """By directory name."""
     _directories: Mapping[str, ServedDirectory] = field(factory=dict, init=False)

@@ -12,9 +12,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import FrameType
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
@@ -62,8 +65,7 @@ class DaemonLogs:
         sink = TwistedSink() if handed_over else None
         self._logs = Logs(self._used.level, self._used.format, self._used.file, sink)
         self._undo: Callable[[], None] = lambda: None
-        self._former: Any = None
-        self._reactor: Any = None
+        self._former: Callable[[int, FrameType | None], Any] | int | None = None
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -81,9 +83,8 @@ class DaemonLogs:
         Raises `realize.errors.ConfigError` if the file cannot be opened.
         """
         self._logs.start()
-        self._reactor = reactor
         self._undo = carry_python()
-        self._former = signal.signal(signal.SIGUSR1, self._rotated)
+        self._former = signal.signal(signal.SIGUSR1, partial(self._rotated, reactor))
 
     def stop(self) -> None:
         """Write what waits, and put the signal handlers and hooks back; to be called last."""
@@ -102,8 +103,8 @@ class DaemonLogs:
         self._logs.set_levels(wanted.level)
         return (wanted.format, wanted.file) != (self._used.format, self._used.file)
 
-    def _rotated(self, number: int, frame: Any) -> None:
-        self._reactor.callFromThread(self._logs.reopen)
+    def _rotated(self, reactor: IReactorFromThreads, number: int, frame: FrameType | None) -> None:
+        reactor.callFromThread(self._logs.reopen)
         if callable(self._former):
             self._former(number, frame)  # twistd's own, for its --logfile
 

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from realize import __version__
 from realize.concurrency.memory import Memory
+from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config, with_backlog
 from realize.daemon.access import by_key, withdrawn
@@ -45,6 +46,7 @@ from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
 from realize.fs.tree import Identity as Inode
 from realize.keys import Identity, PublicKey
+from realize.logger import Logger
 from realize.process import allow_many_files
 from realize.store.local.ledger import Ledger
 from realize.store.local.permissions import lacking_of
@@ -76,7 +78,7 @@ class Realized(Service):
         path: str,
         config: Config,
         identity: Identity,
-        reactor: Any,
+        reactor: IReactor,
         *,
         logs: DaemonLogs,
         drain: float | None = None,
@@ -90,7 +92,7 @@ class Realized(Service):
         self._identity = identity
         self._reactor = reactor
         self._logs = logs
-        self._log = structlog.get_logger(component="daemon").bind()
+        self._log: Logger = structlog.get_logger(component="daemon").bind()
         self._pools = ThreadPools(reactor, THREADS, "disk")
         """By directory path."""
         self._reader = ThreadPool(reactor, 1, "configuration")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.application.app import ServerOptions
 from twisted.application.service import IService
@@ -89,6 +89,7 @@ def makeService(options: Options) -> IService:
     """The daemon as a Twisted service; it opens nothing before it is started."""
     from twisted.internet import reactor
 
+    from realize.concurrency.reactor import IReactor
     from realize.daemon.service import Realized
 
     hold_standard_streams()
@@ -99,7 +100,7 @@ def makeService(options: Options) -> IService:
         options["config"],
         options.config,
         options.identity,
-        reactor,
+        cast("IReactor", reactor),
         logs=logs,
         drain=options.drain,
         metrics=options.metrics,

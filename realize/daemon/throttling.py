@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from realize.errors import AccessDenied, RealizeError, UsageError
+from realize.logger import Logger
 from realize.throttle.limits import Scope, Setting, ThrottleTree, check_rate, check_time, lowest
 from realize.throttle.timed_limits import TimedLimits
 from realize.wire.commands import Direction, SetThrottle
@@ -39,7 +41,7 @@ class Member:
 class Throttling:
     """Keeps the limits of one daemon; ``sampled`` is as for a `ThrottleTree`."""
 
-    def __init__(self, clock: IReactorTime, log: Any, sampled: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, clock: IReactorTime, log: Logger, sampled: Callable[[], object] = lambda: None) -> None:
         self._clock = clock
         self._log = log
         self._tree = ThrottleTree(clock, returned=self._returned, sampled=sampled)
@@ -221,8 +223,8 @@ class Throttling:
                 )
                 asked.addErrback(self._not_obeyed(member))
 
-    def _not_obeyed(self, member: Member) -> Callable[[Any], None]:
-        def told(failure: Any) -> None:
+    def _not_obeyed(self, member: Member) -> Callable[[Failure], None]:
+        def told(failure: Failure) -> None:
             if not member.connection.lost:
                 self._log.warning(
                     "throttle_not_obeyed", peer=member.peer, conn=int(member.name), error=failure.getErrorMessage()

@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorFromThreads
 
 from realize import __version__
 from realize.cli.commands.check_findings import (
@@ -36,6 +37,7 @@ from realize.cli.session.peers import Peer
 from realize.cli.session.reports import lowest, parse, parse_limits
 from realize.cli.session.runner import run
 from realize.cli.session.session import Session
+from realize.concurrency.reactor import IReactor
 from realize.config import default_config_path
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
 from realize.exit_codes import ExitCode
@@ -66,7 +68,7 @@ def run_check(target: str, access: Access, *, json: bool, log: LogOptions) -> in
     def show(finding: Finding) -> None:
         click.echo(finding.as_json() if json else "\n".join(finding.lines()))
 
-    async def main(reactor: Any) -> int:
+    async def main(reactor: IReactor) -> int:
         checking = Checking(reactor, show)
         await checking.run(target, access)
         code = ExitCode.CHECK_FAILED if checking.count(Result.FAILED) else ExitCode.DONE
@@ -85,7 +87,7 @@ class _Failed(Exception):
 class Checking:
     """One check; ``show`` is called with each finding as it is made."""
 
-    def __init__(self, reactor: Any, show: Callable[[Finding], None]) -> None:
+    def __init__(self, reactor: IReactor, show: Callable[[Finding], None]) -> None:
         self._reactor = reactor
         self._show = show
         self._findings: list[Finding] = []
@@ -266,7 +268,7 @@ class Checking:
         self._show(finding)
 
 
-def _addresses(reactor: Any, host: str) -> Deferred[list[str]]:
+def _addresses(reactor: IReactorFromThreads, host: str) -> Deferred[list[str]]:
     """What a name stands for; in a thread that nobody waits for at the end, since a name server may hang."""
     found: Deferred[list[str]] = Deferred()
 

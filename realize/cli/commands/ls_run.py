@@ -13,6 +13,7 @@ from realize.cli.display.wording import about, local_time
 from realize.cli.options import Access, LogOptions
 from realize.cli.session.runner import run
 from realize.cli.session.session import Session
+from realize.concurrency.reactor import IReactor
 from realize.errors import NotFound, RealizeError, next_step
 from realize.locations import Location
 from realize.store.interfaces import IStore
@@ -25,7 +26,7 @@ STATES: Final = {Kind.FILE: "final", Kind.PARTIAL: "partial", Kind.LEFT: "left",
 def run_ls(location: str, access: Access, *, json: bool, log: LogOptions) -> int:
     """List ``location`` on stdout; 1 if something there could not be looked at."""
 
-    async def main(reactor: Any) -> int:
+    async def main(reactor: IReactor) -> int:
         async with Session(reactor, access) as session:
             return await _list(session, location, as_json=json)
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,6 +24,7 @@ from realize.cli.session.deadline import Deadline
 from realize.cli.session.runner import run
 from realize.cli.session.session import Session
 from realize.cli.session.tidying import Tidying
+from realize.concurrency.reactor import IReactor
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError, mending
 from realize.locations import Location, RemoteLocation
 from realize.mover.events import Event, PartialGone, Retrying
@@ -60,7 +61,7 @@ def run_move(
     """
     errand = MoveRun([*sources, destination], options, look, patience, metrics, manifest, trusting=trusting)
 
-    async def main(reactor: Any) -> int:
+    async def main(reactor: IReactor) -> int:
         try:
             async with metrics.during(reactor), Session(reactor, access, rates) as session:
                 if log.asked:
@@ -110,7 +111,7 @@ class MoveRun:
         trusting: bool = False,
     ) -> None:
         self._trusting = trusting
-        self._reactor: Any = None
+        self._reactor: IReactor | None = None
         self._texts = texts
         self._manifest = manifest
         self._options = options
@@ -128,20 +129,20 @@ class MoveRun:
         self._lost: ConnectionFailed | None = None
         self._said = False
 
-    async def run(self, reactor: Any, session: Session, deadline: Deadline) -> int:
+    async def run(self, reactor: IReactor, session: Session, deadline: Deadline) -> int:
         """Do it; the exit code."""
         self._reactor = reactor
         screen = self._screen
         ticking = LoopingCall(screen.tick)
-        ticking.clock = self._reactor
+        ticking.clock = reactor
         ticking.start(screen.display.interval, now=False)
         # Not at once: the mover is in the middle of telling us something.
-        screen.when_broken = lambda: self._reactor.callLater(0, self._cancel)
+        screen.when_broken = lambda: reactor.callLater(0, self._cancel)
         error: RealizeError | None = None
         start: Deferred[None] = Deferred()
-        self._work = start.addCallback(lambda _: Deferred.fromCoroutine(self._move(session)))
+        self._work = start.addCallback(lambda _: Deferred.fromCoroutine(self._move(reactor, session)))
         if self._late:
-            self._out_of_time()
+            self._out_of_time(reactor)
         start.callback(None)
         try:
             await self._work
@@ -170,7 +171,7 @@ class MoveRun:
         """The time is over; called from another thread."""
         self._late = True
         if self._reactor is not None:
-            self._reactor.callFromThread(self._out_of_time)
+            self._reactor.callFromThread(self._out_of_time, self._reactor)
 
     def overdue(self) -> int:
         """Say the line that the reactor did not come to say, and report, from another thread; the exit code."""
@@ -199,11 +200,11 @@ class MoveRun:
             return DeadlineReached(f"the time limit was reached{cause}")
         return ConnectionFailed(f"the time limit was reached, and no connection was made{cause}")
 
-    def _out_of_time(self) -> None:
+    def _out_of_time(self, reactor: IReactor) -> None:
         if not self._stop_flag.requested:
             self._stop_flag.request()
             # The grace is for files under way, and between two attempts there are none.
-            self._reactor.callLater(0.0 if self._between else self._patience.grace, self._cancel)
+            reactor.callLater(0.0 if self._between else self._patience.grace, self._cancel)
 
     def _cancel(self) -> None:
         # A signal does the same: it is the orderly way to stop a run.
@@ -218,28 +219,28 @@ class MoveRun:
                 observer.deadline_reached(self._screen.tally, seconds)
             click.echo(f"realize: {self._screen.tally.deadline_sentence(limit, seconds)}", err=True)
 
-    async def _move(self, session: Session) -> None:
+    async def _move(self, reactor: IReactor, session: Session) -> None:
         """Run until everything is done, and recorded if that is wanted."""
         locations = session.resolve(*self._texts)
         *self._screen.tally.sources, self._screen.tally.destination = [each.resolved for each in locations]
         async with recording(self._manifest, session, locations) as manifest:
             self._tidying = None if self._options.dry_run else session.tidying(locations[-1], self._screen)
             session.on_freed = lambda path, size: self._screen(PartialGone(path, size, expired=False))
-            await self._until_done_tidily(session, locations, manifest)
+            await self._until_done_tidily(reactor, session, locations, manifest)
             if manifest is not None:
                 await manifest.finish()
 
     async def _until_done_tidily(
-        self, session: Session, locations: Sequence[Location], manifest: IManifest | None
+        self, reactor: IReactor, session: Session, locations: Sequence[Location], manifest: IManifest | None
     ) -> None:
         """The same, while old partials at a destination of this machine go."""
         tidying = self._tidying
         if tidying is None:
-            await self._until_done(session, locations, manifest)
+            await self._until_done(reactor, session, locations, manifest)
             return
         tidying.start()
         try:
-            await self._until_done(session, locations, manifest)
+            await self._until_done(reactor, session, locations, manifest)
             if not self._stop_flag.requested:
                 await tidying.finish()
         finally:
@@ -250,7 +251,9 @@ class MoveRun:
         if self._tidying is not None:
             self._tidying(event)
 
-    async def _until_done(self, session: Session, locations: Sequence[Location], manifest: IManifest | None) -> None:
+    async def _until_done(
+        self, reactor: IReactor, session: Session, locations: Sequence[Location], manifest: IManifest | None
+    ) -> None:
         """Run until everything is done, coming back after lost connections."""
         journey: Run | None = None
         backoff = Backoff(random.SystemRandom().random)
@@ -261,9 +264,8 @@ class MoveRun:
                 self._connected, self._lost = True, None
                 if journey is None:
                     await self._say_limits(session)
-                    journey = Run(
-                        sources, destination, self._options, self._observe, self._reactor, self._stop_flag, manifest
-                    )
+                    options, observe = self._options, self._observe
+                    journey = Run(sources, destination, options, observe, reactor, self._stop_flag, manifest)
                 else:
                     journey = journey.resumed(sources, destination)
                 await journey.start()
@@ -282,7 +284,7 @@ class MoveRun:
                 return
             self._between = True
             await session.disconnect()
-            await deferLater(self._reactor, delay)
+            await deferLater(reactor, delay)
             self._between = False
 
     async def _sides(self, session: Session, locations: Sequence[Location]) -> tuple[list[Side], Side]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from json import dumps
-from typing import Any
 
 import click
 
@@ -13,13 +12,14 @@ from realize.cli.session.peers import naming
 from realize.cli.session.reports import parse
 from realize.cli.session.runner import run
 from realize.cli.session.session import Session
+from realize.concurrency.reactor import IReactor
 
 
 def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int:
     """Show on stdout how the daemon at ``peer`` is."""
     from realize.wire.commands import Status
 
-    async def main(reactor: Any) -> int:
+    async def main(reactor: IReactor) -> int:
         async with Session(reactor, access) as session:
             whom = session.resolve_peer(peer)
             protocol = await session.connected(whom)

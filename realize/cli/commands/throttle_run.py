@@ -15,6 +15,7 @@ from realize.cli.session.peers import naming
 from realize.cli.session.reports import is_number, parse_limits
 from realize.cli.session.runner import run
 from realize.cli.session.session import Session
+from realize.concurrency.reactor import IReactor
 from realize.throttle.limits import Scope
 from realize.units import display_text, format_duration
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
@@ -47,7 +48,7 @@ class Change:
 def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool, log: LogOptions) -> int:
     """Make the change, if there is one, and show the limits as they are then on stdout."""
 
-    async def main(reactor: Any) -> int:
+    async def main(reactor: IReactor) -> int:
         async with Session(reactor, access) as session:
             whom = session.resolve_peer(peer)
             connection = await session.connected(whom)

@@ -64,7 +64,7 @@ def shown(key: str, value: Any) -> str:
     return text if key in ESCAPED and text.isprintable() else display_text(text)
 
 
-def _is_table(value: Any) -> bool:
+def _is_table(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 

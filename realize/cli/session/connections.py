@@ -7,7 +7,7 @@ Peers are told of both, so that both can be seen and changed there while the com
 from __future__ import annotations
 
 import zlib
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred
 
@@ -15,8 +15,10 @@ from realize import __version__
 from realize.cli.options import Rates
 from realize.cli.session.peers import Peer, naming
 from realize.cli.session.reports import lowest, parse_limits
+from realize.concurrency.reactor import IReactor
 from realize.errors import RealizeError
 from realize.keys import Identity
+from realize.logger import Logger
 from realize.telemetry import structlog
 from realize.throttle.limits import Scope, ThrottleTree
 from realize.units import format_rate
@@ -32,10 +34,10 @@ SILENT_CLOSE_TIMEOUT_S: Final = 0.5
 class Connections:
     """Connects to each peer once; ``run`` stays the same when a run comes back after it lost its connections."""
 
-    def __init__(self, reactor: Any, rates: Rates, run: str) -> None:
+    def __init__(self, reactor: IReactor, rates: Rates, run: str) -> None:
         self._reactor = reactor
         self._rates = rates
-        self._log = structlog.get_logger(component="cli", run=run).bind()
+        self._log: Logger = structlog.get_logger(component="cli", run=run).bind()
         self._tree = ThrottleTree(reactor)
         self._run = run
         self._made: dict[Peer, PeerProtocol] = {}
@@ -62,7 +64,7 @@ class Connections:
         greeting = Greeting(f"realize {__version__}", run=run)
         name = f"{len(self._made) + 1}"
         known = {"run": self._run, "peer": peer.address, "conn": int(name)}
-        log = structlog.get_logger(component="wire", **known).bind()
+        log: Logger = structlog.get_logger(component="wire", **known).bind()
         make = connecting_protocol(clock=self._reactor, log=log, greeting=greeting)
 
         def attempt() -> ConnectingProtocol:
@@ -79,8 +81,8 @@ class Connections:
             wrap=pacing(self._reactor),
         )
         limit_by(self._tree, connection, peer.address, name)
-        log = structlog.get_logger(component="throttle", **known).bind()
-        self._own[peer] = own = OwnLimit(self._tree, name, log, self._rates.up)
+        throttle_log: Logger = structlog.get_logger(component="throttle", **known).bind()
+        self._own[peer] = own = OwnLimit(self._tree, name, throttle_log, self._rates.up)
         connection.serve(own)
         theirs = connection.theirs
         self._log.info(

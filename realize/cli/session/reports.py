@@ -57,14 +57,14 @@ def _real(text: str) -> float:
     return number if abs(number) < 10.0**MAX_NUMBER_DIGITS else _no_number(text)
 
 
-def _is_flat(value: Any, depth: int) -> bool:
+def _is_flat(value: object, depth: int) -> bool:
     if not isinstance(value, dict | list):
         return True
     inside = value.values() if isinstance(value, dict) else value
     return depth > 0 and all(_is_flat(each, depth - 1) for each in inside)
 
 
-def is_number(value: Any) -> TypeGuard[int | float]:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value of a report can be shown as a size, a rate or a duration."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -11,14 +11,16 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from realize.cli.logs import command_log, flush
 from realize.cli.options import LogOptions
 from realize.clocks import use_monotonic_clock
+from realize.concurrency.reactor import IReactor
 from realize.errors import Interrupted
 from realize.exit_codes import ExitCode
 
@@ -34,7 +36,7 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 
 def run(
-    main: Callable[[Any], Coroutine[Any, Any, T]],
+    main: Callable[[IReactor], Coroutine[Any, Any, T]],
     log: LogOptions = LogOptions(),  # noqa: B008 -- frozen
     after: Callable[[Callable[[], T]], T] = lambda result: result(),
     at_once: Callable[[int], object] = lambda _code: None,
@@ -50,7 +52,7 @@ def run(
     """
     from twisted.internet import reactor as installed
 
-    reactor: Any = installed
+    reactor = cast("IReactor", installed)
     use_monotonic_clock(reactor)
     outcome: list[T | Failure] = []
     work: list[Deferred[T]] = []
@@ -72,7 +74,7 @@ def run(
     gc.freeze()
     gc.enable()
     with command_log(log, reactor), _Signals(lambda: reactor.callFromThread(interrupt), at_once):
-        reactor.run(installSignalHandlers=False)
+        cast("ReactorBase", installed).run(installSignalHandlers=False)
         return after(lambda: _result(outcome))
 
 

@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 from twisted.internet.defer import CancelledError
@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from realize.cli.options import Access, Rates
 from realize.cli.session.peers import Peer, no_pin
 from realize.cli.session.tidying import Tidying
+from realize.concurrency.reactor import IReactor
 from realize.concurrency.shielded import RunInThread
 from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.thread_pool import ThreadPools
@@ -68,7 +69,7 @@ def _load(path: str | None) -> Config:
 class Session:
     """What one command works with; leaving it ends all of it."""
 
-    def __init__(self, reactor: Any, access: Access, rates: Rates = Rates()) -> None:  # noqa: B008 -- frozen
+    def __init__(self, reactor: IReactor, access: Access, rates: Rates = Rates()) -> None:  # noqa: B008 -- frozen
         self._reactor = reactor
         self._rates = rates
         self._access = access

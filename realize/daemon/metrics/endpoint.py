@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
+from realize.concurrency.reactor import IReactor
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.gauges import Gauges
 from realize.errors import ConfigError
+from realize.logger import Logger
 from realize.telemetry.metrics.exposition import Exposition, Health, listen
 from realize.telemetry.metrics.lag import LagProbe
 
@@ -26,8 +26,8 @@ class MetricsEndpoint:
         endpoint: str,
         setting: str,
         *,
-        reactor: Any,
-        log: Any,
+        reactor: IReactor,
+        log: Logger,
         metrics: Metrics,
         gauges: Gauges,
         health: Health,

@@ -12,18 +12,20 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from twisted.logger import (
     ILogObserver,
     LogEvent,
-    Logger,
     LogLevel,
     eventAsText,
     globalLogBeginner,
 )
+from twisted.logger import Logger as TwistedLogger
 from zope.interface import implementer
+
+from realize.logger import Logger
 
 _OWN: Final = "realize.log"
 """The namespace of our lines in Twisted's log."""
@@ -34,8 +36,8 @@ class TwistedObserver:
     """Logs Twisted's events: failures as errors with their traceback, warnings as such, everything else at debug."""
 
     def __init__(self) -> None:
-        self._twisted = structlog.get_logger(component="twisted").bind()
-        self._python = structlog.get_logger(component="python").bind()
+        self._twisted: Logger = structlog.get_logger(component="twisted").bind()
+        self._python: Logger = structlog.get_logger(component="python").bind()
 
     def __call__(self, event: LogEvent) -> None:
         """Log one event."""
@@ -68,7 +70,7 @@ class TwistedSink:
     """A sink that logs our lines as events of Twisted's own log."""
 
     def __init__(self) -> None:
-        self._log = Logger(namespace=_OWN)
+        self._log = TwistedLogger(namespace=_OWN)
 
     def debug(self, line: bytes, _audit: bool) -> None:  # noqa: FBT001 -- a `realize.telemetry.logging.logs.Sink`
         """Take a line."""
@@ -91,7 +93,7 @@ def carry_python() -> Callable[[], None]:
     """Log records of `logging` from WARNING up, and uncaught exceptions; returns a function that undoes this."""
     handler = _Handler()
     logging.getLogger().addHandler(handler)
-    log = structlog.get_logger(component="python").bind()
+    log: Logger = structlog.get_logger(component="python").bind()
     former = sys.excepthook, threading.excepthook, sys.unraisablehook
 
     def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -108,7 +110,7 @@ def carry_python() -> Callable[[], None]:
         name = "" if what.thread is None else what.thread.name
         log.error("python_failed", source=f"thread {name}", text=_brief(what.exc_value), exc=text)
 
-    def unraisable(what: Any) -> None:
+    def unraisable(what: sys.UnraisableHookArgs) -> None:
         text = "".join(traceback.format_exception(what.exc_type, what.exc_value, what.exc_traceback))
         log.error("python_failed", source=repr(what.object), text=_brief(what.exc_value), exc=text)
 
@@ -126,7 +128,7 @@ class _Handler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._log = structlog.get_logger(component="python").bind()
+        self._log: Logger = structlog.get_logger(component="python").bind()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log one record."""

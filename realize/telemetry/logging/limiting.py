@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from attrs import define
@@ -73,7 +73,7 @@ class Limiter:
         self._windows: dict[tuple[str, str], _Window] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, _: Any, __: str, record: Record) -> Record:
+    def __call__(self, _: object, __: str, record: Record) -> Record:
         """Return the record, or raise `structlog.DropEvent`."""
         event = record["event"]
         if event in NEVER_LEFT_OUT:

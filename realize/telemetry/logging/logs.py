@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, Protocol
 import structlog
 
 from realize.levels import COMPONENTS, LEVELS, Levels
+from realize.logger import Logger
 from realize.telemetry.logging.limiting import AUDIT, Limiter
 from realize.telemetry.logging.rendering import renderer, stamper
 from realize.telemetry.logging.writing import Writer, is_journal, is_terminal
@@ -101,7 +102,7 @@ class Logs:
             context_class=dict,
             cache_logger_on_first_use=False,
         )
-        self._log = structlog.get_logger(component="telemetry").bind()
+        self._log: Logger = structlog.get_logger(component="telemetry").bind()
 
     def start(self) -> None:
         """Open the file and begin to write; raises `realize.errors.ConfigError` if it cannot be opened.

@@ -81,7 +81,7 @@ def _clean_lines(text: str) -> str:
     return "\n".join(display_text(line) if not line.isprintable() else line for line in kept.rstrip("\n").split("\n"))
 
 
-def _clean_any(value: Any) -> Any:
+def _clean_any(value: object) -> object:
     if isinstance(value, str):
         return value if value.isprintable() and len(value) <= MAX_VALUE_CHARS else _clean(value)
     if value is None or isinstance(value, bool | int | float):
@@ -93,7 +93,7 @@ def _clean_any(value: Any) -> Any:
     return _clean(str(value))
 
 
-def _as_json(_: Any, __: str, record: Record) -> bytes:
+def _as_json(_: object, __: str, record: Record) -> bytes:
     try:
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
@@ -113,12 +113,12 @@ def _as_json(_: Any, __: str, record: Record) -> bytes:
 _LOGFMT: Final = structlog.processors.LogfmtRenderer(bool_as_flag=False)
 
 
-def _as_logfmt(logger: Any, level: str, record: Record) -> bytes:
+def _as_logfmt(logger: object, level: str, record: Record) -> bytes:
     flat = {key: _flat(value) for key, value in _harmless(record).items()}
     return f"{_LOGFMT(logger, level, flat)}\n".encode()
 
 
-def _as_console(render: Callable[[Any, str, Record], str], logger: Any, level: str, record: Record) -> bytes:
+def _as_console(render: Callable[[object, str, Record], str], logger: object, level: str, record: Record) -> bytes:
     record = _harmless(record)
     tail = _indented(record.pop("exc", None))
     return f"{render(logger, level, record)}{tail}\n".encode()
@@ -148,7 +148,7 @@ def _flat(value: Any) -> Any:
     return value
 
 
-def _inside(value: Any) -> str:
+def _inside(value: object) -> str:
     return "-" if value is None else str(_flat(value))
 
 

@@ -27,12 +27,13 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorCore, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
 
 from realize.errors import ConfigError
+from realize.logger import Logger
 
 REQUEST_TIMEOUT_S: Final = 10.0
 """Time limit for a request and its answer together; Prometheus' own default timeout for a scrape."""
@@ -60,7 +61,7 @@ def new_registry() -> CollectorRegistry:
     return CollectorRegistry(auto_describe=True)
 
 
-def listen(reactor: Any, description: str, exposition: Exposition) -> Deferred[IListeningPort]:
+def listen(reactor: IReactorCore, description: str, exposition: Exposition) -> Deferred[IListeningPort]:
     """Serve at a Twisted server endpoint string; fails with a `ConfigError` whose text begins with that string."""
 
     def refused(failure: Failure) -> IListeningPort:
@@ -164,7 +165,7 @@ class Exposition(ServerFactory):
     noisy = False
     protocol = _Channel  # type: ignore[assignment]
 
-    def __init__(self, registry: CollectorRegistry, health: Health, *, clock: IReactorTime, log: Any) -> None:
+    def __init__(self, registry: CollectorRegistry, health: Health, *, clock: IReactorTime, log: Logger) -> None:
         self.clock = clock
         self._registry = registry
         self._health = health

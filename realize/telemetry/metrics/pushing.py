@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
@@ -88,7 +88,7 @@ class Gateway:
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Turns every redirect into an error."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: object) -> None:
         """Refuse to follow it."""
 
 

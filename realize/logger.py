@@ -1,0 +1,24 @@
+"""What is expected of a logger by all who are given one."""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+
+class Logger(Protocol):
+    """Writes structured records: an event, whose name is constant, and fields for all that varies."""
+
+    def bind(self, **fields: object) -> Self:
+        """A logger whose records have these fields as well."""
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        """What only somebody who searches wants to know."""
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """The audit trail."""
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """Something was refused, is tried again, or goes worse than it should."""
+
+    def error(self, event: str, /, **fields: object) -> None:
+        """Somebody must act."""
