@@ -27,7 +27,7 @@ from realize.process import hold_standard_streams
 
 
 class Commands(click.Group):
-    """A group whose command `move` may be left out."""
+    """A group in which the word `move` may be left out."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert `move` unless a command, or an option of the group itself, comes first."""
@@ -66,7 +66,7 @@ Exit codes:
 )
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")
 def realize() -> None:
-    """Commands that share what `run` does around them."""
+    """The group of all commands; `run` handles their errors."""
 
 
 def main() -> NoReturn:
@@ -86,7 +86,7 @@ def main() -> NoReturn:
 
 
 def run() -> int:
-    """Run the command line of this process; the exit code."""
+    """Run the command line of this process, and return the exit code."""
     # What is loaded from here on stays: to look through it for garbage again and again takes a tenth of the start.
     # `realize.cli.session.runner` switches it on again when everything is there.
     gc.disable()
@@ -131,7 +131,7 @@ def _explained(error: BaseException) -> bool:
 
 
 def _sentence(error: OSError) -> str | None:
-    """What is wrong with the surroundings of this process, if that is what the error is about."""
+    """What is wrong around this process, such as a full disk behind stdout; None if the error is a fault of ours."""
     import traceback
 
     try:
@@ -149,9 +149,10 @@ def _complain(sentence: str) -> None:
 
 
 def _settled(code: int) -> int:
-    """The exit code when what is left in buffers has been written.
+    """Flush stdout and stderr, and return the exit code, which shows lost output.
 
-    Python must not complain at exit of what a closed pipe has left there; other losses we complain of ourselves.
+    Output left in a buffer by a closed pipe is dropped, or Python would complain of it at exit; other losses are
+    errors of ours.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

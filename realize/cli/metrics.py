@@ -75,7 +75,7 @@ class RunMetrics:
 
     @property
     def closing(self) -> bool:
-        """Whether the end has been reported, or is being reported."""
+        """Whether the end of the run has been, or is being, reported."""
         return self._code is not None
 
     @property

@@ -52,10 +52,10 @@ from realize.wire.connection import PeerProtocol
 T = TypeVar("T")
 
 STEP_TIMEOUT_S: Final = 10.0
-"""Seconds that a step may take."""
+"""The longest that a step may take, in seconds."""
 
 ROUND_TRIPS: Final = 3
-"""Round trips that are measured; the shortest counts."""
+"""How many round trips are measured; the shortest one counts."""
 
 OF_THE_WAY: Final = ("config", "own key", "name", "port", "their key", "known there", "versions")
 OF_THE_PEER: Final = ("round trip", "limits", "connections")
@@ -63,7 +63,7 @@ OF_THE_DIRECTORY: Final = ("directory", "rights", "clock", "space", "durable wri
 
 
 def run_check(target: str, access: Access, *, json: bool, log: LogOptions) -> int:
-    """Check ``target`` and show on stdout what was found; the exit code."""
+    """Check ``target``, print the findings, and return the exit code."""
 
     def show(finding: Finding) -> None:
         click.echo(finding.as_json() if json else "\n".join(finding.lines()))
@@ -81,7 +81,7 @@ def run_check(target: str, access: Access, *, json: bool, log: LogOptions) -> in
 
 
 class _Failed(Exception):
-    """A step failed that others need."""
+    """A step failed, and later steps need it."""
 
 
 class Checking:
@@ -93,11 +93,11 @@ class Checking:
         self._findings: list[Finding] = []
 
     def count(self, result: Result) -> int:
-        """How many steps ended so."""
+        """How many steps ended with this result."""
         return sum(finding.result is result for finding in self._findings)
 
     async def run(self, target: str, access: Access) -> None:
-        """Check everything that can be checked; raises `UsageError` for what is no target."""
+        """Check everything that can be checked; raises `UsageError` if ``target`` is not a target."""
         try:
             await self._check(target, access)
         except _Failed:
@@ -240,7 +240,7 @@ class Checking:
         self._add(durable(await store.try_write()))
 
     async def _step(self, step: str, work: Coroutine[Any, Any, T]) -> T | None:
-        """Do what adds a finding; None if it failed, which no other step depends on."""
+        """Await a step on which no other depends; None if it failed, which is noted."""
         try:
             return await self._within(Deferred.fromCoroutine(work))
         except RealizeError as error:
@@ -269,7 +269,7 @@ class Checking:
 
 
 def _addresses(reactor: IReactorFromThreads, host: str) -> Deferred[list[str]]:
-    """What a name stands for; in a thread that nobody waits for at the end, since a name server may hang."""
+    """Look up the addresses of a host, in a daemon thread: a name server may hang, and must not delay our exit."""
     found: Deferred[list[str]] = Deferred()
 
     def answer(result: list[str] | BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Lists a location: a line per entry as the pages come, so that memory does not grow with the number of files."""
+"""Lists a location: prints entries as the pages arrive, so that memory does not grow with the number of files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATES: Final = {Kind.FILE: "final", Kind.PARTIAL: "partial", Kind.LEFT: "left",
 
 
 def run_ls(location: str, access: Access, *, json: bool, log: LogOptions) -> int:
-    """List ``location`` on stdout; 1 if something there could not be looked at."""
+    """List ``location`` on stdout; return 1 if something there could not be read, else 0."""
 
     async def main(reactor: IReactor) -> int:
         async with Session(reactor, access) as session:

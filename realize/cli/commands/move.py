@@ -23,7 +23,7 @@ from realize.cli.options import (
 )
 
 RULES_KEY: Final = "realize.rules"
-"""Where in a context the filter rules are kept, in the order in which the command line has them."""
+"""The key in a context's ``meta`` for the filter rules, which keep the order of the command line."""
 
 PRUNE_DIRS: Final = "--prune-dirs"
 PRUNE_AGE: Final = "1h"
@@ -36,7 +36,7 @@ class MoveCommand(click.Command):
     """A command that remembers in which order its different filter options were given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse as usual; what the parser knows of the order, and click forgets, is kept in ``ctx.meta``."""
+        """Parse as usual, and keep in ``ctx.meta`` the order of the filter options, which click forgets."""
         args = list(self._with_age(args))
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         given: dict[str | None, Iterator[str]] = {name: iter(values.get(name) or ()) for name in _RULE_OPTIONS}
@@ -44,7 +44,7 @@ class MoveCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def _with_age(self, args: list[str]) -> Iterator[str]:
-        """The arguments with the value of `PRUNE_DIRS` where it is left out: click would take the next one for it."""
+        """The arguments, with the value of `PRUNE_DIRS` added where it is left out: click would take the next word."""
         options = [each for each in self.params if isinstance(each, click.Option)]
         with_value = {name for each in options if not (each.is_flag or each.count) for name in each.opts}
         rest = iter(args)
@@ -148,7 +148,7 @@ class MoveArguments:
 
     @property
     def rates(self) -> Rates:
-        """How fast it may be."""
+        """How fast this machine may send, and be sent to."""
         return Rates(_limit(self.throttle, self.throttle_up), _limit(self.throttle, self.throttle_down))
 
     def check(self, ctx: click.Context) -> None:

@@ -34,10 +34,10 @@ from realize.mover.run import MoveOptions, Run, Side
 from realize.mover.stop_flag import StopFlag
 
 FAILED_ATTEMPTS_BEFORE_ADVICE: Final = 5
-"""Attempts in vain, some six seconds, after which it is said how to find out why."""
+"""After this many failed attempts, some six seconds, the user is told how to find the cause."""
 
 LAST_LINE_TIMEOUT_S: Final = 0.5
-"""Seconds to wait for the last line of a run that hangs: stderr may be what it hangs at."""
+"""Seconds to wait until the last line of a hanging run is written: stderr itself may be what hangs."""
 
 
 def run_move(
@@ -54,9 +54,9 @@ def run_move(
     trusting: bool = False,
     log: LogOptions = LogOptions(),  # noqa: B008 -- frozen
 ) -> int:
-    """Move ``sources`` to ``destination`` and show it; the exit code, or the `RealizeError` that ended it.
+    """Move ``sources`` to ``destination``, show progress, and return the exit code; raise what ended the run early.
 
-    ``manifest`` is the file to record in what was moved.
+    ``manifest`` is the file in which to record what was moved.
     ``trusting`` says that sources may learn what the destination holds, and so compares with all of it.
     """
     errand = MoveRun([*sources, destination], options, look, patience, metrics, manifest, trusting=trusting)
@@ -97,7 +97,7 @@ class RunObserver(Protocol):
 
 
 class MoveRun:
-    """One move with its display, its time limit, and its returns after lost connections."""
+    """One move: its display, its time limit, and its new attempts after lost connections."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class MoveRun:
         self._said = False
 
     async def run(self, reactor: IReactor, session: Session, deadline: Deadline) -> int:
-        """Do it; the exit code."""
+        """Move everything, and return the exit code; raises what ended the run, but for the time limit."""
         self._reactor = reactor
         screen = self._screen
         ticking = LoopingCall(screen.tick)
@@ -168,13 +168,13 @@ class MoveRun:
         return screen.tally.exit_code(error)
 
     def limit_reached(self) -> None:
-        """The time is over; called from another thread."""
+        """End the run, because its time is over; called from another thread."""
         self._late = True
         if self._reactor is not None:
             self._reactor.callFromThread(self._out_of_time, self._reactor)
 
     def overdue(self) -> int:
-        """Say the line that the reactor did not come to say, and report, from another thread; the exit code."""
+        """Print the last line and report, since the reactor is stuck; from another thread. Return the exit code."""
         self._screen.tally.give_up()
         code: int = self._screen.tally.exit_code(self._limit_error())
         if self._metrics.closing:
@@ -189,12 +189,12 @@ class MoveRun:
         return code
 
     def killed(self, code: int) -> None:
-        """Report the end of a run that ends on the spot, with what is known of it."""
+        """Report what is known of a run that a second signal ends on the spot."""
         self._screen.tally.give_up()
         self._metrics.close_urgently(code)
 
     def _limit_error(self) -> RealizeError:
-        """What a run ends with at its limit: without ever having been connected it has failed."""
+        """The error for a run at its time limit: one that never got a connection has failed."""
         cause = "" if self._lost is None else f"; {self._lost}"
         if self._connected:
             return DeadlineReached(f"the time limit was reached{cause}")
@@ -220,7 +220,7 @@ class MoveRun:
             click.echo(f"realize: {self._screen.tally.deadline_sentence(limit, seconds)}", err=True)
 
     async def _move(self, reactor: IReactor, session: Session) -> None:
-        """Run until everything is done, and recorded if that is wanted."""
+        """Run until everything is moved, and recorded if a manifest was asked for."""
         locations = session.resolve(*self._texts)
         *self._screen.tally.sources, self._screen.tally.destination = [each.resolved for each in locations]
         async with recording(self._manifest, session, locations) as manifest:
@@ -233,7 +233,7 @@ class MoveRun:
     async def _until_done_tidily(
         self, reactor: IReactor, session: Session, locations: Sequence[Location], manifest: IManifest | None
     ) -> None:
-        """The same, while old partials at a destination of this machine go."""
+        """The same, while old partials at a local destination are removed."""
         tidying = self._tidying
         if tidying is None:
             await self._until_done(reactor, session, locations, manifest)
@@ -254,7 +254,7 @@ class MoveRun:
     async def _until_done(
         self, reactor: IReactor, session: Session, locations: Sequence[Location], manifest: IManifest | None
     ) -> None:
-        """Run until everything is done, coming back after lost connections."""
+        """Run until everything is moved, reconnecting after lost connections."""
         journey: Run | None = None
         backoff = Backoff(random.SystemRandom().random)
         while True:
@@ -303,13 +303,13 @@ class MoveRun:
 
 
 def advice(error: ConnectionFailed, locations: Sequence[Location]) -> str:
-    """What tells more about a connection that was lost, or not made; errors name the address that they are about."""
+    """The command that shows why a connection failed; empty if ``error`` names none of the remote locations."""
     remote = (each for each in locations if isinstance(each, RemoteLocation) and each.address in str(error))
     return next((mending(str(each)) for each in remote), "")
 
 
 class _Observers:
-    """The observer of a run: counts, displays, and spares the mover the trouble of an output that breaks."""
+    """The observer of a run: counts, displays, and keeps failures of the output away from the mover."""
 
     def __init__(self, display: Display, metrics: RunMetrics, observers: Sequence[RunObserver]) -> None:
         self._observers = observers
@@ -328,7 +328,7 @@ class _Observers:
         self._safely(lambda: self.display(event))
 
     def tick(self) -> None:
-        """Show how far the run is."""
+        """Show how far the run has come."""
         self._safely(self.display.tick)
 
     def close(self, seconds: float, error: RealizeError | None) -> None:

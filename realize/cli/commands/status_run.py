@@ -16,7 +16,7 @@ from realize.concurrency.reactor import IReactor
 
 
 def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int:
-    """Show on stdout how the daemon at ``peer`` is."""
+    """Print the status of the daemon at ``peer``."""
     from realize.wire.commands import Status
 
     async def main(reactor: IReactor) -> int:

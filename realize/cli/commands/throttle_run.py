@@ -23,7 +23,7 @@ from realize.wire.commands import Direction, GetThrottle, SetThrottle
 
 @frozen
 class Change:
-    """A limit to be set: ``rate`` in bytes per second or None to lift it, for so many seconds or for good."""
+    """A limit to set: ``rate`` in bytes per second, None to lift it; for ``seconds``, or for good."""
 
     scope: str
     name: str
@@ -46,7 +46,7 @@ class Change:
 
 
 def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool, log: LogOptions) -> int:
-    """Make the change, if there is one, and show the limits as they are then on stdout."""
+    """Make the change, if there is one, and print the limits now in force."""
 
     async def main(reactor: IReactor) -> int:
         async with Session(reactor, access) as session:

@@ -28,7 +28,7 @@ from realize.wire.connection import CLOSE_TIMEOUT_S, Greeting, PeerProtocol
 from realize.wire.throttling import OwnLimit, limit_by, pacing
 
 SILENT_CLOSE_TIMEOUT_S: Final = 0.5
-"""Seconds that the end of a connection may take if the peer does not answer any more."""
+"""Seconds to wait for the orderly end of a connection whose peer no longer answers."""
 
 
 class Connections:
@@ -43,7 +43,7 @@ class Connections:
         self._made: dict[Peer, PeerProtocol] = {}
         self._own: dict[Peer, OwnLimit] = {}
         self.attempt: ConnectingProtocol | None = None
-        """The last connection that was tried: how far it got says why it failed."""
+        """The most recent attempt to connect; how far it got shows why it failed."""
 
     async def to(self, peer: Peer, identity: Identity) -> PeerProtocol:
         """The connection to a peer, with its limits in force."""

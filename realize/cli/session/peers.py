@@ -29,7 +29,7 @@ class Peer:
 
 @contextlib.contextmanager
 def naming(peer: Peer) -> Iterator[None]:
-    """Errors in this block say which peer they are about, if they do not already."""
+    """Make errors raised in this block name the peer, unless they already do."""
     try:
         yield
     except RealizeError as error:
@@ -39,7 +39,7 @@ def naming(peer: Peer) -> Iterator[None]:
 
 
 def no_pin(host: str, port: int, config: str) -> str:
-    """How to tell us the key of a peer, ready to paste."""
+    """Lines to paste that tell this machine the key of a peer."""
     address = format_address(host, port)
     name = name_for(host, "NAME")
     return "\n".join(

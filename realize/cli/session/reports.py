@@ -1,4 +1,4 @@
-"""What a daemon reports, read with the care that a foreign text needs; pure."""
+"""Parses what daemons report, without trusting it; pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Final, NoReturn, TypeGuard
 from realize.errors import ProtocolError
 
 MAX_REPORT_DEPTH: Final = 8
-"""Objects and lists inside each other, in a report."""
+"""How deep objects and lists may be nested in a report."""
 
 MAX_NUMBER_DIGITS: Final = 20
-"""Digits of a number in a report; 64 bits have as many."""
+"""The most digits of a number in a report; a 64-bit number needs no more."""
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The report in what a daemon sent."""
+    """The report that a daemon sent as JSON."""
     report = _loaded(text)
     if not isinstance(report, dict):
         raise ProtocolError("the daemon's report is not a JSON object")
@@ -24,7 +24,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def parse_limits(text: str) -> list[dict[str, Any]]:
-    """The limits in what a daemon sent."""
+    """The limits that a daemon sent as JSON."""
     rows = _loaded(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ProtocolError("the daemon's report is not a list of limits")
@@ -70,6 +70,6 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def lowest(rows: Sequence[Mapping[str, Any]], direction: str) -> float | None:
-    """The limit that binds us among those a daemon told, for what it sends or receives; None if there is none."""
+    """The lowest limit on us in a daemon's report, for what it sends or receives; None if there is none."""
     told = [row.get("limit") for row in rows if row.get("yours", True) and row.get("direction") == direction]
     return min(filter(is_number, told), default=None)

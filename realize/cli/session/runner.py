@@ -41,7 +41,7 @@ def run(
     after: Callable[[Callable[[], T]], T] = lambda result: result(),
     at_once: Callable[[int], object] = lambda _code: None,
 ) -> T:
-    """Call ``main`` with the reactor, run until its coroutine ends, and return or raise what it did.
+    """Call ``main`` with the reactor, run the reactor until the coroutine ends, and return or raise what it did.
 
     ``log`` says where to log meanwhile.
     The first signal of `ENDING` cancels what the coroutine awaits; the second ends the process at once.

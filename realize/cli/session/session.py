@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from realize.wire.connection import PeerProtocol
 
 THREADS_PER_LOCATION: Final = 4
-"""Threads for disk work and hashing, for each location; more would only queue at the disk."""
+"""Threads for disk work and hashing at each location; more would only queue at the disk."""
 
 
 _log = Logger()
 
 STORE_CLOSE_TIMEOUT_S: Final = 2.0
-"""Seconds that the orderly end of each store may take."""
+"""Seconds to wait for a store to close."""
 
 
 def _not_closed(failure: Failure) -> bool:
@@ -62,12 +62,12 @@ def _not_closed(failure: Failure) -> bool:
 
 
 def _load(path: str | None) -> Config:
-    """The configuration; that others could change it is said on stderr."""
+    """Read the configuration, with a warning on stderr if other users could change it."""
     return load_command_config(path, os.environ, lambda text: click.echo(f"realize: warning: {text}", err=True))
 
 
 class Session:
-    """What one command works with; leaving it ends all of it."""
+    """Everything that one command works with; leaving the session closes it all."""
 
     def __init__(self, reactor: IReactor, access: Access, rates: Rates = Rates()) -> None:  # noqa: B008 -- frozen
         self._reactor = reactor
@@ -80,21 +80,21 @@ class Session:
         self._connections: Connections | None = None
         self._reason = "DONE"
         self.run = secrets.token_hex(8)
-        """What tells this run from others, in the logs of both ends."""
+        """Identifies this run in the logs of both ends."""
         self._stores: list[IStore] = []
         self._locals: dict[str, Callable[..., LocalStore]] = {}
         self._after_reconnect = False
         """Whether a connection was given up to make another one."""
         self._pools = ThreadPools(reactor, THREADS_PER_LOCATION, "realize disk")
         self.in_thread: RunInThread = self._pools.of("").run
-        """Does disk work that belongs to no location, in one of our threads."""
+        """Runs disk work that belongs to no location in a thread of ours."""
         self._ledger = Ledger(reactor)
         self.on_freed: Freed = lambda _path, _size: None
-        """Is told of partials that are removed at a location of this machine to make room."""
+        """Called for each partial that is removed at a local location to make room."""
         allow_many_files()
 
     def tidying(self, destination: Location, told: Callable[[Event], object]) -> Tidying | None:
-        """What removes old partials at a destination of this machine; None for one that a daemon looks after."""
+        """What removes old partials at a local destination; None for a remote one, which its daemon looks after."""
         if not isinstance(destination, LocalLocation):
             return None
         max_age = Config("").partial_max_age if self._loaded is None else self._loaded.partial_max_age
@@ -102,7 +102,10 @@ class Session:
         return Tidying(os.fsencode(destination.path), max_age, in_thread, self._reactor, told)
 
     def resolve(self, *texts: str) -> list[Location]:
-        """What the arguments stand for; every remote one has a pin."""
+        """The locations that the arguments name; for every remote one a pin is known.
+
+        Raises `UsageError` for what is no location, and `ConfigError` if a pin is missing.
+        """
         locations = [self._location(text) for text in texts]
         for location in locations:
             if isinstance(location, RemoteLocation):
@@ -113,13 +116,13 @@ class Session:
         return locations
 
     def resolve_peer(self, text: str) -> Peer:
-        """Whom the argument stands for."""
+        """The peer that the argument names."""
         peer = self._peer(*parse_peer(text, self._config.peers))
         self._check_ad_hoc()
         return peer
 
     def pin_of(self, location: Location) -> PublicKey | None:
-        """The only key that is accepted there; None for a location of this machine."""
+        """The only key accepted at that location; None for a local one."""
         if isinstance(location, LocalLocation):
             return None
         return self._peer(location.peer, location.host, location.port).pin
@@ -190,12 +193,12 @@ class Session:
 
     @property
     def attempt(self) -> ConnectingProtocol | None:
-        """The last connection that was tried, also if it came to nothing."""
+        """The most recent attempt to connect, even if it failed; None before the first."""
         return None if self._connections is None else self._connections.attempt
 
     @property
     def key_file(self) -> str:
-        """Where our private key is."""
+        """The file of our private key."""
         return self._access.key or self._config.key
 
     def identity(self) -> Identity:
@@ -209,11 +212,11 @@ class Session:
         return [] if self._connections is None else await self._connections.limits()
 
     async def __aenter__(self) -> Self:
-        """Nothing more than the start; locations are connected to when they are needed."""
+        """Enter; connections are made when they are first needed."""
         return self
 
     def ended_by(self, error: BaseException | None) -> None:
-        """What ended the run, so that peers are told why they are left."""
+        """Remember what ended the run, so that peers are told why we disconnect."""
         if isinstance(error, DeadlineReached):
             self._reason = "DEADLINE"
         elif isinstance(error, Interrupted | CancelledError):
@@ -243,7 +246,7 @@ class Session:
 
     @property
     def _config(self) -> Config:
-        """The configuration; one that nobody named is looked for only if there is a remote end."""
+        """The configuration; the default file is read only once a remote end needs it."""
         if self._loaded is None:
             self._loaded = _load(None)
         return self._loaded
