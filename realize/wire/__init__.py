@@ -1,4 +1,4 @@
-"""How two peers talk: boxes, commands, streams, TLS, and the connections that carry them.
+"""The wire protocol: boxes, commands, streams, TLS, and the connections that carry them.
 
 Nothing here touches a file; `realize.store` gives the commands their meaning.
 """

@@ -1,7 +1,7 @@
-"""How errors become answers, and answers errors.
+"""Turning errors into answers, and answers into errors.
 
-Nothing that a responder raises leaves it as anything but a declared error: what we did not expect is logged with its
-traceback under a short random id, and the peer learns only the id.
+Whatever a responder raises reaches the peer as a declared error: an unexpected exception is logged with its traceback
+under a short random id, and the peer learns only the id.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ UNDECLARED: Final = (amp.UnknownRemoteError, amp.RemoteAmpError)
 
 
 def log_unexpected(log: Any, failure: Failure, doing: str) -> InternalError:
-    """Log a fault of ours, and make the error that may be told to others."""
+    """Log an unexpected exception, and return the error that the peer may see."""
     fault = secrets.token_hex(4)
-    # Without memory for a record, whoever asked is told all the same.
+    # Even if there is no memory for a record, the peer must get its answer.
     with contextlib.suppress(MemoryError):
         log.error(
             "internal_error",
@@ -36,7 +36,7 @@ def log_unexpected(log: Any, failure: Failure, doing: str) -> InternalError:
 
 
 def to_declared(log: Any, failure: Failure, doing: str) -> RealizeError:
-    """The error to report for whatever a piece of work failed with."""
+    """Return the declared error for any failure; an unexpected one is logged. ``doing`` says what failed."""
     error = failure.value
     if isinstance(error, RealizeError):
         return error
@@ -48,12 +48,12 @@ def to_declared(log: Any, failure: Failure, doing: str) -> RealizeError:
 
 
 def to_remote(error: RealizeError) -> amp.RemoteAmpError:
-    """The form in which AMP sends an error, with its text bounded."""
+    """Return an error in the form in which AMP sends it, with its text cut to `MAX_ERROR_TEXT_BYTES`."""
     return amp.RemoteAmpError(error.wire_code, cut(str(error), MAX_ERROR_TEXT_BYTES).decode())
 
 
 def from_remote(failure: Failure, command: str) -> RealizeError:
-    """The error that an answer stands for, or why there is none."""
+    """Return the error that an answer to ``command`` stands for, or that explains why there is no answer."""
     error = failure.value
     if isinstance(error, RealizeError):
         text = str(error)

@@ -1,6 +1,6 @@
-"""AMP argument types that are bounded: whatever arrives either is in range or raises `realize.errors.ProtocolError`.
+"""Bounded AMP argument types: whatever arrives is in range, or raises `realize.errors.ProtocolError`.
 
-AMP's own types convert numbers of any length, raise errors of many kinds, and a missing argument is a `KeyError`.
+AMP's own types convert numbers of any length and raise many kinds of errors; a missing argument is a `KeyError`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)
 
 MAX_INTEGER = (1 << 63) - 1
-"""The biggest number that any argument may be: sizes and times are signed 64-bit numbers to the kernel."""
+"""The largest number of any argument: to the kernel, sizes and times are signed 64-bit numbers."""
 
 
 class Bounded(amp.Argument):
-    """Base of our types: a missing argument is the peer's fault, not ours."""
+    """Base of our types: a missing argument is a `ProtocolError` of the peer, not a `KeyError` of ours."""
 
     def fromBox(self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: Any) -> None:
-        """Refuse what is missing; `twisted.protocols.amp.IArgumentType`."""
+        """Refuse a missing argument; see `twisted.protocols.amp.IArgumentType`."""
         if name not in strings and not self.optional:
             raise ProtocolError(f"argument {name.decode('ascii')} is missing")
         super().fromBox(name, strings, objects, proto)
 
 
 class Number(Bounded):
-    """A non-negative decimal number."""
+    """A non-negative decimal number from ``least`` to ``most``."""
 
     def __init__(self, most: int = MAX_INTEGER, *, least: int = 0, optional: bool = False) -> None:
         super().__init__(optional)
@@ -55,7 +55,7 @@ class Number(Bounded):
 
 
 class Octets(Bounded):
-    """Bytes, at most (or exactly) so many."""
+    """From ``least`` to ``most`` bytes."""
 
     def __init__(self, most: int = MAX_VALUE_BYTES, *, least: int = 0, optional: bool = False) -> None:
         super().__init__(optional)
@@ -74,7 +74,7 @@ class Octets(Bounded):
 
 
 class Text(Bounded):
-    """UTF-8 text; ours is cut to what fits, the peer's is refused if it is too long."""
+    """UTF-8 text of at most ``most`` bytes: ours is cut to that, the peer's is refused if it is longer."""
 
     def __init__(self, most: int = 1_000, *, optional: bool = False) -> None:
         super().__init__(optional)
@@ -95,7 +95,7 @@ class Text(Bounded):
 
 
 class Flag(Bounded):
-    """``True`` or ``False``, spelt so."""
+    """``True`` or ``False``, spelled exactly like that."""
 
     def fromString(self, inString: bytes) -> bool:
         """Parse."""

@@ -1,4 +1,4 @@
-"""Connecting to a peer: name look-up, TCP, TLS and Hello as one step with one time limit."""
+"""Connecting to a peer: name look-up, TCP, TLS and Hello as one step with one timeout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from realize.wire.tls import ConnectingTLS, refused_by_peer, tune
 from realize.wire.tls_bulk import BulkTLSFactory
 
 Wrap = Callable[[IProtocolFactory], IProtocolFactory]
-"""Puts something between TLS and AMP; the pacing of `realize.throttle` is made for that."""
+"""Wraps a factory, to insert a layer between TLS and AMP, such as the traffic shaping of `realize.throttle`."""
 
 
 @implementer(IHandshakeListener)
@@ -31,24 +31,24 @@ class ConnectingProtocol(PeerProtocol):
 
     own_key: PublicKey | None = None
     reached = False
-    """Whether somebody accepted the TCP connection."""
+    """Whether the TCP connection was established."""
     recognised = False
-    """Whether the peer has shown that it holds the pinned key."""
+    """Whether the peer has proved that it holds the pinned key."""
     refused = False
-    """Whether the peer has said that it does not know our key."""
+    """Whether the peer has reported that it does not know our key."""
 
     def connectionMade(self) -> None:
-        """Prepare the socket."""
+        """Tune the socket."""
         self.reached = True
         tune(self.transport)
         super().connectionMade()
 
     def handshakeCompleted(self) -> None:
-        """The peer has the pinned key; whether it accepts ours is still open."""
+        """Note that the peer has the pinned key; whether it accepts ours is still open."""
         self.recognised = True
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """Tell a key that is not accepted from a connection that was lost."""
+        """Distinguish a peer that does not accept our key from a lost connection."""
         if self.theirs is None and self.goodbye is None and self.own_key is not None:
             if refused_by_peer(reason.value):
                 self.refused = True
@@ -66,7 +66,7 @@ class ConnectingProtocol(PeerProtocol):
 def connecting_protocol(
     *, clock: Any, log: Any, greeting: Greeting, make: type[ConnectingProtocol] = ConnectingProtocol
 ) -> Callable[[], ConnectingProtocol]:
-    """The usual ``make_protocol`` for `connect`."""
+    """Return the usual ``make_protocol`` for `connect`."""
     return lambda: make(clock=clock, log=log, greeting=greeting, role=Role.CONNECTING)
 
 
@@ -91,11 +91,12 @@ def connect(
     timeout: float = CONNECT_TIMEOUT_S,
     wrap: Wrap | None = None,
 ) -> Deferred[PeerProtocol]:
-    """Connect to the holder of ``pin``; fires when it has answered our Hello.
+    """Connect to the holder of ``pin``; the Deferred fires when the peer has answered our Hello.
 
-    Fails with `WrongPeer` if either side does not accept the other's key, `VersionMismatch` if they do not speak the
-    same protocol, `ConnectionFailed` for all that may be better later.
-    Cancelling it closes what was opened.
+    ``timeout`` is in seconds.
+    Fails with `WrongPeer` if either side does not accept the other's key, with `VersionMismatch` if they do not speak
+    the same protocol, and with `ConnectionFailed` for everything that a later attempt may not run into.
+    Cancelling it closes whatever was opened.
     """
     label = format_address(host, port)
     connecting = Deferred.fromCoroutine(
@@ -108,7 +109,7 @@ def connect(
         given_up = True
         connecting.cancel()
 
-    # A Deferred of its own: Twisted's endpoints turn being cancelled into errors of many kinds.
+    # A Deferred of our own, because a cancelled endpoint of Twisted's may fail with many kinds of errors.
     connected = Deferred[PeerProtocol](give_up)
 
     def succeeded(protocol: PeerProtocol) -> None:

@@ -1,6 +1,7 @@
 """The commands of the protocol; the only module that names wire strings.
 
-Every class says what the command means, who sends it and which right it needs; ``docs/protocol.md`` says the rest.
+The docstring of each class, written in the voice of the sender, says what the command means, who sends it and which
+right it needs; ``docs/protocol.md`` says the rest.
 "Requester" is the side that opened the directory or stream, "holder" the side that has the files.
 Numbers of directories (handles), listings and streams are chosen by the requester and belong to the connection;
 one that is in use, unknown, or of another kind is answered with ``PROTOCOL``.
@@ -20,25 +21,25 @@ from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
 
 MAJOR: Final = 2
-"""Peers whose major versions differ do not talk to each other."""
+"""Peers with different major versions do not talk to each other."""
 
 MINOR: Final = 0
 """Later minor versions add commands, optional arguments and capabilities, and change nothing."""
 
 DELTAS: Final = "deltas"
-"""The capability of whoever understands `OfferChunks`, `CutSpan` and `PickChunks`."""
+"""The capability to understand `OfferChunks`, `CutSpan` and `PickChunks`."""
 
 CAPABILITIES: Final = (DELTAS,)
-"""What this software says in Hello."""
+"""The capabilities that this software announces in Hello."""
 
 MAX_HANDLES: Final = 64
 MAX_LISTINGS: Final = 8
 MAX_STREAMS: Final = 128
 MAX_RUNNING_COMMANDS: Final = 256
-"""Commands in progress on one connection; more are answered with ``BUSY``."""
+"""Most commands in progress on one connection; any more are answered with ``BUSY``."""
 
 MAX_CREDIT_BYTES: Final = 1 << 30
-"""The most credit that one ``Credit`` may give."""
+"""Most credit that one ``Credit`` may give."""
 
 _NUMBER: Final = (1 << 32) - 1
 _BITS: Final = MAX_OFFERED_CHUNKS // 8
@@ -55,7 +56,7 @@ class Reason(enum.Enum):
 
 
 class Direction(enum.Enum):
-    """Whose sending a limit is for, seen from whoever answers."""
+    """Which sending a limit applies to, seen from the side that answers."""
 
     SEND = "send"
     RECEIVE = "receive"
@@ -63,7 +64,7 @@ class Direction(enum.Enum):
 
 
 class RealizeCommand(amp.Command):
-    """Base of all commands: every error that is raised on purpose may answer every command."""
+    """Base of all commands; any command may be answered with any declared error."""
 
     errors: ClassVar[dict[type[Exception], bytes]] = {
         error: error.wire_code for error in every_error() if error is not RealizeError
@@ -71,7 +72,7 @@ class RealizeCommand(amp.Command):
 
 
 class _OneWay(amp.Command):
-    """Base of the commands without an answer; what goes wrong ends the stream or the connection that they belong to."""
+    """Base of the commands without an answer; an error ends the stream or the connection that they belong to."""
 
     requiresAnswer = False
 
@@ -121,9 +122,8 @@ class OpenDirectory(RealizeCommand):
     The requester sends it; needs any right on the directory.
     A directory that does not exist and one without rights get the same ``DENIED``.
     ``age`` is how many nanoseconds ago the run began, if that was over another connection.
-    ``origin`` stands for whom all that is written here comes from, and who may learn nothing of what others have put
-    there.
-    ``mode`` are the permission bits, if it is a directory.
+    ``origin`` identifies the sender of everything that I write there, which must not learn what others have put there.
+    ``mode`` has the permission bits, if it is a directory.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -144,9 +144,9 @@ class OpenDirectory(RealizeCommand):
 
 
 class MeasureSpace(RealizeCommand):
-    """Say how much room there is, for you, on the file system of the directory.
+    """Say how much space you may use on the file system of the directory.
 
-    The requester sends it; needs any right on the directory, which the handle stands for.
+    The requester sends it; needs any right on the directory that the handle stands for.
     ``files`` is absent where the file system does not count them.
     Since 1.1.
     """
@@ -160,7 +160,7 @@ class MeasureSpace(RealizeCommand):
 
 
 class TryWrite(RealizeCommand):
-    """Write a file of no meaning, make it durable under another name, remove it, and say how long that took.
+    """Write a trial file, make it durable under another name, remove it, and say how long that took.
 
     The requester sends it; needs ``write`` or ``create``.
     Since 1.1.
@@ -180,10 +180,10 @@ class CloseDirectory(RealizeCommand):
 
 
 class Walk(RealizeCommand):
-    """The next page of a listing; a new listing number starts one.
+    """Send me the next page of a listing; a new listing number starts one.
 
     The requester sends it; needs ``read``.
-    ``partials``, ``avoid`` and ``leave`` (see `realize.leaving`) count in the first call only.
+    Only the first call's ``partials``, ``avoid`` and ``leave`` (see `realize.leaving`) count.
     When ``more`` is false, this was the last page and the number is free again.
     ``now`` is the clock of the responder when it read the page, in nanoseconds since the epoch.
     """
@@ -203,7 +203,7 @@ class Walk(RealizeCommand):
 
 
 class EndWalk(RealizeCommand):
-    """Give up a listing; one that has ended already is not an error.
+    """Give up a listing; it is no error if it has ended already.
 
     The requester sends it; needs no right.
     """
@@ -214,7 +214,7 @@ class EndWalk(RealizeCommand):
 class Describe(RealizeCommand):
     """Say what is there under these names.
 
-    The requester sends it; needs ``write`` or ``create``.
+    The requester sends it; needs ``write``, ``create`` or ``read``.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
@@ -222,7 +222,7 @@ class Describe(RealizeCommand):
 
 
 class Forbidden(RealizeCommand):
-    """Say which of these files I could not read, move away or put, as permissions have it; touch nothing.
+    """Say which of these files permissions forbid me to read, move away or put; touch nothing.
 
     The requester sends it, for a dry run; needs ``read``, for ``move`` also ``remove``, for ``put`` ``write`` or
     ``create``.
@@ -240,8 +240,8 @@ class ReadSmall(RealizeCommand):
     """Send me these files whole: the content of all that could be read, in order, on this stream.
 
     The requester sends it; needs ``read``.
-    It gives credit for all of the content, and is answered behind its last byte, which closes the stream.
-    ``removing``: they are to be removed afterwards, so those that a program has open for writing are not sent.
+    The command grants credit for all of the content; the answer follows the last byte, and closes the stream.
+    ``removing`` says that they will be removed afterwards, so those that a program has open for writing are not sent.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -273,7 +273,7 @@ class Settle(RealizeCommand):
     """Say which of these contents you have; what you say you have is on stable storage when you answer.
 
     The requester sends it; needs ``write`` or ``create``.
-    ``attributes`` has for each what the file is to have then; without it, all keep their own.
+    ``attributes`` has the attributes that each file is to get then; without it, all keep their own.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -288,7 +288,7 @@ class MatchFinal(RealizeCommand):
     """Say how much of the final file, from ``offset`` on, equals these blocks of mine.
 
     The requester sends it; needs ``write`` or ``create``.
-    ``attributes`` is what the file is to have when its last byte has matched.
+    ``attributes`` are those that the file is to get when its last byte has matched.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -307,9 +307,9 @@ class OpenWrite(RealizeCommand):
 
     The requester sends it; needs ``write`` or ``create``.
     ``have`` is how many bytes of it an earlier transfer left.
-    Content may follow as far as `Credit` allows, which the holder gives when it is ready.
+    Content may follow as far as `Credit` allows, which the holder grants when it is ready.
     ``preserve`` is false if `CommitStream` will bring no attributes.
-    ``replaces`` is the only version of the final file that it may replace, if ``policy`` is ``replace``; any without.
+    With policy ``replace``, ``replaces`` is the only version of the final file that may be replaced; any, without it.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -325,9 +325,9 @@ class OpenWrite(RealizeCommand):
 
 
 class MatchPartial(RealizeCommand):
-    """Say how much of the next ``length`` bytes of the partial equals these blocks of mine.
+    """Say how many of the next ``length`` bytes of the partial equal these blocks of mine.
 
-    The requester sends it before any content; what matched need not be sent.
+    The requester sends it before any content; bytes that match need not be sent.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -339,10 +339,10 @@ class MatchPartial(RealizeCommand):
 
 
 class OfferChunks(RealizeCommand):
-    """These are the next chunks of the file: take from its old version what that has, and say what I must send.
+    """These are the next chunks of the file: take those that its old version has from there, and say which I must send.
 
     The requester sends it, if the holder has the capability ``deltas``, before it has sent more than was wanted.
-    ``wanted`` has a bit for each chunk; those of which it is 1 are the next content to come.
+    ``wanted`` has a bit for each chunk; the next content consists of the chunks whose bit is 1.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"chunks", Packed(packing.CHUNKS))]
@@ -350,19 +350,19 @@ class OfferChunks(RealizeCommand):
 
 
 class Data(_OneWay):
-    """The next bytes of a file; at least one, and never more than the credit.
+    """These are the next bytes of the file; at least one, and never more than the credit.
 
-    Whoever has the content sends it: the requester of `OpenWrite`, the holder after `StartRead`.
-    `realize.wire.boxes` knows its layout and keeps it away from AMP's general machinery.
+    The side that has the content sends it: the requester of `OpenWrite`, the holder after `StartRead`.
+    `realize.wire.boxes` knows its layout, so that it bypasses AMP's general machinery.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"content", Octets(least=1))]
 
 
 class Credit(_OneWay):
-    """You may send so many bytes more on this stream.
+    """You may send ``amount`` more bytes on this stream.
 
-    Whoever receives the content sends it.
+    The side that receives the content sends it.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -374,8 +374,8 @@ class Credit(_OneWay):
 class StopStream(_OneWay):
     """I cannot take more of this stream, because of this error.
 
-    Whoever receives the content sends it, so that a sender without credit need not wait for ever.
-    `CommitStream` and `AbandonStream` are still to follow.
+    The side that receives the content sends it, so that a sender without credit does not wait for ever.
+    `CommitStream` or `AbandonStream` must still follow.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -389,7 +389,7 @@ class CommitStream(RealizeCommand):
     """All content was sent, and this is the digest of the whole file: verify it, make it durable, give it its name.
 
     The requester sends it; the stream is closed whatever the answer.
-    Without ``attributes`` nothing besides the content is carried over.
+    Without ``attributes`` only the content is carried over.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -403,8 +403,8 @@ class CommitStream(RealizeCommand):
 class AbandonStream(RealizeCommand):
     """I will not finish this file; ``keep`` what has arrived as a durable partial, or discard it.
 
-    The requester sends it; a stream that is closed already is not an error.
-    ``kept`` is how many bytes the partial has then, absent if the stream was closed.
+    The requester sends it; it is no error if the stream is closed already.
+    ``kept`` is how many bytes the partial has then; absent if the stream was closed.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"keep", Flag())]
@@ -415,7 +415,7 @@ class OpenRead(RealizeCommand):
     """I want to read this file on this stream.
 
     The requester sends it; needs ``read``.
-    ``removing``: it is to be removed afterwards, so it is refused if a program has it open for writing.
+    ``removing`` says that it will be removed afterwards, so it is refused if a program has it open for writing.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -431,7 +431,7 @@ class OpenRead(RealizeCommand):
 
 
 class BlockDigests(RealizeCommand):
-    """The digests of the blocks of the next ``length`` bytes; the position stays.
+    """Tell me the digests of the blocks of the next ``length`` bytes; the position does not change.
 
     The requester sends it before `StartRead`.
     """
@@ -441,7 +441,7 @@ class BlockDigests(RealizeCommand):
 
 
 class SkipBlocks(RealizeCommand):
-    """I have the next ``length`` bytes: count them into the digest and go on behind them.
+    """I have the next ``length`` bytes: skip them, but include them in the digest.
 
     The requester sends it before `StartRead`.
     """
@@ -450,7 +450,7 @@ class SkipBlocks(RealizeCommand):
 
 
 class CutSpan(RealizeCommand):
-    """Cut the next span of the file that was not cut yet, and tell me its chunks; none are the end of the file.
+    """Cut the next span of the file that was not cut yet, and tell me its chunks; none at the end of the file.
 
     The requester sends it before `StartRead`, if the holder has the capability ``deltas``.
     """
@@ -460,17 +460,17 @@ class CutSpan(RealizeCommand):
 
 
 class PickChunks(RealizeCommand):
-    """Send me these chunks of the first span that was cut and not picked, count all of it, and go on behind it.
+    """Send me these chunks of the first span that was cut and not picked, and go on after that span.
 
-    The requester sends it before `StartRead`.
-    It is answered when all of their content was sent.
+    All of the span is included in the digest.
+    The requester sends it before `StartRead`; it is answered once the content of all these chunks was sent.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"wanted", Octets(_BITS))]
 
 
 class StartRead(RealizeCommand):
-    """From here on, send the content as far as `Credit` allows.
+    """From here on, send the content, as far as `Credit` allows.
 
     The requester sends it, once.
     """
@@ -479,9 +479,9 @@ class StartRead(RealizeCommand):
 
 
 class EndRead(RealizeCommand):
-    """Tell me when all was sent, and the digest of the whole file, or why it ended early.
+    """Tell me when all content was sent, and the digest of the whole file, or why it ended early.
 
-    The requester sends it right after `StartRead`; it is answered behind the last `Data`.
+    The requester sends it right after `StartRead`; the answer follows the last `Data`.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number())]
@@ -489,7 +489,7 @@ class EndRead(RealizeCommand):
 
 
 class CloseStream(RealizeCommand):
-    """I want no more of this stream that I was reading; one that is closed already is not an error.
+    """I want no more of this stream that I was reading; it is no error if it is closed already.
 
     The requester sends it.
     """
@@ -508,7 +508,7 @@ class Remove(RealizeCommand):
 
 
 class Prune(RealizeCommand):
-    """Remove those of these directories that are empty and still what they were.
+    """Remove those of these directories that are empty and unchanged.
 
     The requester sends it; needs ``remove`` or ``prune``.
     """
@@ -518,7 +518,7 @@ class Prune(RealizeCommand):
 
 
 class MakeDirectories(RealizeCommand):
-    """Make those of these directories that are missing, with their permissions, and all that their owner needs.
+    """Make those of these directories that are missing, with their permissions and full access for their owner.
 
     The requester sends it before it puts files there; needs ``write`` or ``create``.
     """
@@ -531,9 +531,9 @@ class MakeDirectories(RealizeCommand):
 
 
 class SetDirectories(RealizeCommand):
-    """Give those of these directories that are there their permissions and times for good.
+    """Give those of these directories that exist their final permissions and times.
 
-    The requester sends it when no more files will come; needs ``write`` or ``create``.
+    The requester sends it when no more files will follow; needs ``write`` or ``create``.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -544,9 +544,9 @@ class SetDirectories(RealizeCommand):
 
 
 class Status(RealizeCommand):
-    """Say how you are.
+    """Report your status.
 
-    Either side may send it; needs no right, and tells an admin more.
+    Either side may send it; needs no right, but an admin learns more.
     ``report`` is a JSON object.
     """
 
@@ -557,11 +557,12 @@ class SetThrottle(RealizeCommand):
     """Limit what is sent: by you, or (``direction``) by others to you.
 
     Either side may send it.
-    An empty ``name`` with scope ``connection`` is the connection that it travels on, and needs no right; anything else
-    needs ``admin``, and is understood by a daemon only.
-    Without ``rate`` (bytes per second) there is no limit; with ``milliseconds`` the former one is back after so long.
-    Takes effect at once, also on what waits already.
-    ``former`` is the limit on sending that was replaced; absent if there was none, or only receiving was concerned.
+    An empty ``name`` with scope ``connection`` means the connection that it travels on, and needs no right; anything
+    else needs ``admin``, and only a daemon understands it.
+    ``rate`` is in bytes per second; without it there is no limit.
+    With ``milliseconds`` the former limit is restored after that time.
+    It takes effect at once, even on data that waits already.
+    ``former`` is the limit on sending that was replaced; absent if there was none, or if only receiving is limited.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -575,18 +576,18 @@ class SetThrottle(RealizeCommand):
 
 
 class GetThrottle(RealizeCommand):
-    """Tell me which limits there are, and how fast it is at present.
+    """Tell me the limits and the present rates.
 
-    Either side may send it; needs no right, and tells an admin of all peers.
+    Either side may send it; needs no right, but an admin learns those of all peers.
     ``report`` is a JSON list of objects: scope, name, peer, direction, limit, rate, waited, lasts;
-    from a daemon also ``yours``: whether it binds the connection that asks.
+    a daemon adds ``yours``: whether the limit applies to the connection that asks.
     """
 
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]
 
 
 def every_command() -> list[type[amp.Command]]:
-    """All commands of the protocol."""
+    """Return all commands of the protocol."""
     return [
         command
         for command in globals().values()
@@ -595,5 +596,5 @@ def every_command() -> list[type[amp.Command]]:
 
 
 def names(*commands: type[amp.Command]) -> frozenset[bytes]:
-    """What these are called on the wire."""
+    """Return the names of these commands on the wire."""
     return frozenset(command.commandName for command in commands)

@@ -1,7 +1,7 @@
-"""What a command costs in memory while it is in progress, told from its box before anything else is done with it.
+"""How much memory a command may take while it is in progress, estimated from its box before anything else is done.
 
-More than it takes on the average, since peers choose what they ask: what a box holds is parsed into objects, the answer
-is built before it is sent, and a batch of small files is held as a whole.
+The estimates are above the average, since peers choose what they ask: what a box holds is parsed into objects, the
+answer is built before it is sent, and a batch of small files is held as a whole.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from realize.values import MAX_SMALL_BYTES, MAX_VALUE_BYTES
 from realize.wire import commands
 
 COMMAND_BYTES: Final = 32 << 10
-"""Bytes for what every command in progress needs."""
+"""For every command in progress."""
 
 STREAM_BYTES: Final = 32 << 10
-"""Bytes for a stream that is open, beside its content: the file, its hasher, and all that keeps them in order."""
+"""For an open stream, besides its content: the file, its hasher and their bookkeeping."""
 
 DIRECTORY_BYTES: Final = 112 << 10
-"""Bytes for a directory that is open, and for what is remembered of large files that are compared there."""
+"""For an open directory, and what is remembered of large files that are compared there."""
 
 PAGE_BYTES: Final = 4 << 20
-"""Bytes for a page of a listing that is being read: the names of a large directory."""
+"""For a page of a listing that is being read: the names of a large directory."""
 
 CUTTING_BYTES: Final = 9 << 20
-"""Bytes for a stream whose content is cut: the span that is being cut, and the one that is being sent."""
+"""For a stream whose content is cut: the span that is being cut, and the one that is being sent."""
 
 SEARCH_BYTES: Final = 6 << 20
-"""Bytes to find out what the old version of a file has of the new one: what was read ahead, and an index."""
+"""For finding the chunks of a new version in the old one: the read-ahead buffer and the index."""
 
 ITEMS_BYTES: Final = 256 << 10
-"""Bytes for the items of a command about many files, and for what is answered about each, which may be an error."""
+"""For the items of a command about many files, and the answer for each, which may be an error."""
 
 _PARSED: Final = 4
-"""How many times as large as its bytes what is parsed from a box may be."""
+"""How many times as large as a box the objects parsed from it may be."""
 
 _MORE: Final = {
     commands.OpenDirectory.commandName: DIRECTORY_BYTES,
@@ -67,11 +67,11 @@ _ANSWERS: Final = commands.names(
     commands.Status,
     commands.Walk,
 )
-"""Those whose answers may be as large as a value."""
+"""Commands whose answers may be as large as an AMP value."""
 
 
 def of(box: Mapping[bytes, bytes]) -> int:
-    """The bytes that a command may make us hold until it was answered."""
+    """Return how many bytes a command may make us hold until it is answered."""
     name = box[amp.COMMAND]
     items = ITEMS_BYTES if name in _BATCHES else 0
     size = COMMAND_BYTES + items + _PARSED * sum(map(len, box.values())) + _MORE.get(name, 0)

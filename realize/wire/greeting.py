@@ -1,4 +1,4 @@
-"""What two peers say of themselves when they meet."""
+"""What two peers say about themselves in Hello."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Role(enum.Enum):
 
 @frozen
 class Greeting:
-    """What a peer says of itself in Hello."""
+    """What a peer says about itself in Hello."""
 
     software: str
     capabilities: tuple[str, ...] = commands.CAPABILITIES
@@ -31,7 +31,7 @@ class Greeting:
     minor: int = commands.MINOR
 
     def as_arguments(self) -> dict[str, Any]:
-        """The arguments of Hello."""
+        """Return the arguments of Hello."""
         return {
             "major": self.major,
             "minor": self.minor,
@@ -42,7 +42,7 @@ class Greeting:
 
 
 def from_arguments(arguments: Mapping[str, Any]) -> Greeting:
-    """The reverse of `Greeting.as_arguments`."""
+    """Return the greeting that the arguments of Hello stand for; its texts are safe to show."""
     return Greeting(
         harmless(arguments["software"]),
         tuple(arguments["capabilities"]),
@@ -53,7 +53,7 @@ def from_arguments(arguments: Mapping[str, Any]) -> Greeting:
 
 
 def mismatch(connecting: Greeting, accepting: Greeting) -> VersionMismatch:
-    """The one sentence for major versions that differ; it says both."""
+    """Return the error for major versions that differ; both sides report it in the same words."""
     return VersionMismatch(
         f"{connecting.software} speaks version {connecting.major}.{connecting.minor} of the protocol, "
         f"{accepting.software} speaks {accepting.major}.{accepting.minor}: "

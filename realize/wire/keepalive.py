@@ -1,9 +1,9 @@
-"""When to say that we are here, and when to conclude that the peer is not.
+"""When to send a ping, and when to conclude that the peer is gone.
 
 Owns one timer of a connection and no bytes.
-Time counts as silence only if nothing at all is received; whoever waits for something demands in addition that it, or
-any sign of other work, comes within `REPLY_TIMEOUT_S` or `SLOW_REPLY_TIMEOUT_S`, as long as our own side is not what
-holds things up.
+There are two time limits: the peer is gone if nothing at all is received for `IDLE_TIMEOUT_S`; and if an answer is
+expected, it or a sign of other work must arrive within `REPLY_TIMEOUT_S` or `SLOW_REPLY_TIMEOUT_S`, unless it is our
+own side that holds things up.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 PING_AFTER_S: Final = 15.0
-"""Seconds without having sent anything, after which a ``Ping`` is sent."""
+"""A ``Ping`` is sent after this long without sending anything."""
 
 IDLE_TIMEOUT_S: Final = 45.0
-"""Seconds without having received anything, after which the peer counts as gone."""
+"""The peer counts as gone after this long without receiving anything."""
 
 REPLY_TIMEOUT_S: Final = 60.0
-"""Seconds that an ordinary command may go unanswered while nothing but pings arrives."""
+"""How long an ordinary command may go unanswered while nothing but pings arrives."""
 
 
 SLOW_REPLY_TIMEOUT_S: Final = 900.0
-"""The same for whatever may take long, and for the credit or content of a stream: by then it has stalled.
+"""The same for anything that may take long, and for credit or content of a stream, which has stalled by then.
 
 Work on a stream shows in smaller steps than this even at the lowest limit of a throttle: 512 bytes at 1 byte/s.
 """
 
 
 class Keepalive:
-    """Watches one connection."""
+    """Watches one connection; calls ``ping`` to send one, and ``silent`` with the reason if the peer is gone."""
 
     def __init__(self, clock: IReactorTime, *, ping: Callable[[], None], silent: Callable[[str], None]) -> None:
         self._clock = clock
@@ -45,47 +45,47 @@ class Keepalive:
         self._questions = 0
 
     def start(self) -> None:
-        """The connection is made."""
+        """Begin to watch, when the connection is made."""
         self._heard = self._sent = self._worked = self._clock.seconds()
         self._schedule(self._heard)
 
     def stop(self) -> None:
-        """The connection is gone, or not to be watched any more."""
+        """Stop watching."""
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
         self._asked.clear()
 
     def heard(self) -> None:
-        """Bytes were received."""
+        """Note that bytes were received."""
         self._heard = self._clock.seconds()
 
     def worked(self) -> None:
-        """Something other than a ping was received."""
+        """Note that something other than a ping was received."""
         self._worked = self._heard
 
     def sent(self) -> None:
-        """Bytes were sent."""
+        """Note that bytes were sent."""
         self._sent = self._clock.seconds()
 
     def held_up(self, *, on: bool) -> None:
-        """Our transport is full, or takes more again; a peer cannot answer what has not left us."""
+        """Note that our transport is full, or no longer is: a peer cannot answer what has not left us."""
         self._held_up = on
         self._worked = self._clock.seconds()
 
     def deaf(self, *, on: bool) -> None:
-        """We read nothing, or read again; a peer cannot be heard of by what we leave unread."""
+        """Note that we stop reading, or read again: a peer must not count as silent because we do not read."""
         self._deaf = on
         self.heard()
 
     def asked(self, what: str, patience: float = REPLY_TIMEOUT_S) -> int:
-        """Something is expected of the peer; answers a ticket for `answered`."""
+        """Note that an answer to ``what`` is expected within ``patience`` seconds; return a ticket for `answered`."""
         self._questions += 1
         self._asked[self._questions] = (self._clock.seconds(), patience, what)
         return self._questions
 
     def answered(self, ticket: int) -> None:
-        """Its answer has come, or nobody waits for it any more."""
+        """Note that the answer has arrived, or that nobody waits for it any more."""
         self._asked.pop(ticket, None)
 
     def _schedule(self, now: float) -> None:

@@ -1,9 +1,9 @@
 """Lists of values as one AMP value of at most 65,535 bytes, and back.
 
 Pure codecs.
-A pack is its items one after the other, in network byte order, up to the end of the value; every item is at least one
-byte long.
-Reading is strict: what is truncated, left over, out of range or more than `Codec.most` items is a
+A pack consists of its items, one after the other in network byte order, up to the end of the value; every item has at
+least one byte.
+Reading is strict: anything truncated, left over or out of range, and more than `Codec.most` items, raise
 `realize.errors.ProtocolError`, and never anything else.
 ``docs/protocol.md`` describes the layouts; a change here is a change of the protocol.
 """
@@ -47,13 +47,14 @@ T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)
 
 MAX_PACK_ITEMS: Final = 256
-"""The most items of one pack whose answer has a place for each: so many short errors still fit one value."""
+"""Most items of a pack that is answered item by item: this many short errors still fit one value."""
 
 MAX_ERROR_TEXT_BYTES: Final = 1_000
-"""The most bytes of an error's text, in UTF-8."""
+"""Longest text of an error, in UTF-8."""
 
 _SHORT_TEXT: Final = 200
-_PLACE: Final = 64
+_MAX_TOKEN_BYTES: Final = 64
+"""Longest identity token, obstacle or wire code."""
 
 _ERRORS: Final[dict[bytes, type[RealizeError]]] = {
     error.wire_code: error for error in reversed(list(every_error())) if error is not RealizeError
@@ -61,9 +62,9 @@ _ERRORS: Final[dict[bytes, type[RealizeError]]] = {
 
 
 def harmless(text: str) -> str:
-    """A text of the peer's as people may see it: what could break or forge a line is escaped.
+    """Return a text from the peer in a form that is safe to show: anything that could break or forge a line is escaped.
 
-    Other than with `realize.units.display_text`, backslashes stay: the peer has escaped the names in it already.
+    Unlike `realize.units.display_text`, this keeps backslashes: the peer has already escaped the names in the text.
     """
     if text.isprintable():
         return text
@@ -71,7 +72,7 @@ def harmless(text: str) -> str:
 
 
 def error_of(code: bytes, text: str) -> RealizeError:
-    """The error that a wire code stands for; a code that a later minor version added is an `InternalError`."""
+    """Return the error that a wire code stands for, `InternalError` for one that a later minor version has added."""
     known, text = _ERRORS.get(code), harmless(text)
     if known is None:
         return InternalError(f"{text} ({code[:40]!r})")
@@ -79,7 +80,7 @@ def error_of(code: bytes, text: str) -> RealizeError:
 
 
 def cut(text: str, most: int) -> bytes:
-    """``text`` in UTF-8, at most ``most`` bytes, never ending within a character."""
+    """Return ``text`` in UTF-8, cut to at most ``most`` bytes without splitting a character."""
     data = text.encode("utf-8", "replace")
     if len(data) <= most:
         return data
@@ -87,18 +88,18 @@ def cut(text: str, most: int) -> bytes:
 
 
 class Cursor:
-    """Reads one pack from its start to its end."""
+    """Reads one pack from start to end; every method raises `ProtocolError` if the data is not as it should be."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._position = 0
 
     def __bool__(self) -> bool:
-        """Whether anything is left."""
+        """Return whether anything is left."""
         return self._position < len(self._data)
 
     def take(self, length: int) -> bytes:
-        """The next ``length`` bytes."""
+        """Return the next ``length`` bytes."""
         end = self._position + length
         if end > len(self._data):
             raise ProtocolError("a truncated pack")
@@ -107,29 +108,29 @@ class Cursor:
         return taken
 
     def numbers(self, layout: struct.Struct) -> tuple[int, ...]:
-        """The next fixed-size fields."""
+        """Return the next fixed-size fields."""
         return layout.unpack(self.take(layout.size))
 
     def byte(self) -> int:
-        """The next byte."""
+        """Return the next byte."""
         return self.take(1)[0]
 
     def octets(self, most: int = MAX_VALUE_BYTES) -> bytes:
-        """A byte string behind its 16-bit length."""
+        """Return the next byte string, which follows its 16-bit length."""
         (length,) = self.numbers(_U16)
         if length > most:
             raise ProtocolError(f"a string of {length} bytes where {most} are allowed")
         return self.take(length)
 
     def text(self, most: int = MAX_ERROR_TEXT_BYTES) -> str:
-        """The same in UTF-8, made `harmless`."""
+        """Return the next byte string as text, decoded from UTF-8 and made `harmless`."""
         try:
             return harmless(self.octets(most).decode())
         except UnicodeDecodeError:
             raise ProtocolError("a text that is not UTF-8") from None
 
     def choice(self, kind: type[E]) -> E:
-        """One byte that names a member of an enum."""
+        """Return the enum member whose value is the next byte."""
         number = self.byte()
         try:
             return kind(number)
@@ -137,7 +138,7 @@ class Cursor:
             raise ProtocolError(f"{number} is no {kind.__name__}") from None
 
     def flags(self, known: int) -> int:
-        """One byte of flags."""
+        """Return the next byte as flags, of which only ``known`` may be set."""
         number = self.byte()
         if number & ~known:
             raise ProtocolError(f"unknown flags {number:#x}")
@@ -200,25 +201,25 @@ def _permissions(mode: int) -> int:
 
 
 def encode_version(version: Version) -> bytes:
-    """What a file was at one instant."""
+    """Encode the version of a file."""
     return _VERSION.pack(version.device, version.inode, version.size, version.mtime_ns, version.ctime_ns)
 
 
 def decode_version(cursor: Cursor) -> Version:
-    """The reverse of `encode_version`."""
+    """Decode what `encode_version` returns."""
     device, inode, size, mtime_ns, ctime_ns = cursor.numbers(_VERSION)
     return Version(device, inode, _size(size), mtime_ns, ctime_ns)
 
 
 def encode_attributes(attributes: Attributes | None) -> bytes:
-    """Modification time and permission bits, or that they are not carried over."""
+    """Encode modification time and permission bits, or that they are not carried over."""
     if attributes is None:
         return b"\0"
     return b"\1" + _ATTRIBUTES.pack(attributes.mtime_ns, attributes.mode)
 
 
 def decode_attributes(cursor: Cursor) -> Attributes | None:
-    """The reverse of `encode_attributes`."""
+    """Decode what `encode_attributes` returns."""
     if not cursor.flags(1):
         return None
     mtime_ns, mode = cursor.numbers(_ATTRIBUTES)
@@ -259,21 +260,21 @@ def _decode_existing(cursor: Cursor) -> Existing:
     if not flags & _PRESENT:
         raise ProtocolError("a description of something that is not there")
     final_size, partial_size, mtime_ns, ctime_ns = cursor.numbers(_EXISTING)
-    place = cursor.octets(_PLACE)
+    place = cursor.octets(_MAX_TOKEN_BYTES)
     return Existing(
         final_size=_size(final_size) if flags & 1 else None,
         mtime_ns=mtime_ns,
         ctime_ns=ctime_ns,
         identity=place,
         partial_size=_size(partial_size) if flags & 2 else None,
-        obstacle=cursor.text(_PLACE),
+        obstacle=cursor.text(_MAX_TOKEN_BYTES),
         recent=bool(flags & _RECENT),
     )
 
 
 @frozen
 class SmallHead:
-    """A `realize.values.SmallFile` without its content, of which it says only the length."""
+    """A `realize.values.SmallFile` with only the size of its content."""
 
     path: bytes
     size: int
@@ -307,13 +308,13 @@ def _encode_seen(seen: Seen) -> bytes:
 
 
 def _decode_seen(cursor: Cursor) -> Seen:
-    place = cursor.octets(_PLACE)
+    place = cursor.octets(_MAX_TOKEN_BYTES)
     return Seen(place, *cursor.numbers(_ONE_TIME))
 
 
 @frozen
 class FetchedHead:
-    """A `realize.values.Fetched` without its content and path; the path is known from the question."""
+    """A `realize.values.Fetched` with only the size of its content, and without its path, which the requester knows."""
 
     size: int
     digest: bytes
@@ -395,7 +396,7 @@ def _decode_flag(cursor: Cursor) -> bool:
 
 @frozen
 class Codec(Generic[T]):
-    """How a list of one kind of item becomes one value."""
+    """Converts a list of one kind of item to one value, and back."""
 
     name: str
     encode: Callable[[T], bytes]
@@ -403,11 +404,11 @@ class Codec(Generic[T]):
     most: int = MAX_PACK_ITEMS
 
     def pack(self, items: Iterable[T]) -> bytes:
-        """The value; `ProtocolError` if it does not fit, which a caller of `fit` never sees."""
+        """Return the value; raises `ProtocolError` if it does not fit, which cannot happen to the lists from `fit`."""
         return _checked(self.name, b"".join([self.encode(item) for item in items]))
 
     def unpack(self, data: bytes) -> list[T]:
-        """The items."""
+        """Return the items."""
         cursor, items = Cursor(data), list[T]()
         while cursor:
             if len(items) == self.most:
@@ -418,10 +419,10 @@ class Codec(Generic[T]):
 
 @frozen
 class Results(Codec[Any]):
-    """Like `Codec`, for lists in which each place holds either an item or the error that befell it."""
+    """Like `Codec`, for lists in which any item may be replaced by the error that occurred for it."""
 
     def pack(self, items: Iterable[Any]) -> bytes:
-        """The value; the texts of the errors are shortened if they do not all fit."""
+        """Return the value; the texts of errors are shortened if not all of them fit."""
         listed = list(items)
         data = b"".join([self._encode(item, MAX_ERROR_TEXT_BYTES) for item in listed])
         if len(data) > MAX_VALUE_BYTES:
@@ -429,13 +430,13 @@ class Results(Codec[Any]):
         return _checked(self.name, data)
 
     def unpack(self, data: bytes) -> list[Any]:
-        """The items."""
+        """Return the items."""
         cursor, items = Cursor(data), list[Any]()
         while cursor:
             if len(items) == self.most:
                 raise ProtocolError(f"more than {self.most} {self.name}")
             if cursor.flags(1):
-                code = cursor.octets(_PLACE)
+                code = cursor.octets(_MAX_TOKEN_BYTES)
                 items.append(error_of(code, cursor.text()))
             else:
                 items.append(self.decode(cursor))
@@ -449,14 +450,14 @@ class Results(Codec[Any]):
 
 @frozen
 class Chunks(Codec[Chunk]):
-    """Like `Codec`, for chunks: there are many, so they are handled all at once."""
+    """Like `Codec`, for chunks, which are handled all at once since there are many."""
 
     def pack(self, items: Iterable[Chunk]) -> bytes:
-        """The value."""
+        """Return the value."""
         return _checked(self.name, b"".join(starmap(_CHUNK.pack, items)))
 
     def unpack(self, data: bytes) -> list[Chunk]:
-        """The chunks."""
+        """Return the chunks."""
         if len(data) % _CHUNK.size or len(data) > self.most * _CHUNK.size:
             raise ProtocolError(f"{len(data)} bytes are not up to {self.most} {self.name}")
         chunks: list[Chunk] = list(_CHUNK.iter_unpack(data))
@@ -495,7 +496,7 @@ def _encode_stored(stored: Stored) -> bytes:
 def _decode_stored(cursor: Cursor) -> Stored:
     how = cursor.choice(Committed)
     (ctime_ns,) = cursor.numbers(_ONE_TIME)
-    return Stored(how, cursor.octets(_PLACE), ctime_ns)
+    return Stored(how, cursor.octets(_MAX_TOKEN_BYTES), ctime_ns)
 
 
 def _encode_flag(flag: bool) -> bytes:  # noqa: FBT001 -- an item like any other
@@ -507,7 +508,7 @@ def _encode_text(text: str) -> bytes:
 
 
 MAX_DIGESTS: Final = MAX_VALUE_BYTES // DIGEST_BYTES
-"""The most digests of one pack."""
+"""Most digests of one pack."""
 
 ENTRIES: Final = Codec[Entry]("entries", _encode_entry, _decode_entry, MAX_VALUE_BYTES)
 RULES: Final = Codec[bytes]("rules", _octets, Cursor.octets, MAX_RULES)
@@ -521,7 +522,7 @@ REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
 CHUNKS: Final = Chunks("chunks", _encode_chunk, _decode_chunk, MAX_OFFERED_CHUNKS)
 DIGESTS: Final = Codec[bytes]("digests", _same, _take_digest, MAX_DIGESTS)
 TEXTS: Final = Codec[str]("texts", _encode_text, Cursor.text)
-CHAIN: Final = Codec[bytes]("identities", _octets, lambda cursor: cursor.octets(_PLACE), MAX_VALUE_BYTES)
+CHAIN: Final = Codec[bytes]("identities", _octets, lambda cursor: cursor.octets(_MAX_TOKEN_BYTES), MAX_VALUE_BYTES)
 VERSIONS: Final = Codec[Version]("versions", encode_version, decode_version, 1)
 PRESENT_ATTRIBUTES: Final = Codec[Attributes]("attributes", encode_attributes, _decode_present, 1)
 ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes, 1)
@@ -541,7 +542,7 @@ REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing)
 
 
 class Named(Protocol):
-    """An item with a path; the others of its fields take at most `NAMED` bytes."""
+    """An item with a path, and other fields that take at most `NAMED` bytes."""
 
     @property
     def path(self) -> bytes:
@@ -549,21 +550,21 @@ class Named(Protocol):
 
 
 NAMED: Final = _U32.size + DIGEST_BYTES + 1 + _ATTRIBUTES.size + _VERSION.size + _U16.size
-"""More than a small head, a removal or something expected takes besides its path."""
+"""At least as many bytes as a small head, a removal or an expected file takes besides its path."""
 
 
 def measure_path(path: bytes) -> int:
-    """How many bytes a path takes, without packing it."""
+    """Return how many bytes a path takes, without packing it."""
     return len(path) + _U16.size
 
 
 def measure_named(item: Named) -> int:
-    """At least as many bytes as an item takes, without packing it."""
+    """Return an upper bound of the bytes that an item takes, without packing it."""
     return len(item.path) + NAMED
 
 
 def measure_entry(entry: Entry) -> int:
-    """How many bytes an entry takes."""
+    """Return how many bytes an entry takes."""
     return len(_encode_entry(entry))
 
 
@@ -576,11 +577,11 @@ def fit(
     weigh: Callable[[T], int] | None = None,
     load: int = MAX_VALUE_BYTES,
 ) -> Iterator[list[T]]:
-    """Split ``items`` in order into lists of at most ``most`` that take at most ``limit`` bytes each, by ``measure``.
+    """Split ``items``, in order, into lists of at most ``most`` items and ``limit`` bytes, according to ``measure``.
 
-    ``weigh`` says what an item adds to what goes with the pack (the contents of small files), which must not exceed
-    ``load``.
-    An item that is too big by itself comes alone, and fails when it is packed.
+    ``weigh`` returns the bytes that accompany an item outside of the pack (the content of a small file); those of a
+    list must not exceed ``load``.
+    An item that is too large by itself comes alone, and fails when it is packed.
     """
     pack: list[T] = []
     size = weight = 0
@@ -597,7 +598,7 @@ def fit(
 
 
 def split_contents(sizes: Sequence[int], content: bytes) -> list[bytes]:
-    """Cut ``content`` into pieces of the sizes given, which must account for all of it."""
+    """Cut ``content`` into pieces of these sizes; raises `ProtocolError` unless they add up to all of it."""
     if sum(sizes) != len(content):
         raise ProtocolError(f"{len(content)} bytes of content for files of {sum(sizes)}")
     pieces, position = list[bytes](), 0
@@ -608,14 +609,14 @@ def split_contents(sizes: Sequence[int], content: bytes) -> list[bytes]:
 
 
 def pack_bits(bits: Sequence[bool]) -> bytes:
-    """One bit for each, the first one being the highest of the first byte; what is left of the last byte is 0."""
+    """Pack one bit for each, beginning with the highest of the first byte; unused bits of the last byte are 0."""
     text = "".join(["1" if bit else "0" for bit in bits])
     length = -(-len(bits) // 8)
     return int(text.ljust(8 * length, "0") or "0", 2).to_bytes(length, "big")
 
 
 def unpack_bits(data: bytes, count: int) -> list[bool]:
-    """The reverse of `pack_bits`."""
+    """Return the ``count`` bits that `pack_bits` has packed; raises `ProtocolError` if there are more or fewer."""
     if len(data) != -(-count // 8):
         raise ProtocolError(f"{len(data)} bytes for {count} bits")
     text = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}" if data else ""

@@ -1,17 +1,17 @@
 """TLS 1.3 with both keys pinned, for any Twisted application: the prefix ``realize:``, and a factory for servers.
 
 ``realize:hostb:9771:key=FILE:peer=KEY`` connects to the holder of KEY and shows the key in FILE.
-Nothing of Realize's own protocol is spoken: the bytes are the application's.
+Realize's own protocol is not involved: the bytes are the application's.
 
-Invariants, on both sides: an application's protocol is connected when the handshake is completed, never to the holder
-of another key than a pinned one, and not at all if the handshake fails.
+Invariants, on both sides: an application's protocol is connected once the handshake is completed, never to the holder
+of any but a pinned key, and not at all if the handshake fails.
 
-With TLS 1.3 the connecting side's handshake is completed before the accepting side has judged its key.
+With TLS 1.3 the connecting side's handshake is completed before the accepting side has checked its key.
 So a refusal of *our* key comes after `PinnedClientEndpoint.connect` has fired: as ``connectionLost`` with `WrongPeer`,
-before any byte from the other side, or with another reason if the alert was lost on its way.
+before any byte from the other side, or with another reason if the alert was lost in transit.
 An application that must know waits for the first answer.
 
-No reactor is imported, and little else: Twisted loads this module with its other plugins.
+No reactor is imported, and little else, because Twisted loads this module with its other plugins.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _FORM: Final = "realize:HOST:PORT:key=FILE:peer=KEY"
 
 @implementer(IHandshakeListener)
 class _AfterHandshake(Protocol):
-    """Stands between TLS and the application, and connects the application when the handshake is completed."""
+    """Sits between TLS and the application, and connects the application once the handshake is completed."""
 
     def __init__(self, application: IProtocol) -> None:
         self.application = application
@@ -83,7 +83,7 @@ class _AfterHandshake(Protocol):
 
 
 class _Connecting(_AfterHandshake):
-    """Fires ``connected`` with the application; explains in ``connectionLost`` why it did not."""
+    """Fires ``connected`` with the application once the handshake is completed, or with the reason why it failed."""
 
     def __init__(self, application: IProtocol, connected: Deferred[IProtocol], label: str, own_key: PublicKey) -> None:
         super().__init__(application)
@@ -103,7 +103,7 @@ class _Connecting(_AfterHandshake):
             super().connectionLost(reason)
         finally:
             if not self._connected.called:
-                # After the handshake this is what the application itself raised while it was connected.
+                # If the handshake was completed, this is what the application itself raised while it was connected.
                 self._connected.errback(reason if self._shaken else self._handshake_failed(reason))
 
     def _handshake_failed(self, reason: Failure) -> Failure:
@@ -117,7 +117,7 @@ class _Connecting(_AfterHandshake):
 
 
 class _Accepting(_AfterHandshake):
-    """Gives up a connection whose handshake takes too long."""
+    """Aborts a connection whose handshake takes too long."""
 
     def __init__(self, application: IProtocol, clock: IReactorTime) -> None:
         super().__init__(application)
@@ -143,7 +143,7 @@ class _Accepting(_AfterHandshake):
 
 
 class _PinnedFactory(BulkTLSFactory):
-    """Puts TLS and what ``make`` makes around the protocols of an application's factory."""
+    """Wraps the protocols of an application's factory in what ``make`` returns, and that in TLS."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _PinnedFactory(BulkTLSFactory):
 @implementer(IStreamClientEndpoint)
 @define(eq=False)
 class PinnedClientEndpoint:
-    """Connects to the holder of ``pin`` on a host by name or address, and shows ``identity``."""
+    """Connects to the holder of ``pin`` on a host, given by name or address, and authenticates as ``identity``."""
 
     _reactor: Any
     _host: str
@@ -175,11 +175,11 @@ class PinnedClientEndpoint:
     """Seconds for name look-up, TCP and TLS together."""
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect, and fire with the application's protocol when the handshake with the pinned key is completed.
+        """Connect; the Deferred fires with the application's protocol once the handshake is completed.
 
-        Fails with `WrongPeer`, which tells both fingerprints, if the other end shows another key, and with
-        `ConnectionFailed` for all that may be better later.
-        Cancelling it closes what was opened.
+        Fails with `WrongPeer`, which names both fingerprints, if the other end shows another key, and with
+        `ConnectionFailed` for everything that a later attempt may not run into.
+        Cancelling it closes whatever was opened.
         """
         label = format_address(self._host, self._port)
         started: list[_Connecting] = []
@@ -199,7 +199,7 @@ class PinnedClientEndpoint:
             return protocol
 
         def failed(failure: Failure) -> None:
-            # An endpoint that is cancelled fails in many ways; ours fails in one.
+            # A cancelled endpoint of Twisted's may fail with many kinds of errors; ours fails with one.
             if not given_up and not connected.called:
                 # The others are what the application's factory raised, or NoProtocol if it made none.
                 error = failure.value
@@ -217,15 +217,15 @@ class PinnedClientEndpoint:
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
 class PinnedParser:
-    """Reads ``realize:`` descriptions; what is wrong with one is said by a ``ValueError``.
+    """Parses ``realize:`` descriptions; raises ``ValueError`` if one is wrong.
 
-    The files of the keys are read at once, not when a connection is made.
+    The key files are read at once, not when a connection is made.
     """
 
     prefix = "realize"
 
     def parseStreamClient(self, reactor: Any, *args: object, **kwargs: object) -> PinnedClientEndpoint:
-        """The endpoint that the arguments describe."""
+        """Return the endpoint that the arguments describe."""
         try:
             return _parse(reactor, [str(arg) for arg in args], {name: str(value) for name, value in kwargs.items()})
         except RealizeError as error:
@@ -276,12 +276,12 @@ def pinned_server_factory(
     *,
     refused: Refused = _log_refusal,
 ) -> BulkTLSFactory:
-    """A factory to listen with: ``factory``, for the holders of keys that ``is_known`` answers true for.
+    """Return a factory to listen with: ``factory`` behind TLS, for peers whose key ``is_known`` accepts.
 
-    ``is_known`` is asked anew for every connection.
-    ``refused`` is told of those that were turned away; without it they are logged.
-    A protocol learns who its peer is with ``realize.wire.tls.peer_public_key(self.transport)``, from
-    ``connectionMade`` on.
+    ``is_known`` is called anew for every connection.
+    ``refused`` is called for peers that were refused; by default they are logged.
+    From ``connectionMade`` on, a protocol can find out who its peer is with
+    ``realize.wire.tls.peer_public_key(self.transport)``.
     """
     return _PinnedFactory(
         AcceptingTLS(identity, is_known, refused), factory, clock, lambda application: _Accepting(application, clock)

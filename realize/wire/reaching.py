@@ -1,4 +1,4 @@
-"""Why nobody accepted a connection: what Twisted and the kernel make of it, as an `Obstacle` and in words; pure."""
+"""Why a connection could not be made, by the errors of Twisted and the kernel: an `Obstacle`, and in words; pure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Obstacle(enum.Enum):
     """What kept a connection from being made."""
 
     REFUSED = enum.auto()
-    """The machine itself answered that nobody listens there."""
+    """The machine itself answered that nobody listens on the port."""
     ON_THE_WAY = enum.auto()
-    """Somebody else answered for it, by ICMP: a firewall, also that of the machine itself, or a router."""
+    """A firewall, perhaps that of the machine itself, or a router answered for it, by ICMP."""
     HERE = enum.auto()
-    """This machine does not let it out."""
+    """Our own machine does not let the connection out."""
     NO_WAY = enum.auto()
-    """No route leads there, or no machine of the next network has that address."""
+    """There is no route, or no machine on the destination network has that address."""
     SILENCE = enum.auto()
     OTHER = enum.auto()
 
@@ -46,7 +46,7 @@ _BY_CLASS: Final = {
 
 
 def obstacle(error: BaseException | None) -> Obstacle:
-    """Which one an attempt to connect has failed at."""
+    """Return the obstacle that an attempt to connect has met."""
     if _is_lost(error):
         return Obstacle.ON_THE_WAY
     number = _number(error)
@@ -67,9 +67,9 @@ def in_words(error: Exception) -> str:
 
 
 def _is_lost(error: BaseException | None) -> bool:
-    """Whether the connection was lost before it was made, which Twisted packs in a failure where a text belongs.
+    """Return whether the connection was lost before it was established: Twisted's result for an answer by ICMP.
 
-    That is what it makes of an answer by ICMP. The kernel's number is lost with the socket.
+    It then puts a failure where the text of the error belongs; the kernel's errno is lost with the socket.
     """
     return isinstance(error, internet_errors.ConnectError) and error.osError is None and bool(error.args[0])
 

@@ -1,9 +1,9 @@
-"""The answering half of a connection: which responder runs, and what becomes of what it returns or raises.
+"""The answering half of a connection: which responder runs, and what happens to its result or error.
 
-`AnsweringProtocol` stands between AMP's dispatch and the connection (`realize.wire.connection`), which it asks only to
-write, to end, and to say that it is ending.
+`AnsweringProtocol` sits between AMP's dispatch and the connection (`realize.wire.connection`), which it asks only to
+write, to end, and whether it is ending.
 
-Invariants: whatever a responder does, the peer gets a declared error or nothing; at most
+Invariants: however a responder fails, the peer gets a declared error or nothing; at most
 `realize.wire.commands.MAX_RUNNING_COMMANDS` commands run; AMP's own commands (StartTLS) are never answered.
 """
 
@@ -27,25 +27,26 @@ class Served(Protocol):
     """Answers the commands that do not concern the connection itself."""
 
     def locateResponder(self, name: bytes) -> Any:
-        """The responder for a command, or None; `twisted.protocols.amp.IResponderLocator`."""
+        """Return the responder for a command, or None; see `twisted.protocols.amp.IResponderLocator`."""
 
     def transfers(self) -> list[dict[str, Any]]:
-        """The streams in progress, for status reports."""
+        """Return the streams in progress, for status reports."""
 
 
 Watch = Callable[[str], Callable[[str], None]]
-"""Called with the name of each command that comes; what it answers is called with how that ended: ``OK`` or a code."""
+"""Called with the name of each command received; returns a function that is called with how it ended: ``OK`` or a
+wire code."""
 
 OK: Final = "OK"
 
 
 def shown_command(name: bytes) -> str:
-    """The name of a command, which may be anything, for logs and metrics."""
+    """Return the name of a command, which may be arbitrary bytes, for logs and metrics."""
     return name[:40].decode("ascii", "backslashreplace")
 
 
 def error_box(asked: bytes, error: RealizeError) -> bytes:
-    """The answer to the command of that number, which fails."""
+    """Return an error as the answer to the command with that number."""
     answer = {amp.ERROR: asked, amp.ERROR_CODE: error.wire_code, amp.ERROR_DESCRIPTION: str(error).encode()}
     return boxes.encode(answer)
 
@@ -54,7 +55,7 @@ class AnsweringProtocol(amp.AMP):
     """Answers commands; a subclass owns the connection."""
 
     own: ClassVar[frozenset[bytes]] = frozenset()
-    """The commands that the subclass answers itself; all others are for the locator."""
+    """Names of the commands that the subclass answers itself; all others go to the locator."""
 
     def __init__(self, log: Any, clock: IReactorTime) -> None:
         super().__init__()
@@ -66,25 +67,25 @@ class AnsweringProtocol(amp.AMP):
 
     @property
     def running(self) -> int:
-        """How many commands of the peer are in progress."""
+        """Number of the peer's commands in progress."""
         return self._running
 
     def serve(self, locator: Served) -> None:
-        """From now on, let ``locator`` answer the commands that do not concern the connection itself."""
+        """Let ``locator`` answer the commands that do not concern the connection itself, from now on."""
         self._served = locator
 
     def transfers(self) -> list[dict[str, Any]]:
-        """The streams that the peer has in progress, for status reports."""
+        """Return the streams that the peer has in progress, for status reports."""
         return self._served.transfers() if self._served is not None else []
 
-    # What the connection provides.
+    # Provided by the connection.
 
     def ending(self) -> RealizeError | None:
-        """Why the connection is ending, if it is."""
+        """Return why the connection is ending, or None if it is not."""
         raise NotImplementedError
 
     def write(self, data: bytes) -> None:
-        """Send whole boxes."""
+        """Send complete boxes."""
         raise NotImplementedError
 
     def abort(self, error: RealizeError) -> None:
@@ -92,17 +93,17 @@ class AnsweringProtocol(amp.AMP):
         raise NotImplementedError
 
     def violated(self, error: ProtocolError) -> None:
-        """The peer broke the protocol."""
+        """Handle a violation of the protocol by the peer."""
         raise NotImplementedError
 
     def command_finished(self, box: Mapping[bytes, bytes]) -> None:
-        """One command less is running, or waits to be: that of this box."""
+        """Note that the command of this box has ended, or was refused."""
         raise NotImplementedError
 
-    # What AMP calls.
+    # Called by AMP.
 
     def sendBox(self, box: amp.AmpBox) -> None:
-        """Send one box; an answer that does not fit becomes an error, since its asker waits."""
+        """Send one box; an answer that does not fit becomes an error, since the peer waits for one."""
         try:
             data = boxes.encode(box)
         except ProtocolError:
@@ -113,7 +114,7 @@ class AnsweringProtocol(amp.AMP):
         self.write(data)
 
     def locateResponder(self, name: bytes) -> Callable[[Mapping[bytes, bytes]], Deferred[amp.Box]] | None:
-        """Our own commands first, then those of the locator we were given; nothing else that AMP would answer."""
+        """Return the responder for our own commands or one of the locator's; nothing else that AMP would answer."""
         if name in self.own:
             found = amp.CommandLocator.locateResponder(self, name)
         else:
@@ -121,7 +122,7 @@ class AnsweringProtocol(amp.AMP):
         return found  # type: ignore[no-any-return]
 
     def dispatchCommand(self, box: dict[bytes, bytes]) -> Deferred[amp.Box]:
-        """Run a command; what it fails with becomes a declared error."""
+        """Run a command; any exception becomes a declared error."""
         name = box[amp.COMMAND]
         shown = shown_command(name)
         ended = self.watch(shown)
@@ -141,7 +142,7 @@ class AnsweringProtocol(amp.AMP):
             ended(refusal.errorCode.decode())
         if responder is None:
             self.command_finished(box)
-            # Who asked for no answer cannot be told.
+            # A command that wants no answer cannot get an error either.
             return fail(refusal) if amp.ASK in box else succeed(amp.AmpBox())
         self._running += 1
         began = self.clock.seconds()
@@ -160,16 +161,16 @@ class AnsweringProtocol(amp.AMP):
         raised: Any = failure.value
         error: RealizeError
         if isinstance(raised, amp.RemoteAmpError):
-            # AMP's own conversion of a declared error; the original is in it.
+            # AMP has already converted a declared error; the original is inside.
             error = raised.local.value if raised.local is not None else InternalError(str(raised))
         else:
             error = to_declared(self.log, failure, command)
-        # The connection keeps the error that ends it, and with it would keep all that the frames have held.
+        # The connection keeps the error that ends it, and that would keep everything in its frames alive.
         traceback.clear_frames(error.__traceback__)
         ended(error.wire_code.decode())
         self._tell(command, began, error.wire_code.decode(), str(error))
         if amp.ASK not in box:
-            # There is nobody to tell; a one-way command that is wrong in form is a violation like any other.
+            # No answer is wanted; a malformed one-way command is a violation like any other.
             if isinstance(error, ProtocolError):
                 self.violated(error)
             return amp.AmpBox()
@@ -187,6 +188,6 @@ class AnsweringProtocol(amp.AMP):
         return result
 
     def unhandledError(self, failure: Failure) -> None:
-        """AMP could not deliver an error to anybody: a fault of ours, unless the connection is going anyway."""
+        """Abort, since AMP has an error that nobody handles: a bug of ours, unless the connection is ending anyway."""
         if self.ending() is None:
             self.abort(log_unexpected(self.log, failure, "dispatching"))

@@ -1,4 +1,4 @@
-"""The limits of a connection, at both of its ends: its lane, and what the other end may ask of it."""
+"""The rate limits of a connection at both of its ends: its flow, and the limits that the other end may request."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from realize.wire.connection import PeerProtocol
 
 
 class Cause(enum.Enum):
-    """What has changed a limit."""
+    """Why a limit has changed."""
 
     PEER = "peer"
     RELOAD = "reload"
     TIME = "time"
-    """It was set for a time, which is over."""
+    """It was set for a limited time, which is over."""
 
 
 def pacing(clock: IReactorTime) -> Callable[[IProtocolFactory], IProtocolFactory]:
-    """What to put between TLS and AMP, as ``wrap``, so that `limit_by` can be called."""
+    """Return the ``wrap`` that inserts traffic shaping between TLS and AMP, which `limit_by` needs."""
     return lambda factory: ThrottledFactory(factory, clock)
 
 
 def limit_by(tree: ThrottleTree, connection: PeerProtocol, peer: str, name: str) -> None:
-    """From now on, and until it is lost, what this connection sends counts in the tree and keeps to its limits."""
+    """Subject what this connection sends, from now until it is lost, to the limits of ``tree``."""
     paced = connection.transport
     if not isinstance(paced, ThrottledProtocol):
         raise ProtocolError("the connection is not one that can be paced")
@@ -40,12 +40,12 @@ def limit_by(tree: ThrottleTree, connection: PeerProtocol, peer: str, name: str)
 
 
 def seconds_of(milliseconds: int | None) -> float | None:
-    """The time that a limit shall last, None for good."""
+    """Return how many seconds a limit lasts; None means for good."""
     return None if milliseconds is None else milliseconds / 1000
 
 
 def whole(rate: float | None) -> int | None:
-    """A limit as it is told: in whole bytes per second."""
+    """Return a limit in whole bytes per second, as it is reported."""
     return None if rate is None else int(rate)
 
 
@@ -60,7 +60,7 @@ def as_row(
     waited: float | None = None,
     lasts: float | None = None,
 ) -> dict[str, Any]:
-    """One limit as GetThrottle reports it."""
+    """Return one limit as GetThrottle reports it: rates in bytes per second, times in seconds."""
     return {
         "scope": scope.value,
         "name": name,
@@ -74,7 +74,7 @@ def as_row(
 
 
 def as_report(limits: Iterable[Limit]) -> list[dict[str, Any]]:
-    """Limits on sending as GetThrottle reports them."""
+    """Return limits on sending as GetThrottle reports them."""
     return [
         as_row(
             each.scope,
@@ -91,10 +91,11 @@ def as_report(limits: Iterable[Limit]) -> list[dict[str, Any]]:
 
 
 class OwnLimit(amp.CommandLocator):
-    """What the other end of a connection may ask of us: how fast we send to it, and nothing else.
+    """Lets the other end of a connection limit how fast we send to it, and nothing else.
 
-    ``own`` is our own limit. Until the other end knows it, the lower one binds; from then on it is a part of what the
-    other end asks, where it can be changed while we run.
+    ``own`` is our own limit in bytes per second.
+    Until the other end knows it, the lower of the two limits applies; from then on it is part of what the other end
+    requests, and can be changed there while we run.
     """
 
     def __init__(self, tree: ThrottleTree, name: str, log: Any, own: float | None = None) -> None:
@@ -107,11 +108,11 @@ class OwnLimit(amp.CommandLocator):
 
     @property
     def rate(self) -> float | None:
-        """The limit in force on what we send."""
+        """The limit in force on what we send, in bytes per second."""
         return self._tree.rate(Scope.CONNECTION, self._name)
 
     def known(self) -> None:
-        """The other end knows our own limit; if it has asked for nothing that keeps to it, it stays in force here."""
+        """Note that the other end knows our own limit; unless it has requested one within it, ours stays in force."""
         if self._own is not None and self._asked is not None and self._asked <= self._own:
             self._tree.set_rate(Scope.CONNECTION, self._name, None, by_itself=True)
 

@@ -1,13 +1,13 @@
 """TLS 1.3 between peers that know each other's ed25519 keys.
 
-The pinned key is all that counts: names, dates and issuers of certificates are not looked at, so an expired
-certificate is accepted (`realize.keys` says why).
-OpenSSL proves that the other side holds the private key of the certificate it shows; the verify callback decides
-whether that key is one to accept, at depth 0 and nowhere else.
-There is no session cache, so that no ticket is worth anything: no connection is judged by the keys of an earlier one.
+Only the pinned key counts: names, dates and issuers of certificates are not checked, so an expired certificate is
+accepted (`realize.keys` says why).
+OpenSSL verifies that the other side holds the private key of the certificate it shows; the verify callback decides
+whether that key is accepted, at depth 0 and nowhere else.
+There is no session cache and there are no tickets, so no connection is authenticated by the keys of an earlier one.
 
-With TLS 1.3 the connecting side's handshake completes before the accepting side has judged its key: being connected
-means that Hello was answered.
+With TLS 1.3 the connecting side's handshake completes before the accepting side has checked its key: we are connected
+only once Hello was answered.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from realize.errors import RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey, spki_of_certificate
 
 IO_CHUNK_BYTES: Final = 1 << 20
-"""Bytes that are read from the kernel or given to it at once, and that may be queued before senders are paused.
+"""How much is read from the kernel or written to it at once, and how much may be queued before senders are paused.
 
-With Twisted's own 64 and 128 KiB a bulk transfer keeps starting and stopping: measured with
+With Twisted's own 64 and 128 KiB a bulk transfer keeps stopping and starting: measured with
 ``python -m benchmarks.wire_throughput``, 256 KiB 330 MB/s, 512 KiB 640, 1 MiB 700, 2 MiB 640.
 """
 
 NOT_SENT_LOW_WATER_BYTES: Final = 512 * 1024
-"""Bytes that may wait in the kernel without having been sent; more would only delay the answers behind them."""
+"""How much unsent data may wait in the kernel; more would only delay the answers behind it."""
 
 _TCP_NOTSENT_LOWAT: Final = 25  # linux/tcp.h; Python 3.11's socket module does not name it
 _PARTIAL_WRITE: Final = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE in openssl/ssl.h; pyOpenSSL does not name it
 _VERIFY: Final = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
 
 Refused = Callable[[TLSMemoryBIOProtocol, RealizeError, PublicKey | None], None]
-"""Told of a certificate that was refused, why, and of its key if it has one of the right kind."""
+"""Called with the connection of a certificate that was refused, the reason, and its key if it is an ed25519 key."""
 
 
 def _options(identity: Identity) -> CertificateOptions:
@@ -65,10 +65,10 @@ def _options(identity: Identity) -> CertificateOptions:
 def _judge_by(
     connection: SSL.Connection, protocol: TLSMemoryBIOProtocol, judge: Callable[[PublicKey], None], refused: Refused
 ) -> SSL.Connection:
-    """Let ``judge`` decide, which raises for a key that is not accepted."""
+    """Let ``judge`` decide about the peer's key; it raises an error to refuse it."""
 
     def verify(_: SSL.Connection, certificate: Any, _error: int, depth: int, _ok: int) -> bool:
-        # OpenSSL's own verdict is ignored on purpose: it finds fault with every self-signed certificate.
+        # OpenSSL's own verdict is ignored on purpose: it rejects every self-signed certificate.
         key = None
         try:
             if depth != 0:
@@ -78,7 +78,7 @@ def _judge_by(
         except RealizeError as error:
             refused(protocol, error, key)
             return False
-        except Exception as error:  # noqa: BLE001 -- pyOpenSSL would print it, and what cannot be judged is refused
+        except Exception as error:  # noqa: BLE001 -- pyOpenSSL would print it; a certificate we cannot check is refused
             refused(protocol, WrongPeer(f"the certificate of the peer cannot be read: {error}"), key)
             return False
         return True
@@ -89,7 +89,7 @@ def _judge_by(
 
 @implementer(IOpenSSLClientConnectionCreator)
 class ConnectingTLS:
-    """Talks only to the holder of ``pin``; ``label`` names the other end in errors."""
+    """TLS for connecting, only to the holder of ``pin``; errors call the other end ``label``."""
 
     def __init__(self, identity: Identity, pin: PublicKey, label: str) -> None:
         self._options = _options(identity)
@@ -115,9 +115,10 @@ def _give_up(protocol: TLSMemoryBIOProtocol, error: RealizeError, _: PublicKey |
 
 @implementer(IOpenSSLServerConnectionCreator)
 class AcceptingTLS:
-    """Talks to the holders of keys for which ``is_known`` answers true at that moment.
+    """TLS for accepting, only from holders of keys for which ``is_known`` is true at that moment.
 
-    A peer that is refused gets TLS's own alert, by which it can tell a key that is not known from a lost connection.
+    A refused peer gets TLS's own alert, from which it can tell that its key is unknown, and the connection not just
+    lost.
     """
 
     def __init__(self, identity: Identity, is_known: Callable[[PublicKey], bool], refused: Refused) -> None:
@@ -136,9 +137,9 @@ class AcceptingTLS:
 
 
 def peer_public_key(transport: Any) -> PublicKey:
-    """The key of the peer, once the handshake has completed; ``transport`` may be wrapped around the TLS one.
+    """Return the key of the peer, once the handshake has completed; ``transport`` may wrap the TLS one.
 
-    Raises `WrongPeer` if there is none.
+    Raises `WrongPeer` if there is no certificate.
     """
     handle = transport.getHandle()
     certificate = handle.get_peer_certificate(as_cryptography=True) if isinstance(handle, SSL.Connection) else None
@@ -148,10 +149,10 @@ def peer_public_key(transport: Any) -> PublicKey:
 
 
 def tune(transport: Any) -> None:
-    """Set the socket below any number of wrappers up for bulk transfers with small answers in between.
+    """Tune the socket below any number of wrappers for bulk transfers with small answers in between.
 
-    The sizes of the kernel's buffers are left to it: a size set by hand is capped (``net.core.rmem_max``) far below
-    what its own tuning reaches, and would bound the throughput of long links.
+    The sizes of the kernel's buffers are left to the kernel: a size that we set is capped (``net.core.rmem_max``) far
+    below what its own tuning reaches, and would limit the throughput of long links.
     """
     read_at_once(transport, IO_CHUNK_BYTES)
     transport = lowest(transport)
@@ -164,16 +165,16 @@ def tune(transport: Any) -> None:
 
 
 def read_at_once(transport: Any, amount: int) -> None:
-    """Let the socket below any number of wrappers read, and queue, no more than so many bytes in its turn."""
+    """Let the socket below any number of wrappers read, and queue, at most ``amount`` bytes in its turn."""
     transport = lowest(transport)
     if hasattr(transport, "bufferSize"):
         transport.bufferSize = amount
 
 
 def hung_up(transport: Any) -> bool:
-    """Whether the other end of the socket below any wrappers has closed it, which nobody sees who does not read.
+    """Return whether the other end has closed the socket below any wrappers; we cannot see that while we do not read.
 
-    So it has if this end is closed; where the system does not tell, it has not.
+    True also if this end is closed; False where the system cannot tell.
     """
     transport = lowest(transport)
     if not hasattr(transport, "fileno") or not hasattr(select, "POLLRDHUP"):
@@ -187,22 +188,22 @@ def hung_up(transport: Any) -> bool:
 
 
 def lowest(transport: Any) -> Any:
-    """The transport below any number of wrappers."""
+    """Return the transport below any number of wrappers."""
     while (below := getattr(transport, "transport", None)) is not None:
         transport = below
     return transport
 
 
 def handshake_error(error: SSL.Error) -> str:
-    """What OpenSSL says of a handshake that failed, in words."""
+    """Return OpenSSL's reason for a failed handshake, in words."""
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return "; ".join(str(entry[-1]) for entry in entries) or "the TLS handshake failed"
 
 
 def refused_by_peer(error: BaseException | None) -> bool:
-    """Whether TLS says that the peer did not accept our certificate.
+    """Return whether a TLS alert says that the peer did not accept our certificate.
 
-    The alerts are those of RFC 8446, section 6.2, that concern certificates, and access denied.
+    These are the alerts of RFC 8446, section 6.2, that concern certificates, and access denied.
     """
     if not isinstance(error, SSL.Error) or not error.args or not isinstance(error.args[0], list):
         return False

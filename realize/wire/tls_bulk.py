@@ -1,11 +1,11 @@
 """TLS for bulk transfers: the same as Twisted's, with fewer and larger steps.
 
-Twisted gives OpenSSL 16 KiB at a time, fetches each record by itself and delivers each by itself: some 25 us of Python
-for every record and side, more than its encryption takes.
-Here a whole write is encrypted in one call, during which other threads run, and goes to the socket out of one buffer,
-which stays in the processor's cache; and all records that have arrived are decrypted into that buffer and delivered
+Twisted gives OpenSSL 16 KiB at a time, and fetches and delivers each record separately: that is some 25 us of Python
+per record on each side, more than its encryption takes.
+Here a whole write is encrypted in one call, during which other threads can run, and goes to the socket from one buffer,
+which stays in the processor's cache; all records that have arrived are decrypted into that buffer and delivered
 `MAX_DELIVERY_BYTES` bytes at a time.
-That takes the sender's CPU from 7.3 to 2.4 s for 2 GiB, and the receiver's from 3.5 to 2.5 s
+That takes the sender's CPU time from 7.3 to 2.4 s for 2 GiB, and the receiver's from 3.5 to 2.5 s
 (``python -m benchmarks.wire_throughput``, 2 cores); sending at once is a quarter of the time on the wire.
 
 This relies on `TLSMemoryBIOProtocol` as it is in Twisted 26.10 (``_write``, ``_bufferedWrite``, ``_flushReceiveBIO``,
@@ -34,27 +34,27 @@ from realize.wire.tls import lowest
 _int: Final = struct.Struct("i")
 
 MAX_DELIVERY_BYTES: Final = 256 * 1024
-"""The most bytes that are delivered at once."""
+"""At most this much is delivered at once."""
 
 _openssl: Any = Binding.lib
 _buffer: Final = Binding.ffi.new("char[]", MAX_DELIVERY_BYTES)
-"""For all connections, since nothing stays in it from one call to the next."""
+"""Shared by all connections, since nothing stays in it from one call to the next."""
 
 
 class BulkTLSTransport(BufferingTLSTransport):
-    """Encrypts and fetches whole writes, and decrypts whatever has arrived before it delivers it."""
+    """Encrypts and fetches whole writes, and decrypts all that has arrived before it delivers that."""
 
     def _flushReceiveBIO(self) -> None:
-        """Deliver what can be decrypted; what then stops it, such as the end of TLS, is Twisted's to deal with."""
+        """Deliver what can be decrypted; what stops that, such as the end of TLS, is left to Twisted."""
         while not self._lostTLSConnection and (size := decrypt(self._tlsConnection)):
             if not self._aborted:
                 ProtocolWrapper.dataReceived(self, Binding.ffi.buffer(_buffer, size)[:])
         super()._flushReceiveBIO()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell the application of the end, also if what has arrived last cannot be dealt with, for want of memory say.
+        """Tell the application that the connection is lost, even if the last data cannot be handled (lack of memory).
 
-        Nobody else would tell it, and all that it holds for the peer would stay held.
+        Otherwise it would never learn that, and never release what it holds for the peer.
         """
         try:
             super().connectionLost(reason)
@@ -65,7 +65,7 @@ class BulkTLSTransport(BufferingTLSTransport):
             raise
 
     def _write(self, bytes: bytes) -> None:  # noqa: A002 -- Twisted's name
-        """Encrypt; memory takes whatever OpenSSL makes of it."""
+        """Encrypt and send; OpenSSL writes to memory, so it takes everything."""
         if self._lostTLSConnection:
             return
         rest = memoryview(bytes)
@@ -82,17 +82,17 @@ class BulkTLSTransport(BufferingTLSTransport):
             self._fetch()
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
-        """Let the transport below close once it has sent what it has.
+        """Let the transport below close once it has sent what is queued.
 
-        Twisted leaves the producer registered there, and a transport that was full then waits for what a producer,
-        which cannot write any more, will send next.
+        Twisted leaves the producer registered there, and a transport that was full then waits for the next write of a
+        producer that cannot write any more.
         """
         if self._producer is not None:
             self.transport.unregisterProducer()  # type: ignore[union-attr]
         super()._tlsShutdownFinished(reason)
 
     def _fetch(self) -> None:
-        """Send what OpenSSL has made."""
+        """Send the records that OpenSSL has written."""
         while (size := _openssl.BIO_read(self._tlsConnection._from_ssl, _buffer, MAX_DELIVERY_BYTES)) > 0:  # noqa: SLF001
             made = memoryview(Binding.ffi.buffer(_buffer, size))
             sent = send_at_once(self.transport, made)
@@ -101,9 +101,9 @@ class BulkTLSTransport(BufferingTLSTransport):
 
 
 def send_at_once(transport: object, data: memoryview) -> int:
-    """Give to the kernel what it takes now, if the transport is a socket where nothing waits; how many bytes that is.
+    """Give the kernel what it takes now, if the transport is a socket with nothing queued; return how many bytes.
 
-    What is wrong with the socket is found, and told to the protocol, by the transport's own next write.
+    An error of the socket is left to the transport's own next write, which reports it to the protocol.
     """
     if (
         not isinstance(transport, Connection)
@@ -122,7 +122,7 @@ def send_at_once(transport: object, data: memoryview) -> int:
 
 
 def unacknowledged(transport: object) -> int:
-    """Bytes that wait in a transport, however wrapped, or in the kernel, or that the other end has not confirmed."""
+    """Return how many bytes wait in a transport, however wrapped, or in the kernel, or are not acknowledged yet."""
     transport = lowest(transport)
     if not isinstance(transport, Connection) or not transport.connected:
         return 0
@@ -135,7 +135,7 @@ def unacknowledged(transport: object) -> int:
 
 
 def decrypt(connection: SSL.Connection) -> int:
-    """Decrypt into the buffer until it is full or no whole record is left; how many bytes that made."""
+    """Decrypt into the buffer until it is full or no complete record is left; return the number of bytes."""
     read, ssl = _openssl.SSL_read, connection._ssl  # noqa: SLF001 -- see above
     size = 0
     while size < MAX_DELIVERY_BYTES and (got := read(ssl, _buffer + size, MAX_DELIVERY_BYTES - size)) > 0:
