@@ -1,19 +1,20 @@
-"""Realize beside the tools that people move files with today, on this machine, in one table.
+"""Compare Realize with the tools that people move files with today, on this machine, in one table.
 
     make bench
     python -m benchmarks.compare [--quick] [--runs 5] [--only W1,W2] [--fs shm,disk] [--tools rsync-ssh,...]
 
-The other tools, the workloads and the stopwatch are those of ``peers.py``, which is no part of this repository: its
-folder is ``../shared/bench`` beside the checkout, or what ``--peers`` or the environment's ``REALIZE_PEERS`` names.
-It stages each run afresh, takes the time from the start of the command to its end, looks at both ends with /proc, and
-compares the destination with the original, byte by byte; the tools take turns, so that all meet the same machine.
-Daemons, ours as well as sshd, rsyncd and stunnel, run before the clock does, and their CPU time is counted.
-All single runs are in its ``results.jsonl``.
+The other tools, the workloads and the timing come from ``peers.py``, which is not part of this repository: its folder
+is ``../shared/bench`` beside the checkout, or the one that ``--peers`` or the environment variable ``REALIZE_PEERS``
+names.
+It sets up each run anew, measures the time from the start of the command to its end, reads /proc for both sides, and
+compares the destination with the original byte by byte; the tools take turns, so that all get the same conditions.
+Daemons (ours, sshd, rsyncd and stunnel) are started before the measurement, and their CPU time is counted.
+Its ``results.jsonl`` has every single run.
 
 ``speed`` is how many times as fast a tool is as the fastest encrypted peer that does the same work; on the disk,
 ``durable`` compares with the fastest of those that wait for the disk, as we always do.
-``src`` is the command and what it starts, ``dst`` the daemon and what it starts.
-``wire`` is what the loopback interface carried: whatever else uses it is in there, and the way from stunnel to rsyncd.
+``src`` is the command with its child processes, ``dst`` the daemon with its own.
+``wire`` is what the loopback interface carried, including other traffic and that between stunnel and rsyncd.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ PEERS: Final = {
 """The encrypted tools that are compared with ours."""
 
 DURABLE: Final = ["rsync-ssh-fsync", "rsync-ssl-nodelay-fsync"]
-"""Those that wait for the disk; compared on the disk only."""
+"""The tools that wait for the disk; compared on the disk only."""
 
 QUICK_PEERS: Final = {"rsync-ssh", "rsync-ssh-aes", "rsync-ssl-nodelay", "rclone-sftp"}
 
@@ -82,7 +83,7 @@ REFERENCES: Final = {
     "realize-damaged": "a byte of the half that is there is wrong",
     RAW: "bytes only, without start-up",
 }
-"""What is measured but is no peer, and why."""
+"""Tools that are measured but not compared with, and why."""
 
 REFERENCES_OF: Final = {
     "W5": ["rsync-daemon-nodelay", "rsync-ssh-append", "lftp-continue", "realize-damaged"],
@@ -102,14 +103,14 @@ PACKAGES: Final = {
 """The Debian package of each program."""
 
 ROOM: Final = 3.2
-"""What a run needs of its file system, in sizes of the workload: both ends, and memory that is warmed up before."""
+"""Space that a run needs, in sizes of the workload: for both sides, and for memory that is warmed up first."""
 
 
 # The peers
 
 
 def load_peers(folder: Path) -> Any:
-    """The module ``peers.py`` of a folder, None if it is not there."""
+    """The module ``peers.py`` in a folder; None if it does not exist."""
     path = folder / "peers.py"
     if not path.is_file():
         return None
@@ -122,7 +123,7 @@ def load_peers(folder: Path) -> Any:
 
 
 def add_realize(peers: Any) -> None:
-    """Make ourselves one of the tools."""
+    """Add Realize to the tools."""
 
     class Daemon(peers.Server):
         port = OURS
@@ -146,7 +147,7 @@ def add_realize(peers: Any) -> None:
             return Path(job.dst, os.fsdecode(partial_name(os.fsencode(peers.BIG))))
 
     class Damaged(Realize):
-        """The same with a wrong byte in the half that is there: it must be found, and everything after it sent."""
+        """The same with a wrong byte in the half that is there: it must be detected, and everything after it sent."""
 
         name = "realize-damaged"
         workloads = ("W5",)
@@ -167,7 +168,7 @@ def add_realize(peers: Any) -> None:
 
 
 def needs(peers: Any, tool: Any) -> set[str]:
-    """The programs that a tool is made of."""
+    """The programs that a tool consists of."""
     ssh = {"ssh", "ssh-keygen", "sshd"}
     if isinstance(tool, peers.Rsync):
         encryption: dict[str, set[str]] = {"ssh": ssh, "ssl": {"rsync-ssl", "stunnel4", "openssl"}}
@@ -180,13 +181,13 @@ def needs(peers: Any, tool: Any) -> set[str]:
 
 
 def missing_programs(programs: set[str]) -> set[str]:
-    """Those that this machine does not have."""
+    """The programs that are missing on this machine."""
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     return {program for program in programs if shutil.which(program, path=path) is None}
 
 
 def prepare(peers: Any) -> None:
-    """Write keys, configurations and workloads where `peers.setup` does, as far as this machine has the programs."""
+    """Write keys, configurations and workloads where `peers.setup` does, for the tools that this machine has."""
     for folder in (peers.CONF, peers.LOGS, peers.BENCH / "home", peers.BENCH / "work"):
         folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0 and not missing_programs({"ssh-keygen"}):
@@ -218,7 +219,7 @@ def prepare(peers: Any) -> None:
 
 
 class Comparison:
-    """Measures and keeps what was measured."""
+    """Measures, and keeps the results."""
 
     def __init__(self, peers: Any, runs: int) -> None:
         self._peers = peers
@@ -295,12 +296,12 @@ HEAD: Final = (
 
 
 def is_peer(name: str, rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether these are good runs of another tool that does our work."""
+    """Whether these are valid runs of another tool that does the same work as we do."""
     return name != OURS and name not in REFERENCES and bool(rows) and all(row["ok"] for row in rows)
 
 
 def best_seconds(by_tool: dict[str, list[dict[str, Any]]], *, durable: bool) -> float | None:
-    """Seconds of the fastest encrypted peer, or of the fastest that waits for the disk."""
+    """The time in seconds of the fastest encrypted peer, or of the fastest that waits for the disk."""
     return min(
         (
             statistics.median(row["wall_s"] for row in rows)
@@ -350,7 +351,7 @@ def case_rows(
 
 
 def remarks(name: str, rows: Sequence[dict[str, Any]]) -> str:
-    """What must be known of these runs."""
+    """Remarks that are needed to interpret these runs."""
     found = [REFERENCES[name]] if name in REFERENCES else []
     if any(row["timed_out"] for row in rows):
         found.append("given up")
@@ -362,7 +363,7 @@ def remarks(name: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def beside_raw(by_tool: dict[str, list[dict[str, Any]]]) -> str | None:
-    """How much of the rate of raw bytes one file reaches, start-up included."""
+    """The rate of moving one file as a fraction of the rate of raw bytes, start-up included."""
     if not by_tool.get(RAW) or not by_tool.get(OURS):
         return None
     raw, ours = (statistics.median(row["wall_s"] for row in by_tool[name]) for name in (RAW, OURS))
@@ -370,7 +371,7 @@ def beside_raw(by_tool: dict[str, list[dict[str, Any]]]) -> str | None:
 
 
 def tools_of(workload: str, fs: str, *, quick: bool) -> list[str]:
-    """What is measured, ours first."""
+    """The tools to measure, ours first."""
     peers = PEERS[workload] + (DURABLE if fs == "disk" else [])
     references = REFERENCES_OF.get(workload, ["rsync-daemon-nodelay"])
     if quick:

@@ -1,4 +1,4 @@
-"""What it costs to replace a file of 1 GiB by another version of it, through a real daemon over loopback TLS.
+"""Measure the cost of replacing a file of 1 GiB by another version of it, through a real daemon over loopback TLS.
 
     python -m benchmarks.delta [--folder /dev/shm] [--runs 3] [--rights read,write,remove] [--pull] [WORKLOAD ...]
 
@@ -13,7 +13,8 @@ Each run is timed as a whole process, start-up included, everything verified and
 The bytes on the wire are what the loopback device counted, in both directions together.
 CPU seconds are those of the command and of the daemon.
 With `--pull` the daemon is the source.
-The old version came the same way: without the right `read`, and with `--pull`, nothing else would be compared.
+The old version is moved in the same way first: without the right `read`, and with `--pull`, the destination compares
+only with files that came from the same peer.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ BLOCK = 4096
 
 
 def write_old(path: Path, rng: random.Random) -> None:
-    """What the destination has."""
+    """The old version, at the destination."""
     with path.open("wb") as file:
         for _ in range(SIZE // MIB):
             file.write(rng.randbytes(MIB))
 
 
 def blocks(old: Path, new: Path, rng: random.Random) -> None:
-    """One in a hundred blocks differs, and everything behind the first million bytes lies elsewhere."""
+    """One in a hundred blocks differs, and everything after the first million bytes is shifted."""
     changed = set(rng.sample(range(SIZE // BLOCK), SIZE // BLOCK // 100))
     with old.open("rb") as source, new.open("wb") as target:
         for start in range(0, SIZE, MIB):
@@ -60,7 +61,7 @@ def blocks(old: Path, new: Path, rng: random.Random) -> None:
 
 
 def moved(old: Path, new: Path, _: random.Random) -> None:
-    """A piece is elsewhere, and what was between lies 1 MiB before its place."""
+    """One piece has moved, and the content in between is 1 MiB closer to the beginning."""
     with old.open("rb") as source, new.open("wb") as target:
         for start, end in ((0, 300), (301, 700), (300, 301), (700, 1024)):
             source.seek(start * MIB)
@@ -86,7 +87,7 @@ WORKLOADS: dict[str, Callable[[Path, Path, random.Random], None]] = {
 
 
 def wire_bytes() -> int:
-    """Bytes that the loopback device has carried."""
+    """How many bytes the loopback device has carried."""
     for line in Path("/proc/net/dev").read_text().splitlines():
         name, _, counters = line.partition(":")
         if name.strip() == "lo":
@@ -95,7 +96,7 @@ def wire_bytes() -> int:
 
 
 def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[float, float, float, float, float, int]:
-    """Seconds, MB of content, MB on the wire, CPU seconds of both ends, and the daemon's peak memory, of one run."""
+    """Seconds, MB of content, MB on the wire, CPU seconds of both sides, and the daemon's peak memory, for one run."""
     site = Site(folder, rights)
     here = folder / "here"
     here.mkdir()

@@ -1,12 +1,12 @@
-"""How fast files move over a link with a round trip of 80 ms, beside the same without the distance.
+"""Measure how fast files move over a link with a round trip of 80 ms, compared with no distance.
 
     python -m benchmarks.distance [--quick] [--folder /dev/shm] [--round-trip 0.08]
 
-The link is a proxy of ours between the command and the daemon that delays both directions by half of the round trip and
-does not limit the rate; the first line says what it carries.
-The large file is to reach 0.9 of what one window for each round trip gives, start-up included: this is the most that
-its stream can do, or the rate without the distance, if that is less.
-10,000 files of 10 KiB may take 1.3 times as long as without the distance, and 3 seconds.
+The link is a proxy between the command and the daemon that delays both directions by half of the round trip and does
+not limit the rate; the first line shows the rate that it reaches by itself.
+The target for the large file, start-up included, is 0.9 of one window for each round trip, which is the most that its
+stream can do, or of the rate without the distance, if that is less.
+10,000 files of 10 KiB may take 1.3 times as long as without the distance, plus 3 seconds.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tests.processes import ENVIRONMENT, Site
 
 MIB: Final = 1 << 20
 SHARE: Final = 0.9
-"""Of the window for each round trip, what the large file must reach."""
+"""The fraction of one window for each round trip that the large file must reach."""
 
 
 def capacity(round_trip: float, size: int) -> float:
-    """Bytes per second that the link carries, from the first that arrives to the last, between two plain sockets."""
+    """The rate of the link in bytes per second, from the first byte to the last, between two plain sockets."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def send() -> None:

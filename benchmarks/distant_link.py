@@ -1,9 +1,9 @@
-"""A TCP proxy that holds back what passes through it for a while, in a process of its own.
+"""A TCP proxy that delays what passes through it, in a process of its own.
 
     python -m benchmarks.distant_link PORT SECONDS
 
-Prints its own port, then passes every connection on to PORT of this machine until its stdin ends.
-Each direction arrives SECONDS later than it was sent, at whatever rate it comes: a link that is long and not narrow.
+Prints its own port, then forwards every connection to PORT on this machine until its stdin ends.
+Everything arrives SECONDS after it was sent, at whatever rate: a link with a long delay and a high bandwidth.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Way:
                     return
                 self._sink.sendall(data)
             except OSError:
-                # The reader goes on until its own end is closed as well, and what it reads is let go.
+                # The reader goes on until its own side is closed as well, and drops what it reads.
                 with contextlib.suppress(OSError):
                     self._source.shutdown(socket.SHUT_RDWR)
                 return
 
 
 def carry(target: int, delay: float) -> int:
-    """Pass connections on to ``target`` from now on; the port to connect to."""
+    """Forward connections to ``target`` from now on; returns the port to connect to."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def accept() -> None:

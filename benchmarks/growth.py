@@ -1,17 +1,17 @@
-"""Whether time per file, memory and answers stay as they are when everything grows.
+"""Check that time per file, memory and answer times stay constant when everything grows.
 
     python -m benchmarks.growth [--quick] [--only files,sparse,commands] [--folder /dev/shm] [--disk FOLDER]
 
 files: 1,000, 10,000, 100,000 and 1,000,000 files of one byte, 1,000 in a directory, moved into a daemon.
-``first after`` is when the first name that is no partial was seen at the destination, by a look 50 times a second.
+``first after`` is when the first name that is not a partial was seen at the destination, checked 50 times a second.
 
-sparse: one file of 20 GiB that is one hole, moved to ``--disk``, which must have room for all of it.
+sparse: one file of 20 GiB that is one hole, moved to ``--disk``, which must have enough space for all of it.
 
 commands: 1, 4, 16 and 64 commands into one daemon, a large file each, while a client asks for ``status`` every 50 ms
-over one connection of its own (`benchmarks.probe`).  The daemon is held still until all commands have connected, or
-their start would decide who gets what.  ``MB/s`` is all bytes from then until the last command has ended.
-What arrives while all of the files arrive, looked at ten times a second, is the rate of all ``together``, without what
-the commands' processes cost before and after; and each one's share of it.
+over a connection of its own (`benchmarks.probe`).  The daemon is stopped until all commands have connected; otherwise
+the order of their start would decide their shares.  ``MB/s`` is all bytes from then until the last command has ended.
+``together`` is the total rate while all of the files arrive, sampled ten times a second, without the start and the end
+of the commands' processes; the shares of the single commands are those of that time.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ TIMEOUT: Final = 25.0
 """Seconds to wait for all commands to connect; they give up after 30."""
 
 ANSWER: Final = 0.25
-"""Seconds within which 99 of 100 answers to ``status`` are to come."""
+"""Seconds within which 99 of 100 answers to ``status`` should come."""
 
 FAIR: Final = 0.2
-"""How far a share may be from the mean."""
+"""How far a share may deviate from the mean, as a fraction of it."""
 
 
 @contextlib.contextmanager
@@ -116,7 +116,7 @@ def many_files(where: str, count: int) -> list[str]:
 
 
 def command_environment(site: Site) -> dict[str, str]:
-    """What the command of a site runs with."""
+    """The environment of a site's command."""
     return {**ENVIRONMENT, "REALIZE_CONFIG": str(site.folder / "realize.toml")}
 
 
@@ -161,7 +161,7 @@ def established(port: int) -> int:
 
 
 def arrived_sizes(site: Site, count: int) -> list[int]:
-    """Bytes of each file that are there."""
+    """How many bytes of each file are there."""
     sizes = []
     for number in range(count):
         size = 0
@@ -175,31 +175,31 @@ def arrived_sizes(site: Site, count: int) -> list[int]:
 
 @frozen
 class Look:
-    """What had arrived of each file when somebody looked."""
+    """A sample of how much of each file has arrived."""
 
     at: float
     sizes: list[int]
 
 
 def competition(looks: Sequence[Look], size: int) -> tuple[Look, Look] | None:
-    """The first and the last look at which all files of ``size`` bytes are under way; None if there are not two."""
+    """The first and the last sample at which all files of ``size`` bytes are in flight; None if there are not two."""
     under_way = [look for look in looks if all(0 < each < size for each in look.sizes)]
     return (under_way[0], under_way[-1]) if len(under_way) > 1 else None
 
 
 def gains(first: Look, last: Look) -> list[int]:
-    """What each got in between."""
+    """How much each file got between the two samples."""
     return [after - before for before, after in zip(first.sizes, last.sizes, strict=True)]
 
 
 def shares(first: Look, last: Look) -> list[float]:
-    """The same in parts of the mean."""
+    """The same as fractions of the mean."""
     gained = gains(first, last)
     return [each / mean(gained) for each in gained] if any(gained) else []
 
 
 def rate(first: Look, last: Look) -> float:
-    """What all got together, in bytes per second."""
+    """The total rate, in bytes per second."""
     return sum(gains(first, last)) / (last.at - first.at)
 
 
@@ -242,7 +242,7 @@ def many_commands(where: str, count: int, total: int) -> list[str]:
             raise SystemExit(f"commands ended with {sorted(codes)}")
     compared = competition(looks, size)
     found = shares(*compared) if compared is not None else []
-    # The question that met the daemon while it was held still has waited for us, not for the daemon.
+    # The request that came while the daemon was stopped has waited for us, not for the daemon.
     waits = waits[:-1]
     p99 = waits[min(len(waits) - 1, int(len(waits) * 0.99))]
     fair = f"{min(found):.2f} to {max(found):.2f}" if found else "never all at once"

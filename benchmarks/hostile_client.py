@@ -1,6 +1,6 @@
-"""A client that keeps no rule: sends any boxes, as fast as they are taken, and reads answers only if it wants to.
+"""A client that obeys no rules: it sends any boxes, as fast as they are accepted, and need not read the answers.
 
-It is written with plain sockets, so that nothing in it bounds itself.
+It uses plain sockets, so that nothing on its own side limits it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAIT: Final = 20.0
 
 
 def context_of(key: Path) -> ssl.SSLContext:
-    """What TLS needs to come as the owner of that key."""
+    """The TLS context of the owner of that key."""
     certificate = key.with_suffix(".crt")
     made: Any = load_identity(str(key)).certificate
     made = made.to_cryptography() if hasattr(made, "to_cryptography") else made
@@ -37,7 +37,7 @@ def context_of(key: Path) -> ssl.SSLContext:
 
 
 def as_bytes(value: object) -> bytes:
-    """A value as AMP writes it."""
+    """A value in AMP's encoding."""
     return value if isinstance(value, bytes) else str(value).encode()
 
 
@@ -68,11 +68,11 @@ class Client:
         return encode({**given, b"_command": command.encode(), b"_ask": b"%d" % self._asked})
 
     def send(self, content: bytes) -> None:
-        """Send; waits while it is not taken."""
+        """Send; blocks while the daemon does not accept it."""
         self._socket.sendall(content)
 
     def next_box(self) -> DataBox | CreditBox | Box:
-        """What comes next."""
+        """The next bytes that arrive."""
         while True:
             for box in self._parsed:
                 if isinstance(box, CreditBox):
@@ -84,7 +84,7 @@ class Client:
             self._parsed = self._parser.feed(content)
 
     def call(self, command: str, **arguments: object) -> Mapping[bytes, bytes]:
-        """Ask, and wait for the answer, which may be an error."""
+        """Send a command and wait for the answer, which may be an error."""
         self.send(self.box(command, **arguments))
         tag = b"%d" % self._asked
         while True:
@@ -99,7 +99,7 @@ class Client:
             raise ConnectionError(answer[b"_error_description"].decode())
 
     def close(self) -> None:
-        """At once."""
+        """Close at once."""
         self.closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -107,7 +107,7 @@ class Client:
 
 
 class Flood:
-    """A connection that sends what it is given for as long as it is wanted, in a thread of its own."""
+    """A connection that sends what it is given until it is stopped, in a thread of its own."""
 
     def __init__(self, client: Client, content: Iterable[bytes], *, reads: bool) -> None:
         self._client = client
@@ -132,7 +132,7 @@ class Flood:
                 self._client.next_box()
 
     def stop(self) -> None:
-        """Leave, without a word."""
+        """Close the connection without a Goodbye."""
         self._client.close()
         for thread in self._threads:
             thread.join(5.0)

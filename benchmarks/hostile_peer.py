@@ -1,16 +1,16 @@
-"""What one peer can do to the daemon, and to another peer, with each command of the protocol.
+"""Measure what a hostile peer can do to the daemon, and to another peer, with each command of the protocol.
 
     python -m benchmarks.hostile_peer [--peers 2] [--connections 64] [--seconds 10] [--rest 60] [--only Walk,Settle]
 
-For each command a daemon of its own, and a peer that may read, write and remove (or two of them) does its worst with
-it for some seconds, on all its connections, and leaves without a word.
-Meanwhile and afterwards another peer connects, again and again, and puts one small file into the same directory.
+For each command, with a new daemon, a peer that may read, write and remove (or two of them) does its worst for
+``--seconds`` on all its connections, and then disconnects without notice.
+Meanwhile and afterwards another peer repeatedly connects and puts one small file into the same directory.
 An attempt that fails counts as infinite.
 
-``peak`` is the most memory that the daemon had resident, and ``after`` what is still resident so many seconds after the
-peer has left, beside what it was before (``idle``); ``other`` is the longest that the other peer needed, and ``then``
-the longest after the first has left.
-``CPU`` is what the daemon took in the five seconds from the third after that.
+``peak`` is the daemon's peak resident memory, ``after`` its resident memory ``--rest`` seconds after the peer has left,
+and ``idle`` that before the peer came; ``other`` is the longest time that the other peer needed, and ``then`` the
+longest after the first has left.
+``CPU`` is the daemon's CPU time from 3 to 8 seconds after that.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from realize.wire.boxes import data_head, data_tail, encode
 LARGE: Final = 512 << 20
 STREAMS: Final = 128
 RUNS: Final = 3
-"""Listings that the names of directories are spread for."""
+"""Listings over which the names of the directories are distributed."""
 
 Attack = Callable[[Client], Iterator[bytes]]
 """What to send on one connection that has opened the directory."""
@@ -63,7 +63,7 @@ SECOND: Final = "second.key"
 
 
 class HostileSite(ProbedSite):
-    """A site in which the other peer may write, and there is a second hostile one."""
+    """A site where the other peer may write, with a second hostile peer."""
 
     def write_daemon_config(self, extra: str = "") -> None:
         """Let the probe's key write, too."""
@@ -89,7 +89,7 @@ def credit(stream: int, amount: int) -> bytes:
 
 
 def repeated(command: str, **arguments: object) -> Attack:
-    """The same command again and again."""
+    """The same command repeatedly."""
 
     def attack(client: Client) -> Iterator[bytes]:
         while True:
@@ -99,7 +99,7 @@ def repeated(command: str, **arguments: object) -> Attack:
 
 
 def on_streams(*boxes: Callable[[Client, int], bytes], again: bool = False) -> Attack:
-    """Some boxes for each of as many streams as there may be, the last of them for ever if wanted."""
+    """Some boxes for each of as many streams as are allowed, the last of them for ever if wanted."""
 
     def attack(client: Client) -> Iterator[bytes]:
         for stream in range(1, 2 * STREAMS, 2):
@@ -134,7 +134,7 @@ def open_write(size: int = 64 << 20, path: bytes = b"new-%d-%d") -> Callable[[Cl
 
 
 def put_small(client: Client) -> Iterator[bytes]:
-    """Batches, of each second one of which the last byte never comes."""
+    """Batches, of which every second one lacks its last byte."""
     for stream in count(1, 2):
         head = packing.SMALL_HEADS.pack([SmallFile(b"s%d" % stream, b"", bytes(32), None)])
         whole = MAX_SMALL_BYTES.to_bytes(4, "big") + head[4:]
@@ -143,14 +143,14 @@ def put_small(client: Client) -> Iterator[bytes]:
 
 
 def read_small(client: Client) -> Iterator[bytes]:
-    """Batches that nobody reads."""
+    """Batches whose answers are never read."""
     paths = packing.PATHS.pack([b"medium"])
     for stream in count(1, 2):
         yield client.box("ReadSmall", handle=1, stream=stream, paths=paths)
 
 
 def write_all(client: Client) -> Iterator[bytes]:
-    """All the content that credit is given for, on all streams."""
+    """As much content as there is credit for, on all streams."""
     open_one = open_write()
     for stream in range(1, 2 * STREAMS, 2):
         yield open_one(client, stream)
@@ -172,13 +172,13 @@ def walk(client: Client) -> Iterator[bytes]:
 
 
 def handles(client: Client) -> Iterator[bytes]:
-    """As many directories as there may be, again and again."""
+    """As many directories as are allowed, repeatedly."""
     for handle in count(2):
         yield client.box("OpenDirectory", handle=handle, directory="inbox", base=b"", salt=b"salt")
 
 
 def fat(client: Client) -> Iterator[bytes]:
-    """The largest boxes there are, of a command that takes its time."""
+    """The largest boxes that are allowed, of a command that takes long."""
     more = {f"more{number}": bytes(60_000) for number in range(3)}
     expected = packing.EXPECTED.pack([Expected(b"medium", MAX_SMALL_BYTES, bytes(32))] * 256)
     while True:
@@ -294,14 +294,14 @@ class Other:
         self._here.recv()
 
     def stop(self) -> None:
-        """No more."""
+        """Stop."""
         self._here.send(None)
         with contextlib.suppress(EOFError):
             self._took = self._here.recv()
         self._process.join(30.0)
 
     def worst(self, since: float, until: float) -> float:
-        """The longest that began in that time."""
+        """The longest attempt that started in that time."""
         return max((took for began, took in self._took if since <= began < until), default=float("nan"))
 
 

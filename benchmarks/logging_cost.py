@@ -1,13 +1,13 @@
-"""What logging at info costs when 10,000 small files are moved, against logging errors only.
+"""Measure what logging at info costs when 10,000 small files are moved, compared with logging errors only.
 
     python -m benchmarks.logging_cost [--folder /dev/shm] [--pairs 7] [--daemon-only]
 
-Runs of `benchmarks.moving` come in pairs, one of each kind, in changing order, so that what else the machine does falls
-on both.
-At info the daemon logs to stderr, which is a file here, and the command to a file of its own, unless it is the daemon
-alone that logs.
-Shown is, for each pair, how much more seconds and CPU seconds (of both ends together) the run at info took, and the
-medians; CPU seconds say more on a machine that is busy with something else.
+Runs of `benchmarks.moving` come in pairs, one of each kind, in changing order, so that other load on the machine
+affects both.
+At info the daemon logs to stderr, which is a file here, and the command to a file of its own unless ``--daemon-only``
+is given.
+The output has, for each pair, how many more seconds and CPU seconds (of both sides together) the run at info took, and
+the medians; on a busy machine, CPU seconds are more reliable.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from benchmarks.moving import measure
 
 
 def run(level: str, place: str, *, daemon_only: bool) -> tuple[float, float]:
-    """Seconds, and CPU seconds of both ends, of one run at that level."""
+    """Seconds, and CPU seconds of both sides, of one run at that level."""
     folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=place))
     logs = level == "info" and not daemon_only
     command = ["--log-level", level, "--log-file", str(folder / "command.log")] if logs else []
-    # The daemon says at info where it listens, which is asked for.
+    # The daemon logs at info where it listens, and that line is needed.
     daemon = ["--log-level", f"{level},daemon=info"]
     ran, of_daemon, _ = measure("small", folder, daemon=daemon, command=command)
     return ran.seconds, ran.cpu + of_daemon

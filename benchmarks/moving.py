@@ -1,9 +1,9 @@
-"""How fast the real command moves files into a real daemon over loopback TLS, both ends on this machine.
+"""Measure how fast the real command moves files into a real daemon over loopback TLS, both on this machine.
 
     python -m benchmarks.moving [--folder /dev/shm] [--runs 3] [--metrics] [--rights write] [--pull] [large] [small]
 
 `large` is one file of 2 GiB, `small` 10,000 files of 10 KiB.
-A quick look at Realize alone; `benchmarks.compare` puts it beside other tools.
+This measures Realize alone; `benchmarks.compare` compares it with other tools.
 Each run is timed as a whole process, start-up included, everything verified and durable.
 With `--metrics` the daemon counts for its metrics; with `--pull` it is the source.
 CPU seconds are those of the command and of the daemon, memory is the peak of each.

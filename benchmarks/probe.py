@@ -1,7 +1,7 @@
-"""A client of a daemon that asks for its status now and then, or is just there, in a process of its own.
+"""A client of a daemon that asks for its status regularly, or is only connected, in a process of its own.
 
-What is measured is the way of a question and its answer over a connection that exists: no start of a process and no
-handshake, but everything that the probe itself has to wait for on a busy machine.
+It measures the time from a request to its answer over an existing connection: without process start and handshake, but
+including what the probe itself has to wait for on a busy machine.
 
 It prints a line once it is connected; when its stdin ends, it prints the seconds that each answer took, and exits.
 """
@@ -23,7 +23,7 @@ KEY: Final = "prober.key"
 
 
 class ProbedSite(Site):
-    """A site whose daemon knows the probe as a peer of its own, for a peer may have only so many connections."""
+    """A site whose daemon knows the probe as a peer of its own, since connections are limited for each peer."""
 
     def write_daemon_config(self, extra: str = "") -> None:
         """Add the probe."""
@@ -38,7 +38,7 @@ class Probe:
     """A running probe, from the outside."""
 
     def __init__(self, site: ProbedSite, every: float | None = None) -> None:
-        """Connect; ask every so many seconds, or never."""
+        """Connect, and ask ``every`` so often, in seconds; never if that is None."""
         own, pin = str(site.folder / KEY), site.keys["daemon"]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.probe", own, pin, str(site.port), str(every or 0)],
@@ -60,7 +60,7 @@ class Probe:
 
 @contextlib.contextmanager
 def present(site: ProbedSite) -> Iterator[None]:
-    """A client that is connected and asks nothing."""
+    """A client that is connected and sends no commands."""
     probe = Probe(site)
     try:
         yield
@@ -82,7 +82,7 @@ def main(key: str, pin: str, port: int, every: float) -> None:
 
     running: Any = reactor
     waits: list[float] = []
-    # What is printed to stdout is the answer.
+    # The output on stdout is the result.
     log = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr), wrapper_class=structlog.make_filtering_bound_logger("warning")
     )

@@ -1,7 +1,7 @@
-"""What /proc says of processes, and a command run to its end under its eyes.
+"""Read what /proc says about processes, and run a command to its end while observing it so.
 
-Memory is in bytes; a peak is ``VmHWM``, which the kernel keeps since the process began.
-CPU is in seconds of user and system time.
+Memory is in bytes; a peak is ``VmHWM``, which the kernel keeps since the start of the process.
+CPU time is in seconds, user and system time together.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Final
 from attrs import frozen
 
 LOOK: Final = 0.02
-"""Seconds between two looks at a command that runs; the peak may be too low by what it grows in the last of them."""
+"""Seconds between two samples of a running command; growth after the last sample is missing from the peak."""
 
 
 def field(pid: int, name: str) -> int:
-    """A number of /proc/PID/status as it stands there; 0 if the process, or the field, is gone."""
+    """A number in /proc/PID/status, unconverted; 0 if the process or the field does not exist."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -38,23 +38,23 @@ def _field(text: str, name: str) -> int:
 
 
 def peak_memory(pid: int) -> int:
-    """The most that was resident at once."""
+    """The peak of resident memory, in bytes."""
     return field(pid, "VmHWM") << 10
 
 
 def resident_memory(pid: int) -> int:
-    """What is resident now."""
+    """The resident memory now, in bytes."""
     return field(pid, "VmRSS") << 10
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far, its children left out."""
+    """CPU time of a process so far, in seconds, without its children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wake_ups(pid: int) -> int:
-    """How often its threads have gone to sleep, and so been woken, since they began: voluntary context switches."""
+    """How often the threads of a process have gone to sleep, and so been woken up: voluntary context switches."""
     total = 0
     for thread in os.listdir(f"/proc/{pid}/task"):
         text = Path(f"/proc/{pid}/task/{thread}/status").read_text()
@@ -71,7 +71,7 @@ class Ran:
     cpu: float
     peak: int
     errors: str
-    """What it wrote to stderr."""
+    """The output on stderr."""
 
 
 def run_watched(

@@ -1,10 +1,10 @@
-"""What the store does for each small file, step by step: CPU time of one thread, without a reactor or a network.
+"""Measure what the store does for each small file, step by step: CPU time of one thread, without reactor or network.
 
     python -m benchmarks.small_steps [--folder /dev/shm] [--files 5000] [--size 10240] [--batch 100]
 
-The steps of a move in their order.
-Those of the source are walk, read and remove, those of the destination describe, write and commit, and the packs are
-what the two ends make of the lists that travel.
+The steps are those of a move, in order.
+Those of the source are walk, read and remove, those of the destination describe, write and commit; the pack steps
+encode and decode the lists that are sent.
 """
 
 from __future__ import annotations

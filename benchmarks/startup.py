@@ -1,11 +1,11 @@
-"""How soon the command starts, and what a daemon costs that has nothing to do.
+"""Measure how fast the command starts, and what an idle daemon costs.
 
     python -m benchmarks.startup [--quick] [--folder /dev/shm]
 
 `realize --help` and the move of one file from one local folder to another are whole processes, the median of 15.
-The daemon is looked at after two seconds of quiet: the memory that is resident, and for 30 seconds how often a second
-any of its threads wakes up (voluntary context switches), without any client and with one that is connected and idle.
-A connection says every 15 seconds at either end that it is still there.
+The daemon is measured after two idle seconds: its resident memory, and for 30 seconds how often per second any of its
+threads wakes up (voluntary context switches), without a client and with one that is connected and idle.
+On a connection, each side sends a keepalive every 15 seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.tables import spread, table, verdict
 from tests.processes import ENVIRONMENT
 
 QUIET: Final = 2.0
-"""Seconds before an idle daemon is looked at."""
+"""Seconds that a daemon is left idle before it is measured."""
 
 COMMAND: Final = [sys.executable, "-m", "realize.cli.main"]
 
@@ -37,7 +37,7 @@ def helped() -> Ran:
 
 
 def moved(folder: Path) -> Ran:
-    """Move one file, both ends local."""
+    """Move one file, source and destination local."""
     (folder / "source").mkdir(exist_ok=True)
     (folder / "source" / "file").write_bytes(b"x" * 10_000)
     ran = run_watched([*COMMAND, "--quiet", str(folder / "source"), str(folder / "destination")], ENVIRONMENT)
@@ -47,7 +47,7 @@ def moved(folder: Path) -> Ran:
 
 
 def rate_of_wake_ups(pid: int, seconds: float) -> float:
-    """How often a second a quiet process wakes up."""
+    """How often per second an idle process wakes up."""
     time.sleep(QUIET)
     before = wake_ups(pid)
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""How the benchmarks write figures down."""
+"""Format the figures of benchmarks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) 
 
 
 def spread(values: Sequence[float]) -> str:
-    """The least and the most of them."""
+    """The smallest and the largest figure, as text."""
     return f"{min(values):.2f} to {max(values):.2f}"
 
 
@@ -30,5 +30,5 @@ def mebibytes(amount: float) -> str:
 
 
 def verdict(measured: float, most: float) -> str:
-    """Whether a figure that should be at most ``most`` is."""
+    """``met`` if a figure is at most ``most``, else ``MISSED``."""
     return "met" if measured <= most else "MISSED"

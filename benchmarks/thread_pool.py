@@ -1,9 +1,9 @@
-"""What it costs to have work done in a thread: our pool beside Twisted's.
+"""Measure what it costs to run jobs in threads: our pool compared with Twisted's.
 
     python -m benchmarks.thread_pool
 
-For one piece of work after the other, and for four at a time, each of them one short system call: microseconds of time
-and of CPU time there and back, the median of five rounds in which the two take turns.
+For jobs of one short system call, one after the other and four at a time: microseconds of time and of CPU time for the
+way to the thread and back, as the median of five rounds in which the two pools take turns.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How exactly limits are kept, through a counting TCP proxy, over real loopback sockets and TLS 1.3.
+"""Measure how exactly rate limits are kept, through a counting TCP proxy, over real loopback sockets and TLS 1.3.
 
     python benchmarks/throttle_accuracy.py            # some 8 minutes
     python benchmarks/throttle_accuracy.py --quick    # under two minutes
     python benchmarks/throttle_accuracy.py --only change
 
 The sender runs in this process, the receiver and the proxy in one process each.
-The proxy notes when how many bytes of TCP payload went by, so TLS and its handshake are in the figures.
-Every line of the result is a target, the figure, and the command that gives this figure again.
-The figures need a machine with two processors to itself; what they cost in CPU most of all.
+The proxy records when how many bytes of TCP payload pass, so the figures include TLS and its handshake.
+Each line of the result has a target, the figure, and the command that reproduces this figure.
+The figures, those of CPU cost above all, need an otherwise idle machine with two processors.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ PIECE: Final = b"\xa5" * (1 << 16)
 SPAWN: Final = multiprocessing.get_context("spawn")
 
 Events = list[tuple[float, int, int]]
-"""When, how many bytes, of which connection."""
+"""When how many bytes passed, and on which connection."""
 
 
 # The proxy and the receiver, in processes of their own
 
 
 def proxy(pipe: Connection, target: int, *, bulk_up: bool) -> None:
-    """Pass connections on to port ``target`` and note what goes by in the direction of the bulk."""
+    """Forward connections to port ``target``, and record what passes in the direction of the bulk data."""
     gc.disable()
     listening = socket.create_server(("127.0.0.1", 0))
     events: Events = []
@@ -89,11 +89,11 @@ def proxy(pipe: Connection, target: int, *, bulk_up: bool) -> None:
 
 
 class Sink(Protocol):
-    """Takes whatever comes."""
+    """Accepts everything that arrives."""
 
 
 class Ping(amp.Command):
-    """A control command, to see how long its answer takes."""
+    """A control command, to measure how long its answer takes."""
 
 
 class Data(amp.Command):
@@ -104,7 +104,7 @@ class Data(amp.Command):
 
 
 class Asking(amp.AMP):
-    """Asks now and then, and sends the seconds that the answers took down ``pipe``."""
+    """Sends a command regularly, and writes to ``pipe`` how many seconds each answer took."""
 
     pipe: Connection
 
@@ -122,7 +122,7 @@ class Asking(amp.AMP):
         return {}
 
     def ask(self) -> None:
-        """Ask once, and again a little later."""
+        """Send one command, and the next one a little later."""
         from twisted.internet import reactor
 
         asked = time.monotonic()
@@ -179,7 +179,7 @@ def certificate() -> CertificateOptions:
 
 @implementer(IPushProducer)
 class Source(Protocol):
-    """Writes for as long as it may, from `start` to `stop`; ``sent`` is what it has written."""
+    """Writes as much as it may from `start` to `stop`; ``sent`` counts the bytes written."""
 
     made: Callable[[Source], None]
 
@@ -221,7 +221,7 @@ class Source(Protocol):
 
 
 class Ticking(Source):
-    """Writes 100 MiB/s from a bare timer, in the steps of the layer: what pacing costs whoever does it."""
+    """Writes 100 MiB/s from a plain timer, in the steps of our layer: what pacing costs any implementation."""
 
     def start(self) -> None:
         """Write from now on."""
@@ -235,7 +235,7 @@ class Ticking(Source):
         self.running = False
 
     def tick(self) -> None:
-        """Write what is due, and come back."""
+        """Write what is due, and schedule the next write."""
         from twisted.internet import reactor
 
         if not self.running:
@@ -250,7 +250,7 @@ class Ticking(Source):
 
 
 class Answering(amp.AMP):
-    """Sends data in pieces as large as the layer suggests, and answers."""
+    """Sends data in pieces of the size that the layer suggests, and answers commands."""
 
     made: Callable[[Answering], None]
     running = False
@@ -285,7 +285,7 @@ class Answering(amp.AMP):
 
 
 class Sending:
-    """A number of connections from here to the receiver, with what measures them."""
+    """A number of connections from here to the receiver, and the means to measure them."""
 
     def __init__(self, tree: ThrottleTree) -> None:
         self.tree = tree
@@ -294,7 +294,7 @@ class Sending:
         self.receiver: Connection | None = None
 
     def events(self) -> Events:
-        """What the proxy has seen."""
+        """The records of the proxy."""
         assert self.proxy is not None
         self.proxy.send("events")
         found: Events = self.proxy.recv()
@@ -396,7 +396,7 @@ def windows(events: Events, width: float, start: float, end: float) -> tuple[int
 
 
 def carried(events: Events, start: float, end: float) -> int:
-    """Bytes between two moments."""
+    """How many bytes passed between two moments."""
     return sum(amount for moment, amount, _ in events if start <= moment < end)
 
 
@@ -448,7 +448,7 @@ async def accuracy(*, quick: bool) -> list[Line]:
 
 
 async def idle(*, quick: bool) -> list[Line]:
-    """What an idle minute saves up."""
+    """Measure the burst after an idle minute."""
     lines = []
     pause = 5 if quick else 60
     for rate in (MIB,) if quick else (MIB, 10 * MIB):
@@ -467,7 +467,7 @@ async def idle(*, quick: bool) -> list[Line]:
 
 
 def obeyed(events: Events, changed: float, rate: float | None, former: float) -> float:
-    """Milliseconds from ``changed`` until the 50 ms that follow, and all after them, carry what they should."""
+    """Milliseconds after ``changed`` from which on every window of 50 ms carries what it should."""
     step, width = 0.002, 0.05
     obeying: float | None = None
     for index in range(int(0.8 / step)):
@@ -484,7 +484,7 @@ def obeyed(events: Events, changed: float, rate: float | None, former: float) ->
 
 
 async def change(*, quick: bool) -> list[Line]:
-    """How long a change takes to be obeyed in the middle of a transfer."""
+    """Measure how long it takes for a changed limit to have effect during a transfer."""
     lines = []
     cases: tuple[tuple[float, float | None], ...] = (
         (4 * MIB, MIB),
@@ -549,7 +549,7 @@ async def _stretch(source: Source, seconds: float) -> tuple[float, float]:
 
 
 async def _compare(rounds: int, seconds: float, first: Source, second: Source) -> tuple[list[float], list[float]]:
-    """Second against first in short turns, so that a busy machine is unfair to both: ratios of speed and of CPU."""
+    """The ratios of speed and of CPU, second to first, in short turns so that other load affects both equally."""
     speeds, costs = [], []
     for number in range(rounds):
         if number % 2:
@@ -562,14 +562,14 @@ async def _compare(rounds: int, seconds: float, first: Source, second: Source) -
 
 
 def _median(values: list[float]) -> tuple[float, float]:
-    """The median, and its standard error as it is without the outliers."""
+    """The median, and its standard error without the outliers."""
     middle = statistics.median(values)
     deviation = statistics.median(abs(value - middle) for value in values)
     return middle, 1.4826 * 1.2533 * deviation / len(values) ** 0.5
 
 
 async def overhead(*, quick: bool) -> list[Line]:
-    """What the layer costs without a limit."""
+    """Measure what the layer costs without a limit."""
     rounds, seconds = (30, 0.1) if quick else (200, 0.2)
     async with sending(layer=False, counted=False) as bare, sending(counted=False) as layered:
         speeds, costs = await _compare(rounds, seconds, bare.sources[0], layered.sources[0])
@@ -582,7 +582,7 @@ async def overhead(*, quick: bool) -> list[Line]:
 
 
 async def cpu(*, quick: bool) -> list[Line]:
-    """What pacing costs at 100 MiB/s."""
+    """Measure what pacing costs at 100 MiB/s."""
     rounds, seconds = (6, 0.5) if quick else (40, 1)
     async with (
         sending(counted=False) as free,
@@ -603,7 +603,7 @@ async def cpu(*, quick: bool) -> list[Line]:
 
 
 async def status(*, quick: bool) -> list[Line]:
-    """A control command beside a slow transfer."""
+    """Measure the answer time of a control command during a slow transfer."""
     async with sending(rate=64 * KIB, kind="asking") as state:
         state.sources[0].start()
         await sleep(4 if quick else 15)
@@ -628,7 +628,7 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
 
 
 async def run(names: list[str], *, quick: bool) -> bool:
-    """Measure and print; whether all targets were met."""
+    """Measure and print; returns whether all targets were met."""
     good = True
     for name in names:
         command = f"python benchmarks/throttle_accuracy.py --only {name}" + (" --quick" if quick else "")

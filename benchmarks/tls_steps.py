@@ -1,11 +1,11 @@
-"""What each step of TLS costs for a MiB of content, in one process, without any network.
+"""Measure what each step of TLS costs for a MiB of content, in one process, without any network.
 
     python -m benchmarks.tls_steps [--mebibytes 512]
 
-``encrypt`` is one write of a MiB, ``fetch`` takes from OpenSSL what that made, ``give`` hands it to the other side's,
-``decrypt`` reads it into one buffer (`realize.wire.tls_bulk`), ``recv`` is the same record by record, as pyOpenSSL
-has it.
-Shown is the CPU time of the thread, the least of five rounds.
+``encrypt`` is one write of a MiB, ``fetch`` gets the result from OpenSSL, ``give`` passes it to OpenSSL on the other
+side, ``decrypt`` reads it into one buffer (`realize.wire.tls_bulk`), and ``recv`` does the same record by record, as
+pyOpenSSL does.
+The figure is the CPU time of the thread, the minimum of five rounds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Silent(Protocol):
 
 
 class Wire:
-    """A transport that keeps what is written."""
+    """A transport that collects what is written."""
 
     disconnecting = False
 
@@ -51,7 +51,7 @@ class Wire:
 
 
 def connected() -> tuple[SSL.Connection, SSL.Connection]:
-    """Both ends of a TLS connection after the handshake, set up as ours are."""
+    """Both sides of a TLS connection after the handshake, set up as ours are."""
     near, far, clock = generate_identity(), generate_identity(), Clock()
     ends = []
     for tls, client in (
@@ -72,7 +72,7 @@ def connected() -> tuple[SSL.Connection, SSL.Connection]:
 
 
 def measure(mebibytes: int) -> dict[str, float]:
-    """Milliseconds for a MiB of each step."""
+    """The time of each step for a MiB, in milliseconds."""
     sender, receiver = connected()
     content = os.urandom(MIB)
     spent = dict.fromkeys(("encrypt", "fetch", "give", "decrypt", "recv"), 0.0)

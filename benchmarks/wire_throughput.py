@@ -1,4 +1,4 @@
-"""How fast content goes from one process to another: streams over AMP over TLS 1.3 on loopback, no disk.
+"""Measure how fast content goes from one process to another: streams over AMP over TLS 1.3 on loopback, no disk.
 
     python -m benchmarks.wire_throughput [--size 2GiB] [--piece 1MiB]
 
@@ -118,7 +118,7 @@ def send(folder: str, size: int, piece: int, port: int, pin: PublicKey) -> None:
         protocol.call(Status).addErrback(answered_error, answered)
 
     def answered_error(failure: Any, answered: Any) -> None:
-        # The bench serves no Status; the answer that says so has travelled the same way.
+        # The benchmark does not serve Status; the error that says so takes the same time.
         if "does not know" in failure.getErrorMessage():
             answered(None)
 
