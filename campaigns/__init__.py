@@ -1,1 +1,1 @@
-"""Campaigns: real processes are killed, cut off, filled up and unplugged, and an oracle says what is left."""
+"""Campaigns: kill real processes, cut their connections, fill and unplug their disks, and check what is left."""

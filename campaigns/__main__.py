@@ -1,9 +1,9 @@
-"""Run campaigns until so many things have been done to running processes; docs/campaigns.md says what they are.
+"""Run campaigns until a number of events have hit running processes; docs/campaigns.md describes the events.
 
     python -m campaigns [--events 2000] [--seed 1] [--jobs 2] [--folder /dev/shm] [--artefacts DIR] [SCENE ...]
     python -m campaigns --case SCENE:SEED
 
-The exit code is 0 if nothing was found, 1 if something was, and 2 if this machine cannot do it.
+The exit code is 0 if no fault was found, 1 if there was one, and 2 if this machine lacks what a campaign needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from campaigns.stage import Report
 
 
 def main() -> int:
-    """Run what the command line says."""
+    """Run the campaigns of the command line."""
     parser = argparse.ArgumentParser(prog="python -m campaigns", description=__doc__.split("\n", 1)[0])
     parser.add_argument("scenes", nargs="*", default=list(SCENES), metavar="SCENE", help=", ".join(SCENES))
     parser.add_argument("--events", type=int, default=2000, help="stop after so many (default 2000)")

@@ -1,6 +1,6 @@
-"""A disk with a cache of its own: of what was written since the last flush, a power cut leaves all, some or nothing.
+"""A disk with a write cache: of what was written since the last flush, a power cut leaves all, some or nothing.
 
-`DiskTree` is a file system with just one file, the disk; a loop device on that file sends it every write and every
+`DiskTree` is a file system with just one file, the disk; a loop device on that file passes on every write and every
 flush of the real file system on it.
 """
 
@@ -17,13 +17,13 @@ from campaigns.strict import Node, StrictTree
 
 NAME: Final = b"disk"
 BLOCK: Final = 4096
-"""Bytes that are written as a whole or not at all."""
+"""Bytes that are written atomically."""
 PART: Final = 1 << 16
 """Bytes that are known together to be used."""
 
 
 class DiskTree(StrictTree):
-    """One file of a fixed size, which remembers what the blocks held that were written since the last flush."""
+    """One file of a fixed size, which remembers the old content of blocks written since the last flush."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -37,16 +37,16 @@ class DiskTree(StrictTree):
         self.root.names[NAME] = node
 
     def read(self, node: Node, offset: int, size: int) -> bytes:
-        """What was written last, flushed or not."""
+        """The content last written, flushed or not."""
         del node
         return self._blocks[offset : min(offset + size, self._size)]
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
-        """Into the cache of the disk."""
+        """Write into the cache of the disk."""
         del node
         if offset + len(data) > self._size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        # A disk writes sectors: a request may be there in part.
+        # A disk writes sectors, so a request may be done in part.
         for begin in range(0, len(data), BLOCK):
             piece, at = bytes(data[begin : begin + BLOCK]), offset + begin
             self._pending.append((at, self._blocks[at : at + len(piece)], piece))
@@ -54,16 +54,16 @@ class DiskTree(StrictTree):
         self._used.update(range(offset // PART, (offset + len(data) - 1) // PART + 1))
 
     def truncate(self, node: Node, size: int) -> None:
-        """A disk keeps its size."""
+        """Refuse: a disk keeps its size."""
         del node, size
 
     def sync(self, node: Node) -> None:
-        """Flush: all that was written is safe."""
+        """Flush: everything written so far is safe."""
         del node
         self._pending.clear()
 
     def load(self, path: str) -> None:
-        """Put an image in place of what is there."""
+        """Replace the content by an image."""
         self._pending.clear()
         self._blocks.close()
         self._blocks = mmap.mmap(-1, self._size)
@@ -75,10 +75,10 @@ class DiskTree(StrictTree):
                 self._used.update(range(begin // PART, (end - 1) // PART + 1))
 
     def leave(self, path: str, kept: str, rng: random.Random) -> int:
-        """Write the image that a power cut would leave now; the answer is how many blocks it costs.
+        """Write the image that a power cut would leave now; returns how many blocks are lost.
 
-        ``kept`` says what is left of the writes since the last flush: ``all``, ``none``, ``some`` of them at random,
-        or the ``first`` of them.
+        ``kept`` says which writes since the last flush are left: ``all``, ``none``, ``some`` of them at random, or the
+        ``first`` of them.
         """
         pending = self._pending
         if kept == "first":
@@ -86,7 +86,7 @@ class DiskTree(StrictTree):
         else:
             share = {"all": 1.0, "none": 0.0, "some": rng.random()}[kept]
             chosen = {number for number in range(len(pending)) if rng.random() < share}
-        # Of several writes to one place the first one knows what was there before.
+        # Of several writes to one place, the first one has the content from before the flush.
         changed = {at: old for at, old, _ in reversed(pending)}
         for number, (at, _, new) in enumerate(pending):
             if number in chosen:

@@ -1,12 +1,12 @@
-"""The process that serves the campaigns' own file systems, and does what it is told on its standard input.
+"""The process that serves the campaigns' own file systems, controlled through its standard input.
 
     python -m campaigns.file_server strict FOLDER FOLDER
     python -m campaigns.file_server disk FOLDER BYTES
 
-``strict`` mounts a source and a destination; whenever a file is removed from the source, it looks at once whether a
+``strict`` mounts a source and a destination; at each removal of a file from the source, it checks at once whether a
 power cut would leave the file at the destination.
 ``disk`` mounts a disk for a loop device.
-A request is a line of JSON, a list; so is the answer.
+Requests and answers are JSON lists, one on each line.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class StrictPair:
         self.source.removing = self._look
 
     def _look(self, directory: Node, name: bytes, node: Node) -> None:
-        """Before a file is removed from the source, see what a power cut would leave of it at the destination."""
+        """Note, before a file is removed from the source, what a power cut would leave of it at the destination."""
         place = (*self.source.path(directory), name)
         kept = self.destination.find((*self._base, *place))
         self._removed += 1
@@ -54,24 +54,24 @@ class StrictPair:
             self._bare.append((shown, f"mtime {kept.durable.mtime_ns} instead of {node.mtime_ns}"))
 
     def begin(self, base: str, *, noreplace: bool) -> None:
-        """Everything at both ends is old and durable; sources belong into ``base`` of the destination."""
+        """Declare everything on both sides old and durable; source files belong in ``base`` at the destination."""
         self._base = tuple(part for part in base.encode().split(b"/") if part)
         self.destination.noreplace = noreplace
         for tree in (self.source, self.destination):
             tree.settle()
 
     def removals(self) -> dict[str, Any]:
-        """How many files were removed from the source, and what a cut would have left of some of them then."""
+        """How many files were removed from the source, and what a cut would have left of some of them at that time."""
         return {"removed": self._removed, "lost": self._lost, "bare": self._bare}
 
     def durable(self) -> dict[str, str]:
-        """What a cut would leave at the destination: SHA-256 by path in base64."""
+        """What a power cut would leave at the destination: the SHA-256 for each path, in base64."""
         return {
             base64.b64encode(b"/".join(place)).decode(): digest for place, digest in self.destination.durable_files()
         }
 
     def cut(self) -> None:
-        """The power goes at the destination; what was removed from the source stays so, which is the harder case."""
+        """Cut the power of the destination; removals from the source persist, which is the harder case."""
         self.destination.cut()
 
 
@@ -83,16 +83,16 @@ class Disk:
         _start(mount(folder), self.tree)
 
     def load(self, path: str) -> None:
-        """Put an image onto it."""
+        """Write an image onto the disk."""
         self.tree.load(path)
 
     def leave(self, path: str, kept: str, seed: int) -> int:
-        """Write what a power cut would leave; how many blocks that costs."""
+        """Write the image that a power cut would leave; returns how many blocks are lost."""
         return self.tree.leave(path, kept, random.Random(seed))
 
 
 class _Locked(Server):
-    """A server whose tree may be looked at by another thread between two requests."""
+    """A server whose tree may be read by another thread between two requests."""
 
     lock: threading.RLock
 

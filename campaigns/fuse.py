@@ -1,7 +1,7 @@
-"""As much of the kernel's FUSE protocol as a file system of ours needs; see linux/fuse.h.
+"""The part of the kernel's FUSE protocol that our file systems need; see linux/fuse.h.
 
-Spoken over ``/dev/fuse`` without any library, by one thread for each mount.
-Nothing is cached by the kernel but the pages of open files, so that it always asks.
+It uses ``/dev/fuse`` directly, without any library, with one thread for each mount.
+The kernel caches nothing but the pages of open files, so that every other request gets here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FORGET, _BATCH_FORGET, _INTERRUPT, _DESTROY = 2, 42, 36, 38
 
 
 def mount(target: str) -> int:
-    """Mount a file system that is served by whoever has the descriptor that is returned."""
+    """Mount a file system, which is served through the descriptor that is returned."""
     fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
     if _libc.mount(b"campaign", os.fsencode(target), b"fuse", 0, options.encode()):
@@ -77,7 +77,7 @@ class Server:
         }
 
     def run(self) -> None:
-        """Until it is unmounted; for a thread."""
+        """Serve until the file system is unmounted; to be run in a thread."""
         while True:
             try:
                 request = os.read(self._fd, _MOST + 4096)
@@ -103,7 +103,7 @@ class Server:
                 failed = errno.ENOSYS
         except OSError as error:
             failed = error.errno or errno.EIO
-        # Whoever asked may have been killed.
+        # The process that sent the request may have been killed.
         with contextlib.suppress(FileNotFoundError):
             os.write(self._fd, _ANSWER.pack(_ANSWER.size + len(content), -failed, unique) + content)
 
@@ -189,7 +189,7 @@ class Server:
         return struct.pack("<5Q4I24x", 1 << 20, 1 << 19, 1 << 19, 1 << 20, 1 << 19, 4096, 255, 4096, 0)
 
     def _open_listing(self, node: Node, _: bytes) -> bytes:
-        # As it is now: names that come and go meanwhile may not make others be passed over.
+        # A snapshot, so that names that come and go meanwhile do not make the listing skip others.
         self._last_listing += 1
         self._listings[self._last_listing] = list(node.names.items())
         return struct.pack("<QII", self._last_listing, 0, 0)

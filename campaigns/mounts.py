@@ -1,6 +1,6 @@
-"""What a campaign moves files between: file systems that are mounted for it, and unmounted again.
+"""The file systems that a campaign moves files between: mounted for it, and unmounted again.
 
-All of this needs root; `missing` says what else is not there.
+All of this needs root; `missing` says what else this machine lacks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IMAGES: Final = {
     "xfs": (["mkfs.xfs", "-q", "-f", "-K"], 320 << 20, "nouuid"),
     "btrfs": (["mkfs.btrfs", "-q", "-f", "-K"], 128 << 20, ""),
 }
-"""How each file system is made, the bytes it gets, and how it is mounted beside its own copy."""
+"""How each file system is made, its size in bytes, and how it is mounted beside its own copy."""
 
 PROGRAMS: Final = {
     "mount": "mount",
@@ -37,7 +37,7 @@ PROGRAMS: Final = {
 
 
 def missing() -> list[str]:
-    """What this machine lacks, a sentence each; nothing is skipped for want of it."""
+    """What this machine lacks, one sentence each; a campaign is refused, not shortened, if anything is missing."""
     lacks = [] if os.geteuid() == 0 else ["root: file systems are mounted"]
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     for program, package in PROGRAMS.items():
@@ -51,7 +51,7 @@ def missing() -> list[str]:
 
 
 def run(*command: str | Path) -> str:
-    """What a program says; its complaint is the error."""
+    """The output of a program; if it fails, its message is the error."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     done = subprocess.run(
         [str(each) for each in command], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
@@ -62,7 +62,7 @@ def run(*command: str | Path) -> str:
 
 
 def unmount(folder: Path) -> None:
-    """Unmount, also what a process that was killed a moment ago still holds."""
+    """Unmount, even if a process that was just killed still has files open there."""
     deadline = time.monotonic() + 20
     while os.path.ismount(folder):
         try:
@@ -75,7 +75,7 @@ def unmount(folder: Path) -> None:
 
 
 class Served:
-    """A process of `campaigns.file_server`, and what it is asked."""
+    """A process of `campaigns.file_server`, and the connection to it."""
 
     def __init__(self, kind: str, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -88,14 +88,14 @@ class Served:
         self._answer()
 
     def ask(self, name: str, *positional: object, **named: object) -> Any:
-        """Have a method called there."""
+        """Call a method in that process."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([name, positional, named]) + "\n")
         self._process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
-        """End it; what it serves must have been unmounted."""
+        """End the process; its file systems must be unmounted already."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -132,7 +132,7 @@ class Strict:
 
 
 class Image:
-    """A real file system on a disk that forgets, in a power cut, what it was not told to flush."""
+    """A real file system on a disk that loses what was not flushed in a power cut."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.kind = kind
@@ -157,13 +157,13 @@ class Image:
             self._loop = ""
 
     def leave(self, kept: str, seed: int) -> int:
-        """Put aside what a power cut would leave at this instant; how many blocks it would cost."""
+        """Save the image that a power cut would leave at this instant; returns how many blocks would be lost."""
         lost: int = self._served.ask("leave", str(self._copy), kept, seed)
         return lost
 
     @contextlib.contextmanager
     def look(self) -> Iterator[Path]:
-        """Mount what was put aside, while the file system itself goes on."""
+        """Mount the saved image, while the file system itself stays in use."""
         options = ",".join(filter(None, ("loop", self._beside)))
         run("mount", "-t", self.kind, "-o", options, self._copy, self._looked)
         try:
@@ -172,7 +172,7 @@ class Image:
             unmount(self._looked)
 
     def revert(self) -> None:
-        """Go on with what was put aside: the power is back. Nobody may have a file open there."""
+        """Continue with the saved image, as when the power is back; no file may be open on the file system."""
         self._detach()
         self._served.ask("load", str(self._copy))
         self._attach()
@@ -209,7 +209,7 @@ class Small:
 
 
 def template(folder: Path, kind: str) -> Path:
-    """An empty image, made once for all that begin with it."""
+    """An empty image, made once and shared by all cases that start with it."""
     made = folder / f"empty.{kind}"
     if not made.exists():
         command, size, _ = IMAGES[kind]

@@ -1,7 +1,7 @@
-"""Who knows what every file must be, without asking Realize: by SHA-256, mode and modification time.
+"""The oracle: it knows what every file must be, by SHA-256, mode and modification time, without asking Realize.
 
-A content that existed is lost when it is neither whole at the source nor whole under its final name at the destination,
-unless its own producer replaced it.
+Content is lost if it is complete neither at the source nor under its final name at the destination, unless its own
+producer replaced it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LOST: Final = "LOST"
 _PARTIAL: Final = re.compile(rb"\..+\.part", re.DOTALL)
 
 _NESTED: Final = re.compile(rb"(?:\.){2}.+(?:\.realize-[0-9a-f]{16}\.part){2}", re.DOTALL)
-"""What a power cut may leave of a file whose own name has the form of a partial's, which is a known limit."""
+"""What a power cut may leave of a file whose own name looks like that of a partial, which is a known limit."""
 
 
 @frozen
 class Version:
-    """A content that a producer gave a file, with its attributes."""
+    """A version that a producer made of a file: its content and its attributes."""
 
     digest: str
     mode: int
@@ -36,7 +36,7 @@ class Version:
 
 @frozen
 class Fault:
-    """Something that is not as it must be; ``kind`` is `LOST` for the one thing that must never be."""
+    """Something that is wrong; ``kind`` is `LOST` for the one thing that must never happen."""
 
     kind: str
     text: str
@@ -55,47 +55,47 @@ class Foreign:
 
 @define(eq=False)
 class Oracle:
-    """What was made at ``source``, to arrive at ``destination``.
+    """Knows what was made at ``source`` and must arrive at ``destination``.
 
-    ``lock`` is held by whoever changes files and what is known of them in one step.
+    Hold ``lock`` to change files, and what is known about them, in one step.
     """
 
     source: Path
     destination: Path
     versions: dict[bytes, Version] = field(factory=dict)
-    """What each file is now, by path below the source."""
+    """The current version of each file, by path below the source."""
     earlier: dict[bytes, set[str]] = field(factory=dict)
-    """Digests that a file had before, at either end, each of which may still be at the destination."""
+    """Digests that a file had before, on either side, each of which may still be at the destination."""
     directories: dict[bytes, tuple[int, int]] = field(factory=dict)
     """Permission bits and modification time of each directory below the source."""
     foreign: list[Foreign] = field(factory=list)
     busy: set[bytes] = field(factory=set)
-    """What a producer is writing at the moment."""
+    """Files that a producer is writing at the moment."""
     lock: threading.RLock = field(factory=threading.RLock)
     archive: Path | None = None
-    """Where a consumer puts what arrived."""
+    """The folder to which a consumer takes files that arrived."""
     began_ns: int = field(factory=time.time_ns)
     inodes_stay: bool = True
     """Whether a file keeps its inode number for the whole case."""
     marks_stay: bool = False
-    """Whether the sticky bit of a partial may be left on a final file, as a power cut does it."""
+    """Whether the sticky bit of a partial may remain on a final file, as after a power cut."""
 
     def made(self, path: bytes, version: Version) -> None:
-        """A producer has made a file, or a newer version of it."""
+        """Note that a producer has made a file, or a newer version of it."""
         with self.lock:
             if path in self.versions:
                 self.earlier.setdefault(path, set()).add(self.versions[path].digest)
             self.versions[path] = version
 
     def planted(self, path: Path) -> None:
-        """Somebody else has put a file at the destination."""
+        """Note a file that somebody else has put at the destination."""
         status = path.stat()
         self.foreign.append(
             Foreign(path, digest(os.fsencode(path)) or "", status.st_mode, status.st_ino, status.st_mtime_ns)
         )
 
     def not_at_source(self) -> list[bytes]:
-        """Files whose present version is not at the source any more."""
+        """The files whose current version is no longer at the source."""
         with self.lock:
             top = os.fsencode(self.source)
             return [
@@ -105,9 +105,9 @@ class Oracle:
             ]
 
     def lost(self, gone: list[bytes], destination: Path | None = None) -> list[Fault]:
-        """Which of the files that were not at the source are not whole at the destination either.
+        """The faults of files missing at the source (``gone``) that are not complete at the destination either.
 
-        The list must be older than the destination: files move only one way.
+        ``gone`` must have been listed before the destination is looked at, because files move only one way.
         """
         top = os.fsencode(destination or self.destination)
         faults = []
@@ -119,7 +119,7 @@ class Oracle:
                 found = digest(os.path.join(top, path))
                 if found == version.digest or self._taken(path, version):
                     continue
-                # A producer may have put a newer one there since the list was made.
+                # A producer may have made a newer version there since the list was made.
                 if digest(os.path.join(os.fsencode(self.source), path)) == version.digest:
                     continue
             what = f"{_short(found)} instead of {_short(version.digest)}"
@@ -127,14 +127,14 @@ class Oracle:
         return faults
 
     def check(self) -> list[Fault]:
-        """Look at both ends while anything may be going on."""
+        """Check both sides while anything may be going on."""
         faults = self.lost(self.not_at_source())
         faults += self.foreign_faults()
         faults += self._open_faults()
         return faults
 
     def foreign_faults(self) -> list[Fault]:
-        """What became of other people's files."""
+        """Check the files that belong to somebody else."""
         faults = []
         for each in self.foreign:
             try:
@@ -151,7 +151,7 @@ class Oracle:
         return faults
 
     def _open_faults(self) -> list[Fault]:
-        """Whether anything at the destination is more open than at the source, or is no version that ever was."""
+        """Check that nothing at the destination is more open than at the source, or a version that never existed."""
         faults = []
         top = os.fsencode(self.destination)
         for path, (mode, _) in self.directories.items():
@@ -172,7 +172,7 @@ class Oracle:
         return faults
 
     def final(self) -> list[Fault]:
-        """After an undisturbed run: everything is there, once, as it was."""
+        """Check after an undisturbed run that everything is there, once, and unchanged."""
         faults = self.check()
         for path, _ in files(self.source):
             faults.append(Fault("stranded", f"{shown(path)}: still at the source"))
@@ -215,7 +215,7 @@ class Oracle:
             found = stat.S_IMODE(status.st_mode)
             if found != mode:
                 faults.append(Fault("directory", f"{shown(path)}: mode {found:o}, was {mode:o}"))
-            # What a run that was killed removed from it gave the directory at the source a new time.
+            # Removals by a run that was killed have changed the time of the directory at the source.
             if status.st_mtime_ns != mtime_ns and status.st_mtime_ns < self.began_ns:
                 faults.append(Fault("directory", f"{shown(path)}: mtime {status.st_mtime_ns}, was {mtime_ns}"))
         return faults

@@ -1,7 +1,7 @@
 """Programs that work at the source while its files are moved: they create, append, replace, and store through mappings.
 
-Each is honest about what it did: what it wrote, and closed, is what the oracle expects.
-One whose file was removed while it had it open puts the whole content there again under the name, and says so.
+Each tells the oracle what it did: what it wrote and closed is what the oracle expects.
+If a producer's file was removed while it had it open, it writes the whole content again under that name, and tells so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from campaigns.oracle import LOST, Fault, Oracle, Version, shown
 
 WINDOW_NS: Final = 100_000_000
-"""A file that is opened so shortly before it is removed may be opened between the last look at it and its removal."""
+"""A file that is opened this shortly before its removal may have been opened after the last check of it."""
 
 
 class Producers:
@@ -45,7 +45,7 @@ class Producers:
             thread.start()
 
     def stop(self) -> None:
-        """Let each end what it is doing."""
+        """Stop, after each has finished its current step."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(30)
@@ -76,7 +76,7 @@ class Producers:
             return path
 
     def _create(self, rng: random.Random) -> None:
-        """A new file, in pieces, in a directory that may just have become empty."""
+        """Create a file, in pieces, in a directory that may just have become empty."""
         path = self._new_path(rng)
         self._oracle.busy.add(path)
         try:
@@ -89,7 +89,7 @@ class Producers:
         self.counts["created"] += 1
 
     def _append(self, rng: random.Random) -> None:
-        """More for a file that is still there."""
+        """Append to a file that is still there."""
         path = self._known_path(rng)
         if path is None:
             return
@@ -144,7 +144,7 @@ class Producers:
                     with self._oracle.lock:
                         self._oracle.earlier.setdefault(path, set()).add(hashlib.sha256(content).hexdigest())
                     time.sleep(rng.choice([0.001, 0.1, 0.3]))
-                # The kernel gives the file its time when the stores are written back.
+                # The kernel updates the file's time when the stores are written back.
                 mapped.flush()
                 self._finish(watched, path, bytes(content), opened_ns)
             self.counts["stored to"] += 1
@@ -154,7 +154,7 @@ class Producers:
             self._oracle.busy.discard(path)
 
     def _replace(self, rng: random.Random) -> None:
-        """A new version by rename, also of a file that was moved."""
+        """Replace a file by rename, or one that was moved away already."""
         path = self._known_path(rng) if rng.random() < 0.6 else self._new_path(rng)
         if path is None:
             return
@@ -180,7 +180,7 @@ class Producers:
             self._made(path, content, status)
 
     def _finish(self, fd: int, path: bytes, content: bytes, opened_ns: int) -> None:
-        """The content is complete; to be called while the file is still open for writing."""
+        """Note that the content is complete; to be called while the file is still open for writing."""
         status = os.fstat(fd)
         if status.st_nlink:
             with self._oracle.lock:

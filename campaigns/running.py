@@ -1,4 +1,4 @@
-"""Cases, one after the other or some at a time, and the figures of all of them."""
+"""Run cases, one after the other or several at a time, and collect their figures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from campaigns.scenes import SCENES
 from campaigns.stage import Report
 
 _SPACING: Final = 100_000
-"""Between the seeds of two campaigns."""
+"""The distance between the seeds of two campaigns."""
 
 
 def run_case(scene: str, seed: int, top: str, artefacts: str) -> Report:
-    """One case, in a folder of its own; what failed is copied to the artefacts."""
+    """Run one case, in a folder of its own; the folder of a failed one is copied to the artefacts."""
     report = Report(scene, seed)
     folder = Path(tempfile.mkdtemp(prefix=f"{scene}-{seed}-", dir=top))
     begun = time.monotonic()
@@ -63,7 +63,7 @@ def _cases(scenes: Sequence[str], seed: int) -> Iterator[tuple[str, int]]:
 def campaign(
     scenes: Sequence[str], *, events: int, seed: int, jobs: int, folder: str, artefacts: str
 ) -> Iterator[Report]:
-    """Cases of each scene in turn, until so many events have been counted."""
+    """Run cases of each scene in turn, until enough events have been counted."""
     cases, counted = _cases(scenes, seed), 0
     with (
         tempfile.TemporaryDirectory(prefix="campaign-", dir=folder) as top,
@@ -81,7 +81,7 @@ def campaign(
 
 
 def summary(reports: Sequence[Report]) -> str:
-    """What was done, scene by scene, and what it did to files."""
+    """A report of what was done in each scene, and of what happened to files."""
     rows = []
     for scene in [*dict.fromkeys(each.scene for each in reports), "all"]:
         mine = [each for each in reports if scene in {each.scene, "all"}]

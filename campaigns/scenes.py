@@ -1,4 +1,4 @@
-"""What can happen while files are moved, a kind of campaign each: a case is one tree and a dozen events or so."""
+"""What can happen while files are moved, one scene for each kind; a case is one tree and a dozen events or so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from campaigns.trees import LARGE, Planter
 
 _DIRECTIONS: Final = ("push", "pull", "local")
 EVENTS: Final = 10
-"""About so many a case."""
+"""About how many events a case has."""
 
 
 def kills(folder: Path, report: Report) -> None:
@@ -96,7 +96,7 @@ def _disturb(stage: Stage) -> None:
 
 
 def full(folder: Path, report: Report) -> None:
-    """Another program fills the file system of the destination, and frees it; in the end all fits exactly."""
+    """Another program fills the file system of the destination, and frees it; at the end everything fits exactly."""
     rng, oracle, planter = _begin(folder, report)
     direction = rng.choice(_DIRECTIONS)
     kind = rng.choice(["tmpfs", "ext4"])
@@ -137,7 +137,7 @@ def full(folder: Path, report: Report) -> None:
 
 
 def narrow(folder: Path, report: Report) -> None:
-    """The destination has room for one file at a time, and a consumer that takes away what arrived."""
+    """The destination has space for one file at a time, and a consumer takes away what arrived."""
     rng, oracle, planter = _begin(folder, report)
     direction = rng.choice(_DIRECTIONS)
     oracle.archive = folder / "archive"
@@ -162,7 +162,7 @@ def narrow(folder: Path, report: Report) -> None:
                 else:
                     stage.wait(0, 1)
                 stage.check()
-            # What fits alone must arrive alone; each run has all the room when the last files are taken away.
+            # A file that fits alone must arrive alone; each run has all the space once the last files are taken away.
             for _ in oracle.versions:
                 if not any(files(oracle.source)):
                     break
@@ -179,7 +179,7 @@ def narrow(folder: Path, report: Report) -> None:
 
 
 def _remove_what_was_left(place: bytes) -> None:
-    """Remove what a kill left of a file that is itself called like a partial: docs/safety.md says that it stays."""
+    """Remove what a kill left of a file whose own name is that of a partial: docs/safety.md says that it stays."""
     with contextlib.suppress(FileNotFoundError, BlockingIOError), open(place, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(file.fileno())
@@ -212,7 +212,7 @@ def _wait_for_consumer(oracle: Oracle) -> None:
 
 
 def strict(folder: Path, report: Report) -> None:
-    """The destination keeps only what was synced; the power goes, and each removal is looked at as if it went then."""
+    """The destination keeps only what was synced; the power is cut, and checked as if cut at each removal as well."""
     rng, oracle, planter = _begin(folder, report)
     direction = rng.choice(_DIRECTIONS)
     oracle.inodes_stay, oracle.marks_stay = False, True
@@ -306,10 +306,10 @@ def _image(kind: str) -> Callable[[Path, Report], None]:
 
 
 def producers(folder: Path, report: Report) -> None:
-    """Programs create, append, replace and store at the source while it is moved, killed and cut off."""
+    """Programs create, append, replace and store at the source while runs are going on, killed and cut off."""
     rng, oracle, planter = _begin(folder, report)
     direction = rng.choice(_DIRECTIONS)
-    # Mappings need a file system that tells of stores in a file's times; tmpfs does not.
+    # Mappings need a file system that updates a file's times for stores; tmpfs does not.
     disk = Path("/var/tmp") / f"campaign-{os.getpid()}-{report.seed}"
     disk.mkdir()
     oracle.source = disk / "source"
@@ -428,7 +428,7 @@ def _pace(rng: random.Random, direction: str) -> tuple[str, ...]:
 
 
 def _go_on(stage: Stage, planter: Planter, *, small: int = 20, large: int = 1, largest: int = 2 * LARGE) -> None:
-    """See to it that a command runs and has something to do."""
+    """Make sure that a command is running and has something to do."""
     if not stage.running:
         stage.judge()
         if not any(files(stage.oracle.source)):
@@ -437,7 +437,7 @@ def _go_on(stage: Stage, planter: Planter, *, small: int = 20, large: int = 1, l
 
 
 def _end(stage: Stage, planter: Planter, *, again: bool = True) -> None:
-    """Let the work be finished; then the same names once more, which nothing may hold."""
+    """Let the work finish; then move the same names once more, which nothing may block."""
     stage.run_to_the_end()
     if again and not stage.report.faults:
         planter.again(4)
@@ -446,7 +446,7 @@ def _end(stage: Stage, planter: Planter, *, again: bool = True) -> None:
 
 
 def _fill(filler: Path, leave: int) -> None:
-    """Fill a file system until so many bytes are left."""
+    """Fill a file system until a number of bytes are left."""
     filler.unlink(missing_ok=True)
     amount = _room(filler.parent) - leave
     if amount > 0:

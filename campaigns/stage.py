@@ -1,4 +1,4 @@
-"""One case: a command, perhaps a daemon and a proxy, and what can be done to them; everything is counted and judged."""
+"""One case: a command, perhaps a daemon and a proxy, and what can be done to them; counts events and checks results."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from campaigns.oracle import LOST, Fault, Oracle, files, shown
 from tests.processes import Proxy, Site
 
 PATIENCE_SECONDS: Final = 120
-"""A run that nobody disturbs any more takes less."""
+"""An undisturbed run takes less than this."""
 _INTERRUPTED: Final = {-signal.SIGKILL, 20}
 
 
 @define
 class Report:
-    """What a case did and found."""
+    """The events and the faults of a case."""
 
     scene: str
     seed: int
@@ -40,7 +40,7 @@ class Rig(Site):
 
     proxy: Proxy | None = None
     further = ""
-    """A line more for the directory that the daemon serves."""
+    """A further configuration line for the directory that the daemon serves."""
 
     def write_command_config(self) -> None:
         """The daemon's address is that of the proxy."""
@@ -59,7 +59,7 @@ class Rig(Site):
 
 
 class Stage:
-    """The processes of a case, and what they work on."""
+    """The processes of a case, and the files they work on."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class Stage:
         self.rng = random.Random(f"{report.scene}:{report.seed}:stage")
         self.command: subprocess.Popen[bytes] | None = None
         self.disturbed = False
-        """Whether the command that runs may have a reason to fail."""
+        """Whether the running command may fail for a good reason."""
         self.may_leave = False
-        """Whether the command may leave files at the source and be content."""
+        """Whether the command may leave files at the source and still succeed."""
         self.excused = False
-        """Whether whatever command may have a reason to fail."""
+        """Whether any command may fail for a good reason."""
         self._options = options
         self._starts = 0
         served = oracle.source if direction == "pull" else _without(oracle.destination, below)
@@ -108,26 +108,26 @@ class Stage:
 
     @property
     def proxy(self) -> Proxy:
-        """What the command connects through."""
+        """The proxy that the command connects through."""
         assert self.site.proxy is not None
         return self.site.proxy
 
     def event(self, name: str) -> None:
-        """Count something that was done to the processes."""
+        """Count an event."""
         self.report.events[name] += 1
         self.disturbed = True
 
     def fault(self, *faults: Fault) -> None:
-        """Something is wrong; said once."""
+        """Note a fault, each only once."""
         self.report.faults += [each for each in faults if each not in self.report.faults]
 
     @property
     def running(self) -> bool:
-        """Whether the command still runs."""
+        """Whether the command is still running."""
         return self.command is not None and self.command.poll() is None
 
     def spawn(self) -> None:
-        """Start the command, if it does not run."""
+        """Start the command, unless it is running."""
         if self.running:
             return
         self.judge()
@@ -144,7 +144,7 @@ class Stage:
         return self.folder / f"command-{self._starts}.log"
 
     def judge(self) -> None:
-        """What the command that ended says of itself; before there is anything new at the source."""
+        """Check the exit of the command that ended; to be called before anything new is made at the source."""
         if self.command is None:
             return
         code, said = self.command.wait(), self._said.read_text(errors="replace")
@@ -159,20 +159,20 @@ class Stage:
             self.fault(Fault("exit code", f"{code}, and nothing was done to it: {said[-300:]}"))
 
     def wait(self, least: float, most: float) -> None:
-        """Some time at random; less if the command ends."""
+        """Wait a random time, or until the command ends."""
         deadline = time.monotonic() + self.rng.uniform(least, most)
         while time.monotonic() < deadline and self.running:
             time.sleep(0.003)
 
     def wait_for_arrival(self, seconds: float = 3) -> None:
-        """Until something appears at the destination, or the command ends."""
+        """Wait until something appears at the destination, or the command ends."""
         before = _names(self.oracle.destination)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.running and _names(self.oracle.destination) == before:
             time.sleep(0.003)
 
     def somewhere(self) -> None:
-        """Be at a random place of a run: anywhere, or soon after something has arrived."""
+        """Wait until a random point of a run: anywhere, or soon after something has arrived."""
         if self.rng.random() < 0.6:
             self.wait_for_arrival()
             self.wait(0, self.rng.choice([0.01, 0.05, 0.2]))
@@ -180,7 +180,7 @@ class Stage:
             self.wait(0, 0.6)
 
     def kill_command(self) -> None:
-        """SIGKILL, and no word to anybody."""
+        """Kill a process with SIGKILL."""
         if not self.running:
             return
         assert self.command is not None
@@ -189,7 +189,7 @@ class Stage:
         self.command.wait()
 
     def kill_daemon(self, *, restart: bool = True) -> None:
-        """SIGKILL the daemon; its next one starts at once."""
+        """Kill the daemon with SIGKILL, and start the next one at once."""
         self.event("kill daemon")
         self.site.stop(signal.SIGKILL)
         if restart:
@@ -212,23 +212,23 @@ class Stage:
         self.disturbed = True
 
     def revive(self) -> None:
-        """The daemon is started again."""
+        """Start the daemon again."""
         if self.remote and self.site.daemon is None:
             self.site.start()
 
     def check(self) -> None:
-        """Ask the oracle."""
+        """Have the oracle check both sides."""
         self.fault(*self.oracle.check())
         self.report.counts["checks"] += 1
 
     def wait_for_directory(self, folder: Path, seconds: float = 2) -> None:
-        """Until it is there, or the command has ended."""
+        """Wait until it is there, or the command has ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.running and not folder.exists():
             time.sleep(0.0005)
 
     def note_removals(self, lost: list[tuple[str, str]], bare: list[tuple[str, str]]) -> None:
-        """What a power cut would have left right after a removal at the source."""
+        """Note as faults what a power cut right after a removal at the source would have destroyed."""
         self.fault(*(Fault(LOST, f"{name}: {what}, and was removed from the source") for name, what in lost))
         self.fault(*(Fault("attributes", f"{name}: durable {what}") for name, what in bare))
 
@@ -246,7 +246,7 @@ class Stage:
         self.judge()
 
     def run_to_the_end(self, title: str = "final") -> None:
-        """Nobody disturbs: what runs ends, another command finishes the work, and both ends are looked at."""
+        """Undisturbed, let the running command end and another one finish the work; then check both sides."""
         self.revive()
         if self.running:
             self.let_end()
@@ -261,7 +261,7 @@ class Stage:
         self.fault(*self.oracle.final())
 
     def look_for_leaks(self) -> None:
-        """The daemon has no file of the tree open when nobody is connected."""
+        """Check that the daemon has no file of the tree open when no peer is connected."""
         if self.site.daemon is None:
             return
         folder = os.fsencode(self.site.inbox) + b"/"
@@ -273,7 +273,7 @@ class Stage:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """End everything that still runs."""
+        """End all processes that are still running."""
         if self.command is not None and self.command.poll() is None:
             self.command.kill()
             self.command.wait()

@@ -1,13 +1,13 @@
-"""A file system in memory that a power cut takes back to what was synced, and to nothing more.
+"""A file system in memory of which a power cut leaves exactly what was synced.
 
-It keeps what POSIX promises, and no courtesy that real file systems add:
+It keeps what POSIX promises, and nothing that real file systems do beyond that:
 
 * fsync of a file makes its content, mode and modification time durable, but not its name;
-* fsync of a directory makes the names in it durable, as they are then, with its own mode and time; what has a name has
-  at least the mode that it was made with, for every file system writes both together;
-* a rename, link, removal or new directory is not durable before the directories that it changed were synced.
+* fsync of a directory makes the current names in it durable, with its own mode and time; a file with a durable name has
+  at least the mode that it was created with, because every file system writes both together;
+* a rename, link, removal or new directory is not durable before the directories that it changed are synced.
 
-`StrictTree` is pure: `campaigns.fuse` lets a kernel use it.
+`StrictTree` is pure; `campaigns.fuse` makes it available to the kernel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOREPLACE: Final = 1
 
 @define(frozen=True)
 class Durable:
-    """What a power cut leaves of a file, or of the attributes of a directory."""
+    """The part of a file, or of the attributes of a directory, that a power cut leaves."""
 
     content: bytes
     mode: int
@@ -52,24 +52,24 @@ class Node:
     durable: Durable = field(init=False)
     durable_names: dict[bytes, Node] = field(factory=dict)
     above: tuple[Node, bytes] | None = None
-    """Of a directory: where it is, and its name there."""
+    """For a directory: its parent, and its name there."""
 
     def __attrs_post_init__(self) -> None:
         self.durable = Durable(b"", self.mode, self.mtime_ns)
 
     @property
     def is_directory(self) -> bool:
-        """Whether there are names in it."""
+        """Whether it has names in it."""
         return stat.S_ISDIR(self.mode)
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return len(self.content)
 
 
 class StrictTree:
-    """The file system; every method is one system call of somebody's, and may raise `OSError`."""
+    """The file system; every method is one system call of a process, and may raise OSError."""
 
     def __init__(self, *, noreplace: bool = True) -> None:
         self.noreplace = noreplace
@@ -82,21 +82,21 @@ class StrictTree:
         self.nodes = {ROOT: self.root}
 
     def node(self, number: int) -> Node:
-        """What the kernel means; ESTALE after a power cut."""
+        """The file that the kernel's number stands for; ESTALE after a power cut."""
         try:
             return self.nodes[number]
         except KeyError:
             raise _error(errno.ESTALE) from None
 
     def lookup(self, directory: Node, name: bytes) -> Node:
-        """What has a name."""
+        """The file of that name in a directory."""
         try:
             return directory.names[name]
         except KeyError:
             raise _error(errno.ENOENT) from None
 
     def create(self, directory: Node, name: bytes, mode: int) -> Node:
-        """Make a file or a directory, whatever the type in ``mode`` says."""
+        """Create a file or a directory, as the type in ``mode`` says."""
         if name in directory.names:
             raise _error(errno.EEXIST)
         self._last_inode += 1
@@ -117,7 +117,7 @@ class StrictTree:
         _touch(directory)
 
     def unlink(self, directory: Node, name: bytes) -> None:
-        """Take a name away from a file."""
+        """Remove a name of a file."""
         node = self.lookup(directory, name)
         if node.is_directory:
             raise _error(errno.EISDIR)
@@ -161,11 +161,11 @@ class StrictTree:
         _touch(to)
 
     def read(self, node: Node, offset: int, size: int) -> bytes:
-        """Some content."""
+        """Read content."""
         return bytes(node.content[offset : offset + size])
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
-        """Put content somewhere."""
+        """Write content."""
         if len(node.content) < offset:
             node.content.extend(bytes(offset - len(node.content)))
         node.content[offset : offset + len(data)] = data
@@ -196,12 +196,12 @@ class StrictTree:
             node.durable_names = dict(node.names)
 
     def settle(self) -> None:
-        """Make everything durable, as if all had lain here for long."""
+        """Make everything durable, as if it had been there for long."""
         for node in list(self.nodes.values()):
             self.sync(node)
 
     def find(self, components: tuple[bytes, ...]) -> Node | None:
-        """What a power cut would leave at a place."""
+        """What a power cut would leave at a path."""
         node = self.root
         for name in components:
             below = node.durable_names.get(name)
@@ -211,7 +211,7 @@ class StrictTree:
         return node
 
     def path(self, directory: Node) -> tuple[bytes, ...]:
-        """Where a directory is."""
+        """The path of a directory."""
         names: list[bytes] = []
         while directory.above is not None:
             directory, name = directory.above
@@ -219,7 +219,7 @@ class StrictTree:
         return tuple(reversed(names))
 
     def durable_files(self) -> Iterator[tuple[tuple[bytes, ...], str]]:
-        """Place and SHA-256 of each file that a power cut would leave."""
+        """The path and SHA-256 of each file that a power cut would leave."""
 
         def below(directory: Node, place: tuple[bytes, ...]) -> Iterator[tuple[tuple[bytes, ...], str]]:
             for name, node in directory.durable_names.items():
@@ -231,7 +231,7 @@ class StrictTree:
         return below(self.root, ())
 
     def cut(self) -> None:
-        """The power goes, and comes back: only what was durable is there, and the kernel's numbers mean nothing."""
+        """Cut the power and restore it: only durable content is left, and the kernel's old numbers are invalid."""
         seen: dict[int, Node] = {}
 
         def revived(node: Node) -> Node:

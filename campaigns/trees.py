@@ -1,4 +1,4 @@
-"""The files that campaigns move: small trees with odd names, modes and times, and what is in their way."""
+"""The files that campaigns move: small trees with odd names, modes and times, and files that are in their way."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ LARGE: Final = 2 << 20
 
 
 class Planter:
-    """Makes files at a source, wave after wave, each with a name of its own."""
+    """Makes files at a source, in waves, each file with a name of its own."""
 
     def __init__(self, oracle: Oracle, rng: random.Random) -> None:
         self._oracle, self._rng = oracle, rng
         self._count = 0
         self._later: list[bytes] = []
-        """Names for the next wave."""
+        """The names for the next wave."""
         self._due: list[bytes] = []
 
     def wave(self, *, small: int = 25, large: int = 2, largest: int = 2 * LARGE) -> int:
-        """Plant a tree; the answer is its size in bytes."""
+        """Make a tree; returns its size in bytes."""
         for path in _DIRECTORIES[1:]:
             self._directory(path)
         self._due, self._later = self._later, []
@@ -66,7 +66,7 @@ class Planter:
         name = pattern % self._count if b"%d" in pattern else pattern + b"%d" % self._count
         where = self._rng.choice(_DIRECTORIES)
         if name.endswith(b".realize-HASH.part"):
-            # A name that our partial for another file would have; that file comes when this one has been moved.
+            # The name that our partial of another file would have; that file comes once this one has been moved.
             received = b"plain%d" % self._count
             name = name.replace(b"HASH", _hash(received))
             self._later.append(os.path.join(where, received))
@@ -91,14 +91,14 @@ class Planter:
             self._oracle.made(path, version)
 
     def again(self, count: int) -> None:
-        """New versions of some files that were moved."""
+        """Make new versions of some files that were moved."""
         known = sorted(path for path in self._oracle.versions if not path.endswith(b".part"))
         paths = self._rng.sample(known, min(count, len(known)))
         for number, path in enumerate([*paths, *self._later]):
             self.put(path, self._rng.randbytes(LARGE + 1000 if number == 0 else 5000))
 
     def obstacles(self) -> None:
-        """Put into the destination other versions of some files, the same content, and files of somebody else."""
+        """Put into the destination other versions of some files, identical files, and files of somebody else."""
         oracle, rng = self._oracle, self._rng
         top = os.fsencode(oracle.destination)
         for path, _ in list(oracle.versions.items()):
@@ -129,7 +129,7 @@ class Planter:
 
 
 def _hash(name: bytes) -> bytes:
-    """What the name of a partial for ``name`` has of it."""
+    """The part of ``name`` that the name of its partial contains."""
     return blake3(name).hexdigest()[:16].encode()
 
 
@@ -142,7 +142,7 @@ def _write(place: bytes, content: bytes, mode: int, mtime_ns: int) -> None:
 
 
 def _make_directories(path: bytes) -> None:
-    """As narrow as can be: what is more open at the destination than at the source is a fault of the run."""
+    """Set the narrowest permissions: anything more open at the destination than at the source is a fault of the run."""
     if not os.path.isdir(path):
         _make_directories(os.path.dirname(path))
         os.mkdir(path, 0o700)
