@@ -248,7 +248,7 @@ def _encode_existing(existing: Existing) -> bytes:
                 existing.ctime_ns,
             ),
             _octets(existing.identity),
-            _octets(cut(existing.obstacle, _PLACE)),
+            _octets(cut(existing.obstacle, _MAX_TOKEN_BYTES)),
         )
     )
 
