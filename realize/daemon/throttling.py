@@ -1,8 +1,8 @@
 """The limits of the daemon: what it sends, what its peers send to it, and who may change them.
 
-What the daemon sends is bound by its own `realize.throttle.limits.ThrottleTree`.
-What its peers send is bound at their end: the daemon asks each connection, by the same command, for its share of the
-limit of the peer, or for the limit of the connection if that is lower.
+The daemon's own `realize.throttle.limits.ThrottleTree` limits what it sends.
+What peers send is limited at their end: the daemon asks the other end of each connection, by the same command, to keep
+to its share of the peer's limit, or to the limit of the connection if that is lower.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from realize.wire.connection import PeerProtocol
 from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole
 
 RESTORE_LEAD_S: Final = 0.01
-"""Seconds by which what a connection has asked for itself is back before the limit that took its place has ended."""
+"""How many seconds before a limit for a time ends the one that a connection asked for itself is restored."""
 
 
 @define(eq=False)
@@ -35,11 +35,11 @@ class Member:
     peer: str
     name: str
     asked: int | None = None
-    """What its other end was asked to keep to."""
+    """The limit that its other end was last asked to keep to, in bytes per second."""
 
 
 class Throttling:
-    """Keeps the limits of one daemon; ``sampled`` is as for a `ThrottleTree`."""
+    """The limits of one daemon; ``sampled`` is called as by a `ThrottleTree`."""
 
     def __init__(self, clock: IReactorTime, log: Logger, sampled: Callable[[], object] = lambda: None) -> None:
         self._clock = clock
@@ -84,7 +84,7 @@ class Throttling:
         self._receiving.close()
 
     def joined(self, connection: PeerProtocol, peer: str, name: str) -> None:
-        """A connection was accepted; it leaves by itself when it is lost."""
+        """Apply the limits to a connection that was accepted, until it is lost."""
         limit_by(self._tree, connection, peer, name)
         self._members[name] = Member(connection, peer, name)
         connection.when_lost().addCallback(lambda _: self._left(name))
@@ -128,9 +128,9 @@ class Throttling:
         return None if direction is Direction.RECEIVE else old
 
     def report(self, peer: str, *, is_admin: bool, own: str = "") -> list[dict[str, Any]]:
-        """All limits; who is no admin learns only of its own and of that of the service.
+        """All limits for an admin; for others only their own, and the one of the service.
 
-        ``own`` is the connection that asks: what binds it is marked as ``yours``.
+        ``own`` is the connection that asks; the limits that apply to it are marked as ``yours``.
         """
         sending = [
             each for each in self._tree.snapshot() if is_admin or each.peer == peer or each.scope is Scope.SERVICE
@@ -191,7 +191,7 @@ class Throttling:
         self._ask_of(setting)
 
     def _ask_of(self, setting: Setting) -> None:
-        """Ask the connections of the peer that a limit is about."""
+        """Tell the connections of the peer that a limit on receiving is about."""
         scope, name, _ = setting
         if scope is Scope.PEER:
             self._ask(name)
@@ -240,5 +240,5 @@ class Throttling:
 
 
 def _node(scope: Scope, name: str) -> str:
-    """The name under which the tree knows a node; whatever name came for the service."""
+    """The name of a node in the tree; a name given for the service is ignored."""
     return "" if scope is Scope.SERVICE else name
