@@ -1,21 +1,23 @@
-"""A tree of token buckets: how many bytes may leave now, whose turn it is, and how long to wait otherwise.
+"""A tree of token buckets: how many bytes may leave now, from which leaf, and otherwise how long to wait.
 
 Pure: no I/O, no Twisted, no clock; ``now`` is a float in seconds.
-It should never go backwards; if it does (Twisted's reactor tells wall-clock time), nothing is given for that moment.
+It should never go backwards; if it does (Twisted's reactor tells wall-clock time), that step adds no tokens.
 A byte that a leaf sends takes a token from the leaf and from every node above it.
-A node without a rate has tokens without end.
+A node without a rate never runs out of tokens.
 
 Invariants, each of which has a property test:
 
 * in any interval of t seconds a node passes at most ``rate * t + burst`` bytes;
-* a node that is not used saves up ``burst`` and no more;
+* an idle node saves up ``burst`` bytes and no more;
 * when `Bucket.serve` returns, no leaf that still waits could have been given anything (work is conserved), and
   `Bucket.delay` says when one can;
-* leaves that wait all the time below one node receive the same number of bytes, to within one turn (start-time fair
-  queueing, Goyal, Vin and Cheng, SIGCOMM 1996).
+* leaves below one node that always have bytes waiting receive the same number of bytes, to within one allowance
+  (start-time fair queueing, Goyal, Vin and Cheng, SIGCOMM 1996).
 
-Tokens are kept as bytes, not as a time at which the bucket is free: at 10 TiB/s a byte is 10**-13 s, which is lost when
-it is added to the uptime of a machine, so that small writes would cost nothing.
+`Bucket._serve` defines the words of the algorithm.
+
+Tokens are counted in bytes instead of being kept as the time at which the bucket is free: at 10 TiB/s a byte takes
+10**-13 s, which vanishes when added to the uptime of a machine, so that small writes would cost nothing.
 """
 
 # The nodes of a tree see into each other.
@@ -32,45 +34,45 @@ from typing import Final
 from realize.throttle.meter import Meter
 
 QUANTUM_S: Final = 0.003
-"""Seconds' worth of bytes that are let go at a time, and as much again that a late timer may catch up on."""
+"""Seconds' worth of bytes released at a time; a bucket saves up as much again, for a timer that is late."""
 
 MIN_QUANTUM_BYTES: Final = 1024
-"""A slice has at least this many bytes, because a TLS record costs 22 and a packet 40 or more."""
+"""The smallest slice, in bytes, as long as `MAX_QUANTUM_S` allows it: a TLS record costs 22, a packet 40 or more."""
 
 MAX_QUANTUM_S: Final = 0.5
-"""Seconds: a slice is smaller than `MIN_QUANTUM_BYTES` if it would take longer than this to collect."""
+"""The longest, in seconds, that a slice takes to collect; at low rates this makes it smaller than the minimum."""
 
 FAIR_QUANTUM_BYTES: Final = 4096
-"""Bytes that one child gets before it is the turn of the next one, if there is not enough to give each of them more."""
+"""The largest quantum of a visit, in bytes; see `Bucket._serve`."""
 
 UNLIMITED_BYTES: Final = 1 << 62
-"""More than any demand; what a node without a rate has to give."""
+"""More bytes than anybody asks for: the slice of a node without a rate, and the budget of the root."""
 
 _ROUNDING_S: Final = 1e-6
-"""Seconds added to every delay, so that rounding never makes a waiter come just too early."""
+"""Seconds added to every delay, so that rounding never ends it just too early."""
 
 
 def slice_of(rate: float) -> int:
-    """The number of bytes that are let go at a time at ``rate``: 3 ms' worth, more at low rates, at least one byte."""
+    """The bytes to release at a time at ``rate`` bytes per second: 3 ms' worth, more at low rates, at least one."""
     return max(1, int(max(rate * QUANTUM_S, min(MIN_QUANTUM_BYTES, rate * MAX_QUANTUM_S))))
 
 
 def burst_of(rate: float) -> float:
-    """The burst that goes with ``rate`` if none is asked for: a slice, and what a timer may be late."""
+    """The default burst in bytes at ``rate`` bytes per second: a slice, and 3 ms' worth for a late timer."""
     return slice_of(rate) + rate * QUANTUM_S
 
 
 class Bucket:
-    """A node of the tree; the nodes without children are the ones that wait for bytes.
+    """A node of the tree; only leaves wait for bytes.
 
-    ``rate`` is in bytes per second, None for no limit; ``burst`` is in bytes, None for one that fits the rate.
+    ``rate`` is in bytes per second, None for no limit; ``burst`` is in bytes, None for `burst_of` the rate.
     A new bucket is full.
     """
 
     __slots__ = (
         "_burst",
         "_children",
-        "_finish",
+        "_finish_tag",
         "_last",
         "_numbers",
         "_order",
@@ -78,7 +80,7 @@ class Bucket:
         "_since",
         "_slice",
         "_tokens",
-        "_virtual",
+        "_virtual_time",
         "_waited",
         "_waiting",
         "demand",
@@ -91,13 +93,13 @@ class Bucket:
         self.demand = 0
         """Bytes that wait in this node and below it."""
         self.meter = Meter()
-        """Bytes that this leaf sent, or that leaves sent which have left this node."""
+        """Bytes that this leaf has sent; in an inner node, those of leaves that have left it."""
         self._children: dict[Bucket, None] = {}
         self._waiting: dict[Bucket, None] = {}
         self._numbers = itertools.count()
         self._order = 0
-        self._virtual = 0
-        self._finish = 0
+        self._virtual_time = 0
+        self._finish_tag = 0
         self._since = 0.0
         self._waited = 0.0
         self._last = -math.inf
@@ -110,7 +112,7 @@ class Bucket:
             self._order = next(parent._numbers)
             parent._children[self] = None
 
-    # What is allowed
+    # Limits
 
     @property
     def rate(self) -> float | None:
@@ -119,7 +121,7 @@ class Bucket:
 
     @property
     def burst(self) -> float:
-        """Bytes that this node may pass at once after a pause."""
+        """Bytes that this node passes at once after a pause; infinite without a limit."""
         return self._burst
 
     @property
@@ -134,18 +136,18 @@ class Bucket:
 
     @property
     def children(self) -> tuple[Bucket, ...]:
-        """The nodes right below this one."""
+        """The nodes directly below this one."""
         return tuple(self._children)
 
     def leaves(self) -> Iterator[Bucket]:
-        """This node if it is a leaf, else all leaves below it."""
+        """All leaves below this node, or the node itself if it is one."""
         if not self._children:
             yield self
         for child in tuple(self._children):
             yield from child.leaves()
 
     def share(self) -> float | None:
-        """Bytes per second that this leaf may expect while as many others wait as now; None if nothing limits it."""
+        """The rate in bytes per second that this leaf can expect while the same others wait; None without a limit."""
         share = self._rate
         others = 1
         node = self
@@ -160,7 +162,10 @@ class Bucket:
         return share
 
     def set_rate(self, rate: float | None, now: float, burst: float | None = None) -> None:
-        """From ``now`` on let ``rate`` bytes per second pass; what was saved beyond the new burst is lost."""
+        """Pass ``rate`` bytes per second from ``now`` on; tokens beyond the new burst are lost.
+
+        Raises `ValueError` if the rate is not above 0, or the burst is below one byte.
+        """
         self._refill(now)
         if self._rate is None:
             self._tokens, self._last = 0.0, now
@@ -179,10 +184,10 @@ class Bucket:
         self._slice = min(slice_of(self._rate), int(min(self._burst, UNLIMITED_BYTES)))
         self._tokens = min(self._tokens, self._burst)
 
-    # Waiting and being served
+    # Waiting and serving
 
     def wait_for(self, amount: int, now: float) -> None:
-        """Let this leaf wait for ``amount`` bytes in all, in place of what it waited for so far; 0 to give up."""
+        """Let this leaf wait for ``amount`` bytes in total, in place of its demand so far; 0 stops waiting."""
         more = amount - self.demand
         if not more:
             return
@@ -203,18 +208,18 @@ class Bucket:
             node = parent
 
     def serve(self, now: float) -> dict[Bucket, int]:
-        """Hand out what may leave at ``now`` and return how much each leaf got; to be called on the root."""
+        """Hand out the bytes that may leave at ``now``; return how many for each leaf. Call it on the root."""
         grants: dict[Bucket, int] = {}
         if self.demand and self._ready(now):
             self._serve(UNLIMITED_BYTES, FAIR_QUANTUM_BYTES, now, grants)
         return grants
 
     def delay(self, now: float) -> float | None:
-        """Seconds until `serve` will have something to hand out, or None if nobody waits; to be called on the root."""
+        """Seconds until `serve` has something to hand out, or None if no leaf waits; call it on the root."""
         return self._delay(now) if self.demand else None
 
     def leave(self, now: float) -> None:
-        """Take this leaf out of the tree; what it counted goes on being counted by its parent."""
+        """Remove this leaf from the tree; its parent takes over its counters."""
         self.wait_for(0, now)
         parent = self.parent
         if parent is not None:
@@ -227,7 +232,7 @@ class Bucket:
         if self._rate is not None:
             if now > self._last:
                 self._tokens = min(self._burst, self._tokens + self._rate * (now - self._last))
-            # A clock that was set back must not stop the flow until it has caught up.
+            # Also when the clock was set back: otherwise no tokens would come until it has caught up.
             self._last = now
 
     def _ready(self, now: float) -> bool:
@@ -249,17 +254,35 @@ class Bucket:
                 return own
         return soonest
 
-    def _serve(self, budget: int, turn: int, now: float, grants: dict[Bucket, int]) -> int:
-        """Hand out up to ``budget`` bytes below this node, which is ready, and return how many it were.
+    def _serve(self, budget: int, quantum: int, now: float, grants: dict[Bucket, int]) -> int:
+        """Hand out bytes to the leaves below this node, which is ready; return how many, and add each to ``grants``.
 
-        ``turn`` is the smallest turn on the way down: a child that wants more is not given less.
+        This is start-time fair queueing, with a quantum as in deficit round robin: the node visits its ready children,
+        always the one with the smallest tag, until it can give no more. All amounts are in bytes:
+
+        * the *demand* of a node is what waits in it and below it;
+        * the *budget* is what the parent lets this node hand out in this visit;
+        * *available* is the budget, or the node's own tokens if they are fewer, less what was handed out since;
+        * the *quantum* is the least that a visit to a child is worth: the smallest slice on the way down to this node,
+          and at most `FAIR_QUANTUM_BYTES`;
+        * the *allowance* is the most that a visit hands out: an equal part, for each ready child, of what was available
+          at the start, or the quantum if that is more. It is the child's budget, unless less is available.
+
+        Invariants:
+
+        * a node hands out no more than its budget and its tokens;
+        * a visit to a leaf hands out at least the smallest of its demand, its slice and the quantum;
+        * between two children that are ready all the time, the bytes received differ by one allowance at most, because
+          a visit raises the tag of a child by what it got;
+        * on return, nothing can be given to any waiting child, or to the next one only less than both its demand and
+          the quantum.
         """
-        room = budget if self._rate is None else min(budget, int(self._tokens))
-        turn = min(turn, self._slice)
+        available = budget if self._rate is None else min(budget, int(self._tokens))
+        quantum = min(quantum, self._slice)
         if self._waiting:
-            total = self._serve_children(room, turn, now, grants)
+            total = self._serve_children(available, quantum, now, grants)
         else:
-            total = min(self.demand, room)
+            total = min(self.demand, available)
             grants[self] = grants.get(self, 0) + total
             self.meter.count(total, now)
         self.demand -= total
@@ -269,48 +292,51 @@ class Bucket:
             self._waited += max(0.0, now - self._since)
         return total
 
-    def _serve_children(self, room: int, turn: int, now: float, grants: dict[Bucket, int]) -> int:
-        # Whoever has received least goes first; who was away starts level with the one whose turn it is.
+    def _serve_children(self, available: int, quantum: int, now: float, grants: dict[Bucket, int]) -> int:
+        # Tags count received bytes. A child that was away starts at the node's virtual time, level with the child that
+        # was served last: it is not repaid for what it did not want.
         queue = [
-            (max(child._finish, self._virtual), child._order, child) for child in self._waiting if child._ready(now)
+            (max(child._finish_tag, self._virtual_time), child._order, child)
+            for child in self._waiting
+            if child._ready(now)
         ]
         if not queue:
             return 0
         heapq.heapify(queue)
-        share = max(room // len(queue), turn)
+        allowance = max(available // len(queue), quantum)
         total = 0
         while queue:
-            tag, order, child = queue[0]
-            if room < min(turn, child.demand):
+            start_tag, order, child = queue[0]
+            if available < min(quantum, child.demand):
                 break
-            given = child._serve(min(share, room), turn, now, grants)
+            given = child._serve(min(allowance, available), quantum, now, grants)
             if not given:
                 heapq.heappop(queue)
                 continue
-            room -= given
+            available -= given
             total += given
-            self._virtual = tag
-            child._finish = tag + given
+            self._virtual_time = start_tag
+            child._finish_tag = start_tag + given
             if not child.demand:
                 del self._waiting[child]
             if child.demand and child._ready(now):
-                heapq.heapreplace(queue, (child._finish, order, child))
+                heapq.heapreplace(queue, (child._finish_tag, order, child))
             else:
                 heapq.heappop(queue)
         return total
 
-    # What happened
+    # Counters
 
     def current_rate(self, now: float) -> float:
-        """Bytes per second that this node and those below it sent during the last second."""
+        """Bytes per second that left through this node, over the last second."""
         return self.meter.rate(now) + sum(child.current_rate(now) for child in self._children)
 
     def sent(self) -> int:
-        """Bytes that were ever sent by this node, those below it, and those that have left it."""
+        """All bytes that ever left through this node, those of removed leaves included."""
         return self.meter.total + sum(child.sent() for child in self._children)
 
     def waited(self, now: float) -> float:
-        """Seconds during which leaves had bytes waiting, summed over this node, those below it and those that left."""
+        """Seconds that leaves at or below this node had bytes waiting, summed over leaves, removed ones included."""
         own = self._waited
         if self.demand and not self._children:
             own += max(0.0, now - self._since)
