@@ -1,11 +1,11 @@
 """``throttle:`` in front of any endpoint string, for any Twisted application.
 
-``throttle:tcp:example.org:80:rate=1M:burst=64k`` connects with the rest of the description and sends at most 1 MiB/s.
+``throttle:tcp:example.org:80:rate=1M:burst=64k`` connects as ``tcp:example.org:80`` does and sends at most 1 MiB/s.
 ``rate`` and ``burst`` belong to this prefix, all other arguments to the endpoint behind it.
-The limit is one for all connections of the endpoint together, which share it evenly; it limits what this side sends.
+All connections of the endpoint together have one limit, which they share evenly; it applies to what this side sends.
 
-The layer sits next to the application, so ``throttle:tls:example.org:443:rate=1M`` is TLS outside and pacing inside;
-the handshake is not held back, and what TLS adds is counted.
+The layer sits next to the application: ``throttle:tls:example.org:443:rate=1M`` throttles what is written into TLS, so
+the handshake is not held back; what TLS adds to each record is counted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from realize.units import parse_rate, parse_size
 
 
 class _Limit:
-    """The limit of an endpoint, with a flow for each of its connections."""
+    """The limit that all connections of an endpoint share; each has a flow."""
 
     def __init__(self, clock: IReactorTime, rate: float | None, burst: float | None) -> None:
         self._clock = clock
@@ -55,13 +55,13 @@ class _Limit:
 @implementer(IStreamClientEndpoint)
 @define(eq=False)
 class ThrottledClientEndpoint:
-    """Connects through ``inner``; the connections together send at most ``rate`` bytes per second."""
+    """Connects through ``inner``; all connections made share one ``limit``."""
 
     _inner: IStreamClientEndpoint
     _limit: _Limit
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect, and fire with the application's protocol."""
+        """Connect; the Deferred fires with the application's protocol, not the layer around it."""
         connecting: Deferred[Any] = self._inner.connect(self._limit.wrap(protocolFactory))
         return connecting.addCallback(lambda paced: paced.wrappedProtocol)
 
@@ -69,7 +69,7 @@ class ThrottledClientEndpoint:
 @implementer(IStreamServerEndpoint)
 @define(eq=False)
 class ThrottledServerEndpoint:
-    """Listens through ``inner``; the connections together send at most ``rate`` bytes per second."""
+    """Listens through ``inner``; all connections accepted share one ``limit``."""
 
     _inner: IStreamServerEndpoint
     _limit: _Limit
@@ -82,20 +82,20 @@ class ThrottledServerEndpoint:
 def throttle_client(
     reactor: IReactorTime, endpoint: IStreamClientEndpoint, rate: float | None, burst: float | None = None
 ) -> ThrottledClientEndpoint:
-    """``endpoint`` with its connections limited to ``rate`` bytes per second in all, ``burst`` bytes at once."""
+    """Wrap ``endpoint``: its connections together send at most ``rate`` bytes per second, ``burst`` at once."""
     return ThrottledClientEndpoint(endpoint, _Limit(reactor, rate, burst))
 
 
 def throttle_server(
     reactor: IReactorTime, endpoint: IStreamServerEndpoint, rate: float | None, burst: float | None = None
 ) -> ThrottledServerEndpoint:
-    """``endpoint`` with its connections limited to ``rate`` bytes per second in all, ``burst`` bytes at once."""
+    """Wrap ``endpoint``: its connections together send at most ``rate`` bytes per second, ``burst`` at once."""
     return ThrottledServerEndpoint(endpoint, _Limit(reactor, rate, burst))
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor, IStreamServerEndpointStringParser)
 class ThrottleParser:
-    """Reads ``throttle:`` descriptions; what is wrong with one is said by a ``ValueError``."""
+    """Parses ``throttle:`` descriptions; raises `ValueError`, saying what is wrong, for one that makes no sense."""
 
     prefix = "throttle"
 
@@ -113,7 +113,7 @@ class ThrottleParser:
 
 
 def _parse(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[tuple[float | None, float | None], str]:
-    """Rate and burst, and the description of the endpoint behind them, as it was before it was split."""
+    """Rate and burst, and the description of the inner endpoint, put together and quoted again."""
     named = {key: str(value) for key, value in kwargs.items()}
     limits = _limits(named.pop("rate", ""), named.pop("burst", ""))
     if not args:
@@ -137,5 +137,5 @@ def _limits(rate: str, burst: str) -> tuple[float | None, float | None]:
 
 
 def _quoted(text: str) -> str:
-    # Twisted's function forgets the equals sign, which would make a keyword of a positional argument.
+    # Twisted's function does not quote the equals sign, which would turn a positional argument into a keyword.
     return quoteStringArgument(text).replace("=", "\\=")  # type: ignore[no-any-return]

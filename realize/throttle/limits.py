@@ -1,12 +1,11 @@
-"""The limits of one daemon, or of one command: service, peers, connections, by name, at run time.
+"""The limits of one daemon, or of one command: for the service, peers and connections, by name, changed at run time.
 
-`ThrottleTree.attach` gives a connection its flow; the connection leaves it when it is lost.
-A peer is remembered with its limit and its counters after its last connection is gone, because the peers of a daemon
-are the pinned ones, which are few.
-Rates are bytes per second, None for no limit.
-A connection has two limits, and the lower one binds: what the configuration, or somebody who may, has set for it, and
-what it asks for itself.
-Who may change what is decided by the caller; what a limit may be is decided here.
+`ThrottleTree.attach` gives a connection its flow, which ends with the connection.
+A peer keeps its limit and its counters after its last connection is gone: peers are pinned, so they are few.
+Rates are in bytes per second, None for no limit.
+A connection has two limits, of which the lower one binds: the one set for it, by the configuration or at run time, and
+the one it has asked for itself.
+The caller decides who may change a limit; this module decides which values are valid.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ HIGHEST: Final = MAX_RATE_BPS
 """The highest limit in bytes per second."""
 
 SAMPLE_INTERVAL_S: Final = 0.5
-"""Seconds between two looks at what connections without a limit have sent, while they send."""
+"""Seconds between two samples of what connections without a limit have sent, while any of them sends."""
 
 QUIET_SAMPLE_INTERVAL_S: Final = 1.0
-"""The same while they send nothing: what is idle is to be woken little, and a meter bears no longer pause."""
+"""The same in seconds while none sends: an idle process should rarely wake, and the meter allows no longer pause."""
 
 
 class Scope(enum.Enum):
@@ -56,12 +55,13 @@ Setting = tuple[Scope, str, bool]
 
 @frozen
 class Limit:
-    """One node of the tree as it was at one instant.
+    """A snapshot of one node of the tree.
 
-    ``name`` is empty for the service, else the peer or the connection; ``peer`` is empty for the service.
-    ``sent`` and ``rate`` count the bytes that leave for the wire: below a limit including what TLS adds to them.
-    ``waited`` is the time that connections had bytes waiting for a limit, in seconds, summed over connections.
-    ``lasts`` is for how many more seconds a limit holds that was set for a time, else None.
+    ``name`` is the peer or the connection, and empty for the service; ``peer`` is empty for the service, too.
+    ``limit`` and ``rate``, what was sent during the last second, are in bytes per second.
+    ``sent`` and ``rate`` count bytes handed to the transport; those held back by a limit with what TLS adds to them.
+    ``waited`` is how long, in seconds, connections had bytes waiting for a limit, summed over connections.
+    ``lasts`` is for how many more seconds a temporary limit holds, None for a permanent one.
     """
 
     scope: Scope
@@ -81,7 +81,7 @@ def check_rate(rate: float | None) -> None:
 
 
 def check_time(seconds: float | None) -> None:
-    """Raise `UsageError` unless ``seconds`` is None or a time that a limit can hold."""
+    """Raise `UsageError` unless ``seconds`` is None or a finite time above 0."""
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise UsageError(f"the time that a limit holds is more than 0 seconds, not {seconds:g}")
 
@@ -92,17 +92,18 @@ _Rate = TypeVar("_Rate", int, float)
 
 
 def lowest(*rates: _Rate | None) -> _Rate | None:
-    """The limit that binds where all of these hold."""
+    """The lowest of the ``rates``, which is the one that binds; None, no limit, if all are None."""
     return min((rate for rate in rates if rate is not None), default=None)
 
 
 class ThrottleTree:
     """Service, peers and connections with their limits.
 
-    ``peers`` holds the peers that are known beforehand with their starting limits.
+    ``peers`` names the peers known beforehand, each with its initial limit.
     ``connection`` is the limit that every new connection starts with.
-    ``returned`` is told when a limit that was set for a time has ended: of which node, what was in force, and what is.
-    ``sampled`` is called at each look at the connections, about every second, while there are any.
+    ``returned`` is called when a temporary limit has ended, with the node's scope and name, the limit until then, and
+    the limit from now on.
+    ``sampled`` is called after each sample of the connections, about once a second while there are any.
     """
 
     def __init__(
@@ -136,7 +137,10 @@ class ThrottleTree:
         peers: Mapping[str, float | None] | None = None,
         connection: float | None = None,
     ) -> None:
-        """Apply at once what differs from the configuration before; limits that were set at run time stay otherwise."""
+        """Apply what differs from the previous configuration, at once; other limits set at run time stay.
+
+        Raises `UsageError`, and changes nothing, if a rate is not valid.
+        """
         now = (service, dict(peers or {}), connection)
         for rate in (service, connection, *now[1].values()):
             check_rate(rate)
@@ -155,7 +159,7 @@ class ThrottleTree:
                     self._set(Scope.CONNECTION, name, connection)
 
     def attach(self, peer: str, connection: str) -> Flow:
-        """The flow of a new connection of ``peer``; `Conflict` if there is a connection of that name."""
+        """Return the flow of a new connection of ``peer``; raises `Conflict` if the name ``connection`` is taken."""
         if connection in self._flows:
             raise Conflict(f"there is a connection {connection} already")
         rate = self._configured[2]
@@ -168,23 +172,23 @@ class ThrottleTree:
         return flow
 
     def detach(self, connection: str) -> None:
-        """Forget a connection; harmless if it is gone already."""
+        """Forget a connection; does nothing if it is gone already."""
         flow = self._flows.get(connection)
         if flow is not None:
             flow.leave()
 
     def rate(self, scope: Scope, name: str = "") -> float | None:
-        """The limit of one node; `NotFound` if there is no such peer or connection."""
+        """The limit of one node in bytes per second; raises `NotFound` if there is no such peer or connection."""
         return self._find(scope, name).rate
 
     def set_rate(
         self, scope: Scope, name: str, rate: float | None, seconds: float | None = None, *, by_itself: bool = False
     ) -> float | None:
-        """Set a limit, for ``seconds`` or for good, and return the one that was in force.
+        """Set a limit, for ``seconds`` or permanently, and return the one that was in force.
 
-        A limit for a time is followed by the one that was last set for good.
-        What a connection sets ``by_itself`` binds as far as it is lower than what others have set for it.
-        Raises `NotFound` if there is no such peer or connection, `UsageError` if the values make no sense.
+        After a temporary limit, the last permanent one holds again.
+        What a connection sets ``by_itself`` binds only while it is lower than what others have set for it.
+        Raises `NotFound` if there is no such peer or connection, `UsageError` if the values are not valid.
         """
         check_rate(rate)
         check_time(seconds)
@@ -196,7 +200,7 @@ class ThrottleTree:
         return former
 
     def snapshot(self) -> tuple[Limit, ...]:
-        """All nodes as they are now: the service, then each peer followed by its connections."""
+        """All nodes as they are now: the service, then each peer, followed by its connections."""
         self._collect()
         connections: dict[str, list[str]] = {name: [] for name in self._peers}
         for name, peer in self._peer_of.items():
@@ -211,7 +215,7 @@ class ThrottleTree:
         return tuple(found)
 
     def close(self) -> None:
-        """Leave no timer behind: connections still attached are detached, limits for a time stay as they are."""
+        """Cancel all timers: connections still attached are detached, and temporary limits become permanent."""
         for flow in tuple(self._flows.values()):
             flow.leave()
         self._limits.close()
@@ -241,7 +245,7 @@ class ThrottleTree:
             )
 
     def _collect(self) -> bool:
-        # Not any(): every flow is to be looked at.
+        # Not any(): every flow must be collected.
         return sum(flow.collect() for flow in self._flows.values()) > 0
 
     def _peer(self, name: str) -> Bucket:

@@ -1,7 +1,8 @@
-"""The rate at which something flowed during the last second.
+"""The rate at which bytes flowed during the last second.
 
 Pure arithmetic over two slots of one second: the one being filled, and the one before it.
-The older slot fades out as the newer one fills, so that a reading always covers one second and is at most two old.
+The older slot fades out as the newer one fills, so that a reading always covers one second, and nothing in it is older
+than two.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ SLOT_S: Final = 1.0
 
 @define(eq=False)
 class Meter:
-    """Bytes counted as they pass; all times are seconds of one clock, which had better be monotonic."""
+    """Counts bytes as they pass; all times are seconds of one clock, which should be monotonic."""
 
     total: int = 0
-    """Everything that was ever counted."""
+    """All bytes ever counted."""
     _start: float = 0.0
     _current: float = 0.0
     _previous: float = 0.0
 
     def count(self, amount: int, now: float) -> None:
-        """Say that ``amount`` bytes passed at ``now``."""
+        """Count ``amount`` bytes that passed at ``now``."""
         self.total += amount
         self._advance(now)
         self._current += amount
@@ -36,7 +37,7 @@ class Meter:
         return self._previous * (SLOT_S - (now - self._start)) + self._current
 
     def absorb(self, other: Meter, now: float) -> None:
-        """Go on for ``other`` as well, which will not be used again."""
+        """Take over what ``other`` has counted, its rate included; ``other`` must not be used any more."""
         rate = other.rate(now)
         self.rate(now)
         self.total += other.total
@@ -45,7 +46,7 @@ class Meter:
     def _advance(self, now: float) -> None:
         passed = now - self._start
         if passed < 0.0:
-            # The clock was set back: the slot begins anew, with what is in it.
+            # The clock was set back: start the slot again and keep what it holds.
             self._start = now
         elif passed >= 2 * SLOT_S:
             self._previous, self._current, self._start = 0.0, 0.0, now

@@ -1,11 +1,11 @@
-"""Turns for waiting connections, on a clock: one timer for a whole tree of buckets.
+"""Serves a tree of buckets on a clock: one timer for the tree, however many connections wait.
 
-A `Flow` is the place of one connection in a tree.
-The connection says how much it has to send with `Flow.ask`, and is called with `Waiter.granted` when it may.
-Bytes are only ever granted from the timer, never from within ``ask``: what is written in one turn of the reactor is
-granted together, and no connection is called back while it is writing.
+A `Flow` is one connection's leaf in the tree.
+The connection calls `Flow.ask` with the number of bytes that it has to send; `Waiter.granted` tells it how many it may.
+Only the timer grants bytes, never ``ask`` itself: what is written in one turn of the reactor is granted together, and
+no connection is called back while it is writing.
 
-A flow without a limit must not ask: it sends what it likes and adds it to `Flow.passed`.
+A flow without a limit must not ask: its connection sends at once, and adds the bytes to `Flow.passed`.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ _log = Logger()
 
 
 class Waiter(Protocol):
-    """What a connection has to offer to have a flow."""
+    """What a flow calls on its connection."""
 
     def granted(self, amount: int) -> None:
-        """Send ``amount`` bytes now; whatever is left over has to be asked for again."""
+        """Send ``amount`` bytes now, and ask again for what still waits."""
 
     def limits_changed(self) -> None:
-        """The limits above the flow are others now; ask again, or stop asking if there is none any more."""
+        """The limits of the flow have changed: ask again, or send everything if none is left."""
 
 
 class Scheduler:
-    """Serves the tree below ``root`` whenever there is somebody who waits and something to give."""
+    """Serves the tree below ``root`` as soon as a leaf waits and there are tokens for it."""
 
     def __init__(self, clock: IReactorTime, root: Bucket) -> None:
         self._clock = clock
         self.now: Final = clock.seconds
-        """The time that the buckets are asked with."""
+        """The clock of the buckets, in seconds."""
         self._root = root
         self._flows: dict[Bucket, Flow] = {}
         self._call: IDelayedCall | None = None
         self._serving = False
 
     def flow(self, bucket: Bucket, left: Callable[[], None] | None = None) -> Flow:
-        """A flow for ``bucket``, a leaf of the tree; ``left`` is called when it leaves."""
+        """Return a new flow for ``bucket``, a leaf of the tree; ``left`` is called once the flow has left."""
         flow = self._flows[bucket] = Flow(self, bucket, left)
         return flow
 
     def set_rate(self, bucket: Bucket, rate: float | None, burst: float | None = None) -> None:
-        """Limit ``bucket`` to ``rate`` from now on; who waits below it waits by the new limit at once."""
+        """Limit ``bucket`` to ``rate`` bytes per second, None for no limit; flows below it follow it at once."""
         bucket.set_rate(rate, self.now(), burst)
         for leaf in bucket.leaves():
             flow = self._flows.get(leaf)
@@ -58,7 +58,7 @@ class Scheduler:
         self._arm()
 
     def wait(self, bucket: Bucket, amount: int) -> None:
-        """Let ``bucket`` wait for ``amount`` bytes in all."""
+        """Let ``bucket`` wait for ``amount`` bytes in total; 0 stops waiting."""
         fresh = not bucket.demand
         bucket.wait_for(amount, self.now())
         if self._serving:
@@ -69,7 +69,7 @@ class Scheduler:
             self._arm()
 
     def leave(self, bucket: Bucket) -> None:
-        """Forget ``bucket``; what it had not been granted goes to the others."""
+        """Forget ``bucket``; what it was not granted goes to the others."""
         if self._flows.pop(bucket, None) is not None:
             bucket.leave(self.now())
             if not self._root.demand:
@@ -110,7 +110,7 @@ class Scheduler:
 
 
 class Flow:
-    """The place of one connection in a tree of buckets."""
+    """One connection's leaf in a tree of buckets."""
 
     __slots__ = ("_left", "_scheduler", "bucket", "passed", "waiter")
 
@@ -120,26 +120,26 @@ class Flow:
         self.bucket = bucket
         self.waiter: Waiter | None = None
         self.passed = 0
-        """Bytes that were sent without a limit since the last `collect`."""
+        """Bytes sent without a limit since the last `collect`."""
 
     @property
     def limited(self) -> bool:
-        """Whether anything limits this flow at present."""
+        """Whether any limit applies to this flow now."""
         return self.bucket.limited
 
     @property
     def share(self) -> float | None:
-        """Bytes per second that the flow may expect at present, or None if nothing limits it."""
+        """The rate in bytes per second that the flow can expect now; None without a limit."""
         return self.bucket.share()
 
     def ask(self, amount: int) -> None:
-        """Wait for ``amount`` bytes in all, in place of what was asked for before; 0 to stop waiting."""
+        """Wait for ``amount`` bytes in total, in place of what was asked for before; 0 stops waiting."""
         self._scheduler.wait(self.bucket, amount)
 
     def collect(self) -> bool:
-        """Put what `passed` into the meter; to be called about every second, so that the meter can tell the rate.
+        """Move `passed` into the meter, and return whether it was above 0.
 
-        Answers whether there was anything.
+        Call it about once a second, for the meter's rate to be right.
         """
         passed, self.passed = self.passed, 0
         if passed:
@@ -147,7 +147,7 @@ class Flow:
         return passed > 0
 
     def leave(self) -> None:
-        """Give up the flow, for good; harmless if that has happened."""
+        """Leave the tree for good; a second call does nothing."""
         self.waiter = None
         self.collect()
         self._scheduler.leave(self.bucket)

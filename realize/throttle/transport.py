@@ -1,17 +1,19 @@
-"""The layer between a transport and an application that sends no faster than a flow allows.
+"""The layer between an application and its transport that sends no faster than a flow allows.
 
-`ThrottledProtocol` is the transport of the application's protocol and the protocol of the transport below, which
-usually is
-TLS: the handshake is then never held back, and the limit counts what TLS adds (`TLS_RECORD_OVERHEAD_BYTES` bytes for
-each of its records).
-It owns the bytes that wait.
-It is the consumer of the application's producer and, while there is one or bytes wait, the producer of the transport
-below, so that either of the two reasons to wait reaches the application.
-How fast the application *reads* is not decided here: ``pauseProducing`` and ``resumeProducing`` go to the transport.
+`ThrottledProtocol` is the transport of the application's protocol and the protocol of the transport below.
+Below is usually TLS: then the handshake is never held back, and the limit counts what TLS adds to each record
+(`TLS_RECORD_OVERHEAD_BYTES`).
 
-Without a limit and with nothing waiting, writes go straight through, only counted, and the transport drives the
-application's producer itself; measured on a 64 KiB write, each call in between costs one percent.
-No timer lives here: the flow's `realize.throttle.scheduler.Scheduler` has the only one.
+The layer owns the bytes that wait.
+It is the consumer of the application's producer and, under a limit and while there is such a producer or bytes wait,
+the producer of the transport below: the application is paused by a limit and by a full transport alike.
+It does not slow *reading*: ``pauseProducing`` and ``resumeProducing`` go to the transport.
+
+Without a limit, and with nothing waiting, it only counts what is written, and the transport drives the application's
+producer itself; measured on a 64 KiB write, each call in between costs one percent.
+
+Its states are those of `realize.throttle.states`; ``docs/states.md`` draws them, and says what each event does.
+There is no timer here: the flow's `realize.throttle.scheduler.Scheduler` has the only one.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that
 from realize.values import MAX_VALUE_BYTES
 
 QUEUE_S: Final = 0.05
-"""Seconds' worth of bytes that wait here before the application's producer is paused."""
+"""The high-water mark of the backlog, above which the producer is paused, in seconds at the expected rate."""
 
 _MIN_QUEUE_BYTES: Final = 512
 _MAX_QUEUE_BYTES: Final = 1 << 20
@@ -60,7 +62,7 @@ _FORWARDED: Final = (IHalfCloseableProtocol, IHandshakeListener)
 
 @implementer(ITransport, IConsumer)
 class ThrottledProtocol(Protocol):
-    """Paces what ``wrappedProtocol`` sends; all that is not about sending goes to the transport below."""
+    """Throttles what ``wrappedProtocol`` sends; whatever is not about sending goes to the transport below."""
 
     def __init__(self, factory: ThrottledFactory, wrapped: IProtocol, flow: Flow | None = None) -> None:
         self.factory: ThrottledFactory = factory
@@ -70,8 +72,8 @@ class ThrottledProtocol(Protocol):
         self._first_flow = flow
         self._overhead = 0
         self._backlog = Backlog()
-        self._credit = 0
-        self._high = float(_COUNT_STEP_BYTES)
+        self._unspent = 0
+        self._high_water = float(_COUNT_STEP_BYTES)
         self._path = Path.PASSING
         self._ending = Ending.OPEN
         self._refilling = False
@@ -86,20 +88,20 @@ class ThrottledProtocol(Protocol):
     # Limits
 
     def use(self, flow: Flow) -> None:
-        """Be limited by ``flow`` from now on, in place of the flow so far, which is left."""
+        """Send through ``flow`` from now on, and leave the flow used so far; what waits moves along."""
         if self._path is _CLOSED:
             flow.leave()
             return
         if self._flow is not None:
             self._flow.leave()
         self._flow = flow
-        self._credit = 0
+        self._unspent = 0
         flow.waiter = self
         self._update()
 
     @property
     def suggested_chunk(self) -> int:
-        """How much to write at a time so that a control message behind it waits some 50 ms: 512 to 65,535 bytes."""
+        """How many bytes to write at a time, so that a message behind them waits about 50 ms: 512 to 65,535."""
         share = None if self._flow is None else self._flow.share
         if share is None:
             return MAX_VALUE_BYTES
@@ -107,31 +109,34 @@ class ThrottledProtocol(Protocol):
 
     @property
     def queued(self) -> int:
-        """Bytes that wait here for their turn."""
+        """The number of bytes that wait in the backlog."""
         return self._backlog.size
 
     def granted(self, amount: int) -> None:
-        """Send as much as the flow has granted."""
+        """Send up to ``amount`` bytes, which the flow grants, and what is left of earlier grants.
+
+        Any exception aborts the connection and is raised again.
+        """
         if not self._backlog.size:
             return
         try:
-            self._credit += amount
+            self._unspent += amount
             self._spend()
             self._update()
         except BaseException:
-            # What left the queue may not have reached the transport.
+            # What left the backlog may not have reached the transport, and the peer must not see a stream with a gap.
             self.transport.abortConnection()
             raise
 
     def limits_changed(self) -> None:
-        """Wait by the limits as they are now, or send everything if there is none any more."""
+        """Wait by the new limits, or send everything if none is left."""
         self._update()
 
     # The transport of the application
 
     def write(self, data: bytes) -> None:
-        """Send ``data``, at once or when its turn comes; drop it if the connection is closed or closing."""
-        # The path of every byte while there is no limit: not one call more than the transport's own.
+        """Send ``data``, at once or when the limit allows; drop it if the connection is closed or closing."""
+        # While there is no limit, every byte comes this way: the only call is the one to the transport.
         if self._path is _PASSING:
             flow = self._flow
             if flow is not None:
@@ -146,7 +151,7 @@ class ThrottledProtocol(Protocol):
             self._regulate()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
-        """Send all of ``data`` when its turn comes."""
+        """Write all of ``data`` as one."""
         self.write(b"".join(data))
 
     @property
@@ -155,15 +160,15 @@ class ThrottledProtocol(Protocol):
         return self._ending in _DISCONNECTING
 
     def loseConnection(self) -> None:
-        """Close once everything is sent, at the limit, and the producer has gone."""
+        """Close once all that waits is sent, within the limit, and the producer is unregistered."""
         self._end(Event.LOSE)
 
     def loseWriteConnection(self) -> None:
-        """Close the sending half once everything is sent, at the limit, and the producer has gone."""
+        """Close the sending half once all that waits is sent, within the limit, and the producer is unregistered."""
         self._end(Event.LOSE_WRITE)
 
     def abortConnection(self) -> None:
-        """Close now; what waits is dropped."""
+        """Close now, and drop what waits."""
         self._ending = next_ending(self._ending, Event.ABORT)
         self._close()
         self.transport.abortConnection()
@@ -177,7 +182,10 @@ class ThrottledProtocol(Protocol):
         return self.transport.getHost()  # type: ignore[no-any-return]
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:  # noqa: FBT001
-        """Let ``producer`` write as long as neither the limit nor the transport makes it wait."""
+        """Let ``producer`` write while neither the limit nor the transport holds it back.
+
+        Raises `RuntimeError` if there is a producer already; stops it at once if the connection is closed.
+        """
         if self._producer is not None:
             raise RuntimeError(f"cannot register {producer}: {self._producer} was never unregistered")
         if self._path is _CLOSED:
@@ -195,7 +203,7 @@ class ThrottledProtocol(Protocol):
             pull.resumeProducing()
 
     def unregisterProducer(self) -> None:
-        """The producer has written all that it will write."""
+        """Forget the producer, which has written all it had; a close that waited for it may go on."""
         producer, self._producer = self._producer, None
         if isinstance(producer, PulledProducer):
             producer.pauseProducing()
@@ -219,38 +227,38 @@ class ThrottledProtocol(Protocol):
         self.wrappedProtocol.makeConnection(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass on what arrived."""
+        """Forward what arrived."""
         self.wrappedProtocol.dataReceived(data)
 
     def handshakeCompleted(self) -> None:
-        """Pass on that TLS is up."""
+        """Forward that the TLS handshake is complete."""
         self.wrappedProtocol.handshakeCompleted()
 
     def readConnectionLost(self) -> None:
-        """Pass on that the other end will send no more."""
+        """Forward that the other end has closed its sending half."""
         self.wrappedProtocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
-        """Pass on that nothing can be sent any more."""
+        """Drop what waits, and forward that nothing can be sent any more."""
         self._drop()
         self.wrappedProtocol.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Forget what waits, give up the flow, and pass it on."""
+        """Drop what waits, leave the flow, and tell the application."""
         try:
             self._close()
             if self._registered is not None and self._registered is self._producer:
-                # The transport has told it.
+                # The transport knows it, and has stopped it.
                 self._producer = None
             self._stopped()
         finally:
-            # Whatever that fails with: nobody else tells the application.
+            # Even after an exception, because nobody else tells the application.
             self.connected = 0
             wrapped, self.wrappedProtocol = self.wrappedProtocol, None
             wrapped.connectionLost(reason)
 
     def logPrefix(self) -> str:
-        """The wrapped protocol's prefix, and that it is paced."""
+        """The wrapped protocol's prefix, marked as paced."""
         return _prefix(self.wrappedProtocol)
 
     # The producer of the transport below, through `_Below`
@@ -272,7 +280,7 @@ class ThrottledProtocol(Protocol):
         if producer is not None:
             producer.stopProducing()
 
-    # What waits
+    # What happens in each state
 
     def _update(self) -> None:
         """Do whatever the limits, the backlog and the transport allow now."""
@@ -300,7 +308,7 @@ class ThrottledProtocol(Protocol):
             if self._flow is not None:
                 self._flow.passed += len(data)
             self.transport.write(data)
-        self._credit = 0
+        self._unspent = 0
 
     def _step_aside(self) -> None:
         """On the way to PASSING: stop asking for bytes, and leave the producer to the transport."""
@@ -322,7 +330,7 @@ class ThrottledProtocol(Protocol):
     def _refill(self) -> None:
         """While SHAPING: let the producer write up to the high-water mark, and ask for all of it in one go."""
         share = None if self._flow is None else self._flow.share
-        self._high = (
+        self._high_water = (
             _COUNT_STEP_BYTES if share is None else min(_MAX_QUEUE_BYTES, max(_MIN_QUEUE_BYTES, share * QUEUE_S))
         )
         self._refilling = True
@@ -333,40 +341,40 @@ class ThrottledProtocol(Protocol):
             self._ask()
 
     def _spend(self) -> None:
-        """Send what was granted, with as little copying as may be: long writes are cut only at the end of a grant."""
+        """Send as much of the backlog as the grants pay for, TLS overhead included."""
         backlog, overhead = self._backlog, self._overhead
-        while backlog.size and (fitting := payload_that_fits(self._credit, overhead)):
+        while backlog.size and (fitting := payload_that_fits(self._unspent, overhead)):
             data = backlog.take(min(fitting, _COUNT_STEP_BYTES))
-            self._credit -= wire_size(len(data), overhead)
+            self._unspent -= wire_size(len(data), overhead)
             self.transport.write(data)
 
     def _ask(self) -> None:
         flow = self._flow
         if flow is not None and self._path is not _CLOSED:
             waits = flow.limited and not self._below_paused
-            flow.ask(wire_size(self._backlog.size, self._overhead) - self._credit if waits else 0)
+            flow.ask(wire_size(self._backlog.size, self._overhead) - self._unspent if waits else 0)
 
     def _regulate(self) -> None:
         producer = self._producer
         if producer is None:
             return
         if not self._producer_paused:
-            if self._below_paused or self._backlog.size > self._high:
+            if self._below_paused or self._backlog.size > self._high_water:
                 self._producer_paused = True
                 producer.pauseProducing()
-        elif not self._below_paused and self._backlog.size <= self._high / 2:
+        elif not self._below_paused and self._backlog.size <= self._high_water / 2:
             self._producer_paused = False
             producer.resumeProducing()
 
     def _end(self, event: Event) -> None:
-        """Note what the application wants, and do it now if nothing is left to send."""
+        """Note the application's wish, and fulfil it now if nothing is left to send."""
         ending = next_ending(self._ending, event)
         if ending is not self._ending:
             self._ending = ending
             self._finish()
 
     def _finish(self) -> None:
-        """When nothing is left to send, leave the transport alone, and close what was to be closed."""
+        """If nothing is left to send, unregister from the transport, and close it as the application wished."""
         if self._backlog.size or self._producer is not None or self._path is _CLOSED:
             return
         self._register(None)
@@ -384,7 +392,7 @@ class ThrottledProtocol(Protocol):
 
     def _drop(self) -> None:
         self._backlog.clear()
-        self._credit = 0
+        self._unspent = 0
 
     def _close(self) -> None:
         self._path = _CLOSED
@@ -394,7 +402,7 @@ class ThrottledProtocol(Protocol):
             flow.leave()
 
     def _register(self, producer: IPushProducer | None) -> None:
-        """Let the transport pause and resume ``producer`` and nothing else."""
+        """Make ``producer``, or nobody, the transport's producer, in place of the one it has."""
         if producer is self._registered:
             return
         if self._registered is not None:
@@ -410,9 +418,9 @@ class ThrottledProtocol(Protocol):
 
 
 class ThrottledFactory(ClientFactory):
-    """Puts a `ThrottledProtocol` around every protocol of ``wrapped``, which may be a factory of clients or of servers.
+    """Puts a `ThrottledProtocol` around every protocol of ``wrapped``, a factory of clients or of servers.
 
-    ``flow`` makes the flow of a new connection; without it a connection has no limit until `ThrottledProtocol.use`.
+    ``flow`` makes the flow of a new connection; without it, a connection has no limit until `ThrottledProtocol.use`.
     """
 
     noisy = False
@@ -425,40 +433,40 @@ class ThrottledFactory(ClientFactory):
             alsoProvides(self, IProtocolNegotiationFactory)
 
     def buildProtocol(self, addr: IAddress | None) -> ThrottledProtocol | None:  # type: ignore[override]
-        """A paced protocol, or None if the wrapped factory does not want the connection."""
+        """A throttled protocol, or None if the wrapped factory refuses the connection."""
         protocol = self.wrappedFactory.buildProtocol(addr)
         if protocol is None:
             return None
         return ThrottledProtocol(self, protocol, None if self._flow is None else self._flow())
 
     def acceptableProtocols(self) -> list[bytes]:
-        """The wrapped factory's protocols for ALPN."""
+        """The ALPN protocols of the wrapped factory."""
         return self.wrappedFactory.acceptableProtocols()  # type: ignore[no-any-return]
 
     def doStart(self) -> None:
-        """Pass on that the factory is in use."""
+        """Forward that the factory is in use."""
         self.wrappedFactory.doStart()
         super().doStart()
 
     def doStop(self) -> None:
-        """Pass on that the factory is no longer in use."""
+        """Forward that the factory is no longer in use."""
         self.wrappedFactory.doStop()
         super().doStop()
 
     def startedConnecting(self, connector: IConnector) -> None:
-        """Pass on that a client connects."""
+        """Forward that a client connects."""
         self.wrappedFactory.startedConnecting(connector)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        """Pass on that a client could not connect."""
+        """Forward that a client could not connect."""
         self.wrappedFactory.clientConnectionFailed(connector, reason)
 
     def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
-        """Pass on that a client was disconnected."""
+        """Forward that a client was disconnected."""
         self.wrappedFactory.clientConnectionLost(connector, reason)
 
     def logPrefix(self) -> str:
-        """The wrapped factory's prefix, and that it is paced."""
+        """The wrapped factory's prefix, marked as paced."""
         return _prefix(self.wrappedFactory)
 
 
