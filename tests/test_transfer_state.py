@@ -365,6 +365,15 @@ def test_what_is_wanted_is_put_together(wanted, parts):
     assert (15, 15) == (state.position, state.reached)
 
 
+def test_nothing_leads_back_from_the_end():
+    """Whoever has opened another stream meanwhile is told, and closes it."""
+    state = ReadState(SIZE)
+    state.flow()
+    state.end()
+
+    assert [True, True] == [refused(state.stand), refused(state.flow)]
+
+
 @pytest.mark.parametrize("kind", [WriteState, ReadState])
 @pytest.mark.parametrize(("path", "words"), [(None, ""), (b"d/f\n", "d/f\\n: ")])
 def test_errors_name_the_file(kind, path, words):
