@@ -80,7 +80,7 @@ class WriteState(TransferState):
 
     have: int | None = None
     arrived: int = field(default=0, init=False)
-    """Bytes of content that have come. `write` counts them; who receives them otherwise sets it before each step."""
+    """Bytes of content that have come: `write` counts them; where it comes otherwise, set this before each step."""
     spared: int = field(default=0, init=False)
     """Bytes that need not come: they matched, or were found in the old version."""
     unanswered: int = field(default=0, init=False)
@@ -99,7 +99,7 @@ class WriteState(TransferState):
         return WritePhase.FILLING if self._begun or self.arrived else WritePhase.COMPARING
 
     def match(self, digests: int, length: int) -> None:
-        """The next ``length`` bytes of the partial are to be compared with so many digests."""
+        """Compare the next ``length`` bytes of the partial with this number of digests."""
         if self.phase is not WritePhase.COMPARING:
             raise self._refusal("blocks are compared before the first byte is written")
         self.check_digests(digests, length)
@@ -107,7 +107,7 @@ class WriteState(TransferState):
             raise self._refusal("a match beyond the end of the partial")
 
     def matched(self, length: int) -> None:
-        """So many bytes of them are the same."""
+        """``length`` bytes were the same."""
         self.position += length
         self.spared += length
 
@@ -172,17 +172,17 @@ class ReadState(TransferState):
     _ahead: int = field(default=0, init=False)
 
     def look(self, length: int) -> None:
-        """The next ``length`` bytes are to be compared or skipped."""
+        """Compare or skip the next ``length`` bytes."""
         if self.phase is ReadPhase.ENDED or not 0 <= length <= self.size - self.position:
             raise self._refusal(f"{length} bytes reach beyond the end of the file")
 
     def cut(self) -> None:
-        """The next span is to be cut, in its turn: see `make_way`."""
+        """Ask for the next span; it is cut in its turn: see `make_way`."""
         if self.phase is not ReadPhase.STANDING:
             raise self._refusal("nothing is cut any more")
 
     def make_way(self) -> None:
-        """It is the turn of a cut: not too many spans may wait to be picked."""
+        """Cut the next span now: fewer than `SPANS_AHEAD` may wait to be picked."""
         if len(self._spans) >= SPANS_AHEAD:
             raise self._refusal(f"{SPANS_AHEAD} spans are not picked yet")
 

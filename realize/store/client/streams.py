@@ -33,7 +33,7 @@ from realize.wire.connection import PeerProtocol
 from realize.wire.streams import InboundStream, OutboundStream
 
 ABANDON_TIMEOUT_S: Final = 4.0
-"""Seconds that whoever abandons a file waits for the peer to say that it did."""
+"""Seconds to wait for the peer's answer to an abandoned file."""
 
 _MAX_MATCHED_BLOCKS: Final = 1024
 
@@ -159,7 +159,7 @@ class RemoteReader:
         self._content.start()
 
     async def _stand(self, length: int) -> None:
-        """Make sure that no content runs ahead of us, if the next ``length`` bytes may be looked at."""
+        """Check that the next ``length`` bytes may be looked at; if content flows, open another stream."""
         self._order.look(length)
         if self._order.phase is not ReadPhase.FLOWING:
             return
@@ -180,7 +180,7 @@ class _Content:
     """One stream on which the peer sends a file; its ``outcome`` is the digest of the whole, an error, or None yet."""
 
     def __init__(self, protocol: PeerProtocol, stream: InboundStream, waiting: Sequence[Deferred[bytes]] = ()) -> None:
-        """``waiting`` are those who wait for the outcome already."""
+        """``waiting`` fire with the outcome, besides what `finish` returns."""
         self.stream = stream
         self.outcome: bytes | RealizeError | None = None
         self._protocol = protocol
@@ -221,7 +221,7 @@ class _Content:
         return pieces
 
     def _sent_all(self, _answer: object, picked: int) -> None:
-        """The answer comes behind the content; what is not here by now never comes, and nobody may wait for it."""
+        """Fail the stream if content is missing: the answer comes behind the content, so it will never come."""
         if self.stream.arrived < picked:
             self.stream.fail(ProtocolError("the peer sent less than was picked"))
 
@@ -231,7 +231,7 @@ class _Content:
         self.stream.fail(error)
 
     def start(self) -> None:
-        """Let all the rest come; what the peer says behind it is the outcome."""
+        """Ask for all the rest; what the peer answers at its end is the outcome."""
         self.call(commands.StartRead).addErrback(self._failed).addErrback(self._broken)
         self.call(commands.EndRead).addCallbacks(self._sent, self._failed).addErrback(self._broken)
         self.stream.start()
@@ -245,7 +245,7 @@ class _Content:
         return waiting
 
     def settle(self, outcome: bytes | RealizeError) -> None:
-        """Tell those who wait; the first outcome stays. An error ends the content, too, unless all of it is here."""
+        """Set the outcome, unless there is one, and fire what waits; an error fails the content still to come."""
         if self.outcome is not None:
             return
         self.outcome = outcome
@@ -260,7 +260,7 @@ class _Content:
                 waiter.callback(outcome)
 
     def leave(self) -> list[Deferred[bytes]]:
-        """Give up those who wait for the outcome, to somebody who tells them."""
+        """Return what waits for the outcome; the caller must fire it."""
         waiting, self._waiting = self._waiting, []
         return waiting
 
@@ -280,7 +280,7 @@ class _Content:
         self.settle(error)
 
     def _broken(self, failure: Failure) -> None:
-        """An answer could not be dealt with: with the connection all ends that waits for it."""
+        """Abort the connection after a fault of ours, so that nothing waits for the answer for ever."""
         error = log_unexpected(self._protocol.log, failure, "reading")
         self._protocol.abort(error)
         self.settle(error)
@@ -312,12 +312,12 @@ async def _open_read(protocol: PeerProtocol, handle: int, path: bytes, *, removi
 
 
 Arrived = Callable[[int, float], object]
-"""Told how many bytes have arrived at the peer, and how many seconds that took."""
+"""Called with the bytes that have arrived at the peer, and the seconds that took."""
 
 
 @implementer(IWriter)
 class RemoteWriter:
-    """A file that the peer writes for us; ``arrived`` is told how many bytes have taken how many seconds."""
+    """A file that the peer writes for us; ``arrived`` is called when it was committed."""
 
     def __init__(
         self,
@@ -402,7 +402,7 @@ class RemoteWriter:
         return _can_delta(self._protocol)
 
     def offer(self, chunks: Sequence[Chunk]) -> Deferred[list[bool]]:
-        """See `IWriter`; the peer knows by itself what we may not find out."""
+        """See `IWriter`; if we may not know what is there, the peer wants everything."""
         return Deferred.fromCoroutine(self._offer(list(chunks)))
 
     async def _offer(self, chunks: list[Chunk]) -> list[bool]:
@@ -456,7 +456,7 @@ class RemoteWriter:
         if self._protocol.lost:
             return succeed(None)
         asked = self._protocol.call(commands.AbandonStream, stream=self._stream.number, keep=keep)
-        # Who gives up does not wait long for a disk that hangs, or a peer that is frozen: it will do so all the same.
+        # Not longer: the peer abandons it anyway, even if its disk hangs or it is frozen just now.
         given = asked.addTimeout(ABANDON_TIMEOUT_S, self._protocol.clock)
         return given.addCallbacks(lambda answer: answer.get("kept"), _given_up)
 

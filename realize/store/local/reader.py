@@ -39,14 +39,14 @@ from realize.units import display_name
 from realize.values import BLOCK_BYTES, SLICE_BYTES, SPAN_BYTES, Attributes, Chunk, Content, Version
 
 READ_PIECE_BYTES: Final = 2 * BLOCK_BYTES
-"""Bytes that are read in one go; the way into a thread and back costs as much as reading half of them."""
+"""Bytes of one read: going into a thread and back costs as much as reading half of them."""
 
 
 @frozen
 class _HashState:
-    """How far the file was read, and the hasher that has taken in everything before; never updated in place.
+    """How far the file was read, and a hasher of everything before that; never updated in place.
 
-    ``verified`` says that the file was looked at again when its end had been read.
+    ``verified`` says that the file was checked again after its end had been read.
     """
 
     position: int
@@ -74,7 +74,7 @@ class SourceFile:
         unlinked: HardLinks,
         removing: bool,  # noqa: FBT001 -- what runs in a thread is called like this
     ) -> SourceFile:
-        """Open it, regular, settled, and with nobody who may write to it if it is to be removed afterwards."""
+        """Open a regular, settled file; one that is to be removed afterwards must not be open for writing elsewhere."""
         directory, name = location.split(path)
         with location.tree() as tree, storage_errors(path, Deed.READ):
             fd, status = open_settled(tree, directory, name, path, clock)
@@ -88,7 +88,7 @@ class SourceFile:
                 raise
 
     def piece(self, progress: _HashState) -> tuple[list[Content], _HashState]:
-        """The next piece; with the last one, the file is verified, for the way into a thread costs more."""
+        """Read the next piece; the last call verifies the file, too, which saves a trip into a thread."""
         length = min(READ_PIECE_BYTES, self.version.size - progress.position)
         with self.handle as fd, storage_errors(self.path):
             piece = read_exactly(fd, length, progress.position)
@@ -100,7 +100,7 @@ class SourceFile:
         return [piece], _HashState(position, _updated(progress.hasher, piece), last)
 
     def span(self, progress: _HashState, buffer: memoryview) -> tuple[list[Chunk], _HashState]:
-        """The chunks of the next span, and the progress behind them; ``buffer`` has room for a span."""
+        """Return the chunks of the next span and the progress behind them; ``buffer`` must hold a whole span."""
         content = buffer[: self.version.size - progress.position]
         with self.handle as fd, storage_errors(self.path):
             count = read_into(fd, content, progress.position)
@@ -109,7 +109,7 @@ class SourceFile:
         return cut(content), _HashState(progress.position + len(content), _updated(progress.hasher, content))
 
     def parts(self, parts: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The content of some parts, each given by its offset and length."""
+        """Read some parts, each given by its offset and length in bytes."""
         with self.handle as fd, storage_errors(self.path):
             pieces = [read_exactly(fd, length, offset) for offset, length in parts]
             if any(len(piece) < length for piece, (_, length) in zip(pieces, parts, strict=True)):
@@ -117,7 +117,7 @@ class SourceFile:
         return pieces
 
     def look(self, progress: _HashState, length: int) -> tuple[list[bytes], _HashState]:
-        """Digests of the next blocks, and the progress behind them."""
+        """Return the digests of the blocks of the next ``length`` bytes, and the progress behind them."""
         hasher = progress.hasher.copy()
         digests: list[bytes] = []
         position = progress.position
@@ -131,7 +131,7 @@ class SourceFile:
         return digests, _HashState(position, hasher)
 
     def verify(self) -> None:
-        """Make sure that the file is still what it was when it was opened, has its name, and ends at its size."""
+        """Raise `SourceChanged` unless it is still the file that was opened, `WrongSize` unless it ends at its size."""
         directory, name = self.location.split(self.path)
         with self.handle as fd, self.location.tree() as tree:
             try:
@@ -152,7 +152,7 @@ class SourceFile:
         return self.unlinked.same(self.version, version_of(fresh_fstat(fd)))
 
     def _ended_early(self, fd: int) -> RealizeError:
-        """The error for a file of which less could be read than its size says."""
+        """Return the error for a file that has less content than its size says."""
         if self._unchanged(fd):
             return wrong_size(self.path, self.version.size, more=False)
         return SourceChanged(f"{display_name(self.path)}: became shorter while it was read")
@@ -166,7 +166,7 @@ def _updated(hasher: blake3, piece: bytes | memoryview) -> blake3:
 
 @implementer(IReader)
 class LocalReader:
-    """The content of a local file; one piece is read ahead while the caller is busy with the last one."""
+    """A local file being read; the next piece is read ahead while the caller is busy with the last one."""
 
     deltas = True
 
@@ -177,7 +177,7 @@ class LocalReader:
         on_closed: Callable[[LocalReader], None],
         memory: Share,
     ) -> None:
-        """What is read comes out of ``memory``, and is given back when the caller asks for what follows."""
+        """Pieces are claimed from ``memory``, and given back when the caller asks for the next one."""
         self.version = source.version
         self.attributes = source.attributes
         self._source = source
@@ -186,7 +186,7 @@ class LocalReader:
         self._dispose = disposing(run_in_thread)
         self._claim = memory.claim()
         self._given = 0
-        """Bytes that the caller is busy with."""
+        """Bytes of the piece that the caller is busy with."""
         self._order = ReadState(source.version.size, source.path)
         self._progress = _HashState(0, blake3())
         self._looked = self._progress
@@ -199,7 +199,7 @@ class LocalReader:
 
     @shielded
     async def block_digests(self, length: int) -> list[bytes]:
-        """Digests of the next blocks; what was read for them need not be read again to skip all of it."""
+        """See `IReader`; skipping just these bytes does not read them again."""
         self._order.look(length)
         self._stand()
         digests, self._looked = await self._look(length)
@@ -207,7 +207,7 @@ class LocalReader:
 
     @shielded
     async def skip(self, length: int) -> None:
-        """Go on behind what the other side has."""
+        """See `IReader`."""
         self._order.look(length)
         self._stand()
         if self._looked.position != self._progress.position + length:
@@ -221,7 +221,7 @@ class LocalReader:
         self._drop_ahead()
 
     async def _look(self, length: int) -> tuple[list[bytes], _HashState]:
-        """A slice at a time: once the file was closed, the next one fails."""
+        """Look at the next bytes a slice at a time, so that closing the file stops it."""
         digests: list[bytes] = []
         looked, end = self._progress, self._progress.position + length
         while looked.position < end:
@@ -232,7 +232,7 @@ class LocalReader:
 
     @shielded
     async def cut(self) -> list[Chunk]:
-        """The chunks of the next span; what is picked of them is read again, so that they cost no memory meanwhile."""
+        """See `IReader`; content is not kept for `pick`, which reads it again."""
         self._stand()
         await self._cutting.acquire()
         try:
@@ -253,7 +253,7 @@ class LocalReader:
 
     @shielded
     async def pick(self, wanted: Sequence[bool]) -> list[Content]:
-        """What is wanted of the first span that was cut."""
+        """See `IReader`."""
         parts = self._order.pick(wanted).parts
         self._progress = self._behind.popleft()
         pieces: list[Content] = await self._run_in_thread(self._source.parts, parts) if parts else []
@@ -261,7 +261,7 @@ class LocalReader:
 
     @shielded
     async def read(self) -> list[Content]:
-        """The next piece."""
+        """See `IReader`."""
         if self._order.phase is not ReadPhase.FLOWING:
             self._order.flow()
             self._behind.clear()
@@ -287,14 +287,14 @@ class LocalReader:
 
     @shielded
     async def finish(self) -> bytes:
-        """The digest of the whole, if it is still the file that was opened."""
+        """See `IReader`."""
         self._order.finish()
         if not self._progress.verified:
             await self._run_in_thread(self._source.verify)
         return self._progress.hasher.digest()
 
     def close(self) -> None:
-        """Release the file as soon as no thread reads it."""
+        """See `IReader`; the file is closed as soon as no thread reads it."""
         try:
             self._drop_ahead()
         finally:
@@ -315,7 +315,7 @@ class LocalReader:
         self._ahead = self._run_in_thread(self._source.piece, self._progress)
 
     def _drop_ahead(self) -> None:
-        """What was read ahead is not wanted; the progress has not counted it."""
+        """Forget the piece that was read ahead; the progress does not include it yet."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             self._claim.shrink(self._ahead_bytes)

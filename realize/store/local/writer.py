@@ -61,12 +61,12 @@ from realize.values import (
 )
 
 _WRITEBACK_STEP_BYTES: Final = 8 << 20
-"""The kernel is asked to begin to write after so many bytes, so that the commit has less to wait for."""
+"""Bytes after which the kernel is asked to start writing them out, so that the commit has less to wait for."""
 
 MAX_WAITING_RUNS: Final = 2 * SPANS_AHEAD * MAX_OFFERED_CHUNKS
-"""Runs of a new version that wait for content; who offers more, and sends nothing, would fill our memory.
+"""Runs of a new version that may wait for content: offers without content must not fill our memory.
 
-Our own mover is never more than some eight spans ahead of its content.
+Our own mover is never more than about eight spans ahead of its content.
 """
 
 
@@ -86,9 +86,9 @@ class PartialFile:
         origin: bytes | None,
         clock: Clock,
     ) -> None:
-        """``origin`` is who sends it, if that is somebody who may not read here.
+        """``origin`` identifies the sender, if it may not read here.
 
-        Fails with `realize.store.local.ledger.Crowded`, and leaves nothing new behind, if there is no room for it.
+        Raises `realize.store.local.ledger.Crowded`, and leaves nothing new behind, if there is no room for the file.
         """
         self.path = path
         self.size = size
@@ -122,7 +122,7 @@ class PartialFile:
                 raise
 
     def _check_policy(self, tree: Tree) -> int:
-        """The size of the file that is to be replaced."""
+        """Return the bytes of the file that is to be replaced, 0 if there is none; raise `Conflict` if it may not."""
         try:
             existing = refuse_obstacle(tree.directory(self._directory), self._name, self.path)
         except NotFound:
@@ -160,12 +160,12 @@ class PartialFile:
             raise
 
     def free(self) -> int | None:
-        """Bytes that may be written where the partial is; None if that cannot be known."""
+        """Return how many bytes may be written where the partial is; None if that cannot be known."""
         with self.handle as fd, storage_errors(self.path):
             return self._headroom.free(fd)
 
     def match(self, digests: Sequence[bytes], length: int) -> int:
-        """Compare blocks at the position, and go on behind those that are the same."""
+        """Compare blocks from the position on, move it behind those that are the same, and return their bytes."""
         matched = 0
         with self.handle as fd, storage_errors(self.path):
             for block in matching(fd, min(length, self.have - self.position), self.position, digests):
@@ -176,7 +176,7 @@ class PartialFile:
         return matched
 
     def open_old(self) -> OldVersion:
-        """The final file that is there, to take content from once it is proven; to be called once."""
+        """Open the final file, whose content may be used once it is proven; to be called once."""
         with self._location.tree() as tree:
             self._old = OldVersion(
                 tree, self._directory, self._name, self.path, self._clock, position=self.position, origin=self._origin
@@ -184,7 +184,10 @@ class PartialFile:
         return self._old
 
     def plan(self, runs: Sequence[Run]) -> None:
-        """What comes next, behind what was planned before; what need not wait for content is written."""
+        """Append runs to the plan of the new version, and write those that need not wait for content.
+
+        Raises `ProtocolError` if more than `MAX_WAITING_RUNS` would wait.
+        """
         if self._assembly is None:
             self._assembly = Assembly()
         if len(self._assembly) + len(runs) > MAX_WAITING_RUNS:
@@ -193,7 +196,7 @@ class PartialFile:
         self.write(())
 
     def write(self, pieces: Sequence[Content]) -> None:
-        """Write and hash at the position; once that has failed, it fails for good."""
+        """Write and hash content at the position; after a failure every later call raises the same error."""
         if self._failed is not None:
             raise self._failed
         with self._failing(), self.handle as fd, storage_errors(self.path):
@@ -207,7 +210,7 @@ class PartialFile:
             self._write(fd)
 
     def go_on(self) -> None:
-        """Write what could not be written for want of room, now that there may be some."""
+        """Retry what could not be written for lack of room."""
         self._failed = None
         with self._failing(), self.handle as fd, storage_errors(self.path):
             if self._piece is not None:
@@ -248,14 +251,14 @@ class PartialFile:
             self._flushed = self.position
 
     def _cut(self, fd: int) -> None:
-        """Drop what an earlier transfer left behind the position."""
+        """Truncate the partial at the position: an earlier transfer may have left more."""
         if self._on_disk > self.position:
             os.ftruncate(fd, self.position)
             self._on_disk = self.position
             self.promise.reached(self._on_disk)
 
     def _spare_reserve(self, fd: int, length: int) -> None:
-        """Look now and then whether others have left so little that this would go into what is to stay free."""
+        """Raise `NoSpace` before the reserve is used up; looks only every `_WRITEBACK_STEP_BYTES`."""
         if not self._headroom.reserve or self.position + length <= self._within_reserve:
             return
         free = self._headroom.free(fd)
@@ -264,7 +267,7 @@ class PartialFile:
         self._within_reserve = self.position + length + _WRITEBACK_STEP_BYTES
 
     def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitHooks) -> Prepared:
-        """Verify, and make the content durable; the partial is discarded if either fails."""
+        """Verify the content and make it durable; the partial is discarded if either fails."""
         if self._failed is not None:
             raise self._failed
         try:
@@ -302,9 +305,9 @@ class PartialFile:
             raise VerifyFailed(f"{shown}: what arrived has another digest than what was read")
 
     def close(self, dispose: Callable[[int], object]) -> None:
-        """Let go of everything; the lock goes with the descriptor, at once.
+        """Release everything; the lock goes with the descriptor, at once.
 
-        What was replaced or discarded, and is nobody's any more, goes by ``dispose``.
+        Descriptors of files without a name, which take long to close, are closed by ``dispose``.
         """
         if self._discarded:
             self.handle.close(dispose)
@@ -314,11 +317,9 @@ class PartialFile:
             self._old.close(dispose)
 
     def keep(self) -> int:
-        """Make what has arrived durable as a partial; if that is nothing, or fails, leave nothing behind.
+        """Make what has arrived durable as a partial, and return its bytes; if that fails or it is empty, discard it.
 
-        Answers how much is there.
-
-        After a failed fsync a later one may succeed without the data being there: nobody may build upon this partial.
+        After a failed fsync(2) a later one may succeed although the data is lost, so the partial is discarded then.
         """
         with self.handle as fd, storage_errors(self.path):
             size = os.fstat(fd).st_size
@@ -339,9 +340,9 @@ class PartialFile:
             return size
 
     def discard(self) -> int:
-        """Remove the partial, if the name is still that of our file, and the directories that were made for it.
+        """Remove the partial, if the name still leads to our file, and the directories that were made for it.
 
-        Answers how much is left: nothing.
+        Returns how many bytes are left, as `keep` does: 0.
         """
         with contextlib.suppress(OSError, RealizeError), self._location.tree() as tree:
             directory_fd = tree.directory(self._directory)
@@ -355,9 +356,9 @@ class PartialFile:
 
 @implementer(IWriter)
 class LocalWriter:
-    """A local file being written; what is asked of it is done in order, also if nobody waits.
+    """A local file being written; steps are done in the order of the calls, even if nobody waits for them.
 
-    To look for chunks has an order of its own, so that the next ones are looked for while the last ones are written.
+    The search for chunks is queued apart from writing, so that the next ones are found while the last ones are written.
     """
 
     deltas = True
@@ -372,7 +373,7 @@ class LocalWriter:
         on_closed: Callable[[LocalWriter], None],
         owner: str,
     ) -> None:
-        """``scope`` is where partials may be removed to make room, and ``owner`` whose turn it is to commit."""
+        """Partials below ``scope`` may be removed to make room; commits take turns by ``owner``."""
         self._owner = owner
         self.have = partial.have
         self._partial = partial
@@ -390,7 +391,7 @@ class LocalWriter:
 
     @shielded
     async def match(self, digests: Sequence[bytes], length: int) -> int:
-        """Compare the next bytes of the partial with the source."""
+        """See `IWriter`."""
         self._order.match(len(digests), length)
         total, blocks = 0, SLICE_BYTES // BLOCK_BYTES
         for first in range(0, len(digests), blocks):
@@ -404,7 +405,7 @@ class LocalWriter:
 
     @shielded
     async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:
-        """Look for chunks in the final file, and write what is found of them at its place."""
+        """See `IWriter`; what is found in the final file is written at its place."""
         length = extent(chunks)
         self._order.offer(length)
         try:
@@ -429,13 +430,13 @@ class LocalWriter:
 
     @shielded
     async def write(self, pieces: Sequence[Content]) -> None:
-        """Go on; more than was announced is refused as a whole."""
+        """See `IWriter`; content beyond the announced size is refused as a whole."""
         self._order.write(sum(map(len, pieces)))
         await self._write_in_turn(self._partial.write, pieces)
 
     @steadfast
     async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
-        """Verify, make durable, give the final name, and close."""
+        """See `IWriter`."""
         await self._turn.acquire()
         try:
             if self._partial.handle.closed:
@@ -456,7 +457,7 @@ class LocalWriter:
 
     @shielded
     async def abandon(self, *, keep: bool) -> int | None:
-        """Close without committing; how much is kept."""
+        """See `IWriter`."""
         kept: int | None = None
         await self._turn.acquire()
         try:
@@ -479,7 +480,7 @@ class LocalWriter:
             self._turn.release()
 
     async def _write_in_turn(self, job: Callable[..., Any], *arguments: object) -> None:
-        """The same for what writes: if there is no room, partials that stand in the way are removed."""
+        """Like `_in_turn`, for jobs that write: without room, remove partials that are in the way and retry."""
         await self._turn.acquire()
         try:
             if self._partial.handle.closed:

@@ -1,4 +1,4 @@
-"""Who is told what becomes of one file that a peer sends or reads: metrics, the audit log, the list of open streams."""
+"""Observers of one file that a peer sends or reads: they feed the metrics, the audit log, the table of open streams."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Observing:
     _watch: FileHooks
     _trail: AuditLog
     _streams: dict[int, Any]
-    """Those that are open, by number."""
+    """The open streams, by number."""
     _number: int
 
     def forget(self) -> None:

@@ -2,7 +2,7 @@
 
 A stream is opened, used and closed by commands of the peer, which may come in any order and at any time; each object
 here puts them in order, refuses what is not legal then (`realize.store.transfer_state`), and ends in exactly one way.
-Whoever needs a turn of its peer and directory (``turn``) has the lock of its stream already.
+The lock of a stream comes before a turn of its peer in the directory (``turn``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from realize.wire.streams import InboundStream, OutboundStream
 _T = TypeVar("_T")
 
 STREAM_IDLE_TIMEOUT_S: Final = 600.0
-"""Seconds after which a stream on which nothing comes is closed: it holds a lock, a descriptor, and room."""
+"""Seconds without a command or content after which a stream is closed: it holds a lock, a descriptor, and room."""
 
 
 class Stage(enum.Enum):
@@ -56,7 +56,7 @@ _NEXT: Final[Mapping[Stage, frozenset[Stage]]] = {
 
 
 def once(failed: Callable[[RealizeError], None]) -> Callable[[BaseException], None]:
-    """For the first error that we report on purpose; a stream may fail in several ways for one reason."""
+    """Wrap ``failed`` to be called for the first declared error only: one cause may fail a stream in many ways."""
     told = False
 
     def tell(error: BaseException) -> None:
@@ -95,7 +95,7 @@ class ServedWrite:
         self._claim = protocol.memory.claim()
         self._claim.force(costs.STREAM_BYTES)
         self._searching: bool | None = None
-        """Whether there was memory to look for what is offered; None while nothing was."""
+        """Whether there was memory to search for chunks; None before the first offer."""
         self._lock = DeferredLock()
         self._offering = DeferredLock()
         self._writer: IWriter | None = None
@@ -104,7 +104,7 @@ class ServedWrite:
         self._error: RealizeError | None = None
         """Why it was stopped."""
         self._came = 0
-        """How often something came."""
+        """How many commands and pieces of content have come."""
         self._looking: IDelayedCall | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class ServedWrite:
         self._looking = self._protocol.clock.callLater(STREAM_IDLE_TIMEOUT_S, self._look, self._came)
 
     def _look(self, came: int) -> None:
-        """Close the stream if the peer has let it lie; what is being done for it, on a slow disk, is not its fault."""
+        """Close the stream if it was idle since ``came``; work in progress, on a slow disk, is not the peer's fault."""
         if self._came != came or self._order.unanswered or self._lock.locked:
             self._look_later()
             return
@@ -201,9 +201,9 @@ class ServedWrite:
         return packing.pack_bits(wanted)
 
     def _offer(self, writer: IWriter, chunks: list[Chunk]) -> Deferred[list[bool]]:
-        """Hand them on, in the order in which they came, and without waiting.
+        """Pass chunks to the writer without waiting for its answer; it keeps their order.
 
-        The writer keeps the order, and looks for the next ones while it writes the last.
+        So it searches for the next ones while it writes the last.
         """
         self._order.arrived = self._stream.arrived
         self._order.offer(extent(chunks))
@@ -242,7 +242,7 @@ class ServedWrite:
         return outcome
 
     async def abandon(self, *, keep: bool) -> int | None:
-        """See `realize.wire.commands.AbandonStream`; how many bytes are kept, None if that is not known."""
+        """See `realize.wire.commands.AbandonStream`; return how many bytes are kept, None if that is not known."""
         kept: int | None = None
         if self._ended:
             return kept
@@ -264,7 +264,7 @@ class ServedWrite:
         return kept
 
     async def _told(self, work: Deferred[_T]) -> _T:
-        """What the writer answers; its failure is counted, and logged if the disk is at fault."""
+        """Await the writer's answer; count its failure, and log it if the disk is at fault."""
         try:
             return await work
         except RealizeError as error:
@@ -441,7 +441,7 @@ class ServedRead:
             self._lock.release()
 
     def start(self) -> int:
-        """See `realize.wire.commands.StartRead`; how many bytes were skipped."""
+        """See `realize.wire.commands.StartRead`; return how many bytes were skipped."""
         reader = self._standing()
         self._order.flow()
         self._pumping = Deferred.fromCoroutine(self._pump(reader))
@@ -476,7 +476,7 @@ class ServedRead:
                     self._reader.close()
 
     async def _told(self, work: Deferred[_T]) -> _T:
-        """What the reader answers; its failure is counted."""
+        """Await the reader's answer; count its failure."""
         try:
             return await work
         except RealizeError as error:
@@ -485,7 +485,7 @@ class ServedRead:
             raise
 
     def _standing(self) -> IReader:
-        """The reader, as long as its content is not asked for as a whole."""
+        """Return the reader; raise `ProtocolError` if the stream is not open, or was started."""
         if self._reader is None or self._order.phase is ReadPhase.ENDED:
             raise ProtocolError("the stream is not open")
         if self._order.phase is ReadPhase.FLOWING:
