@@ -235,7 +235,7 @@ def _private(content: bytes, name: str) -> Ed25519PrivateKey:
         key = load_pem_private_key(content, password=None)
     except TypeError as error:
         raise ConfigError(
-            f"{name}: the key is encrypted, and nobody is there to type a password; "
+            f"{name}: the key is encrypted, and nobody can be asked for its password; "
             "keep it unencrypted in a file of mode 0600"
         ) from error
     except (ValueError, UnsupportedAlgorithm):
@@ -251,7 +251,8 @@ def _check_access(status: os.stat_result, name: str) -> None:
         raise ConfigError(f"{name}: not a regular file, so not a key file")
     if status.st_uid not in {os.geteuid(), 0}:
         raise ConfigError(
-            f"{name}: the key file belongs to user {status.st_uid}; it must belong to whoever runs this, or to root"
+            f"{name}: the key file belongs to user {status.st_uid}; "
+            "it must belong to the user who runs this, or to root"
         )
     if status.st_mode & 0o077:
         raise ConfigError(

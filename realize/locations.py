@@ -172,7 +172,7 @@ def _url(text: str, start: int, peers: Mapping[str, PeerConfig]) -> RemoteLocati
     peer, host, port = _remote_end(end, text, peers)
     parts = [_percent_decode(part, text) for part in rest.split("/")]
     if any(b"/" in part or b"\0" in part for part in parts):
-        raise UsageError(f"{quoted(text)}: no file name holds a / or NUL, so %2F and %00 cannot be meant")
+        raise UsageError(f"{quoted(text)}: no file name contains a / or NUL, so %2F and %00 cannot be meant")
     directory = _directory(parts[0].decode("utf-8", "surrogateescape"), text)
     return RemoteLocation(peer, host, port, directory, _path(b"/".join(parts[1:]), text))
 

@@ -26,7 +26,7 @@ def changeable_by_others(path: str, status: os.stat_result) -> str | None:
 
 def _changeable(what: str, status: os.stat_result, path: str) -> str | None:
     if status.st_uid not in {os.geteuid(), 0}:
-        return f"{what} belongs to user {status.st_uid}; it must belong to whoever runs this, or to root"
+        return f"{what} belongs to user {status.st_uid}; it must belong to the user who runs this, or to root"
     if status.st_mode & _OTHERS and not (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
         mode = stat.S_IMODE(status.st_mode)
         return f"others can write to {what} (its mode is {mode:04o}): chmod go-w {display_text(path)}"

@@ -86,8 +86,8 @@ class Wording:
         if isinstance(event, Pruned):
             return f"removed: {display_name(event.path)} (empty directory)" if event.removed else None
         if isinstance(event, PartialGone):
-            why = "that nobody came back for" if event.expired else "to make room"
-            return f"removed: {display_name(event.path)} ({format_size(event.size)}, a partial {why})"
+            what = "an expired partial" if event.expired else "a partial, to make space"
+            return f"removed: {display_name(event.path)} ({format_size(event.size)}, {what})"
         if isinstance(event, Unknown):
             what = "is there" if event.how is None else "was removed"
             return f"unknown: {display_name(event.path)} ({format_size(event.size)}): no answer came whether it {what}"

@@ -102,7 +102,7 @@ class Metrics(MetricsHooks):
         self._removed = count("realize_files_removed", "Files that were removed because they were moved away.", ["dir"])
         self._failed = count(
             "realize_file_failures",
-            "Things asked about one file that could not be done, also if trying again helps.",
+            "Requests about one file that failed, including those that a retry can fix.",
             ["dir", "reason"],
         )
         self._saved = count("realize_saved_bytes", "Bytes of content that did not have to be sent.", ["how"])

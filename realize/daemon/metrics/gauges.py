@@ -28,7 +28,7 @@ Family = CounterMetricFamily | GaugeMetricFamily
 
 # Family, name without _total, help, labels.
 _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
-    (GaugeMetricFamily, "realize_connections", "Connections that there are.", ("peer",)),
+    (GaugeMetricFamily, "realize_connections", "Open connections.", ("peer",)),
     (
         CounterMetricFamily,
         "realize_transferred_bytes",
@@ -38,7 +38,7 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
     (
         GaugeMetricFamily,
         "realize_throttle_limit_bytes_per_second",
-        "Limits; +Inf is none.",
+        "Rate limits; +Inf is unlimited.",
         ("scope", "peer", "direction"),
     ),
     (
@@ -47,12 +47,12 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
         "Time that connections had bytes waiting for a limit, summed over connections.",
         ("scope", "peer"),
     ),
-    (CounterMetricFamily, "realize_log_records", "Records of the log.", ("level",)),
+    (CounterMetricFamily, "realize_log_records", "Log records.", ("level",)),
     (GaugeMetricFamily, "realize_disk_threads", "Threads for disk work.", ()),
-    (GaugeMetricFamily, "realize_disk_threads_busy", "Threads that do disk work at this moment.", ()),
-    (GaugeMetricFamily, "realize_disk_queue_length", "Pieces of disk work that wait for a thread.", ()),
-    (GaugeMetricFamily, "realize_memory_held_bytes", "Memory that peers have made the daemon claim.", ()),
-    (GaugeMetricFamily, "realize_memory_limit_bytes", "Memory that all peers may make it claim.", ()),
+    (GaugeMetricFamily, "realize_disk_threads_busy", "Threads that are doing disk work.", ()),
+    (GaugeMetricFamily, "realize_disk_queue_length", "Disk jobs that wait for a thread.", ()),
+    (GaugeMetricFamily, "realize_memory_held_bytes", "Memory that the daemon uses for peers.", ()),
+    (GaugeMetricFamily, "realize_memory_limit_bytes", "Memory that it may use for all peers together.", ()),
     (GaugeMetricFamily, "realize_memory_waiting", "Commands and streams that wait for memory.", ()),
     (GaugeMetricFamily, "realize_partials", "Partials at the last count.", ("dir",)),
     (GaugeMetricFamily, "realize_partials_bytes", "Bytes of the partials at the last count.", ("dir",)),
@@ -66,7 +66,7 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
     (CounterMetricFamily, "realize_partials_expired_bytes", "Bytes of partials removed for their age.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_size_bytes", "Size of the file system.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_reserve_bytes", "Bytes that peers must leave free.", ("dir",)),
-    (GaugeMetricFamily, "realize_directory_free_bytes", "Bytes free for those who are not root.", ("dir",)),
+    (GaugeMetricFamily, "realize_directory_free_bytes", "Bytes free for users other than root.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_inodes", "Inodes of the file system.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_free_inodes", "Free inodes of the file system.", ("dir",)),
     (
