@@ -60,6 +60,21 @@ def test_whoever_holds_nothing_gets_what_it_asks_for():
     assert done(memory.of("d").claim().grow(20 * MIB))
 
 
+def test_a_peer_may_hold_just_as_much_as_it_is_given():
+    """Its share of what there is, or, when all is gone, the least that each may have; beyond that it is overdrawn."""
+    memory = Memory(32 * MIB, 16 * MIB)
+    share, other = memory.of("a"), memory.of("b")
+    claims = [share.claim(), other.claim(), memory.of("c").claim()]
+    claims[0].force(16 * MIB)
+    at_first = share.overdrawn
+    claims[0].force(1)
+    claims[1].force(16 * MIB)
+    claims[2].force(MIN_PEER_BYTES - 1)
+
+    assert (False, True) == (at_first, share.overdrawn)
+    assert [True, False] == [claims[2].grow_now(1) for _ in range(2)]
+
+
 def test_what_only_makes_things_faster_takes_half():
     """The rest is for those who could not go on without it."""
     claim = Memory(32 * MIB, 16 * MIB).of("a").claim()
