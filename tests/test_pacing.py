@@ -680,6 +680,17 @@ class TestClosing:
         assert ["lose write", "lose"] == setting.link.calls
         assert b"x" * 1024 == setting.link.value()
 
+    def test_a_half_close_overtaken_by_a_close_is_not_done_later(self):
+        """The transport is told once, to close, whatever changes afterwards."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * 1024)
+        setting.paced.loseWriteConnection()
+        setting.paced.loseConnection()
+        setting.pass_time(1.5)
+        setting.pacer.set_rate(setting.root, MIB)
+
+        assert ["lose"] == setting.link.calls
+
     def test_a_lane_that_comes_too_late_is_left_at_once(self):
         """A connection that is gone keeps no place in the tree."""
         setting = Setting()
