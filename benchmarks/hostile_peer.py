@@ -180,7 +180,7 @@ def handles(client: Client) -> Iterator[bytes]:
 def fat(client: Client) -> Iterator[bytes]:
     """The largest boxes that are allowed, of a command that takes long."""
     more = {f"more{number}": bytes(60_000) for number in range(3)}
-    expected = packing.EXPECTED.pack([Expected(b"medium", MAX_SMALL_BYTES, bytes(32))] * 256)
+    expected = packing.EXPECTED_FILES.pack([Expected(b"medium", MAX_SMALL_BYTES, bytes(32))] * 256)
     while True:
         yield client.box("Settle", handle=1, expected=expected, **more)
 
@@ -213,7 +213,9 @@ ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
     "PutSmall": (put_small, True),
     "Settle": (
         repeated(
-            "Settle", handle=1, expected=packing.EXPECTED.pack([Expected(b"medium", MAX_SMALL_BYTES, bytes(32))] * 256)
+            "Settle",
+            handle=1,
+            expected=packing.EXPECTED_FILES.pack([Expected(b"medium", MAX_SMALL_BYTES, bytes(32))] * 256),
         ),
         True,
     ),

@@ -23,7 +23,7 @@ COMPONENTS: Final = ("cli", "daemon", "mover", "python", "store", "telemetry", "
 FORMATS: Final = ("auto", "console", "json", "logfmt", "systemd")
 """The formats of a log; ``auto`` is console on a terminal, systemd in the journal, else json."""
 
-_FORM: Final = "error, warning, info or debug, such as info or info,wire=debug"
+_LEVELS_FORM: Final = "error, warning, info or debug, such as info or info,wire=debug"
 
 
 @frozen
@@ -62,5 +62,5 @@ def parse_levels(text: str, default: str = "info") -> Levels:
 def _level(word: str, text: str) -> str:
     if word not in LEVELS:
         where = "" if word == text else f" in {quoted(text)}"
-        raise UsageError(f"{quoted(word)}{where} is not a level: expected {_FORM}")
+        raise UsageError(f"{quoted(word)}{where} is not a level: expected {_LEVELS_FORM}")
     return word

@@ -184,7 +184,7 @@ def examined(*, rights=frozenset(Right), prepare=lambda memory: None, **options)
         served.client, RemoteLocation("nas", "nas", 9771, "inbox", b"")
     )
     ended = []
-    Deferred.fromCoroutine(work).addErrback(lambda failure: failure.trap(checking._Failed)).addBoth(ended.append)
+    Deferred.fromCoroutine(work).addErrback(lambda failure: failure.trap(checking._StepFailed)).addBoth(ended.append)
     served.flush()
     served.clock.advance(STEP_TIMEOUT_S)
     served.flush()

@@ -11,7 +11,7 @@ import pytest
 from realize.errors import BadName, Busy, RealizeError, StorageError
 from realize.fs.tree import identity_of
 from realize.store.local import existing as finals
-from realize.store.local.location import Location, Root
+from realize.store.local.location import Root, RootedLocation
 from realize.store.local.versions import Clock
 from realize.store.origin import note_origin
 from realize.testing import LARGE_CONTENT, block_digests, digest
@@ -223,7 +223,7 @@ def test_what_was_stamped_since_then_is_recent(root, behind, monkeypatch, stamp_
         st_ctime_ns=stamp_ns,
     )
     monkeypatch.setattr(finals, "_fresh_status", lambda _fd, name: shown if name == b"f" else None)
-    location = Location(Root(os.fsencode(root), identity_of(os.stat(root))), ())
+    location = RootedLocation(Root(os.fsencode(root), identity_of(os.stat(root))), ())
     since = [stamp_ns, stamp_ns + coarseness_ns(stamp_ns), stamp_ns + coarseness_ns(stamp_ns) + 1]
 
     answers = [finals.describe_batch(location, [b"f"], b"salt", lambda at=at: at, None)[0] for at in since]

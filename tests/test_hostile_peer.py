@@ -137,13 +137,13 @@ def test_hostile_names_are_refused_by_every_command(evil, name):
     """No command does anything with a name that may not be."""
     paths = packing.PATHS.pack([name])
     head = packing.SMALL_HEADS.pack([packing.SmallHead(name, 0, bytes(32), None)])
-    expected = packing.EXPECTED.pack([packing.Expected(name, 0, bytes(32))])
+    expected = packing.EXPECTED_FILES.pack([packing.Expected(name, 0, bytes(32))])
     removal = packing.REMOVALS.pack([packing.Removal(name, Version(1, 2, 3, 4, 5))])
     before = dict(evil.memory.files)
 
     for command, answer, codec, arguments in (
         ("Describe", b"found", packing.FOUND, {"paths": paths}),
-        ("Forbidden", b"forbidden", packing.FORBIDDEN, {"paths": paths, "use": b"put"}),
+        ("Forbidden", b"forbidden", packing.FORBIDDEN_FILES, {"paths": paths, "use": b"put"}),
         ("ReadSmall", b"heads", packing.FETCHED, {"stream": b"1", "paths": paths}),
         ("PutSmall", b"outcomes", packing.OUTCOMES, {"stream": b"3", "policy": b"replace", "heads": head}),
         ("Settle", b"settled", packing.SETTLED, {"expected": expected}),

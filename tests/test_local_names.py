@@ -91,8 +91,8 @@ async def test_a_directory_swapped_for_a_symlink_while_files_are_written(root, b
         os.symlink(outside, behind.at(b"d"))
         return original(batch)
 
-    original = small.Batch.prepared
-    monkeypatch.setattr(small.Batch, "prepared", swap)
+    original = small.WrittenBatch.prepared
+    monkeypatch.setattr(small.WrittenBatch, "prepared", swap)
 
     answer = await put(store, b"d/f", b"content")
 

@@ -133,7 +133,7 @@ def test_lists_are_split_in_order_into_packs_that_fit(paths, limit):
     ("codec", "item"),
     [
         (packing.SMALL_HEADS, SmallFile(b"a/b", b"content", bytes(32), Attributes(-1, 0o777))),
-        (packing.EXPECTED, Expected(b"a/b", 7, bytes(32))),
+        (packing.EXPECTED_FILES, Expected(b"a/b", 7, bytes(32))),
         (packing.REMOVALS, Removal(b"a/b", Version(1, 2, 3, 4, 5))),
     ],
 )

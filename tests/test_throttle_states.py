@@ -5,7 +5,7 @@ from pathlib import Path as File
 
 import pytest
 
-from realize.throttle.states import Ending, Event, Path, next_ending, next_path
+from realize.throttle.states import CloseState, SendState, TransportEvent, next_ending, next_path
 
 FACTS = [
     dict(zip(("limited", "waiting", "holding"), values, strict=True)) for values in product((False, True), repeat=3)
@@ -17,48 +17,48 @@ class TestPath:
     """How bytes travel."""
 
     @pytest.mark.parametrize("facts", FACTS)
-    @pytest.mark.parametrize("path", [Path.PASSING, Path.SHAPING])
+    @pytest.mark.parametrize("path", [SendState.PASSING, SendState.SHAPING])
     def test_a_limit_shapes(self, path, facts):
         """Whatever else is the case."""
-        assert Path.SHAPING is next_path(path, **{**facts, "limited": True})
+        assert SendState.SHAPING is next_path(path, **{**facts, "limited": True})
 
     @pytest.mark.parametrize(("waiting", "holding"), [(False, True), (True, False), (True, True)])
     def test_without_a_limit_what_is_held_back_goes_first(self, waiting, holding):
         """Until then nothing may overtake it, and nobody else would resume the producer."""
-        assert Path.SHAPING is next_path(Path.SHAPING, limited=False, waiting=waiting, holding=holding)
+        assert SendState.SHAPING is next_path(SendState.SHAPING, limited=False, waiting=waiting, holding=holding)
 
-    @pytest.mark.parametrize("path", [Path.PASSING, Path.SHAPING])
+    @pytest.mark.parametrize("path", [SendState.PASSING, SendState.SHAPING])
     def test_without_a_limit_and_with_nothing_held_back_bytes_pass(self, path):
         """Again, or still."""
-        assert Path.PASSING is next_path(path, limited=False, waiting=False, holding=False)
+        assert SendState.PASSING is next_path(path, limited=False, waiting=False, holding=False)
 
     @pytest.mark.parametrize("facts", FACTS)
     def test_closed_is_final(self, facts):
         """Whatever happens then."""
-        assert Path.CLOSED is next_path(Path.CLOSED, **facts)
+        assert SendState.CLOSED is next_path(SendState.CLOSED, **facts)
 
 
 class TestEnding:
     """How the application's wish to end is fulfilled."""
 
-    @pytest.mark.parametrize("event", Event)
+    @pytest.mark.parametrize("event", TransportEvent)
     def test_closed_is_final(self, event):
         """Whatever happens then."""
-        assert Ending.CLOSED is next_ending(Ending.CLOSED, event)
+        assert CloseState.CLOSED is next_ending(CloseState.CLOSED, event)
 
-    @pytest.mark.parametrize("ending", Ending)
+    @pytest.mark.parametrize("ending", CloseState)
     def test_abort_ends_everything(self, ending):
         """At once."""
-        assert Ending.CLOSED is next_ending(ending, Event.ABORT)
+        assert CloseState.CLOSED is next_ending(ending, TransportEvent.ABORT)
 
     def test_a_close_replaces_a_half_close_that_has_not_happened(self):
         """The transport is then told once, to close."""
-        ending = Ending.OPEN
-        for event in (Event.LOSE_WRITE, Event.LOSE, Event.LOSE_WRITE):
+        ending = CloseState.OPEN
+        for event in (TransportEvent.LOSE_WRITE, TransportEvent.LOSE, TransportEvent.LOSE_WRITE):
             ending = next_ending(ending, event)
 
-        assert Ending.CLOSING is ending
-        assert Ending.CLOSED is next_ending(ending, Event.DRAINED)
+        assert CloseState.CLOSING is ending
+        assert CloseState.CLOSED is next_ending(ending, TransportEvent.DRAINED)
 
     def test_the_drawing_has_every_transition_and_no_other(self):
         """A reader of docs/states.md reads the table of the code."""
@@ -66,7 +66,7 @@ class TestEnding:
         rows = [
             [cell.strip() for cell in line.split("|")[1:4]] for line in section.splitlines() if line.startswith("| ")
         ]
-        endings, events = {each.value for each in Ending}, {each.value for each in Event}
+        endings, events = {each.value for each in CloseState}, {each.value for each in TransportEvent}
         drawn = {
             (source, event, target)
             for name, event, target in rows
@@ -77,6 +77,6 @@ class TestEnding:
 
         assert drawn == {
             (ending.value, event.value, next_ending(ending, event).value)
-            for ending, event in product(Ending, Event)
+            for ending, event in product(CloseState, TransportEvent)
             if next_ending(ending, event) is not ending
         }

@@ -31,7 +31,7 @@ _log = Logger()
 
 
 @define(eq=False)
-class _Job:
+class _PoolJob:
     """A call, and its result: there is room for that from the start, so keeping it cannot fail for lack of memory."""
 
     result: Deferred[Any]
@@ -67,8 +67,8 @@ class ThreadPool:
         self._reactor = reactor
         self._most = most
         self._name = name
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._results: deque[_Job] = deque()
+        self._jobs: SimpleQueue[_PoolJob | None] = SimpleQueue()
+        self._results: deque[_PoolJob] = deque()
         self._announced = False
         """Whether the reactor was told about new results and has not fetched them yet."""
         self._threads: list[Thread] = []
@@ -85,7 +85,7 @@ class ThreadPool:
         if self._stopped or len(self._threads) < min(self._unfinished + 1, self._most):
             self._start()
         result: Deferred[Any] = Deferred()
-        self._jobs.put(_Job(result, work, args, options))
+        self._jobs.put(_PoolJob(result, work, args, options))
         self._unfinished += 1
         if self._stopped:
             # Such as closing a last descriptor; a thread that waited for more work would keep the process alive.

@@ -19,7 +19,7 @@ from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.turns import Turn, Turns
 from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
 from realize.errors import StorageError
-from realize.fs.tree import Identity
+from realize.fs.tree import Inode
 from realize.store.hooks import CommitHooks
 from realize.store.local.commit import Committer
 from realize.store.local.footprint import Footprint
@@ -55,7 +55,7 @@ class ServedDirectory:
 
     name: str
     path: str
-    identity: Identity
+    identity: Inode
     committer: Committer
     run_in_thread: RunInThread
     brief: ShortJobs
@@ -98,7 +98,7 @@ class ServedDirectory:
         return partial(self.reading.run, peer)
 
 
-def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Identity | None]:
+def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Inode | None]:
     """The identity of each directory, by name; None for one whose disk does not answer.
 
     Blocks for up to `realize.config.DISK_ANSWER_S`, so call it in a thread where that is too long.
@@ -106,7 +106,7 @@ def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Identity | 
     """
     looks = {name: _Look(directory.path) for name, directory in directories.items()}
     until = time.monotonic() + DISK_ANSWER_S
-    found: dict[str, Identity | None] = {}
+    found: dict[str, Inode | None] = {}
     for name, look in looks.items():
         try:
             found[name] = look.found(max(0.0, until - time.monotonic()))
@@ -118,7 +118,7 @@ def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Identity | 
 
 def serve_directories(
     directories: Mapping[str, DirectoryConfig],
-    found: Mapping[str, Identity | None],
+    found: Mapping[str, Inode | None],
     threads_of: Callable[[str], RunInThread],
     clock: IReactorTime,
     watch: Callable[[str], CommitHooks],
@@ -159,12 +159,12 @@ class _Look:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._found: Identity | None = None
+        self._found: Inode | None = None
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._look, daemon=True, name="look")
         self._thread.start()
 
-    def found(self, seconds: float) -> Identity | None:
+    def found(self, seconds: float) -> Inode | None:
         """The identity of the directory, None if it does not answer within ``seconds``; raises OSError."""
         self._thread.join(seconds)
         if self._error is not None:

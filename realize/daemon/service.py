@@ -44,7 +44,7 @@ from realize.daemon.signals import STOPPING, Signals
 from realize.daemon.status import report, totals
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
-from realize.fs.tree import Identity as Inode
+from realize.fs.tree import Inode
 from realize.keys import Identity, PublicKey
 from realize.logger import Logger
 from realize.process import allow_many_files

@@ -13,7 +13,7 @@ from typing import Final
 from blake3 import blake3
 
 from realize.fs.descriptors import release
-from realize.fs.tree import Identity, identity_of
+from realize.fs.tree import Inode, identity_of
 
 IDENTITY_BYTES: Final = 16
 """Length of an identity token."""
@@ -25,7 +25,7 @@ def _boot_id() -> bytes:
         return source.read().strip()
 
 
-def identity_token(salt: bytes, identity: Identity) -> bytes:
+def identity_token(salt: bytes, identity: Inode) -> bytes:
     """Return the identity token of a file or directory of this machine."""
     device, inode = identity
     return blake3(salt + _boot_id() + device.to_bytes(8, "big") + inode.to_bytes(8, "big")).digest()[:IDENTITY_BYTES]

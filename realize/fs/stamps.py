@@ -42,7 +42,7 @@ def read_clocks() -> Reading:
 
 
 @frozen
-class _Setting:
+class _ClockSetting:
     """From ``since_ns`` (monotonic) on, the wall clock was ahead of the monotonic one by at least ``ahead_ns``."""
 
     since_ns: int
@@ -75,7 +75,7 @@ class Stamps:
     """Knows the settings of the clock that stamps files since this was created; may be used by several threads."""
 
     read: Callable[[], Reading] = read_clocks
-    _settings: list[_Setting] = field(factory=list, init=False)
+    _settings: list[_ClockSetting] = field(factory=list, init=False)
     """In order of time, and so of ``ahead_ns``: a setting that is not behind the next one is dropped."""
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     _began_ns: int = field(init=False)
@@ -111,7 +111,7 @@ class Stamps:
 
     def _note(self) -> Reading:
         monotonic_ns, stamp_ns = self.read()
-        setting = _Setting(monotonic_ns, stamp_ns - monotonic_ns)
+        setting = _ClockSetting(monotonic_ns, stamp_ns - monotonic_ns)
         while self._settings and self._settings[-1].ahead_ns >= setting.ahead_ns:
             setting = evolve(setting, since_ns=self._settings.pop().since_ns)
         self._settings.append(setting)

@@ -29,16 +29,16 @@ DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLO
 _MAX_OPEN_DIRECTORIES: Final = 128
 """About how many directories are kept open at a time."""
 
-Identity = tuple[int, int]
+Inode = tuple[int, int]
 """Device and inode."""
 
 
-def identity_of(status: FileStatus) -> Identity:
+def identity_of(status: FileStatus) -> Inode:
     """Return what identifies a file or directory on this machine as long as it exists."""
     return status.st_dev, status.st_ino
 
 
-Made = tuple[tuple[bytes, ...], list[Identity]]
+Made = tuple[tuple[bytes, ...], list[Inode]]
 """The path of a directory that was made, and the identities of all directories made with it, topmost first."""
 
 
@@ -52,12 +52,12 @@ class Tree:
     """
 
     def __init__(
-        self, root_fd: int, root_identity: Identity, ancestors: Ancestors, private_below: int | None = None
+        self, root_fd: int, root_identity: Inode, ancestors: Ancestors, private_below: int | None = None
     ) -> None:
         self.root_fd = root_fd
         self._private_below = private_below
         self.ancestors = ancestors
-        self._open: dict[tuple[bytes, ...], tuple[int, Identity]] = {(): (root_fd, root_identity)}
+        self._open: dict[tuple[bytes, ...], tuple[int, Inode]] = {(): (root_fd, root_identity)}
         self._keeps_old_content: dict[int, bool] = {}
         self._renames_what_is_open: dict[int, bool] = {}
         self.made: list[Made] = []
@@ -105,7 +105,7 @@ class Tree:
             except NotFound:
                 components = components[:-1]
 
-    def identity(self, components: tuple[bytes, ...]) -> Identity:
+    def identity(self, components: tuple[bytes, ...]) -> Inode:
         """Return device and inode of that directory."""
         return self._opened(components, create=False)[1]
 
@@ -136,7 +136,7 @@ class Tree:
             of_process = self._renames_what_is_open[device] = renames_what_is_open(fd)
         return Lock(LOCKS, fd, path, device=device, of_process=of_process, shared=shared)
 
-    def _opened(self, components: tuple[bytes, ...], *, create: bool) -> tuple[int, Identity]:
+    def _opened(self, components: tuple[bytes, ...], *, create: bool) -> tuple[int, Inode]:
         known = self._open.get(components)
         if known is not None:
             return known
@@ -144,7 +144,7 @@ class Tree:
         while components[:depth] not in self._open:
             depth -= 1
         fd, _ = self._open[components[:depth]]
-        made: list[Identity] = []
+        made: list[Inode] = []
         end = depth
         try:
             while end < len(components):

@@ -44,7 +44,7 @@ class Candidate:
     existing: Existing
 
 
-Report: TypeAlias = Callable[[Candidate, Finished | Unknown | SideError], object]
+OutcomeReport: TypeAlias = Callable[[Candidate, Finished | Unknown | SideError], object]
 
 
 def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iterator[list[Candidate]]:
@@ -69,13 +69,13 @@ def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iter
         yield batch
 
 
-async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> None:
+async def move_small(work: Work, batch: Sequence[Candidate], report: OutcomeReport) -> None:
     """Move the files of a batch; at the end, ``report`` is called with the outcome of each file, in order.
 
     Raises `StoreFailed` if a store refuses a whole call.
     Then, or if cancelled, ``report`` is called only for the files whose outcome is known.
     """
-    moving = _Batch(work, {candidate.entry.path: candidate for candidate in batch})
+    moving = _SmallBatch(work, {candidate.entry.path: candidate for candidate in batch})
     under_way = 0
     try:
         with work.progress.batch([candidate.entry for candidate in batch]):
@@ -95,7 +95,7 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: Report) -> 
 
 
 @define(eq=False)
-class _Batch:
+class _SmallBatch:
     """The files of one batch between the steps; each ends up in ``outcomes``.
 
     ``arrived`` has the files that are at the destination now, with what was stored, or None if the file was there

@@ -32,14 +32,14 @@ Read: TypeAlias = Callable[[int, memoryview], int]
 """``read(offset, view)`` fills ``view`` from ``offset`` on and returns the number of bytes read, which is smaller than
 the view only at the end of the file."""
 
-Run: TypeAlias = tuple[int, int | None]
+ByteRun: TypeAlias = tuple[int, int | None]
 """A length in bytes, and the offset of these bytes in the old version, or None if they have to be sent."""
 
 MIN_CHUNK_BYTES: Final = 4 << 10
 """Shorter chunks are never looked up: that costs as much as for a long one, and saves little."""
 
 _AVERAGE_CHUNK_BYTES: Final = 8 << 10
-_MAX_CHUNK_BYTES: Final = 16 << 10
+_MAX_CUT_BYTES: Final = 16 << 10
 _NORMALIZATION_LEVEL: Final = 3
 """Keeps nearly all chunks close to the average size: a change of one byte then costs one chunk of that size."""
 
@@ -72,7 +72,7 @@ def _cutter() -> FastCDC:
     return FastCDC(
         _AVERAGE_CHUNK_BYTES,
         min_size=MIN_CHUNK_BYTES,
-        max_size=_MAX_CHUNK_BYTES,
+        max_size=_MAX_CUT_BYTES,
         normalized_chunking=_NORMALIZATION_LEVEL,
     )
 
@@ -86,9 +86,9 @@ def cut(content: bytes | memoryview) -> list[Chunk]:
     return chunks
 
 
-def merged(chunks: Sequence[Chunk], offsets: Sequence[int | None]) -> list[Run]:
+def merged(chunks: Sequence[Chunk], offsets: Sequence[int | None]) -> list[ByteRun]:
     """Return the chunks as runs, joining neighbours that are neighbours in the old version too, or are both missing."""
-    runs: list[Run] = []
+    runs: list[ByteRun] = []
     for (length, _), offset in zip(chunks, offsets, strict=True):
         if runs:
             before, start = runs[-1]
@@ -274,14 +274,14 @@ class Assembly:
     """Builds a new version from runs of the old one and, in the gaps between them, content that arrives."""
 
     def __init__(self) -> None:
-        self._runs: deque[Run] = deque()
+        self._runs: deque[ByteRun] = deque()
         self._scratch = memoryview(bytearray(_READ_BYTES))
 
     def __len__(self) -> int:
         """Number of runs that are not complete yet."""
         return len(self._runs)
 
-    def add(self, runs: Sequence[Run]) -> None:
+    def add(self, runs: Sequence[ByteRun]) -> None:
         """Append runs."""
         self._runs.extend(runs)
 

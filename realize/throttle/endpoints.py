@@ -37,7 +37,7 @@ from realize.throttle.transport import ThrottledFactory
 from realize.units import parse_rate, parse_size
 
 
-class _Limit:
+class _EndpointLimit:
     """The limit that all connections of an endpoint share; each has a flow."""
 
     def __init__(self, clock: IReactorTime, rate: float | None, burst: float | None) -> None:
@@ -58,7 +58,7 @@ class ThrottledClientEndpoint:
     """Connects through ``inner``; all connections made share one ``limit``."""
 
     _inner: IStreamClientEndpoint
-    _limit: _Limit
+    _limit: _EndpointLimit
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; the Deferred fires with the application's protocol, not the layer around it."""
@@ -72,7 +72,7 @@ class ThrottledServerEndpoint:
     """Listens through ``inner``; all connections accepted share one ``limit``."""
 
     _inner: IStreamServerEndpoint
-    _limit: _Limit
+    _limit: _EndpointLimit
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen for connections of ``protocolFactory``."""
@@ -83,14 +83,14 @@ def throttle_client(
     reactor: IReactorTime, endpoint: IStreamClientEndpoint, rate: float | None, burst: float | None = None
 ) -> ThrottledClientEndpoint:
     """Wrap ``endpoint``: its connections together send at most ``rate`` bytes per second, ``burst`` at once."""
-    return ThrottledClientEndpoint(endpoint, _Limit(reactor, rate, burst))
+    return ThrottledClientEndpoint(endpoint, _EndpointLimit(reactor, rate, burst))
 
 
 def throttle_server(
     reactor: IReactorTime, endpoint: IStreamServerEndpoint, rate: float | None, burst: float | None = None
 ) -> ThrottledServerEndpoint:
     """Wrap ``endpoint``: its connections together send at most ``rate`` bytes per second, ``burst`` at once."""
-    return ThrottledServerEndpoint(endpoint, _Limit(reactor, rate, burst))
+    return ThrottledServerEndpoint(endpoint, _EndpointLimit(reactor, rate, burst))
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor, IStreamServerEndpointStringParser)

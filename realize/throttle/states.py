@@ -2,8 +2,8 @@
 
 Pure: everything that changes a state is here, and nothing here sends or closes anything;
 `realize.throttle.transport` does what belongs to a change.
-Two things are independent of each other, so there are two machines: how bytes travel (`Path`), and how far the
-application's wish to end the connection has been fulfilled (`Ending`).
+Two things are independent of each other, so there are two machines: how bytes travel (`SendState`), and how far the
+application's wish to end the connection has been fulfilled (`CloseState`).
 ``docs/states.md`` draws both.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Final
 
 
-class Path(enum.Enum):
+class SendState(enum.Enum):
     """How the bytes of the application travel."""
 
     PASSING = "passing"
@@ -25,7 +25,7 @@ class Path(enum.Enum):
     """The connection was aborted or lost: writes are dropped. Final."""
 
 
-def next_path(path: Path, *, limited: bool, waiting: bool, holding: bool) -> Path:
+def next_path(path: SendState, *, limited: bool, waiting: bool, holding: bool) -> SendState:
     """The path after limits, backlog or transport have changed; only closing leads to `Path.CLOSED`.
 
     ``limited``: a limit applies.
@@ -33,14 +33,14 @@ def next_path(path: Path, *, limited: bool, waiting: bool, holding: bool) -> Pat
     ``holding``: the transport is full and the application has a producer, which this layer has paused and therefore has
     to resume.
     """
-    if path is Path.CLOSED:
+    if path is SendState.CLOSED:
         return path
-    if limited or (path is Path.SHAPING and (waiting or holding)):
-        return Path.SHAPING
-    return Path.PASSING
+    if limited or (path is SendState.SHAPING and (waiting or holding)):
+        return SendState.SHAPING
+    return SendState.PASSING
 
 
-class Ending(enum.Enum):
+class CloseState(enum.Enum):
     """How far the application's wish to end the connection, or its sending half, has been fulfilled."""
 
     OPEN = "open"
@@ -55,8 +55,8 @@ class Ending(enum.Enum):
     """The transport was told to close, or to abort. Final."""
 
 
-class Event(enum.Enum):
-    """What may change an `Ending`."""
+class TransportEvent(enum.Enum):
+    """What may change an `CloseState`."""
 
     LOSE_WRITE = "loseWriteConnection"
     LOSE = "loseConnection"
@@ -65,17 +65,17 @@ class Event(enum.Enum):
     """Nothing waits in the backlog, and there is no producer."""
 
 
-_NEXT: Final[Mapping[tuple[Ending, Event], Ending]] = {
-    (Ending.OPEN, Event.LOSE_WRITE): Ending.HALF_CLOSING,
-    (Ending.HALF_CLOSING, Event.DRAINED): Ending.HALF_CLOSED,
-    (Ending.OPEN, Event.LOSE): Ending.CLOSING,
-    (Ending.HALF_CLOSING, Event.LOSE): Ending.CLOSING,
-    (Ending.HALF_CLOSED, Event.LOSE): Ending.CLOSING,
-    (Ending.CLOSING, Event.DRAINED): Ending.CLOSED,
-    **{(ending, Event.ABORT): Ending.CLOSED for ending in Ending},
+_NEXT: Final[Mapping[tuple[CloseState, TransportEvent], CloseState]] = {
+    (CloseState.OPEN, TransportEvent.LOSE_WRITE): CloseState.HALF_CLOSING,
+    (CloseState.HALF_CLOSING, TransportEvent.DRAINED): CloseState.HALF_CLOSED,
+    (CloseState.OPEN, TransportEvent.LOSE): CloseState.CLOSING,
+    (CloseState.HALF_CLOSING, TransportEvent.LOSE): CloseState.CLOSING,
+    (CloseState.HALF_CLOSED, TransportEvent.LOSE): CloseState.CLOSING,
+    (CloseState.CLOSING, TransportEvent.DRAINED): CloseState.CLOSED,
+    **{(ending, TransportEvent.ABORT): CloseState.CLOSED for ending in CloseState},
 }
 
 
-def next_ending(ending: Ending, event: Event) -> Ending:
+def next_ending(ending: CloseState, event: TransportEvent) -> CloseState:
     """The ending after ``event``; an event that is not in the table changes nothing."""
     return _NEXT.get((ending, event), ending)

@@ -45,7 +45,7 @@ from zope.interface import Interface, alsoProvides, directlyProvides, implemente
 from realize.throttle.backlog import Backlog
 from realize.throttle.producers import ProducerCallbacks, PulledProducer
 from realize.throttle.scheduler import Flow
-from realize.throttle.states import Ending, Event, Path, next_ending, next_path
+from realize.throttle.states import CloseState, SendState, TransportEvent, next_ending, next_path
 from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that_fits, wire_size
 from realize.values import MAX_VALUE_BYTES
 
@@ -55,8 +55,8 @@ QUEUE_S: Final = 0.05
 _MIN_QUEUE_BYTES: Final = 512
 _MAX_QUEUE_BYTES: Final = 1 << 20
 _COUNT_STEP_BYTES: Final = 1 << 16
-_PASSING, _SHAPING, _CLOSED = Path.PASSING, Path.SHAPING, Path.CLOSED
-_DISCONNECTING: Final = (Ending.CLOSING, Ending.CLOSED)
+_PASSING, _SHAPING, _CLOSED = SendState.PASSING, SendState.SHAPING, SendState.CLOSED
+_DISCONNECTING: Final = (CloseState.CLOSING, CloseState.CLOSED)
 _FORWARDED: Final = (IHalfCloseableProtocol, IHandshakeListener)
 
 
@@ -74,8 +74,8 @@ class ThrottledProtocol(Protocol):
         self._backlog = Backlog()
         self._unspent = 0
         self._high_water = float(_COUNT_STEP_BYTES)
-        self._path = Path.PASSING
-        self._ending = Ending.OPEN
+        self._path = SendState.PASSING
+        self._ending = CloseState.OPEN
         self._refilling = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
@@ -161,15 +161,15 @@ class ThrottledProtocol(Protocol):
 
     def loseConnection(self) -> None:
         """Close once all that waits is sent, within the limit, and the producer is unregistered."""
-        self._end(Event.LOSE)
+        self._end(TransportEvent.LOSE)
 
     def loseWriteConnection(self) -> None:
         """Close the sending half once all that waits is sent, within the limit, and the producer is unregistered."""
-        self._end(Event.LOSE_WRITE)
+        self._end(TransportEvent.LOSE_WRITE)
 
     def abortConnection(self) -> None:
         """Close now, and drop what waits."""
-        self._ending = next_ending(self._ending, Event.ABORT)
+        self._ending = next_ending(self._ending, TransportEvent.ABORT)
         self._close()
         self.transport.abortConnection()
 
@@ -366,7 +366,7 @@ class ThrottledProtocol(Protocol):
             self._producer_paused = False
             producer.resumeProducing()
 
-    def _end(self, event: Event) -> None:
+    def _end(self, event: TransportEvent) -> None:
         """Note the application's wish, and fulfil it now if nothing is left to send."""
         ending = next_ending(self._ending, event)
         if ending is not self._ending:
@@ -378,17 +378,17 @@ class ThrottledProtocol(Protocol):
         if self._backlog.size or self._producer is not None or self._path is _CLOSED:
             return
         self._register(None)
-        ending = next_ending(self._ending, Event.DRAINED)
+        ending = next_ending(self._ending, TransportEvent.DRAINED)
         if ending is not self._ending:
             self._ending = ending
-            if ending is Ending.CLOSED:
+            if ending is CloseState.CLOSED:
                 self.transport.loseConnection()
             else:
                 self.transport.loseWriteConnection()
 
     def _accepts(self) -> bool:
         """Whether what is written now is sent; transports drop what comes after ``loseConnection``, too."""
-        return self._path is not _CLOSED and (self._ending is Ending.OPEN or self._producer is not None)
+        return self._path is not _CLOSED and (self._ending is CloseState.OPEN or self._producer is not None)
 
     def _drop(self) -> None:
         self._backlog.clear()

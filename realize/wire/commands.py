@@ -41,8 +41,8 @@ MAX_RUNNING_COMMANDS: Final = 256
 MAX_CREDIT_BYTES: Final = 1 << 30
 """Most credit that one ``Credit`` may give."""
 
-_NUMBER: Final = (1 << 32) - 1
-_BITS: Final = MAX_OFFERED_CHUNKS // 8
+_MAX_NUMBER: Final = (1 << 32) - 1
+_MAX_BITMAP_BYTES: Final = MAX_OFFERED_CHUNKS // 8
 
 
 class Reason(enum.Enum):
@@ -78,7 +78,7 @@ class _OneWay(amp.Command):
 
 
 def _number() -> Number:
-    return Number(_NUMBER)
+    return Number(_MAX_NUMBER)
 
 
 class Hello(RealizeCommand):
@@ -233,7 +233,7 @@ class Forbidden(RealizeCommand):
         (b"paths", Packed(packing.PATHS)),
         (b"use", Choice(Use)),
     ]
-    response: ClassVar[list[tuple[bytes, Any]]] = [(b"forbidden", Packed(packing.FORBIDDEN))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"forbidden", Packed(packing.FORBIDDEN_FILES))]
 
 
 class ReadSmall(RealizeCommand):
@@ -278,7 +278,7 @@ class Settle(RealizeCommand):
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"handle", _number()),
-        (b"expected", Packed(packing.EXPECTED)),
+        (b"expected", Packed(packing.EXPECTED_FILES)),
         (b"attributes", Packed(packing.EACH_ATTRIBUTES, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"settled", Packed(packing.SETTLED))]
@@ -346,7 +346,7 @@ class OfferChunks(RealizeCommand):
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"chunks", Packed(packing.CHUNKS))]
-    response: ClassVar[list[tuple[bytes, Any]]] = [(b"wanted", Octets(_BITS))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"wanted", Octets(_MAX_BITMAP_BYTES))]
 
 
 class Data(_OneWay):
@@ -466,7 +466,7 @@ class PickChunks(RealizeCommand):
     The requester sends it before `StartRead`; it is answered once the content of all these chunks was sent.
     """
 
-    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"wanted", Octets(_BITS))]
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"wanted", Octets(_MAX_BITMAP_BYTES))]
 
 
 class StartRead(RealizeCommand):

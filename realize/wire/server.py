@@ -53,7 +53,7 @@ MAX_UNAUTHENTICATED: Final = 64
 MAX_PEER_CONNECTIONS: Final = 64
 """Connections that one peer may have; as the cost of each is bounded, so is that of a peer."""
 
-Welcome = Callable[["AcceptedProtocol", PublicKey, Greeting], str]
+OnWelcome = Callable[["AcceptedProtocol", PublicKey, Greeting], str]
 """Called when a peer with a known key has sent Hello.
 
 Gives the connection its responders with `PeerProtocol.serve` and returns the name of the peer; raises
@@ -147,7 +147,7 @@ class PeerServerFactory(Factory):
         identity: Identity,
         greeting: Greeting,
         is_known: Callable[[PublicKey], bool],
-        welcome: Welcome,
+        welcome: OnWelcome,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
         watch: Watch | None = None,
         max_unauthenticated: int = MAX_UNAUTHENTICATED,

@@ -80,7 +80,7 @@ def run_check(target: str, access: Access, *, json: bool, log: LogOptions) -> in
     return run(main, log)
 
 
-class _Failed(Exception):
+class _StepFailed(Exception):
     """A step failed, and later steps need it."""
 
 
@@ -100,7 +100,7 @@ class Checking:
         """Check everything that can be checked; raises `UsageError` if ``target`` is not a target."""
         try:
             await self._check(target, access)
-        except _Failed:
+        except _StepFailed:
             done = {finding.step for finding in self._findings}
             for step in (*OF_THE_WAY, *OF_THE_PEER, *OF_THE_DIRECTORY):
                 if step not in done:
@@ -261,7 +261,7 @@ class Checking:
 
     def _fail_with(self, finding: Finding) -> NoReturn:
         self._add(finding)
-        raise _Failed
+        raise _StepFailed
 
     def _add(self, finding: Finding) -> None:
         self._findings.append(finding)

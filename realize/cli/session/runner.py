@@ -73,7 +73,7 @@ def run(
     # Garbage collection was off during start-up, see `realize.cli.main`; ignore for ever what was loaded until now.
     gc.freeze()
     gc.enable()
-    with command_log(log, reactor), _Signals(lambda: reactor.callFromThread(interrupt), at_once):
+    with command_log(log, reactor), _EndingSignals(lambda: reactor.callFromThread(interrupt), at_once):
         cast("ReactorBase", installed).run(installSignalHandlers=False)
         return after(lambda: _result(outcome))
 
@@ -89,7 +89,7 @@ def _result(outcome: list[T | Failure]) -> T:
     return result
 
 
-class _Signals:
+class _EndingSignals:
     """While entered, the first signal of `ENDING` calls ``first``; the next calls ``at_once`` and ends the process."""
 
     def __init__(self, first: Callable[[], object], at_once: Callable[[int], object]) -> None:

@@ -44,7 +44,7 @@ class RemoteReader:
 
     What may be asked next is for its `realize.store.transfer_state.ReadState` to say.
     To look at what comes next when content flows takes another stream, on which the peer skips what we have: the one
-    that is used, with its outcome, is a `_Content`.
+    that is used, with its outcome, is a `_ArrivingContent`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RemoteReader:
         self._path = path
         self._removing = removing
         self._order = ReadState(opened.version.size)
-        self._content = _Content(protocol, opened.stream)
+        self._content = _ArrivingContent(protocol, opened.stream)
         self._transit = transit
         self._journey = opened.stream.number
         transit.begin(self._journey, [path], self._travelled)
@@ -165,7 +165,7 @@ class RemoteReader:
             return
         self._content.close()
         opened = await _open_read(self._protocol, self._handle, self._path, removing=self._removing)
-        self._content = _Content(self._protocol, opened.stream, self._content.leave())
+        self._content = _ArrivingContent(self._protocol, opened.stream, self._content.leave())
         try:
             self._order.stand()
         except ProtocolError:
@@ -176,7 +176,7 @@ class RemoteReader:
         await self._content.skip(self._order.position)
 
 
-class _Content:
+class _ArrivingContent:
     """One stream on which the peer sends a file; its ``outcome`` is the digest of the whole, an error, or None yet."""
 
     def __init__(self, protocol: PeerProtocol, stream: InboundStream, waiting: Sequence[Deferred[bytes]] = ()) -> None:
@@ -311,7 +311,7 @@ async def _open_read(protocol: PeerProtocol, handle: int, path: bytes, *, removi
     return _OpenedRead(protocol.streams.inbound(number, version.size), version, answer["attributes"])
 
 
-Arrived = Callable[[int, float], object]
+BytesArrived = Callable[[int, float], object]
 """Called with the bytes that have arrived at the peer, and the seconds that took."""
 
 
@@ -326,7 +326,7 @@ class RemoteWriter:
         stream: OutboundStream,
         have: int,
         size: int,
-        arrived: Arrived,
+        arrived: BytesArrived,
         transit: Transit,
     ) -> None:
         self.have = have
@@ -346,7 +346,7 @@ class RemoteWriter:
         path: bytes,
         size: int,
         policy: OnConflict,
-        arrived: Arrived,
+        arrived: BytesArrived,
         preserve: bool,  # noqa: FBT001 -- see `IStore.open_writer`
         replaces: Seen | None,
         transit: Transit,

@@ -51,7 +51,7 @@ from realize.fs.syscalls import (
     rename_noreplace,
     syncfs,
 )
-from realize.fs.tree import Identity, Tree, identity_of
+from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.location import Root
 from realize.store.local.partial_names import NOTE, RECEIVING, is_ours
@@ -117,9 +117,9 @@ class Prepared:
     root: Root
     path: bytes
     directory: tuple[bytes, ...]
-    identity: Identity
+    identity: Inode
     partial: bytes
-    inode: Identity
+    inode: Inode
     name: bytes
     policy: OnConflict
     replaces: Seen | None
@@ -381,7 +381,7 @@ def _discard(fd: int, file: Prepared) -> None:
             os.unlink(file.partial, dir_fd=fd)
 
 
-def _check(file: Prepared, identity: Identity, failed: dict[int, OSError]) -> None:
+def _check(file: Prepared, identity: Inode, failed: dict[int, OSError]) -> None:
     if file.identity != identity:
         raise StorageError(f"{display_name(file.path)}: its directory was replaced by another meanwhile")
     if file.anchor is not None and file.anchor.device in failed:

@@ -23,7 +23,7 @@ from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree
 from realize.store.local.footprint import Footprint, Trace, trace_of
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.values import Directory
 
 _OWNERS: Final = 0o700
@@ -33,7 +33,7 @@ _PERMISSIONS: Final = 0o777
 
 
 def make_directories(
-    location: Location,
+    location: RootedLocation,
     directories: Sequence[Directory],
     footprint: Footprint,
     bounded: bool,  # noqa: FBT001 -- in a thread
@@ -65,7 +65,7 @@ def make_directories(
 
 
 def set_directories(
-    location: Location,
+    location: RootedLocation,
     directories: Sequence[Directory],
     footprint: Footprint,
     bounded: bool,  # noqa: FBT001 -- in a thread
@@ -92,7 +92,7 @@ def set_directories(
     return answers
 
 
-def _components(location: Location, directory: Directory) -> tuple[bytes, ...]:
+def _components(location: RootedLocation, directory: Directory) -> tuple[bytes, ...]:
     """Return the components below the root; an empty path means the location itself."""
     if not directory.path:
         return location.base

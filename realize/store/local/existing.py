@@ -21,7 +21,7 @@ from realize.fs.reading import blocks, digest_of, matching
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.fs.tree import Tree, identity_of
 from realize.store.local.commit import sync_directories
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.partial_names import MARK, NOTE, is_ours
 from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.origin import digest_from
@@ -36,7 +36,7 @@ _NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 
 
 def describe_batch(
-    location: Location,
+    location: RootedLocation,
     paths: Sequence[bytes],
     salt: bytes,
     earliest_ns: Callable[[], int],
@@ -73,7 +73,7 @@ def _judged(answer: Existing | RealizeError, since_ns: int) -> Existing | Realiz
 
 
 def _describe(
-    location: Location,
+    location: RootedLocation,
     tree: Tree,
     path: bytes,
     salt: bytes,
@@ -138,7 +138,7 @@ def _status(fd: int, name: bytes) -> os.stat_result | None:
 
 
 def settle_batch(
-    location: Location, expected: Sequence[Expected], vouching: Vouching, origin: bytes | None
+    location: RootedLocation, expected: Sequence[Expected], vouching: Vouching, origin: bytes | None
 ) -> list[bool | RealizeError]:
     """Return which of the final files have exactly the expected content.
 
@@ -168,7 +168,7 @@ def settle_batch(
 
 
 def _settle(
-    location: Location, tree: Tree, expected: Expected, vouching: Vouching, origin: bytes | None
+    location: RootedLocation, tree: Tree, expected: Expected, vouching: Vouching, origin: bytes | None
 ) -> tuple[bytes, ...] | None:
     """Return the directory of the file if it has the expected content, else None."""
     directory, name = location.split(expected.path)
@@ -357,7 +357,7 @@ class FinalMatches:
 
     def match(
         self,
-        location: Location,
+        location: RootedLocation,
         path: bytes,
         size: int,
         offset: int,
@@ -377,7 +377,7 @@ class FinalMatches:
 
     def _match(
         self,
-        location: Location,
+        location: RootedLocation,
         path: bytes,
         size: int,
         offset: int,

@@ -9,7 +9,7 @@ from attrs import define, field
 
 from realize.fs.stamps import Present
 from realize.store.local.leftovers import find_leftovers, gained_ns, remove_awaiting, remove_unlocked
-from realize.store.local.location import Location, locate
+from realize.store.local.location import RootedLocation, locate
 
 Expired = tuple[bytes, int]
 """The path of a removed partial, relative to the root, and its size in bytes."""
@@ -27,7 +27,7 @@ class Step:
 
 
 def expire_partials(
-    root: bytes | str | Location, older_than_ns: int, present: Present, *, deep: bool = True
+    root: bytes | str | RootedLocation, older_than_ns: int, present: Present, *, deep: bool = True
 ) -> Generator[Step, None, None]:
     """Remove the partials below ``root`` that have not grown for longer than ``older_than_ns``.
 
@@ -37,7 +37,7 @@ def expire_partials(
     long for their first file.
     Without ``deep``, directories below ``root`` are not entered.
     """
-    location = root if isinstance(root, Location) else locate(os.fsencode(root), b"", None)
+    location = root if isinstance(root, RootedLocation) else locate(os.fsencode(root), b"", None)
     finding = find_leftovers(location, deep=deep)
     try:
         for partials, directories in finding:

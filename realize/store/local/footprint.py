@@ -12,7 +12,7 @@ import threading
 from typing import Final
 
 from realize.fs.syscalls import birth_ns
-from realize.fs.tree import Identity
+from realize.fs.tree import Inode
 
 MAX_FOOTPRINT_DIRECTORIES: Final = 20_000
 """Directories of each kind, made or emptied, that are remembered for a peer; beyond it the oldest are forgotten.
@@ -26,7 +26,7 @@ Trace = bytes
 _TRACE: Final = struct.Struct("QQq")  # a tuple of three numbers takes three times as much
 
 
-def trace_of(identity: Identity, fd: int, name: bytes = b"") -> Trace:
+def trace_of(identity: Inode, fd: int, name: bytes = b"") -> Trace:
     """Return the trace of the open directory ``fd``, or of ``name`` in it; ``identity`` is its device and inode."""
     return _TRACE.pack(*identity, birth_ns(fd, name))
 

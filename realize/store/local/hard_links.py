@@ -13,7 +13,7 @@ from typing import Final
 from attrs import define, evolve, field
 
 from realize.fs.syscalls import fresh_fstat
-from realize.fs.tree import Identity
+from realize.fs.tree import Inode
 from realize.store.local.versions import version_of
 from realize.values import Version
 
@@ -29,7 +29,7 @@ class HardLinks:
     """The versions that our removals have led from and to; shared by the threads of a store."""
 
     _lock: threading.Lock = field(factory=threading.Lock)
-    _versions: dict[Identity, dict[Version, None]] = field(factory=dict)
+    _versions: dict[Inode, dict[Version, None]] = field(factory=dict)
     """For each file, in order: each version became the next by a removal of ours alone."""
 
     def same(self, read: Version, now: Version) -> bool:

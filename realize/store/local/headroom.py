@@ -28,7 +28,7 @@ from realize.fs.space import space_of
 from realize.store.local.known_partials import KnownPartials
 from realize.store.local.ledger import Crowded, FileSystem, Ledger, Promise
 from realize.store.local.leftovers import in_the_way, remove_unlocked, unlocked
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.walker import WalkEntry
 from realize.units import NO_RESERVE, Reserve, display_name, format_size
 
@@ -112,7 +112,7 @@ class Headroom:
         file_system = self.ledger.on(status.st_dev)
         return file_system.promise(size, status.st_size, replaced, lambda: self.free(fd))
 
-    def _measure(self, location: Location) -> tuple[int, int | None]:
+    def _measure(self, location: RootedLocation) -> tuple[int, int | None]:
         """Return the device and the free bytes, as of `free`, where the location is or would be made."""
         with location.tree() as tree:
             fd, _ = tree.nearest(location.base)
@@ -120,7 +120,7 @@ class Headroom:
 
     # For the reactor.
 
-    async def make_way(self, location: Location, path: bytes, crowded: Crowded, waiting: Waiting) -> None:
+    async def make_way(self, location: RootedLocation, path: bytes, crowded: Crowded, waiting: Waiting) -> None:
         """Wait or free space until another attempt to start a large file is worthwhile.
 
         Raises `Busy` if that takes too long, `NoSpace` if it is hopeless.
@@ -138,7 +138,7 @@ class Headroom:
                 f"{format_size(max(0, crowded.free))} are free, {format_size(missing)} are missing"
             )
 
-    async def go_on(self, location: Location, promise: Promise, free: int | None, made: int) -> bool:
+    async def go_on(self, location: RootedLocation, promise: Promise, free: int | None, made: int) -> bool:
         """Free space for the rest of a file that ran out of it in spite of its promise; return whether that was done.
 
         ``made`` is the value that `made` had before the attempt to write.
@@ -147,7 +147,7 @@ class Headroom:
         missing = promise.left if free is None or free >= promise.left else promise.left - free
         return await self._make(location, promise.file_system.device, missing, made)
 
-    async def make_way_for_small(self, location: Location, sizes: Sequence[int], waiting: Waiting) -> bool:
+    async def make_way_for_small(self, location: RootedLocation, sizes: Sequence[int], waiting: Waiting) -> bool:
         """Free space or wait after small files of these sizes did not fit; return whether to try again."""
         made, waiting.made = waiting.made, self.made
         device: int
@@ -170,7 +170,7 @@ class Headroom:
         await waiting.for_change(file_system, seen)
         return True
 
-    async def _make(self, location: Location, device: int, missing: int, made: int, own: bytes = b"") -> bool:
+    async def _make(self, location: RootedLocation, device: int, missing: int, made: int, own: bytes = b"") -> bool:
         """Free ``missing`` bytes, unless space was freed since `made` was ``made``; return whether any was freed."""
         await self._making.acquire()
         try:
@@ -182,7 +182,7 @@ class Headroom:
         finally:
             self._making.release()
 
-    async def _remove(self, location: Location, device: int, missing: int, own: bytes = b"") -> bool:
+    async def _remove(self, location: RootedLocation, device: int, missing: int, own: bytes = b"") -> bool:
         """Remove idle partials to free ``missing`` bytes, if that is possible; return whether any were removed."""
         known = [each for each in await self.partials.on(location, device) if each.from_root != own]
         # Nothing is removed in vain: partials that are being written neither count nor go.

@@ -12,7 +12,7 @@ from twisted.internet.defer import DeferredLock
 from realize.concurrency.shielded import RunInThread
 from realize.errors import RealizeError
 from realize.store.local.leftovers import find_partials
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.walker import WalkEntry
 
 MIN_LOOK_AGE_S: Final = 5.0
@@ -24,12 +24,12 @@ class KnownPartials:
     """The partials found by the last search, and those left since; some may be gone, or be written again."""
 
     _run_in_thread: RunInThread
-    _location: Location | None = field(default=None, init=False)
+    _location: RootedLocation | None = field(default=None, init=False)
     _found: dict[bytes, WalkEntry] = field(factory=dict, init=False)
     _until: float = field(default=0.0, init=False)
     _looking: DeferredLock = field(factory=DeferredLock, init=False)
 
-    async def on(self, location: Location, device: int) -> list[WalkEntry]:
+    async def on(self, location: RootedLocation, device: int) -> list[WalkEntry]:
         """Return the known partials below a location that are on that device, searching anew if that is due."""
         await self._looking.acquire()
         try:
@@ -39,7 +39,7 @@ class KnownPartials:
             self._looking.release()
         return [each for each in self._found.values() if each.status is not None and each.status.st_dev == device]
 
-    async def _look(self, location: Location) -> None:
+    async def _look(self, location: RootedLocation) -> None:
         began = time.monotonic()
         self._location, self._found = location, {}
         finding = find_partials(location)

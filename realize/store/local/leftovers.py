@@ -12,7 +12,7 @@ from realize.errors import NotFound, RealizeError
 from realize.fs import awaiting
 from realize.fs.descriptors import release
 from realize.fs.tree import identity_of
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.partial_names import RECEIVING
 from realize.store.local.versions import READ_FLAGS
 from realize.store.local.walker import PAGE_ENTRIES, Traversal, WalkEntry
@@ -28,7 +28,7 @@ def gained_ns(status: os.stat_result) -> int:
 
 
 def find_leftovers(
-    location: Location, *, deep: bool = True
+    location: RootedLocation, *, deep: bool = True
 ) -> Generator[tuple[list[WalkEntry], list[WalkEntry]], None, None]:
     """Yield the partials and the directories below a location, page by page; close the generator to stop early.
 
@@ -42,14 +42,14 @@ def find_leftovers(
         traversal.close()
 
 
-def find_partials(location: Location) -> Generator[list[WalkEntry], None, None]:
+def find_partials(location: RootedLocation) -> Generator[list[WalkEntry], None, None]:
     """Yield the partials on each page of files below a location, often none; close the generator to stop early."""
     with contextlib.closing(find_leftovers(location)) as finding:
         for partials, _ in finding:
             yield partials
 
 
-def unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[WalkEntry]:
+def unlocked(location: RootedLocation, partials: Iterable[WalkEntry]) -> list[WalkEntry]:
     """Return those of these partials that nobody is writing at this moment."""
     found: list[WalkEntry] = []
     with location.tree() as tree:
@@ -59,7 +59,7 @@ def unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[WalkEntr
     return found
 
 
-def remove_unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[WalkEntry]:
+def remove_unlocked(location: RootedLocation, partials: Iterable[WalkEntry]) -> list[WalkEntry]:
     """Remove those of these partials that are neither locked nor changed since they were found; return the removed."""
     removed: list[WalkEntry] = []
     with location.tree() as tree:
@@ -72,7 +72,7 @@ def remove_unlocked(location: Location, partials: Iterable[WalkEntry]) -> list[W
     return removed
 
 
-def remove_awaiting(location: Location, directories: Iterable[tuple[bytes, ...]]) -> None:
+def remove_awaiting(location: RootedLocation, directories: Iterable[tuple[bytes, ...]]) -> None:
     """Remove those of these directories, and of those above them, that are empty and still await their first file."""
     with location.tree() as tree:
         for directory in directories:

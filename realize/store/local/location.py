@@ -19,7 +19,7 @@ from realize.fs.descriptors import release
 from realize.fs.identities import identity_token, identity_tokens_upwards
 from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.syscalls import kind_of
-from realize.fs.tree import Identity, Tree, identity_of
+from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.local.partial_names import refuse_ours
 from realize.units import display_name
 from realize.values import Where, WhereKind
@@ -30,7 +30,7 @@ class Root:
     """The directory that all names are relative to, and its identity when it was first seen."""
 
     path: bytes
-    identity: Identity
+    identity: Inode
     shown: bytes = field(default=Factory(lambda self: self.path, takes_self=True))
     """Its name in errors, since peers must not learn its path."""
     ancestors: Ancestors = field(factory=Ancestors, eq=False, repr=False)
@@ -59,7 +59,7 @@ class Root:
 
 
 @frozen
-class Location:
+class RootedLocation:
     """A directory below a root, or (``only``) one file of it."""
 
     root: Root
@@ -109,7 +109,7 @@ class Location:
             return Where(kind=WhereKind.FILE, identities=identities, now_ns=now_ns)
 
 
-def locate(root: bytes, base: bytes, expected: Identity | None, shown: bytes | None = None) -> Location:
+def locate(root: bytes, base: bytes, expected: Inode | None, shown: bytes | None = None) -> RootedLocation:
     """Return the location ``base`` below ``root``; errors call the root by its path, or ``shown``.
 
     ``expected`` is the identity that the root must have; it is required for a served directory.
@@ -118,10 +118,10 @@ def locate(root: bytes, base: bytes, expected: Identity | None, shown: bytes | N
     components = names.judge(base) if base else ()
     if expected is None:
         return _narrow_to_file(_locate_freely(root, components))
-    return _narrow_to_file(Location(Root(root, expected, shown or root), components))
+    return _narrow_to_file(RootedLocation(Root(root, expected, shown or root), components))
 
 
-def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> Location:
+def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> RootedLocation:
     """Return the location of any path: the nearest existing directory is the root, the rest precedes ``components``."""
     real = os.path.realpath(path)
     below: tuple[bytes, ...] = ()
@@ -134,14 +134,14 @@ def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> Location:
             raise _unreachable(path, error) from error
         else:
             if stat.S_ISDIR(status.st_mode):
-                return Location(Root(real, identity_of(status), real), below + components)
+                return RootedLocation(Root(real, identity_of(status), real), below + components)
             if below or components:
                 raise Conflict(f"{display_name(real)}: is not a directory")
         real, name = os.path.split(real)
         below = (name, *below)
 
 
-def _narrow_to_file(located: Location) -> Location:
+def _narrow_to_file(located: RootedLocation) -> RootedLocation:
     """Return the same location, or, if it is a file, its parent directory with ``only`` that file."""
     if not located.base:
         return located
@@ -157,7 +157,7 @@ def _narrow_to_file(located: Location) -> Location:
         refuse_ours(fd, name, status, names.join(located.base))
     mode = status.st_mode
     if stat.S_ISREG(mode):
-        return Location(located.root, tuple(parent), name)
+        return RootedLocation(located.root, tuple(parent), name)
     if not stat.S_ISDIR(mode):
         raise NotRegular(f"{display_name(names.join(located.base))}: is a {kind_of(mode)}")
     return located

@@ -34,7 +34,7 @@ _NEW: Final = _FLAGS | os.O_CREAT | os.O_EXCL
 _SWAPPED: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO})
 """Errors of open(2) which show that the name no longer refers to the regular file seen before."""
 
-_TRIES: Final = 10
+_CLAIM_TRIES: Final = 10
 
 
 def open_partial(
@@ -47,9 +47,9 @@ def open_partial(
     ``path`` is what errors call the file.
     Raises `Busy` while somebody else holds the lock.
     """
-    taken: list[tuple[_Candidate, os.stat_result | None]] = []
+    taken: list[tuple[_PartialName, os.stat_result | None]] = []
     for partial in names.partial_names(name, origin):
-        candidate = _Candidate(tree, directory, partial, path)
+        candidate = _PartialName(tree, directory, partial, path)
         try:
             fd, status = _claim(candidate)
         except _Taken as other:
@@ -84,7 +84,7 @@ class _Taken(Exception):
 
 
 @frozen
-class _Candidate:
+class _PartialName:
     """A name that a partial may have; ``path`` is what errors call the file."""
 
     tree: Tree
@@ -176,13 +176,13 @@ class _Candidate:
         return os.stat(self.partial, dir_fd=self.directory_fd, follow_symlinks=False)
 
 
-def _claim(candidate: _Candidate, alike: os.stat_result | None = None) -> tuple[int, os.stat_result]:
+def _claim(candidate: _PartialName, alike: os.stat_result | None = None) -> tuple[int, os.stat_result]:
     """Create or find the partial of that name, lock it, and return its descriptor and status.
 
     With ``alike``, only an existing file that looks like that is accepted.
     Raises `_Taken` if the file of that name is not ours.
     """
-    for _ in range(_TRIES):
+    for _ in range(_CLAIM_TRIES):
         try:
             fd, found = _opened(candidate, alike)
         except OSError as error:
@@ -206,7 +206,7 @@ def _claim(candidate: _Candidate, alike: os.stat_result | None = None) -> tuple[
     raise Busy(f"{display_name(candidate.path)}: its partial is replaced again and again by somebody else")
 
 
-def _opened(candidate: _Candidate, alike: os.stat_result | None) -> tuple[int | None, bool]:
+def _opened(candidate: _PartialName, alike: os.stat_result | None) -> tuple[int | None, bool]:
     """Return a descriptor of the partial, None to try again, and whether it was there already."""
     if alike is None:
         with contextlib.suppress(FileExistsError):

@@ -15,11 +15,11 @@ from realize.errors import NotFound, RealizeError
 from realize.fs import names
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.values import Use
 
 
-def forbidden_batch(location: Location, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
+def forbidden_batch(location: RootedLocation, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
     """Return why each of these files cannot be used like that; None for one that can, or that is gone."""
     answers: list[RealizeError | None] = []
     with location.tree() as tree:

@@ -18,16 +18,16 @@ from realize.fs.durable import write_all
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.space import space_of
 from realize.fs.syscalls import fsync_directory, rename_noreplace
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.partial_names import create
 from realize.units import NO_RESERVE, Reserve
 from realize.values import Space
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CONTENT: Final = b"Written by `realize check`; may be removed.\n" * 100
+_PROBE_CONTENT: Final = b"Written by `realize check`; may be removed.\n" * 100
 
 
-def measure_space(location: Location, reserve: Reserve = NO_RESERVE) -> Space:
+def measure_space(location: RootedLocation, reserve: Reserve = NO_RESERVE) -> Space:
     """Return the space on the file system of the location, or where it would be made; the reserve is not free."""
     with location.tree() as tree:
         try:
@@ -38,7 +38,7 @@ def measure_space(location: Location, reserve: Reserve = NO_RESERVE) -> Space:
     return Space(max(0, found.free - reserve.of(found.size)), found.size, found.free_files if found.files else None)
 
 
-def try_write(location: Location) -> int:
+def try_write(location: RootedLocation) -> int:
     """Do what a commit does with a trial file, and remove it; return the nanoseconds until it was durable."""
     secret = secrets.token_hex(8).encode("ascii")
     before, after = (names.partial_name(b"realize-check-%s-%d" % (secret, number)) for number in (1, 2))
@@ -65,7 +65,7 @@ def try_write(location: Location) -> int:
 def _write(directory_fd: int, name: bytes) -> None:
     fd = create(lambda mode: os.open(name, _FLAGS, mode, dir_fd=directory_fd))
     try:
-        write_all(fd, _CONTENT)
+        write_all(fd, _PROBE_CONTENT)
         os.fsync(fd)
     finally:
         release(fd)

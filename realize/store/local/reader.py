@@ -24,7 +24,7 @@ from realize.fs.tree import identity_of
 from realize.store.deltas import cut
 from realize.store.interfaces import IReader
 from realize.store.local.hard_links import HardLinks
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.versions import (
     Clock,
     attributes_of,
@@ -58,7 +58,7 @@ class _HashState:
 class SourceFile:
     """A file that is open for reading, and what can be done to it in a thread."""
 
-    location: Location
+    location: RootedLocation
     path: bytes
     handle: Handle
     version: Version
@@ -68,7 +68,7 @@ class SourceFile:
     @classmethod
     def open(
         cls,
-        location: Location,
+        location: RootedLocation,
         path: bytes,
         clock: Clock,
         unlinked: HardLinks,

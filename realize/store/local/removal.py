@@ -9,10 +9,10 @@ from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat
-from realize.fs.tree import Identity, Tree, identity_of
+from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.local.footprint import Footprint, trace_of
 from realize.store.local.hard_links import HardLinks
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.partial_names import refuse_ours
 from realize.store.local.versions import open_if_readable, refuse_written, representable, version_of
 from realize.units import display_name
@@ -20,7 +20,7 @@ from realize.values import Removal, Vacant
 
 
 def remove_batch(
-    location: Location, removals: Sequence[Removal], links: HardLinks, footprint: Footprint
+    location: RootedLocation, removals: Sequence[Removal], links: HardLinks, footprint: Footprint
 ) -> list[RealizeError | None]:
     """Remove each file that is still the given version; return an error or None for each, `NotFound` if it is gone.
 
@@ -29,7 +29,7 @@ def remove_batch(
     The content that was moved is safe all the same.
     """
     answers: list[RealizeError | None] = []
-    emptied: set[Identity] = set()
+    emptied: set[Inode] = set()
     with location.tree() as tree:
         for removal in removals:
             try:
@@ -46,7 +46,7 @@ def remove_batch(
     return answers
 
 
-def _remove(location: Location, tree: Tree, removal: Removal, links: HardLinks) -> Identity:
+def _remove(location: RootedLocation, tree: Tree, removal: Removal, links: HardLinks) -> Inode:
     """Remove one file; return the identity of its directory."""
     directory, name = location.split(removal.path)
     directory_fd, identity = tree.directory(directory), tree.identity(directory)
@@ -89,7 +89,7 @@ def _remove_link(directory_fd: int, name: bytes, removal: Removal, links: HardLi
 
 
 def prune_batch(
-    location: Location,
+    location: RootedLocation,
     vacant: Sequence[Vacant],
     footprint: Footprint,
     bounded: bool,  # noqa: FBT001 -- in a thread

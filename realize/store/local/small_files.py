@@ -23,7 +23,7 @@ from realize.fs.tree import Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.commit import Anchor, Prepared
 from realize.store.local.headroom import Headroom
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.partial_names import MARK
 from realize.store.local.partials import open_partial
 from realize.store.local.versions import (
@@ -50,7 +50,7 @@ _IMMUTABLE: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP})
 
 
 @define(eq=False)
-class Batch:
+class WrittenBatch:
     """The state of each file of a batch: ready to be committed, or an error.
 
     It holds locks until it is committed, so its owner must call `release` in the end, whatever happens.
@@ -73,7 +73,7 @@ class Batch:
 
 
 def read_batch(
-    location: Location,
+    location: RootedLocation,
     paths: Sequence[bytes],
     clock: Clock,
     removing: bool,  # noqa: FBT001 -- what runs in a thread is called like this
@@ -98,7 +98,7 @@ def read_batch(
     return answers
 
 
-def _read(location: Location, tree: Tree, path: bytes, left: int, clock: Clock, *, removing: bool) -> Fetched:
+def _read(location: RootedLocation, tree: Tree, path: bytes, left: int, clock: Clock, *, removing: bool) -> Fetched:
     directory, name = location.split(path)
     fd, status = open_settled(tree, directory, name, path, clock)
     try:
@@ -118,20 +118,20 @@ def _read(location: Location, tree: Tree, path: bytes, left: int, clock: Clock, 
 
 
 def write_batch(
-    location: Location,
+    location: RootedLocation,
     files: Sequence[SmallFile],
     policy: OnConflict,
     salt: bytes,
     watch: CommitHooks,
     headroom: Headroom,
     origin: bytes | None,
-) -> Batch:
+) -> WrittenBatch:
     """Write each file to its partial, with its attributes and ``origin``, and keep the partial locked.
 
     The content of each is durable, or the file has an anchor with which the group commit makes it so.
     """
     # Allocated in advance, so that no file is written and then lost because its answer cannot be appended.
-    batch = Batch([_UNWRITTEN] * len(files))
+    batch = WrittenBatch([_UNWRITTEN] * len(files))
     syncs: list[float] = []
     try:
         with location.tree(private=any(file.attributes is not None for file in files)) as tree:
@@ -180,7 +180,7 @@ def _anchor(tree: Tree) -> Anchor | None:
 
 
 def _write(
-    location: Location,
+    location: RootedLocation,
     tree: Tree,
     file: SmallFile,
     policy: OnConflict,

@@ -20,7 +20,7 @@ from realize.concurrency.memory import UNBOUNDED, Share
 from realize.concurrency.shielded import RunInThread, shielded, shielded_opening, steadfast
 from realize.errors import InternalError, NoSpace, RealizeError, StorageError
 from realize.fs.descriptors import release
-from realize.fs.tree import Identity, identity_of
+from realize.fs.tree import Inode, identity_of
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.local.commit import Committer
 from realize.store.local.directories import make_directories, set_directories
@@ -30,12 +30,12 @@ from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom, Waiting
 from realize.store.local.ledger import Crowded
 from realize.store.local.listing import LocalListing
-from realize.store.local.location import Location, locate
+from realize.store.local.location import RootedLocation, locate
 from realize.store.local.permissions import forbidden_batch
 from realize.store.local.probe import measure_space, try_write
 from realize.store.local.reader import LocalReader, SourceFile
 from realize.store.local.removal import prune_batch, remove_batch
-from realize.store.local.small_files import Batch, read_batch, write_batch
+from realize.store.local.small_files import WrittenBatch, read_batch, write_batch
 from realize.store.local.versions import Clock
 from realize.store.local.walker import Walker
 from realize.store.local.writer import LocalWriter, PartialFile
@@ -68,7 +68,7 @@ _T = TypeVar("_T")
 _Named = TypeVar("_Named", Directory, Removal, SmallFile, Vacant)
 
 
-def root_identity(root: bytes | str) -> Identity:
+def root_identity(root: bytes | str) -> Inode:
     """Return the identity of a directory to be served, for `LocalStore`; raises `OSError` if it cannot be reached."""
     return identity_of(os.stat(root))
 
@@ -112,7 +112,7 @@ class LocalStore:
         *,
         run_in_thread: RunInThread,
         run_briefly: RunInThread | None = None,
-        root_identity: Identity | None = None,
+        root_identity: Inode | None = None,
         committer: Committer | None = None,
         headroom: Headroom | None = None,
         clock: Clock | None = None,
@@ -141,7 +141,7 @@ class LocalStore:
         self._owner = owner
         self._began_ns = 0
         self._salt = b""
-        self._located: Location | None = None
+        self._located: RootedLocation | None = None
         self._vouching = Vouching(self._clock)
         self._origin = origin
         self._matches = FinalMatches(self._vouching, origin)
@@ -157,7 +157,9 @@ class LocalStore:
         """See `IStore`."""
         self._salt = salt
         self._began_ns = self._stamps.note() - run_age_ns
-        located: Location = await self._run_briefly(locate, self._root, self._base, self._root_identity, self._shown)
+        located: RootedLocation = await self._run_briefly(
+            locate, self._root, self._base, self._root_identity, self._shown
+        )
         where: Where = await self._run_briefly(located.where, salt, self._stamps.present().stamp_ns)
         self._located = located
         return where
@@ -246,7 +248,7 @@ class LocalStore:
     async def _put_part(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         await self._committer.slots.acquire(len(files), self._owner)
         try:
-            batch: Batch = await self._while_open(
+            batch: WrittenBatch = await self._while_open(
                 write_batch,
                 self._location,
                 files,
@@ -447,12 +449,12 @@ class LocalStore:
         return self._stamps.earliest_since(self._began_ns)
 
     @property
-    def _scope(self) -> Location:
+    def _scope(self) -> RootedLocation:
         """Where partials may be removed to free space: all of a served directory, else the location only."""
-        return self._location if self._root_identity is None else Location(self._location.root, ())
+        return self._location if self._root_identity is None else RootedLocation(self._location.root, ())
 
     @property
-    def _location(self) -> Location:
+    def _location(self) -> RootedLocation:
         if self._located is None:
             raise InternalError("a store is used before it was opened")
         return self._located

@@ -28,9 +28,9 @@ from realize.fs.descriptors import release
 from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.syscalls import kind_of
-from realize.fs.tree import DIRECTORY_FLAGS, Identity, Tree, identity_of
+from realize.fs.tree import DIRECTORY_FLAGS, Inode, Tree, identity_of
 from realize.leaving import Leaving
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.partial_names import NOTE, is_ours
 from realize.store.local.versions import attributes_of, representable
 from realize.values import Entry, Kind
@@ -43,7 +43,7 @@ PAGE_ENTRIES: Final = 500
 
 _FRAME: Final = 1024
 _NAME: Final = 48
-_COMPONENT: Final = 8
+_COMPONENT_OVERHEAD_BYTES: Final = 8
 
 
 @frozen
@@ -92,7 +92,13 @@ class _Frame:
     @property
     def held(self) -> int:
         """Approximate memory use in bytes."""
-        return _FRAME + self.size + _NAME * len(self.names) + len(self.prefix) + _COMPONENT * len(self.directory)
+        return (
+            _FRAME
+            + self.size
+            + _NAME * len(self.names)
+            + len(self.prefix)
+            + _COMPONENT_OVERHEAD_BYTES * len(self.directory)
+        )
 
     def close(self) -> None:
         if self.scan is not None:
@@ -113,8 +119,8 @@ class Traversal:
 
     def __init__(
         self,
-        location: Location,
-        refuse: Callable[[bytes, Identity], str],
+        location: RootedLocation,
+        refuse: Callable[[bytes, Inode], str],
         leave: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         self._location = location
@@ -294,11 +300,11 @@ class Walker:
     """Lists what `realize.store.interfaces.IStore.walk` returns; not thread-safe."""
 
     def __init__(
-        self, location: Location, *, salt: bytes, partials: bool, avoid: bytes, leave: Sequence[bytes] = ()
+        self, location: RootedLocation, *, salt: bytes, partials: bool, avoid: bytes, leave: Sequence[bytes] = ()
     ) -> None:
         self._partials = partials
 
-        def refuse(_path: bytes, identity: Identity) -> str:
+        def refuse(_path: bytes, identity: Inode) -> str:
             return "is the destination" if avoid and identity_token(salt, identity) == avoid else ""
 
         self._leaving = Leaving(leave)

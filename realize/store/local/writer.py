@@ -29,15 +29,15 @@ from realize.fs.handle import Handle
 from realize.fs.oserrors import Deed, storage_errors
 from realize.fs.reading import matching
 from realize.fs.syscalls import fsync_directory, start_writeback
-from realize.fs.tree import Identity, Tree, identity_of
-from realize.store.deltas import Assembly, Run, merged
+from realize.fs.tree import Inode, Tree, identity_of
+from realize.store.deltas import Assembly, ByteRun, merged
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.interfaces import IWriter
 from realize.store.local.commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.local.headroom import Headroom
 from realize.store.local.ledger import Crowded, Promise
 from realize.store.local.leftovers import gained_ns
-from realize.store.local.location import Location
+from realize.store.local.location import RootedLocation
 from realize.store.local.old_version import OldVersion
 from realize.store.local.partials import open_partial
 from realize.store.local.small_files import set_attributes
@@ -75,7 +75,7 @@ class PartialFile:
 
     def __init__(
         self,
-        location: Location,
+        location: RootedLocation,
         path: bytes,
         size: int,
         policy: OnConflict,
@@ -139,7 +139,7 @@ class PartialFile:
         try:
             promise = self.promise = self._promised(tree, fd, status, replaced)
             self._status = status
-            self._identity: Identity = identity_of(status)
+            self._identity: Inode = identity_of(status)
             self._directory_identity = tree.identity(self._directory)
             self._on_disk = status.st_size
             self.have = min(status.st_size, self.size)
@@ -183,7 +183,7 @@ class PartialFile:
             )
         return self._old
 
-    def plan(self, runs: Sequence[Run]) -> None:
+    def plan(self, runs: Sequence[ByteRun]) -> None:
         """Append runs to the plan of the new version, and write those that need not wait for content.
 
         Raises `ProtocolError` if more than `MAX_WAITING_RUNS` would wait.
@@ -369,7 +369,7 @@ class LocalWriter:
         run_in_thread: RunInThread,
         committer: Committer,
         headroom: Headroom,
-        scope: Location,
+        scope: RootedLocation,
         on_closed: Callable[[LocalWriter], None],
         owner: str,
     ) -> None:

@@ -47,7 +47,7 @@ class Stage(enum.Enum):
     """It was committed or abandoned, or could not be opened."""
 
 
-_NEXT: Final[Mapping[Stage, frozenset[Stage]]] = {
+_NEXT_STAGE: Final[Mapping[Stage, frozenset[Stage]]] = {
     Stage.OPENING: frozenset({Stage.RECEIVING, Stage.ENDED}),
     Stage.RECEIVING: frozenset({Stage.STOPPED, Stage.ENDED}),
     Stage.STOPPED: frozenset({Stage.ENDED}),
@@ -314,7 +314,7 @@ class ServedWrite:
 
     def _enter(self, stage: Stage) -> bool:
         """Go on to a stage, and answer whether that is the way from here: what comes too late changes nothing."""
-        if stage not in _NEXT[self._stage]:
+        if stage not in _NEXT_STAGE[self._stage]:
             return False
         self._stage = stage
         return True
