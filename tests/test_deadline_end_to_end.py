@@ -289,7 +289,7 @@ STUCK = {
     "a name server": "import socket\nsocket.getaddrinfo = lambda *a, **k: time.sleep(600)\n",
     "a disk": "import realize.store.local.walker as w\nw.Walker.page = lambda *a, **k: time.sleep(600)\n",
     "a disk that commits": "import os, realize.store.local.commit as c\nc.commit_group = lambda *a: time.sleep(600)\n",
-    "the whole reactor": "import realize.mover.move as m\nm.Move._is_meant = lambda *a, **k: time.sleep(600)\n",
+    "the whole reactor": "import realize.mover.move as m\nm.Move._is_selected = lambda *a, **k: time.sleep(600)\n",
 }
 
 

@@ -148,7 +148,7 @@ def test_a_run_that_hangs_is_reported_by_its_watchdog(site, gateway, deaf, tmp_p
     options = ["--quiet", "--max-duration", "2s", "--metrics-pushgateway", url]
     options += ["--metrics-textfile", str(tmp_path / "x.prom")]
     script = (
-        "import sys, time\nimport realize.mover.move as m\nm.Move._is_meant = lambda *a, **k: time.sleep(600)\n"
+        "import sys, time\nimport realize.mover.move as m\nm.Move._is_selected = lambda *a, **k: time.sleep(600)\n"
         "from realize.cli.main import main\nmain()\n"
     )
     began = time.monotonic()

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from realize.cli import metrics
-from realize.cli.commands import check_run
-from realize.cli.main import USAGE, realize
+from realize.cli.main import realize
 from realize.daemon.tap import Options
-from realize.errors import RealizeError
+from realize.exit_codes import ExitCode
 from realize.levels import FORMATS
 from tests.pages import page, quoted, rows, section
 
@@ -114,18 +112,9 @@ def test_numbers_that_are_defaults():
     assert all(f"(default {number})" in documented(OF_MOVE)[written][1][1] for written, number in numbers.items())
 
 
-def every_error() -> Iterator[type[RealizeError]]:
-    """All classes of errors."""
-    waiting = [RealizeError]
-    while waiting:
-        error = waiting.pop()
-        yield error
-        waiting += error.__subclasses__()
-
-
 def test_exit_codes():
     """The table has each code that the command can end with, and no other; so has `realize --help`."""
-    codes = {0, USAGE, check_run.FAILED, metrics.NOT_REPORTED, *(error.exit_code for error in every_error())}
+    codes = set(ExitCode)
     elsewhere = {int(code) for code in re.findall(r"exit code (?:is )?(\d+)", PAGE)}
 
     assert codes == {int(row[0]) for row in rows(section(PAGE, "Exit codes"))}
