@@ -28,7 +28,7 @@ ITEMS = {
     "ENTRIES": st.builds(Entry, PATHS, st.sampled_from(Kind), SIZES, TIMES, TEXTS),
     "PATHS": PATHS,
     "SMALL_HEADS": st.builds(SmallHead, PATHS, st.integers(0, 65_535), DIGESTS, st.none() | ATTRIBUTES),
-    "EXPECTED": st.builds(Expected, PATHS, SIZES, DIGESTS),
+    "EXPECTED_FILES": st.builds(Expected, PATHS, SIZES, DIGESTS),
     "REMOVALS": st.builds(Removal, PATHS, VERSIONS),
     "DIGESTS": DIGESTS,
     "CHUNKS": st.tuples(st.integers(1, 65_535), st.binary(min_size=16, max_size=16)),
