@@ -84,6 +84,24 @@ async def test_what_happens_to_it_meanwhile(root, behind, monkeypatch, way, chan
 
 
 @WAYS
+async def test_what_changes_after_it_was_compared_is_not_relied_upon(root, behind, monkeypatch, way):
+    """Between the last byte that was read, and the look that renews its time."""
+    behind.plant(b"f", LARGE_CONTENT)
+    store = await opened(root)
+    refuse = finals._refuse_written
+
+    def meanwhile(path, *, written):
+        monkeypatch.setattr(finals, "_refuse_written", refuse)
+        os.utime(behind.at(b"f"), ns=(7, 7))
+        refuse(path, written=written)
+
+    monkeypatch.setattr(finals, "_refuse_written", meanwhile)
+
+    assert await way(store) is False
+    assert [] == open_files(root)
+
+
+@WAYS
 @pytest.mark.parametrize("number", sorted(finals._NOT_OURS))
 @pytest.mark.parametrize("call", ["fchmod", "utime"])
 async def test_what_is_not_ours_to_change_is_not_relied_upon(root, behind, monkeypatch, way, number, call):

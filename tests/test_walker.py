@@ -456,3 +456,48 @@ def test_a_directory_that_cannot_be_entered_any_more_is_listed_once(root):
     os.symlink(b"e", os.path.join(root, b"d"))
 
     assert [Kind.UNREADABLE] == [entry.kind for entry in walking.page()]
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_a_directory_that_there_is_no_memory_for_is_closed(root, monkeypatch, below):
+    """The listing fails, and leaves nothing open."""
+    plant(root, b"d/f")
+    before = set(os.listdir("/proc/self/fd"))
+    frames = []
+
+    def without_memory(*arguments):
+        frames.append(arguments)
+        if len(frames) > below:
+            raise MemoryError
+        return frame(*arguments)
+
+    frame = walker._Frame
+    monkeypatch.setattr(walker, "_Frame", without_memory)
+    walking = walk(root)
+    with pytest.raises((MemoryError, Busy)):
+        list(pages(walking, 1))
+    walking.close()
+
+    assert 1 + below == len(frames)
+    assert before == set(os.listdir("/proc/self/fd"))
+
+
+def test_a_directory_that_cannot_be_read_is_closed(root, monkeypatch):
+    """It is reported, and the rest is listed."""
+    plant(root, b"d/f", b"e/f")
+    before = set(os.listdir("/proc/self/fd"))
+    scandir, refused = os.scandir, []
+
+    def refuse(fd):
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/d"):
+            refused.append(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(fd)
+
+    monkeypatch.setattr(walker.os, "scandir", refuse)
+    found = {entry.path: entry.kind for entry in everything(root)}
+    monkeypatch.undo()
+
+    assert 1 == len(refused)
+    assert (Kind.UNREADABLE, Kind.FILE) == (found[b"d"], found[b"e/f"])
+    assert before == set(os.listdir("/proc/self/fd"))
