@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
-from attrs import define
+from attrs import define, field
 
 from realize.errors import RealizeError, StorageError
 from realize.store.hooks import FileHooks, Saved
@@ -30,8 +32,9 @@ class StreamObserver(Protocol):
     def found(self, size: int) -> None:
         """``size`` bytes need not be sent: an earlier version has them."""
 
-    def forget(self) -> None:
-        """The stream has ended, and its number means nothing any more; told once."""
+    @property
+    def forget(self) -> Callable[[], object]:
+        """To be called once, when the stream has ended, and its number means nothing any more."""
 
 
 class WriteObserver(StreamObserver, Protocol):
@@ -55,10 +58,11 @@ class _Observing:
     _streams: dict[int, Any]
     """The open streams, by number."""
     _number: int
+    forget: Callable[[], object] = field(init=False)
+    """See `StreamObserver`; it needs no memory, so that nothing stays in the table when there is none."""
 
-    def forget(self) -> None:
-        """See `StreamObserver`."""
-        self._streams.pop(self._number, None)
+    def __attrs_post_init__(self) -> None:
+        self.forget = partial(self._streams.pop, self._number, None)
 
 
 @define(eq=False)
