@@ -321,11 +321,11 @@ class ServedWrite:
 
     def _end(self) -> None:
         if self._enter(Stage.ENDED):
-            self._order.end()
-            if self._looking is not None:
-                self._looking.cancel()
-                self._looking = None
             try:
+                self._order.end()
+                if self._looking is not None:
+                    self._looking.cancel()
+                    self._looking = None
                 self._protocol.streams.close(self._stream.number)
             finally:
                 self._observer.forget()
@@ -463,8 +463,8 @@ class ServedRead:
         """See `realize.wire.commands.CloseStream`; may be called at any time, more than once."""
         if self._order.phase is ReadPhase.ENDED:
             return
-        self._order.end()
         try:
+            self._order.end()
             # The pump, if it waits for credit or for the transport, fails by this.
             self._protocol.streams.close(self._stream.number)
         finally:
