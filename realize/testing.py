@@ -40,7 +40,7 @@ from realize.fs.syscalls import read_umask
 from realize.leaving import Leaving
 from realize.store import deltas
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
-from realize.store.local.partial_names import NOTE
+from realize.store.local.partial_marks import NOTE
 from realize.store.transfer_state import ReadState, WriteState
 from realize.units import display_name
 from realize.values import (

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from realize.fs.names import partial_name
-from realize.store.local.partial_names import RECEIVING
+from realize.store.local.partial_marks import RECEIVING
 
 
 def partial_at(directory: Path | str | bytes, name: str | bytes) -> Path:

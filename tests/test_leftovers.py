@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.fs import awaiting
-from realize.store.local import partial_names as marks
+from realize.store.local import partial_marks as marks
 from realize.store.local.leftovers import (
     find_leftovers,
     gained_ns,

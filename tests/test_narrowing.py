@@ -12,7 +12,7 @@ from realize.fs.names import partial_name
 from realize.fs.tree import identity_of
 from realize.store.local import location as location_module
 from realize.store.local.location import locate
-from realize.store.local.partial_names import NOTE
+from realize.store.local.partial_marks import NOTE
 from realize.store.local.walker import Walker
 from realize.values import Entry, Kind, WhereKind
 from tests.leftovers import leave_partial

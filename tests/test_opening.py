@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from realize.concurrency.semaphore import FairSemaphore
 from realize.errors import Busy, StorageError
 from realize.fs.descriptors import release
-from realize.store.local import partial_names as marks
+from realize.store.local import partial_marks as marks
 from realize.store.local import store as local
 from realize.store.local.commit import Committer
 from realize.store.local.headroom import Headroom

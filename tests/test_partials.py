@@ -15,7 +15,7 @@ from realize.fs.names import partial_name, partial_names
 from realize.fs.stamps import Present
 from realize.store.local import commit, partials
 from realize.store.local import existing as finals
-from realize.store.local import partial_names as marks
+from realize.store.local import partial_marks as marks
 from realize.store.local.expiry import expire_partials
 from realize.store.local.store import LocalStore
 from realize.testing import digest, failure, how, listed, small_file

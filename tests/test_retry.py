@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.mover.retry import FIRST_DELAY_S, JITTER_FRACTION, MAX_DELAY_S, Backoff
+from realize.mover.backoff import FIRST_DELAY_S, JITTER_FRACTION, MAX_DELAY_S, Backoff
 from realize.mover.stop_flag import StopFlag
 
 

@@ -16,7 +16,7 @@ from realize.store.hooks import CommitHooks, Sync
 from realize.store.local import small_files as small
 from realize.store.local.commit import Committer
 from realize.store.local.headroom import Headroom
-from realize.store.local.partial_names import MARK
+from realize.store.local.partial_marks import MARK
 from realize.testing import digest, how, small_file
 from realize.units import Reserve
 from realize.values import MAX_SMALL_BYTES, Attributes, Committed, Fetched, SmallFile, Stored

@@ -11,7 +11,7 @@ import pytest
 
 from realize.errors import Busy, RealizeError, StorageError
 from realize.fs import names
-from realize.store.local import partial_names as marks
+from realize.store.local import partial_marks as marks
 from realize.testing import digest, failure, how
 from realize.values import Committed
 from tests.leftovers import leave_partial, partial_at

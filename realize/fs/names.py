@@ -4,7 +4,7 @@ A name from the wire, from a listing or from a command line reaches the disk onl
 This module is pure: it looks at bytes, never at a file system; `realize.fs.tree` keeps symlinks out.
 
 A file that is being received lies in the directory of its final name, under a name made here.
-Other files may have such a name, too: `realize.store.local.partial_names` tells them apart.
+Other files may have such a name, too: `realize.store.local.partial_marks` tells them apart.
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ class ThrottledProtocol(Protocol):
         """The wrapped protocol's prefix, marked as paced."""
         return _prefix(self.wrappedProtocol)
 
-    # The producer of the transport below, through `_Below`
+    # The producer of the transport below, through `ProducerCallbacks`
 
     def _pause(self) -> None:
         if not self._below_paused:

@@ -35,8 +35,8 @@ from realize.concurrency.memory import UNBOUNDED, Claim, Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
 from realize.values import MAX_VALUE_BYTES
 from realize.wire import boxes, commands, costs
-from realize.wire.answers import from_remote, log_unexpected
 from realize.wire.commands import Reason
+from realize.wire.error_answers import from_remote, log_unexpected
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.keepalive import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Keepalive
 from realize.wire.lifecycle import ConnectionState

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy, InternalError, ProtocolError, RealizeError
 from realize.wire import boxes, commands
-from realize.wire.answers import log_unexpected, to_declared, to_remote
+from realize.wire.error_answers import log_unexpected, to_declared, to_remote
 
 
 class Served(Protocol):

@@ -27,9 +27,9 @@ from realize.cli.session.tidying import Tidying
 from realize.concurrency.reactor import IReactor
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, StorageError, mending
 from realize.locations import Location, RemoteLocation
+from realize.mover.backoff import Backoff
 from realize.mover.events import Event, PartialGone, Retrying
 from realize.mover.interfaces import IManifest
-from realize.mover.retry import Backoff
 from realize.mover.run import MoveOptions, Run, Side
 from realize.mover.stop_flag import StopFlag
 

@@ -1,7 +1,6 @@
 """The time limit of a run, enforced by a thread of its own on the monotonic clock.
 
-The reactor's timers follow the wall clock, and do not fire while the reactor is stuck; neither may make a run longer
-than it is allowed to be.
+The reactor's timers do not fire while the reactor is stuck, which must not make a run longer than it is allowed to be.
 When the limit is reached, the run is told; if it has not ended `KILL_AFTER_S` after its grace, because something hangs
 (a thread on a dead disk, a name server), the process is killed.
 """

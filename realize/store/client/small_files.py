@@ -22,8 +22,8 @@ from twisted.python.failure import Failure
 
 from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
-from realize.store.client.lasting import unanswered
 from realize.store.client.transit import Transit
+from realize.store.client.unanswered import unanswered
 from realize.values import MAX_SMALL_BYTES, MAX_VALUE_BYTES, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
 from realize.wire.connection import PeerProtocol

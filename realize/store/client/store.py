@@ -18,10 +18,10 @@ from zope.interface import implementer
 
 from realize.concurrency.shielded import shielded
 from realize.errors import ProtocolError, RealizeError, ignore_expected
-from realize.store.client.lasting import call_lasting
 from realize.store.client.small_files import RemoteBatches, listed
 from realize.store.client.streams import RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
+from realize.store.client.unanswered import call_lasting
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.values import (
     BLOCK_BYTES,

@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged, ignore_expected
-from realize.store.client.lasting import call_lasting
 from realize.store.client.transit import Transit
+from realize.store.client.unanswered import call_lasting
 from realize.store.interfaces import IReader, IWriter
 from realize.store.transfer_state import ReadPhase, ReadState, WritePhase, WriteState
 from realize.values import (
@@ -28,8 +28,8 @@ from realize.values import (
     extent,
 )
 from realize.wire import commands, packing
-from realize.wire.answers import log_unexpected
 from realize.wire.connection import PeerProtocol
+from realize.wire.error_answers import log_unexpected
 from realize.wire.streams import InboundStream, OutboundStream
 
 ABANDON_TIMEOUT_S: Final = 4.0

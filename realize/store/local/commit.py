@@ -54,7 +54,7 @@ from realize.fs.syscalls import (
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.location import Root
-from realize.store.local.partial_names import NOTE, RECEIVING, is_ours
+from realize.store.local.partial_marks import NOTE, RECEIVING, is_ours
 from realize.store.local.versions import open_if_readable, representable
 from realize.units import display_name
 from realize.values import Committed, OnConflict, Seen, Stored

@@ -22,7 +22,7 @@ from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_direc
 from realize.fs.tree import Tree, identity_of
 from realize.store.local.commit import sync_directories
 from realize.store.local.location import RootedLocation
-from realize.store.local.partial_names import MARK, NOTE, is_ours
+from realize.store.local.partial_marks import MARK, NOTE, is_ours
 from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.origin import digest_from
 from realize.units import display_name

@@ -13,7 +13,7 @@ from realize.fs import awaiting
 from realize.fs.descriptors import release
 from realize.fs.tree import identity_of
 from realize.store.local.location import RootedLocation
-from realize.store.local.partial_names import RECEIVING
+from realize.store.local.partial_marks import RECEIVING
 from realize.store.local.versions import READ_FLAGS
 from realize.store.local.walker import PAGE_ENTRIES, Traversal, WalkEntry
 

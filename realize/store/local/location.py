@@ -20,7 +20,7 @@ from realize.fs.identities import identity_token, identity_tokens_upwards
 from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import Inode, Tree, identity_of
-from realize.store.local.partial_names import refuse_ours
+from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
 from realize.values import Where, WhereKind
 

@@ -25,7 +25,7 @@ from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree, identity_of
-from realize.store.local.partial_names import RECEIVING, create, is_marked, is_ours, learn, look_alike
+from realize.store.local.partial_marks import RECEIVING, create, is_marked, is_ours, learn, look_alike
 from realize.store.local.versions import READ_FLAGS
 from realize.units import display_name
 

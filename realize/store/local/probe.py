@@ -19,7 +19,7 @@ from realize.fs.oserrors import Deed, storage_error
 from realize.fs.space import space_of
 from realize.fs.syscalls import fsync_directory, rename_noreplace
 from realize.store.local.location import RootedLocation
-from realize.store.local.partial_names import create
+from realize.store.local.partial_marks import create
 from realize.units import NO_RESERVE, Reserve
 from realize.values import Space
 

@@ -13,7 +13,7 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.local.footprint import Footprint, trace_of
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.location import RootedLocation
-from realize.store.local.partial_names import refuse_ours
+from realize.store.local.partial_marks import refuse_ours
 from realize.store.local.versions import open_if_readable, refuse_written, representable, version_of
 from realize.units import display_name
 from realize.values import Removal, Vacant

@@ -24,7 +24,7 @@ from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.commit import Anchor, Prepared
 from realize.store.local.headroom import Headroom
 from realize.store.local.location import RootedLocation
-from realize.store.local.partial_names import MARK
+from realize.store.local.partial_marks import MARK
 from realize.store.local.partials import open_partial
 from realize.store.local.versions import (
     Clock,

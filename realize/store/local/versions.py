@@ -15,7 +15,7 @@ from realize.errors import NotRegular, SourceChanged, WrongSize
 from realize.fs.descriptors import release
 from realize.fs.syscalls import FileStatus, is_open_for_writing, kind_of
 from realize.fs.tree import Tree
-from realize.store.local.partial_names import refuse_ours
+from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
 from realize.values import Attributes, Version, coarseness_ns
 

@@ -31,7 +31,7 @@ from realize.fs.syscalls import kind_of
 from realize.fs.tree import DIRECTORY_FLAGS, Inode, Tree, identity_of
 from realize.leaving import Leaving
 from realize.store.local.location import RootedLocation
-from realize.store.local.partial_names import NOTE, is_ours
+from realize.store.local.partial_marks import NOTE, is_ours
 from realize.store.local.versions import attributes_of, representable
 from realize.values import Entry, Kind
 

@@ -64,8 +64,8 @@ from realize.values import (
     Vacant,
 )
 from realize.wire import commands, costs, packing
-from realize.wire.answers import to_declared
 from realize.wire.connection import PeerProtocol
+from realize.wire.error_answers import to_declared
 from realize.wire.packing import FetchedHead, SmallHead
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
 

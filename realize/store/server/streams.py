@@ -23,8 +23,8 @@ from realize.store.server.observers import ReadObserver, WriteObserver
 from realize.store.transfer_state import ReadPhase, ReadState, WritePhase, WriteState
 from realize.values import BLOCK_BYTES, Attributes, Chunk, Content, Stored, extent
 from realize.wire import commands, costs, packing
-from realize.wire.answers import to_declared
 from realize.wire.connection import PeerProtocol
+from realize.wire.error_answers import to_declared
 from realize.wire.packing import MAX_DIGESTS
 from realize.wire.streams import InboundStream, OutboundStream
 
