@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from realize.errors import ProtocolError
-from realize.testing import failure, random_bytes
-from realize.values import SPAN_BYTES, SPANS_AHEAD
+from realize.testing import digest, failure, random_bytes
+from realize.values import BLOCK_BYTES, SPAN_BYTES, SPANS_AHEAD
 from tests.local_stores import behind, opened, root
 
 __all__ = ["behind", "root"]
@@ -31,4 +31,18 @@ async def test_what_is_cut_is_picked_before_more_is_cut(root, behind):
     assert isinstance(await failure(reader.cut()), ProtocolError)
     await reader.pick([False] * len(spans[0]))
     assert sum(length for length, _ in await reader.cut()) == SPAN_BYTES
+    reader.close()
+
+
+async def test_a_skip_leaves_what_was_cut_where_it_is(root, behind):
+    """What is picked is what was cut, and the reading goes on behind it, although something was skipped meanwhile."""
+    content = random_bytes(SPAN_BYTES + BLOCK_BYTES)
+    behind.plant(b"f", content)
+    reader = await (await opened(root)).open_reader(b"f")
+    chunks = await reader.cut()
+    await reader.skip(BLOCK_BYTES)
+
+    assert content[:SPAN_BYTES] == b"".join(await reader.pick([True] * len(chunks)))
+    assert content[SPAN_BYTES:] == b"".join(await reader.read())
+    assert digest(content) == await reader.finish()
     reader.close()

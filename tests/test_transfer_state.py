@@ -239,6 +239,11 @@ READ_STEPS = [
 ]
 
 
+def told_reached(told):
+    """Where the next span begins: behind the last one that waits, wherever the position is by now."""
+    return sum(told["spans"][-1]) if told["spans"] else told["position"]
+
+
 def read_one(state, told, step, argument):
     """Take a step as a store does; whether it was refused just when what was told before forbids it."""
     before = visible(state)
@@ -266,17 +271,19 @@ def read_one(state, told, step, argument):
         legal = not over and not flowing
         agreed = refused(state.cut) is not legal
         if legal:
-            fits = told["position"] + sum(map(sum, spans)) + argument <= SIZE
+            fits = told_reached(told) + argument <= SIZE
             agreed = agreed and refused(state.check_cut, argument) is not fits
             if fits:
                 state.was_cut([1] * argument)
-                told["spans"] = [*spans, [1] * argument]
+                told["spans"] = [*spans, (told_reached(told), argument)]
     else:
         legal = not over and not flowing and bool(spans)
-        wanted = [argument] * (len(spans[0]) if spans else 1)
-        agreed = refused(state.pick, wanted) is not legal
+        begin, length = spans[0] if spans else (0, 1)
+        picked = []
+        agreed = refused(lambda: picked.append(state.pick([argument] * length))) is not legal
         if legal:
-            told.update(spans=spans[1:], position=told["position"] + len(spans[0]))
+            agreed = agreed and picked[0].parts == ([(begin, length)] if argument else [])
+            told.update(spans=spans[1:], position=begin + length)
     return agreed and (legal or before == visible(state)) and told["position"] == state.position
 
 
@@ -288,8 +295,8 @@ def test_every_order_of_a_read(first):
         for step in (first, *rest):
             assert read_one(state, told, *step), (first, *rest)
 
-        assert state.choices == (len(told["spans"][0]) if told["spans"] else 0)
-        assert state.reached == told["position"] + sum(map(sum, told["spans"]))
+        assert state.choices == (told["spans"][0][1] if told["spans"] else 0)
+        assert state.reached == told_reached(told)
         assert refused(state.finish) is (told["position"] != SIZE)
 
 

@@ -168,8 +168,8 @@ class ReadState(TransferState):
     """The steps of a file that is read: look or skip, then cut and pick, then read, then finish."""
 
     phase: ReadPhase = field(default=ReadPhase.STANDING, init=False)
-    _spans: deque[list[int]] = field(factory=deque, init=False)
-    _ahead: int = field(default=0, init=False)
+    _spans: deque[tuple[int, list[int]]] = field(factory=deque, init=False)
+    """Where each span that is not picked yet begins in the file, and the lengths of its chunks."""
 
     def look(self, length: int) -> None:
         """Compare or skip the next ``length`` bytes."""
@@ -192,8 +192,7 @@ class ReadState(TransferState):
         Of a span that is cut only when content flows nothing can be picked any more.
         """
         if lengths and self.phase is ReadPhase.STANDING:
-            self._spans.append(lengths)
-            self._ahead += sum(lengths)
+            self._spans.append((self.reached, lengths))
 
     def check_cut(self, length: int) -> None:
         """Raise `ProtocolError` if a peer has cut a span that is longer than spans are, or than what is left."""
@@ -204,21 +203,25 @@ class ReadState(TransferState):
     @property
     def reached(self) -> int:
         """Where in the file the next span begins."""
-        return self.position + self._ahead
+        if not self._spans:
+            return self.position
+        begin, lengths = self._spans[-1]
+        return begin + sum(lengths)
 
     @property
     def choices(self) -> int:
         """How many chunks the span has that is to be picked next; 0 if there is none."""
-        return len(self._spans[0]) if self._spans else 0
+        return len(self._spans[0][1]) if self._spans else 0
 
     def pick(self, wanted: Sequence[bool]) -> Picked:
-        """What is wanted of the first span that was cut; the position moves behind that span."""
-        if self.phase is not ReadPhase.STANDING or not self._spans or len(wanted) != len(self._spans[0]):
+        """What is wanted of the first span that was cut; the position is behind that span then, even after a skip."""
+        if self.phase is not ReadPhase.STANDING or not self._spans or len(wanted) != self.choices:
             raise self._refusal("a pick that does not fit what was cut")
         parts: list[tuple[int, int]] = []
-        start = position = self.position
+        start, lengths = self._spans.popleft()
+        position = start
         begin: int | None = None
-        for length, want in zip(self._spans.popleft(), wanted, strict=True):
+        for length, want in zip(lengths, wanted, strict=True):
             if want and begin is None:
                 begin = position
             elif not want and begin is not None:
@@ -228,7 +231,6 @@ class ReadState(TransferState):
         if begin is not None:
             parts.append((begin, position - begin))
         self.position = position
-        self._ahead -= position - start
         sent = sum(length for _, length in parts)
         return Picked(parts, sent, position - start - sent)
 
@@ -237,7 +239,6 @@ class ReadState(TransferState):
         self._check_open()
         self.phase = ReadPhase.FLOWING
         self._spans.clear()
-        self._ahead = 0
 
     def stand(self) -> None:
         """Content flows no more, and what follows can be looked at again."""
