@@ -25,17 +25,17 @@ class SendState(enum.Enum):
     """The connection was aborted or lost: writes are dropped. Final."""
 
 
-def next_path(path: SendState, *, limited: bool, waiting: bool, holding: bool) -> SendState:
-    """The path after limits, backlog or transport have changed; only closing leads to `Path.CLOSED`.
+def next_send_state(state: SendState, *, limited: bool, waiting: bool, holding: bool) -> SendState:
+    """The state after limits, backlog or transport have changed; only closing leads to `SendState.CLOSED`.
 
     ``limited``: a limit applies.
     ``waiting``: bytes wait in the backlog; what is written now must not overtake them.
     ``holding``: the transport is full and the application has a producer, which this layer has paused and therefore has
     to resume.
     """
-    if path is SendState.CLOSED:
-        return path
-    if limited or (path is SendState.SHAPING and (waiting or holding)):
+    if state is SendState.CLOSED:
+        return state
+    if limited or (state is SendState.SHAPING and (waiting or holding)):
         return SendState.SHAPING
     return SendState.PASSING
 
@@ -56,7 +56,7 @@ class CloseState(enum.Enum):
 
 
 class TransportEvent(enum.Enum):
-    """What may change an `CloseState`."""
+    """What may change a `CloseState`."""
 
     LOSE_WRITE = "loseWriteConnection"
     LOSE = "loseConnection"
@@ -72,10 +72,10 @@ _NEXT: Final[Mapping[tuple[CloseState, TransportEvent], CloseState]] = {
     (CloseState.HALF_CLOSING, TransportEvent.LOSE): CloseState.CLOSING,
     (CloseState.HALF_CLOSED, TransportEvent.LOSE): CloseState.CLOSING,
     (CloseState.CLOSING, TransportEvent.DRAINED): CloseState.CLOSED,
-    **{(ending, TransportEvent.ABORT): CloseState.CLOSED for ending in CloseState},
+    **{(state, TransportEvent.ABORT): CloseState.CLOSED for state in CloseState},
 }
 
 
-def next_ending(ending: CloseState, event: TransportEvent) -> CloseState:
-    """The ending after ``event``; an event that is not in the table changes nothing."""
-    return _NEXT.get((ending, event), ending)
+def next_close_state(state: CloseState, event: TransportEvent) -> CloseState:
+    """The state after ``event``; an event that is not in the table changes nothing."""
+    return _NEXT.get((state, event), state)

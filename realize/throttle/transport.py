@@ -45,7 +45,7 @@ from zope.interface import Interface, alsoProvides, directlyProvides, implemente
 from realize.throttle.backlog import Backlog
 from realize.throttle.producers import ProducerCallbacks, PulledProducer
 from realize.throttle.scheduler import Flow
-from realize.throttle.states import CloseState, SendState, TransportEvent, next_ending, next_path
+from realize.throttle.states import CloseState, SendState, TransportEvent, next_close_state, next_send_state
 from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that_fits, wire_size
 from realize.values import MAX_VALUE_BYTES
 
@@ -74,8 +74,8 @@ class ThrottledProtocol(Protocol):
         self._backlog = Backlog()
         self._unspent = 0
         self._high_water = float(_COUNT_STEP_BYTES)
-        self._path = SendState.PASSING
-        self._ending = CloseState.OPEN
+        self._send_state = SendState.PASSING
+        self._close_state = CloseState.OPEN
         self._refilling = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
@@ -89,7 +89,7 @@ class ThrottledProtocol(Protocol):
 
     def use(self, flow: Flow) -> None:
         """Send through ``flow`` from now on, and leave the flow used so far; what waits moves along."""
-        if self._path is _CLOSED:
+        if self._send_state is _CLOSED:
             flow.leave()
             return
         if self._flow is not None:
@@ -137,7 +137,7 @@ class ThrottledProtocol(Protocol):
     def write(self, data: bytes) -> None:
         """Send ``data``, at once or when the limit allows; drop it if the connection is closed or closing."""
         # While there is no limit, every byte comes this way: the only call is the one to the transport.
-        if self._path is _PASSING:
+        if self._send_state is _PASSING:
             flow = self._flow
             if flow is not None:
                 flow.passed += len(data)
@@ -157,7 +157,7 @@ class ThrottledProtocol(Protocol):
     @property
     def disconnecting(self) -> bool:
         """Whether ``loseConnection`` or ``abortConnection`` was called."""
-        return self._ending in _DISCONNECTING
+        return self._close_state in _DISCONNECTING
 
     def loseConnection(self) -> None:
         """Close once all that waits is sent, within the limit, and the producer is unregistered."""
@@ -169,7 +169,7 @@ class ThrottledProtocol(Protocol):
 
     def abortConnection(self) -> None:
         """Close now, and drop what waits."""
-        self._ending = next_ending(self._ending, TransportEvent.ABORT)
+        self._close_state = next_close_state(self._close_state, TransportEvent.ABORT)
         self._close()
         self.transport.abortConnection()
 
@@ -188,13 +188,13 @@ class ThrottledProtocol(Protocol):
         """
         if self._producer is not None:
             raise RuntimeError(f"cannot register {producer}: {self._producer} was never unregistered")
-        if self._path is _CLOSED:
+        if self._send_state is _CLOSED:
             producer.stopProducing()
             return
         pull = None if streaming else PulledProducer(cast("IPullProducer", producer), self.factory.clock)
         self._producer = cast("IPushProducer", producer) if pull is None else pull
         self._producer_paused = False
-        if self._path is _PASSING:
+        if self._send_state is _PASSING:
             self._register(self._producer)
         else:
             self._register(self._below)
@@ -284,20 +284,20 @@ class ThrottledProtocol(Protocol):
 
     def _update(self) -> None:
         """Do whatever the limits, the backlog and the transport allow now."""
-        if self._path is _CLOSED:
+        if self._send_state is _CLOSED:
             return
         limited = self._flow is not None and self._flow.limited
-        if not limited and self._path is _SHAPING:
+        if not limited and self._send_state is _SHAPING:
             self._flush()
         holding = self._below_paused and self._producer is not None
-        path = next_path(self._path, limited=limited, waiting=self._backlog.size > 0, holding=holding)
-        if path is not self._path:
-            self._path = path
-            if path is _SHAPING:
+        state = next_send_state(self._send_state, limited=limited, waiting=self._backlog.size > 0, holding=holding)
+        if state is not self._send_state:
+            self._send_state = state
+            if state is _SHAPING:
                 self._step_between()
             else:
                 self._step_aside()
-        if self._path is _SHAPING:
+        if self._send_state is _SHAPING:
             self._refill()
         self._finish()
 
@@ -350,7 +350,7 @@ class ThrottledProtocol(Protocol):
 
     def _ask(self) -> None:
         flow = self._flow
-        if flow is not None and self._path is not _CLOSED:
+        if flow is not None and self._send_state is not _CLOSED:
             waits = flow.limited and not self._below_paused
             flow.ask(wire_size(self._backlog.size, self._overhead) - self._unspent if waits else 0)
 
@@ -368,34 +368,34 @@ class ThrottledProtocol(Protocol):
 
     def _end(self, event: TransportEvent) -> None:
         """Note the application's wish, and fulfil it now if nothing is left to send."""
-        ending = next_ending(self._ending, event)
-        if ending is not self._ending:
-            self._ending = ending
+        state = next_close_state(self._close_state, event)
+        if state is not self._close_state:
+            self._close_state = state
             self._finish()
 
     def _finish(self) -> None:
         """If nothing is left to send, unregister from the transport, and close it as the application wished."""
-        if self._backlog.size or self._producer is not None or self._path is _CLOSED:
+        if self._backlog.size or self._producer is not None or self._send_state is _CLOSED:
             return
         self._register(None)
-        ending = next_ending(self._ending, TransportEvent.DRAINED)
-        if ending is not self._ending:
-            self._ending = ending
-            if ending is CloseState.CLOSED:
+        state = next_close_state(self._close_state, TransportEvent.DRAINED)
+        if state is not self._close_state:
+            self._close_state = state
+            if state is CloseState.CLOSED:
                 self.transport.loseConnection()
             else:
                 self.transport.loseWriteConnection()
 
     def _accepts(self) -> bool:
         """Whether what is written now is sent; transports drop what comes after ``loseConnection``, too."""
-        return self._path is not _CLOSED and (self._ending is CloseState.OPEN or self._producer is not None)
+        return self._send_state is not _CLOSED and (self._close_state is CloseState.OPEN or self._producer is not None)
 
     def _drop(self) -> None:
         self._backlog.clear()
         self._unspent = 0
 
     def _close(self) -> None:
-        self._path = _CLOSED
+        self._send_state = _CLOSED
         self._drop()
         flow, self._flow = self._flow, None
         if flow is not None:
