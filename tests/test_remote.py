@@ -359,7 +359,7 @@ def test_as_much_as_a_batch_holds_is_sent_together(asking):
 )
 def test_a_final_is_matched_to_where_it_differs(asking, monkeypatch, answers, offsets, result):
     """As many blocks at a time as a command holds, and none behind that."""
-    monkeypatch.setattr(remote, "_MAX_BLOCK_DIGESTS", 2)
+    monkeypatch.setattr(remote, "BLOCKS_PER_COMMAND", 2)
     matched = asking.ask(asking.store.match_final(b"f", 9 + 4 * BLOCK_BYTES + 7, 9, [DIGEST] * 5))
     for answer in answers:
         asking.answer(matched=answer)
@@ -374,7 +374,7 @@ def test_a_final_is_matched_to_where_it_differs(asking, monkeypatch, answers, of
 )
 def test_a_peer_does_not_match_more_than_it_was_asked(asking, monkeypatch, size, answers):
     """Neither more than the file has, nor more than the blocks are."""
-    monkeypatch.setattr(remote, "_MAX_BLOCK_DIGESTS", 2)
+    monkeypatch.setattr(remote, "BLOCKS_PER_COMMAND", 2)
     matched = asking.ask(asking.store.match_final(b"f", size, 9, [DIGEST] * 4))
     for answer in answers:
         asking.answer(matched=answer)

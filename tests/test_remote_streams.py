@@ -539,7 +539,7 @@ def test_a_file_is_opened_to_be_written(asking, replaces):
 
 def test_a_partial_is_matched_to_where_it_differs(asking, monkeypatch):
     """As many blocks at a time as a command holds, and none behind that."""
-    monkeypatch.setattr(remote_streams, "_MAX_MATCHED_BLOCKS", 2)
+    monkeypatch.setattr(remote_streams, "BLOCKS_PER_COMMAND", 2)
     writer = asking.writing(9 * BLOCK_BYTES)
     matched = asking.ask(writer.match([DIGEST] * 7, 6 * BLOCK_BYTES + 5))
     asking.answer(matched=2 * BLOCK_BYTES)

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from realize.concurrency.shielded import shielded
 from realize.errors import ProtocolError, RealizeError, ignore_expected
 from realize.store.client.small_files import RemoteBatches, listed
-from realize.store.client.streams import RemoteReader, RemoteWriter
+from realize.store.client.streams import BLOCKS_PER_COMMAND, RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import call_lasting
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
@@ -54,8 +54,6 @@ MAX_PACKS_IN_FLIGHT: Final = 32
 
 MAX_LISTED_ENTRIES: Final = 1 << 28
 """Most entries of one listing: more than any usable directory has, so a peer's endless listing ends here."""
-
-_MAX_BLOCK_DIGESTS: Final = 1024
 
 
 @implementer(IStore)
@@ -182,20 +180,20 @@ class RemoteStore:
         self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None
     ) -> int:
         matched = 0
-        for first in range(0, len(digests) or 1, _MAX_BLOCK_DIGESTS):
+        for first in range(0, len(digests) or 1, BLOCKS_PER_COMMAND):
             answer = await self._call(
                 commands.MatchFinal,
                 patient=True,
                 path=path,
                 size=size,
                 offset=offset + matched,
-                digests=list(digests[first : first + _MAX_BLOCK_DIGESTS]),
+                digests=list(digests[first : first + BLOCKS_PER_COMMAND]),
                 attributes=attributes,
             )
-            if answer["matched"] > min(_MAX_BLOCK_DIGESTS * BLOCK_BYTES, size - offset - matched):
+            if answer["matched"] > min(BLOCKS_PER_COMMAND * BLOCK_BYTES, size - offset - matched):
                 raise ProtocolError("the peer matched more than it was asked about")
             matched += answer["matched"]
-            if answer["matched"] < _MAX_BLOCK_DIGESTS * BLOCK_BYTES:
+            if answer["matched"] < BLOCKS_PER_COMMAND * BLOCK_BYTES:
                 break
         return matched
 

@@ -35,7 +35,8 @@ from realize.wire.streams import InboundStream, OutboundStream
 ABANDON_TIMEOUT_S: Final = 4.0
 """Seconds to wait for the peer's answer to an abandoned file."""
 
-_MAX_MATCHED_BLOCKS: Final = 1024
+BLOCKS_PER_COMMAND: Final = 1024
+"""Blocks that one command asks the peer to compare; longer comparisons take several."""
 
 
 @implementer(IReader)
@@ -384,8 +385,8 @@ class RemoteWriter:
     async def _match(self, digests: list[bytes], length: int) -> int:
         self._order.match(len(digests), length)
         matched = 0
-        for first in range(0, len(digests), _MAX_MATCHED_BLOCKS):
-            part = digests[first : first + _MAX_MATCHED_BLOCKS]
+        for first in range(0, len(digests), BLOCKS_PER_COMMAND):
+            part = digests[first : first + BLOCKS_PER_COMMAND]
             span = min(len(part) * BLOCK_BYTES, length - matched)
             answer = await self._call(commands.MatchPartial, digests=part, length=span)
             if answer["matched"] > span:
