@@ -59,7 +59,7 @@ def run_move(
     ``manifest`` is the file in which to record what was moved.
     ``trusting`` says that sources may learn what the destination holds, and so compares with all of it.
     """
-    errand = MoveRun([*sources, destination], options, look, patience, metrics, manifest, trusting=trusting)
+    moving = MoveRun([*sources, destination], options, look, patience, metrics, manifest, trusting=trusting)
 
     async def main(reactor: IReactor) -> int:
         try:
@@ -69,18 +69,18 @@ def run_move(
 
                     run_log = RunLog(session.run)
                     run_log.started([*sources, destination], options, rates, patience)
-                    errand.observers.append(run_log)
-                return await errand.run(reactor, session, deadline)
+                    moving.observers.append(run_log)
+                return await moving.run(reactor, session, deadline)
         except RealizeError as error:
-            if log.asked and not errand.observers:
+            if log.asked and not moving.observers:
                 from realize.cli.run_log import log_failure
 
                 log_failure(error)
             raise
 
     # Until the reactor has ended, and with it all its threads, for they may be what hangs.
-    with Deadline(patience, errand.limit_reached, errand.overdue, metrics.urgent_timeout) as deadline:
-        return run(main, log, lambda result: metrics.close_after(result, deadline.left()), errand.killed)
+    with Deadline(patience, moving.limit_reached, moving.overdue, metrics.urgent_timeout) as deadline:
+        return run(main, log, lambda result: metrics.close_after(result, deadline.left()), moving.killed)
 
 
 class RunObserver(Protocol):

@@ -15,12 +15,12 @@ from realize.values import Committed, Version
 from realize.wire.connection import PeerProtocol
 
 
-def count_not_read(watch: FileHooks, trail: AuditLog, protocol: PeerProtocol, path: bytes, error: RealizeError) -> None:
+def count_not_read(watch: FileHooks, audit: AuditLog, protocol: PeerProtocol, path: bytes, error: RealizeError) -> None:
     """Count that a file could not be read, and log it if the disk is at fault."""
-    watch.failed(trail.directory, error)
+    watch.failed(audit.directory, error)
     # With the connection, what was open is closed: that is no fault of the disk.
     if isinstance(error, StorageError) and not protocol.lost:
-        trail.refused(path, "read", error)
+        audit.refused(path, "read", error)
 
 
 class StreamObserver(Protocol):
@@ -54,7 +54,7 @@ class ReadObserver(StreamObserver, Protocol):
 @define(eq=False)
 class _Observing:
     _watch: FileHooks
-    _trail: AuditLog
+    _audit: AuditLog
     _streams: dict[int, Any]
     """The open streams, by number."""
     _number: int
@@ -71,11 +71,11 @@ class ObservedWrite(_Observing):
 
     def count_committed(self, how: Committed) -> None:
         """See `WriteObserver`."""
-        self._watch.committed(self._trail.directory, how)
+        self._watch.committed(self._audit.directory, how)
 
     def count_failed(self, error: RealizeError) -> None:
         """See `StreamObserver`."""
-        self._watch.failed(self._trail.directory, error)
+        self._watch.failed(self._audit.directory, error)
 
     def found(self, size: int) -> None:
         """See `StreamObserver`."""
@@ -91,11 +91,11 @@ class ObservedRead(_Observing):
 
     def was_read(self, version: Version, digest: bytes) -> None:
         """See `ReadObserver`."""
-        self._trail.was_read(self._path, version, digest)
+        self._audit.was_read(self._path, version, digest)
 
     def count_failed(self, error: RealizeError) -> None:
         """See `StreamObserver`; it is logged, too, if the disk is at fault."""
-        count_not_read(self._watch, self._trail, self._protocol, self._path, error)
+        count_not_read(self._watch, self._audit, self._protocol, self._path, error)
 
     def found(self, size: int) -> None:
         """See `StreamObserver`."""

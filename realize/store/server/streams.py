@@ -79,7 +79,7 @@ class ServedWrite:
         protocol: PeerProtocol,
         stream: InboundStream,
         size: int,
-        trail: FileAudit,
+        audit: FileAudit,
         observer: WriteObserver,
         turn: Turn,
     ) -> None:
@@ -88,10 +88,10 @@ class ServedWrite:
         self._turn = turn
         self._stage = Stage.OPENING
         self._order = WriteState(size, have=0)
-        self._trail = trail
+        self._audit = audit
         self._observer = observer
         self._failed = once(observer.count_failed)
-        self._write_failed = once(trail.failed)
+        self._write_failed = once(audit.failed)
         self._claim = protocol.memory.claim()
         self._claim.force(costs.STREAM_BYTES)
         self._searching: bool | None = None
@@ -110,7 +110,7 @@ class ServedWrite:
     def describe(self) -> dict[str, Any]:
         """For status reports."""
         return {
-            "path": self._trail.shown,
+            "path": self._audit.shown,
             "direction": "receive",
             "size": self._order.size,
             "done": self._order.spared + self._stream.arrived,
@@ -138,7 +138,7 @@ class ServedWrite:
             await self._writer.abandon(keep=True)
             raise ConnectionFailed("the stream was closed while it was opened")
         try:
-            self._trail.started(self._writer.have)
+            self._audit.started(self._writer.have)
             self._pumping = Deferred.fromCoroutine(self._pump(self._writer))
             self._stream.start()
             self._look_later()
@@ -159,7 +159,7 @@ class ServedWrite:
             return
         self._looking = None
         self._fail(
-            Busy(f"{self._trail.shown}: nothing came of it for {STREAM_IDLE_TIMEOUT_S:g} seconds, so it was put aside")
+            Busy(f"{self._audit.shown}: nothing came of it for {STREAM_IDLE_TIMEOUT_S:g} seconds, so it was put aside")
         )
         closing = Deferred.fromCoroutine(self.abandon(keep=True))
         closing.addErrback(lambda failure: to_declared(self._protocol.log, failure, "abandoning"))
@@ -229,16 +229,16 @@ class ServedWrite:
             raise ProtocolError("the stream has ended")
         self._end()
         if self._error is not None and not isinstance(self._error, VerifyFailed):
-            self._trail.stopped(await writer.abandon(keep=True), kept=True)
+            self._audit.stopped(await writer.abandon(keep=True), kept=True)
             raise self._error
         try:
             outcome = await writer.commit(digest, attributes)
         except RealizeError as error:
             self._failed(error)
-            self._trail.ended(digest, error)
+            self._audit.ended(digest, error)
             raise
         self._observer.count_committed(outcome.how)
-        self._trail.ended(digest, outcome)
+        self._audit.ended(digest, outcome)
         return outcome
 
     async def abandon(self, *, keep: bool) -> int | None:
@@ -260,7 +260,7 @@ class ServedWrite:
                     self._opening.cancel()
                 if self._writer is not None:
                     kept = await self._writer.abandon(keep=keep)
-                    self._trail.stopped(kept, kept=keep)
+                    self._audit.stopped(kept, kept=keep)
         return kept
 
     async def _told(self, work: Deferred[_T]) -> _T:
