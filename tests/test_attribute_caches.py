@@ -11,17 +11,11 @@ from realize.errors import Busy, SourceChanged
 from realize.fs import syscalls
 from realize.testing import block_digests, digest, failure, random_bytes, read_all, small_file
 from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal
-from tests.local_stores import opened
+from tests.local_stores import opened, root
+
+__all__ = ["root"]
 
 LARGE = random_bytes(2 * BLOCK_BYTES + 7)
-
-
-@pytest.fixture
-def root(tmp_path):
-    """An empty directory."""
-    path = os.fsencode(tmp_path / "root")
-    os.mkdir(path)
-    return path
 
 
 @pytest.fixture

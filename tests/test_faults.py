@@ -34,6 +34,7 @@ from realize.testing import digest, random_bytes, small_file
 from realize.values import MAX_SMALL_BYTES, Expected, OnConflict, Removal, Vacant
 from realize.wire.keepalive import SLOW_REPLY_TIMEOUT_S
 from tests.faults import Fault, descriptors
+from tests.local_stores import at_once
 from tests.loopback import Pair
 
 SALT = b"salt"
@@ -50,11 +51,6 @@ KINDS = {
     "EIO": (lambda: OSError(errno.EIO, "Input/output error"), {"disk_only": True}),
     "ESTALE": (lambda: OSError(errno.ESTALE, "Stale file handle"), {"disk_only": True}),
 }
-
-
-def at_once(job, *arguments):
-    """A pool without threads: the work is done before the call returns."""
-    return maybeDeferred(job, *arguments)
 
 
 class Place:

@@ -7,7 +7,6 @@ import threading
 import tracemalloc
 
 import pytest
-from twisted.internet.defer import maybeDeferred
 
 from realize.config import PeerConfig, Right
 from realize.daemon.access import withdrawn
@@ -20,11 +19,7 @@ from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.versions import version_of
 from realize.testing import small_file
 from realize.values import Attributes, Directory, Fetched, OnConflict, Removal, SmallFile, Vacant
-
-
-def at_once(job, *arguments):
-    """Do the disk work here and now."""
-    return maybeDeferred(job, *arguments)
+from tests.local_stores import at_once
 
 
 async def opened(root, trace=None, **options):

@@ -7,7 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
@@ -23,6 +23,7 @@ from realize.errors import StorageError
 from realize.keys import generate_identity
 from realize.store.hooks import CommitHooks
 from realize.store.local.ledger import Ledger
+from tests.local_stores import at_once
 from tests.loopback import Log
 
 MEMORY = Memory(1 << 30, 1 << 30)
@@ -34,11 +35,6 @@ def two(tmp_path):
     for name in ("bad", "good"):
         (tmp_path / name).mkdir()
     return {name: DirectoryConfig(str(tmp_path / name)) for name in ("bad", "good")}
-
-
-def at_once(job, *arguments):
-    """A thread that does its work before it is waited for."""
-    return maybeDeferred(job, *arguments)
 
 
 WAITED_FOR = []

@@ -21,16 +21,12 @@ from realize.testing import block_digests, digest, failure, small_file
 from realize.units import Reserve
 from realize.values import Committed, OnConflict, Stored
 from tests.leftovers import leave_partial, partial_at
+from tests.local_stores import at_once
 from tests.test_remote_store import Served
 
 MIB = 1 << 20
 REPLACE = OnConflict.REPLACE
 SALT = b"0123456789abcdef"
-
-
-def at_once(job, *arguments):
-    """A pool without threads."""
-    return maybeDeferred(job, *arguments)
 
 
 class Disk:

@@ -11,7 +11,6 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from twisted.internet.defer import maybeDeferred
 from twisted.internet.threads import deferToThread
 from xxhash import xxh3_128_digest
 
@@ -32,7 +31,10 @@ from realize.testing import block_digests, digest, failure, random_bytes, small_
 from realize.values import BLOCK_BYTES, Attributes, Committed, Expected, OnConflict
 from realize.wire import costs
 from tests.leftovers import leave_partial
+from tests.local_stores import at_once, root
 from tests.loopback import Pair
+
+__all__ = ["root"]
 
 REPLACE = OnConflict.REPLACE
 EVIL, OTHER = b"evil's key", b"other's key"
@@ -47,11 +49,6 @@ GUESSES = (
     SHORT,
 )
 UNKNOWN = [(BLOCK_BYTES // 32, b"?" * 16)] * 32
-
-
-def at_once(job, *arguments):
-    """A pool without threads."""
-    return maybeDeferred(job, *arguments)
 
 
 class Connected(Pair):
@@ -109,14 +106,6 @@ class Ways:
         for pair in self.pairs:
             pair.client_wire.cut()
             assert [] == pair.log.errors()
-
-
-@pytest.fixture
-def root(tmp_path):
-    """A directory."""
-    path = os.fsencode(tmp_path / "root")
-    os.mkdir(path)
-    return path
 
 
 @pytest.fixture(params=["here", "drop_box", "relayed"])

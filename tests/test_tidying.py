@@ -3,19 +3,15 @@
 import os
 
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from realize.cli.session.tidying import TIDYING_EXTRA_S, TIDYING_PAUSE_S, Tidying
 from realize.mover.events import Finished, How, PartialGone
 from tests.leftovers import leave_partial, partial_at
+from tests.local_stores import at_once
 
 DAY = 86_400
-
-
-def at_once(job, *arguments):
-    """A pool without threads."""
-    return maybeDeferred(job, *arguments)
 
 
 class Trial:
