@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -41,6 +42,14 @@ def left_open(before: dict[str, str]) -> dict[str, str]:
         if not left or time.monotonic() > ends_at:
             return left
         time.sleep(0.001)
+
+
+@pytest.fixture
+def hangups_end() -> Iterator[None]:
+    """Let SIGHUP end what a test starts, also where the tests themselves run under nohup(1), which is inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)

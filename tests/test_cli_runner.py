@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.processes import ENVIRONMENT
 
 PREAMBLE = """
@@ -41,6 +43,7 @@ def test_a_result_and_an_error_come_through() -> None:
     assert (1, "raised NotFound\n") == outcome("async def main(reactor):\n    raise NotFound('x')")
 
 
+@pytest.mark.usefixtures("hangups_end")
 def test_the_first_signal_ends_the_work_in_order() -> None:
     """Each of these cancels what is awaited; the coroutine may clean up, and the exit code is 20."""
     for number in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
@@ -71,3 +74,17 @@ async def main(reactor):
             print("still here", flush=True)
 """
     assert (20, "still here\nends with 20\n") == outcome(main)
+
+
+def test_a_hangup_that_is_ignored_ends_nothing() -> None:
+    """As under nohup(1): the work goes on to its end."""
+    main = """
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+async def main(reactor):
+    reactor.callLater(0.01, kill(signal.SIGHUP))
+    done = Deferred()
+    reactor.callLater(0.05, done.callback, 7)
+    return await done
+"""
+    assert (0, "returned 7\n") == outcome(main)

@@ -384,6 +384,7 @@ ENDS = {
 }
 
 
+@pytest.mark.usefixtures("hangups_end")
 @pytest.mark.parametrize(
     ("end", "way"),
     [(end, way) for end in ENDS for way in WAYS if not (end.startswith("connection") and way == "local")],
@@ -394,6 +395,7 @@ def test_what_is_said_is_what_is(site, tmp_path, end, way):
         ENDS[end](trial)
 
 
+@pytest.mark.usefixtures("hangups_end")
 @pytest.mark.parametrize("end", ["natural end", "limit", "SIGINT", "connection lost", "disk full"])
 def test_what_people_are_told_is_what_is(site, tmp_path, end):
     """The last sentence agrees with all that, too."""
