@@ -11,10 +11,10 @@ from types import CodeType, FrameType
 from typing import Any, Final, Self
 
 import realize
+from realize.fs import syscalls
 
 PACKAGE: Final = os.path.dirname(realize.__file__) + os.sep
-TESTING: Final = os.path.join(PACKAGE, "testing.py")
-SYSTEM_CALLS: Final = os.path.join(PACKAGE, "store", "syscalls.py")
+SYSTEM_CALLS: Final = syscalls.__file__
 
 NEVER: Final = frozenset(
     {
@@ -43,7 +43,7 @@ CALLED_BACK: Final = frozenset({"_answer", "_end", "_go_on", "deliver", "_fail",
 
 
 def _ours(code: CodeType) -> bool:
-    return code.co_filename.startswith(PACKAGE) and code.co_filename != TESTING
+    return code.co_filename.startswith(PACKAGE)
 
 
 class Fault:

@@ -19,9 +19,10 @@ from realize.fs.names import partial_name
 from realize.store.local import commit
 from realize.store.local.store import LocalStore
 from realize.store.local.versions import attributes_of
-from realize.testing import Behind, digest, failure, small_file
 from realize.values import Expected, Fetched, OnConflict, Removal, Version
 from tests.leftovers import leave_partial
+from tests.store_contract import Behind
+from tests.store_helpers import digest, failure, small_file
 
 REPLACE = OnConflict.REPLACE
 

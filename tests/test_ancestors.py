@@ -13,9 +13,9 @@ from realize.errors import StorageError
 from realize.fs import ancestors, syscalls
 from realize.fs.ancestors import Ancestors
 from realize.store.local.store import LocalStore, root_identity
-from realize.testing import digest, small_file
 from realize.values import Attributes, Expected, OnConflict
 from tests.local_stores import as_nobody, open_root
+from tests.store_helpers import digest, small_file
 
 __all__ = ["open_root"]
 

@@ -9,9 +9,9 @@ from attrs import evolve
 
 from realize.errors import Busy, SourceChanged
 from realize.fs import syscalls
-from realize.testing import block_digests, digest, failure, random_bytes, read_all, small_file
 from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal
 from tests.local_stores import opened, root
+from tests.store_helpers import block_digests, digest, failure, random_bytes, read_all, small_file
 
 __all__ = ["root"]
 

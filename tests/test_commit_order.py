@@ -17,9 +17,9 @@ from realize.store.local import small_files as small
 from realize.store.local.commit import Anchor, Committer
 from realize.store.local.headroom import Headroom
 from realize.store.local.versions import Clock
-from realize.testing import block_digests, digest, failure, how, small_file
 from realize.values import BLOCK_BYTES, Committed, Expected, Removal
 from tests.local_stores import PARTIAL, REPLACE, SALT, at_once, behind, calls, failing, fetched, opened, put, root
+from tests.store_helpers import block_digests, digest, failure, how, small_file
 
 __all__ = ["behind", "calls", "root"]
 

@@ -13,9 +13,9 @@ from realize.errors import StorageError
 from realize.store.local import commit
 from realize.store.local.commit import Anchor, Committer, Prepared
 from realize.store.local.partial_marks import RECEIVING
-from realize.testing import digest, failure, how, small_file
 from realize.values import Attributes, Committed, OnConflict, Stored
 from tests.local_stores import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
+from tests.store_helpers import digest, failure, how, small_file
 
 __all__ = ["behind", "root"]
 

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from realize.fs.reading import blocks, digest_of, matching, read_exactly, read_into
-from realize.testing import block_digests, digest, random_bytes
 from realize.values import BLOCK_BYTES
+from tests.store_helpers import block_digests, digest, random_bytes
 
 CONTENT = random_bytes(2 * BLOCK_BYTES + 1000)
 

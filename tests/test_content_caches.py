@@ -6,9 +6,9 @@ import stat
 import pytest
 
 from realize.fs import tree
-from realize.testing import block_digests, digest, random_bytes, read_all
 from realize.values import BLOCK_BYTES, Expected, Fetched
 from tests.local_stores import opened
+from tests.store_helpers import block_digests, digest, random_bytes, read_all
 
 OLD = random_bytes(2 * BLOCK_BYTES + 7, seed=1)
 NEW = random_bytes(2 * BLOCK_BYTES + 7, seed=2)

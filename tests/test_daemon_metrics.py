@@ -31,7 +31,6 @@ from realize.store.local.ledger import Ledger
 from realize.store.server.responders import DirectoryResponders
 from realize.telemetry.metrics.lag import LAG_PROBE_INTERVAL_S as PROBED_EVERY
 from realize.telemetry.metrics.lag import LagProbe
-from realize.testing import LARGE_CONTENT, block_digests, small_file
 from realize.units import Reserve
 from realize.values import BLOCK_BYTES, Committed, Expected, OnConflict, Removal
 from realize.wire import commands
@@ -39,6 +38,7 @@ from realize.wire.server import Refusal
 from realize.wire.traffic import Traffic
 from tests.leftovers import leave_partial
 from tests.loopback import Log, Pair
+from tests.store_helpers import LARGE_CONTENT, block_digests, small_file
 from tests.test_remote_store import Served
 
 

@@ -18,9 +18,9 @@ from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
 from realize.mover.stop_flag import StopFlag
 from realize.store.local.store import LocalStore
-from realize.testing import MemoryStore
 from realize.values import Attributes, Directory, Entry, Kind, OnConflict
 from tests.local_stores import as_nobody, open_root
+from tests.memory_store import MemoryStore
 
 __all__ = ["open_root"]
 

@@ -14,9 +14,9 @@ from realize.store.local import commit
 from realize.store.local.commit import Anchor, sync_directories
 from realize.store.local.location import Root
 from realize.store.local.store import root_identity
-from realize.testing import digest, how, small_file
 from realize.values import Committed, Expected, OnConflict, Stored
 from tests.local_stores import REPLACE, behind, opened, root
+from tests.store_helpers import digest, how, small_file
 
 __all__ = ["behind", "root"]
 

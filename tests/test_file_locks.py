@@ -15,9 +15,9 @@ from realize.fs import file_locks, tree
 from realize.fs.file_locks import FileLocks, Lock
 from realize.store.local import commit, removal
 from realize.store.local.commit import Committer
-from realize.testing import digest, small_file
 from realize.values import Committed, Expected, OnConflict, Removal, Stored
 from tests.local_stores import at_once, opened, root
+from tests.store_helpers import digest, small_file
 
 __all__ = ["root"]
 

@@ -14,9 +14,9 @@ from realize.store.local import existing as finals
 from realize.store.local.location import Root, RootedLocation
 from realize.store.local.versions import Clock
 from realize.store.origin import note_origin
-from realize.testing import LARGE_CONTENT, block_digests, digest
 from realize.values import BLOCK_BYTES, Attributes, Existing, Expected, coarseness_ns
 from tests.local_stores import PARTIAL, behind, open_files, opened, root
+from tests.store_helpers import LARGE_CONTENT, block_digests, digest
 from tests.test_removal import broken
 
 __all__ = ["behind", "root"]

@@ -17,9 +17,9 @@ from realize.store.local import footprint
 from realize.store.local.footprint import Footprint, trace_of
 from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.versions import version_of
-from realize.testing import small_file
 from realize.values import Attributes, Directory, Fetched, OnConflict, Removal, SmallFile, Vacant
 from tests.local_stores import at_once
+from tests.store_helpers import small_file
 
 
 async def opened(root, trace=None, **options):

@@ -7,9 +7,9 @@ import os
 
 from realize.errors import NoSpace
 from realize.store.local.headroom import Headroom
-from realize.testing import digest, failure, how, small_file
 from realize.values import Committed
 from tests.local_stores import REPLACE, DirectoryBehind, behind, full, opened
+from tests.store_helpers import digest, failure, how, small_file
 
 __all__ = ["behind", "full"]
 

@@ -17,11 +17,11 @@ from realize.store.local.headroom import Headroom
 from realize.store.local.ledger import LEDGER_POLL_S, METADATA_BYTES, STALLED_AFTER_S, Ledger
 from realize.store.local.leftovers import gained_ns
 from realize.store.local.store import LocalStore, root_identity
-from realize.testing import block_digests, digest, failure, small_file
 from realize.units import Reserve
 from realize.values import Committed, OnConflict, Stored
 from tests.leftovers import leave_partial, partial_at
 from tests.local_stores import at_once
+from tests.store_helpers import block_digests, digest, failure, small_file
 from tests.test_remote_store import Served
 
 MIB = 1 << 20

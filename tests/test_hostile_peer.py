@@ -15,13 +15,13 @@ from twisted.protocols.amp import parseString
 from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.store.server.responders import DirectoryResponders
-from realize.testing import MemoryStore
 from realize.values import SPAN_BYTES, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
 from realize.wire.send_queue import MAX_UNSENT_BYTES
 from realize.wire.streams import MAX_UNREAD_BYTES
 from tests.loopback import Raw
+from tests.memory_store import MemoryStore
 
 VERSION = packing.VERSIONS.pack([Version(1, 2, 3, 4, 5)])
 HOSTILE_NAMES = [

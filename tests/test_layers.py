@@ -58,7 +58,6 @@ ALLOWED = {
     "cli": {"cli", "exit_codes", "process", "version", "mover", *LOWER} | PLAIN,
     "cli.display": {"cli.display", "cli.session.reports", "mover.events", "mover.plan", *CODES} | PLAIN,
     "cli.session": {*SESSION, *CODES, *LOWER} | PLAIN,
-    "testing": {"store", "concurrency", "fs"} | PLAIN,
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

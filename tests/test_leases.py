@@ -13,9 +13,9 @@ import pytest
 from realize.errors import Busy, SourceChanged
 from realize.fs import syscalls
 from realize.store.local.store import LocalStore
-from realize.testing import block_digests, digest, failure, random_bytes, read_to_end
 from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal
 from tests.local_stores import SALT, at_once, opened
+from tests.store_helpers import block_digests, digest, failure, random_bytes, read_to_end
 
 LARGE = random_bytes(BLOCK_BYTES + 7)
 

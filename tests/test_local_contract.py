@@ -9,9 +9,10 @@ from twisted.internet.threads import deferToThread
 
 from realize.errors import NotFound
 from realize.store.local.store import LocalStore, root_identity
-from realize.testing import StoreContract, failure
 from realize.values import WhereKind
 from tests.local_stores import SALT, DirectoryBehind, at_once, behind, root
+from tests.store_contract import StoreContract
+from tests.store_helpers import failure
 
 __all__ = ["behind", "root"]
 

@@ -17,7 +17,6 @@ from realize.store.local import old_version
 from realize.store.local.headroom import Headroom
 from realize.store.local.walker import Walker
 from realize.store.local.writer import MAX_WAITING_RUNS
-from realize.testing import LARGE_CONTENT, block_digests, digest, failure, how, random_bytes, small_file
 from realize.values import BLOCK_BYTES, SPAN_BYTES, Committed, OnConflict, Stored
 from tests.local_stores import (
     PARTIAL,
@@ -33,6 +32,7 @@ from tests.local_stores import (
     put,
     root,
 )
+from tests.store_helpers import LARGE_CONTENT, block_digests, digest, failure, how, random_bytes, small_file
 
 __all__ = ["behind", "open_root", "root"]
 

@@ -9,9 +9,9 @@ import pytest
 from realize.errors import BadName, Conflict, NotRegular, SourceChanged
 from realize.store.local import small_files as small
 from realize.store.local.store import LocalStore
-from realize.testing import failure, how
 from realize.values import Committed, Existing
 from tests.local_stores import SALT, DirectoryBehind, at_once, behind, every_method, opened, put, root
+from tests.store_helpers import failure, how
 
 __all__ = ["behind", "root"]
 

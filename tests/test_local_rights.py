@@ -10,9 +10,9 @@ import pytest
 from realize.errors import StorageError
 from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.versions import Clock
-from realize.testing import digest, listed_files
 from realize.values import Directory, Entry, Expected, Fetched, Kind, OnConflict, Removal, Use
 from tests.local_stores import DirectoryBehind, as_nobody, at_once, behind, open_root, opened, put
+from tests.store_helpers import digest, listed_files
 
 __all__ = ["behind", "open_root"]
 

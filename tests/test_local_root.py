@@ -6,7 +6,6 @@ import os
 
 from realize.errors import BadName, InternalError, NotFound, NotRegular, StorageError
 from realize.store.local.store import LocalStore, root_identity
-from realize.testing import digest, failure, how, listed, small_file
 from realize.values import (
     Attributes,
     Committed,
@@ -32,6 +31,7 @@ from tests.local_stores import (
     put,
     root,
 )
+from tests.store_helpers import digest, failure, how, listed, small_file
 
 __all__ = ["behind", "open_root", "root"]
 

@@ -17,9 +17,9 @@ from realize.fs import syscalls
 from realize.store.local import hard_links as unlinked
 from realize.store.local.store import LocalStore
 from realize.store.local.versions import Clock
-from realize.testing import LARGE_CONTENT, block_digests, digest, failure, listed, read_all, read_to_end
 from realize.values import BLOCK_BYTES, Expected, Removal
 from tests.local_stores import SALT, DirectoryBehind, at_once, behind, fetched, full, opened, root
+from tests.store_helpers import LARGE_CONTENT, block_digests, digest, failure, listed, read_all, read_to_end
 
 __all__ = ["behind", "full", "root"]
 

@@ -11,9 +11,9 @@ from twisted.internet.threads import deferToThread
 
 from realize.errors import Busy, ProtocolError, StorageError
 from realize.fs import syscalls
-from realize.testing import digest, failure, how
 from realize.values import MAX_SMALL_BYTES, Committed
 from tests.local_stores import PARTIAL, REPLACE, at_once, behind, calls, opened, put, root
+from tests.store_helpers import digest, failure, how
 
 __all__ = ["behind", "calls", "root"]
 

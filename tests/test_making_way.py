@@ -9,10 +9,10 @@ import pytest
 from realize.errors import StorageError
 from realize.store.local.location import locate
 from realize.store.local.store import LocalStore, root_identity
-from realize.testing import failure, small_file
 from realize.units import Reserve
 from realize.values import Committed
 from tests.leftovers import leave_partial
+from tests.store_helpers import failure, small_file
 from tests.test_headroom import REPLACE, SALT, Late, aged, at_once, clock, disk, headroom
 
 __all__ = ["clock", "disk", "headroom"]

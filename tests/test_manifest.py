@@ -30,9 +30,10 @@ from realize.locations import LocalLocation, RemoteLocation
 from realize.mover.events import Failed, Finished, How, Unknown
 from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.run import MoveOptions, Run, Side
-from realize.testing import MemoryStore, digest
 from realize.values import OnConflict
+from tests.memory_store import MemoryStore
 from tests.processes import ENVIRONMENT, digests
+from tests.store_helpers import digest
 
 BIG = random.Random(1).randbytes(100_000)
 AT = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC)

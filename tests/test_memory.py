@@ -16,12 +16,12 @@ from realize.errors import Busy
 from realize.store.local import walker
 from realize.store.local.reader import READ_PIECE_BYTES
 from realize.store.local.store import LocalStore
-from realize.testing import random_bytes
 from realize.values import MAX_SMALL_BYTES, Fetched, SmallFile, Version
 from realize.wire import boxes, costs, packing, tls
 from realize.wire import connection as protocol
 from realize.wire.connection import MEMORY_TIMEOUT_S, UNQUEUED_COMMAND_BYTES, WAITER_CHECK_S
 from realize.wire.streams import MAX_UNREAD_BYTES, MIN_GRANT_BYTES, InboundStream
+from tests.store_helpers import random_bytes
 from tests.test_hostile_peer import MOST_READING, Evil, data
 from tests.test_streams import FakeLink
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from realize.errors import NoSpace
 from realize.store.interfaces import IStore
-from realize.testing import Behind, MemoryBehind, MemoryStore, StoreContract, failure
 from realize.values import OnConflict
+from tests.memory_store import MemoryStore
+from tests.store_contract import Behind, MemoryBehind, StoreContract
+from tests.store_helpers import failure
 
 
 class TestMemoryStore(StoreContract):

@@ -45,8 +45,9 @@ from realize.mover.events import Stopped as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import MoveOptions, Run, Side
-from realize.testing import MemoryStore, block_digests, digest, partial_path
 from realize.values import Attributes, Expected, OnConflict, Space, Travelled, Where, WhereKind
+from tests.memory_store import MemoryStore
+from tests.store_helpers import block_digests, digest, partial_path
 
 BIG = random.Random(1).randbytes(3 << 20)
 

@@ -34,9 +34,10 @@ from realize.mover.events import Stopped as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.run import MoveOptions, Run, Side
 from realize.mover.work import SideError
-from realize.testing import MemoryStore, digest
 from realize.values import SPAN_BYTES, SPANS_AHEAD, Attributes, Entry, Kind, OnConflict, Where, WhereKind
 from tests import test_move
+from tests.memory_store import MemoryStore
+from tests.store_helpers import digest
 from tests.test_manifest import Notes
 from tests.test_move import BIG, HangingStore, contents, moved
 

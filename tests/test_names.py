@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from realize.errors import BadName
 from realize.fs import names
-from realize.testing import BAD_NAMES, ODD_NAMES
+from tests.store_helpers import BAD_NAMES, ODD_NAMES
 
 components = st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name)
 

@@ -19,11 +19,11 @@ from realize.store.local import store as local
 from realize.store.local.commit import Committer
 from realize.store.local.headroom import Headroom
 from realize.store.local.versions import representable, settled_in
-from realize.testing import how, small_file
 from realize.values import Committed
 from tests.faults import Quiet
 from tests.leftovers import leave_partial
 from tests.local_stores import PARTIAL, REPLACE, at_once, behind, open_files, opened, root
+from tests.store_helpers import how, small_file
 from tests.test_partials import put
 
 __all__ = ["behind", "root"]

@@ -27,12 +27,12 @@ from realize.store.local.store import LocalStore
 from realize.store.local.versions import Clock
 from realize.store.origin import ORIGIN_ATTRIBUTE, digest_from, note_origin, origin_of
 from realize.store.server.responders import DirectoryResponders
-from realize.testing import block_digests, digest, failure, random_bytes, small_file
 from realize.values import BLOCK_BYTES, Attributes, Committed, Expected, OnConflict
 from realize.wire import costs
 from tests.leftovers import leave_partial
 from tests.local_stores import at_once, root
 from tests.loopback import Pair
+from tests.store_helpers import block_digests, digest, failure, random_bytes, small_file
 
 __all__ = ["root"]
 

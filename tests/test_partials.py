@@ -18,10 +18,10 @@ from realize.store.local import existing as finals
 from realize.store.local import partial_marks as marks
 from realize.store.local.expiry import expire_partials
 from realize.store.local.store import LocalStore
-from realize.testing import digest, failure, how, listed, small_file
 from realize.values import Attributes, Committed, Existing, Expected, Kind, OnConflict
 from tests.leftovers import leave_partial, partial_at
 from tests.local_stores import PARTIAL, REPLACE, SALT, as_nobody, at_once, open_root, opened, root
+from tests.store_helpers import digest, failure, how, listed, small_file
 
 __all__ = ["open_root", "root"]
 

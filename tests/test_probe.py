@@ -19,9 +19,9 @@ from realize.store.local import probe
 from realize.store.local.expiry import expire_partials
 from realize.store.local.location import locate
 from realize.store.local.store import LocalStore
-from realize.testing import failure, listed
 from realize.units import Reserve
 from realize.values import Kind, Space
+from tests.store_helpers import failure, listed
 from tests.test_remote_store import Served
 
 

@@ -14,8 +14,8 @@ from realize.mover.pruning import Vacancies
 from realize.mover.run import MoveOptions, Run, Side
 from realize.mover.stop_flag import StopFlag
 from realize.store.interfaces import IListing
-from realize.testing import MemoryStore
 from realize.values import Attributes, Entry, Kind, Vacant
+from tests.memory_store import MemoryStore
 
 OLD, YOUNG = 10, 10_000
 AGE = 5_000

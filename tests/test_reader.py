@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from realize.errors import ProtocolError
-from realize.testing import digest, failure, random_bytes
 from realize.values import BLOCK_BYTES, SPAN_BYTES, SPANS_AHEAD
 from tests.local_stores import behind, opened, root
+from tests.store_helpers import digest, failure, random_bytes
 
 __all__ = ["behind", "root"]
 

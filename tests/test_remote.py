@@ -10,7 +10,6 @@ from realize.store.client import small_files as remote_small
 from realize.store.client import store as remote
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.client.store import MAX_PACKS_IN_FLIGHT, RemoteStore
-from realize.testing import small_file
 from realize.values import (
     BLOCK_BYTES,
     MAX_SMALL_BYTES,
@@ -35,6 +34,7 @@ from realize.values import (
 from realize.wire import commands
 from realize.wire.keepalive import REPLY_TIMEOUT_S
 from realize.wire.packing import MAX_PACK_ITEMS, FetchedHead
+from tests.store_helpers import small_file
 from tests.test_remote_streams import Asking, kinds
 
 HERE = Where(WhereKind.DIRECTORY, (b"here", b"above"), 77, 0o750)

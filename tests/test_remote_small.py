@@ -8,8 +8,8 @@ from realize.config import Right
 from realize.errors import AccessDenied, ConnectionFailed, ProtocolError, Unanswered
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.server.small_files import ServedBatches
-from realize.testing import digest, how, small_file
 from realize.values import MAX_SMALL_BYTES, Committed, OnConflict
+from tests.store_helpers import digest, how, small_file
 from tests.test_remote_store import Served
 
 FULL = b"x" * MAX_SMALL_BYTES

@@ -29,23 +29,14 @@ from realize.store.client import store as remote
 from realize.store.client.store import RemoteStore
 from realize.store.server.responders import DirectoryResponders
 from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S, ServedRead
-from realize.testing import (
-    LARGE_CONTENT,
-    MemoryBehind,
-    MemoryStore,
-    StoreContract,
-    block_digests,
-    how,
-    listed,
-    random_bytes,
-    read_all,
-    small_file,
-)
 from realize.values import BLOCK_BYTES, Attributes, Committed, Entry, Expected, Kind, OnConflict, Removal, WhereKind
 from realize.wire import commands
 from realize.wire.greeting import Greeting
 from realize.wire.streams import MAX_UNREAD_BYTES, TAKE_BYTES, WINDOW_BYTES
 from tests.loopback import Pair
+from tests.memory_store import MemoryStore
+from tests.store_contract import MemoryBehind, StoreContract
+from tests.store_helpers import LARGE_CONTENT, block_digests, how, listed, random_bytes, read_all, small_file
 
 ALL = frozenset(Right)
 

@@ -11,10 +11,10 @@ import pytest
 from realize.errors import BadName, Busy, Conflict, NotFound, SourceChanged, StorageError
 from realize.fs import tree
 from realize.store.local.versions import UNREADABLE
-from realize.testing import failure
 from realize.values import Removal, Vacant, Version
 from tests.faults import descriptors
 from tests.local_stores import behind, fetched, opened, root
+from tests.store_helpers import failure
 
 __all__ = ["behind", "root"]
 

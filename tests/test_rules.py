@@ -12,7 +12,6 @@ from tests.pages import ROOT, page
 TREES = {
     str(path.relative_to(ROOT / "realize")): ast.parse(path.read_text())
     for path in sorted((ROOT / "realize").rglob("*.py"))
-    if path.name != "testing.py"
 }
 WIRE = {name for command in every_command() for name, _ in [*command.arguments, *command.response]} | {
     command.commandName for command in every_command()

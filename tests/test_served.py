@@ -14,7 +14,6 @@ from realize.config import Right
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, ProtocolError, RealizeError, StorageError
 from realize.store.hooks import FileHooks, Saved
 from realize.store.server import responders as served_module
-from realize.testing import small_file
 from realize.tracing import transfer_id
 from realize.values import (
     MAX_VALUE_BYTES,
@@ -40,6 +39,7 @@ from realize.wire import commands
 from realize.wire.connection import Greeting
 from realize.wire.reports import MAX_REPORT_BYTES
 from tests.faults import Quiet
+from tests.store_helpers import small_file
 from tests.test_remote_store import Served
 from tests.test_served_streams import Late, kinds
 

@@ -6,9 +6,9 @@ import pytest
 
 from realize.concurrency.memory import Memory
 from realize.errors import ProtocolError
-from realize.testing import small_file
 from realize.values import MAX_SMALL_BYTES, Entry, Kind, OnConflict
 from realize.wire import commands, costs
+from tests.store_helpers import small_file
 from tests.test_served import Serving
 from tests.test_served_streams import kinds
 

@@ -12,8 +12,8 @@ from realize.fs.descriptors import release
 from realize.store.local import reader, writer
 from realize.store.local import store as local
 from realize.store.local.store import LocalStore
-from realize.testing import block_digests, digest, random_bytes, small_file
 from realize.values import BLOCK_BYTES, Directory, Expected, OnConflict, Removal, Vacant, Version
+from tests.store_helpers import block_digests, digest, random_bytes, small_file
 
 BLOCKS = 5
 CONTENT = random_bytes(BLOCKS * BLOCK_BYTES - 7)

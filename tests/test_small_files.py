@@ -17,10 +17,10 @@ from realize.store.local import small_files as small
 from realize.store.local.commit import Committer
 from realize.store.local.headroom import Headroom
 from realize.store.local.partial_marks import MARK
-from realize.testing import digest, how, small_file
 from realize.units import Reserve
 from realize.values import MAX_SMALL_BYTES, Attributes, Committed, Fetched, SmallFile, Stored
 from tests.local_stores import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
+from tests.store_helpers import digest, how, small_file
 from tests.test_removal import broken
 
 __all__ = ["behind", "root"]

@@ -13,9 +13,9 @@ from realize.store.local import commit
 from realize.store.local.commit import Committer
 from realize.store.local.expiry import expire_partials
 from realize.store.local.store import LocalStore
-from realize.testing import digest, small_file
 from realize.values import Attributes, Expected, OnConflict
 from tests.leftovers import leave_partial
+from tests.store_helpers import digest, small_file
 
 SECOND = 10**9
 HOUR = 3600 * SECOND

@@ -12,10 +12,10 @@ import pytest
 from realize.errors import Busy, RealizeError, StorageError
 from realize.fs import names
 from realize.store.local import partial_marks as marks
-from realize.testing import digest, failure, how
 from realize.values import Committed
 from tests.leftovers import leave_partial, partial_at
 from tests.local_stores import PARTIAL, REPLACE, as_nobody, behind, open_files, open_root, opened, root
+from tests.store_helpers import digest, failure, how
 from tests.test_partials import SECRET, WAYS, mode_of, put, send
 
 __all__ = ["behind", "open_root", "root"]

@@ -14,10 +14,10 @@ from realize.store import deltas
 from realize.store.hooks import Saved
 from realize.store.server import audit as trail_module
 from realize.store.server.audit import BYTES_PER_FILE, FILES_PER_CLAIM, AuditLog
-from realize.testing import LARGE_CONTENT, block_digests, small_file
 from realize.tracing import transfer_id
 from realize.values import BLOCK_BYTES, Committed, Expected, OnConflict, Removal, Stored, Version
 from tests.loopback import Log
+from tests.store_helpers import LARGE_CONTENT, block_digests, small_file
 from tests.test_daemon_metrics import seen, served
 
 __all__ = ["seen", "served"]

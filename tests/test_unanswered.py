@@ -11,8 +11,8 @@ from realize.errors import ConnectionFailed, Interrupted, NoSpace, Silence, Unan
 from realize.mover.events import Finished, Found, How, Listed, Stopped, Unknown
 from realize.mover.jobs import CANCEL_TIMEOUT_S
 from realize.mover.run import MoveOptions, Run, Side
-from realize.testing import MemoryStore
 from realize.values import MAX_SMALL_BYTES, Where, WhereKind
+from tests.memory_store import MemoryStore
 from tests.test_manifest import Notes
 from tests.test_move import BIG, contents
 

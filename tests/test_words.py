@@ -11,7 +11,7 @@ import pytest
 
 from tests.pages import ROOT
 
-MODULES = sorted(path for path in (ROOT / "realize").rglob("*.py") if path.name != "testing.py")
+MODULES = sorted((ROOT / "realize").rglob("*.py"))
 CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
 CLASS = re.compile(r"_*[A-Z]\w*[a-z]\w*")
 

@@ -10,11 +10,11 @@ import pytest
 from realize.errors import Conflict, NoSpace, ProtocolError, StorageError, VerifyFailed
 from realize.store.local import writer as writer_module
 from realize.store.local.headroom import Headroom
-from realize.testing import block_digests, digest, failure, how, random_bytes
 from realize.units import Reserve
 from realize.values import BLOCK_BYTES, Attributes, Committed, OnConflict
 from tests.leftovers import leave_partial, partial_at
 from tests.local_stores import PARTIAL, REPLACE, at_once, behind, calls, open_files, opened, root
+from tests.store_helpers import block_digests, digest, failure, how, random_bytes
 
 __all__ = ["behind", "calls", "root"]
 

@@ -9,10 +9,10 @@ from realize.errors import StorageError
 from realize.store.local import writer as writer_module
 from realize.store.local.headroom import Headroom
 from realize.store.local.ledger import Ledger
-from realize.testing import digest, failure
 from realize.units import Reserve
 from realize.values import Committed
 from tests.leftovers import leave_partial
+from tests.store_helpers import digest, failure
 from tests.test_headroom import MIB, REPLACE, aged, at_once, clock, disk, finish, headroom, opened, store
 
 __all__ = ["clock", "disk", "headroom", "store"]

@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 from realize.errors import RealizeError, SourceChanged, WrongSize
 from realize.fs import syscalls
 from realize.store.local.store import LocalStore
-from realize.testing import block_digests, digest, failure, random_bytes, read_all
 from realize.values import BLOCK_BYTES, Expected, Fetched
 from tests.local_stores import SALT, at_once, opened
+from tests.store_helpers import block_digests, digest, failure, random_bytes, read_all
 from tests.test_remote_store import Served
 
 CONTENT = random_bytes(3 * BLOCK_BYTES + 1000)
