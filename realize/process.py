@@ -1,10 +1,11 @@
-"""Set up limits and standard streams of this process, before it opens anything."""
+"""Limits, standard streams and the age of this process."""
 
 from __future__ import annotations
 
 import os
 import resource
 import sys
+import time
 
 
 def allow_many_files() -> None:
@@ -25,3 +26,15 @@ def hold_standard_streams() -> None:
             stream = open(fd, mode, closefd=False)  # noqa: SIM115 -- stays open as long as the process
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+
+
+def process_started() -> float:
+    """When this process started, in seconds on the monotonic clock; the time to start Python is part of a run."""
+    now = time.monotonic()
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return now
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return now - max(0.0, age)

@@ -1,8 +1,8 @@
-"""How far a run is: `realize.cli.display.board`."""
+"""How far a run is: `realize.runs.board`."""
 
 from __future__ import annotations
 
-from realize.cli.display.board import Board, RateWindow, remaining
+from realize.cli.display.pace import RateWindow, remaining
 from realize.errors import Busy, ConnectionFailed
 from realize.mover.events import (
     End,
@@ -17,6 +17,7 @@ from realize.mover.events import (
     Started,
     Stopped,
 )
+from realize.runs.board import Board
 
 
 def board_of(*events: Event) -> Board:

@@ -8,7 +8,6 @@ import json
 from typing import Any
 
 from realize.cli.display.json_lines import JsonLines
-from realize.cli.display.summary import Tally
 from realize.errors import Interrupted, NoSpace, RealizeError
 from realize.mover.events import (
     End,
@@ -23,6 +22,7 @@ from realize.mover.events import (
     SourceStarted,
     Started,
 )
+from realize.runs.tally import Tally
 
 
 def lines_for(*events: Event, error: RealizeError | None = None) -> list[dict[str, Any]]:

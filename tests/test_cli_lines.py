@@ -11,7 +11,6 @@ from realize.cli.display.choice import Display, choose
 from realize.cli.display.json_lines import JsonLines
 from realize.cli.display.lines import Lines, Quiet
 from realize.cli.display.options import DisplayOptions
-from realize.cli.display.summary import Tally
 from realize.errors import NoSpace
 from realize.mover.events import (
     End,
@@ -28,6 +27,7 @@ from realize.mover.events import (
     Started,
 )
 from realize.mover.plan import Action
+from realize.runs.tally import Tally
 
 
 class Terminal(io.StringIO):

@@ -12,9 +12,10 @@ from click.testing import CliRunner, Result
 from realize.cli.commands import move_run as moving
 from realize.cli.display.options import DisplayOptions
 from realize.cli.main import realize
-from realize.cli.options import Access, Patience, Rates
+from realize.cli.options import Access
 from realize.mover.filters import selection
 from realize.mover.run import MoveOptions
+from realize.runs.options import Patience, Rates
 from realize.values import OnConflict
 
 Call = tuple[tuple[str, ...], str, Access, MoveOptions, DisplayOptions]

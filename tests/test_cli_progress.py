@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 
 from realize.cli.display.bars import OWN_BAR_MIN_BYTES, Bars
 from realize.cli.display.options import DisplayOptions
-from realize.cli.display.summary import Tally
 from realize.errors import NoSpace
 from realize.mover.events import End, Event, Failed, Finished, Found, How, Listed, Progressed, Started
+from realize.runs.tally import Tally
 
 
 class Terminal(io.StringIO):

@@ -8,8 +8,8 @@ import pytest
 
 from realize.cli.commands.throttle_run import readable as limit_row
 from realize.cli.display.report import readable
-from realize.cli.session.reports import lowest, parse, parse_limits
 from realize.errors import ProtocolError
+from realize.runs.reports import lowest, parse, parse_limits
 
 
 def test_a_report_is_shown_as_values_and_tables() -> None:

@@ -1,4 +1,4 @@
-"""Signals and endings: `realize.cli.session.runner`, in processes of their own because the reactor runs once."""
+"""Signals and endings: `realize.cli.runner`, in processes of their own because the reactor runs once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.processes import ENVIRONMENT
 PREAMBLE = """
 import os, signal, sys
 from twisted.internet.defer import CancelledError, Deferred
-from realize.cli.session.runner import run
+from realize.cli.runner import run
 from realize.errors import NotFound, RealizeError
 
 def kill(number):

@@ -1,4 +1,4 @@
-"""From locations to stores and connections: `realize.cli.session.session`."""
+"""From locations to stores and connections: `realize.runs.session`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
+from realize.cli.credentials import credentials_of
 from realize.cli.options import Access
-from realize.cli.session.connections import SILENT_CLOSE_TIMEOUT_S, Connections
-from realize.cli.session.peers import Peer, naming
-from realize.cli.session.session import STORE_CLOSE_TIMEOUT_S, Session
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
 from realize.locations import LocalLocation, RemoteLocation
+from realize.runs.connections import SILENT_CLOSE_TIMEOUT_S, Connections
+from realize.runs.peers import Peer, naming
+from realize.runs.session import STORE_CLOSE_TIMEOUT_S, Session
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.origin import origin_of
 from realize.wire.commands import Reason
@@ -73,7 +74,7 @@ def test_a_peer_of_the_configuration_has_its_address_and_pin(access: Access) -> 
     """The configuration says where a peer is and which key it has."""
 
     async def main() -> tuple[Any, ...]:
-        async with Session(Clock(), access) as session:
+        async with Session(Clock(), credentials_of(access)) as session:
             return *session.resolve("hostb::in/x", "./y"), session.resolve_peer("hostb")
 
     expected = (RemoteLocation("hostb", "b.example", 1234, "in", b"x"), LocalLocation("./y"))
@@ -86,7 +87,7 @@ def test_a_peer_that_locations_share_is_connected_to_once(
     """Two directories of one peer share a connection, which is closed in the end."""
 
     async def main() -> None:
-        async with Session(Clock(), access) as session:
+        async with Session(Clock(), credentials_of(access)) as session:
             for location in session.resolve("hostb::in", "hostb::out", "hostb::in/below"):
                 await session.store(location)
 
@@ -100,7 +101,7 @@ def test_a_source_may_learn_what_is_its_own_or_local(access: Access) -> None:
     """Only a daemon that is another one than the destination is kept from finding out what is there."""
 
     async def main() -> list[bytes | None]:
-        async with Session(Clock(), access) as session:
+        async with Session(Clock(), credentials_of(access)) as session:
             remote, other, local = session.resolve("hostb::out", "hostb::in", "./here")
             return [
                 session.origin(source, destination)
@@ -114,7 +115,7 @@ def test_a_peer_is_told_of_an_interruption(access: Access, connections: list[tup
     """The daemon can log why the connection ended."""
 
     async def main() -> None:
-        async with Session(Clock(), access) as session:
+        async with Session(Clock(), credentials_of(access)) as session:
             await session.store(*session.resolve("hostb::in"))
             raise Interrupted("interrupted")
 
@@ -136,7 +137,7 @@ def test_a_peer_may_be_named_with_and_without_a_directory(access: Access, text: 
 
     async def main() -> Any:
         ad_hoc = OTHER.base64 if text.startswith("[") else None
-        async with Session(Clock(), Access(access.config, peer_key=ad_hoc)) as session:
+        async with Session(Clock(), credentials_of(Access(access.config, peer_key=ad_hoc))) as session:
             return session.resolve_remote(text)
 
     assert expected == result_of(main())
@@ -150,7 +151,7 @@ def test_what_is_neither_peer_nor_directory_is_a_usage_error(access: Access, tex
     """The error says what to write instead."""
 
     async def main() -> Any:
-        async with Session(Clock(), access) as session:
+        async with Session(Clock(), credentials_of(access)) as session:
             session.resolve_remote(text)
 
     failure = result_of(main())
@@ -162,7 +163,7 @@ def test_an_ad_hoc_peer_needs_a_key(access: Access) -> None:
     """Without a pin nothing is connected, and the error says what to do."""
 
     async def main() -> Any:
-        async with Session(Clock(), access) as session:
+        async with Session(Clock(), credentials_of(access)) as session:
             session.resolve("c.example::in")
 
     failure = result_of(main())
@@ -174,7 +175,7 @@ def test_an_ad_hoc_peer_is_known_by_the_given_key(access: Access) -> None:
     """--peer-key is the pin of the peer that the configuration does not name."""
 
     async def main() -> Any:
-        async with Session(Clock(), Access(access.config, peer_key=OTHER.base64)) as session:
+        async with Session(Clock(), credentials_of(Access(access.config, peer_key=OTHER.base64))) as session:
             return session.resolve_peer("c.example")
 
     assert Peer("c.example", 9771, OTHER) == result_of(main())
@@ -184,7 +185,7 @@ def test_a_key_that_nobody_needs_is_a_usage_error(access: Access) -> None:
     """A pin is never ignored silently: the user meant somebody else than the configuration does."""
 
     async def main() -> Any:
-        async with Session(Clock(), Access(access.config, peer_key=OTHER.base64)) as session:
+        async with Session(Clock(), credentials_of(Access(access.config, peer_key=OTHER.base64))) as session:
             session.resolve("hostb::in")
 
     assert UsageError is result_of(main()).type
@@ -207,7 +208,7 @@ async def test_after_a_lost_connection_little_is_under_way_at_a_time(
 ) -> None:
     """A link that breaks again and again is to carry something between two breaks."""
     monkeypatch.setattr(Connection, "chunk", lambda _: 1 << 20, raising=False)
-    session = Session(Clock(), access)
+    session = Session(Clock(), credentials_of(access))
     [location] = session.resolve("hostb::inbox")
 
     first = (await session.store(location)).takes_at_once()
@@ -223,7 +224,7 @@ async def test_peers_that_do_not_answer_any_more_are_waited_for_together(
 ) -> None:
     """A run from ten directories of a daemon that hangs ends as soon as one from a single one."""
     clock = Clock()
-    session = Session(clock, access)
+    session = Session(clock, credentials_of(access))
     for location in session.resolve("hostb::inbox", "hostb::other", "hostb::third"):
         store = await session.store(location)
         monkeypatch.setattr(store, "close", Deferred)

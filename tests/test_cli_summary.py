@@ -1,8 +1,8 @@
-"""What a run has come to: `realize.cli.display.summary`."""
+"""What a run has come to: `realize.runs.tally`."""
 
 from __future__ import annotations
 
-from realize.cli.display.summary import Tally
+from realize.cli.display.summary import closing_line, deadline_line
 from realize.errors import ConnectionFailed, DeadlineReached, NoSpace
 from realize.mover.events import (
     End,
@@ -23,6 +23,7 @@ from realize.mover.events import (
     Unknown,
 )
 from realize.mover.plan import Action
+from realize.runs.tally import Tally
 
 
 def finished(how: How, *, size: int = 1000, sent: int = 1000, removed: bool = True) -> Finished:
@@ -72,7 +73,7 @@ def test_the_closing_line_names_every_outcome_that_occurred() -> None:
         finished(How.CREATED), finished(How.SKIPPED), Left(b"link", "symlink"), HeldBack(b"future", 10**18)
     )
 
-    sentence = tally.sentence(2.0, remove=True, dry_run=False)
+    sentence = closing_line(tally, 2.0, remove=True, dry_run=False)
 
     held_back = "1 held back by --min-age, with times in the future"
     assert f"moved 1 file, 1000 B (2 KiB sent) in 2.0 s; 1 skipped; 1 left; {held_back}" == sentence
@@ -82,7 +83,7 @@ def test_the_closing_line_of_a_dry_run_says_would() -> None:
     """A dry run claims nothing that did not happen."""
     tally = tally_of(Planned(b"a", 2048, Action.SEND), Planned(b"b", 0, Action.COMPARE))
 
-    assert "would copy 2 files, 2 KiB" == tally.sentence(1.0, remove=False, dry_run=True)
+    assert "would copy 2 files, 2 KiB" == closing_line(tally, 1.0, remove=False, dry_run=True)
 
 
 def test_the_closing_line_names_both_ends() -> None:
@@ -90,9 +91,11 @@ def test_the_closing_line_names_both_ends() -> None:
     few = Tally(sources=["/a", "/b\n"], destination="nas:9771::inbox")
     many = Tally(sources=[f"/{number}" for number in range(1_234)], destination="/there")
 
-    assert r"would move 0 files, 0 B, from /a, /b\n to nas:9771::inbox" == few.sentence(1.0, remove=True, dry_run=True)
-    assert "moved 0 files, 0 B (0 B sent) in 1.0 s, from /0, /1, /2 and 1,231 more to /there" == many.sentence(
-        1.0, remove=True, dry_run=False
+    assert r"would move 0 files, 0 B, from /a, /b\n to nas:9771::inbox" == closing_line(
+        few, 1.0, remove=True, dry_run=True
+    )
+    assert "moved 0 files, 0 B (0 B sent) in 1.0 s, from /0, /1, /2 and 1,231 more to /there" == closing_line(
+        many, 1.0, remove=True, dry_run=False
     )
 
 
@@ -138,7 +141,7 @@ def test_what_is_unknown_is_counted_as_that() -> None:
         Unknown(b"b", 1000, 1000, How.CREATED),
         Unknown(b"c", 1000, 0, How.ALREADY_THERE),
     )
-    said = tally.deadline_sentence(60.0, 61.0)
+    said = deadline_line(tally, 60.0, 61.0)
     counts = (tally.arrived, tally.arrived_bytes, tally.sent_bytes, tally.removed, tally.not_started)
     unknown = (tally.unknown_arrivals, tally.unknown_removals)
     tally(Retrying(ConnectionFailed("lost"), 0.5))
@@ -173,7 +176,7 @@ def test_a_lost_connection_that_does_not_come_back_changes_nothing_of_what_was_c
         Retrying(ConnectionFailed("lost"), 1.0),
     )
 
-    said = tally.deadline_sentence(60.0, 61.0)
+    said = deadline_line(tally, 60.0, 61.0)
 
     assert (2, 1, 1, 6) == (tally.arrived, tally.removed, tally.failed, tally.not_started)
     assert 1 == tally.exit_code(DeadlineReached("the time limit was reached"))
@@ -213,7 +216,7 @@ def test_a_run_that_ends_by_force_does_not_know_what_becomes_of_what_is_under_wa
 
     assert ({}, 0, 8) == before
     assert ({b"large": (1024, None)}, 3, 4) == (tally.interrupted, tally.unknown_arrivals, tally.not_started)
-    assert "interrupted: large (1 KiB); 4 found but not started; 3 unknown" in tally.deadline_sentence(1.0, 6.0)
+    assert "interrupted: large (1 KiB); 4 found but not started; 3 unknown" in deadline_line(tally, 1.0, 6.0)
 
 
 def test_whatever_lasts_is_a_step() -> None:

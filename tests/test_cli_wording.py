@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from realize.cli.commands.move_run import advice
 from realize.cli.display.wording import Wording, local_time, plan_line
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, StorageError
 from realize.locations import LocalLocation, RemoteLocation
@@ -23,6 +22,7 @@ from realize.mover.events import (
     Unknown,
 )
 from realize.mover.plan import Action
+from realize.runs.reconnecting import advice
 
 
 def wording() -> Wording:

@@ -55,7 +55,7 @@ def test_the_command_runs_on_the_monotonic_clock():
     """Before anything is timed."""
     program = """
 import time
-from realize.cli.session.runner import run
+from realize.cli.runner import run
 
 async def main(reactor):
     return reactor.seconds is time.monotonic and not reactor.getDelayedCalls()

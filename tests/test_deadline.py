@@ -1,4 +1,4 @@
-"""When a run is told that its time is over, and when it is ended by force: `realize.cli.session.deadline`."""
+"""When a run that has not ended at its limit is ended by force: `realize.cli.deadline`."""
 
 import io
 import math
@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from realize.cli.options import Patience
-from realize.cli.session import deadline
-from realize.cli.session.deadline import KILL_AFTER_S, Deadline, process_started
+from realize import process
+from realize.cli import deadline
+from realize.cli.deadline import KILL_AFTER_S, Deadline
+from realize.process import process_started
+from realize.runs.options import Patience
 
 IMPORTED = time.monotonic()
 EXIT_CODE = 11
@@ -31,12 +33,12 @@ class Watched:
         monkeypatch.setattr(deadline, "threading", SimpleNamespace(Event=lambda: self, Thread=self.thread))
         monkeypatch.setattr(os, "_exit", lambda code: self.happened.append(("exit", code)))
         self.left = []
-        with Deadline(patience, self.reached, self.overdue, parting) as watching:
+        with Deadline(patience, self.overdue, parting) as watching:
             self.left.append(watching.left())
 
-    def thread(self, target, args, **_):
+    def thread(self, target, **_):
         """It has all the time that passes."""
-        return SimpleNamespace(start=lambda: target(*args))
+        return SimpleNamespace(start=target)
 
     def wait(self, seconds):
         """Until then, or until the run ends; whether it has."""
@@ -48,23 +50,18 @@ class Watched:
         """The run has ended."""
         self.happened.append("ended")
 
-    def reached(self):
-        """It is told."""
-        self.happened.append(("reached", self.now - self.began))
-        self.now += 0.5
-
     def overdue(self):
         """It has not ended."""
         self.happened.append(("overdue", self.now - self.began))
         return EXIT_CODE
 
 
-def test_what_hangs_is_told_at_the_limit_and_ended_in_the_end(monkeypatch):
-    """The time before it was watched counts, and so does what telling it takes."""
+def test_what_hangs_is_ended_in_the_end(monkeypatch):
+    """The time before it was watched counts."""
     run = Watched(monkeypatch, Patience(10.0, 3.0))
 
     last = 10.0 + 3.0 + KILL_AFTER_S
-    assert [("reached", 10.0), ("overdue", last), ("exit", EXIT_CODE), "ended"] == run.happened
+    assert [("overdue", last), ("exit", EXIT_CODE), "ended"] == run.happened
 
 
 def test_what_has_to_be_done_before_the_end_is_begun_in_time(monkeypatch):
@@ -74,20 +71,20 @@ def test_what_has_to_be_done_before_the_end_is_begun_in_time(monkeypatch):
     assert ("overdue", 10.0 + 3.0 + KILL_AFTER_S - 2.0) in run.happened
 
 
-@pytest.mark.parametrize(("ends", "told"), [(9.0, []), (12.0, [("reached", 10.0)])])
-def test_what_ends_in_time_is_left_alone(monkeypatch, ends, told):
-    """Before the limit it is told nothing, and in its grace it is not ended."""
+@pytest.mark.parametrize("ends", [9.0, 12.0])
+def test_what_ends_in_time_is_left_alone(monkeypatch, ends):
+    """Before the limit, and in its grace."""
     run = Watched(monkeypatch, Patience(10.0, 3.0), ends=ends)
 
-    assert [*told, "ended"] == run.happened
+    assert ["ended"] == run.happened
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0])
-def test_a_limit_that_is_over_before_it_is_watched_is_told_at_once(monkeypatch, limit):
+def test_a_limit_that_is_over_before_it_is_watched_is_kept_all_the_same(monkeypatch, limit):
     """Also if it is none at all, which is no lack of one."""
     run = Watched(monkeypatch, Patience(limit))
 
-    assert [("reached", 1.5), ("overdue", limit + KILL_AFTER_S)] == run.happened[:2]
+    assert ("overdue", limit + KILL_AFTER_S) == run.happened[0]
 
 
 def test_without_a_limit_nothing_is_watched(monkeypatch):
@@ -106,7 +103,7 @@ def test_how_long_is_left_counts_to_the_end_by_force(monkeypatch):
 
 def test_the_watch_ends_with_the_run_and_keeps_no_process():
     """In a thread of its own, which nobody has to wait for."""
-    with Deadline(Patience(1e6), lambda: None, lambda: 0):
+    with Deadline(Patience(1e6), lambda: 0):
         [watching] = [each for each in threading.enumerate() if each.name == "deadline"]
         alive, daemon = watching.is_alive(), watching.daemon
     watching.join(60)
@@ -126,9 +123,9 @@ def test_when_a_process_began_is_told_by_the_system(monkeypatch, name):
     fields = [b"%d" % (10**9 + number) for number in range(4, 53)]
     fields[22 - 4] = b"%d" % ticks
     status = b"123 (" + name + b") S " + b" ".join(fields)
-    monkeypatch.setattr(deadline, "open", lambda *_: io.BytesIO(status), raising=False)
+    monkeypatch.setattr(process, "open", lambda *_: io.BytesIO(status), raising=False)
     clock = SimpleNamespace(monotonic=lambda: 1000.0, clock_gettime=lambda _: 80.0, CLOCK_BOOTTIME=None)
-    monkeypatch.setattr(deadline, "time", clock)
+    monkeypatch.setattr(process, "time", clock)
 
     assert 1000.0 - 30.0 == process_started()
 
@@ -142,7 +139,7 @@ def test_where_the_system_does_not_tell_the_process_begins_now(monkeypatch, stat
             raise FileNotFoundError
         return io.BytesIO(status)
 
-    monkeypatch.setattr(deadline, "open", opened, raising=False)
+    monkeypatch.setattr(process, "open", opened, raising=False)
     before = time.monotonic()
 
     assert before <= process_started() <= time.monotonic()

@@ -7,15 +7,15 @@ import json
 import click
 import pytest
 
-from realize.cli.exit_codes import exit_code_of
+from realize.cli.exit_codes import command_exit_code
 from realize.errors import Busy, ConfigError, DeadlineReached, Interrupted, StorageError, UsageError
 from realize.exit_codes import ExitCode
+from realize.runs.ending import exit_code_of
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (None, 0),
         (StorageError("no"), 1),
         (Busy("later"), 1),
         (BrokenPipeError(), 1),
@@ -31,9 +31,9 @@ from realize.exit_codes import ExitCode
         (click.Abort(), 20),
     ],
 )
-def test_every_end_has_its_code(error: BaseException | None, code: int) -> None:
+def test_every_end_has_its_code(error: BaseException, code: int) -> None:
     """Errors of ours say it themselves; of the others, those of the command line and interrupts have their own."""
-    assert code == exit_code_of(error)
+    assert code == command_exit_code(error)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,11 @@ def test_every_end_has_its_code(error: BaseException | None, code: int) -> None:
 def test_a_failure_outranks_only_a_time_limit(error: BaseException | None, code: int) -> None:
     """Whatever else ended the command is the worse news."""
     assert code == exit_code_of(error, failed=True)
+
+
+def test_a_run_that_nothing_ended_is_done() -> None:
+    """And nothing failed on its way."""
+    assert ExitCode.DONE == exit_code_of(None)
 
 
 def test_a_code_is_a_number_wherever_it_is_shown() -> None:

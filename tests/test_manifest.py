@@ -1,4 +1,4 @@
-"""The record of what was moved: `realize.cli.manifest`, and what the mover makes of it."""
+"""The record of what was moved: `realize.runs.manifest`, and what the mover makes of it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from realize.cli import manifest as manifest_module
-from realize.cli.manifest import Ends, Manifest, ManifestFile, end_fields, refuse_inside
 from realize.errors import Busy, InternalError, NoSpace, StorageError, UsageError
 from realize.keys import generate_identity
 from realize.locations import LocalLocation, RemoteLocation
 from realize.mover.events import Failed, Finished, How, Unknown
 from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.run import MoveOptions, Run, Side
+from realize.runs import manifest as manifest_module
+from realize.runs.manifest import Ends, Manifest, ManifestFile, end_fields, refuse_inside
 from realize.values import OnConflict
 from tests.memory_store import MemoryStore
 from tests.processes import ENVIRONMENT, digests

@@ -124,7 +124,7 @@ def test_only_the_local_store_opens_files_of_a_directory_for_writing():
 
     assert {
         "cli/main.py",  # /dev/null
-        "cli/manifest.py",  # the manifest
+        "runs/manifest.py",  # the manifest
         "process.py",  # /dev/null
         "keys.py",  # a private key
         "telemetry/logging/writing.py",  # a log
@@ -144,7 +144,7 @@ def test_only_the_entry_points_take_the_reactor():
     """It is imported in a function of theirs, and a parameter everywhere else."""
     importing = {name for name, tree in TREES.items() if "twisted.internet.reactor" in set(imported(tree))}
 
-    assert {"cli/session/runner.py", "daemon/tap.py"} == importing
+    assert {"cli/runner.py", "daemon/tap.py"} == importing
 
 
 def test_only_one_module_says_which_clock_timers_run_on():
@@ -158,7 +158,7 @@ def test_only_one_module_says_which_clock_timers_run_on():
     using = {name for name, tree in TREES.items() if "realize.clocks.use_monotonic_clock" in set(imported(tree))}
 
     assert {"clocks.py"} == choosing
-    assert {"cli/session/runner.py", "daemon/tap.py"} == using
+    assert {"cli/runner.py", "daemon/tap.py"} == using
 
 
 def test_the_checks_see_what_they_are_for():

@@ -1,4 +1,4 @@
-"""The metrics of a run: `realize.cli.metrics`, and `run_metrics` and `textfile` in `realize.telemetry.metrics`."""
+"""The metrics of a run: `realize.runs.metrics`, and `run_metrics` and `textfile` in `realize.telemetry.metrics`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
-from realize.cli.display.options import DisplayOptions
-from realize.cli.exit_codes import exit_code_of
-from realize.cli.logs import command_log
-from realize.cli.metrics import PUSH_INTERVAL_S, RunMetrics
-from realize.cli.metrics_options import MetricsOptions, MetricsWanted, metrics_wanted
-from realize.cli.options import LogOptions, Patience, Rates
+from realize.cli.exit_codes import command_exit_code
+from realize.cli.logs import command_log, log_faults
+from realize.cli.metrics_options import MetricsOptions, metrics_wanted
+from realize.cli.options import LogOptions
 from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError
 from realize.exit_codes import ExitCode
 from realize.mover.events import (
@@ -39,6 +37,9 @@ from realize.mover.events import (
     Started,
     Unknown,
 )
+from realize.process import process_started
+from realize.runs.metrics import PUSH_INTERVAL_S, RunMetrics
+from realize.runs.options import MetricsWanted, Rates
 from realize.telemetry.metrics.pushing import PushFailed
 from realize.telemetry.metrics.run_metrics import FILE_RESULTS, LAST_SUCCESS, Ending, Figures, Pushes, last, live
 from realize.telemetry.metrics.textfile import last_success, write_textfile
@@ -81,9 +82,23 @@ class Gateway:
             raise PushFailed(self.trouble, permanent=True)
 
 
-def metrics_of(wanted, *, dry_run=False):
+def say_warning(sentence):
+    """As the command does."""
+    click.echo(f"realize: warning: {sentence}", err=True)
+
+
+def metrics_of(wanted, *, dry_run=False, warn=say_warning):
     """The metrics of a run with a limit for what it sends."""
-    return RunMetrics(wanted, Rates(up=2048), Patience(), DisplayOptions(dry_run=dry_run))
+    return RunMetrics(
+        wanted,
+        Rates(up=2048),
+        began=process_started(),
+        dry_run=dry_run,
+        warn=warn,
+        before_listening=log_faults,
+        code_of=command_exit_code,
+        serving_at=lambda where: click.echo(f"realize: metrics at {where}", err=True),
+    )
 
 
 def observe(metrics, *events):
@@ -182,10 +197,10 @@ def test_the_end_is_reported_once():
     assert 1 == len(gateway.pushed)
 
 
-def test_an_urgent_end_waits_for_nothing(monkeypatch):
+def test_an_urgent_end_waits_for_nothing():
     """Nobody reads stderr, so the warning cannot be written: the exit code is there all the same."""
-    metrics, go_on = metrics_of(MetricsWanted(gateway=Gateway("no answer"))), threading.Event()
-    monkeypatch.setattr(metrics, "_say", lambda _: go_on.wait(30))
+    go_on = threading.Event()
+    metrics = metrics_of(MetricsWanted(gateway=Gateway("no answer")), warn=lambda _: go_on.wait(30))
     began = time.monotonic()
 
     code = metrics.close_urgently(11)
@@ -238,7 +253,7 @@ def test_an_error_before_the_run_is_reported(error, code):
         raise error
 
     [pushed] = gateway.pushed
-    assert code == pushed["realize_last_exit_code",] == exit_code_of(error)
+    assert code == pushed["realize_last_exit_code",] == command_exit_code(error)
 
 
 async def test_while_the_run_goes_on_it_is_pushed_every_15_seconds():

@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from realize.cli.session.tidying import TIDYING_EXTRA_S, TIDYING_PAUSE_S, Tidying
 from realize.mover.events import Finished, How, PartialGone
+from realize.runs.tidying import TIDYING_EXTRA_S, TIDYING_PAUSE_S, Tidying
 from tests.leftovers import leave_partial, partial_at
 from tests.local_stores import at_once
 

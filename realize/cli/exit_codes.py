@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import click
 
-from realize.errors import DeadlineReached, RealizeError
 from realize.exit_codes import ExitCode
+from realize.runs.ending import exit_code_of
 
 
-def exit_code_of(error: BaseException | None, *, failed: bool = False) -> ExitCode:
-    """Choose the exit code of a command that ``error`` ended, None being its proper end.
-
-    ``failed`` says that something failed on the way: that outranks a time limit, and nothing else that ends a command.
-    """
+def command_exit_code(error: BaseException) -> ExitCode:
+    """Choose the exit code of a command that ``error`` ended; click's own errors are those of the command line."""
     match error:
-        case None:
-            return ExitCode.FAILED if failed else ExitCode.DONE
-        case DeadlineReached() if failed:
-            return ExitCode.FAILED
-        case RealizeError():
-            return error.exit_code
+        case click.Abort():
+            return ExitCode.INTERRUPTED
         case click.ClickException():
             return ExitCode.USAGE
-        case KeyboardInterrupt() | click.Abort():
-            return ExitCode.INTERRUPTED
         case _:
-            return ExitCode.FAILED
+            return exit_code_of(error)

@@ -20,7 +20,7 @@ from realize.cli.commands.ls import ls
 from realize.cli.commands.move import copy, move
 from realize.cli.commands.status import status
 from realize.cli.commands.throttle import throttle
-from realize.cli.exit_codes import exit_code_of
+from realize.cli.exit_codes import command_exit_code
 from realize.errors import RealizeError
 from realize.exit_codes import ExitCode
 from realize.process import hold_standard_streams
@@ -88,7 +88,7 @@ def main() -> NoReturn:
 def run() -> int:
     """Run the command line of this process, and return the exit code."""
     # What is loaded from here on stays: to look through it for garbage again and again takes a tenth of the start.
-    # `realize.cli.session.runner` switches it on again when everything is there.
+    # `realize.cli.runner` switches it on again when everything is there.
     gc.disable()
     hold_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -98,7 +98,7 @@ def run() -> int:
     except (Exception, KeyboardInterrupt) as error:
         if not _explained(error):
             raise
-        code = exit_code_of(error)
+        code = command_exit_code(error)
     return code if isinstance(code, int) else ExitCode.DONE
 
 

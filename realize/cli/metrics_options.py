@@ -7,32 +7,17 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 from attrs import frozen
 
 from realize.cli.option_fields import option
 from realize.errors import RealizeError
+from realize.runs.options import JOB, MetricsWanted
 
 if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway
-
-JOB: Final = "realize"
-"""What the job is called if nobody says otherwise."""
-
-
-@frozen
-class MetricsWanted:
-    """Where metrics go: an endpoint string to serve them at, a gateway to push them to, a file; None is nowhere.
-
-    ``job`` tells the jobs of one machine apart.
-    """
-
-    endpoint: str | None = None
-    gateway: Gateway | None = None
-    textfile: str | None = None
-    job: str = JOB
 
 
 @frozen

@@ -23,23 +23,6 @@ UNLIMITED: Final = "unlimited"
 T = TypeVar("T")
 
 
-@frozen
-class Rates:
-    """How fast this machine may send and be sent to, in bytes per second; None is unlimited."""
-
-    up: int | None = None
-    down: int | None = None
-
-
-@frozen
-class Patience:
-    """How long a run may take in seconds, how long files under way may then still take, and whether to reconnect."""
-
-    max_duration: float | None = None
-    grace: float = 0.0
-    retry: bool = True
-
-
 def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
     """The callback of an option whose value is a rate: bytes per second, ``UNLIMITED``, or None if it was not given."""
     if value is None:

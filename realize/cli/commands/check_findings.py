@@ -10,9 +10,9 @@ from typing import Final
 
 from attrs import frozen
 
-from realize.cli.display.json_lines import printable
 from realize.config import Right
 from realize.errors import Busy, RealizeError, VersionMismatch, WrongPeer
+from realize.json_fields import printable
 from realize.keys import PublicKey
 from realize.pasting import admission, table
 from realize.units import display_text, format_size

@@ -32,17 +32,18 @@ from realize.cli.commands.check_findings import (
     split_advice,
     unreachable,
 )
+from realize.cli.credentials import credentials_of
+from realize.cli.logs import log_faults
 from realize.cli.options import Access, LogOptions
-from realize.cli.session.peers import Peer
-from realize.cli.session.reports import lowest, parse, parse_limits
-from realize.cli.session.runner import run
-from realize.cli.session.session import Session
+from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
-from realize.config import default_config_path
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
 from realize.exit_codes import ExitCode
 from realize.locations import RemoteLocation
 from realize.pasting import right, table
+from realize.runs.peers import Peer
+from realize.runs.reports import lowest, parse, parse_limits
+from realize.runs.session import Session
 from realize.store.client.store import RemoteStore
 from realize.units import display_text, format_rate
 from realize.values import WhereKind
@@ -108,7 +109,7 @@ class Checking:
 
     async def _check(self, target: str, access: Access) -> None:
         try:
-            session = Session(self._reactor, access)
+            session = Session(self._reactor, credentials_of(access), before_connecting=log_faults)
         except ConfigError as error:
             self._fail("config", *split_advice(error))
         async with session:
@@ -116,14 +117,16 @@ class Checking:
                 name, peer, location = session.resolve_remote(target)
             except ConfigError as error:
                 self._fail("config", *split_advice(error))
-            config = access.config or default_config_path(os.environ)
+            config = session.credentials.config_name
             told = "--peer-key" if name is None else f"{table(name)} of {display_text(config)}"
             self._note("config", f"{peer.address}, known by {told}")
             try:
-                own = session.identity().public_key
+                own = session.credentials.identity().public_key
             except ConfigError as error:
                 self._fail("own key", *split_advice(error))
-            self._note("own key", f"{own.fingerprint} in {display_text(session.key_file)}, for nobody else to read")
+            self._note(
+                "own key", f"{own.fingerprint} in {display_text(session.credentials.key_name)}, for nobody else to read"
+            )
             await self._look_up(peer.host)
             protocol = await self._connect(session, peer, name, config)
             await self.examine_peer(protocol)
@@ -163,7 +166,7 @@ class Checking:
             self._fail_with(not_recognised(error, name, config))
         self._note("their key", f"{peer.pin.fingerprint}, as pinned")
         if error is not None:
-            *others, last = not_welcome(error, session.identity().public_key)
+            *others, last = not_welcome(error, session.credentials.identity().public_key)
             for finding in others:
                 self._add(finding)
             self._fail_with(last)

@@ -8,14 +8,16 @@ from typing import Any, Final
 
 import click
 
-from realize.cli.display.json_lines import path_fields, printable
+from realize.cli.credentials import credentials_of
 from realize.cli.display.wording import about, local_time
+from realize.cli.logs import log_faults
 from realize.cli.options import Access, LogOptions
-from realize.cli.session.runner import run
-from realize.cli.session.session import Session
+from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
 from realize.errors import NotFound, RealizeError, next_step
+from realize.json_fields import path_fields, printable
 from realize.locations import Location
+from realize.runs.session import Session
 from realize.store.interfaces import IStore
 from realize.units import display_name, format_size
 from realize.values import Entry, Kind, WhereKind
@@ -27,7 +29,7 @@ def run_ls(location: str, access: Access, *, json: bool, log: LogOptions) -> int
     """List ``location`` on stdout; return 1 if something there could not be read, else 0."""
 
     async def main(reactor: IReactor) -> int:
-        async with Session(reactor, access) as session:
+        async with Session(reactor, credentials_of(access), before_connecting=log_faults) as session:
             return await _list(session, location, as_json=json)
 
     return run(main, log)

@@ -11,16 +11,8 @@ from attrs import frozen
 
 from realize.cli.metrics_options import MetricsOptions, metrics_wanted
 from realize.cli.option_fields import argument, collects, group, option
-from realize.cli.options import (
-    Access,
-    LogOptions,
-    Patience,
-    Rates,
-    age,
-    duration,
-    rate,
-    time_limit,
-)
+from realize.cli.options import Access, LogOptions, age, duration, rate, time_limit
+from realize.runs.options import Patience, Rates
 
 RULES_KEY: Final = "realize.rules"
 """The key in a context's ``meta`` for the filter rules, which keep the order of the command line."""
@@ -193,9 +185,12 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
 
     from realize.cli.commands.move_run import run_move
     from realize.cli.display.options import DisplayOptions
-    from realize.cli.metrics import RunMetrics
+    from realize.cli.exit_codes import command_exit_code
+    from realize.cli.logs import log_faults
     from realize.mover.filters import selection
     from realize.mover.run import MoveOptions
+    from realize.process import process_started
+    from realize.runs.metrics import RunMetrics
     from realize.values import OnConflict
 
     look = DisplayOptions(
@@ -207,7 +202,21 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
         remove=remove,
         dry_run=asked.dry_run,
     )
-    with RunMetrics(wanted, rates, patience, look) as metrics:
+
+    def say(sentence: str) -> None:
+        click.echo(f"realize: {sentence}", err=True)
+
+    with RunMetrics(
+        wanted,
+        rates,
+        patience,
+        began=process_started(),
+        dry_run=asked.dry_run,
+        warn=lambda sentence: say(f"warning: {sentence}"),
+        serving_at=lambda where: None if asked.quiet else say(f"metrics at {where}"),
+        before_listening=log_faults,
+        code_of=command_exit_code,
+    ) as metrics:
         options = MoveOptions(
             remove=remove,
             policy=OnConflict[asked.on_conflict.upper()],

@@ -6,13 +6,15 @@ from json import dumps
 
 import click
 
+from realize.cli.credentials import credentials_of
 from realize.cli.display.report import readable
+from realize.cli.logs import log_faults
 from realize.cli.options import Access, LogOptions
-from realize.cli.session.peers import naming
-from realize.cli.session.reports import parse
-from realize.cli.session.runner import run
-from realize.cli.session.session import Session
+from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
+from realize.runs.peers import naming
+from realize.runs.reports import parse
+from realize.runs.session import Session
 
 
 def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int:
@@ -20,7 +22,7 @@ def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int
     from realize.wire.commands import Status
 
     async def main(reactor: IReactor) -> int:
-        async with Session(reactor, access) as session:
+        async with Session(reactor, credentials_of(access), before_connecting=log_faults) as session:
             whom = session.resolve_peer(peer)
             protocol = await session.connected(whom)
             with naming(whom):

@@ -9,13 +9,15 @@ from typing import Any
 import click
 from attrs import frozen
 
+from realize.cli.credentials import credentials_of
 from realize.cli.display.report import shown, table
+from realize.cli.logs import log_faults
 from realize.cli.options import Access, LogOptions
-from realize.cli.session.peers import naming
-from realize.cli.session.reports import is_number, parse_limits
-from realize.cli.session.runner import run
-from realize.cli.session.session import Session
+from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
+from realize.runs.peers import naming
+from realize.runs.reports import is_number, parse_limits
+from realize.runs.session import Session
 from realize.throttle.limits import Scope
 from realize.units import display_text, format_duration
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
@@ -49,7 +51,7 @@ def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool
     """Make the change, if there is one, and print the limits now in force."""
 
     async def main(reactor: IReactor) -> int:
-        async with Session(reactor, access) as session:
+        async with Session(reactor, credentials_of(access), before_connecting=log_faults) as session:
             whom = session.resolve_peer(peer)
             connection = await session.connected(whom)
             with naming(whom):

@@ -14,13 +14,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from realize.cli.display.board import RATE_WINDOW_S, TIME_LEFT_WINDOW_S, Board, InFlight, RateWindow, found, time_left
 from realize.cli.display.options import DisplayOptions
+from realize.cli.display.pace import RATE_WINDOW_S, TIME_LEFT_WINDOW_S, RateWindow, found, time_left
 from realize.cli.display.rows import Row, Shape
-from realize.cli.display.summary import Tally
+from realize.cli.display.summary import closing_line
 from realize.cli.display.wording import Wording
 from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed, NoRoom
+from realize.runs.board import Board, InFlight
+from realize.runs.tally import Tally
 from realize.units import display_name, format_size
 
 OWN_BAR_MIN_BYTES = 8 << 20
@@ -91,7 +93,7 @@ class Bars:
         self._refit()
         self._live.stop()
         if error is None or (tally.found_files and not isinstance(error, DeadlineReached)):
-            line = tally.sentence(seconds, remove=self._options.remove, dry_run=self._options.dry_run)
+            line = closing_line(tally, seconds, remove=self._options.remove, dry_run=self._options.dry_run)
             self._console.print(Text(f"realize: {line}"), soft_wrap=True)
 
     def _refit(self) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from realize.cli.display.options import DisplayOptions
-from realize.cli.display.summary import Tally
 from realize.errors import RealizeError
 from realize.mover.events import Event
+from realize.runs.tally import Tally
 
 
 class Display(Protocol):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any, TextIO
 
-from realize.cli.display.board import Board
-from realize.cli.display.summary import Tally
 from realize.errors import RealizeError
+from realize.json_fields import error_fields, path_fields, printable
 from realize.mover.events import (
     Event,
     Failed,
@@ -31,6 +29,8 @@ from realize.mover.events import (
     UnderWay,
     Unknown,
 )
+from realize.runs.board import Board
+from realize.runs.tally import Tally
 
 
 class JsonLines:
@@ -142,21 +142,3 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Listed() | Progressed() | UnderWay():
             return None
-
-
-def path_fields(path: bytes, field: str = "path") -> dict[str, str]:
-    """The path as text under ``field``; if that cannot be exact, also its bytes under ``{field}_base64``."""
-    try:
-        return {field: path.decode()}
-    except UnicodeDecodeError:
-        return {field: path.decode(errors="replace"), f"{field}_base64": base64.b64encode(path).decode()}
-
-
-def error_fields(error: RealizeError) -> dict[str, str]:
-    """The text of the error, and its wire code."""
-    return {"error": printable(str(error)), "code": error.wire_code.decode()}
-
-
-def printable(text: str) -> str:
-    """The text without lone surrogates, which other programs' JSON parsers may reject."""
-    return text.encode("utf-8", "surrogateescape").decode(errors="replace")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TextIO
 
-from realize.cli.display.board import Board, RateWindow, found, time_left
 from realize.cli.display.options import DisplayOptions
-from realize.cli.display.summary import Tally
+from realize.cli.display.pace import RateWindow, found, time_left
+from realize.cli.display.summary import closing_line
 from realize.cli.display.wording import Wording, plan_line
 from realize.errors import DeadlineReached, RealizeError
 from realize.mover.events import Event, Failed, NoRoom, Planned, Pruned, SourceStarted
+from realize.runs.board import Board
+from realize.runs.tally import Tally
 from realize.units import format_size
 
 
@@ -55,7 +57,7 @@ class Lines:
     def close(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
         """Write the final line."""
         if error is None or (tally.found_files and not isinstance(error, DeadlineReached)):
-            self._say(tally.sentence(seconds, remove=self._options.remove, dry_run=self._options.dry_run))
+            self._say(closing_line(tally, seconds, remove=self._options.remove, dry_run=self._options.dry_run))
 
     def _say(self, line: str) -> None:
         print(f"realize: {line}", file=self._err, flush=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from realize.cli.session.reports import is_number
+from realize.runs.reports import is_number
 from realize.units import display_text, format_duration, format_rate, format_size
 
 SIZES: Final = frozenset({"size", "reached", "done", "sent", "received", "bytes"})

@@ -23,6 +23,7 @@ from realize.clocks import use_monotonic_clock
 from realize.concurrency.reactor import IReactor
 from realize.errors import Interrupted
 from realize.exit_codes import ExitCode
+from realize.process import allow_many_files
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ def run(
 
     reactor = cast("IReactor", installed)
     use_monotonic_clock(reactor)
+    allow_many_files()
     outcome: list[T | Failure] = []
     work: list[Deferred[T]] = []
 

@@ -1,6 +1,6 @@
-"""From what the user wrote to stores: configuration, identity, pins, connections, and threads for disk work.
+"""From what the user wrote to stores: pins, connections, and threads for disk work.
 
-A `Session` lives as long as one command.
+A `Session` lives as long as one run.
 Locations are resolved first, so that what is wrong with any of them is said before anything is connected; each distinct
 peer is connected to once, however many locations name it.
 """
@@ -13,25 +13,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
-import click
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from realize.cli.options import Access, Rates
-from realize.cli.session.peers import Peer, no_pin
-from realize.cli.session.tidying import Tidying
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.shielded import RunInThread
 from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.thread_pool import ThreadPools
-from realize.config import Config, default_config_path, load_command_config
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
-from realize.keys import Identity, PublicKey, load_identity, read_public_key
+from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
 from realize.mover.events import Event
-from realize.process import allow_many_files
+from realize.runs.credentials import Credentials
+from realize.runs.options import Rates
+from realize.runs.peers import Peer, no_pin
+from realize.runs.tidying import Tidying
 from realize.store.interfaces import IStore
 from realize.store.local.commit import Committer
 from realize.store.local.headroom import Freed, Headroom
@@ -40,7 +38,7 @@ from realize.store.local.store import LocalStore
 from realize.store.origin import origin_of
 
 if TYPE_CHECKING:
-    from realize.cli.session.connections import Connections
+    from realize.runs.connections import Connections
     from realize.wire.client import ConnectingProtocol
     from realize.wire.connection import PeerProtocol
 
@@ -61,22 +59,24 @@ def _not_closed(failure: Failure) -> bool:
     return failure.check(DeferredTimeout) is not None
 
 
-def _load(path: str | None) -> Config:
-    """Read the configuration, with a warning on stderr if other users could change it."""
-    return load_command_config(path, os.environ, lambda text: click.echo(f"realize: warning: {text}", err=True))
-
-
 class Session:
-    """Everything that one command works with; leaving the session closes it all."""
+    """Everything that one run works with; leaving the session closes it all.
 
-    def __init__(self, reactor: IReactor, access: Access, rates: Rates = Rates()) -> None:  # noqa: B008 -- frozen
+    ``before_connecting`` is called before the first connection is made.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactor,
+        credentials: Credentials,
+        rates: Rates = Rates(),  # noqa: B008 -- frozen
+        before_connecting: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.credentials = credentials
         self._reactor = reactor
         self._rates = rates
-        self._access = access
-        self._loaded = _load(access.config) if access.config else None
-        self._ad_hoc = None if access.peer_key is None else read_public_key(access.peer_key)
-        self._ad_hoc_used = False
-        self._identity: Identity | None = None
+        self._before_connecting = before_connecting
+        self._peer_key_used = False
         self._connections: Connections | None = None
         self._reason = "DONE"
         self.run = secrets.token_hex(8)
@@ -91,13 +91,12 @@ class Session:
         self._ledger = Ledger(reactor)
         self.on_freed: Freed = lambda _path, _size: None
         """Called for each partial that is removed at a local location to make room."""
-        allow_many_files()
 
     def tidying(self, destination: Location, told: Callable[[Event], object]) -> Tidying | None:
         """What removes old partials at a local destination; None for a remote one, which its daemon looks after."""
         if not isinstance(destination, LocalLocation):
             return None
-        max_age = Config("").partial_max_age if self._loaded is None else self._loaded.partial_max_age
+        max_age = self.credentials.config_so_far.partial_max_age
         in_thread = self._pools.of(destination.path).run
         return Tidying(os.fsencode(destination.path), max_age, in_thread, self._reactor, told)
 
@@ -110,15 +109,15 @@ class Session:
         for location in locations:
             if isinstance(location, RemoteLocation):
                 self._peer(location.peer, location.host, location.port)
-        self._check_ad_hoc()
+        self._check_peer_key()
         if self._rates != Rates() and all(isinstance(location, LocalLocation) for location in locations):
             raise UsageError("--throttle limits connections, and here both ends are local")
         return locations
 
     def resolve_peer(self, text: str) -> Peer:
         """The peer that the argument names."""
-        peer = self._peer(*parse_peer(text, self._config.peers))
-        self._check_ad_hoc()
+        peer = self._peer(*parse_peer(text, self.credentials.config.peers))
+        self._check_peer_key()
         return peer
 
     def pin_of(self, location: Location) -> PublicKey | None:
@@ -131,14 +130,14 @@ class Session:
         """The name in the configuration, the peer, and the location, of ``PEER`` or ``PEER::DIRECTORY``."""
         location: RemoteLocation | None = None
         try:
-            name, host, port = parse_peer(text, self._config.peers)
+            name, host, port = parse_peer(text, self.credentials.config.peers)
         except UsageError:
-            parsed = parse_location(text, self._config.peers)
+            parsed = parse_location(text, self.credentials.config.peers)
             if isinstance(parsed, LocalLocation):
                 raise
             location, name, host, port = parsed, parsed.peer, parsed.host, parsed.port
         peer = self._peer(name, host, port)
-        self._check_ad_hoc()
+        self._check_peer_key()
         return name, peer, location
 
     def origin(self, source: Location, destination: Location) -> bytes | None:
@@ -181,12 +180,11 @@ class Session:
         """The connection to a peer."""
         if self._connections is None:
             # Without a remote end, nothing of the wire is loaded.
-            from realize.cli.logs import log_faults
-            from realize.cli.session.connections import Connections
+            from realize.runs.connections import Connections
 
-            log_faults()
+            self._before_connecting()
             self._connections = Connections(self._reactor, self._rates, self.run)
-        return await self._connections.to(peer, self.identity())
+        return await self._connections.to(peer, self.credentials.identity())
 
     def _freed(self, path: bytes, size: int) -> None:
         self.on_freed(path, size)
@@ -195,17 +193,6 @@ class Session:
     def attempt(self) -> ConnectingProtocol | None:
         """The most recent attempt to connect, even if it failed; None before the first."""
         return None if self._connections is None else self._connections.attempt
-
-    @property
-    def key_file(self) -> str:
-        """The file of our private key."""
-        return self._access.key or self._config.key
-
-    def identity(self) -> Identity:
-        """Our own key pair."""
-        if self._identity is None:
-            self._identity = load_identity(self.key_file)
-        return self._identity
 
     async def limits(self) -> list[str]:
         """A sentence about the limits of each connection."""
@@ -244,25 +231,22 @@ class Session:
         finally:
             self._pools.stop()
 
-    @property
-    def _config(self) -> Config:
-        """The configuration; the default file is read only once a remote end needs it."""
-        if self._loaded is None:
-            self._loaded = _load(None)
-        return self._loaded
-
     def _location(self, text: str) -> Location:
         location = parse_location(text, {})
-        return location if isinstance(location, LocalLocation) else parse_location(text, self._config.peers)
+        return location if isinstance(location, LocalLocation) else parse_location(text, self.credentials.config.peers)
 
     def _peer(self, name: str | None, host: str, port: int) -> Peer:
         if name is not None:
-            return Peer(host, port, self._config.peers[name].key)
-        if self._ad_hoc is None:
-            raise ConfigError(no_pin(host, port, self._access.config or default_config_path(os.environ)))
-        self._ad_hoc_used = True
-        return Peer(host, port, self._ad_hoc)
+            return Peer(host, port, self.credentials.config.peers[name].key)
+        pin = self.credentials.peer_key
+        if pin is None:
+            raise ConfigError(no_pin(host, port, self.credentials))
+        self._peer_key_used = True
+        return Peer(host, port, pin)
 
-    def _check_ad_hoc(self) -> None:
-        if self._ad_hoc is not None and not self._ad_hoc_used:
-            raise UsageError("--peer-key is for a peer that the configuration does not name, and there is none here")
+    def _check_peer_key(self) -> None:
+        if self.credentials.peer_key is not None and not self._peer_key_used:
+            raise UsageError(
+                f"{self.credentials.peer_key_name} is for a peer that the configuration does not name, "
+                "and there is none here"
+            )

@@ -25,8 +25,6 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.cli.display.json_lines import path_fields
-from realize.cli.session.session import Session
 from realize.concurrency.shielded import RunInThread
 from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.fs.ancestors import Ancestors
@@ -34,9 +32,11 @@ from realize.fs.descriptors import release
 from realize.fs.durable import write_all
 from realize.fs.oserrors import storage_error
 from realize.fs.syscalls import fsync_directory
+from realize.json_fields import path_fields
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
+from realize.runs.session import Session
 from realize.units import display_text
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK

@@ -10,6 +10,7 @@ from attrs import frozen
 from realize.errors import RealizeError
 from realize.keys import PublicKey
 from realize.pasting import daemon_lines, if_there, name_for
+from realize.runs.credentials import Credentials
 from realize.units import display_text, format_address
 
 
@@ -38,15 +39,15 @@ def naming(peer: Peer) -> Iterator[None]:
         raise type(error)(f"{peer.address}: {error}") from error
 
 
-def no_pin(host: str, port: int, config: str) -> str:
+def no_pin(host: str, port: int, credentials: Credentials) -> str:
     """Lines to paste that tell this machine the key of a peer."""
     address = format_address(host, port)
     name = name_for(host, "NAME")
     return "\n".join(
         (
             f"{address}: the key of this peer is not known, so it cannot be told from an impostor.",
-            "Give the public key that `realize keygen` printed there: either with --peer-key KEY,",
-            f"or by these lines in {display_text(config)}",
+            f"Give the public key that `realize keygen` printed there: either with {credentials.peer_key_name} KEY,",
+            f"or by these lines in {display_text(credentials.config_name)}",
             f"({if_there(name)}):",
             *daemon_lines(name, address, "MCowBQYDK2VwAyEA..."),
         )

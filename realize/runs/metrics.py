@@ -1,4 +1,4 @@
-"""Export the metrics of one run of the command: on a port while it runs, to a Pushgateway, and to a textfile.
+"""Export the metrics of one run: on a port while it runs, to a Pushgateway, and to a textfile.
 
 The end of a run is reported once, by whatever comes first: the run itself, an error before it starts, or the thread
 that kills a hanging run.
@@ -15,23 +15,19 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import click
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import LoopingCall
 
-from realize.cli.display.board import Board
-from realize.cli.display.options import DisplayOptions
-from realize.cli.display.summary import Tally
-from realize.cli.exit_codes import exit_code_of
-from realize.cli.metrics_options import MetricsWanted
-from realize.cli.options import Patience, Rates
-from realize.cli.session.deadline import process_started
 from realize.concurrency.reactor import IReactor
 from realize.errors import RealizeError, UsageError
 from realize.exit_codes import ExitCode
 from realize.mover.events import Event, How, Retrying
+from realize.runs.board import Board
+from realize.runs.ending import exit_code_of
+from realize.runs.options import MetricsWanted, Patience, Rates
+from realize.runs.tally import Tally
 from realize.units import display_text
 
 if TYPE_CHECKING:
@@ -53,21 +49,40 @@ class RunMetrics:
 
     A context manager: an error that leaves the block before `close` was called is reported too.
     ``tally`` has the statistics of the run, counted by its observer.
+    ``began`` is when the run began, in seconds on the monotonic clock; a dry run reports nothing at its end.
+    ``warn`` is called with a sentence when something could not be delivered, perhaps in another thread;
+    ``serving_at`` with the URL at which the metrics are served, after ``before_listening``.
+    ``code_of`` chooses the exit code for an error.
     """
 
-    def __init__(self, wanted: MetricsWanted, rates: Rates, patience: Patience, options: DisplayOptions) -> None:
+    def __init__(
+        self,
+        wanted: MetricsWanted,
+        rates: Rates = Rates(),  # noqa: B008 -- frozen
+        patience: Patience = Patience(),  # noqa: B008 -- frozen
+        *,
+        began: float,
+        dry_run: bool,
+        warn: Callable[[str], object],
+        serving_at: Callable[[str], object] = lambda _where: None,
+        before_listening: Callable[[], object] = lambda: None,
+        code_of: Callable[[BaseException], ExitCode] = exit_code_of,
+    ) -> None:
         self.tally = Tally()
         self._board = Board()
         self._retries = 0
         self._rates = rates
-        self._options = options
+        self._warn = warn
+        self._serving_at = serving_at
+        self._before_listening = before_listening
+        self._code_of = code_of
         self._max_duration = patience.max_duration
-        self._began = process_started()
+        self._began = began
         self._started = time.time() - (time.monotonic() - self._began)
         self._wanted = wanted
         # A dry run does nothing worth reporting, and above all must not count as a success.
-        self._textfile = None if options.dry_run else wanted.textfile
-        self._pusher = None if wanted.gateway is None or options.dry_run else self._pusher_to(wanted.gateway)
+        self._textfile = None if dry_run else wanted.textfile
+        self._pusher = None if wanted.gateway is None or dry_run else self._pusher_to(wanted.gateway)
         self._idle = wanted.endpoint is None and self._pusher is None and self._textfile is None
         self._closing = threading.Lock()
         self._closed = threading.Event()
@@ -90,7 +105,7 @@ class RunMetrics:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         """Report an error that ended the command before, or outside of, its run."""
         if error is not None and not self.closing:
-            self.close(exit_code_of(error))
+            self.close(self._code_of(error))
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -123,7 +138,7 @@ class RunMetrics:
         try:
             code = result()
         except BaseException as error:
-            self.close(exit_code_of(error), within)
+            self.close(self._code_of(error), within)
             raise
         return self.close(code, within)
 
@@ -169,10 +184,10 @@ class RunMetrics:
             # Even if the push failed, the run was a success: everything was moved.
             failure = self._write(figures, Ending(code, now, succeeded=code in {0, ExitCode.NOT_REPORTED}), within)
             if failure is not None:
-                warnings.append(f"warning: the metrics were not written to {display_text(self._textfile)}: {failure}")
+                warnings.append(f"the metrics were not written to {display_text(self._textfile)}: {failure}")
                 code = code or ExitCode.NOT_REPORTED
         for warning in warnings:
-            self._say(warning)
+            self._warn(warning)
         return code
 
     def _write(self, figures: Figures, ending: Ending, within: float) -> str | None:
@@ -200,12 +215,11 @@ class RunMetrics:
 
         if self._wanted.endpoint is None:
             return nothing
-        from realize.cli.logs import log_faults
         from realize.telemetry import structlog
         from realize.telemetry.metrics.exposition import Exposition, listen, new_registry
         from realize.telemetry.metrics.run_metrics import live
 
-        log_faults()
+        self._before_listening()
         registry = new_registry()
         registry.register(live(self._figures, None if self._pusher is None else self._pusher.pushes))
         exposition = Exposition(
@@ -215,7 +229,7 @@ class RunMetrics:
             port = await listen(reactor, self._wanted.endpoint, exposition)
         except RealizeError as error:
             raise UsageError(f"--metrics-addr: {error}") from error
-        self._say_where(port.getHost())
+        self._serving_at(self._where(port.getHost()))
 
         async def stop() -> None:
             await maybeDeferred(port.stopListening)
@@ -226,7 +240,7 @@ class RunMetrics:
     def _pusher_to(self, gateway: Gateway) -> Pusher:
         from realize.telemetry.metrics.pushing import Pusher
 
-        return Pusher(gateway.push, lambda why: self._say(_not_pushed(gateway, why)))
+        return Pusher(gateway.push, lambda why: self._warn(_not_pushed(gateway, why)))
 
     def _beat(self, pusher: Pusher) -> None:
         from realize.telemetry.metrics.run_metrics import last
@@ -257,18 +271,13 @@ class RunMetrics:
             deadline=None if self._max_duration is None else self._started + self._max_duration,
         )
 
-    def _say_where(self, address: IAddress) -> None:
-        if self._options.quiet:
-            return
-        if isinstance(address, IPv4Address | IPv6Address):
-            host = f"[{address.host}]" if isinstance(address, IPv6Address) else address.host
-            self._say(f"metrics at http://{host}:{address.port}/metrics")
-        else:
-            self._say(f"metrics at {self._wanted.endpoint}")
-
-    def _say(self, sentence: str) -> None:
-        click.echo(f"realize: {sentence}", err=True)
+    def _where(self, address: IAddress) -> str:
+        """The URL of the metrics; the endpoint if they are at no address of IP."""
+        if not isinstance(address, IPv4Address | IPv6Address):
+            return str(self._wanted.endpoint)
+        host = f"[{address.host}]" if isinstance(address, IPv6Address) else address.host
+        return f"http://{host}:{address.port}/metrics"
 
 
 def _not_pushed(gateway: Gateway, why: str) -> str:
-    return f"warning: the metrics were not pushed to {gateway.url}: {why}"
+    return f"the metrics were not pushed to {gateway.url}: {why}"

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from realize import __version__
-from realize.cli.display.summary import Tally
-from realize.cli.options import Patience, Rates
 from realize.errors import DeadlineReached, Interrupted, RealizeError
 from realize.logger import Logger
 from realize.mover.events import (
@@ -37,6 +35,8 @@ from realize.mover.events import (
     Unknown,
 )
 from realize.mover.run import MoveOptions
+from realize.runs.options import Patience, Rates
+from realize.runs.tally import Tally
 from realize.telemetry import structlog
 from realize.tracing import transfer_id
 from realize.units import display_name, display_text

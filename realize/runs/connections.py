@@ -12,13 +12,13 @@ from typing import Final
 from twisted.internet.defer import Deferred
 
 from realize import __version__
-from realize.cli.options import Rates
-from realize.cli.session.peers import Peer, naming
-from realize.cli.session.reports import lowest, parse_limits
 from realize.concurrency.reactor import IReactor
 from realize.errors import RealizeError
 from realize.keys import Identity
 from realize.logger import Logger
+from realize.runs.options import Rates
+from realize.runs.peers import Peer, naming
+from realize.runs.reports import lowest, parse_limits
 from realize.telemetry import structlog
 from realize.throttle.limits import Scope, ThrottleTree
 from realize.units import format_rate

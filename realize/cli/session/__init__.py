@@ -1,1 +1,0 @@
-"""What a command works with: the reactor, the configuration, peers, connections and stores."""

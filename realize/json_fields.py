@@ -1,0 +1,25 @@
+"""Fields of JSON objects for what need not be text: paths, errors, what a user wrote; pure."""
+
+from __future__ import annotations
+
+import base64
+
+from realize.errors import RealizeError
+
+
+def path_fields(path: bytes, field: str = "path") -> dict[str, str]:
+    """The path as text under ``field``; if that cannot be exact, also its bytes under ``{field}_base64``."""
+    try:
+        return {field: path.decode()}
+    except UnicodeDecodeError:
+        return {field: path.decode(errors="replace"), f"{field}_base64": base64.b64encode(path).decode()}
+
+
+def error_fields(error: RealizeError) -> dict[str, str]:
+    """The text of the error, and its wire code."""
+    return {"error": printable(str(error)), "code": error.wire_code.decode()}
+
+
+def printable(text: str) -> str:
+    """The text without lone surrogates, which other programs' JSON parsers may reject."""
+    return text.encode("utf-8", "surrogateescape").decode(errors="replace")

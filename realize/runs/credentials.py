@@ -1,0 +1,99 @@
+"""Who we are, and which peers we know: from files, read when they are first needed, or as values of a program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from realize.config import Config, default_config_path, load_command_config
+from realize.keys import Identity, PublicKey, load_identity, read_public_key
+
+DEFAULTS: Final = Config("")
+"""What holds where no configuration was read."""
+
+
+class Credentials(Protocol):
+    """Our identity and the peers we know; everything but ``peer_key`` may raise `realize.errors.ConfigError`."""
+
+    peer_key: PublicKey | None
+    """The only key accepted at a peer that the configuration does not name; None if there can be none."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration, with the peers in it."""
+
+    @property
+    def config_so_far(self) -> Config:
+        """The configuration if it was read already, else the defaults."""
+
+    @property
+    def config_name(self) -> str:
+        """Where the configuration comes from, for people."""
+
+    @property
+    def key_name(self) -> str:
+        """Where our private key comes from, for people."""
+
+    @property
+    def peer_key_name(self) -> str:
+        """How ``peer_key`` is given, for people."""
+
+    def identity(self) -> Identity:
+        """Our own key pair."""
+
+
+class FileCredentials:
+    """What the configuration file and the key files say.
+
+    ``config_file`` is read at once if it is given, and the default file only when a peer is named.
+    ``peer_key`` is a public key or the name of a file that has it.
+    ``warn`` is called with a sentence if other users could change the configuration.
+    Raises `realize.errors.ConfigError` and, for ``peer_key``, `realize.errors.UsageError`.
+    """
+
+    peer_key_name: Final = "--peer-key"
+
+    def __init__(
+        self,
+        config_file: str | None,
+        key_file: str | None,
+        peer_key: str | None,
+        warn: Callable[[str], None],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._environ = environ
+        self._warn = warn
+        self._config_file = config_file
+        self._key_file = key_file
+        self._config = load_command_config(config_file, environ, warn) if config_file else None
+        self._identity: Identity | None = None
+        self.peer_key = None if peer_key is None else read_public_key(peer_key)
+
+    @property
+    def config(self) -> Config:
+        """See `Credentials`."""
+        if self._config is None:
+            self._config = load_command_config(None, self._environ, self._warn)
+        return self._config
+
+    @property
+    def config_so_far(self) -> Config:
+        """See `Credentials`."""
+        return self._config or DEFAULTS
+
+    @property
+    def config_name(self) -> str:
+        """See `Credentials`."""
+        return self._config_file or default_config_path(self._environ)
+
+    @property
+    def key_name(self) -> str:
+        """See `Credentials`."""
+        return self._key_file or self.config.key
+
+    def identity(self) -> Identity:
+        """See `Credentials`."""
+        if self._identity is None:
+            self._identity = load_identity(self.key_name)
+        return self._identity

@@ -1,0 +1,193 @@
+"""One move, or copy, from its locations to its end: connections, time limit, manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError
+from realize.locations import Location
+from realize.mover.events import Event, Observer, PartialGone
+from realize.mover.interfaces import IManifest
+from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.stop_flag import StopFlag
+from realize.runs.manifest import recording
+from realize.runs.options import Patience
+from realize.runs.reconnecting import Reconnecting
+from realize.runs.session import Session
+from realize.runs.tally import Tally
+from realize.runs.tidying import Tidying
+
+
+async def _nothing() -> None:
+    pass
+
+
+class MoveRun:
+    """Moves, or copies, what is at all locations but the last to the last one.
+
+    ``observe`` gets every event; ``tally`` must have counted it when it returns, and learns the resolved locations.
+    ``manifest`` is the file in which to record what was moved.
+    ``trusting`` says that sources may learn what the destination holds, and so compares with all of it.
+    ``when_connected`` is awaited once, before the first file.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        session: Session,
+        texts: Sequence[str],
+        options: MoveOptions,
+        patience: Patience,
+        observe: Observer,
+        tally: Tally,
+        *,
+        manifest: str | None = None,
+        trusting: bool = False,
+        when_connected: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
+        self._clock = clock
+        self._session = session
+        self._texts = texts
+        self._options = options
+        self._patience = patience
+        self._observer = observe
+        self._tally = tally
+        self._manifest_file = manifest
+        self._trusting = trusting
+        self._when_connected = when_connected
+        self._manifest: IManifest | None = None
+        self._stop_flag = StopFlag()
+        self._tidying: Tidying | None = None
+        self._run: Run | None = None
+        self._reconnecting: Reconnecting | None = None
+        self._work: Deferred[None] | None = None
+        self._late = False
+        self._connected = False
+
+    def start(self, elapsed: float = 0.0) -> Deferred[None]:
+        """Move everything; to be called once, at most ``elapsed`` seconds after the time of the run began.
+
+        Fires when every file was tried; events have told what became of each.
+        Fails with the `RealizeError` that ended the run early: `DeadlineReached` at its time limit, or
+        `ConnectionFailed` if by then no connection was ever made.
+        Cancelled, it ends in order: files in flight are kept as durable partials, then it fails with `Interrupted`.
+        """
+        return Deferred.fromCoroutine(self._whole_run(elapsed))
+
+    def cancel(self) -> None:
+        """End in order, as a cancelled `start` does; does nothing before it was called."""
+        if self._work is not None:
+            self._work.cancel()
+
+    def limit_error(self) -> RealizeError:
+        """The error for a run at its time limit: one that never got a connection has failed."""
+        lost = None if self._reconnecting is None else self._reconnecting.lost
+        cause = "" if lost is None else f"; {lost}"
+        if self._connected:
+            return DeadlineReached(f"the time limit was reached{cause}")
+        return ConnectionFailed(f"the time limit was reached, and no connection was made{cause}")
+
+    async def _whole_run(self, elapsed: float) -> None:
+        start: Deferred[None] = Deferred()
+        self._work = start.addCallback(lambda _: Deferred.fromCoroutine(self._move()))
+        limit = self._patience.max_duration
+        timer = None
+        if limit is not None and elapsed >= limit:
+            self._out_of_time()
+        elif limit is not None:
+            timer = self._clock.callLater(limit - elapsed, self._out_of_time)
+        start.callback(None)
+        error: RealizeError | None = None
+        try:
+            await self._work
+        except CancelledError:
+            error = Interrupted("interrupted")
+        except RealizeError as problem:
+            error = problem
+        finally:
+            if timer is not None and timer.active():
+                timer.cancel()
+        if self._late and isinstance(error, Interrupted):
+            error = self.limit_error()
+        self._session.ended_by(error)
+        if error is not None:
+            raise error
+
+    def _out_of_time(self) -> None:
+        self._late = True
+        self._stop_flag.request()
+        # The grace is for files in flight, and between two attempts there are none.
+        between = self._reconnecting is not None and self._reconnecting.pausing
+        self._clock.callLater(0.0 if between else self._patience.grace, self.cancel)
+
+    async def _move(self) -> None:
+        """Run until everything is moved, and recorded if a manifest was asked for."""
+        session = self._session
+        locations = session.resolve(*self._texts)
+        *self._tally.sources, self._tally.destination = [each.resolved for each in locations]
+        async with recording(self._manifest_file, session, locations) as manifest:
+            self._manifest = manifest
+            self._tidying = None if self._options.dry_run else session.tidying(locations[-1], self._observer)
+            session.on_freed = lambda path, size: self._observer(PartialGone(path, size, expired=False))
+            await self._until_done_tidily(locations)
+            if manifest is not None:
+                await manifest.finish()
+
+    async def _until_done_tidily(self, locations: Sequence[Location]) -> None:
+        """Run until everything is moved, while old partials at a local destination are removed."""
+        tidying = self._tidying
+        if tidying is None:
+            await self._until_done(locations)
+            return
+        tidying.start()
+        try:
+            await self._until_done(locations)
+            if not self._stop_flag.requested:
+                await tidying.finish()
+        finally:
+            tidying.stop()
+
+    async def _until_done(self, locations: Sequence[Location]) -> None:
+        self._reconnecting = Reconnecting(
+            self._clock, self._session, locations, self._observer, lambda: self._tally.steps, self._given_up
+        )
+        if self._patience.retry:
+            await self._reconnecting.run(lambda: self._attempt(locations))
+        else:
+            await self._attempt(locations)
+
+    def _given_up(self) -> RealizeError | None:
+        return self.limit_error() if self._stop_flag.requested else None
+
+    async def _attempt(self, locations: Sequence[Location]) -> None:
+        """Connect, and move what is not moved yet."""
+        sources, destination = await self._sides(locations)
+        self._connected = True
+        if self._reconnecting is not None:
+            self._reconnecting.lost = None
+        if self._run is None:
+            await self._when_connected()
+            self._run = Run(
+                sources, destination, self._options, self._observe, self._clock, self._stop_flag, self._manifest
+            )
+        else:
+            self._run = self._run.resumed(sources, destination)
+        await self._run.start()
+
+    def _observe(self, event: Event) -> None:
+        self._observer(event)
+        if self._tidying is not None:
+            self._tidying(event)
+
+    async def _sides(self, locations: Sequence[Location]) -> tuple[list[Side], Side]:
+        """The sources, and the destination, which is a store of its own for each that may not learn what it holds."""
+        session = self._session
+        *sources, destination = locations
+        stores = [await session.store(each) for each in sources]
+        origins = [None if self._trusting else session.origin(each, destination) for each in sources]
+        into = {origin: await session.store(destination, origin) for origin in dict.fromkeys(origins)}
+        sides = [Side(*each) for each in zip(stores, map(str, sources), map(into.__getitem__, origins), strict=True)]
+        return sides, Side(into[origins[0]], str(destination))

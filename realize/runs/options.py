@@ -1,0 +1,43 @@
+"""What is asked of a run as a whole: its rates, its patience, and where its metrics go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from realize.telemetry.metrics.pushing import Gateway
+
+JOB: Final = "realize"
+"""What the job is called if nobody says otherwise."""
+
+
+@frozen
+class Rates:
+    """How fast this machine may send and be sent to, in bytes per second; None is unlimited."""
+
+    up: int | None = None
+    down: int | None = None
+
+
+@frozen
+class Patience:
+    """How long a run may take in seconds, how long files under way may then still take, and whether to reconnect."""
+
+    max_duration: float | None = None
+    grace: float = 0.0
+    retry: bool = True
+
+
+@frozen
+class MetricsWanted:
+    """Where metrics go: an endpoint string to serve them at, a gateway to push them to, a file; None is nowhere.
+
+    ``job`` tells the jobs of one machine apart.
+    """
+
+    endpoint: str | None = None
+    gateway: Gateway | None = None
+    textfile: str | None = None
+    job: str = JOB

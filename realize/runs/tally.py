@@ -1,0 +1,228 @@
+"""The statistics of a run so far, counted from the mover's events; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from attrs import define, field
+
+from realize.errors import RealizeError
+from realize.exit_codes import ExitCode
+from realize.mover.events import (
+    Event,
+    Failed,
+    Finished,
+    Found,
+    HeldBack,
+    How,
+    Left,
+    Planned,
+    Pruned,
+    Retrying,
+    SourceStarted,
+    Started,
+    Stopped,
+    UnderWay,
+    Unknown,
+)
+from realize.mover.plan import Action
+from realize.runs.board import Sent
+from realize.runs.ending import exit_code_of
+
+ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
+"""The outcomes after which the file is at the destination."""
+
+
+@define
+class _Counts:
+    """Counts of files by how they ended."""
+
+    finished: Counter[How] = field(factory=Counter)
+    finished_bytes: Counter[How] = field(factory=Counter)
+    planned: Counter[Action] = field(factory=Counter)
+    planned_bytes: int = 0
+    left: int = 0
+    held_back: int = 0
+    pruned: int = 0
+
+
+@define
+class Tally(_Counts):
+    """Files and bytes by outcome.
+
+    Only failures make the exit code differ from 0: files that were skipped by policy or taken by somebody else, and
+    entries that are never moved (symlinks, devices, ...), are reported, but nothing went wrong with them.
+    """
+
+    sources: Sequence[str] = ()
+    """The resolved source locations; empty until known, as is ``destination``."""
+    destination: str = ""
+    found_files: int = 0
+    found_bytes: int = 0
+    removed: int = 0
+    failed: int = 0
+    steps: int = 0
+    """Grows with all lasting progress: files that end, and parts of others that the destination turns out to keep."""
+    interrupted: dict[bytes, tuple[int, int | None]] = field(factory=dict)
+    """Files that were started and not completed: size, and how many bytes are durable there (None if unknown)."""
+    unknown: dict[bytes, Unknown] = field(factory=dict)
+    """Files of which it is unknown what became, because no answer came."""
+    _kept: dict[bytes, int] = field(factory=dict, init=False)
+    """For each file that has not ended, how many bytes the destination had when it was last started."""
+    _sent: Sent = field(factory=Sent, init=False)
+    _in_flight: dict[bytes, int] = field(factory=dict, init=False)
+    """Large files in flight, and their sizes."""
+    _small_in_flight: int = field(default=0, init=False)
+    """The number of small files in flight."""
+    _abandoned: int = field(default=0, init=False)
+    _recounted: _Counts = field(factory=_Counts, init=False)
+    """Counts of files that are still at the current source, and so are found again if its listing starts again."""
+    _failures: set[bytes] = field(factory=set, init=False)
+    """Files of the current source that failed; one that is tried again and ends otherwise is removed."""
+    _lost: bool = field(default=False, init=False)
+    """Whether the connection was lost and the listing has not started again; until then, all counts hold."""
+
+    def __call__(self, event: Event) -> None:
+        """Count one event."""
+        if isinstance(event, SourceStarted) and not self._lost:
+            self._failures.clear()
+        if self._lost and isinstance(event, (SourceStarted, Found)):
+            self._lost = False
+            self._forget(self._recounted)
+        recounted = self._recounted
+        self._sent(event)
+        match event:
+            case SourceStarted():
+                self._recounted = _Counts()
+            case Found(files, size):
+                self.found_files += files
+                self.found_bytes += size
+            case Stopped(path, size, reached):
+                self._in_flight.pop(path, None)
+                self.interrupted[path] = (size, reached)
+            case Started(path, size, have):
+                self._in_flight[path] = size
+                self.interrupted.pop(path, None)
+                self.unknown.pop(path, None)
+                self.steps += have > self._kept.get(path, have)
+                self._kept[path] = have
+            case UnderWay(files):
+                self._small_in_flight += files
+            case Unknown(path):
+                self._in_flight.pop(path, None)
+                self.unknown[path] = event
+            case Retrying():
+                self._lost = True
+            case Finished():
+                self.steps += 1
+                self._finished(event)
+            case Planned():
+                for count in (self, recounted):
+                    count.planned[event.action] += 1
+                    count.planned_bytes += event.size
+            case Failed(path):
+                self._ended(path)
+                self._failures.add(path)
+                self.failed += 1
+            case Left():
+                self.left += 1
+                recounted.left += 1
+            case HeldBack():
+                self.held_back += 1
+                recounted.held_back += 1
+            case Pruned(_, removed):
+                self.pruned += 1
+                recounted.pruned += not removed
+            case _:
+                pass
+
+    def give_up(self) -> None:
+        """Count the files in flight as interrupted or unknown, because the process is about to be killed.
+
+        May be called from any thread.
+        """
+        self.interrupted |= {path: (size, None) for path, size in self._in_flight.copy().items()}
+        self._abandoned = self._small_in_flight
+
+    def _ended(self, path: bytes) -> None:
+        """Forget what was noted about a file, now that it has ended."""
+        if path in self._failures:
+            self._failures.discard(path)
+            self.failed -= 1
+        for known in (self._in_flight, self.interrupted, self.unknown, self._kept):
+            known.pop(path, None)
+
+    def _finished(self, event: Finished) -> None:
+        self._ended(event.path)
+        self.removed += event.removed
+        still_there = not event.removed and event.how is not How.GONE
+        for count in (self, self._recounted) if still_there else (self,):
+            count.finished[event.how] += 1
+            count.finished_bytes[event.how] += event.size
+
+    def _forget(self, recounted: _Counts) -> None:
+        """Subtract what will be found again, since the current source starts again: nothing may be counted twice."""
+        self._recounted = _Counts()
+        self.finished -= recounted.finished
+        self.finished_bytes -= recounted.finished_bytes
+        self.planned -= recounted.planned
+        self.planned_bytes -= recounted.planned_bytes
+        self.left -= recounted.left
+        self.held_back -= recounted.held_back
+        self.pruned -= recounted.pruned
+        self.found_files = self.done - len(self._failures)
+        self.found_bytes = self.done_bytes
+
+    def count(self, how: How) -> int:
+        """How many files ended so at the destination; whether they were removed at the source may be unknown."""
+        return self.finished[how] + sum(each.how is how for each in list(self.unknown.values()))
+
+    def size(self, how: How) -> int:
+        """The total size of these files, in bytes."""
+        return self.finished_bytes[how] + sum(each.size for each in list(self.unknown.values()) if each.how is how)
+
+    @property
+    def sent_bytes(self) -> int:
+        """How many bytes of content travelled, including those of files that never arrived."""
+        return self._sent.total
+
+    @property
+    def arrived(self) -> int:
+        """How many files are at the destination now."""
+        return sum(map(self.count, ARRIVED))
+
+    @property
+    def arrived_bytes(self) -> int:
+        """The total size of the files that are at the destination now, in bytes."""
+        return sum(map(self.size, ARRIVED))
+
+    @property
+    def unknown_arrivals(self) -> int:
+        """How many files may or may not be at the destination; all of them are at the source."""
+        return sum(each.how is None for each in list(self.unknown.values())) + self._abandoned
+
+    @property
+    def unknown_removals(self) -> int:
+        """How many files may or may not be removed from the source; all of them are at the destination."""
+        return sum(each.how is not None for each in list(self.unknown.values()))
+
+    @property
+    def done_bytes(self) -> int:
+        """The total size of the files that ended without a failure, in bytes."""
+        return self.finished_bytes.total()
+
+    @property
+    def done(self) -> int:
+        """How many files need no more work."""
+        return self.finished.total() + self.failed
+
+    @property
+    def not_started(self) -> int:
+        """How many of the files that were found have not been started."""
+        others = len(self.interrupted) + self.unknown_arrivals + self.unknown_removals
+        return max(0, self.found_files - self.done - others)
+
+    def exit_code(self, error: RealizeError | None = None) -> ExitCode:
+        """The exit code of a run with these counts that ``error`` ended, None being its proper end."""
+        return exit_code_of(error, failed=self.failed > 0)
