@@ -1,15 +1,16 @@
-"""The configuration file: one TOML format for the daemon and the command.
+"""The configuration: values that a program makes, or one TOML format of a file, for the daemon and the command.
 
 This module owns the format (``docs/`` describes it), the checks of its content, and where the file is looked for.
 It reads the file, and checks that directories and the key file exist without opening them; it imports no Twisted.
 
-Invariants: a `Config` has only values that were checked; its paths are absolute; every peer that `ThrottleConfig`
-and every directory that `PeerConfig` names exists; no two peers share a key.
+Invariants: a `Config` has only values that were checked, by whomever it was made, and cannot be changed; its paths are
+absolute; every peer that `ThrottleConfig` and every directory that `PeerConfig` names exists; no two peers share a key.
 All problems of a file are reported together, one line for each: file, key path, what was expected.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import ipaddress
 import json
@@ -17,17 +18,19 @@ import os
 import re
 import threading
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, cast
 
 import attrs
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 from cattrs import Converter
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
-from realize.errors import ConfigError, RealizeError, UsageError
-from realize.keys import PublicKey, parse_public_key
+from realize.errors import ConfigError, KeyPath, Problem, RealizeError, UsageError
+from realize.keys import Identity, PublicKey, load_identity, parse_public_key
 from realize.levels import FORMATS, Levels, parse_levels
 from realize.ownership import changeable_by_others
 from realize.units import (
@@ -52,6 +55,9 @@ DISK_ANSWER_S: Final = 5.0
 DEFAULT_PORT: Final = 9771
 """The TCP port of a daemon unless another one is configured."""
 
+PARTIAL_MAX_AGE_S: Final = 7 * 86_400.0
+"""Seconds without progress after which a partial is removed unless another time is configured."""
+
 LISTEN_BACKLOG: Final = 1_024
 """Connections that may wait to be accepted; the kernel caps this at its ``net.core.somaxconn``."""
 
@@ -70,7 +76,17 @@ _INTERFACE: Final = re.compile(r":(?:interface=|(?:[^:=\\]|\\.)+(?::|$))", re.DO
 _ENDPOINT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*:(?!:).*", re.DOTALL)
 _ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?", re.DOTALL)
 _NOT_IN_HOSTS: Final = frozenset(" /@\\?#=%'\"")
-_IN_TOML: Final = {"directories": "dirs"}
+_IN_TOML: Final = {
+    "connection_bps": "connection",
+    "directories": "dirs",
+    "drain_s": "drain",
+    "memory_bytes": "memory",
+    "partial_max_age_s": "partial_max_age",
+    "peer_memory_bytes": "peer_memory",
+    "peers_bps": "peers",
+    "rights": "dirs",
+    "service_bps": "service",
+}
 BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 """A TOML key that needs no quotes."""
 
@@ -94,76 +110,198 @@ RIGHTS: Final = ", ".join(right.value for right in Right)
 """All rights, for people."""
 
 
+def _unchangeable(table: Mapping[str, T]) -> Mapping[str, T]:
+    """A copy that nobody can change: what was let in must be what is compared at the next reload."""
+    return MappingProxyType(dict(table))
+
+
+def _unchangeable_rights(rights: Mapping[str, Collection[Right]]) -> Mapping[str, frozenset[Right]]:
+    return MappingProxyType({name: frozenset(each) for name, each in rights.items()})
+
+
+def _given_path(path: str | os.PathLike[str]) -> str:
+    """The absolute path; what is no path stays as it is, and the checks refuse it."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    return _absolute(text) if isinstance(text, str) and text and "\0" not in text else text
+
+
+def _given_file(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else _given_path(path)
+
+
+def _given_key(key: str | os.PathLike[str] | Identity) -> str | Identity:
+    return key if isinstance(key, Identity) else _given_path(key)
+
+
+def _given_endpoints(listen: Collection[str]) -> tuple[str, ...]:
+    """The endpoint strings; what is none stays as it is, and the checks refuse it."""
+    try:
+        return _endpoints(listen)
+    except (RealizeError, _Wrong):
+        return cast("tuple[str, ...]", listen)
+
+
+def _given_metrics(metrics: str | int | None) -> str | None:
+    try:
+        return None if metrics is None else _metrics(metrics)
+    except RealizeError:
+        return str(metrics)
+
+
 @frozen
 class DirectoryConfig:
-    """A directory that the daemon serves."""
+    """A directory that the daemon serves.  Raises `ConfigError` for values that make no sense."""
 
-    path: str
-    """Absolute."""
+    path: str = field(converter=_given_path)
+    """Absolute; a relative one that is given starts at the working directory."""
     reserve: Reserve = NO_RESERVE
     """The space that peers must leave free on its file system."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        _refuse(
+            *_problems_of("path", _path, self.path),
+            *_problems_of("reserve", _instance_of(Reserve), self.reserve),
+        )
 
 
 @frozen
 class PeerConfig:
-    """A peer, identified by its key."""
+    """A peer, identified by its key.  Raises `ConfigError` for values that make no sense."""
 
     key: PublicKey
     address: str | None = None
     """The address of its daemon, for `parse_address`; None if the name of the peer is its host name."""
-    dirs: Mapping[str, frozenset[Right]] = Factory(dict)
+    rights: Mapping[str, frozenset[Right]] = field(factory=dict, converter=_unchangeable_rights)
     """Its rights here, by directory name."""
     admin: bool = False
     """Whether it may change the limits of peers and of the service."""
 
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        _refuse(
+            *_problems_of("key", _instance_of(PublicKey), self.key),
+            *(() if self.address is None else _problems_of("address", _address, self.address)),
+            *(
+                problem
+                for name, rights in self.rights.items()
+                for right in rights
+                for problem in _problems_of(("dirs", name), _instance_of(Right), right)
+            ),
+            *_problems_of("admin", _boolean, self.admin),
+        )
 
-@frozen
+
+@frozen(kw_only=True)
 class ThrottleConfig:
-    """The initial rate limits, in bytes per second; None is unlimited."""
+    """The initial rate limits, in bytes per second; None is unlimited.
 
-    service: int | None = None
-    peers: Mapping[str, int | None] = Factory(dict)
-    connection: int | None = None
+    Raises `ConfigError` for values that make no sense.
+    """
+
+    service_bps: int | None = None
+    peers_bps: Mapping[str, int | None] = field(factory=dict, converter=_unchangeable)
+    connection_bps: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        _refuse(
+            *_problems_of("service", _checked_rate, self.service_bps),
+            *(
+                each
+                for name, bps in self.peers_bps.items()
+                for each in _problems_of(("peers", name), _checked_rate, bps)
+            ),
+            *_problems_of("connection", _checked_rate, self.connection_bps),
+        )
 
 
-@frozen
+@frozen(kw_only=True)
 class LimitsConfig:
-    """How much memory the daemon uses for its peers, in bytes."""
+    """How much memory the daemon uses for its peers.  Raises `ConfigError` for values that make no sense."""
 
-    memory: int = 128 << 20
+    memory_bytes: int = 128 << 20
     """For all peers together."""
-    peer_memory: int = 64 << 20
+    peer_memory_bytes: int = 64 << 20
     """For each peer."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        _refuse(
+            *_problems_of("memory", _checked_memory, self.memory_bytes),
+            *_problems_of("peer_memory", _checked_memory, self.peer_memory_bytes),
+        )
 
 
 @frozen
 class LogsConfig:
-    """What the daemon logs, in which of `realize.levels.FORMATS`, and to which file (None is stderr)."""
+    """What ``twistd realized`` logs, in which of `realize.levels.FORMATS`, and to which file (None is stderr).
+
+    A daemon in another program has none of this: its records go to the log of that program.
+    Raises `ConfigError` for values that make no sense.
+    """
 
     level: Levels = Factory(Levels)
     format: str = "auto"
-    file: str | None = None
+    file: str | None = field(default=None, converter=_given_file)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        _refuse(
+            *_problems_of("level", _checked_levels, self.level),
+            *_problems_of("format", _choice(*FORMATS), self.format),
+            *(() if self.file is None else _problems_of("file", _path, self.file)),
+        )
 
 
-@frozen
+@frozen(kw_only=True)
 class Config:
-    """The content of a configuration file, checked, with paths made absolute and defaults filled in."""
+    """A configuration: all that a daemon, or a program that moves files, has to know.
 
-    key: str
-    """The file of our own private key."""
-    listen: tuple[str, ...] = (f"tcp:{DEFAULT_PORT}",)
-    """Twisted server endpoint strings."""
-    metrics: str | None = None
-    """Twisted server endpoint string; None if metrics are not served."""
-    directories: Mapping[str, DirectoryConfig] = Factory(dict)
-    peers: Mapping[str, PeerConfig] = Factory(dict)
-    throttle: ThrottleConfig = ThrottleConfig()
-    limits: LimitsConfig = LimitsConfig()
-    logs: LogsConfig = LogsConfig()
-    partial_max_age: float = 7 * 86_400.0
-    """Seconds without progress after which the daemon removes a partial."""
-    drain: float = 10.0
+    `read_config` makes one from a file; a program may as well make it itself.
+    Either way all values are checked; raises `ConfigError` with one line for each problem, in the words of the file.
+    """
+
+    key: str | Identity = field(converter=_given_key)
+    """Our own key pair, or the file of our private key."""
+    listen: tuple[str, ...] = field(default=(f"tcp:{DEFAULT_PORT}",), converter=_given_endpoints)
+    """Twisted server endpoint strings; ``HOST:PORT`` may be given."""
+    metrics: str | None = field(default=None, converter=_given_metrics)
+    """Twisted server endpoint string; a port, or ``HOST:PORT``, may be given; None if metrics are not served."""
+    directories: Mapping[str, DirectoryConfig] = field(factory=dict, converter=_unchangeable)
+    peers: Mapping[str, PeerConfig] = field(factory=dict, converter=_unchangeable)
+    throttle: ThrottleConfig = Factory(ThrottleConfig)
+    limits: LimitsConfig = Factory(LimitsConfig)
+    logs: LogsConfig = Factory(LogsConfig)
+    partial_max_age_s: float = PARTIAL_MAX_AGE_S
+    """Seconds without progress after which a partial is removed."""
+    drain_s: float = 10.0
     """Seconds that a stopping daemon lets running commands continue."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        _refuse(
+            *_problems_of("key", lambda key: key if isinstance(key, Identity) else _path(key), self.key),
+            *_problems_of("listen", _endpoints, self.listen),
+            *(() if self.metrics is None else _problems_of("metrics", _metrics, self.metrics)),
+            *_problems_of("dirs", _named("directory", _instance_of(DirectoryConfig)), self.directories),
+            *_problems_of("peers", _named("peer", _instance_of(PeerConfig)), self.peers),
+            *_problems_of("throttle", _instance_of(ThrottleConfig), self.throttle),
+            *_problems_of("limits", _instance_of(LimitsConfig), self.limits),
+            *_problems_of("logs", _instance_of(LogsConfig), self.logs),
+            *_problems_of("partial_max_age", _checked_seconds, self.partial_max_age_s),
+            *_problems_of("drain", partial(_checked_seconds, zero_allowed=True), self.drain_s),
+        )
+        _refuse(*_contradictions(self))
+
+    def identity(self) -> Identity:
+        """Our own key pair, read from its file if it is in one.  Raises `ConfigError`."""
+        return load_identity(self.key) if isinstance(self.key, str) else self.key
+
+
+def toml_key(attribute: str) -> str:
+    """What a file calls an attribute of one of the classes above."""
+    return _IN_TOML.get(attribute, attribute)
 
 
 def default_config_path(environ: Mapping[str, str]) -> str:
@@ -186,12 +324,12 @@ def load_command_config(path: str | None, environ: Mapping[str, str], warn: Warn
     """
     chosen = path or default_config_path(environ)
     if not path and not environ.get("REALIZE_CONFIG") and not os.path.lexists(chosen):
-        return Config(_absolute(default_key_path(environ)))
+        return Config(key=default_key_path(environ))
     return read_config(chosen, for_daemon=False, environ=environ, warn=warn)
 
 
 def read_config(
-    path: str, *, for_daemon: bool, environ: Mapping[str, str] = os.environ, warn: Warn = lambda _: None
+    path: str, *, for_daemon: bool = False, environ: Mapping[str, str] = os.environ, warn: Warn = lambda _: None
 ) -> Config:
     """Read and check the configuration in a file.
 
@@ -211,26 +349,22 @@ def read_config(
         warn(f"{file}: {exposed}")
     if not for_daemon and (environ.get("REALIZE_KEY") or "key" not in raw):
         raw["key"] = _absolute(default_key_path(environ))
-    try:
-        config: Config = _structure_config(raw)
-    except Exception as error:
-        raise ConfigError(_lines(file, _problems(error))) from error
     folder = os.path.dirname(_absolute(path))
-    config = attrs.evolve(
-        config,
-        key=_resolve(config.key, folder, environ),
-        directories={
-            name: attrs.evolve(directory, path=_resolve(directory.path, folder, environ))
-            for name, directory in config.directories.items()
-        },
-        logs=attrs.evolve(
-            config.logs, file=None if config.logs.file is None else _resolve(config.logs.file, folder, environ)
-        ),
-    )
-    problems = [*_contradictions(config), *(_absences(config) if for_daemon else ())]
-    if problems:
-        raise ConfigError(_lines(file, problems))
+    try:
+        config = _structure(raw, lambda path: _resolve(path, folder, environ))
+        if for_daemon:
+            check_daemon_needs(config)
+    except Exception as error:
+        raise ConfigError(_lines(f"{file}: ", [*_problems(error)])) from error
     return config
+
+
+def check_daemon_needs(config: Config) -> None:
+    """Raise `ConfigError` if what a daemon requires is missing: an endpoint, directories, and the key file.
+
+    Looks at the disks; one that does not answer holds it up for `DISK_ANSWER_S`.
+    """
+    _refuse(*_absences(config))
 
 
 def server_endpoint(text: str) -> str:
@@ -314,15 +448,11 @@ _REQUIRED: Final[Mapping[type, str]] = {
     PeerConfig: "the public key of the peer",
 }
 
-# A problem, and where it is: names of tables and keys, indices of list elements.
-_Path = tuple[str | int, ...]
-_Problem = tuple[_Path, str]
-
 
 class _Wrong(Exception):
     """Several problems inside one value that is not an attrs class."""
 
-    def __init__(self, problems: list[_Problem]) -> None:
+    def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)
         self.problems = problems
 
@@ -341,14 +471,14 @@ def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:
         raise ConfigError(f"{file}: not a TOML file: {display_text(str(error))}") from error
 
 
-def _problems(error: BaseException) -> Iterator[_Problem]:
+def _problems(error: BaseException) -> Iterator[Problem]:
     """The problems in the tree of errors that `cattrs` raises; an error of an unexpected kind is a bug, and raised."""
     if isinstance(error, _Wrong):
         yield from error.problems
     elif isinstance(error, ClassValidationError):
         noted, bare = error.group_exceptions()
         for inner, note in noted:
-            name = _IN_TOML.get(note.name, note.name)
+            name = toml_key(note.name)
             if isinstance(inner, KeyError):
                 yield (name,), f"is missing; expected {_REQUIRED[error.cl]}"
             else:
@@ -356,21 +486,37 @@ def _problems(error: BaseException) -> Iterator[_Problem]:
         for inner in bare:
             yield from _problems(inner)
     elif isinstance(error, ForbiddenExtraKeysError):
-        known = ", ".join(sorted(_IN_TOML.get(field.name, field.name) for field in attrs.fields(error.cl)))
+        known = ", ".join(sorted(toml_key(attribute.name) for attribute in attrs.fields(error.cl)))
         for name in sorted(error.extra_fields):
             yield (name,), f"unknown key; expected one of {known}"
+    elif isinstance(error, ConfigError) and error.problems:
+        yield from error.problems
     elif isinstance(error, RealizeError):
         yield (), str(error)
     else:
         raise error
 
 
-def _below(part: str | int, error: BaseException) -> Iterator[_Problem]:
+def _below(part: str | int, error: BaseException) -> Iterator[Problem]:
     return (((part, *path), sentence) for path, sentence in _problems(error))
 
 
-def _lines(file: str, problems: Iterator[_Problem] | list[_Problem]) -> str:
-    def key(path: _Path) -> str:
+def _refuse(*problems: Problem) -> None:
+    if problems:
+        raise ConfigError(_lines("", problems), problems)
+
+
+def _problems_of(key: str | tuple[str, ...], check: Callable[[Any], object], value: object) -> Iterator[Problem]:
+    """What is wrong with a value, according to what reads, or checks, one like it."""
+    try:
+        check(value)
+    except (RealizeError, _Wrong) as error:
+        path = (key,) if isinstance(key, str) else key
+        yield from (((*path, *inner), sentence) for inner, sentence in _problems(error))
+
+
+def _lines(start: str, problems: Iterable[Problem]) -> str:
+    def key(path: KeyPath) -> str:
         text = ""
         for part in path:
             if isinstance(part, int):
@@ -379,30 +525,30 @@ def _lines(file: str, problems: Iterator[_Problem] | list[_Problem]) -> str:
                 text += f".{part}" if BARE_KEY.fullmatch(part) else f'."{display_text(part)}"'
         return text.removeprefix(".")
 
-    return "\n".join(f"{file}: {key(path)}: {sentence}" for path, sentence in problems)
+    return "\n".join(f"{start}{key(path)}: {sentence}" for path, sentence in problems)
 
 
-def _contradictions(config: Config) -> Iterator[_Problem]:
+def _contradictions(config: Config) -> Iterator[Problem]:
     """Problems between values that are valid by themselves."""
     owners: dict[PublicKey, str] = {}
     for name, peer in config.peers.items():
         other = owners.setdefault(peer.key, name)
         if other != name:
             yield ("peers", name, "key"), f"the same key as that of peers.{other}; expected another key for every peer"
-        for directory in peer.dirs:
+        for directory in peer.rights:
             if directory not in config.directories:
                 yield (
                     ("peers", name, "dirs", directory),
                     f"no such directory; expected one of {_names(config.directories)}",
                 )
-    for name in config.throttle.peers:
+    for name in config.throttle.peers_bps:
         if name not in config.peers:
             yield ("throttle", "peers", name), f"no such peer; expected one of {_names(config.peers)}"
 
 
-def _absences(config: Config) -> Iterator[_Problem]:
+def _absences(config: Config) -> Iterator[Problem]:
     """Things that a daemon requires and that are missing."""
-    if not os.path.isfile(config.key):
+    if isinstance(config.key, str) and not os.path.isfile(config.key):
         yield (
             ("key",),
             f"there is no file {display_text(config.key)}; expected a private key, as `realize keygen` makes it",
@@ -469,11 +615,23 @@ def _is_ipv6(text: str) -> bool:
 
 def _expected(what: str, value: object) -> UsageError:
     names = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", list: "an array", dict: "a table"}
-    return UsageError(f"expected {what}, not {names.get(type(value), 'a date or time')}")
+    other = "a date or time" if isinstance(value, dt.date | dt.time) else f"of type {type(value).__name__}"
+    return UsageError(f"expected {what}, not {names.get(type(value), other)}")
 
 
-def _table(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
+def _instance_of(cls: type[T]) -> Callable[[object], T]:
+    """The check that a value, which no file has, is of a class."""
+
+    def check(value: object) -> T:
+        if not isinstance(value, cls):
+            raise _expected(f"of type {cls.__name__}", value)
+        return value
+
+    return check
+
+
+def _table(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
         raise _expected("a table", value)
     return value
 
@@ -527,6 +685,31 @@ def _grace(value: object) -> float:
     return parse_duration(_number_or_string(value, 'a duration such as "10s"'), zero_allowed=True)
 
 
+def _checked_rate(value: object) -> None:
+    """Refuse what is no rate in bytes per second, or None."""
+    if value is not None and type(value) is not int:
+        raise _expected("bytes per second, or None", value)
+    if value is not None:
+        _rate(value)
+
+
+def _checked_memory(value: object) -> None:
+    if type(value) is not int:
+        raise _expected("a number of bytes", value)
+    _memory(value)
+
+
+def _checked_seconds(value: object, *, zero_allowed: bool = False) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _expected("a number of seconds", value)
+    parse_duration(f"{value:.9f}", zero_allowed=zero_allowed)
+
+
+def _checked_levels(value: object) -> None:
+    levels = _instance_of(Levels)(value)
+    parse_levels(",".join([levels.default, *(f"{name}={level}" for name, level in levels.components.items())]))
+
+
 def _log_levels(value: object) -> Levels:
     return parse_levels(_string(value, 'a level such as "info" or "info,wire=debug"'))
 
@@ -550,10 +733,10 @@ def _metrics(value: object) -> str:
 
 
 def _endpoints(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         raise _expected(f'an array of strings such as ["tcp:{DEFAULT_PORT}"]', value)
     endpoints: list[str] = []
-    problems: list[_Problem] = []
+    problems: list[Problem] = []
     for index, item in enumerate(value):
         try:
             endpoints.append(_endpoint(item))
@@ -593,7 +776,7 @@ def _named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict
 
     def convert_table(value: object) -> dict[str, T]:
         converted: dict[str, T] = {}
-        problems: list[_Problem] = []
+        problems: list[Problem] = []
         for name, item in _table(value).items():
             if not NAME_FORM.fullmatch(name):
                 problems.append(
@@ -629,19 +812,28 @@ def _class(cls: type[T], **converters: Callable[[object], object]) -> Callable[[
 
 
 _CONVERTER: Final = Converter()
-_structure_config: Final = _class(
-    Config,
-    key=_path,
-    listen=_endpoints,
-    metrics=_metrics,
-    directories=_named("directory", _class(DirectoryConfig, path=_path, reserve=_reserve)),
-    peers=_named(
-        "peer",
-        _class(PeerConfig, key=_key, address=_address, dirs=_named("directory", _rights), admin=_boolean),
-    ),
-    throttle=_class(ThrottleConfig, service=_rate, peers=_named("peer", _rate), connection=_rate),
-    limits=_class(LimitsConfig, memory=_memory, peer_memory=_memory),
-    logs=_class(LogsConfig, level=_log_levels, format=_choice(*FORMATS), file=_path),
-    partial_max_age=_age,
-    drain=_grace,
-)
+
+
+def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Config:
+    """The content of a file as values; ``resolve`` makes its paths absolute."""
+
+    def path(value: object) -> str:
+        return resolve(_path(value))
+
+    structure = _class(
+        Config,
+        key=path,
+        listen=_endpoints,
+        metrics=_metrics,
+        directories=_named("directory", _class(DirectoryConfig, path=path, reserve=_reserve)),
+        peers=_named(
+            "peer",
+            _class(PeerConfig, key=_key, address=_address, rights=_named("directory", _rights), admin=_boolean),
+        ),
+        throttle=_class(ThrottleConfig, service_bps=_rate, peers_bps=_named("peer", _rate), connection_bps=_rate),
+        limits=_class(LimitsConfig, memory_bytes=_memory, peer_memory_bytes=_memory),
+        logs=_class(LogsConfig, level=_log_levels, format=_choice(*FORMATS), file=path),
+        partial_max_age_s=_age,
+        drain_s=_grace,
+    )
+    return structure(raw)

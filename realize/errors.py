@@ -14,7 +14,7 @@ This module imports no other module of Realize but the exit codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from realize.exit_codes import ExitCode
@@ -38,11 +38,23 @@ class UsageError(RealizeError):
     exit_code = ExitCode.USAGE
 
 
+KeyPath = tuple[str | int, ...]
+"""Where a value of a configuration is: names of tables and keys, indices of arrays."""
+
+Problem = tuple[KeyPath, str]
+"""Where a problem of a configuration is, and what was expected there."""
+
+
 class ConfigError(RealizeError):
-    """A configuration or key file is missing, unreadable or wrong."""
+    """A configuration or key file, or a value of a configuration, is missing, unreadable or wrong."""
 
     wire_code = b"CONFIG"
     exit_code = ExitCode.USAGE
+
+    def __init__(self, text: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(text)
+        self.problems = problems
+        """What the lines of the text say, if they are about values of a configuration."""
 
 
 class InternalError(RealizeError):

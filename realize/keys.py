@@ -146,7 +146,15 @@ def spki_of_certificate(certificate: x509.Certificate) -> PublicKey:
 
 def generate_identity() -> Identity:
     """A new identity, in memory only."""
-    return _identity(Ed25519PrivateKey.generate())
+    return identity_of(Ed25519PrivateKey.generate())
+
+
+def parse_identity(pem: bytes) -> Identity:
+    """The identity in the content of a file as `load_identity` reads it.
+
+    Raises `ConfigError`, which never repeats any of it.
+    """
+    return identity_of(_private(pem, "the private key"))
 
 
 def load_identity(path: str) -> Identity:
@@ -172,7 +180,7 @@ def load_identity(path: str) -> Identity:
         raise ConfigError(f"{name}: cannot read the key file: {_reason(error)}") from error
     finally:
         os.close(descriptor)
-    return _identity(_private(content, name))
+    return identity_of(_private(content, name))
 
 
 def write_identity(path: str, identity: Identity) -> None:
@@ -207,7 +215,8 @@ def write_identity(path: str, identity: Identity) -> None:
         raise
 
 
-def _identity(private_key: Ed25519PrivateKey) -> Identity:
+def identity_of(private_key: Ed25519PrivateKey) -> Identity:
+    """The identity whose private key that is, with a certificate made for it."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "realize")])
     certificate = (
         x509.CertificateBuilder()

@@ -10,7 +10,7 @@ from realize.keys import generate_identity
 
 KEYS = [generate_identity().public_key for _ in range(3)]
 BOTH = frozenset({Right.READ, Right.WRITE})
-CAMERA = PeerConfig(key=KEYS[0], dirs={"inbox": BOTH, "outbox": frozenset({Right.READ})})
+CAMERA = PeerConfig(key=KEYS[0], rights={"inbox": BOTH, "outbox": frozenset({Right.READ})})
 ADMIN = PeerConfig(key=KEYS[1], admin=True)
 PEERS = {"camera": CAMERA, "admin": ADMIN}
 
@@ -46,17 +46,17 @@ def test_an_admin_who_is_none_any_more():
 
 def test_a_right_less_in_one_directory():
     """However many others are left, and whatever came in return."""
-    outbox = CAMERA.dirs["outbox"]
+    outbox = CAMERA.rights["outbox"]
     for dirs in (
         {"inbox": frozenset({Right.READ}), "outbox": outbox},
         {"inbox": BOTH},
         {"inbox": BOTH, "outbox": frozenset({Right.WRITE, Right.REMOVE})},
         {},
     ):
-        assert {"camera"} == withdrawn(PEERS, {**PEERS, "camera": evolve(CAMERA, dirs=dirs, admin=True)})
+        assert {"camera"} == withdrawn(PEERS, {**PEERS, "camera": evolve(CAMERA, rights=dirs, admin=True)})
 
 
 def test_a_right_more_takes_nothing_away():
     """Whoever has a connection may keep it."""
     dirs = {"inbox": BOTH | {Right.REMOVE}, "outbox": BOTH, "new": BOTH}
-    assert set() == withdrawn(PEERS, {**PEERS, "camera": evolve(CAMERA, dirs=dirs)})
+    assert set() == withdrawn(PEERS, {**PEERS, "camera": evolve(CAMERA, rights=dirs)})

@@ -17,10 +17,12 @@ from realize.config import (
     DEFAULT_PORT,
     Config,
     DirectoryConfig,
+    LimitsConfig,
     LogsConfig,
     PeerConfig,
     Right,
     ThrottleConfig,
+    check_daemon_needs,
     default_config_path,
     default_key_path,
     load_command_config,
@@ -31,7 +33,7 @@ from realize.config import (
     with_backlog,
 )
 from realize.errors import ConfigError, UsageError
-from realize.keys import PublicKey
+from realize.keys import PublicKey, generate_identity, write_identity
 from realize.levels import Levels
 from realize.units import Reserve
 
@@ -131,14 +133,14 @@ def test_full(read, folder):
         peers={
             "camera": PeerConfig(
                 CAMERA,
-                dirs={"inbox": frozenset({Right.WRITE}), "2024.raw": frozenset({Right.READ, Right.REMOVE})},
+                rights={"inbox": frozenset({Right.WRITE}), "2024.raw": frozenset({Right.READ, Right.REMOVE})},
             ),
             "hostb": PeerConfig(HOSTB, address="hostb.example:9999", admin=True),
         },
-        throttle=ThrottleConfig(service=20 << 20, peers={"camera": 5000, "hostb": None}, connection=None),
+        throttle=ThrottleConfig(service_bps=20 << 20, peers_bps={"camera": 5000, "hostb": None}, connection_bps=None),
         logs=LogsConfig(Levels("debug"), "json"),
-        partial_max_age=172_800.0,
-        drain=0.0,
+        partial_max_age_s=172_800.0,
+        drain_s=0.0,
     )
 
     assert expected == read(FULL)
@@ -148,10 +150,16 @@ def test_defaults(read, folder):
     """A daemon needs a key and a directory; the rest has defaults, and no peer has any right."""
     config = read(MINIMAL)
 
-    assert Config(f"{folder}/realized.key", directories={"inbox": DirectoryConfig(f"{folder}/store/inbox")}) == config
+    assert (
+        Config(key=f"{folder}/realized.key", directories={"inbox": DirectoryConfig(f"{folder}/store/inbox")}) == config
+    )
     assert ("tcp:9771",) == config.listen
-    assert (604_800.0, 10.0) == (config.partial_max_age, config.drain)
-    assert (None, {}, LogsConfig(Levels("info"), "auto", None)) == (config.throttle.service, config.peers, config.logs)
+    assert (604_800.0, 10.0) == (config.partial_max_age_s, config.drain_s)
+    assert (None, {}, LogsConfig(Levels("info"), "auto", None)) == (
+        config.throttle.service_bps,
+        config.peers,
+        config.logs,
+    )
 
 
 def test_paths(folder, monkeypatch):
@@ -356,9 +364,9 @@ def test_command_without_configuration(tmp_path):
     """A default configuration that does not exist is an empty one."""
     environ = {"HOME": str(tmp_path)}
 
-    assert Config(f"{tmp_path}/.config/realize/realize.key") == load_command_config(None, environ, print)
-    assert Config("/k") == load_command_config(None, {**environ, "REALIZE_KEY": "/k"}, print)
-    assert Config(f"{os.getcwd()}/k") == load_command_config(None, {**environ, "REALIZE_KEY": "k"}, print)
+    assert Config(key=f"{tmp_path}/.config/realize/realize.key") == load_command_config(None, environ, print)
+    assert Config(key="/k") == load_command_config(None, {**environ, "REALIZE_KEY": "/k"}, print)
+    assert Config(key=f"{os.getcwd()}/k") == load_command_config(None, {**environ, "REALIZE_KEY": "k"}, print)
 
 
 def test_command_with_default_configuration(tmp_path):
@@ -368,7 +376,7 @@ def test_command_with_default_configuration(tmp_path):
     path.write_text('key = "mine.key"')
     environ = {"HOME": str(tmp_path)}
 
-    assert Config(f"{path.parent}/mine.key") == load_command_config(None, environ, print)
+    assert Config(key=f"{path.parent}/mine.key") == load_command_config(None, environ, print)
 
     path.write_text("key = 1")
     with pytest.raises(ConfigError):
@@ -639,3 +647,105 @@ def test_a_file_of_somebody_else_is_refused(folder, read):
 
     with pytest.raises(ConfigError, match="the configuration file belongs to user 12345"):
         read(FULL)
+
+
+INBOX = {"inbox": DirectoryConfig("/store/inbox")}
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Config(key=""), "key: expected a path"),
+        (lambda: Config(key=b"-----BEGIN"), "key: expected a path, not of type bytes"),
+        (lambda: Config(key="/k", listen=("tcp:1", "nonsense")), "listen[1]: 'nonsense' is not something to listen on"),
+        (lambda: Config(key="/k", listen="tcp:1"), 'listen: expected an array of strings such as ["tcp:9771"], not a'),
+        (lambda: Config(key="/k", metrics="nonsense"), "metrics: 'nonsense' is not something to listen on: write "),
+        (lambda: Config(key="/k", directories={".in": DirectoryConfig("/")}), 'dirs.".in": not a name for a directory'),
+        (lambda: Config(key="/k", directories={"in": "/"}), "dirs.in: expected of type DirectoryConfig, not a string"),
+        (lambda: Config(key="/k", peers={"a b": PeerConfig(CAMERA)}), 'peers."a b": not a name for a peer; expected'),
+        (lambda: Config(key="/k", drain_s=-1), "drain: '-1.000000000' is not a duration: write a time, such as"),
+        (lambda: Config(key="/k", drain_s="10s"), "drain: expected a number of seconds, not a string"),
+        (lambda: Config(key="/k", partial_max_age_s=0), "partial_max_age: '0.000000000' is not a duration: write a "),
+        (lambda: Config(key="/k", partial_max_age_s=float("nan")), "partial_max_age: 'nan' is not a duration: write"),
+        (
+            lambda: Config(key="/k", peers={"a": PeerConfig(CAMERA), "b": PeerConfig(CAMERA)}),
+            "peers.b.key: the same key as that of peers.a; expected another key for every peer",
+        ),
+        (
+            lambda: Config(key="/k", directories=INBOX, peers={"a": PeerConfig(CAMERA, rights={"out": [Right.READ]})}),
+            "peers.a.dirs.out: no such directory; expected one of inbox",
+        ),
+        (
+            lambda: Config(key="/k", throttle=ThrottleConfig(peers_bps={"a": 1})),
+            "throttle.peers.a: no such peer; expected one of those that are configured, and none is",
+        ),
+        (lambda: DirectoryConfig("a\0b"), "path: expected a path"),
+        (lambda: DirectoryConfig("/a", "5%"), "reserve: expected of type Reserve, not a string"),
+        (lambda: PeerConfig(CAMERA.base64), "key: expected of type PublicKey, not a string"),
+        (lambda: PeerConfig(CAMERA, address="::1"), "address: '::1' is not an address: write HOST, HOST:PORT"),
+        (lambda: PeerConfig(CAMERA, rights={"inbox": "read"}), "dirs.inbox: expected of type Right, not a string"),
+        (lambda: PeerConfig(CAMERA, admin="false"), "admin: expected true or false, not a string"),
+        (lambda: ThrottleConfig(service_bps=0), "service: '0' is not a rate: write bytes per second above zero"),
+        (lambda: ThrottleConfig(service_bps="20M"), "service: expected bytes per second, or None, not a string"),
+        (lambda: ThrottleConfig(peers_bps={"a": 1 << 60}), "peers.a: '1152921504606846976' is too much: at most"),
+        (lambda: LimitsConfig(memory_bytes=1), "memory: expected a size of at least 16M"),
+        (lambda: LimitsConfig(peer_memory_bytes=1.5e9), "peer_memory: expected a number of bytes, not a float"),
+        (lambda: LogsConfig(Levels("loud")), "level: 'loud' is not a level: expected error, warning, info or debug"),
+        (lambda: LogsConfig(Levels(components={"x": "info"})), "level: 'x' is not a component of the log: expected"),
+        (lambda: LogsConfig(format="xml"), "format: 'xml' is not known; expected one of auto, console, json"),
+        (lambda: LogsConfig(file=""), "file: expected a path"),
+    ],
+)
+def test_values_of_a_program_are_checked_like_those_of_a_file(make, expected):
+    """In the same words, when they are made, so that the traceback shows where they come from."""
+    with pytest.raises(ConfigError) as caught:
+        make()
+
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_program_makes_the_configuration_that_a_file_has(read, folder, monkeypatch):
+    """Paths are made absolute, and what may be written in several ways becomes endpoint strings and sets."""
+    monkeypatch.chdir(folder)
+    made = Config(
+        key=folder / "realized.key",
+        listen=["127.0.0.1:9772"],
+        metrics=9774,
+        directories={"inbox": DirectoryConfig("store/inbox")},
+        peers={"camera": PeerConfig(CAMERA, rights={"inbox": [Right.WRITE]})},
+    )
+    text = f"""{MINIMAL}
+        [peers.camera]
+        key = "{CAMERA.base64}"
+        dirs.inbox = ["write"]
+    """
+
+    assert made == read(f'listen = ["127.0.0.1:9772"]\nmetrics = 9774\n{text}')
+
+
+def test_a_configuration_cannot_be_changed():
+    """A reload compares with what is in force; a table that was changed in place would keep peers who have lost it."""
+    rights, peers = {"inbox": {Right.READ}}, {}
+    peers["camera"] = PeerConfig(CAMERA, rights=rights)
+    config = Config(key="/k", directories=INBOX, peers=peers)
+    rights["inbox"].add(Right.WRITE)
+    rights.clear()
+    peers.clear()
+
+    assert {"inbox": {Right.READ}} == config.peers["camera"].rights
+    with pytest.raises(TypeError):
+        config.peers["b"] = PeerConfig(HOSTB)
+
+
+def test_the_identity_of_a_configuration(tmp_path):
+    """It is read from its file when it is asked for, or it is the one that was given; then nothing needs a file."""
+    identity = generate_identity()
+    write_identity(str(tmp_path / "key"), identity)
+    given = Config(key=identity, directories={"inbox": DirectoryConfig(tmp_path)})
+
+    assert identity == given.identity() == Config(key=tmp_path / "key").identity()
+    check_daemon_needs(given)
+    with pytest.raises(ConfigError, match="there is no such key file"):
+        Config(key="/absent").identity()
+    with pytest.raises(ConfigError, match=f"^dirs.inbox.path: there is no directory {tmp_path}/absent; expected one"):
+        check_daemon_needs(Config(key=identity, directories={"inbox": DirectoryConfig(tmp_path / "absent")}))

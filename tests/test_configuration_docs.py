@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config
+from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config, toml_key
 from realize.daemon.tap import Options
 from realize.errors import ConfigError
 from realize.keys import generate_identity
@@ -38,7 +38,7 @@ def keys(cls: type, prefix: str = "") -> dict[str, Any]:
         elif cls is Config and attrs.has(type(default)):
             found |= keys(type(default), f"{field.name}.")
         else:
-            found[prefix + field.name] = default
+            found[prefix + toml_key(field.name)] = default
     return found
 
 

@@ -517,11 +517,11 @@ def daemon(tmp_path):
     """A daemon with metrics that is not started."""
     (tmp_path / "inbox").mkdir()
     config = Config(
-        "key",
+        key="key",
         metrics="tcp:0",
         directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"), Reserve(4096))},
-        peers={"camera": PeerConfig(generate_identity().public_key, dirs={"inbox": frozenset({Right.WRITE})})},
-        throttle=ThrottleConfig(service=1000, peers={"camera": 500}),
+        peers={"camera": PeerConfig(generate_identity().public_key, rights={"inbox": frozenset({Right.WRITE})})},
+        throttle=ThrottleConfig(service_bps=1000, peers_bps={"camera": 500}),
     )
     return realized(config)
 
@@ -584,7 +584,7 @@ def test_the_queue_of_the_disk_threads_is_seen(daemon):
 def test_without_metrics_nothing_is_counted(tmp_path):
     """Off means off: no port, no probe, nobody who is told of commands."""
     (tmp_path / "inbox").mkdir()
-    config = Config("key", directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"))})
+    config = Config(key="key", directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"))})
     daemon = realized(config)
 
     assert daemon._metrics_endpoint is None

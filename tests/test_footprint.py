@@ -214,7 +214,7 @@ async def test_small_files_that_are_refused_leave_no_directories(tmp_path):
 def test_to_be_allowed_more_ends_no_connection():
     """Write has create in it; the other way round something is lost."""
     key = generate_identity().public_key
-    create, write = (PeerConfig(key, dirs={"inbox": frozenset({right})}) for right in (Right.CREATE, Right.WRITE))
+    create, write = (PeerConfig(key, rights={"inbox": frozenset({right})}) for right in (Right.CREATE, Right.WRITE))
 
     assert set() == withdrawn({"a": create}, {"a": write})
     assert {"a"} == withdrawn({"a": write}, {"a": create})

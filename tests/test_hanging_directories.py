@@ -168,8 +168,10 @@ def test_pools_of_directories_that_are_not_served_any_more_end():
 async def test_what_peers_may_do_and_the_daemon_may_not_is_logged(monkeypatch):
     """For each directory, when the configuration is read; what no peer may do is no matter."""
     rights = {"inbox": frozenset({Right.CREATE, Right.REMOVE}), "out": frozenset({Right.READ}), "odd": frozenset()}
-    peer = PeerConfig(generate_identity().public_key, dirs=rights)
-    config = Config("key", peers={"camera": peer})
+    peer = PeerConfig(generate_identity().public_key, rights=rights)
+    config = Config(
+        key="key", directories={name: DirectoryConfig(f"/{name}") for name in rights}, peers={"camera": peer}
+    )
     daemon = Realized(
         "none", config, generate_identity(), MemoryReactorClock(), logs=DaemonLogs(config.logs, DaemonLogOptions(), {})
     )
@@ -195,7 +197,7 @@ def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch
         return look_at(directories) if answer else dict.fromkeys(directories)
 
     monkeypatch.setattr(service, "look_at", look)
-    reactor, config = MemoryReactorClock(), Config("key", directories=two)
+    reactor, config = MemoryReactorClock(), Config(key="key", directories=two)
     daemon = Realized(
         "no such file", config, generate_identity(), reactor, logs=DaemonLogs(config.logs, DaemonLogOptions(), {})
     )

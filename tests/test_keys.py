@@ -29,7 +29,9 @@ from realize.keys import (
     Identity,
     PublicKey,
     generate_identity,
+    identity_of,
     load_identity,
+    parse_identity,
     parse_public_key,
     read_public_key,
     spki_of_certificate,
@@ -227,6 +229,12 @@ def test_identity_equality(identity, tmp_path):
     assert identity != generate_identity()
 
 
+def test_an_identity_needs_no_file(identity):
+    """A program gives the content of a file, or a key object."""
+    assert identity == parse_identity(pem(identity.private_key))
+    assert identity == identity_of(identity.private_key)
+
+
 def test_write_identity(identity, tmp_path):
     """A written key has mode 0600 and the directories made for it 0700, whatever the umask."""
     path = tmp_path / "a" / "b" / "realize.key"
@@ -368,6 +376,8 @@ def test_unusable_keys(tmp_path, content, expected):
     path = secret_file(tmp_path / "key", content)
     with pytest.raises(ConfigError, match=f"/key: .*{expected}"):
         load_identity(path)
+    with pytest.raises(ConfigError, match=f"^the private key: .*{expected}"):
+        parse_identity(content)
 
 
 def test_key_file_that_is_no_file(tmp_path):

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
 def daemon(folder):
     """A daemon with metrics that is not started."""
     folder.joinpath("inbox").mkdir()
-    config = Config("key", metrics="tcp:0", directories={"inbox": DirectoryConfig(str(folder / "inbox"))})
+    config = Config(key="key", metrics="tcp:0", directories={"inbox": DirectoryConfig(str(folder / "inbox"))})
     return realized(config)
 
 

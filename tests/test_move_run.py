@@ -36,7 +36,8 @@ class NoPeers:
 
     peer_key: PublicKey | None = None
     peer_key_name = config_name = key_name = "none"
-    config = config_so_far = Config("")
+    config = Config(key="none")
+    partial_max_age_s = 1.0
 
     def identity(self) -> Identity:
         """There is none."""

@@ -82,7 +82,7 @@ def test_a_daemon_that_gets_the_lines_knows_the_machine(tmp_path, monkeypatch, t
     (lines,) = toml(said)
     peer = read(tmp_path, pasted(config, lines)).peers["camera-1"]
 
-    assert (KEY, {"inbox": {Right.WRITE}}, "cam:1" if there else None) == (peer.key, dict(peer.dirs), peer.address)
+    assert (KEY, {"inbox": {Right.WRITE}}, "cam:1" if there else None) == (peer.key, dict(peer.rights), peer.address)
     assert if_there("camera-1") in said
 
 
@@ -99,9 +99,9 @@ def test_what_keygen_prints_serves_both_ends(tmp_path, monkeypatch, there):
     at_command = read(tmp_path, pasted(config, found), for_daemon=False).peers["camera-1"]
     both = read(tmp_path, pasted(pasted(config, granted), found)).peers["camera-1"]
 
-    assert (key, {"inbox": {Right.WRITE}}) == (at_daemon.key, dict(at_daemon.dirs))
+    assert (key, {"inbox": {Right.WRITE}}) == (at_daemon.key, dict(at_daemon.rights))
     assert (key, "camera_1.example.org:9771") == (at_command.key, at_command.address)
-    assert (key, at_daemon.dirs, at_command.address) == (both.key, both.dirs, both.address)
+    assert (key, at_daemon.rights, at_command.address) == (both.key, both.rights, both.address)
     assert 2 == said.count(if_there("camera-1"))
 
 
@@ -129,7 +129,7 @@ def test_a_daemon_that_gets_the_right_lets_the_machine_in(tmp_path, peer, direct
     (lines,) = toml("\n".join(right(peer, directory)))
     found = read(tmp_path, pasted(config, lines)).peers[peer]
 
-    assert (KEY, {directory: {Right.WRITE}}) == (found.key, dict(found.dirs))
+    assert (KEY, {directory: {Right.WRITE}}) == (found.key, dict(found.rights))
 
 
 def test_what_a_daemon_calls_us_stays_on_its_line():

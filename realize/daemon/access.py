@@ -21,7 +21,7 @@ def withdrawn(before: Mapping[str, PeerConfig], after: Mapping[str, PeerConfig])
 def _lost(before: PeerConfig, after: PeerConfig) -> bool:
     if before.key != after.key or (before.admin and not after.admin):
         return True
-    return any(rights - _all_of(after.dirs.get(name, frozenset())) for name, rights in before.dirs.items())
+    return any(given - _all_of(after.rights.get(name, frozenset())) for name, given in before.rights.items())
 
 
 def _all_of(rights: frozenset[Right]) -> frozenset[Right]:

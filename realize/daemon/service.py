@@ -101,7 +101,7 @@ class Realized(Service):
         self._hanging: list[str] = []
         """Names of the directories that did not answer at the last look."""
         self._ledger = Ledger(reactor)
-        self._memory = Memory(config.limits.memory, config.limits.peer_memory)
+        self._memory = Memory(config.limits.memory_bytes, config.limits.peer_memory_bytes)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
         self._directories: dict[str, ServedDirectory] = {}
         self._ports: list[IListeningPort] = []
@@ -173,9 +173,9 @@ class Realized(Service):
         throttle = self._config.throttle
         self._log.info(
             "limits_in_force",
-            service=throttle.service,
-            peers={name: rate for name, rate in throttle.peers.items() if rate is not None},
-            connection=throttle.connection,
+            service=throttle.service_bps,
+            peers={name: rate for name, rate in throttle.peers_bps.items() if rate is not None},
+            connection=throttle.connection_bps,
         )
         try:
             if self._metrics_endpoint is not None:
@@ -186,7 +186,7 @@ class Realized(Service):
             # Any other exception would be shown with a traceback, which tells an operator nothing.
             self._log.error("cannot_listen", error=str(error))
             raise SystemExit(1) from error
-        self._housekeeping.start(self._directories, self._config.partial_max_age)
+        self._housekeeping.start(self._directories, self._config.partial_max_age_s)
         self._heap.start()
         self._look_what_is_forbidden()
 
@@ -237,7 +237,7 @@ class Realized(Service):
         self._pools.keep([directory.path for directory in config.directories.values()])
         try:
             self._take_over(config)
-            self._housekeeping.start(directories, config.partial_max_age)
+            self._housekeeping.start(directories, config.partial_max_age_s)
             self._look_what_is_forbidden()
             self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
         finally:
@@ -287,7 +287,7 @@ class Realized(Service):
             self._log.info("directory_answers", dir=name)
             # Keep one that was served before: its stores themselves refuse if it is another directory by now.
             self._directories.setdefault(name, directory)
-        self._housekeeping.start(self._directories, config.partial_max_age)
+        self._housekeeping.start(self._directories, config.partial_max_age_s)
         self._say_who_hangs(found)
 
     def _look_no_more(self) -> None:
@@ -318,8 +318,8 @@ class Realized(Service):
     def _take_over(self, config: Config) -> None:
         self._metrics_hooks.expect(config.directories, config.peers)
         throttle = config.throttle
-        peers = {name: throttle.peers.get(name) for name in config.peers}
-        self._throttling.configure(throttle.service, peers, throttle.connection)
+        peers = {name: throttle.peers_bps.get(name) for name in config.peers}
+        self._throttling.configure(throttle.service_bps, peers, throttle.connection_bps)
 
     def _look_what_is_forbidden(self) -> None:
         for name, directory in self._directories.items():
@@ -329,7 +329,7 @@ class Realized(Service):
         """Log the rights of peers in a directory that are useless, because the daemon itself lacks the permission."""
         with contextlib.suppress(RealizeError):
             lacking = await directory.run_in_thread(lacking_of, directory.path)
-            given = set().union(*(peer.dirs.get(name, frozenset()) for peer in self._config.peers.values()))
+            given = set().union(*(peer.rights.get(name, frozenset()) for peer in self._config.peers.values()))
             forbidden = sorted(right.value for right in given if _NEEDS[right] & lacking)
             if forbidden:
                 self._log.warning("directory_forbidden", dir=name, path=directory.path, rights=forbidden)
@@ -342,7 +342,7 @@ class Realized(Service):
             if name not in directories
             or (before.path, before.identity) != (directories[name].path, directories[name].identity)
         }
-        return {name for name, peer in self._config.peers.items() if changed & set(peer.dirs)}
+        return {name for name, peer in self._config.peers.items() if changed & set(peer.rights)}
 
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
@@ -360,7 +360,7 @@ class Realized(Service):
         self._look_no_more()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
-        drain = self._config.drain if self._drain is None else self._drain
+        drain = self._config.drain_s if self._drain is None else self._drain
         self._log.info("draining", connections=len(list(self._factory)), seconds=drain)
         # From here on, stopping may have to wait for threads, which cannot be stopped themselves.
         forced = threading.Timer(drain + DRAIN_KILL_AFTER_S, self._force, [drain + DRAIN_KILL_AFTER_S])
@@ -426,8 +426,8 @@ class Realized(Service):
             is_admin=peer.admin,
             name=name,
             key=key.spki,
-            rights=peer.dirs,
-            make_store=partial(self._make_store, name, peer.dirs),
+            rights=peer.rights,
+            make_store=partial(self._make_store, name, peer.rights),
             turns_of=lambda directory: self._directories[directory].turns_of(name),
             log=structlog.get_logger(
                 component="store", peer=name, conn=connection.number, run=run_of(greeting.run)

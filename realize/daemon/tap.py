@@ -18,7 +18,7 @@ from realize.clocks import use_monotonic_clock
 from realize.config import Config, metrics_endpoint, read_config
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
 from realize.errors import RealizeError, UsageError
-from realize.keys import Identity, load_identity
+from realize.keys import Identity
 from realize.levels import FORMATS, parse_levels
 from realize.process import hold_standard_streams
 from realize.units import parse_duration, quoted
@@ -58,7 +58,7 @@ class Options(usage.Options):
         self["config"] = os.path.abspath(self["config"])
         try:
             self.config = read_config(self["config"], for_daemon=True)
-            self.identity = load_identity(self.config.key)
+            self.identity = self.config.identity()
             self.metrics = self._parsed("metrics-addr", metrics_endpoint)
             self.drain = self._parsed("drain", partial(parse_duration, zero_allowed=True))
             self.logs = DaemonLogOptions(

@@ -6,11 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from realize.config import Config, default_config_path, load_command_config
+from realize.config import PARTIAL_MAX_AGE_S, Config, default_config_path, load_command_config
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
-
-DEFAULTS: Final = Config("")
-"""What holds where no configuration was read."""
 
 
 class Credentials(Protocol):
@@ -24,8 +21,8 @@ class Credentials(Protocol):
         """The configuration, with the peers in it."""
 
     @property
-    def config_so_far(self) -> Config:
-        """The configuration if it was read already, else the defaults."""
+    def partial_max_age_s(self) -> float:
+        """Seconds without progress after which a partial is removed; the default if no configuration was read yet."""
 
     @property
     def config_name(self) -> str:
@@ -78,9 +75,9 @@ class FileCredentials:
         return self._config
 
     @property
-    def config_so_far(self) -> Config:
+    def partial_max_age_s(self) -> float:
         """See `Credentials`."""
-        return self._config or DEFAULTS
+        return PARTIAL_MAX_AGE_S if self._config is None else self._config.partial_max_age_s
 
     @property
     def config_name(self) -> str:
@@ -90,7 +87,7 @@ class FileCredentials:
     @property
     def key_name(self) -> str:
         """See `Credentials`."""
-        return self._key_file or self.config.key
+        return self._key_file or str(self.config.key)
 
     def identity(self) -> Identity:
         """See `Credentials`."""

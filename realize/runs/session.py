@@ -96,7 +96,7 @@ class Session:
         """What removes old partials at a local destination; None for a remote one, which its daemon looks after."""
         if not isinstance(destination, LocalLocation):
             return None
-        max_age = self.credentials.config_so_far.partial_max_age
+        max_age = self.credentials.partial_max_age_s
         in_thread = self._pools.of(destination.path).run
         return Tidying(os.fsencode(destination.path), max_age, in_thread, self._reactor, told)
 
