@@ -357,7 +357,7 @@ def test_a_listing_that_has_failed_goes_on_to_fail(root, monkeypatch, fault, kin
         raise fault
 
     with monkeypatch.context() as patch:
-        patch.setattr(walker.Traversal, "_step", fails)
+        patch.setattr(walker.Walker, "_step", fails)
         with pytest.raises(kind) as first:
             walking.page(500)
     with pytest.raises(kind) as caught:
@@ -439,7 +439,7 @@ def test_a_listing_that_has_failed_leaves_nothing_open(root, monkeypatch):
     def fails(*_):
         raise StorageError("a: Input/output error") from cause
 
-    monkeypatch.setattr(walker.Traversal, "_step", fails)
+    monkeypatch.setattr(walker.Walker, "_step", fails)
     with pytest.raises(StorageError) as caught:
         walking.page()
 

@@ -62,8 +62,6 @@ WITHOUT_UNIT = {
     "mover.delta._CUT_AHEAD",
     "mover.delta._OFFERED_AHEAD",
     "mover.delta._PICKED_AHEAD",
-    "store.local.walker._FRAME",
-    "store.local.walker._NAME",
     "store.origin._SHORT",
     "throttle.limits.HIGHEST",
     "wire.boxes._SLACK",

@@ -15,7 +15,7 @@ from realize.fs.tree import identity_of
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import RECEIVING
 from realize.store.local.versions import READ_FLAGS
-from realize.store.local.walker import PAGE_ENTRIES, Traversal, WalkEntry
+from realize.store.local.walker import PAGE_ENTRIES, WalkEntry, Walker
 
 
 def gained_ns(status: os.stat_result) -> int:
@@ -34,12 +34,12 @@ def find_leftovers(
 
     Without ``deep``, its directories are not entered.
     """
-    traversal = Traversal(location, lambda _path, _identity: "" if deep else "is not looked into")
+    walker = Walker(location, deep=deep)
     try:
-        while found := traversal.page(PAGE_ENTRIES):
+        while found := walker.found(PAGE_ENTRIES):
             yield [each for each in found if each.partial], [each for each in found if each.is_directory]
     finally:
-        traversal.close()
+        walker.close()
 
 
 def find_partials(location: RootedLocation) -> Generator[list[WalkEntry], None, None]:

@@ -1,6 +1,6 @@
 """Walking everything below a location, a page at a time, in bounded memory.
 
-`Traversal` finds; `Walker` turns what it finds into `realize.values.Entry` values.
+`Walker` finds them as `WalkEntry` values, and lists them as `realize.values.Entry` values.
 
 Paths are sorted as bytes, those of directories with a slash at the end, as long as no directory has more than
 `MAX_SORTED_NAMES` names.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -28,7 +28,7 @@ from realize.fs.descriptors import release
 from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.syscalls import kind_of
-from realize.fs.tree import DIRECTORY_FLAGS, Inode, Tree, identity_of
+from realize.fs.tree import DIRECTORY_FLAGS, Tree, identity_of
 from realize.leaving import Leaving
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import NOTE, is_ours
@@ -41,8 +41,8 @@ MAX_SORTED_NAMES: Final = 16_384
 PAGE_ENTRIES: Final = 500
 """Entries on a page."""
 
-_FRAME: Final = 1024
-_NAME: Final = 48
+_FRAME_OVERHEAD_BYTES: Final = 1024
+_NAME_OVERHEAD_BYTES: Final = 48
 _COMPONENT_OVERHEAD_BYTES: Final = 8
 
 
@@ -93,9 +93,9 @@ class _Frame:
     def held(self) -> int:
         """Approximate memory use in bytes."""
         return (
-            _FRAME
+            _FRAME_OVERHEAD_BYTES
             + self.size
-            + _NAME * len(self.names)
+            + _NAME_OVERHEAD_BYTES * len(self.names)
             + len(self.prefix)
             + _COMPONENT_OVERHEAD_BYTES * len(self.directory)
         )
@@ -109,23 +109,30 @@ class _Frame:
             release(fd)
 
 
-class Traversal:
+class Walker:
     """Walks everything below a location, depth first.
 
-    ``refuse`` gets the path and the identity of each directory below the location, and returns the reason not to enter
-    it, or an empty string; a directory for whose path ``leave`` returns true is found, but not entered.
+    ``salt``, ``partials``, ``avoid`` and ``leave`` are those of `realize.store.interfaces.IStore.walk`; without
+    ``deep``, no directory below the location is entered.
     Not thread-safe.
     """
 
     def __init__(
         self,
         location: RootedLocation,
-        refuse: Callable[[bytes, Inode], str],
-        leave: Callable[[bytes], bool] = lambda _: False,
+        *,
+        salt: bytes = b"",
+        partials: bool = False,
+        avoid: bytes = b"",
+        leave: Sequence[bytes] = (),
+        deep: bool = True,
     ) -> None:
         self._location = location
-        self._refuse = refuse
-        self._leave = leave
+        self._salt = salt
+        self._partials = partials
+        self._avoid = avoid
+        self._leaving = Leaving(leave)
+        self._deep = deep
         self._stack: list[_Frame] = []
         self._started = False
         self._names_read = 0
@@ -135,10 +142,14 @@ class Traversal:
     @property
     def held(self) -> int:
         """Approximate number of bytes kept in memory between two pages."""
-        return sum(frame.held for frame in self._stack)
+        return sum(frame.held for frame in self._stack) + self._leaving.held
 
-    def page(self, limit: int) -> list[WalkEntry]:
-        """Return up to ``limit`` more entries; an empty list is the end.
+    def page(self, limit: int = PAGE_ENTRIES) -> list[Entry]:
+        """Return up to ``limit`` more entries, as `realize.store.interfaces.IStore.walk` lists them; see `found`."""
+        return [self._entry(each) for each in self.found(limit)]
+
+    def found(self, limit: int) -> list[WalkEntry]:
+        """Return up to ``limit`` more things that were found; an empty list is the end.
 
         The page is shorter if many names had to be read for it, since these are kept in memory.
         Raises an error if the location itself cannot be read, and after any failure the same error again.
@@ -211,7 +222,7 @@ class Traversal:
             partial = is_ours(directory_fd, name, status)
             found.append(WalkEntry(path, frame.directory, name, status, partial=partial))
             return
-        if self._leave(path):
+        if self._leaving(path):
             found.append(WalkEntry(path, frame.directory, name, status))
             return
         note = self._why_not(path, status)
@@ -222,11 +233,15 @@ class Traversal:
             self._descend(tree, (*frame.directory, name), path + b"/", itself, found)
 
     def _why_not(self, path: bytes, status: os.stat_result) -> str:
+        """Return the reason not to enter a directory, or an empty string."""
         try:
             names.judge(path)
         except BadName as error:
             return _without_name(error)
-        return self._refuse(path, identity_of(status))
+        if not self._deep:
+            return "is not looked into"
+        is_avoided = self._avoid and identity_token(self._salt, identity_of(status)) == self._avoid
+        return "is the destination" if is_avoided else ""
 
     def _descend(
         self, tree: Tree, directory: tuple[bytes, ...], prefix: bytes, itself: WalkEntry | None, found: list[WalkEntry]
@@ -294,34 +309,6 @@ class Traversal:
 
     def _report(self, prefix: bytes, directory: tuple[bytes, ...], note: str, found: list[WalkEntry]) -> None:
         found.append(WalkEntry(prefix[:-1], directory[:-1], directory[-1], None, note))
-
-
-class Walker:
-    """Lists what `realize.store.interfaces.IStore.walk` returns; not thread-safe."""
-
-    def __init__(
-        self, location: RootedLocation, *, salt: bytes, partials: bool, avoid: bytes, leave: Sequence[bytes] = ()
-    ) -> None:
-        self._partials = partials
-
-        def refuse(_path: bytes, identity: Inode) -> str:
-            return "is the destination" if avoid and identity_token(salt, identity) == avoid else ""
-
-        self._leaving = Leaving(leave)
-        self._traversal = Traversal(location, refuse, self._leaving)
-
-    @property
-    def held(self) -> int:
-        """Approximate number of bytes kept in memory between two pages."""
-        return self._traversal.held + self._leaving.held
-
-    def page(self, limit: int = PAGE_ENTRIES) -> list[Entry]:
-        """Return the next entries; an empty list is the end."""
-        return [self._entry(each) for each in self._traversal.page(limit)]
-
-    def close(self) -> None:
-        """Give up the rest."""
-        self._traversal.close()
 
     def _entry(self, found: WalkEntry) -> Entry:
         status = found.status
