@@ -57,12 +57,6 @@ NO_COUNT = {
 
 WITHOUT_UNIT = {
     "daemon.heap._PAGE",
-    "fs.names._ADDED",
-    "fs.names._KEPT",
-    "mover.delta._CUT_AHEAD",
-    "mover.delta._OFFERED_AHEAD",
-    "mover.delta._PICKED_AHEAD",
-    "store.origin._SHORT",
     "throttle.limits.HIGHEST",
     "wire.boxes._SLACK",
     "wire.connection._MORE_THAN_A_PING",

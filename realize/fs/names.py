@@ -32,8 +32,8 @@ PREDICTABLE_PARTIAL_NAMES: Final = 8
 """How many names for the partial of a file are always the same."""
 
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
-_ADDED: Final = len(b"..realize-0123456789abcdef.part")
-_KEPT: Final = 180
+_ADDED_BYTES: Final = len(b"..realize-0123456789abcdef.part")
+_KEPT_BYTES: Final = 180
 
 
 def judge(path: bytes) -> tuple[bytes, ...]:
@@ -89,7 +89,7 @@ def partial_name(name: bytes, origin: bytes | None = None) -> bytes:
 
 
 def _partial_name(name: bytes, distinction: str) -> bytes:
-    kept = name if len(name) + _ADDED <= MAX_COMPONENT_BYTES else name[:_KEPT]
+    kept = name if len(name) + _ADDED_BYTES <= MAX_COMPONENT_BYTES else name[:_KEPT_BYTES]
     return b".%b.realize-%b.part" % (kept, distinction.encode("ascii"))
 
 

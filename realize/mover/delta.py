@@ -26,9 +26,9 @@ DELTA_MIN_BYTES: Final = 256 << 10
 GIVE_UP_AFTER_BYTES: Final = 8 * SPAN_BYTES
 """If none of this many bytes at the beginning is found in the old version, the rest is sent in full."""
 
-_CUT_AHEAD: Final = 2
-_OFFERED_AHEAD: Final = 4
-_PICKED_AHEAD: Final = 2
+_CUTS_AHEAD: Final = 2
+_OFFERS_AHEAD: Final = 4
+_PICKS_AHEAD: Final = 2
 
 
 @define(eq=False)
@@ -53,9 +53,9 @@ class Delta:
         try:
             self._cut_more()
             while self._cut or self._offered or self._picked:
-                if self._cut and len(self._offered) < _OFFERED_AHEAD:
+                if self._cut and len(self._offered) < _OFFERS_AHEAD:
                     await self._offer()
-                elif self._offered and len(self._picked) < _PICKED_AHEAD:
+                elif self._offered and len(self._picked) < _PICKS_AHEAD:
                     await self._pick()
                 else:
                     await self._write()
@@ -68,7 +68,7 @@ class Delta:
 
     def _cut_more(self) -> None:
         """Ask the source to cut more spans, unless nothing was found in the first `GIVE_UP_AFTER_BYTES`."""
-        while self.left > 0 and len(self._cut) < _CUT_AHEAD and (self._found or self._missed < GIVE_UP_AFTER_BYTES):
+        while self.left > 0 and len(self._cut) < _CUTS_AHEAD and (self._found or self._missed < GIVE_UP_AFTER_BYTES):
             self._cut.append(self.reader.cut())
             self.left -= SPAN_BYTES
 

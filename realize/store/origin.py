@@ -26,7 +26,7 @@ ORIGIN_ATTRIBUTE: Final = "user.realize.origin"
 
 _CONTEXT: Final = "realize origin of content 2.0"
 _LAYOUT: Final = b"\x01"
-_SHORT: Final = 16
+_SHORT_ORIGIN_BYTES: Final = 16
 
 
 def origin_of(*parts: bytes) -> bytes:
@@ -44,7 +44,7 @@ def note_origin(fd: int, origin: bytes | None, digest: bytes) -> None:
     """
     if origin is not None:
         with contextlib.suppress(OSError):
-            os.setxattr(fd, ORIGIN_ATTRIBUTE, _LAYOUT + origin[:_SHORT] + digest)
+            os.setxattr(fd, ORIGIN_ATTRIBUTE, _LAYOUT + origin[:_SHORT_ORIGIN_BYTES] + digest)
 
 
 def digest_from(fd: int, origin: bytes) -> bytes | None:
@@ -56,5 +56,5 @@ def digest_from(fd: int, origin: bytes) -> bytes | None:
         value = os.getxattr(fd, ORIGIN_ATTRIBUTE)
     except OSError:
         return None
-    head = _LAYOUT + origin[:_SHORT]
+    head = _LAYOUT + origin[:_SHORT_ORIGIN_BYTES]
     return value[len(head) :] if value.startswith(head) and len(value) == len(head) + DIGEST_BYTES else None

@@ -2,8 +2,9 @@
 
 The order is what makes a file safe, and holds for each group:
 
-1. the content is on stable storage: each file had its own fsync before it came here, or it has an `Anchor`, and the
-   group makes the whole file system durable once;
+1. the content is on stable storage: each file had its own fsync before it came here (a large one at the end of
+   `realize.store.local.writer`, one of a small batch in `realize.store.local.small_files`), or it has an `Anchor`, and
+   the group makes the whole file system durable once;
 2. the directory is still the one that the partial was written in;
 3. the partial gets its final name;
 4. the mark of a partial is cleared;
