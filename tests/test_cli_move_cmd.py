@@ -14,11 +14,11 @@ from realize.cli.display.options import DisplayOptions
 from realize.cli.main import realize
 from realize.cli.options import Access
 from realize.mover.filters import selection
-from realize.mover.run import MoveOptions
+from realize.mover.run import TransferOptions
 from realize.runs.options import Patience, Rates
 from realize.values import OnConflict
 
-Call = tuple[tuple[str, ...], str, Access, MoveOptions, DisplayOptions]
+Call = tuple[tuple[str, ...], str, Access, TransferOptions, DisplayOptions]
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_defaults(calls: list[Call]) -> None:
     """Without options: replace, preserve, four jobs, no filters, for real, shown as the terminal suits."""
     invoke("a", "b")
 
-    assert (Access(), MoveOptions(), DisplayOptions(), Rates(), Patience(), None) == calls[0][2:]
+    assert (Access(), TransferOptions(), DisplayOptions(), Rates(), Patience(), None) == calls[0][2:]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_every_option_arrives(calls: list[Call]) -> None:
         *("--max-duration", "1m", "--grace", "5s", "--no-retry", "a", "b"),
     )
 
-    expected = MoveOptions(
+    expected = TransferOptions(
         remove=True, policy=OnConflict.SKIP, preserve=False, jobs=9, selection=selection([], 90.0), dry_run=True
     )
     look = DisplayOptions(progress=False, verbose=True, dry_run=True)

@@ -15,7 +15,7 @@ from realize.mover import directories as module
 from realize.mover.directories import Directories
 from realize.mover.events import Failed
 from realize.mover.filters import selection
-from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.run import Run, Side, TransferOptions
 from realize.mover.stop_flag import StopFlag
 from realize.store.local.store import LocalStore
 from realize.values import Attributes, Directory, Entry, Kind, OnConflict
@@ -115,7 +115,7 @@ class Trial:
         run = Run(
             [Side(source, "src")],
             Side(destination, "dst"),
-            MoveOptions(**options),
+            TransferOptions(**options),
             self.events.append,
             self.clock,
             StopFlag() if stop_flag is None else stop_flag,

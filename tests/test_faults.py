@@ -24,7 +24,7 @@ from realize.concurrency.turns import Turns
 from realize.config import Right
 from realize.errors import Busy, Interrupted, RealizeError
 from realize.fs.stamps import Stamps
-from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.run import Run, Side, TransferOptions
 from realize.store.client.store import RemoteStore
 from realize.store.local.commit import Committer
 from realize.store.local.store import LocalStore, root_identity
@@ -469,7 +469,7 @@ class Journey:
             for place in (self.source, self.target)
         ]
         results = []
-        run = Run([Side(stores[0], "src")], Side(stores[1], "dst"), MoveOptions(), lambda _: None, clock)
+        run = Run([Side(stores[0], "src")], Side(stores[1], "dst"), TransferOptions(), lambda _: None, clock)
         with contextlib.nullcontext() if fault is None else fault:
             running = maybeDeferred(run.start)
             if isinstance(self.pool, Later):

@@ -27,7 +27,7 @@ from realize.keys import generate_identity
 from realize.locations import LocalLocation, RemoteLocation
 from realize.mover.events import Failed, Finished, How, Unknown
 from realize.mover.interfaces import Arrived, IManifest
-from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.run import Run, Side, TransferOptions
 from realize.runs import manifest as manifest_module
 from realize.runs.manifest import Ends, Manifest, ManifestFile, end_fields, refuse_inside
 from realize.values import OnConflict
@@ -445,7 +445,7 @@ def run(source, destination, notes, **options):
     """A run to its end: its events, and what it came to."""
     clock, events, results = Clock(), [], []
     sides = [Side(source, "src")], Side(destination, "dst")
-    moving = Run(*sides, MoveOptions(**options), events.append, clock, manifest=notes)
+    moving = Run(*sides, TransferOptions(**options), events.append, clock, manifest=notes)
     moving.start().addBoth(results.append)
     clock.pump([0.05] * 200)
     [result] = results

@@ -44,7 +44,7 @@ from realize.mover.events import (
 from realize.mover.events import Stopped as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.plan import Action
-from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.run import Run, Side, TransferOptions
 from realize.values import Attributes, Expected, OnConflict, Space, Travelled, Where, WhereKind
 from tests.memory_store import MemoryStore
 from tests.store_helpers import block_digests, digest, partial_path
@@ -60,7 +60,7 @@ class Trial:
         self.clock = Clock()
         self.result = []
         sources = [Side(store, f"src{number}") for number, store in enumerate((source, *more_sources))]
-        run = Run(sources, Side(destination, "dst"), MoveOptions(**options), self.events.append, self.clock)
+        run = Run(sources, Side(destination, "dst"), TransferOptions(**options), self.events.append, self.clock)
         self.done = run.start()
         self.done.addBoth(self.result.append)
 
@@ -335,7 +335,7 @@ def test_a_resumed_run_does_not_replace_what_it_has_sent_before(content):
 
     source.remove = lose
     events = []
-    run = Run([Side(source, "src")], Side(destination, "dst"), MoveOptions(), events.append, Clock())
+    run = Run([Side(source, "src")], Side(destination, "dst"), TransferOptions(), events.append, Clock())
     lost = []
     run.start().addErrback(lost.append)
     del source.remove
@@ -1145,7 +1145,7 @@ def test_a_run_goes_on_over_new_connections():
     destination.fail_next["write", b"b"] = ConnectionFailed("the connection was lost")
     events, clock, ended = [], Clock(), []
     sides = [Side(first, "first"), Side(second, "second")]
-    run = Run(sides, Side(destination, "dst"), MoveOptions(), events.append, clock)
+    run = Run(sides, Side(destination, "dst"), TransferOptions(), events.append, clock)
     run.start().addBoth(ended.append)
     clock.pump([0.05] * 200)
     first.plant(b"late", b"2")
@@ -1169,7 +1169,7 @@ def test_a_source_may_have_a_way_of_its_own_into_the_destination():
         way.open = lambda *arguments, way=way, opening=opening: (opened.append(way), opening(*arguments))[1]
     sides = [Side(source, "src", ways[number % 2]) for number, source in enumerate(sources)]
     ended = []
-    Run(sides, Side(ways[0], "dst"), MoveOptions(), lambda _: None, Clock()).start().addBoth(ended.append)
+    Run(sides, Side(ways[0], "dst"), TransferOptions(), lambda _: None, Clock()).start().addBoth(ended.append)
 
     assert [None] == ended
     assert ways == opened
@@ -1183,7 +1183,7 @@ def test_a_single_file_that_is_gone_after_a_lost_connection(remove, ending):
     source.open = lambda *_: Deferred.fromCoroutine(_where(WhereKind.FILE))
     destination.fail_next["write", b"f"] = ConnectionFailed("the connection was lost")
     clock, ended = Clock(), []
-    options = MoveOptions(remove=remove)
+    options = TransferOptions(remove=remove)
     run = Run([Side(source, "src")], Side(destination, "dst"), options, lambda _: None, clock)
     run.start().addBoth(ended.append)
     clock.pump([0.05] * 200)
@@ -1202,7 +1202,7 @@ def test_a_name_from_an_earlier_source_is_still_protected_after_a_lost_connectio
     destination.fail_next["write", b"y"] = ConnectionFailed("the connection was lost")
     events, clock, ended = [], Clock(), []
     sides = [Side(first, "first"), Side(second, "second")]
-    run = Run(sides, Side(destination, "dst"), MoveOptions(), events.append, clock)
+    run = Run(sides, Side(destination, "dst"), TransferOptions(), events.append, clock)
     run.start().addBoth(ended.append)
     clock.pump([0.05] * 200)
 
@@ -1220,7 +1220,7 @@ def test_a_name_is_still_protected_after_a_lost_connection_though_the_clock_was_
     destination.fail_next["write", b"y"] = ConnectionFailed("the connection was lost")
     clock, ended = Clock(), []
     sides = [Side(first, "first"), Side(second, "second")]
-    run = Run(sides, Side(destination, "dst"), MoveOptions(), lambda _: None, clock)
+    run = Run(sides, Side(destination, "dst"), TransferOptions(), lambda _: None, clock)
     run.start().addBoth(ended.append)
     clock.pump([0.05] * 200)
     if restarted:
@@ -1238,7 +1238,7 @@ def test_a_pulled_brake_starts_nothing_new():
     """What was not started because of it is left where it is, and the run says that it is not done."""
     source, destination = MemoryStore({b"a": b"1", b"b": BIG}), MemoryStore()
     ended = []
-    run = Run([Side(source, "src")], Side(destination, "dst"), MoveOptions(), lambda _: None, Clock())
+    run = Run([Side(source, "src")], Side(destination, "dst"), TransferOptions(), lambda _: None, Clock())
     run.stop_flag.request()
 
     run.start().addBoth(ended.append)

@@ -32,7 +32,7 @@ from realize.mover.events import (
 )
 from realize.mover.events import Stopped as FileInterrupted
 from realize.mover.filters import selection
-from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.run import Run, Side, TransferOptions
 from realize.mover.work import SideError
 from realize.values import SPAN_BYTES, SPANS_AHEAD, Attributes, Entry, Kind, OnConflict, Where, WhereKind
 from tests import test_move
@@ -185,7 +185,7 @@ class Trial:
         self.script = Script(self.clock)
         self.script.fault, self.script.item = fault or self.script.fault, item or self.script.item
         self.notes = Notes(self.source)
-        options = MoveOptions(**{"jobs": 2, "prune_age_ns": 0, **options})
+        options = TransferOptions(**{"jobs": 2, "prune_age_ns": 0, **options})
         self.run = Run(
             [Side(self.script.store(End.SOURCE, self.source), "src")],
             Side(self.script.store(End.DESTINATION, self.destination), "dst"),
@@ -349,7 +349,7 @@ def started(sources, destination, clock=None, **options):
     result = []
     sides = [Side(store, f"src{number}") for number, store in enumerate(sources)]
     events = []
-    run = Run(sides, Side(destination, "dst"), MoveOptions(**options), events.append, clock or Clock())
+    run = Run(sides, Side(destination, "dst"), TransferOptions(**options), events.append, clock or Clock())
     run.start().addBoth(result.append)
     return run, result, events
 
@@ -520,7 +520,7 @@ def test_when_the_time_is_over_a_long_listing_is_not_read_on():
 
     source.walk = watched
     events, result = [], []
-    run = Run([Side(source, "src")], Side(destination, "dst"), MoveOptions(), events.append, Clock())
+    run = Run([Side(source, "src")], Side(destination, "dst"), TransferOptions(), events.append, Clock())
     run.observer = lambda event: run.stop_flag.request() if isinstance(event, Finished) else None
     run.start().addBoth(result.append)
 
@@ -542,7 +542,7 @@ def test_what_waits_for_its_turn_when_the_time_is_over_is_not_begun():
         if begun[-1:] == [b"2"]:
             run.stop_flag.request()
 
-    run = Run([sides[0]], sides[1], MoveOptions(jobs=2), observe, clock)
+    run = Run([sides[0]], sides[1], TransferOptions(jobs=2), observe, clock)
     run.start().addBoth(result.append)
     finish(clock, result)
 
@@ -558,7 +558,9 @@ def test_when_the_time_is_over_no_directory_is_removed_any_more():
         source.plant_directory(path, Attributes(1, 0o755))
     source.page = 1
     events = []
-    run = Run([Side(source, "src")], Side(MemoryStore(), "dst"), MoveOptions(prune_age_ns=0), events.append, Clock())
+    run = Run(
+        [Side(source, "src")], Side(MemoryStore(), "dst"), TransferOptions(prune_age_ns=0), events.append, Clock()
+    )
     run.observer = lambda event: run.stop_flag.request() if isinstance(event, Pruned) else None
     run.start().addBoth(result.append)
 

@@ -15,7 +15,7 @@ from realize.config import Config
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted
 from realize.keys import Identity, PublicKey
 from realize.mover.events import Event, Retrying
-from realize.mover.run import MoveOptions
+from realize.mover.run import TransferOptions
 from realize.runs.move_run import MoveRun
 from realize.runs.options import Patience
 from realize.runs.reconnecting import Reconnecting
@@ -143,7 +143,7 @@ class Hanging:
         self.cancelled = 0
         texts = [str(tmp_path / "a"), str(tmp_path / "b")]
         self.moving = MoveRun(
-            self.clock, cast("Session", session), texts, MoveOptions(), patience, self.tally, self.tally
+            self.clock, cast("Session", session), texts, TransferOptions(), patience, self.tally, self.tally
         )
         self.result = self.moving.start(elapsed)
         self.failures: list[BaseException] = []

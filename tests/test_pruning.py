@@ -11,7 +11,7 @@ from realize.errors import AccessDenied, ConnectionFailed, DeadlineReached
 from realize.mover.events import Failed, Pruned
 from realize.mover.filters import selection
 from realize.mover.pruning import Vacancies
-from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.run import Run, Side, TransferOptions
 from realize.mover.stop_flag import StopFlag
 from realize.store.interfaces import IListing
 from realize.values import Attributes, Entry, Kind, Vacant
@@ -76,7 +76,7 @@ class Trial:
         self.stop_flag = StopFlag() if stop_flag is None else stop_flag
         self.destination = MemoryStore()
         sides = [Side(store, f"src{number}") for number, store in enumerate(sources)]
-        wanted = MoveOptions(**{"prune_age_ns": AGE, **options})  # type: ignore[arg-type]
+        wanted = TransferOptions(**{"prune_age_ns": AGE, **options})  # type: ignore[arg-type]
         self.run = Run(sides, Side(self.destination, "dst"), wanted, self.events.append, self.clock, self.stop_flag)
         self.results: list[object] = []
         self.run.start().addBoth(self.results.append)

@@ -35,11 +35,11 @@ from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
 from realize.mover.stop_flag import StopFlag
 from realize.mover.turns import SourceTurns
-from realize.mover.work import MoveOptions, Side, SideError, Work, whole
+from realize.mover.work import Side, SideError, TransferOptions, Work, whole
 from realize.store.interfaces import IStore
 from realize.values import OnConflict, Where, WhereKind
 
-__all__ = ["MoveOptions", "Run", "Side"]
+__all__ = ["Run", "Side", "TransferOptions"]
 
 SOURCE_IDLE_S: Final = 5.0
 """A source that emits no event, or gives no first answer, for this long counts as hanging."""
@@ -60,7 +60,7 @@ class Run:
 
     sources: Sequence[Side]
     destination: Side
-    options: MoveOptions
+    options: TransferOptions
     observer: Observer
     clock: IReactorTime
     stop_flag: StopFlag = field(factory=StopFlag)

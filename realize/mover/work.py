@@ -48,7 +48,7 @@ class Side:
 
 
 @frozen
-class MoveOptions:
+class TransferOptions:
     """What the user asked for.
 
     ``jobs`` is how many files too large for a batch are in flight at once; batches of small files come on top of that.
@@ -80,7 +80,7 @@ class Work:
 
     source: IStore
     destination: IStore
-    options: MoveOptions
+    options: TransferOptions
     emit: Observer
     run_started_ns: int
     stop_flag: StopFlag = field(factory=StopFlag)

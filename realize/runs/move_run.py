@@ -11,7 +11,7 @@ from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, Reali
 from realize.locations import Location
 from realize.mover.events import Event, Observer, PartialGone
 from realize.mover.interfaces import IManifest
-from realize.mover.run import MoveOptions, Run, Side
+from realize.mover.run import Run, Side, TransferOptions
 from realize.mover.stop_flag import StopFlag
 from realize.runs.manifest import recording
 from realize.runs.options import Patience
@@ -39,7 +39,7 @@ class MoveRun:
         clock: IReactorTime,
         session: Session,
         texts: Sequence[str],
-        options: MoveOptions,
+        options: TransferOptions,
         patience: Patience,
         observe: Observer,
         tally: Tally,

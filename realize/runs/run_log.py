@@ -34,7 +34,7 @@ from realize.mover.events import (
     UnderWay,
     Unknown,
 )
-from realize.mover.run import MoveOptions
+from realize.mover.run import TransferOptions
 from realize.runs.options import Patience, Rates
 from realize.runs.tally import Tally
 from realize.telemetry import structlog
@@ -60,7 +60,7 @@ class RunLog:
         self._log: Logger = structlog.get_logger(component="cli", run=run).bind()
         self._files: Logger = structlog.get_logger(component="mover", run=run).bind()
 
-    def started(self, texts: Sequence[str], options: MoveOptions, rates: Rates, patience: Patience) -> None:
+    def started(self, texts: Sequence[str], options: TransferOptions, rates: Rates, patience: Patience) -> None:
         """Log that the run starts; the last of ``texts`` is the destination."""
         self._log.info(
             "run_started",

@@ -188,7 +188,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
     from realize.cli.exit_codes import command_exit_code
     from realize.cli.logs import log_faults
     from realize.mover.filters import selection
-    from realize.mover.run import MoveOptions
+    from realize.mover.run import TransferOptions
     from realize.process import process_started
     from realize.runs.metrics import RunMetrics
     from realize.values import OnConflict
@@ -217,7 +217,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
         before_listening=log_faults,
         code_of=command_exit_code,
     ) as metrics:
-        options = MoveOptions(
+        options = TransferOptions(
             remove=remove,
             policy=OnConflict[asked.on_conflict.upper()],
             preserve=not asked.no_preserve,

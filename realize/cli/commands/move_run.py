@@ -23,7 +23,7 @@ from realize.concurrency.reactor import IReactor
 from realize.errors import DeadlineReached, RealizeError, StorageError
 from realize.exit_codes import ExitCode
 from realize.mover.events import Event, Observer
-from realize.mover.run import MoveOptions
+from realize.mover.run import TransferOptions
 from realize.runs.metrics import RunMetrics
 from realize.runs.move_run import MoveRun
 from realize.runs.options import Patience, Rates
@@ -41,7 +41,7 @@ def run_move(
     sources: Sequence[str],
     destination: str,
     access: Access,
-    options: MoveOptions,
+    options: TransferOptions,
     look: DisplayOptions,
     rates: Rates,
     patience: Patience,
