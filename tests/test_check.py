@@ -16,8 +16,14 @@ from twisted.internet import error as internet_errors
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from realize.cli.commands import check_run as checking
-from realize.cli.commands.check_findings import (
+from realize.cli.credentials import credentials_of
+from realize.cli.options import Access
+from realize.config import Right
+from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, WrongPeer
+from realize.keys import generate_identity, write_identity
+from realize.locations import RemoteLocation
+from realize.runs import checking
+from realize.runs.check_findings import (
     Finding,
     Result,
     durable,
@@ -28,12 +34,7 @@ from realize.cli.commands.check_findings import (
     skew,
     unreachable,
 )
-from realize.cli.commands.check_run import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, STEP_TIMEOUT_S, Checking
-from realize.cli.options import Access
-from realize.config import Right
-from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, WrongPeer
-from realize.keys import generate_identity, write_identity
-from realize.locations import RemoteLocation
+from realize.runs.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, STEP_TIMEOUT_S, Checking
 from realize.values import Space
 from tests.processes import Site
 from tests.test_remote_store import Served
@@ -241,7 +242,9 @@ def test_a_name_server_that_hangs_ends_the_check(monkeypatch, tmp_path):
     monkeypatch.setattr(checking, "_addresses", lambda *_: Deferred())
     found, clock = [], Clock()
 
-    done = Deferred.fromCoroutine(Checking(clock, found.append).run("nas::inbox", Access(str(tmp_path / "c"))))
+    done = Deferred.fromCoroutine(
+        Checking(clock, found.append).run("nas::inbox", lambda: credentials_of(Access(str(tmp_path / "c"))))
+    )
     clock.advance(STEP_TIMEOUT_S)
 
     assert done.called

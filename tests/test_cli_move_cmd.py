@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -15,10 +14,11 @@ from realize.cli.main import realize
 from realize.cli.options import Access
 from realize.mover.filters import selection
 from realize.mover.run import TransferOptions
+from realize.runs.move_options import MoveOptions
 from realize.runs.options import Patience, Rates
 from realize.values import OnConflict
 
-Call = tuple[tuple[str, ...], str, Access, TransferOptions, DisplayOptions]
+Call = tuple[tuple[str, ...], str, Access, TransferOptions, DisplayOptions, Rates, Patience, str | None]
 
 
 @pytest.fixture
@@ -26,8 +26,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """What a parsed command line asks for, instead of doing it."""
     seen: list[Call] = []
 
-    def run_move(*arguments: Any, manifest: str | None, **_: Any) -> int:
-        seen.append((*arguments, manifest))  # type: ignore[arg-type]
+    def run_move(texts: tuple[str, ...], access: Access, options: MoveOptions, look: DisplayOptions, *_: object) -> int:
+        transfer, more = options.transfer(remove=look.remove), (options.rates, options.patience, options.manifest)
+        seen.append((texts[:-1], texts[-1], access, transfer, look, *more))
         return 0
 
     monkeypatch.setattr(moving, "run_move", run_move)

@@ -15,9 +15,8 @@ from realize.config import Config
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted
 from realize.keys import Identity, PublicKey
 from realize.mover.events import Event, Retrying
-from realize.mover.run import TransferOptions
+from realize.runs.move_options import MoveOptions
 from realize.runs.move_run import MoveRun
-from realize.runs.options import Patience
 from realize.runs.reconnecting import Reconnecting
 from realize.runs.session import Session
 from realize.runs.tally import Tally
@@ -127,7 +126,7 @@ def test_who_has_given_up_does_not_come_back() -> None:
 class Hanging:
     """A run on this machine whose first answer never comes."""
 
-    def __init__(self, tmp_path: Path, patience: Patience, elapsed: float = 0.0) -> None:
+    def __init__(self, tmp_path: Path, options: MoveOptions, elapsed: float = 0.0) -> None:
         self.clock = Clock()
         self.tally = Tally()
         session = SimpleNamespace(
@@ -142,9 +141,7 @@ class Hanging:
         self.reason: list[object] = []
         self.cancelled = 0
         texts = [str(tmp_path / "a"), str(tmp_path / "b")]
-        self.moving = MoveRun(
-            self.clock, cast("Session", session), texts, TransferOptions(), patience, self.tally, self.tally
-        )
+        self.moving = MoveRun(self.clock, cast("Session", session), texts, options, self.tally, self.tally, remove=True)
         self.result = self.moving.start(elapsed)
         self.failures: list[BaseException] = []
         self.result.addErrback(lambda failure: self.failures.append(failure.value))
@@ -165,7 +162,7 @@ class Hanging:
 
 def test_a_run_ends_in_order_at_its_limit_and_its_grace(tmp_path: Path) -> None:
     """Until then nothing is cancelled; who never got a connection has failed."""
-    run = Hanging(tmp_path, Patience(10.0, 3.0))
+    run = Hanging(tmp_path, MoveOptions(max_duration_s=10.0, grace_s=3.0))
 
     run.clock.advance(10.0)
     run.clock.advance(2.9)
@@ -182,7 +179,7 @@ def test_a_run_ends_in_order_at_its_limit_and_its_grace(tmp_path: Path) -> None:
 @pytest.mark.parametrize("elapsed", [9.0, 10.0, 50.0])
 def test_what_passed_before_the_start_counts(tmp_path: Path, elapsed: float) -> None:
     """A limit that is over when the run starts ends it at once."""
-    run = Hanging(tmp_path, Patience(10.0), elapsed)
+    run = Hanging(tmp_path, MoveOptions(max_duration_s=10.0), elapsed)
 
     run.clock.advance(max(0.0, 10.0 - elapsed))
     run.clock.advance(0.0)
@@ -192,7 +189,7 @@ def test_what_passed_before_the_start_counts(tmp_path: Path, elapsed: float) -> 
 
 def test_a_run_that_is_cancelled_was_interrupted_and_leaves_no_timer(tmp_path: Path) -> None:
     """Its limit is forgotten with it."""
-    run = Hanging(tmp_path, Patience(10.0))
+    run = Hanging(tmp_path, MoveOptions(max_duration_s=10.0))
 
     cancel: Callable[[], None] = run.result.cancel
     cancel()

@@ -9,12 +9,12 @@ import socket
 import pytest
 from click.testing import CliRunner
 
-from realize.cli.commands.check_findings import not_welcome
 from realize.cli.commands.keygen import keygen
 from realize.config import Right, read_config
 from realize.errors import WrongPeer
 from realize.keys import generate_identity, load_identity
 from realize.pasting import if_there, right, table
+from realize.runs.check_findings import not_welcome
 from realize.runs.peers import no_pin
 
 KEY, FORMER, OTHER = (generate_identity().public_key for _ in range(3))

@@ -12,9 +12,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from realize.cli.commands.check_findings import unreachable
 from realize.errors import ConnectionFailed
 from realize.keys import generate_identity
+from realize.runs.check_findings import unreachable
 from realize.wire.client import connect, connecting_protocol
 from realize.wire.connection import Greeting
 from realize.wire.pinned_endpoint import PinnedClientEndpoint

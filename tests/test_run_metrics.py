@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThread
 
 from realize.cli.exit_codes import command_exit_code
 from realize.cli.logs import command_log, log_faults
-from realize.cli.metrics_options import MetricsOptions, metrics_wanted
+from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.options import LogOptions
 from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError
 from realize.exit_codes import ExitCode
@@ -39,7 +39,7 @@ from realize.mover.events import (
 )
 from realize.process import process_started
 from realize.runs.metrics import PUSH_INTERVAL_S, RunMetrics
-from realize.runs.options import MetricsWanted, Rates
+from realize.runs.options import MetricsTargets, Rates
 from realize.telemetry.metrics.pushing import PushFailed
 from realize.telemetry.metrics.run_metrics import FILE_RESULTS, LAST_SUCCESS, Ending, Figures, Pushes, last, live
 from realize.telemetry.metrics.textfile import last_success, write_textfile
@@ -130,7 +130,7 @@ def test_files_and_bytes_by_what_became_of_them():
     What the earlier version of a file had has not travelled.
     """
     gateway = Gateway()
-    metrics = metrics_of(MetricsWanted(gateway=gateway))
+    metrics = metrics_of(MetricsTargets(gateway=gateway))
     observe(metrics, *EVENTS)
 
     assert 1 == metrics.close(1)
@@ -149,7 +149,7 @@ def test_files_and_bytes_by_what_became_of_them():
 def test_what_is_found_again_after_a_retry_counts_once():
     """A source that begins again is not added to itself; the retry is counted."""
     gateway = Gateway()
-    metrics = metrics_of(MetricsWanted(gateway=gateway))
+    metrics = metrics_of(MetricsTargets(gateway=gateway))
     copied = Finished(b"1", 1000, 1000, How.CREATED, b"", removed=False)
     again = Finished(b"1", 1000, 0, How.ALREADY_THERE, b"", removed=False)
 
@@ -169,7 +169,7 @@ def test_only_a_success_says_when_it_was(code):
     gateway = Gateway()
     before = time.time()
 
-    assert code == metrics_of(MetricsWanted(gateway=gateway)).close(code)
+    assert code == metrics_of(MetricsTargets(gateway=gateway)).close(code)
 
     [pushed] = gateway.pushed
     assert (code, 0) == (pushed["realize_last_exit_code",], pushed["realize_last_in_progress",])
@@ -180,7 +180,7 @@ def test_only_a_success_says_when_it_was(code):
 @pytest.mark.parametrize("code", [0, 1, 2, 11, 20])
 def test_a_push_that_fails_is_exit_code_12_if_nothing_is_worse(code, capsys):
     """The warning names the gateway and the cause."""
-    metrics = metrics_of(MetricsWanted(gateway=Gateway("no answer")))
+    metrics = metrics_of(MetricsTargets(gateway=Gateway("no answer")))
 
     assert (code or 12) == metrics.close(code)
     assert (
@@ -191,7 +191,7 @@ def test_a_push_that_fails_is_exit_code_12_if_nothing_is_worse(code, capsys):
 def test_the_end_is_reported_once():
     """Who comes second gets the exit code of the first."""
     gateway = Gateway()
-    metrics = metrics_of(MetricsWanted(gateway=gateway))
+    metrics = metrics_of(MetricsTargets(gateway=gateway))
 
     assert [20, 20] == [metrics.close(20), metrics.close(0)]
     assert 1 == len(gateway.pushed)
@@ -200,7 +200,7 @@ def test_the_end_is_reported_once():
 def test_an_urgent_end_waits_for_nothing():
     """Nobody reads stderr, so the warning cannot be written: the exit code is there all the same."""
     go_on = threading.Event()
-    metrics = metrics_of(MetricsWanted(gateway=Gateway("no answer")), warn=lambda _: go_on.wait(30))
+    metrics = metrics_of(MetricsTargets(gateway=Gateway("no answer")), warn=lambda _: go_on.wait(30))
     began = time.monotonic()
 
     code = metrics.close_urgently(11)
@@ -211,7 +211,7 @@ def test_an_urgent_end_waits_for_nothing():
 
 def test_an_urgent_end_while_the_end_is_reported(monkeypatch):
     """A run that ended well, but whose gateway does not answer in time, is one whose metrics were not handed over."""
-    metrics, go_on = metrics_of(MetricsWanted(gateway=Gateway())), threading.Event()
+    metrics, go_on = metrics_of(MetricsTargets(gateway=Gateway())), threading.Event()
     monkeypatch.setattr(metrics._pusher, "_push", lambda *_: go_on.wait(30))
     reporting = threading.Thread(target=metrics.close, args=(0,))
     reporting.start()
@@ -228,7 +228,7 @@ def test_an_urgent_end_while_the_end_is_reported(monkeypatch):
 def test_a_dry_run_reports_nothing(tmp_path):
     """It moves nothing, so it has no success, and the one before is not overwritten."""
     gateway = Gateway()
-    metrics = metrics_of(MetricsWanted(gateway=gateway, textfile=str(tmp_path / "x.prom")), dry_run=True)
+    metrics = metrics_of(MetricsTargets(gateway=gateway, textfile=str(tmp_path / "x.prom")), dry_run=True)
 
     assert 0 == metrics.close(0)
     assert ([], []) == (gateway.pushed, os.listdir(tmp_path))
@@ -249,7 +249,7 @@ def test_an_error_before_the_run_is_reported(error, code):
     """What goes wrong before there is a run is pushed with the exit code of the command."""
     gateway = Gateway()
 
-    with pytest.raises(type(error)), metrics_of(MetricsWanted(gateway=gateway)):
+    with pytest.raises(type(error)), metrics_of(MetricsTargets(gateway=gateway)):
         raise error
 
     [pushed] = gateway.pushed
@@ -259,7 +259,7 @@ def test_an_error_before_the_run_is_reported(error, code):
 async def test_while_the_run_goes_on_it_is_pushed_every_15_seconds():
     """What is known is pushed, and nothing that only the end can tell; with the run it stops."""
     gateway, clock = Gateway(), Clock()
-    metrics = metrics_of(MetricsWanted(gateway=gateway))
+    metrics = metrics_of(MetricsTargets(gateway=gateway))
     async with metrics.during(clock):
         for size in (1, 2):
             metrics.tally(Found(1, size))
@@ -283,7 +283,7 @@ async def test_a_fault_in_the_metrics_that_are_served_is_logged(capfd):
 
     with command_log(LogOptions(), reactor):
         pass  # ends the log that another test of this process may have left
-    metrics = metrics_of(MetricsWanted(endpoint="tcp:0:interface=127.0.0.1"))
+    metrics = metrics_of(MetricsTargets(endpoint="tcp:0:interface=127.0.0.1"))
     with command_log(LogOptions(), reactor):
         async with metrics.during(reactor):
             url = capfd.readouterr().err.split()[-1]
@@ -299,7 +299,7 @@ async def test_a_fault_in_the_metrics_that_are_served_is_logged(capfd):
 
 async def test_a_run_that_is_cancelled_stops_to_push():
     """An error that ends the run ends its timer too."""
-    metrics, clock = metrics_of(MetricsWanted(gateway=Gateway())), Clock()
+    metrics, clock = metrics_of(MetricsTargets(gateway=Gateway())), Clock()
 
     with pytest.raises(RealizeError):
         async with metrics.during(clock):
@@ -315,12 +315,12 @@ async def test_metrics_are_served_while_the_run_goes_on(capsys):
     from realize.errors import UsageError
 
     port = Deferred()
-    metrics = metrics_of(MetricsWanted(endpoint="tcp:0:interface=127.0.0.1"))
+    metrics = metrics_of(MetricsTargets(endpoint="tcp:0:interface=127.0.0.1"))
     async with metrics.during(reactor):
         said = capsys.readouterr().err
         number = said.rpartition(":")[2].removesuffix("/metrics\n")
         with pytest.raises(UsageError, match="--metrics-addr: tcp:"):
-            async with metrics_of(MetricsWanted(endpoint=f"tcp:{number}:interface=127.0.0.1")).during(reactor):
+            async with metrics_of(MetricsTargets(endpoint=f"tcp:{number}:interface=127.0.0.1")).during(reactor):
                 port.callback(None)
 
     assert f"realize: metrics at http://127.0.0.1:{number}/metrics\n" == said
@@ -387,7 +387,7 @@ def test_the_textfile_can_be_read_by_everybody(tmp_path):
 
 def test_a_textfile_that_cannot_be_written_is_exit_code_12(tmp_path, capsys):
     """As a push that fails; it says why, and leaves nothing behind."""
-    metrics = metrics_of(MetricsWanted(textfile=str(tmp_path / "taken")))
+    metrics = metrics_of(MetricsTargets(textfile=str(tmp_path / "taken")))
     (tmp_path / "taken").mkdir()
 
     assert ExitCode.NOT_REPORTED == metrics.close(0)
@@ -398,7 +398,7 @@ def test_a_textfile_that_cannot_be_written_is_exit_code_12(tmp_path, capsys):
 def test_a_textfile_tells_of_a_push_that_failed(tmp_path):
     """Its exit code is that of the command; everything was moved, so it was a success."""
     file = tmp_path / "x.prom"
-    metrics = metrics_of(MetricsWanted(gateway=Gateway("no answer"), textfile=str(file)))
+    metrics = metrics_of(MetricsTargets(gateway=Gateway("no answer"), textfile=str(file)))
 
     assert ExitCode.NOT_REPORTED == metrics.close(0)
     assert 'realize_last_exit_code{task="realize"} 12.0\n' in file.read_text()
@@ -407,7 +407,7 @@ def test_a_textfile_tells_of_a_push_that_failed(tmp_path):
 
 def wanted(**options):
     """What options ask for."""
-    return metrics_wanted(click.Context(click.Command("move")), MetricsOptions(**options))
+    return metrics_targets(click.Context(click.Command("move")), MetricsOptions(**options))
 
 
 def test_defaults_of_the_group():

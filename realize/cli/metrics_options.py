@@ -14,7 +14,7 @@ from attrs import frozen
 
 from realize.cli.option_fields import option
 from realize.errors import RealizeError
-from realize.runs.options import JOB, MetricsWanted
+from realize.runs.options import JOB, MetricsTargets
 
 if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @frozen
 class MetricsOptions:
-    """Where metrics are to go, as the command line says it; `metrics_wanted` judges it."""
+    """Where metrics are to go, as the command line says it; `metrics_targets` judges it."""
 
     addr: str | None = option(otherwise=None, metavar="HOST:PORT", help="Serve metrics there while the run goes on.")
     pushgateway: str | None = option(
@@ -45,7 +45,7 @@ class MetricsOptions:
     )
 
 
-def metrics_wanted(ctx: click.Context, given: MetricsOptions) -> MetricsWanted:
+def metrics_targets(ctx: click.Context, given: MetricsOptions) -> MetricsTargets:
     """What the options ask for; `click.UsageError` if it makes no sense, or cannot come to a good end."""
     if given.instance is not None and given.pushgateway is None:
         raise click.UsageError("--metrics-instance is for --metrics-pushgateway, which is not given", ctx)
@@ -56,7 +56,7 @@ def metrics_wanted(ctx: click.Context, given: MetricsOptions) -> MetricsWanted:
     job = JOB if given.job is None else given.job
     if given.textfile is not None:
         _check_file(ctx, given.textfile, job)
-    return MetricsWanted(
+    return MetricsTargets(
         endpoint=None if given.addr is None else _endpoint(ctx, given.addr),
         gateway=None if given.pushgateway is None else _gateway(ctx, given.pushgateway, job, given.instance),
         textfile=given.textfile,

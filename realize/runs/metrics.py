@@ -26,7 +26,7 @@ from realize.exit_codes import ExitCode
 from realize.mover.events import Event, How, Retrying
 from realize.runs.board import Board
 from realize.runs.ending import exit_code_of
-from realize.runs.options import MetricsWanted, Patience, Rates
+from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.runs.tally import Tally
 from realize.units import display_text
 
@@ -57,7 +57,7 @@ class RunMetrics:
 
     def __init__(
         self,
-        wanted: MetricsWanted,
+        wanted: MetricsTargets,
         rates: Rates = Rates(),  # noqa: B008 -- frozen
         patience: Patience = Patience(),  # noqa: B008 -- frozen
         *,

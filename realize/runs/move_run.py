@@ -11,10 +11,10 @@ from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, Reali
 from realize.locations import Location
 from realize.mover.events import Event, Observer, PartialGone
 from realize.mover.interfaces import IManifest
-from realize.mover.run import Run, Side, TransferOptions
+from realize.mover.run import Run, Side
 from realize.mover.stop_flag import StopFlag
 from realize.runs.manifest import recording
-from realize.runs.options import Patience
+from realize.runs.move_options import MoveOptions
 from realize.runs.reconnecting import Reconnecting
 from realize.runs.session import Session
 from realize.runs.tally import Tally
@@ -29,8 +29,7 @@ class MoveRun:
     """Moves, or copies, what is at all locations but the last to the last one.
 
     ``observe`` gets every event; ``tally`` must have counted it when it returns, and learns the resolved locations.
-    ``manifest`` is the file in which to record what was moved.
-    ``trusting`` says that sources may learn what the destination holds, and so compares with all of it.
+    ``remove`` tells a move from a copy.
     ``when_connected`` is awaited once, before the first file.
     """
 
@@ -39,24 +38,20 @@ class MoveRun:
         clock: IReactorTime,
         session: Session,
         texts: Sequence[str],
-        options: TransferOptions,
-        patience: Patience,
+        options: MoveOptions,
         observe: Observer,
         tally: Tally,
         *,
-        manifest: str | None = None,
-        trusting: bool = False,
+        remove: bool,
         when_connected: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         self._clock = clock
         self._session = session
         self._texts = texts
         self._options = options
-        self._patience = patience
+        self._transfer = options.transfer(remove=remove)
         self._observer = observe
         self._tally = tally
-        self._manifest_file = manifest
-        self._trusting = trusting
         self._when_connected = when_connected
         self._manifest: IManifest | None = None
         self._stop_flag = StopFlag()
@@ -93,7 +88,7 @@ class MoveRun:
     async def _whole_run(self, elapsed: float) -> None:
         start: Deferred[None] = Deferred()
         self._work = start.addCallback(lambda _: Deferred.fromCoroutine(self._move()))
-        limit = self._patience.max_duration
+        limit = self._options.max_duration_s
         timer = None
         if limit is not None and elapsed >= limit:
             self._out_of_time()
@@ -121,14 +116,14 @@ class MoveRun:
         self._stop_flag.request()
         # The grace is for files in flight, and between two attempts there are none.
         between = self._reconnecting is not None and self._reconnecting.pausing
-        self._clock.callLater(0.0 if between else self._patience.grace, self.cancel)
+        self._clock.callLater(0.0 if between else self._options.grace_s, self.cancel)
 
     async def _move(self) -> None:
         """Run until everything is moved, and recorded if a manifest was asked for."""
         session = self._session
         locations = session.resolve(*self._texts)
         *self._tally.sources, self._tally.destination = [each.resolved for each in locations]
-        async with recording(self._manifest_file, session, locations) as manifest:
+        async with recording(self._options.manifest, session, locations) as manifest:
             self._manifest = manifest
             self._tidying = None if self._options.dry_run else session.tidying(locations[-1], self._observer)
             session.on_freed = lambda path, size: self._observer(PartialGone(path, size, expired=False))
@@ -154,7 +149,7 @@ class MoveRun:
         self._reconnecting = Reconnecting(
             self._clock, self._session, locations, self._observer, lambda: self._tally.steps, self._given_up
         )
-        if self._patience.retry:
+        if self._options.retry:
             await self._reconnecting.run(lambda: self._attempt(locations))
         else:
             await self._attempt(locations)
@@ -171,7 +166,7 @@ class MoveRun:
         if self._run is None:
             await self._when_connected()
             self._run = Run(
-                sources, destination, self._options, self._observe, self._clock, self._stop_flag, self._manifest
+                sources, destination, self._transfer, self._observe, self._clock, self._stop_flag, self._manifest
             )
         else:
             self._run = self._run.resumed(sources, destination)
@@ -187,7 +182,7 @@ class MoveRun:
         session = self._session
         *sources, destination = locations
         stores = [await session.store(each) for each in sources]
-        origins = [None if self._trusting else session.origin(each, destination) for each in sources]
+        origins = [None if self._options.trust_source else session.origin(each, destination) for each in sources]
         into = {origin: await session.store(destination, origin) for origin in dict.fromkeys(origins)}
         sides = [Side(*each) for each in zip(stores, map(str, sources), map(into.__getitem__, origins), strict=True)]
         return sides, Side(into[origins[0]], str(destination))

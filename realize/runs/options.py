@@ -31,7 +31,7 @@ class Patience:
 
 
 @frozen
-class MetricsWanted:
+class MetricsTargets:
     """Where metrics go: an endpoint string to serve them at, a gateway to push them to, a file; None is nowhere.
 
     ``job`` tells the jobs of one machine apart.

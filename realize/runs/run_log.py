@@ -34,8 +34,7 @@ from realize.mover.events import (
     UnderWay,
     Unknown,
 )
-from realize.mover.run import TransferOptions
-from realize.runs.options import Patience, Rates
+from realize.runs.move_options import MoveOptions
 from realize.runs.tally import Tally
 from realize.telemetry import structlog
 from realize.tracing import transfer_id
@@ -60,23 +59,23 @@ class RunLog:
         self._log: Logger = structlog.get_logger(component="cli", run=run).bind()
         self._files: Logger = structlog.get_logger(component="mover", run=run).bind()
 
-    def started(self, texts: Sequence[str], options: TransferOptions, rates: Rates, patience: Patience) -> None:
-        """Log that the run starts; the last of ``texts`` is the destination."""
+    def started(self, texts: Sequence[str], options: MoveOptions, *, remove: bool) -> None:
+        """Log the start of a move (``remove``) or copy to the last of ``texts``."""
         self._log.info(
             "run_started",
             version=__version__,
-            command="move" if options.remove else "copy",
+            command="move" if remove else "copy",
             sources=[display_text(text) for text in texts[:-1]],
             destination=display_text(texts[-1]),
-            on_conflict=options.policy.name.lower(),
+            on_conflict=options.on_conflict.name.lower(),
             jobs=options.jobs,
             dry_run=options.dry_run,
-            prune_dirs=None if options.prune_age_ns is None else options.prune_age_ns / 1e9,
-            up=rates.up,
-            down=rates.down,
-            max_duration=patience.max_duration,
-            grace=patience.grace,
-            retry=patience.retry,
+            prune_dirs=options.prune_age_s,
+            up=options.up_bps,
+            down=options.down_bps,
+            max_duration=options.max_duration_s,
+            grace=options.grace_s,
+            retry=options.retry,
         )
 
     def deadline_reached(self, tally: Tally, seconds: float) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import click
 from attrs import frozen
 
-from realize.cli.metrics_options import MetricsOptions, metrics_wanted
+from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.option_fields import argument, collects, group, option
 from realize.cli.options import Access, LogOptions, age, duration, rate, time_limit
 from realize.runs.options import Patience, Rates
@@ -181,16 +181,15 @@ def copy(ctx: click.Context, /, asked: MoveArguments) -> int:
 def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
     asked.check(ctx)
     rates, patience = asked.rates, asked.patience
-    wanted = metrics_wanted(ctx, asked.metrics)
+    targets = metrics_targets(ctx, asked.metrics)
 
     from realize.cli.commands.move_run import run_move
     from realize.cli.display.options import DisplayOptions
     from realize.cli.exit_codes import command_exit_code
     from realize.cli.logs import log_faults
-    from realize.mover.filters import selection
-    from realize.mover.run import TransferOptions
     from realize.process import process_started
     from realize.runs.metrics import RunMetrics
+    from realize.runs.move_options import MoveOptions
     from realize.values import OnConflict
 
     look = DisplayOptions(
@@ -207,7 +206,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
         click.echo(f"realize: {sentence}", err=True)
 
     with RunMetrics(
-        wanted,
+        targets,
         rates,
         patience,
         began=process_started(),
@@ -217,28 +216,24 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
         before_listening=log_faults,
         code_of=command_exit_code,
     ) as metrics:
-        options = TransferOptions(
-            remove=remove,
-            policy=OnConflict[asked.on_conflict.upper()],
+        options = MoveOptions(
+            on_conflict=OnConflict[asked.on_conflict.upper()],
             preserve=not asked.no_preserve,
             jobs=asked.jobs,
-            selection=selection(_rules_of(ctx), asked.min_age),
+            rules=_rules_of(ctx),
+            min_age_s=asked.min_age,
             dry_run=asked.dry_run,
-            prune_age_ns=None if asked.prune_dirs is None else int(asked.prune_dirs * 1e9),
-        )
-        return run_move(
-            asked.locations[:-1],
-            asked.locations[-1],
-            asked.access,
-            options,
-            look,
-            rates,
-            patience,
-            metrics=metrics,
+            prune_age_s=asked.prune_dirs,
+            up_bps=rates.up,
+            down_bps=rates.down,
+            max_duration_s=patience.max_duration,
+            grace_s=patience.grace,
+            retry=patience.retry,
             manifest=asked.manifest,
-            trusting=asked.trust_source,
-            log=asked.log,
+            trust_source=asked.trust_source,
+            metrics=targets,
         )
+        return run_move(asked.locations, asked.access, options, look, metrics, asked.log)
 
 
 def _limit(both: int | str | None, one: int | str | None) -> int | None:

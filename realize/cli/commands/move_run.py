@@ -23,10 +23,10 @@ from realize.concurrency.reactor import IReactor
 from realize.errors import DeadlineReached, RealizeError, StorageError
 from realize.exit_codes import ExitCode
 from realize.mover.events import Event, Observer
-from realize.mover.run import TransferOptions
 from realize.runs.metrics import RunMetrics
+from realize.runs.move_options import MoveOptions
 from realize.runs.move_run import MoveRun
-from realize.runs.options import Patience, Rates
+from realize.runs.options import Patience
 from realize.runs.session import Session
 from realize.runs.tally import Tally
 
@@ -38,53 +38,40 @@ LAST_LINE_TIMEOUT_S: Final = 0.5
 
 
 def run_move(
-    sources: Sequence[str],
-    destination: str,
+    texts: Sequence[str],
     access: Access,
-    options: TransferOptions,
+    options: MoveOptions,
     look: DisplayOptions,
-    rates: Rates,
-    patience: Patience,
-    *,
     metrics: RunMetrics,
-    manifest: str | None = None,
-    trusting: bool = False,
     log: LogOptions = LogOptions(),  # noqa: B008 -- frozen
 ) -> int:
-    """Move ``sources`` to ``destination``, show progress, and return the exit code; raise what ended the run early.
-
-    ``manifest`` and ``trusting`` are those of `MoveRun`.
-    """
-    texts = [*sources, destination]
-    moving = MoveCommandRun(look, patience, metrics)
+    """Move to the last of ``texts``, show progress, and return the exit code; raise what ended the run early."""
+    moving = MoveCommandRun(look, options.patience, metrics)
 
     async def main(reactor: IReactor) -> int:
         try:
             credentials = credentials_of(access)
-            async with metrics.during(reactor), Session(reactor, credentials, rates, log_faults) as session:
+            async with metrics.during(reactor), Session(reactor, credentials, options.rates, log_faults) as session:
                 if log.asked:
                     from realize.runs.run_log import RunLog
 
                     run_log = RunLog(session.run)
-                    run_log.started(texts, options, rates, patience)
+                    run_log.started(texts, options, remove=look.remove)
                     moving.observers.append(run_log)
-                return await moving.run(
-                    reactor,
-                    session,
-                    deadline,
-                    lambda observe, when_connected: MoveRun(
+
+                def make(observe: Observer, when_connected: Callable[[], Awaitable[None]]) -> MoveRun:
+                    return MoveRun(
                         reactor,
                         session,
                         texts,
                         options,
-                        patience,
                         observe,
                         metrics.tally,
-                        manifest=manifest,
-                        trusting=trusting,
+                        remove=look.remove,
                         when_connected=when_connected,
-                    ),
-                )
+                    )
+
+                return await moving.run(reactor, session, deadline, make)
         except RealizeError as error:
             if log.asked and not moving.observers:
                 from realize.runs.run_log import log_failure
@@ -93,7 +80,7 @@ def run_move(
             raise
 
     # Until the reactor has ended, and with it all its threads, for they may be what hangs.
-    with Deadline(patience, moving.overdue, metrics.urgent_timeout) as deadline:
+    with Deadline(options.patience, moving.overdue, metrics.urgent_timeout) as deadline:
         return run(main, log, lambda result: metrics.close_after(result, deadline.left()), moving.killed)
 
 

@@ -1,4 +1,4 @@
-"""What `realize check` can find out, and what it advises; pure."""
+"""What a check can find out, and what it advises; pure."""
 
 from __future__ import annotations
 

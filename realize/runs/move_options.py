@@ -1,0 +1,125 @@
+"""What is asked of a move or copy: which files, how, how fast, how long, and what is recorded."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from attrs import Factory, field, frozen
+
+from realize.errors import UsageError
+from realize.mover.filters import selection
+from realize.mover.run import TransferOptions
+from realize.runs.options import MetricsTargets, Patience, Rates
+from realize.units import MAX_RATE_BPS
+from realize.values import OnConflict
+
+MAX_JOBS: Final = 32
+"""The most large files in flight at once."""
+
+
+def _path(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _rules(rules: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple(rules)
+
+
+@frozen(kw_only=True)
+class MoveOptions:
+    """What is asked of a move or copy beside its locations; the defaults are those of the command.
+
+    Raises `realize.errors.UsageError` for values that make no sense.
+    """
+
+    on_conflict: OnConflict = OnConflict.REPLACE
+    """What to do if the destination has another file of that name; replacing is atomic."""
+    preserve: bool = True
+    """Whether modification times and permission bits are carried over."""
+    jobs: int = 4
+    """How many large files are in flight at once; small ones travel in batches besides."""
+    rules: Sequence[tuple[str, str]] = field(default=(), converter=_rules)
+    """Which files are taken: ``("include" | "exclude", gitignore pattern)``; the last one that matches decides."""
+    min_age_s: float = 0.0
+    """Leave alone what was modified less than this ago."""
+    dry_run: bool = False
+    """Find out what would be done, and touch nothing on either side."""
+    prune_age_s: float | None = None
+    """Remove directories of the source that are empty and at least this old; None: never.  Not for a copy."""
+    up_bps: int | None = None
+    """Send at most so many bytes per second; None is unlimited."""
+    down_bps: int | None = None
+    """Be sent at most so many bytes per second; None is unlimited."""
+    max_duration_s: float | None = None
+    """End in order after this time, connecting and coming back included; None: never."""
+    grace_s: float = 0.0
+    """How long files in flight may still take after that."""
+    retry: bool = True
+    """Whether to come back after a lost connection."""
+    manifest: str | None = field(default=None, converter=_path)
+    """The file that gets a line of JSON for each file that arrived, durable before its source is removed."""
+    trust_source: bool = False
+    """Compare with all that the destination holds, not only with what came from the same peer.
+
+    Saves sending it, and lets the source find out what it is.
+    """
+    metrics: MetricsTargets = Factory(MetricsTargets)
+    """Where the metrics of the run go."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what makes no sense; the patterns are judged too."""
+        for problem in self._problems():
+            raise UsageError(problem)
+        self.transfer(remove=True)
+
+    def _problems(self) -> Iterator[str]:
+        if not isinstance(self.on_conflict, OnConflict):
+            yield f"on_conflict: expected one of {', '.join(map(str, OnConflict))}"
+        if type(self.jobs) is not int or not 1 <= self.jobs <= MAX_JOBS:
+            yield f"jobs: expected a number from 1 to {MAX_JOBS}"
+        for rule in self.rules:
+            if len(rule) != 2 or rule[0] not in {"include", "exclude"} or not isinstance(rule[1], str):
+                yield 'rules: expected pairs such as ("exclude", "*.tmp")'
+        for name in ("min_age_s", "grace_s", "prune_age_s", "max_duration_s"):
+            seconds = getattr(self, name)
+            if seconds is not None and not _is_duration(seconds, zero_allowed=name != "max_duration_s"):
+                yield f"{name}: expected a number of seconds"
+        for name in ("up_bps", "down_bps"):
+            rate = getattr(self, name)
+            if rate is not None and not (type(rate) is int and 1 <= rate <= MAX_RATE_BPS):
+                yield f"{name}: expected bytes per second, from 1 to {MAX_RATE_BPS}, or None"
+        if self.grace_s and self.max_duration_s is None:
+            yield "grace_s: is for what happens after max_duration_s, which is not given"
+        if self.manifest is not None and self.dry_run:
+            yield "manifest: is for what is moved, and a dry run moves nothing"
+
+    @property
+    def rates(self) -> Rates:
+        """The limits of both directions."""
+        return Rates(self.up_bps, self.down_bps)
+
+    @property
+    def patience(self) -> Patience:
+        """How long the run may take."""
+        return Patience(self.max_duration_s, self.grace_s, self.retry)
+
+    def transfer(self, *, remove: bool) -> TransferOptions:
+        """The options for the mover; ``remove`` tells a move from a copy."""
+        return TransferOptions(
+            remove=remove,
+            policy=self.on_conflict,
+            preserve=self.preserve,
+            jobs=self.jobs,
+            selection=selection(self.rules, self.min_age_s),
+            dry_run=self.dry_run,
+            prune_age_ns=None if self.prune_age_s is None or not remove else int(self.prune_age_s * 1e9),
+        )
+
+
+def _is_duration(seconds: object, *, zero_allowed: bool) -> bool:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not math.isfinite(seconds):
+        return False
+    return seconds > 0 or (zero_allowed and seconds == 0)
