@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.errors import AccessDenied
-from realize.throttle.limits import Scope, ThrottleTree
+from realize.throttle.tree import Scope, ThrottleTree
 from realize.wire.commands import Direction
 from realize.wire.throttling import OwnLimit
 from tests.loopback import Log

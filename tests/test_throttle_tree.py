@@ -1,4 +1,4 @@
-"""The named limits of a daemon, `realize.throttle.limits`, on a pumped clock."""
+"""The named limits of a daemon, `realize.throttle.tree`, on a pumped clock."""
 
 import math
 
@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from realize.errors import Conflict, NotFound, UsageError
-from realize.throttle.limits import HIGHEST, Limit, Scope, ThrottleTree
 from realize.throttle.transport import ThrottledFactory
+from realize.throttle.tree import HIGHEST, Limit, Scope, ThrottleTree
 
 KIB, MIB = 1 << 10, 1 << 20
 

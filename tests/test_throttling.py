@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from realize.daemon import throttling
 from realize.daemon.throttling import Throttling
 from realize.errors import AccessDenied, ConnectionFailed, NotFound, UsageError
-from realize.throttle.limits import Scope, ThrottleTree
+from realize.throttle.tree import Scope, ThrottleTree
 from realize.wire.commands import Direction
 from realize.wire.reports import dumped
 from realize.wire.throttling import OwnLimit

@@ -57,7 +57,7 @@ NO_COUNT = {
 
 WITHOUT_UNIT = {
     "daemon.heap._PAGE",
-    "throttle.limits.HIGHEST",
+    "throttle.tree.HIGHEST",
     "wire.boxes._SLACK",
     "wire.connection._MORE_THAN_A_PING",
     "wire.costs._PARSED",

@@ -6,7 +6,7 @@ from typing import Any
 
 from realize.daemon.throttling import Throttling
 from realize.store.server.responders import DirectoryResponders
-from realize.throttle.limits import Scope
+from realize.throttle.tree import Scope
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.throttling import seconds_of

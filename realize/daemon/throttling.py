@@ -1,6 +1,6 @@
 """The limits of the daemon: what it sends, what its peers send to it, and who may change them.
 
-The daemon's own `realize.throttle.limits.ThrottleTree` limits what it sends.
+The daemon's own `realize.throttle.tree.ThrottleTree` limits what it sends.
 What peers send is limited at their end: the daemon asks the other end of each connection, by the same command, to keep
 to its share of the peer's limit, or to the limit of the connection if that is lower.
 """
@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from realize.errors import AccessDenied, RealizeError, UsageError
 from realize.logger import Logger
-from realize.throttle.limits import Scope, Setting, ThrottleTree, check_rate, check_time, lowest
 from realize.throttle.timed_limits import TimedLimits
+from realize.throttle.tree import Scope, Setting, ThrottleTree, check_rate, check_time, lowest
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.connection import PeerProtocol
 from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole

@@ -20,7 +20,7 @@ from realize.runs.options import Rates
 from realize.runs.peers import Peer, naming
 from realize.runs.reports import lowest, parse_limits
 from realize.telemetry import structlog
-from realize.throttle.limits import Scope, ThrottleTree
+from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle

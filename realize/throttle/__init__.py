@@ -3,7 +3,7 @@
 ``buckets``, ``meter``, ``backlog``, ``tls_records`` and ``states`` are pure: they import no Twisted, and take the time
 as an argument where they need it.
 ``scheduler`` serves waiting connections on a clock, ``transport`` is the layer between TLS and the application that
-holds bytes back (with the adapters of ``producers``), ``limits`` names the limits of a daemon and changes them while it
+holds bytes back (with the adapters of ``producers``), ``tree`` names the limits of a daemon and changes them while it
 runs, and ``endpoints`` offers the layer to any Twisted application as ``throttle:`` endpoint strings.
 
 This package imports nothing of ours but `realize.errors` and `realize.units`.

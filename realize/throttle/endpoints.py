@@ -31,9 +31,9 @@ from zope.interface import implementer
 
 from realize.errors import UsageError
 from realize.throttle.buckets import Bucket
-from realize.throttle.limits import check_rate
 from realize.throttle.scheduler import Flow, Scheduler
 from realize.throttle.transport import ThrottledFactory
+from realize.throttle.tree import check_rate
 from realize.units import parse_rate, parse_size
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from twisted.protocols import amp
 
 from realize.errors import RealizeError, every_error
-from realize.throttle.limits import Scope
+from realize.throttle.tree import Scope
 from realize.values import DIGEST_BYTES, MAX_OFFERED_CHUNKS, OnConflict, Use, WhereKind
 from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text

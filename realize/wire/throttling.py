@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.protocols import amp
 
 from realize.errors import AccessDenied, ProtocolError, RealizeError
-from realize.throttle.limits import Limit, Scope, ThrottleTree
 from realize.throttle.transport import ThrottledFactory, ThrottledProtocol
+from realize.throttle.tree import Limit, Scope, ThrottleTree
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 from realize.wire.connection import PeerProtocol
 

@@ -18,7 +18,7 @@ from realize.concurrency.reactor import IReactor
 from realize.runs.peers import naming
 from realize.runs.reports import is_number, parse_limits
 from realize.runs.session import Session
-from realize.throttle.limits import Scope
+from realize.throttle.tree import Scope
 from realize.units import display_text, format_duration
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 

@@ -19,7 +19,7 @@ from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.metrics.counters import UNKNOWN_PEER
 from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.throttling import Throttling
-from realize.throttle.limits import Scope
+from realize.throttle.tree import Scope
 from realize.units import Reserve
 from realize.wire.commands import Direction
 from realize.wire.server import PeerServerFactory
