@@ -5,6 +5,9 @@ The connection calls `Flow.ask` with the number of bytes that it has to send; `W
 Only the timer grants bytes, never ``ask`` itself: what is written in one turn of the reactor is granted together, and
 no connection is called back while it is writing.
 
+A timer that is late is made up for: what would have been granted in between is granted step by step, each at its own
+time, as far back as `realize.throttle.lateness` allows. To the buckets, the timer is punctual.
+
 A flow without a limit must not ask: its connection sends at once, and adds the bytes to `Flow.passed`.
 """
 
@@ -17,6 +20,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from realize.throttle.buckets import Bucket
+from realize.throttle.lateness import Lateness
+
+MIN_STEP_S: Final = 0.001
+"""Seconds between two steps that are made up for: a reactor's timers are no finer."""
 
 _log = Logger()
 
@@ -36,12 +43,15 @@ class Scheduler:
 
     def __init__(self, clock: IReactorTime, root: Bucket) -> None:
         self._clock = clock
-        self.now: Final = clock.seconds
-        """The clock of the buckets, in seconds."""
         self._root = root
         self._flows: dict[Bucket, Flow] = {}
         self._call: IDelayedCall | None = None
-        self._serving = False
+        self._lateness = Lateness()
+        self._step: float | None = None
+
+    def now(self) -> float:
+        """The time of the buckets in seconds: that of the clock, or of the step that is being made up for."""
+        return self._clock.seconds() if self._step is None else self._step
 
     def flow(self, bucket: Bucket, left: Callable[[], None] | None = None) -> Flow:
         """Return a new flow for ``bucket``, a leaf of the tree; ``left`` is called once the flow has left."""
@@ -61,11 +71,11 @@ class Scheduler:
         """Let ``bucket`` wait for ``amount`` bytes in total; 0 stops waiting."""
         fresh = not bucket.demand
         bucket.wait_for(amount, self.now())
-        if self._serving:
+        if self._step is not None:
             return
         if not self._root.demand:
             self._cancel()
-        elif amount and fresh:
+        elif amount and fresh and not self._overdue():
             self._arm()
 
     def leave(self, bucket: Bucket) -> None:
@@ -76,20 +86,34 @@ class Scheduler:
                 self._cancel()
 
     def _serve(self) -> None:
-        self._call = None
-        self._serving = True
+        now = self._clock.seconds()
+        call, self._call = self._call, None
+        step = now if call is None else self._lateness.begin(call.getTime(), now)
         try:
-            for bucket, amount in self._root.serve(self.now()).items():
-                flow = self._flows.get(bucket)
-                if flow is not None and flow.waiter is not None:
-                    with _log.failuresHandled("while a throttled connection was sending"):
-                        flow.waiter.granted(amount)
+            while step <= now:
+                self._step = step
+                self._grant()
+                delay = self._root.delay(step)
+                if delay is None:
+                    break
+                step += max(MIN_STEP_S, delay)
         finally:
-            self._serving = False
+            self._step = None
             self._arm()
 
+    def _grant(self) -> None:
+        for bucket, amount in self._root.serve(self.now()).items():
+            flow = self._flows.get(bucket)
+            if flow is not None and flow.waiter is not None:
+                with _log.failuresHandled("while a throttled connection was sending"):
+                    flow.waiter.granted(amount)
+
+    def _overdue(self) -> bool:
+        """Whether the timer should have fired already: what waits now is served with what it makes up for."""
+        return self._call is not None and self._call.getTime() <= self._clock.seconds()
+
     def _arm(self) -> None:
-        if self._serving:
+        if self._step is not None:
             return
         delay = self._root.delay(self.now())
         if delay is None:
