@@ -119,7 +119,6 @@ class Burst(Raw):
                 key=b"key of the peer",
                 turns_of=lambda _: partial(turns.run, "peer"),
                 log=self.log,
-                report=dict,
             )
             protocol.serve(self.responders)
             return "evil"

@@ -292,7 +292,6 @@ class Connected(Pair):
                 make_store=daemon.make_store,
                 turns_of=lambda directory: partial(turns.run, "tester"),
                 log=self.log,
-                report=dict,
             )
             protocol.serve(self.responders)
             return "tester"

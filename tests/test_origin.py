@@ -65,7 +65,6 @@ class Connected(Pair):
                 make_store=lambda _directory, base, whose: LocalStore(root, base, run_in_thread=at_once, origin=whose),
                 turns_of=lambda _: partial(turns.run, "evil"),
                 log=self.log,
-                report=dict,
             )
             protocol.serve(self.responders)
             return "evil"

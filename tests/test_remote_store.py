@@ -1,6 +1,5 @@
 """A store at the other end of a connection."""
 
-import json
 from functools import partial
 
 import pytest
@@ -63,12 +62,10 @@ class Served(Pair):
                 make_store=make_store,
                 turns_of=lambda directory: partial(turns.run, "tester"),
                 log=self.log,
-                report=lambda: self.report,
             )
             protocol.serve(self.responders)
             return "tester"
 
-        self.report = {"version": "1"}
         super().__init__(clock, welcome=welcome, **options)
 
     def store(self, directory="inbox", base=b"", **options):
@@ -604,15 +601,6 @@ def test_an_item_that_cannot_be_encoded_spoils_the_call(served):
     store = served.opened()
 
     assert BadName is type(served.result(store.describe([bytes(70_000)])))
-
-
-def test_the_status_report_is_json_and_fits(served):
-    """A report with very many transfers is shortened."""
-    served.report = {"version": "1", "transfers": [{"path": "x" * 1000}] * 500}
-    report = json.loads(served.result(served.client.call(commands.Status))["report"])
-
-    assert "1" == report["version"]
-    assert 10 < len(report["transfers"]) < 60
 
 
 def test_transfers_are_shown(served):

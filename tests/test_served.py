@@ -3,8 +3,6 @@
 The store answers when the test lets it.
 """
 
-import json
-
 import pytest
 from blake3 import blake3
 from twisted.internet.defer import Deferred, fail, succeed
@@ -37,7 +35,6 @@ from realize.values import (
 )
 from realize.wire import commands
 from realize.wire.connection import Greeting
-from realize.wire.reports import MAX_REPORT_BYTES
 from tests.faults import Quiet
 from tests.store_helpers import small_file
 from tests.test_remote_store import Served
@@ -639,26 +636,6 @@ def test_what_a_partial_had_is_counted(serving):
 
     assert [{"matched": 5}] == matched
     assert [("saved", Saved.RESUME, 5)] == serving.seen.told
-
-
-# The status report.
-
-
-@pytest.mark.parametrize("transfers", [0, 1, 7])
-def test_a_report_is_shortened_only_if_it_must_be(serving, transfers):
-    """To the last byte; what was left out is said."""
-    rows = [{"path": "x" * 100}] * transfers
-    bare = len(json.dumps({"transfers": rows, "filler": ""}))
-    for filler, kept in ((MAX_REPORT_BYTES - bare, transfers), (MAX_REPORT_BYTES - bare + 1, transfers // 2)):
-        serving.report = {"transfers": rows, "filler": "y" * filler}
-        (answer,) = serving.ask(commands.Status)
-        if kept < transfers:
-            expected = {**serving.report, "transfers": rows[:kept], "truncated": True}
-            assert expected == json.loads(answer["report"])
-        elif filler == MAX_REPORT_BYTES - bare:
-            assert serving.report == json.loads(answer["report"])
-        else:
-            assert isinstance(answer, Busy)
 
 
 def test_a_handle_that_is_not_open_is_an_error(serving):

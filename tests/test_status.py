@@ -1,10 +1,18 @@
 """What the daemon says of itself: `realize.daemon.status`, `realize.daemon.rates`."""
 
+import json
+
+import pytest
 from attrs import define, field
 from twisted.internet.task import Clock
 
 from realize.daemon.rates import RATE_SAMPLES, RateSampler
-from realize.daemon.status import report, totals
+from realize.daemon.responders import DaemonResponders
+from realize.daemon.status import as_text, report, totals
+from realize.errors import Busy
+from realize.wire.commands import Status
+from realize.wire.reports import MAX_REPORT_BYTES
+from tests.loopback import Pair
 
 
 @define
@@ -108,3 +116,45 @@ def test_who_is_no_admin_learns_only_of_its_own():
     assert [1, 2, 3] == [each["id"] for each in trial.report()["connections"]]
     own = trial.report(is_admin=False)
     assert ([1, 3], []) == ([each["id"] for each in own["connections"]], own["transfers"])
+
+
+@pytest.mark.parametrize("transfers", [0, 1, 7])
+def test_a_report_is_shortened_only_if_it_must_be(transfers):
+    """To the last byte; what was left out is said."""
+    rows = [{"path": "x" * 100}] * transfers
+    bare = len(json.dumps({"transfers": rows, "filler": ""}))
+    longest = {"transfers": rows, "filler": "y" * (MAX_REPORT_BYTES - bare)}
+    too_long = {"transfers": rows, "filler": "y" * (MAX_REPORT_BYTES - bare + 1)}
+
+    assert longest == json.loads(as_text(longest))
+    if transfers:
+        shortened = {**too_long, "transfers": rows[: transfers // 2], "truncated": True}
+        assert shortened == json.loads(as_text(too_long))
+    else:
+        with pytest.raises(Busy):
+            as_text(too_long)
+
+
+def test_the_report_is_json_and_fits_the_answer():
+    """A report with very many transfers is shortened."""
+    said = {"version": "1", "transfers": [{"path": "x" * 1000}] * 500}
+
+    def welcome(protocol, _greeting):
+        nothing = dict.fromkeys(("throttling", "make_store", "turns_of", "log"))
+        protocol.serve(
+            DaemonResponders(
+                protocol, number="1", is_admin=False, name="camera", report=lambda: said, key=b"", rights={}, **nothing
+            )
+        )
+        return "camera"
+
+    pair = Pair(Clock(), welcome=welcome).introduced()
+    answers = []
+    pair.client.call(Status).addCallback(answers.append)
+    pair.flush()
+    pair.client.close()
+    pair.flush()
+
+    answered = json.loads(answers[0]["report"])
+    assert "1" == answered["version"]
+    assert 10 < len(answered["transfers"]) < 60

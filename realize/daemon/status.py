@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from realize import __version__
 from realize.daemon.rates import RateSampler
+from realize.errors import Busy
+from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.server import AcceptedProtocol
 
 
@@ -52,6 +54,19 @@ def report(
         ],
         "transfers": [transfer for each in shown for transfer in _transfers(each, rates)],
     }
+
+
+def as_text(report: Mapping[str, Any]) -> str:
+    """The report as JSON, with fewer ``transfers`` if it would not fit; raises `Busy` if it never fits."""
+    transfers = report.get("transfers") or []
+
+    def with_transfers(kept: list[Any]) -> Mapping[str, Any]:
+        return report if len(kept) == len(transfers) else {**report, "transfers": kept, "truncated": True}
+
+    text = dumped(transfers, MAX_REPORT_BYTES, with_transfers)
+    if len(text) > MAX_REPORT_BYTES:
+        raise Busy("the report is too long")
+    return text
 
 
 def _transfers(connection: AcceptedProtocol, rates: RateSampler) -> Iterator[dict[str, Any]]:

@@ -67,7 +67,6 @@ from realize.wire import commands, costs, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.error_answers import to_declared
 from realize.wire.packing import FetchedHead, SmallHead
-from realize.wire.reports import MAX_REPORT_BYTES, dumped
 
 _T = TypeVar("_T")
 
@@ -93,9 +92,6 @@ TurnsOf = Callable[[str], Turn]
 
 Only called once a store was made for the directory.
 """
-
-Report = Callable[[], Mapping[str, Any]]
-"""Returns the JSON object that answers Status; its ``transfers`` are cut if it does not fit."""
 
 
 @define(eq=False)
@@ -151,7 +147,6 @@ class DirectoryResponders(amp.CommandLocator):
         make_store: MakeStore,
         turns_of: TurnsOf,
         log: Any,
-        report: Report,
         watch: FileHooks | None = None,
     ) -> None:
         """``key`` is the public key of the peer."""
@@ -163,7 +158,6 @@ class DirectoryResponders(amp.CommandLocator):
         self._make_store = make_store
         self._turns_of = turns_of
         self._log = log
-        self._report = report
         self._watch = FileHooks() if watch is None else watch
         self._directories: dict[int, _Opened | None] = {}
         self._listings: dict[int, _Listing] = {}
@@ -584,10 +578,6 @@ class DirectoryResponders(amp.CommandLocator):
 
     # The rest.
 
-    @commands.Status.responder
-    def _answer_status(self) -> dict[str, Any]:
-        return {"report": _limited(dict(self._report()))}
-
     def _count_failures(self, opened: _Opened, answers: list[_T]) -> list[_T]:
         """Count the errors among answers about files, and return the answers."""
         for answer in answers:
@@ -658,16 +648,3 @@ def _restated(failure: Failure, opened: _Opened) -> Failure:
 def _fetched_head(fetched: Fetched) -> FetchedHead:
     file = fetched.file
     return FetchedHead(len(file.content), file.digest, file.attributes, fetched.version)
-
-
-def _limited(report: dict[str, Any]) -> str:
-    """Return the report as JSON, with fewer transfers if it would not fit; raises `Busy` if it never fits."""
-    transfers = report.get("transfers") or []
-
-    def with_transfers(kept: list[Any]) -> dict[str, Any]:
-        return report if len(kept) == len(transfers) else {**report, "transfers": kept, "truncated": True}
-
-    text = dumped(transfers, MAX_REPORT_BYTES, with_transfers)
-    if len(text) > MAX_REPORT_BYTES:
-        raise Busy("the report is too long")
-    return text
