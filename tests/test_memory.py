@@ -10,7 +10,6 @@ import weakref
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 
-from realize import testing
 from realize.concurrency.memory import MIN_PEER_BYTES, UNBOUNDED, Memory
 from realize.errors import Busy
 from realize.store.local import walker
@@ -21,6 +20,7 @@ from realize.wire import boxes, costs, packing, tls
 from realize.wire import connection as protocol
 from realize.wire.connection import MEMORY_TIMEOUT_S, UNQUEUED_COMMAND_BYTES, WAITER_CHECK_S
 from realize.wire.streams import MAX_UNREAD_BYTES, MIN_GRANT_BYTES, InboundStream
+from tests import memory_store
 from tests.store_helpers import random_bytes
 from tests.test_hostile_peer import MOST_READING, Evil, data
 from tests.test_streams import FakeLink
@@ -449,8 +449,8 @@ def test_who_is_asked_and_not_served_is_not_bounded():
 
 def test_nothing_is_read_before_there_is_credit_for_it(greedy, monkeypatch):
     """Who opens many files, and wants no content, makes nobody hold any."""
-    read, seen = testing._MemoryReader.read, []
-    monkeypatch.setattr(testing._MemoryReader, "read", lambda reader: seen.append(1) or read(reader))
+    read, seen = memory_store._MemoryReader.read, []
+    monkeypatch.setattr(memory_store._MemoryReader, "read", lambda reader: seen.append(1) or read(reader))
     greedy.code("OpenRead", handle=b"1", stream=b"1", path=b"g")
     greedy.code("StartRead", stream=b"1")
     before = len(seen)
