@@ -33,6 +33,9 @@ class Answers(amp.CommandLocator):
         """One."""
         return [{"path": "f"}]
 
+    def failed(self, box):
+        """Nothing was to be closed."""
+
 
 class Answering(AnsweringProtocol):
     """Keeps what it is told, instead of a connection."""
@@ -44,6 +47,7 @@ class Answering(AnsweringProtocol):
         self.aborted = []
         self.violations = []
         self.finished = 0
+        self.failures = []
         self.watched = []
         self.watch = lambda name: lambda how: self.watched.append((name, how))
         self.startReceivingBoxes(self)
@@ -63,6 +67,10 @@ class Answering(AnsweringProtocol):
     def violated(self, error):
         """Keep the error."""
         self.violations.append(error)
+
+    def command_failed(self, box):
+        """Keep the tag."""
+        self.failures.append(box.get(amp.ASK))
 
     def command_finished(self, box):
         """Count."""
@@ -141,6 +149,7 @@ def test_an_error_is_sent_logged_and_told(answering, declared):
 
     assert [{b"_error": b"1", b"_error_code": b"NOT_FOUND", b"_error_description": b"no such thing"}] == answering.sent
     assert [("Status", "NOT_FOUND")] == answering.watched
+    assert 1 == len(answering.failures)
     (line,) = answering.log.named("command")
     assert ("NOT_FOUND", "no such thing") == (line["code"], line["error"])
     assert (0, 1) == (answering.running, answering.finished)
@@ -202,6 +211,7 @@ def test_too_many_commands_are_refused(answering):
 
     assert [(b"%d" % commands.MAX_RUNNING_COMMANDS, b"BUSY")] == refused
     assert [("Status", "BUSY"), ("Status", "OK")] == answering.watched
+    assert [tag for tag, _ in refused] == answering.failures
     assert commands.MAX_RUNNING_COMMANDS + 1 == len(waiting)
 
 

@@ -292,6 +292,77 @@ def heads(*sizes):
     )
 
 
+OPENING = {
+    "OpenRead": {"handle": b"1", "path": b"f"},
+    "OpenWrite": {"handle": b"1", "path": b"new", "size": b"5", "policy": b"replace"},
+    "PutSmall": {"handle": b"1", "policy": b"replace", "heads": heads(5)},
+    "ReadSmall": {"handle": b"1", "paths": b"\0\1f"},
+}
+
+
+def spoilt(argument):
+    """The commands that open a stream and have this argument, with a value that cannot be parsed."""
+    return [(name, {**right, argument: b"?"}) for name, right in OPENING.items() if argument in right]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [*spoilt("handle"), *spoilt("size"), *spoilt("policy"), *spoilt("heads"), *spoilt("paths")]
+    + [(name, {**right, "handle": b"9"}) for name, right in OPENING.items()]
+    + [(name, {key: value for key, value in right.items() if key != "handle"}) for name, right in OPENING.items()],
+)
+def test_the_number_of_a_stream_is_used_up_whatever_is_wrong(evil, command, arguments):
+    """What follows the command, before its sender can know that it was refused, belongs to a stream that is closed."""
+    code = evil.code(command, stream=b"5", **arguments)
+    evil.send(data(5, b"12345") + encode({b"_command": b"Credit", b"stream": b"5", b"amount": b"9"}))
+
+    assert "PROTOCOL" == code
+    assert evil.lost is None
+    assert "PROTOCOL" == evil.code(command, stream=b"5", **OPENING[command])
+    assert "ok" == evil.open_write(stream=b"7")
+
+
+@pytest.mark.parametrize("number", [b"-1", b"", b"9" * 19, b"4294967297", b"6"])
+def test_a_number_that_may_not_be_is_not_used_up(evil, number):
+    """It stands for no stream, and later ones can be opened."""
+    assert "PROTOCOL" == evil.code("PutSmall", stream=number, **OPENING["PutSmall"])
+    assert "ok" == evil.open_write(stream=b"1")
+
+
+def test_the_content_of_a_batch_too_many_is_let_pass(evil):
+    """As many commands are in progress as may be, so it is refused before it is looked at."""
+    evil.memory.describe = lambda paths: Deferred()
+    for _ in range(commands.MAX_RUNNING_COMMANDS):
+        evil.code("Describe", handle=b"1", paths=b"")
+    code = evil.code("PutSmall", stream=b"1", **OPENING["PutSmall"])
+    evil.send(data(1, b"12345"))
+
+    assert ("BUSY", None) == (code, evil.lost)
+
+
+@pytest.mark.parametrize("end", ["CommitStream", "AbandonStream"])
+def test_a_stream_is_closed_whatever_the_answer_to_its_last_command(evil, end):
+    """What has arrived is kept, and may be gone on with at once."""
+    assert "ok" == evil.open_write()
+    evil.send(data(1, b"12345"))
+    code = evil.code(end, stream=b"1", digest=b"short", keep=b"maybe", attributes=b"\0")
+
+    assert "PROTOCOL" == code
+    assert 0 == len(evil.server.streams)
+    assert b"5" == evil.ask("OpenWrite", stream=b"3", **{**OPENING["OpenWrite"], "size": b"10"})[b"have"]
+
+
+def test_a_stream_that_was_to_be_closed_is_closed_though_too_much_is_in_progress(evil):
+    """Nobody has to ask again for what he no longer wants."""
+    assert "ok" == evil.code("OpenRead", stream=b"1", **OPENING["OpenRead"])
+    evil.memory.describe = lambda paths: Deferred()
+    for _ in range(commands.MAX_RUNNING_COMMANDS):
+        evil.code("Describe", handle=b"1", paths=b"")
+    code = evil.code("CloseStream", stream=b"1")
+
+    assert ("BUSY", 0) == (code, len(evil.server.streams))
+
+
 def test_a_batch_that_is_too_large_is_refused(evil):
     """What it announces is not waited for, and content that was under way is let pass."""
     batch = heads(*[1 << 31] * 3)

@@ -284,6 +284,20 @@ def test_whoever_waits_too_long_for_memory_is_refused_and_the_next_is_read(greed
     assert not greedy.server.lost
 
 
+@pytest.mark.parametrize("stream", [b"1", b"-1", b"2", None])
+def test_whoever_gets_no_memory_is_told_whatever_the_stream_is_called(greedy, stream):
+    """A number that is taken, malformed or missing is no reason to hang up."""
+    late = 2 * (16 * MIB // MAX_SMALL_BYTES) + 1
+    for number in range(1, late, 2):
+        greedy.put(number)
+    box = {b"_command": b"PutSmall", b"_ask": b"late", b"handle": b"1", b"policy": b"replace", b"heads": b""}
+    greedy.send(boxes.encode(box if stream is None else {**box, b"stream": stream}))
+    greedy.clock.pump([WAITER_CHECK_S] * 2 * (int(MEMORY_TIMEOUT_S / WAITER_CHECK_S) + 1))
+    greedy.flush()
+
+    assert (b"BUSY", None) == (greedy.answers().get(b"late"), greedy.lost)
+
+
 def test_whoever_has_gone_is_noticed_though_nothing_is_read(greedy, monkeypatch):
     """What its connection holds may be what all its connections wait for."""
     gone = []

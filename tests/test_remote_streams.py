@@ -65,6 +65,9 @@ class Peer(amp.CommandLocator):
         """None that it knows of."""
         return []
 
+    def failed(self, box):
+        """Nothing was to be closed."""
+
     def answer(self, result):
         """To what it was asked first, of what is not answered yet; an error, or what the answer holds."""
         waiting = self._waiting.popleft()

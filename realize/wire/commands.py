@@ -10,11 +10,12 @@ one that is in use, unknown, or of another kind is answered with ``PROTOCOL``.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from twisted.protocols import amp
 
-from realize.errors import RealizeError, every_error
+from realize.errors import ProtocolError, RealizeError, every_error
 from realize.throttle.tree import Scope
 from realize.values import DIGEST_BYTES, MAX_OFFERED_CHUNKS, OnConflict, Use, WhereKind
 from realize.wire import packing
@@ -593,6 +594,14 @@ def every_command() -> list[type[amp.Command]]:
         for command in globals().values()
         if isinstance(command, type) and issubclass(command, amp.Command) and command not in {RealizeCommand, _OneWay}
     ]
+
+
+def stream_of(box: Mapping[bytes, bytes]) -> int | None:
+    """Return the number of the stream that a command names, which may be malformed; None if it cannot be told."""
+    try:
+        return _number().fromString(box.get(b"stream", b""))
+    except ProtocolError:
+        return None
 
 
 def names(*commands: type[amp.Command]) -> frozenset[bytes]:

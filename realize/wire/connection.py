@@ -17,7 +17,6 @@ Invariants:
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -388,6 +387,15 @@ class PeerProtocol(AnsweringProtocol):
             self.log.warning("protocol_violation", reason=str(error))
             self.abort(ProtocolError(f"{self.label} broke the protocol: {error}"))
 
+    def command_failed(self, box: Mapping[bytes, bytes]) -> None:
+        """Use up the number of the stream that it was to open, since content may follow; tell who serves the peer."""
+        if box[amp.COMMAND] in _OPENING:
+            number = commands.stream_of(box)
+            if number is not None:
+                self.streams.use_up(number)
+        elif self._served is not None:
+            self._served.failed(box)
+
     def command_finished(self, box: Mapping[bytes, bytes]) -> None:
         """A command is done; give back its memory."""
         if box[amp.COMMAND] not in self.own:
@@ -530,11 +538,7 @@ class PeerProtocol(AnsweringProtocol):
         """Answer `Busy` to a command that got no memory; content that follows for its stream is ignored."""
         error = Busy("this peer holds all the memory that it may")
         self.watch(shown_command(box[amp.COMMAND]))(error.wire_code.decode())
-        if box[amp.COMMAND] in _OPENING:
-            number = boxes.parse_number(box.get(b"stream", b""))
-            with contextlib.suppress(Busy):
-                self.streams.accept(number)
-                self.streams.close(number)
+        self.command_failed(box)
         if amp.ASK in box:
             self.write(error_box(box[amp.ASK], error))
 

@@ -32,6 +32,9 @@ class Served(Protocol):
     def transfers(self) -> list[dict[str, Any]]:
         """Return the streams in progress, for status reports."""
 
+    def failed(self, box: Mapping[bytes, bytes]) -> None:
+        """A command was answered with an error, perhaps before it was looked at: close what it was to close."""
+
 
 Watch = Callable[[str], Callable[[str], None]]
 """Called with the name of each command received; returns a function that is called with how it ended: ``OK`` or a
@@ -96,6 +99,10 @@ class AnsweringProtocol(amp.AMP):
         """Handle a violation of the protocol by the peer."""
         raise NotImplementedError
 
+    def command_failed(self, box: Mapping[bytes, bytes]) -> None:
+        """Note that the command of this box failed, or was refused."""
+        raise NotImplementedError
+
     def command_finished(self, box: Mapping[bytes, bytes]) -> None:
         """Note that the command of this box has ended, or was refused."""
         raise NotImplementedError
@@ -141,6 +148,7 @@ class AnsweringProtocol(amp.AMP):
         if refusal is not None:
             ended(refusal.errorCode.decode())
         if responder is None:
+            self.command_failed(box)
             self.command_finished(box)
             # A command that wants no answer cannot get an error either.
             return fail(refusal) if amp.ASK in box else succeed(amp.AmpBox())
@@ -169,6 +177,7 @@ class AnsweringProtocol(amp.AMP):
         traceback.clear_frames(error.__traceback__)
         ended(error.wire_code.decode())
         self._tell(command, began, error.wire_code.decode(), str(error))
+        self.command_failed(box)
         if amp.ASK not in box:
             # No answer is wanted; a malformed one-way command is a violation like any other.
             if isinstance(error, ProtocolError):

@@ -454,6 +454,11 @@ class StreamTable:
             raise Busy(f"{MAX_STREAMS} streams are open")
         self._open[number] = None
 
+    def use_up(self, number: int) -> None:
+        """Count as closed the number of a stream that was not opened; does nothing if the peer may not open it now."""
+        if number % 2 == self._theirs % 2 and number > self._theirs:
+            self._theirs = number
+
     def inbound(self, number: int, limit: int) -> InboundStream:
         """Expect ``limit`` bytes of content on a number that was chosen or accepted."""
         stream = InboundStream(number, limit, self._link)

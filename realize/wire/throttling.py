@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
@@ -139,3 +139,6 @@ class OwnLimit(amp.CommandLocator):
     def transfers(self) -> list[dict[str, Any]]:
         """See `realize.wire.responding.Served`; this end serves no files."""
         return []
+
+    def failed(self, box: Mapping[bytes, bytes]) -> None:
+        """See `realize.wire.responding.Served`; nothing is open here."""

@@ -83,6 +83,9 @@ _NEEDED: Final = {
 }
 """For each use, groups of rights; a peer needs one of each group."""
 
+_CLOSING: Final = commands.names(commands.AbandonStream, commands.CloseStream, commands.CommitStream)
+"""Commands after which their stream is closed, even if they are refused."""
+
 MakeStore = Callable[[str, bytes, bytes | None], IStore]
 """Makes the store for a location below a directory: ``make_store(directory, base, origin)``; may raise any
 `RealizeError`."""
@@ -176,6 +179,15 @@ class DirectoryResponders(amp.CommandLocator):
         streams: list[tuple[int, ServedWrite | ServedRead]] = [*self._writes.values(), *self._reads.values()]
         opened = ((self._directories.get(handle), stream) for handle, stream in streams)
         return [{"dir": where.directory, **stream.describe()} for where, stream in opened if where is not None]
+
+    def failed(self, box: Mapping[bytes, bytes]) -> None:
+        """See `realize.wire.responding.Served`: a stream is closed whatever its last command is answered."""
+        number = commands.stream_of(box) if box[amp.COMMAND] in _CLOSING else None
+        writing, reading = self._writes.get(number or 0), self._reads.get(number or 0)
+        if writing is not None:
+            Deferred.fromCoroutine(writing[1].abandon(keep=True)).addErrback(self._unexpected, "abandoning")
+        if reading is not None:
+            reading[1].close()
 
     # Directories.
 
