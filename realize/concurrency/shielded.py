@@ -35,6 +35,16 @@ def disposing(run_in_thread: RunInThread) -> Callable[[int], Deferred[Any]]:
     return dispose
 
 
+def cancellable(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:
+    """Make a coroutine method return a Deferred; cancelling that cancels what the coroutine waits for."""
+
+    @functools.wraps(method)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
+        return Deferred.fromCoroutine(method(*args, **kwargs))
+
+    return run
+
+
 def shielded(method: Callable[_P, Coroutine[Deferred[Any], Any, _T]]) -> Callable[_P, Deferred[_T]]:
     """Make a coroutine method return a Deferred whose cancellation does not reach the coroutine.
 

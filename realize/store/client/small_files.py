@@ -54,13 +54,16 @@ def _fitting(size: int, seconds: float, before: int) -> int:
 
 
 class RemoteBatches:
-    """Sends and fetches the batches of one store; each list that it is given must fit one command.
+    """Sends and fetches the batches of one store, whose handle is ``opened()``; each must fit one command.
 
     With ``after_reconnect``, since the link has failed before, the first batch is as small as on a slow link.
     """
 
-    def __init__(self, protocol: PeerProtocol, transit: Transit, *, after_reconnect: bool) -> None:
+    def __init__(
+        self, protocol: PeerProtocol, opened: Callable[[], int], transit: Transit, *, after_reconnect: bool
+    ) -> None:
         self._protocol = protocol
+        self._opened = opened
         self._transit = transit
         self._sending = DeferredLock()
         self._cut_short = False
@@ -80,9 +83,9 @@ class RemoteBatches:
         """Note that ``size`` bytes sent other than in a batch took that long; this can only enlarge the next batch."""
         self._sent_fits = max(self._sent_fits, _fitting(size, seconds, self._sent_fits))
 
-    async def put(self, handle: int, files: list[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
+    async def put(self, files: list[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Send the files; return what became of each."""
-        streams, clock = self._protocol.streams, self._protocol.clock
+        handle, streams, clock = self._opened(), self._protocol.streams, self._protocol.clock
         contents = [file.content for file in files]
         size = sum(map(len, contents))
         await self._sending.acquire()
@@ -138,9 +141,9 @@ class RemoteBatches:
         finally:
             self._ended(stream.number)
 
-    async def read(self, handle: int, paths: list[bytes], *, removing: bool) -> list[Fetched | RealizeError]:
+    async def read(self, paths: list[bytes], *, removing: bool) -> list[Fetched | RealizeError]:
         """Fetch the files; return each of them, or why it could not be read."""
-        streams, clock = self._protocol.streams, self._protocol.clock
+        handle, streams, clock = self._opened(), self._protocol.streams, self._protocol.clock
         number = streams.choose()
         try:
             stream = streams.inbound(number, MAX_SMALL_BYTES)

@@ -9,14 +9,13 @@ Nothing here has a timeout of its own: the connection has one, for when the peer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.concurrency.shielded import shielded
+from realize.concurrency.shielded import cancellable, shielded
 from realize.errors import ProtocolError, RealizeError, ignore_expected
 from realize.store.client.small_files import RemoteBatches, listed
 from realize.store.client.streams import BLOCKS_PER_COMMAND, RemoteReader, RemoteWriter
@@ -83,7 +82,7 @@ class RemoteStore:
         self._handle = 0
         self._turns = DeferredSemaphore(MAX_PACKS_IN_FLIGHT)
         self._transit = Transit()
-        self._batches = RemoteBatches(protocol, self._transit, after_reconnect=after_reconnect)
+        self._batches = RemoteBatches(protocol, self._opened, self._transit, after_reconnect=after_reconnect)
 
     def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""
@@ -121,37 +120,36 @@ class RemoteStore:
 
     def describe(self, paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
         """See `IStore`."""
-        return self._packed(paths, packing.measure_path, self._describe)
 
-    def _describe(self, paths: list[bytes]) -> Deferred[list[Existing | RealizeError]]:
-        asked = self._call(commands.Describe, paths=paths)
-        return asked.addCallback(listed, "found", len(paths))
+        def ask(pack: list[bytes]) -> Deferred[list[Existing | RealizeError]]:
+            return self._call(commands.Describe, paths=pack).addCallback(listed, "found", len(pack))
+
+        return self._packed(paths, packing.measure_path, ask)
 
     def forbidden(self, paths: Sequence[bytes], use: Use) -> Deferred[list[RealizeError | None]]:
         """See `IStore`."""
-        return self._packed(paths, packing.measure_path, partial(self._forbidden, use))
 
-    def _forbidden(self, use: Use, paths: list[bytes]) -> Deferred[list[RealizeError | None]]:
-        asked = self._call(commands.Forbidden, paths=paths, use=use)
-        return asked.addCallback(listed, "forbidden", len(paths))
+        def ask(pack: list[bytes]) -> Deferred[list[RealizeError | None]]:
+            return self._call(commands.Forbidden, paths=pack, use=use).addCallback(listed, "forbidden", len(pack))
 
-    def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:
-        """See `IStore`."""
-        return self._packed(paths, packing.measure_path, partial(self._read_small, removing=removing))
+        return self._packed(paths, packing.measure_path, ask)
 
     @shielded
-    async def _read_small(self, paths: list[bytes], *, removing: bool) -> list[Fetched | RealizeError]:
-        fetched: list[Fetched | RealizeError] = await self._turns.run(
-            lambda: Deferred.fromCoroutine(self._batches.read(self._opened(), paths, removing=removing))
-        )
-        return fetched
+    async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
+        """See `IStore`."""
+
+        def ask(pack: list[bytes]) -> Deferred[list[Fetched | RealizeError]]:
+            return self._turns.run(self._batches.read, pack, removing=removing)
+
+        return await self._packed(paths, packing.measure_path, ask)
 
     def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
         """See `IStore`."""
-        return self._packed(files, packing.measure_named, partial(self._put_small, policy), weigh=_weigh_small)
 
-    def _put_small(self, policy: OnConflict, files: list[SmallFile]) -> Deferred[list[Stored | RealizeError]]:
-        return self._turns.run(lambda: Deferred.fromCoroutine(self._batches.put(self._opened(), files, policy)))
+        def ask(pack: list[SmallFile]) -> Deferred[list[Stored | RealizeError]]:
+            return self._turns.run(self._batches.put, pack, policy)
+
+        return self._packed(files, packing.measure_named, ask, weigh=_weigh_small)
 
     def reads_at_once(self) -> int:
         """See `IStore`."""
@@ -163,22 +161,19 @@ class RemoteStore:
 
     def settle(self, expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`."""
-        return self._packed(expected, packing.measure_named, self._settle)
 
-    def _settle(self, expected: list[Expected]) -> Deferred[list[bool | RealizeError]]:
-        attributes = [each.attributes for each in expected]
-        asked = self._call(commands.Settle, patient=True, expected=expected, attributes=attributes)
-        return asked.addCallback(listed, "settled", len(expected))
+        def ask(pack: list[Expected]) -> Deferred[list[bool | RealizeError]]:
+            attributes = [each.attributes for each in pack]
+            asked = self._call(commands.Settle, patient=True, expected=pack, attributes=attributes)
+            return asked.addCallback(listed, "settled", len(pack))
 
-    def match_final(
+        return self._packed(expected, packing.measure_named, ask)
+
+    @cancellable
+    async def match_final(
         self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
-    ) -> Deferred[int]:
-        """See `IStore`."""
-        return Deferred.fromCoroutine(self._match_final(path, size, offset, digests, attributes))
-
-    async def _match_final(
-        self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None
     ) -> int:
+        """See `IStore`."""
         matched = 0
         for first in range(0, len(digests) or 1, BLOCKS_PER_COMMAND):
             answer = await self._call(
@@ -205,12 +200,13 @@ class RemoteStore:
 
     def make_directories(self, directories: Sequence[Directory]) -> Deferred[list[RealizeError | None]]:
         """See `IStore`; in order, as with `prune`."""
-        return Deferred.fromCoroutine(self._in_order(commands.MakeDirectories, "directories", "made", directories))
+        return self._in_order(commands.MakeDirectories, "directories", "made", directories)
 
     def set_directories(self, directories: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`; in order, as with `prune`."""
-        return Deferred.fromCoroutine(self._in_order(commands.SetDirectories, "directories", "done", directories))
+        return self._in_order(commands.SetDirectories, "directories", "done", directories)
 
+    @cancellable
     async def _in_order(
         self, command: type, question: str, answer: str, items: Sequence[Directory | Vacant]
     ) -> list[Any]:
@@ -233,17 +229,18 @@ class RemoteStore:
 
     def remove(self, removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
         """See `IStore`."""
-        return self._packed(removals, packing.measure_named, self._remove)
 
-    def _remove(self, removals: list[Removal]) -> Deferred[list[RealizeError | None]]:
-        asked: Deferred[dict[str, Any]] = self._turns.run(
-            lambda: call_lasting(self._protocol, commands.Remove, handle=self._opened(), removals=removals)
-        )
-        return asked.addCallback(listed, "removed", len(removals))
+        def ask(pack: list[Removal]) -> Deferred[list[RealizeError | None]]:
+            asked: Deferred[dict[str, Any]] = self._turns.run(
+                lambda: call_lasting(self._protocol, commands.Remove, handle=self._opened(), removals=pack)
+            )
+            return asked.addCallback(listed, "removed", len(pack))
+
+        return self._packed(removals, packing.measure_named, ask)
 
     def prune(self, vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`; packs are sent one after the other, to keep the order."""
-        return Deferred.fromCoroutine(self._in_order(commands.Prune, "vacant", "pruned", vacant))
+        return self._in_order(commands.Prune, "vacant", "pruned", vacant)
 
     def in_transit(self) -> list[Travelled]:
         """See `IStore`."""
@@ -307,11 +304,9 @@ class RemoteListing:
         self._ended = False
         self._listed = 0
 
-    def next_page(self) -> Deferred[list[Entry]]:
+    @cancellable
+    async def next_page(self) -> list[Entry]:
         """See `IListing`."""
-        return Deferred.fromCoroutine(self._next_page())
-
-    async def _next_page(self) -> list[Entry]:
         while not self._ended:
             asked = self._next or self._ask()
             self._next = None
@@ -342,7 +337,7 @@ class RemoteListing:
         asked = self._protocol.call(commands.Walk, patient=True, **self._question, leave=leave)
         # A page requested ahead may fail before anybody waits for it: then the error is kept until somebody does.
         held = Deferred[dict[str, Any]]()
-        asked.addCallbacks(held.callback, lambda failure: _keep(held, failure))
+        asked.addCallbacks(held.callback, held.errback)
         return held
 
     def close(self) -> None:
@@ -355,10 +350,6 @@ class RemoteListing:
             ahead.addErrback(ignore_expected)
         if self._started and not self._protocol.lost:
             self._protocol.call(commands.EndWalk, listing=self._listing).addErrback(ignore_expected)
-
-
-def _keep(held: Deferred[dict[str, Any]], failure: Failure) -> None:
-    held.errback(failure)
 
 
 def _nothing(_: object) -> None:

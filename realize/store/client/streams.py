@@ -11,6 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.concurrency.shielded import cancellable
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged, ignore_expected
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import call_lasting
@@ -74,21 +75,17 @@ class RemoteReader:
     def _travelled(self) -> int:
         return self._content.stream.travelled()
 
-    def block_digests(self, length: int) -> Deferred[list[bytes]]:
+    @cancellable
+    async def block_digests(self, length: int) -> list[bytes]:
         """See `IReader`; at most `realize.wire.packing.MAX_DIGESTS` blocks at a time."""
-        return Deferred.fromCoroutine(self._block_digests(length))
-
-    async def _block_digests(self, length: int) -> list[bytes]:
         await self._stand(length)
         digests: list[bytes] = (await self._content.call(commands.BlockDigests, length=length))["digests"]
         self._order.check_digests(len(digests), length)
         return digests
 
-    def skip(self, length: int) -> Deferred[None]:
+    @cancellable
+    async def skip(self, length: int) -> None:
         """See `IReader`."""
-        return Deferred.fromCoroutine(self._skip(length))
-
-    async def _skip(self, length: int) -> None:
         await self._stand(length)
         await self._content.skip(length)
         self._order.position += length
@@ -98,11 +95,9 @@ class RemoteReader:
         """See `IReader`."""
         return _can_delta(self._protocol)
 
-    def cut(self) -> Deferred[list[Chunk]]:
+    @cancellable
+    async def cut(self) -> list[Chunk]:
         """See `IReader`."""
-        return Deferred.fromCoroutine(self._cut_span())
-
-    async def _cut_span(self) -> list[Chunk]:
         self._order.cut()
         content = self._content
         chunks: list[Chunk] = (await content.call(commands.CutSpan))["chunks"]
@@ -378,15 +373,13 @@ class RemoteWriter:
             raise
         return cls(protocol, path, stream, answer["have"], size, arrived, transit)
 
-    def match(self, digests: Sequence[bytes], length: int) -> Deferred[int]:
+    @cancellable
+    async def match(self, digests: Sequence[bytes], length: int) -> int:
         """See `IWriter`."""
-        return Deferred.fromCoroutine(self._match(list(digests), length))
-
-    async def _match(self, digests: list[bytes], length: int) -> int:
         self._order.match(len(digests), length)
         matched = 0
         for first in range(0, len(digests), BLOCKS_PER_COMMAND):
-            part = digests[first : first + BLOCKS_PER_COMMAND]
+            part = list(digests[first : first + BLOCKS_PER_COMMAND])
             span = min(len(part) * BLOCK_BYTES, length - matched)
             answer = await self._call(commands.MatchPartial, digests=part, length=span)
             if answer["matched"] > span:
@@ -402,11 +395,9 @@ class RemoteWriter:
         """See `IWriter`."""
         return _can_delta(self._protocol)
 
-    def offer(self, chunks: Sequence[Chunk]) -> Deferred[list[bool]]:
+    @cancellable
+    async def offer(self, chunks: Sequence[Chunk]) -> list[bool]:
         """See `IWriter`; if we may not know what is there, the peer wants everything."""
-        return Deferred.fromCoroutine(self._offer(list(chunks)))
-
-    async def _offer(self, chunks: list[Chunk]) -> list[bool]:
         length = extent(chunks)
         self._order.offer(length)
         try:
@@ -426,13 +417,11 @@ class RemoteWriter:
             return fail(error)
         return Deferred.fromCoroutine(self._stream.send(pieces))
 
-    def commit(self, digest: bytes, attributes: Attributes | None) -> Deferred[Stored]:
+    @cancellable
+    async def commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
         """See `IWriter`."""
         if self._order.phase is WritePhase.ENDED:
-            return fail(ProtocolError("the writer is closed"))
-        return Deferred.fromCoroutine(self._commit(digest, attributes))
-
-    async def _commit(self, digest: bytes, attributes: Attributes | None) -> Stored:
+            raise ProtocolError("the writer is closed")
         self._order.end()
         try:
             answer = await call_lasting(
