@@ -363,28 +363,11 @@ class FinalMatches:
         offset: int,
         digests: Sequence[bytes],
         attributes: Attributes | None,
-    ) -> int:
-        """Return how many bytes from ``offset`` on match; if they reach the end, the file is durable.
-
-        For an empty file 0 would mean both success and failure, so `NotFound` is raised if there is no empty file.
-        """
-        matched = self._match(location, path, size, offset, digests, attributes)
-        if matched is None:
-            if not size:
-                raise NotFound(f"{display_name(path)}: there is no empty file of that name")
-            return 0
-        return matched
-
-    def _match(
-        self,
-        location: RootedLocation,
-        path: bytes,
-        size: int,
-        offset: int,
-        digests: Sequence[bytes],
-        attributes: Attributes | None,
     ) -> int | None:
-        """As `match`, but None if the file is not the one it should be."""
+        """Return how many bytes from ``offset`` on match; None if the file is not the one it should be.
+
+        If they reach the end, the file is durable.
+        """
         key = blake3(path).digest()
         before = self._progress.pop(key, None)
         directory, name = location.split(path)

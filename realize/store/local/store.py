@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from realize.concurrency.memory import UNBOUNDED, Share
 from realize.concurrency.shielded import RunInThread, shielded, shielded_opening, steadfast
-from realize.errors import InternalError, NoSpace, RealizeError, StorageError
+from realize.errors import InternalError, NoSpace, NotFound, RealizeError, StorageError
 from realize.fs.descriptors import release
 from realize.fs.tree import Inode, identity_of
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
@@ -39,6 +39,7 @@ from realize.store.local.small_files import WrittenBatch, read_batch, write_batc
 from realize.store.local.versions import Clock
 from realize.store.local.walker import Walker
 from realize.store.local.writer import LocalWriter, PartialFile
+from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
     MAX_SMALL_BYTES,
@@ -286,10 +287,15 @@ class LocalStore:
         for first in range(0, max(1, len(digests)), blocks):
             self._check_open()
             some = digests[first : first + blocks]
-            matched: int = await self._run_in_thread(
+            matched: int | None = await self._run_in_thread(
                 self._matches.match, self._location, path, size, offset, some, attributes
             )
             self._stamps.note()
+            if matched is None:
+                if not size:
+                    # 0 would also mean that an empty file matches.
+                    raise NotFound(f"{display_name(path)}: there is no empty file of that name")
+                break
             offset += matched
             if matched < len(some) * BLOCK_BYTES or offset == size:
                 break
