@@ -32,7 +32,7 @@ HOW_COMMITTED: Final = {
 async def move_large(work: Work, path: bytes, existing: Existing | None = None) -> Finished:
     """Move one file and return how it ended; raises `SideError`.
 
-    ``existing`` is what the destination said about the name, perhaps a while ago.
+    ``existing`` is what the destination said about the name, perhaps a while ago, if `decide` has not refused that.
     If it had a file then, it is asked again: otherwise the whole content might be sent before it turns out that this
     file was replaced by another one meanwhile.
     """
@@ -52,10 +52,15 @@ async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool
     with at(End.SOURCE):
         reader = await work.source.open_reader(path, removing=work.options.remove)
     try:
-        existing = await _describe(work, path) if known is None else known
-        with at(End.DESTINATION):
-            size, policy, run_started_ns = reader.version.size, work.options.policy, work.run_started_ns
-            action = decide(path, size, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
+        policy, run_started_ns = work.options.policy, work.run_started_ns
+        if known is None:
+            existing = await _describe(work, path)
+            with at(End.DESTINATION):
+                size = reader.version.size
+                action = decide(path, size, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
+        else:
+            # That was decided when it was described: there is no final file, so it is sent, after a partial if any.
+            existing, action = known, Action.SEND
         if action is Action.COMPARE:
             if await _identical(work, path, reader):
                 await refuse_same_file(work, path, existing)
