@@ -3,8 +3,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.mover.small import FILE_HEADER_BYTES, MAX_BATCH_FILES, MAX_HEADERS_BYTES, Candidate, batches
-from realize.values import NOTHING, Entry, Kind
+from realize.mover.small import FILE_HEADER_BYTES, MAX_BATCH_FILES, MAX_HEADERS_BYTES, Candidate, batches, grouped
+from realize.values import (
+    MAX_SMALL_BYTES,
+    NOTHING,
+    Attributes,
+    Entry,
+    Expected,
+    Kind,
+    Removal,
+    Seen,
+    SmallFile,
+    Version,
+)
+from realize.wire import packing
 
 
 def candidates(sizes, path=b"f"):
@@ -54,3 +66,35 @@ def test_a_batch_may_be_just_full():
     assert [MAX_BATCH_FILES, MAX_BATCH_FILES] == list(map(len, files))
     assert MAX_HEADERS_BYTES == 15 * (FILE_HEADER_BYTES + long)
     assert [15, 15, 15] == list(map(len, names))
+
+
+def test_a_batch_fits_one_command():
+    """However long its names are and whatever is said of its files: a store at the other end never splits one."""
+    times = Version(1, 2, 3, 4, 5)
+    for length in (1, 100, 4000):
+        files = [Candidate(Entry(b"%0*d" % (length, number), Kind.FILE, 9), NOTHING) for number in range(600)]
+        for batch in batches(files, lambda: MAX_SMALL_BYTES):
+            paths = [each.entry.path for each in batch]
+            small = [SmallFile(path, b"", bytes(32), Attributes(1, 0o640), Seen(bytes(16), 1)) for path in paths]
+
+            assert [paths] == list(packing.fit(paths, packing.measure_path))
+            for items in (
+                small,
+                [Expected(path, 9, bytes(32), Attributes(1, 0o640)) for path in paths],
+                [Removal(path, times) for path in paths],
+            ):
+                assert [items] == list(packing.fit(items, packing.measure_named, weigh=lambda _: 0))
+            assert len(packing.SMALL_HEADS.pack(small)) <= MAX_HEADERS_BYTES
+
+
+def test_what_fits_no_batch_comes_behind_the_batches_until_it_fits_one():
+    """Those that are left are looked at again whenever a batch may be larger."""
+    fits = [10]
+    found, small, large, larger = grouped(candidates([20, 5, 50, 40]), lambda: fits[0]), 5, 20, [50, 40]
+    groups = [next(found), next(found)]
+    fits[0] = 90
+    groups += found
+
+    assert [[small], large, larger] == [
+        group.entry.size if isinstance(group, Candidate) else [each.entry.size for each in group] for group in groups
+    ]

@@ -32,12 +32,12 @@ from realize.mover.events import (
     Pruned,
     Unknown,
 )
-from realize.mover.jobs import Jobs
+from realize.mover.jobs import Jobs, Slots
 from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
-from realize.mover.small import Candidate, batches, move_small
+from realize.mover.small import Candidate, grouped, move_small
 from realize.mover.work import SideError, Work, whole
 from realize.store.interfaces import IListing
 from realize.values import Attributes, Entry, Existing, Kind, Stored, Use, Vacant, Where, WhereKind
@@ -159,7 +159,7 @@ class Move:
             self.work.scarcity.look_again()
         for each in waiting:
             work = self.work if each.sent is None else evolve(self.work, sent=each.sent)
-            await self._jobs.start(self._files, partial(self._move_large, work, each.path, each.size))
+            await self._start(self._files, self._move_file, work, each.path, each.size)
         await self._jobs.drained()
 
     async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
@@ -250,23 +250,12 @@ class Move:
             else:
                 candidates.append(Candidate(entry, existing))
         await self._make_directories(candidates, here)
-        await self._start(candidates)
-
-    async def _start(self, candidates: list[Candidate]) -> None:
-        """Start moving files: those that fit a batch in batches, the others one by one."""
-        most = 0
-        while candidates:
-            if (fits := self._batch_bytes()) > most:
-                # What did not fit before may fit now: batches grow once arriving files have shown how fast the link is.
-                most = fits
-                small = [candidate for candidate in candidates if candidate.entry.size <= most]
-                candidates = [candidate for candidate in candidates if candidate.entry.size > most]
-                for batch in batches(small, self._batch_bytes):
-                    await self._jobs.start(self._batches, partial(self._move_small, batch))
+        for moving in grouped(candidates, self._batch_bytes):
+            if isinstance(moving, Candidate):
+                path, size = moving.entry.path, moving.entry.size
+                await self._start(self._files, self._move_file, self.work, path, size, moving.existing)
             else:
-                first = candidates.pop(0)
-                moving = partial(self._move_large, self.work, first.entry.path, first.entry.size, first.existing)
-                await self._jobs.start(self._files, moving)
+                await self._start(self._batches, self._move_batch, moving)
 
     def _batch_bytes(self) -> int:
         """How many bytes of content a batch, and so a file in a batch, should have at present."""
@@ -326,9 +315,6 @@ class Move:
             return selection.accepts_age(entry.mtime_ns, now_ns)
         return False
 
-    async def _move_small(self, batch: Sequence[Candidate]) -> None:
-        await self._unless_stopping(partial(self._move_batch, batch))
-
     async def _move_batch(self, batch: Sequence[Candidate]) -> None:
         scarcity = self.work.scarcity
         tried: list[Candidate] = []
@@ -354,10 +340,7 @@ class Move:
         else:
             self.work.emit(outcome)
 
-    async def _move_large(self, work: Work, path: bytes, size: int, existing: Existing | None = None) -> None:
-        await self._unless_stopping(partial(self._move_file, work, path, size, existing))
-
-    async def _move_file(self, work: Work, path: bytes, size: int, existing: Existing | None) -> None:
+    async def _move_file(self, work: Work, path: bytes, size: int, existing: Existing | None = None) -> None:
         try:
             refusal = work.scarcity.refusal(path, size)
             if refusal is not None:
@@ -372,19 +355,26 @@ class Move:
                 work.scarcity.failed(size)
             self._retry_or_fail(work, path, size, side_error)
 
-    async def _unless_stopping(self, job: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
-        """Run a job unless the run is to stop; one job at a time if the destination is short of space."""
-        if self.work.stop_flag.should_stop():
-            return
-        if not self.work.scarcity.tight:
-            await job()
-            return
-        await self._one_at_a_time.acquire()
-        try:
-            if not self.work.stop_flag.should_stop():
-                await job()
-        finally:
-            self._one_at_a_time.release()
+    async def _start(self, slots: Slots, move: Callable[..., Coroutine[Deferred[Any], Any, None]], *args: Any) -> None:
+        """Wait for a slot and start to move something; returns while it is under way.
+
+        Nothing is moved once the run is to stop, and one thing at a time if the destination is short of space.
+        """
+
+        async def job() -> None:
+            if self.work.stop_flag.should_stop():
+                return
+            if not self.work.scarcity.tight:
+                await move(*args)
+                return
+            await self._one_at_a_time.acquire()
+            try:
+                if not self.work.stop_flag.should_stop():
+                    await move(*args)
+            finally:
+                self._one_at_a_time.release()
+
+        await self._jobs.start(slots, job)
 
     def _retry_or_fail(self, work: Work, path: bytes, size: int, side_error: SideError) -> None:
         """Queue a file for another attempt, or report it as failed (or as gone, if the source no longer has it).

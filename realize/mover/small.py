@@ -1,4 +1,7 @@
-"""Move small files in batches: each step is one call for all files of a batch."""
+"""Move small files in batches: each step is one call for all files of a batch.
+
+What goes into a batch is decided here alone: a store only says how many bytes its link bears at present.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,21 @@ def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iter
         headers += header
     if batch:
         yield batch
+
+
+def grouped(candidates: Sequence[Candidate], at_once: Callable[[], int]) -> Iterator[list[Candidate] | Candidate]:
+    """Yield the batches of all candidates that fit one, and the others one by one; pure, as `batches`.
+
+    What does not fit at first may fit later: batches grow once arriving files have shown how fast the link is.
+    """
+    left, most = list(candidates), 0
+    while left:
+        if (fits := at_once()) > most:
+            most = fits
+            yield from batches([each for each in left if each.entry.size <= most], at_once)
+            left = [each for each in left if each.entry.size > most]
+        else:
+            yield left.pop(0)
 
 
 async def move_small(work: Work, batch: Sequence[Candidate], report: OutcomeReport) -> None:
