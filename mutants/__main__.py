@@ -31,7 +31,7 @@ GUARDS: Final = (
     "concurrency",
     "store",
     "mover",
-    "daemon/access.py",
+    "daemon/peer_changes.py",
     "wire/server.py",
     "wire/responding.py",
     "wire/arguments.py",

@@ -19,7 +19,7 @@ from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleC
 from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs
 from realize.daemon.metrics.counters import Metrics
-from realize.daemon.metrics.hooks import MetricsHooks
+from realize.daemon.metrics.event_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.served import look_at, serve_directories
 from realize.daemon.service import Realized
@@ -42,7 +42,7 @@ from tests.store_helpers import LARGE_CONTENT, block_digests, small_file
 from tests.test_remote_store import Served
 
 
-class Seen(MetricsHooks):
+class Seen(EventHooks):
     """Remembers what it was told of files."""
 
     def __init__(self):
@@ -529,7 +529,7 @@ def daemon(tmp_path):
 def test_state_is_read_when_somebody_asks(daemon, tmp_path):
     """Limits, threads, connections and bytes: all as they are at that moment."""
     gauges = daemon._gauges()
-    daemon._directories = directories_of(daemon._config.directories, daemon._metrics_hooks.commits)
+    daemon._directories = directories_of(daemon._config.directories, daemon._events.commits)
     daemon._take_over(daemon._config)
     registry = CollectorRegistry()
     registry.register(gauges)
@@ -588,7 +588,7 @@ def test_without_metrics_nothing_is_counted(tmp_path):
     daemon = realized(config)
 
     assert daemon._metrics_endpoint is None
-    assert MetricsHooks is type(daemon._metrics_hooks)
+    assert EventHooks is type(daemon._events)
     assert daemon._factory._watch is None
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from realize.daemon.signals import Signals
+from realize.daemon.signal_handlers import SignalHandlers
 from tests.processes import Site, wait_for
 
 
@@ -79,7 +79,7 @@ def test_a_daemon_with_nothing_to_wait_for_stops_in_order(tmp_path):
 def test_what_was_set_before_comes_back():
     """A program may have more than a daemon in it."""
     before, seen = signal.getsignal(signal.SIGUSR2), []
-    signals = Signals()
+    signals = SignalHandlers()
     signals.on(signal.SIGUSR2, lambda: seen.append(1))
     signals.on(signal.SIGUSR2, lambda: seen.append(2))
     signal.raise_signal(signal.SIGUSR2)

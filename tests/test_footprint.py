@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from realize.config import PeerConfig, Right
-from realize.daemon.access import withdrawn
+from realize.daemon.peer_changes import withdrawn
 from realize.errors import Conflict, RealizeError
 from realize.fs.tree import identity_of
 from realize.keys import generate_identity

@@ -28,19 +28,19 @@ from realize.concurrency.memory import Memory
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config, with_backlog
-from realize.daemon.access import by_key, withdrawn
 from realize.daemon.heap import Heap, bound_heaps
 from realize.daemon.housekeeping import Housekeeping
 from realize.daemon.logs import DaemonLogs, complain
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.endpoint import MetricsEndpoint
+from realize.daemon.metrics.event_hooks import EventHooks
 from realize.daemon.metrics.gauges import Gauges
-from realize.daemon.metrics.hooks import MetricsHooks
 from realize.daemon.metrics.space import DiskSpaces
+from realize.daemon.peer_changes import by_key, withdrawn
 from realize.daemon.rates import RateSampler
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
-from realize.daemon.signals import STOPPING, Signals
+from realize.daemon.signal_handlers import STOPPING, SignalHandlers
 from realize.daemon.status import report, totals
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
@@ -107,12 +107,12 @@ class Realized(Service):
         self._ports: list[IListeningPort] = []
         self._closing: set[Deferred[None]] = set()
         """Each fires when everything that a connection had open is closed, which needs threads."""
-        self._signals = Signals()
+        self._signals = SignalHandlers()
         metrics_at = config.metrics if metrics is None else metrics
         self._fixed = ("key", "listen", "limits", *(() if metrics is not None else ("metrics",)))
         """The configuration keys that a reload cannot change."""
         counted = None if metrics_at is None else Metrics()
-        self._metrics_hooks = MetricsHooks() if counted is None else counted
+        self._events = EventHooks() if counted is None else counted
         self._factory = PeerServerFactory(
             clock=reactor,
             log=structlog.get_logger(component="wire").bind(),
@@ -120,7 +120,7 @@ class Realized(Service):
             greeting=Greeting(f"realized {__version__}"),
             is_known=lambda key: key in self._keys,
             welcome=self._welcome,
-            on_refusal=self._metrics_hooks.refused,
+            on_refusal=self._events.refused,
             watch=None if counted is None else counted.command,
         )
         self._throttling = Throttling(
@@ -153,7 +153,7 @@ class Realized(Service):
         self._start_log()
         self._began = self._reactor.seconds()
         allow_many_files()
-        self._metrics_hooks.started(time.time())
+        self._events.started(time.time())
         found = look_at(self._config.directories)
         self._directories = self._serve(self._config, found)
         self._say_who_hangs(found)
@@ -256,7 +256,7 @@ class Realized(Service):
             found,
             lambda path: self._pools.of(path).run,
             self._reactor,
-            self._metrics_hooks.commits,
+            self._events.commits,
             self._ledger,
             self._freed,
             self._memory,
@@ -316,7 +316,7 @@ class Realized(Service):
         self._log.info("partial_freed", dir=name, path=display_name(path), size=size)
 
     def _take_over(self, config: Config) -> None:
-        self._metrics_hooks.expect(config.directories, config.peers)
+        self._events.expect(config.directories, config.peers)
         throttle = config.throttle
         peers = {name: throttle.peers_bps.get(name) for name in config.peers}
         self._throttling.configure(throttle.service_bps, peers, throttle.connection_bps)
@@ -433,12 +433,12 @@ class Realized(Service):
                 component="store", peer=name, conn=connection.number, run=run_of(greeting.run)
             ).bind(),
             report=partial(self._report, name, peer, number),
-            watch=self._metrics_hooks,
+            watch=self._events,
         )
         self._closing.add(responders.closed)
         responders.closed.addBoth(lambda _: self._closing.discard(responders.closed))
         connection.serve(responders)
-        self._metrics_hooks.accepted(name)
+        self._events.accepted(name)
         return name
 
     def _gauges(self) -> Gauges:

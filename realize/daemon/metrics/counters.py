@@ -20,7 +20,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from realize import __version__
-from realize.daemon.metrics.hooks import MetricsHooks
+from realize.daemon.metrics.event_hooks import EventHooks
 from realize.errors import (
     AccessDenied,
     BadName,
@@ -76,7 +76,7 @@ _SYNC_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0
 _LAG_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0)
 
 
-class Metrics(MetricsHooks):
+class Metrics(EventHooks):
     """Counts what happens in one daemon."""
 
     def __init__(self) -> None:

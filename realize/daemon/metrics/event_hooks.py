@@ -1,4 +1,4 @@
-"""The hooks that the daemon calls for its metrics: a null object that counts nothing.
+"""What the daemon tells of connections, commands and commits: a null object that counts none of them.
 
 `realize.daemon.metrics.counters` overrides it and counts.
 """
@@ -11,8 +11,8 @@ from realize.store.hooks import CommitHooks, FileHooks
 from realize.wire.server import Refusal
 
 
-class MetricsHooks(FileHooks):
-    """Called for what happens in one daemon."""
+class EventHooks(FileHooks):
+    """Called for each event in one daemon: a connection, a refusal, a command, a commit."""
 
     def started(self, at: float) -> None:
         """Called when the service starts; ``at`` is in seconds since the epoch."""

@@ -11,7 +11,7 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """Signals that stop the daemon in order (the first two through the reactor); a second one of them stops it at once."""
 
 
-class Signals:
+class SignalHandlers:
     """The signal handlers of one daemon; to be used in the main thread."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from realize.config import PeerConfig, Right
-from realize.daemon.access import by_key, withdrawn
+from realize.daemon.peer_changes import by_key, withdrawn
 from realize.keys import generate_identity
 
 KEYS = [generate_identity().public_key for _ in range(3)]
