@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from collections.abc import Callable
+from typing import Protocol, Self, TypeAlias
 
 
 class Logger(Protocol):
@@ -22,3 +23,7 @@ class Logger(Protocol):
 
     def error(self, event: str, /, **fields: object) -> None:
         """Somebody must act."""
+
+
+LoggerOf: TypeAlias = Callable[[str], Logger]
+"""Returns the logger of a component, one of `realize.levels.COMPONENTS`."""

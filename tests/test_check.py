@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from realize.cli.credentials import credentials_of
+from realize.cli.logs import logger_of
 from realize.cli.options import Access
 from realize.config import Right
 from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, WrongPeer
@@ -181,7 +182,7 @@ def examined(*, rights=frozenset(Right), prepare=lambda memory: None, **options)
     served = Served(Clock(), {"inbox": rights}, **options).introduced()
     prepare(served.memory)
     found = []
-    work = checking.Checking(served.clock, found.append).examine_directory(
+    work = checking.Checking(served.clock, found.append, logger_of).examine_directory(
         served.client, RemoteLocation("nas", "nas", 9771, "inbox", b"")
     )
     ended = []
@@ -243,7 +244,7 @@ def test_a_name_server_that_hangs_ends_the_check(monkeypatch, tmp_path):
     found, clock = [], Clock()
 
     done = Deferred.fromCoroutine(
-        Checking(clock, found.append).run("nas::inbox", lambda: credentials_of(Access(str(tmp_path / "c"))))
+        Checking(clock, found.append, logger_of).run("nas::inbox", lambda: credentials_of(Access(str(tmp_path / "c"))))
     )
     clock.advance(STEP_TIMEOUT_S)
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from realize.cli.credentials import credentials_of
+from realize.cli.logs import logger_of
 from realize.cli.options import Access
 from realize.errors import AccessDenied, ConfigError, Interrupted, UsageError
 from realize.keys import Identity, generate_identity, write_identity
@@ -74,7 +75,7 @@ def test_a_peer_of_the_configuration_has_its_address_and_pin(access: Access) -> 
     """The configuration says where a peer is and which key it has."""
 
     async def main() -> tuple[Any, ...]:
-        async with Session(Clock(), credentials_of(access)) as session:
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
             return *session.resolve("hostb::in/x", "./y"), session.resolve_peer("hostb")
 
     expected = (RemoteLocation("hostb", "b.example", 1234, "in", b"x"), LocalLocation("./y"))
@@ -87,7 +88,7 @@ def test_a_peer_that_locations_share_is_connected_to_once(
     """Two directories of one peer share a connection, which is closed in the end."""
 
     async def main() -> None:
-        async with Session(Clock(), credentials_of(access)) as session:
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
             for location in session.resolve("hostb::in", "hostb::out", "hostb::in/below"):
                 await session.store(location)
 
@@ -101,7 +102,7 @@ def test_a_source_may_learn_what_is_its_own_or_local(access: Access) -> None:
     """Only a daemon that is another one than the destination is kept from finding out what is there."""
 
     async def main() -> list[bytes | None]:
-        async with Session(Clock(), credentials_of(access)) as session:
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
             remote, other, local = session.resolve("hostb::out", "hostb::in", "./here")
             return [
                 session.origin(source, destination)
@@ -115,7 +116,7 @@ def test_a_peer_is_told_of_an_interruption(access: Access, connections: list[tup
     """The daemon can log why the connection ended."""
 
     async def main() -> None:
-        async with Session(Clock(), credentials_of(access)) as session:
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
             await session.store(*session.resolve("hostb::in"))
             raise Interrupted("interrupted")
 
@@ -137,7 +138,7 @@ def test_a_peer_may_be_named_with_and_without_a_directory(access: Access, text: 
 
     async def main() -> Any:
         ad_hoc = OTHER.base64 if text.startswith("[") else None
-        async with Session(Clock(), credentials_of(Access(access.config, peer_key=ad_hoc))) as session:
+        async with Session(Clock(), credentials_of(Access(access.config, peer_key=ad_hoc)), logger_of) as session:
             return session.resolve_remote(text)
 
     assert expected == result_of(main())
@@ -151,7 +152,7 @@ def test_what_is_neither_peer_nor_directory_is_a_usage_error(access: Access, tex
     """The error says what to write instead."""
 
     async def main() -> Any:
-        async with Session(Clock(), credentials_of(access)) as session:
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
             session.resolve_remote(text)
 
     failure = result_of(main())
@@ -163,7 +164,7 @@ def test_an_ad_hoc_peer_needs_a_key(access: Access) -> None:
     """Without a pin nothing is connected, and the error says what to do."""
 
     async def main() -> Any:
-        async with Session(Clock(), credentials_of(access)) as session:
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
             session.resolve("c.example::in")
 
     failure = result_of(main())
@@ -175,7 +176,7 @@ def test_an_ad_hoc_peer_is_known_by_the_given_key(access: Access) -> None:
     """--peer-key is the pin of the peer that the configuration does not name."""
 
     async def main() -> Any:
-        async with Session(Clock(), credentials_of(Access(access.config, peer_key=OTHER.base64))) as session:
+        async with Session(Clock(), credentials_of(Access(access.config, peer_key=OTHER.base64)), logger_of) as session:
             return session.resolve_peer("c.example")
 
     assert Peer("c.example", 9771, OTHER) == result_of(main())
@@ -185,7 +186,7 @@ def test_a_key_that_nobody_needs_is_a_usage_error(access: Access) -> None:
     """A pin is never ignored silently: the user meant somebody else than the configuration does."""
 
     async def main() -> Any:
-        async with Session(Clock(), credentials_of(Access(access.config, peer_key=OTHER.base64))) as session:
+        async with Session(Clock(), credentials_of(Access(access.config, peer_key=OTHER.base64)), logger_of) as session:
             session.resolve("hostb::in")
 
     assert UsageError is result_of(main()).type
@@ -208,7 +209,7 @@ async def test_after_a_lost_connection_little_is_under_way_at_a_time(
 ) -> None:
     """A link that breaks again and again is to carry something between two breaks."""
     monkeypatch.setattr(Connection, "chunk", lambda _: 1 << 20, raising=False)
-    session = Session(Clock(), credentials_of(access))
+    session = Session(Clock(), credentials_of(access), logger_of)
     [location] = session.resolve("hostb::inbox")
 
     first = (await session.store(location)).takes_at_once()
@@ -224,7 +225,7 @@ async def test_peers_that_do_not_answer_any_more_are_waited_for_together(
 ) -> None:
     """A run from ten directories of a daemon that hangs ends as soon as one from a single one."""
     clock = Clock()
-    session = Session(clock, credentials_of(access))
+    session = Session(clock, credentials_of(access), logger_of)
     for location in session.resolve("hostb::inbox", "hostb::other", "hostb::third"):
         store = await session.store(location)
         monkeypatch.setattr(store, "close", Deferred)

@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 
+from realize.cli.logs import logger_of
 from realize.config import Config
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted
 from realize.keys import Identity, PublicKey
@@ -130,7 +131,7 @@ class Hanging:
         self.clock = Clock()
         self.tally = Tally()
         session = SimpleNamespace(
-            resolve=Session(cast("Any", self.clock), NoPeers()).resolve,
+            resolve=Session(cast("Any", self.clock), NoPeers(), logger_of).resolve,
             run="run",
             tidying=lambda *_: None,
             store=self.store,

@@ -5,6 +5,7 @@ Each message is fed to the reader of the configuration as a person would do it.
 
 import re
 import socket
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -111,7 +112,7 @@ def test_what_keygen_prints_serves_both_ends(tmp_path, monkeypatch, there):
 @pytest.mark.parametrize("there", [False, True])
 def test_a_command_that_gets_the_lines_knows_the_daemon(tmp_path, host, peer, there):
     """With the key in the place of the example."""
-    said = no_pin(host, 9772, "realize.toml")
+    said = no_pin(host, 9772, SimpleNamespace(config_name="realize.toml", peer_key_name="--peer-key"))
     (lines,) = toml(said.replace("MCowBQYDK2VwAyEA...", KEY.base64))
     config = f'[peers.{peer}]\nkey = "{FORMER.base64}"\n' if there else ""
 

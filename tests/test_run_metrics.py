@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from realize.cli.exit_codes import command_exit_code
-from realize.cli.logs import command_log, log_faults
+from realize.cli.logs import command_log, logger_of
 from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.options import LogOptions
 from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError
@@ -95,7 +95,7 @@ def metrics_of(wanted, *, dry_run=False, warn=say_warning):
         began=process_started(),
         dry_run=dry_run,
         warn=warn,
-        before_listening=log_faults,
+        logger_of=logger_of,
         code_of=command_exit_code,
         serving_at=lambda where: click.echo(f"realize: metrics at {where}", err=True),
     )

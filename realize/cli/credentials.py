@@ -13,7 +13,9 @@ def credentials_of(access: Access) -> FileCredentials:
 
     Raises what `FileCredentials` raises.
     """
-    return FileCredentials(access.config, access.key, access.peer_key, _warn)
+    return FileCredentials(
+        access.config, _warn, key_file=access.key, peer_key=access.peer_key, peer_key_name="--peer-key"
+    )
 
 
 def _warn(sentence: str) -> None:

@@ -15,6 +15,7 @@ import click
 from twisted.internet.interfaces import IReactorFromThreads
 
 from realize.cli.options import LogOptions
+from realize.logger import Logger
 from realize.units import display_text
 
 if TYPE_CHECKING:
@@ -50,10 +51,14 @@ def command_log(options: LogOptions, reactor: IReactorFromThreads) -> Iterator[N
                 click.echo(f"realize: warning: {problem} {display_text(options.file)}", err=True)
 
 
-def log_faults() -> None:
-    """Log our own bugs from now on, unless an option asked for more; to be called before connecting or listening."""
+def logger_of(component: str) -> Logger:
+    """The logger of a component; from the first call on our own bugs are logged, unless an option asked for more."""
     if not _current:
         _begin(LogOptions())
+    from realize.telemetry import structlog
+
+    logger: Logger = structlog.get_logger(component=component).bind()
+    return logger
 
 
 def flush(seconds: float) -> None:

@@ -21,6 +21,7 @@ from realize import __version__
 from realize.concurrency.reactor import IReactor
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
 from realize.locations import RemoteLocation
+from realize.logger import LoggerOf
 from realize.pasting import right, table
 from realize.runs.check_findings import (
     Finding,
@@ -68,11 +69,11 @@ class Checking:
         self,
         reactor: IReactor,
         show: Callable[[Finding], object],
-        before_connecting: Callable[[], object] = lambda: None,
+        logger_of: LoggerOf,
     ) -> None:
         self._reactor = reactor
         self._show = show
-        self._before_connecting = before_connecting
+        self._logger_of = logger_of
         self._findings: list[Finding] = []
 
     def count(self, result: Result) -> int:
@@ -94,7 +95,7 @@ class Checking:
 
     async def _check(self, target: str, credentials: Callable[[], Credentials]) -> None:
         try:
-            session = Session(self._reactor, credentials(), before_connecting=self._before_connecting)
+            session = Session(self._reactor, credentials(), self._logger_of)
         except ConfigError as error:
             self._fail("config", *split_advice(error))
         async with session:

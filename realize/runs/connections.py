@@ -15,11 +15,10 @@ from realize import __version__
 from realize.concurrency.reactor import IReactor
 from realize.errors import RealizeError
 from realize.keys import Identity
-from realize.logger import Logger
+from realize.logger import Logger, LoggerOf
 from realize.runs.options import Rates
 from realize.runs.peers import Peer, naming
 from realize.runs.reports import lowest, parse_limits
-from realize.telemetry import structlog
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
@@ -34,10 +33,11 @@ SILENT_CLOSE_TIMEOUT_S: Final = 0.5
 class Connections:
     """Connects to each peer once; ``run`` stays the same when a run comes back after it lost its connections."""
 
-    def __init__(self, reactor: IReactor, rates: Rates, run: str) -> None:
+    def __init__(self, reactor: IReactor, rates: Rates, run: str, logger_of: LoggerOf) -> None:
         self._reactor = reactor
         self._rates = rates
-        self._log: Logger = structlog.get_logger(component="cli", run=run).bind()
+        self._logger_of = logger_of
+        self._log = logger_of("cli").bind(run=run)
         self._tree = ThrottleTree(reactor)
         self._run = run
         self._made: dict[Peer, PeerProtocol] = {}
@@ -63,9 +63,11 @@ class Connections:
         run = f"{self._run}-{zlib.crc32(peer.address.encode()):08x}"
         greeting = Greeting(f"realize {__version__}", run=run)
         name = f"{len(self._made) + 1}"
-        known = {"run": self._run, "peer": peer.address, "conn": int(name)}
-        log: Logger = structlog.get_logger(component="wire", **known).bind()
-        make = connecting_protocol(clock=self._reactor, log=log, greeting=greeting)
+
+        def logger(component: str) -> Logger:
+            return self._logger_of(component).bind(run=self._run, peer=peer.address, conn=int(name))
+
+        make = connecting_protocol(clock=self._reactor, log=logger("wire"), greeting=greeting)
 
         def attempt() -> ConnectingProtocol:
             self.attempt = make()
@@ -81,8 +83,7 @@ class Connections:
             wrap=pacing(self._reactor),
         )
         limit_by(self._tree, connection, peer.address, name)
-        throttle_log: Logger = structlog.get_logger(component="throttle", **known).bind()
-        self._own[peer] = own = OwnLimit(self._tree, name, throttle_log, self._rates.up)
+        self._own[peer] = own = OwnLimit(self._tree, name, logger("throttle"), self._rates.up)
         connection.serve(own)
         theirs = connection.theirs
         self._log.info(

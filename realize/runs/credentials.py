@@ -13,8 +13,9 @@ from realize.keys import Identity, PublicKey, load_identity, read_public_key
 class Credentials(Protocol):
     """Our identity and the peers we know; everything but ``peer_key`` may raise `realize.errors.ConfigError`."""
 
-    peer_key: PublicKey | None
-    """The only key accepted at a peer that the configuration does not name; None if there can be none."""
+    @property
+    def peer_key(self) -> PublicKey | None:
+        """The only key accepted at a peer that the configuration does not name; None if there can be none."""
 
     @property
     def config(self) -> Config:
@@ -34,7 +35,7 @@ class Credentials(Protocol):
 
     @property
     def peer_key_name(self) -> str:
-        """How ``peer_key`` is given, for people."""
+        """How ``peer_key`` is given, for people; empty if it cannot be."""
 
     def identity(self) -> Identity:
         """Our own key pair."""
@@ -44,21 +45,22 @@ class FileCredentials:
     """What the configuration file and the key files say.
 
     ``config_file`` is read at once if it is given, and the default file only when a peer is named.
-    ``peer_key`` is a public key or the name of a file that has it.
+    ``peer_key`` is a public key or the name of a file that has it, and ``peer_key_name`` how it can be given.
     ``warn`` is called with a sentence if other users could change the configuration.
     Raises `realize.errors.ConfigError` and, for ``peer_key``, `realize.errors.UsageError`.
     """
 
-    peer_key_name: Final = "--peer-key"
-
     def __init__(
         self,
         config_file: str | None,
-        key_file: str | None,
-        peer_key: str | None,
         warn: Callable[[str], None],
+        *,
+        key_file: str | None = None,
+        peer_key: str | None = None,
+        peer_key_name: str = "",
         environ: Mapping[str, str] = os.environ,
     ) -> None:
+        self.peer_key_name = peer_key_name
         self._environ = environ
         self._warn = warn
         self._config_file = config_file
@@ -93,4 +95,24 @@ class FileCredentials:
         """See `Credentials`."""
         if self._identity is None:
             self._identity = load_identity(self.key_name)
+        return self._identity
+
+
+class GivenCredentials:
+    """What a program says in a `Config` of its own."""
+
+    peer_key: Final = None
+    peer_key_name: Final = ""
+    config_name: Final = "the configuration that this program gives"
+    key_name: Final = config_name
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.partial_max_age_s = config.partial_max_age_s
+        self._identity: Identity | None = None
+
+    def identity(self) -> Identity:
+        """See `Credentials`."""
+        if self._identity is None:
+            self._identity = self.config.identity()
         return self._identity

@@ -23,6 +23,7 @@ from twisted.internet.task import LoopingCall
 from realize.concurrency.reactor import IReactor
 from realize.errors import RealizeError, UsageError
 from realize.exit_codes import ExitCode
+from realize.logger import LoggerOf
 from realize.mover.events import Event, How, Retrying
 from realize.runs.board import Board
 from realize.runs.ending import exit_code_of
@@ -51,7 +52,7 @@ class RunMetrics:
     ``tally`` has the statistics of the run, counted by its observer.
     ``began`` is when the run began, in seconds on the monotonic clock; a dry run reports nothing at its end.
     ``warn`` is called with a sentence when something could not be delivered, perhaps in another thread;
-    ``serving_at`` with the URL at which the metrics are served, after ``before_listening``.
+    ``serving_at`` with the URL at which the metrics are served.
     ``code_of`` chooses the exit code for an error.
     """
 
@@ -64,8 +65,8 @@ class RunMetrics:
         began: float,
         dry_run: bool,
         warn: Callable[[str], object],
+        logger_of: LoggerOf,
         serving_at: Callable[[str], object] = lambda _where: None,
-        before_listening: Callable[[], object] = lambda: None,
         code_of: Callable[[BaseException], ExitCode] = exit_code_of,
     ) -> None:
         self.tally = Tally()
@@ -74,7 +75,7 @@ class RunMetrics:
         self._rates = rates
         self._warn = warn
         self._serving_at = serving_at
-        self._before_listening = before_listening
+        self._logger_of = logger_of
         self._code_of = code_of
         self._max_duration = patience.max_duration
         self._began = began
@@ -215,16 +216,12 @@ class RunMetrics:
 
         if self._wanted.endpoint is None:
             return nothing
-        from realize.telemetry import structlog
         from realize.telemetry.metrics.exposition import Exposition, listen, new_registry
         from realize.telemetry.metrics.run_metrics import live
 
-        self._before_listening()
         registry = new_registry()
         registry.register(live(self._figures, None if self._pusher is None else self._pusher.pushes))
-        exposition = Exposition(
-            registry, lambda: (True, "ready"), clock=reactor, log=structlog.get_logger(component="cli")
-        )
+        exposition = Exposition(registry, lambda: (True, "ready"), clock=reactor, log=self._logger_of("cli"))
         try:
             port = await listen(reactor, self._wanted.endpoint, exposition)
         except RealizeError as error:

@@ -46,8 +46,9 @@ def no_pin(host: str, port: int, credentials: Credentials) -> str:
     return "\n".join(
         (
             f"{address}: the key of this peer is not known, so it cannot be told from an impostor.",
-            f"Give the public key that `realize keygen` printed there: either with {credentials.peer_key_name} KEY,",
-            f"or by these lines in {display_text(credentials.config_name)}",
+            "Give the public key that `realize keygen` printed there:"
+            + (f" either with {credentials.peer_key_name} KEY," if credentials.peer_key_name else ""),
+            f"{'or ' if credentials.peer_key_name else ''}by these lines in {display_text(credentials.config_name)}",
             f"({if_there(name)}):",
             *daemon_lines(name, address, "MCowBQYDK2VwAyEA..."),
         )

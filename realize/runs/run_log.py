@@ -1,6 +1,6 @@
 """The log of a move or copy: its start, its end, and what became of each file.
 
-It observes the mover's events, as the display does, but exists only if an option asks for a log.
+It observes the mover's events, as the display does, and in the command exists only if an option asks for a log.
 The ``transfer`` id of a file is the same here and in the logs of the daemons (`realize.tracing`).
 """
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from realize import __version__
 from realize.errors import DeadlineReached, Interrupted, RealizeError
-from realize.logger import Logger
+from realize.logger import LoggerOf
 from realize.mover.events import (
     Event,
     Failed,
@@ -36,7 +36,6 @@ from realize.mover.events import (
 )
 from realize.runs.move_options import MoveOptions
 from realize.runs.tally import Tally
-from realize.telemetry import structlog
 from realize.tracing import transfer_id
 from realize.units import display_name, display_text
 
@@ -46,18 +45,18 @@ HOW_NAMES: Final = {how: how.name.lower() for how in How}
 SKIPPED, GONE = How.SKIPPED, How.GONE
 
 
-def log_failure(error: RealizeError) -> None:
+def log_failure(error: RealizeError, logger_of: LoggerOf) -> None:
     """Log an error that kept a run from starting."""
-    structlog.get_logger(component="cli").error("run_failed", error=str(error), code=_code(error))
+    logger_of("cli").error("run_failed", error=str(error), code=_code(error))
 
 
 class RunLog:
     """Logs one run."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, logger_of: LoggerOf) -> None:
         self._run = run
-        self._log: Logger = structlog.get_logger(component="cli", run=run).bind()
-        self._files: Logger = structlog.get_logger(component="mover", run=run).bind()
+        self._log = logger_of("cli").bind(run=run)
+        self._files = logger_of("mover").bind(run=run)
 
     def started(self, texts: Sequence[str], options: MoveOptions, *, remove: bool) -> None:
         """Log the start of a move (``remove``) or copy to the last of ``texts``."""

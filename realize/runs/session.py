@@ -25,6 +25,7 @@ from realize.concurrency.thread_pool import ThreadPools
 from realize.errors import ConfigError, DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location, RemoteLocation, parse_location, parse_peer
+from realize.logger import LoggerOf
 from realize.mover.events import Event
 from realize.runs.credentials import Credentials
 from realize.runs.options import Rates
@@ -62,20 +63,20 @@ def _not_closed(failure: Failure) -> bool:
 class Session:
     """Everything that one run works with; leaving the session closes it all.
 
-    ``before_connecting`` is called before the first connection is made.
+    ``logger_of`` is called when the first connection is made.
     """
 
     def __init__(
         self,
         reactor: IReactor,
         credentials: Credentials,
+        logger_of: LoggerOf,
         rates: Rates = Rates(),  # noqa: B008 -- frozen
-        before_connecting: Callable[[], object] = lambda: None,
     ) -> None:
         self.credentials = credentials
         self._reactor = reactor
         self._rates = rates
-        self._before_connecting = before_connecting
+        self._logger_of = logger_of
         self._peer_key_used = False
         self._connections: Connections | None = None
         self._reason = "DONE"
@@ -182,8 +183,7 @@ class Session:
             # Without a remote end, nothing of the wire is loaded.
             from realize.runs.connections import Connections
 
-            self._before_connecting()
-            self._connections = Connections(self._reactor, self._rates, self.run)
+            self._connections = Connections(self._reactor, self._rates, self.run, self._logger_of)
         return await self._connections.to(peer, self.credentials.identity())
 
     def _freed(self, path: bytes, size: int) -> None:

@@ -7,7 +7,7 @@ import json as json_format
 import click
 
 from realize.cli.credentials import credentials_of
-from realize.cli.logs import log_faults
+from realize.cli.logs import logger_of
 from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
@@ -23,7 +23,7 @@ def run_check(target: str, access: Access, *, json: bool, log: LogOptions) -> in
         click.echo(finding.as_json() if json else "\n".join(finding.lines()))
 
     async def main(reactor: IReactor) -> int:
-        checking = Checking(reactor, show, log_faults)
+        checking = Checking(reactor, show, logger_of)
         await checking.run(target, lambda: credentials_of(access))
         code = ExitCode.CHECK_FAILED if checking.count(Result.FAILED) else ExitCode.DONE
         if json:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 
 from realize.cli.credentials import credentials_of
 from realize.cli.display.wording import about, local_time
-from realize.cli.logs import log_faults
+from realize.cli.logs import logger_of
 from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
-from realize.errors import NotFound, RealizeError, next_step
 from realize.json_fields import path_fields, printable
-from realize.locations import Location
+from realize.runs.asking import list_location
 from realize.runs.session import Session
-from realize.store.interfaces import IStore
 from realize.units import display_name, format_size
-from realize.values import Entry, Kind, WhereKind
+from realize.values import Entry, Kind
 
 STATES: Final = {Kind.FILE: "final", Kind.PARTIAL: "partial", Kind.LEFT: "left", Kind.UNREADABLE: "unreadable"}
 
@@ -29,40 +27,30 @@ def run_ls(location: str, access: Access, *, json: bool, log: LogOptions) -> int
     """List ``location`` on stdout; return 1 if something there could not be read, else 0."""
 
     async def main(reactor: IReactor) -> int:
-        async with Session(reactor, credentials_of(access), before_connecting=log_faults) as session:
+        async with Session(reactor, credentials_of(access), logger_of) as session:
             return await _list(session, location, as_json=json)
 
     return run(main, log)
 
 
-async def _list(session: Session, text: str, *, as_json: bool) -> int:
-    (location,) = session.resolve(text)
-    try:
-        return await _list_store(await session.store(location), location, as_json=as_json)
-    except RealizeError as error:
-        raise type(error)(f"{location}: {error}{next_step(error, str(location))}") from error
-
-
-async def _list_store(store: IStore, location: Location, *, as_json: bool) -> int:
-    where = await store.open(os.urandom(16))
-    if where.kind is WhereKind.ABSENT:
-        raise NotFound("no such file or directory")
+async def _list(session: Session, location: str, *, as_json: bool) -> int:
+    (shown,) = map(str, session.resolve(location))
     unreadable = 0
-    listing = store.walk(partials=True)
-    try:
-        while page := await listing.next_page():
-            for entry in page:
-                if entry.kind is Kind.DIRECTORY:
-                    continue
-                if entry.kind is Kind.UNREADABLE:
-                    unreadable = 1
-                    click.echo(f"realize: error: {location}: {about(entry.path, entry.note)}", err=True)
-                if as_json:
-                    click.echo(json.dumps(fields(entry)))
-                elif entry.kind is not Kind.UNREADABLE:
-                    click.echo(line(entry))
-    finally:
-        listing.close()
+
+    def show(page: Sequence[Entry]) -> None:
+        nonlocal unreadable
+        for entry in page:
+            if entry.kind is Kind.DIRECTORY:
+                continue
+            if entry.kind is Kind.UNREADABLE:
+                unreadable = 1
+                click.echo(f"realize: error: {shown}: {about(entry.path, entry.note)}", err=True)
+            if as_json:
+                click.echo(json.dumps(fields(entry)))
+            elif entry.kind is not Kind.UNREADABLE:
+                click.echo(line(entry))
+
+    await list_location(session, location, show)
     return unreadable
 
 

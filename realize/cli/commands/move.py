@@ -186,7 +186,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
     from realize.cli.commands.move_run import run_move
     from realize.cli.display.options import DisplayOptions
     from realize.cli.exit_codes import command_exit_code
-    from realize.cli.logs import log_faults
+    from realize.cli.logs import logger_of
     from realize.process import process_started
     from realize.runs.metrics import RunMetrics
     from realize.runs.move_options import MoveOptions
@@ -213,7 +213,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
         dry_run=asked.dry_run,
         warn=lambda sentence: say(f"warning: {sentence}"),
         serving_at=lambda where: None if asked.quiet else say(f"metrics at {where}"),
-        before_listening=log_faults,
+        logger_of=logger_of,
         code_of=command_exit_code,
     ) as metrics:
         options = MoveOptions(

@@ -16,7 +16,7 @@ from realize.cli.deadline import Deadline
 from realize.cli.display.choice import Display, choose
 from realize.cli.display.options import DisplayOptions
 from realize.cli.display.summary import deadline_line
-from realize.cli.logs import flush, log_faults
+from realize.cli.logs import flush, logger_of
 from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
@@ -51,11 +51,11 @@ def run_move(
     async def main(reactor: IReactor) -> int:
         try:
             credentials = credentials_of(access)
-            async with metrics.during(reactor), Session(reactor, credentials, options.rates, log_faults) as session:
+            async with metrics.during(reactor), Session(reactor, credentials, logger_of, options.rates) as session:
                 if log.asked:
                     from realize.runs.run_log import RunLog
 
-                    run_log = RunLog(session.run)
+                    run_log = RunLog(session.run, logger_of)
                     run_log.started(texts, options, remove=look.remove)
                     moving.observers.append(run_log)
 
@@ -76,7 +76,7 @@ def run_move(
             if log.asked and not moving.observers:
                 from realize.runs.run_log import log_failure
 
-                log_failure(error)
+                log_failure(error, logger_of)
             raise
 
     # Until the reactor has ended, and with it all its threads, for they may be what hangs.

@@ -8,25 +8,20 @@ import click
 
 from realize.cli.credentials import credentials_of
 from realize.cli.display.report import readable
-from realize.cli.logs import log_faults
+from realize.cli.logs import logger_of
 from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
-from realize.runs.peers import naming
-from realize.runs.reports import parse
+from realize.runs.asking import ask_status
 from realize.runs.session import Session
 
 
 def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int:
     """Print the status of the daemon at ``peer``."""
-    from realize.wire.commands import Status
 
     async def main(reactor: IReactor) -> int:
-        async with Session(reactor, credentials_of(access), before_connecting=log_faults) as session:
-            whom = session.resolve_peer(peer)
-            protocol = await session.connected(whom)
-            with naming(whom):
-                report = parse((await protocol.call(Status))["report"])
+        async with Session(reactor, credentials_of(access), logger_of) as session:
+            report = await ask_status(session, peer)
         click.echo(dumps(report) if json else "\n".join(readable(report)))
         return 0
 

@@ -58,7 +58,8 @@ def throttle(
     Limits of peers and of the service need admin = true in the daemon's configuration; those of connections are also
     for the key that made them. With --scope connection:ID --direction both, a command that runs is limited anew.
     """
-    from realize.cli.commands.throttle_run import Change, run_throttle
+    from realize.cli.commands.throttle_run import run_throttle
+    from realize.runs.asking import Change
 
     if limit is None:
         if time is not None:

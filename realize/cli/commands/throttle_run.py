@@ -7,57 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-from attrs import frozen
 
 from realize.cli.credentials import credentials_of
 from realize.cli.display.report import shown, table
-from realize.cli.logs import log_faults
+from realize.cli.logs import logger_of
 from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
-from realize.runs.peers import naming
-from realize.runs.reports import is_number, parse_limits
+from realize.runs.asking import Change, ask_limits
+from realize.runs.reports import is_number
 from realize.runs.session import Session
-from realize.throttle.tree import Scope
 from realize.units import display_text, format_duration
-from realize.wire.commands import Direction, GetThrottle, SetThrottle
-
-
-@frozen
-class Change:
-    """A limit to set: ``rate`` in bytes per second, None to lift it; for ``seconds``, or for good."""
-
-    scope: str
-    name: str
-    direction: str
-    rate: int | None
-    seconds: float | None
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the command on the wire."""
-        arguments: dict[str, Any] = {
-            "scope": Scope(self.scope),
-            "name": self.name,
-            "direction": Direction(self.direction),
-        }
-        if self.rate is not None:
-            arguments["rate"] = self.rate
-        if self.seconds is not None:
-            arguments["milliseconds"] = max(1, round(self.seconds * 1000))
-        return arguments
 
 
 def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool, log: LogOptions) -> int:
     """Make the change, if there is one, and print the limits now in force."""
 
     async def main(reactor: IReactor) -> int:
-        async with Session(reactor, credentials_of(access), before_connecting=log_faults) as session:
-            whom = session.resolve_peer(peer)
-            connection = await session.connected(whom)
-            with naming(whom):
-                if change is not None:
-                    await connection.call(SetThrottle, **change.arguments())
-                rows = parse_limits((await connection.call(GetThrottle))["report"])
+        async with Session(reactor, credentials_of(access), logger_of) as session:
+            rows = await ask_limits(session, peer, change)
         click.echo(json_format.dumps(rows) if json else "\n".join(table([readable(row) for row in rows])))
         return 0
 

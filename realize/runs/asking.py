@@ -1,0 +1,79 @@
+"""Questions to a daemon: what it is doing, what its limits are, and what there is at a location."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from realize.errors import NotFound, RealizeError, next_step
+from realize.runs.peers import naming
+from realize.runs.reports import parse, parse_limits
+from realize.runs.session import Session
+from realize.throttle.tree import Scope
+from realize.values import Entry, WhereKind
+from realize.wire.commands import Direction, GetThrottle, SetThrottle, Status
+
+
+@frozen
+class Change:
+    """A limit to set: ``rate`` in bytes per second, None to lift it; for ``seconds``, or for good."""
+
+    scope: str
+    name: str
+    direction: str
+    rate: int | None
+    seconds: float | None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the command on the wire."""
+        arguments: dict[str, Any] = {
+            "scope": Scope(self.scope),
+            "name": self.name,
+            "direction": Direction(self.direction),
+        }
+        if self.rate is not None:
+            arguments["rate"] = self.rate
+        if self.seconds is not None:
+            arguments["milliseconds"] = max(1, round(self.seconds * 1000))
+        return arguments
+
+
+async def ask_status(session: Session, text: str) -> dict[str, Any]:
+    """What the daemon at the peer ``text`` says that it is doing; nothing in it is to be trusted."""
+    peer = session.resolve_peer(text)
+    connection = await session.connected(peer)
+    with naming(peer):
+        return parse((await connection.call(Status))["report"])
+
+
+async def ask_limits(session: Session, text: str, change: Change | None = None) -> list[dict[str, Any]]:
+    """The limits in force at the daemon of the peer ``text``, after a change if one is given."""
+    peer = session.resolve_peer(text)
+    connection = await session.connected(peer)
+    with naming(peer):
+        if change is not None:
+            await connection.call(SetThrottle, **change.arguments())
+        return parse_limits((await connection.call(GetThrottle))["report"])
+
+
+async def list_location(session: Session, text: str, take: Callable[[Sequence[Entry]], object]) -> None:
+    """Call ``take`` with each page of the entries at a location as it arrives, so that memory does not grow with them.
+
+    Raises `RealizeError`, whose text names the location.
+    """
+    (location,) = session.resolve(text)
+    try:
+        store = await session.store(location)
+        if (await store.open(os.urandom(16))).kind is WhereKind.ABSENT:
+            raise NotFound("no such file or directory")
+        listing = store.walk(partials=True)
+        try:
+            while page := await listing.next_page():
+                take(page)
+        finally:
+            listing.close()
+    except RealizeError as error:
+        raise type(error)(f"{location}: {error}{next_step(error, str(location))}") from error
