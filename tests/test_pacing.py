@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from twisted.internet import _producer_helpers
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, Cooperator
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -504,6 +505,52 @@ class TestProducers:
 
         assert (2, 1) == (producer.paused, producer.resumed)
 
+    @pytest.mark.parametrize("held_by", ["limit", "transport"])
+    def test_a_producer_that_others_have_resumed_is_paused_again(self, held_by):
+        """TLS above the layer resumes it without asking; no more than two writes for each time come of it."""
+        setting = Setting(KIB)
+        producer = Pushing(setting.paced, pieces=1000)
+        setting.paced.registerProducer(producer, streaming=True)
+        if held_by == "transport":
+            setting.link.producer.pauseProducing()
+        producer.run()
+        for _ in range(10):
+            producer.resumeProducing()
+
+        assert not producer.running
+        assert setting.paced.queued <= 22 * producer.piece
+
+    def test_a_header_and_its_body_are_one_reason_to_pause(self):
+        """The adapter that twisted.web puts around a pull producer counts pauses, and is resumed once."""
+        setting = Setting(KIB)
+        producer = Pushing(setting.paced, pieces=0)
+        setting.paced.registerProducer(producer, streaming=True)
+        setting.paced.write(b"h" * 1000)
+        setting.paced.write(b"b" * 1000)
+        setting.pass_time(3)
+
+        assert (1, 1) == (producer.paused, producer.resumed)
+
+    @pytest.mark.parametrize("streaming", [True, False])
+    def test_registering_never_pauses_within_the_call(self, streaming):
+        """TLS above is not ready for it; who pushes is paused by its first write, and who is pulled is not pulled."""
+        setting = Setting(KIB)
+        setting.paced.write(b"x" * 2048)
+        producer = Pushing(setting.paced, pieces=100) if streaming else Pulling(setting.paced, pieces=1)
+        setting.paced.registerProducer(producer, streaming)
+        before = setting.paced.queued
+        if streaming:
+            told = producer.paused
+            producer.run()
+            assert (0, 1) == (told, producer.paused)
+        else:
+            setting.clock.pump([0, 0])
+            early = producer.pieces
+            setting.pass_time(2)
+            assert (1, 0) == (early, producer.pieces)
+
+        assert 2048 == before
+
     def test_a_pull_producer_is_pulled_at_the_limit(self):
         """On the clock that was given, not on a global one."""
         setting = Setting(MIB)
@@ -824,6 +871,64 @@ class Echo(Application):
         """Send."""
         super().handshakeCompleted()
         self.transport.write(b"e" * self.amount)
+
+
+@implementer(IPullProducer)
+class Endless:
+    """Writes 64 KiB whenever asked, and counts."""
+
+    produced = 0
+
+    def __init__(self, consumer):
+        self.consumer = consumer
+
+    def resumeProducing(self):
+        """Write."""
+        self.produced += 65_536
+        self.consumer.write(bytes(65_536))
+
+    def stopProducing(self):
+        """Nothing more is asked for."""
+
+
+class TestBelowTLS:
+    """Below TLS, as in ``throttle:tcp:8124:rate=1M`` with TLS in the factory."""
+
+    @pytest.mark.parametrize("registered", ["before the handshake", "after it", "while full"])
+    def test_a_producer_is_held_whenever_it_was_registered(self, registered, monkeypatch):
+        """What TLS resumes by itself, as at the end of the handshake, is paused again: memory stays bounded."""
+        setting = Setting(MIB)
+        monkeypatch.setattr(
+            _producer_helpers, "cooperate", Cooperator(scheduler=lambda f: setting.clock.callLater(TICK, f)).cooperate
+        )
+        server = TLSMemoryBIOFactory(certificate(), False, Factory.forProtocol(Application), setting.clock)
+        client = TLSMemoryBIOFactory(CertificateOptions(), True, Factory.forProtocol(Application), setting.clock)
+        paced = ThrottledFactory(server, setting.clock, setting.lane).buildProtocol(None)
+        receiver = client.buildProtocol(None)
+        sender = paced.wrappedProtocol.wrappedProtocol
+        pump = iosim.connect(
+            paced,
+            iosim.makeFakeServer(paced),
+            receiver,
+            iosim.makeFakeClient(receiver),
+            greet=False,
+            clock=setting.clock,
+        )
+        if registered != "before the handshake":
+            pump.flush()
+        if registered == "while full":
+            sender.transport.write(bytes(4 * MIB))
+            setting.pass_time(0.01)
+        producer = Endless(sender.transport)
+        sender.transport.registerProducer(producer, False)
+        for _ in range(1000):
+            setting.clock.advance(TICK)
+            pump.pump(advanceClock=False)
+        sender.transport.unregisterProducer()
+
+        assert len(receiver.wrappedProtocol.received) == pytest.approx(MIB, rel=0.05)
+        assert producer.produced <= 1.3 * MIB
+        assert paced.queued <= 4.1 * MIB
 
 
 class TestTLS:

@@ -22,6 +22,42 @@ class ProducerCallbacks:
         self.stopProducing = stop
 
 
+class RegulatedProducer:
+    """The application's producer, ``push``, and whether it was last told to pause."""
+
+    __slots__ = ("_may_finish", "paused", "push")
+
+    def __init__(self, push: IPushProducer, *, paused: bool) -> None:
+        self.push = push
+        self.paused = paused
+        self._may_finish = False
+        """Whether the last write paused it, so that the next may still belong to what it was about."""
+
+    def pause(self) -> None:
+        """Tell it to pause."""
+        self.paused = True
+        self._may_finish = False
+        self.push.pauseProducing()
+
+    def resume(self) -> None:
+        """Tell it to go on."""
+        self.paused = False
+        self.push.resumeProducing()
+
+    def wrote_too_much(self) -> None:
+        """Pause it because of a write, also if it was told so before.
+
+        Somebody in between may have resumed it: TLS does once its handshake is completed, knowing nothing of our pause.
+        But one write more is let pass first: a header is followed by a body, and twisted.web counts pauses, so that a
+        second one for both would outlast the only `resume`.
+        """
+        if self._may_finish:
+            self._may_finish = False
+        else:
+            self.pause()
+            self._may_finish = True
+
+
 @implementer(IPushProducer)
 class PulledProducer:
     """Makes a push producer of a pull producer: asks it for data once in each turn of the reactor until paused.

@@ -43,7 +43,7 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, alsoProvides, directlyProvides, implementer, providedBy
 
 from realize.throttle.backlog import Backlog
-from realize.throttle.producers import ProducerCallbacks, PulledProducer
+from realize.throttle.producers import ProducerCallbacks, PulledProducer, RegulatedProducer
 from realize.throttle.scheduler import Flow
 from realize.throttle.states import CloseState, SendState, TransportEvent, next_close_state, next_send_state
 from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that_fits, wire_size
@@ -77,8 +77,7 @@ class ThrottledProtocol(Protocol):
         self._send_state = SendState.PASSING
         self._close_state = CloseState.OPEN
         self._refilling = False
-        self._producer: IPushProducer | None = None
-        self._producer_paused = False
+        self._producer: RegulatedProducer | None = None
         self._below = ProducerCallbacks(self._pause, self._resume, self._stopped)
         self._below_paused = False
         self._registered: IPushProducer | None = None
@@ -148,7 +147,8 @@ class ThrottledProtocol(Protocol):
                 self._register(self._below)
             if not self._refilling:
                 self._ask()
-            self._regulate()
+            if self._producer is not None and self._full:
+                self._producer.wrote_too_much()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Write all of ``data`` as one."""
@@ -191,22 +191,22 @@ class ThrottledProtocol(Protocol):
         if self._send_state is _CLOSED:
             producer.stopProducing()
             return
-        pull = None if streaming else PulledProducer(cast("IPullProducer", producer), self.factory.clock)
-        self._producer = cast("IPushProducer", producer) if pull is None else pull
-        self._producer_paused = False
-        if self._send_state is _PASSING:
-            self._register(self._producer)
-        else:
-            self._register(self._below)
-            self._regulate()
-        if pull is not None and not self._producer_paused:
-            pull.resumeProducing()
+        push = (
+            cast("IPushProducer", producer)
+            if streaming
+            else PulledProducer(cast("IPullProducer", producer), self.factory.clock)
+        )
+        # Who pushes is paused by its first write at the earliest: TLS above this layer is not ready for it here.
+        self._producer = RegulatedProducer(push, paused=not streaming)
+        self._register(push if self._send_state is _PASSING else self._below)
+        if not streaming and not self._full:
+            self._producer.resume()
 
     def unregisterProducer(self) -> None:
         """Forget the producer, which has written all it had; a close that waited for it may go on."""
         producer, self._producer = self._producer, None
-        if isinstance(producer, PulledProducer):
-            producer.pauseProducing()
+        if producer is not None and isinstance(producer.push, PulledProducer):
+            producer.push.pauseProducing()
         if not self._backlog.size:
             self._register(None)
         self._update()
@@ -247,7 +247,7 @@ class ThrottledProtocol(Protocol):
         """Drop what waits, leave the flow, and tell the application."""
         try:
             self._close()
-            if self._registered is not None and self._registered is self._producer:
+            if self._producer is not None and self._registered is self._producer.push:
                 # The transport knows it, and has stopped it.
                 self._producer = None
             self._stopped()
@@ -278,7 +278,7 @@ class ThrottledProtocol(Protocol):
         self._drop()
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.stopProducing()
+            producer.push.stopProducing()
 
     # What happens in each state
 
@@ -314,17 +314,19 @@ class ThrottledProtocol(Protocol):
         """On the way to PASSING: stop asking for bytes, and leave the producer to the transport."""
         if self._flow is not None:
             self._flow.ask(0)
-        self._register(self._producer)
-        if self._producer is not None and self._producer_paused:
-            self._producer_paused = False
-            self._producer.resumeProducing()
+        producer = self._producer
+        if producer is None:
+            self._register(None)
+        else:
+            self._register(producer.push)
+            if producer.paused:
+                producer.resume()
 
     def _step_between(self) -> None:
         """On the way to SHAPING: take the place of the producer at the transport."""
         if self._producer is not None:
             # Whether the transport has paused it is not known here, so make sure.
-            self._producer_paused = True
-            self._producer.pauseProducing()
+            self._producer.pause()
             self._register(self._below)
 
     def _refill(self) -> None:
@@ -358,13 +360,16 @@ class ThrottledProtocol(Protocol):
         producer = self._producer
         if producer is None:
             return
-        if not self._producer_paused:
-            if self._below_paused or self._backlog.size > self._high_water:
-                self._producer_paused = True
-                producer.pauseProducing()
+        if not producer.paused:
+            if self._full:
+                producer.pause()
         elif not self._below_paused and self._backlog.size <= self._high_water / 2:
-            self._producer_paused = False
-            producer.resumeProducing()
+            producer.resume()
+
+    @property
+    def _full(self) -> bool:
+        """Whether the producer should write nothing now."""
+        return self._below_paused or self._backlog.size > self._high_water
 
     def _end(self, event: TransportEvent) -> None:
         """Note the application's wish, and fulfil it now if nothing is left to send."""
