@@ -26,6 +26,7 @@ from twisted.test import iosim
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from realize.throttle import producers
 from realize.throttle import scheduler as pacer
 from realize.throttle.buckets import Bucket
 from realize.throttle.scheduler import Scheduler
@@ -564,6 +565,30 @@ class TestProducers:
         assert sent == pytest.approx(MIB, rel=0.02)
         assert 3_000_000 == setting.written()
         assert ["lose"] == setting.link.calls
+        assert [] == setting.timers
+
+    @pytest.mark.parametrize("goes_first", [False, True])
+    def test_a_pull_producer_that_raises_does_not_keep_the_connection_open(self, goes_first, monkeypatch):
+        """It is logged and unregistered, as by Twisted; one that was unregistered already takes no other along."""
+        setting = Setting(MIB)
+        logged = []
+        monkeypatch.setattr(producers, "_log", Quiet(logged))
+        producer, next_one = Pulling(setting.paced, pieces=1), Pushing(setting.paced, pieces=0)
+
+        def fails():
+            if goes_first:
+                setting.paced.unregisterProducer()
+                setting.paced.registerProducer(next_one, streaming=True)
+            raise ValueError
+
+        producer.resumeProducing = fails
+        setting.paced.registerProducer(producer, streaming=False)
+        setting.paced.write(b"x")
+        setting.paced.loseConnection()
+        setting.pass_time(0.1)
+
+        assert [ValueError] == logged
+        assert ([] if goes_first else ["lose"]) == setting.link.calls
         assert [] == setting.timers
 
     def test_a_second_producer_is_refused(self):

@@ -5,7 +5,9 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from realize.throttle import producers
 from realize.throttle.producers import ProducerCallbacks, PulledProducer
+from tests.faults import Quiet
 
 
 @implementer(IPullProducer)
@@ -29,10 +31,15 @@ class Pulled:
         self.stopped += 1
 
 
+def never(_):
+    """What must not happen."""
+    raise AssertionError
+
+
 def test_a_pull_producer_is_asked_until_paused():
     """From the next turn of the reactor on, with one timer however often it is resumed."""
     clock, pulled = Clock(), Pulled(pieces=3)
-    producer = pulled.producer = PulledProducer(pulled, clock)
+    producer = pulled.producer = PulledProducer(pulled, clock, never)
     producer.resumeProducing()
     producer.resumeProducing()
     at_once, timers = pulled.asked, len(clock.getDelayedCalls())
@@ -43,10 +50,25 @@ def test_a_pull_producer_is_asked_until_paused():
     assert [] == clock.getDelayedCalls()
 
 
+def test_a_pull_producer_that_raises_is_asked_no_more(monkeypatch):
+    """The exception is logged, and who registered it is told which one it was."""
+    logged, failed = [], []
+    monkeypatch.setattr(producers, "_log", Quiet(logged))
+    clock, pulled = Clock(), Pulled()
+    pulled.resumeProducing = lambda: 1 / 0
+    producer = PulledProducer(pulled, clock, failed.append)
+    producer.resumeProducing()
+    clock.advance(0)
+
+    assert [ZeroDivisionError] == logged
+    assert [producer] == failed
+    assert [] == clock.getDelayedCalls()
+
+
 def test_a_stopped_pull_producer_is_told_and_not_asked_any_more():
     """No timer is left."""
     clock, pulled = Clock(), Pulled()
-    producer = pulled.producer = PulledProducer(pulled, clock)
+    producer = pulled.producer = PulledProducer(pulled, clock, never)
     producer.resumeProducing()
     producer.stopProducing()
     clock.advance(0)
@@ -65,4 +87,4 @@ def test_a_producer_of_functions_calls_them():
 
     assert ["pause", "resume", "stop"] == told
     assert verifyObject(IPushProducer, producer)
-    assert verifyObject(IPushProducer, PulledProducer(Pulled(), Clock()))
+    assert verifyObject(IPushProducer, PulledProducer(Pulled(), Clock(), never))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProducer, IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
+
+_log = Logger()
 
 
 @implementer(IPushProducer)
@@ -63,11 +66,14 @@ class PulledProducer:
     """Makes a push producer of a pull producer: asks it for data once in each turn of the reactor until paused.
 
     Twisted's own adapter does so on the global reactor; this one takes a ``clock``.
+    As there, an exception of the producer is logged and ends its producing: ``failed`` is called with this object then,
+    to unregister it.
     """
 
-    def __init__(self, producer: IPullProducer, clock: IReactorTime) -> None:
+    def __init__(self, producer: IPullProducer, clock: IReactorTime, failed: Callable[[PulledProducer], None]) -> None:
         self._producer = producer
         self._clock = clock
+        self._failed = failed
         self._call: IDelayedCall | None = None
         self._running = False
 
@@ -91,6 +97,11 @@ class PulledProducer:
 
     def _pull(self) -> None:
         self._call = None
-        self._producer.resumeProducing()
-        if self._running:
+        asked = False
+        with _log.failuresHandled("while a pull producer was asked for data"):
+            self._producer.resumeProducing()
+            asked = True
+        if not asked:
+            self._failed(self)
+        elif self._running:
             self.resumeProducing()

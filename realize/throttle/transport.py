@@ -194,7 +194,7 @@ class ThrottledProtocol(Protocol):
         push = (
             cast("IPushProducer", producer)
             if streaming
-            else PulledProducer(cast("IPullProducer", producer), self.factory.clock)
+            else PulledProducer(cast("IPullProducer", producer), self.factory.clock, self._pull_failed)
         )
         # Who pushes is paused by its first write at the earliest: TLS above this layer is not ready for it here.
         self._producer = RegulatedProducer(push, paused=not streaming)
@@ -210,6 +210,10 @@ class ThrottledProtocol(Protocol):
         if not self._backlog.size:
             self._register(None)
         self._update()
+
+    def _pull_failed(self, pulled: PulledProducer) -> None:
+        if self._producer is not None and self._producer.push is pulled:
+            self.unregisterProducer()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
