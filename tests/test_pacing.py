@@ -825,6 +825,14 @@ class TestForwarding:
 
         assert ThrottledFactory(Refusing(), Clock()).buildProtocol(None) is None
 
+    def test_a_protocol_that_is_never_connected_takes_no_place(self):
+        """``throttle:realize:`` builds one before the handshake, and drops it if that fails."""
+        setting = Setting(KIB)
+        before = setting.root.children
+        setting.factory.buildProtocol(None)
+
+        assert before == setting.root.children
+
     def test_the_factory_passes_on_its_life(self):
         """Start, stop, and the protocols it would negotiate."""
 

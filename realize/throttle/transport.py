@@ -64,12 +64,14 @@ _FORWARDED: Final = (IHalfCloseableProtocol, IHandshakeListener)
 class ThrottledProtocol(Protocol):
     """Throttles what ``wrappedProtocol`` sends; whatever is not about sending goes to the transport below."""
 
-    def __init__(self, factory: ThrottledFactory, wrapped: IProtocol, flow: Flow | None = None) -> None:
+    def __init__(
+        self, factory: ThrottledFactory, wrapped: IProtocol, make_flow: Callable[[], Flow] | None = None
+    ) -> None:
         self.factory: ThrottledFactory = factory
         self.transport: Any = None
         self.wrappedProtocol: Any = wrapped
         self._flow: Flow | None = None
-        self._first_flow = flow
+        self._make_flow = make_flow
         self._overhead = 0
         self._backlog = Backlog()
         self._unspent = 0
@@ -226,8 +228,8 @@ class ThrottledProtocol(Protocol):
         self._overhead = TLS_RECORD_OVERHEAD_BYTES if INegotiated.providedBy(transport) else 0
         self.connected = 1
         self.transport = transport
-        if self._first_flow is not None:
-            self.use(self._first_flow)
+        if self._make_flow is not None:
+            self.use(self._make_flow())
         self.wrappedProtocol.makeConnection(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -429,7 +431,8 @@ class ThrottledProtocol(Protocol):
 class ThrottledFactory(ClientFactory):
     """Puts a `ThrottledProtocol` around every protocol of ``wrapped``, a factory of clients or of servers.
 
-    ``flow`` makes the flow of a new connection; without it, a connection has no limit until `ThrottledProtocol.use`.
+    ``flow`` makes the flow of a connection once it is made: of the protocols that are built, some never are connected.
+    Without it, a connection has no limit until `ThrottledProtocol.use`.
     """
 
     noisy = False
@@ -446,7 +449,7 @@ class ThrottledFactory(ClientFactory):
         protocol = self.wrappedFactory.buildProtocol(addr)
         if protocol is None:
             return None
-        return ThrottledProtocol(self, protocol, None if self._flow is None else self._flow())
+        return ThrottledProtocol(self, protocol, self._flow)
 
     def acceptableProtocols(self) -> list[bytes]:
         """The ALPN protocols of the wrapped factory."""
