@@ -309,6 +309,38 @@ class TestRates:
         assert b"x" * 640 * KIB == setting.link.value()
 
 
+class TestWhatIsWritten:
+    """The call itself."""
+
+    @pytest.mark.parametrize("rate", [None, KIB])
+    @pytest.mark.parametrize("data", ["text", bytearray(b"x"), memoryview(b"x"), None])
+    def test_only_bytes_can_be_written(self, rate, data):
+        """Anything else is refused at the call, by whoever made the mistake, with a limit and without."""
+        setting = Setting(rate)
+        with pytest.raises(TypeError, match="only bytes can be sent"):
+            setting.paced.write(data)
+        setting.paced.write(b"good")
+        setting.pass_time(0.1)
+
+        assert b"good" == setting.link.value()
+
+    @pytest.mark.parametrize("before", [None, KIB])
+    def test_a_write_that_the_application_has_kept_goes_the_way_of_all(self, before):
+        """As twisted.mail keeps it: it overtakes nothing and strands nothing when a limit comes or goes."""
+        setting = Setting(before)
+        kept, expected = setting.paced.write, b""
+        for turn, rate in enumerate([KIB, None, 4 * KIB, None]):
+            for write in (kept, setting.paced.write):
+                data = bytes([65 + turn]) * 500
+                write(data)
+                expected += data
+            setting.pacer.set_rate(setting.root, rate)
+            setting.pass_time(0.1)
+        kept(b"end")
+
+        assert expected + b"end" == setting.link.value()
+
+
 class TestUnlimited:
     """Without a limit the layer stays out of the way."""
 

@@ -47,6 +47,7 @@ from realize.throttle.producers import ProducerCallbacks, PulledProducer, Regula
 from realize.throttle.scheduler import Flow
 from realize.throttle.states import CloseState, SendState, TransportEvent, next_close_state, next_send_state
 from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that_fits, wire_size
+from realize.throttle.write_path import WritePath
 from realize.values import MAX_VALUE_BYTES
 
 QUEUE_S: Final = 0.05
@@ -64,13 +65,17 @@ _FORWARDED: Final = (IHalfCloseableProtocol, IHandshakeListener)
 class ThrottledProtocol(Protocol):
     """Throttles what ``wrappedProtocol`` sends; whatever is not about sending goes to the transport below."""
 
+    write: Callable[[bytes], None]
+    """See `WritePath.write`."""
+
     def __init__(
         self, factory: ThrottledFactory, wrapped: IProtocol, make_flow: Callable[[], Flow] | None = None
     ) -> None:
         self.factory: ThrottledFactory = factory
         self.transport: Any = None
         self.wrappedProtocol: Any = wrapped
-        self._flow: Flow | None = None
+        self._path = WritePath(self._hold)
+        self.write = self._path.write
         self._make_flow = make_flow
         self._overhead = 0
         self._backlog = Backlog()
@@ -95,7 +100,7 @@ class ThrottledProtocol(Protocol):
             return
         if self._flow is not None:
             self._flow.leave()
-        self._flow = flow
+        self._path.flow = flow
         self._unspent = 0
         flow.waiter = self
         self._update()
@@ -134,23 +139,6 @@ class ThrottledProtocol(Protocol):
         self._update()
 
     # The transport of the application
-
-    def write(self, data: bytes) -> None:
-        """Send ``data``, at once or when the limit allows; drop it if the connection is closed or closing."""
-        # While there is no limit, every byte comes this way: the only call is the one to the transport.
-        if self._send_state is _PASSING:
-            flow = self._flow
-            if flow is not None:
-                flow.passed += len(data)
-            self.transport.write(data)
-        elif data and self._accepts():
-            self._backlog.put(data)
-            if self._registered is None:
-                self._register(self._below)
-            if not self._refilling:
-                self._ask()
-            if self._producer is not None and self._full:
-                self._producer.wrote_too_much()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Write all of ``data`` as one."""
@@ -228,6 +216,7 @@ class ThrottledProtocol(Protocol):
         self._overhead = TLS_RECORD_OVERHEAD_BYTES if INegotiated.providedBy(transport) else 0
         self.connected = 1
         self.transport = transport
+        self._path.direct = transport.write
         if self._make_flow is not None:
             self.use(self._make_flow())
         self.wrappedProtocol.makeConnection(self)
@@ -288,6 +277,21 @@ class ThrottledProtocol(Protocol):
 
     # What happens in each state
 
+    @property
+    def _flow(self) -> Flow | None:
+        return self._path.flow
+
+    def _hold(self, data: bytes) -> None:
+        """Let ``data`` wait for grants."""
+        if data and self._accepts():
+            self._backlog.put(data)
+            if self._registered is None:
+                self._register(self._below)
+            if not self._refilling:
+                self._ask()
+            if self._producer is not None and self._full:
+                self._producer.wrote_too_much()
+
     def _update(self) -> None:
         """Do whatever the limits, the backlog and the transport allow now."""
         if self._send_state is _CLOSED:
@@ -300,6 +304,7 @@ class ThrottledProtocol(Protocol):
         if state is not self._send_state:
             self._send_state = state
             if state is _SHAPING:
+                self._path.direct = None
                 self._step_between()
             else:
                 self._step_aside()
@@ -320,6 +325,7 @@ class ThrottledProtocol(Protocol):
         """On the way to PASSING: stop asking for bytes, and leave the producer to the transport."""
         if self._flow is not None:
             self._flow.ask(0)
+        self._path.direct = self.transport.write
         producer = self._producer
         if producer is None:
             self._register(None)
@@ -407,8 +413,9 @@ class ThrottledProtocol(Protocol):
 
     def _close(self) -> None:
         self._send_state = _CLOSED
+        self._path.direct = None
         self._drop()
-        flow, self._flow = self._flow, None
+        flow, self._path.flow = self._flow, None
         if flow is not None:
             flow.leave()
 
