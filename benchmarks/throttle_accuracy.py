@@ -41,7 +41,7 @@ from zope.interface import implementer
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
-from realize.throttle.buckets import QUANTUM_S
+from realize.throttle.rates import QUANTUM_S
 from realize.throttle.transport import ThrottledFactory
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.wire.tls import tune

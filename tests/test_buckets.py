@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realize.throttle.buckets import QUANTUM_S, Bucket, burst_of, slice_of
+from realize.errors import UsageError
+from realize.throttle.buckets import Bucket
 from realize.throttle.meter import Meter
+from realize.throttle.rates import QUANTUM_S, burst_of, slice_of
 
 KIB, MIB, TIB = 1 << 10, 1 << 20, 1 << 40
 RATES = st.one_of(st.integers(1, 10 * TIB), st.sampled_from([1, 2, 100, KIB, 64 * KIB, MIB, 100 * MIB, 10 * TIB]))
@@ -63,16 +65,48 @@ class TestDerivedValues:
         assert 1 <= slice_of(rate) <= burst_of(rate)
         assert slice_of(rate) <= max(1, rate / 2)
 
-    @pytest.mark.parametrize("rate", [0, -1, math.inf, math.nan])
+    @pytest.mark.parametrize("rate", [0, -1, 0.5, 10 * TIB + 1, math.inf, math.nan])
     def test_a_rate_that_is_none_is_refused(self, rate):
-        """A rate is a finite number above zero."""
-        with pytest.raises(ValueError, match="above 0"):
-            Bucket(rate)
+        """From 1 byte/s to 10 TiB/s, for a new limit and for one that is changed, which then stays what it was."""
+        bucket = Bucket(MIB)
 
-    def test_a_burst_below_a_byte_is_refused(self):
-        """Nothing could ever be sent with it."""
-        with pytest.raises(ValueError, match="at least one byte"):
-            Bucket(1, 0.5)
+        for refused in (lambda: Bucket(rate), lambda: bucket.set_rate(rate, 0)):
+            with pytest.raises(UsageError, match="from 1 byte/s to 10 TiB/s"):
+                refused()
+        assert MIB == bucket.rate
+
+    @pytest.mark.parametrize(
+        ("rate", "burst", "least"),
+        [
+            (1, 0.5, "1 byte,"),
+            (100 * MIB, 64 * KIB, "314572 bytes"),
+            (20 * MIB, 4 * KIB, "62914 bytes"),
+            (1, math.nan, ""),
+        ],
+    )
+    def test_a_burst_that_would_lower_the_rate_is_refused(self, rate, burst, least):
+        """The error names the least that the rate needs; a limit that was to be changed stays what it was."""
+        bucket = Bucket(KIB)
+
+        for refused in (lambda: Bucket(rate, burst), lambda: bucket.set_rate(rate, 0, burst)):
+            with pytest.raises(UsageError, match=f"needs a burst of at least {least}"):
+                refused()
+        assert (KIB, burst_of(KIB)) == (bucket.rate, bucket.burst)
+
+    @given(rate=RATES)
+    @settings(deadline=None)
+    def test_the_least_burst_is_enough_for_the_rate(self, rate):
+        """A bucket that saves up a slice and no more passes what it should, if it is served when it is due."""
+        bucket = Bucket(rate, slice_of(rate))
+        duration = 300 * max(QUANTUM_S, slice_of(rate) / rate)
+
+        history = drain(bucket, [bucket], 0, duration)
+
+        assert sum(amount for _, _, amount in history) == pytest.approx(rate * duration, rel=0.03, abs=2)
+
+    def test_no_limit_takes_any_burst(self):
+        """A configuration may leave the burst where it is when it lifts the limit."""
+        assert math.inf == Bucket(None, 1).burst
 
 
 class TestOneBucket:
@@ -104,8 +138,8 @@ class TestOneBucket:
 
     @pytest.mark.parametrize("late", [0.0005, 0.001, 0.0025])
     @pytest.mark.parametrize("rate", [64 * KIB, MIB, 100 * MIB])
-    def test_late_timers_cost_nothing(self, rate, late):
-        """A timer that is up to 3 ms late catches up: the mean stays within 1 %."""
+    def test_being_served_late_costs_nothing(self, rate, late):
+        """Who is served up to 3 ms late catches up: the mean stays within 1 %."""
         bucket, now, total = Bucket(rate), 0.0, 0
         bucket.wait_for(HUGE, now)
         while now < 5:

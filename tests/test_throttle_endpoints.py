@@ -75,7 +75,11 @@ def test_a_server_string_listens_with_the_rest_of_it():
         ("throttle:tcp:80:rate=0", "rate"),
         ("throttle:tcp:80:rate=fast", "rate"),
         ("throttle:tcp:80:rate=100T", "throttle: '100T' is too much: at most 10 TiB/s is allowed"),
-        ("throttle:tcp:80:rate=1M:burst=0", "throttle: burst= is at least one byte"),
+        ("throttle:tcp:80:rate=1M:burst=0", "throttle: a limit of 1 MiB/s needs a burst of at least 3145 bytes, not 0"),
+        (
+            "throttle:tcp:80:rate=100M:burst=64k",
+            "a limit of 100 MiB/s needs a burst of at least 314572 bytes, not",
+        ),
         ("throttle:tcp:80:rate=1M:burst=x", "size"),
         ("throttle:rate=1M", "throttle: needs an endpoint behind it"),
         ("throttle:nonsense:80:rate=1M", "nonsense"),

@@ -9,7 +9,8 @@ from twisted.internet.testing import StringTransport
 
 from realize.errors import Conflict, NotFound, UsageError
 from realize.throttle.transport import ThrottledFactory
-from realize.throttle.tree import HIGHEST, Limit, Scope, ThrottleTree
+from realize.throttle.tree import Limit, Scope, ThrottleTree
+from realize.units import MAX_RATE_BPS
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -126,7 +127,7 @@ class TestScopes:
 class TestRefusals:
     """What may not be set."""
 
-    @pytest.mark.parametrize("rate", [0, -1, 0.5, HIGHEST + 1, math.inf, math.nan])
+    @pytest.mark.parametrize("rate", [0, -1, 0.5, MAX_RATE_BPS + 1, math.inf, math.nan])
     def test_a_rate_out_of_bounds_is_refused_with_the_bounds(self, rate):
         """The sentence says what is allowed; nothing changes."""
         setting = Setting(service=MIB)

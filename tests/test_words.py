@@ -57,7 +57,6 @@ NO_COUNT = {
 
 WITHOUT_UNIT = {
     "daemon.heap._PAGE",
-    "throttle.tree.HIGHEST",
     "wire.boxes._SLACK",
     "wire.connection._MORE_THAN_A_PING",
     "wire.costs._PARSED",

@@ -17,8 +17,9 @@ from twisted.python.failure import Failure
 
 from realize.errors import AccessDenied, RealizeError, UsageError
 from realize.logger import Logger
+from realize.throttle.rates import check_rate
 from realize.throttle.timed_limits import TimedLimits
-from realize.throttle.tree import Scope, Setting, ThrottleTree, check_rate, check_time, lowest
+from realize.throttle.tree import Scope, Setting, ThrottleTree, check_time, lowest
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.connection import PeerProtocol
 from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole

@@ -1,7 +1,7 @@
 """How much a process may send: limits for the service, for each peer, for each connection.
 
-``buckets``, ``lateness``, ``meter``, ``backlog``, ``tls_records`` and ``states`` are pure: they import no Twisted, and
-take the time as an argument where they need it.
+``rates``, ``buckets``, ``lateness``, ``meter``, ``backlog``, ``tls_records`` and ``states`` are pure: they import no
+Twisted, and take the time as an argument where they need it.
 ``scheduler`` serves waiting connections on a clock, ``transport`` is the layer between TLS and the application that
 holds bytes back (with the adapters of ``producers``), ``tree`` names the limits of a daemon and changes them while it
 runs, and ``endpoints`` offers the layer to any Twisted application as ``throttle:`` endpoint strings.

@@ -32,15 +32,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from realize.throttle.meter import Meter
-
-QUANTUM_S: Final = 0.003
-"""Seconds' worth of bytes released at a time; a bucket saves up as much again, for a timer that is late."""
-
-MIN_QUANTUM_BYTES: Final = 1024
-"""The smallest slice, in bytes, as long as `MAX_QUANTUM_S` allows it: a TLS record costs 22, a packet 40 or more."""
-
-MAX_QUANTUM_S: Final = 0.5
-"""The longest, in seconds, that a slice takes to collect; at low rates this makes it smaller than the minimum."""
+from realize.throttle.rates import burst_of, check_burst, check_rate, slice_of
 
 FAIR_QUANTUM_BYTES: Final = 4096
 """The largest quantum of a visit, in bytes; see `Bucket._serve`."""
@@ -52,21 +44,12 @@ _ROUNDING_S: Final = 1e-6
 """Seconds added to every delay, so that rounding never ends it just too early."""
 
 
-def slice_of(rate: float) -> int:
-    """The bytes to release at a time at ``rate`` bytes per second: 3 ms' worth, more at low rates, at least one."""
-    return max(1, int(max(rate * QUANTUM_S, min(MIN_QUANTUM_BYTES, rate * MAX_QUANTUM_S))))
-
-
-def burst_of(rate: float) -> float:
-    """The default burst in bytes at ``rate`` bytes per second: a slice, and 3 ms' worth for a late timer."""
-    return slice_of(rate) + rate * QUANTUM_S
-
-
 class Bucket:
     """A node of the tree; only leaves wait for bytes.
 
     ``rate`` is in bytes per second, None for no limit; ``burst`` is in bytes, None for `burst_of` the rate.
     A new bucket is full.
+    Raises `UsageError` if there is no such limit, or the burst is too small for the rate.
     """
 
     __slots__ = (
@@ -107,6 +90,8 @@ class Bucket:
         self._rate: float | None = None
         self._burst = math.inf
         self._slice = UNLIMITED_BYTES
+        check_rate(rate)
+        check_burst(burst, rate)
         self._limit(rate, burst)
         if parent is not None:
             self._order = next(parent._numbers)
@@ -164,8 +149,10 @@ class Bucket:
     def set_rate(self, rate: float | None, now: float, burst: float | None = None) -> None:
         """Pass ``rate`` bytes per second from ``now`` on; tokens beyond the new burst are lost.
 
-        Raises `ValueError` if the rate is not above 0, or the burst is below one byte.
+        Raises `UsageError`, and changes nothing, if there is no such limit, or the burst is too small for the rate.
         """
+        check_rate(rate)
+        check_burst(burst, rate)
         self._refill(now)
         if self._rate is None:
             self._tokens, self._last = 0.0, now
@@ -175,13 +162,9 @@ class Bucket:
         if rate is None:
             self._rate, self._burst, self._slice, self._tokens = None, math.inf, UNLIMITED_BYTES, math.inf
             return
-        if not (rate > 0 and math.isfinite(rate)):
-            raise ValueError(f"a rate is a number of bytes per second above 0, not {rate!r}")
-        if burst is not None and not burst >= 1:
-            raise ValueError(f"a burst is at least one byte, not {burst!r}")
         self._rate = float(rate)
         self._burst = burst_of(self._rate) if burst is None else float(burst)
-        self._slice = min(slice_of(self._rate), int(min(self._burst, UNLIMITED_BYTES)))
+        self._slice = slice_of(self._rate)
         self._tokens = min(self._tokens, self._burst)
 
     # Waiting and serving

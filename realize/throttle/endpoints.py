@@ -31,9 +31,9 @@ from zope.interface import implementer
 
 from realize.errors import UsageError
 from realize.throttle.buckets import Bucket
+from realize.throttle.rates import check_burst, check_rate
 from realize.throttle.scheduler import Flow, Scheduler
 from realize.throttle.transport import ThrottledFactory
-from realize.throttle.tree import check_rate
 from realize.units import parse_rate, parse_size
 
 
@@ -129,10 +129,9 @@ def _limits(rate: str, burst: str) -> tuple[float | None, float | None]:
         limit = parse_rate(rate)
         check_rate(limit)
         saved = parse_size(burst) if burst else None
+        check_burst(saved, limit)
     except UsageError as error:
         raise ValueError(f"throttle: {error}") from None
-    if saved is not None and saved < 1:
-        raise ValueError("throttle: burst= is at least one byte")
     return limit, saved
 
 

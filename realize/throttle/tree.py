@@ -21,15 +21,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import Conflict, NotFound, UsageError
 from realize.throttle.buckets import Bucket
+from realize.throttle.rates import check_rate
 from realize.throttle.scheduler import Flow, Scheduler
 from realize.throttle.timed_limits import TimedLimits
-from realize.units import MAX_RATE_BPS
-
-MIN_RATE_BPS: Final = 1
-"""The lowest limit in bytes per second."""
-
-HIGHEST: Final = MAX_RATE_BPS
-"""The highest limit in bytes per second."""
 
 SAMPLE_INTERVAL_S: Final = 0.5
 """Seconds between two samples of what connections without a limit have sent, while any of them sends."""
@@ -72,12 +66,6 @@ class Limit:
     sent: int
     waited: float
     lasts: float | None = None
-
-
-def check_rate(rate: float | None) -> None:
-    """Raise `UsageError` unless ``rate`` is None or from 1 byte/s to 10 TiB/s."""
-    if rate is not None and not (math.isfinite(rate) and MIN_RATE_BPS <= rate <= HIGHEST):
-        raise UsageError(f"a limit is from 1 byte/s to 10 TiB/s, or unlimited; {rate:g} bytes/s is neither")
 
 
 def check_time(seconds: float | None) -> None:
