@@ -7,11 +7,14 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
+from twisted.internet.task import Clock
 
 from realize.config import Config, DirectoryConfig
 from realize.daemon.metrics.counters import FAILURES, REFUSALS
 from realize.telemetry.metrics.exposition import new_registry
 from realize.telemetry.metrics.run_metrics import FILE_RESULTS, Ending, Figures, Pushes, last, live
+from realize.throttle.metrics import NamedLimitsCollector
+from realize.throttle.shared_limits import SharedLimit
 from tests.test_daemon_metrics import realized
 
 DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -47,6 +50,14 @@ def defined(registry):
 def test_realized(tmp_path):
     """What the daemon can show is what the page says of it."""
     assert documented("Metrics of realized") == defined(daemon(tmp_path)._metrics_endpoint._exposition._registry)
+
+
+def test_other_programs():
+    """What an application can show of its limits is what the page says of it."""
+    registry = CollectorRegistry()
+    registry.register(NamedLimitsCollector({"web": SharedLimit(Clock(), 1024)}))
+
+    assert documented("Metrics of other programs") == defined(registry)
 
 
 def test_realize():

@@ -4,9 +4,21 @@
 Twisted, and take the time as an argument where they need it.
 ``scheduler`` serves waiting connections on a clock, ``transport`` is the layer between TLS and the application that
 holds bytes back (with the adapters of ``producers``), ``tree`` names the limits of a daemon and changes them while it
-runs, and ``endpoints`` offers the layer to any Twisted application as ``throttle:`` endpoint strings.
+runs, ``shared_limits`` has those of other programs, ``metrics`` shows these, and ``endpoints`` offers the layer to any
+Twisted application as ``throttle:`` endpoint strings.
 
 This package imports nothing of ours but `realize.errors` and `realize.units`.
 It knows neither AMP nor files.
 ``docs/throttling.md`` says what is promised and how it is measured.
 """
+
+from __future__ import annotations
+
+from typing import Final
+
+from realize.throttle.shared_limits import SharedLimit, SharedLimits
+
+__all__ = ["SharedLimit", "limits"]
+
+limits: Final = SharedLimits()
+"""The limits of this process that have a name, as in ``throttle:tcp:8080:rate=1M:name=web``."""

@@ -67,6 +67,11 @@ class Scheduler:
                 flow.waiter.limits_changed()
         self._arm()
 
+    def collect(self) -> bool:
+        """Count what flows have sent without a limit, and return whether any has; see `Flow.collect`."""
+        # Not any(): every flow must be collected.
+        return sum(flow.collect() for flow in self._flows.values()) > 0
+
     def wait(self, bucket: Bucket, amount: int) -> None:
         """Let ``bucket`` wait for ``amount`` bytes in total; 0 stops waiting."""
         fresh = not bucket.demand

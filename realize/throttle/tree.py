@@ -189,7 +189,7 @@ class ThrottleTree:
 
     def snapshot(self) -> tuple[Limit, ...]:
         """All nodes as they are now: the service, then each peer, followed by its connections."""
-        self._collect()
+        self._scheduler.collect()
         connections: dict[str, list[str]] = {name: [] for name in self._peers}
         for name, peer in self._peer_of.items():
             connections[peer].append(name)
@@ -225,16 +225,12 @@ class ThrottleTree:
     def _sample(self) -> None:
         sending = False
         try:
-            sending = self._collect()
+            sending = self._scheduler.collect()
             self._sampled()
         finally:
             self._sampling = self._clock.callLater(
                 SAMPLE_INTERVAL_S if sending else QUIET_SAMPLE_INTERVAL_S, self._sample
             )
-
-    def _collect(self) -> bool:
-        # Not any(): every flow must be collected.
-        return sum(flow.collect() for flow in self._flows.values()) > 0
 
     def _peer(self, name: str) -> Bucket:
         if name not in self._peers:
