@@ -25,7 +25,8 @@ from realize.fs.names import is_partial
 from realize.store import deltas
 from realize.store.local.footprint import Footprint
 from realize.store.local.store import LocalStore, root_identity
-from realize.store.server.responders import PUT, DirectoryResponders
+from realize.store.server.responders import DirectoryResponders
+from realize.store.server.rights import PUT
 from realize.values import (
     BLOCK_BYTES,
     Attributes,

@@ -28,7 +28,6 @@ from realize.concurrency.memory import Claim
 from realize.concurrency.turns import Turn
 from realize.config import Right
 from realize.errors import (
-    AccessDenied,
     Busy,
     Conflict,
     ConnectionFailed,
@@ -40,9 +39,9 @@ from realize.errors import (
 from realize.leaving import rules_fit
 from realize.store.hooks import FileHooks, Saved
 from realize.store.interfaces import IListing, IStore
-from realize.store.origin import origin_of
 from realize.store.server.audit import AuditLog
 from realize.store.server.observers import ObservedRead, ObservedWrite, count_not_read
+from realize.store.server.rights import PUT, DirectoryRights, rights_in
 from realize.store.server.small_files import ServedBatches
 from realize.store.server.streams import ServedRead, ServedWrite
 from realize.tracing import run_of
@@ -72,17 +71,6 @@ _T = TypeVar("_T")
 
 _log = Logger()
 
-PUT: Final = (Right.WRITE, Right.CREATE)
-"""Rights of which either allows a peer to put files."""
-
-_NEEDED: Final = {
-    Use.READ: ((Right.READ,),),
-    Use.MOVE: ((Right.READ,), (Right.REMOVE,)),
-    Use.PUT: (PUT,),
-    Use.COMPARE: (PUT,),
-}
-"""For each use, groups of rights; a peer needs one of each group."""
-
 _CLOSING: Final = commands.names(commands.AbandonStream, commands.CloseStream, commands.CommitStream)
 """Commands after which their stream is closed, even if they are refused."""
 
@@ -101,29 +89,13 @@ Only called once a store was made for the directory.
 class _Opened:
     """A directory that the peer has opened."""
 
-    directory: str
     store: IStore
-    rights: frozenset[Right]
+    rights: DirectoryRights
     audit: AuditLog
     turn: Turn
     """For commands that read much; shared by all connections of the peer to the directory."""
     claim: Claim
     """The memory for it, and for what the audit log remembers of its files."""
-
-    @property
-    def replaces(self) -> bool:
-        """Whether the peer may change what is there."""
-        return Right.WRITE in self.rights
-
-    def policy(self, asked: OnConflict) -> OnConflict:
-        """Return the policy for a name that is taken: without the right to replace, `REPLACE` becomes `FAIL`."""
-        return OnConflict.FAIL if asked is OnConflict.REPLACE and not self.replaces else asked
-
-    def said(self, error: _T) -> _T | Conflict:
-        """Return ``error``; to a conflict, add that the peer may not replace files, if that may be the reason."""
-        if self.replaces or not isinstance(error, Conflict):
-            return error
-        return Conflict(f"{error}; this peer may create files there, and not replace any")
 
 
 @define(eq=False)
@@ -178,7 +150,7 @@ class DirectoryResponders(amp.CommandLocator):
         """See `realize.wire.responding.Served`."""
         streams: list[tuple[int, ServedWrite | ServedRead]] = [*self._writes.values(), *self._reads.values()]
         opened = ((self._directories.get(handle), stream) for handle, stream in streams)
-        return [{"dir": where.directory, **stream.describe()} for where, stream in opened if where is not None]
+        return [{"dir": where.rights.directory, **stream.describe()} for where, stream in opened if where is not None]
 
     def failed(self, box: Mapping[bytes, bytes]) -> None:
         """See `realize.wire.responding.Served`: a stream is closed whatever its last command is answered."""
@@ -197,16 +169,13 @@ class DirectoryResponders(amp.CommandLocator):
     ) -> dict[str, Any]:
         if handle in self._directories:
             raise ProtocolError(f"handle {handle} is in use")
-        rights = self._rights.get(directory, frozenset())
-        if not rights:
-            self._log.warning("access_denied", dir=display_name(directory.encode()), right="any")
-            raise AccessDenied(f"no directory {display_name(directory.encode())} is open to this peer")
+        rights = rights_in(directory, self._rights, self._log)
         if len(self._directories) >= commands.MAX_HANDLES:
             raise Busy(f"{commands.MAX_HANDLES} directories are open")
         self._directories[handle] = None
         store = None
         try:
-            store = self._make_store(directory, base, self._origin(rights, origin))
+            store = self._make_store(directory, base, rights.origin(self._key, origin))
             turn = self._while_connected(self._turns_of(directory))
             where = await store.open(salt, age or 0)
         except BaseException as error:
@@ -221,20 +190,18 @@ class DirectoryResponders(amp.CommandLocator):
         theirs = self._protocol.theirs
         claim = self._claimed(costs.DIRECTORY_BYTES)
         audit = AuditLog(self._log, run_of("" if theirs is None else theirs.run), directory, base, claim)
-        self._directories[handle] = _Opened(directory, store, rights, audit, turn, claim)
+        self._directories[handle] = _Opened(store, rights, audit, turn, claim)
         return {
             "kind": where.kind,
             "chain": list(where.identities),
             "now": where.now_ns,
-            "rights": sorted(right.value for right in rights),
+            "rights": sorted(right.value for right in rights.granted),
             "mode": where.mode,
         }
 
     @commands.CloseDirectory.responder
     async def _close_directory(self, handle: int) -> dict[str, Any]:
-        opened = self._directories.get(handle)
-        if opened is None:
-            raise ProtocolError(f"handle {handle} is not open")
+        opened = self._opened(handle)
         del self._directories[handle]
         await self._release(opened, handle)
         return {}
@@ -247,33 +214,26 @@ class DirectoryResponders(amp.CommandLocator):
 
         return lambda work: turn(partial(begin, work))
 
-    def _origin(self, rights: frozenset[Right], named: bytes | None) -> bytes | None:
-        """Return the origin whose content alone the store may compare; None, anything, for a peer that may read it.
-
-        A peer that may read can still name an origin, to restrict what it learns on behalf of another.
-        The origin it names is combined with its own key, because another peer could name the same one.
-        """
-        if Right.READ in rights and named is None:
-            return None
-        return origin_of(self._key, named or b"")
-
     def _claimed(self, size: int) -> Claim:
         """Claim the memory for what a command has opened; until now it was part of the command's claim."""
         claim = self._protocol.memory.claim()
         claim.force(size)
         return claim
 
+    def _opened(self, handle: int) -> _Opened:
+        """Return an open directory, whatever the peer may do there; raises `ProtocolError` if it is not open."""
+        opened = self._directories.get(handle)
+        if opened is None:
+            raise ProtocolError(f"handle {handle} is not open")
+        return opened
+
     def _directory(self, handle: int, *rights: Right) -> _Opened:
         """Return an open directory in which the peer has one of these rights.
 
         Raises `ProtocolError` if it is not open, `AccessDenied` without the rights.
         """
-        opened = self._directories.get(handle)
-        if opened is None:
-            raise ProtocolError(f"handle {handle} is not open")
-        if opened.rights.isdisjoint(rights):
-            self._log.warning("access_denied", dir=opened.directory, right=rights[0].value)
-            raise AccessDenied(f"this peer may not {rights[0].value} in {opened.directory}")
+        opened = self._opened(handle)
+        opened.rights.require(*rights)
         return opened
 
     @commands.MeasureSpace.responder
@@ -318,7 +278,7 @@ class DirectoryResponders(amp.CommandLocator):
                 found.claim.become(found.pages.held)
         except BaseException as error:
             self._end_listing(listing)
-            self._refused(error, opened.directory, opened.audit.base, "list")
+            self._refused(error, opened.rights.directory, opened.audit.base, "list")
             raise
         finally:
             found.asked = None
@@ -351,8 +311,8 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.Forbidden.responder
     async def _forbidden(self, handle: int, paths: list[bytes], use: Use) -> dict[str, Any]:
-        for rights in _NEEDED[use]:
-            opened = self._directory(handle, *rights)
+        opened = self._opened(handle)
+        opened.rights.require_for(use)
         return {"forbidden": self._count_failures(opened, await opened.store.forbidden(paths, use))}
 
     @commands.ReadSmall.responder
@@ -377,7 +337,7 @@ class DirectoryResponders(amp.CommandLocator):
             return fetched
 
         with self._batches.on(stream):
-            turns = self._batches.turns_of(self._directory(handle, Right.READ).directory)
+            turns = self._batches.turns_of(self._directory(handle, Right.READ).rights.directory)
             fetched = await turns.run(lambda: Deferred.fromCoroutine(sent()))
         return {"heads": [item if isinstance(item, RealizeError) else _fetched_head(item) for item in fetched]}
 
@@ -389,12 +349,12 @@ class DirectoryResponders(amp.CommandLocator):
             # The directory may have been closed while the content arrived.
             opened = self._directory(handle, *PUT)
             # The stream stays open meanwhile: the number of streams bounds how many batches are in memory.
-            put = await opened.store.put_small(files, opened.policy(policy))
-            outcomes = self._count_failures(opened, [opened.said(outcome) for outcome in put])
+            put = await opened.store.put_small(files, opened.rights.policy(policy))
+            outcomes = self._count_failures(opened, [opened.rights.said(outcome) for outcome in put])
         for file, outcome in zip(files, outcomes, strict=True):
             opened.audit.put(file, outcome)
         for how, count in Counter(each.how for each in outcomes if isinstance(each, Stored)).items():
-            self._watch.committed(opened.directory, how, count)
+            self._watch.committed(opened.rights.directory, how, count)
         return {"outcomes": outcomes}
 
     @commands.Settle.responder
@@ -405,7 +365,7 @@ class DirectoryResponders(amp.CommandLocator):
         if attributes is not None:
             if len(attributes) != len(expected):
                 raise ProtocolError(f"{len(attributes)} attributes for {len(expected)} files")
-            given = attributes if opened.replaces else [None] * len(expected)
+            given = attributes if opened.rights.replaces else [None] * len(expected)
             expected = [evolve(each, attributes=its) for each, its in zip(expected, given, strict=True)]
         # Larger files, which would keep others waiting, are left to MatchFinal.
         small = [each for each in expected if each.size <= SLICE_BYTES]
@@ -432,7 +392,7 @@ class DirectoryResponders(amp.CommandLocator):
         def match() -> Deferred[int]:
             # The directory may have been closed while this waited for its turn.
             store = self._directory(handle, *PUT).store
-            return store.match_final(path, size, offset, digests, attributes if opened.replaces else None)
+            return store.match_final(path, size, offset, digests, attributes if opened.rights.replaces else None)
 
         try:
             matched = await opened.turn(match)
@@ -450,7 +410,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._count_failures(opened, [error for error in removed if not isinstance(error, NotFound)])
         for removal, error in zip(removals, removed, strict=True):
             opened.audit.removed(removal, error)
-        self._watch.removed(opened.directory, removed.count(None))
+        self._watch.removed(opened.rights.directory, removed.count(None))
         return {"removed": removed}
 
     @commands.Prune.responder
@@ -496,7 +456,7 @@ class DirectoryResponders(amp.CommandLocator):
         )
         self._writes[stream] = (handle, served)
         opening = opened.store.open_writer(
-            path, size, opened.policy(policy), preserve=preserve is not False, replaces=replaces
+            path, size, opened.rights.policy(policy), preserve=preserve is not False, replaces=replaces
         )
         opening.addErrback(_restated, opened)
         return {"have": await served.open(opening)}
@@ -594,7 +554,7 @@ class DirectoryResponders(amp.CommandLocator):
         """Count the errors among answers about files, and return the answers."""
         for answer in answers:
             if isinstance(answer, RealizeError):
-                self._watch.failed(opened.directory, answer)
+                self._watch.failed(opened.rights.directory, answer)
         return answers
 
     def _refused(self, error: BaseException, directory: str, base: bytes, doing: str) -> None:
@@ -654,7 +614,7 @@ async def _all(work: Iterable[Deferred[Any]]) -> None:
 
 
 def _restated(failure: Failure, opened: _Opened) -> Failure:
-    return Failure(opened.said(failure.value)) if failure.check(Conflict) else failure
+    return Failure(opened.rights.said(failure.value)) if failure.check(Conflict) else failure
 
 
 def _fetched_head(fetched: Fetched) -> FetchedHead:
