@@ -31,7 +31,7 @@ from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.versions import Clock as FileClock
 from realize.store.server.responders import DirectoryResponders
 from realize.values import MAX_SMALL_BYTES, Expected, OnConflict, Removal, Vacant
-from realize.wire.keepalive import SLOW_REPLY_TIMEOUT_S
+from realize.wire.reply_timeouts import SLOW_REPLY_TIMEOUT_S
 from tests.faults import Fault, descriptors
 from tests.local_stores import at_once
 from tests.loopback import Pair

@@ -3,7 +3,8 @@
 import pytest
 from twisted.internet.task import Clock
 
-from realize.wire.keepalive import IDLE_TIMEOUT_S, REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Keepalive
+from realize.wire.keepalive import IDLE_TIMEOUT_S, Keepalive
+from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, ReplyTimeouts
 
 
 class Watched:
@@ -13,7 +14,8 @@ class Watched:
         self.clock = Clock()
         self.pings = 0
         self.verdicts = []
-        self.liveness = Keepalive(self.clock, ping=self.ping, silent=self.silent)
+        self.replies = ReplyTimeouts(self.clock)
+        self.liveness = Keepalive(self.clock, self.replies, ping=self.ping, silent=self.silent)
         self.liveness.start()
 
     def ping(self):
@@ -53,7 +55,7 @@ def test_silence_is_noticed_within_a_minute(watched):
 
 def test_an_ordinary_question_is_waited_for_a_minute(watched):
     """Pings alone do not make up for an answer."""
-    watched.liveness.asked("Describe")
+    watched.replies.asked("Describe")
     watched.live(REPLY_TIMEOUT_S + 15)
 
     assert ["did not answer Describe for 60 seconds"] == watched.verdicts
@@ -61,7 +63,7 @@ def test_an_ordinary_question_is_waited_for_a_minute(watched):
 
 def test_what_may_take_long_is_waited_for_longer(watched):
     """A trickle of pings hides no stall, but a slow disk is given its time."""
-    watched.liveness.asked("CommitStream", SLOW_REPLY_TIMEOUT_S)
+    watched.replies.asked("CommitStream", SLOW_REPLY_TIMEOUT_S)
     watched.live(SLOW_REPLY_TIMEOUT_S - 30)
     before = list(watched.verdicts)
     watched.live(60)
@@ -71,7 +73,7 @@ def test_what_may_take_long_is_waited_for_longer(watched):
 
 def test_slowness_is_no_stall(watched):
     """As long as anything but pings arrives, however slowly, nothing is given up."""
-    watched.liveness.asked("EndRead", SLOW_REPLY_TIMEOUT_S)
+    watched.replies.asked("EndRead", SLOW_REPLY_TIMEOUT_S)
     for _ in range(20):
         watched.live(512)
         watched.liveness.heard()
@@ -82,8 +84,8 @@ def test_slowness_is_no_stall(watched):
 
 def test_our_own_full_transport_is_not_held_against_the_peer(watched):
     """What has not left us cannot be answered."""
-    watched.liveness.asked("Describe")
-    watched.liveness.held_up(on=True)
+    watched.replies.asked("Describe")
+    watched.replies.held_up(on=True)
     watched.live(10 * REPLY_TIMEOUT_S)
 
     assert [] == watched.verdicts
@@ -91,8 +93,8 @@ def test_our_own_full_transport_is_not_held_against_the_peer(watched):
 
 def test_an_impatient_question_behind_a_patient_one_counts(watched):
     """The oldest question is not always the first that is overdue."""
-    watched.liveness.asked("CommitStream", SLOW_REPLY_TIMEOUT_S)
-    watched.liveness.asked("Status")
+    watched.replies.asked("CommitStream", SLOW_REPLY_TIMEOUT_S)
+    watched.replies.asked("Status")
     watched.live(REPLY_TIMEOUT_S + 15)
 
     assert ["did not answer Status for 60 seconds"] == watched.verdicts
@@ -100,8 +102,8 @@ def test_an_impatient_question_behind_a_patient_one_counts(watched):
 
 def test_what_was_answered_is_forgotten(watched):
     """An answer, or nobody waiting any more, ends the wait."""
-    ticket = watched.liveness.asked("Status")
-    watched.liveness.answered(ticket)
+    ticket = watched.replies.asked("Status")
+    watched.replies.answered(ticket)
     watched.live(10 * REPLY_TIMEOUT_S)
 
     assert [] == watched.verdicts

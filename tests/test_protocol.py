@@ -19,7 +19,8 @@ from realize.wire import boxes, commands
 from realize.wire import connection as protocol
 from realize.wire.commands import Reason
 from realize.wire.connection import CLOSE_TIMEOUT_S, Greeting
-from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S, REPLY_TIMEOUT_S
+from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S
+from realize.wire.reply_timeouts import REPLY_TIMEOUT_S
 from realize.wire.send_queue import MAX_UNSENT_BYTES
 from tests.faults import Quiet
 from tests.loopback import HIGH, Pair

@@ -32,8 +32,8 @@ from realize.values import (
     WhereKind,
 )
 from realize.wire import commands
-from realize.wire.keepalive import REPLY_TIMEOUT_S
 from realize.wire.packing import MAX_PACK_ITEMS, FetchedHead
+from realize.wire.reply_timeouts import REPLY_TIMEOUT_S
 from tests.store_helpers import small_file
 from tests.test_remote_streams import Asking, kinds
 

@@ -17,7 +17,7 @@ from realize.store.client.transit import Transit
 from realize.values import BLOCK_BYTES, SPAN_BYTES, Attributes, Committed, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail
-from realize.wire.keepalive import REPLY_TIMEOUT_S
+from realize.wire.reply_timeouts import REPLY_TIMEOUT_S
 from tests.loopback import Pair
 
 DIGEST = bytes(32)

@@ -37,9 +37,10 @@ from realize.wire import boxes, commands, costs
 from realize.wire.commands import Reason
 from realize.wire.error_answers import from_remote, log_unexpected
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
-from realize.wire.keepalive import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, Keepalive
+from realize.wire.keepalive import Keepalive
 from realize.wire.lifecycle import ConnectionState
 from realize.wire.packing import error_of
+from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, ReplyTimeouts
 from realize.wire.responding import AnsweringProtocol, error_box, shown_command
 from realize.wire.send_queue import MAX_UNCLAIMED_BYTES, SEND_TURN_BYTES, SendQueue
 from realize.wire.streams import WRITE_BATCH_BYTES, StreamTable
@@ -159,8 +160,9 @@ class PeerProtocol(AnsweringProtocol):
         self._refused: boxes.Box | None = None
         """The command that has waited in vain."""
         self._parser = boxes.BoxParser(MAX_FIRST_BOX_BYTES)
-        self._keepalive = Keepalive(clock, ping=self._ping, silent=self._silent)
-        self.sending = SendQueue(clock, self.memory, self._claim, held_up=self._keepalive.held_up)
+        self._replies = ReplyTimeouts(clock)
+        self._keepalive = Keepalive(clock, self._replies, ping=self._ping, silent=self._silent)
+        self.sending = SendQueue(clock, self.memory, self._claim, held_up=self._replies.held_up)
         """Decides who may send content next; what is short is written without asking."""
         self._handles = 0
         self._listings = 0
@@ -237,21 +239,21 @@ class PeerProtocol(AnsweringProtocol):
 
         Fails with a `RealizeError` and nothing else, unless it is cancelled: then the answer is dropped, and the peer
         goes on with the command.
-        ``patient`` is for commands whose answer may take long; see `realize.wire.keepalive`.
+        ``patient`` is for commands whose answer may take long; see `realize.wire.reply_timeouts`.
         """
         if self._error is not None:
             return fail(self._error)
         result = Deferred[dict[str, Any]]()
-        ticket = self._keepalive.asked(command.__name__, SLOW_REPLY_TIMEOUT_S if patient else REPLY_TIMEOUT_S)
+        ticket = self._replies.asked(command.__name__, SLOW_REPLY_TIMEOUT_S if patient else REPLY_TIMEOUT_S)
         asked = maybeDeferred(self.callRemote, command, **arguments)
 
         def done(answer: dict[str, Any]) -> None:
-            self._keepalive.answered(ticket)
+            self._replies.answered(ticket)
             if not result.called:
                 result.callback(answer)
 
         def failed(failure: Failure) -> None:
-            self._keepalive.answered(ticket)
+            self._replies.answered(ticket)
             if not result.called:
                 result.errback(from_remote(failure, command.__name__))
 
@@ -359,11 +361,11 @@ class PeerProtocol(AnsweringProtocol):
 
     def expect(self, what: str) -> int:
         """Abort unless ``what`` comes in time, or other work does; returns a ticket for `expected`."""
-        return self._keepalive.asked(what, SLOW_REPLY_TIMEOUT_S)
+        return self._replies.asked(what, SLOW_REPLY_TIMEOUT_S)
 
     def expected(self, ticket: int) -> None:
         """It has come, or nobody waits for it any more."""
-        self._keepalive.answered(ticket)
+        self._replies.answered(ticket)
 
     def grant(self, stream: int, amount: int) -> None:
         """Send ``amount`` bytes of credit; does nothing when the connection is ending."""

@@ -3,7 +3,7 @@
 Lists are split into packs that fit a command, and the packs are in flight together.
 `realize.store.server.responders` is the other half.
 
-Nothing here has a timeout of its own: the connection has one, for when the peer is silent (`realize.wire.keepalive`).
+Nothing here has a timeout of its own: the connection has one, for replies (`realize.wire.reply_timeouts`).
 """
 
 from __future__ import annotations
