@@ -1540,3 +1540,63 @@ def test_small_files_of_a_batch_are_told_when_all_have_travelled():
     trial.finish()
 
     assert {b"a": 1, b"b": 2} == {event.path: event.amount for event in trial.of(Progressed)}
+
+
+def test_small_files_that_are_fetched_are_told_when_all_of_them_have_come():
+    """What is left of them may take long at the destination, and is not on its way any more."""
+    source, destination = HangingStore("read", {b"a": b"1", b"b": b"22"}), MemoryStore()
+    source.in_transit = list
+    put, late = destination.put_small, Deferred()
+    destination.put_small = lambda files, policy: (late if files else succeed(None)).addCallback(
+        lambda _: put(files, policy)
+    )
+    trial = Trial(source, destination)
+    trial.clock.pump([0.2] * 10)
+    on_their_way = trial.of(Progressed)
+    source.gate.callback(None)
+    told = {event.path: event.amount for event in trial.of(Progressed)}
+    late.callback(None)
+
+    assert [] == on_their_way
+    assert {b"a": 1, b"b": 2} == told
+    assert trial.finish() is None
+
+
+def test_what_there_is_no_room_for_is_counted_once_however_often_a_connection_is_lost():
+    """A run that goes on finds the same files again."""
+    source, destination = MemoryStore({b"a": BIG, b"b": BIG[1:]}), MemoryStore()
+    destination.fail_next["write", b"b"] = ConnectionFailed("the connection was lost")
+    events, ended = [], []
+    side = Side(source, "src")
+    run = Run([side], Side(destination, "dst"), MoveOptions(jobs=1), events.append, Clock())
+    for again in (False, True):
+        destination.fail_next["open_writer", b"a"] = NoSpace("a: No space left on device")
+        (run.resumed([side], Side(destination, "dst")) if again else run).start().addBoth(ended.append)
+
+    assert ConnectionFailed is ended[0].type
+    assert None is ended[1]
+    assert [1] == [event.files for event in events if isinstance(event, NoRoom)]
+
+
+@pytest.mark.parametrize(
+    ("end", "call"), [(End.SOURCE, "block_digests"), (End.DESTINATION, "match"), (End.SOURCE, "skip")]
+)
+def test_a_partial_that_cannot_be_compared_fails_its_file_and_names_the_end(end, call):
+    """The other files are moved, and what was there is kept."""
+    source, destination = MemoryStore({b"f": BIG, b"s": b"1"}), MemoryStore()
+    destination.plant_partial(b"f", BIG[:2_000_000])
+    (source if end is End.SOURCE else destination).fail_next[call, b"f"] = StorageError("f: broken")
+
+    trial = moved(source, destination)
+
+    assert [(b"f", end, "f: broken")] == [(each.path, each.end, str(each.error)) for each in trial.of(Failed)]
+    assert ({b"f"}, {b"s"}) == (set(source.files), set(destination.files))
+
+
+def test_a_destination_that_sets_no_directories_any_more_is_named():
+    """That is no matter of one directory: the run ends with it."""
+    source, destination = MemoryStore({b"d/f": b"1"}), MemoryStore()
+    source.plant_directory(b"d", Attributes(1, 0o750))
+    destination.fail_next["set_directories", b""] = StorageError("broken")
+
+    assert "destination dst: broken" == str(Trial(source, destination).finish())
