@@ -1600,3 +1600,15 @@ def test_a_destination_that_sets_no_directories_any_more_is_named():
     destination.fail_next["set_directories", b""] = StorageError("broken")
 
     assert "destination dst: broken" == str(Trial(source, destination).finish())
+
+
+@pytest.mark.parametrize(("path", "under_way"), [(b"a", [2, -2]), (b"", [0])], ids=["one", "all"])
+def test_small_files_that_could_not_be_read_are_not_under_way(path, under_way):
+    """Of what never left its source, a run that is ended by force knows what became."""
+    source = MemoryStore({b"a": b"1", b"b": b"2", b"c": b"3"})
+    source.fail_next["read_small", path] = StorageError("broken")
+    trial = Trial(source, MemoryStore())
+    trial.finish()
+
+    assert under_way == [event.files for event in trial.of(UnderWay)][: len(under_way)]
+    assert 0 == sum(event.files for event in trial.of(UnderWay))

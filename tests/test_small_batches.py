@@ -98,3 +98,8 @@ def test_what_fits_no_batch_comes_behind_the_batches_until_it_fits_one():
     assert [[small], large, larger] == [
         group.entry.size if isinstance(group, Candidate) else [each.entry.size for each in group] for group in groups
     ]
+
+
+def test_a_file_that_just_fits_is_a_batch():
+    """However little fits."""
+    assert [[1]] == [[each.entry.size for each in group] for group in grouped(candidates([1]), lambda: 1)]
