@@ -353,18 +353,23 @@ def read_config(
     try:
         config = _structure(raw, lambda path: _resolve(path, folder, environ))
         if for_daemon:
-            check_daemon_needs(config)
+            _refuse(*_absences(config), *_missing_directories(config))
     except Exception as error:
         raise ConfigError(_lines(f"{file}: ", [*_problems(error)])) from error
     return config
 
 
 def check_daemon_needs(config: Config) -> None:
-    """Raise `ConfigError` if what a daemon requires is missing: an endpoint, directories, and the key file.
+    """Raise `ConfigError` if a daemon lacks something: an endpoint, directories, the key file.
 
-    Looks at the disks; one that does not answer holds it up for `DISK_ANSWER_S`.
+    Whether the directories are there is not looked at, since a disk may hang.
     """
     _refuse(*_absences(config))
+
+
+def config_error(*problems: Problem) -> ConfigError:
+    """The error for these problems, one line for each."""
+    return ConfigError(_lines("", problems), problems)
 
 
 def server_endpoint(text: str) -> str:
@@ -503,7 +508,7 @@ def _below(part: str | int, error: BaseException) -> Iterator[Problem]:
 
 def _refuse(*problems: Problem) -> None:
     if problems:
-        raise ConfigError(_lines("", problems), problems)
+        raise config_error(*problems)
 
 
 def _problems_of(key: str | tuple[str, ...], check: Callable[[Any], object], value: object) -> Iterator[Problem]:
@@ -557,6 +562,9 @@ def _absences(config: Config) -> Iterator[Problem]:
         yield ("listen",), "expected at least one endpoint to listen on"
     if not config.directories:
         yield ("dirs",), "expected at least one directory to serve, such as a table dirs.inbox with a path"
+
+
+def _missing_directories(config: Config) -> Iterator[Problem]:
     for name, directory in config.directories.items():
         if _is_missing(directory.path):
             yield (

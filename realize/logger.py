@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, Self, TypeAlias
 
 
@@ -27,3 +27,14 @@ class Logger(Protocol):
 
 LoggerOf: TypeAlias = Callable[[str], Logger]
 """Returns the logger of a component, one of `realize.levels.COMPONENTS`."""
+
+
+class LogSource(Protocol):
+    """Where a service gets its loggers from."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Records so far, by level."""
+
+    def of(self, component: str) -> Logger:
+        """The logger of a component, one of `realize.levels.COMPONENTS`."""

@@ -745,7 +745,7 @@ def test_the_identity_of_a_configuration(tmp_path):
 
     assert identity == given.identity() == Config(key=tmp_path / "key").identity()
     check_daemon_needs(given)
+    with pytest.raises(ConfigError, match=r"^listen: expected at least one endpoint to listen on"):
+        check_daemon_needs(Config(key=identity, listen=(), directories={"inbox": DirectoryConfig(tmp_path)}))
     with pytest.raises(ConfigError, match="there is no such key file"):
         Config(key="/absent").identity()
-    with pytest.raises(ConfigError, match=f"^dirs.inbox.path: there is no directory {tmp_path}/absent; expected one"):
-        check_daemon_needs(Config(key=identity, directories={"inbox": DirectoryConfig(tmp_path / "absent")}))

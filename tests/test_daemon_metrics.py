@@ -17,12 +17,11 @@ from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPool
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
 from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
-from realize.daemon.logs import DaemonLogOptions, DaemonLogs
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.event_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.served import look_at, serve_directories
-from realize.daemon.service import Realized
+from realize.daemon.service import RealizedService
 from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, NotFound, StorageError, VerifyFailed
 from realize.keys import generate_identity
 from realize.store import deltas
@@ -508,8 +507,7 @@ def test_expired_partials_are_counted(tmp_path):
 
 def realized(config):
     """A daemon that is not started."""
-    logs = DaemonLogs(config.logs, DaemonLogOptions(), {})
-    return Realized("realized.toml", config, generate_identity(), MemoryReactorClock(), logs=logs)
+    return RealizedService(config, MemoryReactorClock())
 
 
 @pytest.fixture
@@ -517,7 +515,7 @@ def daemon(tmp_path):
     """A daemon with metrics that is not started."""
     (tmp_path / "inbox").mkdir()
     config = Config(
-        key="key",
+        key=generate_identity(),
         metrics="tcp:0",
         directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"), Reserve(4096))},
         peers={"camera": PeerConfig(generate_identity().public_key, rights={"inbox": frozenset({Right.WRITE})})},
@@ -584,7 +582,7 @@ def test_the_queue_of_the_disk_threads_is_seen(daemon):
 def test_without_metrics_nothing_is_counted(tmp_path):
     """Off means off: no port, no probe, nobody who is told of commands."""
     (tmp_path / "inbox").mkdir()
-    config = Config(key="key", directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"))})
+    config = Config(key=generate_identity(), directories={"inbox": DirectoryConfig(str(tmp_path / "inbox"))})
     daemon = realized(config)
 
     assert daemon._metrics_endpoint is None

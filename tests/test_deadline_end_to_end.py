@@ -438,7 +438,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(site, tmp_path):
     )
 
     assert 1 == done.returncode
-    assert "cannot_listen" in done.stderr
+    assert "cannot_start" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 

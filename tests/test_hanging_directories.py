@@ -16,9 +16,8 @@ from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
 from realize.daemon import served, service
 from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
-from realize.daemon.logs import DaemonLogOptions, DaemonLogs
 from realize.daemon.served import look_at, serve_directories
-from realize.daemon.service import DIRECTORY_RETRY_S, Realized
+from realize.daemon.service import DIRECTORY_RETRY_S, RealizedService
 from realize.errors import StorageError
 from realize.keys import generate_identity
 from realize.store.hooks import CommitHooks
@@ -170,11 +169,11 @@ async def test_what_peers_may_do_and_the_daemon_may_not_is_logged(monkeypatch):
     rights = {"inbox": frozenset({Right.CREATE, Right.REMOVE}), "out": frozenset({Right.READ}), "odd": frozenset()}
     peer = PeerConfig(generate_identity().public_key, rights=rights)
     config = Config(
-        key="key", directories={name: DirectoryConfig(f"/{name}") for name in rights}, peers={"camera": peer}
+        key=generate_identity(),
+        directories={name: DirectoryConfig(f"/{name}") for name in rights},
+        peers={"camera": peer},
     )
-    daemon = Realized(
-        "none", config, generate_identity(), MemoryReactorClock(), logs=DaemonLogs(config.logs, DaemonLogOptions(), {})
-    )
+    daemon = RealizedService(config, MemoryReactorClock())
     daemon._log = Log()
     monkeypatch.setattr(service, "lacking_of", lambda path: {"/in": {os.W_OK}, "/out": {os.W_OK}}.get(path, {os.R_OK}))
 
@@ -197,10 +196,8 @@ def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch
         return look_at(directories) if answer else dict.fromkeys(directories)
 
     monkeypatch.setattr(service, "look_at", look)
-    reactor, config = MemoryReactorClock(), Config(key="key", directories=two)
-    daemon = Realized(
-        "no such file", config, generate_identity(), reactor, logs=DaemonLogs(config.logs, DaemonLogOptions(), {})
-    )
+    reactor, config = MemoryReactorClock(), Config(key=generate_identity(), directories=two)
+    daemon = RealizedService(config, reactor)
     daemon.running = True
     daemon._reader.run = at_once
     daemon._say_who_hangs({"good": (1, 1), "bad": None})
@@ -213,6 +210,7 @@ def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch
             seen.append("refused")
         reactor.advance(DIRECTORY_RETRY_S)
     daemon._housekeeping.stop()
+    daemon._exclusive.keep(())
 
     assert [True, "refused", True, "refused", True, "refused", True] == seen
     assert [] == reactor.getDelayedCalls()

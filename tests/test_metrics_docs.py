@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from realize.config import Config, DirectoryConfig
 from realize.daemon.metrics.counters import FAILURES, REFUSALS
+from realize.keys import generate_identity
 from realize.telemetry.metrics.exposition import new_registry
 from realize.telemetry.metrics.run_metrics import FILE_RESULTS, Ending, Figures, Pushes, last, live
 from realize.throttle.metrics import NamedLimitsCollector
@@ -23,7 +24,9 @@ DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
 def daemon(folder):
     """A daemon with metrics that is not started."""
     folder.joinpath("inbox").mkdir()
-    config = Config(key="key", metrics="tcp:0", directories={"inbox": DirectoryConfig(str(folder / "inbox"))})
+    config = Config(
+        key=generate_identity(), metrics="tcp:0", directories={"inbox": DirectoryConfig(str(folder / "inbox"))}
+    )
     return realized(config)
 
 

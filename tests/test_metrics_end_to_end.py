@@ -180,7 +180,7 @@ def test_a_port_that_is_taken_is_an_error(site):
             site.start("--metrics-addr", str(number))
         status = site.daemon.wait(20)
 
-    errors = [record["error"] for record in site.records() if record["event"] == "cannot_listen"]
+    errors = [record["error"] for record in site.records() if record["event"] == "cannot_start"]
     assert 1 == status
     assert 1 == len(errors)
     assert errors[0].startswith(f"--metrics-addr: tcp:{number}:interface=127.0.0.1: ")

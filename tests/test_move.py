@@ -1568,7 +1568,7 @@ def test_what_there_is_no_room_for_is_counted_once_however_often_a_connection_is
     destination.fail_next["write", b"b"] = ConnectionFailed("the connection was lost")
     events, ended = [], []
     side = Side(source, "src")
-    run = Run([side], Side(destination, "dst"), MoveOptions(jobs=1), events.append, Clock())
+    run = Run([side], Side(destination, "dst"), TransferOptions(jobs=1), events.append, Clock())
     for again in (False, True):
         destination.fail_next["open_writer", b"a"] = NoSpace("a: No space left on device")
         (run.resumed([side], Side(destination, "dst")) if again else run).start().addBoth(ended.append)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final
@@ -163,6 +163,20 @@ def _insist(act: Callable[..., object], *args: Any) -> None:
             return
 
 
+def when_ended(reactor: IReactorFromThreads, threads: Sequence[Thread]) -> Deferred[None]:
+    """A Deferred that fires when these threads have ended, and all their results were delivered; blocks nobody."""
+    ended: Deferred[None] = Deferred()
+
+    def wait() -> None:
+        for thread in threads:
+            thread.join()
+        reactor.callFromThread(ended.callback, None)
+
+    # A daemon thread: a disk that hangs for ever must not keep a process alive that is told to end.
+    Thread(target=wait, name="end of threads", daemon=True).start()
+    return ended
+
+
 class ThreadPools:
     """A pool per directory, by any key: a disk that hangs then holds up only its own directory."""
 
@@ -188,9 +202,13 @@ class ThreadPools:
 
     def stop(self) -> None:
         """Wait until all work is done and all threads have ended."""
-        self._ending += [thread for pool in self._pools.values() for thread in pool.retire()]
-        for thread in self._ending:
+        for thread in self.retire():
             thread.join()
+
+    def retire(self) -> list[Thread]:
+        """As `stop`, without waiting; return the threads, which end once all work is done."""
+        self._ending += [thread for pool in self._pools.values() for thread in pool.retire()]
+        return self._ending
 
     @property
     def size(self) -> int:

@@ -24,6 +24,8 @@ from twisted.python.components import Componentized
 from realize.config import LogsConfig
 from realize.errors import RealizeError
 from realize.levels import Levels
+from realize.logger import Logger
+from realize.telemetry import structlog
 from realize.telemetry.logging.bridging import TwistedObserver, TwistedSink, carry_python
 from realize.telemetry.logging.logs import Logs
 from realize.telemetry.logging.rendering import PRIORITIES
@@ -71,6 +73,11 @@ class DaemonLogs:
     def counts(self) -> Mapping[str, int]:
         """Records so far by level."""
         return self._logs.counts
+
+    def of(self, component: str) -> Logger:
+        """The logger of a component."""
+        logger: Logger = structlog.get_logger(component=component).bind()
+        return logger
 
     def attach(self, parent: Any) -> None:
         """Have twistd pass Twisted's events to us if they belong in our log; to be called before logging starts."""

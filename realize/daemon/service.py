@@ -1,7 +1,7 @@
-"""The daemon as a Twisted service: listen, serve, reload, and stop in order.
+"""The daemon as a service of any Twisted application: listen, serve, take over a new configuration, and stop in order.
 
-SIGTERM and SIGINT are handled by the reactor, which stops this service; `Realized.startService` adds SIGQUIT, which
-does the same, and SIGHUP, which reloads the configuration.
+It touches nothing that belongs to the process: no signal handlers, no limits, no log.
+What ``twistd realized`` does to its process is in `realize.daemon.twistd_service`.
 """
 
 from __future__ import annotations
@@ -9,28 +9,26 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import signal
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
 import twisted
+from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from realize import __version__
 from realize.concurrency.memory import Memory
 from realize.concurrency.reactor import IReactor
-from realize.concurrency.thread_pool import ThreadPool, ThreadPools
-from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config, with_backlog
-from realize.daemon.heap import Heap, bound_heaps
+from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
+from realize.config import Config, DirectoryConfig, PeerConfig, Right, check_daemon_needs
+from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.housekeeping import Housekeeping
-from realize.daemon.logs import DaemonLogs, complain
+from realize.daemon.listeners import Listeners
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.endpoint import MetricsEndpoint
 from realize.daemon.metrics.event_hooks import EventHooks
@@ -40,26 +38,21 @@ from realize.daemon.peer_changes import by_key, withdrawn
 from realize.daemon.rates import RateSampler
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
-from realize.daemon.signal_handlers import STOPPING, SignalHandlers
 from realize.daemon.status import report, totals
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
 from realize.fs.tree import Inode
-from realize.keys import Identity, PublicKey
-from realize.logger import Logger
-from realize.process import allow_many_files
+from realize.keys import PublicKey
+from realize.logger import LogSource
 from realize.store.local.ledger import Ledger
 from realize.store.local.permissions import lacking_of
-from realize.telemetry import structlog
+from realize.telemetry.logging.twisted_events import TwistedEvents
 from realize.tracing import run_of
 from realize.units import display_name, display_text
 from realize.wire.commands import Reason
 from realize.wire.connection import Greeting
 from realize.wire.server import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing
-
-DRAIN_KILL_AFTER_S: Final = 15.0
-"""A stopping daemon is killed this long after its drain time."""
 
 _NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for right in Right}
 """The permissions of the daemon on a directory without which each right is useless."""
@@ -68,31 +61,37 @@ DIRECTORY_RETRY_S: Final = 60.0
 """Delay before another look at a directory that did not answer."""
 
 
-class Realized(Service):
-    """Serves the directories of a configuration to its peers."""
+FIXED_KEYS: Final = ("key", "listen", "limits", "metrics")
+"""The keys of the configuration that a reload cannot change."""
 
-    name = "realized"
+
+class RealizedService(Service):
+    """Serves the directories of a configuration to its peers, once: to serve again, make another one.
+
+    ``metrics`` of the configuration are counted in a registry of this service; ``registry``, if given, has them as well
+    while it runs.
+    ``logs`` gives the loggers; by default records are events of Twisted's log.
+    ``source`` says in the log where the configuration comes from.
+    ``reactor`` is the one that runs the program.
+    """
 
     def __init__(
         self,
-        path: str,
         config: Config,
-        identity: Identity,
-        reactor: IReactor,
+        reactor: Any,
         *,
-        logs: DaemonLogs,
-        drain: float | None = None,
-        metrics: str | None = None,
+        registry: CollectorRegistry | None = None,
+        logs: LogSource | None = None,
+        source: str = "this program",
     ) -> None:
-        """``drain`` (seconds) and ``metrics`` (an endpoint string), if given, override the configuration."""
+        """Raises `ConfigError` if the key file cannot be used; opens nothing."""
         self._began = 0.0
-        self._drain = drain
-        self._path = path
         self._config = config
-        self._identity = identity
-        self._reactor = reactor
-        self._logs = logs
-        self._log: Logger = structlog.get_logger(component="daemon").bind()
+        self._identity = config.identity()
+        self._reactor: IReactor = reactor
+        self._logs = TwistedEvents() if logs is None else logs
+        self._source = source
+        self._log = self._logs.of("daemon")
         self._pools = ThreadPools(reactor, THREADS, "disk")
         """By directory path."""
         self._reader = ThreadPool(reactor, 1, "configuration")
@@ -103,69 +102,83 @@ class Realized(Service):
         self._ledger = Ledger(reactor)
         self._memory = Memory(config.limits.memory_bytes, config.limits.peer_memory_bytes)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
+        self._exclusive = ExclusiveDirectories()
         self._directories: dict[str, ServedDirectory] = {}
-        self._ports: list[IListeningPort] = []
+        self._listeners = Listeners(reactor, self._log)
         self._closing: set[Deferred[None]] = set()
         """Each fires when everything that a connection had open is closed, which needs threads."""
-        self._signals = SignalHandlers()
-        metrics_at = config.metrics if metrics is None else metrics
-        self._fixed = ("key", "listen", "limits", *(() if metrics is not None else ("metrics",)))
-        """The configuration keys that a reload cannot change."""
-        counted = None if metrics_at is None else Metrics()
-        self._events = EventHooks() if counted is None else counted
+        self._ended: Deferred[None] | None = None
+        """Fires when all is closed; None before that begins."""
+        counted = config.metrics is not None or registry is not None
+        metrics = Metrics(of_process=registry is None) if counted else None
+        self._events = EventHooks() if metrics is None else metrics
         self._factory = PeerServerFactory(
             clock=reactor,
-            log=structlog.get_logger(component="wire").bind(),
-            identity=identity,
+            log=self._logs.of("wire"),
+            identity=self._identity,
             greeting=Greeting(f"realized {__version__}"),
             is_known=lambda key: key in self._keys,
             welcome=self._welcome,
             on_refusal=self._events.refused,
-            watch=None if counted is None else counted.command,
+            watch=None if metrics is None else metrics.command,
         )
         self._throttling = Throttling(
-            reactor, structlog.get_logger(component="throttle").bind(), lambda: self._rates.look(totals(self._factory))
+            reactor, self._logs.of("throttle"), lambda: self._rates.look(totals(self._factory))
         )
         self._rates = RateSampler(reactor)
-        self._heap = Heap(reactor, lambda: self._memory.held, bound_heaps())
         self._housekeeping = Housekeeping(reactor, self._log)
         self._metrics_endpoint: MetricsEndpoint | None = None
-        if metrics_at is not None and counted is not None:
-            setting = f"{path}: metrics" if metrics is None else "--metrics-addr"
+        if metrics is not None:
             self._metrics_endpoint = MetricsEndpoint(
-                metrics_at,
-                setting,
+                config.metrics,
+                registry,
                 reactor=reactor,
                 log=self._log,
-                metrics=counted,
+                metrics=metrics,
                 gauges=self._gauges(),
                 health=self._health,
             )
 
-    def setServiceParent(self, parent: Any) -> None:
-        """Join an application, and take over its log unless that was set otherwise."""
-        self._logs.attach(parent)
-        super().setServiceParent(parent)
+    @property
+    def config(self) -> Config:
+        """The configuration that is in force, or to be."""
+        return self._config
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory is held for peers."""
+        return self._memory.held
 
     def startService(self) -> None:
-        """Start to serve; raises SystemExit if the log cannot be opened or a port cannot be listened on."""
+        """Start to serve; raises `ConfigError`, and leaves nothing open, if that is not possible.
+
+        A disk that hangs holds this up for a few seconds; its directory is served once it answers.
+        """
+        if self.running or self._ended is not None:
+            raise RuntimeError("this service was started before: make another one to serve again")
         super().startService()
-        self._start_log()
+        try:
+            self._start()
+        except BaseException:
+            self._exclusive.keep(())
+            self._end(self._close())
+            raise
+
+    def _start(self) -> None:
         self._began = self._reactor.seconds()
-        allow_many_files()
         self._events.started(time.time())
-        found = look_at(self._config.directories)
+        check_daemon_needs(self._config)
+        found = _found(self._config)
+        self._exclusive.take(found, self._config.directories)
         self._directories = self._serve(self._config, found)
         self._say_who_hangs(found)
         self._take_over(self._config)
-        self._signals.on(signal.SIGHUP, lambda: self._reactor.callFromThread(self.reload))
-        self._signals.on(signal.SIGQUIT, lambda: self._reactor.callFromThread(self._reactor.stop))
         self._log.info(
             "started",
             version=__version__,
             python=platform.python_version(),
             twisted=twisted.__version__,
-            config=self._path,
+            config=self._source,
             fingerprint=self._identity.public_key.fingerprint,
             dirs=sorted(self._directories),
             peers=sorted(self._config.peers),
@@ -177,22 +190,34 @@ class Realized(Service):
             peers={name: rate for name, rate in throttle.peers_bps.items() if rate is not None},
             connection=throttle.connection_bps,
         )
-        try:
-            if self._metrics_endpoint is not None:
-                self._metrics_endpoint.start()
-            for description in self._config.listen:
-                self._listen(description)
-        except ConfigError as error:
-            # Any other exception would be shown with a traceback, which tells an operator nothing.
-            self._log.error("cannot_listen", error=str(error))
-            raise SystemExit(1) from error
+        if self._metrics_endpoint is not None:
+            self._metrics_endpoint.start()
+        for description in self._config.listen:
+            secured = self._factory.secured(pacing(self._reactor))
+            self._listeners.open("listen", description, secured, self._opened)
         self._housekeeping.start(self._directories, self._config.partial_max_age_s)
-        self._heap.start()
         self._look_what_is_forbidden()
 
     def stopService(self) -> Deferred[None]:
-        """Stop accepting, let running commands finish within the drain time, then close everything."""
-        return Deferred.fromCoroutine(self._stop())
+        """Stop accepting, let running commands finish within the drain time, then close everything.
+
+        Fires when all is closed, and all threads have ended; also if the start failed.
+        """
+        if self.running:
+            self._end(self._stop())
+        if self._ended is None:
+            return succeed(None)
+        stopped: Deferred[None] = Deferred()
+
+        def tell(result: Failure | None) -> None:
+            stopped.callback(result)
+
+        self._ended.addBoth(tell)
+        return stopped
+
+    def _end(self, closing: Coroutine[Deferred[Any], Any, None]) -> None:
+        super().stopService()
+        self._ended = Deferred.fromCoroutine(closing)
 
     @property
     def uptime(self) -> float:
@@ -200,21 +225,22 @@ class Realized(Service):
         since: float = self._reactor.seconds() - self._began
         return since
 
-    def reload(self) -> Deferred[None]:
-        """Read the configuration again and apply it; an invalid one is logged and changes nothing.
+    def reload(self, config: Config) -> Deferred[tuple[str, ...]]:
+        """Take over another configuration; peers that lose something by it are disconnected.
 
-        Fires when done; file access that may hang is done in another thread.
+        Fires with the keys whose new values need another service, when all others are in force.
+        Fails with `ConfigError`, and changes nothing, if a daemon cannot do with that configuration.
+        File access that may hang is done in another thread.
         """
-        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload(config)))
 
-    async def _reload(self) -> None:
-        try:
-            config, found = await self._reader.run(self._read)
-        except (RealizeError, MemoryError) as error:
-            self._log.error("reload_failed", config=self._path, error=str(error) or "not enough memory")
-            return
+    async def _reload(self, config: Config) -> tuple[str, ...]:
+        check_daemon_needs(config)
+        if self.running:
+            found = await self._reader.run(_found, config)
         if not self.running:
-            return
+            raise ConfigError("the service does not run, so it takes over no configuration")
+        self._exclusive.take(found, config.directories)
         directories = self._serve(config, found)
         for name, identity in found.items():
             before = self._directories.get(name)
@@ -227,28 +253,22 @@ class Realized(Service):
             if before is not None and (before.path, before.identity) == (now.path, now.identity):
                 before.headroom.reserve = now.headroom.reserve
                 directories[name] = before
-        kept = [name for name in self._fixed if getattr(config, name) != getattr(self._config, name)]
-        if self._logs.reload(config.logs):
-            kept.append("logs")
-        if kept:
-            self._log.warning("restart_needed", config=self._path, keys=kept)
+        kept = tuple(name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name))
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
+        self._exclusive.keep([directory.identity for directory in directories.values()])
         self._say_who_hangs(found)
         self._pools.keep([directory.path for directory in config.directories.values()])
         try:
             self._take_over(config)
             self._housekeeping.start(directories, config.partial_max_age_s)
             self._look_what_is_forbidden()
-            self._log.info("reloaded", config=self._path, dirs=sorted(directories), peers=sorted(config.peers))
+            self._log.info("reloaded", config=self._source, dirs=sorted(directories), peers=sorted(config.peers))
         finally:
             # Whatever else fails, no connection may keep a right that its peer has lost.
             for connection in self._factory:
                 if connection.name in ending:
                     self._withdraw(connection)
-
-    def _read(self) -> tuple[Config, dict[str, Inode | None]]:
-        config = read_config(self._path, for_daemon=True)
-        return config, look_at(config.directories)
+        return kept
 
     def _serve(self, config: Config, found: dict[str, Inode | None]) -> dict[str, ServedDirectory]:
         return serve_directories(
@@ -279,6 +299,7 @@ class Realized(Service):
         config, hanging = self._config, self._hanging
         try:
             found = await self._reader.run(_look_at_each, {name: config.directories[name] for name in hanging})
+            self._exclusive.take(found, config.directories)
         except (RealizeError, MemoryError):
             found = dict.fromkeys(hanging)
         if not self.running:
@@ -304,13 +325,6 @@ class Realized(Service):
             connection.close(Reason.REFUSED)
         except Exception:  # noqa: BLE001 -- the other connections have to be closed too
             connection.abort(ConnectionFailed("rights were withdrawn"))
-
-    def _start_log(self) -> None:
-        try:
-            self._logs.start(self._reactor)
-        except ConfigError as error:
-            complain(error)
-            raise SystemExit(error.exit_code) from error
 
     def _freed(self, name: str, path: bytes, size: int) -> None:
         self._log.info("partial_freed", dir=name, path=display_name(path), size=size)
@@ -345,71 +359,28 @@ class Realized(Service):
         return {name for name, peer in self._config.peers.items() if changed & set(peer.rights)}
 
     async def _stop(self) -> None:
-        await maybeDeferred(super().stopService)
-        stopping = time.monotonic()
+        self._log.info("draining", connections=len(list(self._factory)), seconds=self._config.drain_s)
+        await self._close()
+        self._log.info("stopped")
 
-        def stop_at_once() -> None:
-            # In a thread, because the signal may have interrupted code that is using the log.
-            threading.Thread(target=lambda: self._force(time.monotonic() - stopping), daemon=True).start()
-
-        self._signals.on(signal.SIGHUP, lambda: None)
-        for number in STOPPING:
-            self._signals.on(number, stop_at_once)
-        self._heap.stop()
+    async def _close(self) -> None:
         self._housekeeping.stop()
         self._look_no_more()
-        for port in self._ports:
-            await maybeDeferred(port.stopListening)
-        drain = self._config.drain_s if self._drain is None else self._drain
-        self._log.info("draining", connections=len(list(self._factory)), seconds=drain)
-        # From here on, stopping may have to wait for threads, which cannot be stopped themselves.
-        forced = threading.Timer(drain + DRAIN_KILL_AFTER_S, self._force, [drain + DRAIN_KILL_AFTER_S])
-        forced.daemon = True
-        forced.start()
+        await self._listeners.close()
         try:
-            await self._factory.stop(drain)
+            await self._factory.stop(self._config.drain_s)
             await DeferredList(list(self._closing))
             self._throttling.close()
         finally:
-            self._pools.stop()
-            self._reader.stop()
-            forced.cancel()
+            # What threads do cannot be cut short; the reactor goes on meanwhile.
+            await when_ended(self._reactor, [*self._pools.retire(), *self._reader.retire()])
+            self._exclusive.keep(())
         if self._metrics_endpoint is not None:
             # Last, so that draining can be observed.
             await self._metrics_endpoint.stop()
-        self._log.info("stopped")
-        self._logs.stop()
-        self._signals.restore()
 
-    def _force(self, seconds: float) -> None:
-        """End the process at once, from another thread: after a second signal, or if something hangs, such as a disk.
-
-        ``seconds`` is for how long it has tried to stop in order.
-        """
-        self._log.error("stop_forced", seconds=round(seconds, 3))
-        self._logs.flush(1.0)
-        os._exit(1)
-
-    def _listen(self, description: str) -> None:
-        try:
-            endpoint = serverFromString(self._reactor, with_backlog(description))
-        except ValueError as error:
-            raise ConfigError(f"{self._path}: listen: {description}: {error}") from error
-        failures: list[Failure] = []
-        listening = endpoint.listen(self._factory.secured(pacing(self._reactor)))
-        listening.addCallbacks(partial(self._listening, description), failures.append)
-        if failures:
-            raise ConfigError(f"{self._path}: listen: {description}: {failures[0].getErrorMessage()}")
-
-    def _listening(self, description: str, port: IListeningPort) -> None:
-        self._ports.append(port)
-        address = port.getHost()
-        self._log.info(
-            "listening",
-            endpoint=description,
-            address=getattr(address, "host", str(address)),
-            port=getattr(address, "port", None),
-        )
+    def _opened(self, endpoint: str, address: str, port: int | None) -> None:
+        self._log.info("listening", endpoint=endpoint, address=address, port=port)
 
     def _welcome(self, connection: AcceptedProtocol, key: PublicKey, greeting: Greeting) -> str:
         name = self._keys.get(key)
@@ -429,9 +400,7 @@ class Realized(Service):
             rights=peer.rights,
             make_store=partial(self._make_store, name, peer.rights),
             turns_of=lambda directory: self._directories[directory].turns_of(name),
-            log=structlog.get_logger(
-                component="store", peer=name, conn=connection.number, run=run_of(greeting.run)
-            ).bind(),
+            log=self._logs.of("store").bind(peer=name, conn=connection.number, run=run_of(greeting.run)),
             report=partial(self._report, name, peer, number),
             watch=self._events,
         )
@@ -475,6 +444,14 @@ class Realized(Service):
     def _report(self, name: str, peer: PeerConfig, number: str) -> dict[str, Any]:
         limits = self._throttling.report(name, is_admin=peer.admin, own=number)
         return {**report(self, self._factory, self._rates, name, is_admin=peer.admin), "limits": limits}
+
+
+def _found(config: Config) -> dict[str, Inode | None]:
+    """`look_at` for the directories of a configuration; raises `ConfigError` if one is not there."""
+    try:
+        return look_at(config.directories)
+    except StorageError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _look_at_each(directories: Mapping[str, DirectoryConfig]) -> dict[str, Inode | None]:

@@ -18,7 +18,6 @@ from realize.clocks import use_monotonic_clock
 from realize.config import Config, metrics_endpoint, read_config
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
 from realize.errors import RealizeError, UsageError
-from realize.keys import Identity
 from realize.levels import FORMATS, parse_levels
 from realize.process import hold_standard_streams
 from realize.units import parse_duration, quoted
@@ -46,7 +45,6 @@ class Options(usage.Options):
     ]
 
     config: Config
-    identity: Identity
     drain: float | None = None
     """Drain time in seconds; None for the configured one."""
     metrics: str | None = None
@@ -58,7 +56,7 @@ class Options(usage.Options):
         self["config"] = os.path.abspath(self["config"])
         try:
             self.config = read_config(self["config"], for_daemon=True)
-            self.identity = self.config.identity()
+            self.config.identity()
             self.metrics = self._parsed("metrics-addr", metrics_endpoint)
             self.drain = self._parsed("drain", partial(parse_duration, zero_allowed=True))
             self.logs = DaemonLogOptions(
@@ -90,18 +88,16 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from realize.concurrency.reactor import IReactor
-    from realize.daemon.service import Realized
+    from realize.daemon.twistd_service import Overrides, TwistdService
 
     hold_standard_streams()
     use_monotonic_clock(reactor)
     runner = options.parent if isinstance(options.parent, ServerOptions) else {}
     logs = DaemonLogs(options.config.logs, options.logs, runner)
-    return Realized(
+    return TwistdService(
         options["config"],
         options.config,
-        options.identity,
         cast("IReactor", reactor),
         logs=logs,
-        drain=options.drain,
-        metrics=options.metrics,
+        overrides=Overrides(options.drain, options.metrics),
     )

@@ -79,7 +79,8 @@ _LAG_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0)
 class Metrics(EventHooks):
     """Counts what happens in one daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_process: bool = True) -> None:
+        """With ``of_process``, there are also the metrics of the process, which only one registry of it should have."""
         self.registry = new_registry()
         gauge = partial(Gauge, registry=self.registry)
         count = partial(Counter, registry=self.registry)
@@ -115,7 +116,8 @@ class Metrics(EventHooks):
         self._lag = observe(
             "realize_reactor_lag_seconds", "How late a timer of the network thread was.", buckets=_LAG_SECONDS
         )
-        ProcessCollector(registry=self.registry)
+        if of_process:
+            ProcessCollector(registry=self.registry)
         # Data is left out: it is not dispatched as a command, and there are too many boxes of it to count each.
         names = sorted(command.commandName.decode() for command in every_command() if command is not Data)
         for reason in REFUSALS:

@@ -1,30 +1,43 @@
-"""The port where Prometheus can scrape the daemon's metrics, and what has to run only while there is one."""
+"""Where the daemon's metrics can be read, and what has to run only while they can."""
 
 from __future__ import annotations
 
-from twisted.internet.defer import maybeDeferred
-from twisted.internet.interfaces import IListeningPort
-from twisted.python.failure import Failure
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.registry import Collector
 
 from realize.concurrency.reactor import IReactor
+from realize.config import config_error
+from realize.daemon.listeners import Listeners
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.gauges import Gauges
-from realize.errors import ConfigError
 from realize.logger import Logger
-from realize.telemetry.metrics.exposition import Exposition, Health, listen
+from realize.telemetry.metrics.exposition import Exposition, Health
 from realize.telemetry.metrics.lag import LagProbe
 
 
-class MetricsEndpoint:
-    """Serves ``metrics`` and ``gauges`` at an endpoint string.
+class _View(Collector):
+    """All metrics of one registry, for another one."""
 
-    ``setting`` names, for error messages, the option or configuration key that the endpoint string comes from.
-    """
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        return self._registry.collect()
+
+    def describe(self) -> Iterable[Metric]:
+        """Their names, so that no registry takes those of two services."""
+        return self._registry.collect()
+
+
+class MetricsEndpoint:
+    """Serves ``metrics`` and ``gauges`` at an endpoint string, to a registry of the program, or to both."""
 
     def __init__(
         self,
-        endpoint: str,
-        setting: str,
+        endpoint: str | None,
+        shared: CollectorRegistry | None,
         *,
         reactor: IReactor,
         log: Logger,
@@ -33,37 +46,37 @@ class MetricsEndpoint:
         health: Health,
     ) -> None:
         self._endpoint = endpoint
-        self._setting = setting
-        self._reactor = reactor
+        self._shared = shared
         self._log = log
         self._gauges = gauges
         metrics.registry.register(gauges)
+        self._view = _View(metrics.registry)
+        self._viewed = False
         self._exposition = Exposition(metrics.registry, health, clock=reactor, log=log)
         self._probe = LagProbe(reactor, metrics.lagged)
-        self._port: IListeningPort | None = None
+        self._listeners = Listeners(reactor, log)
 
     def start(self) -> None:
-        """Listen; raises `realize.errors.ConfigError` if that is not possible."""
-        failures: list[Failure] = []
-        listen(self._reactor, self._endpoint, self._exposition).addCallbacks(self._listening, failures.append)
-        if failures:
-            raise ConfigError(f"{self._setting}: {failures[0].getErrorMessage()}")
+        """Register and listen; raises `realize.errors.ConfigError` if that is not possible."""
+        if self._shared is not None:
+            try:
+                self._shared.register(self._view)
+            except ValueError as error:
+                raise config_error((("metrics",), f"the registry has other metrics of such names: {error}")) from error
+            self._viewed = True
+        if self._endpoint is not None:
+            self._listeners.open("metrics", self._endpoint, self._exposition, self._opened)
         self._gauges.prepare()
         self._probe.start()
 
-    def _listening(self, port: IListeningPort) -> None:
-        self._port = port
-        address = port.getHost()
-        self._log.info(
-            "metrics_listening",
-            endpoint=self._endpoint,
-            address=getattr(address, "host", str(address)),
-            port=getattr(address, "port", None),
-        )
+    def _opened(self, endpoint: str, address: str, port: int | None) -> None:
+        self._log.info("metrics_listening", endpoint=endpoint, address=address, port=port)
 
     async def stop(self) -> None:
-        """Close the port and every connection to it."""
+        """Close the port and every connection to it, and take the metrics out of the registry of the program."""
         self._probe.stop()
-        if self._port is not None:
-            await maybeDeferred(self._port.stopListening)
+        if self._viewed and self._shared is not None:
+            self._viewed = False
+            self._shared.unregister(self._view)
+        await self._listeners.close()
         self._exposition.close()

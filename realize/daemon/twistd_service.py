@@ -1,0 +1,148 @@
+"""What ``twistd realized`` runs: the daemon, and all that it does to a process of its own.
+
+SIGTERM and SIGINT are handled by the reactor, which stops this service; SIGQUIT, which is added here, does the same.
+SIGHUP reads the configuration again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any, Final
+
+import attrs
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+
+from realize.concurrency.reactor import IReactor
+from realize.concurrency.thread_pool import ThreadPool, when_ended
+from realize.config import Config, read_config
+from realize.daemon.heap import Heap, bound_heaps
+from realize.daemon.logs import DaemonLogs, complain
+from realize.daemon.service import RealizedService
+from realize.daemon.signal_handlers import STOPPING, SignalHandlers
+from realize.errors import ConfigError, RealizeError
+from realize.process import allow_many_files
+
+DRAIN_KILL_AFTER_S: Final = 15.0
+"""A stopping daemon is killed this long after its drain time."""
+
+
+@frozen
+class Overrides:
+    """What options of the command line put in the place of the configuration; None where none was given."""
+
+    drain_s: float | None = None
+    metrics: str | None = None
+    """Twisted server endpoint string."""
+
+    def over(self, config: Config) -> Config:
+        """The configuration that applies."""
+        drain_s = config.drain_s if self.drain_s is None else self.drain_s
+        metrics = config.metrics if self.metrics is None else self.metrics
+        return attrs.evolve(config, drain_s=drain_s, metrics=metrics)
+
+    def sentence(self, path: str, error: ConfigError) -> str:
+        """What is wrong, with the option or the file that says so."""
+        if self.metrics is not None and [key for key, _ in error.problems] == [("metrics",)]:
+            return f"--metrics-addr: {error.problems[0][1]}"
+        return "\n".join(f"{path}: {line}" for line in str(error).splitlines())
+
+
+class TwistdService(Service):
+    """The daemon in a process of its own, with the configuration in the file at ``path``."""
+
+    name = "realized"
+
+    def __init__(self, path: str, config: Config, reactor: IReactor, *, logs: DaemonLogs, overrides: Overrides) -> None:
+        """Raises `ConfigError` if the key file cannot be used."""
+        self._path = path
+        self._reactor = reactor
+        self._logs = logs
+        self._overrides = overrides
+        self._log = logs.of("daemon")
+        self._signals = SignalHandlers()
+        self._reader = ThreadPool(reactor, 1, "configuration file")
+        self._realized = RealizedService(overrides.over(config), reactor, logs=logs, source=path)
+        self._heap = Heap(reactor, lambda: self._realized.held_bytes, bound_heaps())
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join an application, and take over its log unless that was set otherwise."""
+        self._logs.attach(parent)
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        """Start to serve; raises SystemExit if the log cannot be opened, or the daemon cannot start."""
+        super().startService()
+        try:
+            self._logs.start(self._reactor)
+        except ConfigError as error:
+            complain(error)
+            raise SystemExit(error.exit_code) from error
+        allow_many_files()
+        self._signals.on(signal.SIGHUP, lambda: self._reactor.callFromThread(self.reload))
+        self._signals.on(signal.SIGQUIT, lambda: self._reactor.callFromThread(self._reactor.stop))
+        try:
+            self._realized.startService()
+        except ConfigError as error:
+            # Any other exception would be shown with a traceback, which tells an operator nothing.
+            self._log.error("cannot_start", error=self._overrides.sentence(self._path, error))
+            raise SystemExit(1) from error
+        self._heap.start()
+
+    def reload(self) -> Deferred[None]:
+        """Read the configuration again and apply it; an invalid one is logged and changes nothing."""
+        return Deferred.fromCoroutine(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            config = await self._reader.run(lambda: read_config(self._path, for_daemon=True))
+            keys = await self._realized.reload(self._overrides.over(config))
+        except (RealizeError, MemoryError) as error:
+            self._log.error("reload_failed", config=self._path, error=str(error) or "not enough memory")
+            return
+        if self._logs.reload(config.logs):
+            keys = (*keys, "logs")
+        if keys:
+            self._log.warning("restart_needed", config=self._path, keys=list(keys))
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the daemon in order; the process is killed if that takes too long, or at a second signal."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        super().stopService()
+        stopping = time.monotonic()
+
+        def stop_at_once() -> None:
+            # In a thread, because the signal may have interrupted code that is using the log.
+            threading.Thread(target=lambda: self._force(time.monotonic() - stopping), daemon=True).start()
+
+        self._signals.on(signal.SIGHUP, lambda: None)
+        for number in STOPPING:
+            self._signals.on(number, stop_at_once)
+        self._heap.stop()
+        # Stopping may have to wait for threads, which cannot be stopped themselves.
+        seconds = self._realized.config.drain_s + DRAIN_KILL_AFTER_S
+        forced = threading.Timer(seconds, self._force, [seconds])
+        forced.daemon = True
+        forced.start()
+        try:
+            await self._realized.stopService()
+            await when_ended(self._reactor, self._reader.retire())
+        finally:
+            forced.cancel()
+        self._logs.stop()
+        self._signals.restore()
+
+    def _force(self, seconds: float) -> None:
+        """End the process at once, from another thread: after a second signal, or if something hangs, such as a disk.
+
+        ``seconds`` is for how long it has tried to stop in order.
+        """
+        self._log.error("stop_forced", seconds=round(seconds, 3))
+        self._logs.flush(1.0)
+        os._exit(1)

@@ -1,0 +1,302 @@
+"""The daemon as a service of another program: `realize.daemon.service`, with a real reactor and real ports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+
+import pytest
+from attrs import evolve
+from prometheus_client import CollectorRegistry
+from twisted.application.service import MultiService
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.logger import globalLogPublisher
+from zope.interface import implementer
+
+from realize.config import Config, DirectoryConfig, PeerConfig, Right
+from realize.daemon import RealizedService, listeners, served
+from realize.errors import ConfigError
+from realize.keys import generate_identity, write_identity
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A configuration of nothing but values."""
+    (tmp_path / "inbox").mkdir()
+    peer = PeerConfig(generate_identity().public_key, rights={"inbox": {Right.WRITE}})
+    return Config(
+        key=generate_identity(),
+        listen=["127.0.0.1:0"],
+        directories={"inbox": DirectoryConfig(tmp_path / "inbox")},
+        peers={"camera": peer},
+        drain_s=0,
+    )
+
+
+@pytest.fixture
+def other(config, tmp_path):
+    """As `config`, with another directory."""
+    (tmp_path / "other").mkdir()
+    return evolve(config, key=generate_identity(), directories={"inbox": DirectoryConfig(tmp_path / "other")})
+
+
+@pytest.fixture
+def events():
+    """What goes to Twisted's log, as ``(event, fields)``."""
+    seen = []
+
+    def observe(event):
+        if "realize_event" in event:
+            seen.append((event["realize_event"], event["realize_fields"]))
+
+    globalLogPublisher.addObserver(observe)
+    yield seen
+    globalLogPublisher.removeObserver(observe)
+
+
+def process_state():
+    """What belongs to the process, and not to a service in it."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals() if number not in (9, 19)]
+    return handlers, sys.excepthook, threading.excepthook, sys.unraisablehook
+
+
+def ports(events):
+    return [fields["port"] for event, fields in events if event == "listening"]
+
+
+def answers(port):
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_two_services_run_side_by_side_and_leave_the_process_alone(config, other, events):
+    """Each has its own ports and directories; signals, hooks and threads are afterwards as they were."""
+    before, threads = process_state(), set(threading.enumerate())
+    parent = MultiService()
+    parent.startService()
+    for each in (config, other):
+        RealizedService(each, reactor).setServiceParent(parent)
+    during = process_state()
+    answered = [answers(port) for port in ports(events)]
+    await parent.stopService()
+
+    assert [True, True] == answered
+    assert [False, False] == [answers(port) for port in ports(events)]
+    assert before == during == process_state()
+    assert threads >= {each for each in threading.enumerate() if not each.daemon}
+
+
+async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(config, events, tmp_path):
+    """In one sentence; the port that was open already is closed, and the directory free for another service."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        service = RealizedService(evolve(config, listen=["127.0.0.1:0", f"127.0.0.1:{number}"]), reactor)
+        with pytest.raises(ConfigError, match=f"^listen: tcp:{number}:interface=127.0.0.1: .*in use.*$"):
+            service.startService()
+        running = service.running
+        second = RealizedService(config, reactor)
+        second.startService()
+        await service.stopService()
+        await second.stopService()
+
+    assert not running
+    assert [False, False] == [answers(port) for port in ports(events)]
+
+
+@pytest.mark.parametrize("what", ["directory", "endpoint", "metrics", "registry"])
+async def test_what_keeps_a_service_from_starting_is_said_in_one_sentence(config, other, tmp_path, what):
+    """By `ConfigError`, with the key of the configuration that it is about."""
+    registry, expected = None, "^metrics: "
+    if what == "directory":
+        os.rmdir(tmp_path / "inbox")
+        expected = f"^dirs.inbox.path: {tmp_path}/inbox: No such file or directory$"
+    elif what == "endpoint":
+        config, expected = evolve(config, listen=["nonsense:1:2"]), "^listen: nonsense:1:2: "
+    elif what == "metrics":
+        config = evolve(config, metrics="nonsense:1:2")
+    else:
+        registry = CollectorRegistry()
+        first = RealizedService(other, reactor, registry=registry)
+        first.startService()
+    service = RealizedService(config, reactor, registry=registry)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        service.startService()
+    await service.stopService()
+    if what == "registry":
+        await first.stopService()
+
+    assert 1 == len(str(caught.value).splitlines())
+
+
+def test_a_key_that_cannot_be_read_is_an_error_before_anything_is_opened(config, tmp_path):
+    """When the service is made."""
+    path = tmp_path / "key"
+    with pytest.raises(ConfigError, match="there is no such key file"):
+        RealizedService(evolve(config, key=path), reactor)
+    write_identity(str(path), generate_identity())
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="others may use the key file"):
+        RealizedService(evolve(config, key=path), reactor)
+
+
+async def test_a_directory_is_served_once(config, other, tmp_path):
+    """By whatever path; when the first service has stopped, or given it up, the next one may have it."""
+    (tmp_path / "link").symlink_to(tmp_path / "inbox")
+    linked = evolve(other, directories={"inbox": DirectoryConfig(tmp_path / "link")})
+    first, second = RealizedService(config, reactor), RealizedService(linked, reactor)
+    third = RealizedService(other, reactor)
+    first.startService()
+    third.startService()
+    with pytest.raises(
+        ConfigError, match=r"^dirs.inbox.path: another service in this process serves .*/link; expected"
+    ):
+        second.startService()
+    await second.stopService()
+    with pytest.raises(ConfigError, match="another service in this process"):
+        await third.reload(linked)
+    await first.stopService()
+    await third.reload(linked)
+    again = RealizedService(other, reactor)
+    again.startService()
+    await again.stopService()
+    await third.stopService()
+
+    assert linked == third.config
+
+
+async def test_a_service_serves_once(config):
+    """Stopping is possible at any time, and more than once; to serve again is refused."""
+    service = RealizedService(config, reactor)
+    await service.stopService()
+    service.startService()
+    with pytest.raises(RuntimeError, match="make another one to serve again"):
+        service.startService()
+    both = [service.stopService(), service.stopService()]
+    for each in both:
+        await each
+    await service.stopService()
+    with pytest.raises(RuntimeError, match="make another one to serve again"):
+        service.startService()
+
+    next_one = RealizedService(config, reactor)
+    next_one.startService()
+    await next_one.stopService()
+
+
+async def test_a_reload_takes_values(config, other, tmp_path, events):
+    """What cannot change without another service is told; what is wrong changes nothing."""
+    service = RealizedService(config, reactor)
+    service.startService()
+    changed = evolve(config, peers={}, listen=["127.0.0.1:1"], partial_max_age_s=5.0)
+    kept = await service.reload(changed)
+    with pytest.raises(ConfigError, match=r"^dirs: expected at least one directory"):
+        await service.reload(evolve(config, peers={}, directories={}))
+    with pytest.raises(ConfigError, match=r"^dirs.inbox.path: .*No such file"):
+        await service.reload(evolve(config, directories={"inbox": DirectoryConfig(tmp_path / "absent")}))
+    in_force = service.config
+    await service.stopService()
+    with pytest.raises(ConfigError, match="the service does not run"):
+        await service.reload(config)
+
+    assert (("listen",), changed) == (kept, in_force)
+    logged = {name for name, _ in events}
+    assert {"started", "limits_in_force", "listening", "reloaded", "draining", "stopped"} == logged
+
+
+async def test_a_disk_that_hangs_holds_up_the_end_of_the_service_and_not_the_program(config, monkeypatch):
+    """The reactor goes on while a thread cannot end."""
+    gate, begun = threading.Event(), Deferred()
+    service = RealizedService(config, reactor)
+    service.startService()
+    service._pools.of("inbox").run(lambda: (reactor.callFromThread(begun.callback, None), gate.wait(30)))
+    await begun
+    stopping = service.stopService()
+    turn = Deferred()
+    reactor.callLater(0.1, turn.callback, None)
+    await turn
+    ended_early = stopping.called
+    gate.set()
+    await stopping
+
+    assert not ended_early
+
+
+async def test_a_registry_of_the_program_has_the_metrics_while_the_service_runs(config):
+    """Without those of the process, which the program has itself; two services need two registries."""
+    registry = CollectorRegistry(auto_describe=True)
+    service = RealizedService(config, reactor, registry=registry)
+    service.startService()
+    during = {metric.name for metric in registry.collect()}
+    await service.stopService()
+
+    assert {"realize_connections", "realize_commands", "realize_log_records"} <= during
+    assert set() == {name for name in during if name.startswith("process_")}
+    assert [] == list(registry.collect())
+
+
+@implementer(IListeningPort)
+class Port:
+    """Listens nowhere."""
+
+    stopped = 0
+
+    def getHost(self):
+        return "nowhere"
+
+    def stopListening(self):
+        self.stopped += 1
+
+
+@implementer(IStreamServerEndpoint)
+class Slow:
+    """An endpoint that takes its time."""
+
+    def __init__(self):
+        self.opening = Deferred()
+
+    def listen(self, _factory):
+        return self.opening
+
+
+@pytest.mark.parametrize("how", ["opens", "fails", "never"])
+async def test_an_endpoint_may_take_its_time(config, events, monkeypatch, how):
+    """What fails after the start is logged, and what is still being opened at the end is given up."""
+    slow, port = Slow(), Port()
+    monkeypatch.setattr(listeners, "serverFromString", lambda *_: slow)
+    service = RealizedService(config, reactor)
+    service.startService()
+    if how == "opens":
+        slow.opening.callback(port)
+    elif how == "fails":
+        slow.opening.errback(OSError("no luck"))
+    await service.stopService()
+
+    assert (how == "opens") == port.stopped
+    assert {"opens": ["listening"], "fails": ["cannot_listen"], "never": []}[how] == [
+        event for event, _ in events if event in {"listening", "cannot_listen"}
+    ]
+
+
+async def test_a_directory_that_answers_late_is_not_taken_from_another_service(config, other, tmp_path, monkeypatch):
+    """It is left to who has it, and looked at again."""
+    first = RealizedService(config, reactor)
+    first.startService()
+    both = evolve(other, directories={**other.directories, "late": config.directories["inbox"]})
+    look = served.look_at
+    monkeypatch.setattr("realize.daemon.service.look_at", lambda which: {**look(which), "late": None})
+    second = RealizedService(both, reactor)
+    second.startService()
+    monkeypatch.setattr("realize.daemon.service.look_at", look)
+    await second._look_again()
+    served_then = list(second._directories)
+    await first.stopService()
+    await second._look_again()
+    served_later = list(second._directories)
+    await second.stopService()
+
+    assert (["inbox"], ["inbox", "late"]) == (served_then, served_later)
