@@ -691,6 +691,44 @@ class TestClosing:
         assert ([], ["lose"]) == (early, setting.link.calls)
         assert b"more" == setting.link.value()
 
+    @pytest.mark.parametrize("how", ["loseConnection", "abortConnection", "stopProducing", "stopConsuming"])
+    def test_nothing_is_delivered_after_the_application_has_closed(self, how):
+        """While what waits goes out, the application that has said good-bye hears nothing more."""
+        setting = Setting(KIB)
+        setting.paced.dataReceived(b"before")
+        setting.paced.write(b"x" * 2048)
+        getattr(setting.paced, how)()
+        setting.paced.dataReceived(b"after")
+
+        assert b"before" == setting.application.received
+
+    @pytest.mark.parametrize("rate", [None, KIB])
+    @pytest.mark.parametrize("how", ["stopProducing", "stopConsuming"])
+    def test_a_producer_that_gives_up_closes_as_the_application_does(self, how, rate):
+        """What waits goes out first."""
+        setting = Setting(rate)
+        setting.paced.registerProducer(Pushing(setting.paced, pieces=0), streaming=True)
+        setting.paced.write(b"x" * 2048)
+        getattr(setting.paced, how)()
+        if how == "stopProducing":
+            setting.paced.unregisterProducer()
+        setting.pass_time(3)
+
+        assert b"x" * 2048 == setting.link.value()
+        assert ["lose"] == setting.link.calls
+
+    @pytest.mark.parametrize(("secure", "reads"), [(False, "paused"), (True, "producing")])
+    def test_a_closing_socket_reads_no_more(self, secure, reads):
+        """So a peer that closes its half does not cut off what it is still to get; TLS needs to read to finish."""
+        setting = Setting(KIB)
+        if secure:
+            setting.paced._overhead = 22
+        setting.paced.write(b"x" * 2048)
+        setting.paced.loseConnection()
+        setting.paced.resumeProducing()
+
+        assert reads == setting.link.producerState
+
     def test_lose_connection_with_nothing_waiting_is_immediate(self):
         """With and without a limit, and once only."""
         for rate in (None, MIB):

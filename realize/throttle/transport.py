@@ -7,7 +7,7 @@ Below is usually TLS: then the handshake is never held back, and the limit count
 The layer owns the bytes that wait.
 It is the consumer of the application's producer and, under a limit and while there is such a producer or bytes wait,
 the producer of the transport below: the application is paused by a limit and by a full transport alike.
-It does not slow *reading*: ``pauseProducing`` and ``resumeProducing`` go to the transport.
+It does not slow *reading*: ``pauseProducing`` and ``resumeProducing`` go to the transport (`realize.throttle.receiving`).
 
 Without a limit, and with nothing waiting, it only counts what is written, and the transport drives the application's
 producer itself; measured on a 64 KiB write, each call in between costs one percent.
@@ -44,6 +44,7 @@ from zope.interface import Interface, alsoProvides, directlyProvides, implemente
 
 from realize.throttle.backlog import Backlog
 from realize.throttle.producers import ProducerCallbacks, PulledProducer, RegulatedProducer
+from realize.throttle.receiving import Receiving
 from realize.throttle.scheduler import Flow
 from realize.throttle.states import CloseState, SendState, TransportEvent, next_close_state, next_send_state
 from realize.throttle.tls_records import TLS_RECORD_OVERHEAD_BYTES, payload_that_fits, wire_size
@@ -77,6 +78,7 @@ class ThrottledProtocol(Protocol):
         self._path = WritePath(self._hold)
         self.write = self._path.write
         self._make_flow = make_flow
+        self._receiving = Receiving(None)
         self._overhead = 0
         self._backlog = Backlog()
         self._unspent = 0
@@ -150,8 +152,14 @@ class ThrottledProtocol(Protocol):
         return self._close_state in _DISCONNECTING
 
     def loseConnection(self) -> None:
-        """Close once all that waits is sent, within the limit, and the producer is unregistered."""
+        """Close once all that waits is sent, within the limit, and the producer is unregistered.
+
+        Nothing is delivered to the protocol any more.
+        """
+        self._receiving.delivers = False
         self._end(TransportEvent.LOSE)
+        if self._close_state is CloseState.CLOSING and not self._overhead:
+            self._receiving.stop()
 
     def loseWriteConnection(self) -> None:
         """Close the sending half once all that waits is sent, within the limit, and the producer is unregistered."""
@@ -159,9 +167,27 @@ class ThrottledProtocol(Protocol):
 
     def abortConnection(self) -> None:
         """Close now, and drop what waits."""
+        self._receiving.delivers = False
         self._close_state = next_close_state(self._close_state, TransportEvent.ABORT)
         self._close()
         self.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """Receive nothing until `resumeProducing`."""
+        self._receiving.pause()
+
+    def resumeProducing(self) -> None:
+        """Receive again, unless the connection is closing."""
+        self._receiving.resume()
+
+    def stopProducing(self) -> None:
+        """The same as `loseConnection`, as for every transport."""
+        self.loseConnection()
+
+    def stopConsuming(self) -> None:
+        """Forget the producer, and close: for producers that give up by themselves."""
+        self.unregisterProducer()
+        self.loseConnection()
 
     def getPeer(self) -> IAddress:
         """The address of the other end."""
@@ -216,14 +242,16 @@ class ThrottledProtocol(Protocol):
         self._overhead = TLS_RECORD_OVERHEAD_BYTES if INegotiated.providedBy(transport) else 0
         self.connected = 1
         self.transport = transport
+        self._receiving = Receiving(transport)
         self._path.direct = transport.write
         if self._make_flow is not None:
             self.use(self._make_flow())
         self.wrappedProtocol.makeConnection(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Forward what arrived."""
-        self.wrappedProtocol.dataReceived(data)
+        """Forward what arrived, unless the application has closed the connection."""
+        if self._receiving.delivers:
+            self.wrappedProtocol.dataReceived(data)
 
     def handshakeCompleted(self) -> None:
         """Forward that the TLS handshake is complete."""
