@@ -28,6 +28,25 @@ def test_what_is_taken_is_what_was_put_in_order(writes, limits):
     assert b"".join(writes) == taken
 
 
+@given(before=WRITES, after=WRITES, limits=st.lists(st.integers(1, 100_000), min_size=1))
+def test_no_piece_crosses_a_cut(before, after, limits):
+    """What was there when it was made is taken first, to the last byte; ``ahead`` is what is left of that."""
+    backlog, taken, turn = Backlog(), b"", 0
+    for data in before:
+        backlog.put(data)
+    backlog.cut()
+    for data in after:
+        backlog.put(data)
+    ahead = len(b"".join(before))
+    while backlog.size:
+        assert max(0, ahead - len(taken)) == backlog.ahead
+        piece = backlog.take(limits[turn % len(limits)])
+        assert len(taken) >= ahead or len(taken) + len(piece) <= ahead
+        taken, turn = taken + piece, turn + 1
+
+    assert b"".join(before + after) == taken
+
+
 def test_short_writes_are_joined():
     """So that many of them cost one record."""
     backlog = Backlog()
@@ -52,11 +71,12 @@ def test_a_cleared_backlog_starts_anew():
     """Also in the middle of a write."""
     backlog = Backlog()
     backlog.put(b"abcdef")
+    backlog.cut()
     backlog.take(3)
     backlog.clear()
     backlog.put(b"xyz")
 
-    assert 3 == backlog.size
+    assert (3, 0) == (backlog.size, backlog.ahead)
     assert b"xyz" == backlog.take(10)
 
 

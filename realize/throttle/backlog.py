@@ -13,10 +13,12 @@ from realize.throttle.tls_records import TLS_RECORD_BYTES
 class Backlog:
     """A queue of writes that is taken in pieces of any size; ``size`` is the number of bytes in it."""
 
-    __slots__ = ("_offset", "_writes", "size")
+    __slots__ = ("_offset", "_writes", "ahead", "size")
 
     def __init__(self) -> None:
         self.size = 0
+        self.ahead = 0
+        """How many of the bytes are ahead of the cut; 0 if there is none, or none any more."""
         self._writes: deque[bytes] = deque()
         self._offset = 0
         """Bytes already taken from the first write, which is not copied again for each piece of it."""
@@ -25,6 +27,10 @@ class Backlog:
         """Add one write, which is not empty, at the end."""
         self._writes.append(data)
         self.size += len(data)
+
+    def cut(self) -> None:
+        """Let no piece hold both bytes that are here now and bytes that will be put later."""
+        self.ahead = self.size
 
     def take(self, limit: int) -> bytes:
         """Remove and return bytes from the front: at most ``limit``, which is above 0, and at least one.
@@ -35,8 +41,11 @@ class Backlog:
         """
         writes = self._writes
         left = len(writes[0]) - self._offset
-        amount = min(self.size, limit, left) if left >= TLS_RECORD_BYTES else min(self.size, limit)
+        most = self.ahead or self.size
+        amount = min(most, limit, left) if left >= TLS_RECORD_BYTES else min(most, limit)
         self.size -= amount
+        if self.ahead:
+            self.ahead -= amount
         parts: list[bytes] = []
         while amount:
             head = writes[0]
@@ -55,4 +64,4 @@ class Backlog:
     def clear(self) -> None:
         """Drop everything."""
         self._writes.clear()
-        self._offset = self.size = 0
+        self._offset = self.size = self.ahead = 0

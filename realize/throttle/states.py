@@ -2,9 +2,10 @@
 
 Pure: everything that changes a state is here, and nothing here sends or closes anything;
 `realize.throttle.transport` does what belongs to a change.
-Two things are independent of each other, so there are two machines: how bytes travel (`SendState`), and how far the
-application's wish to end the connection has been fulfilled (`CloseState`).
-``docs/states.md`` draws both.
+Three things are independent of each other, so there are three machines: how bytes travel (`SendState`), how far the
+application's wish to end the connection has been fulfilled (`CloseState`), and whether the transport below encrypts
+(`TLSState`).
+``docs/states.md`` draws them.
 """
 
 from __future__ import annotations
@@ -79,3 +80,24 @@ _NEXT: Final[Mapping[tuple[CloseState, TransportEvent], CloseState]] = {
 def next_close_state(state: CloseState, event: TransportEvent) -> CloseState:
     """The state after ``event``; an event that is not in the table changes nothing."""
     return _NEXT.get((state, event), state)
+
+
+class TLSState(enum.Enum):
+    """Whether the transport below encrypts what it is given."""
+
+    PLAIN = "plain"
+    """It does not."""
+    STARTING = "starting"
+    """``startTLS`` was called, and bytes that were written before it, in plain, are not all sent."""
+    SECURE = "secure"
+    """It does, from the beginning or because it was told to; the handshake may be under way."""
+
+
+def next_tls_state(state: TLSState, *, asked: bool, ahead: bool) -> TLSState:
+    """The state after bytes were sent, or, if ``asked``, after ``startTLS`` was called.
+
+    ``ahead``: bytes that were written before the call wait in the backlog.
+    """
+    if asked or state is TLSState.STARTING:
+        return TLSState.STARTING if ahead else TLSState.SECURE
+    return state
