@@ -14,8 +14,10 @@ from twisted.internet.interfaces import (
     IStreamServerEndpointStringParser,
 )
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.ssl import CertificateOptions
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.plugin import IPlugin
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
 from realize.throttle.endpoints import ThrottleParser, throttle_client, throttle_server
@@ -163,3 +165,30 @@ def test_endpoints_of_ones_own_can_be_wrapped():
     throttle_server(memory, inner_server, 1024, 4096).listen(Factory.forProtocol(Protocol))
 
     assert (1, 1) == (len(memory.tcpClients), len(memory.tcpServers))
+
+
+class Socket(StringTransport):
+    """A transport that is a TCP socket, on which Nagle's algorithm is at work at first."""
+
+    no_delay = False
+
+    def setTcpNoDelay(self, enabled):
+        """Switch it off or on."""
+        self.no_delay = enabled
+
+
+def test_what_is_let_go_piece_by_piece_is_not_joined_again_by_the_kernel():
+    """Nagle's algorithm is off below a limit, through TLS too, unless it is wanted; pipes have none."""
+    factory = Factory.forProtocol(Protocol)
+    memory = MemoryReactorClock()
+    throttle_server(memory, serverFromString(memory, "tcp:80"), None).listen(factory)
+    throttled = memory.tcpServers[0][1]
+    plain, wanted, within_tls = Socket(), Socket(), Socket()
+    throttled.buildProtocol(None).makeConnection(plain)
+    application = throttled.buildProtocol(None)
+    application.makeConnection(wanted)
+    application.wrappedProtocol.transport.setTcpNoDelay(False)
+    TLSMemoryBIOFactory(CertificateOptions(), True, throttled, memory).buildProtocol(None).makeConnection(within_tls)
+    throttled.buildProtocol(None).makeConnection(StringTransport())
+
+    assert (True, False, True) == (plain.no_delay, wanted.no_delay, within_tls.no_delay)

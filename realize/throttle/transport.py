@@ -7,7 +7,7 @@ Below is usually TLS: then the handshake is never held back, and the limit count
 The layer owns the bytes that wait.
 It is the consumer of the application's producer and, under a limit and while there is such a producer or bytes wait,
 the producer of the transport below: the application is paused by a limit and by a full transport alike.
-It does not slow *reading*: ``pauseProducing`` and ``resumeProducing`` go to the transport (`realize.throttle.receiving`).
+It does not slow *reading*: ``pauseProducing`` and ``resumeProducing`` go to the transport (see `receiving`).
 
 Without a limit, and with nothing waiting, it only counts what is written, and the transport drives the application's
 producer itself; measured on a 64 KiB write, each call in between costs one percent.
@@ -286,6 +286,9 @@ class ThrottledProtocol(Protocol):
         self._receiving = Receiving(transport)
         self._path.direct = transport.write
         if self._make_flow is not None:
+            if hasattr(transport, "setTcpNoDelay"):
+                # Nagle's algorithm would join what is let go piece by piece again; the application may switch it on.
+                transport.setTcpNoDelay(True)
             self.use(self._make_flow())
         self.wrappedProtocol.makeConnection(self)
 
