@@ -501,3 +501,25 @@ def test_a_directory_that_cannot_be_read_is_closed(root, monkeypatch):
     assert 1 == len(refused)
     assert (Kind.UNREADABLE, Kind.FILE) == (found[b"d"], found[b"e/f"])
     assert before == set(os.listdir("/proc/self/fd"))
+
+
+def test_a_directory_that_cannot_be_read_is_not_open_until_the_next_page(root, monkeypatch):
+    """Whoever reads a listing may take long between two pages, or never ask for the next one."""
+    plant(root, b"d/f", b"e")
+    before = set(os.listdir("/proc/self/fd"))
+    scandir = os.scandir
+
+    def refuse(fd):
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/d"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(fd)
+
+    monkeypatch.setattr(walker.os, "scandir", refuse)
+    walking = walk(root)
+    found = walking.page(1)
+    monkeypatch.undo()
+    between = set(os.listdir("/proc/self/fd"))
+
+    assert [(b"d", Kind.UNREADABLE)] == [(entry.path, entry.kind) for entry in found]
+    assert before == between
+    assert [b"e"] == [entry.path for page in pages(walking) for entry in page]
