@@ -115,7 +115,20 @@ def _unchangeable(table: Mapping[str, T]) -> Mapping[str, T]:
     return MappingProxyType(dict(table))
 
 
-def _unchangeable_rights(rights: Mapping[str, Collection[Right]]) -> Mapping[str, frozenset[Right]]:
+# One converter for each attribute: what checks types would not know of the types behind a TypeVar.
+def _kept_directories(directories: Mapping[str, DirectoryConfig]) -> Mapping[str, DirectoryConfig]:
+    return _unchangeable(directories)
+
+
+def _kept_peers(peers: Mapping[str, PeerConfig]) -> Mapping[str, PeerConfig]:
+    return _unchangeable(peers)
+
+
+def _kept_rates(rates: Mapping[str, int | None]) -> Mapping[str, int | None]:
+    return _unchangeable(rates)
+
+
+def _kept_rights(rights: Mapping[str, Collection[Right]]) -> Mapping[str, frozenset[Right]]:
     return MappingProxyType({name: frozenset(each) for name, each in rights.items()})
 
 
@@ -172,7 +185,7 @@ class PeerConfig:
     key: PublicKey
     address: str | None = None
     """The address of its daemon, for `parse_address`; None if the name of the peer is its host name."""
-    rights: Mapping[str, frozenset[Right]] = field(factory=dict, converter=_unchangeable_rights)
+    rights: Mapping[str, frozenset[Right]] = field(factory=dict, converter=_kept_rights)
     """Its rights here, by directory name."""
     admin: bool = False
     """Whether it may change the limits of peers and of the service."""
@@ -200,7 +213,7 @@ class ThrottleConfig:
     """
 
     service_bps: int | None = None
-    peers_bps: Mapping[str, int | None] = field(factory=dict, converter=_unchangeable)
+    peers_bps: Mapping[str, int | None] = field(factory=dict, converter=_kept_rates)
     connection_bps: int | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -268,8 +281,8 @@ class Config:
     """Twisted server endpoint strings; ``HOST:PORT`` may be given."""
     metrics: str | None = field(default=None, converter=_given_metrics)
     """Twisted server endpoint string; a port, or ``HOST:PORT``, may be given; None if metrics are not served."""
-    directories: Mapping[str, DirectoryConfig] = field(factory=dict, converter=_unchangeable)
-    peers: Mapping[str, PeerConfig] = field(factory=dict, converter=_unchangeable)
+    directories: Mapping[str, DirectoryConfig] = field(factory=dict, converter=_kept_directories)
+    peers: Mapping[str, PeerConfig] = field(factory=dict, converter=_kept_peers)
     throttle: ThrottleConfig = Factory(ThrottleConfig)
     limits: LimitsConfig = Factory(LimitsConfig)
     logs: LogsConfig = Factory(LogsConfig)

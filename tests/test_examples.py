@@ -1,7 +1,8 @@
-"""The programs in ``docs/examples/``, run as docs/endpoints.md says, as real processes."""
+"""The programs in ``docs/examples/``, run as docs/endpoints.md and docs/embedding.md say, as real processes."""
 
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from realize.keys import generate_identity, write_identity
-from tests.processes import ENVIRONMENT, ROOT
+from tests.processes import ENVIRONMENT, ROOT, TWISTD, wait_for
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -124,6 +125,89 @@ def test_a_bad_string_is_said_in_one_line():
 
 def test_every_example_is_named_in_the_docs():
     """Or nobody would find it."""
-    text = Path(ROOT / "docs" / "endpoints.md").read_text()
+    text = "".join(Path(ROOT / "docs" / page).read_text() for page in ("endpoints.md", "embedding.md"))
+    examples = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.tac")]
 
-    assert set() == {path.name for path in EXAMPLES.glob("*.py") if f"examples/{path.name}" not in text}
+    assert set() == {path.name for path in examples if f"examples/{path.name}" not in text}
+
+
+def move(tmp_path, port, name):
+    """Move a new file of that name to the daemon of an example, as ``camera`` whose key is ``client.key``."""
+    source = tmp_path / "source"
+    source.mkdir(exist_ok=True)
+    (source / name).write_text(name)
+    (tmp_path / "realize.toml").write_text(
+        f'key = "client.key"\n[peers.nas]\naddress = "127.0.0.1:{port}"\n'
+        f'key = "{(tmp_path / "server.pub").read_text()}"\n'
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "realize.cli.main", str(source), "nas::inbox"],
+        env={**ENVIRONMENT, "REALIZE_CONFIG": str(tmp_path / "realize.toml")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_daemon_in_a_tac(tmp_path, keys):
+    """It logs with the application, takes what it may, and ends when the application does; a port in use ends it."""
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "server.key").rename(tmp_path / "realized.key")
+    (tmp_path / "client.pub").rename(tmp_path / "camera.pub")
+
+    def start(listen):
+        return subprocess.Popen(
+            [*TWISTD, "--nodaemon", "--pidfile=", "--python", str(EXAMPLES / "inbox.tac")],
+            cwd=tmp_path,
+            env={**ENVIRONMENT, "LISTEN": listen, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    with start("127.0.0.1:0") as process:
+        try:
+            line = next(line for line in process.stdout if " listening " in line)
+            port = int(re.search(r" port=(\d+)", line)[1])
+            moved = move(tmp_path, port, "one")
+            with start(f"127.0.0.1:{port}") as second:
+                refused, _ = second.communicate(timeout=60)
+        finally:
+            process.terminate()
+            said, _ = process.communicate(timeout=60)
+
+    assert (0, "one") == (moved.returncode, (tmp_path / "inbox" / "one").read_text())
+    assert (-signal.SIGTERM, 1) == (process.returncode, second.returncode)
+    assert f"ConfigError: listen: tcp:{port}:interface=127.0.0.1: " in refused
+    assert " file_committed " in said
+    assert " stopped" in said
+
+
+def test_a_daemon_in_a_service_of_ones_own(tmp_path, log, keys):
+    """It lets in who is added and shuts out who is removed, while it runs."""
+    for name in ("inbox", "keys"):
+        (tmp_path / name).mkdir()
+    admitted = tmp_path / "keys" / "camera.pub"
+    arguments = ("tcp:0:interface=127.0.0.1", tmp_path / "server.key", tmp_path / "inbox", tmp_path / "keys")
+    with serving("intake.py", *arguments, log=log) as port:
+        before = move(tmp_path, port, "early").returncode
+        admitted.write_text((tmp_path / "client.pub").read_text())
+        wait_for(lambda: log.read_text().count(" reloaded ") == 1)
+        during = move(tmp_path, port, "late")
+        admitted.unlink()
+        wait_for(lambda: log.read_text().count(" reloaded ") == 2)
+        after = move(tmp_path, port, "too_late").returncode
+
+    assert (True, 0, True) == (before != 0, during.returncode, after != 0)
+    assert {"early", "late"} == {path.name for path in (tmp_path / "inbox").iterdir()}
+    assert " stopped" in log.read_text()
+
+
+def test_what_keeps_a_daemon_from_starting_is_said_by_the_program(tmp_path):
+    """In its own way."""
+    command = [sys.executable, str(EXAMPLES / "intake.py"), "tcp:0", str(tmp_path / "absent.key"), *[str(tmp_path)] * 2]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (1, True) == (done.returncode, "intake: " in done.stderr)
+    assert "there is no such key file" in done.stderr

@@ -81,9 +81,9 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 def test_the_page_has_these_rules():
     """A rule that comes to the page needs a test here; so many have one."""
-    rules = page("design.md").partition("Five rules more")[2].partition("\n\n## ")[0]
+    rules = page("design.md").partition("Six rules more")[2].partition("\n\n## ")[0]
 
-    assert 5 == len(re.findall(r"^\* ", rules, flags=re.MULTILINE))
+    assert 6 == len(re.findall(r"^\* ", rules, flags=re.MULTILINE))
 
 
 def test_only_the_commands_name_wire_strings():
@@ -145,6 +145,53 @@ def test_only_the_entry_points_take_the_reactor():
     importing = {name for name, tree in TREES.items() if "twisted.internet.reactor" in set(imported(tree))}
 
     assert {"cli/runner.py", "daemon/tap.py"} == importing
+
+
+def touches_the_process(node: ast.AST) -> bool:
+    """A handler of a signal, a hook of the interpreter, a limit, an end of the process, or what does one of these."""
+    if isinstance(node, ast.Attribute):
+        return node.attr in {"_exit", "excepthook", "unraisablehook", "mallopt"}
+    calls = {
+        "setrlimit",
+        "allow_many_files",
+        "hold_standard_streams",
+        "bound_heaps",
+        "carry_python",
+        "SystemExit",
+        "exit",
+    }
+    if called(node) == "signal":
+        return isinstance(node.func, ast.Attribute) and shown(node.func.value) == "signal"
+    return called(node) in calls
+
+
+def test_only_what_twistd_runs_touches_the_process():
+    """The daemon itself may be in the process of somebody else, and so may all that is below it."""
+    touching = {name for name in found(touches_the_process) if not name.startswith("cli/")}
+
+    assert {
+        "daemon/heap.py",  # by `bound_heaps`, which twistd_service calls
+        "daemon/logs.py",
+        "daemon/signal_handlers.py",  # by `SignalHandlers.on`, which twistd_service calls
+        "daemon/tap.py",
+        "daemon/twistd_service.py",
+        "process.py",  # by functions that these call
+        "telemetry/logging/bridging.py",  # by functions that these call
+    } == touching
+
+
+def test_the_daemon_knows_nothing_of_what_twistd_runs():
+    """Whoever imports it gets none of that."""
+    process = {"twistd_service", "signal_handlers", "logs", "tap", "heap"}
+    modules = {name: set(imported(tree)) for name, tree in TREES.items() if name.startswith("daemon/")}
+    below = {name for name in modules if name.partition("/")[2].removesuffix(".py") not in process}
+
+    assert set() == {
+        (name, each)
+        for name in below
+        for each in modules[name]
+        if each.removeprefix("realize.daemon.").partition(".")[0] in process and each.startswith("realize.daemon.")
+    }
 
 
 def test_only_one_module_says_which_clock_timers_run_on():

@@ -9,7 +9,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
 
 from realize.concurrency.reactor import IReactor
@@ -61,6 +61,11 @@ class Listeners:
             raise refused[0]
         if not opening.called:
             self._opening.append(opening)
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where it listens now."""
+        return [port.getHost() for port in self._ports]
 
     async def close(self) -> None:
         """Close all ports, and give up those that are being opened."""

@@ -18,7 +18,7 @@ import twisted
 from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.python.failure import Failure
 
 from realize import __version__
@@ -143,6 +143,11 @@ class RealizedService(Service):
     def config(self) -> Config:
         """The configuration that is in force, or to be."""
         return self._config
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where it listens now, such as `twisted.internet.address.IPv4Address`; tells which ports 0 has become."""
+        return self._listeners.addresses
 
     @property
     def held_bytes(self) -> int:

@@ -1,0 +1,97 @@
+"""A program with the daemon in it, as somebody who uses Realize would write it."""
+
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from twisted.application.service import Application, MultiService
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+
+from realize.config import (
+    Config,
+    DirectoryConfig,
+    LimitsConfig,
+    LogsConfig,
+    PeerConfig,
+    Right,
+    ThrottleConfig,
+    read_config,
+)
+from realize.daemon import RealizedService
+from realize.errors import ConfigError, RealizeError
+from realize.keys import (
+    Identity,
+    PublicKey,
+    generate_identity,
+    identity_of,
+    load_identity,
+    parse_identity,
+    parse_public_key,
+    read_public_key,
+    write_identity,
+)
+from realize.units import parse_rate, parse_reserve
+
+
+def by_hand(folder: Path, pem: bytes) -> Config:
+    """Everything as values."""
+    identity: Identity = parse_identity(pem)
+    camera: PublicKey = parse_public_key("MCowBQYDK2VwAyEA...")
+    return Config(
+        key=identity,
+        listen=["127.0.0.1:0", "tcp:9771"],
+        metrics=9772,
+        directories={
+            "inbox": DirectoryConfig(folder / "inbox", parse_reserve("5%")),
+            "outbox": DirectoryConfig("outbox"),
+        },
+        peers={
+            "camera": PeerConfig(camera, rights={"inbox": {Right.CREATE}, "outbox": [Right.READ, Right.REMOVE]}),
+            "nas": PeerConfig(read_public_key("nas.pub"), address="nas.example:9771", admin=True),
+        },
+        throttle=ThrottleConfig(service_bps=parse_rate("20M"), peers_bps={"camera": 1 << 20}, connection_bps=None),
+        limits=LimitsConfig(memory_bytes=128 << 20, peer_memory_bytes=64 << 20),
+        logs=LogsConfig(file=None),
+        partial_max_age_s=86_400,
+        drain_s=10,
+    )
+
+
+class Program(MultiService):
+    """Serves, and takes over another configuration."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.registry = CollectorRegistry()
+        self.daemon = RealizedService(config, reactor, registry=self.registry)
+        self.daemon.setServiceParent(self)
+
+    async def change(self, path: str) -> tuple[str, ...]:
+        """The keys that need another service."""
+        try:
+            kept: tuple[str, ...] = await self.daemon.reload(read_config(path, for_daemon=True))
+        except ConfigError as error:
+            place, sentence = error.problems[0]
+            raise SystemExit(f"{place[0]}: {sentence}") from error
+        return kept
+
+    def ends(self) -> Deferred[None]:
+        """When it has ended."""
+        return self.daemon.stopService()
+
+    def where(self) -> list[IAddress]:
+        """Its ports."""
+        return self.daemon.addresses
+
+
+def main() -> None:
+    """Run it."""
+    application = Application("program")
+    try:
+        config = by_hand(Path("/srv"), Path("key").read_bytes())
+        assert load_identity("key") == config.identity() == identity_of(config.identity().private_key)
+        write_identity("another.key", generate_identity())
+        Program(config).setServiceParent(application)
+    except RealizeError as error:
+        raise SystemExit(str(error)) from error

@@ -1,0 +1,80 @@
+"""A program of somebody else, in ``tests/consumer``, has its types checked against what Realize makes public."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pages import ROOT, page, quoted, section
+
+PROJECT = ROOT / "tests" / "consumer"
+PROGRAMS = sorted(PROJECT.glob("*.py"))
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Check a program as its author does: strictly, elsewhere, with Realize as an installed package."""
+
+    def check(*programs: Path) -> str:
+        for each in (*programs, PROJECT / "mypy.ini"):
+            shutil.copy(each, tmp_path)
+        names = [each.name for each in programs]
+        # A cache that stays, as that of whoever works on the program: the first time takes much longer.
+        cache = ROOT / ".mypy_cache" / "consumer"
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "--cache-dir", str(cache), *names],
+            cwd=tmp_path,
+            env={**os.environ, "MYPYPATH": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    return check
+
+
+def test_programs_that_use_realize_type_check(check):
+    """With ``strict``, and the plugin that Twisted's interfaces need."""
+    assert "Success: no issues found" in check(*PROGRAMS)
+
+
+def test_what_will_stay_is_used():
+    """Each name that docs/embedding.md promises is in a program here, so that a change of it is noticed."""
+    rows = re.findall(
+        r"^\* `(realize\.\w+)`: (.*(?:\n  .*)*)", section(page("embedding.md"), "What will stay"), re.MULTILINE
+    )
+    promised = {(module, name) for module, names in rows for name in quoted(names)}
+    used = {
+        (node.module, alias.name)
+        for program in PROGRAMS
+        for node in ast.walk(ast.parse(program.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert len(promised) > 20
+    assert set() == promised - used
+
+
+def test_types_are_looked_at(check, tmp_path):
+    """A public name is no Any: what is wrong with a use of it is found."""
+    wrong = tmp_path / "elsewhere" / "wrong.py"
+    wrong.parent.mkdir()
+    wrong.write_text(
+        "from realize.config import Config, DirectoryConfig, PeerConfig\n"
+        'Config(key=1, directories={"a": "b"})\n'
+        'PeerConfig("key")\n'
+        "DirectoryConfig(1)\n"
+    )
+
+    said = check(wrong)
+
+    assert [2, 2, 3, 4] == [int(line.split(":")[1]) for line in said.splitlines() if ": error: " in line]
