@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from realize import api
+from realize.api import events
 from tests.pages import ROOT, page, quoted, section
 
 PROJECT = ROOT / "tests" / "consumer"
@@ -47,10 +49,14 @@ def test_programs_that_use_realize_type_check(check):
 
 
 def test_what_will_stay_is_used():
-    """Each name that docs/embedding.md promises is in a program here, so that a change of it is noticed."""
-    rows = re.findall(
-        r"^\* `(realize\.\w+)`: (.*(?:\n  .*)*)", section(page("embedding.md"), "What will stay"), re.MULTILINE
-    )
+    """Each name that docs/embedding.md and docs/api.md promise is in a program here, so that a change is noticed."""
+    rows = [
+        row
+        for name in ("embedding.md", "api.md")
+        for row in re.findall(
+            r"^\* `(realize[.\w]+)`: (.*(?:\n  .*)*)", section(page(name), "What will stay"), re.MULTILINE
+        )
+    ]
     promised = {(module, name) for module, names in rows for name in quoted(names)}
     used = {
         (node.module, alias.name)
@@ -60,8 +66,20 @@ def test_what_will_stay_is_used():
         for alias in node.names
     }
 
-    assert len(promised) > 20
+    assert len(promised) > 80
     assert set() == promised - used
+
+
+def test_what_is_exported_is_what_will_stay():
+    """Neither more nor less."""
+    listed = section(page("api.md"), "What will stay")
+
+    assert set(api.__all__) | set(events.__all__) == set(quoted(listed)) - {
+        "realize",
+        "realize.api",
+        "realize.api.events",
+        "match",
+    }
 
 
 def test_types_are_looked_at(check, tmp_path):

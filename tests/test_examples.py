@@ -125,7 +125,7 @@ def test_a_bad_string_is_said_in_one_line():
 
 def test_every_example_is_named_in_the_docs():
     """Or nobody would find it."""
-    text = "".join(Path(ROOT / "docs" / page).read_text() for page in ("endpoints.md", "embedding.md"))
+    text = "".join(Path(ROOT / "docs" / page).read_text() for page in ("endpoints.md", "embedding.md", "api.md"))
     examples = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.tac")]
 
     assert set() == {path.name for path in examples if f"examples/{path.name}" not in text}

@@ -56,6 +56,7 @@ ALLOWED = {
     "telemetry.metrics": {"telemetry.metrics"} | PLAIN,
     "daemon": {"daemon", "process", "version", *LOWER} | PLAIN,
     "runs": {"runs", "exit_codes", "version", "mover", *LOWER} | PLAIN,
+    "api": {"api", "runs", "exit_codes", "version", "mover", *LOWER} | PLAIN,
     "cli": {"cli", "runs", "exit_codes", "process", "version", "mover", *LOWER} | PLAIN,
     "cli.display": {"cli.display", "runs.reports", "runs.board", "runs.tally", "mover.events", "mover.plan"} | PLAIN,
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorThreads, IReactorTime
 
 
-class IReactor(IReactorCore, IReactorTime, IReactorFromThreads):
-    """Runs and stops, keeps time, and is told by threads; the reactors of Twisted provide all of it."""
+class IReactor(IReactorCore, IReactorTime, IReactorThreads):
+    """Runs and stops, keeps time, and has threads and is told by them; the reactors of Twisted provide all of it."""

@@ -72,6 +72,8 @@ class ThreadPool:
         self._announced = False
         """Whether the reactor was told about new results and has not fetched them yet."""
         self._threads: list[Thread] = []
+        self._late: list[Thread] = []
+        """Threads for work that came after the end: each does one piece of it."""
         self._stopped = False
         self._unfinished = 0
 
@@ -98,11 +100,12 @@ class ThreadPool:
             thread.join()
 
     def retire(self) -> list[Thread]:
-        """As `stop`, without waiting; return the threads, which end once all work is done."""
-        self._stopped = True
-        threads, self._threads = self._threads, []
-        for _ in threads:
-            self._jobs.put(None)
+        """As `stop`, without waiting; return the threads since the last call, which end once all work is done."""
+        threads, self._threads, self._late = [*self._threads, *self._late], [], []
+        if not self._stopped:
+            self._stopped = True
+            for _ in threads:
+                self._jobs.put(None)
         return threads
 
     def _start(self) -> None:
@@ -113,8 +116,7 @@ class ThreadPool:
             if not self._threads:
                 raise Busy("no thread is to be had for work on the disk") from error
             return
-        if not self._stopped:
-            self._threads.append(thread)
+        (self._late if self._stopped else self._threads).append(thread)
 
     @property
     def size(self) -> int:
@@ -138,7 +140,10 @@ class ThreadPool:
             _insist(self._results.append, job)
             if not self._announced:
                 self._announced = True
-                _insist(self._reactor.callFromThread, self._deliver)
+                try:
+                    _insist(self._reactor.callFromThread, self._deliver)
+                except RuntimeError:
+                    return  # the reactor's loop, that of asyncio, is closed: nobody waits for results any more
             # Or it would live on while this thread waits.
             del job
 
@@ -204,6 +209,11 @@ class ThreadPools:
         """Wait until all work is done and all threads have ended."""
         for thread in self.retire():
             thread.join()
+
+    async def ended(self) -> None:
+        """As `stop`, without holding up the reactor; also what the last results gave rise to is done."""
+        while threads := [thread for thread in self.retire() if thread.is_alive()]:
+            await when_ended(self._reactor, threads)
 
     def retire(self) -> list[Thread]:
         """As `stop`, without waiting; return the threads, which end once all work is done."""

@@ -95,6 +95,11 @@ class RunMetrics:
         return self._code is not None
 
     @property
+    def reports_end(self) -> bool:
+        """Whether `close` has anything to do, which takes its time."""
+        return self._pusher is not None or self._textfile is not None
+
+    @property
     def urgent_timeout(self) -> float:
         """Seconds that `close_urgently` takes at most."""
         return URGENT_REPORT_TIMEOUT_S * ((self._pusher is not None) + (self._textfile is not None))
@@ -170,7 +175,7 @@ class RunMetrics:
         return final if self._closed.is_set() else final or ExitCode.NOT_REPORTED
 
     def _report(self, code: int, within: float) -> int:
-        if self._pusher is None and self._textfile is None:
+        if not self.reports_end:
             return code
         from realize.telemetry.metrics.run_metrics import Ending, last
 

@@ -13,7 +13,7 @@ from realize.errors import UsageError
 from realize.mover.filters import selection
 from realize.mover.run import TransferOptions
 from realize.runs.options import MetricsTargets, Patience, Rates
-from realize.units import MAX_RATE_BPS
+from realize.throttle.rates import check_rate
 from realize.values import OnConflict
 
 MAX_JOBS: Final = 32
@@ -88,9 +88,10 @@ class MoveOptions:
             if seconds is not None and not _is_duration(seconds, zero_allowed=name != "max_duration_s"):
                 yield f"{name}: expected a number of seconds"
         for name in ("up_bps", "down_bps"):
-            rate = getattr(self, name)
-            if rate is not None and not (type(rate) is int and 1 <= rate <= MAX_RATE_BPS):
-                yield f"{name}: expected bytes per second, from 1 to {MAX_RATE_BPS}, or None"
+            try:
+                check_rate(getattr(self, name))
+            except (TypeError, UsageError) as error:
+                yield f"{name}: {error}"
         if self.grace_s and self.max_duration_s is None:
             yield "grace_s: is for what happens after max_duration_s, which is not given"
         if self.manifest is not None and self.dry_run:

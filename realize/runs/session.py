@@ -229,7 +229,7 @@ class Session:
         try:
             await self.disconnect()
         finally:
-            self._pools.stop()
+            await self._pools.ended()
 
     def _location(self, text: str) -> Location:
         location = parse_location(text, {})

@@ -1,0 +1,169 @@
+"""A program that moves files, as somebody who uses Realize would write it."""
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from realize.api import (
+    Config,
+    ConfigError,
+    ConnectionFailed,
+    Direction,
+    DirectoryConfig,
+    Entry,
+    ExitCode,
+    Finding,
+    Identity,
+    Kind,
+    MetricsTargets,
+    MoveOptions,
+    OnConflict,
+    PeerConfig,
+    PeerLimit,
+    Place,
+    PublicKey,
+    RealizeError,
+    Result,
+    Right,
+    Scope,
+    Summary,
+    UsageError,
+    asyncio_reactor,
+    blocking,
+    check,
+    copy,
+    generate_identity,
+    in_asyncio,
+    limits,
+    list_files,
+    load_identity,
+    move,
+    parse_public_key,
+    read_config,
+    set_limit,
+    status,
+)
+from realize.api.events import (
+    Action,
+    End,
+    Event,
+    Failed,
+    Finished,
+    Found,
+    HeldBack,
+    How,
+    Left,
+    Listed,
+    NoRoom,
+    PartialGone,
+    Planned,
+    Postponed,
+    Progressed,
+    Pruned,
+    Retrying,
+    SourceStarted,
+    Started,
+    Stopped,
+    UnderWay,
+    Unknown,
+)
+
+
+def known(own: Identity, theirs: PublicKey) -> Config:
+    """A configuration of values."""
+    peer = PeerConfig(theirs, address="nas.example:9771", rights={"inbox": {Right.READ}})
+    return Config(key=own, peers={"nas": peer}, directories={"inbox": DirectoryConfig("inbox")})
+
+
+def told(event: Event) -> str:
+    """Every kind of event."""
+    match event:
+        case SourceStarted(source, destination):
+            return source + destination
+        case Found(files, size) | NoRoom(files, size):
+            return str(files + size)
+        case Planned(path, size, action):
+            return f"{path!r} {size} {action is Action.SEND}"
+        case Progressed(path, amount, found):
+            return f"{path!r} {amount} {found}"
+        case Finished(path, size, sent, how, digest, removed):
+            return f"{path!r} {size} {sent} {how is How.CREATED} {digest.hex()} {removed}"
+        case Failed(path, end, error) | Postponed(path, end, error):
+            return f"{path!r} {end is End.SOURCE} {error}"
+        case (
+            Started(path)
+            | Stopped(path)
+            | Unknown(path)
+            | Left(path)
+            | HeldBack(path)
+            | Pruned(path)
+            | PartialGone(path)
+        ):
+            return repr(path)
+        case Retrying(error, delay):
+            return f"{error} {delay}"
+        case Listed() | UnderWay():
+            return ""
+    return "an event of a later version"
+
+
+def options(manifest: Path) -> MoveOptions:
+    """All of them."""
+    return MoveOptions(
+        on_conflict=OnConflict.SKIP,
+        preserve=False,
+        jobs=2,
+        rules=[("exclude", "*.tmp"), ("include", "a.tmp")],
+        min_age_s=1,
+        dry_run=False,
+        prune_age_s=3600,
+        up_bps=1 << 20,
+        down_bps=None,
+        max_duration_s=60,
+        grace_s=5,
+        retry=False,
+        manifest=manifest,
+        trust_source=True,
+        metrics=MetricsTargets(textfile="realize.prom", job="nightly"),
+    )
+
+
+async def deliver(reactor: Any, places: list[Place]) -> int:
+    """What a program does with all of it."""
+    config = known(generate_identity(), parse_public_key("MCowBQYDK2VwAyEA..."))
+    try:
+        summary: Summary = await move(
+            reactor, places, Path("in"), config=config, options=options(Path("manifest")), on_event=print
+        )
+    except (ConfigError, ConnectionFailed, UsageError) as error:
+        raise SystemExit(str(error)) from error
+    except RealizeError:
+        return 1
+    except CancelledError:
+        return 20
+    entries: list[Entry] = await list_files(reactor, "nas::inbox", config="realize.toml")
+    files = [entry for entry in entries if entry.kind is Kind.FILE]
+    report: dict[str, Any] = await status(reactor, "nas")
+    rows: list[PeerLimit] = await limits(reactor, "nas")
+    await set_limit(reactor, "nas", 1 << 20, scope=Scope.PEER, name="x", direction=Direction.BOTH, for_s=60.0)
+    findings: list[Finding] = await check(reactor, "nas::inbox")
+    failed = any(finding.result is Result.FAILED for finding in findings)
+    done = summary.exit_code is ExitCode.DONE and summary.arrived == len(files)
+    return int(done and not failed and bool(report) and rows[0].limit_bps is None)
+
+
+async def in_another_loop() -> int:
+    """With asyncio."""
+    async with asyncio_reactor() as reactor:
+        summary = await in_asyncio(copy(reactor, "out", "in"))
+    return summary.created
+
+
+def without_a_loop() -> int:
+    """In a script."""
+    config = read_config("realize.toml")
+    identity: Identity = load_identity("camera.key")
+    work: Deferred[Summary] | None = None
+    assert work is None
+    return blocking(move, ["out"], "nas::inbox", config=config).created + len(str(identity.public_key))
