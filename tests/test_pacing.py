@@ -955,13 +955,19 @@ class TestChunks:
         assert b"answer" in setting.link.value()
 
 
-def certificate():
-    """Options for either end, with a key of their own."""
+def key_and_certificate():
+    """A new key, and what says that it is nobody's in particular."""
     key = ed25519.Ed25519PrivateKey.generate()
     name = x509.Name([])
     day = dt.timedelta(days=1)
     now = dt.datetime.now(dt.UTC)
     made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day).sign(key, None)
+    return key, made
+
+
+def certificate():
+    """Options for either end, with a key of their own."""
+    key, made = key_and_certificate()
     return CertificateOptions(privateKey=key, certificate=made)
 
 
