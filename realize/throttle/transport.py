@@ -239,7 +239,7 @@ class ThrottledProtocol(Protocol):
         Raises `RuntimeError` if there is a producer already; stops it at once if the connection is closed.
         """
         if self._producer is not None:
-            raise RuntimeError(f"cannot register {producer}: {self._producer} was never unregistered")
+            raise RuntimeError(f"cannot register {producer}: {self._producer.push} was never unregistered")
         if self._send_state is _CLOSED:
             producer.stopProducing()
             return
