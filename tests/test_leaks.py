@@ -24,8 +24,8 @@ from realize.errors import Silence
 from realize.keys import load_identity
 from realize.wire import commands
 from realize.wire.boxes import data_head, data_tail, encode
-from realize.wire.connection import MAX_BOXES_PER_TURN
 from realize.wire.packing import SMALL_HEADS, SmallHead
+from realize.wire.reading import MAX_BOXES_PER_TURN
 from tests.loopback import Pair, Raw
 from tests.processes import Site, plant
 

@@ -18,7 +18,7 @@ from realize.store.local.store import LocalStore
 from realize.values import MAX_SMALL_BYTES, Fetched, SmallFile, Version
 from realize.wire import boxes, costs, packing, tls
 from realize.wire import connection as protocol
-from realize.wire.connection import MEMORY_TIMEOUT_S, UNQUEUED_COMMAND_BYTES, WAITER_CHECK_S
+from realize.wire.admission import MEMORY_TIMEOUT_S, UNQUEUED_COMMAND_BYTES, WAITER_CHECK_S
 from realize.wire.streams import MAX_UNREAD_BYTES, MIN_GRANT_BYTES, InboundStream
 from tests import memory_store
 from tests.store_helpers import random_bytes
@@ -418,7 +418,7 @@ def test_what_arrived_before_the_end_is_done_as_far_as_there_is_memory(greedy):
     ask = {b"_command": b"PutSmall", b"_ask": b"p", b"handle": b"1", b"policy": b"replace"}
     heads = packed_head(b"f", 0)
     many = [boxes.encode({**ask, b"stream": b"%d" % stream, b"heads": heads}) for stream in range(1, 100, 2)]
-    greedy.server._turn = greedy.clock.callLater(1000, lambda: None)
+    greedy.server.reading._turn = greedy.clock.callLater(1000, lambda: None)
     greedy.send(b"".join(many))
     greedy.wire.cut()
 

@@ -58,7 +58,7 @@ NO_COUNT = {
 WITHOUT_UNIT = {
     "daemon.heap._PAGE",
     "wire.boxes._SLACK",
-    "wire.connection._MORE_THAN_A_PING",
+    "wire.reading._MORE_THAN_A_PING",
     "wire.costs._PARSED",
     "wire.packing.NAMED",
     "wire.packing._PRESENT",

@@ -1,26 +1,23 @@
 """One connection between two peers, above TLS: boxes in, boxes out, and what becomes of both when it ends.
 
-`PeerProtocol` owns the transport, the parser, the streams and the timers of one connection.
+`PeerProtocol` owns the transport, the streams and the timers of one connection.
 It answers the commands that concern the connection itself; all others go to the locator that it is given once the peer
 is known (`realize.store.server.responders`).
-`SendQueue` decides who may send content next, `ConnectionState` says how far the connection has come.
+`BoxReader` reads what arrives, `SendQueue` decides who may send content next, `ConnectionState` says how far the
+connection has come.
 
 Invariants:
 
 * before Hello, nothing else is answered;
 * whatever a peer sends ends in a declared error or a closed connection, and is logged once, without a traceback;
 * everything that waits for the peer fails with the reason when the connection ends;
-* what is queued for a peer that does not read is bounded;
-* a flood of small boxes delays other connections by no more than its turn;
-* a command is begun, and what follows it is read, only when there is memory for it.
+* what is queued for a peer that does not read is bounded.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import chain
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
@@ -30,16 +27,17 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from realize.concurrency.memory import UNBOUNDED, Claim, Share
+from realize.concurrency.memory import UNBOUNDED, Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
 from realize.values import MAX_VALUE_BYTES
-from realize.wire import boxes, commands, costs
+from realize.wire import boxes, commands
 from realize.wire.commands import Reason
 from realize.wire.error_answers import from_remote, log_unexpected
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.keepalive import Keepalive
 from realize.wire.lifecycle import ConnectionState
 from realize.wire.packing import error_of
+from realize.wire.reading import AnyBox, BoxReader
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, ReplyTimeouts
 from realize.wire.responding import AnsweringProtocol, error_box, shown_command
 from realize.wire.send_queue import MAX_UNCLAIMED_BYTES, SEND_TURN_BYTES, SendQueue
@@ -54,27 +52,6 @@ _log = Logger()
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """Seconds that an orderly close may take before the connection is aborted."""
-
-MAX_BOXES_PER_TURN: Final = 128
-"""Boxes read in one turn of the reactor, on all connections of a peer; the rest waits for the next turn."""
-
-TURN_S: Final = 0.01
-"""Seconds after which a turn ends even if fewer boxes were read: some commands take long."""
-
-MIN_BOXES_PER_TURN: Final = 4
-"""Boxes that a connection may read in a turn, if there is time, however many connections its peer has."""
-
-MAX_BOXES_AFTER_END: Final = 256
-"""Boxes still read after the transport is gone; each may take as long as the whole turn of another peer."""
-
-UNQUEUED_COMMAND_BYTES: Final = 256 * 1024
-"""Bytes of commands in progress below which a command never waits for memory: what holds it may depend on them."""
-
-MEMORY_TIMEOUT_S: Final = 30.0
-"""Seconds that a command waits for memory before it is answered with `Busy`: what holds it may be waiting for it."""
-
-WAITER_CHECK_S: Final = 1.0
-"""Seconds between checks whether the peer of a waiting command is still there: it may wait for what it holds itself."""
 
 _OPENING: Final = commands.names(commands.OpenRead, commands.OpenWrite, commands.PutSmall, commands.ReadSmall)
 """Commands that use up the number of a stream even if they are refused."""
@@ -96,13 +73,6 @@ _QUESTIONS: Final = commands.names(
     commands.Walk,
 )
 """Commands that are not worth doing when nobody waits for the answer."""
-
-_MORE_THAN_A_PING: Final = 32
-"""Bytes: more than this of an unfinished box is a sign of work; a ``Ping`` is shorter."""
-
-MAX_FIRST_BOX_BYTES: Final = 8 * 1024
-"""The longest box, in bytes, that is accepted before Hello is over."""
-
 
 Welcome = Callable[["PeerProtocol", Greeting], str]
 """Called on the accepting side when Hello arrives, to call `PeerProtocol.serve` and return the name of the peer.
@@ -141,27 +111,18 @@ class PeerProtocol(AnsweringProtocol):
         """On the connecting side, the name under which the peer knows us; on the accepting side, the peer's name."""
         self.goodbye: Reason | None = None
         """Why the peer is about to close the connection; None unless it has said so."""
-        self.sharing = 1
-        """How many connections of the peer share its turns of reading."""
         self.streams = StreamTable(self, connecting=role is Role.CONNECTING)
         self.bytes_received = 0
         self.bytes_sent = 0
         self._welcome = welcome
         self.memory: Share = UNBOUNDED.of("")
         """What the peer may make us hold."""
-        self._claim: Claim = self.memory.claim()
-        """For commands in progress, and for what `sending` could not hand over."""
-        self._waiting: Deferred[None] | None = None
-        """Fires when there is memory for the command that waits for it."""
-        self._wait: IDelayedCall | None = None
-        """Checks whether that is still worth waiting for."""
-        self._admitted: boxes.Box | None = None
-        """The command that has waited, and now has its memory."""
-        self._refused: boxes.Box | None = None
-        """The command that has waited in vain."""
-        self._parser = boxes.BoxParser(MAX_FIRST_BOX_BYTES)
         self._replies = ReplyTimeouts(clock)
         self._keepalive = Keepalive(clock, self._replies, ping=self._ping, silent=self._silent)
+        self.reading = BoxReader(clock, self, self._keepalive)
+        """Reads what comes, in turns with other connections, and not ahead of memory."""
+        self._claim = self.reading.admission.claim
+        """For commands in progress, and for what `sending` could not hand over."""
         self.sending = SendQueue(clock, self.memory, self._claim, held_up=self._replies.held_up)
         """Decides who may send content next; what is short is written without asking."""
         self._handles = 0
@@ -175,9 +136,6 @@ class PeerProtocol(AnsweringProtocol):
         """Why the connection is ending, or has ended; the first reason stays."""
         self._closing: IDelayedCall | None = None
         """Aborts a close that takes too long."""
-        self._arrived: deque[bytes] = deque()
-        self._boxes: Iterator[boxes.DataBox | boxes.CreditBox | boxes.Box] = iter(())
-        self._turn: IDelayedCall | None = None
         self._watchers: list[Deferred[RealizeError]] = []
 
     # What owners of the connection use.
@@ -197,9 +155,8 @@ class PeerProtocol(AnsweringProtocol):
 
         To be called before the peer can have made us hold anything.
         """
-        self._claim.release()
         self.memory = self.sending.share = share
-        self._claim = self.sending.claim = share.claim()
+        self._claim = self.sending.claim = self.reading.admission.use(share)
 
     def traffic(self) -> Traffic:
         """How many bytes this connection has carried so far."""
@@ -304,7 +261,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def _become(self, state: ConnectionState) -> None:
         self._state = self._state.then(state)
-        self._active = self._state.active
+        self._active = self.reading.open = self._state.active
 
     def _end(self, error: RealizeError) -> RealizeError:
         """Begin nothing more, because of ``error``; returns the error of the first call, which alone counts."""
@@ -357,7 +314,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def arriving(self, stream: int) -> int:
         """Bytes of content in an unfinished box, if the content before it was for ``stream``; else 0."""
-        return self._parser.unfinished_content if stream == self.streams.latest else 0
+        return self.reading.parser.unfinished_content if stream == self.streams.latest else 0
 
     def expect(self, what: str) -> int:
         """Abort unless ``what`` comes in time, or other work does; returns a ticket for `expected`."""
@@ -401,7 +358,7 @@ class PeerProtocol(AnsweringProtocol):
     def command_finished(self, box: Mapping[bytes, bytes]) -> None:
         """A command is done; give back its memory."""
         if box[amp.COMMAND] not in self.own:
-            self._claim.shrink(costs.of(box))
+            self.reading.admission.ended(box)
         self.stream_closed()
 
     # What the transport calls.
@@ -419,124 +376,47 @@ class PeerProtocol(AnsweringProtocol):
             return
         self._keepalive.heard()
         self.bytes_received += len(data)
-        self._arrived.append(data)
         self.sending.left = SEND_TURN_BYTES
-        if self._turn is None and self._waiting is None and not self._dispatch(self._at_once):
-            self.transport.pauseProducing()
-            self._take_turns()
+        self.reading.feed(data)
 
-    @property
-    def _at_once(self) -> int:
-        return max(MIN_BOXES_PER_TURN, MAX_BOXES_PER_TURN // self.sharing)
+    # What reading uses: `realize.wire.reading.Receiver`.
 
-    def _take_turns(self) -> None:
-        if self._waiting is None:
-            self._turn = self.clock.callLater(0, self._next_turn)
+    def pause(self) -> None:
+        """Let the transport deliver nothing more for now."""
+        self.transport.pauseProducing()
 
-    def _next_turn(self) -> None:
-        self._turn = None
-        if not self._dispatch(self._at_once):
-            self._take_turns()
-        elif self._active:
-            self.transport.resumeProducing()
+    def resume(self) -> None:
+        """Let it deliver again."""
+        self.transport.resumeProducing()
 
-    def _dispatch(self, most: int) -> bool:
-        """Read what has arrived; False if that ended early: after ``most`` boxes, or for want of time or memory."""
-        count, until = 0, self.clock.seconds() + TURN_S / self.sharing
-        try:
-            while self._active:
-                for box in self._boxes:
-                    if not self._is_vain(box):
-                        if isinstance(box, dict) and not self._may_begin(box):
-                            self.streams.delivered()
-                            return False
-                        self._received(box)
-                    count += 1
-                    if not self._active:
-                        return True
-                    if count >= most or self.clock.seconds() > until:
-                        return False
-                self.streams.delivered()
-                if not self._arrived:
-                    break
-                self._boxes = self._parser.feed(self._arrived.popleft())
-            if self._parser.unfinished > _MORE_THAN_A_PING:
-                # At a slow pace one answer may take minutes to arrive.
-                self._keepalive.worked()
-        except ProtocolError as error:
-            self.violated(error)
-        except Exception:  # noqa: BLE001 -- this connection ends by it, and no other one
-            self.abort(log_unexpected(self.log, Failure(), "dispatching"))
-        return True
+    def peer_has_gone(self) -> bool:
+        """Whether the other end has closed the connection."""
+        return hung_up(self.transport)
 
-    def _is_vain(self, box: boxes.DataBox | boxes.CreditBox | boxes.Box) -> bool:
-        """Whether a box only asks for an answer that nobody waits for, since the peer has hung up behind it."""
-        asks = isinstance(box, dict) and box.get(amp.COMMAND) in _QUESTIONS
-        return asks and box is not self._admitted and hung_up(self.transport)
+    def give_up(self) -> None:
+        """End the connection, since the peer has gone."""
+        self.abort(ConnectionFailed(f"{self.label} has gone"))
 
-    def _may_begin(self, box: boxes.Box) -> bool:
-        """Whether there is memory for a command; if not, nothing is read until there is."""
+    def broken(self, failure: Failure) -> None:
+        """End the connection after a fault of ours."""
+        self.abort(log_unexpected(self.log, failure, "dispatching"))
+
+    def delivered(self) -> None:
+        """All boxes that came together were received."""
+        self.streams.delivered()
+
+    def is_question(self, box: boxes.Box) -> bool:
+        """Whether a box is a command that is not worth doing when nobody waits for the answer."""
+        return box.get(amp.COMMAND) in _QUESTIONS
+
+    def needs_memory(self, box: boxes.Box) -> bool:
+        """Whether a box is a command that takes memory of the peer's: an answer does not, nor what is not let in."""
         name = box.get(amp.COMMAND)
-        if name is None or name in self.own or self.theirs is None or amp.ANSWER in box or amp.ERROR in box:
-            return True
-        if box is self._admitted or box is self._refused:
-            return True
-        cost = costs.of(box)
-        if self._claim.size + cost <= UNQUEUED_COMMAND_BYTES:
-            self._claim.force(cost)
-            return True
-        if self._claim.grow_now(cost):
-            return True
-        if self._state is ConnectionState.DISCONNECTED:
+        if name is None or name in self.own or self.theirs is None:
             return False
-        self._waiting = self._claim.grow(cost).addCallbacks(self._has_memory, lambda _: None, (box,))
-        self._wait = self.clock.callLater(0, self._look, box, self.clock.seconds() + MEMORY_TIMEOUT_S)
-        self._keepalive.deaf(on=True)
-        return False
+        return amp.ANSWER not in box and amp.ERROR not in box
 
-    def _has_memory(self, _: None, box: boxes.Box) -> None:
-        """There is memory for the command that waited."""
-        if not self._active:
-            self._claim.shrink(costs.of(box))
-            return
-        self._admitted = box
-        self._go_on_reading(box)
-
-    def _look(self, box: boxes.Box, until: float) -> None:
-        """Check whether it is still worth waiting for memory."""
-        self._wait = None
-        if hung_up(self.transport):
-            self.abort(ConnectionFailed(f"{self.label} has gone"))
-        elif self.clock.seconds() >= until:
-            self._has_none(box)
-        else:
-            self._wait = self.clock.callLater(WAITER_CHECK_S, self._look, box, until)
-
-    def _has_none(self, box: boxes.Box) -> None:
-        """Stop waiting for memory, and refuse the command."""
-        self._refused = box
-        if self._waiting is not None:
-            self._waiting.cancel()
-        self._go_on_reading(box)
-
-    def _go_on_reading(self, box: boxes.Box) -> None:
-        """Begin again with the box that waited."""
-        self._waiting = None
-        self._stop_waiting()
-        self._keepalive.deaf(on=False)
-        self._boxes = chain((box,), self._boxes)
-        if self._active:
-            self._next_turn()
-
-    def _stop_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        timer, self._wait = self._wait, None
-        if timer is not None:
-            timer.cancel()
-        if waiting is not None:
-            waiting.cancel()
-
-    def _refuse_box(self, box: boxes.Box) -> None:
+    def refuse(self, box: boxes.Box) -> None:
         """Answer `Busy` to a command that got no memory; content that follows for its stream is ignored."""
         error = Busy("this peer holds all the memory that it may")
         self.watch(shown_command(box[amp.COMMAND]))(error.wire_code.decode())
@@ -544,13 +424,9 @@ class PeerProtocol(AnsweringProtocol):
         if amp.ASK in box:
             self.write(error_box(box[amp.ASK], error))
 
-    def _received(self, box: boxes.DataBox | boxes.CreditBox | boxes.Box) -> None:
-        if box is self._refused:
-            self._refused = None
-            self._refuse_box(box)
-            return
+    def received(self, box: AnyBox) -> None:
+        """Handle a box; raises `ProtocolError` if it is a violation."""
         if isinstance(box, dict):
-            self._admitted = None
             self.ampBoxReceived(box)
             return
         self._keepalive.worked()
@@ -588,7 +464,7 @@ class PeerProtocol(AnsweringProtocol):
         if self._state is ConnectionState.LOST:
             return
         self._become(ConnectionState.DISCONNECTED)
-        for step in (self._stop_turn, self._take_the_rest):
+        for step in (self.reading.stop_turn, self.reading.take_the_rest):
             with _log.failuresHandled("while a connection ended"):
                 step()
         error = self._end(self._why(reason))
@@ -605,24 +481,12 @@ class PeerProtocol(AnsweringProtocol):
             with _log.failuresHandled("while a connection ended"):
                 last()
 
-    def _stop_turn(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.cancel()
-
     def _stop_timers(self) -> None:
-        self._stop_turn()
+        self.reading.stop_turn()
         closing, self._closing = self._closing, None
         if closing is not None:
             closing.cancel()
         self._keepalive.stop()
-
-    def _take_the_rest(self) -> None:
-        """Read what arrived before the end, a Goodbye above all, as far as there is memory for it."""
-        if self._waiting is None:
-            self._dispatch(MAX_BOXES_AFTER_END)
-        self._stop_waiting()
-        self._arrived.clear()
 
     def _tell_watchers(self, error: RealizeError) -> None:
         while self._watchers:
@@ -669,7 +533,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def _introduced(self, theirs: Greeting) -> None:
         self.theirs = theirs
-        self._parser.limit = boxes.MAX_BOX_BYTES
+        self.reading.parser.limit = boxes.MAX_BOX_BYTES
 
     def _end_after_answer(self) -> None:
         self.clock.callLater(0, self._lose, ConnectionFailed(f"{self.label} was refused"))

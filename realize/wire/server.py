@@ -243,7 +243,7 @@ class PeerServerFactory(Factory):
         """Divide what is done in a turn of the reactor among the connections, so that each gets its turn soon."""
         for connections in self.connections.values():
             for connection in connections:
-                connection.sharing = len(connections)
+                connection.reading.sharing = len(connections)
         amount = turn(sum(map(len, self.connections.values())))
         if amount != self._turn:
             self._turn = amount
