@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import ConnectionFailed, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
+from realize.logger import Logger
 from realize.pasting import admission
 from realize.units import format_address
 from realize.wire.connecting import CONNECT_TIMEOUT_S, UNREACHABLE, in_time, unreachable
@@ -64,7 +64,7 @@ class ConnectingProtocol(PeerProtocol):
 
 
 def connecting_protocol(
-    *, clock: Any, log: Any, greeting: Greeting, make: type[ConnectingProtocol] = ConnectingProtocol
+    *, clock: IReactorTime, log: Logger, greeting: Greeting, make: type[ConnectingProtocol] = ConnectingProtocol
 ) -> Callable[[], ConnectingProtocol]:
     """Return the usual ``make_protocol`` for `connect`."""
     return lambda: make(clock=clock, log=log, greeting=greeting, role=Role.CONNECTING)
@@ -81,7 +81,7 @@ class _OnceFactory(Factory):
 
 
 def connect(
-    reactor: Any,
+    reactor: IReactorTime,
     host: str,
     port: int,
     identity: Identity,
@@ -127,7 +127,7 @@ def connect(
 
 
 async def _connect(
-    reactor: Any,
+    reactor: IReactorTime,
     host: str,
     port: int,
     identity: Identity,

@@ -23,12 +23,13 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger as TwistedLogger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.concurrency.memory import UNBOUNDED, Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
+from realize.logger import Logger
 from realize.values import MAX_VALUE_BYTES
 from realize.wire import boxes, commands
 from realize.wire.commands import Reason
@@ -48,7 +49,7 @@ from realize.wire.traffic import Traffic
 
 __all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
 
-_log = Logger()
+_log = TwistedLogger()
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """Seconds that an orderly close may take before the connection is aborted."""
@@ -88,14 +89,14 @@ class PeerProtocol(AnsweringProtocol):
     ``welcome`` is needed on the accepting side only.
     """
 
-    transport: Any
+    transport: Any  # TLS, or a throttle above it: no interface of Twisted has all that both offer
     own = commands.names(commands.Hello, commands.Ping, commands.Goodbye, commands.StopStream)
 
     def __init__(
         self,
         *,
         clock: IReactorTime,
-        log: Any,
+        log: Logger,
         greeting: Greeting,
         role: Role,
         label: str = "the peer",
@@ -191,7 +192,9 @@ class PeerProtocol(AnsweringProtocol):
         self._introduced(theirs)
         return theirs
 
-    def call(self, command: type[amp.Command], *, patient: bool = False, **arguments: Any) -> Deferred[dict[str, Any]]:
+    def call(
+        self, command: type[amp.Command], *, patient: bool = False, **arguments: object
+    ) -> Deferred[dict[str, Any]]:
         """Send a command and return its answer.
 
         Fails with a `RealizeError` and nothing else, unless it is cancelled: then the answer is dropped, and the peer
@@ -224,7 +227,7 @@ class PeerProtocol(AnsweringProtocol):
         asked.addCallbacks(done, failed).addErrback(broken)
         return result
 
-    def tell(self, command: type[amp.Command], **arguments: Any) -> None:
+    def tell(self, command: type[amp.Command], **arguments: object) -> None:
         """Send a one-way command; does nothing when the connection is ending."""
         if self._error is None and self._state is not ConnectionState.CONNECTING:
             self.callRemote(command, **arguments)
@@ -502,7 +505,7 @@ class PeerProtocol(AnsweringProtocol):
     # The commands that concern the connection itself.
 
     @commands.Hello.responder
-    def _hello(self, **arguments: Any) -> dict[str, Any]:
+    def _hello(self, **arguments: object) -> dict[str, Any]:
         if self.role is not Role.ACCEPTING or self._welcome is None or self.theirs is not None:
             raise ProtocolError("Hello was not expected")
         theirs = from_arguments(arguments)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import CancelledError
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, InternalError, ProtocolError, RealizeError
+from realize.logger import Logger
 from realize.wire.packing import MAX_ERROR_TEXT_BYTES, cut, harmless
 
 UNDECLARED: Final = (amp.UnknownRemoteError, amp.RemoteAmpError)
 
 
-def log_unexpected(log: Any, failure: Failure, doing: str) -> InternalError:
+def log_unexpected(log: Logger, failure: Failure, doing: str) -> InternalError:
     """Log an unexpected exception, and return the error that the peer may see."""
     fault = secrets.token_hex(4)
     # Even if there is no memory for a record, the peer must get its answer.
@@ -35,7 +36,7 @@ def log_unexpected(log: Any, failure: Failure, doing: str) -> InternalError:
     return InternalError(f"internal error {fault}; the log of that machine has the details")
 
 
-def to_declared(log: Any, failure: Failure, doing: str) -> RealizeError:
+def to_declared(log: Logger, failure: Failure, doing: str) -> RealizeError:
     """Return the declared error for any failure; an unexpected one is logged. ``doing`` says what failed."""
     error = failure.value
     if isinstance(error, RealizeError):

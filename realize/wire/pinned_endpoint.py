@@ -166,7 +166,7 @@ class _PinnedFactory(BulkTLSFactory):
 class PinnedClientEndpoint:
     """Connects to the holder of ``pin`` on a host, given by name or address, and authenticates as ``identity``."""
 
-    _reactor: Any
+    _reactor: IReactorTime
     _host: str
     _port: int
     _identity: Identity
@@ -225,14 +225,14 @@ class PinnedParser:
     prefix = "realize"
 
     def parseStreamClient(self, reactor: Any, *args: object, **kwargs: object) -> PinnedClientEndpoint:
-        """Return the endpoint that the arguments describe."""
+        """Return the endpoint that the arguments describe; ``reactor`` is a clock too, which Twisted does not say."""
         try:
             return _parse(reactor, [str(arg) for arg in args], {name: str(value) for name, value in kwargs.items()})
         except RealizeError as error:
             raise ValueError(f"realize: {error}") from None
 
 
-def _parse(reactor: Any, places: list[str], named: dict[str, str]) -> PinnedClientEndpoint:
+def _parse(reactor: IReactorTime, places: list[str], named: dict[str, str]) -> PinnedClientEndpoint:
     from realize.config import DEFAULT_PORT, parse_address
 
     if len(places) > 2:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -19,14 +19,20 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.errors import Busy, InternalError, ProtocolError, RealizeError
+from realize.logger import Logger
 from realize.wire import boxes, commands
 from realize.wire.error_answers import log_unexpected, to_declared, to_remote
+
+_T = TypeVar("_T")
+
+Responder = Callable[[Mapping[bytes, bytes]], Deferred[amp.Box]]
+"""Answers the box of a command; may fail with any error."""
 
 
 class Served(Protocol):
     """Answers the commands that do not concern the connection itself."""
 
-    def locateResponder(self, name: bytes) -> Any:
+    def locateResponder(self, name: bytes) -> Responder | None:
         """Return the responder for a command, or None; see `twisted.protocols.amp.IResponderLocator`."""
 
     def transfers(self) -> list[dict[str, Any]]:
@@ -60,7 +66,7 @@ class AnsweringProtocol(amp.AMP):
     own: ClassVar[frozenset[bytes]] = frozenset()
     """Names of the commands that the subclass answers itself; all others go to the locator."""
 
-    def __init__(self, log: Any, clock: IReactorTime) -> None:
+    def __init__(self, log: Logger, clock: IReactorTime) -> None:
         super().__init__()
         self.log = log
         self.clock = clock
@@ -120,7 +126,7 @@ class AnsweringProtocol(amp.AMP):
             data = error_box(box[amp.ANSWER], error)
         self.write(data)
 
-    def locateResponder(self, name: bytes) -> Callable[[Mapping[bytes, bytes]], Deferred[amp.Box]] | None:
+    def locateResponder(self, name: bytes) -> Responder | None:
         """Return the responder for our own commands or one of the locator's; nothing else that AMP would answer."""
         if name in self.own:
             found = amp.CommandLocator.locateResponder(self, name)
@@ -166,7 +172,7 @@ class AnsweringProtocol(amp.AMP):
     def _failed(
         self, failure: Failure, command: str, began: float, ended: Callable[[str], None], box: Mapping[bytes, bytes]
     ) -> amp.Box:
-        raised: Any = failure.value
+        raised = failure.value
         error: RealizeError
         if isinstance(raised, amp.RemoteAmpError):
             # AMP has already converted a declared error; the original is inside.
@@ -191,7 +197,7 @@ class AnsweringProtocol(amp.AMP):
         seconds = round(self.clock.seconds() - began, 6)
         self.log.debug("command", command=command, code=code, error=error, seconds=seconds)
 
-    def _finished(self, result: Any, box: Mapping[bytes, bytes]) -> Any:
+    def _finished(self, result: _T, box: Mapping[bytes, bytes]) -> _T:
         self._running -= 1
         self.command_finished(box)
         return result

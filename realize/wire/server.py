@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from attrs import evolve, frozen
 from OpenSSL import SSL
@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
+from realize.logger import Logger
 from realize.tracing import run_of
 from realize.wire.client import Wrap
 from realize.wire.commands import Goodbye, Reason
@@ -143,7 +144,7 @@ class PeerServerFactory(Factory):
         self,
         *,
         clock: IReactorTime,
-        log: Any,
+        log: Logger,
         identity: Identity,
         greeting: Greeting,
         is_known: Callable[[PublicKey], bool],

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.protocols import amp
 
 from realize.errors import AccessDenied, ProtocolError, RealizeError
+from realize.logger import Logger
 from realize.throttle.transport import ThrottledFactory, ThrottledProtocol
 from realize.throttle.tree import Limit, Scope, ThrottleTree
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
@@ -98,7 +99,7 @@ class OwnLimit(amp.CommandLocator):
     requests, and can be changed there while we run.
     """
 
-    def __init__(self, tree: ThrottleTree, name: str, log: Any, own: float | None = None) -> None:
+    def __init__(self, tree: ThrottleTree, name: str, log: Logger, own: float | None = None) -> None:
         self._tree = tree
         self._name = name
         self._log = log

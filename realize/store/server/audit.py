@@ -6,13 +6,14 @@ digest; their fields are described in ``docs/logging.md``.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from attrs import define, field
 from blake3 import blake3
 
 from realize.concurrency.memory import Claim
 from realize.errors import NotFound, RealizeError, StorageError
+from realize.logger import Logger
 from realize.tracing import transfer_id
 from realize.units import display_name
 from realize.values import Committed, Expected, Removal, SmallFile, Stored, Version
@@ -39,7 +40,7 @@ class AuditLog:
     that, the oldest is forgotten.
     """
 
-    log: Any
+    log: Logger
     run: str
     directory: str
     base: bytes

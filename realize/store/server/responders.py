@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.logger import Logger
+from twisted.logger import Logger as TwistedLogger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
@@ -37,6 +37,7 @@ from realize.errors import (
     StorageError,
 )
 from realize.leaving import rules_fit
+from realize.logger import Logger
 from realize.store.hooks import FileHooks, Saved
 from realize.store.interfaces import IListing, IStore
 from realize.store.server.audit import AuditLog
@@ -69,7 +70,7 @@ from realize.wire.packing import FetchedHead, SmallHead
 
 _T = TypeVar("_T")
 
-_log = Logger()
+_log = TwistedLogger()
 
 _CLOSING: Final = commands.names(commands.AbandonStream, commands.CloseStream, commands.CommitStream)
 """Commands after which their stream is closed, even if they are refused."""
@@ -121,7 +122,7 @@ class DirectoryResponders(amp.CommandLocator):
         rights: Mapping[str, frozenset[Right]],
         make_store: MakeStore,
         turns_of: TurnsOf,
-        log: Any,
+        log: Logger,
         watch: FileHooks | None = None,
     ) -> None:
         """``key`` is the public key of the peer."""
