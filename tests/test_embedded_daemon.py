@@ -277,6 +277,7 @@ async def test_an_endpoint_may_take_its_time(config, events, monkeypatch, how):
     await service.stopService()
 
     assert (how == "opens") == port.stopped
+    assert slow.opening.called, "nobody has given it up"
     assert {"opens": ["listening"], "fails": ["cannot_listen"], "never": []}[how] == [
         event for event, _ in events if event in {"listening", "cannot_listen"}
     ]
