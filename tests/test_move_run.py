@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from realize.cli.logs import logger_of
 from realize.config import Config
-from realize.errors import ConnectionFailed, DeadlineReached, Interrupted
+from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.mover.events import Event, Retrying
 from realize.runs.move_options import MoveOptions
@@ -23,12 +23,6 @@ from realize.runs.session import Session
 from realize.runs.tally import Tally
 
 LOST = ConnectionFailed("connection lost")
-
-
-class NotWelcome(ConnectionFailed):
-    """What no new attempt can change."""
-
-    permanent = True
 
 
 class NoPeers:
@@ -102,9 +96,9 @@ def test_pauses_grow_until_something_is_done() -> None:
     attempts.result.addErrback(lambda _: None).cancel()
 
 
-def test_what_cannot_get_better_ends_the_run() -> None:
+def test_another_error_ends_the_run() -> None:
     """A refusal is not waited out."""
-    refused = NotWelcome("not welcome")
+    refused = WrongPeer("not welcome")
     attempts = Attempts(refused)
 
     assert refused is attempts.result.result.value

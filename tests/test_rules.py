@@ -144,7 +144,7 @@ def test_only_the_entry_points_take_the_reactor():
     """It is imported in a function of theirs, and a parameter everywhere else."""
     importing = {name for name, tree in TREES.items() if "twisted.internet.reactor" in set(imported(tree))}
 
-    assert {"cli/runner.py", "daemon/tap.py"} == importing
+    assert {"api/bridges.py", "cli/runner.py", "daemon/tap.py"} == importing
 
 
 def touches_the_process(node: ast.AST) -> bool:
@@ -205,7 +205,7 @@ def test_only_one_module_says_which_clock_timers_run_on():
     using = {name for name, tree in TREES.items() if "realize.clocks.use_monotonic_clock" in set(imported(tree))}
 
     assert {"clocks.py"} == choosing
-    assert {"cli/runner.py", "daemon/tap.py"} == using
+    assert {"api/bridges.py", "cli/runner.py", "daemon/tap.py"} == using
 
 
 def test_the_checks_see_what_they_are_for():

@@ -54,8 +54,6 @@ class Reconnecting:
             try:
                 return await attempt()
             except ConnectionFailed as error:
-                if error.permanent:
-                    raise
                 self.lost = error
                 if (end := self._given_up()) is not None:
                     raise end from error
