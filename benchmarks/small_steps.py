@@ -21,9 +21,9 @@ from typing import TypeVar
 from twisted.internet.defer import maybeDeferred
 
 from realize.store.hooks import CommitHooks
-from realize.store.local.commit import Prepared, commit_group
 from realize.store.local.existing import describe_batch
 from realize.store.local.footprint import Footprint
+from realize.store.local.group_commit import Prepared, commit_group
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom
 from realize.store.local.location import locate

@@ -1,11 +1,15 @@
-"""Limits, standard streams and the age of this process."""
+"""Limits, standard streams, signal handlers and the age of this process."""
 
 from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 
 def allow_many_files() -> None:
@@ -38,3 +42,27 @@ def process_started() -> float:
         return now
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return now - max(0.0, age)
+
+
+class SignalHandlers:
+    """Signal handlers that are restored at the end; to be used in the main thread."""
+
+    def __init__(self) -> None:
+        self._former: dict[int, Any] = {}
+
+    def on(self, number: int, action: Callable[[], object]) -> None:
+        """Call ``action`` at that signal.
+
+        It interrupts the main thread anywhere, so it must do next to nothing.
+        """
+
+        def received(_number: int, _frame: FrameType | None) -> None:
+            action()
+
+        former = signal.signal(number, received)
+        self._former.setdefault(number, signal.SIG_DFL if former is None else former)
+
+    def restore(self) -> None:
+        """Restore the handlers that were there before."""
+        while self._former:
+            signal.signal(*self._former.popitem())

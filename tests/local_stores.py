@@ -16,7 +16,7 @@ from twisted.internet.defer import maybeDeferred
 
 from realize.fs import ancestors, syscalls
 from realize.fs.names import partial_name
-from realize.store.local import commit
+from realize.store.local import group_commit
 from realize.store.local.store import LocalStore
 from realize.store.local.versions import attributes_of
 from realize.values import Expected, Fetched, OnConflict, Removal, Version
@@ -173,12 +173,12 @@ def calls(monkeypatch):
 
     # Those above the root are in test_ancestors.py.
     monkeypatch.setattr(ancestors, "fsync_directory", lambda _fd: None)
-    fsync, rename = os.fsync, commit.rename_noreplace
+    fsync, rename = os.fsync, group_commit.rename_noreplace
     monkeypatch.setattr(os, "fsync", lambda fd: recorded.append(("fsync", shown(fd))) or fsync(fd))
     syncfs = lambda fd: recorded.append(("syncfs", shown(fd))) or syscalls.syncfs(fd)  # noqa: E731
-    monkeypatch.setattr(commit, "syncfs", syncfs)
+    monkeypatch.setattr(group_commit, "syncfs", syncfs)
     renaming = lambda fd, old, new: recorded.append(("rename", new.decode())) or rename(fd, old, new)  # noqa: E731
-    monkeypatch.setattr(commit, "rename_noreplace", renaming)
+    monkeypatch.setattr(group_commit, "rename_noreplace", renaming)
     return recorded
 
 

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from realize.errors import SourceChanged, StorageError
 from realize.store.hooks import CommitHooks
-from realize.store.local import commit
 from realize.store.local import existing as finals
+from realize.store.local import group_commit
 from realize.store.local import small_files as small
-from realize.store.local.commit import Anchor, Committer
+from realize.store.local.group_commit import Anchor, Committer
 from realize.store.local.headroom import Headroom
 from realize.store.local.versions import Clock
 from realize.values import BLOCK_BYTES, Committed, Expected, Removal
@@ -66,7 +66,7 @@ async def test_a_failed_sync_of_many_directories_leaves_all_in_doubt(root, behin
         if len(tried) == 2:
             failing([])()
 
-    monkeypatch.setattr(commit, "syncfs", syncfs)
+    monkeypatch.setattr(group_commit, "syncfs", syncfs)
     store = await opened(root)
 
     answers = await store.put_small([small_file(b"%d/f" % number, b"x") for number in range(20)], REPLACE)
@@ -82,7 +82,7 @@ async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeyp
         if calls.count(("syncfs", "")) == 1:
             failing([])()
 
-    monkeypatch.setattr(commit, "syncfs", syncfs)
+    monkeypatch.setattr(group_commit, "syncfs", syncfs)
     store = await opened(root)
     prepared = []
     for names in ([b"%d" % number for number in range(20)], [b"a/b/c/f"]):
@@ -91,7 +91,7 @@ async def test_a_failed_sync_is_not_asked_about_directories(root, calls, monkeyp
         prepared += batch.prepared()
     calls.clear()
 
-    *failed, kept = commit.commit_group(prepared, CommitHooks())
+    *failed, kept = group_commit.commit_group(prepared, CommitHooks())
 
     assert {StorageError} == {type(outcome) for outcome in failed}
     assert Committed.CREATED is how(kept)
@@ -138,7 +138,7 @@ async def test_a_failed_sync_means_no_rename(root, behind, monkeypatch, count):
     """When content cannot be made durable no file becomes final, no partial stays, and nothing is tried twice."""
     tried = []
     monkeypatch.setattr(os, "fsync", failing(tried))
-    monkeypatch.setattr(commit, "syncfs", failing(tried))
+    monkeypatch.setattr(group_commit, "syncfs", failing(tried))
     store = await opened(root)
 
     answers = await store.put_small([small_file(b"%d" % number, b"x") for number in range(count)], REPLACE)
@@ -200,7 +200,7 @@ async def test_what_is_about_to_be_replaced_is_not_said_to_be_there(root, behind
     behind.plant(b"f", b"x")
     store = await opened(root)
     other = await opened(root, committer=store._committer)
-    look, answers = commit.refuse_obstacle, []
+    look, answers = group_commit.refuse_obstacle, []
 
     def rely():
         asked = (
@@ -220,7 +220,7 @@ async def test_what_is_about_to_be_replaced_is_not_said_to_be_there(root, behind
             relying.join(0.2)
         return status
 
-    monkeypatch.setattr(commit, "refuse_obstacle", look_and_wait)
+    monkeypatch.setattr(group_commit, "refuse_obstacle", look_and_wait)
 
     assert how(await put(store, b"f", b"new")) is Committed.REPLACED
     relying.join()
@@ -261,7 +261,7 @@ async def test_without_an_anchor_each_file_is_synced(root, behind, monkeypatch):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(small, "syncs_as_a_whole", no_more)
-    monkeypatch.setattr(commit, "syncfs", failing([]))
+    monkeypatch.setattr(group_commit, "syncfs", failing([]))
 
     answers = await store.put_small([small_file(b"%d" % number, b"x") for number in range(20)], REPLACE)
 
@@ -306,7 +306,7 @@ async def test_a_directory_renamed_during_the_commit(root, behind):
     waiting = []
 
     def run(job, *arguments):
-        if job is not commit.commit_group:
+        if job is not group_commit.commit_group:
             return at_once(job, *arguments)
         later = Deferred()
         waiting.append(lambda: at_once(job, *arguments).chainDeferred(later))
@@ -330,7 +330,7 @@ async def test_one_group_at_a_time(root):
     groups = []
 
     def run(job, *arguments):
-        if job is not commit.commit_group:
+        if job is not group_commit.commit_group:
             return at_once(job, *arguments)
         later = Deferred()
         groups.append((len(arguments[0]), lambda: at_once(job, *arguments).chainDeferred(later)))
@@ -353,10 +353,10 @@ async def test_one_group_at_a_time(root):
 def test_the_oldest_anchor_speaks_for_a_group(root, monkeypatch):
     """One syncfs for each device, on the descriptor that was opened before all the files were written."""
     synced = []
-    monkeypatch.setattr(commit, "syncfs", synced.append)
+    monkeypatch.setattr(group_commit, "syncfs", synced.append)
     anchors = [Anchor(100, 1), Anchor(101, 1), Anchor(102, 2)]
 
-    assert commit._sync_devices(reversed(anchors), CommitHooks()) == {}
+    assert group_commit._sync_devices(reversed(anchors), CommitHooks()) == {}
     assert synced == [100, 102]
 
 
@@ -364,7 +364,7 @@ async def test_a_group_that_fails_as_a_whole_tells_everybody(root):
     """Nobody waits for ever when the commit itself breaks."""
 
     def run(job, *arguments):
-        if job is commit.commit_group:
+        if job is group_commit.commit_group:
             return maybeDeferred(lambda: 1 / 0)
         return at_once(job, *arguments)
 

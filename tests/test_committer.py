@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from realize.concurrency.semaphore import FairSemaphore
 from realize.errors import StorageError
-from realize.store.local import commit
-from realize.store.local.commit import Anchor, Committer, Prepared
+from realize.store.local import group_commit
+from realize.store.local.group_commit import Anchor, Committer, Prepared
 from realize.store.local.partial_marks import RECEIVING
 from realize.values import Attributes, Committed, OnConflict, Stored
 from tests.local_stores import PARTIAL, REPLACE, at_once, behind, open_files, opened, put, root
@@ -59,7 +59,7 @@ async def test_an_answer_that_is_none_is_an_error(root, answer):
     """Nobody waits for ever, whatever the thread brings, and all is let go of."""
 
     def run(job, *arguments):
-        return succeed(answer) if job is commit.commit_group else at_once(job, *arguments)
+        return succeed(answer) if job is group_commit.commit_group else at_once(job, *arguments)
 
     store = await opened(root, run_in_thread=run)
     results = []
@@ -77,7 +77,7 @@ async def test_where_the_next_group_cannot_begin_the_last_one_is_answered(root, 
     waiting = []
 
     def run(job, *arguments):
-        if job is not commit.commit_group:
+        if job is not group_commit.commit_group:
             return at_once(job, *arguments)
         later = Deferred()
         waiting.append(lambda: maybeDeferred(job, *arguments).chainDeferred(later))
@@ -104,7 +104,7 @@ async def test_where_no_group_can_begin_all_who_wait_are_told(root):
     waiting = []
 
     def run(job, *arguments):
-        if job is not commit.commit_group:
+        if job is not group_commit.commit_group:
             return at_once(job, *arguments)
         if waiting:
             raise RuntimeError("no thread")
@@ -133,7 +133,7 @@ async def test_who_comes_when_there_is_memory_again_is_committed(root, monkeypat
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "maybeDeferred", fails)
+        patch.setattr(group_commit, "maybeDeferred", fails)
         with pytest.raises(MemoryError):
             await put(store, b"f", b"x")
     results = []
@@ -182,7 +182,7 @@ async def test_directories_are_made_durable_one_below_the_other(root, monkeypatc
     paths = [b"%d/" % number + b"d/" * 100 + b"f" for number in range(3)]
     opening, opened_now, synced = os.open, [], []
     monkeypatch.setattr(os, "open", lambda path, *args, **how: opened_now.append(path) or opening(path, *args, **how))
-    monkeypatch.setattr(commit, "fsync_directory", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(group_commit, "fsync_directory", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     await store.put_small([small_file(path, b"x") for path in paths], REPLACE)
 
     assert 3 * 101 + 1 == len(synced) == len(set(synced))
@@ -192,12 +192,12 @@ async def test_directories_are_made_durable_one_below_the_other(root, monkeypatc
 
 async def test_a_group_of_deep_files_is_small(root, monkeypatch):
     """All directories above its files are remembered while they are made durable."""
-    monkeypatch.setattr(commit, "MAX_GROUP_FILES", 20)
+    monkeypatch.setattr(group_commit, "MAX_GROUP_FILES", 20)
     begun = Deferred()
     groups = []
 
     def run(job, *arguments):
-        if job is not commit.commit_group:
+        if job is not group_commit.commit_group:
             return at_once(job, *arguments)
         groups.append(len(arguments[0]))
         return begun.addCallback(lambda _: job(*arguments)) if len(groups) == 1 else at_once(job, *arguments)
@@ -216,11 +216,11 @@ async def test_a_group_of_deep_files_is_small(root, monkeypatch):
 )
 async def test_a_group_is_full_when_it_has_so_many_files(root, monkeypatch, brought, groups):
     """What is brought together stays together: it makes a group larger, up to twice, or has one for itself."""
-    monkeypatch.setattr(commit, "MAX_GROUP_FILES", 2)
+    monkeypatch.setattr(group_commit, "MAX_GROUP_FILES", 2)
     begun, committed = Deferred(), []
 
     def run(job, *arguments):
-        if job is not commit.commit_group:
+        if job is not group_commit.commit_group:
             return at_once(job, *arguments)
         committed.append(len(arguments[0]))
         return begun.addCallback(lambda _: job(*arguments)) if len(committed) == 1 else at_once(job, *arguments)
@@ -235,7 +235,7 @@ async def test_a_group_is_full_when_it_has_so_many_files(root, monkeypatch, brou
 
 async def test_who_commits_much_keeps_nobody_waiting(root, monkeypatch):
     """The owners take turns, in the groups and for room: what one has brought before waits behind the other's."""
-    monkeypatch.setattr(commit, "MAX_GROUP_FILES", 2)
+    monkeypatch.setattr(group_commit, "MAX_GROUP_FILES", 2)
     committer = Committer(lambda job, *arguments: begun.addCallback(lambda _: job(*arguments)))
     committer.slots = FairSemaphore(4)
     begun, done = Deferred(), []
@@ -254,14 +254,14 @@ async def test_who_commits_much_keeps_nobody_waiting(root, monkeypatch):
 async def test_a_file_that_goes_away_when_it_is_to_be_replaced_is_made_anew(root, behind, monkeypatch):
     """Somebody has removed it between the look and the lock: nothing is replaced, and that is what is said."""
     behind.plant(b"f", b"old")
-    opening = commit.open_if_readable
+    opening = group_commit.open_if_readable
 
     def removed_then(name, fd):
         opened_now = opening(name, fd)
         os.unlink(name, dir_fd=fd)
         return opened_now
 
-    monkeypatch.setattr(commit, "open_if_readable", removed_then)
+    monkeypatch.setattr(group_commit, "open_if_readable", removed_then)
     store = await opened(root)
 
     assert how(await put(store, b"f", b"new")) is Committed.CREATED
@@ -273,7 +273,7 @@ async def test_the_file_that_is_replaced_is_the_one_that_was_locked(root, behind
     behind.plant(b"f", b"old")
     behind.plant(b"other", b"newer")
     inodes = [os.stat(behind.at(name)).st_ino for name in (b"f", b"other")]
-    opening, locked = commit.open_if_readable, []
+    opening, locked = group_commit.open_if_readable, []
 
     def exchanged_then(name, fd):
         opened_now = opening(name, fd)
@@ -282,7 +282,7 @@ async def test_the_file_that_is_replaced_is_the_one_that_was_locked(root, behind
             os.rename(behind.at(b"other"), behind.at(b"f"))
         return opened_now
 
-    monkeypatch.setattr(commit, "open_if_readable", exchanged_then)
+    monkeypatch.setattr(group_commit, "open_if_readable", exchanged_then)
     store = await opened(root)
 
     assert how(await put(store, b"f", b"new")) is Committed.REPLACED
@@ -294,12 +294,12 @@ async def test_a_root_that_vanishes_is_an_error_for_each_file(root, behind):
     """Not for the group: another root may be in it."""
 
     def run(job, *arguments):
-        if job is commit.commit_group:
+        if job is group_commit.commit_group:
             os.rename(root, root + b".away")
         try:
             return at_once(job, *arguments)
         finally:
-            if job is commit.commit_group:
+            if job is group_commit.commit_group:
                 os.rename(root + b".away", root)
 
     store = await opened(root, run_in_thread=run)
@@ -314,7 +314,7 @@ async def test_a_root_that_vanishes_is_an_error_for_its_files_alone(root, tmp_pa
     held = []
 
     def run(job, *arguments):
-        if job is not commit.commit_group:
+        if job is not group_commit.commit_group:
             return at_once(job, *arguments)
         if len(held) == 1:
             os.rename(root, root + b".away")

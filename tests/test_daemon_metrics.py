@@ -16,9 +16,9 @@ from twisted.internet.testing import MemoryReactorClock
 from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPool
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
-from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
+from realize.daemon.expiry import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
 from realize.daemon.metrics.counters import Metrics
-from realize.daemon.metrics.event_hooks import EventHooks
+from realize.daemon.metrics.null_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.served import look_at, serve_directories
 from realize.daemon.service import RealizedService
@@ -26,7 +26,7 @@ from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, No
 from realize.keys import generate_identity
 from realize.store import deltas
 from realize.store.hooks import CommitHooks, Saved, Sync
-from realize.store.local.ledger import Ledger
+from realize.store.local.promised_space import Ledger
 from realize.store.server.responders import DirectoryResponders
 from realize.telemetry.metrics.lag import LAG_PROBE_INTERVAL_S as PROBED_EVERY
 from realize.telemetry.metrics.lag import LagProbe

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from realize.daemon.signal_handlers import SignalHandlers
+from realize.process import SignalHandlers
 from tests.processes import Site, wait_for
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from realize.errors import Busy, Conflict, NotFound, StorageError
 from realize.fs import ancestors
-from realize.store.local import commit
-from realize.store.local.commit import Anchor, sync_directories
+from realize.store.local import group_commit
+from realize.store.local.group_commit import Anchor, sync_directories
 from realize.store.local.location import Root
 from realize.store.local.store import root_identity
 from realize.values import Committed, Expected, OnConflict, Stored
@@ -54,7 +54,7 @@ def failing(root, path):
 )
 def test_what_is_below_a_directory_in_doubt_is_in_doubt(root, tree, monkeypatch, path, doubtful, name):
     """Nothing else is; the error names the directory that failed."""
-    monkeypatch.setattr(commit, "fsync_directory", failing(root, path))
+    monkeypatch.setattr(group_commit, "fsync_directory", failing(root, path))
 
     failed = sync_directories(tree, TREE)
 
@@ -66,7 +66,7 @@ def test_what_is_below_a_directory_in_doubt_is_in_doubt(root, tree, monkeypatch,
 def test_each_is_synced_once_and_after_those_below_it(root, tree, monkeypatch):
     """A directory must not be durable before what is in it, or a power cut would leave names of nothing."""
     synced = []
-    monkeypatch.setattr(commit, "fsync_directory", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(group_commit, "fsync_directory", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
 
     assert {} == sync_directories(tree, [(b"a", b"b"), (b"a", b"b"), (b"c",)])
     above = os.fsdecode(root)
@@ -95,13 +95,13 @@ def test_a_directory_that_is_none_any_more(root, tree, what):
 
 
 @pytest.mark.parametrize("device", ["same", "other", "mounted below", "gone"])
-@pytest.mark.parametrize("count", [commit.FSYNC_MAX_DIRECTORIES, commit.FSYNC_MAX_DIRECTORIES + 1])
+@pytest.mark.parametrize("count", [group_commit.FSYNC_MAX_DIRECTORIES, group_commit.FSYNC_MAX_DIRECTORIES + 1])
 def test_many_are_synced_at_once_where_all_are_on_one_file_system(root, tree, monkeypatch, device, count):
     """And one by one elsewhere, or if there are few; each of many is in doubt if that fails."""
     own = tree.identity(())[0]
     asked, single = [], []
-    monkeypatch.setattr(commit, "fsync_directory", single.append)
-    monkeypatch.setattr(commit, "syncfs", asked.append)
+    monkeypatch.setattr(group_commit, "fsync_directory", single.append)
+    monkeypatch.setattr(group_commit, "syncfs", asked.append)
     wanted = [(b"a",), (b"c",)][: count - 1]
     identity = tree.identity
     if device == "mounted below":
@@ -113,7 +113,7 @@ def test_many_are_synced_at_once_where_all_are_on_one_file_system(root, tree, mo
 
     failed = sync_directories(tree, wanted, anchor)
 
-    at_once = device == "same" and count > commit.FSYNC_MAX_DIRECTORIES
+    at_once = device == "same" and count > group_commit.FSYNC_MAX_DIRECTORIES
     assert [99] * at_once == asked
     assert (not at_once) == bool(single)
     assert (device == "gone") == bool(failed)
@@ -126,7 +126,7 @@ def test_what_is_above_and_cannot_be_made_durable_leaves_all_in_doubt(tree, monk
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(ancestors, "_sync_upwards", fails)
-    monkeypatch.setattr(commit, "fsync_directory", lambda _fd: pytest.fail("asked"))
+    monkeypatch.setattr(group_commit, "fsync_directory", lambda _fd: pytest.fail("asked"))
 
     failed = sync_directories(tree, TREE)
 
@@ -139,7 +139,7 @@ async def test_in_one_group_only_what_was_changed_is_in_doubt(root, behind, monk
     for path in (b"bad/old", b"good/old"):
         behind.plant(path, b"old")
     store = await opened(root)
-    monkeypatch.setattr(commit, "fsync_directory", failing(root, b"bad"))
+    monkeypatch.setattr(group_commit, "fsync_directory", failing(root, b"bad"))
     names = [b"bad/new", b"bad/old", b"good/new", b"good/old"]
 
     skipping = await store.put_small([small_file(name, b"x") for name in names], OnConflict.SKIP)
@@ -155,7 +155,7 @@ async def test_where_only_skipped_files_are_nothing_is_synced(root, behind, monk
     """Nothing has changed there."""
     behind.plant(b"d/f", b"old")
     store = await opened(root)
-    monkeypatch.setattr(commit, "fsync_directory", lambda _fd: pytest.fail("asked"))
+    monkeypatch.setattr(group_commit, "fsync_directory", lambda _fd: pytest.fail("asked"))
 
     assert [Committed.SKIPPED] == [
         how(each) for each in await store.put_small([small_file(b"d/f", b"x")], OnConflict.SKIP)
@@ -174,14 +174,14 @@ async def test_what_cannot_be_renamed_is_told_and_the_others_are_committed(
     for name in (b"a", b"b", b"c"):
         behind.plant(name, b"old")
     store = await opened(root)
-    original = getattr(commit, call)
+    original = getattr(group_commit, call)
 
     def fails(fd, *names):
         if b"b" in names:
             raise fault
         return original(fd, *names)
 
-    monkeypatch.setattr(commit, call, fails)
+    monkeypatch.setattr(group_commit, call, fails)
     answers = await store.put_small([small_file(name, b"new") for name in (b"a", b"b", b"c")], REPLACE)
 
     assert [Stored, kind, Stored] == [type(each) for each in answers]
@@ -194,7 +194,7 @@ async def test_what_is_found_there_counts_only_with_its_directory(root, behind, 
     for path in (b"bad/f", b"good/f"):
         behind.plant(path, b"x")
     store = await opened(root)
-    monkeypatch.setattr(commit, "fsync_directory", failing(root, b"bad"))
+    monkeypatch.setattr(group_commit, "fsync_directory", failing(root, b"bad"))
 
     bad, good, other = await store.settle(
         [Expected(b"bad/f", 1, digest(b"x")), Expected(b"good/f", 1, digest(b"x")), Expected(b"bad/f", 1, digest(b"y"))]
@@ -209,7 +209,7 @@ def test_directories_that_cannot_be_made_durable_at_once_are_named(tree, monkeyp
     def fails(_fd):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(commit, "syncfs", fails)
+    monkeypatch.setattr(group_commit, "syncfs", fails)
     failed = sync_directories(tree, [(), (b"a",), (b"c",)], Anchor(99, tree.identity(())[0]))
 
     assert [".: ", "a: ", "c: "] == [str(error)[:3] for error in failed.values()]

@@ -10,7 +10,7 @@ import pytest
 from realize.cli.exit_codes import command_exit_code
 from realize.errors import Busy, ConfigError, DeadlineReached, Interrupted, StorageError, UsageError
 from realize.exit_codes import ExitCode
-from realize.runs.ending import exit_code_of
+from realize.runs.exit_code import exit_code_of
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from realize.errors import Busy, Interrupted, RealizeError
 from realize.fs.stamps import Stamps
 from realize.mover.run import Run, Side, TransferOptions
 from realize.store.client.store import RemoteStore
-from realize.store.local.commit import Committer
+from realize.store.local.group_commit import Committer
 from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.versions import Clock as FileClock
 from realize.store.server.responders import DirectoryResponders

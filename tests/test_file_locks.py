@@ -14,7 +14,7 @@ from realize.errors import Busy, SourceChanged
 from realize.fs import file_locks, tree
 from realize.fs.file_locks import FileLocks, Lock
 from realize.store.local import commit, removal
-from realize.store.local.commit import Committer
+from realize.store.local.group_commit import Committer
 from realize.values import Committed, Expected, OnConflict, Removal, Stored
 from tests.local_stores import at_once, opened, root
 from tests.store_helpers import digest, small_file

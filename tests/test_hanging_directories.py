@@ -15,13 +15,13 @@ from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
 from realize.daemon import served, service
-from realize.daemon.housekeeping import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
+from realize.daemon.expiry import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
 from realize.daemon.served import look_at, serve_directories
 from realize.daemon.service import DIRECTORY_RETRY_S, RealizedService
 from realize.errors import StorageError
 from realize.keys import generate_identity
 from realize.store.hooks import CommitHooks
-from realize.store.local.ledger import Ledger
+from realize.store.local.promised_space import Ledger
 from tests.local_stores import at_once
 from tests.loopback import Log
 

@@ -14,8 +14,8 @@ from realize.fs.names import partial_name
 from realize.store.local import headroom as headroom_module
 from realize.store.local import writer as writer_module
 from realize.store.local.headroom import Headroom
-from realize.store.local.ledger import LEDGER_POLL_S, METADATA_BYTES, STALLED_AFTER_S, Ledger
 from realize.store.local.leftovers import gained_ns
+from realize.store.local.promised_space import LEDGER_POLL_S, METADATA_BYTES, STALLED_AFTER_S, Ledger
 from realize.store.local.store import LocalStore, root_identity
 from realize.units import Reserve
 from realize.values import Committed, OnConflict, Stored

@@ -1,4 +1,4 @@
-"""Room that was promised to files that are being written: `realize.store.local.ledger`."""
+"""Room that was promised to files that are being written: `realize.store.local.promised_space`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.store.local import ledger as ledger_module
-from realize.store.local.ledger import LEDGER_POLL_S, METADATA_BYTES, STALLED_AFTER_S, Crowded, FileSystem, Ledger
+from realize.store.local.promised_space import (
+    LEDGER_POLL_S,
+    METADATA_BYTES,
+    STALLED_AFTER_S,
+    Crowded,
+    FileSystem,
+    Ledger,
+)
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ class Trial:
     """A run over late stores that have a file for each of the ways of the mover, and old directories that are empty."""
 
     def __init__(self, monkeypatch, *, item=None, fault=None, **options):
-        monkeypatch.setattr("realize.mover.large.DELTA_MIN_BYTES", 512)
+        monkeypatch.setattr("realize.mover.delta.DELTA_MIN_BYTES", 512)
         monkeypatch.setattr("realize.mover.large.COMPARE_STEP_BYTES", 1 << 20)
         self.source, self.destination = MemoryStore(SOURCE), MemoryStore(DESTINATION)
         self.destination.plant_partial(b"large/partial", PARTIAL)

@@ -16,7 +16,7 @@ from realize.errors import Busy, StorageError
 from realize.fs.descriptors import release
 from realize.store.local import partial_marks as marks
 from realize.store.local import store as local
-from realize.store.local.commit import Committer
+from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Headroom
 from realize.store.local.versions import representable, settled_in
 from realize.values import Committed

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.mover.backoff import FIRST_DELAY_S, JITTER_FRACTION, MAX_DELAY_S, Backoff
 from realize.mover.stop_flag import StopFlag
+from realize.runs.reconnecting import FIRST_DELAY_S, JITTER_FRACTION, MAX_DELAY_S, Backoff
 
 
 def test_delays_double_up_to_five_minutes():

@@ -172,7 +172,6 @@ def test_only_what_twistd_runs_touches_the_process():
     assert {
         "daemon/heap.py",  # by `bound_heaps`, which twistd_service calls
         "daemon/logs.py",
-        "daemon/signal_handlers.py",  # by `SignalHandlers.on`, which twistd_service calls
         "daemon/tap.py",
         "daemon/twistd_service.py",
         "process.py",  # by functions that these call

@@ -14,7 +14,7 @@ from realize.fs.names import is_partial
 from realize.fs.tree import Tree
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local import small_files as small
-from realize.store.local.commit import Committer
+from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Headroom
 from realize.store.local.partial_marks import MARK
 from realize.units import Reserve

@@ -9,9 +9,9 @@ import pytest
 from twisted.internet.threads import deferToThread
 
 from realize.fs.stamps import MAX_CLOCK_CHANGES, Present, Stamps, read_clocks
-from realize.store.local import commit
-from realize.store.local.commit import Committer
+from realize.store.local import group_commit
 from realize.store.local.expiry import expire_partials
+from realize.store.local.group_commit import Committer
 from realize.store.local.store import LocalStore
 from realize.values import Attributes, Expected, OnConflict
 from tests.leftovers import leave_partial
@@ -296,18 +296,18 @@ async def test_what_arrives_after_the_clock_was_set_back_is_recent(tmp_path, arr
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_what_gets_its_name_while_the_clock_is_set_back_is_recent(tmp_path, monkeypatch, when):
-    """The clock is set, before the name or with it, and set right after it, in the middle of a commit."""
+    """The clock is set, before the name or with it, and set right after it, in the middle of a group_commit."""
     clocks = Clocks(real=True)
     clocks.ahead_ns += HOUR
     stamps = Stamps(clocks.read)
     store = await opened(tmp_path, stamps)
-    rename = commit.rename_noreplace
+    rename = group_commit.rename_noreplace
 
     def renamed(*names):
         clocks.ahead_ns = 0 if when == "after" else HOUR
         rename(*names)
 
-    monkeypatch.setattr(commit, "rename_noreplace", renamed)
+    monkeypatch.setattr(group_commit, "rename_noreplace", renamed)
     clocks.ahead_ns = HOUR if when == "after" else 0
     time.sleep(0.05)  # the clock that stamps files ticks more slowly
     await put_small(store, tmp_path)

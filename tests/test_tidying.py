@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from realize.mover.events import Finished, How, PartialGone
-from realize.runs.tidying import TIDYING_EXTRA_S, TIDYING_PAUSE_S, Tidying
+from realize.runs.expiry import TIDYING_EXTRA_S, TIDYING_PAUSE_S, Tidying
 from tests.leftovers import leave_partial, partial_at
 from tests.local_stores import at_once
 

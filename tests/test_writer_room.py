@@ -8,7 +8,7 @@ import os
 from realize.errors import StorageError
 from realize.store.local import writer as writer_module
 from realize.store.local.headroom import Headroom
-from realize.store.local.ledger import Ledger
+from realize.store.local.promised_space import Ledger
 from realize.units import Reserve
 from realize.values import Committed
 from tests.leftovers import leave_partial

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from realize.exit_codes import ExitCode
-from realize.runs.ending import exit_code_of
+from realize.runs.exit_code import exit_code_of
 
 
 def command_exit_code(error: BaseException) -> ExitCode:

@@ -1,16 +1,22 @@
-"""Which peer a key belongs to, and which peers lose rights by a reload; pure."""
+"""Which peer a key belongs to, and which peers are disconnected by a reload; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from realize.config import PeerConfig, Right
+from realize.config import Config, PeerConfig, Right
 from realize.keys import PublicKey
 
 
 def by_key(peers: Mapping[str, PeerConfig]) -> dict[PublicKey, str]:
     """The name of the peer for each key."""
     return {peer.key: name for name, peer in peers.items()}
+
+
+def to_disconnect(before: Config, after: Config, moved: Collection[str]) -> set[str]:
+    """The names of the peers to disconnect: those that lost something, or have rights in a directory that has moved."""
+    of_moved = {name for name, peer in before.peers.items() if not peer.rights.keys().isdisjoint(moved)}
+    return withdrawn(before.peers, after.peers) | of_moved
 
 
 def withdrawn(before: Mapping[str, PeerConfig], after: Mapping[str, PeerConfig]) -> set[str]:

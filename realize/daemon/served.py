@@ -21,10 +21,10 @@ from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
 from realize.errors import StorageError
 from realize.fs.tree import Inode
 from realize.store.hooks import CommitHooks
-from realize.store.local.commit import Committer
 from realize.store.local.footprint import Footprint
+from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Headroom
-from realize.store.local.ledger import Ledger
+from realize.store.local.promised_space import Ledger
 from realize.store.local.store import LocalStore, root_identity
 from realize.units import display_text
 

@@ -27,14 +27,14 @@ from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, check_daemon_needs
 from realize.daemon.exclusive import ExclusiveDirectories
-from realize.daemon.housekeeping import Housekeeping
+from realize.daemon.expiry import Housekeeping
 from realize.daemon.listeners import Listeners
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.endpoint import MetricsEndpoint
-from realize.daemon.metrics.event_hooks import EventHooks
 from realize.daemon.metrics.gauges import Gauges
+from realize.daemon.metrics.null_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
-from realize.daemon.peer_changes import by_key, withdrawn
+from realize.daemon.peer_changes import by_key, to_disconnect
 from realize.daemon.rates import RateSampler
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
@@ -44,8 +44,8 @@ from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageE
 from realize.fs.tree import Inode
 from realize.keys import PublicKey
 from realize.logger import LogSource
-from realize.store.local.ledger import Ledger
 from realize.store.local.permissions import lacking_of
+from realize.store.local.promised_space import Ledger
 from realize.telemetry.logging.twisted_events import TwistedEvents
 from realize.tracing import run_of
 from realize.units import display_name, display_text
@@ -252,7 +252,7 @@ class RealizedService(Service):
             if identity is None and before is not None and before.path == config.directories[name].path:
                 before.headroom.reserve = config.directories[name].reserve
                 directories[name] = before
-        ending = withdrawn(self._config.peers, config.peers) | self._moved(directories)
+        ending = to_disconnect(self._config, config, _moved(self._directories, directories))
         for name, now in directories.items():
             before = self._directories.get(name)
             if before is not None and (before.path, before.identity) == (now.path, now.identity):
@@ -353,16 +353,6 @@ class RealizedService(Service):
             if forbidden:
                 self._log.warning("directory_forbidden", dir=name, path=directory.path, rights=forbidden)
 
-    def _moved(self, directories: dict[str, ServedDirectory]) -> set[str]:
-        """The names of peers with rights in a directory that is no longer served, or is another one now."""
-        changed = {
-            name
-            for name, before in self._directories.items()
-            if name not in directories
-            or (before.path, before.identity) != (directories[name].path, directories[name].identity)
-        }
-        return {name for name, peer in self._config.peers.items() if changed & set(peer.rights)}
-
     async def _stop(self) -> None:
         self._log.info("draining", connections=len(list(self._factory)), seconds=self._config.drain_s)
         await self._close()
@@ -448,7 +438,7 @@ class RealizedService(Service):
 
     def _report(self, name: str, peer: PeerConfig, number: str) -> dict[str, Any]:
         limits = self._throttling.report(name, is_admin=peer.admin, own=number)
-        return {**report(self, self._factory, self._rates, name, is_admin=peer.admin), "limits": limits}
+        return report(self, self._factory, self._rates, limits, name, is_admin=peer.admin)
 
 
 def _found(config: Config) -> dict[str, Inode | None]:
@@ -467,3 +457,12 @@ def _look_at_each(directories: Mapping[str, DirectoryConfig]) -> dict[str, Inode
         with contextlib.suppress(StorageError):
             found |= look_at({name: directory})
     return found
+
+
+def _moved(before: Mapping[str, ServedDirectory], after: Mapping[str, ServedDirectory]) -> set[str]:
+    """The names of directories that are no longer served, or are other ones now."""
+    return {
+        name
+        for name, directory in before.items()
+        if name not in after or (directory.path, directory.identity) != (after[name].path, after[name].identity)
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from realize import __version__
@@ -32,9 +32,18 @@ def totals(connections: Iterable[AcceptedProtocol]) -> dict[Hashable, int]:
 
 
 def report(
-    service: Uptime, connections: Iterable[AcceptedProtocol], rates: RateSampler, name: str, *, is_admin: bool
+    service: Uptime,
+    connections: Iterable[AcceptedProtocol],
+    rates: RateSampler,
+    limits: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    is_admin: bool,
 ) -> dict[str, Any]:
-    """The report as a JSON object; for a peer that is no admin, it has only its own connections and transfers."""
+    """The report as a JSON object; for a peer that is no admin, it has only its own connections and transfers.
+
+    ``limits`` are those that this peer may see.
+    """
     shown = [each for each in connections if is_admin or each.name == name]
     shown.sort(key=lambda each: each.number)
     return {
@@ -53,6 +62,7 @@ def report(
             for each in shown
         ],
         "transfers": [transfer for each in shown for transfer in _transfers(each, rates)],
+        "limits": limits,
     }
 
 

@@ -23,12 +23,14 @@ from realize.config import Config, read_config
 from realize.daemon.heap import Heap, bound_heaps
 from realize.daemon.logs import DaemonLogs, complain
 from realize.daemon.service import RealizedService
-from realize.daemon.signal_handlers import STOPPING, SignalHandlers
 from realize.errors import ConfigError, RealizeError
-from realize.process import allow_many_files
+from realize.process import SignalHandlers, allow_many_files
 
 DRAIN_KILL_AFTER_S: Final = 15.0
 """A stopping daemon is killed this long after its drain time."""
+
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""Signals that stop the daemon in order (the first two through the reactor); a second one of them stops it at once."""
 
 
 @frozen

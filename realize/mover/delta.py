@@ -31,6 +31,11 @@ _OFFERS_AHEAD: Final = 4
 _PICKS_AHEAD: Final = 2
 
 
+def worthwhile(reader: IReader, writer: IWriter, old_size: int, left: int) -> bool:
+    """Whether a delta is worth trying: old version and rest are large enough, in bytes, and both sides can do it."""
+    return reader.deltas and writer.deltas and min(old_size, left) >= DELTA_MIN_BYTES
+
+
 @define(eq=False)
 class Delta:
     """Moves the next ``left`` bytes of a reader into a writer, until it seems pointless to look for them there.

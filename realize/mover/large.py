@@ -8,10 +8,11 @@ from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, Unanswered, VerifyFailed, WrongSize
-from realize.mover.delta import DELTA_MIN_BYTES, Delta
+from realize.mover.delta import Delta, worthwhile
 from realize.mover.events import End, Finished, How, Progressed, Started, Stopped
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, decide, resolve
+from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, Work, at, just_arrived, whole
 from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
@@ -144,18 +145,14 @@ async def _remove(
     recorded = [Arrived(path, reader.version.size, digest, how)]
     there = Finished(path, reader.version.size, sent, how, digest, removed=False)
     try:
-        await work.arrived(recorded)
-        if not work.options.remove:
-            return there
-        [refused] = await work.remove([Removal(path, reader.version)])
+        [refused] = await remove_arrived(work, recorded, [Removal(path, reader.version)])
     except Exception as error:
         unanswered = isinstance(error, SideError) and isinstance(error.error, Unanswered)
         work.emit(work.removal_unknown(there) if unanswered else there)
         raise
     if refused is not None:
         raise SideError(End.SOURCE, refused, sent=stored)
-    work.removed(recorded)
-    return evolve(there, removed=True)
+    return evolve(there, removed=work.options.remove)
 
 
 @define(eq=False)
@@ -192,8 +189,9 @@ class _Sending:
             self.work.progress.begun(self.path)
             await self._resume(writer)
             self.work.emit(Started(self.path, version.size, self.have))
-            if self._worthwhile(writer):
-                await Delta(self.reader, writer, version.size - self.have, self._moved).run()
+            left = version.size - self.have
+            if self.deltas and worthwhile(self.reader, writer, self.existing.final_size or 0, left):
+                await Delta(self.reader, writer, left, self._moved).run()
             await self._send(writer)
             self.digest = await _finish(self.reader)
             with at(End.DESTINATION):
@@ -233,11 +231,6 @@ class _Sending:
             self.have += matched
             if matched < length:
                 return
-
-    def _worthwhile(self, writer: IWriter) -> bool:
-        """Whether a delta is worth trying: both files are large enough, and both sides can do it."""
-        old, new = self.existing.final_size or 0, self.reader.version.size - self.have
-        return self.deltas and self.reader.deltas and writer.deltas and min(old, new) >= DELTA_MIN_BYTES
 
     def _moved(self, sent: int, found: int) -> None:
         self.sent += sent

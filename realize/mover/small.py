@@ -15,6 +15,7 @@ from realize.mover.events import End, Finished, How, UnderWay, Unknown
 from realize.mover.interfaces import Arrived
 from realize.mover.large import HOW_COMMITTED, refuse_same_file
 from realize.mover.plan import Action, resolve
+from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
 from realize.values import (
     MAX_VALUE_BYTES,
@@ -188,26 +189,20 @@ class _SmallBatch:
         """Record the files that are durable at the destination, and remove them from the source if asked to."""
         recorded = self._arrivals()
         self.recorded = True
-        await self.work.arrived(recorded)
-        refusals: list[RealizeError | None] = [None] * len(self.arrived)
-        removing = self.work.options.remove
-        if removing and self.arrived:
-            try:
-                refusals = await self.work.remove(
-                    [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
-                )
-            except StoreFailed as side_error:
-                if isinstance(side_error.error, Unanswered):
-                    for fetched, stored in self.arrived:
-                        unknown = self.work.removal_unknown(_there(fetched, stored))
-                        self.outcomes[fetched.file.path] = unknown
-                raise
-            self.work.removed([each for each, refused in zip(recorded, refusals, strict=True) if refused is None])
+        removals = [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
+        try:
+            refusals = await remove_arrived(self.work, recorded, removals)
+        except StoreFailed as side_error:
+            if isinstance(side_error.error, Unanswered):
+                for fetched, stored in self.arrived:
+                    unknown = self.work.removal_unknown(_there(fetched, stored))
+                    self.outcomes[fetched.file.path] = unknown
+            raise
         for (fetched, stored), refused in zip(self.arrived, refusals, strict=True):
             if refused is not None:
                 self.outcomes[fetched.file.path] = SideError(End.SOURCE, refused, sent=stored)
             else:
-                self.outcomes[fetched.file.path] = _there(fetched, stored, removed=removing)
+                self.outcomes[fetched.file.path] = _there(fetched, stored, removed=self.work.options.remove)
 
     def note(self) -> None:
         """Record the files that arrived, if the batch ended before `remove` did."""

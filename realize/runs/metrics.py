@@ -26,7 +26,7 @@ from realize.exit_codes import ExitCode
 from realize.logger import LoggerOf
 from realize.mover.events import Event, How, Retrying
 from realize.runs.board import Board
-from realize.runs.ending import exit_code_of
+from realize.runs.exit_code import exit_code_of
 from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.runs.tally import Tally
 from realize.units import display_text

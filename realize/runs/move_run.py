@@ -13,12 +13,12 @@ from realize.mover.events import Event, Observer, PartialGone
 from realize.mover.interfaces import IManifest
 from realize.mover.run import Run, Side
 from realize.mover.stop_flag import StopFlag
+from realize.runs.expiry import Tidying
 from realize.runs.manifest import recording
 from realize.runs.move_options import MoveOptions
 from realize.runs.reconnecting import Reconnecting
 from realize.runs.session import Session
 from realize.runs.tally import Tally
-from realize.runs.tidying import Tidying
 
 
 async def _nothing() -> None:

@@ -28,13 +28,13 @@ from realize.locations import LocalLocation, Location, RemoteLocation, parse_loc
 from realize.logger import LoggerOf
 from realize.mover.events import Event
 from realize.runs.credentials import Credentials
+from realize.runs.expiry import Tidying
 from realize.runs.options import Rates
 from realize.runs.peers import Peer, no_pin
-from realize.runs.tidying import Tidying
 from realize.store.interfaces import IStore
-from realize.store.local.commit import Committer
+from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Freed, Headroom
-from realize.store.local.ledger import Ledger
+from realize.store.local.promised_space import Ledger
 from realize.store.local.store import LocalStore
 from realize.store.origin import origin_of
 

@@ -28,7 +28,7 @@ from realize.mover.events import (
 )
 from realize.mover.plan import Action
 from realize.runs.board import Sent
-from realize.runs.ending import exit_code_of
+from realize.runs.exit_code import exit_code_of
 
 ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
 """The outcomes after which the file is at the destination."""

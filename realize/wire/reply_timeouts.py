@@ -48,7 +48,10 @@ class ReplyTimeouts:
         self.last_work = self._clock.seconds()
 
     def overdue(self, now: float) -> str | None:
-        """Return what the peer did not do in time, as the end of a sentence; None if nothing is overdue."""
+        """Return what the peer did not do in time, as the end of a sentence; None if nothing is overdue.
+
+        The connection then ends with `realize.errors.Silence` and that sentence.
+        """
         if not self._held_up:
             for asked, patience, what in self._asked.values():
                 if now - max(asked, self.last_work) >= patience:

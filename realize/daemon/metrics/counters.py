@@ -20,7 +20,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from realize import __version__
-from realize.daemon.metrics.event_hooks import EventHooks
+from realize.daemon.metrics.null_hooks import EventHooks
 from realize.errors import (
     AccessDenied,
     BadName,

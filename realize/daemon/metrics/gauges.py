@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPools
-from realize.daemon.housekeeping import Housekeeping
+from realize.daemon.expiry import Housekeeping
 from realize.daemon.metrics.counters import UNKNOWN_PEER
 from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.throttling import Throttling

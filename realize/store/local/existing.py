@@ -20,7 +20,7 @@ from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.reading import blocks, digest_of, matching
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.fs.tree import Tree, identity_of
-from realize.store.local.commit import sync_directories
+from realize.store.local.group_commit import sync_directories
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import MARK, NOTE, is_ours
 from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of

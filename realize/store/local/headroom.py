@@ -1,6 +1,6 @@
 """How much may still be written to a directory, and freeing space for it.
 
-A large file is started only if all of it fits, beside what is promised to others (`realize.store.local.ledger`).
+A large file is started only if all of it fits, beside what is promised to others (see `promised_space`).
 If it does not, it waits while others are being written, as they may fail, or replace larger files; then partials that
 nobody is writing are removed, if that makes it fit; and if it does not, the file is refused before anything is sent.
 
@@ -26,9 +26,9 @@ from realize.concurrency.shielded import RunInThread
 from realize.errors import Busy, NoSpace
 from realize.fs.space import space_of
 from realize.store.local.known_partials import KnownPartials
-from realize.store.local.ledger import Crowded, FileSystem, Ledger, Promise
 from realize.store.local.leftovers import in_the_way, remove_unlocked, unlocked
 from realize.store.local.location import RootedLocation
+from realize.store.local.promised_space import Crowded, FileSystem, Ledger, Promise
 from realize.store.local.walker import WalkEntry
 from realize.units import NO_RESERVE, Reserve, display_name, format_size
 

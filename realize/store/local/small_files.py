@@ -21,7 +21,7 @@ from realize.fs.reading import read_exactly
 from realize.fs.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
 from realize.fs.tree import Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
-from realize.store.local.commit import Anchor, Prepared
+from realize.store.local.group_commit import Anchor, Prepared
 from realize.store.local.headroom import Headroom
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import MARK

@@ -22,17 +22,17 @@ from realize.errors import InternalError, NoSpace, NotFound, RealizeError, Stora
 from realize.fs.descriptors import release
 from realize.fs.tree import Inode, identity_of
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
-from realize.store.local.commit import Committer
 from realize.store.local.directories import make_directories, set_directories
 from realize.store.local.existing import FinalMatches, Vouching, describe_batch, settle_batch
 from realize.store.local.footprint import Footprint
+from realize.store.local.group_commit import Committer
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom, Waiting
-from realize.store.local.ledger import Crowded
 from realize.store.local.listing import LocalListing
 from realize.store.local.location import RootedLocation, locate
 from realize.store.local.permissions import forbidden_batch
 from realize.store.local.probe import measure_space, try_write
+from realize.store.local.promised_space import Crowded
 from realize.store.local.reader import LocalReader, SourceFile
 from realize.store.local.removal import prune_batch, remove_batch
 from realize.store.local.small_files import WrittenBatch, read_batch, write_batch

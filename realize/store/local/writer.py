@@ -33,13 +33,13 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.deltas import Assembly, ByteRun, merged
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.interfaces import IWriter
-from realize.store.local.commit import Committer, Outcome, Prepared, refuse_obstacle
+from realize.store.local.group_commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.local.headroom import Headroom
-from realize.store.local.ledger import Crowded, Promise
 from realize.store.local.leftovers import gained_ns
 from realize.store.local.location import RootedLocation
 from realize.store.local.old_version import OldVersion
 from realize.store.local.partials import open_partial
+from realize.store.local.promised_space import Crowded, Promise
 from realize.store.local.small_files import set_attributes
 from realize.store.local.versions import Clock
 from realize.store.local.walker import WalkEntry
@@ -88,7 +88,7 @@ class PartialFile:
     ) -> None:
         """``origin`` identifies the sender, if it may not read here.
 
-        Raises `realize.store.local.ledger.Crowded`, and leaves nothing new behind, if there is no room for the file.
+        Raises `Crowded` of `promised_space`, and leaves nothing new behind, if there is no room for the file.
         """
         self.path = path
         self.size = size
