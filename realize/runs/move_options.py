@@ -13,7 +13,6 @@ from realize.errors import UsageError
 from realize.mover.filters import selection
 from realize.mover.run import TransferOptions
 from realize.runs.options import MetricsTargets, Patience, Rates
-from realize.throttle.rates import check_rate
 from realize.values import OnConflict
 
 MAX_JOBS: Final = 32
@@ -87,11 +86,16 @@ class MoveOptions:
             seconds = getattr(self, name)
             if seconds is not None and not _is_duration(seconds, zero_allowed=name != "max_duration_s"):
                 yield f"{name}: expected a number of seconds"
-        for name in ("up_bps", "down_bps"):
-            try:
-                check_rate(getattr(self, name))
-            except (TypeError, UsageError) as error:
-                yield f"{name}: {error}"
+        limits = {name: rate for name in ("up_bps", "down_bps") if (rate := getattr(self, name)) is not None}
+        if limits:
+            # Without a limit, nothing of the throttle is loaded.
+            from realize.throttle.rates import check_rate
+
+            for name, rate in limits.items():
+                try:
+                    check_rate(rate)
+                except (TypeError, UsageError) as error:
+                    yield f"{name}: {error}"
         if self.grace_s and self.max_duration_s is None:
             yield "grace_s: is for what happens after max_duration_s, which is not given"
         if self.manifest is not None and self.dry_run:
