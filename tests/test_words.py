@@ -56,7 +56,6 @@ NO_COUNT = {
 """Numbers that count nothing, and what they are."""
 
 WITHOUT_UNIT = {
-    "daemon.heap._PAGE",
     "wire.boxes._SLACK",
     "wire.reading._MORE_THAN_A_PING",
     "wire.costs._PARSED",

@@ -32,7 +32,7 @@ MALLOC_ARENAS: Final = 2
 """Heaps that the threads share; each heap keeps some free memory."""
 
 _M_ARENA_MAX: Final = -8  # malloc.h
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_MEMORY_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def bound_heaps() -> Callable[[], object] | None:
@@ -48,7 +48,7 @@ def bound_heaps() -> Callable[[], object] | None:
 
 def resident() -> int:
     """The resident memory of this process, in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _MEMORY_PAGE_BYTES
 
 
 class Heap:
