@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+import pytest_twisted
 from attrs import evolve
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService
@@ -22,6 +23,9 @@ from realize.config import Config, DirectoryConfig, PeerConfig, Right
 from realize.daemon import RealizedService, listeners, served
 from realize.errors import ConfigError
 from realize.keys import generate_identity, write_identity
+
+HELD_UP_S = 5.0
+"""A reactor that has not had a turn for so long stands still."""
 
 
 @pytest.fixture
@@ -59,6 +63,21 @@ def events():
     globalLogPublisher.removeObserver(observe)
 
 
+@pytest_twisted.async_yield_fixture
+async def service_of():
+    """Makes services, and stops them when the test has ended, however it did: their threads would keep the process."""
+    made = []
+
+    def make(config, **options):
+        made.append(RealizedService(config, reactor, **options))
+        return made[-1]
+
+    yield make
+    for service in made:
+        await service.stopService()
+        service._pools.stop()
+
+
 def process_state():
     """What belongs to the process, and not to a service in it."""
     handlers = [signal.getsignal(number) for number in signal.valid_signals() if number not in (9, 19)]
@@ -74,13 +93,13 @@ def answers(port):
         return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_two_services_run_side_by_side_and_leave_the_process_alone(config, other, events):
+async def test_two_services_run_side_by_side_and_leave_the_process_alone(service_of, config, other, events):
     """Each has its own ports and directories; signals, hooks and threads are afterwards as they were."""
     before, threads = process_state(), set(threading.enumerate())
     parent = MultiService()
     parent.startService()
     for each in (config, other):
-        RealizedService(each, reactor).setServiceParent(parent)
+        service_of(each).setServiceParent(parent)
     during = process_state()
     answered = [answers(port) for port in ports(events)]
     await parent.stopService()
@@ -91,15 +110,15 @@ async def test_two_services_run_side_by_side_and_leave_the_process_alone(config,
     assert threads >= {each for each in threading.enumerate() if not each.daemon}
 
 
-async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(config, events, tmp_path):
+async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(service_of, config, events, tmp_path):
     """In one sentence; the port that was open already is closed, and the directory free for another service."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        service = RealizedService(evolve(config, listen=["127.0.0.1:0", f"127.0.0.1:{number}"]), reactor)
+        service = service_of(evolve(config, listen=["127.0.0.1:0", f"127.0.0.1:{number}"]))
         with pytest.raises(ConfigError, match=f"^listen: tcp:{number}:interface=127.0.0.1: .*in use.*$"):
             service.startService()
         running = service.running
-        second = RealizedService(config, reactor)
+        second = service_of(config)
         second.startService()
         await service.stopService()
         await second.stopService()
@@ -109,7 +128,7 @@ async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(config, events,
 
 
 @pytest.mark.parametrize("what", ["directory", "endpoint", "metrics", "registry"])
-async def test_what_keeps_a_service_from_starting_is_said_in_one_sentence(config, other, tmp_path, what):
+async def test_what_keeps_a_service_from_starting_is_said_in_one_sentence(service_of, config, other, tmp_path, what):
     """By `ConfigError`, with the key of the configuration that it is about."""
     registry, expected = None, "^metrics: "
     if what == "directory":
@@ -121,9 +140,9 @@ async def test_what_keeps_a_service_from_starting_is_said_in_one_sentence(config
         config = evolve(config, metrics="nonsense:1:2")
     else:
         registry = CollectorRegistry()
-        first = RealizedService(other, reactor, registry=registry)
+        first = service_of(other, registry=registry)
         first.startService()
-    service = RealizedService(config, reactor, registry=registry)
+    service = service_of(config, registry=registry)
     with pytest.raises(ConfigError, match=expected) as caught:
         service.startService()
     await service.stopService()
@@ -144,12 +163,12 @@ def test_a_key_that_cannot_be_read_is_an_error_before_anything_is_opened(config,
         RealizedService(evolve(config, key=path), reactor)
 
 
-async def test_a_directory_is_served_once(config, other, tmp_path):
+async def test_a_directory_is_served_once(service_of, config, other, tmp_path):
     """By whatever path; when the first service has stopped, or given it up, the next one may have it."""
     (tmp_path / "link").symlink_to(tmp_path / "inbox")
     linked = evolve(other, directories={"inbox": DirectoryConfig(tmp_path / "link")})
-    first, second = RealizedService(config, reactor), RealizedService(linked, reactor)
-    third = RealizedService(other, reactor)
+    first, second = service_of(config), service_of(linked)
+    third = service_of(other)
     first.startService()
     third.startService()
     with pytest.raises(
@@ -161,7 +180,7 @@ async def test_a_directory_is_served_once(config, other, tmp_path):
         await third.reload(linked)
     await first.stopService()
     await third.reload(linked)
-    again = RealizedService(other, reactor)
+    again = service_of(other)
     again.startService()
     await again.stopService()
     await third.stopService()
@@ -169,9 +188,9 @@ async def test_a_directory_is_served_once(config, other, tmp_path):
     assert linked == third.config
 
 
-async def test_a_service_serves_once(config):
+async def test_a_service_serves_once(service_of, config):
     """Stopping is possible at any time, and more than once; to serve again is refused."""
-    service = RealizedService(config, reactor)
+    service = service_of(config)
     await service.stopService()
     service.startService()
     with pytest.raises(RuntimeError, match="make another one to serve again"):
@@ -183,14 +202,14 @@ async def test_a_service_serves_once(config):
     with pytest.raises(RuntimeError, match="make another one to serve again"):
         service.startService()
 
-    next_one = RealizedService(config, reactor)
+    next_one = service_of(config)
     next_one.startService()
     await next_one.stopService()
 
 
-async def test_a_reload_takes_values(config, other, tmp_path, events):
+async def test_a_reload_takes_values(service_of, config, other, tmp_path, events):
     """What cannot change without another service is told; what is wrong changes nothing."""
-    service = RealizedService(config, reactor)
+    service = service_of(config)
     service.startService()
     changed = evolve(config, peers={}, listen=["127.0.0.1:1"], partial_max_age_s=5.0)
     kept = await service.reload(changed)
@@ -208,28 +227,31 @@ async def test_a_reload_takes_values(config, other, tmp_path, events):
     assert {"started", "limits_in_force", "listening", "reloaded", "draining", "stopped"} == logged
 
 
-async def test_a_disk_that_hangs_holds_up_the_end_of_the_service_and_not_the_program(config, monkeypatch):
-    """The reactor goes on while a thread cannot end."""
+async def test_a_disk_that_hangs_holds_up_the_end_of_the_service_and_not_the_program(service_of, config):
+    """The reactor goes on while a thread cannot end: here it is the reactor that lets it end."""
     gate, begun = threading.Event(), Deferred()
-    service = RealizedService(config, reactor)
+    service = service_of(config)
     service.startService()
-    service._pools.of("inbox").run(lambda: (reactor.callFromThread(begun.callback, None), gate.wait(30)))
+    opened = service._pools.of("inbox").run(
+        lambda: (reactor.callFromThread(begun.callback, None), gate.wait(HELD_UP_S))[1]
+    )
     await begun
     stopping = service.stopService()
     turn = Deferred()
-    reactor.callLater(0.1, turn.callback, None)
+    reactor.callLater(0, turn.callback, None)
     await turn
     ended_early = stopping.called
     gate.set()
     await stopping
 
+    assert await opened, "the reactor stood still"
     assert not ended_early
 
 
-async def test_a_registry_of_the_program_has_the_metrics_while_the_service_runs(config):
+async def test_a_registry_of_the_program_has_the_metrics_while_the_service_runs(service_of, config):
     """Without those of the process, which the program has itself; two services need two registries."""
     registry = CollectorRegistry(auto_describe=True)
-    service = RealizedService(config, reactor, registry=registry)
+    service = service_of(config, registry=registry)
     service.startService()
     during = {metric.name for metric in registry.collect()}
     await service.stopService()
@@ -264,11 +286,11 @@ class Slow:
 
 
 @pytest.mark.parametrize("how", ["opens", "fails", "never"])
-async def test_an_endpoint_may_take_its_time(config, events, monkeypatch, how):
+async def test_an_endpoint_may_take_its_time(service_of, config, events, monkeypatch, how):
     """What fails after the start is logged, and what is still being opened at the end is given up."""
     slow, port = Slow(), Port()
     monkeypatch.setattr(listeners, "serverFromString", lambda *_: slow)
-    service = RealizedService(config, reactor)
+    service = service_of(config)
     service.startService()
     if how == "opens":
         slow.opening.callback(port)
@@ -283,14 +305,16 @@ async def test_an_endpoint_may_take_its_time(config, events, monkeypatch, how):
     ]
 
 
-async def test_a_directory_that_answers_late_is_not_taken_from_another_service(config, other, tmp_path, monkeypatch):
+async def test_a_directory_that_answers_late_is_not_taken_from_another_service(
+    service_of, config, other, tmp_path, monkeypatch
+):
     """It is left to who has it, and looked at again."""
-    first = RealizedService(config, reactor)
+    first = service_of(config)
     first.startService()
     both = evolve(other, directories={**other.directories, "late": config.directories["inbox"]})
     look = served.look_at
     monkeypatch.setattr("realize.daemon.service.look_at", lambda which: {**look(which), "late": None})
-    second = RealizedService(both, reactor)
+    second = service_of(both)
     second.startService()
     monkeypatch.setattr("realize.daemon.service.look_at", look)
     await second._look_again()
