@@ -14,10 +14,11 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from blake3 import blake3
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -29,7 +30,7 @@ from realize.mover.events import Failed, Finished, How, Unknown
 from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.run import Run, Side, TransferOptions
 from realize.runs import manifest as manifest_module
-from realize.runs.manifest import Ends, Manifest, ManifestFile, end_fields, refuse_inside
+from realize.runs.manifest import Ends, Manifest, ManifestFile, end_fields, recording, refuse_inside
 from realize.values import OnConflict
 from tests.memory_store import MemoryStore
 from tests.processes import ENVIRONMENT, digests
@@ -270,6 +271,45 @@ def test_a_torn_line_stays_by_itself(tmp_path):
 
     assert b'{"event": "dura\n{}\n' == path.read_bytes()
     assert [{}] == lines_of(path)
+
+
+def test_what_is_being_appended_when_it_is_closed_goes_to_no_other_file(tmp_path, monkeypatch):
+    """A run that is cancelled twice closes it at once, and the next file that is opened gets the number."""
+    path, other = tmp_path / "m", tmp_path / "other"
+    file = ManifestFile(str(path))
+    write = manifest_module.write_all
+    opened = []
+
+    def late(fd, content):
+        file.close()
+        opened.append(os.open(other, os.O_WRONLY | os.O_CREAT))
+        write(fd, content)
+
+    monkeypatch.setattr(manifest_module, "write_all", late)
+    file.append(b"{}\n", sync=True)
+    os.close(opened[0])
+    with pytest.raises(StorageError, match="closed meanwhile"):
+        file.append(b"{}\n", sync=True)
+
+    assert (b"{}\n", b"") == (path.read_bytes(), other.read_bytes())
+
+
+def test_a_run_that_is_cancelled_while_its_manifest_is_opened_closes_it(tmp_path):
+    """The thread opens it all the same; that no descriptor is left open is looked at after each test."""
+    opening = Deferred()
+    session = SimpleNamespace(in_thread=lambda work, *_: opening if work is ManifestFile else succeed(None))
+
+    async def record():
+        async with recording(str(tmp_path / "m"), session, []):
+            raise AssertionError
+
+    work = Deferred.fromCoroutine(record())
+    work.cancel()
+    opening.callback(ManifestFile(str(tmp_path / "m")))
+
+    failures = []
+    work.addErrback(lambda failure: failures.append(failure.type))
+    assert [CancelledError] == failures
 
 
 def test_a_group_that_does_not_fit_is_taken_back(tmp_path, monkeypatch):

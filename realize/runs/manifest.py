@@ -25,11 +25,11 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.concurrency.shielded import RunInThread
+from realize.concurrency.shielded import RunInThread, shielded_opening
 from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.fs.ancestors import Ancestors
-from realize.fs.descriptors import release
 from realize.fs.durable import write_all
+from realize.fs.handle import Handle
 from realize.fs.oserrors import storage_error
 from realize.fs.syscalls import fsync_directory
 from realize.json_fields import path_fields
@@ -62,7 +62,7 @@ async def recording(
         yield None
         return
     await session.in_thread(refuse_inside, path, locations)
-    file = await session.in_thread(ManifestFile, path)
+    file = await _opened(session, path)
     *sources, destination = locations
     ends = Ends(
         {str(each): end_fields("source", each, session.pin_of(each)) for each in sources},
@@ -130,20 +130,21 @@ class ManifestFile:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            self._fd = os.open(path, _FLAGS, 0o600)
+            fd = os.open(path, _FLAGS, 0o600)
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
             raise UsageError(f"--manifest {display_text(path)}: {reason}") from error
         try:
-            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise UsageError(f"--manifest {display_text(path)}: is not a regular file")  # noqa: TRY301
             _make_name_durable(path)
         except OSError as error:
-            os.close(self._fd)
+            os.close(fd)
             raise UsageError(f"--manifest {display_text(path)}: {error.strerror}") from error
         except BaseException:
-            os.close(self._fd)
+            os.close(fd)
             raise
+        self._handle = Handle(fd)
 
     def append(self, lines: bytes, *, sync: bool) -> None:
         """Append complete lines; ``sync`` makes them durable.
@@ -151,32 +152,40 @@ class ManifestFile:
         Raises `StorageError` or another error of storage, and leaves no part of the lines in the file if it can.
         """
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            try:
-                self._write(lines)
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
-            if sync:
-                os.fdatasync(self._fd)
+            with self._handle as fd:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                try:
+                    self._write(fd, lines)
+                finally:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                if sync:
+                    os.fdatasync(fd)
         except OSError as error:
             found = storage_error(error, os.fsencode(self._path))
             raise type(found)(f"manifest {found}; nothing is removed that it does not have") from error
 
-    def _write(self, lines: bytes) -> None:
-        status = os.fstat(self._fd)
+    def _write(self, fd: int, lines: bytes) -> None:
+        status = os.fstat(fd)
         if not status.st_nlink:
             raise StorageError(f"manifest {display_text(self._path)}: was removed; nothing is removed without it")
-        torn = status.st_size and os.pread(self._fd, 1, status.st_size - 1) != b"\n"
+        torn = status.st_size and os.pread(fd, 1, status.st_size - 1) != b"\n"
         try:
-            write_all(self._fd, b"\n" + lines if torn else lines)
+            write_all(fd, b"\n" + lines if torn else lines)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, status.st_size)
+                os.ftruncate(fd, status.st_size)
             raise
 
     def close(self) -> None:
-        """Close the file; to be called once."""
-        release(self._fd)
+        """Close the file, once nothing is being appended any more; does not block."""
+        self._handle.close()
+
+
+@shielded_opening(ManifestFile.close)
+async def _opened(session: Session, path: str) -> ManifestFile:
+    """The file, opened in a thread; closed again if nobody waits for it any more."""
+    file: ManifestFile = await session.in_thread(ManifestFile, path)
+    return file
 
 
 def _make_name_durable(path: str) -> None:
