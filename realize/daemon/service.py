@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
+import attrs
 import twisted
 from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
@@ -245,6 +246,9 @@ class RealizedService(Service):
             found = await self._reader.run(_found, config)
         if not self.running:
             raise ConfigError("the service does not run, so it takes over no configuration")
+        kept = {name: getattr(self._config, name) for name in FIXED_KEYS}
+        changed = tuple(name for name, value in kept.items() if getattr(config, name) != value)
+        config = attrs.evolve(config, **kept)
         self._exclusive.take(found, config.directories)
         directories = self._serve(config, found)
         for name, identity in found.items():
@@ -258,7 +262,6 @@ class RealizedService(Service):
             if before is not None and (before.path, before.identity) == (now.path, now.identity):
                 before.headroom.reserve = now.headroom.reserve
                 directories[name] = before
-        kept = tuple(name for name in FIXED_KEYS if getattr(config, name) != getattr(self._config, name))
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
         self._exclusive.keep([directory.identity for directory in directories.values()])
         self._say_who_hangs(found)
@@ -273,7 +276,7 @@ class RealizedService(Service):
             for connection in self._factory:
                 if connection.name in ending:
                     self._withdraw(connection)
-        return kept
+        return changed
 
     def _serve(self, config: Config, found: dict[str, Inode | None]) -> dict[str, ServedDirectory]:
         return serve_directories(
