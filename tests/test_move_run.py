@@ -191,3 +191,14 @@ def test_a_run_that_is_cancelled_was_interrupted_and_leaves_no_timer(tmp_path: P
 
     assert isinstance(run.failures[0], Interrupted)
     assert [] == run.clock.getDelayedCalls()
+
+
+def test_a_run_that_ends_within_its_grace_leaves_no_timer(tmp_path: Path) -> None:
+    """A program goes on for long after its run."""
+    run = Hanging(tmp_path, MoveOptions(max_duration_s=10.0, grace_s=3600.0))
+    run.clock.advance(10.0)
+
+    run.result.cancel()
+
+    assert 1 == len(run.failures)
+    assert [] == run.clock.getDelayedCalls()

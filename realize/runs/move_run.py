@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError
 from realize.locations import Location
@@ -59,6 +59,8 @@ class MoveRun:
         self._run: Run | None = None
         self._reconnecting: Reconnecting | None = None
         self._work: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        """For the end of the time, and then for that of the grace."""
         self._late = False
         self._connected = False
 
@@ -89,11 +91,10 @@ class MoveRun:
         start: Deferred[None] = Deferred()
         self._work = start.addCallback(lambda _: Deferred.fromCoroutine(self._move()))
         limit = self._options.max_duration_s
-        timer = None
         if limit is not None and elapsed >= limit:
             self._out_of_time()
         elif limit is not None:
-            timer = self._clock.callLater(limit - elapsed, self._out_of_time)
+            self._timer = self._clock.callLater(limit - elapsed, self._out_of_time)
         start.callback(None)
         error: RealizeError | None = None
         try:
@@ -103,8 +104,8 @@ class MoveRun:
         except RealizeError as problem:
             error = problem
         finally:
-            if timer is not None and timer.active():
-                timer.cancel()
+            if self._timer is not None and self._timer.active():
+                self._timer.cancel()
         if self._late and isinstance(error, Interrupted):
             error = self.limit_error()
         self._session.ended_by(error)
@@ -116,7 +117,7 @@ class MoveRun:
         self._stop_flag.request()
         # The grace is for files in flight, and between two attempts there are none.
         between = self._reconnecting is not None and self._reconnecting.pausing
-        self._clock.callLater(0.0 if between else self._options.grace_s, self.cancel)
+        self._timer = self._clock.callLater(0.0 if between else self._options.grace_s, self.cancel)
 
     async def _move(self) -> None:
         """Run until everything is moved, and recorded if a manifest was asked for."""
