@@ -7,9 +7,10 @@ import pytest_twisted
 from cryptography.hazmat.primitives import serialization
 from twisted.internet import endpoints, reactor, ssl
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, clientFromString, serverFromString
 from twisted.internet.interfaces import IPullProducer, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.mail import imap4, smtp
 from twisted.protocols import amp
 from twisted.protocols.basic import LineReceiver
@@ -19,7 +20,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
-from realize.throttle.endpoints import ThrottleParser
+from realize.throttle.endpoints import ThrottleParser, throttle_server
 from tests.test_pacing import certificate, key_and_certificate
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -262,6 +263,48 @@ async def test_pages_come_whole_at_any_rate(rate, header, size, count):
     await closed(port)
 
     assert [b"".join(pieces)] * 3 == bodies
+
+
+@pytest.mark.parametrize("pieces_at_a_time", [1, 5])
+@pytest_twisted.ensureDeferred
+async def test_a_limit_that_is_set_while_the_socket_is_full_does_not_stop_a_page(pieces_at_a_time):
+    """twisted.web counts the pauses of its pull producers, and both the socket and the limit have one."""
+    sent, requests = content(8 * MIB), []
+
+    class Several(Pieces):
+        def resumeProducing(self):
+            for _ in range(pieces_at_a_time):
+                super().resumeProducing()
+
+    class Serving(Resource):
+        isLeaf = True
+
+        def render_GET(self, request):
+            size = len(sent) // 100 // 8 * 8
+            pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
+            pieces += [b""] * (-len(pieces) % pieces_at_a_time)
+            requests.append(request)
+            request.setHeader(b"Content-Length", b"%d" % len(sent))
+            request.registerProducer(Several(request, pieces, request.finish), False)
+            return NOT_DONE_YET
+
+    endpoint = throttle_server(reactor, TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"), None)
+    ends = Ends(Site(Serving()))
+    port = await endpoint.listen(ends)
+    port.ends = ends
+    collecting = Collecting()
+    client = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+    await client.connect(Factory.forProtocol(lambda: collecting))
+    collecting.transport.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    collecting.transport.pauseProducing()
+    while not (requests and requests[0].channel._waitingForTransport):
+        await deferLater(reactor, 0)
+    endpoint.set_rate(100 * MIB)
+    collecting.transport.resumeProducing()
+    received = await collecting.lost
+    await closed(port)
+
+    assert sent == received.partition(b"\r\n\r\n")[2]
 
 
 class Whoami(amp.Command):

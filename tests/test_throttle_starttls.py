@@ -185,7 +185,18 @@ def test_without_a_limit_the_producer_that_tls_drives_is_the_applications():
     setting.paced.registerProducer(producer, streaming=True)
     setting.paced.startTLS("context")
 
-    assert producer is setting.link.producer
+    assert producer is setting.link.producer.push
+
+
+def test_without_a_limit_a_producer_that_the_socket_had_paused_goes_on():
+    """The transport that encrypts does not know of that pause, and would never end it."""
+    setting = Switching()
+    producer = Pushing(setting.paced, pieces=0)
+    setting.paced.registerProducer(producer, streaming=True)
+    setting.link.producer.pauseProducing()
+    setting.paced.startTLS("context")
+
+    assert (1, 1) == (producer.paused, producer.resumed)
 
 
 def test_what_tls_adds_is_counted_from_then_on():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
+
+MAX_FINISHING_WRITES: Final = 64
+"""How many writes a producer that is paused may still do in the same turn of the reactor, before it is paused again."""
 
 _log = Logger()
 
@@ -25,40 +29,64 @@ class ProducerCallbacks:
         self.stopProducing = stop
 
 
+@implementer(IPushProducer)
 class RegulatedProducer:
-    """The application's producer, ``push``, and whether it was last told to pause."""
+    """The application's producer, ``push``, and whether it was last told to pause.
 
-    __slots__ = ("_may_finish", "paused", "push")
+    Whoever holds it back, a limit or the transport, tells this object, so that each of them knows what the other said.
+    """
 
-    def __init__(self, push: IPushProducer, *, paused: bool) -> None:
+    __slots__ = ("_clock", "_may_finish", "_stopped", "_turn", "paused", "push")
+
+    def __init__(self, push: IPushProducer, clock: IReactorTime, *, paused: bool) -> None:
+        self._clock = clock
+        self._turn: IDelayedCall | None = None
+        """What is called when the turn of the reactor is over in which it was told to pause."""
+        self._may_finish = 0
+        self._stopped = False
         self.push = push
         self.paused = paused
-        self._may_finish = False
-        """Whether the last write paused it, so that the next may still belong to what it was about."""
 
-    def pause(self) -> None:
-        """Tell it to pause."""
+    def pauseProducing(self) -> None:
+        """Tell it to pause, and tell it again if that was done before, but not in this turn of the reactor.
+
+        Each write while it is paused comes here. Somebody in between may have resumed it: TLS does once its handshake
+        is completed, knowing nothing of our pause. But what it writes in the turn in which it was paused may still
+        belong to what it was about, as a body behind a header does, and twisted.web counts pauses: a second one would
+        outlast the only `resumeProducing`. So that many writes are let pass first.
+        """
+        if self.paused and self._turn is not None and self._may_finish:
+            self._may_finish -= 1
+            return
         self.paused = True
-        self._may_finish = False
+        self._may_finish = MAX_FINISHING_WRITES
+        if self._turn is None:
+            self._turn = self._clock.callLater(0, self._turn_is_over)
         self.push.pauseProducing()
 
-    def resume(self) -> None:
-        """Tell it to go on."""
-        self.paused = False
-        self.push.resumeProducing()
+    def resumeProducing(self) -> None:
+        """Tell it to go on, if it was told to pause: twisted.web fails if it was not."""
+        if self.paused:
+            self.paused = False
+            self.push.resumeProducing()
 
-    def wrote_too_much(self) -> None:
-        """Pause it because of a write, also if it was told so before.
+    def stopProducing(self) -> None:
+        """Tell it, once, that the connection is lost."""
+        self.forget()
+        if not self._stopped:
+            self._stopped = True
+            self.push.stopProducing()
 
-        Somebody in between may have resumed it: TLS does once its handshake is completed, knowing nothing of our pause.
-        But one write more is let pass first: a header is followed by a body, and twisted.web counts pauses, so that a
-        second one for both would outlast the only `resume`.
-        """
-        if self._may_finish:
-            self._may_finish = False
-        else:
-            self.pause()
-            self._may_finish = True
+    def forget(self) -> None:
+        """Leave no timer behind, nor ask for data: it is done."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        if isinstance(self.push, PulledProducer):
+            self.push.pauseProducing()
+
+    def _turn_is_over(self) -> None:
+        self._turn = None
 
 
 @implementer(IPushProducer)

@@ -249,16 +249,16 @@ class ThrottledProtocol(Protocol):
             else PulledProducer(cast("IPullProducer", producer), self.factory.clock, self._pull_failed)
         )
         # Who pushes is paused by its first write at the earliest: TLS above this layer is not ready for it here.
-        self._producer = RegulatedProducer(push, paused=not streaming)
-        self._register(push if self._send_state is _PASSING else self._below)
-        if not streaming and not self._full:
-            self._producer.resume()
+        self._producer = RegulatedProducer(push, self.factory.clock, paused=not streaming)
+        self._register(self._producer if self._send_state is _PASSING else self._below)
+        if not streaming and not self._full and self._producer is not None:
+            self._producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer, which has written all it had; a close that waited for it may go on."""
         producer, self._producer = self._producer, None
-        if producer is not None and isinstance(producer.push, PulledProducer):
-            producer.push.pauseProducing()
+        if producer is not None:
+            producer.forget()
         if not self._backlog.size:
             self._register(None)
         self._update()
@@ -317,9 +317,6 @@ class ThrottledProtocol(Protocol):
         """Drop what waits, leave the flow, and tell the application."""
         try:
             self._close()
-            if self._producer is not None and self._registered is self._producer.push:
-                # The transport knows it, and has stopped it.
-                self._producer = None
             self._stopped()
         finally:
             # Even after an exception, because nobody else tells the application.
@@ -348,7 +345,7 @@ class ThrottledProtocol(Protocol):
         self._drop()
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.push.stopProducing()
+            producer.stopProducing()
 
     # What happens in each state
 
@@ -365,7 +362,7 @@ class ThrottledProtocol(Protocol):
             if not self._refilling:
                 self._ask()
             if self._producer is not None and self._full:
-                self._producer.wrote_too_much()
+                self._producer.pauseProducing()
 
     def _update(self) -> None:
         """Do whatever the limits, the backlog and the transport allow now."""
@@ -405,15 +402,12 @@ class ThrottledProtocol(Protocol):
         if producer is None:
             self._register(None)
         else:
-            self._register(producer.push)
-            if producer.paused:
-                producer.resume()
+            self._register(producer)
+            producer.resumeProducing()
 
     def _step_between(self) -> None:
         """On the way to SHAPING: take the place of the producer at the transport."""
         if self._producer is not None:
-            # Whether the transport has paused it is not known here, so make sure.
-            self._producer.pause()
             self._register(self._below)
 
     def _refill(self) -> None:
@@ -456,6 +450,9 @@ class ThrottledProtocol(Protocol):
         self._overhead = TLS_RECORD_OVERHEAD_BYTES
         directlyProvides(self, providedBy(self.transport), *self._listens())
         self._register(registered)
+        if self._producer is not None and registered is self._producer:
+            # The transport had it paused, and begins anew.
+            self._producer.resumeProducing()
 
     def _ask(self) -> None:
         flow = self._flow
@@ -469,9 +466,9 @@ class ThrottledProtocol(Protocol):
             return
         if not producer.paused:
             if self._full:
-                producer.pause()
+                producer.pauseProducing()
         elif not self._below_paused and self._backlog.size <= self._high_water / 2:
-            producer.resume()
+            producer.resumeProducing()
 
     @property
     def _full(self) -> bool:
