@@ -288,7 +288,7 @@ def test_what_is_permanent_is_not_retried(site, tmp_path):
 STUCK = {
     "a name server": "import socket\nsocket.getaddrinfo = lambda *a, **k: time.sleep(600)\n",
     "a disk": "import realize.store.local.walker as w\nw.Walker.page = lambda *a, **k: time.sleep(600)\n",
-    "a commit": "import realize.store.local.group_commit as c\nc.commit_group = lambda *a: time.sleep(600)\n",
+    "what commits": "import realize.store.local.group_commit as c\nc.commit_group = lambda *a: time.sleep(600)\n",
     "the whole reactor": "import realize.mover.move as m\nm.Move._is_selected = lambda *a, **k: time.sleep(600)\n",
 }
 

@@ -29,7 +29,7 @@ MAX_BOX_KEYS: Final = 32
 """Most keys of one box."""
 
 _DIGITS: Final = 20
-_SLACK: Final = 64
+_SLACK_BYTES: Final = 64
 _DATA: Final = b"Data"
 _CREDIT: Final = b"Credit"
 _AMOUNT: Final = b"amount"
@@ -145,7 +145,7 @@ class BoxParser:
                 self._hold(data[start:] if start else data)
                 return
             # A little more than is missing, in case a few more bytes turn out to be needed.
-            end = start + missing + _SLACK
+            end = start + missing + _SLACK_BYTES
             self._pieces.append(data[start:end])
             joined = b"".join(self._pieces)
             self._drop()

@@ -52,7 +52,7 @@ MAX_PACK_ITEMS: Final = 256
 MAX_ERROR_TEXT_BYTES: Final = 1_000
 """Longest text of an error, in UTF-8."""
 
-_SHORT_TEXT: Final = 200
+_SHORT_TEXT_BYTES: Final = 200
 _MAX_TOKEN_BYTES: Final = 64
 """Longest identity token, obstacle or wire code."""
 
@@ -426,7 +426,7 @@ class Results(Codec[Any]):
         listed = list(items)
         data = b"".join([self._encode(item, MAX_ERROR_TEXT_BYTES) for item in listed])
         if len(data) > MAX_VALUE_BYTES:
-            data = b"".join([self._encode(item, _SHORT_TEXT) for item in listed])
+            data = b"".join([self._encode(item, _SHORT_TEXT_BYTES) for item in listed])
         return _checked(self.name, data)
 
     def unpack(self, data: bytes) -> list[Any]:
@@ -542,14 +542,14 @@ REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing)
 
 
 class Named(Protocol):
-    """An item with a path, and other fields that take at most `NAMED` bytes."""
+    """An item with a path, and other fields that take at most `NAMED_BYTES` bytes."""
 
     @property
     def path(self) -> bytes:
         """The name."""
 
 
-NAMED: Final = _U32.size + DIGEST_BYTES + 1 + _ATTRIBUTES.size + _VERSION.size + _U16.size
+NAMED_BYTES: Final = _U32.size + DIGEST_BYTES + 1 + _ATTRIBUTES.size + _VERSION.size + _U16.size
 """At least as many bytes as a small head, a removal or an expected file takes besides its path."""
 
 
@@ -560,7 +560,7 @@ def measure_path(path: bytes) -> int:
 
 def measure_named(item: Named) -> int:
     """Return an upper bound of the bytes that an item takes, without packing it."""
-    return len(item.path) + NAMED
+    return len(item.path) + NAMED_BYTES
 
 
 def measure_entry(entry: Entry) -> int:

@@ -40,7 +40,7 @@ MAX_BOXES_AFTER_END: Final = 256
 MAX_FIRST_BOX_BYTES: Final = 8 * 1024
 """The longest box, in bytes, that is accepted before Hello is over."""
 
-_MORE_THAN_A_PING: Final = 32
+_MORE_THAN_A_PING_BYTES: Final = 32
 """Bytes: more than this of an unfinished box is a sign of work; a ``Ping`` is shorter."""
 
 AnyBox: TypeAlias = DataBox | CreditBox | Box
@@ -184,7 +184,7 @@ class BoxReader:
                 if not self._arrived:
                     break
                 self._boxes = self.parser.feed(self._arrived.popleft())
-            if self.parser.unfinished > _MORE_THAN_A_PING:
+            if self.parser.unfinished > _MORE_THAN_A_PING_BYTES:
                 # At a slow pace one answer may take minutes to arrive.
                 self._keepalive.worked()
         except ProtocolError as error:

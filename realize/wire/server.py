@@ -2,7 +2,7 @@
 
 `PeerServerFactory` owns the connections of one service.
 A connection is unauthenticated until its Hello has been accepted.
-It has `HANDSHAKE_TIMEOUT_S` seconds for that, and there may be `MAX_UNAUTHENTICATED` such connections.
+It has `HANDSHAKE_TIMEOUT_S` seconds for that, and there may be `MAX_UNAUTHENTICATED_CONNECTIONS` such connections.
 When one more arrives, the oldest connection of the address that holds most of them is closed, so that one address
 cannot keep the others out.
 """
@@ -48,7 +48,7 @@ percentile) and the daemon 317 MiB; when each of 16 read a sixteenth of it, they
 MIN_READ_BYTES: Final = 128 * 1024
 """Each connection may read at least this much in a turn, however many there are."""
 
-MAX_UNAUTHENTICATED: Final = 64
+MAX_UNAUTHENTICATED_CONNECTIONS: Final = 64
 """Connections that may be waiting for their Hello to be accepted."""
 
 MAX_PEER_CONNECTIONS: Final = 64
@@ -151,7 +151,7 @@ class PeerServerFactory(Factory):
         welcome: OnWelcome,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
         watch: Watch | None = None,
-        max_unauthenticated: int = MAX_UNAUTHENTICATED,
+        max_unauthenticated: int = MAX_UNAUTHENTICATED_CONNECTIONS,
     ) -> None:
         self.clock = clock
         self.log = log

@@ -52,13 +52,13 @@ WRITE_BATCH_BYTES: Final = 512 * 1024
 MAX_NOTED_WRITES: Final = 64
 """Writes of a stream whose way is followed one by one; those beyond it count as one."""
 
-_FRAGMENT: Final = 4096
+_FRAGMENT_BYTES: Final = 4096
 """Bytes: what came together and is shorter is collected until there is more."""
 
-_LARGE: Final = 16 * 1024
+_LARGE_VIEW_BYTES: Final = 16 * 1024
 """Bytes that views must have on average to be kept instead of copied."""
 
-_MOST_OUTSTANDING: Final = MAX_CREDIT_BYTES * 4
+_MAX_OUTSTANDING_BYTES: Final = MAX_CREDIT_BYTES * 4
 """Bytes of unused credit that a peer may give us."""
 
 
@@ -196,7 +196,7 @@ class OutboundStream:
     def give(self, amount: int) -> None:
         """The receiver gave ``amount`` bytes of credit; raises `ProtocolError` if that is too much."""
         self.credit += amount
-        if self.credit > _MOST_OUTSTANDING:
+        if self.credit > _MAX_OUTSTANDING_BYTES:
             raise ProtocolError(f"{self.credit} bytes of credit")
         self._wake()
 
@@ -340,7 +340,7 @@ class InboundStream:
         if _worth_keeping(views):
             self._end_fragments()
             self._pieces += views
-        elif sum(map(len, views)) < _FRAGMENT:
+        elif sum(map(len, views)) < _FRAGMENT_BYTES:
             self._fragments += b"".join(views)
         else:
             self._end_fragments()
@@ -399,7 +399,7 @@ def _worth_keeping(views: Sequence[Content]) -> bool:
         if owner is not looked_at:
             looked_at = owner
             kept += len(owner)
-    return size >= _LARGE * len(views) and 3 * kept <= 4 * size
+    return size >= _LARGE_VIEW_BYTES * len(views) and 3 * kept <= 4 * size
 
 
 class StreamTable:
