@@ -211,6 +211,38 @@ async def test_a_cancelled_run_ends_in_order_and_the_next_one_goes_on(nas, out, 
     assert {} == files(out)
 
 
+@pytest.mark.parametrize("cancelled_at", [events.SourceStarted, events.Found, events.Finished])
+async def test_a_run_may_be_cancelled_from_inside_on_event(nas, out, tmp_path, cancelled_at):
+    """Whichever event it is; no file is at neither end."""
+    before, work = files(out), []
+
+    def cancel(event):
+        if isinstance(event, cancelled_at):
+            work[0].cancel()
+
+    work.append(api.move(reactor, out, "nas::inbox", config=nas, on_event=cancel))
+    with pytest.raises(CancelledError):
+        await work[0]
+
+    assert set(before) == (set(files(out)) | set(files(tmp_path / "inbox"))) & set(before)
+
+
+async def test_a_listing_may_be_cancelled_from_inside_on_page(nas, tmp_path):
+    """What else there is to be listed is not waited for."""
+    (tmp_path / "inbox" / "file").write_bytes(b"content")
+    work = []
+    work.append(api.list_files(reactor, "nas::inbox", config=nas, on_page=lambda _: work[0].cancel()))
+
+    with pytest.raises(CancelledError):
+        await work[0]
+
+
+async def test_a_move_of_nothing_is_refused(tmp_path):
+    """In one sentence."""
+    with pytest.raises(UsageError, match=r"^sources: expected at least one location$"):
+        await api.move(reactor, [], tmp_path / "in")
+
+
 async def test_a_time_limit_fires_with_what_was_done(nas, out):
     """It is no failure: the next run goes on."""
     options = api.MoveOptions(up_bps=1 << 20, max_duration_s=0.5)

@@ -11,8 +11,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from realize.api.access import ConfigOrFile, credentials_of, location_text, loggers_or_twisted, warn
+from realize.api.cancelling import cancellable_anywhere
 from realize.concurrency.reactor import IReactor
-from realize.errors import DeadlineReached, Interrupted, RealizeError
+from realize.errors import DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.exit_codes import ExitCode
 from realize.logger import LoggerOf
 from realize.mover.events import Event, Observer
@@ -54,7 +55,7 @@ def move(
     it does not wait for peers to say goodbye.
     """
     run = _ApiRun(reactor, _texts(sources, destination), options, on_event, loggers_or_twisted(logger_of), remove=True)
-    return Deferred.fromCoroutine(run.to_the_end(config))
+    return cancellable_anywhere(reactor, run.to_the_end(config))
 
 
 def copy(
@@ -69,11 +70,13 @@ def copy(
 ) -> Deferred[Summary]:
     """Do the same as `move`, but leave the sources as they are."""
     run = _ApiRun(reactor, _texts(sources, destination), options, on_event, loggers_or_twisted(logger_of), remove=False)
-    return Deferred.fromCoroutine(run.to_the_end(config))
+    return cancellable_anywhere(reactor, run.to_the_end(config))
 
 
 def _texts(sources: Place | Sequence[Place], destination: Place) -> list[str]:
-    several = [sources] if isinstance(sources, str | os.PathLike) else sources
+    several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    if not several:
+        raise UsageError("sources: expected at least one location")
     return [location_text(each) for each in (*several, destination)]
 
 
@@ -161,7 +164,7 @@ class _ApiRun:
             except Exception as error:  # noqa: BLE001 -- of the program; raised when the run has ended in order
                 self._broken = error
                 # Not at once: the mover is in the middle of telling us something.
-                self._reactor.callLater(0, self._cancel)
+                self._reactor.callFromThread(self._cancel)
 
     def _log_end(self, seconds: float, error: RealizeError | None) -> None:
         if self._run_log is None:

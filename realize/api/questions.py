@@ -9,6 +9,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from realize.api.access import ConfigOrFile, credentials_of, location_text, loggers_or_twisted
+from realize.api.cancelling import cancellable_anywhere
 from realize.api.moves import Place
 from realize.concurrency.reactor import IReactor
 from realize.errors import UsageError
@@ -137,7 +138,7 @@ def check(
         await Checking(reactor, take, loggers_or_twisted(logger_of)).run(target, lambda: credentials_of(config))
         return findings
 
-    return Deferred.fromCoroutine(look())
+    return cancellable_anywhere(reactor, look())
 
 
 def _asked(
@@ -150,7 +151,7 @@ def _asked(
         async with Session(reactor, credentials_of(config), loggers_or_twisted(logger_of)) as session:
             return await ask(session)
 
-    return Deferred.fromCoroutine(asking())
+    return cancellable_anywhere(reactor, asking())
 
 
 async def _limits(session: Session, peer: str, change: Change | None) -> list[PeerLimit]:
