@@ -9,8 +9,11 @@ from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProduc
 from twisted.logger import Logger
 from zope.interface import implementer
 
-MAX_FINISHING_WRITES: Final = 64
-"""How many writes a producer that is paused may still do in the same turn of the reactor, before it is paused again."""
+MAX_PAUSED_BYTES: Final = 1 << 18
+"""How much a producer that is paused may write before it is told again to pause."""
+
+_UNKNOWN_WRITE_BYTES: Final = 1 << 14
+"""What a write counts of which a transport tells no more than that it was too much."""
 
 _log = Logger()
 
@@ -36,32 +39,33 @@ class RegulatedProducer:
     Whoever holds it back, a limit or the transport, tells this object, so that each of them knows what the other said.
     """
 
-    __slots__ = ("_clock", "_may_finish", "_stopped", "_turn", "paused", "push")
+    __slots__ = ("_allowed", "_stopped", "paused", "push")
 
-    def __init__(self, push: IPushProducer, clock: IReactorTime, *, paused: bool) -> None:
-        self._clock = clock
-        self._turn: IDelayedCall | None = None
-        """What is called when the turn of the reactor is over in which it was told to pause."""
-        self._may_finish = 0
+    def __init__(self, push: IPushProducer, *, paused: bool) -> None:
+        self._allowed = 0
+        """How many bytes it may still write while it is paused, before it is told again."""
         self._stopped = False
         self.push = push
         self.paused = paused
 
     def pauseProducing(self) -> None:
-        """Tell it to pause, and tell it again if that was done before, but not in this turn of the reactor.
+        """Tell it to pause; transports do so at each write of one that is paused."""
+        self.wrote_too_much(_UNKNOWN_WRITE_BYTES)
 
-        Each write while it is paused comes here. Somebody in between may have resumed it: TLS does once its handshake
-        is completed, knowing nothing of our pause. But what it writes in the turn in which it was paused may still
-        belong to what it was about, as a body behind a header does, and twisted.web counts pauses: a second one would
-        outlast the only `resumeProducing`. So that many writes are let pass first.
+    def wrote_too_much(self, amount: int) -> None:
+        """Tell it to pause because it has written ``amount`` bytes, also if it was told so before.
+
+        Somebody in between may have resumed it: TLS does once its handshake is completed, knowing nothing of our pause.
+        But some writes belong to one pause: a header is followed by a body, and HTTP/2 answers pings in between.
+        Its connection in Twisted forgets who waits for the end of the first pause at a second one, and twisted.web
+        counts pauses, so that a second one outlasts the only `resumeProducing`. So `MAX_PAUSED_BYTES` are let pass.
         """
-        if self.paused and self._turn is not None and self._may_finish:
-            self._may_finish -= 1
-            return
+        if self.paused:
+            self._allowed -= amount
+            if self._allowed >= 0:
+                return
         self.paused = True
-        self._may_finish = MAX_FINISHING_WRITES
-        if self._turn is None:
-            self._turn = self._clock.callLater(0, self._turn_is_over)
+        self._allowed = MAX_PAUSED_BYTES
         self.push.pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -72,21 +76,9 @@ class RegulatedProducer:
 
     def stopProducing(self) -> None:
         """Tell it, once, that the connection is lost."""
-        self.forget()
         if not self._stopped:
             self._stopped = True
             self.push.stopProducing()
-
-    def forget(self) -> None:
-        """Leave no timer behind, nor ask for data: it is done."""
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-        if isinstance(self.push, PulledProducer):
-            self.push.pauseProducing()
-
-    def _turn_is_over(self) -> None:
-        self._turn = None
 
 
 @implementer(IPushProducer)

@@ -249,7 +249,7 @@ class ThrottledProtocol(Protocol):
             else PulledProducer(cast("IPullProducer", producer), self.factory.clock, self._pull_failed)
         )
         # Who pushes is paused by its first write at the earliest: TLS above this layer is not ready for it here.
-        self._producer = RegulatedProducer(push, self.factory.clock, paused=not streaming)
+        self._producer = RegulatedProducer(push, paused=not streaming)
         self._register(self._producer if self._send_state is _PASSING else self._below)
         if not streaming and not self._full and self._producer is not None:
             self._producer.resumeProducing()
@@ -257,8 +257,8 @@ class ThrottledProtocol(Protocol):
     def unregisterProducer(self) -> None:
         """Forget the producer, which has written all it had; a close that waited for it may go on."""
         producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.forget()
+        if producer is not None and isinstance(producer.push, PulledProducer):
+            producer.push.pauseProducing()
         if not self._backlog.size:
             self._register(None)
         self._update()
@@ -362,7 +362,7 @@ class ThrottledProtocol(Protocol):
             if not self._refilling:
                 self._ask()
             if self._producer is not None and self._full:
-                self._producer.pauseProducing()
+                self._producer.wrote_too_much(len(data))
 
     def _update(self) -> None:
         """Do whatever the limits, the backlog and the transport allow now."""
