@@ -208,10 +208,9 @@ class TestForATime:
     def test_a_connection_that_goes_takes_its_timer_along(self):
         """There is nothing to return to."""
         setting = Setting()
-        setting.connect("camera", "1")
+        _, paced = setting.connect("camera", "1")
         setting.tree.set_rate(Scope.CONNECTION, "1", MIB, 10)
-        setting.tree.detach("1")
-        setting.tree.detach("1")
+        paced.connectionLost()
 
         assert [] == setting.timers
 
@@ -291,10 +290,10 @@ class TestSnapshot:
     def test_counters_of_a_peer_survive_its_connections(self):
         """A counter in the metrics never goes back, and the peer keeps its limit."""
         setting = Setting(peers={"camera": MIB})
-        setting.connect("camera", "1", 10 * MIB)
+        _, paced = setting.connect("camera", "1", 10 * MIB)
         setting.pass_time(1)
         before = setting.tree.snapshot()[1]
-        setting.tree.detach("1")
+        paced.connectionLost()
         after = setting.tree.snapshot()[1]
 
         assert (before.sent, MIB) == (after.sent, after.limit)
@@ -309,7 +308,7 @@ class TestSnapshot:
 
 
 def test_close_leaves_no_timer():
-    """Waiting connections are detached, and limits for a time stay."""
+    """Waiting connections leave, and limits for a time stay."""
     setting = Setting(service=KIB)
     setting.connect("camera", "1", MIB)
     setting.tree.set_rate(Scope.SERVICE, "", 2 * KIB, 100)

@@ -159,12 +159,6 @@ class ThrottleTree:
             self._sampling = self._clock.callLater(SAMPLE_INTERVAL_S, self._sample)
         return flow
 
-    def detach(self, connection: str) -> None:
-        """Forget a connection; does nothing if it is gone already."""
-        flow = self._flows.get(connection)
-        if flow is not None:
-            flow.leave()
-
     def rate(self, scope: Scope, name: str = "") -> float | None:
         """The limit of one node in bytes per second; raises `NotFound` if there is no such peer or connection."""
         return self._find(scope, name).rate
@@ -203,7 +197,7 @@ class ThrottleTree:
         return tuple(found)
 
     def close(self) -> None:
-        """Cancel all timers: connections still attached are detached, and temporary limits become permanent."""
+        """Cancel all timers: connections still attached leave, and temporary limits become permanent."""
         for flow in tuple(self._flows.values()):
             flow.leave()
         self._limits.close()
