@@ -41,8 +41,8 @@ from zope.interface import implementer
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
+from realize.throttle.factory import ThrottledFactory
 from realize.throttle.rates import QUANTUM_S
-from realize.throttle.transport import ThrottledFactory
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.wire.tls import tune
 from realize.wire.tls_bulk import BulkTLSFactory

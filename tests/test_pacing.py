@@ -29,9 +29,10 @@ from zope.interface.verify import verifyObject
 from realize.throttle import producers
 from realize.throttle import scheduler as pacer
 from realize.throttle.buckets import Bucket
+from realize.throttle.factory import ThrottledFactory
 from realize.throttle.producers import MAX_PAUSED_BYTES
 from realize.throttle.scheduler import Scheduler
-from realize.throttle.transport import ThrottledFactory, ThrottledProtocol
+from realize.throttle.transport import ThrottledProtocol
 from tests.faults import Quiet
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -300,7 +301,7 @@ class TestRates:
     def test_what_tls_adds_is_counted(self):
         """Over TLS the limit is one of records, so that the wire carries what was asked for."""
         setting = Setting(64 * KIB)
-        setting.paced._overhead = 22
+        setting.paced._tls.is_secure()
         setting.paced.write(b"x" * 640 * KIB)
         setting.pass_time(5)
 
@@ -760,7 +761,7 @@ class TestClosing:
         """So a peer that closes its half does not cut off what it is still to get; TLS needs to read to finish."""
         setting = Setting(KIB)
         if secure:
-            setting.paced._overhead = 22
+            setting.paced._tls.is_secure()
         setting.paced.write(b"x" * 2048)
         setting.paced.loseConnection()
         setting.paced.resumeProducing()

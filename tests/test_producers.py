@@ -6,7 +6,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from realize.throttle import producers
-from realize.throttle.producers import ProducerCallbacks, PulledProducer
+from realize.throttle.producers import PulledProducer, RegulatedProducer
 from tests.faults import Quiet
 
 
@@ -77,14 +77,9 @@ def test_a_stopped_pull_producer_is_told_and_not_asked_any_more():
     assert [] == clock.getDelayedCalls()
 
 
-def test_a_producer_of_functions_calls_them():
-    """Each for one method; it is a push producer to whom it is registered with."""
-    told = []
-    producer = ProducerCallbacks(*(lambda name=name: told.append(name) for name in ("pause", "resume", "stop")))
-    producer.pauseProducing()
-    producer.resumeProducing()
-    producer.stopProducing()
+def test_both_are_push_producers():
+    """To whom they are registered with."""
+    pulled = PulledProducer(Pulled(), Clock(), never)
 
-    assert ["pause", "resume", "stop"] == told
-    assert verifyObject(IPushProducer, producer)
-    assert verifyObject(IPushProducer, PulledProducer(Pulled(), Clock(), never))
+    assert verifyObject(IPushProducer, pulled)
+    assert verifyObject(IPushProducer, RegulatedProducer(pulled, paused=False))

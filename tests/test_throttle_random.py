@@ -11,8 +11,8 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
 from realize.throttle.buckets import Bucket
+from realize.throttle.factory import ThrottledFactory
 from realize.throttle.scheduler import Scheduler
-from realize.throttle.transport import ThrottledFactory
 
 KIB, MIB = 1 << 10, 1 << 20
 RATES_BPS = [None, None, 100, KIB, 64 * KIB, MIB, 20 * MIB, 100 * MIB]

@@ -175,7 +175,7 @@ def test_a_producer_goes_on_behind_it():
     assert plain > 0
     assert setting.link.value().index(b"|") >= plain
     assert setting.written() > 4 * KIB
-    assert setting.link.producer is setting.paced._below
+    assert setting.link.producer is setting.paced._producers
 
 
 def test_without_a_limit_the_producer_that_tls_drives_is_the_applications():
@@ -202,10 +202,10 @@ def test_without_a_limit_a_producer_that_the_socket_had_paused_goes_on():
 def test_what_tls_adds_is_counted_from_then_on():
     """Before, a byte is a byte."""
     setting = Switching(KIB)
-    before = setting.paced._overhead
+    before = setting.paced._tls.overhead
     setting.paced.startTLS("context")
 
-    assert (0, TLS_RECORD_OVERHEAD_BYTES) == (before, setting.paced._overhead)
+    assert (0, TLS_RECORD_OVERHEAD_BYTES) == (before, setting.paced._tls.overhead)
 
 
 def test_a_second_one_while_the_first_waits_is_refused():
@@ -236,7 +236,7 @@ def test_a_socket_that_encrypts_already_is_known_as_such():
     paced = setting.factory.buildProtocol(None)
     paced.makeConnection(link)
 
-    assert TLS_RECORD_OVERHEAD_BYTES == paced._overhead
+    assert TLS_RECORD_OVERHEAD_BYTES == paced._tls.overhead
 
 
 @pytest.mark.parametrize("state", TLSState)

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from realize.errors import Conflict, NotFound, UsageError
-from realize.throttle.transport import ThrottledFactory
+from realize.throttle.factory import ThrottledFactory
 from realize.throttle.tree import Limit, Scope, ThrottleTree
 from realize.units import MAX_RATE_BPS
 

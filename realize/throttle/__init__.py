@@ -3,7 +3,9 @@
 ``rates``, ``buckets``, ``lateness``, ``meter``, ``backlog``, ``tls_records`` and ``states`` are pure: they import no
 Twisted, and take the time as an argument where they need it.
 ``scheduler`` serves waiting connections on a clock, ``transport`` is the layer between TLS and the application that
-holds bytes back (with the adapters of ``producers``), ``tree`` names the limits of a daemon and changes them while it
+holds bytes back: ``write_path`` decides which way a write goes, ``draining`` sends what waits, ``backpressure`` holds
+the producers (of ``producers``), ``starting_tls`` keeps ``startTLS`` in its order, ``receiving`` is about what comes.
+``factory`` puts it around protocols, ``tree`` names the limits of a daemon and changes them while it
 runs, ``shared_limits`` has those of other programs, ``metrics`` shows these, and ``endpoints`` offers the layer to any
 Twisted application as ``throttle:`` endpoint strings.
 

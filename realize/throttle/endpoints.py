@@ -34,9 +34,9 @@ from zope.interface import implementer
 
 from realize.errors import UsageError
 from realize.throttle import limits
+from realize.throttle.factory import ThrottledFactory
 from realize.throttle.rates import check_burst, check_rate
 from realize.throttle.shared_limits import SharedLimit
-from realize.throttle.transport import ThrottledFactory
 from realize.units import parse_rate, parse_size
 
 

@@ -1,4 +1,4 @@
-"""Adapters between Twisted's kinds of producers."""
+"""The application's producer, whatever kind it is of, as one that knows what it was told last."""
 
 from __future__ import annotations
 
@@ -16,20 +16,6 @@ _UNKNOWN_WRITE_BYTES: Final = 1 << 14
 """What a write counts of which a transport tells no more than that it was too much."""
 
 _log = Logger()
-
-
-@implementer(IPushProducer)
-class ProducerCallbacks:
-    """A push producer made of three functions.
-
-    For an object that cannot be one itself: on a transport, ``pauseProducing`` and ``resumeProducing`` are about
-    *reading*.
-    """
-
-    def __init__(self, pause: Callable[[], None], resume: Callable[[], None], stop: Callable[[], None]) -> None:
-        self.pauseProducing = pause
-        self.resumeProducing = resume
-        self.stopProducing = stop
 
 
 @implementer(IPushProducer)

@@ -47,9 +47,10 @@ class Receiving:
 
     def release(self) -> None:
         """Read on, if the application wants that, or is gone and TLS has to finish."""
-        self._held = False
-        if self._wanted or not self.delivers:
-            self._transport.resumeProducing()
+        if self._held:
+            self._held = False
+            if self._wanted or not self.delivers:
+                self._transport.resumeProducing()
 
     def stop(self) -> None:
         """Read nothing more, if the transport can be told."""

@@ -12,7 +12,8 @@ from twisted.protocols import amp
 
 from realize.errors import AccessDenied, ProtocolError, RealizeError
 from realize.logger import Logger
-from realize.throttle.transport import ThrottledFactory, ThrottledProtocol
+from realize.throttle.factory import ThrottledFactory
+from realize.throttle.transport import ThrottledProtocol
 from realize.throttle.tree import Limit, Scope, ThrottleTree
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 from realize.wire.connection import PeerProtocol
