@@ -398,8 +398,9 @@ async def test_from_another_thread_of_a_running_program(out, tmp_path):
     assert 2 == (await done).created
 
 
-async def test_a_task_of_asyncio_that_is_cancelled_ends_in_order(out, tmp_path):
-    """The work has ended when the task has: a program may go on, or end, at once."""
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_task_of_asyncio_that_is_cancelled_ends_in_order(out, tmp_path, begun):
+    """The work has ended when the task has, also if it never had a turn: a program may go on, or end, at once."""
     program = """
         import asyncio, sys
         from realize import api
@@ -410,7 +411,8 @@ async def test_a_task_of_asyncio_that_is_cancelled_ends_in_order(out, tmp_path):
                 work = api.move(reactor, sys.argv[1], sys.argv[2], options=options)
                 work.addBoth(lambda result: ended.append(result) or result)
                 task = asyncio.ensure_future(api.in_asyncio(work))
-                await asyncio.sleep(0)
+                if "begun" in sys.argv:
+                    await asyncio.sleep(0)
                 task.cancel()
                 try:
                     await task
@@ -418,11 +420,83 @@ async def test_a_task_of_asyncio_that_is_cancelled_ends_in_order(out, tmp_path):
                     print("cancelled", len(ended))
         asyncio.run(main())
     """
-    command = ["-c", dedent(program), str(out), str(tmp_path / "in")]
+    command = ["-c", dedent(program), str(out), str(tmp_path / "in"), *["begun"] * begun]
 
     stdout, stderr, code = await getProcessOutputAndValue(sys.executable, command, env=ENVIRONMENT)
 
     assert (b"cancelled 1\n", b"", 0) == (stdout, stderr, code)
+
+
+def run_program(program, tmp_path):
+    """Run a program to its end, in that directory."""
+    command = [sys.executable, "-c", dedent(program)]
+    return subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_what_a_signal_handler_raises_ends_the_run_in_order(out, tmp_path):
+    """A program that a supervisor ends does not go on until all is moved."""
+    program = """
+        import os, signal, sys
+        from realize import api
+        from realize.api import events
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
+        def told(event):
+            if isinstance(event, events.Started):
+                os.kill(os.getpid(), signal.SIGTERM)
+        def copying(reactor):
+            work = api.copy(reactor, "out", "in", on_event=told)
+            return work.addBoth(lambda result: print(result.type.__name__) or result)
+        api.blocking(copying)
+    """
+
+    done = run_program(program, tmp_path)
+
+    assert ("CancelledError\n", "told to end\n", 1) == (done.stdout, done.stderr, done.returncode)
+
+
+BLOCKING_IN_VAIN = {
+    "the reactor has run before": (
+        """
+        from twisted.internet import reactor
+        from realize import api
+        reactor.callWhenRunning(reactor.stop)
+        reactor.run()
+        try:
+            api.blocking(api.move, "out", "in")
+        except RuntimeError as error:
+            print(error)
+        """,
+        "the reactor of this program has run and ended, and cannot be started again\n",
+    ),
+    "what is called returns no Deferred": (
+        """
+        from realize import api
+        print(api.blocking(lambda reactor: 7))
+        """,
+        "7\n",
+    ),
+    "what is called ends the program": (
+        """
+        import sys
+        from realize import api
+        try:
+            api.blocking(lambda reactor: sys.exit(3))
+        except SystemExit as error:
+            print(error.code)
+        """,
+        "3\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("program", "said"), BLOCKING_IN_VAIN.values(), ids=BLOCKING_IN_VAIN)
+def test_nobody_waits_for_what_never_comes(out, tmp_path, program, said):
+    """Whatever a script calls."""
+    done = run_program(program, tmp_path)
+
+    assert (said, "", 0) == (done.stdout, done.stderr, done.returncode)
 
 
 PROGRAMS = {
@@ -454,15 +528,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_other_kinds_of_programs(out, tmp_path, program):
     """One line for each call, results and errors as everywhere."""
-    done = subprocess.run(
-        [sys.executable, "-c", dedent(program)],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_program(program, tmp_path)
 
     assert ("2\n2\nNotFound\n", "", 0) == (done.stdout, done.stderr, done.returncode)
     assert set(SIZES) == set(files(tmp_path / "again"))

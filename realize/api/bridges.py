@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import queue
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from twisted.internet import asyncioreactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ReactorNotRestartable
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
@@ -47,30 +47,67 @@ async def asyncio_reactor() -> AsyncIterator[IReactor]:
         reactor.getThreadPool().stop()
 
 
-async def in_asyncio(work: Deferred[T]) -> T:
+def in_asyncio(work: Deferred[T]) -> Coroutine[Any, Any, T]:
     """Await a Deferred in a coroutine of asyncio, on whose loop the reactor runs.
 
     A task that is cancelled waits until the work has ended in order, and is cancelled then.
     """
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    outcome: list[T | Failure] = []
+    return _Awaited(work)
 
-    def ended(result: T | Failure) -> None:
-        outcome.append(result)
-        if not done.done():
-            done.set_result(None)
 
-    work.addBoth(ended)
-    cancelled: asyncio.CancelledError | None = None
-    while not outcome:
-        try:
-            await asyncio.shield(done)
-        except asyncio.CancelledError as error:
-            cancelled = error
-            work.cancel()
-    if cancelled is not None:
-        raise cancelled
-    return _result(outcome[0])
+class _Awaited(Coroutine[Any, Any, T]):
+    """Awaits a Deferred.
+
+    A task that is cancelled before its first turn throws that into a coroutine that has not begun. One of asyncio would
+    end with it, and the work go on with nobody who waits for it.
+    """
+
+    def __init__(self, work: Deferred[T]) -> None:
+        self._work = work
+        self._cancelled: asyncio.CancelledError | None = None
+        self._begun = False
+        self._waiting = self._wait()
+
+    async def _wait(self) -> T:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outcome: list[T | Failure] = []
+
+        def ended(result: T | Failure) -> None:
+            outcome.append(result)
+            if not done.done():
+                done.set_result(None)
+
+        self._work.addBoth(ended)
+        while not outcome:
+            try:
+                await asyncio.shield(done)
+            except asyncio.CancelledError as error:
+                self._cancelled = error
+                self._work.cancel()
+        if self._cancelled is not None:
+            raise self._cancelled
+        return _result(outcome[0])
+
+    def send(self, value: Any) -> Any:
+        """Go on."""
+        self._begun = True
+        return self._waiting.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an error; a cancellation that comes first cancels the work."""
+        if self._begun or not isinstance(error[0], asyncio.CancelledError):
+            return self._waiting.throw(*error)
+        self._cancelled = error[0]
+        self._work.cancel()
+        return self.send(None)
+
+    def close(self) -> None:
+        """End without waiting."""
+        self._waiting.close()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Await it within another coroutine."""
+        return self._waiting.__await__()
 
 
 def blocking(
@@ -79,32 +116,36 @@ def blocking(
     """Call a function of this package in a program without a reactor, and return or raise what its Deferred does.
 
     The first call starts the reactor in a thread of its own, which goes on until the program ends.
-    KeyboardInterrupt cancels the work, waits until it has ended in order, and is raised then.
-    Raises RuntimeError in the reactor's thread, which would wait for itself.
+    KeyboardInterrupt, or whatever else a signal handler raises meanwhile, cancels the work, waits until it has ended in
+    order, and is raised then.
+    Raises RuntimeError in the reactor's thread, which would wait for itself, and when the reactor has run before.
     """
     reactor = _running_reactor()
-    outcomes: queue.SimpleQueue[T | Failure] = queue.SimpleQueue()
+    outcome: list[T | Failure] = []
+    ended = threading.Event()
     started: list[Deferred[T]] = []
 
+    def end(result: T | Failure) -> None:
+        outcome.append(result)
+        ended.set()
+
     def start() -> None:
-        try:
-            started.append(function(reactor, *args, **kwargs))
-        except Exception:  # noqa: BLE001 -- raised in the thread that called
-            outcomes.put(Failure())
-        else:
-            started[0].addBoth(outcomes.put)
+        started.append(maybeDeferred(function, reactor, *args, **kwargs))
+        started[0].addBoth(end)
 
     def cancel() -> None:
         for work in started:
             work.cancel()
 
-    reactor.callFromThread(start)
     try:
-        return _result(outcomes.get())
-    except KeyboardInterrupt:
+        reactor.callFromThread(start)
+        ended.wait()
+    except BaseException:
+        # In this order, whenever it was raised: what has not started yet will have.
         reactor.callFromThread(cancel)
-        outcomes.get()
+        ended.wait()
         raise
+    return _result(outcome[0])
 
 
 def _result(outcome: T | Failure) -> T:
@@ -128,14 +169,23 @@ def _running_reactor() -> IReactor:
 
 
 def _start(reactor: Any) -> None:
-    running = threading.Event()
+    told = threading.Event()
+    refused: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            reactor.run(installSignalHandlers=False)
+        except ReactorNotRestartable as error:
+            refused.append(error)
+            told.set()
+
     use_monotonic_clock(reactor)
-    reactor.callWhenRunning(running.set)
-    thread = threading.Thread(
-        target=reactor.run, kwargs={"installSignalHandlers": False}, name="realize reactor", daemon=True
-    )
+    reactor.callWhenRunning(told.set)
+    thread = threading.Thread(target=run, name="realize reactor", daemon=True)
     thread.start()
-    running.wait()
+    told.wait()
+    if refused:
+        raise RuntimeError("the reactor of this program has run and ended, and cannot be started again")
 
     def stop() -> None:
         reactor.callFromThread(reactor.stop)
