@@ -13,7 +13,7 @@ from attrs import evolve
 from realize.errors import Busy, SourceChanged
 from realize.fs import file_locks, tree
 from realize.fs.file_locks import FileLocks, Lock
-from realize.store.local import commit, removal
+from realize.store.local import group_commit, removal
 from realize.store.local.group_commit import Committer
 from realize.values import Committed, Expected, OnConflict, Removal, Stored
 from tests.local_stores import at_once, opened, root
@@ -161,7 +161,7 @@ async def test_what_one_process_vouches_for_another_does_not_replace(root, monke
     plant(root, b"old")
     ours, theirs = await processes(root)
     [existing] = await theirs.describe([b"f"])
-    look, looks, answers = commit.refuse_obstacle, [], []
+    look, looks, answers = group_commit.refuse_obstacle, [], []
 
     def meanwhile(*arguments):
         looks.append(look(*arguments))
@@ -169,7 +169,7 @@ async def test_what_one_process_vouches_for_another_does_not_replace(root, monke
             ours.settle([OLD]).addBoth(answers.append)
         return looks[-1]
 
-    monkeypatch.setattr(commit, "refuse_obstacle", meanwhile)
+    monkeypatch.setattr(group_commit, "refuse_obstacle", meanwhile)
     [stored] = await theirs.put_small([evolve(small_file(b"f", b"new"), replaces=existing.seen)], OnConflict.REPLACE)
 
     [[answer]] = answers
@@ -287,7 +287,7 @@ async def test_what_goes_away_before_it_is_replaced_is_made(root, monkeypatch):
     plant(root, b"old")
     [store] = await processes(root, 1)
     [existing] = await store.describe([b"f"])
-    look, looks = commit.refuse_obstacle, []
+    look, looks = group_commit.refuse_obstacle, []
 
     def meanwhile(*arguments):
         if len(looks) == 0:
@@ -297,7 +297,7 @@ async def test_what_goes_away_before_it_is_replaced_is_made(root, monkeypatch):
             plant(root, b"another")
         return looks[-1]
 
-    monkeypatch.setattr(commit, "refuse_obstacle", meanwhile)
+    monkeypatch.setattr(group_commit, "refuse_obstacle", meanwhile)
     [refused] = await store.put_small([evolve(small_file(b"f", b"new"), replaces=existing.seen)], OnConflict.REPLACE)
     assert isinstance(refused, Busy)
     os.unlink(os.path.join(root, b"f"))

@@ -7,7 +7,7 @@ import threading
 import pytest
 from twisted.internet.task import Clock
 
-from realize.store.local import ledger as ledger_module
+from realize.store.local import promised_space as ledger_module
 from realize.store.local.promised_space import (
     LEDGER_POLL_S,
     METADATA_BYTES,

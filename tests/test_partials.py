@@ -13,8 +13,8 @@ from realize.errors import Busy, Conflict, NotRegular
 from realize.fs import names
 from realize.fs.names import partial_name, partial_names
 from realize.fs.stamps import Present
-from realize.store.local import commit, partials
 from realize.store.local import existing as finals
+from realize.store.local import group_commit, partials
 from realize.store.local import partial_marks as marks
 from realize.store.local.expiry import expire_partials
 from realize.store.local.store import LocalStore
@@ -157,7 +157,7 @@ async def test_a_transfer_goes_on_behind_a_foreign_file(root):
 async def test_the_mark_is_there_until_the_file_has_its_name(root, way, mode, monkeypatch):
     """From its creation a partial is marked, and nobody else may open it; the final file has no mark."""
     seen = []
-    rename = commit.rename_noreplace
+    rename = group_commit.rename_noreplace
 
     def renaming(fd, old, new):
         seen.append(mode_of(root, old))
@@ -171,7 +171,7 @@ async def test_the_mark_is_there_until_the_file_has_its_name(root, way, mode, mo
         created.append(stat.S_IMODE(os.fstat(fd).st_mode))
         return fd
 
-    monkeypatch.setattr(commit, "rename_noreplace", renaming)
+    monkeypatch.setattr(group_commit, "rename_noreplace", renaming)
     monkeypatch.setattr(partials, "create", creating)
     store = await opened(root)
 
@@ -190,8 +190,8 @@ async def test_a_crash_leaves_only_marked_partials(root, way, monkeypatch):
     def crash(*_):
         raise Crash
 
-    monkeypatch.setattr(commit, "rename_noreplace", crash)
-    monkeypatch.setattr(commit, "_discard", lambda *_: None)
+    monkeypatch.setattr(group_commit, "rename_noreplace", crash)
+    monkeypatch.setattr(group_commit, "_discard", lambda *_: None)
     store = await opened(root)
     with pytest.raises(Crash):
         await way(store, b"f", b"x", SECRET)
@@ -205,7 +205,7 @@ async def test_a_crash_leaves_only_marked_partials(root, way, monkeypatch):
 @WAYS
 async def test_a_mark_that_was_left_on_a_final_file_is_harmless(root, way, monkeypatch):
     """It is a file like any other; who finds it identical takes the mark off."""
-    monkeypatch.setattr(commit, "_take_mark_off", lambda _file: None)
+    monkeypatch.setattr(group_commit, "_take_mark_off", lambda _file: None)
     store = await opened(root)
     await way(store, b"f", b"x", SECRET)
     marked = mode_of(root, b"f")
@@ -223,14 +223,14 @@ async def test_a_mark_that_was_left_on_a_final_file_is_harmless(root, way, monke
 async def test_a_final_file_with_such_a_name_is_never_marked(root, way, monkeypatch):
     """A power cut must not make a partial of it: its mark is off before it is made durable, and gets its name."""
     done = []
-    fsync, rename = os.fsync, commit.rename_noreplace
+    fsync, rename = os.fsync, group_commit.rename_noreplace
 
     def renaming(fd, old, new):
         done.append(stat.S_IMODE(os.stat(old, dir_fd=fd).st_mode))
         rename(fd, old, new)
 
     monkeypatch.setattr(os, "fsync", lambda fd: done.append(stat.S_IMODE(os.fstat(fd).st_mode)) or fsync(fd))
-    monkeypatch.setattr(commit, "rename_noreplace", renaming)
+    monkeypatch.setattr(group_commit, "rename_noreplace", renaming)
     store = await opened(root)
 
     assert how(await way(store, PARTIAL, b"x", SECRET)) is Committed.CREATED
@@ -377,8 +377,8 @@ async def test_what_drops_the_mark_lists_and_expires_partials_all_the_same(root,
     monkeypatch.setattr(marks, "_looks", {})
     monkeypatch.setattr(marks, "RECEIVING", 0o600)
     asked = []
-    look = commit.fresh_fstat
-    monkeypatch.setattr(commit, "fresh_fstat", lambda fd: asked.append(fd) or look(fd))
+    look = group_commit.fresh_fstat
+    monkeypatch.setattr(group_commit, "fresh_fstat", lambda fd: asked.append(fd) or look(fd))
     store = await opened(root)
     writer = await store.open_writer(b"f", 3, REPLACE)
     await writer.write([b"12"])
