@@ -236,3 +236,20 @@ async def test_peers_that_do_not_answer_any_more_are_waited_for_together(
     assert closing.called
     [(_, connection)] = connections
     assert [(Reason.DONE, SILENT_CLOSE_TIMEOUT_S)] == connection.closed
+
+
+async def test_who_is_cancelled_while_it_closes_waits_for_no_peer(
+    access: Access, connections: list[tuple[Peer, Connection]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is what was asked for, and no fault to be logged."""
+    session = Session(Clock(), credentials_of(access), logger_of)
+    [location] = session.resolve("hostb::inbox")
+    store = await session.store(location)
+    monkeypatch.setattr(store, "close", Deferred)
+
+    closing = Deferred.fromCoroutine(session.disconnect())
+    closing.cancel()
+
+    assert closing.called
+    [(_, connection)] = connections
+    assert [(Reason.DONE, SILENT_CLOSE_TIMEOUT_S)] == connection.closed

@@ -54,10 +54,10 @@ STORE_CLOSE_TIMEOUT_S: Final = 2.0
 
 
 def _not_closed(failure: Failure) -> bool:
-    """Whether it took too long; the other stores, and the connections, are closed all the same."""
-    if not failure.check(RealizeError, DeferredTimeout):
+    """Whether nobody waits for it any more; the other stores, and the connections, are closed all the same."""
+    if not failure.check(RealizeError, DeferredTimeout, CancelledError):
         _log.failure("while a store was closed", failure)
-    return failure.check(DeferredTimeout) is not None
+    return failure.check(DeferredTimeout, CancelledError) is not None
 
 
 class Session:
