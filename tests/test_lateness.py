@@ -35,6 +35,10 @@ class Greedy:
         """Ask anew."""
         self.ask()
 
+    def told(self):
+        """How often it was granted something."""
+        return len(self.moments)
+
     def sent(self, start=0.0):
         """Bytes since ``start``."""
         return sum(amount for moment, amount in self.moments if moment >= start)
@@ -47,12 +51,24 @@ class Greedy:
         ) / (width * self.rate)
 
 
-def sending(rate, burst=None):
+class Filling(Greedy):
+    """One whose transport is full after each grant, for ``full_s`` seconds or until the next turn of the reactor."""
+
+    full_s = 0.0
+
+    def granted(self, amount):
+        """Note it, and ask again when the transport takes more."""
+        self.moments.append((self.clock.seconds(), amount))
+        self.flow.hold()
+        self.clock.callLater(self.full_s, self.ask)
+
+
+def sending(rate, burst=None, kind=Greedy):
     """A greedy connection below a limit, and its clock."""
     clock = Clock()
     clock.advance(1000)
     root = Bucket(rate, burst)
-    return clock, Greedy(Scheduler(clock, root), root)
+    return clock, kind(Scheduler(clock, root), root)
 
 
 def run(clock, seconds, blocked=0.0, period=TICK_S):
@@ -78,6 +94,43 @@ class TestBusyReactor:
 
         assert greedy.sent(settled) == pytest.approx(rate * (clock.seconds() - settled), rel=0.02)
 
+    @pytest.mark.parametrize("rate", [MIB, 20 * MIB, 100 * MIB])
+    @pytest.mark.parametrize(("blocked", "period"), [(0.010, 0.025), (0.050, 0.100)])
+    def test_a_transport_that_is_full_after_each_grant_loses_nothing_of_it(self, rate, blocked, period):
+        """What keeps the reactor keeps the transport as well, and both are made up for."""
+        clock, filling = sending(rate, kind=Filling)
+        run(clock, 1, blocked, period)
+        settled = clock.seconds()
+        run(clock, 5, blocked, period)
+
+        assert filling.sent(settled) == pytest.approx(rate * (clock.seconds() - settled), rel=0.03)
+
+    @pytest.mark.parametrize("full_s", [0.002, 0.02, 0.09])
+    def test_a_slow_transport_of_a_punctual_reactor_is_not_followed_by_a_burst(self, full_s):
+        """It is no lateness of the reactor: no more than the 3 ms that are always made up for."""
+        clock, filling = sending(20 * MIB, kind=Filling)
+        filling.full_s = full_s
+        run(clock, 1)
+        filling.full_s = 0.0
+        eased = clock.seconds()
+        run(clock, 1)
+
+        assert filling.worst() < 1.10
+        assert filling.worst(eased) < 1.10
+
+    def test_who_asks_for_nothing_after_a_full_transport_saves_nothing_up(self):
+        """It was idle, and not held up."""
+        clock, filling = sending(MIB, kind=Filling)
+        run(clock, 1, 0.05, 0.1)
+        filling.ask = lambda: filling.flow.ask(0)
+        run(clock, 0.05)
+        del filling.ask
+        idle = clock.seconds()
+        filling.ask()
+        clock.pump([0, 0])
+
+        assert filling.sent(idle) <= filling.flow.bucket.parent.burst
+
     @pytest.mark.parametrize("rate", [MIB, 100 * MIB])
     def test_no_100_ms_carry_more_than_their_share_while_it_is_punctual(self, rate):
         """At the start, and again soon after the load has gone: less than 1.10 times."""
@@ -100,6 +153,42 @@ class TestBusyReactor:
         run(clock, 1)
 
         assert greedy.worst(late) < 1.10
+
+    def test_what_is_made_up_for_is_told_in_one_go(self):
+        """A transport is full after the first step of many."""
+        clock, greedy = sending(MIB)
+        run(clock, 1, 0.05, 0.1)
+        before = greedy.told()
+        clock.advance(0.03)
+
+        assert 1 == greedy.told() - before
+
+    def test_who_writes_for_another_while_grants_are_made_up_for_does_not_get_them_twice(self):
+        """What was granted and not told yet is part of what was asked for."""
+        clock, greedy = sending(MIB)
+        run(clock, 1, 0.05, 0.1)
+        other = Greedy(greedy.flow._scheduler, greedy.flow.bucket.parent)
+        other.flow.ask(0)
+        other.ask, left = lambda: None, [100_000]
+
+        def granted(amount):
+            left[0] -= amount
+            other.flow.ask(left[0])
+
+        other.granted = granted
+        told, greedy.rate = greedy.granted, MIB / 100
+
+        def writes_for_it(amount):
+            told(amount)
+            other.flow.ask(left[0])
+
+        greedy.granted = writes_for_it
+        other.flow.ask(left[0])
+        for _ in range(20):
+            clock.advance(0.03)
+
+        assert 0 == left[0]
+        assert 0 == other.flow.bucket.demand
 
     def test_the_least_burst_keeps_the_rate(self):
         """With a slice and nothing more saved up, on a timer that is always a millisecond late."""

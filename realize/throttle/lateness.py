@@ -33,7 +33,11 @@ class Lateness:
     def begin(self, due: float, now: float) -> float:
         """The moment from which on to serve at ``now``: ``due``, when it was to be done, or as long ago as counts."""
         late = max(0.0, now - due)
-        bound = max(MIN_CATCH_UP_S, self._bound * math.exp2(min(0.0, self._grew - now)))
+        bound = self.bound(now)
         if late > bound / 2:
             self._bound, self._grew = min(MAX_CATCH_UP_S, 2 * bound), now
         return now - min(late, bound)
+
+    def bound(self, now: float) -> float:
+        """Seconds of lateness that count at ``now``."""
+        return max(MIN_CATCH_UP_S, self._bound * math.exp2(min(0.0, self._grew - now)))

@@ -7,20 +7,22 @@ no connection is called back while it is writing.
 
 A timer that is late is made up for: what would have been granted in between is granted step by step, each at its own
 time, as far back as `realize.throttle.lateness` allows. To the buckets, the timer is punctual.
+The connections are told in one go, because their transports are full after the first step: what these keep waiting
+then, with `Flow.hold`, is made up for as far back.
 
 A flow without a limit must not ask: its connection sends at once, and adds the bytes to `Flow.passed`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from realize.throttle.buckets import Bucket
-from realize.throttle.lateness import Lateness
+from realize.throttle.lateness import MIN_CATCH_UP_S, Lateness
 
 MIN_STEP_S: Final = 0.001
 """Seconds between two steps that are made up for: a reactor's timers are no finer."""
@@ -48,6 +50,10 @@ class Scheduler:
         self._call: IDelayedCall | None = None
         self._lateness = Lateness()
         self._step: float | None = None
+        self._held_since: float | None = None
+        """When transports that are full took the last of those that wait away; None if none did."""
+        self._granted: dict[Bucket, int] = {}
+        """What was granted in the steps so far, and the connections were not told yet."""
 
     def now(self) -> float:
         """The time of the buckets in seconds: that of the clock, or of the step that is being made up for."""
@@ -60,6 +66,7 @@ class Scheduler:
 
     def set_rate(self, bucket: Bucket, rate: float | None, burst: float | None = None) -> None:
         """Limit ``bucket`` to ``rate`` bytes per second, None for no limit; flows below it follow it at once."""
+        self._held_since = None
         bucket.set_rate(rate, self.now(), burst)
         for leaf in bucket.leaves():
             flow = self._flows.get(leaf)
@@ -75,41 +82,70 @@ class Scheduler:
     def wait(self, bucket: Bucket, amount: int) -> None:
         """Let ``bucket`` wait for ``amount`` bytes in total; 0 stops waiting."""
         fresh = not bucket.demand
-        bucket.wait_for(amount, self.now())
+        bucket.wait_for(max(0, amount - self._granted.get(bucket, 0)), self.now())
+        if not self._root.demand:
+            self._held_since = None
         if self._step is not None:
             return
         if not self._root.demand:
             self._cancel()
         elif amount and fresh and not self._overdue():
-            self._arm()
+            if self._held_since is not None and self.now() - self._held_since > MIN_CATCH_UP_S:
+                self._schedule(0)
+            else:
+                self._held_since = None
+                self._arm()
+
+    def hold(self, bucket: Bucket) -> None:
+        """Let ``bucket`` wait for nothing while its transport takes nothing, and make up for that time afterwards.
+
+        As far as a timer that is late by as much: who held it up may have held up the transport.
+        """
+        bucket.wait_for(0, self.now())
+        if not self._root.demand:
+            if self._held_since is None:
+                self._held_since = self.now() if self._call is None else min(self.now(), self._call.getTime())
+            self._cancel()
 
     def leave(self, bucket: Bucket) -> None:
         """Forget ``bucket``; what it was not granted goes to the others."""
         if self._flows.pop(bucket, None) is not None:
             bucket.leave(self.now())
             if not self._root.demand:
+                self._held_since = None
                 self._cancel()
 
     def _serve(self) -> None:
         now = self._clock.seconds()
         call, self._call = self._call, None
         step = now if call is None else self._lateness.begin(call.getTime(), now)
+        since, self._held_since = self._held_since, None
+        if since is not None:
+            step = max(since, now - self._lateness.bound(now))
         try:
             while step <= now:
                 self._step = step
                 self._grant()
+                self._tell([bucket for bucket in self._granted if not bucket.demand])
                 delay = self._root.delay(step)
                 if delay is None:
                     break
                 step += max(MIN_STEP_S, delay)
+            self._tell(list(self._granted))
         finally:
             self._step = None
             self._arm()
 
     def _grant(self) -> None:
         for bucket, amount in self._root.serve(self.now()).items():
+            self._granted[bucket] = self._granted.get(bucket, 0) + amount
+
+    def _tell(self, buckets: Iterable[Bucket]) -> None:
+        """Tell the connections at ``buckets`` what they were granted."""
+        for bucket in buckets:
+            amount = self._granted.pop(bucket, 0)
             flow = self._flows.get(bucket)
-            if flow is not None and flow.waiter is not None:
+            if amount and flow is not None and flow.waiter is not None:
                 with _log.failuresHandled("while a throttled connection was sending"):
                     flow.waiter.granted(amount)
 
@@ -164,6 +200,10 @@ class Flow:
     def ask(self, amount: int) -> None:
         """Wait for ``amount`` bytes in total, in place of what was asked for before; 0 stops waiting."""
         self._scheduler.wait(self.bucket, amount)
+
+    def hold(self) -> None:
+        """Wait for nothing until the transport, which is full, takes more, and `ask` then."""
+        self._scheduler.hold(self.bucket)
 
     def collect(self) -> bool:
         """Move `passed` into the meter, and return whether it was above 0.

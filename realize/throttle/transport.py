@@ -361,7 +361,10 @@ class ThrottledProtocol(Protocol):
     def _ask(self) -> None:
         flow = self._flow
         if flow is not None and self._send_state is not _CLOSED:
-            flow.ask(self._drain.wanted if flow.limited and not self._producers.full else 0)
+            if self._producers.full:
+                flow.hold()
+            else:
+                flow.ask(self._drain.wanted if flow.limited else 0)
 
     def _end(self, event: TransportEvent) -> None:
         """Note the application's wish, and fulfil it now if nothing is left to send."""
