@@ -6,7 +6,7 @@ import re
 
 import pytest
 import structlog
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
 
@@ -288,3 +288,13 @@ def test_no_wakeup(served):
 
     assert [] == served.clock.getDelayedCalls()
     served.factory.doStop()
+
+
+def test_what_a_program_has_of_prometheus_is_left_as_it_is():
+    """Our own registries leave out when each counter was made; those of the program do as it has set."""
+    own, of_the_program = new_registry(), CollectorRegistry()
+    for registry in (own, of_the_program):
+        Counter("realize_things", "Things.", registry=registry).inc(3)
+
+    assert "_created" not in generate_latest(own).decode()
+    assert "realize_things_created" in generate_latest(of_the_program).decode()

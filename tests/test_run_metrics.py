@@ -319,7 +319,7 @@ async def test_metrics_are_served_while_the_run_goes_on(capsys):
     async with metrics.during(reactor):
         said = capsys.readouterr().err
         number = said.rpartition(":")[2].removesuffix("/metrics\n")
-        with pytest.raises(UsageError, match="--metrics-addr: tcp:"):
+        with pytest.raises(UsageError, match=r"^the address for metrics: tcp:"):
             async with metrics_of(MetricsTargets(endpoint=f"tcp:{number}:interface=127.0.0.1")).during(reactor):
                 port.callback(None)
 

@@ -98,7 +98,7 @@ def refuse_inside(path: str, locations: Sequence[Location]) -> None:
     dangers.append((destination, f"destination {destination}: a file that arrives could replace it"))
     for location, danger in dangers:
         if isinstance(location, LocalLocation) and _identity(location.path) in above:
-            raise UsageError(f"--manifest {display_text(path)} is in {danger}")
+            raise UsageError(f"manifest {display_text(path)} is in {danger}")
 
 
 def _upwards(path: str) -> Iterator[tuple[int, int]]:
@@ -133,14 +133,14 @@ class ManifestFile:
             fd = os.open(path, _FLAGS, 0o600)
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-            raise UsageError(f"--manifest {display_text(path)}: {reason}") from error
+            raise UsageError(f"manifest {display_text(path)}: {reason}") from error
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise UsageError(f"--manifest {display_text(path)}: is not a regular file")  # noqa: TRY301
+                raise UsageError(f"manifest {display_text(path)}: is not a regular file")  # noqa: TRY301
             _make_name_durable(path)
         except OSError as error:
             os.close(fd)
-            raise UsageError(f"--manifest {display_text(path)}: {error.strerror}") from error
+            raise UsageError(f"manifest {display_text(path)}: {error.strerror}") from error
         except BaseException:
             os.close(fd)
             raise

@@ -230,7 +230,7 @@ class RunMetrics:
         try:
             port = await listen(reactor, self._wanted.endpoint, exposition)
         except RealizeError as error:
-            raise UsageError(f"--metrics-addr: {error}") from error
+            raise UsageError(f"the address for metrics: {error}") from error
         self._serving_at(self._where(port.getHost()))
 
         async def stop() -> None:

@@ -112,7 +112,7 @@ class Session:
                 self._peer(location.peer, location.host, location.port)
         self._check_peer_key()
         if self._rates != Rates() and all(isinstance(location, LocalLocation) for location in locations):
-            raise UsageError("--throttle limits connections, and here both ends are local")
+            raise UsageError("a throttle limits connections, and here both ends are local")
         return locations
 
     def resolve_peer(self, text: str) -> Peer:

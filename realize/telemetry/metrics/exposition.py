@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import prometheus_client
 from attrs import frozen
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -50,15 +49,22 @@ Health = Callable[[], tuple[bool, str]]
 """Returns whether the service is working, and a short text for people."""
 
 
+class _OwnRegistry(CollectorRegistry):
+    """Leaves out the gauge of its creation time that each counter has; what other registries show is not ours."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in super().collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
 def new_registry() -> CollectorRegistry:
     """A registry for one service.
 
     The global registry cannot hold two services, and has metrics of the process, which must not be pushed since they
     would stay when it is gone.
     """
-    # Else there is one more gauge, of its creation time, for each counter.
-    prometheus_client.disable_created_metrics()
-    return CollectorRegistry(auto_describe=True)
+    return _OwnRegistry(auto_describe=True)
 
 
 def listen(reactor: IReactorCore, description: str, exposition: Exposition) -> Deferred[IListeningPort]:
