@@ -100,3 +100,17 @@ def closes_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for writer in started:
         os.close(writer._fd)
+
+
+@pytest.fixture
+def records() -> Iterator[list[tuple[str, dict[str, object]]]]:
+    """What Realize adds to Twisted's log in another program, as ``(event, fields)``."""
+    seen: list[tuple[str, dict[str, object]]] = []
+
+    def observe(event: LogEvent) -> None:
+        if "realize_event" in event:
+            seen.append((event["realize_event"], event["realize_fields"]))
+
+    globalLogPublisher.addObserver(observe)
+    yield seen
+    globalLogPublisher.removeObserver(observe)

@@ -16,7 +16,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.logger import globalLogPublisher
 
 from realize import api
 from realize.api import events
@@ -39,22 +38,8 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-@pytest.fixture
-def logged():
-    """What goes to Twisted's log, as ``(event, fields)``."""
-    seen = []
-
-    def observe(event):
-        if "realize_event" in event:
-            seen.append((event["realize_event"], event["realize_fields"]))
-
-    globalLogPublisher.addObserver(observe)
-    yield seen
-    globalLogPublisher.removeObserver(observe)
-
-
 @pytest_twisted.async_yield_fixture
-async def nas(tmp_path, logged):
+async def nas(tmp_path):
     """The configuration of a program that knows a daemon, ``nas``, in this process; nothing of it is in a file."""
     own, theirs = api.generate_identity(), api.generate_identity()
     (tmp_path / "inbox").mkdir()
@@ -70,7 +55,7 @@ async def nas(tmp_path, logged):
         reactor,
     )
     service.startService()
-    port = next(fields["port"] for event, fields in logged if event == "listening")
+    port = service.addresses[0].port
     yield api.Config(key=own, peers={"nas": api.PeerConfig(theirs.public_key, address=f"127.0.0.1:{port}")})
     await service.stopService()
 
@@ -80,7 +65,7 @@ def files(directory):
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-async def test_a_move_between_directories_needs_no_configuration(out, tmp_path, logged):
+async def test_a_move_between_directories_needs_no_configuration(out, tmp_path, records):
     """Paths may be `pathlib.Path`; the summary has what the command would say, and the log of the program the files."""
     before = files(out)
 
@@ -95,7 +80,7 @@ async def test_a_move_between_directories_needs_no_configuration(out, tmp_path, 
         summary.removed,
         summary.deadline_reached,
     )
-    names = [event for event, _ in logged]
+    names = [event for event, _ in records]
     assert ["run_started", "run_ended"] == [names[0], names[-1]]
     assert 2 == names.count("file_moved")
 

@@ -16,7 +16,6 @@ from twisted.application.service import MultiService
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
@@ -49,20 +48,6 @@ def other(config, tmp_path):
     return evolve(config, key=generate_identity(), directories={"inbox": DirectoryConfig(tmp_path / "other")})
 
 
-@pytest.fixture
-def events():
-    """What goes to Twisted's log, as ``(event, fields)``."""
-    seen = []
-
-    def observe(event):
-        if "realize_event" in event:
-            seen.append((event["realize_event"], event["realize_fields"]))
-
-    globalLogPublisher.addObserver(observe)
-    yield seen
-    globalLogPublisher.removeObserver(observe)
-
-
 @pytest_twisted.async_yield_fixture
 async def service_of():
     """Makes services, and stops them when the test has ended, however it did: their threads would keep the process."""
@@ -84,8 +69,8 @@ def process_state():
     return handlers, sys.excepthook, threading.excepthook, sys.unraisablehook
 
 
-def ports(events):
-    return [fields["port"] for event, fields in events if event == "listening"]
+def ports(records):
+    return [fields["port"] for event, fields in records if event == "listening"]
 
 
 def answers(port):
@@ -93,7 +78,7 @@ def answers(port):
         return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_two_services_run_side_by_side_and_leave_the_process_alone(service_of, config, other, events):
+async def test_two_services_run_side_by_side_and_leave_the_process_alone(service_of, config, other, records):
     """Each has its own ports and directories; signals, hooks and threads are afterwards as they were."""
     before, threads = process_state(), set(threading.enumerate())
     parent = MultiService()
@@ -101,16 +86,16 @@ async def test_two_services_run_side_by_side_and_leave_the_process_alone(service
     for each in (config, other):
         service_of(each).setServiceParent(parent)
     during = process_state()
-    answered = [answers(port) for port in ports(events)]
+    answered = [answers(port) for port in ports(records)]
     await parent.stopService()
 
     assert [True, True] == answered
-    assert [False, False] == [answers(port) for port in ports(events)]
+    assert [False, False] == [answers(port) for port in ports(records)]
     assert before == during == process_state()
     assert threads >= {each for each in threading.enumerate() if not each.daemon}
 
 
-async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(service_of, config, events, tmp_path):
+async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(service_of, config, records, tmp_path):
     """In one sentence; the port that was open already is closed, and the directory free for another service."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
@@ -124,7 +109,7 @@ async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(service_of, con
         await second.stopService()
 
     assert not running
-    assert [False, False] == [answers(port) for port in ports(events)]
+    assert [False, False] == [answers(port) for port in ports(records)]
 
 
 @pytest.mark.parametrize("what", ["directory", "endpoint", "metrics", "registry"])
@@ -207,7 +192,7 @@ async def test_a_service_serves_once(service_of, config):
     await next_one.stopService()
 
 
-async def test_a_reload_takes_values(service_of, config, other, tmp_path, events):
+async def test_a_reload_takes_values(service_of, config, other, tmp_path, records):
     """What cannot change without another service is told, each time, and stays; what is wrong changes nothing."""
     service = service_of(config)
     service.startService()
@@ -224,7 +209,7 @@ async def test_a_reload_takes_values(service_of, config, other, tmp_path, events
 
     assert [("listen",), ("listen",), ()] == kept
     assert evolve(changed, listen=config.listen) == in_force
-    logged = {name for name, _ in events}
+    logged = {name for name, _ in records}
     assert {"started", "limits_in_force", "listening", "reloaded", "draining", "stopped"} == logged
 
 
@@ -287,7 +272,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("how", ["opens", "fails", "never"])
-async def test_an_endpoint_may_take_its_time(service_of, config, events, monkeypatch, how):
+async def test_an_endpoint_may_take_its_time(service_of, config, records, monkeypatch, how):
     """What fails after the start is logged, and what is still being opened at the end is given up."""
     slow, port = Slow(), Port()
     monkeypatch.setattr(listeners, "serverFromString", lambda *_: slow)
@@ -302,7 +287,7 @@ async def test_an_endpoint_may_take_its_time(service_of, config, events, monkeyp
     assert (how == "opens") == port.stopped
     assert slow.opening.called, "nobody has given it up"
     assert {"opens": ["listening"], "fails": ["cannot_listen"], "never": []}[how] == [
-        event for event, _ in events if event in {"listening", "cannot_listen"}
+        event for event, _ in records if event in {"listening", "cannot_listen"}
     ]
 
 

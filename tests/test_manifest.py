@@ -424,7 +424,7 @@ def test_what_cannot_hold_a_manifest_is_refused(tmp_path, kind):
     elif kind == "fifo":
         os.mkfifo(path)
 
-    with pytest.raises(UsageError, match="^manifest "):
+    with pytest.raises(UsageError, match=r"^manifest "):
         ManifestFile(path)
 
 
