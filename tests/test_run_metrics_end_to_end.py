@@ -243,7 +243,7 @@ def test_metrics_are_served_while_it_runs(site, gateway, tmp_path):
     assert 1 <= float(values["realize_run_retries_total"])
     assert "" == check_metrics(served)
     assert (2, 2) == (done.returncode, gateway.value("realize_last_exit_code"))
-    assert "--metrics-addr" in done.stderr
+    assert f"the address for metrics: tcp:{address.partition(':')[2]}:" in done.stderr
     assert ["a", "b"] == sorted(os.listdir(tmp_path / "source"))
 
 
