@@ -1,0 +1,123 @@
+"""What there is to know about a standing move at one instant, for people, metrics and peers.
+
+Plain values.
+Times are seconds since the epoch by the wall clock, durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import Factory, asdict, frozen
+
+
+class Phase(enum.Enum):
+    """What a standing move does."""
+
+    IDLE = "idle"
+    """It waits for files, or for its time."""
+    RUNNING = "running"
+    """It moves files."""
+    FAILING = "failing"
+    """Its last run failed as a whole; it waits for the next attempt."""
+    PAUSED = "paused"
+    """It was paused by hand, and moves nothing until it is resumed."""
+
+
+@frozen(kw_only=True)
+class KnownBacklog:
+    """What a move knows of and has not moved.
+
+    ``oldest`` is since when the oldest of them has been there; None if that is unknown, or there are none.
+    ``at_least`` says that there are more than are known.
+    """
+
+    files: int = 0
+    size: int = 0
+    oldest: float | None = None
+    at_least: bool = False
+
+
+@frozen(kw_only=True)
+class RunResult:
+    """What came of one run; ``error`` is what ended it early, or empty, and ``code`` the word of its exit code."""
+
+    run: str
+    began: float
+    ended: float
+    moved_files: int = 0
+    moved_bytes: int = 0
+    failed_files: int = 0
+    error: str = ""
+    code: str = "ok"
+
+
+@frozen(kw_only=True)
+class UnderWay:
+    """A file that is on its way; ``path`` is for people."""
+
+    path: str
+    size: int
+    done: int
+
+
+@frozen(kw_only=True)
+class RunNow:
+    """A run that goes on; ``rate_bps`` is measured, None until it is known."""
+
+    run: str
+    began: float
+    moved_files: int = 0
+    moved_bytes: int = 0
+    failed_files: int = 0
+    rate_bps: float | None = None
+    in_flight: Sequence[UnderWay] = ()
+
+
+@frozen(kw_only=True)
+class Totals:
+    """What a move did since the daemon started; ``failures`` counts by the word of the error, such as ``no_space``."""
+
+    moved_files: int = 0
+    moved_bytes: int = 0
+    runs: int = 0
+    failures: Mapping[str, int] = Factory(dict)
+
+
+@frozen(kw_only=True)
+class MoveStatus:
+    """One standing move.
+
+    ``when`` is as configured; ``watching`` says for each local source how it is watched, such as "events" or "polled".
+    ``error`` and ``failing_since`` tell of a move that fails as a whole, ``failed_files`` of single files that wait for
+    another attempt, ``file_error`` is the most recent error of one.
+    ``next_run`` is when it starts again by itself; None for one that waits for files, or is paused.
+    ``up_bps`` and ``down_bps`` are its own limits now, None is unlimited.
+    """
+
+    name: str
+    sources: Sequence[str]
+    destination: str
+    when: str
+    phase: Phase
+    watching: Mapping[str, str] = Factory(dict)
+    backlog: KnownBacklog = KnownBacklog()
+    running: RunNow | None = None
+    last_run: RunResult | None = None
+    last_success: float | None = None
+    next_run: float | None = None
+    failing_since: float | None = None
+    error: str = ""
+    failed_files: int = 0
+    file_error: str = ""
+    up_bps: int | None = None
+    down_bps: int | None = None
+    totals: Totals = Factory(Totals)
+
+    def as_row(self) -> dict[str, Any]:
+        """The same as a JSON object: enums by their values, nested values as objects."""
+        row = asdict(self, value_serializer=lambda _, __, value: value.value if isinstance(value, Phase) else value)
+        row["sources"] = list(self.sources)
+        return row
