@@ -16,7 +16,9 @@ from typing import Final
 
 from attrs import frozen
 
-from realize.config import DEFAULT_PORT, NAME_FORM, PeerConfig, parse_address
+from realize.config import PeerConfig
+from realize.config.addresses import DEFAULT_PORT, parse_address
+from realize.config.checks import NAME_FORM
 from realize.errors import UsageError
 from realize.units import display_name, display_text, format_address, quoted
 

@@ -9,7 +9,8 @@ import json
 import re
 import socket
 
-from realize.config import BARE_KEY, RIGHTS
+from realize.config.problems import BARE_KEY
+from realize.config.values import RIGHTS
 from realize.keys import PublicKey
 
 

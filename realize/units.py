@@ -198,7 +198,7 @@ def quoted(text: str) -> str:
 
 
 def format_address(host: str, port: int) -> str:
-    """``HOST:PORT``, with brackets around an IPv6 address; `realize.config.parse_address` reads it."""
+    """``HOST:PORT``, with brackets around an IPv6 address; `realize.config.addresses.parse_address` reads it."""
     return f"[{display_text(host)}]:{port}" if ":" in host else f"{display_text(host)}:{port}"
 
 

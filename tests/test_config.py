@@ -14,7 +14,6 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
 from realize.config import (
-    DEFAULT_PORT,
     Config,
     DirectoryConfig,
     LimitsConfig,
@@ -22,16 +21,11 @@ from realize.config import (
     PeerConfig,
     Right,
     ThrottleConfig,
-    check_daemon_needs,
-    default_config_path,
-    default_key_path,
-    load_command_config,
-    metrics_endpoint,
-    parse_address,
     read_config,
-    server_endpoint,
-    with_backlog,
 )
+from realize.config.addresses import DEFAULT_PORT, metrics_endpoint, parse_address, server_endpoint, with_backlog
+from realize.config.reading import default_config_path, default_key_path, load_command_config
+from realize.config.values import check_daemon_needs
 from realize.errors import ConfigError, UsageError
 from realize.keys import PublicKey, generate_identity, write_identity
 from realize.levels import Levels

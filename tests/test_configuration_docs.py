@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
-from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config, toml_key
+from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config
+from realize.config.problems import toml_key
 from realize.daemon.tap import Options
 from realize.errors import ConfigError
 from realize.keys import generate_identity

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.config import DEFAULT_PORT, PeerConfig
+from realize.config import PeerConfig
+from realize.config.addresses import DEFAULT_PORT
 from realize.errors import UsageError
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, RemoteLocation, parse_location, parse_peer

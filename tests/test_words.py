@@ -24,8 +24,8 @@ ONE_MEANING = {
 
 UNITS = {"S", "NS", "MS", "BYTES", "BPS", "FRACTION", "CHARS", "COLUMNS", "DIGITS", "DEPTH", "LEVEL"}
 NO_COUNT = {
-    "config.DEFAULT_PORT": "a number of TCP",
-    "config.LISTEN_BACKLOG": "the word of listen(2) for connections that wait",
+    "config.addresses.DEFAULT_PORT": "a number of TCP",
+    "config.addresses.LISTEN_BACKLOG": "the word of listen(2) for connections that wait",
     "daemon.heap._M_ARENA_MAX": "a number of mallopt(3)",
     "fs.stamps._CLOCK_MONOTONIC_COARSE": "a number of clock_gettime(2)",
     "fs.stamps._CLOCK_REALTIME_COARSE": "a number of clock_gettime(2)",

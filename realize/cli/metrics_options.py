@@ -65,7 +65,7 @@ def metrics_targets(ctx: click.Context, given: MetricsOptions) -> MetricsTargets
 
 
 def _endpoint(ctx: click.Context, text: str) -> str:
-    from realize.config import metrics_endpoint
+    from realize.config.addresses import metrics_endpoint
 
     try:
         return metrics_endpoint(text)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from realize.config import DirectoryConfig, config_error
+from realize.config import DirectoryConfig
+from realize.config.problems import config_error
 from realize.fs.tree import Inode
 from realize.units import display_text
 

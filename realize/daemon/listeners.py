@@ -13,7 +13,8 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.python.failure import Failure
 
 from realize.concurrency.reactor import IReactor
-from realize.config import config_error, with_backlog
+from realize.config.addresses import with_backlog
+from realize.config.problems import config_error
 from realize.logger import Logger
 
 OnListening = Callable[[str, str, int | None], object]

@@ -17,7 +17,8 @@ from realize.concurrency.memory import Memory
 from realize.concurrency.shielded import RunInThread
 from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.turns import Turn, Turns
-from realize.config import DISK_ANSWER_S, DirectoryConfig, Right
+from realize.config import DirectoryConfig, Right
+from realize.config.reading import DISK_ANSWER_S
 from realize.errors import StorageError
 from realize.fs.tree import Inode
 from realize.store.hooks import CommitHooks
@@ -101,7 +102,7 @@ class ServedDirectory:
 def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Inode | None]:
     """The identity of each directory, by name; None for one whose disk does not answer.
 
-    Blocks for up to `realize.config.DISK_ANSWER_S`, so call it in a thread where that is too long.
+    Blocks for up to `realize.config.reading.DISK_ANSWER_S`, so call it in a thread where that is too long.
     Raises `StorageError` if a directory does not exist or cannot be opened.
     """
     looks = {name: _Look(directory.path) for name, directory in directories.items()}

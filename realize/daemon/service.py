@@ -26,7 +26,8 @@ from realize import __version__
 from realize.concurrency.memory import Memory
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
-from realize.config import Config, DirectoryConfig, PeerConfig, Right, check_daemon_needs
+from realize.config import Config, DirectoryConfig, PeerConfig, Right
+from realize.config.values import check_daemon_needs
 from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.expiry import Housekeeping
 from realize.daemon.listeners import Listeners

@@ -15,7 +15,8 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from realize.clocks import use_monotonic_clock
-from realize.config import Config, metrics_endpoint, read_config
+from realize.config import Config, read_config
+from realize.config.addresses import metrics_endpoint
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
 from realize.errors import RealizeError, UsageError
 from realize.levels import FORMATS, parse_levels

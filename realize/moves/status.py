@@ -55,7 +55,7 @@ class RunResult:
 
 
 @frozen(kw_only=True)
-class UnderWay:
+class FileUnderWay:
     """A file that is on its way; ``path`` is for people."""
 
     path: str
@@ -73,7 +73,7 @@ class RunNow:
     moved_bytes: int = 0
     failed_files: int = 0
     rate_bps: float | None = None
-    in_flight: Sequence[UnderWay] = ()
+    in_flight: Sequence[FileUnderWay] = ()
 
 
 @frozen(kw_only=True)

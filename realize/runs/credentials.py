@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from realize.config import PARTIAL_MAX_AGE_S, Config, default_config_path, load_command_config
+from realize.config import Config
+from realize.config.reading import default_config_path, load_command_config
+from realize.config.values import PARTIAL_MAX_AGE_S
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 
 

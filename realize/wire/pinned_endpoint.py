@@ -233,7 +233,7 @@ class PinnedParser:
 
 
 def _parse(reactor: IReactorTime, places: list[str], named: dict[str, str]) -> PinnedClientEndpoint:
-    from realize.config import DEFAULT_PORT, parse_address
+    from realize.config.addresses import DEFAULT_PORT, parse_address
 
     if len(places) > 2:
         raise ValueError(f"realize: {quoted(places[2])} has no place in {_FORM}; a colon in a value is written \\:")

@@ -17,7 +17,8 @@ def keygen(file: str | None) -> None:
     ~/.config/realize/realize.key]
     On stdout: the public key, and the lines that configurations on other machines need, ready to paste.
     """
-    from realize.config import DEFAULT_PORT, default_key_path
+    from realize.config.addresses import DEFAULT_PORT
+    from realize.config.reading import default_key_path
     from realize.errors import UsageError
     from realize.keys import generate_identity, write_identity
     from realize.pasting import client_lines, client_notes, daemon_lines, if_there, own_name

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from realize.concurrency.reactor import IReactor
-from realize.config import config_error
+from realize.config.problems import config_error
 from realize.daemon.listeners import Listeners
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.gauges import Gauges

@@ -1,0 +1,229 @@
+"""Values of a configuration, from what TOML or a program gives; each raises an error that says what was expected."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from cattrs.errors import ClassValidationError
+
+from realize.config.addresses import DEFAULT_PORT, metrics_endpoint, parse_address, server_endpoint
+from realize.config.problems import SeveralProblems, problems_below
+from realize.errors import Problem, RealizeError, UsageError
+from realize.keys import PublicKey, parse_public_key
+from realize.levels import Levels, parse_levels
+from realize.units import (
+    Reserve,
+    parse_duration,
+    parse_rate,
+    parse_reserve,
+    parse_size,
+    quoted,
+)
+
+T = TypeVar("T")
+
+MIN_MEMORY_BYTES: Final = 16 << 20
+"""The smallest memory limit for peers that is accepted; with less, even a single large file would be slow."""
+
+NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What the name of a directory or of a peer must match as a whole."""
+
+
+def absolute(path: str) -> str:
+    """The path from the root; a relative one starts at the working directory."""
+    # Not os.path.abspath, which removes LINK/.. and so changes the path if LINK is a symlink.
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+
+
+def unexpected(what: str, value: object) -> UsageError:
+    """The error for a value of another type than ``what`` says."""
+    names = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", list: "an array", dict: "a table"}
+    other = "a date or time" if isinstance(value, dt.date | dt.time) else f"of type {type(value).__name__}"
+    return UsageError(f"expected {what}, not {names.get(type(value), other)}")
+
+
+def instance_of(cls: type[T]) -> Callable[[object], T]:
+    """The check that a value, which no file has, is of a class."""
+
+    def check(value: object) -> T:
+        if not isinstance(value, cls):
+            raise unexpected(f"of type {cls.__name__}", value)
+        return value
+
+    return check
+
+
+def as_table(value: object) -> Mapping[str, object]:
+    """A table of TOML."""
+    if not isinstance(value, Mapping):
+        raise unexpected("a table", value)
+    return value
+
+
+def as_string(value: object, what: str = "a string") -> str:
+    """A string; ``what`` says for people what it is."""
+    if not isinstance(value, str):
+        raise unexpected(what, value)
+    return value
+
+
+def as_path(value: object) -> str:
+    """A path, not yet absolute."""
+    path = as_string(value, "a path")
+    if not path or "\0" in path:
+        raise UsageError("expected a path")
+    return path
+
+
+def as_boolean(value: object) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise unexpected("true or false", value)
+    return value
+
+
+def _number_or_string(value: object, what: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return as_string(value, what)
+
+
+def as_rate(value: object) -> int | None:
+    """Bytes per second; None is unlimited."""
+    return parse_rate(_number_or_string(value, 'a rate such as "20M" or "unlimited"'))
+
+
+def as_reserve(value: object) -> Reserve:
+    """The space to leave free."""
+    return parse_reserve(_number_or_string(value, 'a size or a percentage such as "10G" or "5%"'))
+
+
+def as_memory(value: object) -> int:
+    """A number of bytes, at least `MIN_MEMORY_BYTES`."""
+    expected = f"a size of at least {MIN_MEMORY_BYTES >> 20}M"
+    size = parse_size(_number_or_string(value, f'{expected}, such as "128M"'))
+    if size < MIN_MEMORY_BYTES:
+        raise UsageError(f"expected {expected}")
+    return size
+
+
+def as_duration(value: object) -> float:
+    """Seconds, more than none."""
+    return parse_duration(_number_or_string(value, 'a duration such as "7d"'))
+
+
+def as_duration_or_zero(value: object) -> float:
+    """Seconds, or none."""
+    return parse_duration(_number_or_string(value, 'a duration such as "10s"'), zero_allowed=True)
+
+
+def check_rate_value(value: object) -> None:
+    """Refuse what is no rate in bytes per second, or None."""
+    if value is not None and type(value) is not int:
+        raise unexpected("bytes per second, or None", value)
+    if value is not None:
+        as_rate(value)
+
+
+def check_memory_value(value: object) -> None:
+    """Refuse what is no number of bytes, or too small a one."""
+    if type(value) is not int:
+        raise unexpected("a number of bytes", value)
+    as_memory(value)
+
+
+def check_seconds(value: object, *, zero_allowed: bool = False) -> None:
+    """Refuse what is no number of seconds."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise unexpected("a number of seconds", value)
+    parse_duration(f"{value:.9f}", zero_allowed=zero_allowed)
+
+
+def check_levels(value: object) -> None:
+    """Refuse levels that no log knows."""
+    levels = instance_of(Levels)(value)
+    parse_levels(",".join([levels.default, *(f"{name}={level}" for name, level in levels.components.items())]))
+
+
+def as_log_levels(value: object) -> Levels:
+    """The levels of the log and of its components."""
+    return parse_levels(as_string(value, 'a level such as "info" or "info,wire=debug"'))
+
+
+def as_public_key(value: object) -> PublicKey:
+    """A public key in its text form."""
+    return parse_public_key(as_string(value, "a public key"))
+
+
+def as_address(value: object) -> str:
+    """The address of a peer, as text."""
+    address = as_string(value, "an address such as host:9771")
+    parse_address(address)
+    return address
+
+
+def _endpoint(value: object) -> str:
+    return server_endpoint(as_string(value, "HOST:PORT or a Twisted server endpoint string"))
+
+
+def as_metrics(value: object) -> str:
+    """The endpoint string for metrics."""
+    return metrics_endpoint(_number_or_string(value, "HOST:PORT, PORT or a Twisted server endpoint string"))
+
+
+def as_endpoints(value: object) -> tuple[str, ...]:
+    """The endpoint strings to listen on."""
+    if not isinstance(value, list | tuple):
+        raise unexpected(f'an array of strings such as ["tcp:{DEFAULT_PORT}"]', value)
+    endpoints: list[str] = []
+    problems: list[Problem] = []
+    for index, item in enumerate(value):
+        try:
+            endpoints.append(_endpoint(item))
+        except RealizeError as error:
+            problems.extend(problems_below(index, error))
+    if problems:
+        raise SeveralProblems(problems)
+    return tuple(endpoints)
+
+
+def choice(*choices: str) -> Callable[[object], str]:
+    """The check for one of a few words."""
+
+    def convert(value: object) -> str:
+        expected = f"one of {', '.join(choices)}"
+        text = as_string(value, expected)
+        if text not in choices:
+            raise UsageError(f"{quoted(text)} is not known; expected {expected}")
+        return text
+
+    return convert
+
+
+def named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict[str, T]]:
+    """The converter of a table whose keys are names chosen by the administrator."""
+
+    def convert_table(value: object) -> dict[str, T]:
+        converted: dict[str, T] = {}
+        problems: list[Problem] = []
+        for name, item in as_table(value).items():
+            if not NAME_FORM.fullmatch(name):
+                problems.append(
+                    (
+                        (name,),
+                        f"not a name for a {what}; expected letters, digits, '.', '_' and '-', a letter or digit first",
+                    )
+                )
+            try:
+                converted[name] = convert(item)
+            except (RealizeError, ClassValidationError, SeveralProblems) as error:
+                problems.extend(problems_below(name, error))
+        if problems:
+            raise SeveralProblems(problems)
+        return converted
+
+    return convert_table

@@ -1,0 +1,219 @@
+"""The TOML file: where it is looked for, how it is read, and what must exist.
+
+This module owns the format, which docs/configuration.md describes.
+It reads the file, and checks that directories and the key file exist without opening them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, override
+
+from realize.config.checks import (
+    absolute,
+    as_address,
+    as_boolean,
+    as_duration,
+    as_duration_or_zero,
+    as_endpoints,
+    as_log_levels,
+    as_memory,
+    as_metrics,
+    as_path,
+    as_public_key,
+    as_rate,
+    as_reserve,
+    as_string,
+    as_table,
+    choice,
+    named,
+    unexpected,
+)
+from realize.config.problems import IN_TOML, as_lines, problems_in, refuse
+from realize.config.values import (
+    Config,
+    DirectoryConfig,
+    LimitsConfig,
+    LogsConfig,
+    PeerConfig,
+    Right,
+    ThrottleConfig,
+    absences,
+)
+from realize.errors import ConfigError, Problem, UsageError
+from realize.levels import FORMATS
+from realize.ownership import changeable_by_others
+from realize.units import (
+    display_text,
+    quoted,
+)
+
+T = TypeVar("T")
+
+Warn = Callable[[str], object]
+"""Called with one sentence that says what is wrong with a file that is used all the same."""
+
+DISK_ANSWER_S: Final = 5.0
+"""How long to wait for the disks of the configured directories to answer."""
+
+
+def default_config_path(environ: Mapping[str, str]) -> str:
+    """The configuration file of the command unless an option names one: ``REALIZE_CONFIG``, or below the home."""
+    return environ.get("REALIZE_CONFIG") or os.path.join(_home(environ), ".config", "realize", "realize.toml")
+
+
+def default_key_path(environ: Mapping[str, str]) -> str:
+    """The key file of the command unless an option or the configuration names one; also the default of ``keygen``."""
+    return environ.get("REALIZE_KEY") or os.path.join(_home(environ), ".config", "realize", "realize.key")
+
+
+def load_command_config(path: str | None, environ: Mapping[str, str], warn: Warn) -> Config:
+    """The configuration of the command: from ``path`` if given, else from `default_config_path`.
+
+    Only a default path that was not chosen by the user may be missing; then there are no peers, and the key is
+    `default_key_path`.
+    ``REALIZE_KEY`` overrides the key that the file names.
+    Raises `ConfigError`.
+    """
+    chosen = path or default_config_path(environ)
+    if not path and not environ.get("REALIZE_CONFIG") and not os.path.lexists(chosen):
+        return Config(key=default_key_path(environ))
+    return read_config(chosen, for_daemon=False, environ=environ, warn=warn)
+
+
+def read_config(
+    path: str, *, for_daemon: bool = False, environ: Mapping[str, str] = os.environ, warn: Warn = lambda _: None
+) -> Config:
+    """Read and check the configuration in a file.
+
+    The daemon requires a key file that exists, an endpoint to listen on, and directories that exist.
+    The command requires none of these; its key is ``REALIZE_KEY``, or the one that the file names, or
+    `default_key_path`.
+    Whoever can change the file can let in anybody: if users other than ourselves and root can, the daemon refuses it,
+    and for the command ``warn`` is called.
+    Relative paths start at the directory of the file, and ``~`` is the home directory.
+    Raises `ConfigError` with one line for each problem.
+    """
+    file = display_text(path)
+    raw, exposed = _load(path, file)
+    if exposed is not None and for_daemon:
+        raise ConfigError(f"{file}: {exposed}")
+    if exposed is not None:
+        warn(f"{file}: {exposed}")
+    if not for_daemon and (environ.get("REALIZE_KEY") or "key" not in raw):
+        raw["key"] = absolute(default_key_path(environ))
+    folder = os.path.dirname(absolute(path))
+    try:
+        config = _structure(raw, lambda path: _resolve(path, folder, environ))
+        if for_daemon:
+            refuse(*absences(config), *_missing_directories(config))
+    except Exception as error:
+        raise ConfigError(as_lines(f"{file}: ", [*problems_in(error)])) from error
+    return config
+
+
+def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:
+    """The content of the file, and how other users could change it (None if they cannot)."""
+    try:
+        with open(path, "rb") as stream:
+            exposed = changeable_by_others(path, os.fstat(stream.fileno()))
+            return tomllib.load(stream), exposed
+    except FileNotFoundError as error:
+        raise ConfigError(f"{file}: there is no such configuration file") from error
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot read the configuration file: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: not a TOML file: {display_text(str(error))}") from error
+
+
+def _missing_directories(config: Config) -> Iterator[Problem]:
+    for name, directory in config.directories.items():
+        if _is_missing(directory.path):
+            yield (
+                ("dirs", name, "path"),
+                f"there is no directory {display_text(directory.path)}; expected one that exists",
+            )
+
+
+def _is_missing(path: str) -> bool:
+    """Whether the directory is certainly missing; one on a dead disk or mount, which may come back, is not."""
+    answers: list[bool] = []
+    looking = threading.Thread(target=lambda: answers.append(os.path.isdir(path)), daemon=True, name="look")
+    looking.start()
+    looking.join(DISK_ANSWER_S)
+    return answers == [False]
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    return environ.get("HOME") or os.path.expanduser("~")
+
+
+def _resolve(path: str, folder: str, environ: Mapping[str, str]) -> str:
+    if path == "~" or path.startswith("~/"):
+        path = _home(environ) + path[1:]
+    return os.path.join(folder, os.path.expanduser(path))
+
+
+def _rights(value: object) -> frozenset[Right]:
+    expected = f"an array with any of {', '.join(json.dumps(right.value) for right in Right)}"
+    if not isinstance(value, list):
+        raise unexpected(expected, value)
+    rights = set()
+    for item in value:
+        try:
+            rights.add(Right(as_string(item, expected)))
+        except ValueError as error:
+            raise UsageError(f"{quoted(item)} is not a right; expected {expected}") from error
+    return frozenset(rights)
+
+
+def _class(cls: type[T], **converters: Callable[[object], object]) -> Callable[[object], T]:
+    """The converter of a table whose keys are the attributes of a class; each attribute has a converter."""
+
+    def hook(convert: Callable[[object], object]) -> Callable[[object, object], object]:
+        return lambda value, _type: convert(value)
+
+    options: dict[str, Any] = {
+        name: override(struct_hook=hook(convert), rename=IN_TOML.get(name)) for name, convert in converters.items()
+    }
+    structure = make_dict_structure_fn(
+        cls, _CONVERTER, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **options
+    )
+    return lambda value: structure(as_table(value), cls)
+
+
+_CONVERTER: Final = Converter()
+
+
+def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Config:
+    """The content of a file as values; ``resolve`` makes its paths absolute."""
+
+    def path(value: object) -> str:
+        return resolve(as_path(value))
+
+    structure = _class(
+        Config,
+        key=path,
+        listen=as_endpoints,
+        metrics=as_metrics,
+        directories=named("directory", _class(DirectoryConfig, path=path, reserve=as_reserve)),
+        peers=named(
+            "peer",
+            _class(
+                PeerConfig, key=as_public_key, address=as_address, rights=named("directory", _rights), admin=as_boolean
+            ),
+        ),
+        throttle=_class(ThrottleConfig, service_bps=as_rate, peers_bps=named("peer", as_rate), connection_bps=as_rate),
+        limits=_class(LimitsConfig, memory_bytes=as_memory, peer_memory_bytes=as_memory),
+        logs=_class(LogsConfig, level=as_log_levels, format=choice(*FORMATS), file=path),
+        partial_max_age_s=as_duration,
+        drain_s=as_duration_or_zero,
+    )
+    return structure(raw)

@@ -1,0 +1,311 @@
+"""The configuration as values, checked when they are made.
+
+Invariants: a `Config` has only values that were checked, by whomever it was made, and cannot be changed; its paths are
+absolute; every peer that `ThrottleConfig` and every directory that `PeerConfig` names exists; no two peers share a key.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Final, TypeVar, cast
+
+from attrs import Factory, field, frozen
+
+from realize.config.addresses import DEFAULT_PORT
+from realize.config.checks import (
+    absolute,
+    as_address,
+    as_boolean,
+    as_endpoints,
+    as_metrics,
+    as_path,
+    check_levels,
+    check_memory_value,
+    check_rate_value,
+    check_seconds,
+    choice,
+    instance_of,
+    named,
+)
+from realize.config.problems import SeveralProblems, problems_of, refuse
+from realize.errors import Problem, RealizeError
+from realize.keys import Identity, PublicKey, load_identity
+from realize.levels import FORMATS, Levels
+from realize.units import (
+    NO_RESERVE,
+    Reserve,
+    display_text,
+)
+
+T = TypeVar("T")
+
+PARTIAL_MAX_AGE_S: Final = 7 * 86_400.0
+"""Seconds without progress after which a partial is removed unless another time is configured."""
+
+
+class Right(enum.Enum):
+    """What a peer may do in a directory."""
+
+    READ = "read"
+    """List and read."""
+    CREATE = "create"
+    """Put files under new names, and learn about existing files what that requires; existing files are not changed."""
+    WRITE = "write"
+    """Everything that `CREATE` allows, and replace files."""
+    REMOVE = "remove"
+    """Remove a file that was read, after a verified move, and directories that this has emptied."""
+    PRUNE = "prune"
+    """Remove any directory that is empty."""
+
+
+RIGHTS: Final = ", ".join(right.value for right in Right)
+"""All rights, for people."""
+
+
+def _unchangeable(table: Mapping[str, T]) -> Mapping[str, T]:
+    """A copy that nobody can change: what was let in must be what is compared at the next reload."""
+    return MappingProxyType(dict(table))
+
+
+# One converter for each attribute: what checks types would not know of the types behind a TypeVar.
+def _kept_directories(directories: Mapping[str, DirectoryConfig]) -> Mapping[str, DirectoryConfig]:
+    return _unchangeable(directories)
+
+
+def _kept_peers(peers: Mapping[str, PeerConfig]) -> Mapping[str, PeerConfig]:
+    return _unchangeable(peers)
+
+
+def _kept_rates(rates: Mapping[str, int | None]) -> Mapping[str, int | None]:
+    return _unchangeable(rates)
+
+
+def _kept_rights(rights: Mapping[str, Collection[Right]]) -> Mapping[str, frozenset[Right]]:
+    return MappingProxyType({name: frozenset(each) for name, each in rights.items()})
+
+
+def _given_path(path: str | os.PathLike[str]) -> str:
+    """The absolute path; what is no path stays as it is, and the checks refuse it."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    return absolute(text) if isinstance(text, str) and text and "\0" not in text else text
+
+
+def _given_file(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else _given_path(path)
+
+
+def _given_key(key: str | os.PathLike[str] | Identity) -> str | Identity:
+    return key if isinstance(key, Identity) else _given_path(key)
+
+
+def _given_endpoints(listen: Collection[str]) -> tuple[str, ...]:
+    """The endpoint strings; what is none stays as it is, and the checks refuse it."""
+    try:
+        return as_endpoints(listen)
+    except (RealizeError, SeveralProblems):
+        return cast("tuple[str, ...]", listen)
+
+
+def _given_metrics(metrics: str | int | None) -> str | None:
+    try:
+        return None if metrics is None else as_metrics(metrics)
+    except RealizeError:
+        return str(metrics)
+
+
+@frozen
+class DirectoryConfig:
+    """A directory that the daemon serves.  Raises `ConfigError` for values that make no sense."""
+
+    path: str = field(converter=_given_path)
+    """Absolute; a relative one that is given starts at the working directory."""
+    reserve: Reserve = NO_RESERVE
+    """The space that peers must leave free on its file system."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        refuse(
+            *problems_of("path", as_path, self.path),
+            *problems_of("reserve", instance_of(Reserve), self.reserve),
+        )
+
+
+@frozen
+class PeerConfig:
+    """A peer, identified by its key.  Raises `ConfigError` for values that make no sense."""
+
+    key: PublicKey
+    address: str | None = None
+    """The address of its daemon, for `parse_address`; None if the name of the peer is its host name."""
+    rights: Mapping[str, frozenset[Right]] = field(factory=dict, converter=_kept_rights)
+    """Its rights here, by directory name."""
+    admin: bool = False
+    """Whether it may change the limits of peers and of the service."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        refuse(
+            *problems_of("key", instance_of(PublicKey), self.key),
+            *(() if self.address is None else problems_of("address", as_address, self.address)),
+            *(
+                problem
+                for name, rights in self.rights.items()
+                for right in rights
+                for problem in problems_of(("dirs", name), instance_of(Right), right)
+            ),
+            *problems_of("admin", as_boolean, self.admin),
+        )
+
+
+@frozen(kw_only=True)
+class ThrottleConfig:
+    """The initial rate limits, in bytes per second; None is unlimited.
+
+    Raises `ConfigError` for values that make no sense.
+    """
+
+    service_bps: int | None = None
+    peers_bps: Mapping[str, int | None] = field(factory=dict, converter=_kept_rates)
+    connection_bps: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        refuse(
+            *problems_of("service", check_rate_value, self.service_bps),
+            *(
+                each
+                for name, bps in self.peers_bps.items()
+                for each in problems_of(("peers", name), check_rate_value, bps)
+            ),
+            *problems_of("connection", check_rate_value, self.connection_bps),
+        )
+
+
+@frozen(kw_only=True)
+class LimitsConfig:
+    """How much memory the daemon uses for its peers.  Raises `ConfigError` for values that make no sense."""
+
+    memory_bytes: int = 128 << 20
+    """For all peers together."""
+    peer_memory_bytes: int = 64 << 20
+    """For each peer."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        refuse(
+            *problems_of("memory", check_memory_value, self.memory_bytes),
+            *problems_of("peer_memory", check_memory_value, self.peer_memory_bytes),
+        )
+
+
+@frozen
+class LogsConfig:
+    """What ``twistd realized`` logs, in which of `realize.levels.FORMATS`, and to which file (None is stderr).
+
+    A daemon in another program has none of this: its records go to the log of that program.
+    Raises `ConfigError` for values that make no sense.
+    """
+
+    level: Levels = Factory(Levels)
+    format: str = "auto"
+    file: str | None = field(default=None, converter=_given_file)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        refuse(
+            *problems_of("level", check_levels, self.level),
+            *problems_of("format", choice(*FORMATS), self.format),
+            *(() if self.file is None else problems_of("file", as_path, self.file)),
+        )
+
+
+@frozen(kw_only=True)
+class Config:
+    """A configuration: all that a daemon, or a program that moves files, has to know.
+
+    `read_config` makes one from a file; a program may as well make it itself.
+    Either way all values are checked; raises `ConfigError` with one line for each problem, in the words of the file.
+    """
+
+    key: str | Identity = field(converter=_given_key)
+    """Our own key pair, or the file of our private key."""
+    listen: tuple[str, ...] = field(default=(f"tcp:{DEFAULT_PORT}",), converter=_given_endpoints)
+    """Twisted server endpoint strings; ``HOST:PORT`` may be given."""
+    metrics: str | None = field(default=None, converter=_given_metrics)
+    """Twisted server endpoint string; a port, or ``HOST:PORT``, may be given; None if metrics are not served."""
+    directories: Mapping[str, DirectoryConfig] = field(factory=dict, converter=_kept_directories)
+    peers: Mapping[str, PeerConfig] = field(factory=dict, converter=_kept_peers)
+    throttle: ThrottleConfig = Factory(ThrottleConfig)
+    limits: LimitsConfig = Factory(LimitsConfig)
+    logs: LogsConfig = Factory(LogsConfig)
+    partial_max_age_s: float = PARTIAL_MAX_AGE_S
+    """Seconds without progress after which a partial is removed."""
+    drain_s: float = 10.0
+    """Seconds that a stopping daemon lets running commands continue."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        refuse(
+            *problems_of("key", lambda key: key if isinstance(key, Identity) else as_path(key), self.key),
+            *problems_of("listen", as_endpoints, self.listen),
+            *(() if self.metrics is None else problems_of("metrics", as_metrics, self.metrics)),
+            *problems_of("dirs", named("directory", instance_of(DirectoryConfig)), self.directories),
+            *problems_of("peers", named("peer", instance_of(PeerConfig)), self.peers),
+            *problems_of("throttle", instance_of(ThrottleConfig), self.throttle),
+            *problems_of("limits", instance_of(LimitsConfig), self.limits),
+            *problems_of("logs", instance_of(LogsConfig), self.logs),
+            *problems_of("partial_max_age", check_seconds, self.partial_max_age_s),
+            *problems_of("drain", partial(check_seconds, zero_allowed=True), self.drain_s),
+        )
+        refuse(*_contradictions(self))
+
+    def identity(self) -> Identity:
+        """Our own key pair, read from its file if it is in one.  Raises `ConfigError`."""
+        return load_identity(self.key) if isinstance(self.key, str) else self.key
+
+
+def check_daemon_needs(config: Config) -> None:
+    """Raise `ConfigError` if a daemon lacks something: an endpoint, directories, the key file.
+
+    Whether the directories are there is not looked at, since a disk may hang.
+    """
+    refuse(*absences(config))
+
+
+def _contradictions(config: Config) -> Iterator[Problem]:
+    """Problems between values that are valid by themselves."""
+    owners: dict[PublicKey, str] = {}
+    for name, peer in config.peers.items():
+        other = owners.setdefault(peer.key, name)
+        if other != name:
+            yield ("peers", name, "key"), f"the same key as that of peers.{other}; expected another key for every peer"
+        for directory in peer.rights:
+            if directory not in config.directories:
+                yield (
+                    ("peers", name, "dirs", directory),
+                    f"no such directory; expected one of {_names(config.directories)}",
+                )
+    for name in config.throttle.peers_bps:
+        if name not in config.peers:
+            yield ("throttle", "peers", name), f"no such peer; expected one of {_names(config.peers)}"
+
+
+def absences(config: Config) -> Iterator[Problem]:
+    """Things that a daemon requires and that are missing."""
+    if isinstance(config.key, str) and not os.path.isfile(config.key):
+        yield (
+            ("key",),
+            f"there is no file {display_text(config.key)}; expected a private key, as `realize keygen` makes it",
+        )
+    if not config.listen:
+        yield ("listen",), "expected at least one endpoint to listen on"
+    if not config.directories:
+        yield ("dirs",), "expected at least one directory to serve, such as a table dirs.inbox with a path"
+
+
+def _names(table: Mapping[str, object]) -> str:
+    return ", ".join(table) or "those that are configured, and none is"
