@@ -18,6 +18,7 @@ from realize.config import (
     DirectoryConfig,
     LimitsConfig,
     LogsConfig,
+    MoveConfig,
     PeerConfig,
     Right,
     ThrottleConfig,
@@ -30,6 +31,7 @@ from realize.errors import ConfigError, UsageError
 from realize.keys import PublicKey, generate_identity, write_identity
 from realize.levels import Levels
 from realize.units import Reserve
+from realize.values import OnConflict
 
 
 def public_key(number):
@@ -171,7 +173,7 @@ def test_paths(folder, monkeypatch):
     [
         (
             "kee = 1",
-            "kee: unknown key; expected one of dirs, drain, key, limits, listen, logs, metrics, partial_max_age, ",
+            "kee: unknown key; expected one of control, dirs, drain, key, limits, listen, logs, metrics, moves, ",
         ),
         ("directories = {}", "directories: unknown key; "),
         ("key = 1", "key: expected a path, not an integer"),
@@ -228,6 +230,22 @@ def test_paths(folder, monkeypatch):
         ("dirs.inbox.reserve = true", 'dirs.inbox.reserve: expected a size or a percentage such as "10G" or "5%", not'),
         ("partial_max_age = 0", "partial_max_age: '0' is not a duration: write a time above zero"),
         ("partial_max_age = {}", 'partial_max_age: expected a duration such as "7d", not a table'),
+        ("state = 1", "state: expected a path, not an integer"),
+        ('control = ""', "control: expected a path"),
+        ("page_file_names = 1", "page_file_names: expected true or false, not an integer"),
+        ('moves.a.from = "/a"', "moves.a.to: is missing; expected where files go"),
+        ("moves.a.to = 1", "moves.a.to: expected a path, not an integer"),
+        ('moves.a = { from = [], to = "/b" }', "moves.a.from: expected at least one location"),
+        ("moves.a.from = [1]", "moves.a.from[0]: expected a string that is not empty"),
+        ('moves."a b".from = "/a"', 'moves."a b": not a name for a move; '),
+        ('moves.a.settle = "soon"', "moves.a.settle: 'soon' is not a duration: "),
+        ('moves.a.on_conflict = "ask"', "moves.a.on_conflict: 'ask' is not known; expected one of replace, skip, fail"),
+        ('moves.a.jobs = "4"', "moves.a.jobs: expected a number, not a string"),
+        ('moves.a = { from = "/a", to = "/b", grace = "1m" }', "moves.a.grace: is for what happens after max_duration"),
+        (
+            'moves.a = { from = "/a", to = "/b", after = ["x"] }',
+            "moves.a.after: expected the absolute path of",
+        ),
         ('drain = "soon"', "drain: 'soon' is not a duration: write a time, such as "),
     ],
 )
@@ -284,13 +302,42 @@ def test_contradictions(errors):
     assert expected == errors(text, for_daemon=False)
 
 
+def test_a_standing_move(read, folder):
+    """Local paths of a move become absolute, locations at peers stay; one source needs no array."""
+    move = read("""
+        key = "realized.key"
+        listen = []
+        [moves.camera]
+        from = "~/raw"
+        to = "nas::inbox/cam1"
+        settle = "2s"
+        max_duration = "50m"
+        exclude = ["*.tmp"]
+        on_conflict = "fail"
+        manifest = "camera.jsonl"
+        """).moves["camera"]
+
+    assert (
+        MoveConfig(
+            sources=(f"{folder}/home/raw",),
+            destination="nas::inbox/cam1",
+            settle_s=2.0,
+            max_duration_s=3000.0,
+            exclude=("*.tmp",),
+            on_conflict=OnConflict.FAIL,
+            manifest=f"{folder}/camera.jsonl",
+        )
+        == move
+    )
+
+
 def test_daemon_needs(errors, read, folder):
     """A daemon without key file, endpoint or existing directories does not start; the command does not care."""
     assert ["key: is missing; expected the file of our private key"] == errors('dirs.inbox.path = "store"')
     assert [
         f"key: there is no file {folder}/absent; expected a private key, as `realize keygen` makes it",
-        "listen: expected at least one endpoint to listen on",
-        "dirs: expected at least one directory to serve, such as a table dirs.inbox with a path",
+        "listen: expected at least one endpoint to listen on, or a move",
+        "dirs: expected at least one directory to serve, such as a table dirs.inbox with a path, or a move",
     ] == errors('key = "absent"\nlisten = []')
 
     text = 'key = "realized.key"\ndirs = { a.path = "absent", b.path = "realized.key" }'

@@ -10,18 +10,23 @@ from typing import Any
 import attrs
 import pytest
 
-from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config
+from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Right, read_config
 from realize.config.problems import toml_key
 from realize.daemon.tap import Options
 from realize.errors import ConfigError
 from realize.keys import generate_identity
 from realize.levels import FORMATS
 from realize.units import NO_RESERVE
+from realize.values import OnConflict
 from tests.pages import page, quoted, rows, section
 
 PAGE = page("configuration.md")
 TABLE = {quoted(row[0])[0]: row for row in rows(PAGE.partition("\n## ")[0])}
-NAMED = {"directories": ("dirs.NAME.", DirectoryConfig), "peers": ("peers.NAME.", PeerConfig)}
+NAMED = {
+    "directories": ("dirs.NAME.", DirectoryConfig),
+    "peers": ("peers.NAME.", PeerConfig),
+    "moves": ("moves.NAME.", MoveConfig),
+}
 """Tables whose keys are names that the operator chooses, and what each of them is the name of."""
 IN_WORDS = {"unlimited": (None, {}), "off": (None,), "stderr": (None,), "nothing": (NO_RESERVE, {})}
 """Defaults that the page has in words, and the values that they stand for."""
@@ -57,6 +62,8 @@ def read(tmp_path):
             "key": f'key = "{tmp_path}/realized.key"',
             "dirs.NAME.path": f'dirs.NAME.path = "{tmp_path}/inbox"',
             "peers.NAME.key": f'peers.NAME.key = "{PUBLIC_KEY}"',
+            "moves.NAME.from": f'moves.NAME.from = "{tmp_path}/outbox"',
+            "moves.NAME.to": 'moves.NAME.to = "NAME::inbox"',
         }
         path = tmp_path / "realized.toml"
         path.write_text("\n".join([*(required | (instead or {})).values(), *lines]))
@@ -74,7 +81,13 @@ def test_every_key_is_there_and_no_other():
 
 @pytest.mark.parametrize(
     ("key", "instead"),
-    [("key", ""), ("dirs.NAME.path", "dirs.NAME.reserve = 1"), ("peers.NAME.key", "peers.NAME = {}")],
+    [
+        ("key", ""),
+        ("dirs.NAME.path", "dirs.NAME.reserve = 1"),
+        ("peers.NAME.key", "peers.NAME = {}"),
+        ("moves.NAME.from", ""),
+        ("moves.NAME.to", ""),
+    ],
 )
 def test_required_keys(read, key, instead):
     """What has no default is an error where it is missing, and the page says so."""
@@ -104,6 +117,7 @@ def test_values_of_choices():
     """All rights and all forms of a log are named in their rows."""
     assert {right.value for right in Right} <= set(quoted(TABLE["peers.NAME.dirs"][1]))
     assert set(FORMATS) == set(quoted(TABLE["logs.format"][1]))
+    assert {each.name.lower() for each in OnConflict} == set(quoted(TABLE["moves.NAME.on_conflict"][1]))
 
 
 def test_a_reload_is_described_for_every_key():

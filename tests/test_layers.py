@@ -36,7 +36,7 @@ ALLOWED = {
     "clocks": set(),
     "process": set(),
     "ownership": {"units"},
-    "config": {"config", "errors", "units", "keys", "levels", "ownership"},
+    "config": {"config", "errors", "units", "values", "keys", "levels", "ownership", "schedule"},
     "json_fields": {"errors"},
     "leaving": set(),
     "logger": set(),

@@ -4,6 +4,7 @@ The format is described in docs/configuration.md.
 Nothing here imports Twisted.
 """
 
+from realize.config.moves import MoveConfig
 from realize.config.reading import read_config
 from realize.config.values import Config, DirectoryConfig, LimitsConfig, LogsConfig, PeerConfig, Right, ThrottleConfig
 
@@ -12,6 +13,7 @@ __all__ = [
     "DirectoryConfig",
     "LimitsConfig",
     "LogsConfig",
+    "MoveConfig",
     "PeerConfig",
     "Right",
     "ThrottleConfig",

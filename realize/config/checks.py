@@ -39,6 +39,17 @@ def absolute(path: str) -> str:
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
+def given_path(path: str | os.PathLike[str]) -> str:
+    """The absolute path; what is no path stays as it is, and the checks refuse it."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    return absolute(text) if isinstance(text, str) and text and "\0" not in text else text
+
+
+def given_file(path: str | os.PathLike[str] | None) -> str | None:
+    """The same for one that may be missing."""
+    return None if path is None else given_path(path)
+
+
 def unexpected(what: str, value: object) -> UsageError:
     """The error for a value of another type than ``what`` says."""
     names = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", list: "an array", dict: "a table"}
@@ -227,3 +238,23 @@ def named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict[
         return converted
 
     return convert_table
+
+
+def as_texts(value: object) -> tuple[str, ...]:
+    """Texts that are not empty, from an array of them."""
+    if not isinstance(value, list | tuple):
+        raise unexpected("an array of strings", value)
+    problems: list[Problem] = []
+    for index, item in enumerate(value):
+        try:
+            as_path(item)
+        except RealizeError:
+            problems.append(((index,), "expected a string that is not empty"))
+    if problems:
+        raise SeveralProblems(problems)
+    return tuple(value)
+
+
+def as_rate_text(value: object) -> str:
+    """A rate, or a timetable of rates, as text."""
+    return _number_or_string(value, 'a rate such as "20M", or a timetable such as "08:00,512k 18:00,unlimited"')

@@ -15,15 +15,23 @@ from realize.units import (
 )
 
 IN_TOML: Final = {
+    "after_timeout_s": "after_timeout",
     "connection_bps": "connection",
+    "destination": "to",
     "directories": "dirs",
     "drain_s": "drain",
+    "grace_s": "grace",
+    "jitter_s": "jitter",
+    "max_duration_s": "max_duration",
     "memory_bytes": "memory",
     "partial_max_age_s": "partial_max_age",
     "peer_memory_bytes": "peer_memory",
     "peers_bps": "peers",
+    "prune_age_s": "prune_dirs",
     "rights": "dirs",
     "service_bps": "service",
+    "settle_s": "settle",
+    "sources": "from",
 }
 """What a file calls attributes that have another name, by attribute."""
 
@@ -41,12 +49,14 @@ def config_error(*problems: Problem) -> ConfigError:
     return ConfigError(as_lines("", problems), problems)
 
 
-# The meaning of the one required key in a table of each class.
-_REQUIRED: Final[Mapping[str, str]] = {
-    "Config": "the file of our private key",
-    "DirectoryConfig": "the path of the directory",
-    "PeerConfig": "the public key of the peer",
+_REQUIRED: Final[Mapping[tuple[str, str], str]] = {
+    ("Config", "key"): "the file of our private key",
+    ("DirectoryConfig", "path"): "the path of the directory",
+    ("MoveConfig", "sources"): "where files come from",
+    ("MoveConfig", "destination"): "where files go",
+    ("PeerConfig", "key"): "the public key of the peer",
 }
+"""What the required keys mean, by class and attribute."""
 
 
 class SeveralProblems(Exception):
@@ -66,7 +76,7 @@ def problems_in(error: BaseException) -> Iterator[Problem]:
         for inner, note in noted:
             name = toml_key(note.name)
             if isinstance(inner, KeyError):
-                yield (name,), f"is missing; expected {_REQUIRED[error.cl.__name__]}"
+                yield (name,), f"is missing; expected {_REQUIRED[error.cl.__name__, note.name]}"
             else:
                 yield from problems_below(name, inner)
         for inner in bare:

@@ -29,13 +29,16 @@ from realize.config.checks import (
     as_path,
     as_public_key,
     as_rate,
+    as_rate_text,
     as_reserve,
     as_string,
     as_table,
+    as_texts,
     choice,
     named,
     unexpected,
 )
+from realize.config.moves import MoveConfig
 from realize.config.problems import IN_TOML, as_lines, problems_in, refuse
 from realize.config.values import (
     Config,
@@ -54,6 +57,7 @@ from realize.units import (
     display_text,
     quoted,
 )
+from realize.values import OnConflict
 
 T = TypeVar("T")
 
@@ -210,10 +214,58 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
                 PeerConfig, key=as_public_key, address=as_address, rights=named("directory", _rights), admin=as_boolean
             ),
         ),
+        moves=named("move", _move(resolve)),
         throttle=_class(ThrottleConfig, service_bps=as_rate, peers_bps=named("peer", as_rate), connection_bps=as_rate),
         limits=_class(LimitsConfig, memory_bytes=as_memory, peer_memory_bytes=as_memory),
         logs=_class(LogsConfig, level=as_log_levels, format=choice(*FORMATS), file=path),
         partial_max_age_s=as_duration,
         drain_s=as_duration_or_zero,
+        state=path,
+        control=path,
+        page_file_names=as_boolean,
     )
     return structure(raw)
+
+
+def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
+    """The converter of the table of a standing move."""
+
+    def location(value: object) -> str:
+        text = as_path(value)
+        return text if ":" in text.partition("/")[0] else resolve(text)
+
+    def locations(value: object) -> tuple[str, ...]:
+        return tuple(location(each) for each in as_texts([value] if isinstance(value, str) else value))
+
+    return _class(
+        MoveConfig,
+        sources=locations,
+        destination=location,
+        when=as_string,
+        settle_s=as_duration_or_zero,
+        jitter_s=as_duration_or_zero,
+        throttle=as_rate_text,
+        throttle_up=as_rate_text,
+        throttle_down=as_rate_text,
+        max_duration_s=as_duration,
+        grace_s=as_duration_or_zero,
+        include=as_texts,
+        exclude=as_texts,
+        on_conflict=lambda value: OnConflict[choice(*_CONFLICT_WORDS)(value).upper()],
+        preserve=as_boolean,
+        jobs=_whole_number,
+        prune_age_s=as_duration_or_zero,
+        trust_source=as_boolean,
+        manifest=lambda value: resolve(as_path(value)),
+        after=as_texts,
+        after_timeout_s=as_duration,
+    )
+
+
+_CONFLICT_WORDS: Final = tuple(each.name.lower() for each in OnConflict)
+
+
+def _whole_number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise unexpected("a number", value)
+    return value

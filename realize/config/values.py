@@ -17,7 +17,6 @@ from attrs import Factory, field, frozen
 
 from realize.config.addresses import DEFAULT_PORT
 from realize.config.checks import (
-    absolute,
     as_address,
     as_boolean,
     as_endpoints,
@@ -28,9 +27,12 @@ from realize.config.checks import (
     check_rate_value,
     check_seconds,
     choice,
+    given_file,
+    given_path,
     instance_of,
     named,
 )
+from realize.config.moves import MoveConfig
 from realize.config.problems import SeveralProblems, problems_of, refuse
 from realize.errors import Problem, RealizeError
 from realize.keys import Identity, PublicKey, load_identity
@@ -80,6 +82,10 @@ def _kept_peers(peers: Mapping[str, PeerConfig]) -> Mapping[str, PeerConfig]:
     return _unchangeable(peers)
 
 
+def _kept_moves(moves: Mapping[str, MoveConfig]) -> Mapping[str, MoveConfig]:
+    return _unchangeable(moves)
+
+
 def _kept_rates(rates: Mapping[str, int | None]) -> Mapping[str, int | None]:
     return _unchangeable(rates)
 
@@ -88,18 +94,8 @@ def _kept_rights(rights: Mapping[str, Collection[Right]]) -> Mapping[str, frozen
     return MappingProxyType({name: frozenset(each) for name, each in rights.items()})
 
 
-def _given_path(path: str | os.PathLike[str]) -> str:
-    """The absolute path; what is no path stays as it is, and the checks refuse it."""
-    text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    return absolute(text) if isinstance(text, str) and text and "\0" not in text else text
-
-
-def _given_file(path: str | os.PathLike[str] | None) -> str | None:
-    return None if path is None else _given_path(path)
-
-
 def _given_key(key: str | os.PathLike[str] | Identity) -> str | Identity:
-    return key if isinstance(key, Identity) else _given_path(key)
+    return key if isinstance(key, Identity) else given_path(key)
 
 
 def _given_endpoints(listen: Collection[str]) -> tuple[str, ...]:
@@ -121,7 +117,7 @@ def _given_metrics(metrics: str | int | None) -> str | None:
 class DirectoryConfig:
     """A directory that the daemon serves.  Raises `ConfigError` for values that make no sense."""
 
-    path: str = field(converter=_given_path)
+    path: str = field(converter=given_path)
     """Absolute; a relative one that is given starts at the working directory."""
     reserve: Reserve = NO_RESERVE
     """The space that peers must leave free on its file system."""
@@ -212,7 +208,7 @@ class LogsConfig:
 
     level: Levels = Factory(Levels)
     format: str = "auto"
-    file: str | None = field(default=None, converter=_given_file)
+    file: str | None = field(default=None, converter=given_file)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""
@@ -239,13 +235,21 @@ class Config:
     """Twisted server endpoint string; a port, or ``HOST:PORT``, may be given; None if metrics are not served."""
     directories: Mapping[str, DirectoryConfig] = field(factory=dict, converter=_kept_directories)
     peers: Mapping[str, PeerConfig] = field(factory=dict, converter=_kept_peers)
+    moves: Mapping[str, MoveConfig] = field(factory=dict, converter=_kept_moves)
+    """What the daemon moves by itself."""
     throttle: ThrottleConfig = Factory(ThrottleConfig)
     limits: LimitsConfig = Factory(LimitsConfig)
     logs: LogsConfig = Factory(LogsConfig)
     partial_max_age_s: float = PARTIAL_MAX_AGE_S
     """Seconds without progress after which a partial is removed."""
     drain_s: float = 10.0
-    """Seconds that a stopping daemon lets running commands continue."""
+    """Seconds that a stopping daemon lets running commands and moves continue."""
+    state: str | None = field(default=None, converter=given_file)
+    """The directory where the daemon remembers how its moves fared; None: nowhere."""
+    control: str | None = field(default=None, converter=given_file)
+    """The Unix socket at which the daemon takes commands of this machine; None: none."""
+    page_file_names: bool = False
+    """Whether the page beside the metrics shows names of files."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""
@@ -255,11 +259,15 @@ class Config:
             *(() if self.metrics is None else problems_of("metrics", as_metrics, self.metrics)),
             *problems_of("dirs", named("directory", instance_of(DirectoryConfig)), self.directories),
             *problems_of("peers", named("peer", instance_of(PeerConfig)), self.peers),
+            *problems_of("moves", named("move", instance_of(MoveConfig)), self.moves),
             *problems_of("throttle", instance_of(ThrottleConfig), self.throttle),
             *problems_of("limits", instance_of(LimitsConfig), self.limits),
             *problems_of("logs", instance_of(LogsConfig), self.logs),
             *problems_of("partial_max_age", check_seconds, self.partial_max_age_s),
             *problems_of("drain", partial(check_seconds, zero_allowed=True), self.drain_s),
+            *(() if self.state is None else problems_of("state", as_path, self.state)),
+            *(() if self.control is None else problems_of("control", as_path, self.control)),
+            *problems_of("page_file_names", as_boolean, self.page_file_names),
         )
         refuse(*_contradictions(self))
 
@@ -301,10 +309,10 @@ def absences(config: Config) -> Iterator[Problem]:
             ("key",),
             f"there is no file {display_text(config.key)}; expected a private key, as `realize keygen` makes it",
         )
-    if not config.listen:
-        yield ("listen",), "expected at least one endpoint to listen on"
-    if not config.directories:
-        yield ("dirs",), "expected at least one directory to serve, such as a table dirs.inbox with a path"
+    if not config.listen and not config.moves:
+        yield ("listen",), "expected at least one endpoint to listen on, or a move"
+    if not config.directories and not config.moves:
+        yield ("dirs",), "expected at least one directory to serve, such as a table dirs.inbox with a path, or a move"
 
 
 def _names(table: Mapping[str, object]) -> str:

@@ -63,7 +63,7 @@ DIRECTORY_RETRY_S: Final = 60.0
 """Delay before another look at a directory that did not answer."""
 
 
-FIXED_KEYS: Final = ("key", "listen", "limits", "metrics")
+FIXED_KEYS: Final = ("key", "listen", "limits", "metrics", "page_file_names", "state", "control")
 """The keys of the configuration that a reload cannot change."""
 
 

@@ -1,0 +1,126 @@
+"""Standing moves as the configuration has them, ``[moves.NAME]``; checked when they are made.
+
+Whether the locations are any is found out by `realize.moves.checking`, which knows what a location looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Final, cast
+
+from attrs import field, frozen
+
+from realize.config.checks import (
+    as_boolean,
+    as_path,
+    as_rate_text,
+    as_string,
+    as_texts,
+    check_seconds,
+    given_file,
+    instance_of,
+)
+from realize.config.problems import SeveralProblems, problems_of, refuse
+from realize.errors import Problem, RealizeError
+from realize.values import OnConflict
+
+SETTLE_S: Final = 10.0
+"""Seconds that a file must be unchanged unless another time is configured."""
+
+AFTER_TIMEOUT_S: Final = 60.0
+"""Seconds that the program after a run may take unless another time is configured."""
+
+
+def _given_texts(given: str | Collection[str]) -> tuple[str, ...]:
+    """The texts; what is none stays as it is, and the checks refuse it."""
+    try:
+        return as_texts(given)
+    except (RealizeError, SeveralProblems):
+        return cast("tuple[str, ...]", given)
+
+
+@frozen(kw_only=True)
+class MoveConfig:
+    """What the daemon moves by itself.  Raises `ConfigError` for values that make no sense."""
+
+    sources: tuple[str, ...] = field(converter=_given_texts)
+    """Where files come from: local directories or files, or locations at peers."""
+    destination: str
+    """Where they go: a location at a peer, or a local directory."""
+    when: str = "settled"
+    """As files settle, at intervals (``every 10m``), or a calendar expression; see `realize.schedule.when`."""
+    settle_s: float = SETTLE_S
+    """Seconds that a file must be unchanged, and nobody have it open for writing, before it is moved."""
+    jitter_s: float | None = None
+    """Seconds over which runs by the clock are spread; None for what suits ``when``."""
+    throttle: str | None = None
+    """Bytes per second in both directions, or a timetable of such; see `realize.schedule.timetable`."""
+    throttle_up: str | None = None
+    """The same for what is sent; outranks ``throttle``."""
+    throttle_down: str | None = None
+    """The same for what comes."""
+    max_duration_s: float | None = None
+    """Seconds after which a run ends in order; None: never."""
+    grace_s: float = 0.0
+    """Seconds that files in flight may still take then."""
+    include: tuple[str, ...] = field(default=(), converter=_given_texts)
+    """Patterns of the only files that are moved; none: all are."""
+    exclude: tuple[str, ...] = field(default=(), converter=_given_texts)
+    """Patterns of files that are not moved even if they are included."""
+    on_conflict: OnConflict = OnConflict.REPLACE
+    """What to do if the destination has another file of that name."""
+    preserve: bool = True
+    """Whether modification times and permission bits are carried over."""
+    jobs: int = 4
+    """Large files in flight at once."""
+    prune_age_s: float | None = None
+    """Remove directories of the source that are empty and at least this old; None: never.
+
+    As files settle, that is done once an hour.
+    """
+    trust_source: bool = False
+    """Compare with all that the destination holds, not only with what came from the same peer."""
+    manifest: str | None = field(default=None, converter=given_file)
+    """The file that gets a line of JSON for each file that arrived, before its source is removed."""
+    after: tuple[str, ...] = field(default=(), converter=_given_texts)
+    """A program, with its arguments, to run after a run that moved or failed something; none: no program."""
+    after_timeout_s: float = AFTER_TIMEOUT_S
+    """Seconds that it may take."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what a file may not say either."""
+        zero_allowed = partial(check_seconds, zero_allowed=True)
+        refuse(
+            *problems_of("from", as_texts, self.sources),
+            *(() if self.sources else [(("from",), "expected at least one location")]),
+            *problems_of("to", as_path, self.destination),
+            *problems_of("when", as_string, self.when),
+            *problems_of("settle", zero_allowed, self.settle_s),
+            *(() if self.jitter_s is None else problems_of("jitter", zero_allowed, self.jitter_s)),
+            *(
+                problem
+                for name in ("throttle", "throttle_up", "throttle_down")
+                if getattr(self, name) is not None
+                for problem in problems_of(name, as_rate_text, getattr(self, name))
+            ),
+            *(() if self.max_duration_s is None else problems_of("max_duration", check_seconds, self.max_duration_s)),
+            *problems_of("grace", zero_allowed, self.grace_s),
+            *problems_of("include", as_texts, self.include),
+            *problems_of("exclude", as_texts, self.exclude),
+            *problems_of("on_conflict", instance_of(OnConflict), self.on_conflict),
+            *problems_of("preserve", as_boolean, self.preserve),
+            *problems_of("jobs", instance_of(int), self.jobs),
+            *(() if self.prune_age_s is None else problems_of("prune_dirs", zero_allowed, self.prune_age_s)),
+            *problems_of("trust_source", as_boolean, self.trust_source),
+            *(() if self.manifest is None else problems_of("manifest", as_path, self.manifest)),
+            *problems_of("after", as_texts, self.after),
+            *problems_of("after_timeout", check_seconds, self.after_timeout_s),
+            *self._contradictions(),
+        )
+
+    def _contradictions(self) -> Iterator[Problem]:
+        if self.grace_s and self.max_duration_s is None:
+            yield ("grace",), "is for what happens after max_duration, which is not given"
+        if self.after and not self.after[0].startswith("/"):
+            yield ("after",), "expected the absolute path of a program first"
