@@ -45,7 +45,7 @@ from realize.mover.events import Stopped as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import Run, Side, TransferOptions
-from realize.values import Attributes, Expected, OnConflict, Space, Travelled, Where, WhereKind
+from realize.values import Attributes, Entry, Expected, Kind, OnConflict, Space, Travelled, Where, WhereKind
 from tests.memory_store import MemoryStore
 from tests.store_helpers import block_digests, digest, partial_path
 
@@ -55,11 +55,11 @@ BIG = random.Random(1).randbytes(3 << 20)
 class Trial:
     """A run over memory stores that is driven by hand."""
 
-    def __init__(self, source, destination, *more_sources, **options):
+    def __init__(self, source, destination, *more_sources, feed=None, **options):
         self.events = []
         self.clock = Clock()
         self.result = []
-        sources = [Side(store, f"src{number}") for number, store in enumerate((source, *more_sources))]
+        sources = [Side(store, f"src{number}", feed=feed) for number, store in enumerate((source, *more_sources))]
         run = Run(sources, Side(destination, "dst"), TransferOptions(**options), self.events.append, self.clock)
         self.done = run.start()
         self.done.addBoth(self.result.append)
@@ -1612,3 +1612,79 @@ def test_small_files_that_could_not_be_read_are_not_under_way(path, under_way):
 
     assert under_way == [event.files for event in trial.of(UnderWay)][: len(under_way)]
     assert 0 == sum(event.files for event in trial.of(UnderWay))
+
+
+class GivenPages:
+    """A feed, and its listing, whose pages the test gives when it likes; it keeps what it is told."""
+
+    now_ns = held = 0
+
+    def __init__(self):
+        self.told = []
+        self.closed = 0
+        self._waiting = None
+
+    def listing(self):
+        return self
+
+    def __call__(self, event):
+        self.told.append(event)
+
+    def next_page(self):
+        self._waiting = Deferred()
+        return self._waiting
+
+    def give(self, *entries):
+        """Answer the request for a page."""
+        waiting, self._waiting = self._waiting, None
+        waiting.callback(list(entries))
+
+    def close(self):
+        self.closed += 1
+
+
+def file_entry(path, content):
+    """What a listing says of a file."""
+    return Entry(path, Kind.FILE, len(content), 1)
+
+
+def fed(source, destination):
+    """A trial in which a feed says which files are moved."""
+    feed = GivenPages()
+    trial = Trial(source, destination, feed=feed)
+    trial.clock.pump([0.05] * 5)
+    return trial, feed
+
+
+def test_a_feed_says_which_files_are_moved():
+    """What it gives is moved while it is waited for, into directories like those at the source; the rest stays."""
+    source, destination = MemoryStore({b"a": b"1", b"d/b": b"2", b"z": b"3"}), MemoryStore()
+    trial, feed = fed(source, destination)
+    feed.give(Entry(b"d", Kind.DIRECTORY, mtime_ns=5, mode=0o750), file_entry(b"d/b", b"2"))
+    trial.clock.pump([0.05] * 5)
+    after_one_page = contents(destination)
+    feed.give(file_entry(b"a", b"1"))
+    trial.clock.pump([0.05] * 5)
+    feed.give()
+
+    assert trial.finish() is None
+    assert {b"d/b": b"2"} == after_one_page
+    assert {b"a": b"1", b"d/b": b"2"} == contents(destination)
+    assert {b"z"} == set(source.files)
+    assert [b"d/b", b"a"] == [event.path for event in feed.told if isinstance(event, Finished)]
+    assert 1 == feed.closed
+
+
+def test_what_a_feed_brings_fails_at_once():
+    """A file that cannot be moved now is not tried again by the run: the feed brings it when it likes."""
+    source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
+    source.read_small = lambda paths, removing: succeed([SourceChanged("a: changed") for _ in paths])
+    trial, feed = fed(source, destination)
+    feed.give(file_entry(b"a", b"1"))
+    trial.clock.pump([0.05] * 5)
+
+    assert [b"a"] == [event.path for event in feed.told if isinstance(event, Failed)]
+    assert [] == trial.of(Postponed)
+    assert {b"a"} == set(source.files)
+    feed.give()
+    assert trial.finish() is None

@@ -1,14 +1,16 @@
-"""What the mover needs of a manifest, the record of the files that it moves."""
+"""What the mover needs of others: a manifest, the record of the files that it moves, and perhaps a feed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
-from realize.mover.events import How
+from realize.mover.events import Event, How
+from realize.store.interfaces import IListing
 
 
 @frozen
@@ -38,3 +40,19 @@ class IManifest(Interface):
 
     def unknown(source: str, files: Sequence[Arrived]) -> None:
         """Record that these files were sent and no answer came; the record need not be durable."""
+
+
+class Feed(Protocol):
+    """Says which files of a source are moved, in place of a listing by its store, and learns what becomes of them.
+
+    A file that cannot be moved now fails at once: it is for the feed to bring it again.
+    """
+
+    def listing(self) -> IListing:
+        """The files, a page at a time, each page in path order with the directories that its files are in.
+
+        A page may come late; the run goes on with what it has meanwhile.
+        """
+
+    def __call__(self, event: Event) -> None:
+        """Take an event about this source."""

@@ -130,7 +130,7 @@ class Move:
 
     async def _whole_listing(self) -> None:
         with whole(End.SOURCE):
-            listing = self.work.source.walk(avoid=self.avoid, leave=self.work.options.selection.leaving())
+            listing = self._listing()
         directories = self.work.directories
         if directories is not None:
             directories.begin()
@@ -147,6 +147,11 @@ class Move:
                 self.work.emit(Listed())
         finally:
             listing.close()
+
+    def _listing(self) -> IListing:
+        if self.work.feed is not None:
+            return self.work.feed.listing()
+        return self.work.source.walk(avoid=self.avoid, leave=self.work.options.selection.leaving())
 
     async def _page(self, listing: IListing) -> list[Entry]:
         with whole(End.SOURCE):
@@ -386,12 +391,16 @@ class Move:
         if end is End.SOURCE and isinstance(error, NotFound):
             self.work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
         elif side_error.no_room and (
-            not side_error.in_vain or self._second_round or len(self._retry_queue) >= MAX_RETRY_QUEUE_FILES
+            not side_error.in_vain
+            or self.work.feed is not None
+            or self._second_round
+            or len(self._retry_queue) >= MAX_RETRY_QUEUE_FILES
         ):
             self._no_room(path, size, error)
         elif (
             (error.permanent and not side_error.no_room)
             or self._last_attempt
+            or self.work.feed is not None
             or len(self._retry_queue) >= MAX_RETRY_QUEUE_FILES
         ):
             self.work.emit(Failed(path, end, error))

@@ -248,6 +248,8 @@ class Run:
 
         def observer(event: Event) -> None:
             turns.alive()
+            if source.feed is not None:
+                source.feed(event)
             if isinstance(event, Listed):
                 self._note_listed(number)
             else:
@@ -269,6 +271,7 @@ class Run:
             directories=self._carried_over(number, here, there),
             unsure=self._unsure.setdefault(number, []),
             progress=self._progress(source.store, into),
+            feed=source.feed,
         )
         self._scarcity.begin(source.name)
         try:

@@ -22,7 +22,7 @@ from realize.errors import (
 from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
-from realize.mover.interfaces import Arrived, IManifest
+from realize.mover.interfaces import Arrived, Feed, IManifest
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
 from realize.mover.stop_flag import StopFlag
@@ -40,11 +40,13 @@ class Side:
 
     ``into`` is for a source only: the store that writes to the destination what comes from this source, or None if
     that is the destination's own store.
+    ``feed``, for a source, says which files are moved; None: all that its store lists.
     """
 
     store: IStore
     name: str
     into: IStore | None = None
+    feed: Feed | None = None
 
 
 @frozen
@@ -75,6 +77,7 @@ class Work:
     be replaced by the newer version.
     ``name`` is the name of the source, for the manifest.
     ``directories`` are the directories of the source whose permissions and times are copied, or None to copy none.
+    ``feed`` says which files are moved, if not all that the source lists.
     ``unsure`` collects the files whose removal at the source was asked for but never answered.
     """
 
@@ -91,6 +94,7 @@ class Work:
     directories: Directories | None = None
     unsure: list[Finished] = field(factory=list)
     progress: Progress = field(factory=Progress)
+    feed: Feed | None = None
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """Record files as arrived; await this before removing them at the source."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import repeat
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -10,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError
 from realize.locations import Location
 from realize.mover.events import Event, Observer, PartialGone
-from realize.mover.interfaces import IManifest
+from realize.mover.interfaces import Feed, IManifest
 from realize.mover.run import Run, Side
 from realize.mover.stop_flag import StopFlag
 from realize.runs.expiry import Tidying
@@ -31,6 +32,7 @@ class MoveRun:
     ``observe`` gets every event; ``tally`` must have counted it when it returns, and learns the resolved locations.
     ``remove`` tells a move from a copy.
     ``when_connected`` is awaited once, before the first file.
+    ``feeds`` say which files of each source are moved; without them, all are that its store lists.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class MoveRun:
         *,
         remove: bool,
         when_connected: Callable[[], Awaitable[None]] = _nothing,
+        feeds: Sequence[Feed] = (),
     ) -> None:
         self._clock = clock
         self._session = session
@@ -53,6 +56,7 @@ class MoveRun:
         self._observer = observe
         self._tally = tally
         self._when_connected = when_connected
+        self._feeds = feeds
         self._manifest: IManifest | None = None
         self._stop_flag = StopFlag()
         self._tidying: Tidying | None = None
@@ -78,6 +82,10 @@ class MoveRun:
         """End in order, as a cancelled `start` does; does nothing before it was called."""
         if self._work is not None:
             self._work.cancel()
+
+    def finish_early(self) -> None:
+        """End with the files that are in flight: nothing more is started, and `start` fails with `DeadlineReached`."""
+        self._stop_flag.request()
 
     def limit_error(self) -> RealizeError:
         """The error for a run at its time limit: one that never got a connection has failed."""
@@ -185,5 +193,8 @@ class MoveRun:
         stores = [await session.store(each) for each in sources]
         origins = [None if self._options.trust_source else session.origin(each, destination) for each in sources]
         into = {origin: await session.store(destination, origin) for origin in dict.fromkeys(origins)}
-        sides = [Side(*each) for each in zip(stores, map(str, sources), map(into.__getitem__, origins), strict=True)]
+        feeds = self._feeds or repeat(None, len(sources))
+        sides = [
+            Side(*each) for each in zip(stores, map(str, sources), map(into.__getitem__, origins), feeds, strict=True)
+        ]
         return sides, Side(into[origins[0]], str(destination))
