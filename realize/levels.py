@@ -17,7 +17,19 @@ from realize.units import quoted
 LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 """The levels by name; the numbers are those of `logging`."""
 
-COMPONENTS: Final = ("cli", "daemon", "mover", "python", "store", "telemetry", "throttle", "twisted", "wire")
+COMPONENTS: Final = (
+    "cli",
+    "daemon",
+    "mover",
+    "moves",
+    "python",
+    "store",
+    "telemetry",
+    "throttle",
+    "twisted",
+    "watch",
+    "wire",
+)
 """The components that may have a level of their own."""
 
 FORMATS: Final = ("auto", "console", "json", "logfmt", "systemd")
