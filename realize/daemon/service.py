@@ -34,6 +34,7 @@ from realize.daemon.listeners import Listeners
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.endpoint import MetricsEndpoint
 from realize.daemon.metrics.gauges import Gauges
+from realize.daemon.metrics.moves import MoveMetrics
 from realize.daemon.metrics.null_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.peer_changes import by_key, to_disconnect
@@ -138,6 +139,7 @@ class RealizedService(Service):
                 log=self._log,
                 metrics=metrics,
                 gauges=self._gauges(),
+                moves=MoveMetrics(lambda: ()),
                 health=self._health,
             )
 

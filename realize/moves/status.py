@@ -78,12 +78,19 @@ class RunNow:
 
 @frozen(kw_only=True)
 class Totals:
-    """What a move did since the daemon started; ``failures`` counts by the word of the error, such as ``no_space``."""
+    """What a move did since the daemon started, a run that goes on included; none of it ever gets less.
+
+    ``runs`` and ``run_seconds`` are of runs that ended.
+    ``failures`` counts by the word of the error, such as ``no_space``; ``after`` counts how the program after a run
+    ended, by the word for that, with 0 from the start if there is such a program.
+    """
 
     moved_files: int = 0
     moved_bytes: int = 0
     runs: int = 0
+    run_seconds: float = 0.0
     failures: Mapping[str, int] = Factory(dict)
+    after: Mapping[str, int] = Factory(dict)
 
 
 @frozen(kw_only=True)

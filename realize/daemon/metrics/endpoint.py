@@ -12,6 +12,7 @@ from realize.config.problems import config_error
 from realize.daemon.listeners import Listeners
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.gauges import Gauges
+from realize.daemon.metrics.moves import MoveMetrics
 from realize.logger import Logger
 from realize.telemetry.metrics.exposition import Exposition, Health
 from realize.telemetry.metrics.lag import LagProbe
@@ -32,7 +33,7 @@ class _View(Collector):
 
 
 class MetricsEndpoint:
-    """Serves ``metrics`` and ``gauges`` at an endpoint string, to a registry of the program, or to both."""
+    """Serves the metrics of one daemon at an endpoint string, to a registry of the program, or to both."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class MetricsEndpoint:
         log: Logger,
         metrics: Metrics,
         gauges: Gauges,
+        moves: MoveMetrics,
         health: Health,
     ) -> None:
         self._endpoint = endpoint
@@ -50,6 +52,7 @@ class MetricsEndpoint:
         self._log = log
         self._gauges = gauges
         metrics.registry.register(gauges)
+        metrics.registry.register(moves)
         self._view = _View(metrics.registry)
         self._viewed = False
         self._exposition = Exposition(metrics.registry, health, clock=reactor, log=log)
