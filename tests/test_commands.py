@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.protocols import amp
 
-from realize.daemon.responders import DaemonResponders
+from realize.daemon.steering import SteeringResponders
 from realize.errors import ProtocolError, RealizeError, every_error
+from realize.store.server.responders import DirectoryResponders
 from realize.values import OnConflict
 from realize.wire import commands, packing
 from realize.wire.arguments import MAX_INTEGER, Bounded, Choice, Flag, Number, Octets, Packed, PackedOne, Text
@@ -62,7 +63,8 @@ def test_a_command_says_what_it_means(command):
 
 def test_every_command_is_answered():
     """A daemon has a responder for each; the two that make up content are taken from the boxes without any."""
-    answered = DaemonResponders._commandDispatch.keys() | PeerProtocol._commandDispatch.keys()
+    answering = (DirectoryResponders, PeerProtocol, SteeringResponders)
+    answered = set().union(*(each._commandDispatch for each in answering))
 
     assert {commands.Data, commands.Credit} == {each for each in COMMANDS if each.commandName not in answered}
 

@@ -7,8 +7,8 @@ from attrs import define, field
 from twisted.internet.task import Clock
 
 from realize.daemon.rates import RATE_SAMPLES, RateSampler
-from realize.daemon.responders import DaemonResponders
 from realize.daemon.status import as_text, report, totals
+from realize.daemon.steering import Asker, SteeringResponders
 from realize.errors import Busy
 from realize.wire.commands import Status
 from realize.wire.reports import MAX_REPORT_BYTES
@@ -42,6 +42,9 @@ def transfer(done, *, path="f", direction="receive"):
     return {"dir": "inbox", "path": path, "direction": direction, "size": 1000, "done": done}
 
 
+MOVES = [{"name": "out", "state": "idle"}]
+
+
 class Trial:
     """Connections that are looked at every second."""
 
@@ -57,7 +60,7 @@ class Trial:
 
     def report(self, name="camera", *, is_admin=True):
         """What is said now."""
-        return report(Service(), self.connections, self.rates, [], name, is_admin=is_admin)
+        return report(Service(), self.connections, self.rates, [], MOVES, name, is_admin=is_admin)
 
 
 def test_rates_and_the_time_left_are_told():
@@ -114,7 +117,9 @@ def test_who_is_no_admin_learns_only_of_its_own():
     trial = Trial(Connection(3, "camera"), Connection(2, "nas", files=[transfer(1)]), Connection(1, "camera"))
 
     assert [1, 2, 3] == [each["id"] for each in trial.report()["connections"]]
+    assert MOVES == trial.report()["moves"]
     own = trial.report(is_admin=False)
+    assert "moves" not in own
     assert ([1, 3], []) == ([each["id"] for each in own["connections"]], own["transfers"])
 
 
@@ -135,17 +140,22 @@ def test_a_report_is_shortened_only_if_it_must_be(transfers):
             as_text(too_long)
 
 
+def test_moves_are_left_out_when_no_transfer_is_left():
+    """Transfers go first, for moves are what an admin asks for; that something is missing is said."""
+    said = {"transfers": [{"path": "x" * 1000}], "moves": [{"error": "y" * 200}] * 1000}
+
+    kept = json.loads(as_text(said))
+
+    assert ([], 250, True) == (kept["transfers"], len(kept["moves"]), kept["truncated"])
+
+
 def test_the_report_is_json_and_fits_the_answer():
     """A report with very many transfers is shortened."""
     said = {"version": "1", "transfers": [{"path": "x" * 1000}] * 500}
 
     def welcome(protocol, _greeting):
-        nothing = dict.fromkeys(("throttling", "make_store", "turns_of", "log"))
-        protocol.serve(
-            DaemonResponders(
-                protocol, number="1", is_admin=False, name="camera", report=lambda: said, key=b"", rights={}, **nothing
-            )
-        )
+        nothing = dict.fromkeys(("throttling", "moves", "steering_log", "wall_clock"))
+        protocol.serve(SteeringResponders(Asker(name="camera", is_admin=False), report=lambda: said, **nothing))
         return "camera"
 
     pair = Pair(Clock(), welcome=welcome).introduced()

@@ -1,63 +1,33 @@
-"""Answer the commands of a peer: those about directories, those about rate limits, and for the status."""
+"""Answers the commands of a peer: those about directories, and those that show and steer the daemon."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from realize.daemon.status import as_text
-from realize.daemon.throttling import Throttling
+from attrs import frozen
+
+from realize.daemon.steering import SteeringResponders
 from realize.store.server.responders import DirectoryResponders
-from realize.throttle.tree import Scope
-from realize.wire.commands import Direction, GetThrottle, SetThrottle, Status
-from realize.wire.reports import MAX_REPORT_BYTES, dumped
-from realize.wire.throttling import seconds_of
+from realize.wire.responding import Responder
 
 
-class DaemonResponders(DirectoryResponders):
-    """Answers one peer on one connection; ``number`` is the name of the connection in the limits.
+@frozen
+class DaemonResponders:
+    """Answers one peer on one connection; see `realize.wire.responding.Served`."""
 
-    ``report`` returns what Status answers; see `realize.daemon.status`.
-    """
+    directories: DirectoryResponders
+    steering: SteeringResponders
 
-    def __init__(
-        self,
-        *arguments: Any,
-        throttling: Throttling,
-        number: str,
-        is_admin: bool,
-        name: str,
-        report: Callable[[], Mapping[str, Any]],
-        **more: Any,
-    ) -> None:
-        super().__init__(*arguments, **more)
-        self._throttling = throttling
-        self._number = number
-        self._is_admin = is_admin
-        self._peer = name
-        self._report = report
+    def locateResponder(self, name: bytes) -> Responder | None:
+        """See `realize.wire.responding.Served`."""
+        found: Responder | None = self.steering.locateResponder(name)
+        return found or self.directories.locateResponder(name)
 
-    @Status.responder
-    def _answer_status(self) -> dict[str, Any]:
-        return {"report": as_text(self._report())}
+    def transfers(self) -> list[dict[str, Any]]:
+        """See `realize.wire.responding.Served`."""
+        return self.directories.transfers()
 
-    @SetThrottle.responder
-    def _set_throttle(
-        self, scope: Scope, name: str, direction: Direction, rate: int | None = None, milliseconds: int | None = None
-    ) -> dict[str, Any]:
-        former = self._throttling.set(
-            self._peer,
-            self._number,
-            scope,
-            name,
-            direction,
-            rate,
-            seconds_of(milliseconds),
-            is_admin=self._is_admin,
-        )
-        return {} if former is None else {"former": former}
-
-    @GetThrottle.responder
-    def _get_throttle(self) -> dict[str, Any]:
-        rows = self._throttling.report(self._peer, is_admin=self._is_admin, own=self._number)
-        return {"report": dumped(rows, MAX_REPORT_BYTES)}
+    def failed(self, box: Mapping[bytes, bytes]) -> None:
+        """See `realize.wire.responding.Served`."""
+        self.directories.failed(box)

@@ -26,7 +26,7 @@ from realize import __version__
 from realize.concurrency.memory import Memory
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
-from realize.config import Config, DirectoryConfig, PeerConfig, Right
+from realize.config import Config, DirectoryConfig, Right
 from realize.config.values import check_daemon_needs
 from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.expiry import Housekeeping
@@ -37,11 +37,13 @@ from realize.daemon.metrics.gauges import Gauges
 from realize.daemon.metrics.moves import MoveMetrics
 from realize.daemon.metrics.null_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
+from realize.daemon.move_reports import short_rows
 from realize.daemon.peer_changes import by_key, to_disconnect
 from realize.daemon.rates import RateSampler
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
 from realize.daemon.status import report, totals
+from realize.daemon.steering import Asker, NoMoves, SteeredMoves, SteeringResponders
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
 from realize.fs.tree import Inode
@@ -49,6 +51,7 @@ from realize.keys import PublicKey
 from realize.logger import LogSource
 from realize.store.local.permissions import lacking_of
 from realize.store.local.promised_space import Ledger
+from realize.store.server.responders import DirectoryResponders
 from realize.telemetry.logging.twisted_events import TwistedEvents
 from realize.tracing import run_of
 from realize.units import display_name, display_text
@@ -125,6 +128,7 @@ class RealizedService(Service):
             on_refusal=self._events.refused,
             watch=None if metrics is None else metrics.command,
         )
+        self._moves: SteeredMoves = NoMoves()
         self._throttling = Throttling(
             reactor, self._logs.of("throttle"), lambda: self._rates.look(totals(self._factory))
         )
@@ -391,25 +395,31 @@ class RealizedService(Service):
         number = str(connection.number)
         connection.use_memory(self._memory.of(name))
         self._throttling.joined(connection, name, number)
-        responders = DaemonResponders(
+        directories = DirectoryResponders(
             connection,
-            throttling=self._throttling,
-            number=number,
-            is_admin=peer.admin,
-            name=name,
             key=key.spki,
             rights=peer.rights,
             make_store=partial(self._make_store, name, peer.rights),
             turns_of=lambda directory: self._directories[directory].turns_of(name),
             log=self._logs.of("store").bind(peer=name, conn=connection.number, run=run_of(greeting.run)),
-            report=partial(self._report, name, peer, number),
             watch=self._events,
         )
-        self._closing.add(responders.closed)
-        responders.closed.addBoth(lambda _: self._closing.discard(responders.closed))
-        connection.serve(responders)
+        self._closing.add(directories.closed)
+        directories.closed.addBoth(lambda _: self._closing.discard(directories.closed))
+        steering = self._steering(Asker(name=name, is_admin=peer.admin, connection=number))
+        connection.serve(DaemonResponders(directories, steering))
         self._events.accepted(name)
         return name
+
+    def _steering(self, asker: Asker) -> SteeringResponders:
+        return SteeringResponders(
+            asker,
+            throttling=self._throttling,
+            moves=self._moves,
+            report=partial(self._report, asker),
+            steering_log=self._log,
+            wall_clock=time.time,
+        )
 
     def _gauges(self) -> Gauges:
         return Gauges(
@@ -442,9 +452,10 @@ class RealizedService(Service):
             raise StorageError(f"directory {display_text(directory)} is not served: its disk does not answer")
         return served.store(base, peer, rights[directory], origin)
 
-    def _report(self, name: str, peer: PeerConfig, number: str) -> dict[str, Any]:
-        limits = self._throttling.report(name, is_admin=peer.admin, own=number)
-        return report(self, self._factory, self._rates, limits, name, is_admin=peer.admin)
+    def _report(self, asker: Asker) -> dict[str, Any]:
+        limits = self._throttling.report(asker.name, is_admin=asker.is_admin, own=asker.connection)
+        moves = short_rows(self._moves.statuses(), time.time())
+        return report(self, self._factory, self._rates, limits, moves, asker.name, is_admin=asker.is_admin)
 
 
 def _found(config: Config) -> dict[str, Inode | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from realize import __version__
@@ -36,13 +37,14 @@ def report(
     connections: Iterable[AcceptedProtocol],
     rates: RateSampler,
     limits: Sequence[Mapping[str, Any]],
+    moves: Sequence[Mapping[str, Any]],
     name: str,
     *,
     is_admin: bool,
 ) -> dict[str, Any]:
     """The report as a JSON object; for a peer that is no admin, it has only its own connections and transfers.
 
-    ``limits`` are those that this peer may see.
+    ``limits`` are those that this peer may see; ``moves`` are for an admin (`realize.daemon.move_reports.short_rows`).
     """
     shown = [each for each in connections if is_admin or each.name == name]
     shown.sort(key=lambda each: each.number)
@@ -63,20 +65,25 @@ def report(
         ],
         "transfers": [transfer for each in shown for transfer in _transfers(each, rates)],
         "limits": limits,
+        **({"moves": moves} if is_admin else {}),
     }
 
 
 def as_text(report: Mapping[str, Any]) -> str:
-    """The report as JSON, with fewer ``transfers`` if it would not fit; raises `Busy` if it never fits."""
-    transfers = report.get("transfers") or []
+    """The report as JSON, with fewer ``transfers``, then fewer ``moves``, if it would not fit.
 
-    def with_transfers(kept: list[Any]) -> Mapping[str, Any]:
-        return report if len(kept) == len(transfers) else {**report, "transfers": kept, "truncated": True}
+    Raises `Busy` if it never fits.
+    """
+    for key in ("transfers", "moves"):
+        text = dumped(report.get(key) or [], MAX_REPORT_BYTES, partial(_with_fewer, report, key))
+        if len(text) <= MAX_REPORT_BYTES:
+            return text
+        report = _with_fewer(report, key, [])
+    raise Busy("the report is too long")
 
-    text = dumped(transfers, MAX_REPORT_BYTES, with_transfers)
-    if len(text) > MAX_REPORT_BYTES:
-        raise Busy("the report is too long")
-    return text
+
+def _with_fewer(report: Mapping[str, Any], key: str, kept: list[Any]) -> Mapping[str, Any]:
+    return report if len(kept) == len(report.get(key) or []) else {**report, key: kept, "truncated": True}
 
 
 def _transfers(connection: AcceptedProtocol, rates: RateSampler) -> Iterator[dict[str, Any]]:

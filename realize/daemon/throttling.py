@@ -103,7 +103,9 @@ class Throttling:
         *,
         is_admin: bool,
     ) -> int | None:
-        """Change a limit for the peer ``by`` on its connection ``own``; the answer is the former one on sending.
+        """Change a limit for ``by``, who asks on the connection ``own``; the answer is the former one on sending.
+
+        ``own`` is empty for one that has no limits.
 
         What the configuration, or an admin, has set for a connection stays a ceiling for what a peer sets that is none,
         and takes the place of what that peer has set before.
@@ -111,7 +113,8 @@ class Throttling:
         """
         if scope is Scope.CONNECTION:
             name = name or own
-        log = self._log.bind(peer=by, conn=int(own), scope=scope.value, name=name, direction=direction.value, new=rate)
+        conn = int(own) if own else None
+        log = self._log.bind(peer=by, conn=conn, scope=scope.value, name=name, direction=direction.value, new=rate)
         try:
             if not is_admin and not (scope is Scope.CONNECTION and (name == own or self._is_of(name, by))):
                 raise AccessDenied(

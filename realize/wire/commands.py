@@ -24,7 +24,7 @@ from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedO
 MAJOR: Final = 2
 """Peers with different major versions do not talk to each other."""
 
-MINOR: Final = 0
+MINOR: Final = 1
 """Later minor versions add commands, optional arguments and capabilities, and change nothing."""
 
 DELTAS: Final = "deltas"
@@ -62,6 +62,17 @@ class Direction(enum.Enum):
     SEND = "send"
     RECEIVE = "receive"
     BOTH = "both"
+
+
+class Steering(enum.Enum):
+    """What to do with a standing move."""
+
+    RUN = "run"
+    """Begin a run now, whatever it waits for; one that goes on goes on."""
+    PAUSE = "pause"
+    """End the run that goes on, in order, and begin no other one until it is resumed, also over a restart."""
+    RESUME = "resume"
+    """Go on as configured."""
 
 
 class RealizeCommand(amp.Command):
@@ -585,6 +596,29 @@ class GetThrottle(RealizeCommand):
     """
 
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]
+
+
+class Moves(RealizeCommand):
+    """Tell me of your standing moves, or of the one of that name.
+
+    The connecting side sends it; needs ``admin``.
+    ``report`` is a JSON object: ``moves`` is a list of objects, ``now`` your clock in seconds since the epoch, and
+    ``truncated`` is true if moves were left out because not all would fit.
+    Since 2.1.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"name", Text(200, optional=True))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]
+
+
+class SteerMove(RealizeCommand):
+    """Run, pause or resume the standing move of that name.
+
+    The connecting side sends it; needs ``admin``.
+    Since 2.1.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"name", Text(200)), (b"action", Choice(Steering))]
 
 
 def every_command() -> list[type[amp.Command]]:

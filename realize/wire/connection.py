@@ -66,6 +66,7 @@ _QUESTIONS: Final = commands.names(
     commands.MatchFinal,
     commands.MatchPartial,
     commands.MeasureSpace,
+    commands.Moves,
     commands.OfferChunks,
     commands.ReadSmall,
     commands.Settle,

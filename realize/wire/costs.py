@@ -63,6 +63,7 @@ _ANSWERS: Final = commands.names(
     commands.Describe,
     commands.Forbidden,
     commands.GetThrottle,
+    commands.Moves,
     commands.ReadSmall,
     commands.Status,
     commands.Walk,

@@ -1,0 +1,160 @@
+"""Answers who may see and steer the daemon: its status, its limits, and its standing moves.
+
+A peer asks over TLS, and may do what the configuration lets it do; the user of the daemon, and root, ask at its control
+socket, and may do all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+from twisted.protocols import amp
+
+from realize.daemon.move_reports import moves_text
+from realize.daemon.status import as_text
+from realize.daemon.throttling import Throttling
+from realize.errors import AccessDenied, NotFound, RealizeError
+from realize.logger import Logger
+from realize.moves.status import MoveStatus
+from realize.throttle.tree import Scope
+from realize.units import quoted
+from realize.wire.commands import Direction, GetThrottle, Moves, SetThrottle, Status, Steering, SteerMove
+from realize.wire.reports import MAX_REPORT_BYTES, dumped
+from realize.wire.throttling import seconds_of
+
+
+class SteeredMoves(Protocol):
+    """The standing moves of a daemon, for whoever looks at them and steers them.
+
+    What names one raises `realize.errors.NotFound` if there is none of that name.
+    """
+
+    def statuses(self) -> Sequence[MoveStatus]:
+        """What there is to know of each, in the order of the configuration."""
+
+    def run(self, name: str) -> None:
+        """Begin a run now; one that goes on goes on.  Raises `realize.errors.Conflict` if it is paused."""
+
+    def pause(self, name: str) -> None:
+        """End the run that goes on, in order, and begin none until it is resumed; nothing if it is paused already."""
+
+    def resume(self, name: str) -> None:
+        """Go on as configured; nothing if it is not paused."""
+
+
+class NoMoves:
+    """The moves of a daemon that has none."""
+
+    def statuses(self) -> Sequence[MoveStatus]:
+        """See `SteeredMoves`."""
+        return ()
+
+    def run(self, name: str) -> None:
+        """See `SteeredMoves`."""
+        raise no_such_move(name)
+
+    pause = resume = run
+
+
+def no_such_move(name: str) -> NotFound:
+    """The error for a name that no move has."""
+    return NotFound(f"there is no move {quoted(name)} in the configuration of this daemon")
+
+
+@frozen(kw_only=True)
+class Asker:
+    """Who asks: the name of a peer, or ``uid N`` at the control socket."""
+
+    name: str
+    is_admin: bool
+    connection: str = ""
+    """The name of its connection in the limits; empty for one that has none."""
+
+
+class SteeringResponders(amp.CommandLocator):
+    """Answers one asker; see `realize.wire.responding.Served`.
+
+    ``report`` returns what Status answers; see `realize.daemon.status`.
+    ``wall_clock`` returns seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        *,
+        throttling: Throttling,
+        moves: SteeredMoves,
+        report: Callable[[], Mapping[str, Any]],
+        steering_log: Logger,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        super().__init__()
+        self._asker = asker
+        self._throttling = throttling
+        self._moves = moves
+        self._report = report
+        self._steering_log = steering_log
+        self._wall_clock = wall_clock
+
+    @Status.responder
+    def _answer_status(self) -> dict[str, Any]:
+        return {"report": as_text(self._report())}
+
+    @SetThrottle.responder
+    def _set_throttle(
+        self, scope: Scope, name: str, direction: Direction, rate: int | None = None, milliseconds: int | None = None
+    ) -> dict[str, Any]:
+        former = self._throttling.set(
+            self._asker.name,
+            self._asker.connection,
+            scope,
+            name,
+            direction,
+            rate,
+            seconds_of(milliseconds),
+            is_admin=self._asker.is_admin,
+        )
+        return {} if former is None else {"former": former}
+
+    @GetThrottle.responder
+    def _get_throttle(self) -> dict[str, Any]:
+        rows = self._throttling.report(self._asker.name, is_admin=self._asker.is_admin, own=self._asker.connection)
+        return {"report": dumped(rows, MAX_REPORT_BYTES)}
+
+    @Moves.responder
+    def _answer_moves(self, name: str | None = None) -> dict[str, Any]:
+        self._check_admin("see")
+        statuses = [each for each in self._moves.statuses() if name is None or each.name == name]
+        if name is not None and not statuses:
+            raise no_such_move(name)
+        return {"report": moves_text(statuses, self._wall_clock())}
+
+    @SteerMove.responder
+    def _steer_move(self, name: str, action: Steering) -> dict[str, Any]:
+        steer = {Steering.RUN: self._moves.run, Steering.PAUSE: self._moves.pause, Steering.RESUME: self._moves.resume}
+        log = self._steering_log.bind(peer=self._asker.name)
+        try:
+            self._check_admin("steer")
+            steer[action](name)
+        except RealizeError as error:
+            log.warning("steering_refused", move=name, action=action.value, error=str(error))
+            raise
+        log.info("move_steered", move=name, action=action.value)
+        return {}
+
+    # What else `realize.wire.responding.Served` asks for: nothing here has a stream.
+
+    def transfers(self) -> list[dict[str, Any]]:
+        """None: no content goes through what is answered here."""
+        return []
+
+    def failed(self, _: Mapping[bytes, bytes]) -> None:
+        """Close nothing."""
+
+    def _check_admin(self, doing: str) -> None:
+        if not self._asker.is_admin:
+            raise AccessDenied(
+                f"this peer may not {doing} the moves of the daemon; that needs admin = true in its configuration"
+            )
