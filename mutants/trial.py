@@ -33,6 +33,7 @@ _SHARED: Final = (
     "hypothesis",
     "hypothesis.stateful",
     "OpenSSL.SSL",
+    "oncalendar",
     "orjson",
     "pathspec",
     "prometheus_client",

@@ -20,6 +20,7 @@ PLAIN = {
     "locations",
     "logger",
     "pasting",
+    "schedule",
 }
 BETWEEN_STORES = {"store.interfaces", "store.deltas", "store.hooks", "store.origin", "store.transfer_state"}
 """What a store of this machine, one at a peer, and the half that answers peers have in common."""
@@ -30,6 +31,7 @@ ALLOWED = {
     "errors": {"exit_codes"},
     "values": set(),
     "units": {"errors"},
+    "schedule": {"schedule", "errors", "units"},
     "keys": {"errors", "units", "fs"},
     "levels": {"errors", "units"},
     "tracing": set(),

@@ -1,0 +1,141 @@
+"""Rates by the time of day and the day of the week, in the form that rclone has: ``08:00,512k 18:00,unlimited``.
+
+Moments are seconds since the epoch by the wall clock, rates bytes per second, None for no limit.
+A change that falls into an hour that clocks skip happens when they skip it; one in an hour that comes twice happens
+the first time only.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, time, timedelta, tzinfo
+from typing import Final
+
+from attrs import frozen
+
+from realize.errors import UsageError
+from realize.schedule.local_time import first_reached, shown
+from realize.units import parse_rate, quoted
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_DAY_NAMES: Final = {
+    name.lower(): number
+    for number, short in enumerate(_DAYS)
+    for name in (short, ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")[number])
+}
+_WEEK_DAYS: Final = 7
+_MAX_TIMETABLE_CHARS: Final = 2_000
+_CHANGE: Final = re.compile(
+    r"(?:(?P<day>[a-z]+)-)?(?P<hour>\d{1,2}):(?P<minute>\d{2}),(?P<rate>.+)", re.ASCII | re.IGNORECASE
+)
+_TIMETABLE_EXAMPLE: Final = "08:00,512k 18:00,unlimited or Mon-08:00,512k Fri-18:00,unlimited"
+_UNITS_BPS: Final = (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10))
+
+
+@frozen
+class RateChange:
+    """The rate from one time of day on: on one day of the week (0 is Monday), or, for None, on each that has no own."""
+
+    at: time
+    rate: int | None
+    day: int | None = None
+
+    def __str__(self) -> str:
+        """As it is written."""
+        day = "" if self.day is None else f"{_DAYS[self.day]}-"
+        return f"{day}{self.at:%H:%M},{_written(self.rate)}"
+
+
+@frozen
+class RateTimetable:
+    """Rates by time; ``changes`` in their order in time, and ``plain`` is the rate if there are none."""
+
+    changes: tuple[RateChange, ...] = ()
+    plain: int | None = None
+
+    def rate_at(self, moment: float, zone: tzinfo | None = None) -> int | None:
+        """The rate at a moment, in bytes per second."""
+        rate = self.plain
+        for at, following in self._around(moment, zone).items():
+            if at > moment:
+                break
+            rate = following
+        return rate
+
+    def next_change(self, moment: float, zone: tzinfo | None = None) -> tuple[float, int | None] | None:
+        """When, after a moment, another rate begins, and which; None if it stays as it is."""
+        rate = self.rate_at(moment, zone)
+        following = self._around(moment, zone).items()
+        return next(((at, new) for at, new in following if at > moment and new != rate), None)
+
+    def _around(self, moment: float, zone: tzinfo | None) -> dict[float, int | None]:
+        """Every change from more than a week before a moment until more than a week after it, in order.
+
+        Of several that begin at once, because clocks skip an hour, the last one holds.
+        """
+        found: dict[float, int | None] = {}
+        today = shown(moment, zone).date()
+        for days in range(-_WEEK_DAYS - 1, _WEEK_DAYS + 2) if self.changes else ():
+            date = today + timedelta(days=days)
+            rates = {each.at: each.rate for each in self.changes if each.day is None}
+            rates.update((each.at, each.rate) for each in self.changes if each.day == date.weekday())
+            for at, rate in sorted(rates.items()):
+                found[first_reached(datetime.combine(date, at), zone)] = rate
+        return found
+
+    def __str__(self) -> str:
+        """As it is written; `parse_timetable` reads it."""
+        return " ".join(map(str, self.changes)) or _written(self.plain)
+
+
+def parse_timetable(text: str) -> RateTimetable:
+    """The timetable, or the plain rate, that a text says; rates as for `realize.units.parse_rate`, or ``off`` for none.
+
+    Raises `UsageError`.
+    """
+    if len(text) > _MAX_TIMETABLE_CHARS:
+        raise UsageError(
+            f"{quoted(text)} is too long a timetable: at most {_MAX_TIMETABLE_CHARS} characters are allowed"
+        )
+    words = text.replace(";", " ").split()
+    if "," not in text:
+        return RateTimetable(plain=_rate(text))
+    changes: dict[tuple[int | None, time], RateChange] = {}
+    for word in words:
+        change = _change(word)
+        if (change.day, change.at) in changes:
+            raise UsageError(f"{quoted(text)} has two rates for {str(change).partition(',')[0]}")
+        changes[change.day, change.at] = change
+    # Those for each day first, then day by day: as `RateTimetable` reads them, and the same text for the same thing.
+    ordered = sorted(changes.values(), key=lambda each: (-1 if each.day is None else each.day, each.at))
+    return RateTimetable(tuple(ordered))
+
+
+def _change(word: str) -> RateChange:
+    match = _CHANGE.fullmatch(word)
+    if match is None:
+        raise UsageError(f"{quoted(word)} is not a rate with the time it begins: write {_TIMETABLE_EXAMPLE}")
+    day = None if match["day"] is None else _DAY_NAMES.get(match["day"].lower())
+    if match["day"] is not None and day is None:
+        raise UsageError(f"{quoted(match['day'])} is not a day of the week: write Mon, Tue, Wed, Thu, Fri, Sat or Sun")
+    hour, minute = int(match["hour"]), int(match["minute"])
+    if hour > 23 or minute > 59:
+        raise UsageError(f"{quoted(word)} has no time of day: write it from 00:00 to 23:59")
+    return RateChange(time(hour, minute), _rate(match["rate"]), day)
+
+
+def _rate(text: str) -> int | None:
+    if text.strip().lower() == "off":
+        return None
+    if ":" in text:
+        raise UsageError(
+            f"{quoted(text)} has a rate for each direction: give --throttle-up and --throttle-down one each"
+        )
+    return parse_rate(text)
+
+
+def _written(rate: int | None) -> str:
+    """A rate so that it is read as the same again."""
+    if rate is None:
+        return "unlimited"
+    return next((f"{rate // size}{unit}" for unit, size in _UNITS_BPS if not rate % size), str(rate))
