@@ -46,8 +46,8 @@ AUDIT: Final = frozenset(
 )
 """The audit log: the events that tell what became of each file."""
 
-NEVER_LEFT_OUT: Final = AUDIT | {"command", "records_left_out", "transfer_started"}
-"""The audit log, the events of the debug level, and the report of the limiter itself."""
+NEVER_LEFT_OUT: Final = AUDIT | {"after_program_said", "command", "records_left_out", "transfer_started"}
+"""The audit log, the events of the debug level, what has a limit of its own, and the report of the limiter itself."""
 
 Tell = Callable[[str, str, int], None]
 
