@@ -1,6 +1,7 @@
 """Walking everything below a location, a page at a time, in bounded memory.
 
-`Walker` finds them as `WalkEntry` values, and lists them as `realize.values.Entry` values.
+`Walker` finds them as `WalkEntry` values, and lists them as `realize.values.Entry` values; `examine` and `entry_of` do
+the same for one name.
 
 Paths are sorted as bytes, those of directories with a slash at the end, as long as no directory has more than
 `MAX_SORTED_NAMES` names.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -114,6 +115,10 @@ class Walker:
 
     ``salt``, ``partials``, ``avoid`` and ``leave`` are those of `realize.store.interfaces.IStore.walk`; without
     ``deep``, no directory below the location is entered.
+    ``start`` is where to begin, below the location: only what has that name is walked, if it is there; paths are
+    relative to the location all the same.
+    ``entering`` is called with the path and a descriptor of each directory, the location's own path being empty, before
+    its names are read; it must not raise anything.
     Not thread-safe.
     """
 
@@ -126,8 +131,12 @@ class Walker:
         avoid: bytes = b"",
         leave: Sequence[bytes] = (),
         deep: bool = True,
+        start: tuple[bytes, ...] = (),
+        entering: Callable[[bytes, int], object] | None = None,
     ) -> None:
         self._location = location
+        self._start_below = start
+        self._entering = entering
         self._salt = salt
         self._partials = partials
         self._avoid = avoid
@@ -146,7 +155,7 @@ class Walker:
 
     def page(self, limit: int = PAGE_ENTRIES) -> list[Entry]:
         """Return up to ``limit`` more entries, as `realize.store.interfaces.IStore.walk` lists them; see `found`."""
-        return [self._entry(each) for each in self.found(limit)]
+        return [entry_of(each, partials=self._partials) for each in self.found(limit)]
 
     def found(self, limit: int) -> list[WalkEntry]:
         """Return up to ``limit`` more things that were found; an empty list is the end.
@@ -182,6 +191,10 @@ class Walker:
 
     def _start(self, tree: Tree, found: list[WalkEntry]) -> None:
         location = self._location
+        if self._start_below:
+            *above, name = self._start_below
+            self._visit(tree, (*location.base, *above), name, names.join(self._start_below), found)
+            return
         if location.only is None:
             self._descend(tree, location.base, b"", None, found)
             return
@@ -201,43 +214,39 @@ class Walker:
                 self._read_run(frame, found)
             return
         name = frame.names.pop()
-        path = frame.prefix + name
+        if not self._visit(tree, frame.directory, name, frame.prefix + name, found):
+            self._stack.pop().close()
+
+    def _visit(
+        self, tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes, found: list[WalkEntry]
+    ) -> bool:
+        """Take in what has that name, and descend if it is a directory; return False if its directory is of no use."""
         try:
-            directory_fd = tree.directory(frame.directory)
+            directory_fd = tree.directory(directory)
         except NotFound:
-            self._stack.pop().close()
-            return
+            return False
         except RealizeError as error:
-            self._stack.pop().close()
-            found.append(WalkEntry(path, frame.directory, name, None, _without_name(error)))
-            return
-        try:
-            status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            found.append(WalkEntry(path, frame.directory, name, None, reason(error, Deed.LOOK)))
-            return
-        if not stat.S_ISDIR(status.st_mode):
-            partial = is_ours(directory_fd, name, status)
-            found.append(WalkEntry(path, frame.directory, name, status, partial=partial))
-            return
-        if self._leaving(path):
-            found.append(WalkEntry(path, frame.directory, name, status))
-            return
-        note = self._why_not(path, status)
+            found.append(WalkEntry(path, directory, name, None, reason_of(error)))
+            return False
+        there = examine(directory_fd, directory, name, path)
+        if there is None:
+            return True
+        if there.status is None or not there.is_directory or self._leaving(path):
+            found.append(there)
+            return True
+        note = self._why_not(path, there.status)
         if note:
-            found.append(WalkEntry(path, frame.directory, name, None, note))
+            found.append(WalkEntry(path, directory, name, None, note))
         else:
-            itself = WalkEntry(path, frame.directory, name, status)
-            self._descend(tree, (*frame.directory, name), path + b"/", itself, found)
+            self._descend(tree, (*directory, name), path + b"/", there, found)
+        return True
 
     def _why_not(self, path: bytes, status: os.stat_result) -> str:
         """Return the reason not to enter a directory, or an empty string."""
         try:
             names.judge(path)
         except BadName as error:
-            return _without_name(error)
+            return reason_of(error)
         if not self._deep:
             return "is not looked into"
         is_avoided = self._avoid and identity_token(self._salt, identity_of(status)) == self._avoid
@@ -254,7 +263,7 @@ class Walker:
             if not prefix:
                 raise ours from error
             if not isinstance(ours, NotFound):
-                self._report(prefix, directory, _without_name(error), found)
+                self._report(prefix, directory, reason_of(error), found)
             return
         try:
             frame = _Frame(directory, prefix, [], fd, None)
@@ -262,6 +271,8 @@ class Walker:
         except BaseException:
             release(fd)
             raise
+        if self._entering is not None:
+            self._entering(prefix[:-1], fd)
         try:
             frame.scan = os.scandir(fd)
         except OSError as error:
@@ -294,7 +305,7 @@ class Walker:
     def _fail(self, frame: _Frame, error: OSError, found: list[WalkEntry]) -> None:
         if not frame.prefix:
             raise self._error(error) from error
-        self._report(frame.prefix, frame.directory, _without_name(error), found)
+        self._report(frame.prefix, frame.directory, reason_of(error), found)
 
     def _error(self, error: OSError | MemoryError, prefix: bytes = b"") -> RealizeError:
         return storage_error(error, prefix or self._location.shown, Deed.LIST)
@@ -310,25 +321,39 @@ class Walker:
     def _report(self, prefix: bytes, directory: tuple[bytes, ...], note: str, found: list[WalkEntry]) -> None:
         found.append(WalkEntry(prefix[:-1], directory[:-1], directory[-1], None, note))
 
-    def _entry(self, found: WalkEntry) -> Entry:
-        status = found.status
-        if status is None:
-            return Entry(found.path, Kind.UNREADABLE, note=found.note)
-        if found.is_directory:
-            attributes = attributes_of(status)
-            return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
-        if not stat.S_ISREG(status.st_mode):
-            return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
-        if found.partial:
-            if not self._partials:
-                return Entry(found.path, Kind.LEFT, note=NOTE)
-            final = found.path[: -len(found.name)] + names.final_name_of_partial(found.name)
-            return Entry(final, Kind.PARTIAL, status.st_size, representable(status.st_mtime_ns))
-        try:
-            names.judge(found.path)
-        except BadName as error:
-            return Entry(found.path, Kind.UNREADABLE, note=_without_name(error))
-        return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
+
+def examine(directory_fd: int, directory: tuple[bytes, ...], name: bytes, path: bytes) -> WalkEntry | None:
+    """Return what has a name in that open directory, not following symlinks; None if there is nothing."""
+    try:
+        status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return WalkEntry(path, directory, name, None, reason(error, Deed.LOOK))
+    partial = not stat.S_ISDIR(status.st_mode) and is_ours(directory_fd, name, status)
+    return WalkEntry(path, directory, name, status, partial=partial)
+
+
+def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
+    """Return what was found as a listing has it; without ``partials``, ours are among what is left alone."""
+    status = found.status
+    if status is None:
+        return Entry(found.path, Kind.UNREADABLE, note=found.note)
+    if found.is_directory:
+        attributes = attributes_of(status)
+        return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
+    if found.partial:
+        if not partials:
+            return Entry(found.path, Kind.LEFT, note=NOTE)
+        final = found.path[: -len(found.name)] + names.final_name_of_partial(found.name)
+        return Entry(final, Kind.PARTIAL, status.st_size, representable(status.st_mtime_ns))
+    try:
+        names.judge(found.path)
+    except BadName as error:
+        return Entry(found.path, Kind.UNREADABLE, note=reason_of(error))
+    return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
@@ -338,7 +363,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _without_name(error: RealizeError | OSError) -> str:
+def reason_of(error: RealizeError | OSError) -> str:
     """Return why something cannot be listed, without the name at the start of the error: the entry has that."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     return reason(cause, Deed.LIST) if isinstance(cause, OSError) else str(error).rpartition(": ")[2]
