@@ -58,6 +58,7 @@ ALLOWED = {
     "telemetry.metrics": {"telemetry.metrics"} | PLAIN,
     "daemon": {"daemon", "moves", "schedule", "runs", "exit_codes", "process", "version", "mover", *LOWER} | PLAIN,
     "moves": {"moves", "runs", "watch", "schedule", "exit_codes", "version", "mover", *LOWER} | PLAIN,
+    "watch": {"watch", "store.local", "concurrency", "fs"} | PLAIN,
     "runs": {"runs", "exit_codes", "version", "mover", *LOWER} | PLAIN,
     "api": {"api", "runs", "exit_codes", "version", "mover", *LOWER} | PLAIN,
     "cli": {"cli", "runs", "exit_codes", "process", "version", "mover", *LOWER} | PLAIN,
