@@ -6,9 +6,12 @@ import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
 
+from realize.config import Config
 from realize.daemon.move_reports import MAX_LISTED_ITEMS, MAX_TEXT_CHARS, moves_text, short_rows
-from realize.daemon.steering import Asker, NoMoves, SteeringResponders
+from realize.daemon.steering import Asker, SteeringResponders
 from realize.errors import AccessDenied, Conflict, NotFound
+from realize.keys import generate_identity
+from realize.moves.standing_moves import StandingMoves
 from realize.moves.status import FileUnderWay, KnownBacklog, MoveStatus, Phase, RunNow, RunResult
 from realize.wire.commands import Moves, Steering, SteerMove
 from realize.wire.reports import MAX_REPORT_BYTES
@@ -161,7 +164,7 @@ def test_who_is_no_admin_neither_sees_nor_steers(asked):
 
 def test_a_daemon_without_moves_says_so():
     """An empty list, and no such name."""
-    admin = Asked(NoMoves())
+    admin = Asked(StandingMoves(Config(key=generate_identity()), Clock(), lambda _: Log()))
 
     listed = json.loads(admin.ask(Moves)["report"])
     refused = [admin.ask(SteerMove, name="out", action=each) for each in Steering]

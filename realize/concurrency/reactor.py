@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorCore, IReactorThreads, IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorFDSet, IReactorThreads, IReactorTime
 
 
-class IReactor(IReactorCore, IReactorTime, IReactorThreads):
-    """Runs and stops, keeps time, and has threads and is told by them; the reactors of Twisted provide all of it."""
+class IReactor(IReactorCore, IReactorTime, IReactorThreads, IReactorFDSet):
+    """Runs and stops, keeps time, watches descriptors, and has threads and is told by them; those of Twisted do."""

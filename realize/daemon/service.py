@@ -43,12 +43,14 @@ from realize.daemon.rates import RateSampler
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
 from realize.daemon.status import report, totals
-from realize.daemon.steering import Asker, NoMoves, SteeredMoves, SteeringResponders
+from realize.daemon.steering import Asker, SteeringResponders
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
 from realize.fs.tree import Inode
 from realize.keys import PublicKey
 from realize.logger import LogSource
+from realize.moves.plan import plans_of
+from realize.moves.standing_moves import StandingMoves
 from realize.store.local.permissions import lacking_of
 from realize.store.local.promised_space import Ledger
 from realize.store.server.responders import DirectoryResponders
@@ -128,12 +130,12 @@ class RealizedService(Service):
             on_refusal=self._events.refused,
             watch=None if metrics is None else metrics.command,
         )
-        self._moves: SteeredMoves = NoMoves()
         self._throttling = Throttling(
             reactor, self._logs.of("throttle"), lambda: self._rates.look(totals(self._factory))
         )
         self._rates = RateSampler(reactor)
         self._housekeeping = Housekeeping(reactor, self._log)
+        self._moves = StandingMoves(self._with_identity(config), reactor, self._logs.of)
         self._metrics_endpoint: MetricsEndpoint | None = None
         if metrics is not None:
             self._metrics_endpoint = MetricsEndpoint(
@@ -143,7 +145,7 @@ class RealizedService(Service):
                 log=self._log,
                 metrics=metrics,
                 gauges=self._gauges(),
-                moves=MoveMetrics(lambda: ()),
+                moves=MoveMetrics(self._moves.statuses),
                 health=self._health,
             )
 
@@ -156,6 +158,11 @@ class RealizedService(Service):
     def addresses(self) -> list[IAddress]:
         """Where it listens now, such as `twisted.internet.address.IPv4Address`; tells which ports 0 has become."""
         return self._listeners.addresses
+
+    @property
+    def moves(self) -> StandingMoves:
+        """What it moves by itself, to be looked at and steered."""
+        return self._moves
 
     @property
     def held_bytes(self) -> int:
@@ -181,6 +188,7 @@ class RealizedService(Service):
         self._began = self._reactor.seconds()
         self._events.started(time.time())
         check_daemon_needs(self._config)
+        plans = plans_of(self._config)
         found = _found(self._config)
         self._exclusive.take(found, self._config.directories)
         self._directories = self._serve(self._config, found)
@@ -195,6 +203,7 @@ class RealizedService(Service):
             fingerprint=self._identity.public_key.fingerprint,
             dirs=sorted(self._directories),
             peers=sorted(self._config.peers),
+            moves=sorted(plans),
         )
         throttle = self._config.throttle
         self._log.info(
@@ -210,6 +219,7 @@ class RealizedService(Service):
             self._listeners.open("listen", description, secured, self._opened)
         self._housekeeping.start(self._directories, self._config.partial_max_age_s)
         self._look_what_is_forbidden()
+        self._moves.start(plans)
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let running commands finish within the drain time, then close everything.
@@ -249,6 +259,7 @@ class RealizedService(Service):
 
     async def _reload(self, config: Config) -> tuple[str, ...]:
         check_daemon_needs(config)
+        plans = plans_of(config)
         if self.running:
             found = await self._reader.run(_found, config)
         if not self.running:
@@ -277,7 +288,14 @@ class RealizedService(Service):
             self._take_over(config)
             self._housekeeping.start(directories, config.partial_max_age_s)
             self._look_what_is_forbidden()
-            self._log.info("reloaded", config=self._source, dirs=sorted(directories), peers=sorted(config.peers))
+            self._moves.reload(self._with_identity(config), plans)
+            self._log.info(
+                "reloaded",
+                config=self._source,
+                dirs=sorted(directories),
+                peers=sorted(config.peers),
+                moves=sorted(plans),
+            )
         finally:
             # Whatever else fails, no connection may keep a right that its peer has lost.
             for connection in self._factory:
@@ -371,11 +389,13 @@ class RealizedService(Service):
     async def _close(self) -> None:
         self._housekeeping.stop()
         self._look_no_more()
+        moves_ended = self._moves.stop(self._config.drain_s)
         await self._listeners.close()
         try:
             await self._factory.stop(self._config.drain_s)
             await DeferredList(list(self._closing))
             self._throttling.close()
+            await moves_ended
         finally:
             # What threads do cannot be cut short; the reactor goes on meanwhile.
             await when_ended(self._reactor, [*self._pools.retire(), *self._reader.retire()])
@@ -435,6 +455,10 @@ class RealizedService(Service):
             reserves=lambda: {name: directory.headroom.reserve for name, directory in self._directories.items()},
             peers=lambda: list(self._config.peers),
         )
+
+    def _with_identity(self, config: Config) -> Config:
+        """The configuration with our key pair in it, so that nobody reads its file again."""
+        return attrs.evolve(config, key=self._identity)
 
     def _health(self) -> tuple[bool, str]:
         return (True, "ready") if self.running else (False, "draining")

@@ -15,11 +15,11 @@ from twisted.protocols import amp
 from realize.daemon.move_reports import moves_text
 from realize.daemon.status import as_text
 from realize.daemon.throttling import Throttling
-from realize.errors import AccessDenied, NotFound, RealizeError
+from realize.errors import AccessDenied, RealizeError
 from realize.logger import Logger
+from realize.moves.standing_moves import no_such_move
 from realize.moves.status import MoveStatus
 from realize.throttle.tree import Scope
-from realize.units import quoted
 from realize.wire.commands import Direction, GetThrottle, Moves, SetThrottle, Status, Steering, SteerMove
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.throttling import seconds_of
@@ -42,25 +42,6 @@ class SteeredMoves(Protocol):
 
     def resume(self, name: str) -> None:
         """Go on as configured; nothing if it is not paused."""
-
-
-class NoMoves:
-    """The moves of a daemon that has none."""
-
-    def statuses(self) -> Sequence[MoveStatus]:
-        """See `SteeredMoves`."""
-        return ()
-
-    def run(self, name: str) -> None:
-        """See `SteeredMoves`."""
-        raise no_such_move(name)
-
-    pause = resume = run
-
-
-def no_such_move(name: str) -> NotFound:
-    """The error for a name that no move has."""
-    return NotFound(f"there is no move {quoted(name)} in the configuration of this daemon")
 
 
 @frozen(kw_only=True)

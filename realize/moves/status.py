@@ -51,7 +51,7 @@ class RunResult:
     moved_bytes: int = 0
     failed_files: int = 0
     error: str = ""
-    code: str = "ok"
+    code: str = "done"
 
 
 @frozen(kw_only=True)

@@ -100,6 +100,10 @@ class RunLog:
             self._log.info("interrupted")
         elif error is not None and not isinstance(error, DeadlineReached):
             self._log.error("run_failed", error=str(error), code=_code(error))
+        self.counted(tally, seconds, error)
+
+    def counted(self, tally: Tally, seconds: float, error: RealizeError | None) -> None:
+        """Log what a run of ``seconds`` came to; to be called by itself where its error is told otherwise."""
         self._log.info(
             "run_ended",
             exit_code=tally.exit_code(error),

@@ -1,0 +1,167 @@
+"""The settled files of one source, for one run: a listing that goes on as files settle, until none has for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from realize.errors import RealizeError
+from realize.mover.events import Event, Failed, Finished, Left, Unknown
+from realize.store.interfaces import IListing
+from realize.values import Entry, Kind
+
+PAGE_FILES: Final = 500
+"""Files on a page."""
+
+LINGER_S: Final = 5.0
+"""How long a run waits for another file: a new connection for each file would cost more than its content."""
+
+MAX_RUN_S: Final = 60.0
+"""After so long a run ends, and the next one begins, so that its end is told while files keep coming."""
+
+MAX_RUN_FILES: Final = 50_000
+"""The same for the number of its files, of which some things are remembered."""
+
+
+class SettledSource(Protocol):
+    """Knows the files of one source that have settled, and takes back what could not be moved."""
+
+    def take(self, most: int) -> list[Entry]:
+        """Up to ``most`` settled files in path order, with the directories they are in; they are in flight then."""
+
+    def moved(self, path: bytes) -> None:
+        """Say that nothing is left to do for a file that was taken."""
+
+    def failed(self, path: bytes) -> float:
+        """Say that a file could not be moved; returns in how many seconds it is settled again."""
+
+    def untouched(self, paths: Sequence[bytes]) -> None:
+        """Say that the turn of these files never came."""
+
+
+@implementer(IListing)
+class SettledFeed:
+    """Gives a run what settles in one source, and tells the source what becomes of it; for one run.
+
+    ``others_wait`` says whether another source of the same run has files: then this one does not linger.
+    ``failed`` is told of each file that could not be moved, and why.
+    """
+
+    held: Final = 0
+
+    def __init__(
+        self,
+        source: SettledSource,
+        clock: IReactorTime,
+        *,
+        others_wait: Callable[[], bool],
+        failed: Callable[[bytes, RealizeError], object],
+    ) -> None:
+        self._source = source
+        self._clock = clock
+        self._others_wait = others_wait
+        self._failed = failed
+        self._began = clock.seconds()
+        self._in_flight: set[bytes] = set()
+        self._seen: set[bytes] = set()
+        """All files that were given: none is given twice, for the run has just put it there itself."""
+        self._waiting: Deferred[list[Entry]] | None = None
+        self._lingering: IDelayedCall | None = None
+        self._ending = False
+        self.now_ns = time.time_ns()
+
+    def listing(self) -> IListing:
+        """Itself."""
+        return self
+
+    def next_page(self) -> Deferred[list[Entry]]:
+        """Fires with the next settled files as soon as there are some; with none at the end."""
+        page = self._page()
+        if page or self._ending or self._others_wait():
+            return succeed(page)
+        self._waiting = Deferred(lambda _: self._wait_no_more())
+        self._lingering = self._clock.callLater(LINGER_S, self.end)
+        return self._waiting
+
+    def wake(self) -> None:
+        """Say that there are settled files, here or in another source of this run."""
+        if self._waiting is not None and ((page := self._page()) or self._ending or self._others_wait()):
+            self._answer(page)
+
+    def end(self) -> None:
+        """Give nothing more."""
+        self._ending = True
+        if self._waiting is not None:
+            self._answer([])
+
+    def close(self) -> None:
+        """Give nothing more; the run does not ask again."""
+        self._ending = True
+        self._wait_no_more()
+
+    def __call__(self, event: Event) -> None:
+        """Tell the source what became of a file."""
+        match event:
+            case Finished(path) | Left(path):
+                if path in self._in_flight:
+                    self._in_flight.discard(path)
+                    self._source.moved(path)
+            case Failed(path, _, error) if path:
+                self._failed(path, error)
+                if path in self._in_flight:
+                    self._in_flight.discard(path)
+                    self._source.failed(path)
+            case Unknown(path):
+                if path in self._in_flight:
+                    self._in_flight.discard(path)
+                    self._source.failed(path)
+            case _:
+                pass
+
+    def over(self, *, complete: bool) -> None:
+        """Give back what the run did not come to; a ``complete`` run came to everything, so what is left is odd.
+
+        What is odd comes back after a delay, so that no run is made for it over and over.
+        """
+        self.close()
+        left, self._in_flight = sorted(self._in_flight), set()
+        if not complete:
+            self._source.untouched(left)
+            return
+        for path in left:
+            self._source.failed(path)
+
+    def _page(self) -> list[Entry]:
+        """What has settled; ends this run if it has gone on for long, or if a file comes a second time."""
+        if self._clock.seconds() - self._began >= MAX_RUN_S or len(self._seen) >= MAX_RUN_FILES:
+            self._ending = True
+        if self._ending:
+            return []
+        self.now_ns = time.time_ns()
+        page = self._source.take(PAGE_FILES)
+        again = {entry.path for entry in page if entry.kind is not Kind.DIRECTORY and entry.path in self._seen}
+        if again:
+            self._ending = True
+            self._source.untouched(sorted(again))
+            page = [entry for entry in page if entry.path not in again]
+        files = {entry.path for entry in page if entry.kind is not Kind.DIRECTORY}
+        self._seen |= files
+        self._in_flight |= files
+        return page if files else []
+
+    def _answer(self, page: list[Entry]) -> None:
+        waiting = self._waiting
+        self._wait_no_more()
+        if waiting is not None:
+            waiting.callback(page)
+
+    def _wait_no_more(self) -> None:
+        self._waiting = None
+        lingering, self._lingering = self._lingering, None
+        if lingering is not None and lingering.active():
+            lingering.cancel()

@@ -1,0 +1,139 @@
+"""What a standing move is to do, from its configuration: locations, options, and when; finds all that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from attrs import frozen
+
+from realize.config import Config, MoveConfig, PeerConfig
+from realize.config.problems import config_error
+from realize.errors import ConfigError, Problem, RealizeError
+from realize.locations import LocalLocation, Location, parse_location
+from realize.runs.move_options import MoveOptions
+from realize.schedule.jitter import jitter
+from realize.schedule.timetable import RateTimetable, parse_timetable
+from realize.schedule.when import Calendar, Every, Settled, parse_when
+
+MAX_JITTER_S: Final = 60.0
+"""The most that runs by the clock are spread over unless a move says otherwise."""
+
+_RATES: Final = ("throttle", "throttle_up", "throttle_down")
+
+
+@frozen(kw_only=True)
+class Plan:
+    """One standing move; ``texts`` are its locations as configured, the destination last."""
+
+    name: str
+    config: MoveConfig
+    texts: tuple[str, ...]
+    locations: tuple[Location, ...]
+    options: MoveOptions
+    when: Every | Calendar | Settled
+    up: RateTimetable
+    down: RateTimetable
+    """How fast it sends, and is sent to, by the time of day."""
+
+    def jitter_s(self, seed: bytes) -> float:
+        """How much later than others, in seconds, the machine of that seed runs it by the clock."""
+        spread_s = self.config.jitter_s
+        if spread_s is None:
+            spread_s = min(self.when.seconds / 10, MAX_JITTER_S) if isinstance(self.when, Every) else MAX_JITTER_S
+        return jitter(self.name, seed, spread_s)
+
+    @property
+    def settles(self) -> bool:
+        """Whether it moves files as they settle."""
+        return isinstance(self.when, Settled)
+
+
+def plans_of(config: Config) -> dict[str, Plan]:
+    """The plans of all standing moves, by name; raises `ConfigError` with one line for each problem."""
+    plans: dict[str, Plan] = {}
+    problems: list[Problem] = []
+    for name, move in config.moves.items():
+        try:
+            plans[name] = plan_of(name, move, config.peers)
+        except ConfigError as error:
+            problems += [(("moves", name, *path), sentence) for path, sentence in error.problems]
+    if problems:
+        raise config_error(*problems)
+    return plans
+
+
+def plan_of(name: str, move: MoveConfig, peers: Mapping[str, PeerConfig]) -> Plan:
+    """The plan of one; raises `ConfigError`, whose problems are below its table."""
+    problems: list[Problem] = []
+    texts = (*move.sources, move.destination)
+    keys: list[tuple[str | int, ...]] = [("from", number) for number in range(len(move.sources))]
+    locations: list[Location] = []
+    for key, text in zip([*keys, ("to",)], texts, strict=True):
+        try:
+            locations.append(_location(text, peers))
+        except RealizeError as error:
+            problems.append((key, str(error)))
+    when: Every | Calendar | Settled | None = None
+    options: MoveOptions | None = None
+    try:
+        when = parse_when(move.when)
+    except RealizeError as error:
+        problems.append((("when",), str(error)))
+    rates: dict[str, RateTimetable] = {}
+    for name_of_rate in _RATES:
+        text = getattr(move, name_of_rate)
+        try:
+            rates[name_of_rate] = RateTimetable() if text is None else parse_timetable(text)
+        except RealizeError as error:
+            problems.append(((name_of_rate,), str(error)))
+    try:
+        options = _options(move, settles=isinstance(when, Settled))
+    except RealizeError as error:
+        problems.append(((), str(error)))
+    if not problems:
+        problems += _contradictions(move, locations, settles=isinstance(when, Settled))
+    if problems or when is None or options is None:
+        raise config_error(*problems)
+    return Plan(
+        name=name,
+        config=move,
+        texts=texts,
+        locations=tuple(locations),
+        options=options,
+        when=when,
+        up=rates["throttle" if move.throttle_up is None else "throttle_up"],
+        down=rates["throttle" if move.throttle_down is None else "throttle_down"],
+    )
+
+
+def _location(text: str, peers: Mapping[str, PeerConfig]) -> Location:
+    location = parse_location(text, peers)
+    if not isinstance(location, LocalLocation) and location.peer is None:
+        raise ConfigError(f"{location.host} is not a peer of this configuration; expected a table peers.NAME for it")
+    return location
+
+
+def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
+    rules = [*(("include", pattern) for pattern in move.include), *(("exclude", each) for each in move.exclude)]
+    return MoveOptions(
+        on_conflict=move.on_conflict,
+        preserve=move.preserve,
+        jobs=move.jobs,
+        rules=rules,
+        min_age_s=0.0 if settles else move.settle_s,
+        prune_age_s=move.prune_age_s,
+        max_duration_s=move.max_duration_s,
+        grace_s=move.grace_s,
+        retry=False,
+        manifest=move.manifest,
+        trust_source=move.trust_source,
+    )
+
+
+def _contradictions(move: MoveConfig, locations: list[Location], *, settles: bool) -> Iterator[Problem]:
+    local = [isinstance(location, LocalLocation) for location in locations]
+    if settles and not all(local[:-1]):
+        yield ("when",), 'files of a peer cannot be watched; expected an interval such as "every 10m"'
+    if all(local) and any(getattr(move, name) is not None for name in _RATES):
+        yield ("throttle",), "limits are for connections, and here both ends are local"

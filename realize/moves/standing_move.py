@@ -1,0 +1,350 @@
+"""One standing move: it runs when its trigger says so, waits after trouble, and remembers how it fared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger as TwistedLogger
+from twisted.python.failure import Failure
+
+from realize.concurrency.reactor import IReactor
+from realize.errors import Conflict, NoSpace
+from realize.logger import LoggerOf
+from realize.mover.events import Failed
+from realize.moves.after_program import AfterProgram
+from realize.moves.episodes import Episodes, kind_of_error
+from realize.moves.one_run import Occasion, OneRun, RunEnd
+from realize.moves.plan import Plan
+from realize.moves.state import MoveState
+from realize.moves.status import KnownBacklog, MoveStatus, Phase, Totals
+from realize.moves.trigger import Trigger
+from realize.runs.reconnecting import Backoff
+
+MAX_TIMER_S: Final = 60.0
+"""The wall clock is looked at again after so long, in case it was set or the machine was suspended."""
+
+_twisted = TwistedLogger()
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """What a standing move needs of the daemon that it is part of.
+
+    ``now`` returns the wall clock's seconds since the epoch; ``chance`` random numbers from 0 to 1.
+    ``run_of`` makes a run of a plan, which asks a function whether to name a file that failed in the log.
+    ``trigger_of`` makes the trigger of a plan, and ``after_of`` its program after a run, if it has one, which tells how
+    it ended.
+    ``save`` keeps what is known of a move beyond a restart.
+    """
+
+    reactor: IReactor
+    logger_of: LoggerOf
+    now: Callable[[], float]
+    chance: Callable[[], float]
+    run_of: Callable[[Plan, Occasion, Callable[[Failed], bool]], OneRun]
+    trigger_of: Callable[[Plan, MoveState], Trigger]
+    after_of: Callable[[Plan, Callable[[str], object]], AfterProgram | None]
+    save: Callable[[str, MoveState], object]
+
+
+class StandingMove:
+    """Moves what its plan says for as long as the daemon runs; ``state`` is what is known from before."""
+
+    def __init__(self, plan: Plan, state: MoveState, around: Surroundings) -> None:
+        self.plan = plan
+        self._state = state
+        self._around = around
+        self._reactor = around.reactor
+        self._log = around.logger_of("moves").bind(move=plan.name)
+        self._episodes = Episodes(self._log, around.now)
+        self._backoff = Backoff(around.chance)
+        self._after_outcomes: Counter[str] = Counter()
+        self._trigger = around.trigger_of(plan, state)
+        self._after = around.after_of(plan, self._after_ended)
+        self._old_programs: list[AfterProgram] = []
+        """Those of former plans, which may still run."""
+        self._next_plan: Plan | None = None
+        """What the plan becomes when the run that goes on has ended."""
+        self._run: OneRun | None = None
+        self._run_ended: Deferred[None] = succeed(None)
+        self._replaced: Deferred[None] = succeed(None)
+        """Fires when what a former plan had open is closed."""
+        self._timer: IDelayedCall | None = None
+        self._not_before = 0.0
+        """Until when, on the reactor's clock, it waits after trouble."""
+        self._running = False
+        self._ended_totals = Totals()
+        """Of the runs that have ended."""
+
+    def start(self) -> None:
+        """Begin to move, from now on by itself."""
+        self._running = True
+        if self._state.failing_since is not None:
+            self._log.info("move_was_failing", error=self._state.error, since=self._state.failing_since)
+        self._look_out()
+
+    def stop(self, patience_s: float) -> Deferred[None]:
+        """End in order: what is in flight is kept as a partial; a program after a run gets ``patience_s`` seconds."""
+        self._running = False
+        self._stop_timer()
+        if self._run is not None:
+            self._run.cancel()
+        return Deferred.fromCoroutine(self._stopped(patience_s))
+
+    async def _stopped(self, patience_s: float) -> None:
+        await self._run_ended
+        for program in self._old_programs:
+            program.stop(patience_s)
+        await self._replaced
+        await self._trigger.stop()
+        if self._after is not None:
+            await self._after.stop(patience_s)
+
+    def change(self, plan: Plan) -> None:
+        """Do what another plan says: at once, or after the files that are in flight now."""
+        if plan == (self.plan if self._next_plan is None else self._next_plan):
+            return
+        self._next_plan = plan
+        if self._run is None:
+            self._take_next_plan()
+        else:
+            self._run.finish_early()
+
+    def run(self) -> None:
+        """Start a run now, and forget all delays; raises `Conflict` if the move is paused."""
+        if self._state.paused:
+            raise Conflict(f"move {self.plan.name} is paused: resume it first")
+        self._forget_delay()
+        self._trigger.asked()
+
+    def pause(self) -> None:
+        """Move nothing until `resume`, also after a restart; a run that goes on ends in order."""
+        if not self._state.paused:
+            self._keep(evolve(self._state, paused=True))
+        if self._run is not None:
+            self._run.cancel()
+        self._look()
+
+    def resume(self) -> None:
+        """Go on after `pause`, at once if there is anything to do."""
+        if self._state.paused:
+            self._keep(evolve(self._state, paused=False))
+        self._forget_delay()
+        self._look()
+
+    def status(self) -> MoveStatus:
+        """All there is to know of it now."""
+        plan, state = self.plan, self._state
+        failures = self._trigger.failures
+        newest = max(failures, key=lambda failed: failed.since, default=None)
+        return MoveStatus(
+            name=plan.name,
+            sources=plan.texts[:-1],
+            destination=plan.texts[-1],
+            when=plan.config.when,
+            phase=self._phase(),
+            watching=self._trigger.watching,
+            backlog=self._backlog(),
+            running=None if self._run is None else self._run.now(),
+            last_run=state.last_run,
+            last_success=state.last_success,
+            next_run=self._next_run(),
+            failing_since=state.failing_since,
+            error=state.error,
+            failed_files=self._trigger.failed_files,
+            file_error="" if newest is None else newest.error,
+            up_bps=plan.up.rate_at(self._around.now()),
+            down_bps=plan.down.rate_at(self._around.now()),
+            totals=self._totals(),
+        )
+
+    def _phase(self) -> Phase:
+        if self._state.paused:
+            return Phase.PAUSED
+        if self._run is not None:
+            return Phase.RUNNING
+        return Phase.IDLE if self._state.failing_since is None else Phase.FAILING
+
+    def _backlog(self) -> KnownBacklog:
+        known = self._trigger.backlog
+        if self._run is None or self._trigger.watching:
+            return known
+        files, size = self._run.found_left
+        return evolve(known, files=files, size=size, at_least=True)
+
+    # When it runs.
+
+    def _look_out(self) -> None:
+        self._trigger.changed = self._look
+        self._trigger.start()
+        self._look()
+
+    def _look(self) -> None:
+        """Start a run if it is time to, or set the timer for the next look."""
+        self._stop_timer()
+        if not self._running or self._run is not None or self._state.paused:
+            return
+        wait = self._trigger.wait_s(self._delay_s())
+        if wait is None:
+            return
+        if wait > 0.0:
+            self._timer = self._reactor.callLater(min(wait, MAX_TIMER_S), self._look)
+        else:
+            self._begin()
+
+    def _next_run(self) -> float | None:
+        """When it starts again by itself, by the wall clock, as far as that is known."""
+        if not self._running or self._run is not None or self._state.paused:
+            return None
+        wait = self._trigger.wait_s(self._delay_s())
+        return None if wait is None else self._around.now() + max(0.0, wait)
+
+    def _delay_s(self) -> float:
+        return max(0.0, self._not_before - self._reactor.seconds())
+
+    def _forget_delay(self) -> None:
+        self._not_before = 0.0
+        self._backoff.reset()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    # One run.
+
+    def _begin(self) -> None:
+        occasion = self._trigger.begin()
+        if occasion is None:
+            return
+        self._run = self._around.run_of(self.plan, occasion, self._names_file)
+        self._run_ended = self._run.start().addCallbacks(self._ended, self._broke)
+
+    def _ended(self, end: RunEnd) -> None:
+        self._run = None
+        self._trigger.ended(end)
+        self._count(end)
+        trouble = end.error
+        if trouble is not None:
+            self._episodes.met(trouble, since=self._state.failing_since)
+            if end.result.moved_files:
+                self._backoff.reset()
+            self._not_before = self._reactor.seconds() + self._backoff.next()
+        elif end.complete:
+            self._forget_delay()
+        self._tell_what_lasts(end)
+        self._remember(end)
+        if self._after is not None and (end.result.moved_files or end.result.failed_files):
+            self._after.ran(end.result, end.failed)
+        self._go_on()
+
+    def _broke(self, failure: Failure) -> None:
+        """Go on after a fault of ours, as after any trouble."""
+        _twisted.failure("a standing move broke", failure)
+        self._run = None
+        self._not_before = self._reactor.seconds() + self._backoff.next()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._take_next_plan()
+        # Not at once: whoever ended the run may still be at work with it.
+        self._reactor.callLater(0.0, self._look)
+
+    def _count(self, end: RunEnd) -> None:
+        before, result = self._ended_totals, end.result
+        failures = Counter(before.failures) + end.failures
+        if end.error is not None:
+            failures[kind_of_error(end.error)] += 1
+        self._ended_totals = Totals(
+            moved_files=before.moved_files + result.moved_files,
+            moved_bytes=before.moved_bytes + result.moved_bytes,
+            runs=before.runs + 1,
+            run_seconds=before.run_seconds + max(0.0, result.ended - result.began),
+            failures=dict(failures),
+        )
+
+    def _totals(self) -> Totals:
+        totals = evolve(self._ended_totals, after=dict(self._after_outcomes))
+        if self._run is None:
+            return totals
+        now = self._run.now()
+        return evolve(
+            totals,
+            moved_files=totals.moved_files + now.moved_files,
+            moved_bytes=totals.moved_bytes + now.moved_bytes,
+            failures=dict(Counter(totals.failures) + self._run.failures),
+        )
+
+    def _after_ended(self, outcome: str) -> None:
+        self._after_outcomes[outcome] += 1
+
+    def _names_file(self, failed: Failed) -> bool:
+        """Whether the log names this file: it does at the first attempt, and not for each that finds no room."""
+        if isinstance(failed.error, NoSpace):
+            self._episodes.met(failed.error)
+            return self._episodes.may_name(failed.error)
+        return self._trigger.is_first_failure(failed.path) and self._episodes.may_name(failed.error)
+
+    def _tell_what_lasts(self, end: RunEnd) -> None:
+        lasting = {failed.code for failed in self._trigger.failures}
+        if end.error is not None:
+            lasting.add(kind_of_error(end.error))
+        elif not end.complete:
+            return
+        self._episodes.last(lasting)
+
+    def _remember(self, end: RunEnd) -> None:
+        result, error = end.result, end.error
+        good = error is None and end.complete and not result.failed_files
+        since = self._state.failing_since
+        if error is not None:
+            since = result.began if since is None else since
+        elif end.complete:
+            since = None
+        self._keep(
+            evolve(
+                self._state,
+                last_run=result,
+                last_success=result.ended if good else self._state.last_success,
+                failing_since=since,
+                attempts=0 if since is None else self._state.attempts + 1,
+                error="" if since is None else self._state.error if error is None else str(error),
+                last_due=self._trigger.last_due,
+                failures=self._trigger.failures,
+            )
+        )
+
+    def _keep(self, state: MoveState) -> None:
+        self._state = state
+        self._around.save(self.plan.name, self._state)
+
+    # Another plan.
+
+    def _take_next_plan(self) -> None:
+        plan, self._next_plan = self._next_plan, None
+        if plan is None:
+            return
+        old_trigger, old_after = self._trigger, self._after
+        old_trigger.changed = lambda: None
+        old_plan, self.plan = self.plan, plan
+        self._trigger = self._around.trigger_of(plan, self._state)
+        self._after = self._around.after_of(plan, self._after_ended)
+        self._forget_delay()
+        if old_after is not None:
+            self._old_programs.append(old_after)
+        self._replaced = Deferred.fromCoroutine(_closed(self._replaced, old_trigger, old_after, old_plan))
+        if self._running:
+            self._look_out()
+
+
+async def _closed(before: Deferred[None], trigger: Trigger, after: AfterProgram | None, plan: Plan) -> None:
+    await before
+    await trigger.stop()
+    if after is not None:
+        # It may still be told of the run that has just ended.
+        await after.stop(plan.config.after_timeout_s)

@@ -1,0 +1,355 @@
+"""Standing moves of a daemon, between two daemons in this process: real files, events, connections and clocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
+from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Right
+from realize.daemon import RealizedService
+from realize.errors import ConfigError, Conflict, NotFound
+from realize.keys import generate_identity
+from realize.moves.status import MoveStatus, Phase
+from realize.values import OnConflict
+
+PATIENCE_S = 30.0
+"""After so long, what is waited for will not happen."""
+
+SETTLE_S = 0.1
+
+
+async def until(holds: Callable[[], object], what: str = "it") -> None:
+    """Wait until something holds."""
+    given_up = reactor.seconds() + PATIENCE_S  # type: ignore[attr-defined]
+    while not holds():
+        assert reactor.seconds() < given_up, f"{what} did not happen"  # type: ignore[attr-defined]
+        await deferLater(reactor, 0.01)
+
+
+def files(directory: Path) -> dict[str, str]:
+    """What is in a directory, by path: the content of each file."""
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+
+
+class Two:
+    """A machine that produces files, ``cam``, and one that takes them, ``nas``, each with a daemon."""
+
+    def __init__(self, folder: Path, ports: Iterator[int]) -> None:
+        self.folder = folder
+        self.out, self.inbox = folder / "out", folder / "inbox"
+        self.out.mkdir()
+        self.inbox.mkdir()
+        self.keys = {"cam": generate_identity(), "nas": generate_identity()}
+        self.port = next(ports)
+        self.services: dict[str, RealizedService] = {}
+
+    def nas_config(self, *rights: Right) -> Config:
+        """Of the machine that takes files."""
+        peer = PeerConfig(self.keys["cam"].public_key, rights={"inbox": set(rights or {Right.CREATE})})
+        return Config(
+            key=self.keys["nas"],
+            listen=[f"127.0.0.1:{self.port}"],
+            directories={"inbox": DirectoryConfig(self.inbox)},
+            peers={"cam": peer},
+            drain_s=0,
+        )
+
+    def cam_config(self, *, state: bool = False, **move: Any) -> Config:
+        """Of the machine that produces files, with one move."""
+        given = {"sources": [str(self.out)], "destination": "nas::inbox", "settle_s": SETTLE_S, **move}
+        return Config(
+            key=self.keys["cam"],
+            listen=[],
+            peers={"nas": PeerConfig(self.keys["nas"].public_key, f"127.0.0.1:{self.port}")},
+            moves={"out": MoveConfig(**given)},
+            state=str(self.folder / "state") if state else None,
+            drain_s=0,
+        )
+
+    def start(self, name: str, config: Config) -> RealizedService:
+        """Start one of the daemons."""
+        service = self.services[name] = RealizedService(config, reactor)
+        service.startService()
+        return service
+
+    async def stop(self, name: str) -> None:
+        """Stop one of the daemons."""
+        await self.services.pop(name).stopService()
+
+    async def stop_all(self) -> None:
+        """Stop those that run."""
+        for name in list(self.services):
+            await self.stop(name)
+
+    def status(self) -> MoveStatus:
+        """What the daemon that moves knows of its only move."""
+        [status] = self.services["cam"].moves.statuses()
+        return status
+
+    async def moving(self, **move: Any) -> None:
+        """Start both, and wait until the source is watched."""
+        self.start("nas", self.nas_config())
+        self.start("cam", self.cam_config(**move))
+        await until(self.services["cam"].moves.statuses, "loading")
+        await until(lambda: set(self.status().watching.values()) <= {"events"}, "watching")
+
+    async def settled(self) -> None:
+        """Wait until nothing is known that is not moved."""
+        await until(lambda: self.status().backlog.files == 0, "moving everything")
+
+
+@pytest.fixture
+def free_ports() -> Iterator[int]:
+    """Ports that nobody uses now, so that a daemon can come back at the same address."""
+    import socket
+
+    def find() -> Iterator[int]:
+        while True:
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                number: int = taken.getsockname()[1]
+            yield number
+
+    return find()
+
+
+@pytest_twisted.async_yield_fixture
+async def two(tmp_path: Path, free_ports: Iterator[int]) -> AsyncIterator[Two]:
+    """Two machines whose daemons are stopped when the test has ended."""
+    machines = Two(tmp_path, free_ports)
+    yield machines
+    await machines.stop_all()
+
+
+async def test_files_are_moved_as_they_settle(two: Two) -> None:
+    """Those that were there before, those in directories that are made later, and those that are renamed into place."""
+    (two.out / "before").write_text("1")
+    await two.moving()
+    (two.out / "deep" / "er").mkdir(parents=True)
+    (two.out / "deep" / "er" / "new").write_text("2")
+    (two.out / "part").write_text("3")
+    (two.out / "part").rename(two.out / "whole")
+    await until(lambda: len(files(two.inbox)) == 3, "arrival")
+    await two.settled()
+
+    assert {"before": "1", "deep/er/new": "2", "whole": "3"} == files(two.inbox)
+    assert {} == files(two.out)
+    assert (two.out / "deep" / "er").is_dir()
+    assert 3 == two.status().totals.moved_files
+
+
+async def test_what_is_being_written_stays(two: Two) -> None:
+    """Until its writer closes it, however long it pauses; others go meanwhile."""
+    await two.moving()
+    with (two.out / "slow").open("w") as slow:
+        slow.write("1")
+        slow.flush()
+        for number in range(3):
+            (two.out / f"{number}").write_text("x")
+            await until(lambda number=number: (two.inbox / f"{number}").exists(), "arrival")
+        during = files(two.inbox)
+        slow.write("2")
+    await until((two.inbox / "slow").exists, "arrival of what was written")
+
+    assert {"0", "1", "2"} == during.keys()
+    assert "12" == (two.inbox / "slow").read_text()
+
+
+async def test_a_new_version_is_moved_again(two: Two) -> None:
+    """A file that is written anew right after it was moved is no stranger's; it replaces the one before."""
+    two.start("nas", two.nas_config(Right.WRITE))
+    two.start("cam", two.cam_config())
+    for content in ("1", "2", "3"):
+        (two.out / "log").write_text(content)
+        await until(lambda content=content: files(two.inbox).get("log") == content, f"arrival of {content}")
+        await until(lambda: not (two.out / "log").exists(), "removal")
+
+
+async def test_a_far_end_that_is_away_is_waited_for(two: Two, records: list[tuple[str, dict[str, object]]]) -> None:
+    """What has come meanwhile is moved when it is back; the log says once that it was away, and that it is back."""
+    two.start("cam", two.cam_config())
+    (two.out / "a").write_text("1")
+    await until(lambda: two.services["cam"].moves.statuses() and two.status().phase is Phase.FAILING, "failing")
+    (two.out / "b").write_text("2")
+    await until(lambda: two.status().backlog.files == 2, "backlog")
+    failing = two.status()
+    two.start("nas", two.nas_config())
+    await until(lambda: len(files(two.inbox)) == 2, "arrival")
+    await until(lambda: two.status().phase is Phase.IDLE, "rest")
+
+    assert "cannot be reached" in failing.error
+    assert failing.failing_since is not None
+    assert failing.next_run is not None
+    told = [event for event, _ in records if event in {"move_failing", "move_recovered", "run_failed", "retrying"}]
+    assert ["move_failing", "move_recovered"] == told
+    assert two.status().last_success is not None
+
+
+async def test_a_right_that_is_withdrawn_stops_nothing_else(two: Two) -> None:
+    """The move waits, nothing is lost, and it goes on when the right is back."""
+    await two.moving()
+    peer = two.nas_config().peers["cam"]
+    await two.services["nas"].reload(evolve(two.nas_config(), peers={"cam": evolve(peer, rights={})}))
+    (two.out / "a").write_text("1")
+    await until(lambda: two.status().phase is Phase.FAILING, "failing")
+    failing = two.status()
+    await two.services["nas"].reload(two.nas_config())
+    await until(lambda: files(two.inbox) == {"a": "1"}, "arrival")
+
+    assert {"denied": failing.totals.failures["denied"]} == failing.totals.failures
+
+
+async def test_a_file_that_cannot_be_moved_holds_up_no_other(two: Two) -> None:
+    """It is tried again after its own delay, and moved once nothing is in its way."""
+    (two.inbox / "taken").write_text("another")
+    await two.moving(on_conflict=OnConflict.FAIL)
+    (two.out / "taken").write_text("mine")
+    await until(lambda: two.status().failed_files == 1, "failure")
+    (two.out / "free").write_text("1")
+    await until((two.inbox / "free").exists, "arrival of the other")
+    failing = two.status()
+    (two.inbox / "taken").unlink()
+    await until(lambda: files(two.inbox) == {"free": "1", "taken": "mine"}, "arrival")
+    await until(lambda: two.status().failed_files == 0, "forgiveness")
+
+    assert (Phase.FAILING, Phase.IDLE) != (failing.phase, two.status().phase)
+    assert "taken" in failing.file_error
+    assert failing.totals.failures["conflict"] >= 1
+
+
+async def test_by_the_clock_files_of_a_peer_are_fetched(two: Two) -> None:
+    """Each second, into a directory of this machine, which is made if it is missing."""
+    two.start("nas", two.nas_config(Right.READ, Right.REMOVE))
+    home = two.folder / "home"
+    config = two.cam_config(sources=["nas::inbox"], destination=str(home), when="every 1s", jitter_s=0.0, settle_s=0.0)
+    two.start("cam", config)
+    for name in ("a", "b"):
+        (two.inbox / name).write_text(name)
+        await until(lambda name=name: (home / name).exists(), "arrival")
+    await until(lambda: not files(two.inbox), "removal")
+
+    assert {"a": "a", "b": "b"} == files(home)
+
+
+async def test_sources_and_destination_may_be_of_this_machine(two: Two) -> None:
+    """Several sources, into one directory, without any peer."""
+    more = two.folder / "more"
+    more.mkdir()
+    two.start("cam", two.cam_config(sources=[str(two.out), str(more)], destination=str(two.inbox)))
+    for number in range(5):
+        (two.out / f"a{number}").write_text("1")
+        (more / f"b{number}").write_text("2")
+        await until(lambda number=number: (two.inbox / f"b{number}").exists(), "arrival")
+    await until(lambda: not files(two.out) and not files(more), "removal")
+
+    assert 10 == len(files(two.inbox))
+
+
+async def test_a_source_that_is_missing_holds_up_no_other(two: Two) -> None:
+    """It is taken up when it comes."""
+    late = two.folder / "late"
+    two.start("cam", two.cam_config(sources=[str(late), str(two.out)], destination=str(two.inbox)))
+    (two.out / "a").write_text("1")
+    await until((two.inbox / "a").exists, "arrival")
+    missing = two.status().watching[str(late)]
+    late.mkdir()
+    (late / "b").write_text("2")
+    await until((two.inbox / "b").exists, "arrival from the late one")
+
+    assert "absent" == missing
+
+
+async def test_a_reload_adds_changes_and_removes_moves(two: Two) -> None:
+    """What is gone moves nothing more, and what is new begins; a bad entry changes nothing at all."""
+    await two.moving()
+    cam = two.services["cam"]
+    config = two.cam_config()
+    bad = evolve(config, moves={"out": evolve(config.moves["out"], when="now and then")})
+    with pytest.raises(ConfigError, match=r"moves\.out\.when"):
+        await cam.reload(bad)
+    (two.out / "a.tmp").write_text("1")
+    await until((two.inbox / "a.tmp").exists, "arrival after a bad reload")
+    await cam.reload(two.cam_config(exclude=["*.tmp"]))
+    (two.out / "b.tmp").write_text("2")
+    (two.out / "b").write_text("2")
+    await until((two.inbox / "b").exists, "arrival of what is not excluded")
+    await cam.reload(evolve(config, moves={"other": evolve(config.moves["out"], exclude=["b.tmp"])}))
+    (two.out / "c").write_text("3")
+    await until((two.inbox / "c").exists, "arrival through the new move")
+
+    assert ["other"] == [status.name for status in cam.moves.statuses()]
+    assert {"b.tmp": "2"} == files(two.out)
+
+
+async def test_a_move_stays_paused_over_a_restart(two: Two) -> None:
+    """With a state directory; resumed, it moves what has come meanwhile."""
+    await two.moving(state=True)
+    moves = two.services["cam"].moves
+    with pytest.raises(NotFound, match="there is no move 'tape'"):
+        moves.pause("tape")
+    moves.pause("out")
+    await two.stop("cam")
+    (two.out / "a").write_text("1")
+    two.start("cam", two.cam_config(state=True))
+    await until(two.services["cam"].moves.statuses, "loading")
+    await until(lambda: two.status().backlog.files == 1, "backlog")
+    paused = two.status().phase
+    with pytest.raises(Conflict, match="resume it first"):
+        two.services["cam"].moves.run("out")
+    two.services["cam"].moves.resume("out")
+    await until(lambda: files(two.inbox) == {"a": "1"}, "arrival")
+
+    assert Phase.PAUSED is paused
+
+
+async def test_a_run_that_is_asked_for_waits_for_nothing(two: Two) -> None:
+    """Neither for the clock nor for a delay."""
+    two.start("nas", two.nas_config())
+    two.start("cam", two.cam_config(when="Mon 04:00", settle_s=0.0))
+    (two.out / "a").write_text("1")
+    await until(two.services["cam"].moves.statuses, "loading")
+    next_run = two.status().next_run
+    two.services["cam"].moves.run("out")
+    await until(lambda: files(two.inbox) == {"a": "1"}, "arrival")
+
+    assert next_run is not None
+
+
+async def test_a_program_is_told_of_what_was_moved(two: Two) -> None:
+    """On its standard input, after the run."""
+    told = two.folder / "told"
+    program = two.folder / "program"
+    program.write_text(f"#!/bin/sh\ncat >> {told}\n")
+    program.chmod(0o700)
+    await two.moving(after=[str(program)])
+    (two.out / "a").write_text("1")
+    await until(lambda: told.exists() and told.read_text(), "telling")
+    await until(lambda: two.status().totals.after.get("ok") == 1, "its end")
+
+    assert '"moved_files": 1' in told.read_text().replace('":', '": ').replace("  ", " ")
+
+
+async def test_a_daemon_that_stops_leaves_nothing_of_its_moves(two: Two) -> None:
+    """While a run goes on: no timer, thread or descriptor; what had not arrived is moved by the next daemon."""
+    await two.moving()
+    for number in range(200):
+        (two.out / f"{number}").write_bytes(os.urandom(10_000))
+    await until(lambda: two.inbox.is_dir() and any(two.inbox.iterdir()), "a first arrival")
+    await two.stop("cam")
+    there, here = files_of(two.inbox), files_of(two.out)
+    two.start("cam", two.cam_config())
+    await until(lambda: len(files_of(two.inbox)) == 200 and not files_of(two.out), "arrival of the rest")
+
+    assert 200 <= len(there) + len(here)
+
+
+def files_of(directory: Path) -> set[str]:
+    """The names of the files in a directory, but for partials."""
+    return {path.name for path in directory.iterdir() if path.is_file() and not path.name.startswith(".")}

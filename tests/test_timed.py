@@ -1,0 +1,155 @@
+"""When a move by the clock runs: `realize.moves.timed`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from twisted.internet.task import Clock
+
+from realize.errors import Conflict, ConnectionFailed, RealizeError
+from realize.moves.one_run import RunEnd
+from realize.moves.status import RunResult
+from realize.moves.timed import Timed
+from realize.schedule.when import Every
+
+LOST = ConnectionFailed("nas is away")
+
+
+class Wall:
+    """A wall clock and a reactor's clock that a test moves together, or apart."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ahead = 1_000_000.0
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self.clock.seconds() + self.ahead
+
+
+def ended(
+    error: RealizeError | None = None,
+    *,
+    complete: bool = True,
+    failed: tuple[tuple[bytes, RealizeError], ...] = (),
+    left: tuple[int, int] = (0, 0),
+) -> RunEnd:
+    """How a run ended."""
+    result = RunResult(run="1", began=1.0, ended=2.0)
+    return RunEnd(result, error, complete and error is None, failed, Counter(), *left)
+
+
+def every_ten_minutes(wall: Wall, max_duration_s: float | None = None, last_due: float | None = None) -> Timed:
+    """A trigger for each ten minutes."""
+    return Timed(wall.clock, Every(600.0), wall.now, ["/a"], max_duration_s, last_due=last_due)
+
+
+def test_the_first_run_of_an_interval_is_at_once() -> None:
+    """And the next one an interval after its start, however long it took."""
+    wall = Wall()
+    timed = every_ten_minutes(wall)
+    first = timed.wait_s(0.0)
+    timed.begin()
+    wall.clock.advance(100.0)
+    timed.ended(ended())
+
+    assert 0.0 == first
+    assert 500.0 == timed.wait_s(0.0)
+
+
+def test_what_was_missed_is_caught_up_once() -> None:
+    """Whether the daemon did not run, or the machine slept for hours."""
+    wall = Wall()
+    after_restart = every_ten_minutes(wall, last_due=wall.now() - 5_000.0)
+    asleep = every_ten_minutes(wall, last_due=wall.now())
+    wall.ahead += 5_000.0
+
+    for timed in (after_restart, asleep):
+        wait = timed.wait_s(0.0)
+        timed.begin()
+        timed.ended(ended())
+        assert wait is not None
+        assert wait <= 0.0
+        assert 600.0 == timed.wait_s(0.0)
+
+
+def test_a_clock_that_is_set_back_stops_nothing() -> None:
+    """A last run in the future counts as one of now."""
+    wall = Wall()
+    timed = every_ten_minutes(wall, last_due=wall.now() + 86_400.0)
+
+    assert timed.wait_s(0.0) is not None
+    assert timed.wait_s(0.0) <= 600.0  # type: ignore[operator]
+
+
+def test_trouble_is_tried_again_after_its_delay() -> None:
+    """Not only at the next occasion; and that comes in time, whatever the delay."""
+    wall = Wall()
+    timed = every_ten_minutes(wall)
+    timed.begin()
+    timed.ended(ended(LOST))
+    again = timed.wait_s(30.0)
+    wall.clock.advance(595.0)
+
+    assert 30.0 == again
+    assert 5.0 == timed.wait_s(300.0)
+
+
+def test_trouble_is_not_tried_again_once_the_time_limit_of_the_occasion_is_over() -> None:
+    """What may run for two minutes at night must not come back by day; each attempt has what is left of the time."""
+    wall = Wall()
+    timed = every_ten_minutes(wall, max_duration_s=120.0)
+    first = timed.begin()
+    wall.clock.advance(50.0)
+    timed.ended(ended(LOST))
+    in_time, too_late = timed.wait_s(60.0), timed.wait_s(80.0)
+    wall.clock.advance(60.0)
+    second = timed.begin()
+
+    assert (60.0, 550.0) == (in_time, too_late)
+    assert (120.0, 10.0) == (first.remaining_s, second.remaining_s)
+
+
+def test_a_run_that_is_asked_for_begins_at_once() -> None:
+    """It counts as the occasion."""
+    wall = Wall()
+    timed = every_ten_minutes(wall, last_due=wall.now())
+    seen: list[float | None] = []
+    timed.changed = lambda: seen.append(timed.wait_s(0.0))
+    wall.clock.advance(100.0)
+    timed.asked()
+    timed.begin()
+
+    assert [0.0] == seen
+    assert wall.now() == timed.last_due
+    assert 600.0 == timed.wait_s(0.0)
+
+
+def test_files_that_fail_are_known_since_their_first_failure() -> None:
+    """Until a run comes to its end without it; one that ends early before that tells nothing of them."""
+    wall = Wall()
+    timed = every_ten_minutes(wall)
+    conflict = Conflict("there is another one")
+    timed.ended(ended(failed=((b"a", conflict),), left=(2, 20)))
+    timed.ended(ended(failed=((b"a", conflict),)))
+    [failure] = timed.failures
+    timed.ended(ended(complete=False))
+    still = timed.failed_files
+    timed.ended(ended())
+
+    assert ("/a", b"a", 2, "conflict", "a: there is another one") == (
+        failure.source,
+        failure.path,
+        failure.attempts,
+        failure.code,
+        failure.error,
+    )
+    assert (1, 0) == (still, timed.failed_files)
+
+
+def test_the_backlog_is_what_the_last_run_left() -> None:
+    """Files that failed, and those that it did not come to."""
+    timed = every_ten_minutes(Wall())
+    timed.ended(ended(failed=((b"a", Conflict("x")),), complete=False, left=(2, 20)))
+
+    assert (3, 20, 1.0) == (timed.backlog.files, timed.backlog.size, timed.backlog.oldest)
