@@ -46,7 +46,7 @@ ALLOWED = {
     "locations": {"errors", "units", "keys", "config"},
     "fs": {"fs", "errors", "units", "values"},
     "concurrency": {"concurrency", "fs.descriptors", "errors"},
-    "throttle": {"throttle", "errors", "units", "values"},
+    "throttle": {"throttle", "schedule", "errors", "units", "values"},
     "wire": {"wire", "throttle", "concurrency"} | PLAIN,
     "store": {"store.interfaces"} | PLAIN,
     "store.local": {"store.local", *BETWEEN_STORES, "fs", "concurrency"} | PLAIN,

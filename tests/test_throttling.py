@@ -9,10 +9,12 @@ from twisted.internet.task import Clock
 from realize.daemon import throttling
 from realize.daemon.throttling import Throttling
 from realize.errors import AccessDenied, ConnectionFailed, NotFound, UsageError
+from realize.schedule.timetable import parse_timetable
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.wire.commands import Direction
 from realize.wire.reports import dumped
 from realize.wire.throttling import OwnLimit
+from tests.walls import Wall
 
 
 class Log:
@@ -67,9 +69,10 @@ def limits(monkeypatch):
     """A daemon's limits on a clock, with two peers in its configuration."""
     monkeypatch.setattr(throttling, "limit_by", lambda tree, _connection, peer, name: tree.attach(peer, name))
     clock, log = Clock(), Log()
-    limits = Throttling(clock, log)
+    wall = Wall(clock, "07:59:50")
+    limits = Throttling(clock, log, wall_clock=wall)
     limits.configure(None, {"a": None, "b": None}, None)
-    limits.clock, limits.log = clock, log
+    limits.clock, limits.log, limits.wall = clock, log, wall
     yield limits
     limits.close()
     assert [] == clock.getDelayedCalls()
@@ -521,3 +524,107 @@ def test_a_report_holds_as_many_limits_as_fit():
     assert rows[:5] == json.loads(dumped(rows, len(whole) - 1))
     assert rows[:2] == json.loads(dumped(rows, len(json.dumps(rows[:5])) - 1))
     assert [] == json.loads(dumped(rows, 2))
+
+
+DAY = parse_timetable("08:00,1M 18:00,unlimited")
+M = 1 << 20
+
+
+def row_of(limits, scope, name="", direction="send"):
+    """One limit as it is reported to an admin."""
+    return next(
+        row
+        for row in limits.report("a", is_admin=True)
+        if (row["scope"], row["name"], row["direction"]) == (scope.value, name, direction)
+    )
+
+
+def test_what_the_configuration_says_may_change_by_the_clock(limits):
+    """Of the service, of peers and of connections; each change is logged, and told beforehand."""
+    limits.configure(DAY, {"a": DAY, "b": None}, DAY)
+    joined(limits, "a", "1")
+    nodes = ((Scope.SERVICE, ""), (Scope.PEER, "a"), (Scope.CONNECTION, "1"))
+    before = [row_of(limits, *node) for node in nodes]
+
+    limits.clock.pump([5.0, 5.0])
+
+    assert [(None, 10.0, M, "08:00,1M 18:00,unlimited")] * 3 == [
+        (row["limit"], row["changes_in"], row["changes_to"], row["timetable"]) for row in before
+    ]
+    after = [row_of(limits, *node) for node in nodes]
+    assert [(M, 36_000.0, None)] * 3 == [(row["limit"], row["changes_in"], row["changes_to"]) for row in after]
+    logged = [fields for _, event, fields in limits.log.lines if event == "throttle_changed"]
+    assert [("timetable", scope.value, name, None, M) for scope, name in nodes] == [
+        (each["cause"], each["scope"], each["name"], each["old"], each["new"]) for each in logged
+    ]
+    plain = row_of(limits, Scope.PEER, "b")
+    assert (None, None, None) == (plain["timetable"], plain["changes_in"], plain["changes_to"])
+
+
+def test_a_limit_for_a_time_outranks_the_timetable(limits):
+    """Also over a change; afterwards that holds which the timetable says then."""
+    limits.configure(DAY, {"a": None, "b": None}, None)
+    change(limits, Scope.SERVICE, "", 7 * M, seconds=60)
+    told = row_of(limits, Scope.SERVICE)
+    limits.clock.pump([10.0] * 5)
+    during = limit_of(limits, Scope.SERVICE)
+    limits.clock.advance(10.0)
+
+    assert (7 * M, 60.0, 60.0, M) == (told["limit"], told["lasts"], told["changes_in"], told["changes_to"])
+    assert (7 * M, M) == (during, limit_of(limits, Scope.SERVICE))
+
+
+def test_a_limit_for_good_outranks_the_timetable_until_the_configuration_is_read_again(limits):
+    """Also if that has not changed; one for a time goes on to its end."""
+    limits.configure(DAY, {"a": DAY, "b": 5 * M}, None)
+    change(limits, Scope.SERVICE, "", 7 * M)
+    change(limits, Scope.PEER, "a", 6 * M, seconds=600)
+    change(limits, Scope.PEER, "b", 4 * M)
+    limits.clock.pump([10.0] * 2)
+    before = [limit_of(limits, *node) for node in ((Scope.SERVICE, ""), (Scope.PEER, "a"), (Scope.PEER, "b"))]
+
+    limits.configure(DAY, {"a": DAY, "b": 5 * M}, None)
+
+    after = [limit_of(limits, *node) for node in ((Scope.SERVICE, ""), (Scope.PEER, "a"), (Scope.PEER, "b"))]
+    assert ([7 * M, 6 * M, 4 * M], [M, 6 * M, 4 * M]) == (before, after)
+    limits.clock.pump([10.0] * 60)
+    assert M == limit_of(limits, Scope.PEER, "a")
+
+
+def test_a_reload_changes_the_timetable(limits):
+    """From a rate to a timetable, to another one, and back."""
+    found = []
+    for service in (M, parse_timetable("07:00,5M"), parse_timetable("07:00,6M"), None):
+        limits.configure(service, {"a": None, "b": None}, None)
+        found.append(limit_of(limits, Scope.SERVICE))
+
+    assert [M, 5 * M, 6 * M, None] == found
+    assert [] == limits.clock.getDelayedCalls()
+
+
+def test_a_clock_that_is_set_changes_limits_within_a_minute(limits):
+    """As a machine that has slept does."""
+    limits.configure(DAY, {"a": None, "b": None}, None)
+    limits.wall.show("12:00:00")
+    limits.clock.pump([10.0] * 6)
+
+    assert M == limit_of(limits, Scope.SERVICE)
+
+
+@pytest.mark.parametrize("admin", [True, False])
+def test_what_a_connection_asks_for_itself_waits_for_the_end_of_a_limit_for_a_time(limits, admin):
+    """As a command does when its timetable has another rate: what an admin has set for a time outranks that."""
+    connection = joined(limits, "a", "1")
+    for direction in (Direction.SEND, Direction.RECEIVE):
+        change(limits, Scope.CONNECTION, "", M, direction=direction, admin=admin)
+    change(limits, Scope.CONNECTION, "1", 9 * M, direction=Direction.BOTH, seconds=60, own="2")
+    for direction in (Direction.SEND, Direction.RECEIVE):
+        change(limits, Scope.CONNECTION, "", 2 * M, direction=direction, admin=admin)
+    during = limit_of(limits, Scope.CONNECTION, "1"), connection.asked[-1]
+    told = [row_of(limits, Scope.CONNECTION, "1", direction) for direction in ("send", "receive")]
+
+    limits.clock.advance(60.0)
+
+    assert (9 * M, 9 * M) == during
+    assert all(0 < row["changes_in"] <= 60 and row["changes_to"] == 2 * M for row in told)
+    assert (2 * M, 2 * M) == (limit_of(limits, Scope.CONNECTION, "1"), connection.asked[-1])

@@ -1,5 +1,7 @@
 """The limits of the daemon: what it sends, what its peers send to it, and who may change them.
 
+What the configuration says may be a timetable; what is set at run time is a rate, for a time or for good.
+
 The daemon's own `realize.throttle.tree.ThrottleTree` limits what it sends.
 What peers send is limited at their end: the daemon asks the other end of each connection, by the same command, to keep
 to its share of the peer's limit, or to the limit of the connection if that is lower.
@@ -8,6 +10,7 @@ to its share of the peer's limit, or to the limit of the connection if that is l
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -17,12 +20,13 @@ from twisted.python.failure import Failure
 
 from realize.errors import AccessDenied, RealizeError, UsageError
 from realize.logger import Logger
-from realize.throttle.rates import check_rate
-from realize.throttle.timed_limits import TimedLimits
-from realize.throttle.tree import Scope, Setting, ThrottleTree, check_time, lowest
+from realize.schedule.timetable import RateByTime
+from realize.throttle.rates import check_rate, lowest
+from realize.throttle.timed_limits import Cause, TimedLimits
+from realize.throttle.tree import Scope, Setting, ThrottleTree, check_time
 from realize.wire.commands import Direction, SetThrottle
 from realize.wire.connection import PeerProtocol
-from realize.wire.throttling import Cause, as_report, as_row, limit_by, whole
+from realize.wire.throttling import as_report, as_row, limit_by, whole
 
 RESTORE_LEAD_S: Final = 0.01
 """How many seconds before a limit for a time ends the one that a connection asked for itself is restored."""
@@ -40,20 +44,27 @@ class Member:
 
 
 class Throttling:
-    """The limits of one daemon; ``sampled`` is called as by a `ThrottleTree`."""
+    """The limits of one daemon; ``sampled`` and ``wall_clock`` are as for a `ThrottleTree`."""
 
-    def __init__(self, clock: IReactorTime, log: Logger, sampled: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        log: Logger,
+        sampled: Callable[[], object] = lambda: None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._clock = clock
         self._log = log
-        self._tree = ThrottleTree(clock, returned=self._returned, sampled=sampled)
+        self._tree = ThrottleTree(clock, changed=self._changed, sampled=sampled, wall_clock=wall_clock)
         self._members: dict[str, Member] = {}
-        self._receiving = TimedLimits[Setting, int](clock, self._receive_again)
+        self._receiving = TimedLimits[Setting, int](clock, self._receive_again, wall_clock)
         self._configured = False
 
-    def configure(self, service: int | None, peers: Mapping[str, int | None], connection: int | None) -> None:
+    def configure(self, service: RateByTime, peers: Mapping[str, RateByTime], connection: RateByTime) -> None:
         """Apply what a configuration says of the service, all peers, and new connections; None is unlimited.
 
-        Limits that were set at run time stay where it says nothing new. What changes is logged, but not at the start.
+        Limits that were set at run time stay where it says nothing new, but for timetables: these hold again.
+        What changes is logged, but not at the start.
         """
         before = {(each.scope, each.name): each.limit for each in self._tree.snapshot()}
         self._tree.configure(service=service, peers=peers, connection=connection)
@@ -63,8 +74,8 @@ class Throttling:
                 self._tell(Cause.RELOAD, each.scope, each.name, Direction.SEND, old, each.limit)
         self._configured = True
 
-    def _returned(self, scope: Scope, name: str, old: float | None, new: float | None) -> None:
-        self._tell(Cause.TIME, scope, name, Direction.SEND, old, new)
+    def _changed(self, scope: Scope, name: str, old: float | None, new: float | None, cause: Cause) -> None:
+        self._tell(cause, scope, name, Direction.SEND, old, new)
 
     def _tell(
         self, cause: Cause, scope: Scope, name: str, direction: Direction, old: float | None, new: float | None
@@ -109,6 +120,8 @@ class Throttling:
 
         What the configuration, or an admin, has set for a connection stays a ceiling for what a peer sets that is none,
         and takes the place of what that peer has set before.
+        What a connection sets for itself and for good, as a command does when its timetable has another rate, waits for
+        the end of what somebody has set for a time.
         Raises `AccessDenied` without the right, `NotFound` or `UsageError` if the values make no sense.
         """
         if scope is Scope.CONNECTION:
@@ -120,7 +133,8 @@ class Throttling:
                 raise AccessDenied(
                     "this peer may only limit its own connections; the others need admin = true in the configuration"
                 )
-            old = self._set(scope, name, direction, rate, seconds, by_itself=not is_admin)
+            after = scope is Scope.CONNECTION and name == own and seconds is None
+            old = self._set(scope, name, direction, rate, seconds, by_itself=not is_admin, after_temporary=after)
         except RealizeError as error:
             log.warning("throttle_refused", error=str(error))
             raise
@@ -149,7 +163,8 @@ class Throttling:
             owner = name if scope is Scope.PEER else self._members[name].peer
             if is_admin or owner == peer:
                 rate, lasts = self._receiving.rate(setting), self._receiving.lasts(setting)
-                rows.append(as_row(scope, name, owner, Direction.RECEIVE, rate, lasts=lasts))
+                change = self._receiving.next_change((scope, name, False), (scope, name, True))
+                rows.append(as_row(scope, name, owner, Direction.RECEIVE, rate, lasts=lasts, change=change))
         yours = {(Scope.SERVICE.value, ""), (Scope.PEER.value, peer), (Scope.CONNECTION.value, own)}
         return [{**row, "yours": (row["scope"], row["name"]) in yours} for row in rows]
 
@@ -162,6 +177,7 @@ class Throttling:
         seconds: float | None,
         *,
         by_itself: bool,
+        after_temporary: bool,
     ) -> int | None:
         check_rate(rate)
         check_time(seconds)
@@ -172,11 +188,14 @@ class Throttling:
         aside = None if seconds is None else seconds - min(RESTORE_LEAD_S, seconds / 2)
         if direction is not Direction.SEND:
             former = self._receiving.rate((scope, name, by_itself))
-            self._limit_receiving((scope, name, by_itself), rate, seconds)
+            self._limit_receiving((scope, name, by_itself), rate, seconds, after_temporary=after_temporary)
             if scope is Scope.CONNECTION and not by_itself:
                 self._limit_receiving((scope, name, True), None, aside)
         if direction is not Direction.RECEIVE:
-            former = self._tree.set_rate(scope, _node(scope, name), rate, seconds, by_itself=by_itself)
+            node = _node(scope, name)
+            former = self._tree.set_rate(
+                scope, node, rate, seconds, by_itself=by_itself, after_temporary=after_temporary
+            )
             if scope is Scope.CONNECTION and not by_itself:
                 self._tree.set_rate(scope, name, None, aside, by_itself=True)
         return whole(former)
@@ -190,8 +209,13 @@ class Throttling:
             raise UsageError("what is received can be limited for a peer or a connection, not for the whole service")
         self._tree.rate(scope, name)
 
-    def _limit_receiving(self, setting: Setting, rate: int | None, seconds: float | None) -> None:
-        self._receiving.set(setting, rate, seconds)
+    def _limit_receiving(
+        self, setting: Setting, rate: int | None, seconds: float | None, *, after_temporary: bool = False
+    ) -> None:
+        if after_temporary:
+            self._receiving.set_lasting(setting, rate)
+        else:
+            self._receiving.set(setting, rate, seconds)
         self._ask_of(setting)
 
     def _ask_of(self, setting: Setting) -> None:
@@ -202,10 +226,10 @@ class Throttling:
         elif name in self._members:
             self._ask(self._members[name].peer)
 
-    def _receive_again(self, setting: Setting, rate: int | None, lasting: int | None) -> None:
+    def _receive_again(self, setting: Setting, rate: int | None, lasting: int | None, cause: Cause) -> None:
         scope, name, _ = setting
         self._ask_of(setting)
-        self._tell(Cause.TIME, scope, name, Direction.RECEIVE, rate, lasting)
+        self._tell(cause, scope, name, Direction.RECEIVE, rate, lasting)
 
     def _receives(self, setting: Setting) -> float:
         rate = self._receiving.rate(setting)

@@ -8,7 +8,7 @@ the first time only.
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Final
 
 from attrs import frozen
@@ -55,37 +55,52 @@ class RateTimetable:
 
     def rate_at(self, moment: float, zone: tzinfo | None = None) -> int | None:
         """The rate at a moment, in bytes per second."""
-        rate = self.plain
-        for at, following in self._around(moment, zone).items():
-            if at > moment:
-                break
-            rate = following
-        return rate
+        today = shown(moment, zone).date()
+        # From tomorrow on, since clocks that are set back may have shown some of it already.
+        for days in range(1, -_WEEK_DAYS - 2, -1) if self.changes else ():
+            reached = [rate for at, rate in self._on(today + timedelta(days), zone).items() if at <= moment]
+            if reached:
+                return reached[-1]
+        return self.plain
 
     def next_change(self, moment: float, zone: tzinfo | None = None) -> tuple[float, int | None] | None:
         """When, after a moment, another rate begins, and which; None if it stays as it is."""
-        rate = self.rate_at(moment, zone)
-        following = self._around(moment, zone).items()
-        return next(((at, new) for at, new in following if at > moment and new != rate), None)
+        present, today = self.rate_at(moment, zone), shown(moment, zone).date()
+        for days in range(_WEEK_DAYS + 2) if self.changes else ():
+            for at, rate in self._on(today + timedelta(days), zone).items():
+                if at > moment and rate != present:
+                    return at, rate
+        return None
 
-    def _around(self, moment: float, zone: tzinfo | None) -> dict[float, int | None]:
-        """Every change from more than a week before a moment until more than a week after it, in order.
+    @property
+    def rates(self) -> frozenset[int | None]:
+        """Every rate that may hold."""
+        return frozenset(each.rate for each in self.changes) or frozenset({self.plain})
 
-        Of several that begin at once, because clocks skip an hour, the last one holds.
-        """
-        found: dict[float, int | None] = {}
-        today = shown(moment, zone).date()
-        for days in range(-_WEEK_DAYS - 1, _WEEK_DAYS + 2) if self.changes else ():
-            date = today + timedelta(days=days)
-            rates = {each.at: each.rate for each in self.changes if each.day is None}
-            rates.update((each.at, each.rate) for each in self.changes if each.day == date.weekday())
-            for at, rate in sorted(rates.items()):
-                found[first_reached(datetime.combine(date, at), zone)] = rate
-        return found
+    def _on(self, date: date, zone: tzinfo | None) -> dict[float, int | None]:
+        """The changes of one day, in order; of several at once, because clocks skip an hour, the last one holds."""
+        rates = {each.at: each.rate for each in self.changes if each.day is None}
+        rates.update((each.at, each.rate) for each in self.changes if each.day == date.weekday())
+        return {first_reached(datetime.combine(date, at), zone): rate for at, rate in sorted(rates.items())}
 
     def __str__(self) -> str:
         """As it is written; `parse_timetable` reads it."""
         return " ".join(map(str, self.changes)) or _written(self.plain)
+
+
+RateByTime = int | RateTimetable | None
+"""A limit in bytes per second that holds always, one by the time of day, or, for None, no limit."""
+
+
+def parse_rate_by_time(text: str) -> RateByTime:
+    """What `parse_timetable` says, a rate that never changes as a number or None.  Raises `UsageError`."""
+    timetable = parse_timetable(text)
+    return timetable if timetable.changes else timetable.plain
+
+
+def rate_now(limit: RateByTime, moment: float) -> int | None:
+    """The limit that holds at a moment."""
+    return limit.rate_at(moment) if isinstance(limit, RateTimetable) else limit
 
 
 def parse_timetable(text: str) -> RateTimetable:

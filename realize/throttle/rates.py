@@ -6,13 +6,16 @@ Pure: every limit is checked here, whether it comes from a string, from a config
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, TypeVar
 
 from realize.errors import UsageError
+from realize.schedule.timetable import RateTimetable
 from realize.units import MAX_RATE_BPS, format_rate
 
 MIN_RATE_BPS: Final = 1
 """The lowest limit in bytes per second; the highest is `realize.units.MAX_RATE_BPS`."""
+
+_Rate = TypeVar("_Rate", int, float)
 
 QUANTUM_S: Final = 0.003
 """Seconds' worth of bytes released at a time; a bucket saves up as much again, for nodes that wait for each other."""
@@ -50,3 +53,14 @@ def check_burst(burst: float | None, rate: float | None) -> None:
         raise UsageError(
             f"a limit of {format_rate(rate)} needs a burst of at least {least} byte{'s'[: least > 1]}, not {burst:.16g}"
         )
+
+
+def check_rate_by_time(limit: float | RateTimetable | None) -> None:
+    """`check_rate`, also for each rate of a timetable."""
+    for rate in limit.rates if isinstance(limit, RateTimetable) else (limit,):
+        check_rate(rate)
+
+
+def lowest(*rates: _Rate | None) -> _Rate | None:
+    """The lowest of the ``rates``, which is the one that binds; None, no limit, if all are None."""
+    return min((rate for rate in rates if rate is not None), default=None)

@@ -2,7 +2,7 @@
 
 `ThrottleTree.attach` gives a connection its flow, which ends with the connection.
 A peer keeps its limit and its counters after its last connection is gone: peers are pinned, so they are few.
-Rates are in bytes per second, None for no limit.
+Rates are in bytes per second, None for no limit; a limit for good may be a timetable of such.
 A connection has two limits, of which the lower one binds: the one set for it, by the configuration or at run time, and
 the one it has asked for itself.
 The caller decides who may change a limit; this module decides which values are valid.
@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import enum
 import math
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import Conflict, NotFound, UsageError
+from realize.schedule.timetable import RateTimetable
 from realize.throttle.buckets import Bucket
-from realize.throttle.rates import check_rate
+from realize.throttle.rates import check_rate_by_time, lowest
 from realize.throttle.scheduler import Flow, Scheduler
-from realize.throttle.timed_limits import TimedLimits
+from realize.throttle.timed_limits import Cause, TimedLimits
 
 SAMPLE_INTERVAL_S: Final = 0.5
 """Seconds between two samples of what connections without a limit have sent, while any of them sends."""
@@ -56,6 +58,8 @@ class Limit:
     ``sent`` and ``rate`` count bytes handed to the transport; those held back by a limit with what TLS adds to them.
     ``waited`` is how long, in seconds, connections had bytes waiting for a limit, summed over connections.
     ``lasts`` is for how many more seconds a temporary limit holds, None for a permanent one.
+    ``timetable`` is what holds for good, if that is a timetable.
+    ``change`` is in how many seconds the limit becomes another one by itself, and which; None if it does not.
     """
 
     scope: Scope
@@ -66,6 +70,12 @@ class Limit:
     sent: int
     waited: float
     lasts: float | None = None
+    timetable: RateTimetable | None = None
+    change: tuple[float, float | None] | None = None
+
+
+GivenLimit = float | RateTimetable | None
+"""A limit for good: a rate in bytes per second, a timetable of such, or, for None, none."""
 
 
 def check_time(seconds: float | None) -> None:
@@ -74,14 +84,7 @@ def check_time(seconds: float | None) -> None:
         raise UsageError(f"the time that a limit holds is more than 0 seconds, not {seconds:g}")
 
 
-Returned = Callable[[Scope, str, float | None, float | None], object]
-
-_Rate = TypeVar("_Rate", int, float)
-
-
-def lowest(*rates: _Rate | None) -> _Rate | None:
-    """The lowest of the ``rates``, which is the one that binds; None, no limit, if all are None."""
-    return min((rate for rate in rates if rate is not None), default=None)
+NodeChanged = Callable[[Scope, str, float | None, float | None, Cause], object]
 
 
 class ThrottleTree:
@@ -89,8 +92,9 @@ class ThrottleTree:
 
     ``peers`` names the peers known beforehand, each with its initial limit.
     ``connection`` is the limit that every new connection starts with.
-    ``returned`` is called when a temporary limit has ended, with the node's scope and name, the limit until then, and
-    the limit from now on.
+    ``changed`` is called when a temporary limit has ended, or a timetable has another rate, with the node's scope and
+    name, the limit until then, the limit from now on, and which of the two it was.
+    ``wall_clock`` is what timetables go by, in seconds since the epoch.
     ``sampled`` is called after each sample of the connections, about once a second while there are any.
     """
 
@@ -98,14 +102,15 @@ class ThrottleTree:
         self,
         clock: IReactorTime,
         *,
-        service: float | None = None,
-        peers: Mapping[str, float | None] | None = None,
-        connection: float | None = None,
-        returned: Returned = lambda *_: None,
+        service: GivenLimit = None,
+        peers: Mapping[str, GivenLimit] | None = None,
+        connection: GivenLimit = None,
+        changed: NodeChanged = lambda *_: None,
         sampled: Callable[[], object] = lambda: None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
-        self._returned = returned
+        self._changed = changed
         self._sampled = sampled
         self._service = Bucket()
         self._scheduler = Scheduler(clock, self._service)
@@ -113,46 +118,50 @@ class ThrottleTree:
         self._flows: dict[str, Flow] = {}
         self._peer_of: dict[str, str] = {}
         self._own: set[str] = set()
-        self._limits = TimedLimits[Setting, float](clock, self._return)
-        self._configured: tuple[float | None, dict[str, float | None], float | None] = (None, {}, None)
+        self._limits = TimedLimits[Setting, float](clock, self._by_itself, wall_clock)
+        self._configured: tuple[GivenLimit, dict[str, GivenLimit], GivenLimit] = (None, {}, None)
         self._sampling: IDelayedCall | None = None
         self.configure(service=service, peers=peers, connection=connection)
 
     def configure(
         self,
         *,
-        service: float | None = None,
-        peers: Mapping[str, float | None] | None = None,
-        connection: float | None = None,
+        service: GivenLimit = None,
+        peers: Mapping[str, GivenLimit] | None = None,
+        connection: GivenLimit = None,
     ) -> None:
         """Apply what differs from the previous configuration, at once; other limits set at run time stay.
 
+        But a timetable holds again also where it is the same as before; what was set for a time goes on to its end.
         Raises `UsageError`, and changes nothing, if a rate is not valid.
         """
         now = (service, dict(peers or {}), connection)
-        for rate in (service, connection, *now[1].values()):
-            check_rate(rate)
+        for limit in (service, connection, *now[1].values()):
+            check_rate_by_time(limit)
         before, self._configured = self._configured, now
         for name in now[1]:
             self._peer(name)
-        if service != before[0]:
-            self._set(Scope.SERVICE, "", service)
+        self._configure(Scope.SERVICE, "", before[0], service)
         for name in sorted({*before[1], *now[1]}):
-            rate = now[1].get(name)
-            if rate != before[1].get(name):
-                self._set(Scope.PEER, name, rate)
-        if connection != before[2]:
-            for name in self._flows:
-                if name not in self._own:
-                    self._set(Scope.CONNECTION, name, connection)
+            self._configure(Scope.PEER, name, before[1].get(name), now[1].get(name))
+        for name in self._flows:
+            if name not in self._own:
+                self._configure(Scope.CONNECTION, name, before[2], connection)
+
+    def _configure(self, scope: Scope, name: str, before: GivenLimit, limit: GivenLimit) -> None:
+        if limit != before:
+            self._set(scope, name, limit)
+        elif isinstance(limit, RateTimetable):
+            self._limits.set_lasting((scope, name, False), limit)
+            self._apply(scope, name)
 
     def attach(self, peer: str, connection: str) -> Flow:
         """Return the flow of a new connection of ``peer``; raises `Conflict` if the name ``connection`` is taken."""
         if connection in self._flows:
             raise Conflict(f"there is a connection {connection} already")
-        rate = self._configured[2]
-        bucket = Bucket(rate, parent=self._peer(peer))
-        self._limits.set((Scope.CONNECTION, connection, False), rate)
+        setting = (Scope.CONNECTION, connection, False)
+        self._limits.set(setting, self._configured[2])
+        bucket = Bucket(self._limits.rate(setting), parent=self._peer(peer))
         flow = self._flows[connection] = self._scheduler.flow(bucket, partial(self._left, connection))
         self._peer_of[connection] = peer
         if self._sampling is None:
@@ -164,21 +173,33 @@ class ThrottleTree:
         return self._find(scope, name).rate
 
     def set_rate(
-        self, scope: Scope, name: str, rate: float | None, seconds: float | None = None, *, by_itself: bool = False
+        self,
+        scope: Scope,
+        name: str,
+        rate: float | None,
+        seconds: float | None = None,
+        *,
+        by_itself: bool = False,
+        after_temporary: bool = False,
     ) -> float | None:
         """Set a limit, for ``seconds`` or permanently, and return the one that was in force.
 
-        After a temporary limit, the last permanent one holds again.
+        After a temporary limit, the last permanent one holds again; with ``after_temporary`` a permanent one waits for
+        the end of a temporary one.
         What a connection sets ``by_itself`` binds only while it is lower than what others have set for it.
         Raises `NotFound` if there is no such peer or connection, `UsageError` if the values are not valid.
         """
-        check_rate(rate)
+        check_rate_by_time(rate)
         check_time(seconds)
         name = "" if scope is Scope.SERVICE else name
         former = self._find(scope, name).rate
         if scope is Scope.CONNECTION and not by_itself:
             self._own.add(name)
-        self._set(scope, name, rate, seconds, by_itself=by_itself)
+        if after_temporary and seconds is None:
+            self._limits.set_lasting((scope, name, by_itself), rate)
+            self._apply(scope, name)
+        else:
+            self._set(scope, name, rate, seconds, by_itself=by_itself)
         return former
 
     def snapshot(self) -> tuple[Limit, ...]:
@@ -204,7 +225,8 @@ class ThrottleTree:
 
     def _limit(self, scope: Scope, name: str, peer: str, bucket: Bucket) -> Limit:
         now = self._clock.seconds()
-        asked = self._limits.rate((scope, name, True))
+        both = ((scope, name, False), (scope, name, True))
+        asked = self._limits.rate(both[1])
         return Limit(
             scope=scope,
             name=name,
@@ -213,7 +235,9 @@ class ThrottleTree:
             rate=bucket.current_rate(now),
             sent=bucket.sent(),
             waited=bucket.waited(now),
-            lasts=self._limits.lasts((scope, name, asked is not None and asked == bucket.rate)),
+            lasts=self._limits.lasts(both[asked is not None and asked == bucket.rate]),
+            timetable=self._limits.timetable(both[0]),
+            change=self._limits.next_change(*both),
         )
 
     def _sample(self) -> None:
@@ -228,9 +252,9 @@ class ThrottleTree:
 
     def _peer(self, name: str) -> Bucket:
         if name not in self._peers:
-            rate = self._configured[1].get(name)
-            self._peers[name] = Bucket(rate, parent=self._service)
-            self._limits.set((Scope.PEER, name, False), rate)
+            setting = (Scope.PEER, name, False)
+            self._limits.set(setting, self._configured[1].get(name))
+            self._peers[name] = Bucket(self._limits.rate(setting), parent=self._service)
         return self._peers[name]
 
     def _find(self, scope: Scope, name: str) -> Bucket:
@@ -245,9 +269,9 @@ class ThrottleTree:
         return self._flows[name].bucket
 
     def _set(
-        self, scope: Scope, name: str, rate: float | None, seconds: float | None = None, *, by_itself: bool = False
+        self, scope: Scope, name: str, limit: GivenLimit, seconds: float | None = None, *, by_itself: bool = False
     ) -> None:
-        self._limits.set((scope, name, by_itself), rate, seconds)
+        self._limits.set((scope, name, by_itself), limit, seconds)
         self._apply(scope, name)
 
     def _apply(self, scope: Scope, name: str) -> Bucket:
@@ -258,10 +282,12 @@ class ThrottleTree:
             self._scheduler.set_rate(bucket, binding)
         return bucket
 
-    def _return(self, setting: Setting, _former: float | None, _rate: float | None) -> None:
+    def _by_itself(self, setting: Setting, _former: float | None, _rate: float | None, cause: Cause) -> None:
         scope, name, _ = setting
         former = self._find(scope, name).rate
-        self._returned(scope, name, former, self._apply(scope, name).rate)
+        rate = self._apply(scope, name).rate
+        if rate != former or cause is Cause.TIME:
+            self._changed(scope, name, former, rate, cause)
 
     def _left(self, connection: str) -> None:
         del self._flows[connection]

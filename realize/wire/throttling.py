@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,20 +11,13 @@ from twisted.protocols import amp
 
 from realize.errors import AccessDenied, ProtocolError, RealizeError
 from realize.logger import Logger
+from realize.schedule.timetable import RateTimetable
 from realize.throttle.factory import ThrottledFactory
+from realize.throttle.timed_limits import Cause
 from realize.throttle.transport import ThrottledProtocol
 from realize.throttle.tree import Limit, Scope, ThrottleTree
 from realize.wire.commands import Direction, GetThrottle, SetThrottle
 from realize.wire.connection import PeerProtocol
-
-
-class Cause(enum.Enum):
-    """Why a limit has changed."""
-
-    PEER = "peer"
-    RELOAD = "reload"
-    TIME = "time"
-    """It was set for a limited time, which is over."""
 
 
 def pacing(clock: IReactorTime) -> Callable[[IProtocolFactory], IProtocolFactory]:
@@ -61,8 +53,13 @@ def as_row(
     rate: float | None = None,
     waited: float | None = None,
     lasts: float | None = None,
+    change: tuple[float, float | None] | None = None,
+    timetable: RateTimetable | None = None,
 ) -> dict[str, Any]:
-    """Return one limit as GetThrottle reports it: rates in bytes per second, times in seconds."""
+    """Return one limit as GetThrottle reports it: rates in bytes per second, times in seconds.
+
+    ``change`` is in how many seconds the limit becomes another one by itself, and which.
+    """
     return {
         "scope": scope.value,
         "name": name,
@@ -72,6 +69,9 @@ def as_row(
         "rate": None if rate is None else round(rate),
         "waited": None if waited is None else round(waited, 3),
         "lasts": None if lasts is None else round(lasts, 1),
+        "timetable": None if timetable is None else str(timetable),
+        "changes_in": None if change is None else round(change[0], 1),
+        "changes_to": None if change is None else whole(change[1]),
     }
 
 
@@ -87,6 +87,8 @@ def as_report(limits: Iterable[Limit]) -> list[dict[str, Any]]:
             rate=each.rate,
             waited=each.waited,
             lasts=each.lasts,
+            change=each.change,
+            timetable=each.timetable,
         )
         for each in limits
     ]
