@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from realize.errors import Conflict, RealizeError
 from realize.mover.events import End, Failed, Finished, How, Left, Unknown
-from realize.moves.feed import LINGER_S, MAX_RUN_S, SettledFeed
+from realize.moves.feed import LINGER_S, MAX_RUN_S, PAGE_INTERVAL_S, SettledFeed
 from realize.values import Entry, Kind
 
 
@@ -60,7 +60,8 @@ class Trial:
         self.pages: list[list[bytes]] = []
 
     def ask(self) -> Deferred[None]:
-        """Ask for a page, and keep it when it comes."""
+        """Ask for a page when one may come, and keep it when it does."""
+        self.clock.advance(PAGE_INTERVAL_S)
         return self.feed.next_page().addCallback(lambda page: self.pages.append([entry.path for entry in page]))
 
 
@@ -93,6 +94,23 @@ def test_what_settles_later_comes_when_it_does(trial: Trial) -> None:
 
     assert [] == before
     assert [[b"a"]] == trial.pages
+    assert [] == trial.clock.getDelayedCalls()
+
+
+def test_pages_keep_a_distance(trial: Trial) -> None:
+    """The first file of many does not wait; those behind it come together."""
+    trial.source.add(b"a")
+    trial.ask()
+    trial.source.add(b"b")
+    trial.feed.next_page().addCallback(lambda page: trial.pages.append([entry.path for entry in page]))
+    trial.feed.wake()
+    early = list(trial.pages)
+    trial.source.add(b"c")
+    trial.feed.wake()
+    trial.clock.advance(PAGE_INTERVAL_S)
+
+    assert [[b"a"]] == early
+    assert [[b"a"], [b"b", b"c"]] == trial.pages
     assert [] == trial.clock.getDelayedCalls()
 
 

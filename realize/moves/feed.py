@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
@@ -20,6 +20,9 @@ PAGE_FILES: Final = 500
 
 LINGER_S: Final = 5.0
 """How long a run waits for another file: a new connection for each file would cost more than its content."""
+
+PAGE_INTERVAL_S: Final = 0.2
+"""The least time between two pages: small files cost much less together, and nobody misses this little."""
 
 MAX_RUN_S: Final = 60.0
 """After so long a run ends, and the next one begins, so that its end is told while files keep coming."""
@@ -71,7 +74,10 @@ class SettledFeed:
         self._seen: set[bytes] = set()
         """All files that were given: none is given twice, for the run has just put it there itself."""
         self._waiting: Deferred[list[Entry]] | None = None
-        self._lingering: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
+        """For the next page, or for the end if no file comes."""
+        self._page_at = clock.seconds()
+        """When the next page may be given."""
         self._ending = False
         self.now_ns = time.time_ns()
 
@@ -81,17 +87,27 @@ class SettledFeed:
 
     def next_page(self) -> Deferred[list[Entry]]:
         """Fires with the next settled files as soon as there are some; with none at the end."""
-        page = self._page()
-        if page or self._ending or self._others_wait():
-            return succeed(page)
-        self._waiting = Deferred(lambda _: self._wait_no_more())
-        self._lingering = self._clock.callLater(LINGER_S, self.end)
-        return self._waiting
+        waiting: Deferred[list[Entry]] = Deferred(lambda _: self._wait_no_more())
+        self._waiting = waiting
+        early_s = self._page_at - self._clock.seconds()
+        if early_s > 0.0 and not self._ending:
+            self._timer = self._clock.callLater(early_s, self._give)
+        else:
+            self._give()
+        return waiting
 
     def wake(self) -> None:
         """Say that there are settled files, here or in another source of this run."""
-        if self._waiting is not None and ((page := self._page()) or self._ending or self._others_wait()):
+        if self._waiting is not None and self._clock.seconds() >= self._page_at:
+            self._give()
+
+    def _give(self) -> None:
+        """Answer the request if there is anything to answer; else linger."""
+        page = self._page()
+        if page or self._ending or self._others_wait():
             self._answer(page)
+        elif self._timer is None or not self._timer.active():
+            self._timer = self._clock.callLater(LINGER_S, self.end)
 
     def end(self) -> None:
         """Give nothing more."""
@@ -155,6 +171,7 @@ class SettledFeed:
         return page if files else []
 
     def _answer(self, page: list[Entry]) -> None:
+        self._page_at = self._clock.seconds() + PAGE_INTERVAL_S
         waiting = self._waiting
         self._wait_no_more()
         if waiting is not None:
@@ -162,6 +179,6 @@ class SettledFeed:
 
     def _wait_no_more(self) -> None:
         self._waiting = None
-        lingering, self._lingering = self._lingering, None
-        if lingering is not None and lingering.active():
-            lingering.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
