@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
 from pathlib import Path
 
 import pytest
+from inotify_simple import INotify
+from twisted.internet.defer import fail
 
+from realize.errors import StorageError
+from realize.fs.names import MAX_PATH_COMPONENTS
 from realize.values import Kind
-from realize.watch.source_watch import WatchMode
-from tests.watching import SETTLE_S, Watched, plant
+from realize.watch import source_watch, walking, walks
+from realize.watch.events import DirectoryEvents
+from realize.watch.jobs import HANGS_AFTER_S
+from realize.watch.settling import FailedFile
+from realize.watch.source_watch import CHECK_S, LIMITED_WALK_S, POLLED_WALK_S, WatchMode
+from tests.watching import SETTLE_S, Readers, Watched, plant
 
 
 @pytest.fixture
@@ -332,7 +341,7 @@ def test_nothing_is_overlooked_and_nothing_taken_too_early(source, tmp_path, see
 
     writing = {os.stat(file.fileno()).st_ino for file in producer.open}
     left = [path for path in producer.files() if path.stat().st_ino not in writing]
-    walks = watched.watch._walks
+    walks = watched.watch._walking.number
     for file in producer.open:
         file.close()
     watched.stop()
@@ -355,3 +364,409 @@ def take_some(watched: Watched, producer: Producer) -> None:
                 watched.watch.failed(entry.path)
         except OSError:
             watched.watch.moved(entry.path)
+
+
+def refusing(watched: Watched, number: int, when: list[bool]) -> None:
+    """Let every second directory be refused a watch, while ``when`` is not empty."""
+    adding = watched.events.add
+    turns = iter(range(1_000_000))
+
+    def add(fd: int) -> int:
+        if when and next(turns) % 2:
+            raise OSError(number, os.strerror(number))
+        return adding(fd)
+
+    watched.events.add = add
+
+
+def test_without_enough_watches_it_walks_every_minute(source, watched):
+    """It is said once, with the limit to raise, and once when there is room again."""
+    for name in "abcd":
+        plant(source / name / "1")
+    limited = [True]
+    refusing(watched, errno.ENOSPC, limited)
+    watched.start()
+    watched.settled()
+    first = watched.taken()
+    for name in "abcd":
+        plant(source / name / "2")
+    mode = watched.watch.mode
+    watched.pass_time(LIMITED_WALK_S)
+    watched.settled()
+    second = watched.taken()
+    limited.clear()
+    watched.pass_time(LIMITED_WALK_S + 1)
+
+    assert [b"a/1", b"b/1", b"c/1", b"d/1"] == first
+    assert [b"a/2", b"b/2", b"c/2", b"d/2"] == second
+    assert (WatchMode.LIMITED, WatchMode.EVENTS) == (mode, watched.watch.mode)
+    [(level, event, fields), (_, over, _)] = watched.log.all
+    assert ("warning", "watch_limit_reached", "watch_limit_over") == (level, event, over)
+    assert "fs.inotify.max_user_watches" == fields["sysctl"]
+    with open("/proc/sys/fs/inotify/max_user_watches") as file:
+        assert int(file.read()) == fields["value"]
+
+
+def test_without_an_instance_it_walks_every_minute(source):
+    """Until there is one."""
+    refuse = [True]
+
+    def opening(**options: bool) -> object:
+        if refuse:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return INotify(**options)
+
+    reactor = Readers()
+    watched = Watched(source, reactor=reactor, events=DirectoryEvents(reactor, opening))
+    plant(source / "1")
+    watched.start()
+    watched.settled()
+    first, mode = watched.taken(), watched.watch.mode
+    plant(source / "2")
+    refuse.clear()
+    watched.pass_time(LIMITED_WALK_S + 1)
+    watched.settled()
+
+    assert ([b"1"], [b"2"]) == (first, watched.taken())
+    assert (WatchMode.LIMITED, WatchMode.EVENTS) == (mode, watched.watch.mode)
+    assert "fs.inotify.max_user_instances" == watched.log.all[0][2]["sysctl"]
+    watched.stop()
+
+
+def test_a_file_system_that_tells_nothing_is_walked_by_the_clock(source, watched, monkeypatch):
+    """Without a watch, twice a minute."""
+    monkeypatch.setattr(walks, "may_change_elsewhere", lambda _: True)
+    plant(source / "a" / "1")
+    watched.start()
+    watched.settled()
+    first = watched.taken()
+    plant(source / "a" / "2")
+    watched.pass_time(POLLED_WALK_S)
+    watched.settled()
+
+    assert ([b"a/1"], [b"a/2"]) == (first, watched.taken())
+    assert WatchMode.POLLED is watched.watch.mode
+    assert 0 == len(watched.watch._directories)
+    assert ["source_is_polled"] == watched.log.events
+
+
+def test_a_file_system_below_that_tells_nothing_is_walked_by_the_clock(source, watched, monkeypatch):
+    """And nothing else is; when it is unmounted, what is there then is watched."""
+    mounted = [True]
+
+    def elsewhere(fd: int) -> bool:
+        return bool(mounted) and b"/mnt" in os.readlink(b"/proc/self/fd/%d" % fd)
+
+    monkeypatch.setattr(walks, "may_change_elsewhere", elsewhere)
+    plant(source / "mnt" / "sub" / "1")
+    watched.start()
+    watched.settled()
+    first = watched.taken()
+    plant(source / "mnt" / "sub" / "2")
+    plant(source / "mnt" / "3")
+    watched.pass_time(POLLED_WALK_S)
+    watched.settled()
+    second, watches = watched.taken(), len(watched.watch._directories)
+    mounted.clear()
+    watched.pass_time(POLLED_WALK_S)
+
+    assert ([b"mnt/sub/1"], [b"mnt/3", b"mnt/sub/2"]) == (first, second)
+    assert (1, 3) == (watches, len(watched.watch._directories))
+    assert 1 == watched.watch._walking.number
+    assert WatchMode.EVENTS is watched.watch.mode
+    assert [{"path": "mnt", "every_s": POLLED_WALK_S}] == [fields for _, _, fields in watched.log.all]
+
+
+def test_a_mount_below_makes_it_walk(source, watched, monkeypatch):
+    """Nobody tells of it: it is checked every minute."""
+    watched.start()
+    monkeypatch.setattr(walks, "read_mountinfo", lambda: b"9 1 0:1 / " + os.fsencode(source) + b"/x rw - nfs a b\n")
+    before = watched.watch._walking.number
+    watched.pass_time(CHECK_S + 1)
+
+    assert (1, 2) == (before, watched.watch._walking.number)
+
+
+def test_a_source_that_is_swapped_is_noticed(source, watched, tmp_path):
+    """Also if the path led to it through a symlink, of which no event tells."""
+    other = tmp_path / "other"
+    plant(other / "new")
+    link = tmp_path / "link"
+    link.symlink_to(source)
+    watched = Watched(link)
+    plant(source / "old")
+    watched.start()
+    link.unlink()
+    link.symlink_to(other)
+    watched.pass_time(CHECK_S + 1)
+    watched.settled()
+
+    assert [b"new"] == watched.taken()
+    watched.stop()
+
+
+def test_a_disk_that_hangs_is_told_of(source, watched):
+    """Once, until it answers; then all goes on."""
+    plant(source / "1")
+    watched.watch.start()
+    watched.reactor.advance(HANGS_AFTER_S)
+    mode = watched.watch.mode
+    watched.settled()
+
+    assert (WatchMode.ABSENT, WatchMode.EVENTS) == (mode, watched.watch.mode)
+    assert ["source_hangs", "source_answers_again"] == watched.log.events
+    assert [b"1"] == watched.taken()
+
+
+def test_it_ends_while_a_thread_works(source):
+    """When that has come to its end; its results are of no use to anybody."""
+    plant(source / "a" / "1")
+    watched = Watched(source)
+    watched.watch.start()
+    watched.threads.work()
+    watched.threads.deliver()
+    stopped = watched.watch.stop()
+    assert not stopped.called
+    watched.quiet()
+
+    assert stopped.called
+    assert [] == watched.reactor.getDelayedCalls()
+    assert [] == watched.reactor.readers
+
+
+def test_it_is_lost_while_a_thread_walks(source, tmp_path):
+    """The walk is of no use any more; what is there then is walked anew."""
+    for number in range(3):
+        plant(source / str(number) / "file")
+    watched = Watched(source)
+    watched.start()
+    watched.watch.walk_now()
+    watched.pass_time(1)
+    watched.watch.walk_now()
+    watched.reactor.advance(1.0)
+    watched.threads.work()
+    source.rename(tmp_path / "away")
+    plant(source / "new")
+    watched.reactor.advance(1.0)
+    watched.reactor.read_all()
+    watched.settled()
+
+    assert [b"new"] == watched.taken()
+    watched.stop()
+
+
+@pytest.mark.parametrize("fails", [0, 1, 2])
+def test_an_error_of_the_disk_ends_nothing(source, watched, fails):
+    """Whatever piece of work it happens to: it is told, and tried again until it goes on."""
+    plant(source / "a" / "1")
+    run, calls = watched.threads.run, iter(range(1_000))
+
+    def failing(work, *args):
+        if next(calls) == fails:
+            return fail(StorageError("on purpose"))
+        return run(work, *args)
+
+    watched.watch._jobs._run_in_thread = failing
+    watched.start()
+    watched.settled()
+    watched.settled()
+
+    assert [b"a/1"] == watched.taken()
+    assert ["source_is_absent", "source_is_back"] == watched.log.events
+
+
+def test_a_file_that_cannot_be_moved_comes_back(source, watched):
+    """After its own delay, and at once when somebody asks for it."""
+    plant(source / "1")
+    watched.start()
+    watched.settled()
+    [entry] = watched.entries()
+    delay_s = watched.watch.failed(entry.path, first_delay_s=100.0)
+    watched.pass_time(90)
+    before = watched.watch.ready
+    watched.pass_time(12)
+    after = watched.watch.ready
+    watched.entries()
+    watched.watch.failed(entry.path, first_delay_s=100.0)
+    watched.watch.retry_now()
+    watched.pass_time(1)
+
+    assert (100.0, 0, 1) == (delay_s, before, after)
+    assert [(b"1", 0)] == [(each.path, each.attempts) for each in watched.watch.failures]
+    assert [b"1"] == watched.taken()
+    assert [] == list(watched.watch.failures)
+
+
+def test_failures_are_taken_over_from_before_a_restart(source, watched):
+    """With what is there still; the rest is forgotten."""
+    plant(source / "1")
+    watched.watch.restore([FailedFile(b"1", 5.0, 3), FailedFile(b"2", 6.0, 1)])
+    watched.start()
+    watched.settled()
+
+    assert [FailedFile(b"1", 5.0, 3)] == list(watched.watch.failures)
+    assert [b"1"] == watched.taken()
+
+
+def test_more_files_than_may_be_known(source):
+    """Are counted, and found as soon as there is room for them: none is forgotten."""
+    watched = Watched(source, max_known=1_000)
+    for number in range(2_500):
+        plant(source / f"{number // 1_000}" / f"{number:04}", b"x")
+    watched.start()
+    known = watched.watch.backlog
+    watched.settled()
+    taken = []
+    for _ in range(20):
+        taken += watched.taken(200)
+        watched.settled()
+
+    assert (2_500, 2_500, True) == (known.files, known.bytes, known.at_least)
+    assert 2_500 == len(taken) == len(set(taken))
+    assert (0, 0, None, False) == (
+        watched.watch.backlog.files,
+        watched.watch.backlog.bytes,
+        watched.watch.backlog.oldest,
+        watched.watch.backlog.at_least,
+    )
+    assert 1 == watched.watch._walking.number
+    watched.stop()
+
+
+def test_files_that_come_while_no_more_may_be_known(source):
+    """Are found when there is room, although nobody has counted them."""
+    watched = Watched(source, max_known=600)
+    watched.start()
+    for number in range(1_500):
+        plant(source / f"{number:04}", b"x")
+        if number % 100 == 0:
+            watched.quiet()
+    watched.quiet()
+    backlog = watched.watch.backlog
+    taken = []
+    for _ in range(30):
+        watched.settled()
+        taken += watched.taken()
+
+    assert (600, True) == (backlog.files, backlog.at_least)
+    assert 1_500 == len(taken) == len(set(taken))
+    assert not watched.watch.backlog.at_least
+    watched.stop()
+
+
+def test_files_that_cannot_be_moved_leave_room_for_others(source):
+    """However many they are: those that cannot be remembered are found by a later walk."""
+    watched = Watched(source, max_known=600)
+    watched.watch._files._max_failed = 100
+    for number in range(1_000):
+        plant(source / f"a{number:04}", b"x")
+    for number in range(1_000):
+        plant(source / f"b{number:04}", b"x")
+    watched.start()
+    moved = set()
+    for _ in range(100):
+        watched.settled()
+        for entry in watched.entries():
+            if entry.path.startswith(b"a"):
+                watched.watch.failed(entry.path)
+            else:
+                (source / os.fsdecode(entry.path)).unlink()
+                watched.watch.moved(entry.path)
+                moved.add(entry.path)
+
+    assert 1_000 == len(moved)
+    watched.stop()
+
+
+def test_a_directory_that_cannot_be_listed_is_handed_out(source, watched, monkeypatch):
+    """So that somebody is told; when it can be, it is walked."""
+    plant(source / "a" / "1")
+    forbidden = [True]
+    scandir = os.scandir
+
+    def scanning(fd: int) -> object:
+        if forbidden and os.readlink(f"/proc/self/fd/{fd}").endswith("/a"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(fd)
+
+    monkeypatch.setattr(os, "scandir", scanning)
+    watched.start()
+    first = watched.entries()
+    delays = [watched.watch.failed(b"a")]
+    watched.pass_time(2)
+    second = watched.entries()
+    delays.append(watched.watch.failed(b"a"))
+    forbidden.clear()
+    watched.settled()
+
+    assert [(b"a", Kind.UNREADABLE, "cannot be listed: Permission denied")] == [
+        (each.path, each.kind, each.note) for each in first
+    ]
+    assert first == second
+    assert [1.0, 2.0] == delays
+    assert [b"a/1"] == watched.taken()
+    assert 0 == watched.watch.backlog.files
+
+
+def test_two_sources_may_be_one_directory(source, watched):
+    """With different files of interest; when one ends, the other one is still told of everything."""
+    first = Watched(
+        source,
+        reactor=watched.reactor,
+        events=watched.events,
+        accepts=lambda path: path.endswith(b".jpg"),
+    )
+    watched.start()
+    first.start()
+    plant(source / "a" / "1.jpg")
+    for _ in range(50):
+        watched.pass_time(0.5)
+        first.quiet()
+    taken = first.taken()
+    stopped = first.watch.stop()
+    first.quiet()
+    plant(source / "a" / "2.jpg")
+    watched.settled()
+
+    assert stopped.called
+    assert [b"a/1.jpg"] == taken
+    assert [b"a/2.jpg"] == watched.taken()
+
+
+def test_a_very_busy_start_makes_it_walk_again(source, watched, monkeypatch):
+    """If more happens during a walk than is kept until the walk is over."""
+    monkeypatch.setattr(source_watch, "MAX_EARLY_EVENTS", 10)
+    watched.watch.start()
+    watched.threads.work()
+    watched.threads.deliver()
+    watched.threads.work()
+    for number in range(20):
+        plant(source / str(number))
+    watched.reactor.read_all()
+    watched.settled()
+
+    assert 20 == len(watched.taken())
+    assert 2 == watched.watch._walking.number
+
+
+def test_very_many_new_directories_are_walked_together(source, watched, monkeypatch):
+    """Instead of remembering each."""
+    monkeypatch.setattr(walking, "MAX_NEW_DIRECTORIES", 5)
+    watched.start()
+    for number in range(50):
+        plant(source / str(number) / "file")
+    watched.settled()
+
+    assert 50 == len(watched.taken())
+
+
+def test_names_that_are_too_deep_are_handed_out_as_unreadable(source, watched):
+    """As a listing has them, and once, until their delay is over."""
+    watched.start()
+    deep = source.joinpath(*["d"] * (MAX_PATH_COMPONENTS + 2))
+    deep.mkdir(parents=True)
+    watched.settled()
+    entries = [entry for entry in watched.entries() if entry.kind is not Kind.DIRECTORY]
+
+    assert [Kind.UNREADABLE] == [each.kind for each in entries]
+    assert "components" in entries[0].note

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from realize.values import Entry, Kind
-from realize.watch.events import DirectoryEvents
+from realize.watch.events import GATHER_EVENTS_S, DirectoryEvents
 from realize.watch.source_watch import SourceWatch
 
 SETTLE_S = 10.0
@@ -54,7 +54,8 @@ class Readers(Clock):
 
     def removeReader(self, reader: Any) -> None:
         """See `IReactorFDSet`."""
-        self.readers.remove(reader)
+        if reader in self.readers:
+            self.readers.remove(reader)
 
     def read_all(self) -> None:
         """Read what is there to be read."""
@@ -127,6 +128,7 @@ class Watched:
     def quiet(self) -> None:
         """Do all that can be done now."""
         while True:
+            self.reactor.advance(GATHER_EVENTS_S)
             self.reactor.read_all()
             if not self.threads.waiting and not self.threads.done:
                 break

@@ -5,5 +5,9 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorCore, IReactorFDSet, IReactorThreads, IReactorTime
 
 
-class IReactor(IReactorCore, IReactorTime, IReactorThreads, IReactorFDSet):
+class IReadingReactor(IReactorTime, IReactorFDSet):
+    """Keeps time, and watches descriptors."""
+
+
+class IReactor(IReactorCore, IReadingReactor, IReactorThreads):
     """Runs and stops, keeps time, watches descriptors, and has threads and is told by them; those of Twisted do."""

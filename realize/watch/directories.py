@@ -167,7 +167,9 @@ class WatchedDirectories:
     def _placed(self, watch: int) -> _Node | None:
         """Return the directory of a watch, unless it was moved away and has not arrived."""
         node = self._nodes.get(watch)
-        return node if node is not None and any(each is self._top for each in node.above()) else None
+        if node is None or not self._moving or any(each is self._top for each in node.above()):
+            return node
+        return None
 
     def _at(self, path: bytes) -> _Node:
         node = self._top

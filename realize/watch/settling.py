@@ -134,7 +134,7 @@ class SettlingFiles:
         self._now = now
         self._epoch = epoch
         self._jitter = jitter
-        self._max_known = max_known
+        self.max_known = max_known
         self._max_failed = max_failed
         self._files: dict[bytes, _KnownFile] = {}
         self._failing: dict[bytes, _KnownFile] = {}
@@ -404,7 +404,7 @@ class SettlingFiles:
                 self._settle_again(file, 0.0)
 
     def _add(self, path: bytes, due_in_s: float, since: float | None = None) -> _KnownFile | None:
-        if len(self._files) >= self._max_known:
+        if len(self._files) >= self.max_known:
             self.missed = True
             return None
         now = self._epoch()
