@@ -7,11 +7,13 @@ import errno
 import os
 import random
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from inotify_simple import INotify
 from twisted.internet.defer import fail
+from twisted.internet.task import deferLater
 
 from realize.errors import StorageError
 from realize.fs.names import MAX_PATH_COMPONENTS
@@ -20,7 +22,7 @@ from realize.watch import source_watch, walking, walks
 from realize.watch.events import DirectoryEvents
 from realize.watch.jobs import HANGS_AFTER_S
 from realize.watch.settling import FailedFile
-from realize.watch.source_watch import CHECK_S, LIMITED_WALK_S, POLLED_WALK_S, WatchMode
+from realize.watch.source_watch import CHECK_S, LIMITED_WALK_S, POLLED_WALK_S, SLOW_WALK_S, WatchMode
 from tests.watching import SETTLE_S, Readers, Watched, plant
 
 
@@ -475,6 +477,80 @@ def test_a_file_system_below_that_tells_nothing_is_walked_by_the_clock(source, w
     assert 1 == watched.watch._walking.number
     assert WatchMode.EVENTS is watched.watch.mode
     assert [{"path": "mnt", "every_s": POLLED_WALK_S}] == [fields for _, _, fields in watched.log.all]
+
+
+def slowly(watched: Watched, seconds: float) -> list[float]:
+    """Let each piece of a walk take so long; returns a list of when each began."""
+    run, began = watched.threads.run, []
+
+    def slow(work, *args):
+        if work is walks.read_page:
+            began.append(watched.reactor.seconds())
+            return deferLater(watched.reactor, seconds, work, *args)
+        return run(work, *args)
+
+    watched.watch._jobs._run_in_thread = slow
+    return began
+
+
+def test_walks_by_the_clock_leave_pauses(source, watched, monkeypatch):
+    """A walk that takes longer than its period is not done all the time, but a fifth of it."""
+    monkeypatch.setattr(walks, "may_change_elsewhere", lambda _: True)
+    slowly(watched, 20.0)
+    watched.watch.start()
+    watched.pass_time(470)
+
+    assert 5 == watched.watch._walking.number
+
+
+def test_walks_of_what_is_mounted_below_leave_pauses(source, watched, monkeypatch):
+    """The same, for what is walked beside the rest."""
+    monkeypatch.setattr(walks, "may_change_elsewhere", lambda fd: b"/mnt" in os.readlink(b"/proc/self/fd/%d" % fd))
+    plant(source / "mnt" / "1")
+    starts = []
+    walk = watched.watch._walk
+    monkeypatch.setattr(watched.watch._walking, "_begin", lambda path: starts.append(path) or walk(path))
+    slowly(watched, 20.0)
+    watched.watch.start()
+    watched.pass_time(470)
+
+    assert [b"", *[b"mnt"] * 5] == starts
+
+
+def test_overflows_do_not_make_it_walk_all_the_time(source, watched):
+    """At least as long as a walk takes, none is done."""
+    slowly(watched, 10.0)
+    watched.watch.start()
+    for _ in range(100):
+        watched.watch.overflowed()
+        watched.pass_time(1.0)
+
+    assert 5 <= watched.watch._walking.number <= 6
+
+
+def test_the_slow_walk_leaves_pauses(source):
+    """It is four times as long at rest as at work, and is hurried when events are lost."""
+    for number in range(1_400):
+        plant(source / f"{number:04}")
+    watched = Watched(source)
+    watched.start()
+    began = slowly(watched, 1.0)
+    watched.pass_time(SLOW_WALK_S - 30, 30)
+    before = list(began)
+    watched.pass_time(36, 0.1)
+    slow = [round(later - earlier) for earlier, later in pairwise(began)]
+    watched.pass_time(SLOW_WALK_S - 30, 30)
+    began.clear()
+    watched.watch._walking.want(slowly=True)
+    watched.pass_time(1.5, 0.1)
+    watched.watch.overflowed()
+    watched.pass_time(4.5, 0.1)
+    fast = [round(later - earlier) for earlier, later in pairwise(began)]
+
+    assert [] == before
+    assert [5, 5] == slow
+    assert [1, 4] == fast[1:3]  # then the walk that the overflow asks for
+    watched.stop()
 
 
 def test_a_mount_below_makes_it_walk(source, watched, monkeypatch):

@@ -166,7 +166,7 @@ class Watched:
     def stop(self) -> None:
         """End, and check that nothing is left."""
         stopped = self.watch.stop()
-        self.quiet()
+        self.pass_time(60, 30)
         assert stopped.called
         assert [] == self.reactor.getDelayedCalls()
         assert [] == self.reactor.readers

@@ -139,6 +139,8 @@ class SettlingFiles:
         self._files: dict[bytes, _KnownFile] = {}
         self._failing: dict[bytes, _KnownFile] = {}
         """Those that have failed and were not moved since."""
+        self._parents: dict[bytes, int] = {}
+        """How many files are known of each directory that has some."""
         self._bytes = 0
         self._number = count()
         self._due: list[tuple[float, int, _KnownFile]] = []
@@ -208,6 +210,8 @@ class SettlingFiles:
     def gone_below(self, directory: bytes) -> None:
         """There is no directory of that name any more."""
         inside = directory + b"/"
+        if not any(parent == directory or parent.startswith(inside) for parent in self._parents):
+            return
         for path in [path for path in self._files if path.startswith(inside)]:
             self.gone(path)
 
@@ -410,6 +414,8 @@ class SettlingFiles:
         now = self._epoch()
         file = _KnownFile(path, now if since is None else min(since, now), self._now() + due_in_s)
         self._files[path] = file
+        parent = _parent(path)
+        self._parents[parent] = self._parents.get(parent, 0) + 1
         heapq.heappush(self._oldest, (file.since, next(self._number), file))
         self._oldest = self._compacted(self._oldest, lambda file: file.since)
         self._queue(file)
@@ -420,6 +426,10 @@ class SettlingFiles:
         self._unsettle(file)
         self._failing.pop(file.path, None)
         del self._files[file.path]
+        parent = _parent(file.path)
+        self._parents[parent] -= 1
+        if not self._parents[parent]:
+            del self._parents[parent]
 
     def _resize(self, file: _KnownFile, size: int) -> None:
         self._bytes += size - file.size
@@ -478,3 +488,8 @@ class SettlingFiles:
         compact = [each for each in kept.values() if each[0] < math.inf]
         heapq.heapify(compact)
         return compact
+
+
+def _parent(path: bytes) -> bytes:
+    """Return the directory that a file is in; empty for the source itself."""
+    return path.rpartition(b"/")[0]

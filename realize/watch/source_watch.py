@@ -34,7 +34,7 @@ from realize.watch.directories import WatchedDirectories
 from realize.watch.events import DirectoryEvent, DirectoryEvents
 from realize.watch.jobs import SourceJobs
 from realize.watch.settling import FIRST_FILE_DELAY_S, MAX_KNOWN_FILES, FailedFile, SettlingFiles
-from realize.watch.walking import Walking
+from realize.watch.walking import Walking, pause_after_s
 from realize.watch.walks import Situation, SourceWalk, WalkPage, locate_source
 
 SLOW_WALK_S: Final = 3_600.0
@@ -155,6 +155,7 @@ class SourceWatch:
         """Whether the walk that is under way could not watch a directory."""
         self._polled: set[bytes] = set()
         """The topmost directories whose file systems tell nothing."""
+        self._poll_began_s = 0.0
         self._looking = False
         self._early: list[DirectoryEvent] = []
 
@@ -345,11 +346,11 @@ class SourceWatch:
         if mask & flags.MOVED_FROM:
             if self._directories.leave(watch, name, event.cookie):
                 self._jobs.later("left", ARRIVES_WITHIN_S, self._directories_left)
-            self._files.gone_below(path)
-        elif mask & flags.DELETE:
-            self._forget(self._directories.drop(watch, name))
             self._files.gone(path)
             self._files.gone_below(path)
+        elif mask & flags.DELETE:  # it was empty: what was in it is gone already
+            self._forget(self._directories.drop(watch, name))
+            self._files.gone(path)
         elif mask & flags.MOVED_TO:
             self._remove(self._directories.arrive(watch, name, event.cookie))
             if self._leaving(path):
@@ -437,11 +438,19 @@ class SourceWatch:
             self._jobs.later("poll", POLLED_WALK_S, self._poll_now)
 
     def _poll_now(self) -> None:
+        self._poll_began_s = self._reactor.seconds()
         for path in self._polled:
             if path:
                 self._walking.visit(path)
-        if self._polled:
-            self._jobs.later("poll", POLLED_WALK_S, self._poll_now)
+        self._poll_again()
+
+    def _poll_again(self) -> None:
+        """Wait until that is done, and then at least for four times as long."""
+        if self._walking.visiting:
+            self._jobs.later("poll", 1.0, self._poll_again)
+        elif self._polled:
+            pause_s = pause_after_s(self._reactor.seconds() - self._poll_began_s)
+            self._jobs.later("poll", max(POLLED_WALK_S, pause_s), self._poll_now)
 
     def _refuse(self, error: OSError) -> None:
         """A directory cannot be watched: walk more often instead."""
@@ -473,8 +482,8 @@ class SourceWatch:
             self._jobs.sooner("look", max(0.0, due_s - self._reactor.seconds()) + GATHER_S, self._look)
 
     def _look(self) -> None:
-        paths = self._files.due()
-        if not paths or self._location is None:
+        paths, location = self._files.due(), self._location
+        if not paths or location is None:
             self._look_when_due()
             return
         self._looking = True
@@ -483,16 +492,19 @@ class SourceWatch:
             self._looking = False
             if isinstance(looks, Failure):
                 self._files.not_looked(paths)
-                self._lost(looks)
+                if self._location is location:
+                    self._lost(looks)
+                else:
+                    self._go_on()
                 return
             settled = self._files.settled
             for directory in self._files.looked(looks):
                 self._walking.visit(directory)
+            self._go_on()
             if self._files.settled > settled:
                 self.on_ready()
-            self._go_on()
 
-        self._jobs.in_thread(Looking(self._location).at, paths).addBoth(done)
+        self._jobs.in_thread(Looking(location).at, paths).addBoth(done)
 
 
 def _value(sysctl: str) -> int | None:

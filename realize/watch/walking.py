@@ -26,7 +26,7 @@ MAX_PAUSE_S: Final = 600.0
 """A walk for which there is no room for so long is given up: it may keep a file system from being unmounted."""
 
 _DUTY_FRACTION: Final = 0.2
-"""The part of its time that a slow walk works."""
+"""The part of its time that a slow walk works, and that those do which are done by the clock."""
 
 _MIN_WALK_GAP_S: Final = 1.0
 _REFILL_FRACTION: Final = 0.25
@@ -72,6 +72,8 @@ class Walking:
         self._wanted = False
         self._slowly = False
         self._refill: list[SourceWalk] = []
+        self._worked_s = 0.0
+        """How long the latest walk of the whole took, without its pauses."""
         self._ended_s: float | None = None
         self._counted = (0, 0)
         self.number = 0
@@ -82,7 +84,12 @@ class Walking:
     @property
     def adding(self) -> bool:
         """Whether directories may be watched that are not known yet."""
-        return self._reading is not None or bool(self._new or self._new_walks)
+        return self._reading is not None or self.visiting
+
+    @property
+    def visiting(self) -> bool:
+        """Whether there is something to be walked that somebody has asked for by `visit`."""
+        return bool(self._new or self._new_walks)
 
     def want(self, *, slowly: bool = False) -> None:
         """Walk the whole source as soon as possible; a walk that is under way is hurried, and done again."""
@@ -134,26 +141,35 @@ class Walking:
 
         def done(page: WalkPage | Failure) -> None:
             self._reading = None
+            worked_s = self._reactor.seconds() - began_s
+            if walks is self._whole:
+                self._worked_s += worked_s
             if isinstance(page, Failure):
+                abandoned = self._are_abandoned(walks)
                 _close(walks)
-                self._lost(page)
+                if abandoned:
+                    self.go_on()
+                else:
+                    self._lost(page)
                 return
             self._taking_in = True  # what events that were kept ask for comes after this page
             try:
                 self._take_in(page)
-                if not any(walks is each for each in (self._new_walks, self._whole, self._refill)):
-                    _close(walks)  # they were abandoned
-                    return
-                then(page)
-                self._found()
+                if self._are_abandoned(walks):
+                    _close(walks)
+                else:
+                    then(page)
+                    self._found()
             finally:
                 self._taking_in = False
             if self._whole and walks is self._whole and self._slowly:
-                pause_s = (self._reactor.seconds() - began_s) * (1 / _DUTY_FRACTION - 1)
-                self._jobs.later("slowly", pause_s, self.go_on)
+                self._jobs.later("slowly", pause_after_s(worked_s), self.go_on)
             self.go_on()
 
         self._jobs.in_thread(read_page, walks).addBoth(done)
+
+    def _are_abandoned(self, walks: list[SourceWalk]) -> bool:
+        return not any(walks is each for each in (self._new_walks, self._whole, self._refill))
 
     def _found_new(self, page: WalkPage) -> None:
         for file in page.files:
@@ -161,7 +177,7 @@ class Walking:
 
     def _begin_whole(self) -> None:
         if self._ended_s is not None:
-            wait_s = self._ended_s + _MIN_WALK_GAP_S - self._reactor.seconds()
+            wait_s = self._ended_s + max(_MIN_WALK_GAP_S, self._worked_s) - self._reactor.seconds()
             if wait_s > 0:
                 self._jobs.later("gap", wait_s, self.go_on)
                 return
@@ -171,6 +187,7 @@ class Walking:
         self._files.missed = False
         self._counted = (0, 0)
         self.number += 1
+        self._worked_s = 0.0
         self._whole = self._walk_of_all()
         self._read(self._whole, self._found_in_whole)
 
@@ -184,7 +201,7 @@ class Walking:
             self.beyond = self._counted
             self._ended_s = self._reactor.seconds()
             period_s, slowly = self._ended()
-            self._jobs.later("walk", period_s, self._again, slowly)
+            self._jobs.later("walk", max(period_s, pause_after_s(self._worked_s)), self._again, slowly)
 
     def _again(self, slowly: bool) -> None:  # noqa: FBT001 -- what a timer calls is called like this
         self.want(slowly=slowly)
@@ -220,6 +237,11 @@ class Walking:
         walk = self._begin(b"")
         assert walk is not None  # noqa: S101 -- for the type checker
         return [walk]
+
+
+def pause_after_s(worked_s: float) -> float:
+    """Return how long whoever works by the clock is to do nothing after that."""
+    return worked_s * (1 / _DUTY_FRACTION - 1)
 
 
 def _close(walks: list[SourceWalk]) -> None:
