@@ -41,6 +41,19 @@ def wait_for(condition, seconds=30):
         time.sleep(0.02)
 
 
+def start_daemon(config: Path, log: Path, *options: str, twistd: tuple[str, ...] = ()) -> subprocess.Popen:
+    """A daemon with that configuration, whose output goes to the end of ``log``."""
+    with log.open("ab") as said:
+        return subprocess.Popen(
+            [*TWISTD, "--nodaemon", "--pidfile=", *twistd, "realized", "--config", str(config), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            cwd=config.parent,
+            env=ENVIRONMENT,
+        )
+
+
 class Site:
     """A folder with two identities, a daemon serving ``inbox``, and a command that may use it."""
 
@@ -75,24 +88,7 @@ class Site:
     def start(self, *options: str, twistd: tuple[str, ...] = ()) -> None:
         """Start the daemon and wait until it listens; later starts use the same port."""
         seen = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.daemon = subprocess.Popen(
-                [
-                    *TWISTD,
-                    "--nodaemon",
-                    "--pidfile=",
-                    *twistd,
-                    "realized",
-                    "--config",
-                    str(self.folder / "realized.toml"),
-                    *options,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=ENVIRONMENT,
-            )
+        self.daemon = start_daemon(self.folder / "realized.toml", self.log, *options, twistd=twistd)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             for line in self.log.read_bytes()[seen:].splitlines():
