@@ -21,7 +21,7 @@ from realize.keys import generate_identity, write_identity
 ROOT = Path(__file__).parent.parent
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 # What is installed has its bytecode; without it every process would compile Realize anew, a quarter of its start-up.
-UNSET = ("REALIZE_CONFIG", "REALIZE_KEY", "PYTHONDONTWRITEBYTECODE")
+UNSET = ("REALIZE_CONFIG", "REALIZE_KEY", "PYTHONDONTWRITEBYTECODE", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")
 """What of this process's environment is kept from those that it starts."""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 for name in UNSET:

@@ -232,6 +232,7 @@ def test_paths(folder, monkeypatch):
         ("partial_max_age = {}", 'partial_max_age: expected a duration such as "7d", not a table'),
         ("state = 1", "state: expected a path, not an integer"),
         ('control = ""', "control: expected a path"),
+        ("control = true", "control: expected a path, not a boolean"),
         ("page_file_names = 1", "page_file_names: expected true or false, not an integer"),
         ('moves.a.from = "/a"', "moves.a.to: is missing; expected where files go"),
         ("moves.a.to = 1", "moves.a.to: expected a path, not an integer"),
@@ -300,6 +301,20 @@ def test_contradictions(errors):
 
     assert expected == errors(text)
     assert expected == errors(text, for_daemon=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("", "/run/r/c"), ("control = false\n", None), ('control = "/c"\n', "/c")]
+)
+def test_the_control_socket_is_where_the_file_says_or_else_where_whoever_reads_it_says(folder, line, expected):
+    """Which is nowhere, unless that is a daemon with a process of its own; `false` is nowhere in any case."""
+    path = folder / "realized.toml"
+    path.write_text(f'{line}key = "realized.key"\n[dirs.inbox]\npath = "store/inbox"\n')
+
+    found = read_config(str(path), for_daemon=True, control="/run/r/c")
+    by_others = read_config(str(path), for_daemon=True)
+    assert expected == found.control
+    assert (expected if line else None) == by_others.control
 
 
 def test_a_standing_move(read, folder):

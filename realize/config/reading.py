@@ -93,9 +93,16 @@ def load_command_config(path: str | None, environ: Mapping[str, str], warn: Warn
 
 
 def read_config(
-    path: str, *, for_daemon: bool = False, environ: Mapping[str, str] = os.environ, warn: Warn = lambda _: None
+    path: str,
+    *,
+    for_daemon: bool = False,
+    control: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    warn: Warn = lambda _: None,
 ) -> Config:
     """Read and check the configuration in a file.
+
+    ``control`` is where the control socket is if the file does not say.
 
     The daemon requires a key file that exists, an endpoint to listen on, and directories that exist.
     The command requires none of these; its key is ``REALIZE_KEY``, or the one that the file names, or
@@ -113,6 +120,7 @@ def read_config(
         warn(f"{file}: {exposed}")
     if not for_daemon and (environ.get("REALIZE_KEY") or "key" not in raw):
         raw["key"] = absolute(default_key_path(environ))
+    raw.setdefault("control", False if control is None else control)
     folder = os.path.dirname(absolute(path))
     try:
         config = _structure(raw, lambda path: _resolve(path, folder, environ))
@@ -221,7 +229,7 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
         partial_max_age_s=as_duration,
         drain_s=as_duration_or_zero,
         state=path,
-        control=path,
+        control=lambda value: None if value is False else path(value),
         page_file_names=as_boolean,
     )
     return structure(raw)

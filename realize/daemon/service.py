@@ -28,6 +28,7 @@ from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
 from realize.config import Config, DirectoryConfig, Right
 from realize.config.values import check_daemon_needs
+from realize.daemon.control import ControlSocket, may_steer
 from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.expiry import Housekeeping
 from realize.daemon.listeners import Listeners
@@ -59,6 +60,7 @@ from realize.tracing import run_of
 from realize.units import display_name, display_text
 from realize.wire.commands import Reason
 from realize.wire.connection import Greeting
+from realize.wire.control import ControlFactory
 from realize.wire.server import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing
 
@@ -129,6 +131,18 @@ class RealizedService(Service):
             welcome=self._welcome,
             on_refusal=self._events.refused,
             watch=None if metrics is None else metrics.command,
+        )
+        self._control = ControlSocket(
+            reactor,
+            ControlFactory(
+                clock=reactor,
+                log=self._logs.of("wire"),
+                greeting=Greeting(f"realized {__version__}"),
+                is_let_in=may_steer,
+                serve=lambda user: self._steering(Asker(name=user.name, is_admin=True)),
+                memory_of=lambda user: self._memory.of(user.name),
+                watch=None if metrics is None else metrics.command,
+            ),
         )
         self._throttling = Throttling(
             reactor, self._logs.of("throttle"), lambda: self._rates.look(totals(self._factory))
@@ -217,6 +231,8 @@ class RealizedService(Service):
         for description in self._config.listen:
             secured = self._factory.secured(pacing(self._reactor))
             self._listeners.open("listen", description, secured, self._opened)
+        if self._config.control is not None:
+            self.open_control(self._config.control)
         self._housekeeping.start(self._directories, self._config.partial_max_age_s)
         self._look_what_is_forbidden()
         self._moves.start(plans)
@@ -400,8 +416,9 @@ class RealizedService(Service):
             # What threads do cannot be cut short; the reactor goes on meanwhile.
             await when_ended(self._reactor, [*self._pools.retire(), *self._reader.retire()])
             self._exclusive.keep(())
+        # Last, so that draining can be observed.
+        await self._control.close()
         if self._metrics_endpoint is not None:
-            # Last, so that draining can be observed.
             await self._metrics_endpoint.stop()
 
     def _opened(self, endpoint: str, address: str, port: int | None) -> None:
@@ -440,6 +457,15 @@ class RealizedService(Service):
             steering_log=self._log,
             wall_clock=time.time,
         )
+
+    def open_control(self, path: str) -> None:
+        """Let the user of this process, and root, steer the daemon at a Unix socket until it stops.
+
+        ``path`` is absolute.
+        Raises `ConfigError` if there can be no socket, or another daemon has it.
+        """
+        self._control.open(path)
+        self._log.info("control_listening", path=path)
 
     def _gauges(self) -> Gauges:
         return Gauges(

@@ -17,6 +17,7 @@ from twisted.python import usage
 from realize.clocks import use_monotonic_clock
 from realize.config import Config, read_config
 from realize.config.addresses import metrics_endpoint
+from realize.config.control import daemon_control_path
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
 from realize.errors import RealizeError, UsageError
 from realize.levels import FORMATS, parse_levels
@@ -46,6 +47,8 @@ class Options(usage.Options):
     ]
 
     config: Config
+    control: str | None = None
+    """Where the control socket is unless the configuration says."""
     drain: float | None = None
     """Drain time in seconds; None for the configured one."""
     metrics: str | None = None
@@ -56,7 +59,8 @@ class Options(usage.Options):
         """Read the configuration and the key; an error ends the program, without printing twistd's usage first."""
         self["config"] = os.path.abspath(self["config"])
         try:
-            self.config = read_config(self["config"], for_daemon=True)
+            self.control = daemon_control_path(os.environ)
+            self.config = read_config(self["config"], for_daemon=True, control=self.control)
             self.config.identity()
             self.metrics = self._parsed("metrics-addr", metrics_endpoint)
             self.drain = self._parsed("drain", partial(parse_duration, zero_allowed=True))
@@ -101,4 +105,5 @@ def makeService(options: Options) -> IService:
         cast("IReactor", reactor),
         logs=logs,
         overrides=Overrides(options.drain, options.metrics),
+        control=options.control,
     )

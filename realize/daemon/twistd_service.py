@@ -59,8 +59,20 @@ class TwistdService(Service):
 
     name = "realized"
 
-    def __init__(self, path: str, config: Config, reactor: IReactor, *, logs: DaemonLogs, overrides: Overrides) -> None:
-        """Raises `ConfigError` if the key file cannot be used."""
+    def __init__(
+        self,
+        path: str,
+        config: Config,
+        reactor: IReactor,
+        *,
+        logs: DaemonLogs,
+        overrides: Overrides,
+        control: str | None = None,
+    ) -> None:
+        """``control`` is where the control socket is unless the configuration says.
+
+        Raises `ConfigError` if the key file cannot be used.
+        """
         self._path = path
         self._reactor = reactor
         self._logs = logs
@@ -68,7 +80,9 @@ class TwistdService(Service):
         self._log = logs.of("daemon")
         self._signals = SignalHandlers()
         self._reader = ThreadPool(reactor, 1, "configuration file")
-        self._realized = RealizedService(overrides.over(config), reactor, logs=logs, source=path)
+        self._control = control
+        self._uses_default_control = control is not None and config.control == control
+        self._realized = RealizedService(self._effective(config), reactor, logs=logs, source=path)
         self._heap = Heap(reactor, lambda: self._realized.held_bytes, bound_heaps())
 
     def setServiceParent(self, parent: Any) -> None:
@@ -93,7 +107,20 @@ class TwistdService(Service):
             # Any other exception would be shown with a traceback, which tells an operator nothing.
             self._log.error("cannot_start", error=self._overrides.sentence(self._path, error))
             raise SystemExit(1) from error
+        if self._control is not None and self._uses_default_control:
+            self._open_control(self._control)
         self._heap.start()
+
+    def _effective(self, config: Config) -> Config:
+        """What the service is given: a socket that nobody asked for is opened here, and is no reason not to start."""
+        asked = None if config.control == self._control else config.control
+        return attrs.evolve(self._overrides.over(config), control=asked)
+
+    def _open_control(self, path: str) -> None:
+        try:
+            self._realized.open_control(path)
+        except ConfigError as error:
+            self._log.warning("control_missing", path=path, error=error.problems[0][1])
 
     def reload(self) -> Deferred[None]:
         """Read the configuration again and apply it; an invalid one is logged and changes nothing."""
@@ -101,8 +128,8 @@ class TwistdService(Service):
 
     async def _reload(self) -> None:
         try:
-            config = await self._reader.run(lambda: read_config(self._path, for_daemon=True))
-            keys = await self._realized.reload(self._overrides.over(config))
+            config = await self._reader.run(lambda: read_config(self._path, for_daemon=True, control=self._control))
+            keys = await self._realized.reload(self._effective(config))
         except (RealizeError, MemoryError) as error:
             self._log.error("reload_failed", config=self._path, error=str(error) or "not enough memory")
             return

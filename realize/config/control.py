@@ -1,0 +1,43 @@
+"""Where the control socket of a daemon is unless its configuration says, and where the command looks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+SYSTEM_RUNTIME_DIRECTORY: Final = "/run/realize"
+"""The directory of a daemon of the system, as systemd makes it for ``RuntimeDirectory=realize``."""
+
+_SOCKET_NAME: Final = "control.sock"
+
+
+def daemon_control_path(environ: Mapping[str, str], system: str = SYSTEM_RUNTIME_DIRECTORY) -> str | None:
+    """Where a daemon of this user makes its socket; None if there is no directory for it.
+
+    That is the one that systemd has made for it (``RUNTIME_DIRECTORY``), that of the system if it is ours, or one in
+    our ``XDG_RUNTIME_DIR``.
+    """
+    given = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if os.path.isabs(given):
+        return os.path.join(given, _SOCKET_NAME)
+    if _is_ours(system):
+        return os.path.join(system, _SOCKET_NAME)
+    return next((path for path in _of_user(environ) if _is_ours(os.path.dirname(os.path.dirname(path)))), None)
+
+
+def command_control_paths(environ: Mapping[str, str], system: str = SYSTEM_RUNTIME_DIRECTORY) -> tuple[str, ...]:
+    """Where the command looks for the socket of a daemon of this machine, first for one of the same user."""
+    return (*_of_user(environ), os.path.join(system, _SOCKET_NAME))
+
+
+def _of_user(environ: Mapping[str, str]) -> tuple[str, ...]:
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    return (os.path.join(runtime, "realize", _SOCKET_NAME),) if os.path.isabs(runtime) else ()
+
+
+def _is_ours(directory: str) -> bool:
+    try:
+        return os.stat(directory).st_uid == os.geteuid()
+    except OSError:
+        return False
