@@ -19,8 +19,9 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 from realize import api
 from realize.api import events
+from realize.config import MoveConfig
 from realize.daemon import RealizedService
-from realize.errors import ConfigError, ConnectionFailed, NotFound, UsageError
+from realize.errors import ConfigError, Conflict, ConnectionFailed, NotFound, UsageError
 from realize.keys import write_identity
 from tests.processes import ENVIRONMENT, ROOT
 from tests.store_helpers import random_bytes
@@ -278,6 +279,35 @@ async def test_a_limit_that_is_not_there_cannot_be_set(nas):
     """The error is that of the command, and names the peer."""
     with pytest.raises(api.RealizeError, match=r"127\.0\.0\.1:.*of somebody else"):
         await api.set_limit(reactor, "nas", 1, scope=api.Scope.CONNECTION, name="of somebody else", config=nas)
+
+
+async def test_standing_moves_are_seen_and_steered(tmp_path):
+    """At a daemon of this machine, by its socket; a program gets an object for each, and the errors of the command."""
+    (tmp_path / "out").mkdir()
+    out = MoveConfig(sources=[str(tmp_path / "out")], destination=str(tmp_path / "in"), when="every 1d")
+    daemon = api.Config(key=api.generate_identity(), listen=[], moves={"out": out}, control=tmp_path / "c", drain_s=0)
+    config = api.Config(key=api.generate_identity(), control=tmp_path / "c")
+    service = RealizedService(daemon, reactor)
+    service.startService()
+    try:
+        [listed] = await api.standing_moves(reactor, config=config)
+        paused = await api.steer_move(reactor, "out", api.Steering.PAUSE, config=config)
+        with pytest.raises(Conflict, match="paused"):
+            await api.steer_move(reactor, "out", api.Steering.RUN, config=config)
+        resumed = await api.steer_move(reactor, "out", api.Steering.RESUME, config=config)
+        with pytest.raises(NotFound, match="c: there is no move 'other'"):
+            await api.standing_moves(reactor, name="other", config=config)
+        status = await api.status(reactor, config=config)
+        limits = await api.limits(reactor, config=config)
+    finally:
+        await service.stopService()
+    with pytest.raises(api.ConnectionFailed, match=r"nobody listens at .*/c; name a PEER"):
+        await api.standing_moves(reactor, config=config)
+
+    assert ["out", "out", "out"] == [each["name"] for each in (listed, paused, resumed)]
+    assert ("paused", True) == (paused["phase"], resumed["phase"] != "paused")
+    assert ["out"] == [each["name"] for each in status["moves"]]
+    assert ["service"] == [each.scope for each in limits]
 
 
 async def test_a_daemon_tells_what_it_does(nas):

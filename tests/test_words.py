@@ -52,6 +52,7 @@ NO_COUNT = {
     "wire.packing._RECENT": "a bit of a byte",
     "wire.commands.MAJOR": "a version",
     "wire.commands.MINOR": "a version",
+    "wire.commands.MOVES_SINCE_MINOR": "a version",
     "wire.commands._MAX_NUMBER": "the largest number of a handle, a listing or a stream",
     "wire.tls._PARTIAL_WRITE": "a flag of OpenSSL",
     "wire.tls._VERIFY": "flags of OpenSSL",

@@ -6,7 +6,16 @@ Every function returns a Deferred; `in_asyncio` and `blocking` are for programs 
 
 from realize.api.bridges import asyncio_reactor, blocking, in_asyncio
 from realize.api.moves import Place, copy, move
-from realize.api.questions import PeerLimit, check, limits, list_files, set_limit, status
+from realize.api.questions import (
+    PeerLimit,
+    check,
+    limits,
+    list_files,
+    set_limit,
+    standing_moves,
+    status,
+    steer_move,
+)
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, read_config
 from realize.errors import ConfigError, ConnectionFailed, RealizeError, UsageError
 from realize.exit_codes import ExitCode
@@ -17,7 +26,7 @@ from realize.runs.options import MetricsTargets
 from realize.runs.summary import Summary
 from realize.throttle.tree import Scope
 from realize.values import Entry, Kind, OnConflict
-from realize.wire.commands import Direction
+from realize.wire.commands import Direction, Steering
 
 __all__ = [
     "Config",
@@ -41,6 +50,7 @@ __all__ = [
     "Result",
     "Right",
     "Scope",
+    "Steering",
     "Summary",
     "UsageError",
     "asyncio_reactor",
@@ -56,5 +66,7 @@ __all__ = [
     "parse_public_key",
     "read_config",
     "set_limit",
+    "standing_moves",
     "status",
+    "steer_move",
 ]

@@ -12,9 +12,9 @@ from realize.api.access import ConfigOrFile, credentials_of, location_text, logg
 from realize.api.cancelling import cancellable_anywhere
 from realize.api.moves import Place
 from realize.concurrency.reactor import IReactor
-from realize.errors import UsageError
+from realize.errors import ProtocolError, UsageError
 from realize.logger import LoggerOf
-from realize.runs.asking import Change, ask_limits, ask_status, list_location
+from realize.runs.asking import Change, ask_limits, ask_moves, ask_status, list_location
 from realize.runs.check_findings import Finding
 from realize.runs.checking import Checking
 from realize.runs.reports import is_number
@@ -22,7 +22,7 @@ from realize.runs.session import Session
 from realize.throttle.rates import check_rate
 from realize.throttle.tree import Scope
 from realize.values import Entry, Kind
-from realize.wire.commands import Direction
+from realize.wire.commands import Direction, Steering
 
 T = TypeVar("T")
 
@@ -75,9 +75,11 @@ def list_files(
 
 
 def status(
-    reactor: IReactor, peer: str, *, config: ConfigOrFile = None, logger_of: LoggerOf | None = None
+    reactor: IReactor, peer: str | None = None, *, config: ConfigOrFile = None, logger_of: LoggerOf | None = None
 ) -> Deferred[dict[str, Any]]:
     """Ask the daemon at a peer what it is doing; `docs/usage.md` describes the report of `realize status --json`.
+
+    Here and below, None is the daemon of this machine, at its control socket: for its own user, and root.
 
     A daemon of another version may say more, or less.
     """
@@ -85,7 +87,7 @@ def status(
 
 
 def limits(
-    reactor: IReactor, peer: str, *, config: ConfigOrFile = None, logger_of: LoggerOf | None = None
+    reactor: IReactor, peer: str | None = None, *, config: ConfigOrFile = None, logger_of: LoggerOf | None = None
 ) -> Deferred[list[PeerLimit]]:
     """Ask the daemon at a peer for its limits, as far as we may see them."""
     return _asked(reactor, config, logger_of, lambda session: _limits(session, peer, None))
@@ -93,7 +95,7 @@ def limits(
 
 def set_limit(
     reactor: IReactor,
-    peer: str,
+    peer: str | None,
     rate_bps: int | None,
     *,
     scope: Scope = Scope.SERVICE,
@@ -114,6 +116,43 @@ def set_limit(
         raise UsageError("for_s: expected a number of seconds above zero")
     change = Change(scope.value, name, direction.value, rate_bps, for_s)
     return _asked(reactor, config, logger_of, lambda session: _limits(session, peer, change))
+
+
+def standing_moves(
+    reactor: IReactor,
+    peer: str | None = None,
+    *,
+    name: str | None = None,
+    config: ConfigOrFile = None,
+    logger_of: LoggerOf | None = None,
+) -> Deferred[list[dict[str, Any]]]:
+    """Ask the daemon at a peer for its standing moves, or for the one of that name: an object for each.
+
+    `docs/protocol.md` describes them; a daemon of another version may say more, or less.
+    Fails with `AccessDenied` if we are no admin there, and with `NotFound` if no move has that name.
+    """
+    return _asked(reactor, config, logger_of, lambda session: _moves(session, peer, name, None))
+
+
+def steer_move(
+    reactor: IReactor,
+    name: str,
+    action: Steering,
+    peer: str | None = None,
+    *,
+    config: ConfigOrFile = None,
+    logger_of: LoggerOf | None = None,
+) -> Deferred[dict[str, Any]]:
+    """Run, pause or resume a standing move of the daemon at a peer, and fire with what it says of it then.
+
+    Fails as `standing_moves`, and with `Conflict` if a move is to run that is paused.
+    """
+
+    async def steer(session: Session) -> dict[str, Any]:
+        [move] = await _moves(session, peer, name, action)
+        return move
+
+    return _asked(reactor, config, logger_of, steer)
 
 
 def check(
@@ -154,7 +193,14 @@ def _asked(
     return cancellable_anywhere(reactor, asking())
 
 
-async def _limits(session: Session, peer: str, change: Change | None) -> list[PeerLimit]:
+async def _moves(session: Session, peer: str | None, name: str | None, action: Steering | None) -> list[dict[str, Any]]:
+    moves: list[dict[str, Any]] = (await ask_moves(session, peer, name, action))["moves"]
+    if name is not None and len(moves) != 1:
+        raise ProtocolError("the daemon's report is not about the move that was named")
+    return moves
+
+
+async def _limits(session: Session, peer: str | None, change: Change | None) -> list[PeerLimit]:
     return [_limit(row) for row in await ask_limits(session, peer, change)]
 
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import frozen
 
-from realize.errors import NotFound, RealizeError, next_step
-from realize.runs.peers import naming
-from realize.runs.reports import parse, parse_limits
+from realize.errors import NotFound, ProtocolError, RealizeError, next_step
+from realize.runs.peers import naming, naming_address
+from realize.runs.reports import parse, parse_limits, parse_moves
 from realize.runs.session import Session
 from realize.throttle.tree import Scope
+from realize.units import display_text
 from realize.values import Entry, WhereKind
-from realize.wire.commands import Direction, GetThrottle, SetThrottle, Status
+from realize.wire.commands import (
+    MOVES_SINCE_MINOR,
+    Direction,
+    GetThrottle,
+    Moves,
+    SetThrottle,
+    Status,
+    Steering,
+    SteerMove,
+)
+from realize.wire.connection import PeerProtocol
 
 
 @frozen
@@ -41,22 +53,51 @@ class Change:
         return arguments
 
 
-async def ask_status(session: Session, text: str) -> dict[str, Any]:
-    """What the daemon at the peer ``text`` says that it is doing; nothing in it is to be trusted."""
-    peer = session.resolve_peer(text)
-    connection = await session.connected(peer)
-    with naming(peer):
+async def ask_status(session: Session, text: str | None) -> dict[str, Any]:
+    """What the daemon at the peer ``text`` says that it is doing; nothing in it is to be trusted.
+
+    Here and below, None is the daemon of this machine, at its control socket.
+    """
+    async with _daemon(session, text) as connection:
         return parse((await connection.call(Status))["report"])
 
 
-async def ask_limits(session: Session, text: str, change: Change | None = None) -> list[dict[str, Any]]:
+async def ask_limits(session: Session, text: str | None, change: Change | None = None) -> list[dict[str, Any]]:
     """The limits in force at the daemon of the peer ``text``, after a change if one is given."""
-    peer = session.resolve_peer(text)
-    connection = await session.connected(peer)
-    with naming(peer):
+    async with _daemon(session, text) as connection:
         if change is not None:
             await connection.call(SetThrottle, **change.arguments())
         return parse_limits((await connection.call(GetThrottle))["report"])
+
+
+async def ask_moves(
+    session: Session, text: str | None, name: str | None = None, steering: Steering | None = None
+) -> dict[str, Any]:
+    """What the daemon at the peer ``text`` says of its standing moves, or of the one of that ``name``.
+
+    That one is run, paused or resumed before, if that is asked for.
+    """
+    async with _daemon(session, text) as connection:
+        theirs = connection.theirs
+        if theirs is not None and theirs.minor < MOVES_SINCE_MINOR:
+            raise ProtocolError(f"{display_text(theirs.software)} is too old to know of standing moves")
+        if steering is not None:
+            await connection.call(SteerMove, name=name, action=steering)
+        return parse_moves((await connection.call(Moves, name=name))["report"])
+
+
+@asynccontextmanager
+async def _daemon(session: Session, text: str | None) -> AsyncIterator[PeerProtocol]:
+    """The connection to a daemon, in a context in which errors name it."""
+    if text is None:
+        connection = await session.connected_here(session.this_machine())
+        with naming_address(connection.label):
+            yield connection
+    else:
+        peer = session.resolve_peer(text)
+        connection = await session.connected(peer)
+        with naming(peer):
+            yield connection
 
 
 async def list_location(session: Session, text: str, take: Callable[[Sequence[Entry]], object]) -> None:

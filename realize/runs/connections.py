@@ -13,17 +13,18 @@ from twisted.internet.defer import Deferred
 
 from realize import __version__
 from realize.concurrency.reactor import IReactor
-from realize.errors import RealizeError
+from realize.errors import ConnectionFailed, RealizeError
 from realize.keys import Identity
 from realize.logger import Logger, LoggerOf
 from realize.runs.options import Rates
-from realize.runs.peers import Peer, naming
+from realize.runs.peers import Peer, ThisMachine, naming
 from realize.runs.reports import lowest, parse_limits
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
 from realize.wire.connection import CLOSE_TIMEOUT_S, Greeting, PeerProtocol
+from realize.wire.control import connect_control
 from realize.wire.throttling import OwnLimit, limit_by, pacing
 
 SILENT_CLOSE_TIMEOUT_S: Final = 0.5
@@ -40,7 +41,7 @@ class Connections:
         self._log = logger_of("cli").bind(run=run)
         self._tree = ThrottleTree(reactor)
         self._run = run
-        self._made: dict[Peer, PeerProtocol] = {}
+        self._made: dict[Peer | ThisMachine, PeerProtocol] = {}
         self._own: dict[Peer, OwnLimit] = {}
         self.attempt: ConnectingProtocol | None = None
         """The most recent attempt to connect; how far it got shows why it failed."""
@@ -57,6 +58,21 @@ class Connections:
                 if self._rates.up is not None:
                     self._own[peer].known()
         return made
+
+    async def to_this_machine(self, here: ThisMachine) -> PeerProtocol:
+        """The connection to the daemon of this machine, without limits; raises `ConnectionFailed` if there is none."""
+        if here not in self._made:
+            for path in here.paths:
+                log = self._logger_of("wire").bind(run=self._run, peer=path)
+                greeting = Greeting(f"realize {__version__}", run=self._run)
+                make = connecting_protocol(clock=self._reactor, log=log, greeting=greeting)
+                connection = await connect_control(self._reactor, path, make())
+                if connection is not None:
+                    self._made[here] = connection
+                    break
+            else:
+                raise ConnectionFailed(here.nobody)
+        return self._made[here]
 
     async def _connect(self, peer: Peer, identity: Identity) -> PeerProtocol:
         # A daemon that is reached in two ways must not take one connection for the other come back.
@@ -99,11 +115,11 @@ class Connections:
     async def limits(self) -> list[str]:
         """A sentence for each peer about the limits in force at both ends."""
         sentences = []
-        for peer, connection in self._made.items():
+        for peer, own in self._own.items():
             with naming(peer):
-                rows = parse_limits((await connection.call(GetThrottle))["report"])
+                rows = parse_limits((await self._made[peer].call(GetThrottle))["report"])
             sentences.append(
-                f"limits with {peer.address}: it is sent at most {format_rate(self._own[peer].rate)}, "
+                f"limits with {peer.address}: it is sent at most {format_rate(own.rate)}, "
                 f"and sends at most {format_rate(lowest(rows, 'send'))}"
             )
         return sentences

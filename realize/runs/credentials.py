@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from realize.config import Config
+from realize.config.control import command_control_paths
 from realize.config.reading import default_config_path, load_command_config
 from realize.config.values import PARTIAL_MAX_AGE_S
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
@@ -26,6 +27,10 @@ class Credentials(Protocol):
     @property
     def partial_max_age_s(self) -> float:
         """Seconds without progress after which a partial is removed; the default if no configuration was read yet."""
+
+    @property
+    def control_paths(self) -> tuple[str, ...]:
+        """Where the control socket of a daemon of this machine may be, in the order in which to try."""
 
     @property
     def config_name(self) -> str:
@@ -84,6 +89,11 @@ class FileCredentials:
         return PARTIAL_MAX_AGE_S if self._config is None else self._config.partial_max_age_s
 
     @property
+    def control_paths(self) -> tuple[str, ...]:
+        """See `Credentials`."""
+        return _control_paths(self.config, self._environ)
+
+    @property
     def config_name(self) -> str:
         """See `Credentials`."""
         return self._config_file or default_config_path(self._environ)
@@ -111,6 +121,7 @@ class GivenCredentials:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.partial_max_age_s = config.partial_max_age_s
+        self.control_paths = _control_paths(config, os.environ)
         self._identity: Identity | None = None
 
     def identity(self) -> Identity:
@@ -118,3 +129,7 @@ class GivenCredentials:
         if self._identity is None:
             self._identity = self.config.identity()
         return self._identity
+
+
+def _control_paths(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
+    return command_control_paths(environ) if config.control is None else (config.control,)

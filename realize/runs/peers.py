@@ -28,15 +28,39 @@ class Peer:
         return format_address(self.host, self.port)
 
 
-@contextlib.contextmanager
-def naming(peer: Peer) -> Iterator[None]:
+@frozen
+class ThisMachine:
+    """The daemon of this machine, at its control socket."""
+
+    paths: tuple[str, ...]
+    """Where that may be, in the order in which they are tried."""
+    config_name: str
+    """Where it could be said that it is elsewhere, for people."""
+
+    @property
+    def nobody(self) -> str:
+        """What to say if nobody listens there."""
+        where = " or ".join(map(display_text, self.paths))
+        return (
+            f"no daemon takes commands here: nobody listens at {where}; name a PEER, or start a daemon on this machine "
+            f"(one whose socket is elsewhere is found by `control` in {display_text(self.config_name)})"
+        )
+
+
+def naming(peer: Peer) -> contextlib.AbstractContextManager[None]:
     """Make errors raised in this block name the peer, unless they already do."""
+    return naming_address(peer.address)
+
+
+@contextlib.contextmanager
+def naming_address(address: str) -> Iterator[None]:
+    """The same with what stands for the other end in messages."""
     try:
         yield
     except RealizeError as error:
-        if peer.address in str(error):
+        if address in str(error):
             raise
-        raise type(error)(f"{peer.address}: {error}") from error
+        raise type(error)(f"{address}: {error}") from error
 
 
 def no_pin(host: str, port: int, credentials: Credentials) -> str:

@@ -31,6 +31,15 @@ def parse_limits(text: str) -> list[dict[str, Any]]:
     return rows
 
 
+def parse_moves(text: str) -> dict[str, Any]:
+    """The report about standing moves that a daemon sent as JSON; ``moves`` is a list of objects."""
+    report = parse(text)
+    moves = report.get("moves")
+    if not isinstance(moves, list) or not all(isinstance(row, dict) for row in moves):
+        raise ProtocolError("the daemon's report has no list of moves")
+    return report
+
+
 def _loaded(text: str) -> Any:
     """What a daemon sent: of bounded depth, with numbers that can be worked with."""
     try:

@@ -30,7 +30,7 @@ from realize.mover.events import Event
 from realize.runs.credentials import Credentials
 from realize.runs.expiry import Tidying
 from realize.runs.options import Rates
-from realize.runs.peers import Peer, no_pin
+from realize.runs.peers import Peer, ThisMachine, no_pin
 from realize.store.interfaces import IStore
 from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Freed, Headroom
@@ -121,6 +121,11 @@ class Session:
         self._check_peer_key()
         return peer
 
+    def this_machine(self) -> ThisMachine:
+        """The daemon of this machine."""
+        self._check_peer_key()
+        return ThisMachine(self.credentials.control_paths, self.credentials.config_name)
+
     def pin_of(self, location: Location) -> PublicKey | None:
         """The only key accepted at that location; None for a local one."""
         if isinstance(location, LocalLocation):
@@ -179,12 +184,19 @@ class Session:
 
     async def connected(self, peer: Peer) -> PeerProtocol:
         """The connection to a peer."""
+        return await self._all_connections().to(peer, self.credentials.identity())
+
+    async def connected_here(self, here: ThisMachine) -> PeerProtocol:
+        """The connection to the daemon of this machine; needs no key of ours."""
+        return await self._all_connections().to_this_machine(here)
+
+    def _all_connections(self) -> Connections:
         if self._connections is None:
             # Without a remote end, nothing of the wire is loaded.
             from realize.runs.connections import Connections
 
             self._connections = Connections(self._reactor, self._rates, self.run, self._logger_of)
-        return await self._connections.to(peer, self.credentials.identity())
+        return self._connections
 
     def _freed(self, path: bytes, size: int) -> None:
         self.on_freed(path, size)

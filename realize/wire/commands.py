@@ -27,6 +27,9 @@ MAJOR: Final = 2
 MINOR: Final = 1
 """Later minor versions add commands, optional arguments and capabilities, and change nothing."""
 
+MOVES_SINCE_MINOR: Final = 1
+"""The minor version that brought `Moves` and `SteerMove`."""
+
 DELTAS: Final = "deltas"
 """The capability to understand `OfferChunks`, `CutSpan` and `PickChunks`."""
 
@@ -68,7 +71,7 @@ class Steering(enum.Enum):
     """What to do with a standing move."""
 
     RUN = "run"
-    """Begin a run now, whatever it waits for; one that goes on goes on."""
+    """Begin a run now, not at its time or at the next attempt; one that goes on goes on."""
     PAUSE = "pause"
     """End the run that goes on, in order, and begin no other one until it is resumed, also over a restart."""
     RESUME = "resume"

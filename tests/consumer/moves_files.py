@@ -27,6 +27,7 @@ from realize.api import (
     Result,
     Right,
     Scope,
+    Steering,
     Summary,
     UsageError,
     asyncio_reactor,
@@ -42,7 +43,9 @@ from realize.api import (
     parse_public_key,
     read_config,
     set_limit,
+    standing_moves,
     status,
+    steer_move,
 )
 from realize.api.events import (
     Action,
@@ -147,6 +150,9 @@ async def deliver(reactor: Any, places: list[Place]) -> int:
     report: dict[str, Any] = await status(reactor, "nas")
     rows: list[PeerLimit] = await limits(reactor, "nas")
     await set_limit(reactor, "nas", 1 << 20, scope=Scope.PEER, name="x", direction=Direction.BOTH, for_s=60.0)
+    for each in await standing_moves(reactor):
+        moved: dict[str, Any] = await steer_move(reactor, each["name"], Steering.RUN, "nas")
+        assert moved["name"] == each["name"]
     findings: list[Finding] = await check(reactor, "nas::inbox")
     failed = any(finding.result is Result.FAILED for finding in findings)
     done = summary.exit_code is ExitCode.DONE and summary.arrived == len(files)

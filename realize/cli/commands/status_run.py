@@ -16,8 +16,8 @@ from realize.runs.asking import ask_status
 from realize.runs.session import Session
 
 
-def run_status(peer: str, access: Access, *, json: bool, log: LogOptions) -> int:
-    """Print the status of the daemon at ``peer``."""
+def run_status(peer: str | None, access: Access, *, json: bool, log: LogOptions) -> int:
+    """Print the status of the daemon at ``peer``; None is the one of this machine."""
 
     async def main(reactor: IReactor) -> int:
         async with Session(reactor, credentials_of(access), logger_of) as session:

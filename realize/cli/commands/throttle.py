@@ -20,9 +20,24 @@ def _scope(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
     raise click.BadParameter(f"{value!r} is none of {', '.join(SCOPES)}", ctx, param)
 
 
+def _peer_and_rate(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str | None, int | str | None]:
+    """The peer, if one is named, and the rate, if one is given; one word that is a rate is no peer."""
+    if len(value) > 2:
+        raise click.BadParameter(f"{' '.join(value)!r} is more than a peer and a rate", ctx, param)
+    if len(value) == 2:
+        return value[0], rate(ctx, param, value[1])
+    if not value:
+        return None, None
+    try:
+        return None, rate(ctx, param, value[0])
+    except click.BadParameter:
+        return value[0], None
+
+
 @click.command("throttle", short_help="Show or change the limits of a running daemon.")
-@click.argument("peer")
-@click.argument("limit", metavar="[RATE]", required=False, callback=rate)
+@click.argument("words", nargs=-1, metavar="[PEER] [RATE]", callback=_peer_and_rate)
 @click.option(
     "--scope",
     metavar="|".join(SCOPES),
@@ -42,8 +57,7 @@ def _scope(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
 @remote_options
 @click.option("--json", is_flag=True, help="Write the limits as one JSON list.")
 def throttle(
-    peer: str,
-    limit: int | str | None,
+    words: tuple[str | None, int | str | None],
     scope: tuple[str, str],
     direction: str,
     time: float | None,
@@ -54,13 +68,15 @@ def throttle(
 ) -> int:
     """Show the limits and present rates of the daemon at PEER, or set one limit to RATE while it runs.
 
-    RATE is 512k, 1.5MiB/s, 20MB or unlimited.
+    Without PEER it is the daemon of this machine, for its own user and for root.
+    RATE is 512k, 1.5MiB/s, 20MB or unlimited; a peer that is called like that is written with its port.
     Limits of peers and of the service need admin = true in the daemon's configuration; those of connections are also
     for the key that made them. With --scope connection:ID --direction both, a command that runs is limited anew.
     """
     from realize.cli.commands.throttle_run import run_throttle
     from realize.runs.asking import Change
 
+    peer, limit = words
     if limit is None:
         if time is not None:
             raise UsageError("--for is for a limit that is set, and no RATE is given")

@@ -20,8 +20,8 @@ from realize.runs.session import Session
 from realize.units import display_text, format_duration
 
 
-def run_throttle(peer: str, access: Access, change: Change | None, *, json: bool, log: LogOptions) -> int:
-    """Make the change, if there is one, and print the limits now in force."""
+def run_throttle(peer: str | None, access: Access, change: Change | None, *, json: bool, log: LogOptions) -> int:
+    """Make the change, if there is one, and print the limits now in force; no peer is the daemon of this machine."""
 
     async def main(reactor: IReactor) -> int:
         async with Session(reactor, credentials_of(access), logger_of) as session:
