@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -34,7 +35,7 @@ from realize.wire.control import MAX_CONTROL_CONNECTIONS, ControlFactory, LocalU
 from realize.wire.keepalive import IDLE_TIMEOUT_S
 from realize.wire.server import HANDSHAKE_TIMEOUT_S
 from tests.loopback import Log, Wire
-from tests.processes import ENVIRONMENT, Site
+from tests.processes import ENVIRONMENT, Site, wait_for
 
 OWNER, ROOT, STRANGER = 1000, 0, 1001
 
@@ -439,6 +440,33 @@ def test_a_daemon_under_twistd_has_a_socket_unless_it_is_not_to(tmp_path, runtim
     site.stop()
 
     assert [True, False, False] == there
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("", "", []),
+        ("", "control = false", ["control"]),
+        ("control = false", "", ["control"]),
+        ("", 'control = "{folder}/other"', ["control"]),
+        ('control = "{folder}/other"', 'control = "{folder}/other"', []),
+        ('control = "{folder}/other"', "", ["control"]),
+    ],
+)
+def test_a_reload_says_that_another_socket_needs_a_restart(tmp_path, runtime, before, after, told):
+    """Also where the configuration does not say where the socket is, or does so no longer."""
+    site = Site(tmp_path)
+    _put_first(site, before.format(folder=runtime))
+    site.start()
+    site.write_daemon_config()
+    _put_first(site, after.format(folder=runtime))
+    site.daemon.send_signal(signal.SIGHUP)
+    wait_for(lambda: any(record["event"] == "reloaded" for record in site.records()))
+    site.stop()
+
+    keys = [key for record in site.records() if record["event"] == "restart_needed" for key in record["keys"]]
+    assert told == [key for key in keys if key != "listen"]  # which has a port by now
+    assert [] == os.listdir(runtime)
 
 
 def test_a_daemon_whose_socket_is_taken_serves_without_it(tmp_path, runtime):

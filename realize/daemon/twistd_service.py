@@ -81,7 +81,7 @@ class TwistdService(Service):
         self._signals = SignalHandlers()
         self._reader = ThreadPool(reactor, 1, "configuration file")
         self._control = control
-        self._uses_default_control = control is not None and config.control == control
+        self._uses_default_control = self._is_default_control(config)
         self._realized = RealizedService(self._effective(config), reactor, logs=logs, source=path)
         self._heap = Heap(reactor, lambda: self._realized.held_bytes, bound_heaps())
 
@@ -111,9 +111,12 @@ class TwistdService(Service):
             self._open_control(self._control)
         self._heap.start()
 
+    def _is_default_control(self, config: Config) -> bool:
+        return self._control is not None and config.control == self._control
+
     def _effective(self, config: Config) -> Config:
         """What the service is given: a socket that nobody asked for is opened here, and is no reason not to start."""
-        asked = None if config.control == self._control else config.control
+        asked = None if self._is_default_control(config) else config.control
         return attrs.evolve(self._overrides.over(config), control=asked)
 
     def _open_control(self, path: str) -> None:
@@ -133,6 +136,8 @@ class TwistdService(Service):
         except (RealizeError, MemoryError) as error:
             self._log.error("reload_failed", config=self._path, error=str(error) or "not enough memory")
             return
+        if self._is_default_control(config) != self._uses_default_control and "control" not in keys:
+            keys = (*keys, "control")
         if self._logs.reload(config.logs):
             keys = (*keys, "logs")
         if keys:
