@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from realize.config import Config, MoveConfig, PeerConfig
-from realize.errors import Conflict, ConnectionFailed, NoSpace, RealizeError
+from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, RealizeError
 from realize.keys import generate_identity
 from realize.mover.events import End, Failed
 from realize.moves import standing_move
@@ -225,24 +225,36 @@ def test_a_run_begins_when_its_trigger_says_so_and_never_two_at_once(trial: Tria
 
 
 def test_trouble_delays_the_next_run_longer_each_time_up_to_a_bound(trial: Trial) -> None:
-    """A week without the far end: it is tried again some 2,000 times, told once at its begin and once at its end."""
-    trial.begin().end(LOST)
+    """A week without a right: it is tried again some 2,000 times, told once at its begin and once at its end."""
+    denied = AccessDenied("nas lets nobody in")
+    trial.begin().end(denied)
     while trial.clock.seconds() < 7 * 86_400:
         trial.settle()
         before = len(trial.runs)
         trial.clock.advance(300.0)
         assert len(trial.runs) > before
-        trial.run.end(LOST)
+        trial.run.end(denied)
     failing = trial.move.status()
     trial.settle()
     trial.clock.advance(300.0)
     trial.run.end(moved_files=1)
 
-    assert (Phase.FAILING, 1_000.0, "nas is away") == (failing.phase, failing.failing_since, failing.error)
+    assert (Phase.FAILING, 1_000.0, "nas lets nobody in") == (failing.phase, failing.failing_since, failing.error)
     assert 2_000 < len(trial.runs) < 2_100
     assert ["move_failing", "move_recovered"] == trial.events()
     assert Phase.IDLE is trial.move.status().phase
-    assert {"connection": len(trial.runs) - 1} == trial.move.status().totals.failures
+    assert {"denied": len(trial.runs) - 1} == trial.move.status().totals.failures
+
+
+def test_a_peer_that_is_away_is_tried_every_few_seconds(trial: Trial) -> None:
+    """However long it was: what has waited for it must not wait for minutes more when it is back."""
+    trial.begin().end(LOST)
+    for _ in range(1_000):
+        trial.settle()
+        before = len(trial.runs)
+        trial.clock.advance(4.0)
+        assert before + 1 == len(trial.runs)
+        trial.run.end(LOST)
 
 
 def test_what_was_known_before_a_restart_is_known_again() -> None:

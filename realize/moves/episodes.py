@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -24,7 +25,6 @@ def kind_of_error(error: RealizeError) -> str:
 class _Trouble:
     since: float
     attempts: int = 1
-    files: int = 0
 
 
 @define(eq=False)
@@ -34,6 +34,8 @@ class Episodes:
     log: Logger
     now: Callable[[], float]
     _open: dict[str, _Trouble] = field(factory=dict, init=False)
+    _named: Counter[str] = field(factory=Counter, init=False)
+    """Files that were named, by kind of trouble."""
 
     @property
     def kinds(self) -> Mapping[str, float]:
@@ -51,12 +53,15 @@ class Episodes:
         self.log.error("move_failing", code=kind, error=str(error))
 
     def may_name(self, error: RealizeError) -> bool:
-        """Whether to name another file with this trouble in the log, to be asked once for each."""
-        trouble = self._open.get(kind_of_error(error))
-        if trouble is None:
-            return True
-        trouble.files += 1
-        return trouble.files <= MAX_TOLD_FILES
+        """Whether to name another file with this trouble in the log, to be asked once for each.
+
+        Where there are too many of them, that is one trouble that lasts.
+        """
+        kind = kind_of_error(error)
+        self._named[kind] += 1
+        if self._named[kind] > MAX_TOLD_FILES:
+            self.met(error)
+        return self._named[kind] <= MAX_TOLD_FILES
 
     def last(self, kinds: Collection[str]) -> None:
         """Note that only these kinds of trouble last; the end of each other one is logged."""
@@ -64,3 +69,5 @@ class Episodes:
             trouble = self._open.pop(kind)
             seconds = max(0.0, self.now() - trouble.since)
             self.log.info("move_recovered", code=kind, seconds=round(seconds, 3), attempts=trouble.attempts)
+        for kind in [each for each in self._named if each not in kinds]:
+            del self._named[kind]

@@ -13,7 +13,7 @@ from twisted.logger import Logger as TwistedLogger
 from twisted.python.failure import Failure
 
 from realize.concurrency.reactor import IReactor
-from realize.errors import Conflict, NoSpace
+from realize.errors import Conflict, ConnectionFailed, NoSpace, RealizeError
 from realize.logger import LoggerOf
 from realize.mover.events import Failed
 from realize.moves.after_program import AfterProgram
@@ -27,6 +27,9 @@ from realize.runs.reconnecting import Backoff
 
 MAX_TIMER_S: Final = 60.0
 """The wall clock is looked at again after so long, in case it was set or the machine was suspended."""
+
+MAX_AWAY_DELAY_S: Final = 4.0
+"""The longest delay while a peer cannot be reached: to try costs next to nothing, and files wait until it is back."""
 
 _twisted = TwistedLogger()
 
@@ -207,6 +210,12 @@ class StandingMove:
     def _delay_s(self) -> float:
         return max(0.0, self._not_before - self._reactor.seconds())
 
+    def _delay_after(self, trouble: RealizeError) -> None:
+        delay = self._backoff.next()
+        if isinstance(trouble, ConnectionFailed):
+            delay = min(delay, MAX_AWAY_DELAY_S)
+        self._not_before = self._reactor.seconds() + delay
+
     def _forget_delay(self) -> None:
         self._not_before = 0.0
         self._backoff.reset()
@@ -234,7 +243,7 @@ class StandingMove:
             self._episodes.met(trouble, since=self._state.failing_since)
             if end.result.moved_files:
                 self._backoff.reset()
-            self._not_before = self._reactor.seconds() + self._backoff.next()
+            self._delay_after(trouble)
         elif end.complete:
             self._forget_delay()
         self._tell_what_lasts(end)
