@@ -12,7 +12,7 @@ import enum
 import errno
 import random as random_module
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -158,6 +158,8 @@ class SourceWatch:
         self._poll_began_s = 0.0
         self._looking = False
         self._early: list[DirectoryEvent] = []
+        self._departed: set[bytes] = set()
+        """The directories that have gone since a thread began to read: it may have found them before."""
 
     def start(self) -> None:
         """Begin to watch, and to walk; if the directory is not there, try again until it is."""
@@ -274,6 +276,7 @@ class SourceWatch:
         self._jobs.cancel("check", "poll", "look", "left")
         self._walking.abandon()
         self._early.clear()
+        self._departed.clear()
         self._polled.clear()
         self._remove(self._directories.clear())
         self._files.doubt()
@@ -343,6 +346,8 @@ class SourceWatch:
 
     def _directory_changed(self, event: DirectoryEvent, path: bytes) -> None:
         mask, watch, name = event.mask, event.watch, event.name
+        if mask & _DEPARTURES and self._walking.reading:
+            self._departed.add(path)
         if mask & flags.MOVED_FROM:
             if self._directories.leave(watch, name, event.cookie):
                 self._jobs.later("left", ARRIVES_WITHIN_S, self._directories_left)
@@ -391,6 +396,7 @@ class SourceWatch:
     def _take_in_page(self, page: WalkPage) -> None:
         """Take in all that a piece of a walk has found but the files."""
         watches = [(path, watch) for path, watch in page.entered if watch is not None]
+        departed, self._departed = self._departed, set()
         if self._location is None or self._jobs.stopped:
             self._remove([watch for _, watch in watches])
             return
@@ -402,8 +408,13 @@ class SourceWatch:
                 self._polled.discard(path)
         unused: list[int] = []
         for path, watch in watches:
-            unused += self._directories.put(path, watch, self._walking.number)
-            self._events.claim(self, watch)
+            gone = _inside(path, departed) if departed else None
+            if gone is None:
+                unused += self._directories.put(path, watch, self._walking.number)
+                self._events.claim(self, watch)
+            else:  # where is it now? a removed one that is in use is watched as if nothing had happened
+                unused.append(watch)
+                self._walking.visit(gone)
         self._remove(unused)
         for path in page.elsewhere:
             self._poll(path)
@@ -505,6 +516,13 @@ class SourceWatch:
                 self.on_ready()
 
         self._jobs.in_thread(Looking(location).at, paths).addBoth(done)
+
+
+def _inside(path: bytes, directories: Collection[bytes]) -> bytes | None:
+    """Return that one of these directories which a path is, or is in; None if it is in none."""
+    while path and path not in directories:
+        path = path.rpartition(b"/")[0]
+    return path or None
 
 
 def _value(sysctl: str) -> int | None:

@@ -84,7 +84,12 @@ class Walking:
     @property
     def adding(self) -> bool:
         """Whether directories may be watched that are not known yet."""
-        return self._reading is not None or self.visiting
+        return self.reading or self.visiting
+
+    @property
+    def reading(self) -> bool:
+        """Whether a thread reads a piece."""
+        return self._reading is not None
 
     @property
     def visiting(self) -> bool:
@@ -118,7 +123,7 @@ class Walking:
 
     def go_on(self) -> None:
         """Read the next piece, if there is one."""
-        if self._reading is not None or self._taking_in or self._jobs.stopped:
+        if self.reading or self._taking_in or self._jobs.stopped:
             return
         if self._new and not self._new_walks:
             some = list(self._new)[:PAGE_ENTRIES]
