@@ -31,7 +31,7 @@ from realize.wire.boxes import encode
 from realize.wire.client import ConnectingProtocol
 from realize.wire.commands import Direction, GetThrottle, Hello, Moves, OpenDirectory, SetThrottle, Status
 from realize.wire.connection import Greeting, PeerProtocol, Role
-from realize.wire.control import MAX_CONTROL_CONNECTIONS, ControlFactory, LocalUser, connect_control
+from realize.wire.control import BACKLOG_RETRY_S, MAX_CONTROL_CONNECTIONS, ControlFactory, LocalUser, connect_control
 from realize.wire.keepalive import IDLE_TIMEOUT_S
 from realize.wire.server import HANDSHAKE_TIMEOUT_S
 from tests.loopback import Log, Wire
@@ -43,14 +43,14 @@ OWNER, ROOT, STRANGER = 1000, 0, 1001
 class Socket:
     """A Unix socket, as far as the kernel tells who is at its other end."""
 
-    def __init__(self, uid):
-        self._uid = uid
+    def __init__(self, uid, pid):
+        self._uid, self._pid = uid, pid
 
     def getsockopt(self, level, option, size):
         """The credentials of the other end."""
         assert (socket.SOL_SOCKET, socket.SO_PEERCRED) == (level, option)
         assert struct.calcsize("iII") == size
-        return struct.pack("iII", 4711, self._uid, self._uid)
+        return struct.pack("iII", self._pid, self._uid, self._uid)
 
 
 class Memory:
@@ -74,13 +74,13 @@ class Memory:
         nothing = dict.fromkeys(("throttling", "moves", "steering_log", "wall_clock"))
         return SteeringResponders(asker, report=lambda: {"version": "1"}, **nothing)
 
-    def connect(self, uid=OWNER):
+    def connect(self, uid=OWNER, pid=4711):
         """A user connects, and says nothing yet."""
         client = PeerProtocol(clock=self.clock, log=Log(), greeting=Greeting("realize"), role=Role.CONNECTING)
         server = self.factory.buildProtocol(None)
         here, there = Wire(self.clock, 1 << 16), Wire(self.clock, 1 << 16)
         here.other, there.other, here.protocol, there.protocol = there, here, client, server
-        there.getHandle = lambda: Socket(uid)
+        there.getHandle = lambda: Socket(uid, pid)
         client.makeConnection(here)
         server.makeConnection(there)
         client.server = server
@@ -194,14 +194,14 @@ def test_what_is_no_box_ends_the_connection(site):
 
 
 def test_a_flood_of_silent_connections_keeps_nobody_out(site):
-    """The oldest of them goes for each that comes; those that have said Hello stay."""
-    first = greeted(site)
+    """The oldest goes of the process that has most; those stay that have said Hello, or are of other processes."""
+    first, slow = greeted(site), site.connect(pid=4712)
     silent = [site.connect() for _ in range(3 * MAX_CONTROL_CONNECTIONS)]
     last = greeted(site)
 
-    assert [False, False] == [first.lost, last.lost]
+    assert [False, False, False] == [first.lost, slow.lost, last.lost]
     assert {"report": json.dumps({"version": "1"})} == asked(site, last, Status)
-    assert MAX_CONTROL_CONNECTIONS - 2 == sum(not each.lost for each in silent)
+    assert MAX_CONTROL_CONNECTIONS - 3 == sum(not each.lost for each in silent)
     assert {"limit"} == {each["reason"] for each in site.log.named("control_refused")}
 
 
@@ -378,6 +378,24 @@ async def test_a_socket_that_is_not_for_us_says_so(monkeypatch, number):
         await connected("/x/c")
 
 
+async def test_who_finds_no_place_in_the_queue_of_a_socket_waits_for_one(folder):
+    """The kernel refuses at once what a daemon has not accepted yet; that is no reason to give up."""
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(f"{folder}/c")
+        server.listen(0)
+        first.connect(f"{folder}/c")
+        connecting = Deferred.fromCoroutine(connected(f"{folder}/c"))
+        waits = not connecting.called
+        server.settimeout(10)
+        server.accept()[0].close()
+        await deferLater(reactor, 2 * BACKLOG_RETRY_S)
+        server.accept()[0].close()
+        with pytest.raises(ConnectionFailed, match="closed the connection before it answered"):
+            await connecting
+
+    assert waits
+
+
 async def test_a_daemon_that_closes_the_connection_is_said_to_have(folder):
     """Before it has said anything, it does not let us in."""
     with socket.socket(socket.AF_UNIX) as server:
@@ -387,7 +405,7 @@ async def test_a_daemon_that_closes_the_connection_is_said_to_have(folder):
         await deferLater(reactor, 0)
         server.settimeout(10)
         server.accept()[0].close()
-        with pytest.raises(ConnectionFailed, match="only its own user and root may use it"):
+        with pytest.raises(ConnectionFailed, match="lets in its own user and root alone, and 16 connections"):
             await connecting
 
 

@@ -7,16 +7,18 @@ What is bounded for peers is bounded here: connections, the time until Hello, si
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from realize.concurrency.memory import Share
@@ -25,14 +27,16 @@ from realize.logger import Logger
 from realize.units import display_text
 from realize.wire.client import ConnectingProtocol
 from realize.wire.commands import Reason
-from realize.wire.connecting import CONNECT_TIMEOUT_S, UNREACHABLE, in_time
+from realize.wire.connecting import CONNECT_TIMEOUT_S, in_time
 from realize.wire.connection import Greeting, PeerProtocol, Role
-from realize.wire.reaching import error_number, in_words
 from realize.wire.responding import Served, Watch
 from realize.wire.server import HANDSHAKE_TIMEOUT_S
 
 MAX_CONTROL_CONNECTIONS: Final = 16
 """Connections that the control socket has at once."""
+
+BACKLOG_RETRY_S: Final = 0.02
+"""How long to wait before another attempt when as many wait to be accepted as may."""
 
 _CREDENTIALS: Final = struct.Struct("iII")
 """``struct ucred``: process, user and group."""
@@ -149,20 +153,23 @@ class ControlFactory(Factory):
     # Called by the connections.
 
     def arrived(self, protocol: ControlProtocol) -> None:
-        """Take in a new connection, or turn it away; if there are too many, one goes that has said nothing yet."""
+        """Take in a new connection, or turn it away; if there are too many, one goes that has not said Hello."""
         if self._closing:
             protocol.abort(ConnectionFailed("the service is shutting down"))
         elif not self._is_let_in(protocol.user.uid):
             protocol.turn_away("user", AccessDenied("only the user of the daemon and root may use its control socket"))
         else:
-            if len(self._connections) >= MAX_CONTROL_CONNECTIONS:
-                silent = (each for each in self._connections if each.theirs is None)
-                leaving = next(silent, protocol)
-                self._connections.pop(leaving, None)
-                leaving.turn_away("limit", Busy(f"there are {MAX_CONTROL_CONNECTIONS} connections already"))
-                if leaving is protocol:
-                    return
             self._connections[protocol] = None
+            if len(self._connections) > MAX_CONTROL_CONNECTIONS:
+                leaving = self._most_needless()
+                del self._connections[leaving]
+                leaving.turn_away("limit", Busy(f"there are {MAX_CONTROL_CONNECTIONS} connections already"))
+
+    def _most_needless(self) -> ControlProtocol:
+        """The oldest connection without Hello of the process that has most of them: it keeps no other one out."""
+        silent = [each for each in self._connections if each.theirs is None]
+        held = Counter(each.user.pid for each in silent)
+        return next(each for each in silent if held[each.user.pid] == max(held.values()))
 
     def left(self, protocol: ControlProtocol) -> None:
         """Forget a connection that has ended."""
@@ -200,10 +207,11 @@ class _OneConnection(Factory):
 
 
 def connect_control(
-    reactor: IReactorTime, path: str, protocol: ConnectingProtocol, timeout: float = CONNECT_TIMEOUT_S
+    reactor: Any, path: str, protocol: ConnectingProtocol, timeout: float = CONNECT_TIMEOUT_S
 ) -> Deferred[PeerProtocol | None]:
     """Connect to the control socket at ``path`` and say Hello; fires with None if no daemon listens there.
 
+    ``reactor`` keeps time, and adopts sockets, `twisted.internet.interfaces.IReactorSocket`.
     ``timeout`` is in seconds.
     Fails with `AccessDenied` for a socket that is not for us, and with `ConnectionFailed` for everything else.
     Cancelling it closes what was opened.
@@ -212,25 +220,33 @@ def connect_control(
     return in_time(Deferred.fromCoroutine(_connect(reactor, path, protocol)), protocol.label, timeout, reactor)
 
 
-async def _connect(reactor: IReactorTime, path: str, protocol: ConnectingProtocol) -> PeerProtocol | None:
+async def _connect(reactor: Any, path: str, protocol: ConnectingProtocol) -> PeerProtocol | None:
     label = protocol.label
     try:
-        await UNIXClientEndpoint(reactor, path).connect(_OneConnection(protocol))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connecting:
+            # Not Twisted's endpoint, which takes a full backlog for a connection that is on its way, and then fails.
+            while (failed := connecting.connect_ex(os.fsencode(path))) == errno.EAGAIN:
+                await deferLater(reactor, BACKLOG_RETRY_S)
+            if failed in _NOBODY:
+                return None
+            if failed in {errno.EACCES, errno.EPERM}:
+                raise AccessDenied(f"{label} is for the user of its daemon and root alone")
+            if failed:
+                raise ConnectionFailed(f"{label} cannot be reached: {os.strerror(failed)}")
+            reactor.adoptStreamConnection(connecting.fileno(), socket.AF_UNIX, _OneConnection(protocol))
         await protocol.hello()
     except RealizeError as error:
         protocol.abort(error)
-        if protocol.theirs is None and protocol.goodbye is None and isinstance(error, ConnectionFailed):
+        unanswered = protocol.reached and protocol.theirs is None and protocol.goodbye is None
+        if unanswered and isinstance(error, ConnectionFailed):
             raise ConnectionFailed(
-                f"the daemon at {label} closed the connection before it answered: only its own user and root may use it"
+                f"the daemon at {label} closed the connection before it answered: it lets in its own user and root "
+                f"alone, and {MAX_CONTROL_CONNECTIONS} connections at once"
             ) from error
         raise
     except CancelledError:
         protocol.abort(ConnectionFailed(f"connecting to {label} was given up"))
         raise
-    except UNREACHABLE as error:
-        if error_number(error) in _NOBODY:
-            return None
-        if error_number(error) in {errno.EACCES, errno.EPERM}:
-            raise AccessDenied(f"{label} is for the user of its daemon and root alone") from error
-        raise ConnectionFailed(f"{label} cannot be reached: {in_words(error)}") from error
+    except OSError as error:
+        raise ConnectionFailed(f"{label} cannot be reached: {error}") from error
     return protocol

@@ -49,7 +49,7 @@ def obstacle(error: BaseException | None) -> Obstacle:
     """Return the obstacle that an attempt to connect has met."""
     if _is_lost(error):
         return Obstacle.ON_THE_WAY
-    number = error_number(error)
+    number = _number(error)
     if number in _BY_NUMBER:
         return _BY_NUMBER[number]
     return next((found for kind, found in _BY_CLASS.items() if isinstance(error, kind)), Obstacle.OTHER)
@@ -57,7 +57,7 @@ def obstacle(error: BaseException | None) -> Obstacle:
 
 def in_words(error: Exception) -> str:
     """The same for a sentence, on one line."""
-    found, number = obstacle(error), error_number(error)
+    found, number = obstacle(error), _number(error)
     if found is Obstacle.ON_THE_WAY:
         return ON_THE_WAY
     if found is Obstacle.SILENCE:
@@ -74,8 +74,7 @@ def _is_lost(error: BaseException | None) -> bool:
     return isinstance(error, internet_errors.ConnectError) and error.osError is None and bool(error.args[0])
 
 
-def error_number(error: BaseException | None) -> int | None:
-    """The kernel's errno behind an error of Twisted's or Python's; None if there is none."""
+def _number(error: BaseException | None) -> int | None:
     number = getattr(error, "osError", None)  # an errno, whatever its name says
     if number is None:
         number = getattr(error, "errno", None)
