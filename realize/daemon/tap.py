@@ -49,6 +49,8 @@ class Options(usage.Options):
     config: Config
     control: str | None = None
     """Where the control socket is unless the configuration says."""
+    state: str | None = None
+    """The state directory unless the configuration says: the one that systemd has made for the unit."""
     drain: float | None = None
     """Drain time in seconds; None for the configured one."""
     metrics: str | None = None
@@ -60,6 +62,7 @@ class Options(usage.Options):
         self["config"] = os.path.abspath(self["config"])
         try:
             self.control = daemon_control_path(os.environ)
+            self.state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or None
             self.config = read_config(self["config"], for_daemon=True, control=self.control)
             self.config.identity()
             self.metrics = self._parsed("metrics-addr", metrics_endpoint)
@@ -106,4 +109,5 @@ def makeService(options: Options) -> IService:
         logs=logs,
         overrides=Overrides(options.drain, options.metrics),
         control=options.control,
+        state=options.state,
     )

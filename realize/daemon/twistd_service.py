@@ -68,8 +68,9 @@ class TwistdService(Service):
         logs: DaemonLogs,
         overrides: Overrides,
         control: str | None = None,
+        state: str | None = None,
     ) -> None:
-        """``control`` is where the control socket is unless the configuration says.
+        """``control`` is where the control socket is, and ``state`` the state directory, unless the configuration says.
 
         Raises `ConfigError` if the key file cannot be used.
         """
@@ -81,6 +82,7 @@ class TwistdService(Service):
         self._signals = SignalHandlers()
         self._reader = ThreadPool(reactor, 1, "configuration file")
         self._control = control
+        self._state = state
         self._uses_default_control = self._is_default_control(config)
         self._realized = RealizedService(self._effective(config), reactor, logs=logs, source=path)
         self._heap = Heap(reactor, lambda: self._realized.held_bytes, bound_heaps())
@@ -117,7 +119,8 @@ class TwistdService(Service):
     def _effective(self, config: Config) -> Config:
         """What the service is given: a socket that nobody asked for is opened here, and is no reason not to start."""
         asked = None if self._is_default_control(config) else config.control
-        return attrs.evolve(self._overrides.over(config), control=asked)
+        state = self._state if config.state is None else config.state
+        return attrs.evolve(self._overrides.over(config), control=asked, state=state)
 
     def _open_control(self, path: str) -> None:
         try:
