@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from datetime import time
 from fractions import Fraction
 
 import pytest
@@ -30,6 +31,7 @@ from realize.config.values import check_daemon_needs
 from realize.errors import ConfigError, UsageError
 from realize.keys import PublicKey, generate_identity, write_identity
 from realize.levels import Levels
+from realize.schedule.timetable import RateChange, RateTimetable, parse_timetable
 from realize.units import Reserve
 from realize.values import OnConflict
 
@@ -71,6 +73,8 @@ connection = "none"
 level = "debug"
 format = "json"
 """
+
+EXPECTED_RATE = 'expected a rate such as "20M", or a timetable such as "08:00,512k 18:00,unlimited"'
 
 MINIMAL = """
 key = "realized.key"
@@ -140,6 +144,27 @@ def test_full(read, folder):
     )
 
     assert expected == read(FULL)
+
+
+def test_limits_by_time_of_day(read):
+    """Wherever a limit is; a rate that never changes stays a number."""
+    config = read(
+        MINIMAL
+        + f"""
+        [peers.camera]
+        key = "{CAMERA.base64}"
+        [throttle]
+        service = "08:00,512k 18:00,unlimited"
+        peers = {{ camera = "Mon-08:00,1M Fri-18:00,off" }}
+        connection = "off"
+        """
+    )
+
+    assert config.throttle == ThrottleConfig(
+        service_bps=parse_timetable("08:00,512k 18:00,unlimited"),
+        peers_bps={"camera": parse_timetable("Mon-08:00,1M Fri-18:00,off")},
+        connection_bps=None,
+    )
 
 
 def test_defaults(read, folder):
@@ -217,8 +242,13 @@ def test_paths(folder, monkeypatch):
         ),
         ("peers.camera.dirs.inbox = [1]", "peers.camera.dirs.inbox: expected an array with any of "),
         ("throttle.service = 0", "throttle.service: '0' is not a rate: write bytes per second above zero"),
-        ("throttle.service = true", 'throttle.service: expected a rate such as "20M" or "unlimited", not a boolean'),
-        ("throttle.connection = 1.5", 'throttle.connection: expected a rate such as "20M" or "unlimited", not a float'),
+        ("throttle.service = true", f"throttle.service: {EXPECTED_RATE}, not a boolean"),
+        (
+            'throttle.service = "08:00,1M 08:00,2M"',
+            "throttle.service: '08:00,1M 08:00,2M' has two rates for 08:00",
+        ),
+        ('throttle.peers.camera = "8,1M"', "throttle.peers.camera: '8,1M' is not a rate with the time it begins"),
+        ("throttle.connection = 1.5", f"throttle.connection: {EXPECTED_RATE}, not a float"),
         ('throttle.peers.camera = "fast"', "throttle.peers.camera: 'fast' is not a rate: write "),
         (
             'logs.level = "trace"',
@@ -742,7 +772,14 @@ INBOX = {"inbox": DirectoryConfig("/store/inbox")}
         (lambda: PeerConfig(CAMERA, rights={"inbox": "read"}), "dirs.inbox: expected of type Right, not a string"),
         (lambda: PeerConfig(CAMERA, admin="false"), "admin: expected true or false, not a string"),
         (lambda: ThrottleConfig(service_bps=0), "service: '0' is not a rate: write bytes per second above zero"),
-        (lambda: ThrottleConfig(service_bps="20M"), "service: expected bytes per second, or None, not a string"),
+        (
+            lambda: ThrottleConfig(service_bps="20M"),
+            "service: expected bytes per second, a timetable, or None, not a string",
+        ),
+        (
+            lambda: ThrottleConfig(connection_bps=RateTimetable((RateChange(time(8), 0),))),
+            "connection: '0' is not a rate: write bytes per second above zero",
+        ),
         (lambda: ThrottleConfig(peers_bps={"a": 1 << 60}), "peers.a: '1152921504606846976' is too much: at most"),
         (lambda: LimitsConfig(memory_bytes=1), "memory: expected a size of at least 16M"),
         (lambda: LimitsConfig(peer_memory_bytes=1.5e9), "peer_memory: expected a number of bytes, not a float"),

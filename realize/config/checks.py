@@ -15,6 +15,7 @@ from realize.config.problems import SeveralProblems, problems_below
 from realize.errors import Problem, RealizeError, UsageError
 from realize.keys import PublicKey, parse_public_key
 from realize.levels import Levels, parse_levels
+from realize.schedule.timetable import RateByTime, RateTimetable, parse_rate_by_time
 from realize.units import (
     Reserve,
     parse_duration,
@@ -103,9 +104,9 @@ def _number_or_string(value: object, what: str) -> str:
     return as_string(value, what)
 
 
-def as_rate(value: object) -> int | None:
-    """Bytes per second; None is unlimited."""
-    return parse_rate(_number_or_string(value, 'a rate such as "20M" or "unlimited"'))
+def as_rate_by_time(value: object) -> RateByTime:
+    """Bytes per second, or a timetable of such; None is unlimited."""
+    return parse_rate_by_time(as_rate_text(value))
 
 
 def as_reserve(value: object) -> Reserve:
@@ -133,11 +134,12 @@ def as_duration_or_zero(value: object) -> float:
 
 
 def check_rate_value(value: object) -> None:
-    """Refuse what is no rate in bytes per second, or None."""
-    if value is not None and type(value) is not int:
-        raise unexpected("bytes per second, or None", value)
-    if value is not None:
-        as_rate(value)
+    """Refuse what is no rate in bytes per second, no timetable of such, and not None."""
+    for rate in value.rates if isinstance(value, RateTimetable) else (value,):
+        if rate is not None and type(rate) is not int:
+            raise unexpected("bytes per second, a timetable, or None", rate)
+        if rate is not None:
+            parse_rate(str(rate))
 
 
 def check_memory_value(value: object) -> None:

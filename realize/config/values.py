@@ -37,6 +37,7 @@ from realize.config.problems import SeveralProblems, problems_of, refuse
 from realize.errors import Problem, RealizeError
 from realize.keys import Identity, PublicKey, load_identity
 from realize.levels import FORMATS, Levels
+from realize.schedule.timetable import RateByTime
 from realize.units import (
     NO_RESERVE,
     Reserve,
@@ -86,7 +87,7 @@ def _kept_moves(moves: Mapping[str, MoveConfig]) -> Mapping[str, MoveConfig]:
     return _unchangeable(moves)
 
 
-def _kept_rates(rates: Mapping[str, int | None]) -> Mapping[str, int | None]:
+def _kept_rates(rates: Mapping[str, RateByTime]) -> Mapping[str, RateByTime]:
     return _unchangeable(rates)
 
 
@@ -159,14 +160,14 @@ class PeerConfig:
 
 @frozen(kw_only=True)
 class ThrottleConfig:
-    """The initial rate limits, in bytes per second; None is unlimited.
+    """The initial rate limits, in bytes per second or as timetables of such; None is unlimited.
 
     Raises `ConfigError` for values that make no sense.
     """
 
-    service_bps: int | None = None
-    peers_bps: Mapping[str, int | None] = field(factory=dict, converter=_kept_rates)
-    connection_bps: int | None = None
+    service_bps: RateByTime = None
+    peers_bps: Mapping[str, RateByTime] = field(factory=dict, converter=_kept_rates)
+    connection_bps: RateByTime = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""

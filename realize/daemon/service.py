@@ -52,6 +52,7 @@ from realize.keys import PublicKey
 from realize.logger import LogSource
 from realize.moves.plan import plans_of
 from realize.moves.standing_moves import StandingMoves
+from realize.schedule.timetable import logged_as
 from realize.store.local.permissions import lacking_of
 from realize.store.local.promised_space import Ledger
 from realize.store.server.responders import DirectoryResponders
@@ -222,9 +223,9 @@ class RealizedService(Service):
         throttle = self._config.throttle
         self._log.info(
             "limits_in_force",
-            service=throttle.service_bps,
-            peers={name: rate for name, rate in throttle.peers_bps.items() if rate is not None},
-            connection=throttle.connection_bps,
+            service=logged_as(throttle.service_bps),
+            peers={name: logged_as(rate) for name, rate in throttle.peers_bps.items() if rate is not None},
+            connection=logged_as(throttle.connection_bps),
         )
         if self._metrics_endpoint is not None:
             self._metrics_endpoint.start()

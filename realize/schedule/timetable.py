@@ -103,6 +103,11 @@ def rate_now(limit: RateByTime, moment: float) -> int | None:
     return limit.rate_at(moment) if isinstance(limit, RateTimetable) else limit
 
 
+def logged_as(limit: RateByTime) -> int | str | None:
+    """A limit for a log: bytes per second, the text of a timetable, or None."""
+    return str(limit) if isinstance(limit, RateTimetable) else limit
+
+
 def parse_timetable(text: str) -> RateTimetable:
     """The timetable, or the plain rate, that a text says; rates as for `realize.units.parse_rate`, or ``off`` for none.
 

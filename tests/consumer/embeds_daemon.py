@@ -31,12 +31,14 @@ from realize.keys import (
     read_public_key,
     write_identity,
 )
+from realize.schedule.timetable import RateTimetable, parse_timetable
 from realize.units import parse_rate, parse_reserve
 
 
 def by_hand(folder: Path, pem: bytes) -> Config:
     """Everything as values."""
     identity: Identity = parse_identity(pem)
+    by_day: RateTimetable = parse_timetable("08:00,512k 18:00,unlimited")
     camera: PublicKey = parse_public_key("MCowBQYDK2VwAyEA...")
     return Config(
         key=identity,
@@ -50,7 +52,7 @@ def by_hand(folder: Path, pem: bytes) -> Config:
             "camera": PeerConfig(camera, rights={"inbox": {Right.CREATE}, "outbox": [Right.READ, Right.REMOVE]}),
             "nas": PeerConfig(read_public_key("nas.pub"), address="nas.example:9771", admin=True),
         },
-        throttle=ThrottleConfig(service_bps=parse_rate("20M"), peers_bps={"camera": 1 << 20}, connection_bps=None),
+        throttle=ThrottleConfig(service_bps=parse_rate("20M"), peers_bps={"camera": by_day}, connection_bps=1 << 20),
         limits=LimitsConfig(memory_bytes=128 << 20, peer_memory_bytes=64 << 20),
         logs=LogsConfig(file=None),
         partial_max_age_s=86_400,
