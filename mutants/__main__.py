@@ -32,6 +32,8 @@ GUARDS: Final = (
     "store",
     "mover",
     "daemon/peer_changes.py",
+    "daemon/steering.py",
+    "wire/control.py",
     "wire/server.py",
     "wire/responding.py",
     "wire/arguments.py",

@@ -1,9 +1,12 @@
 """Where a Unix socket may be made, what is in its place, and what becomes of it: `realize.fs.socket_files`."""
 
+import errno
 import fcntl
 import os
+import shutil
 import socket
 import stat
+import tempfile
 
 import pytest
 
@@ -117,9 +120,59 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path, monkeypatch):
     assert "belongs to user 12345" in refused(tmp_path / "c")
 
 
-def test_a_path_that_the_kernel_would_not_take_is_refused(tmp_path):
-    """With the number of bytes that it takes."""
-    assert f"at most {MAX_SOCKET_PATH_BYTES} bytes" in refused(tmp_path / ("x" * MAX_SOCKET_PATH_BYTES))
+def test_a_directory_of_root_will_do(tmp_path, monkeypatch, bind):
+    """For a daemon of another user; only that one and root can have put something there."""
+    status = os.stat_result((0o40755, 1, 1, 2, 0, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(socket_files.os, "fstat", lambda _: status)
+    monkeypatch.setattr(socket_files.os, "geteuid", lambda: 12345)
+
+    make(tmp_path / "c", bind)
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path):
+    """In the words of the system."""
+    (tmp_path / "file").touch()
+
+    assert f"{tmp_path}/file: Not a directory" == refused(tmp_path / "file" / "c")
+
+
+def test_a_socket_that_cannot_be_removed_is_said_to_be_in_the_way(tmp_path, bind, monkeypatch):
+    """Such as one in a directory that is mounted read-only."""
+
+    def unlink(_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    bind(tmp_path / "c").close()
+    monkeypatch.setattr(socket_files.os, "unlink", unlink)
+
+    assert f"{tmp_path}/c: Operation not permitted" == refused(tmp_path / "c")
+
+
+@pytest.fixture
+def short():
+    """A directory with a short path."""
+    path = tempfile.mkdtemp()
+    yield path
+    shutil.rmtree(path)
+
+
+def test_the_longest_path_that_the_kernel_takes_will_do(short, bind):
+    """One byte more is refused, with the number of bytes that it takes."""
+    longest = f"{short}/".ljust(MAX_SOCKET_PATH_BYTES, "x")
+    make(longest, bind)
+
+    assert f"at most {MAX_SOCKET_PATH_BYTES} bytes" in refused(f"{longest}x")
+
+
+def test_a_file_system_without_locks_has_sockets_all_the_same(tmp_path, bind, monkeypatch):
+    """Without a wait."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(socket_files.fcntl, "flock", flock)
+
+    make(tmp_path / "c", bind)
 
 
 def test_the_socket_is_removed_at_the_end_and_nothing_else(tmp_path, bind):

@@ -47,9 +47,9 @@ class SocketFile:
         if len(os.fsencode(self.path)) > MAX_SOCKET_PATH_BYTES:
             raise UsageError(f"{display_text(self.path)} is too long: expected at most {MAX_SOCKET_PATH_BYTES} bytes")
         folder = os.path.dirname(self.path)
-        with contextlib.suppress(FileExistsError), _explained(folder):
-            os.mkdir(folder, 0o700)
         with _explained(folder):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
             directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _check_directory(os.fstat(directory), folder)
@@ -87,8 +87,6 @@ class SocketFile:
 def _explained(path: str) -> Iterator[None]:
     try:
         yield
-    except FileExistsError:
-        raise
     except OSError as error:
         raise UsageError(f"{display_text(path)}: {error.strerror}") from error
 
