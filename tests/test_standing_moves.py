@@ -353,3 +353,23 @@ async def test_a_daemon_that_stops_leaves_nothing_of_its_moves(two: Two) -> None
 def files_of(directory: Path) -> set[str]:
     """The names of the files in a directory, but for partials."""
     return {path.name for path in directory.iterdir() if path.is_file() and not path.name.startswith(".")}
+
+
+async def test_empty_directories_go_when_they_are_to(two: Two) -> None:
+    """After a run that is asked for, or once an hour; what is open for writing stays, and its directory with it."""
+    two.start("nas", two.nas_config())
+    two.start("cam", two.cam_config(prune_age_s=0.0))
+    await until(two.services["cam"].moves.statuses, "loading")
+    for name in ("gone", "kept"):
+        (two.out / name).mkdir()
+    with (two.out / "kept" / "slow").open("w"):
+        (two.out / "gone" / "a").write_text("1")
+        await until((two.inbox / "gone" / "a").exists, "arrival")
+        await until(lambda: not (two.out / "gone" / "a").exists(), "removal")
+        before = (two.out / "gone").is_dir()
+        two.services["cam"].moves.run("out")
+        await until(lambda: not (two.out / "gone").exists(), "removal of the directory")
+
+        assert before
+        assert (two.out / "kept" / "slow").exists()
+        assert not (two.inbox / "kept").exists()

@@ -39,11 +39,13 @@ class Occasion:
     """What a run is to do.
 
     ``texts`` are its sources, one for each feed if there are feeds, and ``remaining_s`` is its time limit.
+    ``prunes`` says whether it removes empty directories, if the plan does.
     """
 
     texts: Sequence[str]
     feeds: Sequence[SettledFeed] = ()
     remaining_s: float | None = None
+    prunes: bool = True
 
 
 @frozen
@@ -88,7 +90,11 @@ class OneRun:
         self._logger_of = logger_of
         self._texts = (*occasion.texts, plan.texts[-1])
         self._feeds = occasion.feeds
-        self._remaining_s = occasion.remaining_s
+        self._options = evolve(
+            plan.options,
+            max_duration_s=occasion.remaining_s,
+            prune_age_s=plan.options.prune_age_s if occasion.prunes else None,
+        )
         self._names_file = names_file
         self._tally = Tally()
         self._board = Board()
@@ -187,7 +193,7 @@ class OneRun:
                 self._reactor,
                 session,
                 self._texts,
-                evolve(plan.options, max_duration_s=self._remaining_s),
+                self._options,
                 self._observe,
                 self._tally,
                 remove=True,
@@ -217,7 +223,7 @@ class OneRun:
         if not self._begin_told and isinstance(event, Found | Failed):
             self._begin_told = True
             if not self._feeds:
-                run_log.started(self._texts, self._plan.options, remove=True)
+                run_log.started(self._texts, self._options, remove=True)
         if self._source is not None and isinstance(event, Found):
             if not self._feeds:
                 run_log(self._source)

@@ -15,7 +15,7 @@ from realize.moves.one_run import Occasion, RunEnd
 from realize.moves.state import FileFailure
 from realize.moves.status import KnownBacklog
 from realize.watch.settling import FailedFile
-from realize.watch.source_watch import SourceWatch
+from realize.watch.source_watch import SourceWatch, WatchMode
 
 PRUNE_INTERVAL_S: Final = 3_600.0
 """Seconds between two looks for empty directories."""
@@ -131,14 +131,16 @@ class Settling:
     def begin(self) -> Occasion | None:
         """See `realize.moves.trigger.Trigger`."""
         now = self._clock.seconds()
-        if self._prune_at is not None and self._prune_at <= now:
+        prunes = self._prune_at is not None and self._prune_at <= now
+        if prunes:
             self._prune_at = now + PRUNE_INTERVAL_S
-            return Occasion(list(self._watches), remaining_s=self._max_duration_s)
-        paths = self._with_files()
+            paths = [path for path, watch in self._watches.items() if watch.mode is not WatchMode.ABSENT]
+        else:
+            paths = self._with_files()
         if not paths:
             return None
         self._feeds = {path: self._feed(path) for path in paths}
-        return Occasion(paths, list(self._feeds.values()), self._max_duration_s)
+        return Occasion(paths, list(self._feeds.values()), self._max_duration_s, prunes)
 
     def ended(self, _: RunEnd) -> None:
         """See `realize.moves.trigger.Trigger`; the feeds have told of each file."""
