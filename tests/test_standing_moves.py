@@ -282,7 +282,7 @@ async def test_a_reload_adds_changes_and_removes_moves(two: Two) -> None:
     await until((two.inbox / "b").exists, "arrival of what is not excluded")
     await cam.reload(evolve(config, moves={"other": evolve(config.moves["out"], exclude=["b.tmp"])}))
     (two.out / "c").write_text("3")
-    await until((two.inbox / "c").exists, "arrival through the new move")
+    await until(lambda: (two.inbox / "c").exists() and not (two.out / "c").exists(), "the new move")
 
     assert ["other"] == [status.name for status in cam.moves.statuses()]
     assert {"b.tmp": "2"} == files(two.out)

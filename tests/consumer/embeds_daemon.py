@@ -13,13 +13,14 @@ from realize.config import (
     DirectoryConfig,
     LimitsConfig,
     LogsConfig,
+    MoveConfig,
     PeerConfig,
     Right,
     ThrottleConfig,
     read_config,
 )
 from realize.daemon import RealizedService
-from realize.errors import ConfigError, RealizeError
+from realize.errors import ConfigError, Conflict, NotFound, RealizeError
 from realize.keys import (
     Identity,
     PublicKey,
@@ -31,8 +32,10 @@ from realize.keys import (
     read_public_key,
     write_identity,
 )
+from realize.moves.status import MoveStatus, Phase
 from realize.schedule.timetable import RateTimetable, parse_timetable
 from realize.units import parse_rate, parse_reserve
+from realize.values import OnConflict
 
 
 def by_hand(folder: Path, pem: bytes) -> Config:
@@ -52,6 +55,16 @@ def by_hand(folder: Path, pem: bytes) -> Config:
             "camera": PeerConfig(camera, rights={"inbox": {Right.CREATE}, "outbox": [Right.READ, Right.REMOVE]}),
             "nas": PeerConfig(read_public_key("nas.pub"), address="nas.example:9771", admin=True),
         },
+        moves={
+            "out": MoveConfig(
+                sources=["/store/out"],
+                destination="nas::inbox",
+                settle_s=5,
+                on_conflict=OnConflict.FAIL,
+                exclude=["*.tmp"],
+            ),
+        },
+        state=folder / "state",
         throttle=ThrottleConfig(service_bps=parse_rate("20M"), peers_bps={"camera": by_day}, connection_bps=1 << 20),
         limits=LimitsConfig(memory_bytes=128 << 20, peer_memory_bytes=64 << 20),
         logs=LogsConfig(file=None),
@@ -81,6 +94,18 @@ class Program(MultiService):
     def ends(self) -> Deferred[None]:
         """When it has ended."""
         return self.daemon.stopService()
+
+    def go_on(self) -> list[MoveStatus]:
+        """Resume what was paused, and start what fails."""
+        for status in self.daemon.moves.statuses():
+            try:
+                if status.phase is Phase.PAUSED:
+                    self.daemon.moves.resume(status.name)
+                elif status.phase is Phase.FAILING:
+                    self.daemon.moves.run(status.name)
+            except (NotFound, Conflict):
+                self.daemon.moves.pause(status.name)
+        return self.daemon.moves.statuses()
 
     def where(self) -> list[IAddress]:
         """Its ports."""
