@@ -185,23 +185,6 @@ def test_what_is_left_out_is_not_known(source):
     watched.stop()
 
 
-@pytest.mark.parametrize("name", ["archive", "arch*ve"])
-def test_where_files_are_moved_to_is_not_looked_into(source, name):
-    """Or they would be moved again and again; what is merely called alike is."""
-    plant(source / name / "sub" / "before")
-    plant(source / "archive.old" / "file")
-    watched = Watched(source, avoid=[os.fsencode(source / name), os.fsencode(source.parent / "elsewhere")])
-    watched.start()
-    plant(source / name / "sub" / "after")
-    plant(source / name / "new" / "file")
-    plant(source / "file")
-    watched.settled()
-
-    assert [b"archive.old/file", b"file"] == watched.taken()
-    assert 0 == watched.watch.backlog.files
-    watched.stop()
-
-
 def test_an_overflow_makes_it_walk_again(source, watched):
     """So what was not told of is found."""
     watched.start()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import errno
-import os
 import random as random_module
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -25,8 +24,7 @@ from twisted.python.failure import Failure
 
 from realize.concurrency.shielded import RunInThread
 from realize.errors import BadName
-from realize.fs import names
-from realize.leaving import LEAVE, Leaving, rule
+from realize.leaving import Leaving
 from realize.logger import Logger
 from realize.store.local.location import RootedLocation
 from realize.store.local.looks import FileLook, Looking
@@ -37,7 +35,7 @@ from realize.watch.events import DirectoryEvent, DirectoryEvents
 from realize.watch.jobs import SourceJobs
 from realize.watch.settling import FIRST_FILE_DELAY_S, MAX_KNOWN_FILES, FailedFile, SettlingFiles
 from realize.watch.walking import Walking, pause_after_s
-from realize.watch.walks import Located, Situation, SourceWalk, WalkPage, locate_source
+from realize.watch.walks import Situation, SourceWalk, WalkPage, locate_source
 
 SLOW_WALK_S: Final = 3_600.0
 """How long after a walk the next one begins, for whatever was missed."""
@@ -104,8 +102,7 @@ class SourceWatch:
 
     ``path`` is the directory; ``settle_s`` is for how many seconds a file must be unchanged.
     ``accepts`` says whether a file of that path, relative to the directory, is of interest; threads call it, too.
-    ``leave`` are rules of `realize.leaving` for directories that are not entered, and ``avoid`` the paths of such
-    directories, below the source or elsewhere: where its files are moved to.
+    ``leave`` are rules of `realize.leaving` for directories that are not entered.
     ``events`` is shared by all sources.
     ``random`` returns numbers from 0 to 1; ``epoch`` the time of day in seconds.
     At most ``max_known`` files are known by name.
@@ -118,7 +115,6 @@ class SourceWatch:
         settle_s: float,
         accepts: Callable[[bytes], bool],
         leave: Sequence[bytes] = (),
-        avoid: Sequence[bytes] = (),
         reactor: IReactorTime,
         events: DirectoryEvents,
         run_in_thread: RunInThread,
@@ -128,11 +124,9 @@ class SourceWatch:
         max_known: int = MAX_KNOWN_FILES,
     ) -> None:
         self._path = path
-        self._selects = accepts
-        self._leave = tuple(leave)
-        self._leaving = Leaving(self._leave)
-        self._avoid = avoid
-        self._avoided: frozenset[bytes] = frozenset()
+        self._accepts = accepts
+        self._leave = leave
+        self._leaving = Leaving(leave)
         self._reactor = reactor
         self._events = events
         self._log = log.bind(source=display_name(path))
@@ -251,14 +245,12 @@ class SourceWatch:
     # -- the source itself
 
     def _locate(self) -> None:
-        self._jobs.in_thread(locate_source, self._path, self._avoid).addCallbacks(self._located, self._lost)
+        self._jobs.in_thread(locate_source, self._path).addCallbacks(self._located, self._lost)
 
-    def _located(self, found: Located) -> None:
+    def _located(self, found: tuple[RootedLocation, Situation]) -> None:
         if self._jobs.stopped:
             return
-        self._location, self._situation = found.location, found.situation
-        self._avoided = found.avoided
-        self._leaving = Leaving((*self._leave, *_leaving_out(self._avoided)))
+        self._location, self._situation = found
         self._retry_s = FIRST_RETRY_S
         if self._said_absent:
             self._said_absent = False
@@ -290,17 +282,18 @@ class SourceWatch:
         self._files.doubt()
 
     def _check(self) -> None:
-        self._jobs.in_thread(locate_source, self._path, self._avoid).addCallbacks(self._checked, self._lost)
+        self._jobs.in_thread(locate_source, self._path).addCallbacks(self._checked, self._lost)
 
-    def _checked(self, found: Located) -> None:
+    def _checked(self, found: tuple[RootedLocation, Situation]) -> None:
+        location, situation = found
         if self._location is None or self._jobs.stopped:
             return
-        if found.location != self._location or found.avoided != self._avoided:
+        if location != self._location:
             self._let_go()
             self._located(found)
             return
-        if found.situation != self._situation:
-            self._situation = found.situation
+        if situation != self._situation:
+            self._situation = situation
             self.walk_now()
         self._jobs.later("check", CHECK_S, self._check)
 
@@ -331,10 +324,6 @@ class SourceWatch:
         elif event.mask & _CHANGES and (path in self._files or self._accepts(path)):
             self._files.changed(path)
             self._look_when_due()
-
-    def _accepts(self, path: bytes) -> bool:
-        """Whether a file is of interest; threads ask, too."""
-        return not (self._avoided and _inside(path, self._avoided)) and self._selects(path)
 
     def _keep(self, event: DirectoryEvent) -> None:
         """Keep an event until it is known which watches were added."""
@@ -391,7 +380,7 @@ class SourceWatch:
             self._listen()
         add = self._events.add if self._listening else None
         try:
-            return SourceWalk(self._location, accepts=self._accepts, leave=self._leaving.rules, add=add, start=start)
+            return SourceWalk(self._location, accepts=self._accepts, leave=self._leave, add=add, start=start)
         except BadName:  # too deep: the walk of what it is in says so
             return None
 
@@ -527,13 +516,6 @@ class SourceWatch:
                 self.on_ready()
 
         self._jobs.in_thread(Looking(location).at, paths).addBoth(done)
-
-
-def _leaving_out(paths: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the rules not to enter these directories, but for those in whose names are wildcards: they match more."""
-    for path in paths:
-        if not set(b"*?").intersection(path):
-            yield rule(LEAVE, [os.fsdecode(each) for each in names.judge(path)], anchored=True)
 
 
 def _inside(path: bytes, directories: Collection[bytes]) -> bytes | None:

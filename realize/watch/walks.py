@@ -54,20 +54,8 @@ class Situation:
     mounts: frozenset[tuple[bytes, bytes]]
 
 
-@frozen
-class Located:
-    """A source that is there; ``avoided`` are those paths below it that are not to be looked into."""
-
-    location: RootedLocation
-    situation: Situation
-    avoided: frozenset[bytes]
-
-
-def locate_source(path: bytes, avoid: Sequence[bytes] = ()) -> Located:
-    """Return where a source is, which is an existing directory; raises `RealizeError` if it is not.
-
-    ``avoid`` are the paths of directories that may be below it, or elsewhere, or not there.
-    """
+def locate_source(path: bytes) -> tuple[RootedLocation, Situation]:
+    """Return the location of a source, which is an existing directory; raises `RealizeError` if it is not."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -76,14 +64,8 @@ def locate_source(path: bytes, avoid: Sequence[bytes] = ()) -> Located:
         identity = identity_of(os.fstat(fd))
     finally:
         release(fd)
-    real = os.path.realpath(path)
-    inside = real.rstrip(b"/") + b"/"
-    others = (os.path.realpath(each) for each in avoid)
-    return Located(
-        RootedLocation(Root(path, identity), ()),
-        Situation(identity, mounts_below(real, read_mountinfo())),
-        frozenset(each[len(inside) :] for each in others if each.startswith(inside)),
-    )
+    situation = Situation(identity, mounts_below(os.path.realpath(path), read_mountinfo()))
+    return RootedLocation(Root(path, identity), ()), situation
 
 
 class SourceWalk:
