@@ -16,7 +16,10 @@ from realize.mover.filters import selection
 from realize.mover.run import TransferOptions
 from realize.runs.move_options import MoveOptions
 from realize.runs.options import Patience, Rates
+from realize.schedule.timetable import RateByTime, parse_timetable
 from realize.values import OnConflict
+
+DAILY = "08:00,512k 18:00,unlimited"
 
 Call = tuple[tuple[str, ...], str, Access, TransferOptions, DisplayOptions, Rates, Patience, str | None]
 
@@ -123,6 +126,33 @@ def test_every_option_arrives(calls: list[Call]) -> None:
     look = DisplayOptions(progress=False, verbose=True, dry_run=True)
     patience = Patience(60.0, 5.0, retry=False)
     assert (Access("c", "k", "p"), expected, look, Rates(1024, 2048), patience, None) == calls[0][2:]
+
+
+@pytest.mark.parametrize(
+    ("words", "up", "down"),
+    [
+        (["--throttle", DAILY], parse_timetable(DAILY), parse_timetable(DAILY)),
+        (["--throttle-up", DAILY, "--throttle-down", "off"], parse_timetable(DAILY), None),
+        (["--throttle-down", "Mon-08:00,1M"], None, parse_timetable("Mon-08:00,1M")),
+    ],
+)
+def test_limits_may_go_by_the_time_of_day(
+    calls: list[Call], words: list[str], up: RateByTime, down: RateByTime
+) -> None:
+    """In the form that rclone has."""
+    invoke(*words, "a", "b")
+
+    assert Rates(up, down) in calls[0]
+
+
+def test_a_timetable_that_is_none_is_refused(calls: list[Call]) -> None:
+    """With what is wrong with it; rclone's form for both directions has options of its own here."""
+    for text, sentence in (("8,1M", "not a rate with the time it begins"), ("1M:2M", "give --throttle-up and")):
+        refused = CliRunner().invoke(realize, ["--throttle", text, "a", "b"])
+
+        assert 2 == refused.exit_code
+        assert sentence in refused.output
+    assert [] == calls
 
 
 def test_a_manifest_is_for_what_is_moved(calls: list[Call]) -> None:

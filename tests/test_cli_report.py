@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 import pytest
 
-from realize.cli.commands.throttle_run import readable as limit_row
+from realize.cli.display.limits import coming, limit_rows, with_what_comes
 from realize.cli.display.report import readable
 from realize.errors import ProtocolError
 from realize.runs.reports import lowest, parse, parse_limits
@@ -69,6 +70,9 @@ def test_what_is_not_an_object_is_a_protocol_error(text: str) -> None:
         parse(text)
 
 
+NOON = datetime(2026, 11, 28, 12).timestamp()
+"""Of a Saturday, in the zone of the machine."""
+
 HOSTILE = [
     "[" * 30_000,
     '{"a":' * 5_000 + "1" + "}" * 5_000,
@@ -95,7 +99,9 @@ def test_values_of_any_type_are_shown(value: object) -> None:
     rows = [{"uptime": value, "limit": value, "size": value, "rate": value, "lasts": value, "scope": value}]
 
     assert list(readable({**rows[0], "connections": rows}))
-    assert limit_row(parse_limits(json.dumps(rows))[0])
+    limits = parse_limits(json.dumps([{**rows[0], "changes_in": value, "changes_to": value, "timetable": value}]))
+    assert limit_rows(limits, NOON)
+    assert list(readable({"limits": [with_what_comes(row, NOON) for row in limits]}))
 
 
 def test_what_is_shown_of_a_report_is_bounded() -> None:
@@ -128,3 +134,34 @@ def test_limits_that_are_none_are_the_peers_fault(text: str) -> None:
     """Whatever a daemon sends in their place is a declared error."""
     with pytest.raises(ProtocolError):
         parse_limits(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "expected"),
+    [
+        (6 * 3_600.0, None, "unlimited at 18:00, in 6h"),
+        (59.96, 512 << 10, "512 KiB/s at 12:01, in 1m"),
+        (90.0, 1 << 20, "1 MiB/s at 12:01:30, in 1m30s"),
+        (20 * 3_600, 1 << 20, "1 MiB/s at Sun 08:00, in 20h"),
+        (0.0, None, "unlimited at 12:00, in 1s"),
+        (None, None, "-"),
+        ("soon", None, "-"),
+        (60, "fast", "-"),
+        (1e19, None, "unlimited in 115740740740740d17h46m40s"),
+    ],
+)
+def test_the_next_change_of_a_limit_is_told(seconds: object, rate: object, expected: str) -> None:
+    """When by the clock of whoever looks, with the day if it is another one, and how long that still is."""
+    assert expected == coming({"changes_in": seconds, "changes_to": rate}, NOON)
+
+
+def test_columns_for_changes_are_there_if_any_limit_changes() -> None:
+    """An older daemon tells nothing of them, and most daemons have no timetable."""
+    plain = {"scope": "service", "direction": "send", "limit": 1024}
+    daily = {**plain, "timetable": "08:00,1k 18:00,unlimited", "changes_in": 60, "changes_to": None}
+
+    assert ["scope", "peer", "direction", "limit", "now", "lasts"] == list(limit_rows([plain], NOON)[0])
+    assert ["-", "unlimited at 12:01, in 1m"] == [row["then"] for row in limit_rows([plain, daily], NOON)]
+    assert ["-", "08:00,1k 18:00,unlimited"] == [row["timetable"] for row in limit_rows([plain, daily], NOON)]
+    assert plain == with_what_comes(plain, NOON)
+    assert "unlimited at 12:01, in 1m" == with_what_comes(daily, NOON)["then"]

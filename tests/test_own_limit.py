@@ -79,3 +79,47 @@ def test_nothing_else_can_be_asked(scope, name, direction):
     """What we send elsewhere, or receive, is not the daemon's business."""
     with pytest.raises(AccessDenied):
         Connected().limit._set_throttle(scope, name, direction, 1000)
+
+
+def test_another_limit_of_our_own_binds_at_once_and_then_the_daemon_says():
+    """As at a change of a timetable: lower or higher, and none."""
+    command = Connected(1000)
+    command.asked(1000)
+    command.limit.known()
+
+    command.limit.change(500)
+    lowered = command.rate
+    command.asked(500)
+    command.limit.known()
+    command.limit.change(2000)
+    raised = command.rate, command.asked(2000)
+    command.limit.known()
+    command.limit.change(None)
+    lifted = command.rate, command.asked(None)
+    command.limit.known()
+
+    assert (500, (500, 2000), (2000, None)) == (lowered, raised, lifted)
+    assert 7000 == command.asked(7000)
+
+
+@pytest.mark.parametrize("held", [9000, None])
+def test_a_limit_that_somebody_has_set_at_the_daemon_for_a_time_outranks_another_one_of_our_own(held):
+    """The daemon asks for no other one when it is told; and when that time is over, it does."""
+    command = Connected(1000)
+    command.asked(1000)
+    command.limit.known()
+    command.asked(held)
+
+    command.limit.change(500)
+    command.limit.known()
+
+    assert (held, 500) == (command.rate, command.asked(500))
+
+
+def test_a_daemon_that_never_asks_leaves_us_the_other_limit_of_our_own():
+    """It is kept to here alone."""
+    command = Connected()
+    command.limit.change(500)
+    command.limit.known()
+
+    assert 500 == command.rate

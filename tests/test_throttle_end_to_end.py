@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tests.leftovers import leave_partial
-from tests.processes import Site, digests, wait_for
+from tests.processes import ENVIRONMENT, Site, digests, wait_for
 
 MIB = 1 << 20
 
@@ -244,3 +244,52 @@ def test_status_is_prompt_while_a_transfer_is_slow(site, tmp_path):
 
     assert 0 == done.returncode
     assert took < 4
+
+
+def soon_eight(monkeypatch, seconds):
+    """Let clocks of processes show 08:00 in so many seconds; the moment."""
+    eight = time.time() + seconds
+    # POSIX counts a zone westwards, to the second.
+    west = int(eight - 8 * 3600) % 86_400
+    monkeypatch.setitem(ENVIRONMENT, "TZ", f"TST{west // 3600}:{west // 60 % 60:02}:{west % 60:02}")
+    return int(eight)
+
+
+def test_a_command_obeys_its_timetable_in_the_middle_of_a_file(site, tmp_path, monkeypatch):
+    """It sends slowly until the time comes, which would go on for a minute and a half; the daemon is told."""
+    eight = soon_eight(monkeypatch, 8)
+    command = site.spawn("--quiet", "--throttle", "00:00,64k 08:00,unlimited", tmp_path / "source", "hostb::inbox")
+    wait_for(lambda: arrived(site.inbox) > 0)
+    early = time.time()
+    limits = json.loads(site.realize("throttle", "hostb", "--json").stdout)
+
+    assert early < eight
+    assert 64 << 10 in [row["limit"] for row in limits if row["scope"] == "connection"]
+    assert (0, True) == (command.wait(20), time.time() >= eight)
+    told = [record for record in site.records() if record["event"] == "throttle_changed" and record["old"] == 64 << 10]
+    assert {("send", None), ("receive", None)} == {(record["direction"], record["new"]) for record in told}
+
+
+def test_a_daemon_obeys_its_timetable_while_it_sends(site, tmp_path, monkeypatch):
+    """It says beforehand what comes and when, and logs it when it does; the run ends soon after."""
+    os.rename(tmp_path / "source" / "big", site.inbox / "big")
+    site.stop()
+    site.write_daemon_config('[throttle]\nservice = "00:00,64k 08:00,unlimited"\n')
+    eight = soon_eight(monkeypatch, 12)
+    site.start()
+    command = site.spawn("--quiet", "hostb::inbox", tmp_path / "target")
+    (service,) = [
+        row
+        for row in json.loads(site.realize("throttle", "hostb", "--json").stdout)
+        if (row["scope"], row["direction"]) == ("service", "send")
+    ]
+
+    assert (64 << 10, None, "00:00,64k 08:00,unlimited") == tuple(
+        service[name] for name in ("limit", "changes_to", "timetable")
+    )
+    assert 0 < service["changes_in"] < 12
+    assert (0, True) == (command.wait(20), time.time() >= eight)
+    changes = [record for record in site.records() if record["event"] == "throttle_changed"]
+    assert [("timetable", "service", 64 << 10, None)] == [
+        tuple(record[name] for name in ("cause", "scope", "old", "new")) for record in changes
+    ]

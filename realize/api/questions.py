@@ -43,6 +43,12 @@ class PeerLimit:
     """The present rate."""
     lasts_s: float | None
     """Seconds until the limit gives way to the former one."""
+    timetable: str
+    """The timetable that holds for good; empty if there is none."""
+    changes_in_s: float | None
+    """Seconds until the limit becomes another one by itself; None: it does not."""
+    changes_to_bps: float | None
+    """That other one, None is unlimited."""
 
 
 def list_files(
@@ -216,4 +222,7 @@ def _limit(row: Mapping[str, Any]) -> PeerLimit:
         limit_bps=number("limit"),
         rate_bps=number("rate"),
         lasts_s=number("lasts"),
+        timetable=str(row.get("timetable") or ""),
+        changes_in_s=number("changes_in"),
+        changes_to_bps=number("changes_to"),
     )

@@ -15,6 +15,7 @@ from attrs import frozen
 from realize.cli.option_fields import Command, collects, option
 from realize.errors import UsageError
 from realize.levels import FORMATS, Levels, parse_levels
+from realize.schedule.timetable import RateTimetable, parse_rate_by_time
 from realize.units import parse_duration, parse_rate
 
 UNLIMITED: Final = "unlimited"
@@ -28,6 +29,14 @@ def rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int |
     if value is None:
         return None
     parsed = _parsed(parse_rate, ctx, param, value)
+    return UNLIMITED if parsed is None else parsed
+
+
+def rate_by_time(ctx: click.Context, param: click.Parameter, value: str | None) -> RateTimetable | int | str | None:
+    """The same as `rate`, also for a timetable of rates."""
+    if value is None:
+        return None
+    parsed = _parsed(parse_rate_by_time, ctx, param, value)
     return UNLIMITED if parsed is None else parsed
 
 

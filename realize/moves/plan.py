@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from realize.config import Config, MoveConfig, PeerConfig
 from realize.config.problems import config_error
@@ -95,15 +95,17 @@ def plan_of(name: str, move: MoveConfig, peers: Mapping[str, PeerConfig]) -> Pla
         problems += _contradictions(move, locations, settles=isinstance(when, Settled))
     if problems or when is None or options is None:
         raise config_error(*problems)
+    up = rates["throttle" if move.throttle_up is None else "throttle_up"]
+    down = rates["throttle" if move.throttle_down is None else "throttle_down"]
     return Plan(
         name=name,
         config=move,
         texts=texts,
         locations=tuple(locations),
-        options=options,
+        options=evolve(options, up_bps=up, down_bps=down),
         when=when,
-        up=rates["throttle" if move.throttle_up is None else "throttle_up"],
-        down=rates["throttle" if move.throttle_down is None else "throttle_down"],
+        up=up,
+        down=down,
     )
 
 

@@ -1,15 +1,19 @@
 """The connections of one command: one for each peer, and the limits they keep to.
 
 What this machine sends is bound here; what reaches it is bound by asking each peer.
-Peers are told of both, so that both can be seen and changed there while the command runs.
+Peers are told of both, so that both can be seen and changed there while the command runs; and again, when a timetable
+has another rate.
 """
 
 from __future__ import annotations
 
+import time
 import zlib
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from realize import __version__
 from realize.concurrency.reactor import IReactor
@@ -19,6 +23,9 @@ from realize.logger import Logger, LoggerOf
 from realize.runs.options import Rates
 from realize.runs.peers import Peer, ThisMachine, naming
 from realize.runs.reports import lowest, parse_limits
+from realize.schedule.timetable import RateByTime, RateTimetable, rate_now
+from realize.throttle.timed_limits import Cause
+from realize.throttle.timetables import Timetables
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
@@ -34,15 +41,25 @@ SILENT_CLOSE_TIMEOUT_S: Final = 0.5
 class Connections:
     """Connects to each peer once; ``run`` stays the same when a run comes back after it lost its connections."""
 
-    def __init__(self, reactor: IReactor, rates: Rates, run: str, logger_of: LoggerOf) -> None:
+    def __init__(
+        self,
+        reactor: IReactor,
+        rates: Rates,
+        run: str,
+        logger_of: LoggerOf,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._reactor = reactor
         self._rates = rates
         self._logger_of = logger_of
         self._log = logger_of("cli").bind(run=run)
         self._tree = ThrottleTree(reactor)
+        self._timetables = Timetables[tuple[Peer, Direction]](reactor, self._changed, wall_clock)
+        self._wall_clock = wall_clock
         self._run = run
         self._made: dict[Peer | ThisMachine, PeerProtocol] = {}
         self._own: dict[Peer, OwnLimit] = {}
+        self._limit_logs: dict[Peer, Logger] = {}
         self.attempt: ConnectingProtocol | None = None
         """The most recent attempt to connect; how far it got shows why it failed."""
 
@@ -52,12 +69,44 @@ class Connections:
         if made is None:
             with naming(peer):
                 made = self._made[peer] = await self._connect(peer, identity)
-                for direction, rate in ((Direction.SEND, self._rates.down), (Direction.RECEIVE, self._rates.up)):
+                # The directions are those of the peer.
+                for direction, limit in ((Direction.SEND, self._rates.down), (Direction.RECEIVE, self._rates.up)):
+                    rate = self._begin(peer, direction, limit)
                     if rate is not None:
-                        await made.call(SetThrottle, scope=Scope.CONNECTION, name="", direction=direction, rate=rate)
+                        await _tell(made, direction, rate)
                 if self._rates.up is not None:
                     self._own[peer].known()
         return made
+
+    def _begin(self, peer: Peer, direction: Direction, limit: RateByTime) -> int | None:
+        """The rate of a limit with a peer by now; what follows by the time of day is told to the peer at its time."""
+        if isinstance(limit, RateTimetable):
+            return self._timetables.follow((peer, direction), limit)
+        return limit
+
+    def _changed(self, limit: tuple[Peer, Direction], former: int | None, rate: int | None) -> None:
+        """Keep to what a timetable says now, and tell the peer."""
+        peer, direction = limit
+        connection, own = self._made[peer], self._own[peer]
+        if connection.lost:
+            return
+        log = self._limit_logs[peer]
+        log.info(
+            "throttle_changed",
+            scope=Scope.CONNECTION.value,
+            direction=direction.value,
+            old=former,
+            new=rate,
+            cause=Cause.TIMETABLE.value,
+        )
+        if direction is Direction.RECEIVE:
+            own.change(rate)
+
+        def not_obeyed(failure: Failure) -> None:
+            if not connection.lost:
+                log.warning("throttle_not_obeyed", direction=direction.value, error=failure.getErrorMessage())
+
+        _tell(connection, direction, rate).addCallback(lambda _: own.known()).addErrback(not_obeyed)
 
     async def to_this_machine(self, here: ThisMachine) -> PeerProtocol:
         """The connection to the daemon of this machine, without limits; raises `ConnectionFailed` if there is none."""
@@ -99,7 +148,8 @@ class Connections:
             wrap=pacing(self._reactor),
         )
         limit_by(self._tree, connection, peer.address, name)
-        self._own[peer] = own = OwnLimit(self._tree, name, logger("throttle"), self._rates.up)
+        self._limit_logs[peer] = log = logger("throttle")
+        self._own[peer] = own = OwnLimit(self._tree, name, log, rate_now(self._rates.up, self._wall_clock()))
         connection.serve(own)
         theirs = connection.theirs
         self._log.info(
@@ -135,4 +185,11 @@ class Connections:
             lost.append(connection.when_lost())
         for each in lost:
             await each
+        self._timetables.close()
         self._tree.close()
+
+
+def _tell(connection: PeerProtocol, direction: Direction, rate: int | None) -> Deferred[dict[str, Any]]:
+    """Ask a peer to keep to a limit of this connection."""
+    given: dict[str, Any] = {} if rate is None else {"rate": rate}
+    return connection.call(SetThrottle, scope=Scope.CONNECTION, name="", direction=direction, **given)

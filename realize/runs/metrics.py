@@ -29,6 +29,7 @@ from realize.runs.board import Board
 from realize.runs.exit_code import exit_code_of
 from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.runs.tally import Tally
+from realize.schedule.timetable import rate_now
 from realize.units import display_text
 
 if TYPE_CHECKING:
@@ -260,7 +261,8 @@ class RunMetrics:
         # Copy the values first: a thread may ask while the mover changes them.
         in_flight = sum(file.reached for file in list(board.in_flight.values()))
         sizes["remaining"] = max(0, tally.found_bytes - sum(sizes.values()) - in_flight)
-        limits = {"send": self._rates.up, "receive": self._rates.down}
+        now = time.time()
+        limits = {"send": rate_now(self._rates.up, now), "receive": rate_now(self._rates.down, now)}
         return Figures(
             started=self._started,
             duration=time.monotonic() - self._began,

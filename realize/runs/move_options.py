@@ -13,6 +13,7 @@ from realize.errors import UsageError
 from realize.mover.filters import selection
 from realize.mover.run import TransferOptions
 from realize.runs.options import MetricsTargets, Patience, Rates
+from realize.schedule.timetable import RateByTime, plainly
 from realize.values import OnConflict
 
 MAX_JOBS: Final = 32
@@ -48,10 +49,10 @@ class MoveOptions:
     """Find out what would be done, and touch nothing on either side."""
     prune_age_s: float | None = None
     """Remove directories of the source that are empty and at least this old; None: never.  Not for a copy."""
-    up_bps: int | None = None
-    """Send at most so many bytes per second; None is unlimited."""
-    down_bps: int | None = None
-    """Be sent at most so many bytes per second; None is unlimited."""
+    up_bps: RateByTime = field(default=None, converter=plainly)
+    """Send at most so many bytes per second, always or by a timetable; None is unlimited."""
+    down_bps: RateByTime = field(default=None, converter=plainly)
+    """Be sent at most so many bytes per second, always or by a timetable; None is unlimited."""
     max_duration_s: float | None = None
     """End in order after this time, connecting and coming back included; None: never."""
     grace_s: float = 0.0
@@ -89,11 +90,11 @@ class MoveOptions:
         limits = {name: rate for name in ("up_bps", "down_bps") if (rate := getattr(self, name)) is not None}
         if limits:
             # Without a limit, nothing of the throttle is loaded.
-            from realize.throttle.rates import check_rate
+            from realize.throttle.rates import check_rate_by_time
 
             for name, rate in limits.items():
                 try:
-                    check_rate(rate)
+                    check_rate_by_time(rate)
                 except (TypeError, UsageError) as error:
                     yield f"{name}: {error}"
         if self.grace_s and self.max_duration_s is None:

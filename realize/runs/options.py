@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from realize.schedule.timetable import RateByTime
+
 if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway
 
@@ -15,10 +17,10 @@ JOB: Final = "realize"
 
 @frozen
 class Rates:
-    """How fast this machine may send and be sent to, in bytes per second; None is unlimited."""
+    """How fast this machine may send and be sent to, in bytes per second, or timetables of such; None is unlimited."""
 
-    up: int | None = None
-    down: int | None = None
+    up: RateByTime = None
+    down: RateByTime = None
 
 
 @frozen

@@ -94,8 +94,12 @@ RateByTime = int | RateTimetable | None
 
 def parse_rate_by_time(text: str) -> RateByTime:
     """What `parse_timetable` says, a rate that never changes as a number or None.  Raises `UsageError`."""
-    timetable = parse_timetable(text)
-    return timetable if timetable.changes else timetable.plain
+    return plainly(parse_timetable(text))
+
+
+def plainly(limit: RateByTime) -> RateByTime:
+    """The same limit; a timetable without changes as the rate that it is."""
+    return limit.plain if isinstance(limit, RateTimetable) and not limit.changes else limit
 
 
 def rate_now(limit: RateByTime, moment: float) -> int | None:

@@ -100,6 +100,7 @@ class OwnLimit(amp.CommandLocator):
     ``own`` is our own limit in bytes per second.
     Until the other end knows it, the lower of the two limits applies; from then on it is part of what the other end
     requests, and can be changed there while we run.
+    The same goes for another one that takes its place by `change`, as a timetable says.
     """
 
     def __init__(self, tree: ThrottleTree, name: str, log: Logger, own: float | None = None) -> None:
@@ -108,6 +109,8 @@ class OwnLimit(amp.CommandLocator):
         self._log = log
         self._own = own
         self._asked: float | None = None
+        self._was_asked = False
+        self._was_changed = False
         tree.set_rate(Scope.CONNECTION, name, own, by_itself=True)
 
     @property
@@ -116,9 +119,18 @@ class OwnLimit(amp.CommandLocator):
         return self._tree.rate(Scope.CONNECTION, self._name)
 
     def known(self) -> None:
-        """Note that the other end knows our own limit; unless it has requested one within it, ours stays in force."""
-        if self._own is not None and self._asked is not None and self._asked <= self._own:
+        """Note that the other end knows our own limit; unless it has requested one within it, ours stays in force.
+
+        But who has requested any before may say what takes the place of one that has changed: it may have a reason.
+        """
+        within = self._own is not None and self._asked is not None and self._asked <= self._own
+        if within or (self._was_changed and self._was_asked):
             self._tree.set_rate(Scope.CONNECTION, self._name, None, by_itself=True)
+
+    def change(self, own: float | None) -> None:
+        """Let ``own`` take the place of our own limit, at once; to be told to the other end, and then `known`."""
+        self._own, self._was_changed = own, True
+        self._tree.set_rate(Scope.CONNECTION, self._name, own, by_itself=True)
 
     @SetThrottle.responder
     def _set_throttle(
@@ -132,7 +144,7 @@ class OwnLimit(amp.CommandLocator):
         except RealizeError as error:
             log.warning("throttle_refused", name=name, error=str(error))
             raise
-        self._asked = rate
+        self._asked, self._was_asked = rate, True
         log.info("throttle_changed", name=self._name, old=former, seconds=seconds, cause=Cause.PEER.value)
         return {} if former is None else {"former": former}
 

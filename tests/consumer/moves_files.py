@@ -71,6 +71,7 @@ from realize.api.events import (
     UnderWay,
     Unknown,
 )
+from realize.schedule.timetable import parse_timetable
 
 
 def known(own: Identity, theirs: PublicKey) -> Config:
@@ -122,7 +123,7 @@ def options(manifest: Path) -> MoveOptions:
         dry_run=False,
         prune_age_s=3600,
         up_bps=1 << 20,
-        down_bps=None,
+        down_bps=parse_timetable("08:00,512k 18:00,off"),
         max_duration_s=60,
         grace_s=5,
         retry=False,

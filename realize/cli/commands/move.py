@@ -11,8 +11,9 @@ from attrs import frozen
 
 from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.option_fields import argument, collects, group, option
-from realize.cli.options import Access, LogOptions, age, duration, rate, time_limit
+from realize.cli.options import Access, LogOptions, age, duration, rate_by_time, time_limit
 from realize.runs.options import Patience, Rates
+from realize.schedule.timetable import RateByTime, RateTimetable
 
 RULES_KEY: Final = "realize.rules"
 """The key in a context's ``meta`` for the filter rules, which keep the order of the command line."""
@@ -80,13 +81,18 @@ class MoveArguments:
         default="0s",
         help="Leave alone what was modified less than this ago.",
     )
-    throttle: int | str | None = option(
+    throttle: RateTimetable | int | str | None = option(
         metavar="RATE",
-        callback=rate,
-        help="Send, and be sent to, at most so many bytes per second: 512k, 1.5MiB/s, unlimited.",
+        callback=rate_by_time,
+        help="Send, and be sent to, at most so many bytes per second: 512k, 1.5MiB/s, unlimited, "
+        'or by the time of day: "08:00,512k 18:00,unlimited".',
     )
-    throttle_up: int | str | None = option(metavar="RATE", callback=rate, help="The same for what this machine sends.")
-    throttle_down: int | str | None = option(metavar="RATE", callback=rate, help="The same for what reaches it.")
+    throttle_up: RateTimetable | int | str | None = option(
+        metavar="RATE", callback=rate_by_time, help="The same for what this machine sends."
+    )
+    throttle_down: RateTimetable | int | str | None = option(
+        metavar="RATE", callback=rate_by_time, help="The same for what reaches it."
+    )
     max_duration: float | None = option(
         metavar="DUR",
         callback=time_limit,
@@ -236,9 +242,9 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
         return run_move(asked.locations, asked.access, options, look, metrics, asked.log)
 
 
-def _limit(both: int | str | None, one: int | str | None) -> int | None:
+def _limit(both: RateTimetable | int | str | None, one: RateTimetable | int | str | None) -> RateByTime:
     given = one if both is None else both
-    return given if isinstance(given, int) else None
+    return None if isinstance(given, str) else given
 
 
 def _rules_of(ctx: click.Context) -> list[tuple[str, str]]:
