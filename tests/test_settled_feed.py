@@ -164,7 +164,7 @@ def test_no_file_is_given_twice_to_one_run(trial: Trial) -> None:
 
 def test_each_end_of_a_file_is_told_once(trial: Trial) -> None:
     """What was moved, is gone, skipped or of no kind that is moved is done with; what failed comes back."""
-    paths = [b"moved", b"gone", b"skipped", b"link", b"failed", b"unknown"]
+    paths = [b"moved", b"gone", b"skipped", b"link", b"failed"]
     trial.source.add(*paths)
     trial.ask()
     conflict = Conflict("there is another one")
@@ -174,7 +174,6 @@ def test_each_end_of_a_file_is_told_once(trial: Trial) -> None:
         finished(b"skipped", How.SKIPPED, removed=False),
         Left(b"link", "symlink"),
         Failed(b"failed", End.DESTINATION, conflict),
-        Unknown(b"unknown", 1, 1, None),
         finished(b"moved"),
         finished(b"never given"),
         Failed(b"", End.SOURCE, conflict),
@@ -184,6 +183,28 @@ def test_each_end_of_a_file_is_told_once(trial: Trial) -> None:
 
     assert [("moved", path) for path in paths[:4]] + [("failed", path) for path in paths[4:]] == trial.source.told
     assert [(b"failed", conflict)] == trial.failed
+
+
+@pytest.mark.parametrize("how", [How.CREATED, How.REPLACED, How.ALREADY_THERE])
+def test_what_arrived_and_was_not_removed_is_given_back(trial: Trial, how: How) -> None:
+    """The run ended in between: the next one finds it there, and removes it."""
+    trial.source.add(b"a")
+    trial.ask()
+    trial.feed(finished(b"a", how, removed=False))
+    trial.feed.over(complete=False)
+
+    assert [("untouched", b"a")] == trial.source.told
+
+
+@pytest.mark.parametrize("how", [None, How.CREATED])
+def test_what_is_unknown_is_given_back(trial: Trial, how: How | None) -> None:
+    """With the run that had no answer, whose delay is enough: the files are not to blame for their link."""
+    trial.source.add(b"a")
+    trial.ask()
+    trial.feed(Unknown(b"a", 1, 1, how))
+    trial.feed.over(complete=False)
+
+    assert [("untouched", b"a")] == trial.source.told
 
 
 @pytest.mark.parametrize(("complete", "what"), [(False, "untouched"), (True, "failed")])

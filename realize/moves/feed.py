@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from realize.errors import RealizeError
-from realize.mover.events import Event, Failed, Finished, Left, Unknown
+from realize.mover.events import Event, Failed, Finished, How, Left
 from realize.store.interfaces import IListing
 from realize.values import Entry, Kind
 
@@ -29,6 +29,9 @@ MAX_RUN_S: Final = 60.0
 
 MAX_RUN_FILES: Final = 50_000
 """The same for the number of its files, of which some things are remembered."""
+
+_LEFT_THERE: Final = frozenset({How.SKIPPED, How.GONE})
+"""How a file ends that is not removed, and is not to be."""
 
 
 class SettledSource(Protocol):
@@ -121,23 +124,29 @@ class SettledFeed:
         self._wait_no_more()
 
     def __call__(self, event: Event) -> None:
-        """Tell the source what became of a file."""
+        """Tell the source what became of a file.
+
+        One that arrived and was not removed, or of which that is unknown, stays in flight until the run is over: what
+        ended the run has a delay of its own, and the file is not to blame.
+        """
         match event:
-            case Finished(path) | Left(path):
-                if path in self._in_flight:
-                    self._in_flight.discard(path)
-                    self._source.moved(path)
+            case Finished(path, how=how, removed=removed):
+                if removed or how in _LEFT_THERE:
+                    self._is_done(path)
+            case Left(path):
+                self._is_done(path)
             case Failed(path, _, error) if path:
                 self._failed(path, error)
                 if path in self._in_flight:
                     self._in_flight.discard(path)
                     self._source.failed(path)
-            case Unknown(path):
-                if path in self._in_flight:
-                    self._in_flight.discard(path)
-                    self._source.failed(path)
             case _:
                 pass
+
+    def _is_done(self, path: bytes) -> None:
+        if path in self._in_flight:
+            self._in_flight.discard(path)
+            self._source.moved(path)
 
     def over(self, *, complete: bool) -> None:
         """Give back what the run did not come to; a ``complete`` run came to everything, so what is left is odd.
