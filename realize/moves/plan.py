@@ -32,9 +32,6 @@ class Plan:
     locations: tuple[Location, ...]
     options: MoveOptions
     when: Every | Calendar | Settled
-    up: RateTimetable
-    down: RateTimetable
-    """How fast it sends, and is sent to, by the time of day."""
 
     def jitter_s(self, seed: bytes) -> float:
         """How much later than others, in seconds, the machine of that seed runs it by the clock."""
@@ -95,17 +92,18 @@ def plan_of(name: str, move: MoveConfig, peers: Mapping[str, PeerConfig]) -> Pla
         problems += _contradictions(move, locations, settles=isinstance(when, Settled))
     if problems or when is None or options is None:
         raise config_error(*problems)
-    up = rates["throttle" if move.throttle_up is None else "throttle_up"]
-    down = rates["throttle" if move.throttle_down is None else "throttle_down"]
+    options = evolve(
+        options,
+        up_bps=rates["throttle" if move.throttle_up is None else "throttle_up"],
+        down_bps=rates["throttle" if move.throttle_down is None else "throttle_down"],
+    )
     return Plan(
         name=name,
         config=move,
         texts=texts,
         locations=tuple(locations),
-        options=evolve(options, up_bps=up, down_bps=down),
+        options=options,
         when=when,
-        up=up,
-        down=down,
     )
 
 

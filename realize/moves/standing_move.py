@@ -24,6 +24,7 @@ from realize.moves.state import MoveState
 from realize.moves.status import KnownBacklog, MoveStatus, Phase, Totals
 from realize.moves.trigger import Trigger
 from realize.runs.reconnecting import Backoff
+from realize.schedule.timetable import rate_now
 
 MAX_TIMER_S: Final = 60.0
 """The wall clock is looked at again after so long, in case it was set or the machine was suspended."""
@@ -161,8 +162,8 @@ class StandingMove:
             error=state.error,
             failed_files=self._trigger.failed_files,
             file_error="" if newest is None else newest.error,
-            up_bps=plan.up.rate_at(self._around.now()),
-            down_bps=plan.down.rate_at(self._around.now()),
+            up_bps=rate_now(plan.options.up_bps, self._around.now()),
+            down_bps=rate_now(plan.options.down_bps, self._around.now()),
             totals=self._totals(),
         )
 
