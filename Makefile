@@ -53,6 +53,7 @@ soak: $(STAMP)  ## all that `make test` leaves out for its length, `make campaig
 	$(BIN)/pytest -n 2 -m soak
 	$(BIN)/pytest -n 2 -m "not soak" --hypothesis-profile=soak $$(grep -l "@given" tests/test_*.py)
 	$(MAKE) campaigns
+	$(BIN)/python -m campaigns.standing
 
 campaigns: $(STAMP)  ## kill, cut off, fill and unplug 2,000 times; needs root, see docs/campaigns.md; ARGS are its options
 	$(BIN)/python -m campaigns $(ARGS)

@@ -70,7 +70,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds_of_tree(pid: int) -> float:
-    """CPU time of a process and its descendants so far, in seconds, also of those that have ended and were waited for."""
+    """CPU time of a process and its descendants so far, in seconds, with those that have ended and were waited for."""
     total = 0
     for each in tree(pid):
         try:

@@ -2,13 +2,13 @@
 
     python -m benchmarks.standing [--quick] [--tools realize,lsyncd,syncthing,rclone] [--folder /dev/shm]
 
-``latency`` is from the close of a file of 10 KiB, one a second, until it is there and gone from the source (for a program
-that removes nothing: until it is there).
-``idle`` is the CPU time of both ends while nothing happens, with 10,000 directories at the source.
-``landing`` is 100,000 files of 10 KiB that land in 10 minutes (``--quick``: 10,000 in one), in 100 directories: CPU time of
-both ends with all their child processes, the most memory that they held together, and how long after the last file all had
-arrived.
-The programs take turns; only what people run of them is counted, not what makes the files and looks for them.
+``latency`` is from the close of a file of 10 KiB, one a second, until it is there and gone from the source (of a
+program that removes nothing: until it is there).
+``landing`` is 100,000 files of 10 KiB that land in 10 minutes (``--quick``: 10,000 in one), in 100 directories: the CPU
+time of both ends with all their child processes, as seconds and as a share of a core until all had arrived, the most
+memory that they held together, and how long after the last file all had arrived.
+``idle`` is the CPU time of both ends while nothing happens, with 10,000 directories at the source after that.
+Only what people run of a program is counted, not what makes the files and looks for them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-from attrs import define
+from attrs import frozen
 
 from benchmarks.procfs import cpu_seconds_of_tree, resident_memory, tree
 from benchmarks.standing_tools import TOOLS, Arrivals, StandingTool
@@ -40,12 +40,12 @@ LANDING_FILES: Final = 100_000
 PATIENCE_S: Final = 240.0
 
 
-@define
+@frozen
 class Used:
     """What the processes of a tool used so far: CPU seconds, and the most memory of both ends together, in bytes."""
 
-    cpu_s: float = 0.0
-    peak: int = 0
+    cpu_s: float
+    peak: int
 
 
 class Meter:
@@ -74,10 +74,6 @@ class Meter:
             self._peak = max(self._peak, sum(map(resident_memory, pids)))
             if self._stopping.wait(0.5):
                 return
-
-
-def _write(place: Path, content: bytes) -> None:
-    place.write_bytes(content)
 
 
 def latency(tool: StandingTool) -> list[float]:
@@ -146,7 +142,7 @@ def rows(tools: list[type[StandingTool]], folder: str, files: int, seconds: floa
             f"{quantiles(latencies, n=100)[98]:.2f}",
             f"{share * 100:.2f} %",
             f"{used.cpu_s:.1f}",
-            f"{used.cpu_s / seconds * 100:.0f} %",
+            f"{used.cpu_s / (seconds + later) * 100:.0f} %",
             mebibytes(used.peak),
             f"{later:.1f}",
             f"{tool.how}{f'; {missing} files MISSING' if missing else ''}",

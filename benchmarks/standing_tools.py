@@ -1,4 +1,4 @@
-"""Programs that watch a directory, or look into it by a timer, and move or copy what lands there: each as people run it.
+"""Programs that watch a directory, or look into it by a timer, and move or copy what lands there, as people run them.
 
 Everything goes over loopback.
 What encrypts and what does not is said with each.
@@ -147,7 +147,7 @@ class Syncthing(StandingTool):
             self.run("syncthing", "serve", f"--home={home}", "--no-browser", environment=environment)
         probe = self.source / "probe"
         probe.write_bytes(b"1")
-        wait_for(lambda: (self.destination / "probe").exists(), 90)
+        wait_for((self.destination / "probe").exists, 90)
 
 
 def _syncthing_config(folder: Path, port: int, ids: Sequence[str], ports: Sequence[int]) -> str:
@@ -211,7 +211,7 @@ def _listens(port: int) -> bool:
 
 
 class Arrivals:
-    """Notes when each file that was announced is there, with its size, and gone from the source if the tool does that."""
+    """Notes when each file that was announced is there, with its size, and gone from the source if the tool removes."""
 
     def __init__(self, tool: StandingTool) -> None:
         self._tool = tool
