@@ -90,6 +90,13 @@ def test_what_makes_no_sense_is_refused(given: dict[str, object], line: str) -> 
     assert found.startswith(line)
 
 
+def test_no_two_moves_write_to_one_manifest() -> None:
+    """The one that comes second could not run while the first one does."""
+    move = MoveConfig(sources=("/a",), destination="nas::inbox", manifest="/m.jsonl")
+    with pytest.raises(ConfigError, match=r"^moves\.b\.manifest: the same file as that of moves\.a"):
+        plans_of(Config(key=generate_identity(), peers=PEERS, moves={"a": move, "b": move}))
+
+
 def test_all_problems_are_told_together() -> None:
     """Of all moves."""
     bad = MoveConfig(sources=("tape::a",), destination="nas:inbox")

@@ -224,6 +224,17 @@ def test_a_run_begins_when_its_trigger_says_so_and_never_two_at_once(trial: Tria
     assert 2 == len(trial.runs)
 
 
+def test_an_occasion_that_turns_out_to_be_none_is_looked_for_again(trial: Trial) -> None:
+    """A trigger that has nothing to do after all does not stop the move."""
+    nothing, trial.trigger.begin = trial.trigger.begin, lambda: None  # type: ignore[method-assign]
+    trial.trigger.set_off()
+    before = len(trial.runs)
+    trial.trigger.begin = nothing  # type: ignore[method-assign]
+    trial.clock.advance(60.0)
+
+    assert (0, 1) == (before, len(trial.runs))
+
+
 def test_trouble_delays_the_next_run_longer_each_time_up_to_a_bound(trial: Trial) -> None:
     """A week without a right: it is tried again some 2,000 times, told once at its begin and once at its end."""
     denied = AccessDenied("nas lets nobody in")
@@ -273,15 +284,17 @@ def test_what_was_known_before_a_restart_is_known_again() -> None:
 
 
 def test_a_good_run_is_one_that_did_everything(trial: Trial) -> None:
-    """One that left a file, or ended early, is not; its end is remembered all the same."""
+    """One that left a file, ended early, or went on beside a file that waits, is not; its end is remembered anyhow."""
     trial.begin().end(moved_files=1)
     good = trial.saved[-1]
     trial.begin().end(failed_files=1)
     trial.begin().end(complete=False)
+    trial.trigger.failures = [FileFailure(source="/a", path=b"x", since=1.0)]
+    trial.begin().end(moved_files=1, ended=2_000.0)
 
     assert 1_010.0 == good.last_success
     assert {1_010.0} == {state.last_success for state in trial.saved}
-    assert 3 == len(trial.saved)
+    assert 4 == len(trial.saved)
 
 
 def test_pausing_ends_the_run_and_resuming_goes_on(trial: Trial) -> None:

@@ -373,3 +373,20 @@ async def test_empty_directories_go_when_they_are_to(two: Two) -> None:
         assert before
         assert (two.out / "kept" / "slow").exists()
         assert not (two.inbox / "kept").exists()
+
+
+async def test_a_move_that_comes_back_waits_for_the_end_of_the_former_one(two: Two) -> None:
+    """Removed and added again by two reloads at once, it does not run twice."""
+    await two.moving()
+    cam = two.services["cam"]
+    for number in range(100):
+        (two.out / f"{number}").write_bytes(os.urandom(10_000))
+    await until(lambda: any(two.inbox.iterdir()), "a first arrival")
+    other = evolve(two.cam_config().moves["out"], sources=[str(two.folder / "none")])
+    gone = cam.reload(evolve(two.cam_config(), moves={"other": other}))
+    back = cam.reload(two.cam_config())
+    await gone
+    await back
+    await until(lambda: len(files_of(two.inbox)) == 100 and not files_of(two.out), "arrival of all")
+
+    assert ["out"] == [status.name for status in cam.moves.statuses()]

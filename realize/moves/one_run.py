@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from realize.concurrency.reactor import IReactor
 from realize.errors import DeadlineReached, Interrupted, RealizeError
 from realize.logger import LoggerOf
-from realize.mover.events import Event, Failed, Found, SourceStarted
+from realize.mover.events import Event, Failed, Found, HeldBack, Left, NoRoom, SourceStarted
 from realize.moves.episodes import kind_of_error
 from realize.moves.feed import SettledFeed
 from realize.moves.plan import Plan
@@ -216,7 +216,12 @@ class OneRun:
             self._log(self._run_log, event)
 
     def _log(self, run_log: RunLog, event: Event) -> None:
-        """Log an event; the beginnings of a run, and of its sources, are not logged before there is a file."""
+        """Log an event; the beginnings of a run, and of its sources, are not logged before there is a file.
+
+        What is the same in each run is not logged: what is never moved, and that there is no room.
+        """
+        if isinstance(event, Left | HeldBack | NoRoom):
+            return
         if isinstance(event, SourceStarted):
             self._source = event
             return

@@ -55,6 +55,12 @@ def plans_of(config: Config) -> dict[str, Plan]:
             plans[name] = plan_of(name, move, config.peers)
         except ConfigError as error:
             problems += [(("moves", name, *path), sentence) for path, sentence in error.problems]
+    writers: dict[str, str] = {}
+    for name, move in config.moves.items():
+        if move.manifest is not None and (other := writers.setdefault(move.manifest, name)) != name:
+            problems.append(
+                (("moves", name, "manifest"), f"the same file as that of moves.{other}; expected one of its own")
+            )
     if problems:
         raise config_error(*problems)
     return plans

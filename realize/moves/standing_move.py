@@ -196,10 +196,9 @@ class StandingMove:
         wait = self._trigger.wait_s(self._delay_s())
         if wait is None:
             return
-        if wait > 0.0:
-            self._timer = self._reactor.callLater(min(wait, MAX_TIMER_S), self._look)
-        else:
-            self._begin()
+        if wait <= 0.0 and self._begins():
+            return
+        self._timer = self._reactor.callLater(min(wait, MAX_TIMER_S) if wait > 0.0 else MAX_TIMER_S, self._look)
 
     def _next_run(self) -> float | None:
         """When it starts again by itself, by the wall clock, as far as that is known."""
@@ -228,12 +227,14 @@ class StandingMove:
 
     # One run.
 
-    def _begin(self) -> None:
+    def _begins(self) -> bool:
+        """Begin a run, if there is anything to do after all."""
         occasion = self._trigger.begin()
         if occasion is None:
-            return
+            return False
         self._run = self._around.run_of(self.plan, occasion, self._names_file)
         self._run_ended = self._run.start().addCallbacks(self._ended, self._broke)
+        return True
 
     def _ended(self, end: RunEnd) -> None:
         self._run = None
@@ -310,7 +311,8 @@ class StandingMove:
 
     def _remember(self, end: RunEnd) -> None:
         result, error = end.result, end.error
-        good = error is None and end.complete and not result.failed_files
+        # A file that failed in an earlier run and waits is not moved either.
+        good = error is None and end.complete and not result.failed_files and not self._trigger.failed_files
         since = self._state.failing_since
         if error is not None:
             since = result.began if since is None else since

@@ -80,8 +80,8 @@ class StandingMoves:
             run_in_thread=self._state_pools.of("").run,
             log=logger_of("moves"),
         )
-        self._removed: set[Deferred[None]] = set()
-        """Each fires when a move that is no more has ended."""
+        self._removed: dict[str, Deferred[None]] = {}
+        """For each move that is no more, and has not ended: fires when it has."""
         self._running = False
 
     def start(self, plans: Mapping[str, Plan]) -> None:
@@ -113,7 +113,7 @@ class StandingMoves:
         return Deferred.fromCoroutine(self._stop(patience_s))
 
     async def _stop(self, patience_s: float) -> None:
-        await DeferredList([move.stop(patience_s) for move in self._moves.values()] + list(self._removed))
+        await DeferredList([move.stop(patience_s) for move in self._moves.values()] + list(self._removed.values()))
         await self._states.flush()
         await self._watch_pools.ended()
         await self._program_pools.ended()
@@ -141,6 +141,8 @@ class StandingMoves:
         return self._moves[name]
 
     def _load(self, plan: Plan) -> None:
+        if plan.name in self._removed:
+            return  # it is loaded when the former one of that name has ended
         loading = self._states.load(plan.name).addTimeout(STATE_ANSWER_S, self._reactor)
         loading.addErrback(self._hangs, plan.name).addCallback(self._loaded, plan.name)
 
@@ -157,10 +159,14 @@ class StandingMoves:
         move.start()
 
     def _remove(self, name: str) -> None:
-        ended = self._moves.pop(name).stop(0.0)
-        self._removed.add(ended)
-        ended.addBoth(lambda _: self._removed.discard(ended))
         self._states.forget(name)
+        ended = self._removed[name] = self._moves.pop(name).stop(0.0)
+        ended.addBoth(lambda _: self._is_removed(name))
+
+    def _is_removed(self, name: str) -> None:
+        del self._removed[name]
+        if self._running and name in self._plans:
+            self._load(self._plans[name])
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
