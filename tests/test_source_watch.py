@@ -427,6 +427,20 @@ def test_without_enough_watches_it_walks_every_minute(source, watched):
         assert int(file.read()) == fields["value"]
 
 
+def test_where_nothing_can_be_watched_it_walks_every_minute(source, watched):
+    """Whatever the reason is, such as that there is no /proc."""
+    watched.events.add = lambda _: os.open("/none", os.O_RDONLY)
+    watched.start()
+    plant(source / "1")
+    watched.pass_time(LIMITED_WALK_S)
+    watched.settled()
+
+    assert [b"1"] == watched.taken()
+    assert WatchMode.LIMITED is watched.watch.mode
+    [(_, event, fields)] = watched.log.all
+    assert ("watch_limit_reached", "", None) == (event, fields["sysctl"], fields["value"])
+
+
 def test_without_an_instance_it_walks_every_minute(source):
     """Until there is one."""
     refuse = [True]

@@ -523,3 +523,43 @@ def test_a_directory_that_cannot_be_read_is_not_open_until_the_next_page(root, m
     assert [(b"d", Kind.UNREADABLE)] == [(entry.path, entry.kind) for entry in found]
     assert before == between
     assert [b"e"] == [entry.path for page in pages(walking) for entry in page]
+
+
+def test_a_walk_may_start_below(root):
+    """At a directory, or at a file; paths are relative to the location all the same, and so are rules."""
+    plant(root, b"a/b/c/1", b"a/b/d/2", b"a/other", b"b/3")
+
+    assert [b"a/b", b"a/b/c", b"a/b/c/1", b"a/b/d", b"a/b/d/2"] == [
+        entry.path for entry in everything(root, start=(b"a", b"b"))
+    ]
+    assert [b"a/b", b"a/b/c", b"a/b/d", b"a/b/d/2"] == [
+        entry.path for entry in everything(root, start=(b"a", b"b"), leave=[b"-/a/b/c"])
+    ]
+    assert [Entry(b"a/other", Kind.FILE, 0, os.stat(root + b"/a/other").st_mtime_ns)] == everything(
+        root, start=(b"a", b"other")
+    )
+
+
+def test_a_walk_may_start_where_nothing_is(root):
+    """Or where a symlink is: there is nothing to be found."""
+    plant(root, b"a/1")
+    os.symlink(b"a", root + b"/link")
+
+    assert [] == everything(root, start=(b"x", b"y"))
+    assert [Kind.LEFT] == [entry.kind for entry in everything(root, start=(b"link",))]
+    assert [Kind.UNREADABLE] == [entry.kind for entry in everything(root, start=(b"link", b"1"))]
+
+
+def test_directories_are_told_of_before_they_are_read(root):
+    """With a descriptor of each; so nothing is missed that comes into it afterwards."""
+    plant(root, b"a/b/1")
+    entered = []
+
+    def entering(path, fd):
+        entered.append((path, os.readlink(b"/proc/self/fd/%d" % fd)))
+        plant(root, path + b"/new" if path else b"new")
+
+    found = paths(root, entering=entering)
+
+    assert [(b"", root), (b"a", root + b"/a"), (b"a/b", root + b"/a/b")] == entered
+    assert [b"a/b/1", b"a/b/new", b"a/new", b"new"] == found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from attrs import define, field, frozen
 
@@ -25,8 +24,6 @@ from realize.store.local.looks import unchanged_s, version_number
 from realize.store.local.walker import PAGE_ENTRIES, Walker, entry_of
 from realize.values import Kind
 from realize.watch.settling import FoundFile
-
-_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 
 
 @define(eq=False)
@@ -130,7 +127,7 @@ class SourceWalk:
             elif self._add is not None:
                 watch = self._add(fd)
         except OSError as error:
-            if error.errno not in _GONE:
+            if error.errno != errno.ESTALE:  # it is gone; where /proc is missing, for one, nothing can be watched
                 self._page.refused = error
         self._page.entered.append((path, watch))
 
