@@ -71,7 +71,7 @@ class Memory:
     def _serve(self, user):
         self.served.append(user)
         asker = Asker(name=user.name, is_admin=True)
-        nothing = dict.fromkeys(("throttling", "moves", "steering_log", "wall_clock"))
+        nothing = dict.fromkeys(("throttling", "moves", "steering_log", "wall_clock", "is_running"))
         return SteeringResponders(asker, report=lambda: {"version": "1"}, **nothing)
 
     def connect(self, uid=OWNER, pid=4711):

@@ -388,5 +388,4 @@ async def test_a_move_that_comes_back_waits_for_the_end_of_the_former_one(two: T
     await gone
     await back
     await until(lambda: len(files_of(two.inbox)) == 100 and not files_of(two.out), "arrival of all")
-
-    assert ["out"] == [status.name for status in cam.moves.statuses()]
+    await until(lambda: ["out"] == [status.name for status in cam.moves.statuses()], "its coming back")

@@ -154,7 +154,7 @@ def test_the_report_is_json_and_fits_the_answer():
     said = {"version": "1", "transfers": [{"path": "x" * 1000}] * 500}
 
     def welcome(protocol, _greeting):
-        nothing = dict.fromkeys(("throttling", "moves", "steering_log", "wall_clock"))
+        nothing = dict.fromkeys(("throttling", "moves", "steering_log", "wall_clock", "is_running"))
         protocol.serve(SteeringResponders(Asker(name="camera", is_admin=False), report=lambda: said, **nothing))
         return "camera"
 

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from realize.config import Config
 from realize.daemon.move_reports import MAX_LISTED_ITEMS, MAX_TEXT_CHARS, moves_text, short_rows
 from realize.daemon.steering import Asker, SteeringResponders
-from realize.errors import AccessDenied, Conflict, NotFound
+from realize.errors import AccessDenied, Busy, Conflict, NotFound
 from realize.keys import generate_identity
 from realize.moves.standing_moves import StandingMoves
 from realize.moves.status import FileUnderWay, KnownBacklog, MoveStatus, Phase, RunNow, RunResult
@@ -70,7 +70,7 @@ class FakeMoves:
 class Asked:
     """A peer that asks a daemon with these moves, over a connection in memory."""
 
-    def __init__(self, moves, *, is_admin=True, name="nas"):
+    def __init__(self, moves, *, is_admin=True, name="nas", is_running=True):
         self.log = Log()
         self.responders = SteeringResponders(
             Asker(name=name, is_admin=is_admin),
@@ -79,6 +79,7 @@ class Asked:
             report=dict,
             steering_log=self.log,
             wall_clock=lambda: NOW,
+            is_running=lambda: is_running,
         )
         self.pair = Pair(Clock(), welcome=self._welcome).introduced()
 
@@ -145,6 +146,16 @@ def test_what_cannot_be_done_is_refused_with_the_reason_and_logged(asked):
     assert [] == admin.responders._moves.asked
     assert 4 == len(admin.log.named("steering_refused"))
     assert [] == admin.log.named("move_steered")
+
+
+def test_a_daemon_that_stops_is_seen_and_not_steered(asked):
+    """How its moves end can be looked at; whoever steers them then would have it forgotten, or hold up the end."""
+    admin = asked(OUT, is_running=False)
+
+    steered = [admin.ask(SteerMove, name="out", action=each) for each in Steering]
+    assert [(Busy, "the daemon is shutting down, and its moves end")] * 3 == [(type(e), str(e)) for e in steered]
+    assert [] == admin.responders._moves.asked
+    assert ["out"] == [each["name"] for each in json.loads(admin.ask(Moves)["report"])["moves"]]
 
 
 def test_who_is_no_admin_neither_sees_nor_steers(asked):

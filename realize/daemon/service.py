@@ -457,6 +457,7 @@ class RealizedService(Service):
             report=partial(self._report, asker),
             steering_log=self._log,
             wall_clock=time.time,
+            is_running=lambda: bool(self.running),
         )
 
     def open_control(self, path: str) -> None:

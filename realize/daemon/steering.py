@@ -15,7 +15,7 @@ from twisted.protocols import amp
 from realize.daemon.move_reports import moves_text
 from realize.daemon.status import as_text
 from realize.daemon.throttling import Throttling
-from realize.errors import AccessDenied, RealizeError
+from realize.errors import AccessDenied, Busy, RealizeError
 from realize.logger import Logger
 from realize.moves.standing_moves import no_such_move
 from realize.moves.status import MoveStatus
@@ -58,7 +58,7 @@ class SteeringResponders(amp.CommandLocator):
     """Answers one asker; see `realize.wire.responding.Served`.
 
     ``report`` returns what Status answers; see `realize.daemon.status`.
-    ``wall_clock`` returns seconds since the epoch.
+    ``wall_clock`` returns seconds since the epoch, and ``is_running`` whether the daemon does not stop.
     """
 
     def __init__(
@@ -70,14 +70,15 @@ class SteeringResponders(amp.CommandLocator):
         report: Callable[[], Mapping[str, Any]],
         steering_log: Logger,
         wall_clock: Callable[[], float],
+        is_running: Callable[[], bool],
     ) -> None:
-        super().__init__()
         self._asker = asker
         self._throttling = throttling
         self._moves = moves
         self._report = report
         self._steering_log = steering_log
         self._wall_clock = wall_clock
+        self._is_running = is_running
 
     @Status.responder
     def _answer_status(self) -> dict[str, Any]:
@@ -118,6 +119,8 @@ class SteeringResponders(amp.CommandLocator):
         log = self._steering_log.bind(peer=self._asker.name)
         try:
             self._check_admin("steer")
+            if not self._is_running():
+                raise Busy("the daemon is shutting down, and its moves end")
             steer[action](name)
         except RealizeError as error:
             log.warning("steering_refused", move=name, action=action.value, error=str(error))
