@@ -9,6 +9,7 @@ import tempfile
 
 import click
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -76,6 +77,17 @@ def test_the_list_has_a_line_for_each_move_and_one_for_each_trouble():
         "camera: 2 files failed, the last one: a: is a directory",
         "night: failing for 1d: nas:9771 cannot be reached",
     ] == list(listing(report(CAMERA, NIGHT)))
+
+
+def test_the_list_names_sources_that_are_not_watched_well():
+    """One that is not there moves nothing, and looks idle otherwise."""
+    away = evolve(CAMERA, watching={"/a": "events", "/b": "absent", "/c": "limited"})
+    lines = list(listing({"now": NOW, "moves": [away.as_row()]}))
+
+    assert [
+        "camera: /b is not there, or does not answer",
+        "camera: /c is walked each minute, for the user of the daemon has no more watches",
+    ] == [line for line in lines if ": /" in line]
 
 
 def test_the_list_says_if_there_is_nothing_and_if_there_is_more():

@@ -16,6 +16,12 @@ from realize.units import display_text, format_rate, format_size
 MAX_TEXT_COLUMNS: Final = 1_000
 """How much of a text of a daemon is shown."""
 
+_BADLY_WATCHED: Final = {
+    "absent": "is not there, or does not answer",
+    "limited": "is walked each minute, for the user of the daemon has no more watches",
+}
+"""What is wrong with a source, by how it is watched."""
+
 _AGE_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _LAST_SECONDS: Final = 253_402_300_799
 """The last second of the year 9999."""
@@ -74,6 +80,9 @@ def _troubles(move: Mapping[str, Any], now: float) -> Iterator[str]:
     failed = _number(move, "failed_files")
     if failed:
         yield f"{name}: {_count(failed, 'file')} failed, the last one: {_text(move, 'file_error')}"
+    for source, how in _object(move, "watching").items():
+        if isinstance(how, str) and how in _BADLY_WATCHED:
+            yield f"{name}: {_shown(source)} {_BADLY_WATCHED[how]}"
 
 
 def _facts(move: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
