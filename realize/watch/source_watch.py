@@ -125,7 +125,6 @@ class SourceWatch:
     ) -> None:
         self._path = path
         self._accepts = accepts
-        self._leave = leave
         self._leaving = Leaving(leave)
         self._reactor = reactor
         self._events = events
@@ -380,7 +379,7 @@ class SourceWatch:
             self._listen()
         add = self._events.add if self._listening else None
         try:
-            return SourceWalk(self._location, accepts=self._accepts, leave=self._leave, add=add, start=start)
+            return SourceWalk(self._location, accepts=self._accepts, leave=self._leaving, add=add, start=start)
         except BadName:  # too deep: the walk of what it is in says so
             return None
 

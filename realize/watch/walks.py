@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from attrs import define, field, frozen
 
@@ -19,6 +19,7 @@ from realize.fs.mounts import mounts_below, read_mountinfo
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.stamps import STAMPS
 from realize.fs.tree import identity_of
+from realize.leaving import Leaving
 from realize.store.local.location import Root, RootedLocation
 from realize.store.local.looks import unchanged_s, version_number
 from realize.store.local.walker import PAGE_ENTRIES, Walker, entry_of
@@ -66,7 +67,7 @@ def locate_source(path: bytes) -> tuple[RootedLocation, Situation]:
 
 
 class SourceWalk:
-    """A walk; ``start`` is where it begins, empty for the whole source, and ``leave`` are rules of `realize.leaving`.
+    """A walk that begins at ``start``, empty for the whole source; ``leave`` says what directories are not entered.
 
     ``accepts`` says whether a file of that path is of interest, and is called in a thread.
     ``add`` watches an open directory, and returns the number of the watch; None to watch nothing.
@@ -77,7 +78,7 @@ class SourceWalk:
         location: RootedLocation,
         *,
         accepts: Callable[[bytes], bool],
-        leave: Sequence[bytes],
+        leave: Leaving,
         add: Callable[[int], int] | None,
         start: bytes = b"",
     ) -> None:

@@ -116,7 +116,8 @@ class Walker:
     ``salt``, ``partials``, ``avoid`` and ``leave`` are those of `realize.store.interfaces.IStore.walk`; without
     ``deep``, no directory below the location is entered.
     ``start`` is where to begin, below the location: only what has that name is walked, if it is there; paths are
-    relative to the location all the same.
+    relative to the location all the same. Many walks that begin somewhere may share one `Leaving`, whose rules are
+    compiled once.
     ``entering`` is called with the path and a descriptor of each directory, the location's own path being empty, before
     its names are read; it must not raise anything.
     Not thread-safe.
@@ -129,7 +130,7 @@ class Walker:
         salt: bytes = b"",
         partials: bool = False,
         avoid: bytes = b"",
-        leave: Sequence[bytes] = (),
+        leave: Sequence[bytes] | Leaving = (),
         deep: bool = True,
         start: tuple[bytes, ...] = (),
         entering: Callable[[bytes, int], object] | None = None,
@@ -140,7 +141,7 @@ class Walker:
         self._salt = salt
         self._partials = partials
         self._avoid = avoid
-        self._leaving = Leaving(leave)
+        self._leaving = leave if isinstance(leave, Leaving) else Leaving(leave)
         self._deep = deep
         self._stack: list[_Frame] = []
         self._started = False
