@@ -39,6 +39,8 @@ from realize.daemon.metrics.moves import MoveMetrics
 from realize.daemon.metrics.null_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.move_reports import short_rows
+from realize.daemon.page.collecting import PageCollector
+from realize.daemon.page.resource import StatusPage
 from realize.daemon.peer_changes import by_key, to_disconnect
 from realize.daemon.rates import RateSampler
 from realize.daemon.responders import DaemonResponders
@@ -153,6 +155,7 @@ class RealizedService(Service):
         self._moves = StandingMoves(self._with_identity(config), reactor, self._logs.of)
         self._metrics_endpoint: MetricsEndpoint | None = None
         if metrics is not None:
+            collector = self._page_collector()
             self._metrics_endpoint = MetricsEndpoint(
                 config.metrics,
                 registry,
@@ -162,6 +165,8 @@ class RealizedService(Service):
                 gauges=self._gauges(),
                 moves=MoveMetrics(self._moves.statuses),
                 health=self._health,
+                page=StatusPage(collector.collect, reactor, self._log),
+                sampler=collector.sampler,
             )
 
     @property
@@ -487,6 +492,18 @@ class RealizedService(Service):
     def _with_identity(self, config: Config) -> Config:
         """The configuration with our key pair in it, so that nobody reads its file again."""
         return attrs.evolve(config, key=self._identity)
+
+    def _page_collector(self) -> PageCollector:
+        return PageCollector(
+            clock=self._reactor,
+            factory=self._factory,
+            throttling=self._throttling,
+            rates=self._rates,
+            moves=self._moves.statuses,
+            uptime_s=lambda: self.uptime,
+            is_running=lambda: bool(self.running),
+            names_allowed=self._config.page_file_names,
+        )
 
     def _health(self) -> tuple[bool, str]:
         return (True, "ready") if self.running else (False, "draining")

@@ -63,7 +63,7 @@ def report(
             }
             for each in shown
         ],
-        "transfers": [transfer for each in shown for transfer in _transfers(each, rates)],
+        "transfers": [transfer for each in shown for transfer in transfers_of(each, rates)],
         "limits": limits,
         **({"moves": moves} if is_admin else {}),
     }
@@ -86,7 +86,8 @@ def _with_fewer(report: Mapping[str, Any], key: str, kept: list[Any]) -> Mapping
     return report if len(kept) == len(report.get(key) or []) else {**report, key: kept, "truncated": True}
 
 
-def _transfers(connection: AcceptedProtocol, rates: RateSampler) -> Iterator[dict[str, Any]]:
+def transfers_of(connection: AcceptedProtocol, rates: RateSampler) -> Iterator[dict[str, Any]]:
+    """The transfers of one connection as the report has them."""
     for transfer in connection.transfers():
         rate = rates.of(_key(connection, transfer), transfer["done"])
         left = (transfer["size"] - transfer["done"]) / rate if rate else None

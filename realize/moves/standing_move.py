@@ -160,8 +160,10 @@ class StandingMove:
             next_run=self._next_run(),
             failing_since=state.failing_since,
             error=state.error,
+            error_code=state.error_code,
             failed_files=self._trigger.failed_files,
             file_error="" if newest is None else newest.error,
+            file_error_code="" if newest is None else newest.code,
             up_bps=rate_now(plan.options.up_bps, self._around.now()),
             down_bps=rate_now(plan.options.down_bps, self._around.now()),
             totals=self._totals(),
@@ -313,9 +315,10 @@ class StandingMove:
         result, error = end.result, end.error
         # A file that failed in an earlier run and waits is not moved either.
         good = error is None and end.complete and not result.failed_files and not self._trigger.failed_files
-        since = self._state.failing_since
+        since, code = self._state.failing_since, self._state.error_code
         if error is not None:
             since = result.began if since is None else since
+            code = kind_of_error(error)
         elif end.complete:
             since = None
         self._keep(
@@ -326,6 +329,7 @@ class StandingMove:
                 failing_since=since,
                 attempts=0 if since is None else self._state.attempts + 1,
                 error="" if since is None else self._state.error if error is None else str(error),
+                error_code="" if since is None else code,
                 last_due=self._trigger.last_due,
                 failures=self._trigger.failures,
             )

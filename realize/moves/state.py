@@ -58,8 +58,8 @@ def _first(failures: Sequence[FileFailure]) -> Sequence[FileFailure]:
 class MoveState:
     """What one move remembers; times are seconds since the epoch by the wall clock.
 
-    ``failing_since``, ``error`` and ``attempts`` tell of a move that fails as a whole, ``failures`` of single files:
-    the first `MAX_FILE_FAILURES` of those given.
+    ``failing_since``, ``error``, ``error_code`` and ``attempts`` tell of a move that fails as a whole, ``failures`` of
+    single files: the first `MAX_FILE_FAILURES` of those given.
     ``last_due`` is the last time by the clock at which a run was due and begun, for catching up what was missed.
     """
 
@@ -68,6 +68,7 @@ class MoveState:
     last_success: float | None = None
     failing_since: float | None = None
     error: str = field(default="", converter=_shortened)
+    error_code: str = field(default="", converter=_shortened)
     attempts: int = 0
     last_due: float | None = None
     failures: Sequence[FileFailure] = field(default=(), converter=_first)

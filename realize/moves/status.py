@@ -100,6 +100,7 @@ class MoveStatus:
     ``when`` is as configured; ``watching`` says for each local source how it is watched, such as "events" or "polled".
     ``error`` and ``failing_since`` tell of a move that fails as a whole, ``failed_files`` of single files that wait for
     another attempt, ``file_error`` is the most recent error of one.
+    ``error_code`` and ``file_error_code`` are the words of these errors, such as ``no_space``: they name no file.
     ``next_run`` is when it starts again by itself; None for one that waits for files, or is paused.
     ``up_bps`` and ``down_bps`` are its own limits now, None is unlimited.
     """
@@ -117,8 +118,10 @@ class MoveStatus:
     next_run: float | None = None
     failing_since: float | None = None
     error: str = ""
+    error_code: str = ""
     failed_files: int = 0
     file_error: str = ""
+    file_error_code: str = ""
     up_bps: int | None = None
     down_bps: int | None = None
     totals: Totals = Factory(Totals)

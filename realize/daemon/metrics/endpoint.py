@@ -1,4 +1,4 @@
-"""Where the daemon's metrics can be read, and what has to run only while they can."""
+"""Where the daemon's metrics and its page can be read, and what has to run only while they can."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from realize.daemon.listeners import Listeners
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.gauges import Gauges
 from realize.daemon.metrics.moves import MoveMetrics
+from realize.daemon.page.history import HistorySampler
+from realize.daemon.page.resource import StatusPage
 from realize.logger import Logger
 from realize.telemetry.metrics.exposition import Exposition, Health
 from realize.telemetry.metrics.lag import LagProbe
@@ -33,7 +35,7 @@ class _View(Collector):
 
 
 class MetricsEndpoint:
-    """Serves the metrics of one daemon at an endpoint string, to a registry of the program, or to both."""
+    """Serves the metrics of one daemon and its page at an endpoint string, the metrics to a registry as well."""
 
     def __init__(
         self,
@@ -46,6 +48,8 @@ class MetricsEndpoint:
         gauges: Gauges,
         moves: MoveMetrics,
         health: Health,
+        page: StatusPage,
+        sampler: HistorySampler,
     ) -> None:
         self._endpoint = endpoint
         self._shared = shared
@@ -55,8 +59,9 @@ class MetricsEndpoint:
         metrics.registry.register(moves)
         self._view = _View(metrics.registry)
         self._viewed = False
-        self._exposition = Exposition(metrics.registry, health, clock=reactor, log=log)
+        self._exposition = Exposition(metrics.registry, health, clock=reactor, log=log, pages=page.pages)
         self._probe = LagProbe(reactor, metrics.lagged)
+        self._sampler = sampler
         self._listeners = Listeners(reactor, log)
 
     def start(self) -> None:
@@ -71,6 +76,7 @@ class MetricsEndpoint:
             self._listeners.open("metrics", self._endpoint, self._exposition, self._opened)
         self._gauges.prepare()
         self._probe.start()
+        self._sampler.start()
 
     def _opened(self, endpoint: str, address: str, port: int | None) -> None:
         self._log.info("metrics_listening", endpoint=endpoint, address=address, port=port)
@@ -78,6 +84,7 @@ class MetricsEndpoint:
     async def stop(self) -> None:
         """Close the port and every connection to it, and take the metrics out of the registry of the program."""
         self._probe.stop()
+        self._sampler.stop()
         if self._viewed and self._shared is not None:
             self._viewed = False
             self._shared.unregister(self._view)

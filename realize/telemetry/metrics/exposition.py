@@ -1,4 +1,4 @@
-"""Serve a registry of metrics over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for supervisors.
+"""Serve a registry of metrics over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for supervisors, and other pages.
 
 `Exposition` is the factory to listen with, and `listen` listens at an endpoint string.
 Of `twisted.web` only the HTTP parser is used, because a ``Site`` wakes up every second for the date of its access log.
@@ -13,9 +13,11 @@ So a client that is silent, slow to ask or to read, or asks too often costs litt
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from attrs import frozen
@@ -92,6 +94,14 @@ def wants_openmetrics(accept: str) -> bool:
     return openmetrics_quality > 0 and openmetrics_quality >= text_quality
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # of a Unix socket, for example
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
 def _quality(text: str) -> float:
     try:
         quality = float(text)
@@ -100,11 +110,32 @@ def _quality(text: str) -> float:
     return quality if 0 <= quality <= 1 else 0.0
 
 
+@frozen(kw_only=True)
+class HttpAsked:
+    """What was asked with GET or HEAD.
+
+    ``path`` is as it was sent, without the query; ``host`` and ``accept`` are those headers, empty if there are none.
+    ``on_loopback`` says whether the connection came to a loopback address.
+    """
+
+    path: bytes
+    host: str = ""
+    accept: str = ""
+    on_loopback: bool = False
+
+
 @frozen
-class _Answer:
+class HttpAnswer:
+    """An answer; ``headers`` are those besides its type, its length and that it must not be stored."""
+
     code: int
     kind: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Pages = Mapping[bytes, Callable[[HttpAsked], HttpAnswer]]
+"""What answers which other paths; called in the reactor's thread, so it must not wait."""
 
 
 class _Request(http.Request):
@@ -118,15 +149,22 @@ class _Request(http.Request):
     def process(self) -> None:
         """Answer the request."""
         if self.method in {b"GET", b"HEAD"}:
-            accept = ",".join(self.requestHeaders.getRawHeaders("accept", []))
-            answer = self.channel.factory.answer(self.path, accept)
+            asked = HttpAsked(
+                path=self.path,
+                host=",".join(self.requestHeaders.getRawHeaders("host", [])),
+                accept=",".join(self.requestHeaders.getRawHeaders("accept", [])),
+                on_loopback=_is_loopback(getattr(self.channel.transport.getHost(), "host", "")),
+            )
+            answer = self.channel.factory.answer(asked)
         else:
-            answer = _Answer(http.NOT_ALLOWED, PLAIN, b"GET or HEAD\n")
+            answer = HttpAnswer(http.NOT_ALLOWED, PLAIN, b"GET or HEAD\n")
             self.setHeader("allow", "GET, HEAD")
         self.setResponseCode(answer.code)
         self.setHeader("content-type", answer.kind)
         self.setHeader("content-length", str(len(answer.body)))
         self.setHeader("cache-control", "no-store")
+        for name, value in answer.headers:
+            self.setHeader(name, value)
         self.write(answer.body)
         self.finish()
 
@@ -166,29 +204,42 @@ class _Channel(http.HTTPChannel):
 
 
 class Exposition(ServerFactory):
-    """Serves ``registry``; ``health`` is asked for ``/healthz``."""
+    """Serves ``registry``; ``health`` is asked for ``/healthz``, and ``pages`` have paths of their own."""
 
     noisy = False
     protocol = _Channel  # type: ignore[assignment]
 
-    def __init__(self, registry: CollectorRegistry, health: Health, *, clock: IReactorTime, log: Logger) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        health: Health,
+        *,
+        clock: IReactorTime,
+        log: Logger,
+        pages: Pages = MappingProxyType({}),
+    ) -> None:
         self.clock = clock
         self._registry = registry
         self._health = health
+        self._pages = pages
         self._log = log
         self._connections: dict[_Channel, None] = {}
-        self._made: dict[bool, tuple[float, _Answer]] = {}
+        self._made: dict[bool, tuple[float, HttpAnswer]] = {}
 
-    def answer(self, path: bytes, accept: str) -> _Answer:
-        """The answer to a GET of ``path``; ``accept`` is the Accept header."""
-        if path == b"/metrics":
-            return self._metrics(accept)
-        if path == b"/healthz":
+    def answer(self, asked: HttpAsked) -> HttpAnswer:
+        """The answer to a GET."""
+        if asked.path == b"/metrics":
+            return self._metrics(asked.accept)
+        if asked.path == b"/healthz":
             ready, text = self._health()
-            return _Answer(http.OK if ready else http.SERVICE_UNAVAILABLE, PLAIN, f"{text}\n".encode())
-        return _Answer(http.NOT_FOUND, PLAIN, b"/metrics or /healthz\n")
+            return HttpAnswer(http.OK if ready else http.SERVICE_UNAVAILABLE, PLAIN, f"{text}\n".encode())
+        page = self._pages.get(asked.path)
+        if page is not None:
+            return page(asked)
+        there = b", ".join([*self._pages, b"/metrics"])
+        return HttpAnswer(http.NOT_FOUND, PLAIN, b"%s or /healthz\n" % there)
 
-    def _metrics(self, accept: str) -> _Answer:
+    def _metrics(self, accept: str) -> HttpAnswer:
         preferred = wants_openmetrics(accept)
         now = self.clock.seconds()
         made_at, answer = self._made.get(preferred, (-math.inf, None))
@@ -197,14 +248,14 @@ class Exposition(ServerFactory):
             self._made[preferred] = now, answer
         return answer
 
-    def _render(self, *, openmetrics: bool) -> _Answer:
+    def _render(self, *, openmetrics: bool) -> HttpAnswer:
         try:
             if openmetrics:
-                return _Answer(http.OK, CONTENT_TYPE_LATEST, generate_openmetrics(self._registry))
-            return _Answer(http.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
+                return HttpAnswer(http.OK, CONTENT_TYPE_LATEST, generate_openmetrics(self._registry))
+            return HttpAnswer(http.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
         except Exception:  # noqa: BLE001 -- a bug of ours must not leave the client without an answer
             self._log.error("metrics_failed", exc=traceback.format_exc())
-            return _Answer(http.INTERNAL_SERVER_ERROR, PLAIN, b"see the log\n")
+            return HttpAnswer(http.INTERNAL_SERVER_ERROR, PLAIN, b"see the log\n")
 
     def close(self) -> None:
         """Close the remaining connections; stop listening first."""
