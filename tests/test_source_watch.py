@@ -781,8 +781,35 @@ def test_files_that_cannot_be_moved_leave_room_for_others(source):
                 (source / os.fsdecode(entry.path)).unlink()
                 watched.watch.moved(entry.path)
                 moved.add(entry.path)
+        if len(moved) == 1_000:
+            break
 
     assert 1_000 == len(moved)
+    watched.stop()
+
+
+def test_files_that_cannot_be_remembered_are_tried_again_by_the_hour(source):
+    """Not as fast as they can fail."""
+    watched = Watched(source, max_known=600)
+    watched.watch._files._max_failed = 10
+    for number in range(100):
+        plant(source / f"{number:03}", b"x")
+    watched.start()
+    tried = []
+
+    def fail_all() -> None:
+        for entry in watched.entries():
+            tried.append(entry.path)
+            watched.watch.failed(entry.path, first_delay_s=10_000.0)
+
+    watched.watch.on_ready = fail_all
+    watched.pass_time(SLOW_WALK_S - 60, 5)
+    first, at_least = len(tried), watched.watch.backlog.at_least
+    watched.pass_time(180, 5)
+
+    assert 100 == first == len(set(tried))
+    assert at_least
+    assert 190 <= len(tried) <= 200
     watched.stop()
 
 

@@ -148,7 +148,9 @@ class SettlingFiles:
         self._settled: deque[_KnownFile] = deque()
         self._settled_files = 0
         self.missed = False
-        """Whether there was no room for a file that changed, or failed."""
+        """Whether there was no room for a file that changed."""
+        self.forgotten = False
+        """Whether there was no room for a file that failed: it may come back with a walk, but none is made for it."""
 
     def __len__(self) -> int:
         """How many files are known."""
@@ -355,7 +357,7 @@ class SettlingFiles:
         if file.failing_since is None:
             if len(self._failing) >= self._max_failed:
                 self._drop(file)
-                self.missed = True
+                self.forgotten = True
                 return MAX_FILE_DELAY_S
             file.failing_since = self._epoch()
             self._failing[path] = file

@@ -189,7 +189,10 @@ class SourceWatch:
         """What is known and not moved."""
         files, (more, more_bytes) = self._files, self._walking.beyond
         return SourceBacklog(
-            len(files) + more, files.size + more_bytes, files.oldest, at_least=bool(more or files.missed)
+            len(files) + more,
+            files.size + more_bytes,
+            files.oldest,
+            at_least=bool(more or files.missed or files.forgotten),
         )
 
     @property

@@ -189,7 +189,7 @@ class Walking:
         self._jobs.cancel("walk")
         self._wanted = False
         self._close_refill()
-        self._files.missed = False
+        self._files.missed = self._files.forgotten = False
         self._counted = (0, 0)
         self.number += 1
         self._worked_s = 0.0
