@@ -1,5 +1,7 @@
 """What the other end of a connection may ask of us: `realize.wire.throttling`."""
 
+import json
+
 import pytest
 from twisted.internet.task import Clock
 
@@ -123,3 +125,12 @@ def test_a_daemon_that_never_asks_leaves_us_the_other_limit_of_our_own():
     command.limit.known()
 
     assert 500 == command.rate
+
+
+def test_the_other_end_is_told_of_this_connection_alone():
+    """What other limits there are in the process is nothing to it."""
+    command = Connected(1000)
+    command.tree.attach("another", "2")
+    rows = json.loads(command.limit._get_throttle()["report"])
+
+    assert [("connection", "1", 1000)] == [(row["scope"], row["name"], row["limit"]) for row in rows]

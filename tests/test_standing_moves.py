@@ -13,12 +13,15 @@ from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Right
+from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Right, ThrottleConfig
 from realize.daemon import RealizedService
-from realize.errors import ConfigError, Conflict, NotFound
+from realize.errors import ConfigError, Conflict, NotFound, UsageError
 from realize.keys import generate_identity
 from realize.moves.status import MoveStatus, Phase
+from realize.schedule.timetable import parse_timetable
+from realize.throttle.tree import Scope
 from realize.values import OnConflict
+from realize.wire.commands import Direction
 
 PATIENCE_S = 30.0
 """After so long, what is waited for will not happen."""
@@ -389,3 +392,40 @@ async def test_a_move_that_comes_back_waits_for_the_end_of_the_former_one(two: T
     await back
     await until(lambda: len(files_of(two.inbox)) == 100 and not files_of(two.out), "arrival of all")
     await until(lambda: ["out"] == [status.name for status in cam.moves.statuses()], "its coming back")
+
+
+async def test_what_a_move_sends_keeps_to_the_limits_of_the_daemon(two: Two) -> None:
+    """To that of the service and that of the peer, beside its own; the peer learns nothing of them."""
+    two.start("nas", two.nas_config())
+    limited = ThrottleConfig(service_bps=100_000, peers_bps={"nas": parse_timetable("00:00,50k")}, connection_bps=10)
+    cam = two.start("cam", evolve(two.cam_config(throttle_up="1M"), throttle=limited))
+    (two.out / "a").write_bytes(os.urandom(100_000))
+    began = reactor.seconds()  # type: ignore[attr-defined]
+    await until(lambda: cam.moves.statuses() and two.status().running, "a run")
+    await until((two.inbox / "a").exists, "arrival")
+    took = reactor.seconds() - began  # type: ignore[attr-defined]
+
+    # 100,000 bytes at 51,200 a second.
+    assert took > 1.8
+
+
+async def test_a_move_may_be_limited_while_it_runs(two: Two) -> None:
+    """By the name of its connection, as `realize throttle` does it; what it receives is not for that."""
+    two.start("nas", two.nas_config())
+    cam = two.start("cam", two.cam_config(throttle_up="20k"))
+    (two.out / "a").write_bytes(os.urandom(400_000))
+    await until(lambda: cam.moves.statuses() and two.status().running, "a run")
+    throttling = cam._throttling
+
+    def rows() -> dict[str, object]:
+        return {row["name"]: row["limit"] for row in throttling.report("", is_admin=True) if row["peer"] == "nas"}
+
+    await until(lambda: rows().get("out1") == 20 << 10, "the limit of the connection")
+    with pytest.raises(UsageError, match="throttle_down"):
+        throttling.set("uid 0", "", Scope.CONNECTION, "out1", Direction.BOTH, 1 << 20, None, is_admin=True)
+    throttling.set("uid 0", "0", Scope.CONNECTION, "out1", Direction.SEND, None, None, is_admin=True)
+    lifted = rows()
+    await until((two.inbox / "a").exists, "arrival")
+
+    assert {"nas": None, "out1": None} == lifted
+    await until(lambda: two.status().running is None or "out1" not in rows(), "the end of the run")

@@ -316,3 +316,17 @@ def test_close_leaves_no_timer():
 
     assert [] == setting.timers
     assert [("service", "", 2 * KIB), ("peer", "camera", None)] == setting.limits()
+
+
+def test_what_is_configured_for_connections_is_for_those_alone_that_are_to_have_it():
+    """Another one keeps to the limits above it, also after a reload."""
+    clock = Clock()
+    tree = ThrottleTree(clock, connection=1000)
+    tree.attach("a", "1")
+    tree.attach("a", "2", configured=False)
+    before = tree.rate(Scope.CONNECTION, "1"), tree.rate(Scope.CONNECTION, "2")
+    tree.configure(connection=2000)
+
+    assert (1000, None) == before
+    assert (2000, None) == (tree.rate(Scope.CONNECTION, "1"), tree.rate(Scope.CONNECTION, "2"))
+    tree.close()

@@ -152,7 +152,12 @@ class RealizedService(Service):
         )
         self._rates = RateSampler(reactor)
         self._housekeeping = Housekeeping(reactor, self._log)
-        self._moves = StandingMoves(self._with_identity(config), reactor, self._logs.of)
+        self._moves = StandingMoves(
+            self._with_identity(config),
+            reactor,
+            self._logs.of,
+            within=self._throttling.of_runs(lambda key: self._keys.get(key, key.fingerprint)),
+        )
         self._metrics_endpoint: MetricsEndpoint | None = None
         if metrics is not None:
             collector = self._page_collector()

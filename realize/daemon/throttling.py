@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, Final
 
 from attrs import define
@@ -19,7 +20,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from realize.errors import AccessDenied, RealizeError, UsageError
+from realize.keys import PublicKey
 from realize.logger import Logger
+from realize.runs.limit_tree import LimitTree
 from realize.schedule.timetable import RateByTime
 from realize.throttle.rates import check_rate, lowest
 from realize.throttle.timed_limits import Cause, TimedLimits
@@ -59,6 +62,7 @@ class Throttling:
         self._members: dict[str, Member] = {}
         self._receiving = TimedLimits[Setting, int](clock, self._receive_again, wall_clock)
         self._configured = False
+        self._runs = count(1)
 
     def configure(self, service: RateByTime, peers: Mapping[str, RateByTime], connection: RateByTime) -> None:
         """Apply what a configuration says of the service, all peers, and new connections; None is unlimited.
@@ -94,6 +98,13 @@ class Throttling:
         """Leave no timer behind."""
         self._tree.close()
         self._receiving.close()
+
+    def of_runs(self, peer_of: Callable[[PublicKey], str]) -> LimitTree:
+        """The same limits for connections that the daemon makes itself, to peers whose names ``peer_of`` knows.
+
+        They keep to those of the service and of their peer; what is configured for connections is for accepted ones.
+        """
+        return LimitTree(self._tree, peer_of, lambda: f"out{next(self._runs)}")
 
     def joined(self, connection: PeerProtocol, peer: str, name: str) -> None:
         """Apply the limits to a connection that was accepted, until it is lost."""
@@ -208,6 +219,10 @@ class Throttling:
         if scope is Scope.SERVICE:
             raise UsageError("what is received can be limited for a peer or a connection, not for the whole service")
         self._tree.rate(scope, name)
+        if scope is Scope.CONNECTION and name not in self._members:
+            raise UsageError(
+                "what comes over a connection that the daemon has made itself is limited by throttle_down of its move"
+            )
 
     def _limit_receiving(
         self, setting: Setting, rate: int | None, seconds: float | None, *, after_temporary: bool = False

@@ -21,6 +21,7 @@ from realize.moves.plan import Plan
 from realize.moves.status import FileUnderWay, RunNow, RunResult
 from realize.runs.board import Board
 from realize.runs.credentials import Credentials
+from realize.runs.limit_tree import LimitTree
 from realize.runs.move_run import MoveRun
 from realize.runs.run_log import RunLog
 from realize.runs.session import Session
@@ -71,6 +72,7 @@ class OneRun:
 
     ``texts`` are the sources, one for each feed, and the destination.
     ``remaining_s`` is what is left of the time limit; None if there is none.
+    ``within`` has limits that its connections keep to with others of this process.
     ``names_file`` is asked whether the log names a file that failed.
     """
 
@@ -82,9 +84,11 @@ class OneRun:
         logger_of: LoggerOf,
         occasion: Occasion,
         *,
+        within: LimitTree | None = None,
         names_file: Callable[[Failed], bool] = lambda _: True,
     ) -> None:
         self._reactor = reactor
+        self._within = within
         self._plan = plan
         self._credentials = credentials
         self._logger_of = logger_of
@@ -186,7 +190,9 @@ class OneRun:
 
     async def _session(self) -> None:
         plan = self._plan
-        async with Session(self._reactor, self._credentials, self._logger_of, plan.options.rates) as session:
+        async with Session(
+            self._reactor, self._credentials, self._logger_of, plan.options.rates, self._within
+        ) as session:
             self._run = session.run
             self._run_log = RunLog(session.run, self._logger_of)
             self._moving = MoveRun(

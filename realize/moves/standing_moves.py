@@ -29,6 +29,7 @@ from realize.moves.status import MoveStatus
 from realize.moves.timed import Timed
 from realize.moves.trigger import Trigger
 from realize.runs.credentials import GivenCredentials
+from realize.runs.limit_tree import LimitTree
 from realize.schedule.when import Settled
 from realize.units import quoted
 from realize.watch.events import DirectoryEvents
@@ -51,6 +52,7 @@ def no_such_move(name: str) -> NotFound:
 class StandingMoves:
     """The standing moves of ``config``, which has our identity in it.
 
+    ``within`` has limits that their connections keep to with others of this process.
     ``now`` returns the wall clock's seconds since the epoch, and ``chance`` random numbers from 0 to 1.
     """
 
@@ -60,11 +62,13 @@ class StandingMoves:
         reactor: IReactor,
         logger_of: LoggerOf,
         *,
+        within: LimitTree | None = None,
         now: Callable[[], float] = time.time,
         chance: Callable[[], float] = _chance,
     ) -> None:
         self._reactor = reactor
         self._logger_of = logger_of
+        self._within = within
         self._now = now
         self._chance = chance
         self._plans: dict[str, Plan] = {}
@@ -184,7 +188,9 @@ class StandingMoves:
         def logger_of(component: str) -> Logger:
             return self._logger_of("moves" if component == "cli" else component).bind(move=plan.name)
 
-        return OneRun(self._reactor, plan, self._credentials, logger_of, occasion, names_file=names_file)
+        return OneRun(
+            self._reactor, plan, self._credentials, logger_of, occasion, within=self._within, names_file=names_file
+        )
 
     def _trigger_of(self, plan: Plan, state: MoveState) -> Trigger:
         max_duration_s = plan.options.max_duration_s

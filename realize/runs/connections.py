@@ -20,6 +20,7 @@ from realize.concurrency.reactor import IReactor
 from realize.errors import ConnectionFailed, RealizeError
 from realize.keys import Identity
 from realize.logger import Logger, LoggerOf
+from realize.runs.limit_tree import LimitTree
 from realize.runs.options import Rates
 from realize.runs.peers import Peer, ThisMachine, naming
 from realize.runs.reports import lowest, parse_limits
@@ -39,7 +40,10 @@ SILENT_CLOSE_TIMEOUT_S: Final = 0.5
 
 
 class Connections:
-    """Connects to each peer once; ``run`` stays the same when a run comes back after it lost its connections."""
+    """Connects to each peer once; ``run`` stays the same when a run comes back after it lost its connections.
+
+    ``within`` has limits that the connections keep to with others of this process.
+    """
 
     def __init__(
         self,
@@ -47,13 +51,16 @@ class Connections:
         rates: Rates,
         run: str,
         logger_of: LoggerOf,
+        *,
+        within: LimitTree | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._reactor = reactor
         self._rates = rates
         self._logger_of = logger_of
         self._log = logger_of("cli").bind(run=run)
-        self._tree = ThrottleTree(reactor)
+        self._within = within
+        self._tree = ThrottleTree(reactor) if within is None else within.tree
         self._timetables = Timetables[tuple[Peer, Direction]](reactor, self._changed, wall_clock)
         self._wall_clock = wall_clock
         self._run = run
@@ -147,9 +154,14 @@ class Connections:
             make_protocol=attempt,
             wrap=pacing(self._reactor),
         )
-        limit_by(self._tree, connection, peer.address, name)
+        node = name
+        if self._within is None:
+            limit_by(self._tree, connection, peer.address, node)
+        else:
+            node = self._within.new_name()
+            limit_by(self._tree, connection, self._within.peer_of(peer.pin), node, configured=False)
         self._limit_logs[peer] = log = logger("throttle")
-        self._own[peer] = own = OwnLimit(self._tree, name, log, rate_now(self._rates.up, self._wall_clock()))
+        self._own[peer] = own = OwnLimit(self._tree, node, log, rate_now(self._rates.up, self._wall_clock()))
         connection.serve(own)
         theirs = connection.theirs
         self._log.info(
@@ -186,7 +198,8 @@ class Connections:
         for each in lost:
             await each
         self._timetables.close()
-        self._tree.close()
+        if self._within is None:
+            self._tree.close()
 
 
 def _tell(connection: PeerProtocol, direction: Direction, rate: int | None) -> Deferred[dict[str, Any]]:

@@ -40,6 +40,7 @@ from realize.store.origin import origin_of
 
 if TYPE_CHECKING:
     from realize.runs.connections import Connections
+    from realize.runs.limit_tree import LimitTree
     from realize.wire.client import ConnectingProtocol
     from realize.wire.connection import PeerProtocol
 
@@ -64,6 +65,7 @@ class Session:
     """Everything that one run works with; leaving the session closes it all.
 
     ``logger_of`` is called when the first connection is made.
+    ``within`` has limits that its connections keep to with others of this process.
     """
 
     def __init__(
@@ -72,10 +74,12 @@ class Session:
         credentials: Credentials,
         logger_of: LoggerOf,
         rates: Rates = Rates(),  # noqa: B008 -- frozen
+        within: LimitTree | None = None,
     ) -> None:
         self.credentials = credentials
         self._reactor = reactor
         self._rates = rates
+        self._within = within
         self._logger_of = logger_of
         self._peer_key_used = False
         self._connections: Connections | None = None
@@ -195,7 +199,7 @@ class Session:
             # Without a remote end, nothing of the wire is loaded.
             from realize.runs.connections import Connections
 
-            self._connections = Connections(self._reactor, self._rates, self.run, self._logger_of)
+            self._connections = Connections(self._reactor, self._rates, self.run, self._logger_of, within=self._within)
         return self._connections
 
     def _freed(self, path: bytes, size: int) -> None:

@@ -155,12 +155,18 @@ class ThrottleTree:
             self._limits.set_lasting((scope, name, False), limit)
             self._apply(scope, name)
 
-    def attach(self, peer: str, connection: str) -> Flow:
-        """Return the flow of a new connection of ``peer``; raises `Conflict` if the name ``connection`` is taken."""
+    def attach(self, peer: str, connection: str, *, configured: bool = True) -> Flow:
+        """Return the flow of a new connection of ``peer``; raises `Conflict` if the name ``connection`` is taken.
+
+        Unless ``configured``, what the configuration says of new connections is not for this one.
+        """
         if connection in self._flows:
             raise Conflict(f"there is a connection {connection} already")
         setting = (Scope.CONNECTION, connection, False)
-        self._limits.set(setting, self._configured[2])
+        if configured:
+            self._limits.set(setting, self._configured[2])
+        else:
+            self._own.add(connection)
         bucket = Bucket(self._limits.rate(setting), parent=self._peer(peer))
         flow = self._flows[connection] = self._scheduler.flow(bucket, partial(self._left, connection))
         self._peer_of[connection] = peer

@@ -25,12 +25,15 @@ def pacing(clock: IReactorTime) -> Callable[[IProtocolFactory], IProtocolFactory
     return lambda factory: ThrottledFactory(factory, clock)
 
 
-def limit_by(tree: ThrottleTree, connection: PeerProtocol, peer: str, name: str) -> None:
-    """Subject what this connection sends, from now until it is lost, to the limits of ``tree``."""
+def limit_by(tree: ThrottleTree, connection: PeerProtocol, peer: str, name: str, *, configured: bool = True) -> None:
+    """Subject what this connection sends, from now until it is lost, to the limits of ``tree``.
+
+    ``configured`` is as for `ThrottleTree.attach`.
+    """
     paced = connection.transport
     if not isinstance(paced, ThrottledProtocol):
         raise ProtocolError("the connection is not one that can be paced")
-    paced.use(tree.attach(peer, name))
+    paced.use(tree.attach(peer, name, configured=configured))
 
 
 def seconds_of(milliseconds: int | None) -> float | None:
@@ -150,7 +153,11 @@ class OwnLimit(amp.CommandLocator):
 
     @GetThrottle.responder
     def _get_throttle(self) -> dict[str, Any]:
-        return {"report": json.dumps(as_report(self._tree.snapshot()))}
+        return {"report": json.dumps(as_report(each for each in self._tree.snapshot() if self._is_ours(each)))}
+
+    def _is_ours(self, limit: Limit) -> bool:
+        """What else there is in the tree is nothing to the other end."""
+        return limit.scope is Scope.CONNECTION and limit.name == self._name
 
     def transfers(self) -> list[dict[str, Any]]:
         """See `realize.wire.responding.Served`; this end serves no files."""
