@@ -26,6 +26,9 @@ from realize.daemon.control import may_steer
 from realize.daemon.steering import Asker, SteeringResponders
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, NotFound
 from realize.keys import generate_identity
+from realize.runs.connections import Connections
+from realize.runs.options import Rates
+from realize.runs.peers import ThisMachine
 from realize.throttle.tree import Scope
 from realize.wire.boxes import encode
 from realize.wire.client import ConnectingProtocol
@@ -297,6 +300,24 @@ async def test_a_daemon_is_seen_and_steered_without_a_key(start, config, records
     [changed] = [fields for event, fields in records if event == "throttle_changed"]
     assert (f"uid {os.geteuid()}", None) == (changed["peer"], changed["conn"])
     assert [config.control] == [fields["path"] for event, fields in records if event == "control_listening"]
+
+
+async def test_the_first_place_where_a_daemon_listens_is_taken(start, config, folder):
+    """A missing socket, and one that a dead daemon has left, are passed over; there is one connection for all."""
+    start(config)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"{folder}/dead")
+    here = ThisMachine((f"{folder}/missing", f"{folder}/dead", config.control), "realize.toml")
+    connections = Connections(reactor, Rates(), "run", lambda _: Log())
+    found = [await connections.to_this_machine(here) for _ in range(2)]
+    limits = await connections.limits()
+    with pytest.raises(ConnectionFailed, match=f"nobody listens at {folder}/missing; .*`control` in realize.toml"):
+        await connections.to_this_machine(ThisMachine(here.paths[:1], "realize.toml"))
+    await connections.close("DONE", silent=False)
+
+    assert config.control == found[0].label
+    assert found[0] is found[1]
+    assert [] == limits
 
 
 async def test_the_socket_is_for_its_user_alone_and_goes_with_the_daemon(start, config):

@@ -13,7 +13,8 @@ from realize.errors import AccessDenied, Busy, Conflict, NotFound
 from realize.keys import generate_identity
 from realize.moves.standing_moves import StandingMoves
 from realize.moves.status import FileUnderWay, KnownBacklog, MoveStatus, Phase, RunNow, RunResult
-from realize.wire.commands import Moves, Steering, SteerMove
+from realize.throttle.tree import Scope
+from realize.wire.commands import Direction, GetThrottle, Moves, SetThrottle, Status, Steering, SteerMove
 from realize.wire.reports import MAX_REPORT_BYTES
 from tests.loopback import Log, Pair
 
@@ -70,13 +71,13 @@ class FakeMoves:
 class Asked:
     """A peer that asks a daemon with these moves, over a connection in memory."""
 
-    def __init__(self, moves, *, is_admin=True, name="nas", is_running=True):
+    def __init__(self, moves, *, is_admin=True, name="nas", is_running=True, throttling=None):
         self.log = Log()
         self.responders = SteeringResponders(
-            Asker(name=name, is_admin=is_admin),
-            throttling=None,
+            Asker(name=name, is_admin=is_admin, connection="7"),
+            throttling=throttling,
             moves=moves,
-            report=dict,
+            report=lambda: {"version": "1"},
             steering_log=self.log,
             wall_clock=lambda: NOW,
             is_running=lambda: is_running,
@@ -144,7 +145,9 @@ def test_what_cannot_be_done_is_refused_with_the_reason_and_logged(asked):
     assert (Conflict, "out is paused") == (type(paused), str(paused))
     assert {NotFound} == {type(each) for each in unknown}
     assert [] == admin.responders._moves.asked
-    assert 4 == len(admin.log.named("steering_refused"))
+    refused = admin.log.named("steering_refused")
+    assert [str(paused), *map(str, unknown)] == [each["error"] for each in refused]
+    assert ["run", "run", "pause", "resume"] == [each["action"] for each in refused]
     assert [] == admin.log.named("move_steered")
 
 
@@ -182,6 +185,41 @@ def test_a_daemon_without_moves_says_so():
     admin.close()
     assert [] == listed["moves"]
     assert {NotFound} == {type(each) for each in refused}
+
+
+class FakeThrottling:
+    """The limits of a daemon: remembers who asked for what."""
+
+    def __init__(self, former):
+        self.former, self.asked = former, []
+
+    def set(self, by, own, *arguments, is_admin):
+        """Remember it."""
+        self.asked.append((by, own, *arguments, is_admin))
+        return self.former
+
+    def report(self, by, *, is_admin, own):
+        """Who asks, as the only row."""
+        return [{"by": by, "is_admin": is_admin, "own": own}]
+
+
+@pytest.mark.parametrize("is_admin", [True, False])
+@pytest.mark.parametrize("former", [None, 0, 5])
+def test_limits_are_shown_and_set_for_who_asks(is_admin, former):
+    """On its own connection, with its own rights; the former limit is told if there was one."""
+    throttling = FakeThrottling(former)
+    asked = Asked(FakeMoves(), is_admin=is_admin, throttling=throttling)
+
+    change = {"scope": Scope.CONNECTION, "name": "", "direction": Direction.BOTH, "rate": 9, "milliseconds": 1500}
+    answer = asked.ask(SetThrottle, **change)
+    shown = json.loads(asked.ask(GetThrottle)["report"])
+    status = json.loads(asked.ask(Status)["report"])
+    asked.close()
+    assert former == answer["former"]
+    assert [("nas", "7", Scope.CONNECTION, "", Direction.BOTH, 9, 1.5, is_admin)] == throttling.asked
+    assert [{"by": "nas", "is_admin": is_admin, "own": "7"}] == shown
+    assert {"version": "1"} == status
+    assert [] == asked.responders.transfers()
 
 
 def test_a_report_leaves_out_details_before_moves():
