@@ -124,15 +124,17 @@ def test_half_an_hour_may_be_skipped_as_well() -> None:
     assert (at("2026-10-03 15:30"), M) == parse_timetable("00:00,2M 02:10,1M").next_change(at("2026-10-03 15:00"), zone)
 
 
-def test_without_a_zone_it_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the C library has it."""
+@pytest.mark.parametrize(("zone", "hours"), [("UTC", 0), ("America/New_York", 4), ("Asia/Tokyo", -9)])
+def test_without_a_zone_it_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch, zone: str, hours: int) -> None:
+    """As the C library has it, also after it was set anew."""
     timetable = parse_timetable("08:00,1M 18:00,off")
+    eight = at("2026-07-01 08:00") + hours * 3_600
     try:
-        monkeypatch.setenv("TZ", "America/New_York")
+        monkeypatch.setenv("TZ", zone)
         time.tzset()
 
-        assert M == timetable.rate_at(at("2026-07-01 12:00"))
-        assert (at("2026-07-01 22:00"), None) == timetable.next_change(at("2026-07-01 12:00"))
+        assert (None, M) == (timetable.rate_at(eight - 1), timetable.rate_at(eight))
+        assert (eight + 36_000, None) == timetable.next_change(eight)
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -8,7 +8,10 @@ the first time only.
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, time, timedelta, tzinfo
+import time
+from datetime import date, datetime, timedelta, tzinfo
+from datetime import time as time_of_day
+from functools import lru_cache
 from typing import Final
 
 from attrs import frozen
@@ -24,6 +27,7 @@ _DAY_NAMES: Final = {
     for name in (short, ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")[number])
 }
 _WEEK_DAYS: Final = 7
+_REMEMBERED_DAYS: Final = 512
 _MAX_TIMETABLE_CHARS: Final = 2_000
 _CHANGE: Final = re.compile(
     r"(?:(?P<day>[a-z]+)-)?(?P<hour>\d{1,2}):(?P<minute>\d{2}),(?P<rate>.+)", re.ASCII | re.IGNORECASE
@@ -31,12 +35,15 @@ _CHANGE: Final = re.compile(
 _TIMETABLE_EXAMPLE: Final = "08:00,512k 18:00,unlimited or Mon-08:00,512k Fri-18:00,unlimited"
 _UNITS_BPS: Final = (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10))
 
+Changes = tuple[tuple[float, int | None], ...]
+"""Moments, and the rates that begin then."""
+
 
 @frozen
 class RateChange:
     """The rate from one time of day on: on one day of the week (0 is Monday), or, for None, on each that has no own."""
 
-    at: time
+    at: time_of_day
     rate: int | None
     day: int | None = None
 
@@ -46,7 +53,7 @@ class RateChange:
         return f"{day}{self.at:%H:%M},{_written(self.rate)}"
 
 
-@frozen
+@frozen(cache_hash=True)
 class RateTimetable:
     """Rates by time; ``changes`` in their order in time, and ``plain`` is the rate if there are none."""
 
@@ -58,7 +65,7 @@ class RateTimetable:
         today = shown(moment, zone).date()
         # From tomorrow on, since clocks that are set back may have shown some of it already.
         for days in range(1, -_WEEK_DAYS - 2, -1) if self.changes else ():
-            reached = [rate for at, rate in self._on(today + timedelta(days), zone).items() if at <= moment]
+            reached = [rate for at, rate in _changes_on(self, today + timedelta(days), zone) if at <= moment]
             if reached:
                 return reached[-1]
         return self.plain
@@ -67,7 +74,7 @@ class RateTimetable:
         """When, after a moment, another rate begins, and which; None if it stays as it is."""
         present, today = self.rate_at(moment, zone), shown(moment, zone).date()
         for days in range(_WEEK_DAYS + 2) if self.changes else ():
-            for at, rate in self._on(today + timedelta(days), zone).items():
+            for at, rate in _changes_on(self, today + timedelta(days), zone):
                 if at > moment and rate != present:
                     return at, rate
         return None
@@ -77,15 +84,23 @@ class RateTimetable:
         """Every rate that may hold."""
         return frozenset(each.rate for each in self.changes) or frozenset({self.plain})
 
-    def _on(self, date: date, zone: tzinfo | None) -> dict[float, int | None]:
-        """The changes of one day, in order; of several at once, because clocks skip an hour, the last one holds."""
-        rates = {each.at: each.rate for each in self.changes if each.day is None}
-        rates.update((each.at, each.rate) for each in self.changes if each.day == date.weekday())
-        return {first_reached(datetime.combine(date, at), zone): rate for at, rate in sorted(rates.items())}
-
     def __str__(self) -> str:
         """As it is written; `parse_timetable` reads it."""
         return " ".join(map(str, self.changes)) or _written(self.plain)
+
+
+def _changes_on(timetable: RateTimetable, date: date, zone: tzinfo | None) -> Changes:
+    """The changes of one day, in order; of several at once, because clocks skip an hour, the last one holds."""
+    return _computed(timetable, date, zone, None if zone is not None else (*time.tzname, time.timezone))
+
+
+@lru_cache(maxsize=_REMEMBERED_DAYS)
+def _computed(timetable: RateTimetable, date: date, zone: tzinfo | None, _machine: object) -> Changes:
+    """`_changes_on`, remembered: each connection with a timetable asks. The zone of the machine may be set anew."""
+    rates = {each.at: each.rate for each in timetable.changes if each.day is None}
+    rates.update((each.at, each.rate) for each in timetable.changes if each.day == date.weekday())
+    moments = {first_reached(datetime.combine(date, at), zone): rate for at, rate in sorted(rates.items())}
+    return tuple(moments.items())
 
 
 RateByTime = int | RateTimetable | None
@@ -124,7 +139,7 @@ def parse_timetable(text: str) -> RateTimetable:
     words = text.replace(";", " ").split()
     if "," not in text:
         return RateTimetable(plain=_rate(text))
-    changes: dict[tuple[int | None, time], RateChange] = {}
+    changes: dict[tuple[int | None, time_of_day], RateChange] = {}
     for word in words:
         change = _change(word)
         if (change.day, change.at) in changes:
@@ -145,7 +160,7 @@ def _change(word: str) -> RateChange:
     hour, minute = int(match["hour"]), int(match["minute"])
     if hour > 23 or minute > 59:
         raise UsageError(f"{quoted(word)} has no time of day: write it from 00:00 to 23:59")
-    return RateChange(time(hour, minute), _rate(match["rate"]), day)
+    return RateChange(time_of_day(hour, minute), _rate(match["rate"]), day)
 
 
 def _rate(text: str) -> int | None:
