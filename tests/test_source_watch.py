@@ -427,6 +427,26 @@ def test_without_enough_watches_it_walks_every_minute(source, watched):
         assert int(file.read()) == fields["value"]
 
 
+def test_a_limit_that_is_reached_later_makes_it_walk_every_minute_from_then_on(source, watched):
+    """Not when the next walk would have been due."""
+    watched.start()
+    watched.pass_time(100, 10)
+    limited = [True]
+    refusing(watched, errno.ENOSPC, limited)
+    watched.quiet()
+    for name in "ab":
+        plant(source / name / "sub" / "1")
+    watched.settled()
+    first = watched.taken()
+    for name in "ab":
+        plant(source / name / "sub" / "2")
+    watched.pass_time(LIMITED_WALK_S)
+    watched.settled()
+
+    assert [b"a/sub/1", b"b/sub/1"] == first
+    assert [b"a/sub/2", b"b/sub/2"] == watched.taken()
+
+
 def test_where_nothing_can_be_watched_it_walks_every_minute(source, watched):
     """Whatever the reason is, such as that there is no /proc."""
     watched.events.add = lambda _: os.open("/none", os.O_RDONLY)

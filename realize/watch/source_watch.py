@@ -470,6 +470,7 @@ class SourceWatch:
         self._refused = True
         if not self._limited:
             self._limited = True
+            self._walking.want_within(LIMITED_WALK_S)
             sysctl = _SYSCTLS.get(error.errno or 0, "")
             self._log.warning(
                 "watch_limit_reached", reason=str(error), sysctl=sysctl, value=_value(sysctl), every_s=LIMITED_WALK_S

@@ -103,6 +103,12 @@ class Walking:
         self._jobs.cancel("slowly")
         self.go_on()
 
+    def want_within(self, delay_s: float) -> None:
+        """Walk the whole source after that time, or a little later if that takes long, unless it is walked now."""
+        if not self._whole and not self._wanted:
+            self._jobs.cancel("walk")
+            self._jobs.later("walk", max(delay_s, pause_after_s(self._worked_s)), self.want)
+
     def visit(self, path: bytes) -> None:
         """Walk everything below a path."""
         if len(self._new) < MAX_NEW_DIRECTORIES:
