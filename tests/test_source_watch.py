@@ -761,6 +761,33 @@ def test_more_files_than_may_be_known(source):
     watched.stop()
 
 
+def test_a_source_is_lost_while_more_files_are_looked_for(source, tmp_path):
+    """There is nothing to be looked for then; when it is back, all of its files are found."""
+    watched = Watched(source, max_known=600)
+    for number in range(1_500):
+        plant(source / f"{number:04}", b"x")
+    watched.start()
+    watched.settled()
+    before = len(watched.taken())
+    while not watched.watch._walking.reading:
+        watched.reactor.advance(0.1)
+    source.rename(tmp_path / "away")
+    watched.reactor.advance(1.0)
+    watched.reactor.read_all()
+    watched.pass_time(30)
+    absent = watched.watch.mode
+    (tmp_path / "away").rename(source)
+    watched.pass_time(60)
+    after = 0
+    for _ in range(10):
+        watched.settled()
+        after += len(watched.taken())
+
+    assert WatchMode.ABSENT is absent
+    assert (600, 900) == (before, after)
+    watched.stop()
+
+
 def test_files_that_come_while_no_more_may_be_known(source):
     """Are found when there is room, although nobody has counted them."""
     watched = Watched(source, max_known=600)

@@ -34,7 +34,7 @@ _REFILL_FRACTION: Final = 0.25
 
 
 class Walking:
-    """The walks of one source, between `want` and `abandon`.
+    """The walks of one source, from `want` to `abandon`.
 
     ``begin`` returns a walk of everything below a path, None if there cannot be one.
     ``take_in`` is given what a piece has found, but for its files, and ``found`` is called after these were taken in.
@@ -66,6 +66,8 @@ class Walking:
         self._reading: list[SourceWalk] | None = None
         """The walks that a thread reads from."""
         self._taking_in = False
+        self._abandoned = True
+        """Whether there is nothing to be walked, since the source is not there."""
         self._new: dict[bytes, None] = {}
         self._new_walks: list[SourceWalk] = []
         self._whole: list[SourceWalk] = []
@@ -98,6 +100,7 @@ class Walking:
 
     def want(self, *, slowly: bool = False) -> None:
         """Walk the whole source as soon as possible; a walk that is under way is hurried, and done again."""
+        self._abandoned = False
         self._slowly = slowly if not self._wanted else self._slowly and slowly
         self._wanted = True
         self._jobs.cancel("slowly")
@@ -119,6 +122,7 @@ class Walking:
 
     def abandon(self) -> None:
         """Give up all walks: the source is not there any more."""
+        self._abandoned = True
         self._jobs.cancel("walk", "gap", "slowly", "room")
         for walks in (self._new_walks, self._whole, self._refill):
             if walks is not self._reading:
@@ -129,7 +133,7 @@ class Walking:
 
     def go_on(self) -> None:
         """Read the next piece, if there is one."""
-        if self.reading or self._taking_in or self._jobs.stopped:
+        if self.reading or self._taking_in or self._abandoned or self._jobs.stopped:
             return
         if self._new and not self._new_walks:
             some = list(self._new)[:PAGE_ENTRIES]
