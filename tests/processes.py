@@ -54,6 +54,14 @@ def start_daemon(config: Path, log: Path, *options: str, twistd: tuple[str, ...]
         )
 
 
+def lives(pid: int | str) -> bool:
+    """Whether that process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Site:
     """A folder with two identities, a daemon serving ``inbox``, and a command that may use it."""
 

@@ -22,6 +22,7 @@ from realize.moves.after_program import GIVEN_UP_S, AfterOutcome, AfterProgram
 from realize.moves.child import CHILD_KILL_AFTER_S, MAX_LINE_CHARS, MAX_LINES
 from realize.moves.status import RunResult
 from tests.loopback import Log
+from tests.processes import lives
 
 LIMIT_S = 60.0
 SOON_S = 20.0
@@ -90,14 +91,6 @@ async def until(condition) -> None:
             return
         await deferLater(reactor, 0.01)
     raise AssertionError("waited in vain")
-
-
-def lives(pid: str) -> bool:
-    """Whether that process is there, and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.fixture
