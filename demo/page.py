@@ -26,7 +26,7 @@ from realize.moves.status import FileUnderWay, KnownBacklog, MoveStatus, Phase, 
 PICTURE = Path(__file__).parent.parent / "docs" / "page.png"
 MIB = 1 << 20
 NOW = 1_796_007_793.0
-"""A Saturday morning at three."""
+"""A Monday morning at three."""
 
 HOUR = 3600.0
 
@@ -185,5 +185,9 @@ def draw(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        draw(Path(sys.argv[1]))
+    with tempfile.TemporaryDirectory() as given:
+        folder = Path(sys.argv[1] if len(sys.argv) > 1 else given)
+        draw(folder)
+        if len(sys.argv) == 1:
+            photograph(folder / "page.html", PICTURE, 1000, 700, dark=False)
+            sys.stdout.write(f"{PICTURE}\n")

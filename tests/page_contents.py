@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from realize.daemon.page.contents import Contents, Rates, ShownChange, ShownLimit, ShownTransfer
+from realize.daemon.page.contents import Contents, HourOfRates, ShownChange, ShownLimit, ShownTransfer
 from realize.daemon.page.history import HISTORY_SAMPLES
 from realize.daemon.page.wording import all_that_waits, headline, urgency
 from realize.moves.status import FileUnderWay, KnownBacklog, MoveStatus, Phase, RunNow, RunResult
@@ -20,7 +20,7 @@ HOSTILE = (
     "&lt;&#60;{{7*7}}<t:slot name='x'/>",
     "\udcff\ud800",
 )
-BUSY: Rates = tuple(float(n % 50 * 100_000) for n in range(HISTORY_SAMPLES))
+BUSY: HourOfRates = tuple(float(n % 50 * 100_000) for n in range(HISTORY_SAMPLES))
 
 
 def moves_of(names) -> list[MoveStatus]:

@@ -19,7 +19,7 @@ LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
 
 def program(name: str) -> str:
     """Where a program is; a test that needs it fails without it."""
-    package = {"promtool": "prometheus"}.get(name, name)
+    package = {"promtool": "prometheus", "chromedriver": "chromium-driver"}.get(name, name)
     return shutil.which(name) or pytest.fail(f"{name} is not installed: apt-get install {package} (as .ci/run does)")
 
 

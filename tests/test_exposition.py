@@ -7,6 +7,7 @@ import re
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry, Counter, generate_latest
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
 
@@ -16,6 +17,7 @@ from realize.telemetry.metrics.exposition import (
     MAX_SCRAPES,
     REQUEST_TIMEOUT_S,
     Exposition,
+    HttpAnswer,
     listen,
     new_registry,
     wants_openmetrics,
@@ -280,6 +282,68 @@ def test_a_port_that_is_taken(served):
     assert failures[0].check(ConfigError)
     assert "Address already in use" in failures[0].getErrorMessage()
     return stopped
+
+
+def test_other_pages(served):
+    """Whoever serves more than metrics answers for its paths, with headers of its own, and is told what was asked."""
+    asked = []
+
+    def page(each):
+        asked.append(each)
+        return HttpAnswer(200, "text/html", b"<p>", (("refresh", "10"),))
+
+    served.factory = Exposition(
+        served.registry,
+        lambda: served.health,
+        clock=served.clock,
+        log=structlog.get_logger(),
+        pages={b"/": page},
+    )
+    code, headers, body = served.ask("GET /?a=b HTTP/1.1\nHost: nas:9772\n\n")
+    nothing = served.ask("GET /else HTTP/1.1\nHost: a\n\n")
+    refused = served.ask("POST / HTTP/1.1\nHost: a\n\n")
+
+    assert (200, "text/html", "10", "no-store", "<p>") == (
+        code,
+        headers["content-type"],
+        headers["refresh"],
+        headers["cache-control"],
+        body,
+    )
+    assert [(b"/", "nas:9772")] == [(each.path, each.host) for each in asked]
+    assert (404, "/, /metrics or /healthz\n") == (nothing[0], nothing[2])
+    assert 405 == refused[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("10.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_loopback(served, host, expected):
+    """Whether the connection came to this machine's own address, which is nothing that a client could say."""
+    asked = []
+    served.factory = Exposition(
+        served.registry,
+        lambda: served.health,
+        clock=served.clock,
+        log=structlog.get_logger(),
+        pages={b"/": lambda each: asked.append(each) or HttpAnswer(200, "text/html", b"")},
+    )
+    transport = StringTransport(hostAddress=IPv4Address("TCP", host, 9772))
+    protocol = served.factory.buildProtocol(None)
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    transport.protocol = protocol
+    lost(transport)
+
+    assert [expected] == [each.on_loopback for each in asked]
 
 
 def test_no_wakeup(served):

@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from realize.keys import generate_identity
 from realize.telemetry.metrics.exposition import CACHE_S
 from tests.leftovers import leave_partial
 from tests.processes import Site, plant
@@ -144,6 +145,29 @@ def test_counts_are_what_was_moved(site, tmp_path, promtool):
     assert openmetrics.endswith("\n# EOF\n")
     assert {each.name for each in parse_text(text)} == {each.name for each in parse_openmetrics(openmetrics)}
     assert re.search(r"127\.0\.0\.1|large|\.bin", text) is None
+
+
+def test_the_page_tells_of_a_move_that_fails(site, tmp_path):
+    """A daemon whose peer is away says so at its first page, and names neither the file nor its directory."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_bytes(b"content")
+    key = generate_identity().public_key.base64
+    site.write_daemon_config(
+        f'[peers.away]\nkey = "{key}"\naddress = "127.0.0.1:1"\n'
+        f'[moves.camera]\nfrom = "{secret}"\nto = "away::inbox"\nsettle = 0\n'
+    )
+    site.start("--metrics-addr", "0")
+    port = port_of(site)
+    deadline = time.monotonic() + 30
+    while "camera fails" not in (page := get(port, "/")[1]):
+        assert time.monotonic() < deadline, page
+        time.sleep(0.1)
+
+    assert "The peer cannot be reached, or the connection was lost, for" in page
+    assert "secret" not in page
+    assert 403 == get(port, "/", Host="evil.example")[0]
+    assert 1 == sample(values(port), "move_state", move="camera", state="failing")
 
 
 def test_a_draining_daemon_says_so(site, tmp_path):

@@ -12,7 +12,7 @@ from attrs import Factory, frozen
 
 from realize.moves.status import KnownBacklog, MoveStatus
 
-Rates = Sequence[float]
+HourOfRates = Sequence[float]
 """Rates of the last hour, one for each `realize.daemon.page.history.HISTORY_INTERVAL_S`, the latest last."""
 
 
@@ -77,9 +77,9 @@ class Contents:
     more_transfers: int = 0
     limits: Sequence[ShownLimit] = ()
     more_limits: int = 0
-    sent: Rates = ()
-    received: Rates = ()
-    moved_by_all: Rates = ()
-    moved: Mapping[str, Rates] = Factory(dict)
+    sent: HourOfRates = ()
+    received: HourOfRates = ()
+    moved_by_all: HourOfRates = ()
+    moved: Mapping[str, HourOfRates] = Factory(dict)
     """By name of the move."""
     zone: tzinfo | None = None

@@ -41,7 +41,7 @@ DARK: Final = {
 GROUNDS: Final = ("paper", "card")
 """Those of them that text stands on."""
 
-TEXTS: Final = ("ink", "soft", "bad", "warn", "good", "busy")
+INKS: Final = ("ink", "soft", "bad", "warn", "good", "busy")
 """Those of them that text has."""
 
 
