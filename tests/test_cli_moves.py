@@ -19,7 +19,7 @@ from realize.cli.commands.moves import parsed
 from realize.cli.commands.throttle import throttle
 from realize.cli.display.moves import age, details, listing
 from realize.errors import ProtocolError, UsageError
-from realize.moves.status import FileUnderWay, KnownBacklog, MoveStatus, Phase, RunNow, RunResult, Totals
+from realize.moves.status import FileUnderWay, KnownBacklog, LimitChange, MoveStatus, Phase, RunNow, RunResult, Totals
 from realize.runs.asking import ask_moves
 from realize.wire.connection import Greeting
 from tests.loopback import Pair
@@ -48,6 +48,7 @@ CAMERA = MoveStatus(
     failed_files=2,
     file_error="a: is a directory",
     up_bps=512 << 10,
+    up_change=LimitChange(at=NOW + 3 * 3600, bps=None),
     totals=Totals(moved_files=11, moved_bytes=21 << 20, runs=2, failures={"conflict": 2}),
 )
 NIGHT = MoveStatus(
@@ -126,6 +127,8 @@ def test_the_details_have_all_of_a_move(monkeypatch):
     assert last.endswith("(13m ago): moved 1 (0 B), 2 files failed, failed")
     assert "failed        2 files, the last one: a: is a directory" in lines
     assert "limits        sends at most 512 KiB/s, is sent at most unlimited" in lines
+    [change] = [line for line in lines if line.startswith("              sends at most unlimited from ")]
+    assert change.endswith("(in 3h)")
     assert "since start   2 runs, moved 11 (21 MiB), conflict 2" in lines
 
 

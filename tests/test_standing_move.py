@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from realize.moves.one_run import Occasion, OneRun, RunEnd
 from realize.moves.plan import Plan, plans_of
 from realize.moves.standing_move import StandingMove, Surroundings
 from realize.moves.state import FileFailure, MoveState
-from realize.moves.status import KnownBacklog, Phase, RunNow, RunResult
+from realize.moves.status import KnownBacklog, LimitChange, Phase, RunNow, RunResult
 from realize.moves.trigger import Trigger
 from tests.test_episodes import Records
 
@@ -426,3 +427,17 @@ def test_totals_never_get_less(trial: Trial) -> None:
 
     assert (7, 70, 0) == (during.moved_files, during.moved_bytes, during.runs)
     assert (7, 70, 1, 10.0) == (after.moved_files, after.moved_bytes, after.runs, after.run_seconds)
+
+
+def test_its_limits_are_told_and_what_they_become_next() -> None:
+    """By the time of day at which one asks; a plain limit becomes nothing else."""
+    at = datetime.fromtimestamp(1_000_000.0 + 60).replace(second=0)
+    trial = Trial(throttle_up=f"{at:%H:%M},1M {at + timedelta(hours=1):%H:%M},off", throttle_down="2M")
+    before = trial.move.status()
+    trial.clock.advance(60.0)
+    after = trial.move.status()
+
+    assert (None, 2 << 20, None) == (before.up_bps, before.down_bps, before.down_change)
+    assert LimitChange(at=at.timestamp(), bps=1 << 20) == before.up_change
+    assert (1 << 20, LimitChange(at=at.timestamp() + 3_600, bps=None)) == (after.up_bps, after.up_change)
+    assert {"at": at.timestamp(), "bps": 1 << 20} == before.as_row()["up_change"]

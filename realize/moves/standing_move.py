@@ -21,10 +21,10 @@ from realize.moves.episodes import Episodes, kind_of_error
 from realize.moves.one_run import Occasion, OneRun, RunEnd
 from realize.moves.plan import Plan
 from realize.moves.state import MoveState
-from realize.moves.status import KnownBacklog, MoveStatus, Phase, Totals
+from realize.moves.status import KnownBacklog, LimitChange, MoveStatus, Phase, Totals
 from realize.moves.trigger import Trigger
 from realize.runs.reconnecting import Backoff
-from realize.schedule.timetable import rate_now
+from realize.schedule.timetable import RateByTime, change_after, rate_now
 
 MAX_TIMER_S: Final = 60.0
 """The wall clock is looked at again after so long, in case it was set or the machine was suspended."""
@@ -144,7 +144,7 @@ class StandingMove:
     def status(self) -> MoveStatus:
         """All there is to know of it now."""
         plan, state = self.plan, self._state
-        failures = self._trigger.failures
+        failures, now = self._trigger.failures, self._around.now()
         newest = max(failures, key=lambda failed: failed.since, default=None)
         return MoveStatus(
             name=plan.name,
@@ -164,8 +164,10 @@ class StandingMove:
             failed_files=self._trigger.failed_files,
             file_error="" if newest is None else newest.error,
             file_error_code="" if newest is None else newest.code,
-            up_bps=rate_now(plan.options.up_bps, self._around.now()),
-            down_bps=rate_now(plan.options.down_bps, self._around.now()),
+            up_bps=rate_now(plan.options.up_bps, now),
+            down_bps=rate_now(plan.options.down_bps, now),
+            up_change=_change_of(plan.options.up_bps, now),
+            down_change=_change_of(plan.options.down_bps, now),
             totals=self._totals(),
         )
 
@@ -364,3 +366,8 @@ async def _closed(before: Deferred[None], trigger: Trigger, after: AfterProgram 
     if after is not None:
         # It may still be told of the run that has just ended.
         await after.stop(plan.config.after_timeout_s)
+
+
+def _change_of(limit: RateByTime, now: float) -> LimitChange | None:
+    change = change_after(limit, now)
+    return None if change is None else LimitChange(at=change[0], bps=change[1])

@@ -94,6 +94,14 @@ class Totals:
 
 
 @frozen(kw_only=True)
+class LimitChange:
+    """When a limit becomes another one by itself, and which; None is unlimited."""
+
+    at: float
+    bps: int | None
+
+
+@frozen(kw_only=True)
 class MoveStatus:
     """One standing move.
 
@@ -102,7 +110,8 @@ class MoveStatus:
     another attempt, ``file_error`` is the most recent error of one.
     ``error_code`` and ``file_error_code`` are the words of these errors, such as ``no_space``: they name no file.
     ``next_run`` is when it starts again by itself; None for one that waits for files, or is paused.
-    ``up_bps`` and ``down_bps`` are its own limits now, None is unlimited.
+    ``up_bps`` and ``down_bps`` are its own limits now, None is unlimited; ``up_change`` and ``down_change`` what they
+    become next by their timetables.
     """
 
     name: str
@@ -124,6 +133,8 @@ class MoveStatus:
     file_error_code: str = ""
     up_bps: int | None = None
     down_bps: int | None = None
+    up_change: LimitChange | None = None
+    down_change: LimitChange | None = None
     totals: Totals = Factory(Totals)
 
     def as_row(self) -> dict[str, Any]:

@@ -122,6 +122,11 @@ def rate_now(limit: RateByTime, moment: float) -> int | None:
     return limit.rate_at(moment) if isinstance(limit, RateTimetable) else limit
 
 
+def change_after(limit: RateByTime, moment: float) -> tuple[float, int | None] | None:
+    """When a limit becomes another one by itself after a moment, and which; None: it does not."""
+    return limit.next_change(moment) if isinstance(limit, RateTimetable) else None
+
+
 def logged_as(limit: RateByTime) -> int | str | None:
     """A limit for a log: bytes per second, the text of a timetable, or None."""
     return str(limit) if isinstance(limit, RateTimetable) else limit

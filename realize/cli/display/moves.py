@@ -113,6 +113,10 @@ def _facts(move: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
         files = _count(_number(move, "failed_files") or 0, "file")
         yield "failed", f"{files}, the last one: {_text(move, 'file_error')}"
     yield "limits", f"sends at most {_rate(move, 'up_bps')}, is sent at most {_rate(move, 'down_bps')}"
+    for name, what in (("up_change", "sends"), ("down_change", "is sent")):
+        change = _object(move, name)
+        if change:
+            yield "", f"{what} at most {_rate(change, 'bps')} from {_at(change, 'at', now)}"
     totals = _object(move, "totals")
     if totals:
         failures = _object(totals, "failures")

@@ -164,8 +164,15 @@ def _in_flight(move: MoveStatus) -> Sequence[FileUnderWay]:
 def _limits_of(moves: Sequence[MoveStatus]) -> Iterator[ShownLimit]:
     """The limits that moves have of their own."""
     for move in moves:
-        if move.up_bps is not None or move.down_bps is not None:
-            yield ShownLimit(about=f"move {move.name}", sending_bps=move.up_bps, receiving_bps=move.down_bps)
+        changes = [
+            ShownChange(change.at, _DOING[direction], change.bps)
+            for direction, change in ((Direction.SEND, move.up_change), (Direction.RECEIVE, move.down_change))
+            if change is not None
+        ]
+        if changes or move.up_bps is not None or move.down_bps is not None:
+            yield ShownLimit(
+                about=f"move {move.name}", sending_bps=move.up_bps, receiving_bps=move.down_bps, changes=changes
+            )
 
 
 def _shown_limit(rows: Mapping[Direction, Mapping[str, Any]], now: float) -> ShownLimit:
