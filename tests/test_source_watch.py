@@ -952,3 +952,56 @@ def test_names_that_are_too_deep_are_handed_out_as_unreadable(source, watched):
 
     assert [Kind.UNREADABLE] == [each.kind for each in entries]
     assert "components" in entries[0].note
+
+
+@pytest.mark.parametrize("seed", [*range(6), 1372])
+def test_all_comes_out_whatever_goes_wrong(tmp_path, monkeypatch, seed):
+    """Events are lost, watches run out, the source goes and comes, and few files may be known: soon all come out."""
+    monkeypatch.setattr(walking, "PAGE_ENTRIES", 5)
+    monkeypatch.setattr(walks, "PAGE_ENTRIES", 5)
+    source, away = tmp_path / "source", tmp_path / "away"
+    source.mkdir()
+    away.mkdir()
+    producer, choice = Producer(source, away, seed), random.Random(seed + 5)
+    watched = Watched(source, max_known=12)
+    watched.watch._files._max_failed = 3
+    limited: list[bool] = []
+    refusing(watched, errno.ENOSPC, limited)
+    watched.watch.start()
+
+    def go_wrong(number: int) -> None:
+        what = choice.random()
+        if what < 0.01:
+            watched.watch.overflowed()
+        elif what < 0.02:
+            limited[:] = [] if limited else [True]
+        elif what < 0.025:
+            source.rename(tmp_path / f"former{number}")
+            if choice.random() < 0.5:
+                source.mkdir()
+            else:
+                (tmp_path / f"former{number}").rename(source)
+        elif what < 0.03:
+            watched.watch.retry_now()
+
+    for number in range(400):
+        producer.step()
+        acts = (watched.reactor.read_all, watched.threads.work, watched.threads.deliver)
+        for act in (*acts, lambda: take_some(watched, producer)):
+            if choice.random() < 0.3:
+                act()
+        go_wrong(number)
+        watched.reactor.advance(choice.choice([0.0, 0.1, 1.0]))
+    limited.clear()
+    while producer.open:
+        producer.open.pop().close()
+    for _ in range(8):
+        watched.settled()
+        take_some(watched, producer)
+        if not producer.files():
+            break
+        watched.pass_time(70, 5)
+
+    left = producer.files()
+    watched.stop()
+    assert [] == left
