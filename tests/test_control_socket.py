@@ -138,6 +138,8 @@ def test_the_user_of_the_daemon_and_root_are_let_in(site, uid):
     assert {"report": json.dumps({"version": "1"})} == asked(site, client, Status)
     assert f"uid {uid}" == client.name
     assert [LocalUser(4711, uid)] == site.served
+    [record] = site.log.named("control_accepted")
+    assert (f"uid {uid}", "realize") == (record["peer"], record["software"])
 
 
 def test_nobody_else_is_answered_anything(site):
