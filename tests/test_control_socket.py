@@ -401,6 +401,13 @@ async def test_a_socket_that_is_not_for_us_says_so(monkeypatch, number):
         await connected("/x/c")
 
 
+async def test_what_else_the_system_refuses_is_said_in_its_words(monkeypatch):
+    """And is no reason to look elsewhere."""
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EIO)
+    with pytest.raises(ConnectionFailed, match=r"^/x/c cannot be reached: Input/output error$"):
+        await connected("/x/c")
+
+
 async def test_who_finds_no_place_in_the_queue_of_a_socket_waits_for_one(folder):
     """The kernel refuses at once what a daemon has not accepted yet; that is no reason to give up."""
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
