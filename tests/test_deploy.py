@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from realize.keys import generate_identity
 from tests.leftovers import leave_partial
 from tests.processes import ROOT, Site
 from tests.prometheus import RULES, Prometheus, Pushgateway, fetch, program, shipped_rules
@@ -89,8 +90,11 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deploy")
     site = Site(folder)
     limits = '[throttle.peers]\ntester = "1M"\n'
-    site.write_daemon_config(limits)
     config = folder / "realized.toml"
+    # Its port has to be known before it can move anything to itself.
+    site.start()
+    site.stop()
+    site.write_daemon_config(limits + standing_moves(site))
     # Housekeeping looks as soon as a partial may be too old.
     config.write_text('partial_max_age = "2s"\n' + config.read_text())
     site.start("--metrics-addr", "0")
@@ -114,6 +118,22 @@ def world(tmp_path_factory):
                     yield world
     finally:
         site.stop()
+
+
+def standing_moves(site):
+    """A move that goes well, to the daemon itself, and one whose peer is away, in which a file waits."""
+    for name in ("empty", "waiting"):
+        (site.folder / name).mkdir()
+    (site.folder / "waiting" / "file").write_bytes(b"content")
+    away = generate_identity().public_key.base64
+    return (
+        f'[peers.itself]\nkey = "{site.keys["daemon"]}"\naddress = "127.0.0.1:{site.port}"\n'
+        'dirs = { inbox = ["create"] }\n'
+        f'[peers.away]\nkey = "{away}"\naddress = "127.0.0.1:1"\n'
+        f'[moves.well]\nfrom = "{site.folder / "empty"}"\nto = "itself::inbox"\nwhen = "every 1s"\n'
+        f'jitter = 0\nafter = ["{shutil.which("true")}"]\n'
+        f'[moves.failing]\nfrom = "{site.folder / "waiting"}"\nto = "away::inbox"\nsettle = 0\n'
+    )
 
 
 def happen(world):
@@ -262,7 +282,7 @@ def variables_have_values(world):
             found[variable["name"]] = {labels[label] for labels, _ in series}
 
     assert 1 == len(found.pop("instance"))
-    assert {"peer": {"tester"}, "dir": {"inbox"}, "batch": {"camera", "clash", "fetching"}} == found
+    assert {"peer": {"tester", "itself", "away"}, "dir": {"inbox"}, "batch": {"camera", "clash", "fetching"}} == found
 
 
 def rules_are_evaluated(world):

@@ -359,6 +359,17 @@ def test_a_changed_mind_is_the_last_one(trial: Trial) -> None:
     assert plan == trial.move.plan
 
 
+def test_the_kind_of_an_error_is_told_without_its_text(trial: Trial) -> None:
+    """So that who may see no names knows why a move fails; when it is well there is none."""
+    trial.begin().end(LOST)
+    failing = trial.move.status()
+    trial.clock.advance(3600.0)
+    trial.run.end()
+
+    assert (Phase.FAILING, "connection") == (failing.phase, failing.error_code)
+    assert "" == trial.move.status().error_code
+
+
 def test_the_program_after_a_run_is_told_of_runs_that_did_something(trial: Trial) -> None:
     """Not of one that found nothing to do, or could not connect; how it ended is counted."""
     trial.begin().end()

@@ -17,6 +17,7 @@ from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Righ
 from realize.daemon import RealizedService
 from realize.errors import ConfigError, Conflict, NotFound, UsageError
 from realize.keys import generate_identity
+from realize.moves.after_program import AfterOutcome
 from realize.moves.status import MoveStatus, Phase
 from realize.schedule.timetable import parse_timetable
 from realize.throttle.tree import Scope
@@ -332,6 +333,8 @@ async def test_a_program_is_told_of_what_was_moved(two: Two) -> None:
     program.write_text(f"#!/bin/sh\ncat >> {told}\n")
     program.chmod(0o700)
     await two.moving(after=[str(program)])
+    # Every way to end is counted from the start, so that the first is an increase.
+    assert {outcome.value: 0 for outcome in AfterOutcome} == two.status().totals.after
     (two.out / "a").write_text("1")
     await until(lambda: told.exists() and told.read_text(), "telling")
     await until(lambda: two.status().totals.after.get("ok") == 1, "its end")

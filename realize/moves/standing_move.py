@@ -16,7 +16,7 @@ from realize.concurrency.reactor import IReactor
 from realize.errors import Conflict, ConnectionFailed, NoSpace, RealizeError
 from realize.logger import LoggerOf
 from realize.mover.events import Failed
-from realize.moves.after_program import AfterProgram
+from realize.moves.after_program import AfterOutcome, AfterProgram
 from realize.moves.episodes import Episodes, kind_of_error
 from realize.moves.one_run import Occasion, OneRun, RunEnd
 from realize.moves.plan import Plan
@@ -284,7 +284,8 @@ class StandingMove:
         )
 
     def _totals(self) -> Totals:
-        totals = evolve(self._ended_totals, after=dict(self._after_outcomes))
+        expected = dict.fromkeys((outcome.value for outcome in AfterOutcome), 0) if self.plan.config.after else {}
+        totals = evolve(self._ended_totals, after={**expected, **self._after_outcomes})
         if self._run is None:
             return totals
         now = self._run.now()
