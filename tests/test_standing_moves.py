@@ -17,6 +17,7 @@ from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Righ
 from realize.daemon import RealizedService
 from realize.errors import ConfigError, Conflict, NotFound, UsageError
 from realize.keys import generate_identity
+from realize.moves import feed
 from realize.moves.after_program import AfterOutcome
 from realize.moves.status import MoveStatus, Phase
 from realize.schedule.timetable import parse_timetable
@@ -108,6 +109,12 @@ class Two:
     async def settled(self) -> None:
         """Wait until nothing is known that is not moved."""
         await until(lambda: self.status().backlog.files == 0, "moving everything")
+
+
+@pytest.fixture(autouse=True)
+def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait five seconds for the end of each run."""
+    monkeypatch.setattr(feed, "LINGER_S", 0.5)
 
 
 @pytest.fixture
@@ -424,6 +431,8 @@ async def test_a_move_may_be_limited_while_it_runs(two: Two) -> None:
         return {row["name"]: row["limit"] for row in throttling.report("", is_admin=True) if row["peer"] == "nas"}
 
     await until(lambda: rows().get("out1") == 20 << 10, "the limit of the connection")
+    # By then the peer has asked for it, too, which would replace what is set here.
+    await until(lambda: two.status().running is not None and two.status().running.in_flight, "sending")
     with pytest.raises(UsageError, match="throttle_down"):
         throttling.set("uid 0", "", Scope.CONNECTION, "out1", Direction.BOTH, 1 << 20, None, is_admin=True)
     throttling.set("uid 0", "0", Scope.CONNECTION, "out1", Direction.SEND, None, None, is_admin=True)
