@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -136,7 +137,7 @@ def rows(tools: list[type[StandingTool]], folder: str, files: int, seconds: floa
         finally:
             tool.stop()
             shutil.rmtree(here)
-        yield [
+        row = [
             tool.name,
             f"{median(latencies):.2f}",
             f"{quantiles(latencies, n=100)[98]:.2f}",
@@ -147,6 +148,8 @@ def rows(tools: list[type[StandingTool]], folder: str, files: int, seconds: floa
             f"{later:.1f}",
             f"{tool.how}{f'; {missing} files MISSING' if missing else ''}",
         ]
+        print(*row, file=sys.stderr)
+        yield row
 
 
 def load() -> str:
