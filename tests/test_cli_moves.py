@@ -124,7 +124,7 @@ def test_the_details_have_all_of_a_move(monkeypatch):
     assert "this run      for 1m: moved 10 (20 MiB), 1 file failed, 4.1 MiB/s" in lines
     assert "              5 MiB of 20 MiB of day1/é\\xff.jpg" in lines
     [last] = [line for line in lines if line.startswith("last run")]
-    assert last.endswith("(13m ago): moved 1 (0 B), 2 files failed, failed")
+    assert last.endswith("(13m ago): moved 1, 2 files failed, failed")
     assert "failed        2 files, the last one: a: is a directory" in lines
     assert "limits        sends at most 512 KiB/s, is sent at most unlimited" in lines
     [change] = [line for line in lines if line.startswith("              sends at most unlimited from ")]

@@ -66,7 +66,7 @@ def _row(move: Mapping[str, Any], now: float) -> dict[str, str]:
         "state": _text(move, "phase"),
         "waiting": _files(backlog, "files", "size"),
         "oldest": _since(backlog, "oldest", now),
-        "rate": "-" if rate is None else format_rate(max(1, round(rate))),
+        "rate": format_rate(round(rate)) if rate is not None and rate >= 1 else "-",
         "last": _since(last, "ended", now),
         "next": _until(move, "next_run", now),
     }
@@ -129,7 +129,7 @@ def _of_run_now(running: Mapping[str, Any], now: float) -> Iterator[tuple[str, s
     if not running:
         return
     rate = _number(running, "rate_bps")
-    speed = "" if rate is None else f", {format_rate(max(1, round(rate)))}"
+    speed = f", {format_rate(round(rate))}" if rate is not None and rate >= 1 else ""
     yield "this run", f"for {_since(running, 'began', now)}: {_done(running)}{speed}"
     in_flight = running.get("in_flight")
     for each in in_flight if isinstance(in_flight, list) else []:
@@ -148,7 +148,10 @@ def _files(values: Mapping[str, Any], files: str, size: str) -> str:
     if count is None:
         return "-"
     more = "+" if values.get("at_least") is True else ""
-    return f"{round(count)}{more} ({_size(values, size)})" if count else f"0{more}"
+    # Of files that have not settled the size is not known yet.
+    return (
+        f"{round(count)}{more} ({_size(values, size)})" if count and _number(values, size) else f"{round(count)}{more}"
+    )
 
 
 def _count(number: float, what: str) -> str:
