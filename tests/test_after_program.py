@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from realize.moves.after_program import GIVEN_UP_S, AfterOutcome, AfterProgram
 from realize.moves.child import CHILD_KILL_AFTER_S, MAX_LINE_CHARS, MAX_LINES
 from realize.moves.status import RunResult
 from tests.loopback import Log
-from tests.processes import lives
+from tests.processes import lives, wait_for
 
 LIMIT_S = 60.0
 SOON_S = 20.0
@@ -445,6 +446,54 @@ async def test_it_needs_no_handler_of_sigchld(around):
 
     assert "nobody knows how it ended" in around.log.named("after_program_failed")[0]["error"]
     assert ["done"] == around.said()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_has_ended_before_it_is_looked_at_was_started(around, monkeypatch):
+    """Where SIGCHLD is ignored nothing is left of it by then."""
+    former = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    open_pidfd = os.pidfd_open
+
+    def late(pid):
+        """In the thread that starts it, so that nobody else waits."""
+        wait_for(lambda: not lives(pid))
+        return open_pidfd(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", late)
+    try:
+        around.shell("echo done").ran(RESULT)
+        await around.ended("failed")
+    finally:
+        signal.signal(signal.SIGCHLD, former)
+
+    assert ["done"] == around.said()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_whose_end_could_not_be_learned_is_not_left_running(around, monkeypatch):
+    """A kernel without pidfds: it is ended, and counts as not started."""
+    monkeypatch.setattr(os, "pidfd_open", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no pidfds")))
+    around.shell("sleep 1000").ran(RESULT)
+    await around.ended("not_started")
+
+    assert ["no pidfds"] == [fields["error"] for fields in around.log.named("after_program_failed")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_kernels_that_know_no_seal_against_execution_will_do(around, monkeypatch):
+    """The file in memory is made without it."""
+    create = os.memfd_create
+
+    def strict(name, flags):
+        if flags & child._MFD_NOEXEC_SEAL:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return create(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", strict)
+    around.shell("wc -l").ran(RESULT)
+    await around.ended("ok")
+
+    assert ["1"] == around.said()
 
 
 def test_the_reactor_may_run_without_signal_handlers():

@@ -96,12 +96,22 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], content: bytes
         release(stdin, theirs)
     try:
         os.set_blocking(output_fd, False)
-        return Spawned(process, os.pidfd_open(process.pid), output_fd)
+        return Spawned(process, _exit_of(process.pid), output_fd)
     except BaseException:
         release(output_fd)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
+
+
+def _exit_of(pid: int) -> int:
+    """A descriptor that is readable when the process has ended."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:  # SIGCHLD is ignored in this process, and it has ended already
+        at_its_end, writing = os.pipe2(os.O_CLOEXEC)
+        release(writing)
+        return at_its_end
 
 
 def _file_in_memory(content: bytes) -> int:
