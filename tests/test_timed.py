@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from twisted.internet.task import Clock
 
 from realize.errors import Conflict, ConnectionFailed, RealizeError
 from realize.moves.one_run import RunEnd
 from realize.moves.status import RunResult
 from realize.moves.timed import Timed
-from realize.schedule.when import Every
+from realize.schedule.when import Every, parse_when
 
 LOST = ConnectionFailed("nas is away")
 
@@ -73,13 +74,38 @@ def test_what_was_missed_is_caught_up_once() -> None:
         assert 600.0 == timed.wait_s(0.0)
 
 
-def test_a_clock_that_is_set_back_stops_nothing() -> None:
-    """A last run in the future counts as one of now."""
+@pytest.mark.parametrize("text", ["every 10m", "*:0/10"])
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_clock_that_is_set_back_stops_nothing(text: str, ran: bool) -> None:
+    """By ten days, before or after the daemon started: it runs at its times by the clock as it is now."""
     wall = Wall()
-    timed = every_ten_minutes(wall, last_due=wall.now() + 86_400.0)
+    last_due = wall.now() if ran else None
+    timed = Timed(wall.clock, parse_when(text), wall.now, ["/a"], None, jitter_s=5.0, last_due=last_due)
+    wall.ahead -= 10 * 86_400.0
+    runs = 0
+    for _ in range(3_600):
+        wall.clock.advance(1.0)
+        wait = timed.wait_s(0.0)
+        assert wait is not None
+        if wait <= 0.0:
+            timed.begin()
+            timed.ended(ended())
+            runs += 1
 
-    assert timed.wait_s(0.0) is not None
-    assert timed.wait_s(0.0) <= 600.0  # type: ignore[operator]
+    assert 5 <= runs <= 7
+
+
+def test_a_clock_that_is_corrected_brings_no_time_twice() -> None:
+    """As a time server does: a second or two, just after a run."""
+    wall = Wall()
+    timed = Timed(wall.clock, parse_when("*:0/10"), wall.now, ["/a"], None, last_due=wall.now())
+    wall.clock.advance(wait := timed.wait_s(0.0) or 0.0)
+    timed.begin()
+    timed.ended(ended())
+    wall.ahead -= 2.0
+
+    assert wait > 0.0
+    assert 602.0 == timed.wait_s(0.0)
 
 
 def test_trouble_is_tried_again_after_its_delay() -> None:

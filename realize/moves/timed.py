@@ -16,6 +16,9 @@ from realize.moves.status import KnownBacklog
 from realize.schedule.when import Calendar, Every
 from realize.units import display_name
 
+SMALL_STEP_S: Final = 10.0
+"""A clock that is corrected by no more than this has not been set back: a time that comes again was taken already."""
+
 
 class Timed:
     """Sets off a run at each occasion, and after trouble again, until the time limit of the occasion is over.
@@ -113,9 +116,11 @@ class Timed:
     def _occasion_s(self) -> float | None:
         """In how many seconds the next occasion is, negative if it has passed; None if there is none any more."""
         now = self._now()
-        # A last occasion in the future was before the clock was set back.
-        last = None if self.last_due is None else min(self.last_due, now)
-        due = self._when.due(last, min(self._since, now), self._jitter_s)
+        # What lies ahead was before the clock was set back. It counts as of now once, or the next time would recede.
+        self._since = min(self._since, now)
+        if self.last_due is not None and self.last_due > now + SMALL_STEP_S:
+            self.last_due = now
+        due = self._when.due(self.last_due, self._since, self._jitter_s)
         return None if due is None else due - now
 
     def ended(self, end: RunEnd) -> None:
