@@ -79,6 +79,7 @@ def test_jitter_is_a_part_of_the_interval_and_the_same_each_time() -> None:
         ({"jobs": 99}, "moves.cam: jobs: expected a number from 1 to 32"),
         ({"exclude": ("../x",)}, "moves.cam: pattern '../x' matches nothing; "),
         ({"destination": "/b", "throttle": "1M"}, "moves.cam.throttle: limits are for connections, and here both "),
+        ({"destination": "/b", "throttle_up": "1M"}, "moves.cam.throttle_up: limits are for connections, and here "),
         ({"throttle": "fast"}, "moves.cam.throttle: "),
         ({"throttle_up": "25:00,1M"}, "moves.cam.throttle_up: "),
     ],

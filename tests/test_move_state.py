@@ -91,6 +91,8 @@ def test_the_form_is_text_that_people_can_read():
         changed(last_success=float("nan")),
         changed(last_success=float("inf")),
         changed(last_success=10**400),
+        changed(last_success=1e300),
+        changed(attempts=10**30),
         changed(last_run=[]),
         changed(last_run={"run": "x"}),
         changed(failures={"a": 1}),

@@ -141,5 +141,6 @@ def _contradictions(move: MoveConfig, locations: list[Location], *, settles: boo
     local = [isinstance(location, LocalLocation) for location in locations]
     if settles and not all(local[:-1]):
         yield ("when",), 'files of a peer cannot be watched; expected an interval such as "every 10m"'
-    if all(local) and any(getattr(move, name) is not None for name in _RATES):
-        yield ("throttle",), "limits are for connections, and here both ends are local"
+    for name in _RATES if all(local) else ():
+        if getattr(move, name) is not None:
+            yield (name,), "limits are for connections, and here both ends are local"

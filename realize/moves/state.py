@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -28,6 +27,12 @@ MAX_STATE_BYTES: Final = 4 << 20
 
 MAX_ERROR_CHARS: Final = 1_000
 """Characters of a sentence that are kept."""
+
+
+_MAX_NUMBER_BITS: Final = 64
+
+_LAST_EPOCH_S: Final = 253_402_300_799
+"""The last second of the year 9999: no calendar has a later one."""
 
 
 def _shortened(text: str) -> str:
@@ -110,7 +115,9 @@ def _exactly(kind: type) -> Callable[[Any, Any], Any]:
     """What takes values of this type alone: True is no number, and "1" neither."""
 
     def take(value: Any, _: Any) -> Any:
-        if type(value) is not kind or (isinstance(value, int) and value < 0):
+        if type(value) is not kind or (
+            isinstance(value, int) and (value < 0 or value.bit_length() >= _MAX_NUMBER_BITS)
+        ):
             raise ValueError(f"expected {kind.__name__}")
         return value
 
@@ -121,7 +128,7 @@ def _number(value: Any, _: Any) -> float:
     if type(value) not in {int, float}:
         raise ValueError("expected a number")
     number = float(value)
-    if not math.isfinite(number) or number < 0:
+    if not 0 <= number <= _LAST_EPOCH_S:
         raise ValueError("expected a number")
     return number
 
