@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from realize.errors import Conflict, RealizeError
 from realize.mover.events import End, Failed, Finished, How, Left, Unknown
-from realize.moves.feed import LINGER_S, MAX_RUN_S, PAGE_INTERVAL_S, SettledFeed
+from realize.moves.feed import LINGER_S, MAX_RUN_S, MAX_TURN_S, PAGE_INTERVAL_S, SettledFeed
 from realize.values import Entry, Kind
 
 
@@ -147,6 +147,23 @@ def test_a_run_ends_after_a_minute_even_if_files_keep_coming(trial: Trial) -> No
 
     assert [[b"a"], []] == trial.pages
     assert [b"b"] == [entry.path for entry in trial.source.settled]
+
+
+def test_a_source_that_is_never_done_lets_others_have_their_turn() -> None:
+    """After two seconds, and only if others wait; a minute is no reason to give one nothing that waited for so long."""
+    busy, alone, patient = Trial(lambda: True), Trial(), Trial(lambda: True)
+    patient.clock.advance(MAX_RUN_S)
+    for trial in (busy, alone, patient):
+        for path in (b"first", b"second"):
+            trial.source.add(path)
+            trial.ask()
+        trial.clock.advance(MAX_TURN_S)
+        trial.source.add(b"third")
+        trial.ask()
+
+    assert [[b"first"], [b"second"], []] == busy.pages
+    assert [[b"first"], [b"second"], [b"third"]] == alone.pages
+    assert [[b"first"], []] == patient.pages[:2]
 
 
 def test_no_file_is_given_twice_to_one_run(trial: Trial) -> None:

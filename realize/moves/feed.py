@@ -27,6 +27,9 @@ PAGE_INTERVAL_S: Final = 0.2
 MAX_RUN_S: Final = 60.0
 """After so long a run ends, and the next one begins, so that its end is told while files keep coming."""
 
+MAX_TURN_S: Final = 2.0
+"""After so long a source with ever more files lets those have their turn that wait in other sources of its move."""
+
 MAX_RUN_FILES: Final = 50_000
 """The same for the number of its files, of which some things are remembered."""
 
@@ -54,7 +57,8 @@ class SettledSource(Protocol):
 class SettledFeed:
     """Gives a run what settles in one source, and tells the source what becomes of it; for one run.
 
-    ``others_wait`` says whether another source of the same run has files: then this one does not linger.
+    ``others_wait`` says whether another source of the same move has files: then this one does not linger, and goes on
+    for no longer than `MAX_TURN_S`.
     ``failed`` is told of each file that could not be moved, and why.
     """
 
@@ -82,6 +86,8 @@ class SettledFeed:
         self._page_at = clock.seconds()
         """When the next page may be given."""
         self._ending = False
+        self._turn_began: float | None = None
+        """When the first page was asked for: sources have their turns one after another."""
         self.now_ns = time.time_ns()
 
     def listing(self) -> IListing:
@@ -92,6 +98,8 @@ class SettledFeed:
         """Fires with the next settled files as soon as there are some; with none at the end."""
         waiting: Deferred[list[Entry]] = Deferred(lambda _: self._wait_no_more())
         self._waiting = waiting
+        if self._turn_began is None:
+            self._turn_began = self._clock.seconds()
         early_s = self._page_at - self._clock.seconds()
         if early_s > 0.0 and not self._ending:
             self._timer = self._clock.callLater(early_s, self._give)
@@ -163,7 +171,7 @@ class SettledFeed:
 
     def _page(self) -> list[Entry]:
         """What has settled; ends this run if it has gone on for long, or if a file comes a second time."""
-        if self._clock.seconds() - self._began >= MAX_RUN_S or len(self._seen) >= MAX_RUN_FILES:
+        if self._has_had_enough():
             self._ending = True
         if self._ending:
             return []
@@ -178,6 +186,15 @@ class SettledFeed:
         self._seen |= files
         self._in_flight |= files
         return page if files else []
+
+    def _has_had_enough(self) -> bool:
+        """Whether others are to have their turn; a source that has given nothing yet has not had its own."""
+        if not self._seen:
+            return False
+        now, turn_began = self._clock.seconds(), self._turn_began
+        if now - self._began >= MAX_RUN_S or len(self._seen) >= MAX_RUN_FILES:
+            return True
+        return turn_began is not None and now - turn_began >= MAX_TURN_S and self._others_wait()
 
     def _answer(self, page: list[Entry]) -> None:
         self._page_at = self._clock.seconds() + PAGE_INTERVAL_S
