@@ -354,6 +354,39 @@ def test_a_walk_sees_changes_that_nobody_told_of(files, clock):
     assert (1, 0) == (same, files.settled)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_a_walk_finds_in_place_of_a_file_in_flight_is_new(files, clock, version):
+    """A directory was replaced, or went and came back: nothing but the walk tells of what is in it."""
+    settle(files, clock, b"d/a", version=1)
+    files.take(1)
+    files.gone_below(b"d")
+    files.found(FoundFile(b"d/a", 7, version))
+    files.moved(b"d/a")
+    clock.advance(SETTLE_S)
+
+    assert [b"d/a"] == files.due()
+
+
+def test_a_walk_sees_another_version_of_a_file_in_flight(files, clock):
+    """Where the file system tells nothing, and there was no time to see that the former one was gone."""
+    settle(files, clock, b"a", version=1)
+    files.take(1)
+    files.found(FoundFile(b"a", 7, 2))
+    files.moved(b"a")
+
+    assert b"a" in files
+
+
+def test_a_walk_that_finds_a_file_in_flight_as_it_was_taken_changes_nothing(files, clock):
+    """It is done with when it was moved."""
+    settle(files, clock, b"a", version=1)
+    files.take(1)
+    files.found(FoundFile(b"a", 7, 1))
+    files.moved(b"a")
+
+    assert b"a" not in files
+
+
 def test_after_doubt_everything_is_looked_at_again(files, clock):
     """But for what is in flight."""
     settle(files, clock, b"a", b"b", b"c")

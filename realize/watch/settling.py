@@ -206,6 +206,7 @@ class SettlingFiles:
             return
         if file.state is _State.IN_FLIGHT:
             file.changed = False
+            file.version = 0  # whatever a walk finds under this name from now on has come since
         else:
             self._drop(file)
 
@@ -221,7 +222,8 @@ class SettlingFiles:
         """Take in a file that a walk has found; return False if there is no room for it."""
         file = self._files.get(each.path)
         if file is not None:
-            if file.version not in {0, each.version} and file.state is not _State.IN_FLIGHT:
+            unknown = file.version == 0 and file.state is not _State.IN_FLIGHT
+            if file.version != each.version and not unknown:
                 self.changed(each.path)
             return True
         file = self._add(each.path, max(0.0, self._settle_s - each.unchanged_s), each.since)
