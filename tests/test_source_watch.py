@@ -736,6 +736,34 @@ def test_failures_are_taken_over_from_before_a_restart(source, watched):
     assert [b"1"] == watched.taken()
 
 
+def test_a_failure_of_a_file_that_is_excluded_now_is_not_taken_over(source):
+    """Whoever moves would not look at it, and it would fail for ever."""
+    watched = Watched(source, accepts=lambda path: not path.endswith(b".tmp"))
+    plant(source / "1.tmp")
+    watched.watch.restore([FailedFile(b"1.tmp", 5.0, 3)])
+    watched.start()
+    watched.settled()
+
+    assert [] == watched.entries()
+    assert [] == list(watched.watch.failures)
+    assert 0 == watched.watch.backlog.files
+    watched.stop()
+
+
+def test_what_cannot_be_read_and_is_excluded_is_nothing(source):
+    """Whether a walk has found it, or it failed before it was excluded."""
+    deep = b"/".join([b"d"] * (MAX_PATH_COMPONENTS + 1))
+    watched = Watched(source, accepts_unreadable=lambda _: False)
+    plant(source / os.fsdecode(deep))
+    watched.watch.restore([FailedFile(deep, 5.0, 3)])
+    watched.start()
+    watched.settled()
+
+    assert [] == watched.entries()
+    assert 0 == watched.watch.backlog.files
+    watched.stop()
+
+
 def test_more_files_than_may_be_known(source):
     """Are counted, and found as soon as there is room for them: none is forgotten."""
     watched = Watched(source, max_known=1_000)

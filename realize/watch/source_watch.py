@@ -29,7 +29,7 @@ from realize.logger import Logger
 from realize.store.local.location import RootedLocation
 from realize.store.local.looks import FileLook, Looking
 from realize.units import display_name
-from realize.values import Entry
+from realize.values import Entry, Kind
 from realize.watch.directories import WatchedDirectories
 from realize.watch.events import DirectoryEvent, DirectoryEvents
 from realize.watch.jobs import SourceJobs
@@ -101,7 +101,8 @@ class SourceWatch:
     """Watches one directory, from `start` to `stop`.
 
     ``path`` is the directory; ``settle_s`` is for how many seconds a file must be unchanged.
-    ``accepts`` says whether a file of that path, relative to the directory, is of interest; threads call it, too.
+    ``accepts`` says whether a file of that path, relative to the directory, is of interest, and ``accepts_unreadable``
+    the same of what cannot be looked at, or into; threads call them, too.
     ``leave`` are rules of `realize.leaving` for directories that are not entered.
     ``events`` is shared by all sources.
     ``random`` returns numbers from 0 to 1; ``epoch`` the time of day in seconds.
@@ -114,6 +115,7 @@ class SourceWatch:
         *,
         settle_s: float,
         accepts: Callable[[bytes], bool],
+        accepts_unreadable: Callable[[bytes], bool] = lambda _: True,
         leave: Sequence[bytes] = (),
         reactor: IReactorTime,
         events: DirectoryEvents,
@@ -125,6 +127,7 @@ class SourceWatch:
     ) -> None:
         self._path = path
         self._accepts = accepts
+        self._accepts_unreadable = accepts_unreadable
         self._leaving = Leaving(leave)
         self._reactor = reactor
         self._events = events
@@ -424,7 +427,10 @@ class SourceWatch:
             self._refuse(page.refused)
         settled = self._files.settled
         for path, note in page.unreadable:
-            self._files.unreadable(path, note)
+            if self._accepts_unreadable(path):
+                self._files.unreadable(path, note)
+            else:
+                self._files.gone(path)
         early, self._early = self._early, []
         for event in early:
             self.happened(event)
@@ -518,7 +524,19 @@ class SourceWatch:
             if self._files.settled > settled:
                 self.on_ready()
 
-        self._jobs.in_thread(Looking(location).at, paths).addBoth(done)
+        self._jobs.in_thread(self._looks_at, location, paths).addBoth(done)
+
+    def _looks_at(self, location: RootedLocation, paths: Sequence[bytes]) -> list[FileLook]:
+        """Look at files, in a thread; there is none of no interest, such as one that failed and is excluded by now."""
+        return [look if self._is_meant(look) else FileLook(look.path, None) for look in Looking(location).at(paths)]
+
+    def _is_meant(self, look: FileLook) -> bool:
+        match look.entry:
+            case Entry(path, Kind.FILE):
+                return self._accepts(path)
+            case Entry(path, Kind.UNREADABLE):
+                return self._accepts_unreadable(path)
+        return True
 
 
 def _inside(path: bytes, directories: Collection[bytes]) -> bytes | None:
