@@ -404,6 +404,19 @@ async def test_a_move_that_comes_back_waits_for_the_end_of_the_former_one(two: T
     await until(lambda: ["out"] == [status.name for status in cam.moves.statuses()], "its coming back")
 
 
+async def test_nothing_is_remembered_of_a_move_that_was_removed_while_it_ran(two: Two) -> None:
+    """The run that ends then is not remembered either, nor is it known to a move of that name that comes later."""
+    await two.moving(state=True)
+    cam, config = two.services["cam"], two.cam_config(state=True)
+    (two.out / "file").write_text("1")
+    await until(lambda: two.status().phase is Phase.RUNNING, "a run")
+    other = evolve(config.moves["out"], sources=[str(two.folder / "none")])
+    await cam.reload(evolve(config, moves={"other": other}))
+    await two.stop("cam")
+
+    assert [] == [name for name in os.listdir(two.folder / "state") if name.startswith("out")]
+
+
 async def test_what_a_move_sends_keeps_to_the_limits_of_the_daemon(two: Two) -> None:
     """To that of the service and that of the peer, beside its own; the peer learns nothing of them."""
     two.start("nas", two.nas_config())

@@ -165,6 +165,22 @@ def test_a_move_that_comes_back_is_kept_again(kept):
     assert PAUSED == kept.load()
 
 
+@pytest.mark.parametrize(("last", "expected"), [(None, MoveState()), (FAILING, FAILING)])
+def test_what_is_not_written_yet_is_what_counts(kept, last, expected):
+    """A move that is removed and comes back within a second begins anew, and not as the file has it until then."""
+    found = []
+    kept.states.save("camera", PAUSED)
+    kept.clock.advance(0)
+    if last is None:
+        kept.states.forget("camera")
+    else:
+        kept.states.save("camera", last)
+    kept.states.load("camera").addCallback(found.append)
+
+    assert [expected] == found
+    assert PAUSED == kept.load()
+
+
 def test_flush_writes_at_once(kept):
     """At the end nothing waits for its second, and no timer is left."""
     kept.states.save("camera", PAUSED)

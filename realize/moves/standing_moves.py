@@ -169,6 +169,7 @@ class StandingMoves:
 
     def _is_removed(self, name: str) -> None:
         del self._removed[name]
+        self._states.forget(name)  # again: a run that has just ended was remembered
         if self._running and name in self._plans:
             self._load(self._plans[name])
 

@@ -76,6 +76,8 @@ class StateDirectory:
         """The state of the move when it was last saved; a new one if there is none that can be read."""
         if self._path is None:
             return succeed(MoveState())
+        if name in self._changed:  # the file is not what it is to be yet
+            return succeed(self._changed[name] or MoveState())
         loaded: Deferred[MoveState] = maybeDeferred(self._run_in_thread, _read, self._path, name)
         return loaded.addCallbacks(self._loaded, self._not_loaded, callbackArgs=(name,), errbackArgs=(name,))
 
