@@ -1643,9 +1643,10 @@ class GivenPages:
         self.closed += 1
 
 
-def file_entry(path, content):
+def file_entry(source, path):
     """What a listing says of a file."""
-    return Entry(path, Kind.FILE, len(content), 1)
+    file = source.files[path]
+    return Entry(path, Kind.FILE, len(file.content), file.version.mtime_ns)
 
 
 def fed(source, destination):
@@ -1660,10 +1661,10 @@ def test_a_feed_says_which_files_are_moved():
     """What it gives is moved while it is waited for, into directories like those at the source; the rest stays."""
     source, destination = MemoryStore({b"a": b"1", b"d/b": b"2", b"z": b"3"}), MemoryStore()
     trial, feed = fed(source, destination)
-    feed.give(Entry(b"d", Kind.DIRECTORY, mtime_ns=5, mode=0o750), file_entry(b"d/b", b"2"))
+    feed.give(Entry(b"d", Kind.DIRECTORY, mtime_ns=5, mode=0o750), file_entry(source, b"d/b"))
     trial.clock.pump([0.05] * 5)
     after_one_page = contents(destination)
-    feed.give(file_entry(b"a", b"1"))
+    feed.give(file_entry(source, b"a"))
     trial.clock.pump([0.05] * 5)
     feed.give()
 
@@ -1675,12 +1676,31 @@ def test_a_feed_says_which_files_are_moved():
     assert 1 == feed.closed
 
 
+@pytest.mark.parametrize("content", [b"1", b"1" * (3 << 20)], ids=["small", "large"])
+@pytest.mark.parametrize("there", [{}, {b"a": b"former"}], ids=["new", "replaced"])
+def test_what_has_changed_since_a_feed_gave_it_is_not_sent(content, there):
+    """Its turn may come hours after it had settled, when somebody writes to it again: it has to settle anew."""
+    source, destination = MemoryStore({b"a": content}), MemoryStore(there)
+    trial, feed = fed(source, destination)
+    given = file_entry(source, b"a")
+    source.plant(b"a", content)
+    feed.give(given)
+    trial.clock.pump([0.05] * 5)
+
+    [failed] = [event for event in feed.told if isinstance(event, Failed)]
+    assert isinstance(failed.error, SourceChanged)
+    assert there == contents(destination)
+    assert {b"a"} == set(source.files)
+    feed.give()
+    assert trial.finish() is None
+
+
 def test_what_a_feed_brings_fails_at_once():
     """A file that cannot be moved now is not tried again by the run: the feed brings it when it likes."""
     source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
     source.read_small = lambda paths, removing: succeed([SourceChanged("a: changed") for _ in paths])
     trial, feed = fed(source, destination)
-    feed.give(file_entry(b"a", b"1"))
+    feed.give(file_entry(source, b"a"))
     trial.clock.pump([0.05] * 5)
 
     assert [b"a"] == [event.path for event in feed.told if isinstance(event, Failed)]

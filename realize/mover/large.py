@@ -16,7 +16,7 @@ from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, Work, at, just_arrived, whole
 from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
-from realize.values import BLOCK_BYTES, Committed, Existing, Removal, Stored
+from realize.values import BLOCK_BYTES, Committed, Entry, Existing, Removal, Stored
 
 _T = TypeVar("_T")
 
@@ -30,28 +30,40 @@ HOW_COMMITTED: Final = {
 }
 
 
-async def move_large(work: Work, path: bytes, existing: Existing | None = None) -> Finished:
+async def move_large(
+    work: Work, path: bytes, existing: Existing | None = None, listed: Entry | None = None
+) -> Finished:
     """Move one file and return how it ended; raises `SideError`.
 
     ``existing`` is what the destination said about the name, perhaps a while ago, if `decide` has not refused that.
     If it had a file then, it is asked again: otherwise the whole content might be sent before it turns out that this
     file was replaced by another one meanwhile.
+    ``listed`` is what the file was when it was listed; without it, it may have changed since.
     """
     known = existing if existing is not None and existing.final_size is None else None
     try:
-        return await _move(work, path, known, deltas=True)
+        return await _move(work, path, known, listed, deltas=True)
     except _OldVersionChanged:
         # Somebody is writing to the file that is to be replaced, and may go on doing so: send without a delta.
-        return await _move(work, path, None, deltas=False)
+        return await _move(work, path, None, listed, deltas=False)
 
 
 class _OldVersionChanged(SideError):
     """The digest of the result is wrong after parts were copied from the old version, which must have changed."""
 
 
-async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool) -> Finished:
+async def _open(work: Work, path: bytes, listed: Entry | None) -> IReader:
     with at(End.SOURCE):
         reader = await work.source.open_reader(path, removing=work.options.remove)
+        changed = None if listed is None else work.changed_since(listed, reader.version)
+        if changed is not None:
+            reader.close()
+            raise changed
+    return reader
+
+
+async def _move(work: Work, path: bytes, known: Existing | None, listed: Entry | None, *, deltas: bool) -> Finished:
+    reader = await _open(work, path, listed)
     try:
         policy, run_started_ns = work.options.policy, work.run_started_ns
         if known is None:
@@ -70,8 +82,7 @@ async def _move(work: Work, path: bytes, known: Existing | None, *, deltas: bool
             with at(End.DESTINATION):
                 action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
             reader.close()
-            with at(End.SOURCE):
-                reader = await work.source.open_reader(path, removing=work.options.remove)
+            reader = await _open(work, path, listed)
         if action is Action.SKIP:
             return Finished(path, reader.version.size, 0, How.SKIPPED, b"", removed=False)
         sending = _Sending(work, path, reader, existing, deltas)

@@ -258,7 +258,7 @@ class Move:
         for moving in grouped(candidates, self._batch_bytes):
             if isinstance(moving, Candidate):
                 path, size = moving.entry.path, moving.entry.size
-                await self._start(self._files, self._move_file, self.work, path, size, moving.existing)
+                await self._start(self._files, self._move_file, self.work, path, size, moving.existing, moving.entry)
             else:
                 await self._start(self._batches, self._move_batch, moving)
 
@@ -345,14 +345,16 @@ class Move:
         else:
             self.work.emit(outcome)
 
-    async def _move_file(self, work: Work, path: bytes, size: int, existing: Existing | None = None) -> None:
+    async def _move_file(
+        self, work: Work, path: bytes, size: int, existing: Existing | None = None, listed: Entry | None = None
+    ) -> None:
         try:
             refusal = work.scarcity.refusal(path, size)
             if refusal is not None:
                 side_error = SideError(End.DESTINATION, refusal)
                 side_error.in_vain = True
                 raise side_error
-            self.work.emit(await move_large(work, path, existing))
+            self.work.emit(await move_large(work, path, existing, listed))
         except SideError as side_error:
             if side_error.fatal:
                 raise

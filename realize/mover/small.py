@@ -136,6 +136,8 @@ class _SmallBatch:
         for path, answer in zip(self.candidates, answers, strict=True):
             if isinstance(answer, RealizeError):
                 self.outcomes[path] = SideError(End.SOURCE, answer)
+            elif (changed := self.work.changed_since(self.candidates[path].entry, answer.version)) is not None:
+                self.outcomes[path] = SideError(End.SOURCE, changed)
             elif self.candidates[path].existing.final_size is None:
                 absent.append(answer)
             else:

@@ -16,6 +16,7 @@ from realize.errors import (
     NotFound,
     ProtocolError,
     RealizeError,
+    SourceChanged,
     StorageError,
     Unanswered,
 )
@@ -28,7 +29,7 @@ from realize.mover.scarcity import Scarcity
 from realize.mover.stop_flag import StopFlag
 from realize.store.interfaces import IStore
 from realize.units import display_name
-from realize.values import Existing, OnConflict, Removal, Stored
+from realize.values import Entry, Existing, OnConflict, Removal, Stored, Version
 
 FATAL_ERRORS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 """Errors of one file that all other files on that side would get too."""
@@ -95,6 +96,12 @@ class Work:
     unsure: list[Finished] = field(factory=list)
     progress: Progress = field(factory=Progress)
     feed: Feed | None = None
+
+    def changed_since(self, entry: Entry, version: Version) -> SourceChanged | None:
+        """The error for a file that is not what a feed gave any more: its turn may come long after it had settled."""
+        if self.feed is None or (entry.size, entry.mtime_ns) == (version.size, version.mtime_ns):
+            return None
+        return SourceChanged(f"{display_name(entry.path)}: changed before its turn came, and has to settle again")
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """Record files as arrived; await this before removing them at the source."""
