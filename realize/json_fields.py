@@ -1,8 +1,9 @@
-"""Fields of JSON objects for what need not be text: paths, errors, what a user wrote; pure."""
+"""Fields of JSON objects for what JSON has no type for: paths, times, errors, what a user wrote; pure."""
 
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 
 from realize.errors import RealizeError
 
@@ -18,6 +19,11 @@ def path_fields(path: bytes, field: str = "path") -> dict[str, str]:
 def error_fields(error: RealizeError) -> dict[str, str]:
     """The text of the error, and its wire code."""
     return {"error": printable(str(error)), "code": error.wire_code.decode()}
+
+
+def utc_text(moment: datetime) -> str:
+    """A moment in UTC by RFC 3339, with microseconds: ``2026-11-28T18:22:05.000000Z``."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from realize.errors import RealizeError
 from realize.exit_codes import ExitCode
-from realize.json_fields import error_fields, path_fields, printable
+from realize.json_fields import error_fields, path_fields, printable, utc_text
 from realize.moves.status import RunResult
 
 MAX_NAMED_FILES: Final = 100
@@ -78,5 +78,4 @@ class AfterReport:
 
 
 def _time(seconds: float) -> str:
-    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return utc_text(dt.datetime.fromtimestamp(seconds, dt.UTC))

@@ -32,7 +32,7 @@ from realize.fs.durable import write_all
 from realize.fs.handle import Handle
 from realize.fs.oserrors import storage_error
 from realize.fs.syscalls import fsync_directory
-from realize.json_fields import path_fields
+from realize.json_fields import path_fields, utc_text
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
@@ -285,7 +285,7 @@ class Manifest:
         if self._error is not None and event == "durable":
             return
         lines = self._lines if self._error is None else self._unwritten
-        at = self._now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        at = utc_text(self._now())
         ends = {**self._ends.sources.get(source, path_fields(os.fsencode(source), "source")), **self._ends.destination}
         for file in files:
             record: dict[str, Any] = {
