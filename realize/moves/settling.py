@@ -63,12 +63,9 @@ class Settling:
     @property
     def backlog(self) -> KnownBacklog:
         """All that is there and has not been moved, settled or not, in flight or failed."""
-        known = [watch.backlog for watch in self._watches.values()]
-        return KnownBacklog(
-            files=sum(each.files for each in known),
-            size=sum(each.bytes for each in known),
-            oldest=min((each.oldest for each in known if each.oldest is not None), default=None),
-            at_least=any(each.at_least for each in known),
+        return KnownBacklog.together(
+            KnownBacklog(files=each.files, size=each.bytes, oldest=each.oldest, at_least=each.at_least)
+            for each in (watch.backlog for watch in self._watches.values())
         )
 
     @property

@@ -7,7 +7,7 @@ Times are seconds since the epoch by the wall clock, durations are seconds, size
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import Factory, asdict, frozen
@@ -38,6 +38,17 @@ class KnownBacklog:
     size: int = 0
     oldest: float | None = None
     at_least: bool = False
+
+    @classmethod
+    def together(cls, backlogs: Iterable[KnownBacklog]) -> KnownBacklog:
+        """Several as one."""
+        known = list(backlogs)
+        return cls(
+            files=sum(each.files for each in known),
+            size=sum(each.size for each in known),
+            oldest=min((each.oldest for each in known if each.oldest is not None), default=None),
+            at_least=any(each.at_least for each in known),
+        )
 
 
 @frozen(kw_only=True)

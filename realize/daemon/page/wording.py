@@ -127,13 +127,7 @@ def headline(moves: Sequence[MoveStatus], *, is_ending: bool, is_busy: bool) -> 
 
 def all_that_waits(moves: Sequence[MoveStatus]) -> KnownBacklog:
     """The backlogs of all moves as one."""
-    backlogs = [move.backlog for move in moves]
-    return KnownBacklog(
-        files=sum(each.files for each in backlogs),
-        size=sum(each.size for each in backlogs),
-        oldest=min((each.oldest for each in backlogs if each.oldest is not None), default=None),
-        at_least=any(each.at_least for each in backlogs),
-    )
+    return KnownBacklog.together(move.backlog for move in moves)
 
 
 def _of_all(these: Sequence[MoveStatus], moves: Sequence[MoveStatus], one: str, several: str) -> str:
