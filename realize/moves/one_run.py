@@ -39,7 +39,8 @@ MIN_RATE_S: Final = 1.0
 class Occasion:
     """What a run is to do.
 
-    ``texts`` are its sources, one for each feed if there are feeds, and ``remaining_s`` is its time limit.
+    ``texts`` are its sources, one for each feed if there are feeds.
+    ``remaining_s`` is what is left of the time limit; None if there is none.
     ``prunes`` says whether it removes empty directories, if the plan does.
     """
 
@@ -68,10 +69,8 @@ class RunEnd:
 
 
 class OneRun:
-    """Moves what ``feeds`` give, or without them what the sources have; to be started once.
+    """Moves what the feeds of ``occasion`` give, or without them what its sources have; to be started once.
 
-    ``texts`` are the sources, one for each feed, and the destination.
-    ``remaining_s`` is what is left of the time limit; None if there is none.
     ``within`` has limits that its connections keep to with others of this process.
     ``names_file`` is asked whether the log names a file that failed.
     """

@@ -40,11 +40,6 @@ class Plan:
             spread_s = min(self.when.seconds / 10, MAX_JITTER_S) if isinstance(self.when, Every) else MAX_JITTER_S
         return jitter(self.name, seed, spread_s)
 
-    @property
-    def settles(self) -> bool:
-        """Whether it moves files as they settle."""
-        return isinstance(self.when, Settled)
-
 
 def plans_of(config: Config) -> dict[str, Plan]:
     """The plans of all standing moves, by name; raises `ConfigError` with one line for each problem."""

@@ -28,7 +28,6 @@ MAX_STATE_BYTES: Final = 4 << 20
 MAX_ERROR_CHARS: Final = 1_000
 """Characters of a sentence that are kept."""
 
-
 _MAX_NUMBER_BITS: Final = 64
 
 _LAST_EPOCH_S: Final = 253_402_300_799
