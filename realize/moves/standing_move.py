@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import evolve, frozen
@@ -20,8 +20,8 @@ from realize.moves.after_program import AfterOutcome, AfterProgram
 from realize.moves.episodes import Episodes, kind_of_error
 from realize.moves.one_run import Occasion, OneRun, RunEnd
 from realize.moves.plan import Plan
-from realize.moves.state import MoveState
-from realize.moves.status import KnownBacklog, LimitChange, MoveStatus, Phase, Totals
+from realize.moves.state import FileFailure, MoveState
+from realize.moves.status import KnownBacklog, LimitChange, MoveStatus, Phase, RunNow, Totals
 from realize.moves.trigger import Trigger
 from realize.runs.reconnecting import Backoff
 from realize.schedule.timetable import RateByTime, change_after, rate_now
@@ -145,6 +145,7 @@ class StandingMove:
         """All there is to know of it now."""
         plan, state = self.plan, self._state
         failures, now = self._trigger.failures, self._around.now()
+        running = None if self._run is None else self._run.now()
         newest = max(failures, key=lambda failed: failed.since, default=None)
         return MoveStatus(
             name=plan.name,
@@ -154,7 +155,7 @@ class StandingMove:
             phase=self._phase(),
             watching=self._trigger.watching,
             backlog=self._backlog(),
-            running=None if self._run is None else self._run.now(),
+            running=running,
             last_run=state.last_run,
             last_success=state.last_success,
             next_run=self._next_run(),
@@ -168,7 +169,7 @@ class StandingMove:
             down_bps=rate_now(plan.options.down_bps, now),
             up_change=_change_of(plan.options.up_bps, now),
             down_change=_change_of(plan.options.down_bps, now),
-            totals=self._totals(),
+            totals=self._totals(running),
         )
 
     def _phase(self) -> Phase:
@@ -252,8 +253,9 @@ class StandingMove:
             self._delay_after(trouble)
         elif end.complete:
             self._forget_delay()
-        self._tell_what_lasts(end)
-        self._remember(end)
+        failures = self._trigger.failures
+        self._tell_what_lasts(end, failures)
+        self._remember(end, failures)
         if self._after is not None and (end.result.moved_files or end.result.failed_files):
             self._after.ran(end.result, end.failed)
         self._go_on()
@@ -283,16 +285,15 @@ class StandingMove:
             failures=dict(failures),
         )
 
-    def _totals(self) -> Totals:
+    def _totals(self, running: RunNow | None) -> Totals:
         expected = dict.fromkeys((outcome.value for outcome in AfterOutcome), 0) if self.plan.config.after else {}
         totals = evolve(self._ended_totals, after={**expected, **self._after_outcomes})
-        if self._run is None:
+        if self._run is None or running is None:
             return totals
-        now = self._run.now()
         return evolve(
             totals,
-            moved_files=totals.moved_files + now.moved_files,
-            moved_bytes=totals.moved_bytes + now.moved_bytes,
+            moved_files=totals.moved_files + running.moved_files,
+            moved_bytes=totals.moved_bytes + running.moved_bytes,
             failures=dict(Counter(totals.failures) + self._run.failures),
         )
 
@@ -306,15 +307,15 @@ class StandingMove:
             return self._episodes.may_name(failed.error)
         return self._trigger.is_first_failure(failed.path) and self._episodes.may_name(failed.error)
 
-    def _tell_what_lasts(self, end: RunEnd) -> None:
-        lasting = {failed.code for failed in self._trigger.failures}
+    def _tell_what_lasts(self, end: RunEnd, failures: Sequence[FileFailure]) -> None:
+        lasting = {failed.code for failed in failures}
         if end.error is not None:
             lasting.add(kind_of_error(end.error))
         elif not end.complete:
             return
         self._episodes.last(lasting)
 
-    def _remember(self, end: RunEnd) -> None:
+    def _remember(self, end: RunEnd, failures: Sequence[FileFailure]) -> None:
         result, error = end.result, end.error
         # A file that failed in an earlier run and waits is not moved either.
         good = error is None and end.complete and not result.failed_files and not self._trigger.failed_files
@@ -334,7 +335,7 @@ class StandingMove:
                 error="" if since is None else self._state.error if error is None else str(error),
                 error_code="" if since is None else code,
                 last_due=self._trigger.last_due,
-                failures=self._trigger.failures,
+                failures=failures,
             )
         )
 

@@ -70,7 +70,6 @@ class StandingMoves:
         self._logger_of = logger_of
         self._within = within
         self._now = now
-        self._chance = chance
         self._plans: dict[str, Plan] = {}
         self._credentials = GivenCredentials(config)
         self._moves: dict[str, StandingMove] = {}
@@ -83,6 +82,16 @@ class StandingMoves:
             clock=reactor,
             run_in_thread=self._state_pools.of("").run,
             log=logger_of("moves"),
+        )
+        self._around = Surroundings(
+            reactor=reactor,
+            logger_of=logger_of,
+            now=now,
+            chance=chance,
+            run_of=self._run_of,
+            trigger_of=self._trigger_of,
+            after_of=self._after_of,
+            save=self._states.save,
         )
         self._removed: dict[str, Deferred[None]] = {}
         """For each move that is no more, and has not ended: fires when it has."""
@@ -159,7 +168,7 @@ class StandingMoves:
         plan = self._plans.get(name)
         if not self._running or plan is None or name in self._moves:
             return
-        move = self._moves[name] = StandingMove(plan, state, self._surroundings())
+        move = self._moves[name] = StandingMove(plan, state, self._around)
         move.start()
 
     def _remove(self, name: str) -> None:
@@ -172,18 +181,6 @@ class StandingMoves:
         self._states.forget(name)  # again: a run that has just ended was remembered
         if self._running and name in self._plans:
             self._load(self._plans[name])
-
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            reactor=self._reactor,
-            logger_of=self._logger_of,
-            now=self._now,
-            chance=self._chance,
-            run_of=self._run_of,
-            trigger_of=self._trigger_of,
-            after_of=self._after_of,
-            save=self._states.save,
-        )
 
     def _run_of(self, plan: Plan, occasion: Occasion, names_file: Callable[[Failed], bool]) -> OneRun:
         def logger_of(component: str) -> Logger:
