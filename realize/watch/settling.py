@@ -180,7 +180,7 @@ class SettlingFiles:
         """Since when the file has been waiting that has been for longest, in seconds since the epoch."""
         while self._oldest:
             since, _, file = self._oldest[0]
-            if self._files.get(file.path) is file:
+            if self._has(file):
                 if since == file.since:
                     return since
                 heapq.heapreplace(self._oldest, (file.since, next(self._number), file))
@@ -244,7 +244,7 @@ class SettlingFiles:
         """Return when, by the monotonic clock, a file is to be looked at; None if none is."""
         while self._due:
             at_s, _, file = self._due[0]
-            if file.queued_s == at_s and self._files.get(file.path) is file:
+            if file.queued_s == at_s and self._has(file):
                 return at_s
             heapq.heappop(self._due)
         return None
@@ -320,7 +320,7 @@ class SettlingFiles:
         taken: list[_KnownFile] = []
         while self._settled and len(taken) < most:
             file = self._settled.popleft()
-            if file.state is _State.SETTLED and self._files.get(file.path) is file:
+            if file.state is _State.SETTLED and self._has(file):
                 file.state = _State.IN_FLIGHT
                 file.changed = False
                 self._settled_files -= 1

@@ -17,16 +17,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Summa
 from prometheus_client.registry import Collector
 
 from realize.daemon.metrics.counters import FAILURES
-from realize.errors import AccessDenied, InternalError, RealizeError, VersionMismatch, WrongPeer
+from realize.errors import AccessDenied, InternalError, VersionMismatch, WrongPeer, every_error
 from realize.moves.status import MoveStatus, Phase
 from realize.wire.commands import Direction
 
 MoveFamily = CounterMetricFamily | GaugeMetricFamily
-
-
-def _codes(kind: type[RealizeError]) -> set[str]:
-    """The codes of a kind of errors, and of all below it."""
-    return {kind.wire_code.decode()}.union(*map(_codes, kind.__subclasses__()))
 
 
 MOVE_FAILURES: Final = tuple(
@@ -34,7 +29,7 @@ MOVE_FAILURES: Final = tuple(
 )
 """The usual errors of moves: exposed with 0 from the start, so that already the first one is an increase."""
 
-_CODES: Final = frozenset(_codes(RealizeError))
+_CODES: Final = frozenset(error.wire_code.decode() for error in every_error())
 
 _OTHER: Final = InternalError.wire_code.decode()
 """Where an error of a kind that is not known is counted."""
