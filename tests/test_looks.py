@@ -40,6 +40,18 @@ def look(root, *paths, **options):
     return Looking(locate(root, b"", None), **options).at(paths)
 
 
+def let_opening_fail(monkeypatch, number):
+    """Let open(2) of the name "file" fail with an error number."""
+    opening = os.open
+
+    def fails(path, flags, *args, **options):
+        if path == b"file":
+            raise OSError(number, os.strerror(number))
+        return opening(path, flags, *args, **options)
+
+    monkeypatch.setattr(os, "open", fails)
+
+
 def test_looks_say_what_a_listing_says(root):
     """Of files and of directories, and of what can never be moved nothing at all."""
     plant(root, b"file")
@@ -121,14 +133,7 @@ def test_files_that_are_open_for_writing(root):
 def test_files_that_others_keep_to_themselves_are_written_to(root, monkeypatch):
     """Such as with a lease for writing, which open(2) would wait for."""
     plant(root, b"file")
-    opening = os.open
-
-    def busy(path, flags, *args, **options):
-        if path == b"file":
-            raise OSError(errno.EAGAIN, "leased")
-        return opening(path, flags, *args, **options)
-
-    monkeypatch.setattr(os, "open", busy)
+    let_opening_fail(monkeypatch, errno.EAGAIN)
     [found] = look(root, b"file")
 
     assert found.written
@@ -137,14 +142,7 @@ def test_files_that_others_keep_to_themselves_are_written_to(root, monkeypatch):
 def test_files_that_cannot_be_opened_are_files_all_the_same(root, monkeypatch):
     """Who moves them will be told why it cannot be done."""
     plant(root, b"file")
-    opening = os.open
-
-    def forbidden(path, flags, *args, **options):
-        if path == b"file":
-            raise OSError(errno.EACCES, "forbidden")
-        return opening(path, flags, *args, **options)
-
-    monkeypatch.setattr(os, "open", forbidden)
+    let_opening_fail(monkeypatch, errno.EACCES)
     [found] = look(root, b"file")
 
     assert found.entry is not None
