@@ -361,6 +361,25 @@ async def test_runs_that_end_meanwhile_are_told_together(around, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_another_program_begins_when_the_one_before_has_ended(around, tmp_path):
+    """It is told of the runs since; after a change to none, no more runs are told, but those from before are."""
+    gate = tmp_path / "gate"
+    program = around.shell(f"echo old; while ! [ -e {gate} ]; do sleep 0.01; done")
+    program.ran(RESULT)
+    program.change(("/bin/sh", "-c", "echo new; cat"), LIMIT_S)
+    program.ran(RESULT)
+    program.change((), LIMIT_S)
+    program.ran(RESULT)
+    await around.line()
+    assert ["old"] == around.said()
+    gate.touch()
+    await around.ended("ok", "ok")
+
+    assert ["old", "new"] == around.said()[:2]
+    assert 1 == json.loads(around.said()[2])["runs"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_stop_without_a_program_is_done_at_once(around):
     """And whatever ran afterwards is nobody's business any more."""
     program = around.shell("echo never")

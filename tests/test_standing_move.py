@@ -135,6 +135,11 @@ class HandProgram:
     def __init__(self) -> None:
         self.told: list[RunResult] = []
         self.patience: list[float] = []
+        self.changed: list[tuple[tuple[str, ...], float]] = []
+
+    def change(self, command: tuple[str, ...], timeout_s: float) -> None:
+        """As `AfterProgram`."""
+        self.changed.append((command, timeout_s))
 
     def ran(self, result: RunResult, _failed: object) -> None:
         """As `AfterProgram`."""
@@ -382,6 +387,18 @@ def test_the_program_after_a_run_is_told_of_runs_that_did_something(trial: Trial
     [told] = trial.programs[0].told
     assert (2, 20, "") == (told.moved_files, told.moved_bytes, told.error)
     assert {"failed": 1} == trial.move.status().totals.after
+
+
+def test_another_plan_has_its_program_from_the_same_hand(trial: Trial) -> None:
+    """So that those of two plans are never at work together; one that runs was of the former plan."""
+    trial.move.change(a_plan(after=("/bin/new",), after_timeout_s=5.0))
+    trial.move.change(a_plan())
+    trial.begin().end(moved_files=1)
+
+    [program] = trial.programs
+    assert [(("/bin/new",), 5.0), ((), 60.0)] == program.changed
+    assert 1 == len(program.told)
+    assert [] == program.patience
 
 
 def test_stopping_waits_for_all_that_is_open(trial: Trial) -> None:

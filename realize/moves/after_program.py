@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -48,10 +49,20 @@ class AfterOutcome(enum.Enum):
     """It could not be started."""
 
 
+@frozen
+class _Call:
+    """A program that is to be run, and what it is to be told."""
+
+    command: Sequence[str]
+    timeout_s: float
+    report: AfterReport
+
+
 class AfterProgram:
     """Runs ``command``, an absolute path and arguments, for the move of that name.
 
-    Each may take ``timeout_s`` seconds.
+    Each may take ``timeout_s`` seconds. There is one of this for as long as there is the move, so that programs of
+    its former and its present configuration are not at work together.
     ``run_in_thread`` starts it, and hangs where the disk with the program does.
     ``log`` knows the name of the move; ``on_outcome`` is called with the outcome of each.
     """
@@ -75,7 +86,7 @@ class AfterProgram:
         self._log = log
         self._timeout_s = timeout_s
         self._on_outcome = on_outcome
-        self._waiting: AfterReport | None = None
+        self._waiting: _Call | None = None
         self._busy = False
         self._child: Child | None = None
         self._stopping = False
@@ -85,11 +96,18 @@ class AfterProgram:
 
     def ran(self, result: RunResult, failed: Sequence[tuple[bytes, RealizeError]] = ()) -> None:
         """Tell the program of a run, at once or when it has ended; ``failed`` are files that could not be moved."""
-        if self._stopping:
+        if self._stopping or not self._command:
             return
         report = AfterReport(self._move, result, failed[:MAX_NAMED_FILES])
-        self._waiting = report if self._waiting is None else self._waiting.followed_by(report)
+        if self._waiting is not None:
+            report = self._waiting.report.followed_by(report)
+        self._waiting = _Call(self._command, self._timeout_s, report)
         self._next()
+
+    def change(self, command: Sequence[str], timeout_s: float) -> None:
+        """Run another program after the runs that end from now on, or none if ``command`` is empty."""
+        self._command = command
+        self._timeout_s = timeout_s
 
     def stop(self, patience_s: float) -> Deferred[None]:
         """Take no more runs; what it knows of already has so many seconds, and then its end comes.
@@ -108,8 +126,8 @@ class AfterProgram:
             return
         self._impatient = True
         if self._waiting is not None:
-            self._waiting = None
-            self._failed(AfterOutcome.STOPPED, "it was not started any more")
+            waiting, self._waiting = self._waiting, None
+            self._failed(waiting, AfterOutcome.STOPPED, "it was not started any more")
         if self._child is not None:
             self._child.stop()
         self._timers.append(self._clock.callLater(CHILD_KILL_AFTER_S + GIVEN_UP_S, self._fire))
@@ -128,11 +146,11 @@ class AfterProgram:
             each.callback(None)
 
     def _next(self) -> None:
-        report = self._waiting
-        if self._busy or report is None:
+        call = self._waiting
+        if self._busy or call is None:
             return
         self._waiting, self._busy = None, True
-        Deferred.fromCoroutine(self._run(report)).addBoth(self._ran)
+        Deferred.fromCoroutine(self._run(call)).addBoth(self._ran)
 
     def _ran(self, result: object) -> object:
         self._busy = False
@@ -141,19 +159,19 @@ class AfterProgram:
         self._check()
         return result
 
-    async def _run(self, report: AfterReport) -> None:
+    async def _run(self, call: _Call) -> None:
         try:
             spawned: Spawned = await maybeDeferred(
-                self._run_in_thread, spawn, self._command, self._environment(), report.to_json()
+                self._run_in_thread, spawn, call.command, self._environment(), call.report.to_json()
             )
         except (OSError, ValueError, subprocess.SubprocessError, RealizeError, MemoryError) as error:
             reason = error.strerror if isinstance(error, OSError) else None
-            self._failed(AfterOutcome.NOT_STARTED, reason or str(error) or "not enough memory")
+            self._failed(call, AfterOutcome.NOT_STARTED, reason or str(error) or "not enough memory")
             return
-        self._child = Child(spawned, self._reactor, timeout_s=self._timeout_s, on_line=self._said)
+        self._child = Child(spawned, self._reactor, timeout_s=call.timeout_s, on_line=self._said)
         if self._impatient:
             self._child.stop()
-        self._ended(await self._child.ended)
+        self._ended(call, await self._child.ended)
 
     def _environment(self) -> dict[str, str]:
         ours = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -162,9 +180,9 @@ class AfterProgram:
     def _said(self, line: str) -> None:
         self._log.info("after_program_said", text=line)
 
-    def _ended(self, end: ChildEnd) -> None:
+    def _ended(self, call: _Call, end: ChildEnd) -> None:
         if end.timed_out:
-            outcome, error = AfterOutcome.TIMED_OUT, f"it took longer than {format_duration(self._timeout_s)}"
+            outcome, error = AfterOutcome.TIMED_OUT, f"it took longer than {format_duration(call.timeout_s)}"
         elif end.stopped:
             outcome, error = AfterOutcome.STOPPED, "it was ended"
         elif end.status == 0:
@@ -173,14 +191,14 @@ class AfterProgram:
             return
         else:
             outcome, error = AfterOutcome.FAILED, _sentence(end.status)
-        self._failed(outcome, error, end)
+        self._failed(call, outcome, error, end)
 
-    def _failed(self, outcome: AfterOutcome, error: str, end: ChildEnd | None = None) -> None:
+    def _failed(self, call: _Call, outcome: AfterOutcome, error: str, end: ChildEnd | None = None) -> None:
         self._log.warning(
             "after_program_failed",
             outcome=outcome.value,
             error=error,
-            program=self._command[0],
+            program=call.command[0],
             seconds=0.0 if end is None else round(end.seconds, 3),
             lines_left_out=0 if end is None else end.lines_left_out,
         )

@@ -70,8 +70,6 @@ class StandingMove:
         self._after_outcomes: Counter[str] = Counter()
         self._trigger = around.trigger_of(plan, state)
         self._after = around.after_of(plan, self._after_ended)
-        self._old_programs: list[AfterProgram] = []
-        """Those of former plans, which may still run."""
         self._next_plan: Plan | None = None
         """What the plan becomes when the run that goes on has ended."""
         self._run: OneRun | None = None
@@ -102,12 +100,10 @@ class StandingMove:
 
     async def _stopped(self, patience_s: float) -> None:
         await self._run_ended
-        for program in self._old_programs:
-            program.stop(patience_s)
+        program_ended = succeed(None) if self._after is None else self._after.stop(patience_s)
         await self._replaced
         await self._trigger.stop()
-        if self._after is not None:
-            await self._after.stop(patience_s)
+        await program_ended
 
     def change(self, plan: Plan) -> None:
         """Do what another plan says: at once, or after the files that are in flight now."""
@@ -349,25 +345,23 @@ class StandingMove:
         plan, self._next_plan = self._next_plan, None
         if plan is None:
             return
-        old_trigger, old_after = self._trigger, self._after
+        old_trigger = self._trigger
         old_trigger.changed = lambda: None
-        old_plan, self.plan = self.plan, plan
+        self.plan = plan
         self._trigger = self._around.trigger_of(plan, self._state)
-        self._after = self._around.after_of(plan, self._after_ended)
+        if self._after is None:
+            self._after = self._around.after_of(plan, self._after_ended)
+        else:
+            self._after.change(plan.config.after, plan.config.after_timeout_s)
         self._forget_delay()
-        if old_after is not None:
-            self._old_programs.append(old_after)
-        self._replaced = Deferred.fromCoroutine(_closed(self._replaced, old_trigger, old_after, old_plan))
+        self._replaced = Deferred.fromCoroutine(_closed(self._replaced, old_trigger))
         if self._running:
             self._look_out()
 
 
-async def _closed(before: Deferred[None], trigger: Trigger, after: AfterProgram | None, plan: Plan) -> None:
+async def _closed(before: Deferred[None], trigger: Trigger) -> None:
     await before
     await trigger.stop()
-    if after is not None:
-        # It may still be told of the run that has just ended.
-        await after.stop(plan.config.after_timeout_s)
 
 
 def _change_of(limit: RateByTime, now: float) -> LimitChange | None:
