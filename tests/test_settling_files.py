@@ -269,11 +269,13 @@ def test_nobody_came_to_a_file(files, clock):
 
 
 def test_failures_survive_a_restart(files, clock):
-    """Since when, and how many; what is not there any more is forgotten."""
+    """Since when, and how many; what is not there any more is forgotten. They have waited since then, at least."""
     files.restore([FailedFile(b"a", 5.0, 3), FailedFile(b"b", 6.0, 1)])
+    oldest = files.oldest
     clock.advance(SETTLE_S)
     files.due()
-    files.looked([seen(b"a"), FileLook(b"b", None)])
+    files.looked([seen(b"a", unchanged_s=1e9), FileLook(b"b", None)])
+    assert (5.0, 5.0) == (oldest, files.oldest)
     files.take(1)
 
     assert [FailedFile(b"a", 5.0, 3)] == list(files.failures)

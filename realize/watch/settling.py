@@ -399,7 +399,7 @@ class SettlingFiles:
         for each in failures:
             if len(self._failing) >= self._max_failed:
                 return
-            file = self._files.get(each.path) or self._add(each.path, self._settle_s)
+            file = self._files.get(each.path) or self._add(each.path, self._settle_s, each.since)
             if file is None:
                 return
             file.attempts, file.failing_since = each.attempts, each.since
