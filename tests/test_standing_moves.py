@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Righ
 from realize.daemon import RealizedService
 from realize.errors import ConfigError, Conflict, NotFound, UsageError
 from realize.keys import generate_identity
-from realize.moves import feed
+from realize.moves import feed, one_run
 from realize.moves.after_program import AfterOutcome
+from realize.moves.one_run import OneRun
 from realize.moves.status import MoveStatus, Phase
 from realize.schedule.timetable import parse_timetable
 from realize.throttle.tree import Scope
@@ -415,6 +417,29 @@ async def test_nothing_is_remembered_of_a_move_that_was_removed_while_it_ran(two
     await two.stop("cam")
 
     assert [] == [name for name in os.listdir(two.folder / "state") if name.startswith("out")]
+
+
+async def test_a_fault_of_ours_in_a_run_forgets_no_file(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is trouble as any other: told, and tried again, with the files that were in flight."""
+    session, broken, logged = OneRun._session, list[OneRun](), list[str]()
+    monkeypatch.setattr(one_run, "_twisted", SimpleNamespace(failure=logged.append))
+
+    async def breaking(run: OneRun) -> None:
+        if broken:
+            await session(run)
+        else:
+            broken.append(run)
+            await run._feeds[0].next_page()
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(OneRun, "_session", breaking)
+    (two.out / "a").write_text("1")
+    await two.moving()
+    await until(lambda: two.status().error_code == "internal", "trouble")
+    await until((two.inbox / "a").exists, "arrival")
+    await until(lambda: two.status().phase is Phase.IDLE, "rest")
+
+    assert 1 == two.status().totals.failures["internal"] == len(logged)
 
 
 async def test_what_a_move_sends_keeps_to_the_limits_of_the_daemon(two: Two) -> None:

@@ -10,9 +10,10 @@ from typing import Final
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger as TwistedLogger
 
 from realize.concurrency.reactor import IReactor
-from realize.errors import DeadlineReached, Interrupted, RealizeError
+from realize.errors import DeadlineReached, InternalError, Interrupted, RealizeError
 from realize.logger import LoggerOf
 from realize.mover.events import Event, Failed, Found, HeldBack, Left, NoRoom, SourceStarted
 from realize.moves.episodes import kind_of_error
@@ -33,6 +34,8 @@ MAX_SHOWN_FILES: Final = 20
 
 MIN_RATE_S: Final = 1.0
 """Seconds over which a rate is measured at least."""
+
+_twisted = TwistedLogger()
 
 
 @frozen
@@ -115,7 +118,7 @@ class OneRun:
         """When the rate was last measured, what was moved by then, and the rate."""
 
     def start(self) -> Deferred[RunEnd]:
-        """Run to the end; fails with nothing but faults of ours."""
+        """Run to the end, whatever happens; the files that it did not come to are given back."""
         return Deferred.fromCoroutine(self._to_the_end())
 
     def finish_early(self) -> None:
@@ -165,6 +168,9 @@ class OneRun:
             await self._session()
         except RealizeError as problem:
             error = problem
+        except Exception as fault:  # noqa: BLE001 -- its files would be in flight for ever
+            _twisted.failure("a run of a standing move broke")
+            error = InternalError(f"a fault of Realize, which the log has: {fault!r}")
         early = error is not None or self._cut_short
         if isinstance(error, DeadlineReached | Interrupted):
             error = None
