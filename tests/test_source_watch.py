@@ -22,7 +22,7 @@ from realize.watch import source_watch, walking, walks
 from realize.watch.events import DirectoryEvents
 from realize.watch.jobs import HANGS_AFTER_S
 from realize.watch.settling import FailedFile
-from realize.watch.source_watch import CHECK_S, LIMITED_WALK_S, POLLED_WALK_S, SLOW_WALK_S, WatchMode
+from realize.watch.source_watch import CHECK_S, LIMITED_WALK_S, MAX_RETRY_S, POLLED_WALK_S, SLOW_WALK_S, WatchMode
 from tests.watching import SETTLE_S, Readers, Watched, plant
 
 
@@ -220,7 +220,8 @@ def test_a_source_that_is_absent_is_awaited(source, watched):
     absent = watched.watch.mode
     watched.pass_time(300)
     plant(source / "file")
-    watched.pass_time(120)
+    watched.pass_time(MAX_RETRY_S + 1)
+    watched.pass_time(SETTLE_S + 1)
 
     assert (WatchMode.ABSENT, WatchMode.EVENTS) == (absent, watched.watch.mode)
     assert ["source_is_absent", "source_is_back"] == watched.log.events
@@ -580,8 +581,9 @@ def test_overflows_do_not_make_it_walk_all_the_time(source, watched):
     assert 5 <= watched.watch._walking.number <= 6
 
 
-def test_the_slow_walk_leaves_pauses(source):
+def test_the_slow_walk_leaves_pauses(source, monkeypatch):
     """It is four times as long at rest as at work, and is hurried when events are lost."""
+    monkeypatch.setattr("realize.watch.source_watch.CHECK_S", 1e9)  # each piece of work takes time here
     for number in range(1_400):
         plant(source / f"{number:04}")
     watched = Watched(source)
@@ -606,7 +608,7 @@ def test_the_slow_walk_leaves_pauses(source):
 
 
 def test_a_mount_below_makes_it_walk(source, watched, monkeypatch):
-    """Nobody tells of it: it is checked every minute."""
+    """Nobody tells of it: it is checked every ten seconds."""
     watched.start()
     monkeypatch.setattr(walks, "read_mountinfo", lambda: b"9 1 0:1 / " + os.fsencode(source) + b"/x rw - nfs a b\n")
     before = watched.watch._walking.number
@@ -643,6 +645,28 @@ def test_a_disk_that_hangs_is_told_of(source, watched):
 
     assert (WatchMode.ABSENT, WatchMode.EVENTS) == (mode, watched.watch.mode)
     assert ["source_hangs", "source_answers_again"] == watched.log.events
+    assert [b"1"] == watched.taken()
+
+
+def test_a_disk_that_cannot_be_read_for_long_is_told_of_once(source, watched):
+    """A directory that can be opened, and not listed, is not back each time."""
+    run = watched.threads.run
+
+    def failing(work, *args):
+        return fail(StorageError("on purpose")) if work is walks.read_page else run(work, *args)
+
+    plant(source / "1")
+    watched.watch._jobs._run_in_thread = failing
+    watched.start()
+    watched.pass_time(600)
+    during, calls = list(watched.log.events), watched.threads.calls
+    watched.watch._jobs._run_in_thread = run
+    watched.pass_time(MAX_RETRY_S + 1)
+    watched.settled()
+
+    assert ["source_is_absent"] == during
+    assert calls < 600 / MAX_RETRY_S + 10
+    assert ["source_is_absent", "source_is_back"] == watched.log.events
     assert [b"1"] == watched.taken()
 
 

@@ -46,7 +46,7 @@ LIMITED_WALK_S: Final = 60.0
 POLLED_WALK_S: Final = 30.0
 """The same, where the file system tells nothing."""
 
-CHECK_S: Final = 60.0
+CHECK_S: Final = 10.0
 """How often it is checked that the source is the same directory, with the same file systems mounted below."""
 
 GATHER_S: Final = 0.05
@@ -61,7 +61,8 @@ MAX_EARLY_EVENTS: Final = 10_000
 FIRST_RETRY_S: Final = 1.0
 """After how long a source is looked for again that is not there; each time twice as long."""
 
-MAX_RETRY_S: Final = 60.0
+MAX_RETRY_S: Final = 5.0
+"""That costs next to nothing, and files may wait there."""
 
 _CHANGES: Final = int(flags.CREATE | flags.CLOSE_WRITE | flags.ATTRIB | flags.MOVED_TO)
 _DEPARTURES: Final = int(flags.DELETE | flags.MOVED_FROM)
@@ -256,10 +257,6 @@ class SourceWatch:
         if self._jobs.stopped:
             return
         self._location, self._situation = found
-        self._retry_s = FIRST_RETRY_S
-        if self._said_absent:
-            self._said_absent = False
-            self._log.info("source_is_back")
         self._jobs.later("check", CHECK_S, self._check)
         self._walking.want()
         self._look_when_due()
@@ -438,6 +435,11 @@ class SourceWatch:
             self.on_ready()
 
     def _walked_all(self) -> tuple[float, bool]:
+        # Not before: a directory may be opened whose names cannot be read.
+        self._retry_s = FIRST_RETRY_S
+        if self._said_absent:
+            self._said_absent = False
+            self._log.info("source_is_back")
         self._remove(self._directories.unseen(self._walking.number))
         if self._limited and not self._refused:
             self._limited = False
