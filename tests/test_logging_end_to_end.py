@@ -235,6 +235,41 @@ def test_a_process_that_becomes_a_daemon(site, tmp_path, ours):
         assert "twistd 26" in log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [("", ["--log-file", "missing/log"]), ('metrics = "tcp:1:interface=192.0.2.1"\n', ["--log-file", "ours.log"])],
+    ids=["no log", "no address"],
+)
+def test_a_process_that_cannot_become_a_daemon(site, tmp_path, more, options):
+    """`twistd` ends, and says so, instead of waiting for ever for what will not start; no PID file is left."""
+    config = tmp_path / "realized.toml"
+    config.write_text(more + config.read_text())
+    command = [*TWISTD, "--pidfile=twistd.pid", "realized", "--config", str(config), *options]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert 1 == done.returncode
+    assert "Please look at log file for more information" in done.stderr
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_a_move_that_makes_no_sense_is_found_before_twistd_goes_to_the_background(site, tmp_path):
+    """Whoever starts it reads on the terminal what is wrong in which file, and the exit code says the same."""
+    config = tmp_path / "realized.toml"
+    config.write_text(config.read_text() + '[moves.m]\nfrom = "tape::a"\nto = "/b"\nwhen = "every never"\n')
+    command = [*TWISTD, "--pidfile=twistd.pid", "realized", "--config", str(config)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert 2 == done.returncode
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"realized: error: {config}: moves.m.from[0]: tape is not a peer of this configuration")
+    assert second.startswith(f"realized: error: {config}: moves.m.when: ")
+    assert not (tmp_path / "twistd.pid").exists()
+
+
 def test_a_log_file_that_cannot_be_opened(site, tmp_path):
     """Both programs end with one sentence that names it."""
     missing = tmp_path / "missing" / "log"

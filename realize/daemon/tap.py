@@ -18,11 +18,13 @@ from realize.clocks import use_monotonic_clock
 from realize.config import Config, read_config
 from realize.config.addresses import metrics_endpoint
 from realize.config.control import daemon_control_path
+from realize.config.problems import as_lines
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
-from realize.errors import RealizeError, UsageError
+from realize.errors import ConfigError, RealizeError, UsageError
 from realize.levels import FORMATS, parse_levels
+from realize.moves.plan import plans_of
 from realize.process import hold_standard_streams
-from realize.units import parse_duration, quoted
+from realize.units import display_text, parse_duration, quoted
 
 T = TypeVar("T")
 
@@ -64,6 +66,7 @@ class Options(usage.Options):
             self.control = daemon_control_path(os.environ)
             self.state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or None
             self.config = read_config(self["config"], for_daemon=True, control=self.control)
+            _check_moves(self.config, self["config"])
             self.config.identity()
             self.metrics = self._parsed("metrics-addr", metrics_endpoint)
             self.drain = self._parsed("drain", partial(parse_duration, zero_allowed=True))
@@ -83,6 +86,14 @@ class Options(usage.Options):
             return None if value is None else parse(value)
         except RealizeError as error:
             raise UsageError(f"--{option}: {error}") from error
+
+
+def _check_moves(config: Config, path: str) -> None:
+    """Raise `ConfigError` for what is wrong with standing moves, in the words of the file at ``path``."""
+    try:
+        plans_of(config)
+    except ConfigError as error:
+        raise ConfigError(as_lines(f"{display_text(path)}: ", error.problems)) from error
 
 
 def _log_format(text: str) -> str:
@@ -108,6 +119,7 @@ def makeService(options: Options) -> IService:
         cast("IReactor", reactor),
         logs=logs,
         overrides=Overrides(options.drain, options.metrics),
+        in_background=bool(runner) and not runner.get("nodaemon"),
         control=options.control,
         state=options.state,
     )

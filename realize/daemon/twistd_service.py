@@ -67,17 +67,20 @@ class TwistdService(Service):
         *,
         logs: DaemonLogs,
         overrides: Overrides,
+        in_background: bool = False,
         control: str | None = None,
         state: str | None = None,
     ) -> None:
         """``control`` is where the control socket is, and ``state`` the state directory, unless the configuration says.
 
+        ``in_background`` says that ``twistd`` waits in another process until this one has started.
         Raises `ConfigError` if the key file cannot be used.
         """
         self._path = path
         self._reactor = reactor
         self._logs = logs
         self._overrides = overrides
+        self._in_background = in_background
         self._log = logs.of("daemon")
         self._signals = SignalHandlers()
         self._reader = ThreadPool(reactor, 1, "configuration file")
@@ -93,25 +96,32 @@ class TwistdService(Service):
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start to serve; raises SystemExit if the log cannot be opened, or the daemon cannot start."""
+        """Start to serve; ends the process if the log cannot be opened, or the daemon cannot start."""
         super().startService()
         try:
             self._logs.start(self._reactor)
         except ConfigError as error:
             complain(error)
-            raise SystemExit(error.exit_code) from error
+            raise self._end(error, error.exit_code) from error
         allow_many_files()
         self._signals.on(signal.SIGHUP, lambda: self._reactor.callFromThread(self.reload))
         self._signals.on(signal.SIGQUIT, lambda: self._reactor.callFromThread(self._reactor.stop))
         try:
             self._realized.startService()
         except ConfigError as error:
-            # Any other exception would be shown with a traceback, which tells an operator nothing.
             self._log.error("cannot_start", error=self._overrides.sentence(self._path, error))
-            raise SystemExit(1) from error
+            raise self._end(error, 1) from error
         if self._control is not None and self._uses_default_control:
             self._open_control(self._control)
         self._heap.start()
+
+    def _end(self, error: ConfigError, code: int) -> BaseException:
+        """What ends this process: any other exception would be shown with a traceback, which tells an operator nothing.
+
+        But ``twistd`` in the background tells only of an `Exception` to the process that waits for it, and without that
+        it would wait for ever; nobody sees the traceback there.
+        """
+        return error if self._in_background else SystemExit(code)
 
     def _is_default_control(self, config: Config) -> bool:
         return self._control is not None and config.control == self._control
