@@ -40,6 +40,12 @@ CHUNK_DIGEST_BYTES: Final = 16
 MAX_VALUE_BYTES: Final = 65_535
 """Length of one value of the protocol at most; AMP's length field has 16 bits."""
 
+MAX_NAME_CHARS: Final = 200
+"""Length of the name of a peer, a directory or a standing move at most, so that the protocol and file systems take it.
+
+All of them are ASCII.
+"""
+
 MAX_CHUNK_BYTES: Final = MAX_VALUE_BYTES
 """Length of a chunk at most."""
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from twisted.protocols import amp
 
 from realize.daemon.steering import SteeringResponders
-from realize.errors import ProtocolError, RealizeError, every_error
+from realize.errors import ProtocolError, RealizeError, UsageError, every_error
 from realize.store.server.responders import DirectoryResponders
 from realize.values import OnConflict
 from realize.wire import commands, packing
-from realize.wire.arguments import MAX_INTEGER, Bounded, Choice, Flag, Number, Octets, Packed, PackedOne, Text
+from realize.wire.arguments import MAX_INTEGER, Bounded, Choice, Flag, Name, Number, Octets, Packed, PackedOne, Text
 from realize.wire.connection import PeerProtocol
 
 COMMANDS = commands.every_command()
@@ -99,6 +99,7 @@ ARGUMENTS = [
     Number(100),
     Octets(10, least=2),
     Text(10),
+    Name(),
     Flag(),
     Choice(OnConflict),
     Packed(packing.PATHS),
@@ -135,6 +136,14 @@ def test_our_own_numbers_are_checked_too():
 def test_our_own_texts_are_cut():
     """A long text of ours is shortened at a character, not refused."""
     assert "ä".encode() * 5 == Text(11).toString("ä" * 20)
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "ä" * 101])
+def test_our_own_names_are_refused_if_they_are_too_long(name):
+    """Cut, they may be those of other moves, directories or peers, which nobody meant."""
+    assert b"x" * 200 == Name().toString("x" * 200)
+    with pytest.raises(UsageError, match="is too long for a name: expected at most 200 characters"):
+        Name().toString(name)
 
 
 def test_a_missing_argument_is_the_peers_fault():
@@ -180,6 +189,7 @@ def test_only_what_is_optional_may_be_missing(make, value):
         (Octets(4), [b"", b"1234"], [b"12345"]),
         (Text(4), [b"", b"1234"], [b"12345"]),
         (Text(), [b"x" * 1000], [b"x" * 1001]),
+        (Name(), [b"x" * 200], [b"x" * 201]),
         (PackedOne(packing.PATHS), [packing.PATHS.pack([b"x"])], [b"", packing.PATHS.pack([b"x", b"y"])]),
     ],
 )

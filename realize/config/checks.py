@@ -24,6 +24,7 @@ from realize.units import (
     parse_size,
     quoted,
 )
+from realize.values import MAX_NAME_CHARS
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ MIN_MEMORY_BYTES: Final = 16 << 20
 """The smallest memory limit for peers that is accepted; with less, even a single large file would be slow."""
 
 NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What the name of a directory or of a peer must match as a whole."""
+"""What the name of a directory, a peer or a move must match as a whole."""
 
 
 def absolute(path: str) -> str:
@@ -224,13 +225,9 @@ def named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict[
         converted: dict[str, T] = {}
         problems: list[Problem] = []
         for name, item in as_table(value).items():
-            if not NAME_FORM.fullmatch(name):
-                problems.append(
-                    (
-                        (name,),
-                        f"not a name for a {what}; expected letters, digits, '.', '_' and '-', a letter or digit first",
-                    )
-                )
+            if not NAME_FORM.fullmatch(name) or len(name) > MAX_NAME_CHARS:
+                expected = f"at most {MAX_NAME_CHARS} letters, digits, '.', '_' and '-', a letter or digit first"
+                problems.append(((name,), f"not a name for a {what}; expected {expected}"))
             try:
                 converted[name] = convert(item)
             except (RealizeError, ClassValidationError, SeveralProblems) as error:

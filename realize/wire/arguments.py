@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar
 
 from twisted.protocols import amp
 
-from realize.errors import ProtocolError
-from realize.values import MAX_VALUE_BYTES
+from realize.errors import ProtocolError, UsageError
+from realize.units import quoted
+from realize.values import MAX_NAME_CHARS, MAX_VALUE_BYTES
 from realize.wire.boxes import parse_number
 from realize.wire.packing import Codec, cut
 
@@ -92,6 +93,19 @@ class Text(Bounded):
     def toString(self, inObject: str) -> bytes:
         """Write."""
         return cut(inObject, self.most)
+
+
+class Name(Text):
+    """The name of something at the other end: one that is too long is not sent, since a cut one may be another's."""
+
+    def __init__(self, *, optional: bool = False) -> None:
+        super().__init__(MAX_NAME_CHARS, optional=optional)
+
+    def toString(self, inObject: str) -> bytes:
+        """Check, and write."""
+        if len(inObject.encode(errors="replace")) > self.most:
+            raise UsageError(f"{quoted(inObject)} is too long for a name: expected at most {self.most} characters")
+        return super().toString(inObject)
 
 
 class Flag(Bounded):

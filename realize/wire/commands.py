@@ -19,7 +19,7 @@ from realize.errors import ProtocolError, RealizeError, every_error
 from realize.throttle.tree import Scope
 from realize.values import DIGEST_BYTES, MAX_OFFERED_CHUNKS, OnConflict, Use, WhereKind
 from realize.wire import packing
-from realize.wire.arguments import Choice, Flag, Number, Octets, Packed, PackedOne, Text
+from realize.wire.arguments import Choice, Flag, Name, Number, Octets, Packed, PackedOne, Text
 
 MAJOR: Final = 2
 """Peers with different major versions do not talk to each other."""
@@ -143,7 +143,7 @@ class OpenDirectory(RealizeCommand):
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"handle", _number()),
-        (b"directory", Text(200)),
+        (b"directory", Name()),
         (b"base", Octets(4096)),
         (b"salt", Octets(64)),
         (b"age", Number(optional=True)),
@@ -582,7 +582,7 @@ class SetThrottle(RealizeCommand):
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"scope", Choice(Scope)),
-        (b"name", Text(200)),
+        (b"name", Name()),
         (b"direction", Choice(Direction)),
         (b"rate", Number(optional=True)),
         (b"milliseconds", Number(optional=True)),
@@ -610,7 +610,7 @@ class Moves(RealizeCommand):
     Since 2.1.
     """
 
-    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"name", Text(200, optional=True))]
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"name", Name(optional=True))]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]
 
 
@@ -621,7 +621,7 @@ class SteerMove(RealizeCommand):
     Since 2.1.
     """
 
-    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"name", Text(200)), (b"action", Choice(Steering))]
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"name", Name()), (b"action", Choice(Steering))]
 
 
 def every_command() -> list[type[amp.Command]]:
