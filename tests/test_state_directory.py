@@ -342,6 +342,35 @@ def test_a_directory_that_cannot_be_used_stops_nothing(tmp_path, why):
     assert MoveState() == kept.load()
 
 
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_a_directory_that_others_can_write_to_is_not_used(kept, mode):
+    """Who may write there could pause a move, or forge how it fared: nothing is read, and nothing is put there."""
+    kept.path.mkdir()
+    (kept.path / "camera.json").write_bytes(PAUSED.to_json())
+    kept.path.chmod(mode)
+
+    assert MoveState() == kept.load()
+    kept.states.save("scanner", FAILING)
+    assert kept.flush()
+    assert ["camera.json"] == os.listdir(kept.path)
+    sentence = f"others can write to the directory {kept.path} (its mode is {mode:04o}): chmod go-w {kept.path}"
+    assert [("state_not_read", sentence), ("state_not_saved", sentence)] == [
+        (event, fields["error"]) for event, fields in kept.said()
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_is_not_used(kept):
+    """Whoever owns it can write there."""
+    kept.path.mkdir()
+    os.chown(kept.path, 65534, 65534)
+
+    assert MoveState() == kept.load()
+    ((event, fields),) = kept.said()
+    assert "state_not_read" == event
+    assert fields["error"].startswith(f"the directory {kept.path} belongs to user 65534")
+
+
 @pytest.mark.parametrize("dies_in", ["write_all", "fsync", "rename"])
 def test_a_crash_leaves_the_former_state(kept, monkeypatch, dies_in):
     """Whatever is under way when the process dies, a whole state is there, and the rest is cleared away later."""

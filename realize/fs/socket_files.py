@@ -19,6 +19,7 @@ from typing import Final
 from attrs import define, field
 
 from realize.errors import UsageError
+from realize.fs.own_directories import put_by_others
 from realize.units import display_text
 
 MAX_SOCKET_PATH_BYTES: Final = 107
@@ -52,7 +53,8 @@ class SocketFile:
                 os.mkdir(folder, 0o700)
             directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _check_directory(os.fstat(directory), folder)
+            if (others := put_by_others(os.fstat(directory), folder)) is not None:
+                raise UsageError(others)
             _lock(directory)
             self._make_way()
             yield
@@ -89,17 +91,6 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(f"{display_text(path)}: {error.strerror}") from error
-
-
-def _check_directory(status: os.stat_result, folder: str) -> None:
-    shown = display_text(folder)
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise UsageError(
-            f"the directory {shown} belongs to user {status.st_uid}; expected one of the daemon's user or root"
-        )
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        mode = stat.S_IMODE(status.st_mode)
-        raise UsageError(f"others can write to the directory {shown} (its mode is {mode:04o}): chmod go-w {shown}")
 
 
 def _lock(directory: int) -> None:

@@ -3,6 +3,7 @@
 Files are replaced as a whole, and durable: a reader, or the next daemon, sees the former state or the new one.
 All reading and writing is done in a thread, one batch at a time, at most every `SAVE_INTERVAL_S`, and where the disk is
 slow for at most a tenth of the time.
+A directory that others can write to is not used: who can put a state there can pause a move.
 Nothing here stops a move: what cannot be kept is said once in the log, and tried again.
 """
 
@@ -24,6 +25,7 @@ from twisted.python.failure import Failure
 from realize.concurrency.shielded import RunInThread
 from realize.fs.descriptors import release
 from realize.fs.durable import write_all
+from realize.fs.own_directories import put_by_others
 from realize.fs.syscalls import fsync_directory
 from realize.logger import Logger
 from realize.moves.state import MAX_STATE_BYTES, MoveState
@@ -219,7 +221,13 @@ def _read(path: str, name: str) -> MoveState:
 
 
 def _opened(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """The directory; raises `OSError` if others could put states there, and so pause moves."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    others = put_by_others(os.fstat(directory), path)
+    if others is not None:
+        release(directory)
+        raise OSError(errno.EPERM, others)
+    return directory
 
 
 def _write(path: str, batch: _Batch) -> _Written:
