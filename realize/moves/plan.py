@@ -11,7 +11,8 @@ from realize.config import Config, MoveConfig, PeerConfig
 from realize.config.problems import config_error
 from realize.errors import ConfigError, Problem, RealizeError
 from realize.locations import LocalLocation, Location, parse_location
-from realize.runs.move_options import MoveOptions
+from realize.mover.filters import selection
+from realize.runs.move_options import MAX_JOBS, MoveOptions
 from realize.schedule.jitter import jitter
 from realize.schedule.timetable import RateTimetable, parse_timetable
 from realize.schedule.when import Calendar, Every, Settled, parse_when
@@ -85,10 +86,9 @@ def plan_of(name: str, move: MoveConfig, peers: Mapping[str, PeerConfig]) -> Pla
             rates[name_of_rate] = RateTimetable() if text is None else parse_timetable(text)
         except RealizeError as error:
             problems.append(((name_of_rate,), str(error)))
-    try:
+    problems += _unfit(move)
+    if not problems:
         options = _options(move, settles=isinstance(when, Settled))
-    except RealizeError as error:
-        problems.append(((), str(error)))
     if not problems:
         problems += _contradictions(move, locations, settles=isinstance(when, Settled))
     if problems or when is None or options is None:
@@ -130,6 +130,18 @@ def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
         manifest=move.manifest,
         trust_source=move.trust_source,
     )
+
+
+def _unfit(move: MoveConfig) -> Iterator[Problem]:
+    """What `MoveOptions` would refuse, with the key that it is at."""
+    if type(move.jobs) is not int or not 1 <= move.jobs <= MAX_JOBS:
+        yield ("jobs",), f"expected a number from 1 to {MAX_JOBS}"
+    for verb, patterns in (("include", move.include), ("exclude", move.exclude)):
+        for number, pattern in enumerate(patterns):
+            try:
+                selection([(verb, pattern)])
+            except RealizeError as error:
+                yield (verb, number), str(error)
 
 
 def _contradictions(move: MoveConfig, locations: list[Location], *, settles: bool) -> Iterator[Problem]:
