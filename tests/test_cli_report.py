@@ -61,6 +61,7 @@ def test_a_hostile_report_cannot_forge_lines() -> None:
 def test_a_path_is_shown_as_the_daemon_has_escaped_it(told, shown):
     """It is escaped once, as everywhere; what a daemon did not escape does not get through either."""
     assert [f"path  {shown}"] == list(readable({"path": told}))
+    assert [f"error  {shown}"] == list(readable({"error": told}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "nonsense", "1"])

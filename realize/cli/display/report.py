@@ -20,7 +20,7 @@ DURATIONS: Final = frozenset({"uptime", "age", "idle", "left", "waited", "lasts"
 LIMITS: Final = frozenset({"limit", "limits"})
 """Fields in bytes per second, null for unlimited."""
 
-ESCAPED: Final = frozenset({"path"})
+ESCAPED: Final = frozenset({"error", "path"})
 """Fields with file names, which the daemon has escaped already: escaped again only if they are not printable."""
 
 MAX_TABLE_COLUMNS: Final = 32
