@@ -17,6 +17,7 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
+from realize.concurrency.coalesced import Coalesced
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, when_ended
 from realize.config import Config, read_config
@@ -83,6 +84,7 @@ class TwistdService(Service):
         self._in_background = in_background
         self._log = logs.of("daemon")
         self._signals = SignalHandlers()
+        self._reloading = Coalesced(self.reload)
         self._reader = ThreadPool(reactor, 1, "configuration file")
         self._control = control
         self._state = state
@@ -104,7 +106,7 @@ class TwistdService(Service):
             complain(error)
             raise self._end(error, error.exit_code) from error
         allow_many_files()
-        self._signals.on(signal.SIGHUP, lambda: self._reactor.callFromThread(self.reload))
+        self._signals.on(signal.SIGHUP, lambda: self._reactor.callFromThread(self._reloading.request))
         self._signals.on(signal.SIGQUIT, lambda: self._reactor.callFromThread(self._reactor.stop))
         try:
             self._realized.startService()
