@@ -41,6 +41,13 @@ def test_a_plan_has_everything_parsed() -> None:
     assert (True, False) == (selection.accepts_path(b"a.jpg"), selection.accepts_path(b"a.tmp"))
 
 
+def test_a_program_gives_limits_as_numbers_too() -> None:
+    """Bytes per second, as everywhere else in a configuration that is made from values."""
+    options = plan_of(throttle=1_000_000, throttle_up=1_000).options
+
+    assert (1_000, 1_000_000) == (options.up_bps, options.down_bps)
+
+
 def test_what_is_excluded_stays_even_if_it_is_included() -> None:
     """And where something is included, nothing else is moved."""
     selection = plan_of(include=("*.jpg",), exclude=("tmp/",)).options.transfer(remove=True).selection

@@ -154,7 +154,11 @@ def check_seconds(value: object, *, zero_allowed: bool = False) -> None:
     """Refuse what is no number of seconds."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise unexpected("a number of seconds", value)
-    parse_duration(f"{value:.9f}", zero_allowed=zero_allowed)
+    try:
+        text = f"{value:.9f}"
+    except OverflowError:
+        raise UsageError("expected a number of seconds that is not so large") from None
+    parse_duration(text, zero_allowed=zero_allowed)
 
 
 def check_levels(value: object) -> None:
@@ -225,6 +229,9 @@ def named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict[
         converted: dict[str, T] = {}
         problems: list[Problem] = []
         for name, item in as_table(value).items():
+            if not isinstance(name, str):
+                problems.append(((), str(unexpected(f"a string as the name of a {what}", name))))
+                continue
             if not NAME_FORM.fullmatch(name) or len(name) > MAX_NAME_CHARS:
                 expected = f"at most {MAX_NAME_CHARS} letters, digits, '.', '_' and '-', a letter or digit first"
                 problems.append(((name,), f"not a name for a {what}; expected {expected}"))

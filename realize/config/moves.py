@@ -32,6 +32,11 @@ AFTER_TIMEOUT_S: Final = 60.0
 """Seconds that the program after a run may take unless another time is configured."""
 
 
+def _given_rate(given: str | int | None) -> str | None:
+    """The rate as text; what is none stays as it is, and the checks refuse it."""
+    return str(given) if type(given) is int else cast("str | None", given)
+
+
 def _given_texts(given: str | Collection[str]) -> tuple[str, ...]:
     """The texts; what is none stays as it is, and the checks refuse it."""
     try:
@@ -54,11 +59,11 @@ class MoveConfig:
     """Seconds that a file must be unchanged, and nobody have it open for writing, before it is moved."""
     jitter_s: float | None = None
     """Seconds over which runs by the clock are spread; None for what suits ``when``."""
-    throttle: str | None = None
+    throttle: str | None = field(default=None, converter=_given_rate)
     """Bytes per second in both directions, or a timetable of such; see `realize.schedule.timetable`."""
-    throttle_up: str | None = None
+    throttle_up: str | None = field(default=None, converter=_given_rate)
     """The same for what is sent; outranks ``throttle``."""
-    throttle_down: str | None = None
+    throttle_down: str | None = field(default=None, converter=_given_rate)
     """The same for what comes."""
     max_duration_s: float | None = None
     """Seconds after which a run ends in order; None: never."""
@@ -122,5 +127,5 @@ class MoveConfig:
     def _contradictions(self) -> Iterator[Problem]:
         if self.grace_s and self.max_duration_s is None:
             yield ("grace",), "is for what happens after max_duration, which is not given"
-        if self.after and not self.after[0].startswith("/"):
+        if isinstance(self.after, tuple) and self.after and not self.after[0].startswith("/"):
             yield ("after",), "expected the absolute path of a program first"

@@ -70,8 +70,11 @@ RIGHTS: Final = ", ".join(right.value for right in Right)
 
 
 def _unchangeable(table: Mapping[str, T]) -> Mapping[str, T]:
-    """A copy that nobody can change: what was let in must be what is compared at the next reload."""
-    return MappingProxyType(dict(table))
+    """A copy that nobody can change: what was let in must be what is compared at the next reload.
+
+    What is no table stays as it is, and the checks refuse it.
+    """
+    return MappingProxyType(dict(table)) if isinstance(table, Mapping) else table
 
 
 # One converter for each attribute: what checks types would not know of the types behind a TypeVar.
@@ -173,11 +176,7 @@ class ThrottleConfig:
         """Refuse what a file may not say either."""
         refuse(
             *problems_of("service", check_rate_value, self.service_bps),
-            *(
-                each
-                for name, bps in self.peers_bps.items()
-                for each in problems_of(("peers", name), check_rate_value, bps)
-            ),
+            *problems_of("peers", named("peer", check_rate_value), self.peers_bps),
             *problems_of("connection", check_rate_value, self.connection_bps),
         )
 
