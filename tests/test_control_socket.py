@@ -122,9 +122,9 @@ def asked(site, client, command, **arguments):
     return getattr(found[0], "value", found[0])
 
 
-def greeted(site, uid=OWNER):
+def greeted(site, uid=OWNER, pid=4711):
     """A user that has said Hello."""
-    client = site.connect(uid)
+    client = site.connect(uid, pid)
     client.hello().addErrback(lambda _: None)
     site.pass_time()
     return client
@@ -211,7 +211,7 @@ def test_a_flood_of_silent_connections_keeps_nobody_out(site):
 
 
 def test_more_connections_than_there_may_be_are_turned_away(site):
-    """If all have said Hello, the one that comes goes."""
+    """If all are of one process and have said Hello, the one that comes goes."""
     greeted_all = [greeted(site) for _ in range(MAX_CONTROL_CONNECTIONS)]
     one_more = greeted(site)
     greeted_all[0].close()
@@ -220,6 +220,24 @@ def test_more_connections_than_there_may_be_are_turned_away(site):
 
     assert (True, False) == (one_more.lost, another.lost)
     assert not any(each.lost for each in greeted_all[1:])
+
+
+def test_a_process_that_holds_all_connections_keeps_nobody_out(site):
+    """The oldest of its own goes, though it has said Hello: a script that leaks connections locks out no operator."""
+    held = [greeted(site) for _ in range(MAX_CONTROL_CONNECTIONS)]
+    operator = greeted(site, ROOT, pid=4712)
+
+    assert {"report": json.dumps({"version": "1"})} == asked(site, operator, Status)
+    assert [True, *[False] * (MAX_CONTROL_CONNECTIONS - 1)] == [each.lost for each in held]
+
+
+def test_processes_with_a_connection_each_keep_theirs(site):
+    """If all are of different processes and have said Hello, the one that comes goes."""
+    held = [greeted(site, pid=pid) for pid in range(1, MAX_CONTROL_CONNECTIONS + 1)]
+    one_more = greeted(site, pid=4712)
+
+    assert one_more.lost
+    assert not any(each.lost for each in held)
 
 
 def test_a_socket_that_closes_tells_its_users_why(site):

@@ -166,7 +166,15 @@ class ControlFactory(Factory):
                 leaving.turn_away("limit", Busy(f"there are {MAX_CONTROL_CONNECTIONS} connections already"))
 
     def _most_needless(self) -> ControlProtocol:
-        """The oldest connection without Hello of the process that has most of them: it keeps no other one out."""
+        """The connection that goes: no process keeps another one out.
+
+        One of the process that has more than half of all, if there is one, else of the one that has most without Hello;
+        the oldest without Hello before the oldest.
+        """
+        pid, most = Counter(each.user.pid for each in self._connections).most_common(1)[0]
+        if most > MAX_CONTROL_CONNECTIONS // 2:
+            theirs = [each for each in self._connections if each.user.pid == pid]
+            return next((each for each in theirs if each.theirs is None), theirs[0])
         silent = [each for each in self._connections if each.theirs is None]
         held = Counter(each.user.pid for each in silent)
         return next(each for each in silent if held[each.user.pid] == max(held.values()))
