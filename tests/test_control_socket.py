@@ -479,10 +479,11 @@ def test_a_daemon_has_its_socket_where_the_command_looks(tmp_path):
 
 
 def test_the_runtime_directory_of_another_user_is_not_taken(tmp_path, monkeypatch):
-    """As `sudo -E` would have it: who owns it could put anything there."""
+    """As `sudo -E` would have it: who owns it could put anything there, and root means the daemon of the system."""
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
 
     assert None is daemon_control_path({"XDG_RUNTIME_DIR": str(tmp_path)}, str(tmp_path))
+    assert ("/run/realize/control.sock",) == command_control_paths({"XDG_RUNTIME_DIR": str(tmp_path)}, "/run/realize")
 
 
 @pytest.fixture

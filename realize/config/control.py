@@ -27,8 +27,12 @@ def daemon_control_path(environ: Mapping[str, str], system: str = SYSTEM_RUNTIME
 
 
 def command_control_paths(environ: Mapping[str, str], system: str = SYSTEM_RUNTIME_DIRECTORY) -> tuple[str, ...]:
-    """Where the command looks for the socket of a daemon of this machine, first for one of the same user."""
-    return (*_of_user(environ), os.path.join(system, _SOCKET_NAME))
+    """Where the command looks for the socket of a daemon of this machine, first for one of the same user.
+
+    An ``XDG_RUNTIME_DIR`` of another user, as ``sudo -E`` leaves it, is not looked at: root means that of the system.
+    """
+    own = () if _is_of_somebody_else(environ.get("XDG_RUNTIME_DIR", "")) else _of_user(environ)
+    return (*own, os.path.join(system, _SOCKET_NAME))
 
 
 def _of_user(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -37,7 +41,16 @@ def _of_user(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _is_ours(directory: str) -> bool:
+    return _owner(directory) == os.geteuid()
+
+
+def _is_of_somebody_else(directory: str) -> bool:
+    return _owner(directory) not in {None, os.geteuid()}
+
+
+def _owner(directory: str) -> int | None:
+    """The user that a directory belongs to; None if it is not there."""
     try:
-        return os.stat(directory).st_uid == os.geteuid()
+        return os.stat(directory).st_uid
     except OSError:
-        return False
+        return None
