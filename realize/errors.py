@@ -125,6 +125,12 @@ class SourceChanged(RealizeError):
     permanent = False
 
 
+class ChangedSinceListed(SourceChanged):
+    """The source had long been unchanged when it was listed, and changed before its turn; a later run may move it."""
+
+    permanent = True
+
+
 class WrongSize(RealizeError):
     """The source has more or less content than its size says, although it has not changed."""
 

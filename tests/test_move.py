@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from realize.errors import (
     AccessDenied,
     Busy,
+    ChangedSinceListed,
     Conflict,
     ConnectionFailed,
     DeadlineReached,
@@ -588,6 +589,72 @@ def test_a_source_whose_clock_is_set_back_holds_what_is_young():
     moved(source, destination, selection=selection([], min_age=1.0))
 
     assert {b"young"} == set(source.files)
+
+
+def changing_when_listed(source, path, content):
+    """Somebody writes ``content`` to a file just after the source has listed it as 10 s old."""
+    source.plant(path, content[:-1], Attributes(-(10 * 10**9), 0o644))
+    walk = source.walk
+
+    def walk_and_write(**options):
+        listing = walk(**options)
+        next_page = listing.next_page
+
+        def page_and_write():
+            page = next_page()
+            listing.next_page = next_page
+            source.plant(path, content, Attributes(-(10**9), 0o644))
+            return page
+
+        listing.next_page = page_and_write
+        return listing
+
+    source.walk = walk_and_write
+
+
+@pytest.mark.parametrize("content", [b"12", BIG], ids=["small", "large"])
+@pytest.mark.parametrize("there", [{}, {b"x": b"former"}], ids=["new", "replaced"])
+def test_a_file_that_is_young_when_its_turn_comes_stays(content, there):
+    """It was old enough when it was listed, hours ago perhaps, but somebody has begun to append to it since.
+
+    If it were moved now, what is appended later would be another file of its name, and replace it.
+    """
+    source, destination = MemoryStore(), MemoryStore(there)
+    changing_when_listed(source, b"x", content)
+
+    trial = moved(source, destination, selection=selection([], min_age=5.0))
+
+    [failed] = trial.of(Failed)
+    assert isinstance(failed.error, ChangedSinceListed)
+    assert [] == trial.of(Postponed)
+    assert (there, {b"x"}) == (contents(destination), set(source.files))
+
+
+@pytest.mark.parametrize("content", [b"12", BIG], ids=["small", "large"])
+def test_without_a_minimum_age_the_newest_version_is_moved(content):
+    """What changes after it was listed is moved as it is when its turn comes."""
+    source, destination = MemoryStore(), MemoryStore()
+    changing_when_listed(source, b"x", content)
+
+    moved(source, destination)
+
+    assert ({b"x": content}, {}) == (contents(destination), source.files)
+
+
+@pytest.mark.parametrize("content", [b"12", BIG], ids=["small", "large"])
+def test_another_attempt_does_not_send_what_is_young_by_then(content):
+    """A file that changes while it is read, and so is tried again, is too young by then."""
+    source, destination = MemoryStore(), MemoryStore()
+    source.plant(b"x", content, Attributes(-(10 * 10**9), 0o644))
+    source.fail_next["read_small" if content != BIG else "read", b"x"] = SourceChanged("x: is being written")
+    trial = Trial(source, destination, selection=selection([], min_age=5.0))
+    trial.clock.pump([0.05] * 2)
+    source.plant(b"x", content + b"3", Attributes(-(10**9), 0o644))
+
+    assert trial.finish() is None
+    assert [b"x"] == [event.path for event in trial.of(Postponed)]
+    assert [ChangedSinceListed] == [type(event.error) for event in trial.of(Failed)]
+    assert ({}, {b"x"}) == (contents(destination), set(source.files))
 
 
 @pytest.mark.parametrize(("method", "content"), [("read_small", b"1"), ("read", BIG), ("finish", BIG)])

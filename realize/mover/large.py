@@ -30,40 +30,39 @@ HOW_COMMITTED: Final = {
 }
 
 
-async def move_large(
-    work: Work, path: bytes, existing: Existing | None = None, listed: Entry | None = None
-) -> Finished:
+async def move_large(work: Work, listed: Entry, existing: Existing | None = None) -> Finished:
     """Move one file and return how it ended; raises `SideError`.
 
+    ``listed`` is what the file was when it was listed; it may have changed since.
     ``existing`` is what the destination said about the name, perhaps a while ago, if `decide` has not refused that.
     If it had a file then, it is asked again: otherwise the whole content might be sent before it turns out that this
     file was replaced by another one meanwhile.
-    ``listed`` is what the file was when it was listed; without it, it may have changed since.
     """
     known = existing if existing is not None and existing.final_size is None else None
     try:
-        return await _move(work, path, known, listed, deltas=True)
+        return await _move(work, listed, known, deltas=True)
     except _OldVersionChanged:
         # Somebody is writing to the file that is to be replaced, and may go on doing so: send without a delta.
-        return await _move(work, path, None, listed, deltas=False)
+        return await _move(work, listed, None, deltas=False)
 
 
 class _OldVersionChanged(SideError):
     """The digest of the result is wrong after parts were copied from the old version, which must have changed."""
 
 
-async def _open(work: Work, path: bytes, listed: Entry | None) -> IReader:
+async def _open(work: Work, listed: Entry) -> IReader:
     with at(End.SOURCE):
-        reader = await work.source.open_reader(path, removing=work.options.remove)
-        changed = None if listed is None else work.changed_since(listed, reader.version)
+        reader = await work.source.open_reader(listed.path, removing=work.options.remove)
+        changed = work.changed_since(listed, reader.version)
         if changed is not None:
             reader.close()
             raise changed
     return reader
 
 
-async def _move(work: Work, path: bytes, known: Existing | None, listed: Entry | None, *, deltas: bool) -> Finished:
-    reader = await _open(work, path, listed)
+async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bool) -> Finished:
+    path = listed.path
+    reader = await _open(work, listed)
     try:
         policy, run_started_ns = work.options.policy, work.run_started_ns
         if known is None:
@@ -82,7 +81,7 @@ async def _move(work: Work, path: bytes, known: Existing | None, listed: Entry |
             with at(End.DESTINATION):
                 action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
             reader.close()
-            reader = await _open(work, path, listed)
+            reader = await _open(work, listed)
         if action is Action.SKIP:
             return Finished(path, reader.version.size, 0, How.SKIPPED, b"", removed=False)
         sending = _Sending(work, path, reader, existing, deltas)

@@ -62,8 +62,7 @@ DELAYS: Final = (0.25, 1.0, 3.0)
 class _Retry:
     """A file that waits for another attempt; ``sent`` is what this run stored of an earlier version of it."""
 
-    path: bytes
-    size: int
+    listed: Entry
     sent: Stored | None
 
 
@@ -164,7 +163,7 @@ class Move:
             self.work.scarcity.look_again()
         for each in waiting:
             work = self.work if each.sent is None else evolve(self.work, sent=each.sent)
-            await self._start(self._files, self._move_file, work, each.path, each.size)
+            await self._start(self._files, self._move_file, work, each.listed)
         await self._jobs.drained()
 
     async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
@@ -188,7 +187,7 @@ class Move:
         """
         if self.work.directories is None:
             return
-        waiting = () if ended else (each.path for each in self._retry_queue)
+        waiting = () if ended else (each.listed.path for each in self._retry_queue)
         selection = self.work.options.selection
         done = self.work.directories.done(waiting, ended=ended)
         meant = [each for each in done if each.mtime_ns is not None or selection.accepts_directory(each.path)]
@@ -257,8 +256,7 @@ class Move:
         await self._make_directories(candidates, here)
         for moving in grouped(candidates, self._batch_bytes):
             if isinstance(moving, Candidate):
-                path, size = moving.entry.path, moving.entry.size
-                await self._start(self._files, self._move_file, self.work, path, size, moving.existing, moving.entry)
+                await self._start(self._files, self._move_file, self.work, moving.entry, moving.existing)
             else:
                 await self._start(self._batches, self._move_batch, moving)
 
@@ -330,7 +328,7 @@ class Move:
             else:
                 side_error = SideError(End.DESTINATION, refusal)
                 side_error.in_vain = True
-                self._retry_or_fail(self.work, candidate.entry.path, candidate.entry.size, side_error)
+                self._retry_or_fail(self.work, candidate.entry, side_error)
         if not tried:
             return
         await move_small(self.work, tried, self._batch_file_ended)
@@ -341,26 +339,24 @@ class Move:
             if outcome.no_room:
                 outcome.in_vain = True
                 self.work.scarcity.failed(candidate.entry.size)
-            self._retry_or_fail(self.work, candidate.entry.path, candidate.entry.size, outcome)
+            self._retry_or_fail(self.work, candidate.entry, outcome)
         else:
             self.work.emit(outcome)
 
-    async def _move_file(
-        self, work: Work, path: bytes, size: int, existing: Existing | None = None, listed: Entry | None = None
-    ) -> None:
+    async def _move_file(self, work: Work, listed: Entry, existing: Existing | None = None) -> None:
         try:
-            refusal = work.scarcity.refusal(path, size)
+            refusal = work.scarcity.refusal(listed.path, listed.size)
             if refusal is not None:
                 side_error = SideError(End.DESTINATION, refusal)
                 side_error.in_vain = True
                 raise side_error
-            self.work.emit(await move_large(work, path, existing, listed))
+            self.work.emit(await move_large(work, listed, existing))
         except SideError as side_error:
             if side_error.fatal:
                 raise
             if side_error.no_room and side_error.in_vain:
-                work.scarcity.failed(size)
-            self._retry_or_fail(work, path, size, side_error)
+                work.scarcity.failed(listed.size)
+            self._retry_or_fail(work, listed, side_error)
 
     async def _start(self, slots: Slots, move: Callable[..., Coroutine[Deferred[Any], Any, None]], *args: Any) -> None:
         """Wait for a slot and start to move something; returns while it is under way.
@@ -383,12 +379,13 @@ class Move:
 
         await self._jobs.start(slots, job)
 
-    def _retry_or_fail(self, work: Work, path: bytes, size: int, side_error: SideError) -> None:
+    def _retry_or_fail(self, work: Work, listed: Entry, side_error: SideError) -> None:
         """Queue a file for another attempt, or report it as failed (or as gone, if the source no longer has it).
 
         The queue remembers what this run itself has stored under that name: that file, if unchanged, may be replaced by
         the newer version of its source, and no other.
         """
+        path, size = listed.path, listed.size
         end, error = side_error.end, side_error.error
         if end is End.SOURCE and isinstance(error, NotFound):
             self.work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
@@ -407,7 +404,7 @@ class Move:
         ):
             self.work.emit(Failed(path, end, error))
         else:
-            self._retry_queue.append(_Retry(path, size, side_error.sent or work.sent))
+            self._retry_queue.append(_Retry(listed, side_error.sent or work.sent))
             self.work.emit(Postponed(path, end, error))
 
     def _no_room(self, path: bytes, size: int, error: RealizeError) -> None:

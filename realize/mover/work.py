@@ -11,12 +11,12 @@ from attrs import evolve, field, frozen
 from realize.errors import (
     AccessDenied,
     Busy,
+    ChangedSinceListed,
     ConnectionFailed,
     NoSpace,
     NotFound,
     ProtocolError,
     RealizeError,
-    SourceChanged,
     StorageError,
     Unanswered,
 )
@@ -97,11 +97,15 @@ class Work:
     progress: Progress = field(factory=Progress)
     feed: Feed | None = None
 
-    def changed_since(self, entry: Entry, version: Version) -> SourceChanged | None:
-        """The error for a file that is not what a feed gave any more: its turn may come long after it had settled."""
-        if self.feed is None or (entry.size, entry.mtime_ns) == (version.size, version.mtime_ns):
+    def changed_since(self, listed: Entry, version: Version) -> ChangedSinceListed | None:
+        """The error for a file that only moves once it was unchanged for a while, and has changed since it was listed.
+
+        Its turn may come hours later, when somebody writes to it again.
+        """
+        waits = self.feed is not None or self.options.selection.min_age_ns > 0
+        if not waits or (listed.size, listed.mtime_ns) == (version.size, version.mtime_ns):
             return None
-        return SourceChanged(f"{display_name(entry.path)}: changed before its turn came, and has to settle again")
+        return ChangedSinceListed(f"{display_name(listed.path)}: changed before its turn came; a later run moves it")
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """Record files as arrived; await this before removing them at the source."""
