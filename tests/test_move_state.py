@@ -9,7 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.moves.state import MAX_FILE_FAILURES, MAX_STATE_BYTES, FileFailure, MoveState
+from realize.moves.state import MAX_FILE_FAILURES, MAX_STATE_BYTES, FileFailure, MoveState, Unfinished
 from realize.moves.status import RunResult
 
 RUN = RunResult(run="3f", began=1.5, ended=2.0, moved_files=3, moved_bytes=4, failed_files=1, error="e", code="failed")
@@ -22,6 +22,7 @@ FULL = MoveState(
     error="away",
     attempts=4,
     last_due=5.0,
+    unfinished=Unfinished(until=6.0),
     failures=(FAILURE,),
 )
 
@@ -37,6 +38,7 @@ STATES = st.builds(
     error=st.text(),
     attempts=COUNTS,
     last_due=st.none() | TIMES,
+    unfinished=st.none() | st.builds(Unfinished, until=st.none() | TIMES),
     failures=st.lists(
         st.builds(FileFailure, source=st.text(), path=st.binary(), since=TIMES, attempts=COUNTS, error=st.text()),
         max_size=3,
@@ -111,7 +113,7 @@ def test_anything_else_is_refused_as_a_whole(content):
         MoveState.from_json(content)
 
 
-@pytest.mark.parametrize("missing", ["last_due", "attempts", "failures"])
+@pytest.mark.parametrize("missing", ["last_due", "unfinished", "attempts", "failures"])
 def test_what_a_file_does_not_have_is_as_in_a_new_state(missing):
     """A field that came later is missing in what an older version wrote."""
     row = json.loads(FULL.to_json())

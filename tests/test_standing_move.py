@@ -42,6 +42,7 @@ class Hand:
     """A trigger that is due when the test says so."""
 
     last_due = None
+    unfinished = None
     backlog = KnownBacklog(files=3)
     watching: Mapping[str, str] = {}
 

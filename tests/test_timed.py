@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from realize.errors import Conflict, ConnectionFailed, RealizeError
 from realize.moves.one_run import RunEnd
+from realize.moves.state import Unfinished
 from realize.moves.status import RunResult
 from realize.moves.timed import Timed
 from realize.schedule.when import Every, parse_when
@@ -32,17 +33,24 @@ def ended(
     error: RealizeError | None = None,
     *,
     complete: bool = True,
+    cut_short: bool = False,
     failed: tuple[tuple[bytes, RealizeError], ...] = (),
     left: tuple[int, int] = (0, 0),
 ) -> RunEnd:
     """How a run ended."""
     result = RunResult(run="1", began=1.0, ended=2.0)
-    return RunEnd(result, error, complete and error is None, failed, Counter(), *left)
+    return RunEnd(result, error, complete and error is None, failed, Counter(), *left, cut_short)
 
 
-def every_ten_minutes(wall: Wall, max_duration_s: float | None = None, last_due: float | None = None) -> Timed:
+def every_ten_minutes(
+    wall: Wall,
+    max_duration_s: float | None = None,
+    last_due: float | None = None,
+    unfinished: Unfinished | None = None,
+) -> Timed:
     """A trigger for each ten minutes."""
-    return Timed(wall.clock, Every(600.0), wall.now, ["/a"], max_duration_s, last_due=last_due)
+    every = Every(600.0)
+    return Timed(wall.clock, every, wall.now, ["/a"], max_duration_s, last_due=last_due, unfinished=unfinished)
 
 
 def test_the_first_run_of_an_interval_is_at_once() -> None:
@@ -134,6 +142,57 @@ def test_trouble_is_not_tried_again_once_the_time_limit_of_the_occasion_is_over(
 
     assert (60.0, 550.0) == (in_time, too_late)
     assert (120.0, 10.0) == (first.remaining_s, second.remaining_s)
+
+
+@pytest.mark.parametrize("text", ["every 10m", "*:0/10"])
+@pytest.mark.parametrize("end", [ended(LOST), ended(complete=False, cut_short=True)], ids=["trouble", "cut short"])
+def test_an_occasion_that_was_not_done_goes_on_after_a_restart(text: str, end: RunEnd) -> None:
+    """And so it does after a reload or a pause: what should move at night must not wait for the next one."""
+    wall = Wall()
+    before = Timed(wall.clock, parse_when(text), wall.now, ["/a"], None)
+    wall.clock.advance(before.wait_s(0.0) or 0.0)
+    before.begin()
+    wall.clock.advance(10.0)
+    before.ended(end)
+    after = Timed(
+        wall.clock, parse_when(text), wall.now, ["/a"], None, last_due=before.last_due, unfinished=before.unfinished
+    )
+
+    assert (0.0, 0.0) == (before.wait_s(0.0), after.wait_s(0.0))
+    after.begin()
+    after.ended(ended())
+    assert before.last_due == after.last_due
+    assert after.unfinished is None
+    assert 590.0 == after.wait_s(0.0)
+
+
+@pytest.mark.parametrize("later_s", [60.0, 150.0])
+def test_the_time_limit_of_an_occasion_holds_over_a_restart(later_s: float) -> None:
+    """What may run for two minutes at night must not come back by day, nor begin another two minutes."""
+    wall = Wall()
+    before = every_ten_minutes(wall, max_duration_s=120.0)
+    before.begin()
+    wall.clock.advance(50.0)
+    before.ended(ended(complete=False, cut_short=True))
+    unfinished = before.unfinished
+    wall.clock.advance(later_s - 50.0)
+    after = every_ten_minutes(wall, max_duration_s=120.0, last_due=before.last_due, unfinished=unfinished)
+
+    if later_s < 120.0:
+        assert 0.0 == after.wait_s(0.0)
+        assert 120.0 - later_s == after.begin().remaining_s
+    else:
+        assert 600.0 - later_s == after.wait_s(0.0)
+        assert before.unfinished is None
+
+
+def test_what_a_clock_that_was_wrong_left_is_not_longer_than_the_time_limit() -> None:
+    """The clock may have been years ahead when it was written."""
+    wall = Wall()
+    timed = every_ten_minutes(wall, max_duration_s=120.0, last_due=9e9, unfinished=Unfinished(until=9e9))
+
+    assert 0.0 == timed.wait_s(0.0)
+    assert 120.0 == timed.begin().remaining_s
 
 
 def test_a_run_that_is_asked_for_begins_at_once() -> None:

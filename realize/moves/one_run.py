@@ -57,8 +57,8 @@ class Occasion:
 class RunEnd:
     """How a run ended.
 
-    ``error`` is what ended it early, if that was trouble; a time limit, a reload or a pause is none, but then it is not
-    ``complete`` either.
+    ``error`` is what ended it early, if that was trouble; a time limit is none, nor is what we ``cut_short`` for a
+    reload, a pause or the end of the daemon, but then it is not ``complete`` either.
     ``failed`` has the files that could not be moved and ``failures`` counts them by kind of error.
     """
 
@@ -69,6 +69,7 @@ class RunEnd:
     failures: Counter[str]
     left_files: int
     left_bytes: int
+    cut_short: bool = False
 
 
 class OneRun:
@@ -191,7 +192,8 @@ class OneRun:
         )
         self._log_end(result, error)
         files, size = self.found_left
-        return RunEnd(result, error, not early, list(self._failed.items()), self._failures, files, size)
+        failed = list(self._failed.items())
+        return RunEnd(result, error, not early, failed, self._failures, files, size, self._cut_short)
 
     async def _session(self) -> None:
         plan = self._plan

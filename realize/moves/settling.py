@@ -12,7 +12,7 @@ from realize.errors import RealizeError
 from realize.moves.episodes import kind_of_error
 from realize.moves.feed import SettledFeed
 from realize.moves.one_run import Occasion, RunEnd
-from realize.moves.state import FileFailure
+from realize.moves.state import FileFailure, Unfinished
 from realize.moves.status import KnownBacklog
 from realize.watch.settling import FailedFile
 from realize.watch.source_watch import SourceWatch, WatchMode
@@ -94,6 +94,7 @@ class Settling:
         return sum(1 for watch in self._watches.values() for _ in watch.failures)
 
     last_due: Final[float | None] = None
+    unfinished: Final[Unfinished | None] = None
 
     def is_first_failure(self, path: bytes) -> bool:
         """See `realize.moves.trigger.Trigger`."""

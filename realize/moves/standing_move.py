@@ -331,6 +331,7 @@ class StandingMove:
                 error="" if since is None else self._state.error if error is None else str(error),
                 error_code="" if since is None else code,
                 last_due=self._trigger.last_due,
+                unfinished=self._trigger.unfinished,
                 failures=failures,
             )
         )

@@ -201,6 +201,7 @@ class StandingMoves:
                 max_duration_s,
                 jitter_s=plan.jitter_s(self._credentials.identity().public_key.spki),
                 last_due=state.last_due,
+                unfinished=state.unfinished,
                 failures=state.failures,
             )
         selection = plan.options.transfer(remove=True).selection

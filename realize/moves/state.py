@@ -54,6 +54,16 @@ class FileFailure:
     error: str = field(default="", converter=_shortened)
 
 
+@frozen(kw_only=True)
+class Unfinished:
+    """A time by the clock that was taken, but not to its end: a run goes on with it ``until`` then (epoch seconds).
+
+    None: whenever there can be a run again.
+    """
+
+    until: float | None = None
+
+
 def _first(failures: Sequence[FileFailure]) -> Sequence[FileFailure]:
     return tuple(failures[:MAX_FILE_FAILURES])
 
@@ -64,7 +74,8 @@ class MoveState:
 
     ``failing_since``, ``error``, ``error_code`` and ``attempts`` tell of a move that fails as a whole, ``failures`` of
     single files: the first `MAX_FILE_FAILURES` of those given.
-    ``last_due`` is the last time by the clock at which a run was due and begun, for catching up what was missed.
+    ``last_due`` is the last time by the clock at which a run was due and begun, for catching up what was missed;
+    ``unfinished`` says whether there is something left of that.
     """
 
     paused: bool = False
@@ -75,6 +86,7 @@ class MoveState:
     error_code: str = field(default="", converter=_shortened)
     attempts: int = 0
     last_due: float | None = None
+    unfinished: Unfinished | None = None
     failures: Sequence[FileFailure] = field(default=(), converter=_first)
 
     def to_json(self) -> bytes:

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from realize.errors import RealizeError
 from realize.moves.episodes import kind_of_error
 from realize.moves.one_run import Occasion, RunEnd
-from realize.moves.state import MAX_FILE_FAILURES, FileFailure
+from realize.moves.state import MAX_FILE_FAILURES, FileFailure, Unfinished
 from realize.moves.status import KnownBacklog
 from realize.schedule.when import Calendar, Every
 from realize.units import display_name
@@ -23,7 +23,8 @@ SMALL_STEP_S: Final = 10.0
 class Timed:
     """Sets off a run at each occasion, and after trouble again, until the time limit of the occasion is over.
 
-    ``now`` returns the wall clock's seconds since the epoch; ``last_due`` is the last occasion by it that was taken.
+    ``now`` returns the wall clock's seconds since the epoch; ``last_due`` is the last occasion by it that was taken,
+    and ``unfinished`` what is left of that.
     ``jitter_s`` is how much later than others this machine runs.
     """
 
@@ -39,6 +40,7 @@ class Timed:
         *,
         jitter_s: float = 0.0,
         last_due: float | None = None,
+        unfinished: Unfinished | None = None,
         failures: Iterable[FileFailure] = (),
     ) -> None:
         self.changed: Callable[[], object] = lambda: None
@@ -50,14 +52,21 @@ class Timed:
         self._jitter_s = jitter_s
         self._texts = texts
         self._max_duration_s = max_duration_s
-        self._over: float | None = None
-        """When, on the reactor's clock, the time limit of the present occasion ends."""
-        self._again = False
-        """Whether the last run ended in trouble, so that its occasion is tried again."""
+        self._over = self._over_of(unfinished)
+        """When, on the reactor's clock, the time limit of the present occasion ends; None if it has none."""
+        self._again = unfinished is not None
+        """Whether the last run ended in trouble, or was cut short, so that another one goes on with its occasion."""
         self._asked = False
         self._failed = {failed.path: failed for failed in failures}
         self._failed_files = len(self._failed)
         self._left = (0, 0)
+
+    @property
+    def unfinished(self) -> Unfinished | None:
+        """See `realize.moves.trigger.Trigger`."""
+        if not self._again or not self._in_time(0.0):
+            return None
+        return Unfinished(until=None if self._over is None else self._now() + self._over - self._clock.seconds())
 
     @property
     def backlog(self) -> KnownBacklog:
@@ -92,8 +101,7 @@ class Timed:
         if self._asked:
             return 0.0
         occasion = self._occasion_s()
-        in_time = self._over is None or self._clock.seconds() + max(0.0, delay_s) < self._over
-        if self._again and in_time:
+        if self._again and self._in_time(max(0.0, delay_s)):
             return delay_s if occasion is None else min(occasion, delay_s)
         return occasion
 
@@ -109,7 +117,7 @@ class Timed:
         self._again = self._asked = False
         if not tries_again:
             self.last_due = self._now()
-            self._over = None if self._max_duration_s is None else self._clock.seconds() + self._max_duration_s
+            self._over = self._over_of(None)
         remaining_s = None if self._over is None else max(0.001, self._over - self._clock.seconds())
         return Occasion(self._texts, remaining_s=remaining_s)
 
@@ -123,9 +131,22 @@ class Timed:
         due = self._when.due(self.last_due, self._since, self._jitter_s)
         return None if due is None else due - now
 
+    def _over_of(self, unfinished: Unfinished | None) -> float | None:
+        """When the time limit of an occasion is over that begins now, or of which this is left."""
+        if self._max_duration_s is None:
+            return None
+        left_s = self._max_duration_s
+        if unfinished is not None and unfinished.until is not None:
+            left_s = min(left_s, unfinished.until - self._now())
+        return self._clock.seconds() + left_s
+
+    def _in_time(self, wait_s: float) -> bool:
+        """Whether the time limit of the occasion will not be over in so many seconds."""
+        return self._over is None or self._clock.seconds() + wait_s < self._over
+
     def ended(self, end: RunEnd) -> None:
         """See `realize.moves.trigger.Trigger`."""
-        self._again = end.error is not None
+        self._again = end.error is not None or end.cut_short
         self._left = (end.left_files + len(end.failed), end.left_bytes)
         if not end.complete and not end.failed:
             return

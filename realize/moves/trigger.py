@@ -8,7 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from realize.moves.one_run import Occasion, RunEnd
-from realize.moves.state import FileFailure
+from realize.moves.state import FileFailure, Unfinished
 from realize.moves.status import KnownBacklog
 
 
@@ -39,6 +39,10 @@ class Trigger(Protocol):
     @property
     def last_due(self) -> float | None:
         """The last occasion that was taken, in seconds since the epoch; None as files settle."""
+
+    @property
+    def unfinished(self) -> Unfinished | None:
+        """Whether another run is to go on with that occasion, also after a restart."""
 
     def is_first_failure(self, path: bytes) -> bool:
         """Whether a file that has just failed was not known to fail before."""
