@@ -28,6 +28,7 @@ class Watch:
     def __init__(self) -> None:
         self.mode = WatchMode.EVENTS
         self.on_ready: Callable[[], object] = lambda: None
+        self.on_hang: Callable[[], object] = lambda: None
         self.settled: list[bytes] = []
         self.failing: dict[bytes, FailedFile] = {}
         self.told: list[str] = []

@@ -48,6 +48,7 @@ class Hand:
 
     def __init__(self) -> None:
         self.changed: Callable[[], object] = lambda: None
+        self.source_hung: Callable[[], object] = lambda: None
         self.due = False
         self.was_asked = 0
         self.running = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,18 @@ from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Righ
 from realize.daemon import RealizedService
 from realize.errors import ConfigError, Conflict, NotFound, UsageError
 from realize.keys import generate_identity
+from realize.mover import jobs as mover_jobs
 from realize.moves import feed, one_run
 from realize.moves.after_program import AfterOutcome
 from realize.moves.one_run import OneRun
 from realize.moves.status import MoveStatus, Phase
 from realize.schedule.timetable import parse_timetable
+from realize.store.local import store
+from realize.store.local.location import RootedLocation
 from realize.throttle.tree import Scope
 from realize.values import OnConflict
+from realize.watch import jobs as watch_jobs
+from realize.watch import source_watch
 from realize.wire.commands import Direction
 
 PATIENCE_S = 30.0
@@ -277,6 +283,92 @@ async def test_a_source_that_is_missing_holds_up_no_other(two: Two) -> None:
     await until((two.inbox / "b").exists, "arrival from the late one")
 
     assert "absent" == missing
+
+
+class Disk:
+    """A source whose disk can be made to hang: then whatever works there waits, in its thread."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._answers = threading.Event()
+        self._answers.set()
+        self._path = os.fsencode(path)
+        self.reads = 0
+        """How often files were to be read since it hangs."""
+        read_batch, locate = store.read_batch, source_watch.locate_source
+
+        def read(where: RootedLocation, *more: Any) -> Any:
+            if where.root.path == self._path:
+                self.reads += 1
+                self._answers.wait(3 * PATIENCE_S)
+            return read_batch(where, *more)
+
+        def found(where: bytes) -> Any:
+            if where == self._path:
+                self._answers.wait(3 * PATIENCE_S)
+            return locate(where)
+
+        monkeypatch.setattr(store, "read_batch", read)
+        monkeypatch.setattr(source_watch, "locate_source", found)
+
+    def hang(self) -> None:
+        """Answer no more."""
+        self._answers.clear()
+        self.reads = 0
+
+    def answer(self) -> None:
+        """Answer again."""
+        self._answers.set()
+
+
+@pytest.fixture
+def disk(two: Two, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """That of the first source, and nobody who waits for it for long."""
+    monkeypatch.setattr(source_watch, "CHECK_S", 0.1)
+    monkeypatch.setattr(watch_jobs, "HANGS_AFTER_S", 0.5)
+    monkeypatch.setattr(mover_jobs, "CANCEL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(one_run, "PATIENCE_S", 0.5)
+    disk = Disk(two.out, monkeypatch)
+    yield disk
+    disk.answer()
+
+
+async def test_a_disk_that_hangs_in_a_run_holds_up_no_other_source(two: Two, disk: Disk) -> None:
+    """The run that waits for it is given up, and others move what settles elsewhere; its files go when it answers."""
+    more = two.folder / "more"
+    more.mkdir()
+    await two.moving(sources=[str(two.out), str(more)])
+    disk.hang()
+    (two.out / "a").write_text("1")
+    await until(lambda: disk.reads, "hanging")
+    await until(lambda: two.status().watching[str(two.out)] == "absent", "noticing")
+    (more / "b").write_text("2")
+    await until((two.inbox / "b").exists, "arrival from the other source")
+    await until(lambda: not (more / "b").exists(), "removal at the other source")
+    meanwhile = files(two.out)
+    disk.answer()
+    await until((two.inbox / "a").exists, "arrival when it answers")
+    await two.settled()
+
+    assert {"a": "1"} == meanwhile
+    assert {"a": "1", "b": "2"} == files(two.inbox)
+    assert {} == files(two.out) | files(more)
+
+
+async def test_pausing_ends_a_run_that_hangs(two: Two, disk: Disk) -> None:
+    """It does not wait for the disk, and resuming goes on as if nothing had been."""
+    await two.moving()
+    disk.hang()
+    (two.out / "a").write_text("1")
+    await until(lambda: disk.reads, "hanging")
+    two.services["cam"].moves.pause("out")
+    await until(lambda: two.status().running is None, "the end of the run")
+    two.services["cam"].moves.resume("out")
+    disk.answer()
+    await until((two.inbox / "a").exists, "arrival")
+    await two.settled()
+
+    assert {"a": "1"} == files(two.inbox)
+    assert {} == files(two.out)
 
 
 async def test_a_reload_adds_changes_and_removes_moves(two: Two) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger as TwistedLogger
 
 from realize.concurrency.reactor import IReactor
@@ -34,6 +35,9 @@ MAX_SHOWN_FILES: Final = 20
 
 MIN_RATE_S: Final = 1.0
 """Seconds over which a rate is measured at least."""
+
+PATIENCE_S: Final = 10.0
+"""Seconds that a run which was cancelled waits for threads; those that hang at a disk end when it answers."""
 
 _twisted = TwistedLogger()
 
@@ -112,6 +116,8 @@ class OneRun:
         self._run_log: RunLog | None = None
         self._moving: MoveRun | None = None
         self._cut_short = self._cancelled = False
+        self._open: Session | None = None
+        self._impatient: IDelayedCall | None = None
         self._begin_told = False
         self._source: SourceStarted | None = None
         """One that began, and is not told yet."""
@@ -131,10 +137,20 @@ class OneRun:
             self._moving.finish_early()
 
     def cancel(self) -> None:
-        """End in order at once: what has arrived of files in flight is kept."""
+        """End in order at once: what has arrived of files in flight is kept.
+
+        After `PATIENCE_S` it ends whatever hangs.
+        """
+        if self._cancelled:
+            return
         self._cut_short = self._cancelled = True
+        self._impatient = self._reactor.callLater(PATIENCE_S, self._lose_patience)
         if self._moving is not None:
             self._moving.cancel()
+
+    def _lose_patience(self) -> None:
+        if self._open is not None:
+            self._open.abandon_threads()
 
     def now(self) -> RunNow:
         """How far it is."""
@@ -172,6 +188,8 @@ class OneRun:
         except Exception as fault:  # noqa: BLE001 -- its files would be in flight for ever
             _twisted.failure("a run of a standing move broke")
             error = InternalError(f"a fault of Realize, which the log has: {fault!r}")
+        if self._impatient is not None and self._impatient.active():
+            self._impatient.cancel()
         early = error is not None or self._cut_short
         if isinstance(error, DeadlineReached | Interrupted):
             error = None
@@ -200,7 +218,7 @@ class OneRun:
         async with Session(
             self._reactor, self._credentials, self._logger_of, plan.options.rates, self._within
         ) as session:
-            self._run = session.run
+            self._open, self._run = session, session.run
             self._run_log = RunLog(session.run, self._logger_of)
             self._moving = MoveRun(
                 self._reactor,

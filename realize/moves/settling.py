@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -41,6 +42,7 @@ class Settling:
         failures: Iterable[FileFailure] = (),
     ) -> None:
         self.changed: Callable[[], object] = lambda: None
+        self.source_hung: Callable[[], object] = lambda: None
         self._clock = clock
         self._max_duration_s = max_duration_s
         self._watches = {path: watch_of(path) for path in paths}
@@ -102,8 +104,9 @@ class Settling:
 
     def start(self) -> None:
         """See `realize.moves.trigger.Trigger`."""
-        for watch in self._watches.values():
+        for path, watch in self._watches.items():
             watch.on_ready = self._ready
+            watch.on_hang = partial(self._hangs, path)
             watch.start()
 
     def stop(self) -> Deferred[None]:
@@ -160,6 +163,10 @@ class Settling:
 
     def _with_files(self) -> list[str]:
         return [path for path, watch in self._watches.items() if watch.ready]
+
+    def _hangs(self, path: str) -> None:
+        if path in self._feeds:
+            self.source_hung()
 
     def _ready(self) -> None:
         for feed in list(self._feeds.values()):

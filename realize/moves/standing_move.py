@@ -94,8 +94,7 @@ class StandingMove:
         """End in order: what is in flight is kept as a partial; a program after a run gets ``patience_s`` seconds."""
         self._running = False
         self._stop_timer()
-        if self._run is not None:
-            self._run.cancel()
+        self._cancel_run()
         return Deferred.fromCoroutine(self._stopped(patience_s))
 
     async def _stopped(self, patience_s: float) -> None:
@@ -126,8 +125,7 @@ class StandingMove:
         """Move nothing until `resume`, also after a restart; a run that goes on ends in order."""
         if not self._state.paused:
             self._keep(evolve(self._state, paused=True))
-        if self._run is not None:
-            self._run.cancel()
+        self._cancel_run()
         self._look()
 
     def resume(self) -> None:
@@ -186,6 +184,7 @@ class StandingMove:
 
     def _look_out(self) -> None:
         self._trigger.changed = self._look
+        self._trigger.source_hung = self._cancel_run
         self._trigger.start()
         self._look()
 
@@ -236,6 +235,10 @@ class StandingMove:
         self._run = self._around.run_of(self.plan, occasion, self._names_file)
         self._run_ended = self._run.start().addCallbacks(self._ended, self._broke)
         return True
+
+    def _cancel_run(self) -> None:
+        if self._run is not None:
+            self._run.cancel()
 
     def _ended(self, end: RunEnd) -> None:
         self._run = None
@@ -347,7 +350,7 @@ class StandingMove:
         if plan is None:
             return
         old_trigger = self._trigger
-        old_trigger.changed = lambda: None
+        old_trigger.changed = old_trigger.source_hung = lambda: None
         self.plan = plan
         self._trigger = self._around.trigger_of(plan, self._state)
         if self._after is None:

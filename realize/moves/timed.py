@@ -44,6 +44,7 @@ class Timed:
         failures: Iterable[FileFailure] = (),
     ) -> None:
         self.changed: Callable[[], object] = lambda: None
+        self.source_hung: Callable[[], object] = lambda: None
         self.last_due = last_due
         self._clock = clock
         self._when = when

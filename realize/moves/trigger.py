@@ -15,10 +15,12 @@ from realize.moves.status import KnownBacklog
 class Trigger(Protocol):
     """Knows when the next run is due, and what has not been moved yet.
 
-    ``changed`` is called when `wait_s` may have become less by itself.
+    ``changed`` is called when `wait_s` may have become less by itself, and ``source_hung`` when the disk of a source
+    that the present run works on does not answer any more: the run would keep the other sources waiting.
     """
 
     changed: Callable[[], object]
+    source_hung: Callable[[], object]
 
     @property
     def watching(self) -> Mapping[str, str]:

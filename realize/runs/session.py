@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -93,6 +93,9 @@ class Session:
         self._pools = ThreadPools(reactor, THREADS_PER_LOCATION, "realize disk")
         self.in_thread: RunInThread = self._pools.of("").run
         """Runs disk work that belongs to no location in a thread of ours."""
+        self._threads_ended: Deferred[None] | None = None
+        """What leaving waits for at the end."""
+        self._threads_abandoned = False
         self._ledger = Ledger(reactor)
         self.on_freed: Freed = lambda _path, _size: None
         """Called for each partial that is removed at a local location to make room."""
@@ -245,7 +248,24 @@ class Session:
         try:
             await self.disconnect()
         finally:
-            await self._pools.ended()
+            await self._end_threads()
+
+    def abandon_threads(self) -> None:
+        """Let leaving not wait for threads: what hangs at a disk ends when that answers, and nobody waits for it."""
+        self._threads_abandoned = True
+        if self._threads_ended is not None:
+            self._threads_ended.cancel()
+
+    async def _end_threads(self) -> None:
+        if self._threads_abandoned:
+            self._pools.retire()
+            return
+        self._threads_ended = Deferred.fromCoroutine(self._pools.ended())
+        try:
+            await self._threads_ended
+        except CancelledError:
+            if not self._threads_abandoned:
+                raise
 
     def _location(self, text: str) -> Location:
         location = parse_location(text, {})

@@ -16,12 +16,15 @@ HANGS_AFTER_S: Final = 30.0
 
 
 class SourceJobs:
-    """Works in threads and by the clock until `stop`."""
+    """Works in threads and by the clock until `stop`; calls ``hang_changed`` when `hang` has changed."""
 
-    def __init__(self, reactor: IReactorTime, run_in_thread: RunInThread, log: Logger) -> None:
+    def __init__(
+        self, reactor: IReactorTime, run_in_thread: RunInThread, log: Logger, hang_changed: Callable[[], object]
+    ) -> None:
         self._reactor = reactor
         self._run_in_thread = run_in_thread
         self._log = log
+        self._hang_changed = hang_changed
         self._running: set[Deferred[Any]] = set()
         self._timers: dict[str, IDelayedCall] = {}
         self._hanging = 0
@@ -45,6 +48,7 @@ class SourceJobs:
                 self._hanging -= 1
                 if not self._hanging:
                     self._log.info("source_answers_again")
+                    self._hang_changed()
             self._running.discard(job)
             result.callback(outcome)
 
@@ -56,6 +60,7 @@ class SourceJobs:
         self._hanging += 1
         if self._hanging == 1:
             self._log.warning("source_hangs", after_s=HANGS_AFTER_S)
+            self._hang_changed()
 
     def later(self, name: str, delay_s: float, work: Callable[..., object], *args: object) -> None:
         """Call ``work`` after that time, unless there is a timer of that name, which goes on instead."""

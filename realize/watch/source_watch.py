@@ -133,7 +133,7 @@ class SourceWatch:
         self._reactor = reactor
         self._events = events
         self._log = log.bind(source=display_name(path))
-        self._jobs = SourceJobs(reactor, run_in_thread, self._log)
+        self._jobs = SourceJobs(reactor, run_in_thread, self._log, self._hang_changed)
         self._files = SettlingFiles(settle_s, now=reactor.seconds, epoch=epoch, jitter=random, max_known=max_known)
         self._directories = WatchedDirectories()
         self._walking = Walking(
@@ -148,6 +148,8 @@ class SourceWatch:
         )
         self.on_ready: Callable[[], object] = lambda: None
         """Called when there is something to take that was not before."""
+        self.on_hang: Callable[[], object] = lambda: None
+        """Called when its disk has not answered for `realize.watch.jobs.HANGS_AFTER_S`: what works on it will wait."""
         self._location: RootedLocation | None = None
         self._situation: Situation | None = None
         self._listening = False
@@ -201,8 +203,8 @@ class SourceWatch:
 
     @property
     def ready(self) -> int:
-        """How many files can be taken."""
-        return self._files.settled
+        """How many files can be taken; none while the disk does not answer."""
+        return 0 if self._jobs.hang else self._files.settled
 
     @property
     def failures(self) -> Iterator[FailedFile]:
@@ -249,6 +251,12 @@ class SourceWatch:
             self._walking.go_on()
 
     # -- the source itself
+
+    def _hang_changed(self) -> None:
+        if self._jobs.hang:
+            self.on_hang()
+        elif self.ready:
+            self.on_ready()
 
     def _locate(self) -> None:
         self._jobs.in_thread(locate_source, self._path).addCallbacks(self._located, self._lost)
