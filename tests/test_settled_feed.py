@@ -8,9 +8,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from realize.errors import Conflict, RealizeError
+from realize.errors import Busy, Conflict, RealizeError
 from realize.mover.events import End, Failed, Finished, How, Left, Unknown
-from realize.moves.feed import LINGER_S, MAX_RUN_S, MAX_TURN_S, PAGE_INTERVAL_S, SettledFeed
+from realize.moves.feed import LINGER_S, MAX_BUSY_DELAY_S, MAX_RUN_S, MAX_TURN_S, PAGE_INTERVAL_S, SettledFeed
 from realize.values import Entry, Kind
 
 
@@ -20,6 +20,7 @@ class Source:
     def __init__(self) -> None:
         self.settled: list[Entry] = []
         self.told: list[tuple[str, bytes]] = []
+        self.max_delays_s: list[float] = []
 
     def add(self, *paths: bytes) -> None:
         """Let files settle."""
@@ -34,9 +35,10 @@ class Source:
         """As `realize.moves.feed.SettledSource`."""
         self.told.append(("moved", path))
 
-    def failed(self, path: bytes) -> float:
+    def failed(self, path: bytes, *, max_delay_s: float = 3_600.0) -> float:
         """As `realize.moves.feed.SettledSource`."""
         self.told.append(("failed", path))
+        self.max_delays_s.append(max_delay_s)
         return 1.0
 
     def untouched(self, paths: Sequence[bytes]) -> None:
@@ -200,6 +202,16 @@ def test_each_end_of_a_file_is_told_once(trial: Trial) -> None:
 
     assert [("moved", path) for path in paths[:4]] + [("failed", path) for path in paths[4:]] == trial.source.told
     assert [(b"failed", conflict)] == trial.failed
+
+
+def test_what_somebody_else_is_writing_comes_back_soon(trial: Trial) -> None:
+    """Often it was this machine, on a connection whose end the other one has not noticed."""
+    trial.source.add(b"busy", b"refused")
+    trial.ask()
+    trial.feed(Failed(b"busy", End.DESTINATION, Busy("somebody else is writing it")))
+    trial.feed(Failed(b"refused", End.DESTINATION, Conflict("there is another one")))
+
+    assert [MAX_BUSY_DELAY_S, 3_600.0] == trial.source.max_delays_s
 
 
 @pytest.mark.parametrize("how", [How.CREATED, How.REPLACED, How.ALREADY_THERE])

@@ -54,7 +54,7 @@ class Watch:
         taken, self.settled = self.settled, []
         return [Entry(path, Kind.FILE, 1, 1) for path in taken]
 
-    def failed(self, path: bytes) -> float:
+    def failed(self, path: bytes, *, max_delay_s: float = 3_600.0) -> float:
         """One could not be moved."""
         self.failing[path] = FailedFile(path, 5.0, 1)
         return 1.0

@@ -215,6 +215,19 @@ def test_what_fails_comes_back_later_and_later(files, clock):
     assert [FailedFile(b"a", EPOCH + SETTLE_S, 15)] == list(files.failures)
 
 
+def test_delays_have_a_bound_of_their_own(files, clock):
+    """What will be possible in a moment does not wait for an hour, however often it was tried."""
+    settle(files, clock, b"a")
+    delays = []
+    for _ in range(5):
+        files.take(10)
+        delays.append(files.failed(b"a", max_delay_s=3.0))
+        clock.advance(delays[-1])
+        files.looked([seen(path) for path in files.due()])
+
+    assert [1, 2, 3, 3, 3] == delays
+
+
 def test_delays_have_jitter(clock):
     """So that thousands of files do not come back at once."""
     files = SettlingFiles(0.0, now=clock.seconds, epoch=clock.seconds, jitter=lambda: 1.0)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from realize.errors import RealizeError
+from realize.errors import Busy, RealizeError
 from realize.mover.events import Event, Failed, Finished, How, Left
 from realize.store.interfaces import IListing
 from realize.values import Entry, Kind
@@ -33,6 +33,9 @@ MAX_TURN_S: Final = 2.0
 MAX_RUN_FILES: Final = 50_000
 """The same for the number of its files, of which some things are remembered."""
 
+MAX_BUSY_DELAY_S: Final = 4.0
+"""How long a file waits at most that somebody else writes there: often we do, on a connection that is dead."""
+
 _LEFT_THERE: Final = frozenset({How.SKIPPED, How.GONE})
 """How a file ends that is not removed, and is not to be."""
 
@@ -46,8 +49,8 @@ class SettledSource(Protocol):
     def moved(self, path: bytes) -> None:
         """Say that nothing is left to do for a file that was taken."""
 
-    def failed(self, path: bytes) -> float:
-        """Say that a file could not be moved; returns in how many seconds it is settled again."""
+    def failed(self, path: bytes, *, max_delay_s: float = ...) -> float:
+        """Say that a file could not be moved; returns in how many seconds it is settled again, at most that many."""
 
     def untouched(self, paths: Sequence[bytes]) -> None:
         """Say that the turn of these files never came."""
@@ -147,7 +150,10 @@ class SettledFeed:
                 self._failed(path, error)
                 if path in self._in_flight:
                     self._in_flight.discard(path)
-                    self._source.failed(path)
+                    if isinstance(error, Busy):
+                        self._source.failed(path, max_delay_s=MAX_BUSY_DELAY_S)
+                    else:
+                        self._source.failed(path)
             case _:
                 pass
 

@@ -345,10 +345,12 @@ class SettlingFiles:
             else:
                 self._drop(file)
 
-    def failed(self, path: bytes, first_delay_s: float = FIRST_FILE_DELAY_S) -> float:
+    def failed(
+        self, path: bytes, first_delay_s: float = FIRST_FILE_DELAY_S, max_delay_s: float = MAX_FILE_DELAY_S
+    ) -> float:
         """A file that was in flight could not be moved; return after how many seconds it comes back.
 
-        ``first_delay_s`` is the delay after the first failure in a row.
+        ``first_delay_s`` is the delay after the first failure in a row, ``max_delay_s`` the longest one.
         """
         file = self._files.get(path)
         if file is None or file.state is not _State.IN_FLIGHT:
@@ -363,7 +365,7 @@ class SettlingFiles:
                 return MAX_FILE_DELAY_S
             file.failing_since = self._epoch()
             self._failing[path] = file
-        delay_s: float = min(MAX_FILE_DELAY_S, first_delay_s * 2 ** min(file.attempts, _MAX_DOUBLINGS))
+        delay_s: float = min(max_delay_s, first_delay_s * 2 ** min(file.attempts, _MAX_DOUBLINGS))
         delay_s *= 1 - _DELAY_JITTER_FRACTION * self._jitter()
         file.attempts += 1
         file.state = _State.FAILED

@@ -33,7 +33,13 @@ from realize.values import Entry, Kind
 from realize.watch.directories import WatchedDirectories
 from realize.watch.events import DirectoryEvent, DirectoryEvents
 from realize.watch.jobs import SourceJobs
-from realize.watch.settling import FIRST_FILE_DELAY_S, MAX_KNOWN_FILES, FailedFile, SettlingFiles
+from realize.watch.settling import (
+    FIRST_FILE_DELAY_S,
+    MAX_FILE_DELAY_S,
+    MAX_KNOWN_FILES,
+    FailedFile,
+    SettlingFiles,
+)
 from realize.watch.walking import Walking, pause_after_s
 from realize.watch.walks import Situation, SourceWalk, WalkPage, locate_source
 
@@ -224,9 +230,11 @@ class SourceWatch:
         self._files.moved(path)
         self._go_on()
 
-    def failed(self, path: bytes, *, first_delay_s: float = FIRST_FILE_DELAY_S) -> float:
+    def failed(
+        self, path: bytes, *, first_delay_s: float = FIRST_FILE_DELAY_S, max_delay_s: float = MAX_FILE_DELAY_S
+    ) -> float:
         """See `SettlingFiles.failed`."""
-        delay_s = self._files.failed(path, first_delay_s)
+        delay_s = self._files.failed(path, first_delay_s, max_delay_s)
         self._go_on()
         return delay_s
 
