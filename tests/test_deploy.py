@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import configparser
 import fcntl
+import grp
 import json
 import math
 import os
+import pwd
 import random
 import re
 import shlex
@@ -19,9 +21,11 @@ from pathlib import Path
 
 import pytest
 
+from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S
+from realize.exit_codes import ExitCode
 from realize.keys import generate_identity
 from tests.leftovers import leave_partial
-from tests.processes import ROOT, Site
+from tests.processes import ROOT, Site, start_daemon, wait_for
 from tests.prometheus import RULES, Prometheus, Pushgateway, fetch, program, shipped_rules
 from tests.test_metrics_end_to_end import port_of
 
@@ -176,14 +180,17 @@ def happen(world):
 
 
 def run_the_unit(world, source):
-    """Run the command line of the unit for batch jobs, as systemd would."""
-    values = dict(re.findall(r"^(\w+)=(.*)$", (UNITS / "camera.env").read_text(), flags=re.MULTILINE))
-    assert {"SOURCE", "DESTINATION", "OPTIONS", "REALIZE_METRICS_PUSHGATEWAY"} == set(values)
+    """Run the command line of the unit for batch jobs, as systemd would, with the lines for a gateway."""
+    example = (UNITS / "camera.env").read_text()
+    values = dict(re.findall(r"^(\w+)=(.*)$", example, flags=re.MULTILINE))
+    for_gateway = dict(re.findall(r"^#(\w+)=(.*)$", example, flags=re.MULTILINE))
+    assert {"SOURCE", "DESTINATION", "OPTIONS"} == set(values)
+    assert {"OPTIONS", "REALIZE_METRICS_PUSHGATEWAY"} == set(for_gateway)
+    assert values["OPTIONS"] + " --metrics-job camera" == for_gateway["OPTIONS"]
     line = unit("realize-move@.service")["Service"]["ExecStart"]
     for name, value in (
-        ("%i", "camera"),
         ("/etc/realize/realize.toml", str(world.site.folder / "realize.toml")),
-        ("$OPTIONS", values["OPTIONS"].replace("--min-age 1m", "--metrics-instance lab")),
+        ("$OPTIONS", for_gateway["OPTIONS"].replace("--min-age 1m", "--metrics-instance lab")),
         ("${SOURCE}", str(source)),
         ("${DESTINATION}", values["DESTINATION"].replace("nas", "hostb")),
     ):
@@ -368,21 +375,41 @@ def test_the_units_allow_to_ask_who_writes(name):
     assert ("CAP_LEASE", "CAP_LEASE") == (service["AmbientCapabilities"], service["CapabilityBoundingSet"])
 
 
+@pytest.mark.parametrize("name", ["realized.service", "realize-move@.service"])
+def test_the_journal_drops_no_record_of_a_unit(name):
+    """By default it drops what is beyond 10,000 lines in 30 s, and the log has a line for each file."""
+    assert "0" == unit(name)["Service"]["LogRateLimitIntervalSec"]
+
+
+def test_a_batch_job_that_is_stopped_has_not_failed():
+    """Neither by its time limit nor by `systemctl stop`: the next run goes on."""
+    codes = unit("realize-move@.service")["Service"]["SuccessExitStatus"].split()
+
+    assert {str(ExitCode.DEADLINE_REACHED), str(ExitCode.INTERRUPTED)} == set(codes)
+
+
 def test_systemd_takes_the_units(tmp_path):
-    """`systemd-analyze verify` has nothing to say."""
+    """`systemd-analyze verify` has nothing to say, with the example of a drop-in neither."""
     units = [in_place(tmp_path, "realized.service")]
     in_place(tmp_path, "realize-move@.service")
     in_place(tmp_path, "realize-move@.timer")
     units += [str(tmp_path / f"realize-move@camera.{kind}") for kind in ("service", "timer")]
+    drop_ins = tmp_path / "realized.service.d"
+    drop_ins.mkdir()
+    shutil.copy(UNITS / "directories.conf", drop_ins)
 
-    done = subprocess.run([program("systemd-analyze"), "verify", *units], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program("systemd-analyze"), "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
 
-    assert (0, "") == (done.returncode, "\n".join(line for line in done.stderr.splitlines() if str(tmp_path) in line))
+    assert (0, "") == (done.returncode, done.stderr)
 
 
-def test_the_daemon_takes_the_command_line_of_its_unit(tmp_path):
-    """Started as the unit does, the daemon logs for the journal, reloads and ends as the unit says."""
-    Site(tmp_path)  # its keys and configuration
+@pytest.mark.parametrize(("form", "beginning"), [("", "<6>listening "), ('format = "json"', '{"ts":')])
+def test_the_daemon_takes_the_command_line_of_its_unit(tmp_path, form, beginning):
+    """Started as the unit does, the daemon logs for the journal unless the configuration says, reloads and ends."""
+    site = Site(tmp_path)
+    site.write_daemon_config(f"[logs]\n{form}\n")
     service = unit("realized.service")["Service"]
     path, *arguments = shlex.split(service["ExecStart"])
     assert (f"{OURS}/twistd", "kill -HUP $MAINPID") == (path, service["ExecReload"])
@@ -397,43 +424,94 @@ def test_the_daemon_takes_the_command_line_of_its_unit(tmp_path):
             stdout=output,
             stderr=output,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "JOURNAL_STREAM": journal_stream(log)},
         )
     try:
-        wait_for_line(log, daemon, "<6>listening ")
+        wait_for_line(log, daemon, beginning, "listening")
         subprocess.run(["sh", "-c", service["ExecReload"]], env={**os.environ, "MAINPID": str(daemon.pid)}, check=True)
-        wait_for_line(log, daemon, "<6>reloaded ")
+        wait_for_line(log, daemon, beginning.replace("listening", "reloaded"), "reloaded")
     finally:
         daemon.terminate()
         status = daemon.wait(30)
 
     assert -signal.SIGTERM == status  # as twistd ends, and systemd expects
-    assert float(service["TimeoutStopSec"].removesuffix("s")) > 10
+    assert float(service["TimeoutStopSec"].removesuffix("s")) > 10 + DRAIN_KILL_AFTER_S
 
 
-def wait_for_line(log, process, beginning):
+def journal_stream(file):
+    """What systemd would say if that file were the journal."""
+    status = file.stat()
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def wait_for_line(log, process, beginning, event):
     until = time.monotonic() + 20
-    while not any(line.startswith(beginning) for line in log.read_text().splitlines()):
+    while not any(line.startswith(beginning) and event in line for line in log.read_text().splitlines()):
         assert process.poll() is None
         assert time.monotonic() < until, log.read_text()
         time.sleep(0.05)
 
 
-def test_logrotate_takes_its_file(tmp_path):
-    """As far as it says without rotating anything."""
-    file = tmp_path / "realized"
-    shutil.copy(DEPLOY / "logrotate" / "realized", file)
-    file.chmod(0o644)
+def test_logrotate_and_the_daemon_agree(tmp_path):
+    """Rotated as shipped, the old file has what was logged before, and the daemon goes on in a new one."""
+    logs = tmp_path / "realize"
+    logs.mkdir(mode=0o750)
+    log = logs / "realized.log"
+    site = Site(tmp_path)
+    site.write_daemon_config(f'[logs]\nfile = "{log}"\n')
+    daemon = start_daemon(tmp_path / "realized.toml", tmp_path / "said")
+    try:
+        wait_for(lambda: log.exists() and '"listening"' in log.read_text())
+        done = rotate(tmp_path, log, daemon.pid)
+        wait_for(lambda: log.exists() and '"log_reopened"' in log.read_text())
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
 
-    done = subprocess.run(
-        [logrotate(), "--debug", "--state", str(tmp_path / "state"), str(file)],
+    assert (0, "") == (done.returncode, done.stderr)
+    assert '"listening"' in (logs / "realized.log.1").read_text()
+    assert ["--signal=SIGUSR1"] == [each for each in (tmp_path / "called").read_text().split() if "signal" in each]
+
+
+def test_logrotate_disturbs_no_daemon_that_does_not_run(tmp_path):
+    """The file is rotated, and nobody is told, so there is no mail of an error."""
+    log = tmp_path / "realized.log"
+    log.write_text("left\n")
+
+    done = rotate(tmp_path, log, None)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "kill" not in (tmp_path / "called").read_text()
+    assert "left\n" == (tmp_path / "realized.log.1").read_text()
+
+
+def rotate(folder, log, pid):
+    """Rotate the log at once with the file as shipped, and a `systemctl` that knows the daemon with that process id."""
+    user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+    text = (DEPLOY / "logrotate" / "realized").read_text()
+    for shipped, here in (
+        ("\n/var/log/realize/realized.log {", f"\n{log} {{"),
+        ("su realize realize", f"su {user} {group}"),
+    ):
+        assert shipped in text
+        text = text.replace(shipped, here)
+    file = folder / "logrotate.conf"
+    file.write_text(text)
+    file.chmod(0o644)
+    systemctl = folder / "systemctl"
+    alive = "false" if pid is None else "true"
+    systemctl.write_text(
+        f'#!/bin/sh\necho "$@" >> {folder}/called\n'
+        f'case "$*" in *is-active*) {alive};; *kill*) kill -USR1 {pid};; esac\n'
+    )
+    systemctl.chmod(0o755)
+    return subprocess.run(
+        [logrotate(), "--force", "--state", str(folder / "state"), str(file)],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
     )
-
-    assert (0, False) == (done.returncode, "error:" in done.stderr)
-    assert "--signal=SIGUSR1 realized.service" in file.read_text()
 
 
 def logrotate():
