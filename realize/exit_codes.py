@@ -1,4 +1,4 @@
-"""What the command exits with, and what each code says; part of the interface, so no code ever changes its meaning."""
+"""What both programs exit with, and what each code says; part of the interface, so no code ever changes its meaning."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ class ExitCode(IntEnum):
         code._value_ = number
         code.meaning = meaning
         return code
+
+
+class DaemonExitCode(IntEnum):
+    """What ``twistd realized`` exits with when it cannot start."""
+
+    FAILED = 1
+    """Something is wrong that may be over by itself, such as a port that is in use: worth another attempt."""
+    CONFIGURATION = 78
+    """The command line or the configuration is wrong, until somebody changes it; ``EX_CONFIG`` of sysexits(3)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import signal
@@ -30,6 +31,14 @@ def hold_standard_streams() -> None:
             stream = open(fd, mode, closefd=False)  # noqa: SIM115 -- stays open as long as the process
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+
+
+def show_threads_when_aborted() -> None:
+    """Have SIGABRT, with which the watchdog of systemd ends a process that hangs, show on stderr what each thread does.
+
+    Python does the same at a crash then.
+    """
+    faulthandler.enable(2)
 
 
 def process_started() -> float:

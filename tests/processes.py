@@ -21,7 +21,10 @@ from realize.keys import generate_identity, write_identity
 ROOT = Path(__file__).parent.parent
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 # What is installed has its bytecode; without it every process would compile Realize anew, a quarter of its start-up.
-UNSET = ("REALIZE_CONFIG", "REALIZE_KEY", "PYTHONDONTWRITEBYTECODE", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")
+UNSET = (
+    *("REALIZE_CONFIG", "REALIZE_KEY", "PYTHONDONTWRITEBYTECODE"),
+    *("NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "WATCHDOG_PID", "WATCHDOG_USEC", "XDG_RUNTIME_DIR"),
+)
 """What of this process's environment is kept from those that it starts."""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 for name in UNSET:
@@ -41,8 +44,10 @@ def wait_for(condition, seconds=30):
         time.sleep(0.02)
 
 
-def start_daemon(config: Path, log: Path, *options: str, twistd: tuple[str, ...] = ()) -> subprocess.Popen:
-    """A daemon with that configuration, whose output goes to the end of ``log``."""
+def start_daemon(
+    config: Path, log: Path, *options: str, twistd: tuple[str, ...] = (), environ: dict[str, str] | None = None
+) -> subprocess.Popen:
+    """A daemon with that configuration, whose output goes to the end of ``log``; ``environ`` is what it has besides."""
     with log.open("ab") as said:
         return subprocess.Popen(
             [*TWISTD, "--nodaemon", "--pidfile=", *twistd, "realized", "--config", str(config), *options],
@@ -50,7 +55,7 @@ def start_daemon(config: Path, log: Path, *options: str, twistd: tuple[str, ...]
             stdout=said,
             stderr=said,
             cwd=config.parent,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, **(environ or {})},
         )
 
 
@@ -93,10 +98,10 @@ class Site:
         """Where the daemon's output goes."""
         return self.folder / "daemon.log"
 
-    def start(self, *options: str, twistd: tuple[str, ...] = ()) -> None:
+    def start(self, *options: str, twistd: tuple[str, ...] = (), environ: dict[str, str] | None = None) -> None:
         """Start the daemon and wait until it listens; later starts use the same port."""
         seen = self.log.stat().st_size if self.log.exists() else 0
-        self.daemon = start_daemon(self.folder / "realized.toml", self.log, *options, twistd=twistd)
+        self.daemon = start_daemon(self.folder / "realized.toml", self.log, *options, twistd=twistd, environ=environ)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             for line in self.log.read_bytes()[seen:].splitlines():

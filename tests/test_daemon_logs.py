@@ -56,16 +56,18 @@ def test_what_is_not_given_is_the_configurations():
         (["--log-format", "xml"], "--log-format: 'xml' is none of auto, console"),
         (["--drain", "soon"], "--drain: 'soon' is not a duration"),
         (["--metrics-addr", "here"], "--metrics-addr: "),
+        (["--nonsense"], "option --nonsense not recognized"),
+        (["serve", "it"], "serve: the daemon takes options only"),
     ],
 )
 def test_nonsense_is_one_line_and_the_end(parse, monkeypatch, arguments, expected):
-    """Before anything is opened; twistd would have put it behind a page of usage."""
+    """Before anything is opened; twistd would have put it behind a page of usage. Systemd need not try again."""
     monkeypatch.setattr(sys, "__stderr__", said := io.StringIO())
     with pytest.raises(SystemExit) as caught:
         parse(*arguments)
 
     (line,) = said.getvalue().splitlines()
-    assert (2, True) == (caught.value.code, line.startswith(f"realized: error: {expected}"))
+    assert (78, True) == (caught.value.code, line.startswith(f"realized: error: {expected}"))
 
 
 @pytest.mark.parametrize("journal", [True, False])

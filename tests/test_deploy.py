@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S
-from realize.exit_codes import ExitCode
+from realize.exit_codes import DaemonExitCode, ExitCode
 from realize.keys import generate_identity
 from tests.leftovers import leave_partial
 from tests.processes import ROOT, Site, start_daemon, wait_for
@@ -386,6 +386,14 @@ def test_a_batch_job_that_is_stopped_has_not_failed():
     codes = unit("realize-move@.service")["Service"]["SuccessExitStatus"].split()
 
     assert {str(ExitCode.DEADLINE_REACHED), str(ExitCode.INTERRUPTED)} == set(codes)
+
+
+def test_the_daemon_is_not_started_again_with_a_wrong_configuration():
+    """Only with what may be over by itself; and it has told by then whether it listens."""
+    service = unit("realized.service")["Service"]
+
+    assert str(DaemonExitCode.CONFIGURATION) == service["RestartPreventExitStatus"]
+    assert ("notify", "on-failure") == (service["Type"], service["Restart"])
 
 
 def test_systemd_takes_the_units(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from realize.cli.main import realize
 from realize.daemon.tap import Options
-from realize.exit_codes import ExitCode
+from realize.exit_codes import DaemonExitCode, ExitCode
 from realize.levels import FORMATS
 from tests.pages import page, quoted, rows, section
 
@@ -118,6 +118,7 @@ def test_exit_codes():
     elsewhere = {int(code) for code in re.findall(r"exit code (?:is )?(\d+)", PAGE)}
 
     assert codes == {int(row[0]) for row in rows(section(PAGE, "Exit codes"))}
+    assert set(DaemonExitCode) == {int(row[0]) for row in rows(section(PAGE, "Exit codes of the daemon"))}
     assert codes == {int(code) for code in re.findall(r"^  (\d+) ", str(realize.epilog), flags=re.MULTILINE)}
     assert elsewhere <= codes
 

@@ -28,6 +28,7 @@ from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
 from realize.config import Config, DirectoryConfig, Right
 from realize.config.values import check_daemon_needs
+from realize.daemon.activity import activity_line
 from realize.daemon.control import ControlSocket, may_steer
 from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.expiry import Housekeeping
@@ -188,6 +189,17 @@ class RealizedService(Service):
     def moves(self) -> StandingMoves:
         """What it moves by itself, to be looked at and steered."""
         return self._moves
+
+    @property
+    def activity(self) -> str:
+        """What it does, in one line, without names of files."""
+        return activity_line(
+            served=len(self._directories),
+            directories=len(self._config.directories),
+            peers=len(self._config.peers),
+            connections=len(list(self._factory)),
+            moves=self._moves.statuses(),
+        )
 
     @property
     def held_bytes(self) -> int:

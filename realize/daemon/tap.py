@@ -21,6 +21,7 @@ from realize.config.control import daemon_control_path
 from realize.config.problems import as_lines
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
 from realize.errors import ConfigError, RealizeError, UsageError
+from realize.exit_codes import DaemonExitCode
 from realize.levels import FORMATS, parse_levels
 from realize.moves.plan import plans_of
 from realize.process import hold_standard_streams
@@ -59,6 +60,19 @@ class Options(usage.Options):
     """Twisted server endpoint string; None for the configured one."""
     logs: DaemonLogOptions = DaemonLogOptions()
 
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse the words behind ``realized``; nonsense ends the program like a wrong configuration does."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            complain(UsageError(str(error)))
+            raise SystemExit(DaemonExitCode.CONFIGURATION) from error
+
+    def parseArgs(self, *words: str) -> None:
+        """There are options only."""
+        if words:
+            raise usage.UsageError(f"{display_text(words[0])}: the daemon takes options only")
+
     def postOptions(self) -> None:
         """Read the configuration and the key; an error ends the program, without printing twistd's usage first."""
         self["config"] = os.path.abspath(self["config"])
@@ -77,7 +91,7 @@ class Options(usage.Options):
             )
         except RealizeError as error:
             complain(error)
-            raise SystemExit(error.exit_code) from error
+            raise SystemExit(DaemonExitCode.CONFIGURATION) from error
 
     def _parsed(self, option: str, parse: Callable[[str], T]) -> T | None:
         """The value of an option, or None if it was not given; raises `UsageError` that names the option."""
@@ -107,6 +121,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from realize.concurrency.reactor import IReactor
+    from realize.daemon.service_manager import ServiceManager
     from realize.daemon.twistd_service import Overrides, TwistdService
 
     hold_standard_streams()
@@ -119,6 +134,7 @@ def makeService(options: Options) -> IService:
         cast("IReactor", reactor),
         logs=logs,
         overrides=Overrides(options.drain, options.metrics),
+        manager=ServiceManager.of_environment(os.environ),
         in_background=bool(runner) and not runner.get("nodaemon"),
         control=options.control,
         state=options.state,

@@ -23,9 +23,12 @@ from realize.concurrency.thread_pool import ThreadPool, when_ended
 from realize.config import Config, read_config
 from realize.daemon.heap import Heap, bound_heaps
 from realize.daemon.logs import DaemonLogs, complain
+from realize.daemon.readiness import Readiness
 from realize.daemon.service import RealizedService
+from realize.daemon.service_manager import ServiceManager
 from realize.errors import ConfigError, RealizeError
-from realize.process import SignalHandlers, allow_many_files
+from realize.exit_codes import DaemonExitCode
+from realize.process import SignalHandlers, allow_many_files, show_threads_when_aborted
 
 DRAIN_KILL_AFTER_S: Final = 15.0
 """A stopping daemon is killed this long after its drain time."""
@@ -68,12 +71,14 @@ class TwistdService(Service):
         *,
         logs: DaemonLogs,
         overrides: Overrides,
+        manager: ServiceManager,
         in_background: bool = False,
         control: str | None = None,
         state: str | None = None,
     ) -> None:
         """``control`` is where the control socket is, and ``state`` the state directory, unless the configuration says.
 
+        ``manager`` is told when the daemon is ready, and what it does.
         ``in_background`` says that ``twistd`` waits in another process until this one has started.
         Raises `ConfigError` if the key file cannot be used.
         """
@@ -90,6 +95,8 @@ class TwistdService(Service):
         self._state = state
         self._uses_default_control = self._is_default_control(config)
         self._realized = RealizedService(self._effective(config), reactor, logs=logs, source=path)
+        self._manager = manager
+        self._readiness = Readiness(manager, reactor, lambda: self._realized.activity)
         self._heap = Heap(reactor, lambda: self._realized.held_bytes, bound_heaps())
 
     def setServiceParent(self, parent: Any) -> None:
@@ -104,26 +111,32 @@ class TwistdService(Service):
             self._logs.start(self._reactor)
         except ConfigError as error:
             complain(error)
-            raise self._end(error, error.exit_code) from error
+            raise self._end(error) from error
         allow_many_files()
+        self._manager.unreachable = lambda reason: self._log.warning("service_manager_unreachable", error=reason)
+        if self._manager.watchdog_s is not None:
+            show_threads_when_aborted()
         self._signals.on(signal.SIGHUP, lambda: self._reactor.callFromThread(self._reloading.request))
         self._signals.on(signal.SIGQUIT, lambda: self._reactor.callFromThread(self._reactor.stop))
         try:
             self._realized.startService()
         except ConfigError as error:
             self._log.error("cannot_start", error=self._overrides.sentence(self._path, error))
-            raise self._end(error, 1) from error
+            raise self._end(error) from error
         if self._control is not None and self._uses_default_control:
             self._open_control(self._control)
         self._heap.start()
+        self._reactor.callWhenRunning(self._readiness.ready)
 
-    def _end(self, error: ConfigError, code: int) -> BaseException:
+    def _end(self, error: ConfigError) -> BaseException:
         """What ends this process: any other exception would be shown with a traceback, which tells an operator nothing.
+
+        The configuration was read before, so what is wrong now, such as a port that is in use, may be over in a moment.
 
         But ``twistd`` in the background tells only of an `Exception` to the process that waits for it, and without that
         it would wait for ever; nobody sees the traceback there.
         """
-        return error if self._in_background else SystemExit(code)
+        return error if self._in_background else SystemExit(DaemonExitCode.FAILED)
 
     def _is_default_control(self, config: Config) -> bool:
         return self._control is not None and config.control == self._control
@@ -145,12 +158,19 @@ class TwistdService(Service):
         return Deferred.fromCoroutine(self._reload())
 
     async def _reload(self) -> None:
+        self._readiness.reloading()
+        failed = True
         try:
-            config = await self._reader.run(lambda: read_config(self._path, for_daemon=True, control=self._control))
-            keys = await self._realized.reload(self._effective(config))
+            await self._take_over()
+            failed = False
         except (RealizeError, MemoryError) as error:
             self._log.error("reload_failed", config=self._path, error=str(error) or "not enough memory")
-            return
+        finally:
+            self._readiness.reloaded(failed=failed)
+
+    async def _take_over(self) -> None:
+        config = await self._reader.run(lambda: read_config(self._path, for_daemon=True, control=self._control))
+        keys = await self._realized.reload(self._effective(config))
         if self._is_default_control(config) != self._uses_default_control and "control" not in keys:
             keys = (*keys, "control")
         if self._logs.reload(config.logs):
@@ -175,7 +195,9 @@ class TwistdService(Service):
             self._signals.on(number, stop_at_once)
         self._heap.stop()
         # Stopping may have to wait for threads, which cannot be stopped themselves.
-        seconds = self._realized.config.drain_s + DRAIN_KILL_AFTER_S
+        drain_s = self._realized.config.drain_s
+        seconds = drain_s + DRAIN_KILL_AFTER_S
+        self._readiness.stopping(drain_s, seconds)
         forced = threading.Timer(seconds, self._force, [seconds])
         forced.daemon = True
         forced.start()
@@ -184,6 +206,7 @@ class TwistdService(Service):
             await when_ended(self._reactor, self._reader.retire())
         finally:
             forced.cancel()
+        self._readiness.stop()
         self._logs.stop()
         self._signals.restore()
 
