@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.protocols import amp
 
+from realize.daemon.reloading import ReloadResponder
 from realize.daemon.steering import SteeringResponders
 from realize.errors import ProtocolError, RealizeError, UsageError, every_error
 from realize.store.server.responders import DirectoryResponders
@@ -63,7 +64,7 @@ def test_a_command_says_what_it_means(command):
 
 def test_every_command_is_answered():
     """A daemon has a responder for each; the two that make up content are taken from the boxes without any."""
-    answering = (DirectoryResponders, PeerProtocol, SteeringResponders)
+    answering = (DirectoryResponders, PeerProtocol, ReloadResponder, SteeringResponders)
     answered = set().union(*(each._commandDispatch for each in answering))
 
     assert {commands.Data, commands.Credit} == {each for each in COMMANDS if each.commandName not in answered}

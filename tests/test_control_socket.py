@@ -478,12 +478,23 @@ def test_a_daemon_has_its_socket_where_the_command_looks(tmp_path):
     assert (found[0],) == command_control_paths({}, system) == command_control_paths({"XDG_RUNTIME_DIR": "x"}, system)
 
 
+def test_the_command_asks_the_daemon_of_its_own_unit_first(tmp_path):
+    """As `ExecReload=` of a unit with another `RuntimeDirectory=` has to."""
+    system, unit = "/run/realize", {"RUNTIME_DIRECTORY": f"{tmp_path}:/other", "XDG_RUNTIME_DIR": "/run/user/1"}
+    of_system = f"{system}/control.sock"
+
+    expected = (f"{tmp_path}/control.sock", "/run/user/1/realize/control.sock", of_system)
+    assert expected == command_control_paths(unit, system)
+    assert (of_system,) == command_control_paths({"RUNTIME_DIRECTORY": system}, system)
+
+
 def test_the_runtime_directory_of_another_user_is_not_taken(tmp_path, monkeypatch):
     """As `sudo -E` would have it: who owns it could put anything there, and root means the daemon of the system."""
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
 
     assert None is daemon_control_path({"XDG_RUNTIME_DIR": str(tmp_path)}, str(tmp_path))
-    assert ("/run/realize/control.sock",) == command_control_paths({"XDG_RUNTIME_DIR": str(tmp_path)}, "/run/realize")
+    for name in ("XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY"):
+        assert ("/run/realize/control.sock",) == command_control_paths({name: str(tmp_path)}, "/run/realize")
 
 
 @pytest.fixture

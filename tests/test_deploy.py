@@ -420,10 +420,16 @@ def test_the_daemon_takes_the_command_line_of_its_unit(tmp_path, form, beginning
     site.write_daemon_config(f"[logs]\n{form}\n")
     service = unit("realized.service")["Service"]
     path, *arguments = shlex.split(service["ExecStart"])
-    assert (f"{OURS}/twistd", "kill -HUP $MAINPID") == (path, service["ExecReload"])
-    arguments = [
-        str(tmp_path / "realized.toml") if each == "/etc/realize/realized.toml" else each for each in arguments
-    ]
+    assert f"{OURS}/twistd" == path
+    [path, *reloading] = shlex.split(service["ExecReload"])
+    assert f"{OURS}/realize" == path
+    arguments, reloading = (
+        [str(tmp_path / "realized.toml") if each == "/etc/realize/realized.toml" else each for each in words]
+        for words in (arguments, reloading)
+    )
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(runtime)}
     log = tmp_path / "log"
     with log.open("wb") as output:
         daemon = subprocess.Popen(
@@ -432,16 +438,19 @@ def test_the_daemon_takes_the_command_line_of_its_unit(tmp_path, form, beginning
             stdout=output,
             stderr=output,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "JOURNAL_STREAM": journal_stream(log)},
+            env={**environ, "JOURNAL_STREAM": journal_stream(log)},
         )
     try:
         wait_for_line(log, daemon, beginning, "listening")
-        subprocess.run(["sh", "-c", service["ExecReload"]], env={**os.environ, "MAINPID": str(daemon.pid)}, check=True)
+        subprocess.run(site.command(*reloading), env=environ, check=True)
         wait_for_line(log, daemon, beginning.replace("listening", "reloaded"), "reloaded")
+        (tmp_path / "realized.toml").write_text("nonsense = 1\n")
+        failed = subprocess.run(site.command(*reloading), env=environ, capture_output=True, text=True, check=False)
     finally:
         daemon.terminate()
         status = daemon.wait(30)
 
+    assert (2, True) == (failed.returncode, "nonsense" in failed.stderr)
     assert -signal.SIGTERM == status  # as twistd ends, and systemd expects
     assert float(service["TimeoutStopSec"].removesuffix("s")) > 10 + DRAIN_KILL_AFTER_S
 

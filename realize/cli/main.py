@@ -19,6 +19,7 @@ from realize.cli.commands.keygen import keygen
 from realize.cli.commands.ls import ls
 from realize.cli.commands.move import copy, move
 from realize.cli.commands.moves import moves
+from realize.cli.commands.reload import reload
 from realize.cli.commands.status import status
 from realize.cli.commands.throttle import throttle
 from realize.cli.exit_codes import command_exit_code
@@ -62,7 +63,7 @@ Exit codes:
     options_metavar="",
     subcommand_metavar="[COMMAND] [OPTIONS] ARGS...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[move, copy, ls, moves, status, throttle, check, keygen],
+    commands=[move, copy, ls, moves, status, throttle, reload, check, keygen],
     epilog=_EPILOG,
 )
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -13,7 +14,7 @@ class Coalesced:
     So the last request is followed by work that began after it.
     """
 
-    def __init__(self, work: Callable[[], Deferred[None]]) -> None:
+    def __init__(self, work: Callable[[], Deferred[Any]]) -> None:
         self._work = work
         self._busy = False
         self._wanted = False

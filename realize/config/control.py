@@ -27,12 +27,21 @@ def daemon_control_path(environ: Mapping[str, str], system: str = SYSTEM_RUNTIME
 
 
 def command_control_paths(environ: Mapping[str, str], system: str = SYSTEM_RUNTIME_DIRECTORY) -> tuple[str, ...]:
-    """Where the command looks for the socket of a daemon of this machine, first for one of the same user.
+    """Where the command looks for the socket of a daemon of this machine.
 
-    An ``XDG_RUNTIME_DIR`` of another user, as ``sudo -E`` leaves it, is not looked at: root means that of the system.
+    First for one of the same unit of systemd, which runs the command to reload it, then for one of the same user.
+    A directory of another user, as ``sudo -E`` leaves it in the environment, is not looked at: root means that of the
+    system.
     """
-    own = () if _is_of_somebody_else(environ.get("XDG_RUNTIME_DIR", "")) else _of_user(environ)
-    return (*own, os.path.join(system, _SOCKET_NAME))
+    of_unit = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    unit = (os.path.join(of_unit, _SOCKET_NAME),) if os.path.isabs(of_unit) else ()
+    own = (
+        path
+        for directory, paths in ((of_unit, unit), (environ.get("XDG_RUNTIME_DIR", ""), _of_user(environ)))
+        if not _is_of_somebody_else(directory)
+        for path in paths
+    )
+    return (*dict.fromkeys((*own, os.path.join(system, _SOCKET_NAME))),)
 
 
 def _of_user(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ from realize.daemon.page.collecting import PageCollector
 from realize.daemon.page.resource import StatusPage
 from realize.daemon.peer_changes import by_key, to_disconnect
 from realize.daemon.rates import RateSampler
+from realize.daemon.reloading import ControlResponders, Reloaded, ReloadResponder
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
 from realize.daemon.status import report, totals
@@ -64,7 +65,7 @@ from realize.tracing import run_of
 from realize.units import display_name, display_text
 from realize.wire.commands import Reason
 from realize.wire.connection import Greeting
-from realize.wire.control import ControlFactory
+from realize.wire.control import ControlFactory, LocalUser
 from realize.wire.server import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing
 
@@ -85,6 +86,7 @@ class RealizedService(Service):
     ``metrics`` of the configuration are counted in a registry of this service; ``registry``, if given, has them as well
     while it runs.
     ``logs`` gives the loggers; by default records are events of Twisted's log.
+    ``reload`` reads the configuration again, for users at the control socket; without it they cannot ask for that.
     ``source`` says in the log where the configuration comes from.
     ``reactor`` is the one that runs the program.
     """
@@ -97,6 +99,7 @@ class RealizedService(Service):
         registry: CollectorRegistry | None = None,
         logs: LogSource | None = None,
         source: str = "this program",
+        reload: Callable[[], Deferred[Reloaded]] | None = None,
     ) -> None:
         """Raises `ConfigError` if the key file cannot be used; opens nothing."""
         self._began = 0.0
@@ -143,7 +146,7 @@ class RealizedService(Service):
                 log=self._logs.of("wire"),
                 greeting=Greeting(f"realized {__version__}"),
                 is_let_in=may_steer,
-                serve=lambda user: self._steering(Asker(name=user.name, is_admin=True)),
+                serve=partial(self._controlled, reload),
                 memory_of=lambda user: self._memory.of(user.name),
                 watch=None if metrics is None else metrics.command,
             ),
@@ -480,6 +483,12 @@ class RealizedService(Service):
             steering_log=self._log,
             wall_clock=time.time,
             is_running=lambda: bool(self.running),
+        )
+
+    def _controlled(self, reload: Callable[[], Deferred[Reloaded]] | None, user: LocalUser) -> ControlResponders:
+        steering = self._steering(Asker(name=user.name, is_admin=True))
+        return ControlResponders(
+            steering, ReloadResponder(user.name, reload, self._log, is_running=lambda: bool(self.running))
         )
 
     def open_control(self, path: str) -> None:

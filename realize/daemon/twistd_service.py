@@ -15,15 +15,17 @@ from typing import Any, Final
 import attrs
 from attrs import frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 
 from realize.concurrency.coalesced import Coalesced
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, when_ended
 from realize.config import Config, read_config
+from realize.config.changes import changed_keys
 from realize.daemon.heap import Heap, bound_heaps
 from realize.daemon.logs import DaemonLogs, complain
 from realize.daemon.readiness import Readiness
+from realize.daemon.reloading import Reloaded
 from realize.daemon.service import RealizedService
 from realize.daemon.service_manager import ServiceManager
 from realize.errors import ConfigError, RealizeError
@@ -89,12 +91,13 @@ class TwistdService(Service):
         self._in_background = in_background
         self._log = logs.of("daemon")
         self._signals = SignalHandlers()
+        self._reloads = DeferredLock()
         self._reloading = Coalesced(self.reload)
         self._reader = ThreadPool(reactor, 1, "configuration file")
         self._control = control
         self._state = state
         self._uses_default_control = self._is_default_control(config)
-        self._realized = RealizedService(self._effective(config), reactor, logs=logs, source=path)
+        self._realized = RealizedService(self._effective(config), reactor, logs=logs, source=path, reload=self.reload)
         self._manager = manager
         self._readiness = Readiness(manager, reactor, lambda: self._realized.activity)
         self._heap = Heap(reactor, lambda: self._realized.held_bytes, bound_heaps())
@@ -153,22 +156,26 @@ class TwistdService(Service):
         except ConfigError as error:
             self._log.warning("control_missing", path=path, error=error.problems[0][1])
 
-    def reload(self) -> Deferred[None]:
+    def reload(self) -> Deferred[Reloaded]:
         """Read the configuration again and apply it; an invalid one is logged and changes nothing."""
-        return Deferred.fromCoroutine(self._reload())
+        return self._reloads.run(lambda: Deferred.fromCoroutine(self._reload()))
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> Reloaded:
         self._readiness.reloading()
         failed = True
         try:
-            await self._take_over()
+            reloaded = await self._take_over()
             failed = False
         except (RealizeError, MemoryError) as error:
-            self._log.error("reload_failed", config=self._path, error=str(error) or "not enough memory")
+            sentence = str(error) or "not enough memory"
+            self._log.error("reload_failed", config=self._path, error=sentence)
+            reloaded = Reloaded(errors=sentence.splitlines())
         finally:
             self._readiness.reloaded(failed=failed)
+        return reloaded
 
-    async def _take_over(self) -> None:
+    async def _take_over(self) -> Reloaded:
+        before = self._realized.config
         config = await self._reader.run(lambda: read_config(self._path, for_daemon=True, control=self._control))
         keys = await self._realized.reload(self._effective(config))
         if self._is_default_control(config) != self._uses_default_control and "control" not in keys:
@@ -177,6 +184,7 @@ class TwistdService(Service):
             keys = (*keys, "logs")
         if keys:
             self._log.warning("restart_needed", config=self._path, keys=list(keys))
+        return Reloaded(changes=changed_keys(before, self._realized.config), restart_needed=keys)
 
     def stopService(self) -> Deferred[None]:
         """Stop the daemon in order; the process is killed if that takes too long, or at a second signal."""

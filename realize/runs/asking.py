@@ -11,7 +11,7 @@ from attrs import frozen
 
 from realize.errors import NotFound, ProtocolError, RealizeError, next_step
 from realize.runs.peers import naming, naming_address
-from realize.runs.reports import parse, parse_limits, parse_moves
+from realize.runs.reports import parse, parse_limits, parse_moves, parse_reload
 from realize.runs.session import Session
 from realize.throttle.tree import Scope
 from realize.units import display_text
@@ -21,6 +21,7 @@ from realize.wire.commands import (
     Direction,
     GetThrottle,
     Moves,
+    Reload,
     SetThrottle,
     Status,
     Steering,
@@ -84,6 +85,12 @@ async def ask_moves(
         if steering is not None:
             await connection.call(SteerMove, name=name, action=steering)
         return parse_moves((await connection.call(Moves, name=name))["report"])
+
+
+async def ask_reload(session: Session) -> dict[str, Any]:
+    """What the daemon of this machine says of a reload, for which it is asked."""
+    async with _daemon(session, None) as connection:
+        return parse_reload((await connection.call(Reload, patient=True))["report"])
 
 
 @asynccontextmanager

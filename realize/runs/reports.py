@@ -40,6 +40,18 @@ def parse_moves(text: str) -> dict[str, Any]:
     return report
 
 
+def parse_reload(text: str) -> dict[str, Any]:
+    """The report about a reload that a daemon sent as JSON, with all that `realize.wire.commands.Reload` says."""
+    report: dict[str, Any] = {"changes": [], "restart_needed": [], "errors": [], **parse(text)}
+    rows, texts = report["changes"], [report["restart_needed"], report["errors"]]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ProtocolError("the daemon's report has no list of changes")
+    texts.append([row.get(field) for row in rows for field in ("key", "change")])
+    if not all(isinstance(each, list) and all(isinstance(item, str) for item in each) for each in texts):
+        raise ProtocolError("the daemon's report of a reload has something else where a text is expected")
+    return report
+
+
 def _loaded(text: str) -> Any:
     """What a daemon sent: of bounded depth, with numbers that can be worked with."""
     try:

@@ -624,6 +624,18 @@ class SteerMove(RealizeCommand):
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"name", Name()), (b"action", Choice(Steering))]
 
 
+class Reload(RealizeCommand):
+    """Read your configuration again, and take it over.
+
+    A user at the control socket sends it; a daemon understands it from nobody else.
+    ``report`` is a JSON object: either ``errors``, a list of lines, and nothing has changed; or ``changes``, a list of
+    objects with ``key`` and ``change``, and ``restart_needed``, a list of keys.
+    Since 2.1.
+    """
+
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"report", Text(60_000))]
+
+
 def every_command() -> list[type[amp.Command]]:
     """Return all commands of the protocol."""
     return [

@@ -65,6 +65,7 @@ _ANSWERS: Final = commands.names(
     commands.GetThrottle,
     commands.Moves,
     commands.ReadSmall,
+    commands.Reload,
     commands.Status,
     commands.Walk,
 )
