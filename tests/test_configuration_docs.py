@@ -137,12 +137,21 @@ def test_options_of_the_daemon():
     """The table has each option of ``twistd realized``, and no other."""
     table = rows(section(PAGE, "Options of `twistd realized`"))
 
-    written = {re.match(r"--([a-z-]+) [A-Z]+$", each)[1] for row in table for each in quoted(row[0]) if each[1] == "-"}
-    assert {name for name, *_ in Options.optParameters} == written
+    options = [each for row in table for each in quoted(row[0]) if each[1] == "-"]
+    written = {each.removeprefix("--").partition(" ")[0] for each in options}
+    assert {name for name, *_ in Options.optParameters} == {
+        each.partition(" ")[0][2:] for each in options if " " in each
+    }
+    assert {name for name, *_ in Options.optFlags} == {each[2:] for each in options if " " not in each}
     assert {short for _, short, *_ in Options.optParameters if short} == {
         each[1] for row in table for each in quoted(row[0]) if each[1] != "-"
     }
-    assert set() == set(re.findall(r"(?<![\w-])--([a-z][a-z-]*)", PAGE)) - written - {"nodaemon", "pidfile", "help"}
+    assert set() == set(re.findall(r"(?<![\w-])--([a-z][a-z-]*)", PAGE)) - written - {
+        "nodaemon",
+        "pidfile",
+        "help",
+        "version",
+    }
 
 
 def test_the_example_of_the_page(read, tmp_path):

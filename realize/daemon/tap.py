@@ -6,19 +6,22 @@ The configuration is read here, so that a bad one ends the program before it lis
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 from twisted.application.app import ServerOptions
 from twisted.application.service import IService
 from twisted.python import usage
 
+from realize import __version__
 from realize.clocks import use_monotonic_clock
 from realize.config import Config, read_config
 from realize.config.addresses import metrics_endpoint
 from realize.config.control import daemon_control_path
 from realize.config.problems import as_lines
+from realize.daemon.config_check import ConfigCheck
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
 from realize.errors import ConfigError, RealizeError, UsageError
 from realize.exit_codes import DaemonExitCode
@@ -36,10 +39,13 @@ class Options(usage.Options):
     """The command line behind ``twistd realized``."""
 
     synopsis = (
-        "[--config FILE] [--drain DUR] [--metrics-addr ADDR] "
+        "[--check-config] [--config FILE] [--drain DUR] [--metrics-addr ADDR] "
         "[--log-level LEVEL] [--log-format FORMAT] [--log-file FILE]"
     )
-    longdesc = "Serves directories to the peers that the configuration names. SIGHUP reads the configuration again."
+    longdesc = (
+        "Serves directories to the peers that the configuration names. `realize reload` or SIGHUP makes it read the "
+        "configuration again."
+    )
     optParameters: ClassVar[list[Any]] = [
         ["config", "c", DEFAULT_CONFIG, "The configuration file (TOML)."],
         ["metrics-addr", None, None, "Where to serve metrics, such as 9772 or 0.0.0.0:9772 [default: the file's]."],
@@ -47,6 +53,10 @@ class Options(usage.Options):
         ["log-level", None, None, "What is logged, such as info or info,wire=debug [default: the file's, or info]."],
         ["log-format", None, None, f"How: {', '.join(FORMATS)} [default: the file's, or auto]."],
         ["log-file", None, None, "Where, instead of stderr; SIGUSR1 opens it anew [default: the file's]."],
+    ]
+
+    optFlags: ClassVar[list[Any]] = [
+        ["check-config", None, "Say what is wrong with the configuration, or what it would do, and start nothing."],
     ]
 
     config: Config
@@ -76,30 +86,61 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the configuration and the key; an error ends the program, without printing twistd's usage first."""
         self["config"] = os.path.abspath(self["config"])
+        self.control = daemon_control_path(os.environ)
+        self.state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or None
+        if self["check-config"]:
+            raise SystemExit(self._check_config())
         try:
-            self.control = daemon_control_path(os.environ)
-            self.state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or None
             self.config = read_config(self["config"], for_daemon=True, control=self.control)
             _check_moves(self.config, self["config"])
             self.config.identity()
-            self.metrics = self._parsed("metrics-addr", metrics_endpoint)
-            self.drain = self._parsed("drain", partial(parse_duration, zero_allowed=True))
-            self.logs = DaemonLogOptions(
-                self._parsed("log-level", parse_levels),
-                self._parsed("log-format", _log_format),
-                absolute(self["log-file"]),
-            )
+            self._read_options()
         except RealizeError as error:
             complain(error)
             raise SystemExit(DaemonExitCode.CONFIGURATION) from error
 
-    def _parsed(self, option: str, parse: Callable[[str], T]) -> T | None:
-        """The value of an option, or None if it was not given; raises `UsageError` that names the option."""
-        value = self[option]
+    def opt_version(self) -> NoReturn:
+        """Display the version of Realize and exit."""
+        sys.stdout.write(f"realized {__version__}\n")
+        raise SystemExit(0)
+
+    def _check_config(self) -> int:
+        """Print all that is wrong, or what the daemon would do; returns the exit code."""
+        from twisted.internet import reactor
+        from twisted.internet.endpoints import serverFromString
+
+        problems: list[str] = []
         try:
-            return None if value is None else parse(value)
-        except RealizeError as error:
-            raise UsageError(f"--{option}: {error}") from error
+            self._read_options()
+        except UsageError as error:
+            problems += str(error).splitlines()
+        check = ConfigCheck(self["config"], self.logs, partial(serverFromString, reactor))
+        problems += check.problems()
+        if problems:
+            complain(ConfigError("\n".join(problems)))
+            return DaemonExitCode.CONFIGURATION
+        sys.stdout.write("".join(f"{line}\n" for line in check.summary()))
+        return 0
+
+    def _read_options(self) -> None:
+        """Parse the values of options; raises `UsageError` with one line for each that is nonsense."""
+        problems: list[str] = []
+
+        def parsed(option: str, parse: Callable[[str], T]) -> T | None:
+            text = self[option]
+            try:
+                return None if text is None else parse(text)
+            except RealizeError as error:
+                problems.append(f"--{option}: {error}")
+                return None
+
+        self.metrics = parsed("metrics-addr", metrics_endpoint)
+        self.drain = parsed("drain", partial(parse_duration, zero_allowed=True))
+        self.logs = DaemonLogOptions(
+            parsed("log-level", parse_levels), parsed("log-format", _log_format), absolute(self["log-file"])
+        )
+        if problems:
+            raise UsageError("\n".join(problems))
 
 
 def _check_moves(config: Config, path: str) -> None:
