@@ -396,6 +396,15 @@ def test_the_daemon_is_not_started_again_with_a_wrong_configuration():
     assert ("notify", "on-failure") == (service["Type"], service["Restart"])
 
 
+@pytest.mark.parametrize("name", ["realized.service", "realize-move@.service"])
+def test_the_units_allow_to_set_permissions_of_set_gid_directories(name):
+    """chmod(2) keeps the set-gid bit of a directory only by setting it again, which RestrictSUIDSGID= refuses.
+
+    Directories in one with that bit would stay open to the daemon's user alone.
+    """
+    assert "RestrictSUIDSGID" not in unit(name)["Service"]
+
+
 def test_systemd_takes_the_units(tmp_path):
     """`systemd-analyze verify` has nothing to say, with the example of a drop-in neither."""
     units = [in_place(tmp_path, "realized.service")]
