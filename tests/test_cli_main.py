@@ -227,6 +227,32 @@ def test_a_missing_source_is_one_sentence(tmp_path: Path) -> None:
     assert [f"realize: error: source {tmp_path / 'none'}: no such file or directory"] == done.stderr.splitlines()
 
 
+@pytest.mark.parametrize("word", ["copy", "ls", "status"])
+def test_options_before_the_name_of_a_command_move_nothing(word: str, tmp_path: Path) -> None:
+    """`realize --quiet copy a b` copied nothing: it moved `a`, with a source called copy that was missing."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_text("content")
+
+    done = realize("--quiet", word, "a", "b", home=tmp_path)
+
+    assert 2 == done.returncode
+    assert f"realize {word} OPTIONS ...; a directory called {word} is written ./{word}" in done.stderr
+    assert (tmp_path / "a" / "file").exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_source_that_has_the_name_of_a_command(tmp_path: Path) -> None:
+    """Its path, or the word `move` before it, says that it is one."""
+    for options in (["--quiet", "./copy"], ["move", "--quiet", "copy"]):
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        (tmp_path / "copy" / "file").write_text("content")
+
+        done = realize(*options, "b", home=tmp_path)
+
+        assert (0, "") == (done.returncode, done.stderr)
+        assert "content" == (tmp_path / "b" / "file").read_text()
+
+
 def test_of_several_sources_one_may_be_missing(tmp_path: Path) -> None:
     """The others are moved, it is named, and the exit code is 1; as with rsync."""
     for name in ("a", "c"):

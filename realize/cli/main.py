@@ -17,7 +17,7 @@ from realize import __version__
 from realize.cli.commands.check import check
 from realize.cli.commands.keygen import keygen
 from realize.cli.commands.ls import ls
-from realize.cli.commands.move import copy, move
+from realize.cli.commands.move import NOT_SOURCES_KEY, copy, move
 from realize.cli.commands.moves import moves
 from realize.cli.commands.reload import reload
 from realize.cli.commands.status import status
@@ -36,6 +36,7 @@ class Commands(click.Group):
         own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
         if args and args[0] not in own and args[0] not in self.commands:
             args = ["move", *args]
+            ctx.meta[NOT_SOURCES_KEY] = frozenset(self.commands)
         return super().parse_args(ctx, args)
 
 

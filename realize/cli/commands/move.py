@@ -18,6 +18,9 @@ from realize.schedule.timetable import RateByTime, RateTimetable
 RULES_KEY: Final = "realize.rules"
 """The key in a context's ``meta`` for the filter rules, which keep the order of the command line."""
 
+NOT_SOURCES_KEY: Final = "realize.not_sources"
+"""The key in a context's ``meta`` for the names of commands, where `move` was left out."""
+
 PRUNE_DIRS: Final = "--prune-dirs"
 PRUNE_AGE: Final = "1h"
 """What `PRUNE_DIRS` means without a value."""
@@ -151,6 +154,12 @@ class MoveArguments:
 
     def check(self, ctx: click.Context) -> None:
         """Raise `click.UsageError` if what is asked for makes no sense together."""
+        if self.locations and (word := self.locations[0]) in ctx.meta.get(NOT_SOURCES_KEY, ()):
+            raise click.UsageError(
+                f"options stand behind the name of a command: realize {word} OPTIONS ...; "
+                f"a directory called {word} is written ./{word}",
+                ctx,
+            )
         if len(self.locations) < 2:
             raise click.UsageError("at least one SRC and a DST are needed", ctx)
         if self.json + self.quiet + bool(self.progress) > 1 or (self.quiet and self.verbose):
