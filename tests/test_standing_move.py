@@ -448,6 +448,16 @@ def test_a_file_is_named_in_the_log_when_it_first_fails(trial: Trial) -> None:
     assert ["move_failing"] == trial.events()
 
 
+def test_a_file_for_which_there_is_no_room_is_named_once(trial: Trial) -> None:
+    """While the disk stays full it is tried again for hours; the log named it each time."""
+    full = Failed(b"a", End.DESTINATION, NoSpace("a: No space left on device"))
+    first = trial.begin().names_file(full)
+    trial.trigger.failures = [FileFailure(source="/a", path=b"a", since=1.0, code="no_space")]
+    again = trial.runs[-1].names_file(full)
+
+    assert (True, False) == (first, again)
+
+
 def test_totals_never_get_less(trial: Trial) -> None:
     """What a run that goes on has moved is in them already."""
     run = trial.begin()

@@ -300,10 +300,12 @@ class StandingMove:
         self._after_outcomes[outcome] += 1
 
     def _names_file(self, failed: Failed) -> bool:
-        """Whether the log names this file: it does at the first attempt, and not for each that finds no room."""
+        """Whether the log names this file: it does at the first attempt, and not each of very many.
+
+        That there is no room is trouble of the whole move with the first file.
+        """
         if isinstance(failed.error, NoSpace):
             self._episodes.met(failed.error)
-            return self._episodes.may_name(failed.error)
         return self._trigger.is_first_failure(failed.path) and self._episodes.may_name(failed.error)
 
     def _tell_what_lasts(self, end: RunEnd, failures: Sequence[FileFailure]) -> None:
