@@ -20,6 +20,7 @@ from realize.config import (
     read_config,
 )
 from realize.daemon import RealizedService
+from realize.daemon.reloading import Reloaded
 from realize.errors import ConfigError, Conflict, NotFound, RealizeError
 from realize.keys import (
     Identity,
@@ -79,7 +80,7 @@ class Program(MultiService):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.registry = CollectorRegistry()
-        self.daemon = RealizedService(config, reactor, registry=self.registry)
+        self.daemon = RealizedService(config, reactor, registry=self.registry, reload=self.reload)
         self.daemon.setServiceParent(self)
 
     async def change(self, path: str) -> tuple[str, ...]:
@@ -90,6 +91,17 @@ class Program(MultiService):
             place, sentence = error.problems[0]
             raise SystemExit(f"{place[0]}: {sentence}") from error
         return kept
+
+    def reload(self) -> Deferred[Reloaded]:
+        """For `realize reload`."""
+        return Deferred.fromCoroutine(self.reloaded())
+
+    async def reloaded(self) -> Reloaded:
+        """What it is told."""
+        try:
+            return Reloaded(restart_needed=await self.change("/etc/program.toml"))
+        except SystemExit as error:
+            return Reloaded(errors=[str(error)])
 
     def ends(self) -> Deferred[None]:
         """When it has ended."""
