@@ -1,11 +1,15 @@
 # Everything here sets itself up in .venv inside the checkout.
 # On a fresh Debian or Ubuntu this needs python3 (3.11 or newer), python3-venv, make and git, and nothing else.
 
-PYTHON ?= python3
+# Debian's own Python is faster than most builds from source, so it comes before what PATH has, where it is new enough.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell /usr/bin/python3 -c '$(NEW_ENOUGH)' 2>/dev/null && echo /usr/bin/python3 || echo python3)
 PYTHONS ?= 3.11 3.12 3.13
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.realize-stamp
+# What Realize needs to run, and that with linters and test tools.
+INSTALLED := $(VENV)/.realize-stamp
+STAMP := $(VENV)/.realize-dev-stamp
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench release clean
@@ -13,18 +17,29 @@ STAMP := $(VENV)/.realize-stamp
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-venv: $(STAMP)  ## make the virtual environment in .venv
+venv: $(STAMP)  ## make the virtual environment in .venv, with linters and test tools
 
+# The pip of $(PYTHON) where it has one: to put another one into the environment takes as long as all that Realize needs.
 # Compat mode, or twistd does not find the plugin of an editable install with this layout.
-$(STAMP): setup.cfg setup.py pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "realize needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1); name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+PIP = if $(PYTHON) -m pip --python $(BIN)/python --version >/dev/null 2>&1; then set -- $(PYTHON) -m pip --python $(BIN)/python; \
+    else $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --default-pip >/dev/null; set -- $(BIN)/python -m pip; fi; \
+    "$$@" --quiet --disable-pip-version-check install --config-settings editable_mode=compat
+
+$(INSTALLED): setup.cfg setup.py pyproject.toml
+	@$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { echo "realize needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1); name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "the venv module of $(PYTHON) is missing: install it, on Debian and Ubuntu with: apt-get install python3-venv" >&2; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@echo "setting up $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' --config-settings editable_mode=compat
+	@$(PIP) --no-compile -e .
 	@touch $@
 
-demo: $(STAMP)  ## see the main job work, for real, on this machine
+$(STAMP): $(INSTALLED)
+	@echo "adding linters and test tools to $(VENV) ..."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --default-pip >/dev/null
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## see the main job work, for real, on this machine
 	@$(BIN)/python demo/demo.py
 
 test: lint typecheck suite  ## linters, type checks and the whole test suite
