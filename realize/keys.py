@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from realize.errors import ConfigError, WrongPeer
 from realize.fs.durable import sync_directory
+from realize.ownership import forbidden, not_ours
 from realize.units import display_text, quoted
 
 _SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410, section 4
@@ -172,7 +173,8 @@ def load_identity(path: str) -> Identity:
             f"{name}: there is no such key file; make one with `realize keygen {shlex.quote(name)}`"
         ) from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{name}: cannot read the key file: {_reason(error)}") from error
+        advice = forbidden(path) if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{name}: cannot read the key file: {_reason(error)}{advice}") from error
     try:
         _check_access(os.fstat(descriptor), name)
         content = os.read(descriptor, _MAX_KEY_FILE_BYTES)
@@ -259,10 +261,7 @@ def _check_access(status: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{name}: not a regular file, so not a key file")
     if status.st_uid not in {os.geteuid(), 0}:
-        raise ConfigError(
-            f"{name}: the key file belongs to user {status.st_uid}; "
-            "it must belong to the user who runs this, or to root"
-        )
+        raise ConfigError(f"{name}: the key file {not_ours(status.st_uid)}")
     if status.st_mode & 0o077:
         raise ConfigError(
             f"{name}: others may use the key file (its mode is {stat.S_IMODE(status.st_mode):04o}); "

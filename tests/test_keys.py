@@ -345,7 +345,7 @@ def test_key_of_another_user(identity, tmp_path, monkeypatch):
         os.chown(path, 54321, -1)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    with pytest.raises(ConfigError, match=r"the key file belongs to user [0-9]+; it must belong to"):
+    with pytest.raises(ConfigError, match=r"the key file belongs to user \w+, and this is user \w+; it must belong to"):
         load_identity(path)
 
 

@@ -32,7 +32,7 @@ ALLOWED = {
     "values": set(),
     "units": {"errors"},
     "schedule": {"schedule", "errors", "units"},
-    "keys": {"errors", "units", "fs"},
+    "keys": {"errors", "units", "fs", "ownership"},
     "levels": {"errors", "units"},
     "tracing": set(),
     "clocks": set(),

@@ -52,7 +52,7 @@ from realize.config.values import (
 )
 from realize.errors import ConfigError, Problem, UsageError
 from realize.levels import FORMATS
-from realize.ownership import changeable_by_others
+from realize.ownership import changeable_by_others, forbidden
 from realize.units import (
     display_text,
     quoted,
@@ -140,7 +140,8 @@ def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:
     except FileNotFoundError as error:
         raise ConfigError(f"{file}: there is no such configuration file") from error
     except OSError as error:
-        raise ConfigError(f"{file}: cannot read the configuration file: {error.strerror}") from error
+        advice = forbidden(path) if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{file}: cannot read the configuration file: {error.strerror}{advice}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not a TOML file: {display_text(str(error))}") from error
 
