@@ -1,49 +1,59 @@
-"""The command `keygen`: makes an identity and prints what the other side has to paste."""
+"""The command `keygen`: makes an identity, or reads one, and prints what the other side has to paste."""
 
 from __future__ import annotations
 
 import os
 import socket
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from realize.keys import PublicKey
 
-@click.command("keygen", short_help="Make the identity of this machine.")
+
+@click.command("keygen", short_help="Make the identity of this machine, or show it.")
 @click.argument("file", required=False, metavar="[FILE]")
-def keygen(file: str | None) -> None:
+@click.option("--show", is_flag=True, help="Make nothing: print the same for the key that is in FILE.")
+def keygen(file: str | None, *, show: bool) -> None:
     """Make the identity of this machine: an ed25519 key in FILE.
 
     FILE gets mode 0600, and an existing file is never overwritten.  [default: REALIZE_KEY, or
     ~/.config/realize/realize.key]
     On stdout: the public key, and the lines that configurations on other machines need, ready to paste.
     """
-    from realize.config.addresses import DEFAULT_PORT
     from realize.config.reading import default_key_path
     from realize.errors import UsageError
-    from realize.keys import generate_identity, write_identity
-    from realize.pasting import client_lines, client_notes, daemon_lines, if_there, own_name
+    from realize.keys import generate_identity, load_identity, write_identity
     from realize.units import display_text
 
     path = file or default_key_path(os.environ)
     if not file and path.startswith("~"):
         raise UsageError("HOME is not set, and this user has no home directory: name the FILE for the key")
-    identity = generate_identity()
-    write_identity(path, identity)
-    click.echo(f"realize: wrote the private key to {display_text(path)}", err=True)
-    host, peer, key = socket.gethostname(), own_name(), identity.public_key
-    click.echo(
-        "\n".join(
-            [
-                f"# The public key of this machine ({key.fingerprint}):",
-                key.base64,
-                "",
-                "# For the configuration of a daemon elsewhere that shall serve this machine",
-                *(f"# {note}" for note in client_notes(peer)),
-                *client_lines(peer, key),
-                "",
-                "# For the configuration of a machine whose `realize` shall reach a daemon on this one",
-                f"# ({if_there(peer)}):",
-                *daemon_lines(peer, f"{host}:{DEFAULT_PORT}", key.base64),
-            ]
-        )
-    )
+    if show:
+        identity = load_identity(path)
+    else:
+        identity = generate_identity()
+        write_identity(path, identity)
+        click.echo(f"realize: wrote the private key to {display_text(path)}", err=True)
+    click.echo("\n".join(_lines_to_paste(identity.public_key)))
+
+
+def _lines_to_paste(key: PublicKey) -> list[str]:
+    """The public key, and what other machines need to know it by."""
+    from realize.config.addresses import DEFAULT_PORT
+    from realize.pasting import client_lines, client_notes, daemon_lines, if_there, own_name
+
+    peer = own_name()
+    return [
+        f"# The public key of this machine ({key.fingerprint}):",
+        key.base64,
+        "",
+        "# For the configuration of a daemon elsewhere that shall serve this machine",
+        *(f"# {note}" for note in client_notes(peer)),
+        *client_lines(peer, key),
+        "",
+        "# For the configuration of a machine whose `realize` shall reach a daemon on this one",
+        f"# ({if_there(peer)}):",
+        *daemon_lines(peer, f"{socket.gethostname()}:{DEFAULT_PORT}", key.base64),
+    ]
