@@ -26,11 +26,12 @@ from realize.config import (
     read_config,
 )
 from realize.config.addresses import DEFAULT_PORT, metrics_endpoint, parse_address, server_endpoint, with_backlog
-from realize.config.reading import default_config_path, default_key_path, load_command_config
+from realize.config.reading import load_command_config
 from realize.config.values import check_daemon_needs
 from realize.errors import ConfigError, UsageError
 from realize.keys import PublicKey, generate_identity, write_identity
 from realize.levels import Levels
+from realize.places import default_config_path, default_key_path
 from realize.schedule.timetable import RateChange, RateTimetable, parse_timetable
 from realize.units import Reserve
 from realize.values import OnConflict

@@ -20,6 +20,7 @@ PLAIN = {
     "locations",
     "logger",
     "pasting",
+    "places",
     "schedule",
 }
 BETWEEN_STORES = {"store.interfaces", "store.deltas", "store.hooks", "store.origin", "store.transfer_state"}
@@ -36,9 +37,10 @@ ALLOWED = {
     "levels": {"errors", "units"},
     "tracing": set(),
     "clocks": set(),
+    "places": set(),
     "process": set(),
     "ownership": {"units"},
-    "config": {"config", "errors", "units", "values", "keys", "levels", "ownership", "schedule"},
+    "config": {"config", "errors", "units", "values", "keys", "levels", "ownership", "places", "schedule"},
     "json_fields": {"errors"},
     "leaving": set(),
     "logger": set(),

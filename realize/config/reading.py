@@ -53,6 +53,7 @@ from realize.config.values import (
 from realize.errors import ConfigError, Problem, UsageError
 from realize.levels import FORMATS
 from realize.ownership import changeable_by_others, forbidden
+from realize.places import default_config_path, default_key_path, home
 from realize.units import (
     display_text,
     quoted,
@@ -66,16 +67,6 @@ Warn = Callable[[str], object]
 
 DISK_ANSWER_S: Final = 5.0
 """How long to wait for the disks of the configured directories to answer."""
-
-
-def default_config_path(environ: Mapping[str, str]) -> str:
-    """The configuration file of the command unless an option names one: ``REALIZE_CONFIG``, or below the home."""
-    return environ.get("REALIZE_CONFIG") or os.path.join(_home(environ), ".config", "realize", "realize.toml")
-
-
-def default_key_path(environ: Mapping[str, str]) -> str:
-    """The key file of the command unless an option or the configuration names one; also the default of ``keygen``."""
-    return environ.get("REALIZE_KEY") or os.path.join(_home(environ), ".config", "realize", "realize.key")
 
 
 def load_command_config(path: str | None, environ: Mapping[str, str], warn: Warn) -> Config:
@@ -164,13 +155,9 @@ def _is_missing(path: str) -> bool:
     return answers == [False]
 
 
-def _home(environ: Mapping[str, str]) -> str:
-    return environ.get("HOME") or os.path.expanduser("~")
-
-
 def _resolve(path: str, folder: str, environ: Mapping[str, str]) -> str:
     if path == "~" or path.startswith("~/"):
-        path = _home(environ) + path[1:]
+        path = home(environ) + path[1:]
     return os.path.join(folder, os.path.expanduser(path))
 
 

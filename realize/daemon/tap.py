@@ -27,12 +27,11 @@ from realize.errors import ConfigError, RealizeError, UsageError
 from realize.exit_codes import DaemonExitCode
 from realize.levels import FORMATS, parse_levels
 from realize.moves.plan import plans_of
+from realize.places import DAEMON_CONFIG
 from realize.process import hold_standard_streams
 from realize.units import display_text, parse_duration, quoted
 
 T = TypeVar("T")
-
-DEFAULT_CONFIG = "/etc/realize/realized.toml"
 
 
 class Options(usage.Options):
@@ -47,7 +46,7 @@ class Options(usage.Options):
         "configuration again."
     )
     optParameters: ClassVar[list[Any]] = [
-        ["config", "c", DEFAULT_CONFIG, "The configuration file (TOML)."],
+        ["config", "c", DAEMON_CONFIG, "The configuration file (TOML)."],
         ["metrics-addr", None, None, "Where to serve metrics, such as 9772 or 0.0.0.0:9772 [default: the file's]."],
         ["drain", None, None, "How long a stopping daemon lets what runs finish, such as 10s [default: the file's]."],
         ["log-level", None, None, "What is logged, such as info or info,wire=debug [default: the file's, or info]."],

@@ -8,9 +8,10 @@ from typing import Final, Protocol
 
 from realize.config import Config
 from realize.config.control import command_control_paths
-from realize.config.reading import default_config_path, load_command_config
+from realize.config.reading import load_command_config
 from realize.config.values import PARTIAL_MAX_AGE_S
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
+from realize.places import default_config_path
 
 
 class Credentials(Protocol):

@@ -22,9 +22,9 @@ def keygen(file: str | None, *, show: bool) -> None:
     ~/.config/realize/realize.key]
     On stdout: the public key, and the lines that configurations on other machines need, ready to paste.
     """
-    from realize.config.reading import default_key_path
     from realize.errors import UsageError
     from realize.keys import generate_identity, load_identity, write_identity
+    from realize.places import default_key_path
     from realize.units import display_text
 
     path = file or default_key_path(os.environ)
