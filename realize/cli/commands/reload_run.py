@@ -14,9 +14,9 @@ from realize.cli.options import Access, LogOptions
 from realize.cli.runner import run
 from realize.concurrency.reactor import IReactor
 from realize.config import Config
-from realize.config.reading import default_key_path
 from realize.errors import ConfigError, ConnectionFailed
 from realize.exit_codes import ExitCode
+from realize.places import default_key_path
 from realize.runs.asking import ask_reload
 from realize.runs.credentials import Credentials, GivenCredentials
 from realize.runs.session import Session
