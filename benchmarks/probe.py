@@ -96,7 +96,7 @@ def main(key: str, pin: str, port: int, every: float) -> None:
 
     async def ask() -> None:
         connection = await connect(
-            running, "127.0.0.1", port, load_identity(key), parse_public_key(pin), make_protocol=make
+            running, "127.0.0.1", port, [load_identity(key)], [parse_public_key(pin)], make_protocol=make
         )
         print("connected", flush=True)
         StandardIO(UntilTheEnd(), reactor=running)

@@ -55,8 +55,8 @@ def connected() -> tuple[SSL.Connection, SSL.Connection]:
     near, far, clock = generate_identity(), generate_identity(), Clock()
     ends = []
     for tls, client in (
-        (ConnectingTLS(near, far.public_key, "there"), True),
-        (AcceptingTLS(far, near.public_key.__eq__, lambda *_: None), False),
+        (ConnectingTLS([near], [far.public_key], "there"), True),
+        (AcceptingTLS([far], near.public_key.__eq__, lambda *_: None), False),
     ):
         protocol = BulkTLSFactory(tls, client, Factory.forProtocol(Silent), clock).buildProtocol(None)
         wire = Wire()

@@ -55,16 +55,15 @@ def serve(folder: str, size: int) -> None:
         await connection.when_lost()
         running.stop()
 
-    def welcome(connection: Any, _key: object, _greeting: object) -> str:
+    def welcome(connection: Any, _name: object, _greeting: object) -> None:
         running.callLater(0, lambda: Deferred.fromCoroutine(drain(connection)))
-        return "bench"
 
     factory = PeerServerFactory(
         clock=running,
         log=structlog.get_logger(),
-        identity=load_identity(f"{folder}/server"),
+        identities=[load_identity(f"{folder}/server")],
         greeting=Greeting("bench"),
-        is_known=lambda key: key == pin,
+        known=lambda: {pin: "bench"},
         welcome=welcome,
     )
     port = running.listenTCP(0, factory.secured(), interface="127.0.0.1")
@@ -87,8 +86,8 @@ def send(folder: str, size: int, piece: int, port: int, pin: PublicKey) -> None:
             running,
             "127.0.0.1",
             port,
-            load_identity(f"{folder}/client"),
-            pin,
+            [load_identity(f"{folder}/client")],
+            [pin],
             make_protocol=connecting_protocol(clock=running, log=structlog.get_logger(), greeting=Greeting("bench")),
         )
         stream = protocol.streams.outbound(protocol.streams.choose())

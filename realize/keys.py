@@ -41,6 +41,9 @@ from realize.fs.durable import sync_directory
 from realize.ownership import forbidden, not_ours
 from realize.units import display_text, quoted
 
+MAX_KEYS: Final = 4
+"""How many keys one peer, or we ourselves, may have at a time: a new one, and former ones that others still know."""
+
 _SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410, section 4
 _PRIVATE_PREFIX: Final = bytes.fromhex("302e020100300506032b6570")  # RFC 8410, section 7
 _SPKI_BYTES: Final = 44
@@ -72,6 +75,11 @@ class PublicKey:
     def fingerprint(self) -> str:
         """A short name for people and logs; never used in a comparison."""
         return "SHA256:" + base64.b64encode(hashlib.sha256(self.spki).digest()).decode("ascii").rstrip("=")
+
+    @property
+    def short_fingerprint(self) -> str:
+        """The beginning of the fingerprint, for tables."""
+        return self.fingerprint[: len("SHA256:") + 12]
 
     def __str__(self) -> str:
         return self.fingerprint

@@ -40,6 +40,11 @@ def client_lines(peer: str, key: PublicKey) -> list[str]:
     return [table(peer), f'key = "{key.base64}"', _dirs("inbox")]
 
 
+def keys_line(*keys: PublicKey) -> str:
+    """The line for a peer with these keys, the newest last; it takes the place of ``key = ...``."""
+    return f"keys = {json.dumps([key.base64 for key in keys])}"
+
+
 def if_there(peer: str) -> str:
     """What to do if there is such a table already, since TOML does not allow a second one of the same name."""
     return f"if {table(peer)} is there already: change its lines if it is the same machine, else take another name"

@@ -145,8 +145,8 @@ class Link:
         self.clock = Clock()
         self.client, self.server = Application(), Application()
         self.near, self.far = Pipe(), Pipe()
-        connecting = ConnectingTLS(CLIENT, SERVER.public_key, "there")
-        accepting = AcceptingTLS(SERVER, CLIENT.public_key.__eq__, lambda *_: None)
+        connecting = ConnectingTLS([CLIENT], [SERVER.public_key], "there")
+        accepting = AcceptingTLS([SERVER], CLIENT.public_key.__eq__, lambda *_: None)
         self.tls = self._wrap(make, connecting, self.client, client=True)
         self.peer = self._wrap(TLSMemoryBIOFactory, accepting, self.server, client=False)
         self.near.protocol, self.far.protocol = self.tls, self.peer

@@ -21,18 +21,20 @@ from realize.cli.logs import logger_of
 from realize.cli.options import Access
 from realize.config import Right
 from realize.errors import Busy, ConnectionFailed, NoSpace, VersionMismatch, WrongPeer
-from realize.keys import generate_identity, write_identity
+from realize.keys import generate_identity, parse_public_key, write_identity
 from realize.locations import RemoteLocation
 from realize.runs import checking
 from realize.runs.check_findings import (
     Finding,
     Result,
     durable,
+    key_change,
     not_recognised,
     not_welcome,
     rights,
     room,
     skew,
+    their_keys,
     unreachable,
 )
 from realize.runs.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, STEP_TIMEOUT_S, Checking
@@ -134,6 +136,66 @@ def test_rights_that_are_missing_are_named_with_where_they_belong():
     assert "write: we may move and copy to it" == some.found
     assert ['(for read, remove, prune: add it there in dirs of [peers."camera.1"], and then SIGHUP)'] == some.mend
     assert [] == none_missing.mend
+
+
+NEW, OWN, OWN_NEW, HOST = (generate_identity().public_key for _ in range(4))
+TABLE = "[peers.nas] of realize.toml"
+
+
+def test_who_changes_no_key_has_nothing_to_do():
+    """Whether the daemon tells its keys or is too old for that."""
+    assert Result.OK is key_change(TABLE, [KEY], [KEY], KEY, [OWN], OWN).result
+    assert Finding("key change", Result.OK, "neither end changes its key") == key_change(
+        TABLE, [], [KEY], KEY, [OWN], OWN
+    )
+
+
+def test_a_new_key_of_the_daemon_is_a_warning_with_the_line_for_it():
+    """By an option as well; it is the user who has to know that it was changed on purpose."""
+    found = key_change(TABLE, [NEW, KEY], [KEY], KEY, [OWN], OWN)
+    option = key_change(None, [NEW, KEY], [KEY], KEY, [OWN], OWN)
+    full = key_change(TABLE, [NEW], [KEY, OWN, OWN_NEW, HOST], KEY, [OWN], OWN)
+
+    assert (Result.WARNING, True) == (found.result, NEW.fingerprint in found.found)
+    assert f'keys = ["{KEY.base64}", "{NEW.base64}"]' == found.mend[-1]
+    assert TABLE in found.mend[1]
+    assert f"--peer-key {NEW.base64}" == option.mend[-1]
+    assert [KEY, OWN, OWN_NEW, NEW] == [parse_public_key(each) for each in json.loads(full.mend[-1][len("keys = ") :])]
+
+
+def test_keys_of_the_daemon_that_are_needed_no_more_are_told():
+    """With the line that keeps what came from it its own; a spare key, which comes after the newest, stays."""
+    found = key_change(TABLE, [NEW, KEY], [KEY, NEW], KEY, [OWN], OWN)
+    spared = key_change(TABLE, [NEW], [KEY, NEW, HOST], KEY, [OWN], OWN)
+    unused = key_change(TABLE, [NEW], [NEW, HOST], NEW, [OWN], OWN)
+
+    assert Result.OK is found.result
+    assert [f'key = "{NEW.base64}"', f'origin = "{KEY.base64}"'] == list(found.mend[-2:])
+    assert [f'keys = ["{NEW.base64}", "{HOST.base64}"]', f'origin = "{KEY.base64}"'] == list(spared.mend[-2:])
+    assert "neither end changes its key" == unused.found
+
+
+def test_a_daemon_that_knows_only_our_former_key_is_a_warning():
+    """With the line that it needs; once it knows the new one, that is told too."""
+    former = key_change(TABLE, [KEY], [KEY], KEY, [OWN_NEW, OWN], OWN)
+    newer = key_change(TABLE, [KEY], [KEY], KEY, [OWN_NEW, OWN], OWN_NEW)
+    both = key_change(TABLE, [NEW, KEY], [KEY], KEY, [OWN_NEW, OWN], OWN)
+
+    assert (Result.WARNING, f'keys = ["{OWN.base64}", "{OWN_NEW.base64}"]') == (former.result, former.mend[-1])
+    assert (Result.OK, 1) == (newer.result, len(newer.mend))
+    assert (Result.WARNING, 5, 1) == (both.result, len(both.mend) - 1, both.found.count("; "))
+
+
+@pytest.mark.parametrize("told", [None, "x", [1], [{}], [{"key": 1}], [{"key": "x"}], [{"key": None}], [[]]])
+def test_keys_that_are_none_are_not_told(told):
+    """A daemon may send anything."""
+    assert [] == their_keys({"keys": told})
+
+
+def test_keys_are_told_newest_first():
+    """As many as there may be."""
+    assert [NEW, KEY] == their_keys({"keys": [{"key": NEW.base64}, {"key": KEY.base64, "more": 1}]})
+    assert 4 == len(their_keys({"keys": [{"key": KEY.base64}] * 9}))
 
 
 def test_a_skew_counts_beyond_what_the_round_trip_hides():

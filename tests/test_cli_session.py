@@ -32,6 +32,7 @@ class Connection:
 
     def __init__(self) -> None:
         self.closed: list[tuple[Reason, float]] = []
+        self.their_key = PIN
 
     def close(self, reason: Reason, within: float) -> None:
         """Remember why, and how much time there is."""
@@ -79,7 +80,7 @@ def test_a_peer_of_the_configuration_has_its_address_and_pin(access: Access) -> 
             return *session.resolve("hostb::in/x", "./y"), session.resolve_peer("hostb")
 
     expected = (RemoteLocation("hostb", "b.example", 1234, "in", b"x"), LocalLocation("./y"))
-    assert (*expected, Peer("b.example", 1234, PIN)) == result_of(main())
+    assert (*expected, Peer("b.example", 1234, (PIN,), PIN)) == result_of(main())
 
 
 def test_a_peer_that_locations_share_is_connected_to_once(
@@ -94,7 +95,7 @@ def test_a_peer_that_locations_share_is_connected_to_once(
 
     assert None is result_of(main())
     ((peer, connection),) = connections
-    assert Peer("b.example", 1234, PIN) == peer
+    assert Peer("b.example", 1234, (PIN,), PIN) == peer
     assert [(Reason.DONE, CLOSE_TIMEOUT_S)] == connection.closed
 
 
@@ -127,10 +128,13 @@ def test_a_peer_is_told_of_an_interruption(access: Access, connections: list[tup
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("hostb", ("hostb", Peer("b.example", 1234, PIN), None)),
-        ("hostb:99", ("hostb", Peer("b.example", 99, PIN), None)),
-        ("hostb::in", ("hostb", Peer("b.example", 1234, PIN), RemoteLocation("hostb", "b.example", 1234, "in", b""))),
-        ("[::1]:99", (None, Peer("::1", 99, OTHER), None)),
+        ("hostb", ("hostb", Peer("b.example", 1234, (PIN,), PIN), None)),
+        ("hostb:99", ("hostb", Peer("b.example", 99, (PIN,), PIN), None)),
+        (
+            "hostb::in",
+            ("hostb", Peer("b.example", 1234, (PIN,), PIN), RemoteLocation("hostb", "b.example", 1234, "in", b"")),
+        ),
+        ("[::1]:99", (None, Peer("::1", 99, (OTHER,), OTHER), None)),
     ],
 )
 def test_a_peer_may_be_named_with_and_without_a_directory(access: Access, text: str, expected: tuple[Any, ...]) -> None:
@@ -179,7 +183,7 @@ def test_an_ad_hoc_peer_is_known_by_the_given_key(access: Access) -> None:
         async with Session(Clock(), credentials_of(Access(access.config, peer_key=OTHER.base64)), logger_of) as session:
             return session.resolve_peer("c.example")
 
-    assert Peer("c.example", 9771, OTHER) == result_of(main())
+    assert Peer("c.example", 9771, (OTHER,), OTHER) == result_of(main())
 
 
 def test_a_key_that_nobody_needs_is_a_usage_error(access: Access) -> None:
@@ -194,7 +198,7 @@ def test_a_key_that_nobody_needs_is_a_usage_error(access: Access) -> None:
 
 def test_an_error_of_a_peer_names_it_once() -> None:
     """An error without address gets one, an error with it is left alone."""
-    peer = Peer("::1", 9771, PIN)
+    peer = Peer("::1", 9771, (PIN,), PIN)
 
     with pytest.raises(AccessDenied) as bare, naming(peer):
         raise AccessDenied("no")

@@ -42,6 +42,7 @@ def public_key(number):
 
 
 CAMERA, HOSTB = public_key(1), public_key(2)
+FIVE = [public_key(number) for number in range(3, 8)]
 
 FULL = f"""
 key = "realized.key"
@@ -199,7 +200,7 @@ def test_paths(folder, monkeypatch):
     [
         (
             "kee = 1",
-            "kee: unknown key; expected one of control, dirs, drain, key, limits, listen, logs, metrics, moves, ",
+            "kee: unknown key; expected one of control, dirs, drain, former_keys, key, limits, listen, logs, metrics, ",
         ),
         ("directories = {}", "directories: unknown key; "),
         ("key = 1", "key: expected a path, not an integer"),
@@ -223,6 +224,28 @@ def test_paths(folder, monkeypatch):
         (r'dirs."a\nb".path = "/"', 'dirs."a\\nb": not a name for a directory; expected '),
         ('dirs."".path = "/"', 'dirs."": not a name for a directory; expected '),
         ("peers.camera = {}", "peers.camera.key: is missing; expected the public key of the peer"),
+        ("peers.camera.keys = []", "peers.camera.key: is missing; expected the public key of the peer, or keys with"),
+        ("peers.camera.keys = 1", "peers.camera.keys: expected an array of public keys, not an integer"),
+        ('peers.camera.keys = ["x"]', "peers.camera.keys[0]: not a public key: write the base64 of its "),
+        (
+            f'peers.camera = {{ key = "{CAMERA.base64}", keys = ["{HOSTB.base64}"] }}',
+            "peers.camera.keys: is there beside key; expected one of the two",
+        ),
+        (
+            f'peers.camera.keys = ["{HOSTB.base64}", "{CAMERA.base64}", "{CAMERA.base64}"]',
+            "peers.camera.keys[2]: the same key as that of [1]; expected each key once",
+        ),
+        (
+            f"peers.camera.keys = {[each.base64 for each in FIVE]}",
+            "peers.camera.keys: 5 keys are too many; expected at most 4",
+        ),
+        (
+            f'peers.camera = {{ key = "{CAMERA.base64}", origin = "x" }}',
+            "peers.camera.origin: not a public key: write the base64 of its ",
+        ),
+        ('former_keys = "old.key"', "former_keys: expected an array of paths, not a string"),
+        ('former_keys = ["a", ""]', "former_keys[1]: expected a path"),
+        ("former_keys = ['1', '2', '3', '4']", "former_keys: expected at most 3 former keys"),
         ("peers.camera.key = 1.5", "peers.camera.key: expected a public key, not a float"),
         ('peers.camera.key = "x"', "peers.camera.key: not a public key: write the base64 of its "),
         (f'peers."a b".key = "{CAMERA.base64}"', 'peers."a b": not a name for a peer; expected at most 200 letters'),
@@ -348,6 +371,55 @@ def test_the_control_socket_is_where_the_file_says_or_else_where_whoever_reads_i
     by_others = read_config(str(path), for_daemon=True)
     assert expected == found.control
     assert (expected if line else None) == by_others.control
+
+
+def test_a_peer_may_have_several_keys(read, folder):
+    """While it changes them; the first one, or the one that the file names, is its origin."""
+    keys = ", ".join(f'"{each.base64}"' for each in (CAMERA, HOSTB))
+    peers = read(f"""{MINIMAL}
+        [peers]
+        both = {{ keys = [{keys}] }}
+        one = {{ key = "{FIVE[0].base64}", origin = "{FIVE[1].base64}" }}
+    """).peers
+
+    assert PeerConfig(keys=[CAMERA, HOSTB]) == peers["both"]
+    assert ((CAMERA, HOSTB), CAMERA) == (peers["both"].pins, peers["both"].origin_key)
+    assert ((FIVE[0],), FIVE[1]) == (peers["one"].pins, peers["one"].origin_key)
+
+
+@pytest.mark.parametrize("key", ["keys", "origin"])
+def test_no_peer_has_the_key_or_origin_of_another(errors, key):
+    """One that let in the other would be nobody's, and with the origin of the other it would learn of its files."""
+    value = f'["{FIVE[0].base64}", "{CAMERA.base64}"]' if key == "keys" else f'"{CAMERA.base64}"'
+    other = f"{key} = {value}" if key == "keys" else f'key = "{FIVE[0].base64}", {key} = {value}'
+    expected = f"peers.b.{key}{'[1]' if key == 'keys' else ''}: the same key as that of peers.a; expected another key"
+
+    for first in (f'key = "{CAMERA.base64}"', f'key = "{HOSTB.base64}", origin = "{CAMERA.base64}"'):
+        [error] = errors(f"{MINIMAL}\n[peers]\na = {{ {first} }}\nb = {{ {other} }}")
+        assert error.startswith(expected)
+
+
+def test_former_keys_of_our_own(folder, tmp_path):
+    """Their files start where the file is; for a daemon they must be there, and `REALIZE_KEY` comes without them."""
+    path = folder / "realized.toml"
+    path.write_text('key = "realized.key"\nformer_keys = ["old.key"]\n[dirs.inbox]\npath = "store/inbox"\n')
+    with pytest.raises(ConfigError, match=r"former_keys\[0\]: there is no file .*/old\.key; expected a private key"):
+        read_config(str(path), for_daemon=True)
+    found = read_config(str(path), environ={"HOME": "/h"})
+    chosen = read_config(str(path), environ={"HOME": "/h", "REALIZE_KEY": "/k"})
+
+    assert ((f"{folder}/old.key",), ()) == (found.former_keys, chosen.former_keys)
+
+
+def test_own_keys_are_read_newest_first(tmp_path):
+    """From files, or as they were given; none may be there twice, which would be a mistake for another file."""
+    old, new = generate_identity(), generate_identity()
+    write_identity(str(tmp_path / "old"), old)
+
+    assert (new, old) == Config(key=new, former_keys=[tmp_path / "old"]).identities()
+    assert (new,) == Config(key=new).identities()
+    with pytest.raises(ConfigError, match=r"^former_keys\[0\]: the same key as another one; expected each key once$"):
+        Config(key=old, former_keys=[tmp_path / "old"]).identities()
 
 
 def test_a_standing_move(read, folder):

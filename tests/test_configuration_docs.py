@@ -28,7 +28,13 @@ NAMED = {
     "moves": ("moves.NAME.", MoveConfig),
 }
 """Tables whose keys are names that the operator chooses, and what each of them is the name of."""
-IN_WORDS = {"unlimited": (None, {}), "off": (None,), "stderr": (None,), "nothing": (NO_RESERVE, {})}
+IN_WORDS = {
+    "unlimited": (None, {}),
+    "off": (None,),
+    "stderr": (None,),
+    "nothing": (NO_RESERVE, {}),
+    "its first key": (None,),
+}
 """Defaults that the page has in words, and the values that they stand for."""
 PUBLIC_KEY = generate_identity().public_key.base64
 
@@ -91,7 +97,7 @@ def test_every_key_is_there_and_no_other():
 )
 def test_required_keys(read, key, instead):
     """What has no default is an error where it is missing, and the page says so."""
-    assert {name for name, default in KEYS.items() if default is attrs.NOTHING} == {
+    assert {name for name, default in KEYS.items() if default is attrs.NOTHING} | {"peers.NAME.key"} == {
         name for name, row in TABLE.items() if "required" in row[2]
     }
     with pytest.raises(ConfigError, match=f"{key}: is missing"):
@@ -105,6 +111,9 @@ def test_defaults(read, key):
 
     if default in IN_WORDS:
         assert KEYS[key] in IN_WORDS[default]
+    elif key == "peers.NAME.key":
+        assert None is KEYS[key]
+        assert "required, or `keys`" == default
     elif key == "peers.NAME.address":
         assert None is KEYS[key]
         assert "`NAME`, port 9771" == default

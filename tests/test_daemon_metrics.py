@@ -288,6 +288,16 @@ def test_what_is_expected_is_shown_as_zero():
     assert 0 == value(metrics, "realize_sync_duration_seconds_count", dir="inbox", what="file")
 
 
+def test_connections_with_former_keys_are_counted():
+    """Both kinds are there from the start, so that a rate of 0 can be told from no daemon."""
+    metrics = Metrics()
+    metrics.expect([], ["camera"])
+    metrics.former_key("camera", "daemon")
+
+    assert 0 == value(metrics, "realize_former_key_connections_total", peer="camera", of="peer")
+    assert 1 == value(metrics, "realize_former_key_connections_total", peer="camera", of="daemon")
+
+
 def test_what_peers_send_is_no_label():
     """A command that does not exist is ``unknown``, whatever it calls itself."""
     metrics = Metrics()

@@ -38,7 +38,7 @@ from tests.store_helpers import digest
 
 BIG = random.Random(1).randbytes(100_000)
 AT = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC)
-ENDS = Ends({"src": {"source": "/src"}}, {"destination": "nas:9771::inbox", "destination_key": "KEY"})
+ENDS = Ends({"src": lambda: {"source": "/src"}}, lambda: {"destination": "nas:9771::inbox", "destination_key": "KEY"})
 
 
 def arrived(name: bytes, size: int = 3) -> Arrived:

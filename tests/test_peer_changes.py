@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from realize.config import PeerConfig, Right
-from realize.daemon.peer_changes import by_key, withdrawn
+from realize.daemon.peer_changes import by_key, with_other_origin, withdrawn
 from realize.keys import generate_identity
 
 KEYS = [generate_identity().public_key for _ in range(3)]
@@ -33,9 +33,29 @@ def test_a_peer_that_is_gone_has_lost_all():
     assert {"camera", "admin"} == withdrawn(PEERS, {})
 
 
-def test_a_key_that_is_another_one_is_withdrawn():
-    """Whoever came with the old one may be anybody."""
-    assert {"camera"} == withdrawn(PEERS, {**PEERS, "camera": evolve(CAMERA, key=KEYS[2])})
+def test_each_key_of_a_peer_is_its_own():
+    """While it changes its key, it may come with either."""
+    assert {KEYS[0]: "camera", KEYS[2]: "camera"} == by_key({"camera": PeerConfig(keys=[KEYS[0], KEYS[2]])})
+
+
+def test_another_key_takes_nothing_from_the_peer():
+    """The connections that were made with a key end with it, and the others of that peer stay."""
+    assert set() == withdrawn(PEERS, {**PEERS, "camera": evolve(CAMERA, key=KEYS[2])})
+
+
+def test_whose_origin_changes_is_known():
+    """Neither who has one more key, nor who keeps its first one as the origin, nor who is new."""
+    before = {"camera": CAMERA}
+    rights = CAMERA.rights
+    both = PeerConfig(keys=[KEYS[0], KEYS[2]], rights=rights)
+    turned = PeerConfig(keys=[KEYS[2], KEYS[0]], rights=rights)
+    kept = PeerConfig(KEYS[2], origin=KEYS[0], rights=rights)
+    lost = PeerConfig(KEYS[2], rights=rights)
+
+    found = [with_other_origin(before, {"camera": each, "admin": ADMIN}) for each in (both, kept, turned, lost)]
+    assert [[], [], ["camera"], ["camera"]] == found
+    assert [] == with_other_origin({"camera": both}, {"camera": kept})
+    assert [] == with_other_origin(before, {})
 
 
 def test_an_admin_who_is_none_any_more():

@@ -22,6 +22,7 @@ from realize.values import NOTHING, Directory, Fetched, OnConflict, WhereKind
 from realize.wire import commands
 from realize.wire.boxes import BoxParser, DataBox, data_head, data_tail, encode
 from realize.wire.greeting import Greeting
+from realize.wire.key_hints import wanted
 from realize.wire.tls import AcceptingTLS
 from tests.local_stores import at_once
 from tests.pages import page, rows, section
@@ -100,7 +101,7 @@ def test_the_certificate_of_the_page_lets_a_client_in(tmp_path):
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = {"tls": context.wrap_bio(incoming, outgoing), "in": incoming, "out": outgoing}
     asked = []
-    accepting = AcceptingTLS(generate_identity(), lambda key: not asked.append(key), lambda *_: None)
+    accepting = AcceptingTLS([generate_identity()], lambda key: not asked.append(key), lambda *_: None)
     server = accepting.serverConnectionForTLS(SimpleNamespace(factory=SimpleNamespace(wrappedFactory=None)))
     server.set_accept_state()
     shaken(client, server)
@@ -108,6 +109,15 @@ def test_the_certificate_of_the_page_lets_a_client_in(tmp_path):
     assert 2 == len(made)
     assert {parse_public_key(told)} == set(asked)
     assert spki_of_certificate(server.get_peer_certificate().to_cryptography()) == parse_public_key(told)
+
+
+def test_the_tag_of_the_page_is_that_of_its_key():
+    """Whoever writes another implementation can check theirs with it."""
+    [key, tag] = re.findall(r"`(MCowBQYDK2VwAyEA\S+)` is `([0-9a-f]{12})`", PAGE)[0]
+
+    assert 1 == wanted(
+        b"k" + b"0" * 12 + 4 * tag.encode() + b".invalid", [generate_identity().public_key, parse_public_key(key)]
+    )
 
 
 @pytest.fixture

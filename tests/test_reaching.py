@@ -68,7 +68,7 @@ async def test_a_firewall_that_rejects_is_said_to(ours):
     reactor = MemoryReactorClock()
     if ours:
         make = connecting_protocol(clock=reactor, log=Log(), greeting=Greeting("client"))
-        connecting = connect(reactor, "192.0.2.1", 9771, IDENTITY, IDENTITY.public_key, make_protocol=make)
+        connecting = connect(reactor, "192.0.2.1", 9771, [IDENTITY], [IDENTITY.public_key], make_protocol=make)
     else:
         endpoint = PinnedClientEndpoint(reactor, "192.0.2.1", 9771, IDENTITY, IDENTITY.public_key)
         connecting = endpoint.connect(Factory.forProtocol(Protocol))

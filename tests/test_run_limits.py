@@ -25,7 +25,8 @@ from tests.walls import Wall
 M = 1 << 20
 DAY = parse_timetable("08:00,1M 08:01,3M 08:02,unlimited")
 IDENTITY = generate_identity()
-NAS = Peer("nas.example", 9771, generate_identity().public_key)
+PIN = generate_identity().public_key
+NAS = Peer("nas.example", 9771, (PIN,), PIN)
 
 
 class Nas:
@@ -41,6 +42,7 @@ class Nas:
         """What somebody has set there for a time, if it is not None."""
         self.closing: Deferred[Any] = Deferred()
         self.ours: Any = None
+        self.their_key = self.own_key = PIN
 
     def call(self, _command: object, *, direction: Direction, rate: int | None = None, **_: object) -> Deferred[Any]:
         """Be told of a limit; what it asks for in return arrives before its answer."""
@@ -82,7 +84,7 @@ class Running:
             within=within,
             wall_clock=Wall(self.clock, "07:59:30"),
         )
-        self.nas: Any = done(self.connections.to(NAS, IDENTITY))
+        self.nas: Any = done(self.connections.to(NAS, [IDENTITY]))
 
     @property
     def sends(self) -> float | None:
@@ -183,7 +185,7 @@ def test_within_the_limits_of_a_process_its_connections_have_names_there() -> No
 
     run = Running(Rates(up=2 * M), LimitTree(tree, peer_of, lambda: "out7"))
 
-    assert ([NAS.pin], 2 * M) == (asked, tree.rate(Scope.CONNECTION, "out7"))
+    assert ([PIN], 2 * M) == (asked, tree.rate(Scope.CONNECTION, "out7"))
     assert [("service", ""), ("peer", "nas"), ("connection", "out7")] == [
         (each.scope.value, each.name) for each in tree.snapshot()
     ]

@@ -10,9 +10,12 @@ from realize.daemon.rates import RATE_SAMPLES, RateSampler
 from realize.daemon.status import as_text, report, totals
 from realize.daemon.steering import Asker, SteeringResponders
 from realize.errors import Busy
+from realize.keys import PublicKey, generate_identity
 from realize.wire.commands import Status
 from realize.wire.reports import MAX_REPORT_BYTES
 from tests.loopback import Pair
+
+CAMERA, DAEMON, NEW = (generate_identity().public_key for _ in range(3))
 
 
 @define
@@ -25,6 +28,8 @@ class Connection:
     bytes_sent: int = 0
     files: list = field(factory=list)
     address: str = "192.0.2.1"
+    key: PublicKey = CAMERA
+    shown: PublicKey = DAEMON
 
     def transfers(self):
         """What is under way."""
@@ -60,7 +65,7 @@ class Trial:
 
     def report(self, name="camera", *, is_admin=True):
         """What is said now."""
-        return report(Service(), self.connections, self.rates, [], MOVES, name, is_admin=is_admin)
+        return report(Service(), self.connections, self.rates, [], MOVES, [NEW, DAEMON], name, is_admin=is_admin)
 
 
 def test_rates_and_the_time_left_are_told():
@@ -121,6 +126,16 @@ def test_who_is_no_admin_learns_only_of_its_own():
     own = trial.report(is_admin=False)
     assert "moves" not in own
     assert ([1, 3], []) == ([each["id"] for each in own["connections"]], own["transfers"])
+
+
+def test_which_keys_were_used_is_told():
+    """Of each connection that of the peer and that of the daemon; and which keys the daemon has, the newest first."""
+    said = Trial(Connection(1, "camera")).report(is_admin=False)
+
+    [connection] = said["connections"]
+    assert (CAMERA.short_fingerprint, DAEMON.short_fingerprint) == (connection["key"], connection["shown"])
+    assert [("current", NEW.base64), ("former", DAEMON.base64)] == [(row["state"], row["key"]) for row in said["keys"]]
+    assert [NEW.fingerprint, DAEMON.fingerprint] == [row["fingerprint"] for row in said["keys"]]
 
 
 @pytest.mark.parametrize("transfers", [0, 1, 7])

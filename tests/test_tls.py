@@ -42,33 +42,34 @@ SERVER, CLIENT, OTHER = generate_identity(), generate_identity(), generate_ident
 class Site:
     """A server on loopback, and the means to connect to it."""
 
-    def __init__(self, clock=None, **options):
+    def __init__(self, clock=None, identities=(SERVER,), **options):
         from twisted.internet import reactor
 
         self.reactor = reactor
         self.log = Log()
-        self.known = {CLIENT.public_key}
+        self.known = {CLIENT.public_key: "tester"}
         self.factory = PeerServerFactory(
             clock=clock or reactor,
             log=self.log,
-            identity=SERVER,
+            identities=identities,
             greeting=Greeting("server"),
-            is_known=lambda key: key in self.known,
-            welcome=lambda protocol, key, greeting: "tester",
+            known=lambda: self.known,
+            welcome=lambda protocol, name, greeting: None,
             **options,
         )
         self.port = reactor.listenTCP(0, self.factory.secured(), interface="127.0.0.1")
         self.number = self.port.getHost().port
 
-    def connect(self, identity=CLIENT, pin=SERVER.public_key, *, port=None, host="127.0.0.1", timeout=5, **greeting):
+    def connect(self, *own, pins=(SERVER.public_key,), port=None, host="127.0.0.1", timeout=5, **greeting):
         """Connect as a client does."""
         make = connecting_protocol(clock=self.reactor, log=self.log, greeting=Greeting("client", **greeting))
-        return connect(self.reactor, host, port or self.number, identity, pin, make_protocol=make, timeout=timeout)
+        own = own or (CLIENT,)
+        return connect(self.reactor, host, port or self.number, own, pins, make_protocol=make, timeout=timeout)
 
-    async def error(self, **options):
+    async def error(self, *own, **options):
         """The error of a connection that fails."""
         try:
-            protocol = await self.connect(**options)
+            protocol = await self.connect(*own, **options)
         except (ConnectionFailed, WrongPeer, VersionMismatch, CancelledError) as error:
             return error
         protocol.close()
@@ -156,7 +157,7 @@ async def test_connections_share_the_turn(monkeypatch):
 async def test_a_server_with_another_key_is_not_talked_to():
     """The client ends the handshake, and says both keys."""
     async with serving() as site:
-        error = await site.error(pin=OTHER.public_key)
+        error = await site.error(pins=[OTHER.public_key])
 
         assert WrongPeer is type(error)
         for key in (SERVER.public_key, OTHER.public_key):
@@ -168,7 +169,7 @@ async def test_a_server_with_another_key_is_not_talked_to():
 async def test_a_client_that_is_not_known_learns_what_to_do():
     """Every time, not just if no reset overtakes the alert; the server logs who it was."""
     async with serving() as site:
-        errors = [await site.error(identity=OTHER) for _ in range(5)]
+        errors = [await site.error(OTHER) for _ in range(5)]
         refused = site.log.named("peer_refused")
 
         assert {WrongPeer} == set(map(type, errors))
@@ -183,7 +184,7 @@ async def test_who_is_known_is_decided_at_each_handshake():
     async with serving() as site:
         site.known.clear()
         first = await site.error()
-        site.known.add(CLIENT.public_key)
+        site.known[CLIENT.public_key] = "tester"
         protocol = await site.connect()
         protocol.close()
         await protocol.when_lost()
@@ -311,7 +312,7 @@ async def test_one_peer_has_a_limited_number_of_connections(monkeypatch):
         first, second = await site.connect(), await site.connect()
         make = connecting_protocol(clock=site.reactor, log=site.log, greeting=Greeting("client"))
         with pytest.raises(Busy):
-            await connect(site.reactor, "127.0.0.1", site.number, CLIENT, SERVER.public_key, make_protocol=make)
+            await connect(site.reactor, "127.0.0.1", site.number, [CLIENT], [SERVER.public_key], make_protocol=make)
         first.close()
         await first.when_lost()
         await settled(site.reactor, lambda: len(list(site.factory)) == 1)
@@ -327,8 +328,10 @@ async def test_a_run_that_comes_back_takes_the_place_of_its_dead_connection(monk
     monkeypatch.setattr("realize.wire.server.MAX_PEER_CONNECTIONS", 1)
     async with serving() as site:
         make = connecting_protocol(clock=site.reactor, log=site.log, greeting=Greeting("client", run="1"))
-        first = await connect(site.reactor, "127.0.0.1", site.number, CLIENT, SERVER.public_key, make_protocol=make)
-        second = await connect(site.reactor, "127.0.0.1", site.number, CLIENT, SERVER.public_key, make_protocol=make)
+        first = await connect(site.reactor, "127.0.0.1", site.number, [CLIENT], [SERVER.public_key], make_protocol=make)
+        second = await connect(
+            site.reactor, "127.0.0.1", site.number, [CLIENT], [SERVER.public_key], make_protocol=make
+        )
         await first.when_lost()
 
         assert not second.lost
@@ -399,14 +402,14 @@ def door():
     """A factory on a `Clock`, without sockets."""
     clock = Clock()
     log = Log()
-    known, refusals = {CLIENT.public_key, OTHER.public_key}, []
+    known, refusals = {CLIENT.public_key: "tester", OTHER.public_key: "other"}, []
     factory = PeerServerFactory(
         clock=clock,
         log=log,
-        identity=SERVER,
+        identities=[SERVER],
         greeting=Greeting("server"),
-        is_known=lambda key: key in known,
-        welcome=lambda protocol, key, greeting: "tester" if key == CLIENT.public_key else "other",
+        known=lambda: known,
+        welcome=lambda protocol, name, greeting: None,
         on_refusal=refusals.append,
         max_unauthenticated=4,
     )
@@ -483,6 +486,7 @@ def come(door, monkeypatch):
     """Come through the door and say Hello, as whom one wants; both ends."""
     keys = {}
     monkeypatch.setattr("realize.wire.server.peer_public_key", keys.get)
+    monkeypatch.setattr("realize.wire.server.own_public_key", lambda _: SERVER.public_key)
 
     def come(run="", identity=CLIENT, address="192.0.2.1", **options):
         client = PeerProtocol(
@@ -511,9 +515,8 @@ def test_who_comes_and_goes_is_logged(door, come):
 
     common = {"conn": 2, "address": "192.0.2.2", "peer": "other", "run": "8"}
     fingerprint = OTHER.public_key.fingerprint
-    assert {**common, "software": "client", "fingerprint": fingerprint, "link": "8-b"} == door.seen.named(
-        "peer_accepted"
-    )[1]
+    keys = {"fingerprint": fingerprint, "shown": SERVER.public_key.fingerprint}
+    assert {**common, **keys, "software": "client", "link": "8-b"} == door.seen.named("peer_accepted")[1]
     gone = {**common, "reason": "was lost", "received": received, "sent": sent}
     assert [gone] == door.seen.named("peer_disconnected")
     assert (1, 2) == (next(iter(door)).number, accepted.number)
@@ -721,7 +724,7 @@ async def test_a_certificate_that_is_refused_below_a_limit_is_one_refusal():
     async with serving(on_refusal=refusals.append) as site:
         wrapped = site.factory.secured(pacing(site.reactor))
         port = site.reactor.listenTCP(0, wrapped, interface="127.0.0.1")
-        error = await site.error(identity=OTHER, port=port.getHost().port)
+        error = await site.error(OTHER, port=port.getHost().port)
         await settled(site.reactor, lambda: not site.factory.unauthenticated)
         await port.stopListening()
 

@@ -13,7 +13,7 @@ from cattrs.errors import ClassValidationError
 from realize.config.addresses import DEFAULT_PORT, metrics_endpoint, parse_address, server_endpoint
 from realize.config.problems import SeveralProblems, problems_below
 from realize.errors import Problem, RealizeError, UsageError
-from realize.keys import PublicKey, parse_public_key
+from realize.keys import MAX_KEYS, PublicKey, parse_public_key
 from realize.levels import Levels, parse_levels
 from realize.schedule.timetable import RateByTime, RateTimetable, parse_rate_by_time
 from realize.units import (
@@ -177,6 +177,31 @@ def as_public_key(value: object) -> PublicKey:
     return parse_public_key(as_string(value, "a public key"))
 
 
+def as_public_keys(value: object) -> tuple[PublicKey, ...]:
+    """Public keys in their text form."""
+    return each_of(value, "an array of public keys", as_public_key)
+
+
+def as_former_keys(value: object, convert: Callable[[object], T]) -> tuple[T, ...]:
+    """Our former keys, each converted: not more than may be there beside the current one."""
+    keys = each_of(value, "an array of paths", convert)
+    if len(keys) >= MAX_KEYS:
+        raise UsageError(f"expected at most {MAX_KEYS - 1} former keys")
+    return keys
+
+
+def check_keys(value: object) -> None:
+    """Refuse what is no tuple of public keys, or none, too many, or the same twice."""
+    keys = each_of(value, "an array of public keys", instance_of(PublicKey))
+    if not keys:
+        raise UsageError("expected at least one public key")
+    if len(keys) > MAX_KEYS:
+        raise UsageError(f"{len(keys)} keys are too many; expected at most {MAX_KEYS}")
+    for index, key in enumerate(keys):
+        if key in keys[:index]:
+            raise SeveralProblems([((index,), f"the same key as that of [{keys.index(key)}]; expected each key once")])
+
+
 def as_address(value: object) -> str:
     """The address of a peer, as text."""
     address = as_string(value, "an address such as host:9771")
@@ -195,18 +220,23 @@ def as_metrics(value: object) -> str:
 
 def as_endpoints(value: object) -> tuple[str, ...]:
     """The endpoint strings to listen on."""
+    return each_of(value, f'an array of strings such as ["tcp:{DEFAULT_PORT}"]', _endpoint)
+
+
+def each_of(value: object, what: str, convert: Callable[[object], T]) -> tuple[T, ...]:
+    """The values of an array, each converted; ``what`` says for people what it is."""
     if not isinstance(value, list | tuple):
-        raise unexpected(f'an array of strings such as ["tcp:{DEFAULT_PORT}"]', value)
-    endpoints: list[str] = []
+        raise unexpected(what, value)
+    converted: list[T] = []
     problems: list[Problem] = []
     for index, item in enumerate(value):
         try:
-            endpoints.append(_endpoint(item))
+            converted.append(convert(item))
         except RealizeError as error:
             problems.extend(problems_below(index, error))
     if problems:
         raise SeveralProblems(problems)
-    return tuple(endpoints)
+    return tuple(converted)
 
 
 def choice(*choices: str) -> Callable[[object], str]:

@@ -54,7 +54,6 @@ _REQUIRED: Final[Mapping[tuple[str, str], str]] = {
     ("DirectoryConfig", "path"): "the path of the directory",
     ("MoveConfig", "sources"): "where files come from",
     ("MoveConfig", "destination"): "where files go",
-    ("PeerConfig", "key"): "the public key of the peer",
 }
 """What the required keys mean, by class and attribute."""
 

@@ -11,6 +11,7 @@ import os
 import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from cattrs import Converter
@@ -23,11 +24,13 @@ from realize.config.checks import (
     as_duration,
     as_duration_or_zero,
     as_endpoints,
+    as_former_keys,
     as_log_levels,
     as_memory,
     as_metrics,
     as_path,
     as_public_key,
+    as_public_keys,
     as_rate_by_time,
     as_rate_text,
     as_reserve,
@@ -96,8 +99,8 @@ def read_config(
     ``control`` is where the control socket is if the file does not say.
 
     The daemon requires a key file that exists, an endpoint to listen on, and directories that exist.
-    The command requires none of these; its key is ``REALIZE_KEY``, or the one that the file names, or
-    `default_key_path`.
+    The command requires none of these; its key is ``REALIZE_KEY``, without former ones, or the one that the file
+    names, or `default_key_path`.
     Whoever can change the file can let in anybody: if users other than ourselves and root can, the daemon refuses it,
     and for the command ``warn`` is called.
     Relative paths start at the directory of the file, and ``~`` is the home directory.
@@ -109,6 +112,8 @@ def read_config(
         raise ConfigError(f"{file}: {exposed}")
     if exposed is not None:
         warn(f"{file}: {exposed}")
+    if not for_daemon and environ.get("REALIZE_KEY"):
+        raw.pop("former_keys", None)
     if not for_daemon and (environ.get("REALIZE_KEY") or "key" not in raw):
         raw["key"] = absolute(default_key_path(environ))
     raw.setdefault("control", False if control is None else control)
@@ -201,13 +206,20 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
     structure = _class(
         Config,
         key=path,
+        former_keys=partial(as_former_keys, convert=path),
         listen=as_endpoints,
         metrics=as_metrics,
         directories=named("directory", _class(DirectoryConfig, path=path, reserve=as_reserve)),
         peers=named(
             "peer",
             _class(
-                PeerConfig, key=as_public_key, address=as_address, rights=named("directory", _rights), admin=as_boolean
+                PeerConfig,
+                key=as_public_key,
+                keys=as_public_keys,
+                origin=as_public_key,
+                address=as_address,
+                rights=named("directory", _rights),
+                admin=as_boolean,
             ),
         ),
         moves=named("move", _move(resolve)),

@@ -1,7 +1,8 @@
 """The configuration as values, checked when they are made.
 
 Invariants: a `Config` has only values that were checked, by whomever it was made, and cannot be changed; its paths are
-absolute; every peer that `ThrottleConfig` and every directory that `PeerConfig` names exists; no two peers share a key.
+absolute; every peer that `ThrottleConfig` and every directory that `PeerConfig` names exists; no two peers share a key,
+nor an origin.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from realize.config.checks import (
     as_address,
     as_boolean,
     as_endpoints,
+    as_former_keys,
     as_metrics,
     as_path,
+    check_keys,
     check_levels,
     check_memory_value,
     check_rate_value,
@@ -33,7 +36,7 @@ from realize.config.checks import (
     named,
 )
 from realize.config.moves import MoveConfig
-from realize.config.problems import SeveralProblems, problems_of, refuse
+from realize.config.problems import SeveralProblems, config_error, problems_of, refuse
 from realize.errors import Problem, RealizeError
 from realize.keys import Identity, PublicKey, load_identity
 from realize.levels import FORMATS, Levels
@@ -102,6 +105,23 @@ def _given_key(key: str | os.PathLike[str] | Identity) -> str | Identity:
     return key if isinstance(key, Identity) else given_path(key)
 
 
+def _given_keys(keys: Collection[str | os.PathLike[str] | Identity]) -> tuple[str | Identity, ...]:
+    """The key pairs, or their files; what is no list of such stays as it is, and the checks refuse it."""
+    if not isinstance(keys, list | tuple):
+        return cast("tuple[str | Identity, ...]", keys)
+    return tuple(_given_key(key) for key in keys)
+
+
+def _given_pins(keys: Collection[PublicKey]) -> tuple[PublicKey, ...]:
+    """The keys; what is no list stays as it is, and the checks refuse it."""
+    return tuple(keys) if isinstance(keys, list | tuple) else cast("tuple[PublicKey, ...]", keys)
+
+
+def _check_own_key(key: object) -> None:
+    if not isinstance(key, Identity):
+        as_path(key)
+
+
 def _given_endpoints(listen: Collection[str]) -> tuple[str, ...]:
     """The endpoint strings; what is none stays as it is, and the checks refuse it."""
     try:
@@ -136,20 +156,36 @@ class DirectoryConfig:
 
 @frozen
 class PeerConfig:
-    """A peer, identified by its key.  Raises `ConfigError` for values that make no sense."""
+    """A peer, identified by its key, or by any of several.  Raises `ConfigError` for values that make no sense."""
 
-    key: PublicKey
+    key: PublicKey | None = None
+    """Its only key; None if there are several."""
     address: str | None = None
     """The address of its daemon, for `parse_address`; None if the name of the peer is its host name."""
     rights: Mapping[str, frozenset[Right]] = field(factory=dict, converter=_kept_rights)
     """Its rights here, by directory name."""
     admin: bool = False
     """Whether it may change the limits of peers and of the service."""
+    keys: tuple[PublicKey, ...] = field(default=(), converter=_given_pins)
+    """Its keys, the newest last, while it changes them; at most `realize.keys.MAX_KEYS`."""
+    origin: PublicKey | None = None
+    """A former key, which lets nobody in: what came from its holder came from this peer.  None for the first key."""
+
+    @property
+    def pins(self) -> tuple[PublicKey, ...]:
+        """The keys with which it is let in, the newest last."""
+        return self.keys if self.key is None else (self.key,)
+
+    @property
+    def origin_key(self) -> PublicKey:
+        """The key that stands for the peer where it is kept what came from it, whichever key it came with."""
+        return self.pins[0] if self.origin is None else self.origin
 
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""
         refuse(
-            *problems_of("key", instance_of(PublicKey), self.key),
+            *self._problems_of_keys(),
+            *(() if self.origin is None else problems_of("origin", instance_of(PublicKey), self.origin)),
             *(() if self.address is None else problems_of("address", as_address, self.address)),
             *(
                 problem
@@ -159,6 +195,16 @@ class PeerConfig:
             ),
             *problems_of("admin", as_boolean, self.admin),
         )
+
+    def _problems_of_keys(self) -> Iterator[Problem]:
+        if self.key is not None:
+            yield from problems_of("key", instance_of(PublicKey), self.key)
+            if self.keys != ():
+                yield ("keys",), "is there beside key; expected one of the two: keys for several"
+        elif self.keys == ():
+            yield ("key",), "is missing; expected the public key of the peer, or keys with several"
+        else:
+            yield from problems_of("keys", check_keys, self.keys)
 
 
 @frozen(kw_only=True)
@@ -229,6 +275,8 @@ class Config:
 
     key: str | Identity = field(converter=_given_key)
     """Our own key pair, or the file of our private key."""
+    former_keys: tuple[str | Identity, ...] = field(default=(), converter=_given_keys)
+    """Our former key pairs, or their files: for those who do not know the new one yet."""
     listen: tuple[str, ...] = field(default=(f"tcp:{DEFAULT_PORT}",), converter=_given_endpoints)
     """Twisted server endpoint strings; ``HOST:PORT`` may be given."""
     metrics: str | None = field(default=None, converter=_given_metrics)
@@ -254,7 +302,8 @@ class Config:
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""
         refuse(
-            *problems_of("key", lambda key: key if isinstance(key, Identity) else as_path(key), self.key),
+            *problems_of("key", _check_own_key, self.key),
+            *problems_of("former_keys", partial(as_former_keys, convert=_check_own_key), self.former_keys),
             *problems_of("listen", as_endpoints, self.listen),
             *(() if self.metrics is None else problems_of("metrics", as_metrics, self.metrics)),
             *problems_of("dirs", named("directory", instance_of(DirectoryConfig)), self.directories),
@@ -273,7 +322,19 @@ class Config:
 
     def identity(self) -> Identity:
         """Our own key pair, read from its file if it is in one.  Raises `ConfigError`."""
-        return load_identity(self.key) if isinstance(self.key, str) else self.key
+        return _loaded(self.key)
+
+    def identities(self) -> tuple[Identity, ...]:
+        """Our key pair and the former ones, newest first.  Raises `ConfigError`."""
+        identities = (self.identity(), *map(_loaded, self.former_keys))
+        for index, identity in enumerate(identities[1:]):
+            if identity in identities[: index + 1]:
+                raise config_error((("former_keys", index), "the same key as another one; expected each key once"))
+        return identities
+
+
+def _loaded(key: str | Identity) -> Identity:
+    return load_identity(key) if isinstance(key, str) else key
 
 
 def check_daemon_needs(config: Config) -> None:
@@ -288,9 +349,11 @@ def _contradictions(config: Config) -> Iterator[Problem]:
     """Problems between values that are valid by themselves."""
     owners: dict[PublicKey, str] = {}
     for name, peer in config.peers.items():
-        other = owners.setdefault(peer.key, name)
-        if other != name:
-            yield ("peers", name, "key"), f"the same key as that of peers.{other}; expected another key for every peer"
+        for key, where in _places_of_keys(peer):
+            other = owners.setdefault(key, name)
+            if other != name:
+                text = f"the same key as that of peers.{other}; expected another key for every peer"
+                yield ("peers", name, *where), text
         for directory in peer.rights:
             if directory not in config.directories:
                 yield (
@@ -302,13 +365,21 @@ def _contradictions(config: Config) -> Iterator[Problem]:
             yield ("throttle", "peers", name), f"no such peer; expected one of {_names(config.peers)}"
 
 
+def _places_of_keys(peer: PeerConfig) -> Iterator[tuple[PublicKey, tuple[str | int, ...]]]:
+    """The keys of a peer, each with where it is in its table."""
+    for index, key in enumerate(peer.pins):
+        yield key, ("keys", index) if peer.key is None else ("key",)
+    if peer.origin is not None:
+        yield peer.origin, ("origin",)
+
+
 def absences(config: Config) -> Iterator[Problem]:
     """Things that a daemon requires and that are missing."""
-    if isinstance(config.key, str) and not os.path.isfile(config.key):
-        yield (
-            ("key",),
-            f"there is no file {display_text(config.key)}; expected a private key, as `realize keygen` makes it",
-        )
+    former = ((("former_keys", index), key) for index, key in enumerate(config.former_keys))
+    for where, key in ((("key",), config.key), *former):
+        if isinstance(key, str) and not os.path.isfile(key):
+            expected = "expected a private key, as `realize keygen` makes it"
+            yield where, f"there is no file {display_text(key)}; {expected}"
     if not config.listen and not config.moves:
         yield ("listen",), "expected at least one endpoint to listen on, or a move"
     if not config.directories and not config.moves:

@@ -42,7 +42,7 @@ from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.move_reports import short_rows
 from realize.daemon.page.collecting import PageCollector
 from realize.daemon.page.resource import StatusPage
-from realize.daemon.peer_changes import by_key, to_disconnect
+from realize.daemon.peer_changes import by_key, to_disconnect, with_other_origin
 from realize.daemon.rates import RateSampler
 from realize.daemon.reloading import ControlResponders, Reloaded, ReloadResponder
 from realize.daemon.responders import DaemonResponders
@@ -50,7 +50,7 @@ from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_direc
 from realize.daemon.status import report, totals
 from realize.daemon.steering import Asker, SteeringResponders
 from realize.daemon.throttling import Throttling
-from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError, WrongPeer
+from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError
 from realize.fs.tree import Inode
 from realize.keys import PublicKey
 from realize.logger import LogSource
@@ -76,7 +76,7 @@ DIRECTORY_RETRY_S: Final = 60.0
 """Delay before another look at a directory that did not answer."""
 
 
-FIXED_KEYS: Final = ("key", "listen", "limits", "metrics", "page_file_names", "state", "control")
+FIXED_KEYS: Final = ("key", "former_keys", "listen", "limits", "metrics", "page_file_names", "state", "control")
 """The keys of the configuration that a reload cannot change."""
 
 
@@ -104,7 +104,7 @@ class RealizedService(Service):
         """Raises `ConfigError` if the key file cannot be used; opens nothing."""
         self._began = 0.0
         self._config = config
-        self._identity = config.identity()
+        self._identities = config.identities()
         self._reactor: IReactor = reactor
         self._logs = TwistedEvents() if logs is None else logs
         self._source = source
@@ -132,9 +132,9 @@ class RealizedService(Service):
         self._factory = PeerServerFactory(
             clock=reactor,
             log=self._logs.of("wire"),
-            identity=self._identity,
+            identities=self._identities,
             greeting=Greeting(f"realized {__version__}"),
-            is_known=lambda key: key in self._keys,
+            known=lambda: self._keys,
             welcome=self._welcome,
             on_refusal=self._events.refused,
             watch=None if metrics is None else metrics.command,
@@ -240,7 +240,8 @@ class RealizedService(Service):
             python=platform.python_version(),
             twisted=twisted.__version__,
             config=self._source,
-            fingerprint=self._identity.public_key.fingerprint,
+            fingerprint=self._identities[0].public_key.fingerprint,
+            former=[identity.public_key.fingerprint for identity in self._identities[1:]],
             dirs=sorted(self._directories),
             peers=sorted(self._config.peers),
             moves=sorted(plans),
@@ -316,6 +317,7 @@ class RealizedService(Service):
             if identity is None and before is not None and before.path == config.directories[name].path:
                 before.headroom.reserve = config.directories[name].reserve
                 directories[name] = before
+        other_origin = with_other_origin(self._config.peers, config.peers)
         ending = to_disconnect(self._config, config, _moved(self._directories, directories))
         for name, now in directories.items():
             before = self._directories.get(name)
@@ -338,10 +340,13 @@ class RealizedService(Service):
                 peers=sorted(config.peers),
                 moves=sorted(plans),
             )
+            for name in other_origin:
+                self._log.warning("origin_changed", peer=name)
         finally:
             # Whatever else fails, no connection may keep a right that its peer has lost.
             for connection in self._factory:
-                if connection.name in ending:
+                name_now = None if connection.key is None else self._keys.get(connection.key)
+                if connection.name in ending or connection.name != name_now:
                     self._withdraw(connection)
         return changed
 
@@ -450,17 +455,14 @@ class RealizedService(Service):
     def _opened(self, endpoint: str, address: str, port: int | None) -> None:
         self._log.info("listening", endpoint=endpoint, address=address, port=port)
 
-    def _welcome(self, connection: AcceptedProtocol, key: PublicKey, greeting: Greeting) -> str:
-        name = self._keys.get(key)
-        if name is None:
-            raise WrongPeer(f"the key {key.fingerprint} is not known")
+    def _welcome(self, connection: AcceptedProtocol, name: str, greeting: Greeting) -> None:
         peer = self._config.peers[name]
         number = str(connection.number)
         connection.use_memory(self._memory.of(name))
         self._throttling.joined(connection, name, number)
         directories = DirectoryResponders(
             connection,
-            key=key.spki,
+            key=peer.origin_key.spki,
             rights=peer.rights,
             make_store=partial(self._make_store, name, peer.rights),
             turns_of=lambda directory: self._directories[directory].turns_of(name),
@@ -472,7 +474,10 @@ class RealizedService(Service):
         steering = self._steering(Asker(name=name, is_admin=peer.admin, connection=number))
         connection.serve(DaemonResponders(directories, steering))
         self._events.accepted(name)
-        return name
+        if connection.key != peer.pins[-1]:
+            self._events.former_key(name, "peer")
+        if connection.shown != self._identities[0].public_key:
+            self._events.former_key(name, "daemon")
 
     def _steering(self, asker: Asker) -> SteeringResponders:
         return SteeringResponders(
@@ -516,8 +521,8 @@ class RealizedService(Service):
         )
 
     def _with_identity(self, config: Config) -> Config:
-        """The configuration with our key pair in it, so that nobody reads its file again."""
-        return attrs.evolve(config, key=self._identity)
+        """The configuration with our key pairs in it, so that nobody reads their files again."""
+        return attrs.evolve(config, key=self._identities[0], former_keys=self._identities[1:])
 
     def _page_collector(self) -> PageCollector:
         return PageCollector(
@@ -550,7 +555,8 @@ class RealizedService(Service):
     def _report(self, asker: Asker) -> dict[str, Any]:
         limits = self._throttling.report(asker.name, is_admin=asker.is_admin, own=asker.connection)
         moves = short_rows(self._moves.statuses(), time.time())
-        return report(self, self._factory, self._rates, limits, moves, asker.name, is_admin=asker.is_admin)
+        keys = [identity.public_key for identity in self._identities]
+        return report(self, self._factory, self._rates, limits, moves, keys, asker.name, is_admin=asker.is_admin)
 
 
 def _found(config: Config) -> dict[str, Inode | None]:

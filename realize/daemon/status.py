@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from realize import __version__
 from realize.daemon.rates import RateSampler
 from realize.errors import Busy
+from realize.keys import PublicKey
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.server import AcceptedProtocol
 
@@ -38,6 +39,7 @@ def report(
     rates: RateSampler,
     limits: Sequence[Mapping[str, Any]],
     moves: Sequence[Mapping[str, Any]],
+    keys: Sequence[PublicKey],
     name: str,
     *,
     is_admin: bool,
@@ -45,17 +47,24 @@ def report(
     """The report as a JSON object; for a peer that is no admin, it has only its own connections and transfers.
 
     ``limits`` are those that this peer may see; ``moves`` are for an admin (`realize.daemon.move_reports.short_rows`).
+    ``keys`` are those of the daemon, newest first: whoever knows a former one learns from it which is the new one.
     """
     shown = [each for each in connections if is_admin or each.name == name]
     shown.sort(key=lambda each: each.number)
     return {
         "version": __version__,
         "uptime": round(service.uptime, 1),
+        "keys": [
+            {"state": "former" if index else "current", "fingerprint": key.fingerprint, "key": key.base64}
+            for index, key in enumerate(keys)
+        ],
         "connections": [
             {
                 "id": each.number,
                 "peer": each.name,
                 "address": each.address,
+                "key": _short(each.key),
+                "shown": _short(each.shown),
                 "receive_rate": _rounded(rates.of((each.number, "received"), each.bytes_received)),
                 "send_rate": _rounded(rates.of((each.number, "sent"), each.bytes_sent)),
                 "received": each.bytes_received,
@@ -102,6 +111,10 @@ def transfers_of(connection: AcceptedProtocol, rates: RateSampler) -> Iterator[d
 
 def _key(connection: AcceptedProtocol, transfer: Mapping[str, Any]) -> Hashable:
     return connection.number, transfer["direction"], transfer["dir"], transfer["path"]
+
+
+def _short(key: PublicKey | None) -> str | None:
+    return None if key is None else key.short_fingerprint
 
 
 def _rounded(rate: float | None) -> int | None:

@@ -92,7 +92,7 @@ class Options(usage.Options):
         try:
             self.config = read_config(self["config"], for_daemon=True, control=self.control)
             _check_moves(self.config, self["config"])
-            self.config.identity()
+            self.config.identities()
             self._read_options()
         except RealizeError as error:
             complain(error)

@@ -199,7 +199,7 @@ class StandingMoves:
                 self._now,
                 plan.texts[:-1],
                 max_duration_s,
-                jitter_s=plan.jitter_s(self._credentials.identity().public_key.spki),
+                jitter_s=plan.jitter_s(self._credentials.identities()[0].public_key.spki),
                 last_due=state.last_due,
                 unfinished=state.unfinished,
                 failures=state.failures,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import enum
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
 
 from realize.config import Right
-from realize.errors import Busy, RealizeError, VersionMismatch, WrongPeer
+from realize.errors import Busy, ConfigError, RealizeError, VersionMismatch, WrongPeer
 from realize.json_fields import printable
-from realize.keys import PublicKey
-from realize.pasting import admission, table
+from realize.keys import MAX_KEYS, PublicKey, parse_public_key
+from realize.pasting import admission, keys_line, table
 from realize.units import display_text, format_size
 from realize.values import Space
 from realize.wire.reaching import Obstacle, obstacle
@@ -104,6 +104,66 @@ def not_recognised(error: RealizeError, name: str | None, config: str) -> Findin
         )
     advice = ["what listens there does not speak TLS as realized does: is the port right?"]
     return Finding("their key", Result.FAILED, str(error), advice)
+
+
+def their_keys(report: Mapping[str, object]) -> list[PublicKey]:
+    """The keys that a daemon says it has, newest first; none if it does not say."""
+    told = report.get("keys")
+    try:
+        rows = told if isinstance(told, list) else []
+        return [parse_public_key(row["key"]) for row in rows[:MAX_KEYS]]
+    except (ConfigError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def key_change(
+    where: str | None,
+    theirs: Sequence[PublicKey],
+    pins: Sequence[PublicKey],
+    origin: PublicKey,
+    ours: Sequence[PublicKey],
+    shown: PublicKey,
+) -> Finding:
+    """Whether one end changes its key, and what is left to do; both ends have let each other in already.
+
+    ``where`` is the table of the daemon in our configuration, with the name of the file; None for an option.
+    ``theirs`` are the keys that the daemon says it has, newest first; none if it does not say.
+    ``pins`` are its keys that are accepted here, and ``origin`` stands for it where it is kept what came from it.
+    ``ours`` are our own keys, newest first, and ``shown`` is the one of them that the daemon knows.
+    """
+    found: list[str] = []
+    mend: list[str] = []
+    newest = theirs[0] if theirs else None
+    missing = newest is not None and newest not in pins
+    if newest is not None and missing:
+        found.append(f"the daemon has a new key, {newest.fingerprint}, which is not known here")
+        lines = [keys_line(*pins[: MAX_KEYS - 1], newest)]
+        mend += ["once it is certain that somebody changed it on purpose:", *_in_place(where, newest, lines)]
+    elif newest is not None and newest != pins[0]:
+        found.append(f"the daemon has the key {newest.fingerprint} by now, and an older one is known here too")
+        kept = pins[pins.index(newest) :]
+        lines = [f'key = "{newest.base64}"' if len(kept) == 1 else keys_line(*kept)]
+        lines += [] if origin == newest else [f'origin = "{origin.base64}"']
+        mend += ["what is older is needed no more:", *_in_place(where, newest, lines)]
+    if shown != ours[0]:
+        found.append(f"the daemon knows only a former key of this machine, {shown.fingerprint}")
+        mend += [
+            "the daemon needs this in its configuration, in the table of this machine and in place of its key,",
+            "and then SIGHUP:",
+            keys_line(shown, ours[0]),
+        ]
+    elif len(ours) > 1:
+        found.append(f"the daemon knows the new key of this machine, {shown.fingerprint}")
+        mend += ["once all daemons do: former_keys is needed no more here, nor the former key at the daemons"]
+    if not found:
+        return Finding("key change", Result.OK, "neither end changes its key")
+    wrong = missing or shown != ours[0]
+    return Finding("key change", Result.WARNING if wrong else Result.OK, "; ".join(found), mend)
+
+
+def _in_place(where: str | None, newest: PublicKey, lines: Sequence[str]) -> list[str]:
+    """Where the lines belong, or the option with the newest key."""
+    return [f"--peer-key {newest.base64}"] if where is None else [f"in {where}, in place of its key or keys:", *lines]
 
 
 def not_welcome(error: RealizeError, own: PublicKey) -> list[Finding]:

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from realize import __version__
 from realize.concurrency.reactor import IReactor
 from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
+from realize.keys import PublicKey
 from realize.locations import RemoteLocation
 from realize.logger import LoggerOf
 from realize.pasting import right, table
@@ -27,12 +28,14 @@ from realize.runs.check_findings import (
     Finding,
     Result,
     durable,
+    key_change,
     not_recognised,
     not_welcome,
     rights,
     room,
     skew,
     split_advice,
+    their_keys,
     unreachable,
 )
 from realize.runs.credentials import Credentials
@@ -42,6 +45,7 @@ from realize.runs.session import Session
 from realize.store.client.store import RemoteStore
 from realize.units import display_text, format_rate
 from realize.values import WhereKind
+from realize.wire.client import ConnectingProtocol
 from realize.wire.commands import MAJOR, MINOR, GetThrottle, Status
 from realize.wire.connection import PeerProtocol
 
@@ -54,7 +58,7 @@ ROUND_TRIPS: Final = 3
 """How many round trips are measured; the shortest one counts."""
 
 OF_THE_WAY: Final = ("config", "own key", "name", "port", "their key", "known there", "versions")
-OF_THE_PEER: Final = ("round trip", "limits", "connections")
+OF_THE_PEER: Final = ("round trip", "limits", "connections", "key change")
 OF_THE_DIRECTORY: Final = ("directory", "rights", "clock", "space", "durable write")
 
 
@@ -75,6 +79,8 @@ class Checking:
         self._show = show
         self._logger_of = logger_of
         self._findings: list[Finding] = []
+        self._their_keys: list[PublicKey] = []
+        """The keys that the daemon says it has."""
 
     def count(self, result: Result) -> int:
         """How many steps ended with this result."""
@@ -107,15 +113,16 @@ class Checking:
             told = session.credentials.peer_key_name if name is None else of_file
             self._note("config", f"{peer.address}, known by {told}")
             try:
-                own = session.credentials.identity().public_key
+                own, *former = [identity.public_key for identity in session.credentials.identities()]
             except ConfigError as error:
                 self._fail("own key", *split_advice(error))
-            self._note(
-                "own key", f"{own.fingerprint} in {display_text(session.credentials.key_name)}, for nobody else to read"
-            )
+            and_former = f"; {len(former)} former" if former else ""
+            of_key = f"in {display_text(session.credentials.key_name)}, for nobody else to read"
+            self._note("own key", f"{own.fingerprint} {of_key}{and_former}")
             await self._look_up(peer.host)
             protocol = await self._connect(session, peer, name)
             await self.examine_peer(protocol)
+            self._look_at_keys(protocol, peer, (own, *former), None if name is None else of_file)
             if location is None:
                 for step in OF_THE_DIRECTORY:
                     self._note(step, "no directory was named: PEER::DIR checks it too", result=Result.SKIPPED)
@@ -138,7 +145,7 @@ class Checking:
             self._fail("name", f"{display_text(host)} cannot be looked up: {reason}", [advice])
         self._note("name", f"{display_text(host)} is {', '.join(addresses)}")
 
-    async def _connect(self, session: Session, peer: Peer, name: str | None) -> PeerProtocol:
+    async def _connect(self, session: Session, peer: Peer, name: str | None) -> ConnectingProtocol:
         error: RealizeError | None = None
         try:
             protocol = await self._within(Deferred.fromCoroutine(session.connected(peer)))
@@ -150,9 +157,11 @@ class Checking:
         self._note("port", f"{peer.address} accepts connections")
         if error is not None and attempt is not None and not attempt.recognised:
             self._fail_with(not_recognised(error, name, session.credentials.config_name))
-        self._note("their key", f"{peer.pin.fingerprint}, as pinned")
+        shown = None if attempt is None else attempt.their_key
+        of_several = f", one of {len(peer.pins)} that are" if len(peer.pins) > 1 else ", as"
+        self._note("their key", f"{(shown or peer.pins[-1]).fingerprint}{of_several} pinned")
         if error is not None:
-            *others, last = not_welcome(error, session.credentials.identity().public_key)
+            *others, last = not_welcome(error, session.credentials.identities()[0].public_key)
             for finding in others:
                 self._add(finding)
             self._fail_with(last)
@@ -161,6 +170,12 @@ class Checking:
             there = f"{display_text(theirs.software)} with protocol {theirs.major}.{theirs.minor}"
             self._note("versions", f"realize {__version__} with protocol {MAJOR}.{MINOR} here, {there} there")
         return protocol
+
+    def _look_at_keys(
+        self, protocol: ConnectingProtocol, peer: Peer, ours: Sequence[PublicKey], where: str | None
+    ) -> None:
+        """Whether one of the ends changes its key; what the daemon says of its keys came with its report."""
+        self._add(key_change(where, self._their_keys, peer.pins, peer.origin, ours, protocol.own_key or ours[0]))
 
     async def examine_peer(self, protocol: PeerProtocol) -> None:
         """What the peer as a whole says of itself."""
@@ -191,6 +206,7 @@ class Checking:
 
     async def _connections(self, protocol: PeerProtocol) -> None:
         report = parse((await protocol.call(Status))["report"])
+        self._their_keys = their_keys(report)
         shown, transfers = report.get("connections"), report.get("transfers")
         if isinstance(shown, list) and isinstance(transfers, list):
             self._note("connections", f"{len(shown)} that we may see, this one included; {len(transfers)} transfers")

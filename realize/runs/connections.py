@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from realize import __version__
 from realize.concurrency.reactor import IReactor
 from realize.errors import ConnectionFailed, RealizeError
-from realize.keys import Identity
+from realize.keys import Identity, PublicKey
 from realize.logger import Logger, LoggerOf
 from realize.runs.limit_tree import LimitTree
 from realize.runs.options import Rates
@@ -64,18 +64,19 @@ class Connections:
         self._timetables = Timetables[tuple[Peer, Direction]](reactor, self._changed, wall_clock)
         self._wall_clock = wall_clock
         self._run = run
-        self._made: dict[Peer | ThisMachine, PeerProtocol] = {}
+        self._made: dict[Peer, ConnectingProtocol] = {}
+        self._here: dict[ThisMachine, PeerProtocol] = {}
         self._own: dict[Peer, OwnLimit] = {}
         self._limit_logs: dict[Peer, Logger] = {}
         self.attempt: ConnectingProtocol | None = None
         """The most recent attempt to connect; how far it got shows why it failed."""
 
-    async def to(self, peer: Peer, identity: Identity) -> PeerProtocol:
+    async def to(self, peer: Peer, identities: Sequence[Identity]) -> ConnectingProtocol:
         """The connection to a peer, with its limits in force."""
         made = self._made.get(peer)
         if made is None:
             with naming(peer):
-                made = self._made[peer] = await self._connect(peer, identity)
+                made = self._made[peer] = await self._connect(peer, identities)
                 # The directions are those of the peer.
                 for direction, limit in ((Direction.SEND, self._rates.down), (Direction.RECEIVE, self._rates.up)):
                     rate = self._begin(peer, direction, limit)
@@ -117,20 +118,20 @@ class Connections:
 
     async def to_this_machine(self, here: ThisMachine) -> PeerProtocol:
         """The connection to the daemon of this machine, without limits; raises `ConnectionFailed` if there is none."""
-        if here not in self._made:
+        if here not in self._here:
             for path in here.paths:
                 log = self._logger_of("wire").bind(run=self._run, peer=path)
                 greeting = Greeting(f"realize {__version__}", run=self._run)
                 make = connecting_protocol(clock=self._reactor, log=log, greeting=greeting)
                 connection = await connect_control(self._reactor, path, make())
                 if connection is not None:
-                    self._made[here] = connection
+                    self._here[here] = connection
                     break
             else:
                 raise ConnectionFailed(here.nobody)
-        return self._made[here]
+        return self._here[here]
 
-    async def _connect(self, peer: Peer, identity: Identity) -> PeerProtocol:
+    async def _connect(self, peer: Peer, identities: Sequence[Identity]) -> ConnectingProtocol:
         # A daemon that is reached in two ways must not take one connection for the other come back.
         run = f"{self._run}-{zlib.crc32(peer.address.encode()):08x}"
         greeting = Greeting(f"realize {__version__}", run=run)
@@ -149,8 +150,8 @@ class Connections:
             self._reactor,
             peer.host,
             peer.port,
-            identity,
-            peer.pin,
+            identities,
+            peer.pins,
             make_protocol=attempt,
             wrap=pacing(self._reactor),
         )
@@ -159,7 +160,7 @@ class Connections:
             limit_by(self._tree, connection, peer.address, node)
         else:
             node = self._within.new_name()
-            limit_by(self._tree, connection, self._within.peer_of(peer.pin), node, configured=False)
+            limit_by(self._tree, connection, self._within.peer_of(peer.pins[-1]), node, configured=False)
         self._limit_logs[peer] = log = logger("throttle")
         self._own[peer] = own = OwnLimit(self._tree, node, log, rate_now(self._rates.up, self._wall_clock()))
         connection.serve(own)
@@ -169,7 +170,8 @@ class Connections:
             peer=peer.address,
             conn=int(name),
             software="" if theirs is None else theirs.software,
-            fingerprint=peer.pin.fingerprint,
+            fingerprint=_fingerprint(connection.their_key),
+            shown=_fingerprint(connection.own_key),
             link=run,
         )
         return connection
@@ -192,7 +194,7 @@ class Connections:
         ``silent`` says that one of them did not answer any more: then nobody waits for long.
         """
         lost: list[Deferred[RealizeError]] = []
-        for connection in self._made.values():
+        for connection in (*self._made.values(), *self._here.values()):
             connection.close(Reason[reason], SILENT_CLOSE_TIMEOUT_S if silent else CLOSE_TIMEOUT_S)
             lost.append(connection.when_lost())
         for each in lost:
@@ -200,6 +202,10 @@ class Connections:
         self._timetables.close()
         if self._within is None:
             self._tree.close()
+
+
+def _fingerprint(key: PublicKey | None) -> str:
+    return "" if key is None else key.fingerprint
 
 
 def _tell(connection: PeerProtocol, direction: Direction, rate: int | None) -> Deferred[dict[str, Any]]:

@@ -45,8 +45,8 @@ class Credentials(Protocol):
     def peer_key_name(self) -> str:
         """How ``peer_key`` is given, for people; empty if it cannot be."""
 
-    def identity(self) -> Identity:
-        """Our own key pair."""
+    def identities(self) -> tuple[Identity, ...]:
+        """Our own key pair, and former ones, newest first."""
 
 
 class FileCredentials:
@@ -74,7 +74,7 @@ class FileCredentials:
         self._config_file = config_file
         self._key_file = key_file
         self._config = load_command_config(config_file, environ, warn) if config_file else None
-        self._identity: Identity | None = None
+        self._identities: tuple[Identity, ...] = ()
         self.peer_key = None if peer_key is None else read_public_key(peer_key)
 
     @property
@@ -104,11 +104,12 @@ class FileCredentials:
         """See `Credentials`."""
         return self._key_file or str(self.config.key)
 
-    def identity(self) -> Identity:
-        """See `Credentials`."""
-        if self._identity is None:
-            self._identity = load_identity(self.key_name)
-        return self._identity
+    def identities(self) -> tuple[Identity, ...]:
+        """See `Credentials`; a key file that was given is the only one."""
+        if not self._identities:
+            given = self._key_file
+            self._identities = self.config.identities() if given is None else (load_identity(given),)
+        return self._identities
 
 
 class GivenCredentials:
@@ -123,13 +124,13 @@ class GivenCredentials:
         self.config = config
         self.partial_max_age_s = config.partial_max_age_s
         self.control_paths = _control_paths(config, os.environ)
-        self._identity: Identity | None = None
+        self._identities: tuple[Identity, ...] = ()
 
-    def identity(self) -> Identity:
+    def identities(self) -> tuple[Identity, ...]:
         """See `Credentials`."""
-        if self._identity is None:
-            self._identity = self.config.identity()
-        return self._identity
+        if not self._identities:
+            self._identities = self.config.identities()
+        return self._identities
 
 
 def _control_paths(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:

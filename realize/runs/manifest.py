@@ -18,6 +18,7 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
@@ -44,10 +45,13 @@ _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTT
 
 @frozen
 class Ends:
-    """The fields of the two sides in each line: for each source by its name, and for the destination."""
+    """What makes the fields of the two sides in each line: for each source by its name, and for the destination.
 
-    sources: Mapping[str, Mapping[str, str]]
-    destination: Mapping[str, str]
+    They are made for each group of lines, for a peer that is connected to again may have another key by then.
+    """
+
+    sources: Mapping[str, Callable[[], Mapping[str, str]]]
+    destination: Callable[[], Mapping[str, str]]
 
 
 @contextlib.asynccontextmanager
@@ -65,8 +69,8 @@ async def recording(
     file = await _opened(session, path)
     *sources, destination = locations
     ends = Ends(
-        {str(each): end_fields("source", each, session.pin_of(each)) for each in sources},
-        end_fields("destination", destination, session.pin_of(destination)),
+        {str(each): partial(_fields_of, session, "source", each) for each in sources},
+        partial(_fields_of, session, "destination", destination),
     )
     manifest = Manifest(file, ends, session.run, session.in_thread)
     ended: RealizeError | None = None
@@ -81,10 +85,14 @@ async def recording(
             raise type(ended)(f"{ended}; {missing}") from ended
 
 
-def end_fields(end: str, location: Location, pin: PublicKey | None) -> dict[str, str]:
+def _fields_of(session: Session, end: str, location: Location) -> dict[str, str]:
+    return end_fields(end, location, session.key_of(location))
+
+
+def end_fields(end: str, location: Location, key: PublicKey | None) -> dict[str, str]:
     """The fields of one side: its location, and the public key of the peer if it is at one."""
     where = path_fields(os.fsencode(location.resolved), end)
-    return where | ({} if pin is None else {f"{end}_key": pin.base64})
+    return where | ({} if key is None else {f"{end}_key": key.base64})
 
 
 def refuse_inside(path: str, locations: Sequence[Location]) -> None:
@@ -286,7 +294,8 @@ class Manifest:
             return
         lines = self._lines if self._error is None else self._unwritten
         at = utc_text(self._now())
-        ends = {**self._ends.sources.get(source, path_fields(os.fsencode(source), "source")), **self._ends.destination}
+        of_source = self._ends.sources.get(source, partial(path_fields, os.fsencode(source), "source"))
+        ends = {**of_source(), **self._ends.destination()}
         for file in files:
             record: dict[str, Any] = {
                 "event": event,

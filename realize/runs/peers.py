@@ -16,11 +16,14 @@ from realize.units import display_text, format_address
 
 @frozen
 class Peer:
-    """Whom to connect to: an address, and the only key that is accepted there."""
+    """Whom to connect to: an address, and the only keys that are accepted there."""
 
     host: str
     port: int
-    pin: PublicKey
+    pins: tuple[PublicKey, ...]
+    """The newest last."""
+    origin: PublicKey
+    """The key that stands for the peer where it is kept what came from it."""
 
     @property
     def address(self) -> str:

@@ -88,6 +88,8 @@ class Session:
         """Identifies this run in the logs of both ends."""
         self._stores: list[IStore] = []
         self._locals: dict[str, Callable[..., LocalStore]] = {}
+        self._shown: dict[Peer, PublicKey] = {}
+        """The key that each peer has shown."""
         self._after_reconnect = False
         """Whether a connection was given up to make another one."""
         self._pools = ThreadPools(reactor, THREADS_PER_LOCATION, "realize disk")
@@ -133,11 +135,16 @@ class Session:
         self._check_peer_key()
         return ThisMachine(self.credentials.control_paths, self.credentials.config_name)
 
-    def pin_of(self, location: Location) -> PublicKey | None:
-        """The only key accepted at that location; None for a local one."""
+    def peer_of(self, location: Location) -> Peer | None:
+        """The peer at that location; None for a local one."""
         if isinstance(location, LocalLocation):
             return None
-        return self._peer(location.peer, location.host, location.port).pin
+        return self._peer(location.peer, location.host, location.port)
+
+    def key_of(self, location: Location) -> PublicKey | None:
+        """The key that the peer at that location has shown, or before that is expected to; None for a local one."""
+        peer = self.peer_of(location)
+        return None if peer is None else self._shown.get(peer, peer.pins[-1])
 
     def resolve_remote(self, text: str) -> tuple[str | None, Peer, RemoteLocation | None]:
         """The name in the configuration, the peer, and the location, of ``PEER`` or ``PEER::DIRECTORY``."""
@@ -155,8 +162,10 @@ class Session:
 
     def origin(self, source: Location, destination: Location) -> bytes | None:
         """What stands for a source that may learn nothing of the destination; None if it may, or knows it anyhow."""
-        pin = self.pin_of(source)
-        return None if pin is None or pin == self.pin_of(destination) else origin_of(pin.spki)
+        peer, other = self.peer_of(source), self.peer_of(destination)
+        if peer is None or (other is not None and peer.origin == other.origin):
+            return None
+        return origin_of(peer.origin.spki)
 
     async def store(self, location: Location, origin: bytes | None = None) -> IStore:
         """The store at a location; connects if it must.
@@ -189,9 +198,12 @@ class Session:
             )
         return self._locals[path]
 
-    async def connected(self, peer: Peer) -> PeerProtocol:
+    async def connected(self, peer: Peer) -> ConnectingProtocol:
         """The connection to a peer."""
-        return await self._all_connections().to(peer, self.credentials.identity())
+        connection = await self._all_connections().to(peer, self.credentials.identities())
+        if connection.their_key is not None:
+            self._shown[peer] = connection.their_key
+        return connection
 
     async def connected_here(self, here: ThisMachine) -> PeerProtocol:
         """The connection to the daemon of this machine; needs no key of ours."""
@@ -273,12 +285,13 @@ class Session:
 
     def _peer(self, name: str | None, host: str, port: int) -> Peer:
         if name is not None:
-            return Peer(host, port, self.credentials.config.peers[name].key)
+            known = self.credentials.config.peers[name]
+            return Peer(host, port, known.pins, known.origin_key)
         pin = self.credentials.peer_key
         if pin is None:
             raise ConfigError(no_pin(host, port, self.credentials))
         self._peer_key_used = True
-        return Peer(host, port, pin)
+        return Peer(host, port, (pin,), pin)
 
     def _check_peer_key(self) -> None:
         if self.credentials.peer_key is not None and not self._peer_key_used:

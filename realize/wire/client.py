@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -18,7 +18,7 @@ from realize.pasting import admission
 from realize.units import format_address
 from realize.wire.connecting import CONNECT_TIMEOUT_S, UNREACHABLE, in_time, unreachable
 from realize.wire.connection import Greeting, PeerProtocol, Role
-from realize.wire.tls import ConnectingTLS, refused_by_peer, tune
+from realize.wire.tls import ConnectingTLS, own_public_key, peer_public_key, refused_by_peer, tune
 from realize.wire.tls_bulk import BulkTLSFactory
 
 Wrap = Callable[[IProtocolFactory], IProtocolFactory]
@@ -30,10 +30,13 @@ class ConnectingProtocol(PeerProtocol):
     """The connecting side of a connection."""
 
     own_key: PublicKey | None = None
+    """Our key: the first one until the handshake has completed, then the one that was shown."""
+    their_key: PublicKey | None = None
+    """The key that the peer has shown, once it has proved that it holds that; it is one of the pinned ones."""
     reached = False
     """Whether the TCP connection was established."""
     recognised = False
-    """Whether the peer has proved that it holds the pinned key."""
+    """Whether the peer has proved that it holds a pinned key."""
     refused = False
     """Whether the peer has reported that it does not know our key."""
 
@@ -44,8 +47,9 @@ class ConnectingProtocol(PeerProtocol):
         super().connectionMade()
 
     def handshakeCompleted(self) -> None:
-        """Note that the peer has the pinned key; whether it accepts ours is still open."""
+        """Note which keys were shown: the peer has a pinned one; whether it accepts ours is still open."""
         self.recognised = True
+        self.own_key, self.their_key = own_public_key(self.transport), peer_public_key(self.transport)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Distinguish a peer that does not accept our key from a lost connection."""
@@ -84,15 +88,16 @@ def connect(
     reactor: IReactorTime,
     host: str,
     port: int,
-    identity: Identity,
-    pin: PublicKey,
+    identities: Sequence[Identity],
+    pins: Sequence[PublicKey],
     *,
     make_protocol: Callable[[], ConnectingProtocol],
     timeout: float = CONNECT_TIMEOUT_S,
     wrap: Wrap | None = None,
-) -> Deferred[PeerProtocol]:
-    """Connect to the holder of ``pin``; the Deferred fires when the peer has answered our Hello.
+) -> Deferred[ConnectingProtocol]:
+    """Connect to the holder of one of ``pins``; the Deferred fires when the peer has answered our Hello.
 
+    Of our ``identities``, newest first, that one is shown which the peer knows.
     ``timeout`` is in seconds.
     Fails with `WrongPeer` if either side does not accept the other's key, with `VersionMismatch` if they do not speak
     the same protocol, and with `ConnectionFailed` for everything that a later attempt may not run into.
@@ -100,19 +105,19 @@ def connect(
     """
     label = format_address(host, port)
     connecting = Deferred.fromCoroutine(
-        _connect(reactor, host, port, identity, pin, label, make_protocol, timeout, wrap),
+        _connect(reactor, host, port, identities, pins, label, make_protocol, timeout, wrap),
     )
     given_up = False
 
-    def give_up(_: Deferred[PeerProtocol]) -> None:
+    def give_up(_: Deferred[ConnectingProtocol]) -> None:
         nonlocal given_up
         given_up = True
         connecting.cancel()
 
     # A Deferred of our own, because a cancelled endpoint of Twisted's may fail with many kinds of errors.
-    connected = Deferred[PeerProtocol](give_up)
+    connected = Deferred[ConnectingProtocol](give_up)
 
-    def succeeded(protocol: PeerProtocol) -> None:
+    def succeeded(protocol: ConnectingProtocol) -> None:
         if given_up:
             protocol.abort(ConnectionFailed(f"connecting to {label} was given up"))
         else:
@@ -130,20 +135,20 @@ async def _connect(
     reactor: IReactorTime,
     host: str,
     port: int,
-    identity: Identity,
-    pin: PublicKey,
+    identities: Sequence[Identity],
+    pins: Sequence[PublicKey],
     label: str,
     make_protocol: Callable[[], ConnectingProtocol],
     timeout: float,
     wrap: Wrap | None,
-) -> PeerProtocol:
+) -> ConnectingProtocol:
     protocol = make_protocol()
     protocol.label = label
-    protocol.own_key = identity.public_key
+    protocol.own_key = identities[0].public_key
     factory: IProtocolFactory = _OnceFactory(protocol)
     if wrap is not None:
         factory = wrap(factory)
-    tls = ConnectingTLS(identity, pin, label)
+    tls = ConnectingTLS(identities, pins, label)
     secured = BulkTLSFactory(tls, isClient=True, wrappedFactory=factory, clock=reactor)
     endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
     try:
@@ -152,7 +157,7 @@ async def _connect(
     except RealizeError as error:
         protocol.abort(error)
         if protocol.refused:
-            raise WrongPeer("\n".join((str(error), *admission(identity.public_key)))) from error
+            raise WrongPeer("\n".join((str(error), *admission(identities[0].public_key)))) from error
         raise
     except CancelledError:
         protocol.abort(ConnectionFailed(f"connecting to {label} was given up"))

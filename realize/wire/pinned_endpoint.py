@@ -206,7 +206,7 @@ class PinnedClientEndpoint:
                 connected.errback(Failure(unreachable(error, label)) if isinstance(error, UNREACHABLE) else failure)
 
         connected = Deferred[IProtocol](give_up)
-        creator = ConnectingTLS(self._identity, self._pin, label)
+        creator = ConnectingTLS([self._identity], [self._pin], label)
         secured = _PinnedFactory(creator, protocolFactory, self._reactor, start)
         trying: Deferred[Any] = HostnameEndpoint(self._reactor, self._host, self._port, timeout=self._timeout).connect(
             secured
@@ -284,5 +284,5 @@ def pinned_server_factory(
     ``realize.wire.tls.peer_public_key(self.transport)``.
     """
     return _PinnedFactory(
-        AcceptingTLS(identity, is_known, refused), factory, clock, lambda application: _Accepting(application, clock)
+        AcceptingTLS([identity], is_known, refused), factory, clock, lambda application: _Accepting(application, clock)
     )

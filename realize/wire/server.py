@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import evolve, frozen
@@ -30,7 +30,15 @@ from realize.wire.client import Wrap
 from realize.wire.commands import Goodbye, Reason
 from realize.wire.connection import Greeting, PeerProtocol, Role
 from realize.wire.responding import Watch
-from realize.wire.tls import IO_CHUNK_BYTES, AcceptingTLS, handshake_error, peer_public_key, read_at_once, tune
+from realize.wire.tls import (
+    IO_CHUNK_BYTES,
+    AcceptingTLS,
+    handshake_error,
+    own_public_key,
+    peer_public_key,
+    read_at_once,
+    tune,
+)
 from realize.wire.tls_bulk import BulkTLSFactory
 from realize.wire.traffic import Traffic
 
@@ -54,11 +62,10 @@ MAX_UNAUTHENTICATED_CONNECTIONS: Final = 64
 MAX_PEER_CONNECTIONS: Final = 64
 """Connections that one peer may have; as the cost of each is bounded, so is that of a peer."""
 
-OnWelcome = Callable[["AcceptedProtocol", PublicKey, Greeting], str]
-"""Called when a peer with a known key has sent Hello.
+OnWelcome = Callable[["AcceptedProtocol", str, Greeting], object]
+"""Called with the name of the peer when one with a known key has sent Hello.
 
-Gives the connection its responders with `PeerProtocol.serve` and returns the name of the peer; raises
-`realize.errors.WrongPeer` for a key that has become unknown since the handshake.
+Gives the connection its responders with `PeerProtocol.serve`.
 """
 
 
@@ -70,7 +77,9 @@ class AcceptedProtocol(PeerProtocol):
     number: int = 0
     """Distinguishes this connection from the others of the service."""
     key: PublicKey | None = None
-    """The peer's key, once its Hello has been accepted."""
+    """The key that the peer has shown, once it has said Hello."""
+    shown: PublicKey | None = None
+    """Which of our keys it was shown, once it has said Hello."""
     told = False
     """Whether the refusal of this connection has been logged."""
     _timeout: IDelayedCall | None = None
@@ -134,7 +143,9 @@ class PeerServerFactory(Factory):
     """Builds the accepted connections and keeps track of them.
 
     ``watch`` is told of every command that any connection receives; see `realize.wire.responding`.
-    ``is_known`` is called at every handshake, so that a reload takes effect at once.
+    ``identities`` are our keys, newest first; each peer is shown the first one that it accepts.
+    ``known`` answers the name of the peer for each key that is let in; it is called at every handshake, so that a
+    reload takes effect at once.
     Listen with what `secured` returns, never with the factory itself: that would be without TLS.
     """
 
@@ -145,9 +156,9 @@ class PeerServerFactory(Factory):
         *,
         clock: IReactorTime,
         log: Logger,
-        identity: Identity,
+        identities: Sequence[Identity],
         greeting: Greeting,
-        is_known: Callable[[PublicKey], bool],
+        known: Callable[[], Mapping[PublicKey, str]],
         welcome: OnWelcome,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
         watch: Watch | None = None,
@@ -158,9 +169,9 @@ class PeerServerFactory(Factory):
         self._turn = IO_CHUNK_BYTES
         self.connections: dict[str, set[AcceptedProtocol]] = {}
         """The authenticated connections, by name of the peer."""
-        self._identity = identity
+        self._identities = identities
         self._greeting = greeting
-        self._is_known = is_known
+        self._known = known
         self._welcome = welcome
         self._on_refusal = on_refusal
         self._watch = watch
@@ -174,7 +185,9 @@ class PeerServerFactory(Factory):
     def secured(self, wrap: Wrap | None = None) -> BulkTLSFactory:
         """Return the factory to listen with; ``wrap`` inserts a layer between TLS and AMP."""
         inner: IProtocolFactory = self if wrap is None else wrap(self)
-        tls = AcceptingTLS(self._identity, self._is_known, self._certificate_refused)
+        tls = AcceptingTLS(
+            self._identities, lambda key: key in self._known(), self._certificate_refused, known=self._known
+        )
         return BulkTLSFactory(tls, isClient=False, wrappedFactory=inner, clock=self.clock)
 
     def __iter__(self) -> Iterator[AcceptedProtocol]:
@@ -271,17 +284,18 @@ class PeerServerFactory(Factory):
         if not isinstance(protocol, AcceptedProtocol):
             raise ProtocolError("not one of our connections")
         key = peer_public_key(protocol.transport)
-        if not self._is_known(key):
+        name = self._known().get(key)
+        if name is None:
             self.note_refusal("pin_unknown", protocol.address, key, "the key is not known any more")
             raise WrongPeer(f"the key {key.fingerprint} is not known")
-        held = [connection for connection in self if connection.key == key and not connection.is_of(greeting.run)]
+        held = [each for each in self.connections.get(name, ()) if not each.is_of(greeting.run)]
         if len(held) >= MAX_PEER_CONNECTIONS:
             text = f"this peer has {MAX_PEER_CONNECTIONS} connections already"
             self.note_refusal("limit", protocol.address, key, text)
             raise Busy(text)
-        name = self._welcome(protocol, key, greeting)
+        protocol.key, protocol.shown = key, own_public_key(protocol.transport)
+        self._welcome(protocol, name, greeting)
         self._supersede(name, greeting.run)
-        protocol.key = key
         protocol.admitted()
         protocol.log = protocol.log.bind(peer=name, run=run_of(greeting.run))
         self._unauthenticated.pop(protocol, None)
@@ -290,7 +304,13 @@ class PeerServerFactory(Factory):
         read_at_once(protocol.transport, self._turn)
         # `left` looks the connection up by this name, even if it ends before Hello is answered.
         protocol.name = name
-        protocol.log.info("peer_accepted", software=greeting.software, fingerprint=key.fingerprint, link=greeting.run)
+        protocol.log.info(
+            "peer_accepted",
+            software=greeting.software,
+            fingerprint=key.fingerprint,
+            shown=protocol.shown.fingerprint,
+            link=greeting.run,
+        )
         return name
 
     def _supersede(self, name: str, run: str) -> None:

@@ -5,6 +5,7 @@ accepted (`realize.keys` says why).
 OpenSSL verifies that the other side holds the private key of the certificate it shows; the verify callback decides
 whether that key is accepted, at depth 0 and nowhere else.
 There is no session cache and there are no tickets, so no connection is authenticated by the keys of an earlier one.
+Who has several keys, since it changes them, shows the one that the other end accepts (`realize.wire.key_hints`).
 
 With TLS 1.3 the connecting side's handshake completes before the accepting side has checked its key: we are connected
 only once Hello was answered.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -27,6 +28,7 @@ from zope.interface import implementer
 
 from realize.errors import RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey, spki_of_certificate
+from realize.wire.key_hints import known_offer, offers, server_name, wanted
 
 IO_CHUNK_BYTES: Final = 1 << 20
 """How much is read from the kernel or written to it at once, and how much may be queued before senders are paused.
@@ -89,22 +91,39 @@ def _judge_by(
 
 @implementer(IOpenSSLClientConnectionCreator)
 class ConnectingTLS:
-    """TLS for connecting, only to the holder of ``pin``; errors call the other end ``label``."""
+    """TLS for connecting, only to the holder of one of ``pins``; errors call the other end ``label``.
 
-    def __init__(self, identity: Identity, pin: PublicKey, label: str) -> None:
-        self._options = _options(identity)
-        self._pin = pin
+    Of our ``identities``, the first one that the other end says it knows is shown, or else the very first.
+    """
+
+    def __init__(self, identities: Sequence[Identity], pins: Sequence[PublicKey], label: str) -> None:
+        self._keys = [identity.public_key for identity in identities]
+        self._options = [_options(identity) for identity in identities]
+        self._pins = pins
         self._label = label
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make a connection; Twisted calls it."""
-        connection = self._options.clientConnectionForTLS(tlsProtocol)
-        return _judge_by(connection, tlsProtocol, self._judge, _give_up)
+        connection = self._options[0].clientConnectionForTLS(tlsProtocol)
+        connection.set_tlsext_host_name(server_name(self._pins))
+        offered = offers(self._keys) if len(self._keys) > 1 else []
+        if offered:
+            connection.set_alpn_protos(offered)
+
+        def judge(key: PublicKey) -> None:
+            self._judge(key)
+            # By now the other end has answered our offers, and our certificate has not been taken yet.
+            answer = connection.get_alpn_proto_negotiated()
+            if answer in offered:
+                connection.set_context(self._options[offered.index(answer)].getContext())
+
+        return _judge_by(connection, tlsProtocol, judge, _give_up)
 
     def _judge(self, key: PublicKey) -> None:
-        if key != self._pin:
+        if key not in self._pins:
+            pinned = " or ".join(pin.fingerprint for pin in self._pins)
             raise WrongPeer(
-                f"{self._label} shows the key {key.fingerprint} instead of {self._pin.fingerprint}; "
+                f"{self._label} shows the key {key.fingerprint} instead of {pinned}; "
                 f'if it was changed on purpose, say so here: key = "{key.base64}"'
             )
 
@@ -117,19 +136,40 @@ def _give_up(protocol: TLSMemoryBIOProtocol, error: RealizeError, _: PublicKey |
 class AcceptingTLS:
     """TLS for accepting, only from holders of keys for which ``is_known`` is true at that moment.
 
+    Of our ``identities``, the first one that the other end says it accepts is shown, or else the very first.
+    ``known`` are the keys that a peer with several may choose from; if there are none, it shows its first.
     A refused peer gets TLS's own alert, from which it can tell that its key is unknown, and the connection not just
     lost.
     """
 
-    def __init__(self, identity: Identity, is_known: Callable[[PublicKey], bool], refused: Refused) -> None:
-        self._options = _options(identity)
+    def __init__(
+        self,
+        identities: Sequence[Identity],
+        is_known: Callable[[PublicKey], bool],
+        refused: Refused,
+        known: Callable[[], Iterable[PublicKey]] = tuple,
+    ) -> None:
+        self._keys = [identity.public_key for identity in identities]
+        self._options = [_options(identity) for identity in identities]
         self._is_known = is_known
+        self._known = known
         self._refused = refused
+        for options in self._options:
+            options.getContext().set_alpn_select_callback(self._choose_theirs)
+        self._options[0].getContext().set_tlsext_servername_callback(self._choose_ours)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make a connection; Twisted calls it."""
-        connection = self._options.serverConnectionForTLS(tlsProtocol)
+        connection = self._options[0].serverConnectionForTLS(tlsProtocol)
         return _judge_by(connection, tlsProtocol, self._judge, self._refused)
+
+    def _choose_ours(self, connection: SSL.Connection) -> None:
+        index = wanted(connection.get_servername(), self._keys)
+        if index:
+            connection.set_context(self._options[index].getContext())
+
+    def _choose_theirs(self, _: SSL.Connection, offered: list[bytes]) -> Any:
+        return known_offer(offered, self._known()) or SSL.NO_OVERLAPPING_PROTOCOLS
 
     def _judge(self, key: PublicKey) -> None:
         if not self._is_known(key):
@@ -145,6 +185,18 @@ def peer_public_key(transport: Any) -> PublicKey:
     certificate = handle.get_peer_certificate(as_cryptography=True) if isinstance(handle, SSL.Connection) else None
     if certificate is None:
         raise WrongPeer("the peer showed no certificate")
+    return spki_of_certificate(certificate)
+
+
+def own_public_key(transport: Any) -> PublicKey:
+    """Return which of our keys was shown to the peer, once the handshake has completed.
+
+    Raises `WrongPeer` if there is no certificate.
+    """
+    handle = transport.getHandle()
+    certificate = handle.get_certificate(as_cryptography=True) if isinstance(handle, SSL.Connection) else None
+    if certificate is None:
+        raise WrongPeer("no certificate was shown to the peer")
     return spki_of_certificate(certificate)
 
 

@@ -99,6 +99,11 @@ class Metrics(EventHooks):
             buckets=_COMMAND_SECONDS,
         )
         self._accepted = count("realize_connections_accepted", "Connections that have said Hello.", ["peer"])
+        self._former_keys = count(
+            "realize_former_key_connections",
+            "Connections of a peer for which a former key was used: one of its own, or of the daemon.",
+            ["peer", "of"],
+        )
         self._committed = count("realize_files_committed", "Files that arrived and are durable.", ["dir", "how"])
         self._removed = count("realize_files_removed", "Files that were removed because they were moved away.", ["dir"])
         self._failed = count(
@@ -146,8 +151,14 @@ class Metrics(EventHooks):
                 self._syncs.labels(directory, what.value)
         for peer in peers:
             self._accepted.labels(peer)
+            for of in ("peer", "daemon"):
+                self._former_keys.labels(peer, of)
 
     # Connections and commands.
+
+    def former_key(self, peer: str, of: str) -> None:
+        """Count a connection for which a former key was used."""
+        self._former_keys.labels(peer, of).inc()
 
     def accepted(self, peer: str) -> None:
         """Count an accepted connection."""

@@ -23,6 +23,9 @@ class EventHooks(FileHooks):
     def accepted(self, peer: str) -> None:
         """Called when a peer has said Hello."""
 
+    def former_key(self, peer: str, of: str) -> None:
+        """Called when a former key was used for a connection: ``of`` the ``peer`` or of the ``daemon``."""
+
     def refused(self, refusal: Refusal) -> None:
         """Called when a connection was refused."""
 
