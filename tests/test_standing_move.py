@@ -32,10 +32,10 @@ LOST = ConnectionFailed("nas is away")
 PEERS = {"nas": PeerConfig(generate_identity().public_key, "nas.example")}
 
 
-def a_plan(**more: Any) -> Plan:
+def a_plan(peers: Mapping[str, PeerConfig] = PEERS, **more: Any) -> Plan:
     """The plan of a move from /a."""
     move = MoveConfig(sources=("/a",), destination="nas::inbox", **more)
-    return plans_of(Config(key=generate_identity(), peers=PEERS, moves={"cam": move}))["cam"]
+    return plans_of(Config(key=generate_identity(), peers=peers, moves={"cam": move}))["cam"]
 
 
 class Hand:
@@ -347,6 +347,16 @@ def test_another_plan_waits_for_the_files_in_flight(trial: Trial) -> None:
     assert (1, 2) == (during, len(trial.triggers))
     assert (False, True) == (old.running, trial.trigger.running)
     assert plan is trial.run.plan
+
+
+def test_a_key_that_is_not_accepted_any_more_ends_a_run_at_once(trial: Trial) -> None:
+    """Its connection may be with a thief; one that is accepted now, too, is used after the files in flight."""
+    run = trial.begin()
+    more = {"nas": PeerConfig(keys=[PEERS["nas"].pins[0], generate_identity().public_key], address="nas.example")}
+    trial.move.change(a_plan(more))
+    trial.move.change(a_plan({"nas": PeerConfig(more["nas"].pins[1], "nas.example")}))
+
+    assert ["finish early", "cancel"] == run.asked_to
 
 
 def test_the_same_plan_changes_nothing(trial: Trial) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import evolve, frozen
@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from realize.config import Config, MoveConfig, PeerConfig
 from realize.config.problems import config_error
 from realize.errors import ConfigError, Problem, RealizeError
+from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location, parse_location
 from realize.mover.filters import selection
 from realize.runs.move_options import MAX_JOBS, MoveOptions
@@ -33,6 +34,8 @@ class Plan:
     locations: tuple[Location, ...]
     options: MoveOptions
     when: Every | Calendar | Settled
+    pins: frozenset[tuple[str, PublicKey]] = frozenset()
+    """The keys that are accepted of each peer at its locations, with the name of the peer."""
 
     def jitter_s(self, seed: bytes) -> float:
         """How much later than others, in seconds, the machine of that seed runs it by the clock."""
@@ -105,6 +108,7 @@ def plan_of(name: str, move: MoveConfig, peers: Mapping[str, PeerConfig]) -> Pla
         locations=tuple(locations),
         options=options,
         when=when,
+        pins=frozenset(_pins(locations, peers)),
     )
 
 
@@ -113,6 +117,12 @@ def _location(text: str, peers: Mapping[str, PeerConfig]) -> Location:
     if not isinstance(location, LocalLocation) and location.peer is None:
         raise ConfigError(f"{location.host} is not a peer of this configuration; expected a table peers.NAME for it")
     return location
+
+
+def _pins(locations: Sequence[Location], peers: Mapping[str, PeerConfig]) -> Iterator[tuple[str, PublicKey]]:
+    for location in locations:
+        if not isinstance(location, LocalLocation) and location.peer is not None:
+            yield from ((location.peer, key) for key in peers[location.peer].pins)
 
 
 def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:

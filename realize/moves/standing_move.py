@@ -105,14 +105,19 @@ class StandingMove:
         await program_ended
 
     def change(self, plan: Plan) -> None:
-        """Do what another plan says: at once, or after the files that are in flight now."""
+        """Do what another plan says: at once, or after the files that are in flight now.
+
+        A run is ended at once if a key of a peer is not accepted any more: its connection may be with whoever has that.
+        """
         if plan == (self.plan if self._next_plan is None else self._next_plan):
             return
         self._next_plan = plan
         if self._run is None:
             self._take_next_plan()
-        else:
+        elif self.plan.pins <= plan.pins:
             self._run.finish_early()
+        else:
+            self._run.cancel()
 
     def run(self) -> None:
         """Start a run now, and forget all delays; raises `Conflict` if the move is paused."""
