@@ -393,6 +393,29 @@ async def test_a_reload_adds_changes_and_removes_moves(two: Two) -> None:
     assert {"b.tmp": "2"} == files(two.out)
 
 
+async def test_a_key_that_is_taken_out_ends_what_goes_on_with_it(two: Two) -> None:
+    """A file on its way to whoever has that key does not arrive, and no other begins; with the key back, all go on."""
+    (two.out / "a").write_bytes(bytes(8 << 20))
+    two.start("nas", two.nas_config())
+    config = two.cam_config(throttle="1M")
+    cam = two.start("cam", config)
+    await until(lambda: [*two.inbox.glob(".a*")], "beginning")
+    other = PeerConfig(generate_identity().public_key, config.peers["nas"].address)
+    await cam.reload(evolve(config, peers={"nas": other}))
+    (two.out / "b").write_text("b")
+    await until(lambda: two.status().phase is Phase.FAILING, "failing")
+    during, arrived = two.status().error, files_of(two.inbox)
+    known = two.keys["nas"].public_key
+    both = PeerConfig(keys=[known, other.pins[0]], address=other.address)
+    await cam.reload(evolve(two.cam_config(), peers={"nas": both}))
+    cam.moves.run("out")
+    await until(lambda: not files_of(two.out), "moving everything")
+
+    assert f"shows the key {known.fingerprint} instead of {other.pins[0].fingerprint}" in during
+    assert set() == arrived
+    assert {"a", "b"} == files_of(two.inbox)
+
+
 async def test_a_move_stays_paused_over_a_restart(two: Two) -> None:
     """With a state directory; resumed, it moves what has come meanwhile."""
     await two.moving(state=True)
