@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import signal
 import socket
 from contextlib import contextmanager
 
@@ -39,7 +40,7 @@ from realize.runs.check_findings import (
 )
 from realize.runs.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY, STEP_TIMEOUT_S, Checking
 from realize.values import Space
-from tests.processes import Site
+from tests.processes import Site, start_daemon, wait_for
 from tests.test_remote_store import Served
 
 EVERY = [*OF_THE_WAY, *OF_THE_PEER, *OF_THE_DIRECTORY]
@@ -370,6 +371,61 @@ def test_against_a_daemon(tmp_path):
         assert "failed" == found["known there"]["result"]
         assert "[peers." in "\n".join(found["known there"]["mend"])
         assert before == everything(site.inbox)
+
+
+def test_both_ends_change_their_keys(tmp_path):
+    """In real processes: what each check says is done at one end, while the other one goes on, and a copy is made."""
+    with running(tmp_path, rights=["write"]) as site:
+        old = dict(site.keys)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "f").write_bytes(b"x" * 100_000)
+        new = {}
+        for name in old:
+            identity = generate_identity()
+            write_identity(str(tmp_path / f"new {name}.key"), identity)
+            new[name] = identity.public_key.base64
+
+        def change(file, *changes):
+            path = tmp_path / file
+            text = path.read_text()
+            for before, after in changes:
+                assert before in text
+                text = text.replace(before, after)
+            path.write_text(text)
+
+        def seen():
+            copied = site.realize("copy", "--json", tmp_path / "out", "hostb::inbox")
+            [sent] = [
+                each["sent"] for each in map(json.loads, copied.stdout.splitlines()) if each["event"] == "finished"
+            ]
+            found, _ = steps(site.realize("check", "--json", "hostb"))
+            return sent, found["key change"]["result"], found["key change"]["mend"]
+
+        first = seen()
+        own = 'key = "new command.key"\nformer_keys = ["command.key"]'
+        change("realize.toml", ('key = "command.key"', own))
+        change("realized.toml", ('key = "daemon.key"', 'key = "new daemon.key"\nformer_keys = ["daemon.key"]'))
+        site.stop()
+        site.daemon = start_daemon(tmp_path / "realized.toml", site.log)
+        wait_for(lambda: b'"event":"listening"' in site.log.read_bytes().partition(b'"event":"stopped"')[2])
+        both = seen()
+        [of_daemon, of_command] = [line for line in both[2] if line.startswith("keys = ")]
+        change("realize.toml", (f'key = "{old["daemon"]}"', of_daemon))
+        change("realized.toml", (f'key = "{old["command"]}"', of_command))
+        site.daemon.send_signal(signal.SIGHUP)
+        wait_for(lambda: b'"event":"reloaded"' in site.log.read_bytes())
+        known = seen()
+        change("realize.toml", (of_daemon, "\n".join(known[2][2:4])), (own, 'key = "new command.key"'))
+        last = seen()
+        records = [each for each in site.records() if each["event"] == "peer_accepted"]
+
+        assert (100_000, "ok", []) == first
+        assert (0, "warning") == both[:2]
+        assert (0, "ok") == known[:2]
+        assert f'key = "{new["daemon"]}"' == known[2][2]
+        assert (0, "ok", []) == last
+        fingerprints = [parse_public_key(each).fingerprint for each in (old["command"], new["command"])]
+        assert fingerprints == list(dict.fromkeys(each["fingerprint"] for each in records))
 
 
 def test_nobody_listens(tmp_path):
