@@ -203,6 +203,16 @@ def test_any_server_name_leads_to_the_first_key(name):
     assert "new" == met.shown[0]
 
 
+def test_no_server_name_is_sent_unless_hints_are_wanted():
+    """Endpoints of other applications send none: a server of another kind may refuse names that it does not know."""
+    hinting = Meeting(connecting(), accepting())
+    silent = Meeting(ConnectingTLS([OWN_OLD], keys_of([OLD]), "nas", hints=False), accepting())
+
+    assert (True, True) == (hinting.met, silent.met)
+    assert b".invalid" in hinting.server.get_servername()
+    assert silent.server.get_servername() is None
+
+
 @pytest.mark.parametrize("offered", [[b"h2"], [b"k" * 25] * 400, [bytes([each]) * 255 for each in range(1, 200)]])
 def test_any_offers_lead_to_the_first_key(offered):
     """Of the command, which is judged as ever."""

@@ -206,7 +206,8 @@ class PinnedClientEndpoint:
                 connected.errback(Failure(unreachable(error, label)) if isinstance(error, UNREACHABLE) else failure)
 
         connected = Deferred[IProtocol](give_up)
-        creator = ConnectingTLS([self._identity], [self._pin], label)
+        # The other end may be any program, which may look for a server name that it knows.
+        creator = ConnectingTLS([self._identity], [self._pin], label, hints=False)
         secured = _PinnedFactory(creator, protocolFactory, self._reactor, start)
         trying: Deferred[Any] = HostnameEndpoint(self._reactor, self._host, self._port, timeout=self._timeout).connect(
             secured

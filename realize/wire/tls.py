@@ -94,18 +94,23 @@ class ConnectingTLS:
     """TLS for connecting, only to the holder of one of ``pins``; errors call the other end ``label``.
 
     Of our ``identities``, the first one that the other end says it knows is shown, or else the very first.
+    ``hints`` tells the other end which keys are pinned; without it, it is sent no server name.
     """
 
-    def __init__(self, identities: Sequence[Identity], pins: Sequence[PublicKey], label: str) -> None:
+    def __init__(
+        self, identities: Sequence[Identity], pins: Sequence[PublicKey], label: str, *, hints: bool = True
+    ) -> None:
         self._keys = [identity.public_key for identity in identities]
         self._options = [_options(identity) for identity in identities]
         self._pins = pins
+        self._hints = hints
         self._label = label
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make a connection; Twisted calls it."""
         connection = self._options[0].clientConnectionForTLS(tlsProtocol)
-        connection.set_tlsext_host_name(server_name(self._pins))
+        if self._hints:
+            connection.set_tlsext_host_name(server_name(self._pins))
         offered = offers(self._keys) if len(self._keys) > 1 else []
         if offered:
             connection.set_alpn_protos(offered)
