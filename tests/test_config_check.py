@@ -66,6 +66,22 @@ def test_a_good_configuration_is_told_of(folder):
     ] == said[2:]
 
 
+def test_former_keys_are_checked_as_well(folder):
+    """Each is told of; one that cannot be read, or is there twice, is missed by its place."""
+    write_identity(str(folder / "old"), generate_identity())
+    (folder / "rubbish").write_text("no key")
+    (folder / "rubbish").chmod(0o600)
+    good = check(folder, 'key = "key"\nformer_keys = ["old"]')
+
+    assert [] == good.problems()
+    assert ["key", "former key"] == [line.partition(":")[0] for line in list(good.summary())[1:3]]
+    [unread] = problems(folder, 'key = "key"\nformer_keys = ["old", "rubbish"]')
+    assert unread.startswith("former_keys[1]: rubbish: ")
+    assert ["former_keys[0]: the same key as another one; expected each key once"] == problems(
+        folder, 'key = "key"\nformer_keys = ["key"]'
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

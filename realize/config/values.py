@@ -37,7 +37,7 @@ from realize.config.checks import (
 )
 from realize.config.moves import MoveConfig
 from realize.config.problems import SeveralProblems, config_error, problems_of, refuse
-from realize.errors import Problem, RealizeError
+from realize.errors import ConfigError, Problem, RealizeError
 from realize.keys import Identity, PublicKey, load_identity
 from realize.levels import FORMATS, Levels
 from realize.schedule.timetable import RateByTime
@@ -326,11 +326,16 @@ class Config:
 
     def identities(self) -> tuple[Identity, ...]:
         """Our key pair and the former ones, newest first.  Raises `ConfigError`."""
-        identities = (self.identity(), *map(_loaded, self.former_keys))
-        for index, identity in enumerate(identities[1:]):
-            if identity in identities[: index + 1]:
+        identities = [self.identity()]
+        for index, key in enumerate(self.former_keys):
+            try:
+                identity = _loaded(key)
+            except ConfigError as error:
+                raise config_error((("former_keys", index), str(error))) from error
+            if identity in identities:
                 raise config_error((("former_keys", index), "the same key as another one; expected each key once"))
-        return identities
+            identities.append(identity)
+        return tuple(identities)
 
 
 def _loaded(key: str | Identity) -> Identity:

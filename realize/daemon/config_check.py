@@ -70,7 +70,10 @@ class ConfigCheck:
         if config is None:
             return
         yield f"{display_text(self._path)}: the configuration is good"
-        yield f"key: {config.identity().public_key.fingerprint}"
+        newest, *former = (identity.public_key.fingerprint for identity in config.identities())
+        yield f"key: {newest}"
+        for fingerprint in former:
+            yield f"former key: {fingerprint}"
         for endpoint in config.listen:
             yield f"listen: {display_text(endpoint)}"
         for name, directory in config.directories.items():
@@ -94,9 +97,9 @@ class ConfigCheck:
         except ConfigError as error:
             yield from error.problems
         try:
-            config.identity()
+            config.identities()
         except ConfigError as error:
-            yield ("key",), str(error)
+            yield from error.problems or [(("key",), str(error))]
         endpoints: list[tuple[KeyPath, str]] = [(("listen", number), each) for number, each in enumerate(config.listen)]
         if config.metrics is not None:
             endpoints.append((("metrics",), config.metrics))
