@@ -125,9 +125,10 @@ class SourceChanged(RealizeError):
     permanent = False
 
 
-class ChangedSinceListed(SourceChanged):
+class Unsettled(SourceChanged):
     """The source had long been unchanged when it was listed, and changed before its turn; a later run may move it."""
 
+    wire_code = b"UNSETTLED"
     permanent = True
 
 

@@ -10,7 +10,6 @@ from twisted.internet.task import Clock
 from realize.errors import (
     AccessDenied,
     Busy,
-    ChangedSinceListed,
     Conflict,
     ConnectionFailed,
     DeadlineReached,
@@ -20,6 +19,7 @@ from realize.errors import (
     SameFile,
     SourceChanged,
     StorageError,
+    Unsettled,
     UsageError,
     VerifyFailed,
     WrongSize,
@@ -625,7 +625,7 @@ def test_a_file_that_is_young_when_its_turn_comes_stays(content, there):
     trial = moved(source, destination, selection=selection([], min_age=5.0))
 
     [failed] = trial.of(Failed)
-    assert isinstance(failed.error, ChangedSinceListed)
+    assert isinstance(failed.error, Unsettled)
     assert [] == trial.of(Postponed)
     assert (there, {b"x"}) == (contents(destination), set(source.files))
 
@@ -653,7 +653,7 @@ def test_another_attempt_does_not_send_what_is_young_by_then(content):
 
     assert trial.finish() is None
     assert [b"x"] == [event.path for event in trial.of(Postponed)]
-    assert [ChangedSinceListed] == [type(event.error) for event in trial.of(Failed)]
+    assert [Unsettled] == [type(event.error) for event in trial.of(Failed)]
     assert ({}, {b"x"}) == (contents(destination), set(source.files))
 
 

@@ -11,7 +11,6 @@ from attrs import evolve, field, frozen
 from realize.errors import (
     AccessDenied,
     Busy,
-    ChangedSinceListed,
     ConnectionFailed,
     NoSpace,
     NotFound,
@@ -19,6 +18,7 @@ from realize.errors import (
     RealizeError,
     StorageError,
     Unanswered,
+    Unsettled,
 )
 from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
@@ -97,7 +97,7 @@ class Work:
     progress: Progress = field(factory=Progress)
     feed: Feed | None = None
 
-    def changed_since(self, listed: Entry, version: Version) -> ChangedSinceListed | None:
+    def changed_since(self, listed: Entry, version: Version) -> Unsettled | None:
         """The error for a file that only moves once it was unchanged for a while, and has changed since it was listed.
 
         Its turn may come hours later, when somebody writes to it again.
@@ -105,7 +105,7 @@ class Work:
         waits = self.feed is not None or self.options.selection.min_age_ns > 0
         if not waits or (listed.size, listed.mtime_ns) == (version.size, version.mtime_ns):
             return None
-        return ChangedSinceListed(f"{display_name(listed.path)}: changed before its turn came; a later run moves it")
+        return Unsettled(f"{display_name(listed.path)}: changed before its turn came; a later run moves it")
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """Record files as arrived; await this before removing them at the source."""

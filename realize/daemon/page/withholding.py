@@ -38,6 +38,7 @@ KINDS_OF_ERRORS: Final = MappingProxyType(
         "SILENCE": "the peer has fallen silent",
         "STORAGE": "a disk failed to read or write",
         "UNANSWERED": "no answer came from the peer",
+        "UNSETTLED": "a file changed before its turn came",
         "USAGE": "what is asked for makes no sense",
         "VERIFY": "what arrived is not what was sent",
         "VERSION": "the peer speaks another version of the protocol",
