@@ -140,12 +140,11 @@ def with_certificate(identity, certificate):
     return Identity(identity.private_key, identity.public_key, certificate)
 
 
-def signed_by(signer, subject):
+def signed_by(signer, subject, name="realize"):
     """A certificate for the key of ``subject``, signed by ``signer``: as an authority vouches for a key."""
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "realize")])
-    builder = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(subject.private_key.public_key())
-    )
+    issuer, name = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)]) for each in ("realize", name))
+    key = subject.private_key.public_key()
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(7).not_valid_before(x509_time(2020)).not_valid_after(x509_time(2100))
     return builder.sign(signer.private_key, algorithm=None)
 
@@ -162,6 +161,20 @@ def test_no_key_vouches_for_another():
     assert not Meeting(connecting(), accepting(own=[forged])).met
     forged = with_certificate(OTHER, signed_by(OWN_OLD, OTHER))
     assert not Meeting(connecting(own=[forged]), accepting()).met
+
+
+@pytest.mark.parametrize("name", ["realize", "leaf"])
+@pytest.mark.parametrize("issuers", [[OLD], [OTHER], [OLD, OTHER], [OTHER, OLD]])
+def test_a_chain_lets_nobody_in(issuers, name):
+    """Neither a stranger whose certificate a pinned key has signed, nor a friend whose own one is not its own."""
+    for leaf in (OTHER, OLD):
+        chained = accepting(own=[with_certificate(leaf, signed_by(issuers[0], leaf, name))])
+        for signer, issuer in zip(issuers[1:] + issuers[:1], issuers, strict=True):
+            chained._options[0].getContext().add_extra_chain_cert(signed_by(signer, issuer))
+        met = Meeting(connecting(), chained)
+
+        # Of a friend, that is refused of which OpenSSL makes a chain: what another name has issued.
+        assert met.met <= (leaf is OLD and name == "realize")
 
 
 @pytest.mark.parametrize("length", [1, 5, 50])
@@ -377,6 +390,20 @@ async def test_what_came_with_the_former_key_is_still_its_own(site, records):
     assert [] == before
     assert 1 == lost[3]
     assert ["camera"] == [fields["peer"] for event, fields in records if event == "origin_changed"]
+
+
+async def test_an_interrupted_file_goes_on_with_the_new_key(site):
+    """What has arrived of it with the old key is not sent again."""
+    size = 6 << 20
+    (site.out / "f").write_bytes(bytes(size))
+    slow = api.MoveOptions(up_bps=2 << 20, max_duration_s=1.5)
+    command = site.command(OWN_OLD, OLD)
+    first = await api.copy(reactor, [site.out], "nas::inbox", config=command, options=slow)
+    await site.reload(site.peers(OWN_OLD, OWN_NEW))
+    created, _, sent, _ = await site.copied(site.command(OWN_NEW, OLD, former=[OWN_OLD]))
+
+    assert (0, 1) == (first.created, created)
+    assert sent < size
 
 
 async def test_what_was_pulled_from_the_former_key_is_still_its_own(site, tmp_path):
