@@ -79,6 +79,13 @@ def test_every_module_is_in_the_wheel(wheel: Path) -> None:
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "realize").rglob("*.py")} == names
 
 
+def test_the_scripts_for_shells_are_in_the_wheel(wheel: Path) -> None:
+    """The files that `realize completion` fills in are no modules, and could be forgotten."""
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert {f"realize/cli/completion/realize.{shell}" for shell in ("bash", "zsh", "fish")} <= set(names)
+
+
 def test_the_installed_commands_work(installed: Path, tmp_path: Path) -> None:
     """`realize` and `twistd realized` are there after installing the wheel."""
     version = run(installed / "realize", "--version", cwd=tmp_path)

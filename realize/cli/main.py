@@ -15,6 +15,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from realize import __version__
 from realize.cli.commands.check import check
+from realize.cli.commands.completion import completion
 from realize.cli.commands.keygen import keygen
 from realize.cli.commands.ls import ls
 from realize.cli.commands.move import NOT_SOURCES_KEY, copy, move
@@ -64,7 +65,7 @@ Exit codes:
     options_metavar="",
     subcommand_metavar="[COMMAND] [OPTIONS] ARGS...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[move, copy, ls, moves, status, throttle, reload, check, keygen],
+    commands=[move, copy, ls, moves, status, throttle, reload, check, keygen, completion],
     epilog=_EPILOG,
 )
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")

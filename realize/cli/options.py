@@ -73,7 +73,9 @@ class Access:
     """Where our key and the keys of peers come from, as far as the command line says; None is the default."""
 
     config: str | None = option(
-        otherwise=None, metavar="FILE", help="[default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]"
+        otherwise=None,
+        metavar="FILE",
+        help="The configuration  [default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]",
     )
     key: str | None = option(
         otherwise=None,

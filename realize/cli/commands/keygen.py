@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command("keygen", short_help="Make the identity of this machine, or show it.")
 @click.argument("file", required=False, metavar="[FILE]")
-@click.option("--show", is_flag=True, help="Make nothing: print the same for the key that is in FILE.")
+@click.option("--show", is_flag=True, help="Print the same for the key that is in FILE, and make none.")
 def keygen(file: str | None, *, show: bool) -> None:
     """Make the identity of this machine: an ed25519 key in FILE.
 

@@ -1,0 +1,35 @@
+"""The command `completion`: prints what makes a shell complete command lines of `realize`."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import click
+
+_SHELL_NAMES: Final = ("bash", "zsh", "fish")
+
+_COMPLETION_HELP: Final = """Print a script that makes a shell complete the command lines of `realize`.
+
+It completes commands, options, also those of `realize SRC... DST`, and what may follow: files of this machine,
+and peers, their directories and standing moves as the configurations name them.
+
+\b
+bash    realize completion bash > ~/.local/share/bash-completion/completions/realize
+        (with the package bash-completion; else: echo 'source <(realize completion bash)' >> ~/.bashrc)
+zsh     realize completion zsh > DIRECTORY/_realize, a directory of $fpath
+fish    realize completion fish > ~/.config/fish/completions/realize.fish
+
+After an upgrade, print it anew: it names the options that there were.
+"""
+
+
+@click.command("completion", help=_COMPLETION_HELP, short_help="Make a shell complete command lines.")
+@click.argument("shell", type=click.Choice(_SHELL_NAMES))
+@click.pass_context
+def completion(ctx: click.Context, /, shell: str) -> None:
+    """Print the script."""
+    from realize.cli.completion.grammar import commands_of
+    from realize.cli.completion.scripts import script
+
+    group = cast("click.Group", ctx.find_root().command)
+    click.echo(script(shell, commands_of(group)), nl=False)

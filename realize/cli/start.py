@@ -1,0 +1,29 @@
+"""Where the command `realize` starts: shells that ask for words get them at once, and everybody else the command.
+
+Nothing else is imported until it is known who asks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+ASKED: Final = "_REALIZE_COMPLETE"
+"""The variable of the environment by which the scripts of `realize completion` ask; see `realize.cli.completion`."""
+
+
+def main() -> None:
+    """Answer a shell, or run the command line of this process and exit."""
+    if ASKED in os.environ:
+        from realize.cli.completion.words import answer
+
+        answer(sys.argv[1:])
+    else:
+        from realize.cli.main import main as run_command
+
+        run_command()
+
+
+if __name__ == "__main__":
+    main()
