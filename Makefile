@@ -5,6 +5,7 @@
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell /usr/bin/python3 -c '$(NEW_ENOUGH)' 2>/dev/null && echo /usr/bin/python3 || echo python3)
 PYTHONS ?= 3.11 3.12 3.13
+DIR ?= build/man
 VENV := .venv
 BIN := $(VENV)/bin
 # What Realize needs to run, and that with linters and test tools.
@@ -12,7 +13,7 @@ INSTALLED := $(VENV)/.realize-stamp
 STAMP := $(VENV)/.realize-dev-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench release clean
+.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench man release clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -78,6 +79,9 @@ mutants: $(STAMP)  ## put small faults into the code and see whether the tests n
 
 bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=--quick is shorter
 	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+man: $(STAMP)  ## man pages in DIR (build/man); read one: man -M build/man realize move
+	$(BIN)/python -m release.man $(DIR)
 
 release: $(STAMP)  ## commit, tag, build and try a release; see docs/releasing.md; make release VERSION=1.0.0
 	@$(BIN)/python -m release --check "$(VERSION)"

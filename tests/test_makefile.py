@@ -36,7 +36,9 @@ def test_who_only_looks_gets_no_linters():
     assert "[dev]" not in planned
 
 
-@pytest.mark.parametrize("target", ["venv", "lint", "typecheck", "format", "suite", "soak", "campaigns", "mutants"])
+@pytest.mark.parametrize(
+    "target", ["venv", "lint", "typecheck", "format", "suite", "soak", "campaigns", "mutants", "man"]
+)
 def test_who_develops_gets_all(target):
     """Everything else installs the linters and test tools, too."""
     assert "-e '.[dev]'" in commands(target)

@@ -185,7 +185,7 @@ def move(ctx: click.Context, /, asked: MoveArguments) -> int:
     return _run(ctx, asked, remove=True)
 
 
-@click.command("copy", cls=MoveCommand, short_help="The same without removing the sources.")
+@click.command("copy", cls=MoveCommand, short_help="Copy files: the same without removing the sources.")
 @collects(MoveArguments, "asked", without={"prune_dirs"})
 @click.pass_context
 def copy(ctx: click.Context, /, asked: MoveArguments) -> int:

@@ -1,0 +1,260 @@
+"""What is in each man page, and where it is taken from: options from the programs, the rest from ``docs/``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import click
+
+from realize import __version__
+from realize.cli.main import realize
+from realize.daemon.tap import Options
+from release.man.roff import bold, code, definition, example, italic, line_of, macro, markdown, text
+
+USAGE: Final = "usage.md"
+CONFIGURATION: Final = "configuration.md"
+
+EXPLAINED_IN: Final[Mapping[str, tuple[str, ...]]] = {
+    "move": (
+        "Filters",
+        "Limits",
+        "Time limits",
+        "Lost connections",
+        "What becomes of a file",
+        "What is not sent",
+        "Directories",
+        "Manifest",
+        "JSON",
+    ),
+    "throttle": ("Limits",),
+    "check": ("Check",),
+    "completion": ("Completion",),
+}
+"""The sections of the page of usage that belong to single commands."""
+
+_Chooses = Callable[[list[str]], bool]
+_PAGES: Final = {USAGE: "realize(1)", CONFIGURATION: "realize.toml(5)"}
+_CONFIGURED: Final = "--config"
+
+
+class _Source(NamedTuple):
+    """A page of ``docs/``."""
+
+    name: str
+    content: str
+
+    def section(self, title: str) -> str:
+        """What stands below a heading of the second level."""
+        _, found, rest = self.content.partition(f"\n## {title}\n")
+        if not found:
+            raise ValueError(f"docs/{self.name} has no section {title!r}")
+        return rest.partition("\n## ")[0]
+
+    def beginning(self) -> str:
+        """What stands before the first heading of the second level, without the title."""
+        return self.content.partition("\n## ")[0].partition("\n")[2]
+
+
+class Pages:
+    """The man pages, made of what is in the folder ``docs``; ``date`` is that of their foot, or empty."""
+
+    def __init__(self, docs: Path, date: str = "") -> None:
+        self._date = date
+        self._usage = _Source(USAGE, (docs / USAGE).read_text(encoding="utf-8"))
+        self._configuration = _Source(CONFIGURATION, (docs / CONFIGURATION).read_text(encoding="utf-8"))
+
+    def all(self) -> dict[str, str]:
+        """The content of each page, by its file name."""
+        pages = {"realize.1": self._overview()}
+        for name, command in realize.commands.items():
+            pages[f"realize-{name}.1"] = self._command(name, command)
+        pages["realized.8"] = self._daemon()
+        pages["realize.toml.5"] = self._configurations()
+        pages["realized.toml.5"] = [".so man5/realize.toml.5"]
+        return {name: "".join(f"{line}\n" for line in lines) for name, lines in pages.items()}
+
+    def _overview(self) -> list[str]:
+        context = click.Context(realize, info_name="realize", **realize.context_settings)
+        first, _, rest = str(realize.help).partition("\n\n")
+        return [
+            *self._head("realize", 1, first.partition(":")[0]),
+            macro("SH", "SYNOPSIS"),
+            *_synopsis("realize", "[OPTIONS] SRC... DST"),
+            *_synopsis("realize COMMAND", "[OPTIONS] ARGS..."),
+            macro("SH", "DESCRIPTION"),
+            *_help(f"{first}\n\n{rest}"),
+            macro("SH", "COMMANDS"),
+            *(line for each in realize.commands.values() for line in definition(_page_of(each), text(_short(each)))),
+            macro("SH", "OPTIONS"),
+            *_options(context),
+            *self._of(self._usage, "Locations"),
+            *self._end(examples=lambda _: True, configured=True),
+            macro("SH", "SEE ALSO"),
+            _see(*(f"realize-{name}(1)" for name in realize.commands), "realized(8)", "realize.toml(5)"),
+        ]
+
+    def _command(self, name: str, command: click.Command) -> list[str]:
+        parent = click.Context(realize, info_name="realize", **realize.context_settings)
+        context = click.Context(command, parent=parent, info_name=name)
+        usage = " ".join(command.collect_usage_pieces(context))
+        configured = any(_CONFIGURED in each.opts for each in command.params)
+        return [
+            *self._head(f"realize-{name}", 1, _short(command)),
+            macro("SH", "SYNOPSIS"),
+            *(_synopsis("realize", usage) if name == "move" else ()),
+            *_synopsis(f"realize {name}", usage),
+            macro("SH", "DESCRIPTION"),
+            *_help(str(command.help)),
+            macro("SH", "OPTIONS"),
+            *_options(context),
+            *(line for title in EXPLAINED_IN.get(name, ()) for line in self._of(self._usage, title)),
+            *self._end(
+                examples=lambda words: name == ("move" if _short_form(words) else words[1]), configured=configured
+            ),
+            macro("SH", "SEE ALSO"),
+            _see("realize(1)", *(["realize-move(1)"] if name == "copy" else []), "realized(8)", "realize.toml(5)"),
+        ]
+
+    def _daemon(self) -> list[str]:
+        options = Options()
+        flags = [(long, short, "", says) for long, short, says in options.optFlags]
+        values = dict(re.findall(r"--([a-z-]+) ([A-Z]+)", options.synopsis))
+        valued = [(long, short, values[long], says) for long, short, _, says in options.optParameters]
+        return [
+            *self._head("realized", 8, "serve directories to peers, and move files by itself"),
+            macro("SH", "SYNOPSIS"),
+            *_synopsis("twistd", "[OPTIONS OF TWISTD] realized " + options.synopsis),
+            macro("SH", "DESCRIPTION"),
+            *_help(options.longdesc),
+            macro("SH", "OPTIONS"),
+            *(line for each in (*flags, *valued) for line in _daemon_option(*each)),
+            *_in(self._configuration, _untabled(self._configuration.section("Options of `twistd realized`"))),
+            *self._of(self._configuration, "Check", "Under systemd", "Reload"),
+            macro("SH", "EXIT STATUS"),
+            *_in(self._usage, self._usage.section("Exit codes of the daemon")),
+            *self._of(self._usage, "Files"),
+            macro("SH", "SEE ALSO"),
+            _see("realize(1)", "realize-reload(1)", "realize-moves(1)", "realize.toml(5)", "twistd(1)"),
+        ]
+
+    def _configurations(self) -> list[str]:
+        return [
+            *self._head("realize.toml, realized.toml", 5, "configuration of realize, and of twistd realized"),
+            macro("SH", "DESCRIPTION"),
+            *_in(self._configuration, self._configuration.beginning()),
+            *self._of(self._configuration, "Reload"),
+            *self._of(self._usage, "Files"),
+            macro("SH", "SEE ALSO"),
+            _see("realize(1)", "realized(8)"),
+        ]
+
+    def _head(self, names: str, section: int, says: str) -> Iterator[str]:
+        title = names.partition(",")[0].upper()
+        yield macro("TH", code(title), str(section), self._date, f"Realize {__version__}", "Realize")
+        # Names of files and options are not to be cut, nor lines stretched: somebody may copy them.
+        yield from (".nh", ".ad l")
+        yield macro("SH", "NAME")
+        yield f"{code(names)} \\- {text(_lower(says))}"
+
+    def _of(self, source: _Source, *titles: str) -> Iterator[str]:
+        """Whole sections of a page."""
+        for title in titles:
+            yield macro("SH", text(title.replace("`", "").upper()))
+            yield from _in(source, source.section(title))
+
+    def _end(self, *, examples: _Chooses, configured: bool) -> Iterator[str]:
+        yield macro("SH", "EXIT STATUS")
+        yield from _in(self._usage, self._usage.section("Exit codes"))
+        if configured:
+            yield from self._of(self._usage, "Environment", "Files")
+        chosen = [line.strip() for line in self._usage.section("Examples").splitlines() if line.startswith("    ")]
+        chosen = [line for line in chosen if examples(line.partition("#")[0].split())]
+        if chosen:
+            yield macro("SH", "EXAMPLES")
+            yield from example(chosen)
+
+
+def _in(source: _Source, part: str) -> Iterator[str]:
+    """A part of a page; what it links to on other pages is named."""
+
+    def link_text(address: str, shown: str) -> str:
+        name = address.partition("#")[0]
+        if not name or shown in {name, code(name)}:
+            return ""
+        if "://" in name:
+            return f" ({name})"
+        return f" ({_PAGES.get(name) or _in_sources(name)})" if _PAGES.get(name) or name != source.name else ""
+
+    return markdown(part, link_text)
+
+
+def _in_sources(name: str) -> str:
+    return name.removeprefix("../") if name.startswith("../") else f"docs/{name}"
+
+
+def _synopsis(name: str, arguments: str) -> Iterator[str]:
+    yield from (".PP", bold(code(name)), text(arguments))
+
+
+def _help(help_text: str) -> Iterator[str]:
+    """The help of a command: paragraphs, of which click leaves those behind a backspace as they are."""
+    for paragraph in help_text.split("\n\n"):
+        if paragraph.startswith("\b"):
+            yield from example(paragraph.strip("\b\n").split("\n"))
+        else:
+            yield ".PP"
+            yield from (line_of(_with_bold_code(line)) for line in paragraph.strip().split("\n"))
+
+
+def _with_bold_code(line: str) -> str:
+    parts = re.split(r"`([^`]+)`", line)
+    return "".join(bold(code(part)) if number % 2 else text(part) for number, part in enumerate(parts))
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    for each in context.command.get_params(context):
+        record = each.get_help_record(context) if isinstance(each, click.Option) else None
+        if record is not None:
+            yield from definition(_option_tag(record[0]), _with_bold_code(" ".join(record[1].split())))
+
+
+def _option_tag(names: str) -> str:
+    """``-c, --config FILE`` with what is typed as it is in bold, and what is replaced in italics."""
+    words = re.findall(r"-[\w-]+|[^\s-][^\s]*|[,/]|\s+", names)
+    return "".join(
+        bold(code(word)) if word.startswith("-") else text(word) if word in {",", "/", " "} else italic(code(word))
+        for word in words
+    )
+
+
+def _daemon_option(long: str, short: str | None, value: str, says: str) -> Iterator[str]:
+    names = [f"-{short}"] if short else []
+    return definition(_option_tag(f"{', '.join([*names, f'--{long}'])} {value}".strip()), _with_bold_code(says))
+
+
+def _see(*pages: str) -> str:
+    return ",\n".join(f"{bold(code(name))}({rest}" for name, _, rest in (each.partition("(") for each in sorted(pages)))
+
+
+def _page_of(command: click.Command) -> str:
+    return f"{bold(code(f'realize-{command.name}'))}(1)"
+
+
+def _short(command: click.Command) -> str:
+    return command.get_short_help_str(200).rstrip(".")
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _untabled(part: str) -> str:
+    return "\n".join(line for line in part.split("\n") if not line.startswith("|"))
+
+
+def _short_form(words: list[str]) -> bool:
+    """Whether that is `realize SRC... DST`."""
+    return len(words) > 2 and words[1] not in realize.commands
