@@ -302,9 +302,24 @@ def test_a_configuration_that_is_none(home, environment, name):
     assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("arguments", [[], ["location"], ["nonsense", "", ""], ["location", "'", ""]])
-def test_a_script_of_another_version_gets_no_error(home, environment, arguments):
-    """Whatever it asks, there are just no words."""
+@pytest.mark.parametrize("arguments", [[], ["location"], ["nonsense", "", ""], ["/source", "/destination"]])
+def test_nothing_else_happens_while_the_variable_is_set(home, environment, arguments):
+    """A script of another version gets no words, which moves nothing; who has exported the variable is told."""
+    done = subprocess.run(
+        [str(home / "bin" / "realize"), *arguments],
+        env={**environment, "_REALIZE_COMPLETE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "_REALIZE_COMPLETE is set, which only scripts for completion do: unset it" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["location", "'", ""], ["steered", "\\", ""], ["scope", '~nobody/"', "x"]])
+def test_a_line_with_open_quotes(home, environment, arguments):
+    """Somebody is still typing: no words, and no error."""
     done = subprocess.run(
         [str(home / "bin" / "realize"), *arguments],
         env={**environment, "_REALIZE_COMPLETE": "1"},

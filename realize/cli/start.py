@@ -18,7 +18,9 @@ def main() -> None:
     if ASKED in os.environ:
         from realize.cli.completion.words import answer
 
-        answer(sys.argv[1:])
+        if not answer(sys.argv[1:]):
+            # The scripts show nothing of stderr; who has exported the variable must not believe that files were moved.
+            sys.exit(f"realize: error: {ASKED} is set, which only scripts for completion do: unset it")
     else:
         from realize.cli.main import main as run_command
 

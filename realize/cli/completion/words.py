@@ -59,20 +59,21 @@ class _Known:
         return named
 
 
-def answer(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> None:
+def answer(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> bool:
     """Print the words for ``arguments``: the kind, the configuration that the line names, what is typed, what precedes.
 
-    Whatever is wrong, there are just no words.
+    Whatever is wrong with a configuration, there are just no words. False if that is no question of a script.
     """
+    if len(arguments) < 3 or arguments[0] not in WORDS_OF:
+        return False
+    kind, config, typed, *before = arguments
     try:
-        kind, config, typed, *before = arguments
-        found = words(
-            kind, typed, before, _Known(_read(_path(config) or default_config_path(environ)), _read(DAEMON_CONFIG))
-        )
-        sys.stdout.write("".join(f"{each}\n" for each in found))
+        known = _Known(_read(_path(config) or default_config_path(environ)), _read(DAEMON_CONFIG))
+        sys.stdout.write("".join(f"{each}\n" for each in words(kind, typed, before, known)))
         sys.stdout.flush()
     except Exception:  # noqa: BLE001, S110 -- an error message would end up in the middle of what is being typed
         pass
+    return True
 
 
 def words(kind: str, typed: str, before: Sequence[str], known: _Known) -> list[str]:
