@@ -183,6 +183,15 @@ class Unanswered(ConnectionFailed):
     wire_code = b"UNANSWERED"
 
 
+class Unavailable(ConnectionFailed):
+    """The peer serves the directory, but it is not there now: not mounted, removed, or on a disk that is silent.
+
+    It may come back, as a peer may, so whoever needs it does what is done about a peer that is away.
+    """
+
+    wire_code = b"UNAVAILABLE"
+
+
 class Interrupted(RealizeError):
     """SIGINT or SIGTERM ended the run."""
 

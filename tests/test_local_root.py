@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from realize.errors import BadName, InternalError, NotFound, NotRegular, StorageError
+from realize.errors import BadName, InternalError, NotFound, NotRegular, StorageError, Unavailable
 from realize.store.local.store import LocalStore, root_identity
 from realize.values import (
     Attributes,
@@ -65,10 +65,10 @@ async def test_a_served_root_must_be_what_it_was_when_the_daemon_started(root):
     identity = root_identity(root)
     os.rename(root, root + b"-away")
     missing = LocalStore(root, run_in_thread=at_once, root_identity=identity)
-    assert type(await failure(missing.open(SALT))) is StorageError
+    assert type(await failure(missing.open(SALT))) is Unavailable
     os.mkdir(root)
     replaced = LocalStore(root, run_in_thread=at_once, root_identity=identity)
-    assert type(await failure(replaced.open(SALT))) is StorageError
+    assert type(await failure(replaced.open(SALT))) is Unavailable
 
 
 async def test_a_root_that_vanishes_before_the_commit_takes_no_file(root, behind):

@@ -22,6 +22,7 @@ from realize.errors import (
     RealizeError,
     SameFile,
     StorageError,
+    Unavailable,
     UsageError,
     next_step,
 )
@@ -53,7 +54,8 @@ class Run:
     """Moves, or copies, the files of the sources into the destination.
 
     Nothing is changed before every location was checked.
-    One missing source among several does not keep the others from being moved.
+    One missing source among several does not keep the others from being moved; one that a daemon serves and that is
+    away is left for later.
     Nor does one that hangs, at that check or later: the next one is moved beside it.
     After a lost connection, `resumed` makes the run that does the rest.
     """
@@ -67,6 +69,8 @@ class Run:
     manifest: IManifest | None = None
     _scarcity: Scarcity = field(factory=Scarcity)
     _done: frozenset[int] = frozenset()
+    _away: Unavailable | None = None
+    """Why a source is left for `resumed`, after all others."""
     _listed: set[int] = field(factory=set)
     _files: frozenset[int] = frozenset()
     _began: float | None = None
@@ -77,7 +81,7 @@ class Run:
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
         """The rest of this run, over new connections to the same stores."""
-        return evolve(self, sources=sources, destination=destination, listed=set(self._done), progresses={})
+        return evolve(self, sources=sources, destination=destination, listed=set(self._done), progresses={}, away=None)
 
     def start(self) -> Deferred[None]:
         """Run to the end; to be called once.
@@ -112,7 +116,7 @@ class Run:
             for number, answer in (await self._answered(opening)).items():
                 try:
                     locations[number] = await self._checked(number, answer, there)
-                except MISSING as error:
+                except (*MISSING, Unavailable) as error:
                     if len(self.sources) == 1:
                         raise
                     locations[number] = error
@@ -128,6 +132,8 @@ class Run:
             await self._report_no_space()
             if self.stop_flag.took_effect:
                 raise DeadlineReached("the time limit was reached")
+            if self._away is not None:
+                raise self._away
         except CancelledError as error:
             raise Interrupted("interrupted") from error
         except SideError as side_error:
@@ -191,10 +197,15 @@ class Run:
         else:
             try:
                 here = await self._checked(number, await found, there)
+            except Unavailable as error:
+                here = error
             except ConnectionFailed:
                 raise
             except RealizeError as error:
                 here = error
+        if isinstance(here, Unavailable):
+            self._away = here
+            return
         if isinstance(here, RealizeError):
             self.observer(SourceStarted(self.sources[number].name, self.destination.name))
             self.observer(Failed(b"", End.SOURCE, here))

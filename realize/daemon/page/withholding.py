@@ -37,6 +37,7 @@ KINDS_OF_ERRORS: Final = MappingProxyType(
         "SAME_FILE": "source and destination are the same",
         "SILENCE": "the peer has fallen silent",
         "STORAGE": "a disk failed to read or write",
+        "UNAVAILABLE": "the peer is there, and its directory is not",
         "UNANSWERED": "no answer came from the peer",
         "UNSETTLED": "a file changed before its turn came",
         "USAGE": "what is asked for makes no sense",

@@ -12,12 +12,12 @@ import stat
 
 from attrs import Factory, field, frozen
 
-from realize.errors import Conflict, NotFound, NotRegular, StorageError
+from realize.errors import Conflict, NotFound, NotRegular, RealizeError, StorageError, Unavailable
 from realize.fs import names
 from realize.fs.ancestors import Ancestors
 from realize.fs.descriptors import release
 from realize.fs.identities import identity_token, identity_tokens_upwards
-from realize.fs.oserrors import Deed, storage_error, storage_errors
+from realize.fs.oserrors import Deed, reason, storage_error, storage_errors
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.local.partial_marks import refuse_ours
@@ -33,29 +33,40 @@ class Root:
     identity: Inode
     shown: bytes = field(default=Factory(lambda self: self.path, takes_self=True))
     """Its name in errors, since peers must not learn its path."""
+    served: bool = False
+    """Whether it belongs to a daemon, whose peers wait for it if it is not there."""
     ancestors: Ancestors = field(factory=Ancestors, eq=False, repr=False)
 
     def tree(self, private_below: int | None = None) -> Tree:
         """Open the root for one batch of work; see `Tree` for ``private_below``.
 
-        Raises `StorageError` if it cannot be reached or is another directory by now.
+        Raises `StorageError`, or `Unavailable` if it is served, if it cannot be reached or is another directory by now.
         """
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise _unreachable(self.shown, error) from error
+            raise self._unreachable(error) from error
         try:
             if identity_of(os.fstat(fd)) != self.identity:
-                raise StorageError(  # noqa: TRY301
-                    f"{display_name(self.shown)}: is not the directory that it was; is its file system still mounted?"
-                )
+                raise self._changed()  # noqa: TRY301
             return Tree(fd, self.identity, self.ancestors, private_below)
         except OSError as error:
             release(fd)
-            raise _unreachable(self.shown, error) from error
+            raise self._unreachable(error) from error
         except BaseException:
             release(fd)
             raise
+
+    def _unreachable(self, error: OSError) -> RealizeError:
+        if self.served:
+            return Unavailable(f"directory {display_name(self.shown)} is not there now: {reason(error, Deed.OPEN)}")
+        return _unreachable(self.shown, error)
+
+    def _changed(self) -> RealizeError:
+        doubt = "is its file system still mounted?"
+        if self.served:
+            return Unavailable(f"directory {display_name(self.shown)} is not the one that it was: {doubt}")
+        return StorageError(f"{display_name(self.shown)}: is not the directory that it was; {doubt}")
 
 
 @frozen
@@ -118,7 +129,7 @@ def locate(root: bytes, base: bytes, expected: Inode | None, shown: bytes | None
     components = names.judge(base) if base else ()
     if expected is None:
         return _narrow_to_file(_locate_freely(root, components))
-    return _narrow_to_file(RootedLocation(Root(root, expected, shown or root), components))
+    return _narrow_to_file(RootedLocation(Root(root, expected, shown or root, served=True), components))
 
 
 def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> RootedLocation:
