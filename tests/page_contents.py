@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from realize.daemon.page.contents import Contents, HourOfRates, ShownChange, ShownLimit, ShownTransfer
+from realize.daemon.page.contents import Contents, HourOfRates, ShownAbsence, ShownChange, ShownLimit, ShownTransfer
 from realize.daemon.page.history import HISTORY_SAMPLES
 from realize.daemon.page.wording import all_that_waits, headline, urgency
 from realize.moves.status import FileUnderWay, KnownBacklog, MoveStatus, Phase, RunNow, RunResult
@@ -67,7 +67,9 @@ def crowded(names=("camera", "door")) -> Contents:
         host=names[0],
         version="0.1.0",
         uptime_s=1e6,
-        headline=headline(moves, is_ending=False, is_busy=True),
+        headline=headline(moves, is_ending=False, is_busy=True, absent=names),
+        absent=[ShownAbsence(name, 5e5, name) for name in names],
+        more_absent=3,
         moves=moves,
         more_moves=900,
         waiting=all_that_waits(moves),

@@ -216,7 +216,7 @@ def test_paths(folder, monkeypatch):
         ('dirs.inbox = "/store"', "dirs.inbox: expected a table, not a string"),
         ("dirs.inbox = {}", "dirs.inbox.path: is missing; expected the path of the directory"),
         ("dirs.inbox.path = 1979-05-27", "dirs.inbox.path: expected a path, not a date or time"),
-        ('dirs.inbox = { path = "/", mode = 1 }', "dirs.inbox.mode: unknown key; expected one of path"),
+        ('dirs.inbox = { path = "/", mode = 1 }', "dirs.inbox.mode: unknown key; expected one of mount"),
         (
             'dirs.".in".path = "/"',
             "dirs.\".in\": not a name for a directory; expected at most 200 letters, digits, '.', '_' and '-'",
@@ -452,7 +452,7 @@ def test_a_standing_move(read, folder):
 
 
 def test_daemon_needs(errors, read, folder):
-    """A daemon without key file, endpoint or existing directories does not start; the command does not care."""
+    """A daemon without key file, endpoint or directories does not start, and these may come later."""
     assert ["key: is missing; expected the file of our private key"] == errors('dirs.inbox.path = "store"')
     assert [
         f"key: there is no file {folder}/absent; expected a private key, as `realize keygen` makes it",
@@ -460,13 +460,11 @@ def test_daemon_needs(errors, read, folder):
         "dirs: expected at least one directory to serve, such as a table dirs.inbox with a path, or a move",
     ] == errors('key = "absent"\nlisten = []')
 
-    text = 'key = "realized.key"\ndirs = { a.path = "absent", b.path = "realized.key" }'
+    text = 'key = "realized.key"\ndirs.a = { path = "absent", mount = "disk" }'
 
-    assert [
-        f"dirs.{name}.path: there is no directory {folder}/{path}; expected one that exists"
-        for name, path in (("a", "absent"), ("b", "realized.key"))
-    ] == errors(text)
-    assert f"{folder}/absent" == read(text, for_daemon=False).directories["a"].path
+    directory = read(text).directories["a"]
+    assert (f"{folder}/absent", f"{folder}/disk") == (directory.path, directory.mount)
+    assert ["dirs.a.mount: expected a path"] == errors('key = "realized.key"\ndirs.a = { path = "a", mount = "" }')
 
 
 def test_no_directory_to_grant(errors):

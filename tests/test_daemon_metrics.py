@@ -17,10 +17,11 @@ from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPool
 from realize.config import Config, DirectoryConfig, PeerConfig, Right, ThrottleConfig
 from realize.daemon.expiry import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
+from realize.daemon.looks import look_at
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.null_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
-from realize.daemon.served import look_at, serve_directories
+from realize.daemon.served import serve_directories
 from realize.daemon.service import RealizedService
 from realize.errors import AccessDenied, Conflict, ConnectionFailed, NoSpace, NotFound, StorageError, VerifyFailed
 from realize.keys import generate_identity

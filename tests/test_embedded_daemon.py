@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
@@ -19,9 +18,11 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from zope.interface import implementer
 
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
-from realize.daemon import RealizedService, listeners, served
+from realize.daemon import RealizedService, listeners
+from realize.daemon.looks import SILENT, look_at
 from realize.errors import ConfigError
 from realize.keys import generate_identity, write_identity
+from tests.test_standing_moves import until
 
 HELD_UP_S = 5.0
 """A reactor that has not had a turn for so long stands still."""
@@ -112,14 +113,11 @@ async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(service_of, con
     assert [False, False] == [answers(port) for port in ports(records)]
 
 
-@pytest.mark.parametrize("what", ["directory", "endpoint", "metrics", "registry"])
-async def test_what_keeps_a_service_from_starting_is_said_in_one_sentence(service_of, config, other, tmp_path, what):
+@pytest.mark.parametrize("what", ["endpoint", "metrics", "registry"])
+async def test_what_keeps_a_service_from_starting_is_said_in_one_sentence(service_of, config, other, what):
     """By `ConfigError`, with the key of the configuration that it is about."""
     registry, expected = None, "^metrics: "
-    if what == "directory":
-        os.rmdir(tmp_path / "inbox")
-        expected = f"^dirs.inbox.path: {tmp_path}/inbox: No such file or directory$"
-    elif what == "endpoint":
+    if what == "endpoint":
         config, expected = evolve(config, listen=["nonsense:1:2"]), "^listen: nonsense:1:2: "
     elif what == "metrics":
         config = evolve(config, metrics="nonsense:1:2")
@@ -192,7 +190,7 @@ async def test_a_service_serves_once(service_of, config):
     await next_one.stopService()
 
 
-async def test_a_reload_takes_values(service_of, config, other, tmp_path, records):
+async def test_a_reload_takes_values(service_of, config, records):
     """What cannot change without another service is told, each time, and stays; what is wrong changes nothing."""
     service = service_of(config)
     service.startService()
@@ -200,8 +198,6 @@ async def test_a_reload_takes_values(service_of, config, other, tmp_path, record
     kept = [await service.reload(each) for each in (changed, changed, evolve(changed, listen=config.listen))]
     with pytest.raises(ConfigError, match=r"^dirs: expected at least one directory"):
         await service.reload(evolve(config, peers={}, directories={}))
-    with pytest.raises(ConfigError, match=r"^dirs.inbox.path: .*No such file"):
-        await service.reload(evolve(config, directories={"inbox": DirectoryConfig(tmp_path / "absent")}))
     in_force = service.config
     await service.stopService()
     with pytest.raises(ConfigError, match="the service does not run"):
@@ -298,15 +294,13 @@ async def test_a_directory_that_answers_late_is_not_taken_from_another_service(
     first = service_of(config)
     first.startService()
     both = evolve(other, directories={**other.directories, "late": config.directories["inbox"]})
-    look = served.look_at
-    monkeypatch.setattr("realize.daemon.service.look_at", lambda which: {**look(which), "late": None})
+    monkeypatch.setattr("realize.daemon.service.look_at", lambda which: {**look_at(which), "late": SILENT})
     second = service_of(both)
     second.startService()
-    monkeypatch.setattr("realize.daemon.service.look_at", look)
-    await second._look_again()
+    await until(lambda: "another service" in (second._availability.why_refused("late") or ""))
     served_then = list(second._directories)
     await first.stopService()
-    await second._look_again()
+    await until(lambda: second._availability.why_refused("late") is None)
     served_later = list(second._directories)
     await second.stopService()
 

@@ -14,11 +14,11 @@ from twisted.internet.testing import MemoryReactorClock
 from realize.concurrency.memory import Memory
 from realize.concurrency.thread_pool import ThreadPools
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
-from realize.daemon import served, service
+from realize.daemon import looks, service
 from realize.daemon.expiry import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S, Housekeeping
-from realize.daemon.served import look_at, serve_directories
-from realize.daemon.service import DIRECTORY_RETRY_S, RealizedService
-from realize.errors import StorageError
+from realize.daemon.looks import SILENT, look_at
+from realize.daemon.served import serve_directories
+from realize.daemon.service import RealizedService
 from realize.keys import generate_identity
 from realize.store.hooks import CommitHooks
 from realize.store.local.promised_space import Ledger
@@ -53,31 +53,20 @@ def watch(_name):
 def test_a_directory_that_does_not_answer_is_told_from_the_others(two, monkeypatch):
     """The look at it is given up, and the others are served."""
     gate = threading.Event()
-    look = served.root_identity
+    look = looks.look
 
-    def hanging(path):
-        if path.endswith("bad"):
+    def hanging(directory):
+        if directory.path.endswith("bad"):
             gate.wait(30.0)
-        return look(path)
+        return look(directory)
 
-    monkeypatch.setattr(served, "root_identity", hanging)
-    monkeypatch.setattr(served, "DISK_ANSWER_S", 0.1)
+    monkeypatch.setattr(looks, "look", hanging)
+    monkeypatch.setattr(looks, "DISK_ANSWER_S", 0.1)
     found = look_at(two)
     gate.set()
 
-    assert found["bad"] is None
-    assert found["good"] is not None
-    assert ["good"] == list(
-        serve_directories(two, found, lambda _path: at_once, Clock(), watch, Ledger(), print, MEMORY)
-    )
-
-
-def test_a_directory_that_is_not_there_is_named(two, tmp_path):
-    """That is an answer."""
-    (tmp_path / "bad").rmdir()
-
-    with pytest.raises(StorageError, match=r"dirs\.bad\.path: .*No such file"):
-        look_at(two)
+    assert SILENT == found["bad"]
+    assert look(two["good"]) == found["good"]
 
 
 def test_housekeeping_goes_on_beside_a_directory_that_hangs(two):
@@ -183,34 +172,3 @@ async def test_what_peers_may_do_and_the_daemon_may_not_is_logged(monkeypatch):
     assert [("inbox", ["create", "remove"]), ("out", ["read"])] == [
         (line["dir"], line["rights"]) for line in daemon._log.named("directory_forbidden")
     ]
-
-
-def test_a_directory_that_did_not_answer_is_served_once_it_does(two, monkeypatch):
-    """Until then whoever wants it is told why; and nothing else of the configuration is taken over by that."""
-    answers = iter([None, OSError, "there"])
-
-    def look(directories):
-        answer = next(answers)
-        if answer is OSError:
-            raise StorageError("no such directory")
-        return look_at(directories) if answer else dict.fromkeys(directories)
-
-    monkeypatch.setattr(service, "look_at", look)
-    reactor, config = MemoryReactorClock(), Config(key=generate_identity(), directories=two)
-    daemon = RealizedService(config, reactor)
-    daemon.running = True
-    daemon._reader.run = at_once
-    daemon._say_who_hangs({"good": (1, 1), "bad": None})
-    seen = []
-    for _ in range(4):
-        try:
-            seen.append(daemon._make_store("camera", {"bad": frozenset(Right)}, "bad", b"", None) is not None)
-        except StorageError as error:
-            seen.append("does not answer" in str(error))
-            seen.append("refused")
-        reactor.advance(DIRECTORY_RETRY_S)
-    daemon._housekeeping.stop()
-    daemon._exclusive.keep(())
-
-    assert [True, "refused", True, "refused", True, "refused", True] == seen
-    assert [] == reactor.getDelayedCalls()

@@ -12,7 +12,7 @@ from attrs import evolve
 from twisted.internet.task import Clock
 
 from realize.daemon.page.collecting import SHOWN_MOVES, SHOWN_TRANSFERS, PageCollector
-from realize.daemon.page.contents import Contents, Headline
+from realize.daemon.page.contents import Contents, Headline, ShownAbsence
 from realize.daemon.page.history import (
     HISTORY_INTERVAL_S,
     HISTORY_SAMPLES,
@@ -242,7 +242,7 @@ class Factory(list):
         return {}
 
 
-def collector(moves=(), connections=(), *, names_allowed=False):
+def collector(moves=(), connections=(), *, names_allowed=False, absent=()):
     """What collects from these."""
     clock = Clock()
     throttling = Throttling(clock, structlog.get_logger())
@@ -252,6 +252,7 @@ def collector(moves=(), connections=(), *, names_allowed=False):
         factory=Factory(connections),
         throttling=throttling,
         rates=RateSampler(clock),
+        absent=lambda: list(absent),
         moves=lambda: list(moves),
         uptime_s=lambda: 5.0,
         is_running=lambda: True,
@@ -422,6 +423,19 @@ def test_a_daemon_without_moves():
     assert "No moves are configured." in page
     assert "Nothing was moved." in page
     assert "No limit is in force." in page
+
+
+def test_directories_that_are_not_there_are_told_of():
+    """Above all, with the time and the reason; of many only so many are shown."""
+    absent = [ShownAbsence(f"disk{number}", 7200.0, "its file system is not mounted") for number in range(60)]
+    one = text_of(render(collector([move(phase=Phase.FAILING)], absent=absent[:1]).collect()))
+    many = text_of(render(collector(absent=absent).collect()))
+
+    assert "disk0 is not there, camera fails" in one
+    assert "Directories disk0 Not there for 2h: its file system is not mounted" in one
+    assert "60 directories are not there" in many
+    assert "and 10 directories more" in many.replace("\N{NO-BREAK SPACE}", " ")
+    assert "Directories" not in text_of(render(collector().collect()))
 
 
 def test_a_move_tells_what_an_operator_asks():

@@ -65,7 +65,7 @@ class Trial:
 
     def report(self, name="camera", *, is_admin=True):
         """What is said now."""
-        return report(Service(), self.connections, self.rates, [], MOVES, [NEW, DAEMON], name, is_admin=is_admin)
+        return report(Service(), self.connections, self.rates, [], [], MOVES, [NEW, DAEMON], name, is_admin=is_admin)
 
 
 def test_rates_and_the_time_left_are_told():

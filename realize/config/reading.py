@@ -1,16 +1,15 @@
 """The TOML file: where it is looked for, how it is read, and what must exist.
 
 This module owns the format, which docs/configuration.md describes.
-It reads the file, and checks that directories and the key file exist without opening them.
+It reads the file, and checks that the key file exists without opening it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import threading
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -53,7 +52,7 @@ from realize.config.values import (
     ThrottleConfig,
     absences,
 )
-from realize.errors import ConfigError, Problem, UsageError
+from realize.errors import ConfigError, UsageError
 from realize.levels import FORMATS
 from realize.ownership import changeable_by_others, forbidden
 from realize.places import default_config_path, default_key_path, home
@@ -98,7 +97,7 @@ def read_config(
 
     ``control`` is where the control socket is if the file does not say.
 
-    The daemon requires a key file that exists, an endpoint to listen on, and directories that exist.
+    The daemon requires a key file that exists, an endpoint to listen on, and directories to serve, which may be absent.
     The command requires none of these; its key is ``REALIZE_KEY``, without former ones, or the one that the file
     names, or `default_key_path`.
     Whoever can change the file can let in anybody: if users other than ourselves and root can, the daemon refuses it,
@@ -121,7 +120,7 @@ def read_config(
     try:
         config = _structure(raw, lambda path: _resolve(path, folder, environ))
         if for_daemon:
-            refuse(*absences(config), *_missing_directories(config))
+            refuse(*absences(config))
     except Exception as error:
         raise ConfigError(as_lines(f"{file}: ", [*problems_in(error)])) from error
     return config
@@ -140,24 +139,6 @@ def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:
         raise ConfigError(f"{file}: cannot read the configuration file: {error.strerror}{advice}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not a TOML file: {display_text(str(error))}") from error
-
-
-def _missing_directories(config: Config) -> Iterator[Problem]:
-    for name, directory in config.directories.items():
-        if _is_missing(directory.path):
-            yield (
-                ("dirs", name, "path"),
-                f"there is no directory {display_text(directory.path)}; expected one that exists",
-            )
-
-
-def _is_missing(path: str) -> bool:
-    """Whether the directory is certainly missing; one on a dead disk or mount, which may come back, is not."""
-    answers: list[bool] = []
-    looking = threading.Thread(target=lambda: answers.append(os.path.isdir(path)), daemon=True, name="look")
-    looking.start()
-    looking.join(DISK_ANSWER_S)
-    return answers == [False]
 
 
 def _resolve(path: str, folder: str, environ: Mapping[str, str]) -> str:
@@ -209,7 +190,7 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
         former_keys=partial(as_former_keys, convert=path),
         listen=as_endpoints,
         metrics=as_metrics,
-        directories=named("directory", _class(DirectoryConfig, path=path, reserve=as_reserve)),
+        directories=named("directory", _class(DirectoryConfig, path=path, reserve=as_reserve, mount=path)),
         peers=named(
             "peer",
             _class(

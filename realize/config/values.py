@@ -145,12 +145,15 @@ class DirectoryConfig:
     """Absolute; a relative one that is given starts at the working directory."""
     reserve: Reserve = NO_RESERVE
     """The space that peers must leave free on its file system."""
+    mount: str | None = field(default=None, converter=given_file)
+    """Where its file system is mounted; None if that does not matter.  While nothing is, the directory is not there."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""
         refuse(
             *problems_of("path", as_path, self.path),
             *problems_of("reserve", instance_of(Reserve), self.reserve),
+            *(() if self.mount is None else problems_of("mount", as_path, self.mount)),
         )
 
 

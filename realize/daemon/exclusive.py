@@ -7,6 +7,7 @@ from typing import Final
 
 from realize.config import DirectoryConfig
 from realize.config.problems import config_error
+from realize.daemon.looks import FoundDirectory
 from realize.fs.tree import Inode
 from realize.units import display_text
 
@@ -17,17 +18,17 @@ _SERVED_BY: Final[dict[Inode, ExclusiveDirectories]] = {}
 class ExclusiveDirectories:
     """The directories that one service has for itself."""
 
-    def take(self, found: Mapping[str, Inode | None], directories: Mapping[str, DirectoryConfig]) -> None:
+    def take(self, found: Mapping[str, FoundDirectory], directories: Mapping[str, DirectoryConfig]) -> None:
         """Take those that were found; raises `ConfigError`, and takes none, if another service has one of them."""
         sentence = "another service in this process serves {}; expected a directory that no other one does"
         problems = [
             (("dirs", name, "path"), sentence.format(display_text(directories[name].path)))
-            for name, inode in found.items()
-            if inode is not None and _SERVED_BY.get(inode, self) is not self
+            for name, each in found.items()
+            if _SERVED_BY.get(each.identity, self) is not self
         ]
         if problems:
             raise config_error(*problems)
-        _SERVED_BY.update({inode: self for inode in found.values() if inode is not None})
+        _SERVED_BY.update({each.identity: self for each in found.values()})
 
     def keep(self, inodes: Iterable[Inode]) -> None:
         """Give up all but these."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -19,20 +19,22 @@ import twisted
 from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
 from realize import __version__
 from realize.concurrency.memory import Memory
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
-from realize.config import Config, DirectoryConfig, Right
+from realize.config import Config, Right
 from realize.config.values import check_daemon_needs
 from realize.daemon.activity import activity_line
+from realize.daemon.availability import CHANGED, Availability, is_unmounted
 from realize.daemon.control import ControlSocket, may_steer
 from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.expiry import Housekeeping
 from realize.daemon.listeners import Listeners
+from realize.daemon.looks import FoundDirectory, Sight, look_at, look_later
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.endpoint import MetricsEndpoint
 from realize.daemon.metrics.gauges import Gauges
@@ -41,17 +43,17 @@ from realize.daemon.metrics.null_hooks import EventHooks
 from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.move_reports import short_rows
 from realize.daemon.page.collecting import PageCollector
+from realize.daemon.page.contents import ShownAbsence
 from realize.daemon.page.resource import StatusPage
 from realize.daemon.peer_changes import by_key, to_disconnect, with_other_origin
 from realize.daemon.rates import RateSampler
 from realize.daemon.reloading import ControlResponders, Reloaded, ReloadResponder
 from realize.daemon.responders import DaemonResponders
-from realize.daemon.served import THREADS, ServedDirectory, look_at, serve_directories
+from realize.daemon.served import THREADS, ServedDirectory, serve_directories
 from realize.daemon.status import report, totals
 from realize.daemon.steering import Asker, SteeringResponders
 from realize.daemon.throttling import Throttling
-from realize.errors import ConfigError, ConnectionFailed, RealizeError, StorageError
-from realize.fs.tree import Inode
+from realize.errors import ConfigError, ConnectionFailed, RealizeError, Unavailable
 from realize.keys import PublicKey
 from realize.logger import LogSource
 from realize.moves.plan import plans_of
@@ -71,10 +73,6 @@ from realize.wire.throttling import pacing
 
 _NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for right in Right}
 """The permissions of the daemon on a directory without which each right is useless."""
-
-DIRECTORY_RETRY_S: Final = 60.0
-"""Delay before another look at a directory that did not answer."""
-
 
 FIXED_KEYS: Final = ("key", "former_keys", "listen", "limits", "metrics", "page_file_names", "state", "control")
 """The keys of the configuration that a reload cannot change."""
@@ -113,9 +111,9 @@ class RealizedService(Service):
         """By directory path."""
         self._reader = ThreadPool(reactor, 1, "configuration")
         self._reloading = DeferredLock()
-        self._looking_again: IDelayedCall | None = None
-        self._hanging: list[str] = []
-        """Names of the directories that did not answer at the last look."""
+        self._availability = Availability(
+            reactor, self._log, partial(look_later, reactor), lambda name, found: self._take_up({name: found})
+        )
         self._ledger = Ledger(reactor)
         self._memory = Memory(config.limits.memory_bytes, config.limits.peer_memory_bytes)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
@@ -197,7 +195,7 @@ class RealizedService(Service):
     def activity(self) -> str:
         """What it does, in one line, without names of files."""
         return activity_line(
-            served=len(self._directories),
+            served=len(self._config.directories) - len(self._availability.absent),
             directories=len(self._config.directories),
             peers=len(self._config.peers),
             connections=len(list(self._factory)),
@@ -212,7 +210,8 @@ class RealizedService(Service):
     def startService(self) -> None:
         """Start to serve; raises `ConfigError`, and leaves nothing open, if that is not possible.
 
-        A disk that hangs holds this up for a few seconds; its directory is served once it answers.
+        A disk that hangs holds this up for a few seconds.
+        A directory that is not there, or whose disk does not answer, is served once it is.
         """
         if self.running or self._ended is not None:
             raise RuntimeError("this service was started before: make another one to serve again")
@@ -229,10 +228,11 @@ class RealizedService(Service):
         self._events.started(time.time())
         check_daemon_needs(self._config)
         plans = plans_of(self._config)
-        found = _found(self._config)
+        seen = look_at(self._config.directories)
+        found = _found(seen)
         self._exclusive.take(found, self._config.directories)
         self._directories = self._serve(self._config, found)
-        self._say_who_hangs(found)
+        self._watch(seen)
         self._take_over(self._config)
         self._log.info(
             "started",
@@ -261,7 +261,7 @@ class RealizedService(Service):
         if self._config.control is not None:
             self.open_control(self._config.control)
         self._housekeeping.start(self._directories, self._config.partial_max_age_s)
-        self._look_what_is_forbidden()
+        self._look_what_is_forbidden(found)
         self._moves.start(plans)
 
     def stopService(self) -> Deferred[None]:
@@ -304,7 +304,9 @@ class RealizedService(Service):
         check_daemon_needs(config)
         plans = plans_of(config)
         if self.running:
-            found = await self._reader.run(_found, config)
+            seen = await self._reader.run(look_at, config.directories)
+            seen = {name: self._unless_unmounted(name, config, sight) for name, sight in seen.items()}
+            found = _found(seen)
         if not self.running:
             raise ConfigError("the service does not run, so it takes over no configuration")
         kept = {name: getattr(self._config, name) for name in FIXED_KEYS}
@@ -312,12 +314,11 @@ class RealizedService(Service):
         config = attrs.evolve(config, **kept)
         self._exclusive.take(found, config.directories)
         directories = self._serve(config, found)
-        for name, identity in found.items():
-            before = self._directories.get(name)
-            if identity is None and before is not None and before.path == config.directories[name].path:
-                before.headroom.reserve = config.directories[name].reserve
-                directories[name] = before
         other_origin = with_other_origin(self._config.peers, config.peers)
+        for name, served in self._directories.items():
+            if name in seen and name not in found and served.path == config.directories[name].path:
+                served.headroom.reserve = config.directories[name].reserve
+                directories[name] = served
         ending = to_disconnect(self._config, config, _moved(self._directories, directories))
         for name, now in directories.items():
             before = self._directories.get(name)
@@ -326,12 +327,12 @@ class RealizedService(Service):
                 directories[name] = before
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
         self._exclusive.keep([directory.identity for directory in directories.values()])
-        self._say_who_hangs(found)
+        self._watch(seen)
         self._pools.keep([directory.path for directory in config.directories.values()])
         try:
             self._take_over(config)
             self._housekeeping.start(directories, config.partial_max_age_s)
-            self._look_what_is_forbidden()
+            self._look_what_is_forbidden(found)
             self._moves.reload(self._with_identity(config), plans)
             self._log.info(
                 "reloaded",
@@ -350,7 +351,7 @@ class RealizedService(Service):
                     self._withdraw(connection)
         return changed
 
-    def _serve(self, config: Config, found: dict[str, Inode | None]) -> dict[str, ServedDirectory]:
+    def _serve(self, config: Config, found: Mapping[str, FoundDirectory]) -> dict[str, ServedDirectory]:
         return serve_directories(
             config.directories,
             found,
@@ -362,39 +363,25 @@ class RealizedService(Service):
             self._memory,
         )
 
-    def _say_who_hangs(self, found: dict[str, Inode | None]) -> None:
-        """Log which directories do not answer, and look at them again later; the others are served meanwhile."""
-        self._look_no_more()
-        self._hanging = [name for name, identity in found.items() if identity is None]
-        for name in self._hanging:
-            self._log.error("directory_hangs", dir=name, served=name in self._directories)
-            if self._looking_again is None:
-                self._looking_again = self._reactor.callLater(DIRECTORY_RETRY_S, self._look_again)
+    def _unless_unmounted(self, name: str, config: Config, sight: Sight) -> Sight:
+        """What a reload takes for the directory: not the mount point below a disk that is gone."""
+        served = self._directories.get(name)
+        is_same = served is not None and served.path == config.directories[name].path
+        if served is not None and is_same and isinstance(sight, FoundDirectory) and is_unmounted(served.found, sight):
+            return CHANGED
+        return sight
 
-    def _look_again(self) -> Deferred[None]:
-        """Look again at the directories that did not answer; the configuration is not read again for this."""
-        return self._reloading.run(lambda: Deferred.fromCoroutine(self._look_at_hanging()))
+    def _watch(self, seen: Mapping[str, Sight]) -> None:
+        served = {name: directory.found for name, directory in self._directories.items()}
+        self._availability.watch(self._config.directories, served, seen)
 
-    async def _look_at_hanging(self) -> None:
-        config, hanging = self._config, self._hanging
-        try:
-            found = await self._reader.run(_look_at_each, {name: config.directories[name] for name in hanging})
-            self._exclusive.take(found, config.directories)
-        except (RealizeError, MemoryError):
-            found = dict.fromkeys(hanging)
-        if not self.running:
-            return
-        for name, directory in self._serve(config, found).items():
-            self._log.info("directory_answers", dir=name)
-            # Keep one that was served before: its stores themselves refuse if it is another directory by now.
-            self._directories.setdefault(name, directory)
-        self._housekeeping.start(self._directories, config.partial_max_age_s)
-        self._say_who_hangs(found)
-
-    def _look_no_more(self) -> None:
-        again, self._looking_again = self._looking_again, None
-        if again is not None and again.active():
-            again.cancel()
+    def _take_up(self, found: Mapping[str, FoundDirectory]) -> None:
+        """Serve directories that have come; raises `ConfigError` if another service has one of them."""
+        self._exclusive.take(found, self._config.directories)
+        self._directories |= self._serve(self._config, found)
+        self._exclusive.keep([directory.identity for directory in self._directories.values()])
+        self._housekeeping.start(self._directories, self._config.partial_max_age_s)
+        self._look_what_is_forbidden(found)
 
     def _withdraw(self, connection: AcceptedProtocol) -> None:
         """Close a connection whose peer has lost rights; if closing in order fails, abort it."""
@@ -415,9 +402,9 @@ class RealizedService(Service):
         peers = {name: throttle.peers_bps.get(name) for name in config.peers}
         self._throttling.configure(throttle.service_bps, peers, throttle.connection_bps)
 
-    def _look_what_is_forbidden(self) -> None:
-        for name, directory in self._directories.items():
-            Deferred.fromCoroutine(self._say_what_is_forbidden(name, directory))
+    def _look_what_is_forbidden(self, names: Iterable[str]) -> None:
+        for name in names:
+            Deferred.fromCoroutine(self._say_what_is_forbidden(name, self._directories[name]))
 
     async def _say_what_is_forbidden(self, name: str, directory: ServedDirectory) -> None:
         """Log the rights of peers in a directory that are useless, because the daemon itself lacks the permission."""
@@ -435,7 +422,7 @@ class RealizedService(Service):
 
     async def _close(self) -> None:
         self._housekeeping.stop()
-        self._look_no_more()
+        self._availability.stop()
         moves_ended = self._moves.stop(self._config.drain_s)
         await self._listeners.close()
         try:
@@ -517,6 +504,7 @@ class RealizedService(Service):
             records=self._logs.counts,
             paths=lambda: {name: directory.path for name, directory in self._directories.items()},
             reserves=lambda: {name: directory.headroom.reserve for name, directory in self._directories.items()},
+            available=lambda: {name: name not in self._availability.absent for name in self._config.directories},
             peers=lambda: list(self._config.peers),
         )
 
@@ -530,11 +518,16 @@ class RealizedService(Service):
             factory=self._factory,
             throttling=self._throttling,
             rates=self._rates,
+            absent=self._shown_absences,
             moves=self._moves.statuses,
             uptime_s=lambda: self.uptime,
             is_running=lambda: bool(self.running),
             names_allowed=self._config.page_file_names,
         )
+
+    def _shown_absences(self) -> list[ShownAbsence]:
+        now, absent = self._reactor.seconds(), self._availability.absent
+        return [ShownAbsence(name, now - each.since, each.why) for name, each in sorted(absent.items())]
 
     def _health(self) -> tuple[bool, str]:
         return (True, "ready") if self.running else (False, "draining")
@@ -547,34 +540,24 @@ class RealizedService(Service):
         base: bytes,
         origin: bytes | None,
     ) -> Any:
-        served = self._directories.get(directory)
-        if served is None:
-            raise StorageError(f"directory {display_text(directory)} is not served: its disk does not answer")
-        return served.store(base, peer, rights[directory], origin)
+        if (why := self._availability.why_refused(directory)) is not None:
+            raise Unavailable(f"directory {display_text(directory)} is not there now: {why}")
+        return self._directories[directory].store(base, peer, rights[directory], origin)
 
     def _report(self, asker: Asker) -> dict[str, Any]:
         limits = self._throttling.report(asker.name, is_admin=asker.is_admin, own=asker.connection)
         moves = short_rows(self._moves.statuses(), time.time())
         keys = [identity.public_key for identity in self._identities]
-        return report(self, self._factory, self._rates, limits, moves, keys, asker.name, is_admin=asker.is_admin)
+        peer = self._config.peers.get(asker.name)
+        named = self._config.directories if asker.is_admin or peer is None else peer.rights
+        directories = self._availability.rows(named)
+        return report(
+            self, self._factory, self._rates, directories, limits, moves, keys, asker.name, is_admin=asker.is_admin
+        )
 
 
-def _found(config: Config) -> dict[str, Inode | None]:
-    """`look_at` for the directories of a configuration; raises `ConfigError` if one is not there."""
-    try:
-        return look_at(config.directories)
-    except StorageError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _look_at_each(directories: Mapping[str, DirectoryConfig]) -> dict[str, Inode | None]:
-    """`look_at` for each directory separately; one that cannot be reached counts as one that does not answer."""
-    found: dict[str, Inode | None] = {}
-    for name, directory in directories.items():
-        found[name] = None
-        with contextlib.suppress(StorageError):
-            found |= look_at({name: directory})
-    return found
+def _found(seen: Mapping[str, Sight]) -> dict[str, FoundDirectory]:
+    return {name: sight for name, sight in seen.items() if isinstance(sight, FoundDirectory)}
 
 
 def _moved(before: Mapping[str, ServedDirectory], after: Mapping[str, ServedDirectory]) -> set[str]:

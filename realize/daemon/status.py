@@ -37,6 +37,7 @@ def report(
     service: Uptime,
     connections: Iterable[AcceptedProtocol],
     rates: RateSampler,
+    directories: Sequence[Mapping[str, Any]],
     limits: Sequence[Mapping[str, Any]],
     moves: Sequence[Mapping[str, Any]],
     keys: Sequence[PublicKey],
@@ -46,8 +47,9 @@ def report(
 ) -> dict[str, Any]:
     """The report as a JSON object; for a peer that is no admin, it has only its own connections and transfers.
 
-    ``limits`` are those that this peer may see; ``moves`` are for an admin (`realize.daemon.move_reports.short_rows`).
     ``keys`` are those of the daemon, newest first: whoever knows a former one learns from it which is the new one.
+    ``directories`` and ``limits`` are those that this peer may see.
+    ``moves`` are for an admin (`realize.daemon.move_reports.short_rows`).
     """
     shown = [each for each in connections if is_admin or each.name == name]
     shown.sort(key=lambda each: each.number)
@@ -58,6 +60,7 @@ def report(
             {"state": "former" if index else "current", "fingerprint": key.fingerprint, "key": key.base64}
             for index, key in enumerate(keys)
         ],
+        "directories": directories,
         "connections": [
             {
                 "id": each.number,
@@ -79,11 +82,11 @@ def report(
 
 
 def as_text(report: Mapping[str, Any]) -> str:
-    """The report as JSON, with fewer ``transfers``, then fewer ``moves``, if it would not fit.
+    """The report as JSON, with fewer ``transfers``, ``moves`` and ``directories``, in this order, if it would not fit.
 
     Raises `Busy` if it never fits.
     """
-    for key in ("transfers", "moves"):
+    for key in ("transfers", "moves", "directories"):
         text = dumped(report.get(key) or [], MAX_REPORT_BYTES, partial(_with_fewer, report, key))
         if len(text) <= MAX_REPORT_BYTES:
             return text

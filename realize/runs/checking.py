@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from realize import __version__
 from realize.concurrency.reactor import IReactor
-from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError
+from realize.errors import AccessDenied, ConfigError, ConnectionFailed, RealizeError, Unavailable
 from realize.keys import PublicKey
 from realize.locations import RemoteLocation
 from realize.logger import LoggerOf
@@ -221,6 +221,11 @@ class Checking:
             where = await self._within(store.open(os.urandom(16)))
         except AccessDenied as error:
             self._fail("directory", str(error), right(protocol.name, location.directory))
+        except Unavailable as error:
+            advice = [
+                "mount its disk, or make the directory, on the machine of the daemon, which takes it up by itself"
+            ]
+            self._fail("directory", str(error), advice)
         except RealizeError as error:
             self._fail("directory", str(error), ["see to that directory on the machine of the daemon"])
         after_ns = time.time_ns()

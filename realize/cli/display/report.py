@@ -14,7 +14,7 @@ from realize.units import display_text, format_duration, format_rate, format_siz
 SIZES: Final = frozenset({"size", "reached", "done", "sent", "received", "bytes"})
 """Fields in bytes."""
 
-DURATIONS: Final = frozenset({"uptime", "age", "idle", "left", "waited", "lasts", "oldest", "failing"})
+DURATIONS: Final = frozenset({"uptime", "age", "idle", "left", "waited", "lasts", "oldest", "failing", "absent"})
 """Fields in seconds."""
 
 LIMITS: Final = frozenset({"limit", "limits"})

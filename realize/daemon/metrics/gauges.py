@@ -64,6 +64,7 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
     ),
     (CounterMetricFamily, "realize_partials_expired", "Partials removed for their age.", ("dir",)),
     (CounterMetricFamily, "realize_partials_expired_bytes", "Bytes of partials removed for their age.", ("dir",)),
+    (GaugeMetricFamily, "realize_directory_available", "1 if the directory is there, else 0.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_size_bytes", "Size of the file system.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_reserve_bytes", "Bytes that peers must leave free.", ("dir",)),
     (GaugeMetricFamily, "realize_directory_free_bytes", "Bytes free for users other than root.", ("dir",)),
@@ -98,6 +99,8 @@ class Gauges(Collector):
     paths: Callable[[], Mapping[str, str]]
     reserves: Callable[[], Mapping[str, Reserve]]
     """The space to keep free in each of these directories."""
+    available: Callable[[], Mapping[str, bool]]
+    """Whether each directory of the configuration is there."""
     peers: Callable[[], list[str]]
 
     def prepare(self) -> None:
@@ -159,7 +162,9 @@ class Gauges(Collector):
                 add("realize_throttle_limit_bytes_per_second", limit, "peer", row["peer"], "receive")
 
     def _disks(self, add: Callable[..., None]) -> None:
-        paths, reserves = self.paths(), self.reserves()
+        paths, reserves, available = self.paths(), self.reserves(), self.available()
+        for name, is_there in available.items():
+            add("realize_directory_available", int(is_there), name)
         for name in paths:
             partials = self.housekeeping.partials.get(name)
             add("realize_partials_expired", partials.expired if partials else 0, name)
@@ -168,7 +173,8 @@ class Gauges(Collector):
                 add("realize_partials", partials.files, name)
                 add("realize_partials_bytes", partials.size, name)
                 add("realize_partials_counted_timestamp_seconds", partials.counted_at, name)
-        for name, space in self.spaces.known(paths).items():
+        there = {name: path for name, path in paths.items() if available.get(name, False)}
+        for name, space in self.spaces.known(there).items():
             add("realize_directory_size_bytes", space.size, name)
             add("realize_directory_reserve_bytes", reserves[name].of(space.size), name)
             add("realize_directory_free_bytes", space.free, name)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IReactorTime
 
 from realize import __version__
-from realize.daemon.page.contents import Contents, ShownChange, ShownLimit, ShownTransfer
+from realize.daemon.page.contents import Contents, ShownAbsence, ShownChange, ShownLimit, ShownTransfer
 from realize.daemon.page.history import HistorySampler
 from realize.daemon.page.withholding import without_names
 from realize.daemon.page.wording import all_that_waits, headline, urgency
@@ -29,6 +29,9 @@ from realize.wire.server import PeerServerFactory
 
 SHOWN_MOVES: Final = 100
 """Moves on the page at most, those that somebody should look at before the others."""
+
+SHOWN_DIRECTORIES: Final = 50
+"""Directories that are not there at most."""
 
 SHOWN_TRANSFERS: Final = 50
 """Files on their way at most."""
@@ -63,6 +66,7 @@ class PageCollector:
         factory: PeerServerFactory,
         throttling: Throttling,
         rates: RateSampler,
+        absent: Callable[[], Sequence[ShownAbsence]],
         moves: Callable[[], Sequence[MoveStatus]],
         uptime_s: Callable[[], float],
         is_running: Callable[[], bool],
@@ -71,6 +75,7 @@ class PageCollector:
         self._factory = factory
         self._throttling = throttling
         self._rates = rates
+        self._absent = absent
         self._moves = moves
         self._uptime_s = uptime_s
         self._is_running = is_running
@@ -83,6 +88,7 @@ class PageCollector:
         moves = self._moves()
         urgent_first = sorted(moves, key=urgency)[:SHOWN_MOVES]
         transfers, more_transfers = self._transfers(moves)
+        absent = self._absent()
         limits = [*self._limits(now), *_limits_of(moves)]
         history = self.sampler.history
         return Contents(
@@ -90,7 +96,14 @@ class PageCollector:
             host=socket.gethostname(),
             version=__version__,
             uptime_s=self._uptime_s(),
-            headline=headline(moves, is_ending=not self._is_running(), is_busy=bool(transfers)),
+            headline=headline(
+                moves,
+                is_ending=not self._is_running(),
+                is_busy=bool(transfers),
+                absent=[each.name for each in absent],
+            ),
+            absent=absent[:SHOWN_DIRECTORIES],
+            more_absent=max(0, len(absent) - SHOWN_DIRECTORIES),
             moves=urgent_first if self._names_allowed else [without_names(move) for move in urgent_first],
             more_moves=len(moves) - len(urgent_first),
             waiting=all_that_waits(moves),

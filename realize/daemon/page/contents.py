@@ -24,6 +24,15 @@ class Headline:
     tone: str
 
 
+@frozen
+class ShownAbsence:
+    """A directory that is not there, or whose disk does not answer: its name, for how many seconds, and why."""
+
+    name: str
+    seconds: float
+    why: str
+
+
 @frozen(kw_only=True)
 class ShownTransfer:
     """A file on its way; ``name`` is empty if it is not to be shown, ``about`` says where it comes from or goes to."""
@@ -68,6 +77,8 @@ class Contents:
     version: str
     uptime_s: float
     headline: Headline
+    absent: Sequence[ShownAbsence] = ()
+    more_absent: int = 0
     moves: Sequence[MoveStatus] = ()
     more_moves: int = 0
     waiting: KnownBacklog = Factory(KnownBacklog)

@@ -55,6 +55,7 @@ def _page(contents: Contents) -> Tag:
         tags.body(
             _header(contents),
             Tag("main")(
+                _directories(contents),
                 moves_section(contents),
                 _transfers(contents),
                 _hour(contents),
@@ -102,6 +103,23 @@ def _lead(contents: Contents) -> Iterator[str]:
 def _section(title: str, *content: Any) -> Tag:
     ident = title.replace(" ", "-").lower()
     return tags.section(tags.h2(title, id=ident), *content, **{"aria-labelledby": ident})
+
+
+def _directories(contents: Contents) -> Tag | str:
+    """Those that are not there; nothing is to be said of the others."""
+    if not contents.absent:
+        return ""
+    rows = [
+        tags.li(
+            tags.h3(tags.bdi(shown(each.name))),
+            tags.p(f"Not there for {coarse(each.seconds)}: {shown(each.why)}", class_="facts"),
+            class_="card",
+        )
+        for each in contents.absent
+    ]
+    return _section(
+        "Directories", tags.ul(rows, class_="cards even"), _more(contents.more_absent, "directory", "directories")
+    )
 
 
 def _transfers(contents: Contents) -> Tag | str:
@@ -185,8 +203,8 @@ def _change(contents: Contents, change: ShownChange) -> Tag:
     return tags.small(f"{change.direction} {rate_words(change.bps)} from {at}, in {coarse(change.at - contents.now)}")
 
 
-def _more(count: int, noun: str) -> Tag | str:
-    return tags.p(f"and {counted(count, noun)} more", class_="more") if count else ""
+def _more(count: int, noun: str, plural: str = "") -> Tag | str:
+    return tags.p(f"and {counted(count, noun, plural)} more", class_="more") if count else ""
 
 
 def _footer(contents: Contents) -> Tag:

@@ -106,14 +106,19 @@ def state_of(move: MoveStatus) -> str:
     return STUCK if move.failed_files and move.phase is Phase.IDLE else STATE_WORDS[move.phase]
 
 
-def headline(moves: Sequence[MoveStatus], *, is_ending: bool, is_busy: bool) -> Headline:
-    """What is wrong first; then what goes on, in moves or for peers (``is_busy``); then that all is well."""
+def headline(moves: Sequence[MoveStatus], *, is_ending: bool, is_busy: bool, absent: Sequence[str] = ()) -> Headline:
+    """What is wrong first; then what goes on, in moves or for peers (``is_busy``); then that all is well.
+
+    ``absent`` are names of directories that are not there.
+    """
     failing = [move for move in moves if move.phase is Phase.FAILING]
     stuck = sum(move.failed_files for move in moves)
     paused = [move for move in moves if move.phase is Phase.PAUSED]
     if is_ending:
         return Headline("The daemon is stopping", "warn")
-    wrong = [_of_all(failing, moves, "fails", "fail")] if failing else []
+    wrong = [_absent_words(absent)] if absent else []
+    if failing:
+        wrong.append(_of_all(failing, moves, "fails", "fail"))
     if stuck:
         wrong.append(f"{counted(stuck, 'file')} cannot be moved")
     if wrong:
@@ -123,6 +128,12 @@ def headline(moves: Sequence[MoveStatus], *, is_ending: bool, is_busy: bool) -> 
     if is_busy or any(move.phase is Phase.RUNNING for move in moves):
         return Headline("All is well, files are on their way", "good")
     return Headline("All is well", "good")
+
+
+def _absent_words(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"{shown(names[0])} is not there"
+    return f"{len(names):,} directories are not there"
 
 
 def all_that_waits(moves: Sequence[MoveStatus]) -> KnownBacklog:

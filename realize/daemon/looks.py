@@ -1,0 +1,106 @@
+"""Looking whether the directories to be served are there, in threads that nobody waits for.
+
+A dead disk or mount may never answer, so a look may never end, and the end of the process must not depend on it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+
+from realize.config import DirectoryConfig
+from realize.config.reading import DISK_ANSWER_S
+from realize.fs.descriptors import release
+from realize.fs.mounts import is_at_or_below, mount_point_of
+from realize.fs.oserrors import Deed, reason
+from realize.fs.tree import Inode, identity_of
+
+
+@frozen
+class FoundDirectory:
+    """The directory that a look has found, and where its file system is mounted; None if that cannot be told."""
+
+    identity: Inode
+    mount: bytes | None
+
+
+@frozen
+class Missing:
+    """Why there is none, in words that name no path: peers read them."""
+
+    why: str
+    hangs: bool = False
+    """Whether that is because its disk does not answer."""
+
+
+Sight = FoundDirectory | Missing
+"""What a look has found."""
+
+SILENT: Final = Missing("its disk does not answer", hangs=True)
+
+
+def look(directory: DirectoryConfig) -> Sight:
+    """Look for a directory; takes as long as its disk takes."""
+    try:
+        fd = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return Missing(reason(error, Deed.OPEN))
+    try:
+        found = FoundDirectory(identity_of(os.fstat(fd)), mount_point_of(fd))
+        if directory.mount is not None and not _is_mounted_at(found.mount, directory.mount):
+            return Missing("its file system is not mounted")
+    except OSError as error:
+        return Missing(reason(error, Deed.OPEN))
+    else:
+        return found
+    finally:
+        release(fd)
+
+
+def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Sight]:
+    """Look for all of them at once; those whose disks do not answer within `DISK_ANSWER_S` are `SILENT`.
+
+    Blocks for as long, so call it in a thread where that is too long.
+    """
+    found: dict[str, Sight] = {}
+
+    def note(name: str, directory: DirectoryConfig) -> None:
+        found[name] = look(directory)
+
+    threads = [_start(note, name, directory) for name, directory in directories.items()]
+    until = time.monotonic() + DISK_ANSWER_S
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return {name: found.get(name, SILENT) for name in directories}
+
+
+def look_later(reactor: IReactorFromThreads, directory: DirectoryConfig) -> Deferred[Sight]:
+    """Look for one; fires when its disk has answered, perhaps never."""
+    seen: Deferred[Sight] = Deferred()
+
+    def tell() -> None:
+        sight = look(directory)
+        try:
+            reactor.callFromThread(seen.callback, sight)
+        except RuntimeError:
+            return  # the reactor's loop, that of asyncio, is closed: nobody waits any more
+
+    _start(tell)
+    return seen
+
+
+def _is_mounted_at(mount: bytes | None, expected: str) -> bool:
+    return mount is not None and is_at_or_below(mount, os.fsencode(os.path.realpath(expected)))
+
+
+def _start(work: Callable[..., None], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=work, args=arguments, daemon=True, name="look")
+    thread.start()
+    return thread
