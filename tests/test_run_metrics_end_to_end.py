@@ -46,13 +46,13 @@ class Deaf:
     def __init__(self):
         self._server = socket.create_server(("127.0.0.1", 0))
         self._accepted = []
-        self._asked = threading.Event()
+        self._asked = threading.Semaphore(0)
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def wait_until_asked(self):
-        """Wait until somebody has connected."""
-        assert self._asked.wait(30)
+        """Wait until somebody has connected: a run does at its beginning, and once more at its end."""
+        assert self._asked.acquire(timeout=30)
 
     def close(self):
         self._server.close()
@@ -65,7 +65,7 @@ class Deaf:
                 self._accepted.append(self._server.accept()[0])
             except OSError:
                 return
-            self._asked.set()
+            self._asked.release()
 
 
 @pytest.fixture
@@ -178,9 +178,20 @@ def test_a_signal(site, gateway, tmp_path):
     assert 20 == process.returncode == gateway.value("realize_last_exit_code")
 
 
+def test_a_run_that_is_killed_at_once_has_said_that_it_began(site, gateway, tmp_path):
+    """So that it is missed: `RealizeVanished` sees a run in progress that pushes nothing more."""
+    process, _ = retrying(site, "--metrics-pushgateway", gateway.url, tmp_path / "source", "hostb::inbox")
+    process.kill()
+    process.communicate(timeout=20)
+
+    assert 1 == gateway.value("realize_last_in_progress")
+    assert time.time() - gateway.value("push_time_seconds") < 15
+
+
 def test_a_second_signal_does_not_wait_for_the_push(site, deaf, tmp_path):
     """Who signals twice does not want to be told anything."""
     process, _ = retrying(site, "--metrics-pushgateway", deaf.url, tmp_path / "source", "hostb::inbox")
+    deaf.wait_until_asked()
     process.send_signal(signal.SIGTERM)
     deaf.wait_until_asked()
 
@@ -211,6 +222,7 @@ def test_a_gateway_that_hangs(site, deaf, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
+    deaf.wait_until_asked()
     deaf.wait_until_asked()
 
     process.send_signal(signal.SIGTERM)

@@ -29,7 +29,7 @@ class MetricsOptions:
         otherwise=None,
         metavar="URL",
         envvar="REALIZE_METRICS_PUSHGATEWAY",
-        help="Push metrics to this Prometheus Pushgateway at the end, and every 15 s until then"
+        help="Push metrics to this Prometheus Pushgateway at the end, at the start, and every 15 s between"
         "  [environment: REALIZE_METRICS_PUSHGATEWAY]",
     )
     textfile: str | None = option(

@@ -33,6 +33,8 @@ from realize.schedule.timetable import rate_now
 from realize.units import display_text
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from realize.telemetry.metrics.pushing import Gateway, Pusher
     from realize.telemetry.metrics.run_metrics import Ending, Figures
 
@@ -122,11 +124,16 @@ class RunMetrics:
 
     @asynccontextmanager
     async def during(self, reactor: IReactor) -> AsyncIterator[None]:
-        """Within the block, serve metrics and push every `PUSH_INTERVAL_S`; raises `UsageError` if it cannot listen."""
+        """Within the block, serve metrics, and push at once and every `PUSH_INTERVAL_S`.
+
+        Raises `UsageError` if it cannot listen.
+        """
         stop_serving = await self._serve(reactor)
         beating = LoopingCall(self._beat, self._pusher)
         beating.clock = reactor
         if self._pusher is not None:
+            # Or a run that is killed before the first interval is over would leave nothing behind.
+            self._pusher.begin(self._unfinished())
             beating.start(PUSH_INTERVAL_S, now=False)
         try:
             yield
@@ -246,9 +253,13 @@ class RunMetrics:
         return Pusher(gateway.push, lambda why: self._warn(_not_pushed(gateway, why)))
 
     def _beat(self, pusher: Pusher) -> None:
+        pusher.beat(self._unfinished())
+
+    def _unfinished(self) -> CollectorRegistry:
+        """What is known of the run so far."""
         from realize.telemetry.metrics.run_metrics import last
 
-        pusher.beat(last(self._figures(), None))
+        return last(self._figures(), None)
 
     def _figures(self) -> Figures:
         from realize.telemetry.metrics.run_metrics import FILE_RESULTS, Figures

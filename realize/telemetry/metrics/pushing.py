@@ -121,7 +121,7 @@ def parse_gateway(url: str, job: str, instance: str) -> Gateway:
 class Pusher:
     """Pushes to one gateway, one push at a time.
 
-    ``failed`` is called, in the thread of the push, with the reason when a `beat` is the first push to fail.
+    ``failed`` is called, in the thread of the push, with the reason when a `beat` fails for the first time.
     """
 
     def __init__(self, push: Callable[[CollectorRegistry, float], None], failed: Callable[[str], object]) -> None:
@@ -130,17 +130,23 @@ class Pusher:
         self._thread: threading.Thread | None = None
         self._tried = 0
         self._failures = 0
+        self._told = False
 
     def pushes(self) -> Pushes:
         """How many pushes were tried, and failed, so far."""
         return Pushes(self._tried, self._failures)
+
+    def begin(self, registry: CollectorRegistry) -> None:
+        """Push in the background; whether that fails is left to those that follow to report."""
+        self._start(lambda: self._attempt(registry, PUSH_ATTEMPT_TIMEOUT_S))
 
     def beat(self, registry: CollectorRegistry) -> None:
         """Push in the background, unless the previous push is still going on; reports only the first failure."""
 
         def push() -> None:
             error = self._attempt(registry, PUSH_ATTEMPT_TIMEOUT_S)
-            if error is not None and self._failures == 1:
+            if error is not None and not self._told:
+                self._told = True
                 self._failed(str(error))
 
         if self._thread is None or not self._thread.is_alive():
@@ -165,7 +171,7 @@ class Pusher:
         failure = outcome[0] if outcome else PushFailed(f"no answer within {within:.3g} s")
         return None if failure is None else str(failure)
 
-    def _start(self, work: Callable[[], None]) -> threading.Thread:
+    def _start(self, work: Callable[[], object]) -> threading.Thread:
         self._thread = threading.Thread(target=work, name="push", daemon=True)
         self._thread.start()
         return self._thread
