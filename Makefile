@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.realize-stamp
 STAMP := $(VENV)/.realize-dev-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench man release clean
+.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench man deb pins release clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -82,6 +82,15 @@ bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=-
 
 man: $(STAMP)  ## man pages in DIR (build/man); read one: man -M build/man realize move
 	$(BIN)/python -m release.man $(DIR)
+
+deb: $(STAMP)  ## build the Debian package of what is checked out, into dist/; see docs/releasing.md
+	@$(BIN)/python -m release.deb
+
+pins:  ## take the newest versions of what the Debian package and the container bring: release/pins.txt
+	$(PYTHON) -m venv .venv-pins
+	.venv-pins/bin/pip install --quiet --disable-pip-version-check --upgrade pip pip-tools
+	.venv-pins/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --output-file release/pins.txt setup.py
 
 release: $(STAMP)  ## commit, tag, build and try a release; see docs/releasing.md; make release VERSION=1.0.0
 	@$(BIN)/python -m release --check "$(VERSION)"

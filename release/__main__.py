@@ -1,4 +1,4 @@
-"""Make a release of what is checked out: commit, tag, sdist and wheel, tried before any of it stays; never a push."""
+"""Make a release of what is checked out: commit, tag, files to publish, tried before any of it stays; never a push."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from release.deb import build_deb, check_tools
 from release.text import Refused, check_version, dated, tag_of, version_in, with_version
-from release.trial import run, try_wheel
+from release.trial import run, try_deb, try_wheel
 
 MODULE = "realize/__init__.py"
 CHANGELOG = "CHANGELOG.md"
@@ -39,6 +40,7 @@ def main() -> int:
 
 def check(root: Path, version: str) -> None:
     """Raise `Refused` if anything stands against a release of that version."""
+    check_tools()
     present = version_in((root / MODULE).read_text())
     check_version(version, present, run("git", "tag", "--list", "v*", cwd=root).split())
     dated((root / CHANGELOG).read_text(), version, datetime.now(UTC).date())
@@ -62,6 +64,8 @@ def release(root: Path, version: str) -> None:
             (wheel,) = built.glob("*.whl")
             print(f"trying {wheel.name} in an empty environment ...", flush=True)
             try_wheel(wheel, version, folder)
+            print("building the Debian package ...", flush=True)
+            try_deb(build_deb(tree, wheel, built), version, folder)
         finally:
             run("git", "worktree", "remove", "--force", tree, cwd=root)
         run("git", "merge", "--quiet", "--ff-only", commit, cwd=root)
@@ -69,7 +73,7 @@ def release(root: Path, version: str) -> None:
         shutil.copytree(built, root / "dist", dirs_exist_ok=True)
         names = ", ".join(f"dist/{each.name}" for each in sorted(built.iterdir()))
     print(f"{tag} is committed and tagged here; the files are {names}.")
-    print("Nothing was pushed. To publish: git push --follow-tags, then upload the two files.")
+    print("Nothing was pushed. To publish: git push --follow-tags, then upload the files.")
 
 
 def _commit(tree: Path, version: str) -> str:

@@ -36,6 +36,16 @@ def check_version(version: str, present: str, tags: Iterable[str]) -> None:
         raise Refused(f"{version} is older than {newest}")
 
 
+def deb_version(version: str, system: str, release: str) -> str:
+    """The version of the Debian package for a release of a system, such as 12 of debian.
+
+    A candidate comes before its release, and the package for a system before that for the next one, so that each
+    is an upgrade.
+    """
+    short = {"debian": "deb"}.get(system, system)
+    return f"{version.replace('rc', '~rc')}+{short}{release}"
+
+
 def version_in(module: str) -> str:
     """The version that the source of ``realize/__init__.py`` says."""
     found = _VERSION.findall(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def clone(tmp_path, monkeypatch):
     folder.mkdir()
     for name in (".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py"):
         shutil.copy(ROOT / name, folder)
-    for name in ("realize", "release", "twisted"):
+    for name in ("deploy", "realize", "release", "twisted"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
     log = folder / "CHANGELOG.md"
     log.write_text(log.read_text().replace("## Unreleased\n", "## Unreleased\n\n- Something new.\n"))
@@ -157,15 +158,15 @@ def test_what_fails_in_the_trial_is_told():
 
 @pytest.mark.soak
 def test_a_whole_release(clone):
-    """The commit, the tag, sdist and wheel are there, the wheel works, and a second release of that name is refused."""
+    """Commit, tag, sdist, wheel and Debian package are there and work; a second release of that name is refused."""
     done = release(clone, "9.0.0")
 
     assert "" == done.stderr
     assert 0 == done.returncode
     assert "Nothing was pushed." in done.stdout
-    assert {"realize-9.0.0-py3-none-any.whl", "realize-9.0.0.tar.gz"} == {
-        each.name for each in (clone / "dist").iterdir()
-    }
+    assert ["realize-9.0.0-py3-none-any.whl", "realize-9.0.0.tar.gz", "realize_9.0.0+"] == [
+        re.sub(r"\+.*\.deb", "+", each.name) for each in sorted((clone / "dist").iterdir())
+    ]
     assert "release: 9.0.0\n" == run("git", "log", "-1", "--format=%s", "v9.0.0", cwd=clone)
     assert run("git", "rev-parse", "main", cwd=clone) == run("git", "rev-parse", "v9.0.0^{commit}", cwd=clone)
     assert "" == run("git", "status", "--porcelain", cwd=clone)
