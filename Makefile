@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.realize-stamp
 STAMP := $(VENV)/.realize-dev-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench man deb pins release clean
+.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench man deb pins try-systemd release clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -92,6 +92,9 @@ pins:  ## take the newest versions of what the Debian package and the container 
 	.venv-pins/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --output-file release/pins.txt setup.py
 
+try-systemd: deb  ## install the package in two booted systems and try all of it; needs root, see docs/testing.md; ARGS are its options
+	$(BIN)/python -m trials $(ARGS) "$$(ls -t dist/realize_*.deb | head -n 1)"
+
 release: $(STAMP)  ## commit, tag, build and try a release; see docs/releasing.md; make release VERSION=1.0.0
 	@$(BIN)/python -m release --check "$(VERSION)"
 	$(MAKE) test
@@ -99,5 +102,5 @@ release: $(STAMP)  ## commit, tag, build and try a release; see docs/releasing.m
 
 clean:  ## remove everything that was made here, .venv included
 	rm -rf $(VENV) .venv-* .mutants build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find realize tests twisted demo benchmarks campaigns mutants release docs -name __pycache__ -prune -exec rm -rf {} +
+	find realize tests twisted demo benchmarks campaigns mutants release trials docs -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache

@@ -1,0 +1,1 @@
+"""Trials on booted systems: ``make try-systemd``; see ``docs/testing.md``."""
