@@ -170,6 +170,32 @@ def test_the_page_tells_of_a_move_that_fails(site, tmp_path):
     assert 1 == sample(values(port), "move_state", move="camera", state="failing")
 
 
+def test_a_change_that_is_taken_back_needs_no_restart(site, tmp_path):
+    """What counts is what is in force since the start: the log takes back what it said, and so does the metric."""
+    site.start("--metrics-addr", "0")
+    port = port_of(site)
+    path = tmp_path / "realized.toml"
+    original = path.read_text().replace(f":{site.port}:", ":0:")
+    seen = []
+    for extra in ("", "page_file_names = true\n", "", "", 'control = "socket"\n', ""):
+        path.write_text(extra + original)
+        reloads = len(site.records())
+        site.daemon.send_signal(signal.SIGHUP)
+        _wait(lambda seen=reloads: any(each["event"] == "reloaded" for each in site.records()[seen:]))
+        _wait(lambda needed=bool(extra): needed == sample(values(port), "restart_needed"))
+        seen.append(sample(values(port), "restart_needed"))
+    site.stop()
+
+    said = [(each["event"], each["keys"]) for each in site.records() if each["event"].startswith("restart_")]
+    assert [0, 1, 0, 0, 1, 0] == seen
+    assert [
+        ("restart_needed", ["page_file_names"]),
+        ("restart_not_needed", ["page_file_names"]),
+        ("restart_needed", ["control"]),
+        ("restart_not_needed", ["control"]),
+    ] == said
+
+
 def test_a_draining_daemon_says_so(site, tmp_path):
     """While what runs may finish, the port still answers, and says that no more work is wanted."""
     (tmp_path / "realized.toml").write_text("metrics = 0\n" + (tmp_path / "realized.toml").read_text())

@@ -100,6 +100,8 @@ class RealizedService(Service):
         reload: Callable[[], Deferred[Reloaded]] | None = None,
     ) -> None:
         """Raises `ConfigError` if the key file cannot be used; opens nothing."""
+        self.restart_keys: tuple[str, ...] = ()
+        """The keys that the last reload gave values that need another service; whoever runs this adds its own."""
         self._began = 0.0
         self._config = config
         self._identities = config.identities()
@@ -349,6 +351,7 @@ class RealizedService(Service):
                 name_now = None if connection.key is None else self._keys.get(connection.key)
                 if connection.name in ending or connection.name != name_now:
                     self._withdraw(connection)
+        self.restart_keys = changed
         return changed
 
     def _serve(self, config: Config, found: Mapping[str, FoundDirectory]) -> dict[str, ServedDirectory]:
@@ -506,6 +509,7 @@ class RealizedService(Service):
             reserves=lambda: {name: directory.headroom.reserve for name, directory in self._directories.items()},
             available=lambda: {name: name not in self._availability.absent for name in self._config.directories},
             peers=lambda: list(self._config.peers),
+            restart_keys=lambda: self.restart_keys,
         )
 
     def _with_identity(self, config: Config) -> Config:

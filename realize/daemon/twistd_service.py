@@ -175,7 +175,7 @@ class TwistdService(Service):
         return reloaded
 
     async def _take_over(self) -> Reloaded:
-        before = self._realized.config
+        before, waiting = self._realized.config, self._realized.restart_keys
         config = await self._reader.run(lambda: read_config(self._path, for_daemon=True, control=self._control))
         keys = await self._realized.reload(self._effective(config))
         if self._is_default_control(config) != self._uses_default_control and "control" not in keys:
@@ -184,6 +184,9 @@ class TwistdService(Service):
             keys = (*keys, "logs")
         if keys:
             self._log.warning("restart_needed", config=self._path, keys=list(keys))
+        elif waiting:
+            self._log.info("restart_not_needed", config=self._path, keys=list(waiting))
+        self._realized.restart_keys = keys
         return Reloaded(changes=changed_keys(before, self._realized.config), restart_needed=keys)
 
     def stopService(self) -> Deferred[None]:

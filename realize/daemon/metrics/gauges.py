@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -28,6 +28,7 @@ Family = CounterMetricFamily | GaugeMetricFamily
 
 # Family, name without _total, help, labels.
 _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
+    (GaugeMetricFamily, "realize_restart_needed", "1 if the configuration has what only a restart takes over.", ()),
     (GaugeMetricFamily, "realize_connections", "Open connections.", ("peer",)),
     (
         CounterMetricFamily,
@@ -102,6 +103,8 @@ class Gauges(Collector):
     available: Callable[[], Mapping[str, bool]]
     """Whether each directory of the configuration is there."""
     peers: Callable[[], list[str]]
+    restart_keys: Callable[[], Collection[str]]
+    """The keys of the configuration whose values in the file need a restart."""
 
     def prepare(self) -> None:
         """Start measuring the disks, so that the first scrape has results."""
@@ -119,6 +122,7 @@ class Gauges(Collector):
         def add(name: str, value: float, *labels: str) -> None:
             families[name].add_metric(labels, value)
 
+        add("realize_restart_needed", int(bool(self.restart_keys())))
         self._network(add)
         self._throttle(add)
         add("realize_disk_threads", self.pool.size)
