@@ -156,6 +156,7 @@ def test_sentences_that_operators_look_up() -> None:
         "it has arrived at the destination",
         "has this name",
         "is not the directory that it was; is its file system still mounted?",
+        "is not there now",
         "both ends must have the same number before the dot",
         "does not know the key of this machine",
         "No space left on device",

@@ -63,10 +63,12 @@ class Root:
         return _unreachable(self.shown, error)
 
     def _changed(self) -> RealizeError:
-        doubt = "is its file system still mounted?"
         if self.served:
-            return Unavailable(f"directory {display_name(self.shown)} is not the one that it was: {doubt}")
-        return StorageError(f"{display_name(self.shown)}: is not the directory that it was; {doubt}")
+            why = "another directory is in its place: is its file system mounted?"
+            return Unavailable(f"directory {display_name(self.shown)} is not there now: {why}")
+        return StorageError(
+            f"{display_name(self.shown)}: is not the directory that it was; is its file system still mounted?"
+        )
 
 
 @frozen
