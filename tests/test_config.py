@@ -176,7 +176,7 @@ def test_defaults(read, folder):
     assert (
         Config(key=f"{folder}/realized.key", directories={"inbox": DirectoryConfig(f"{folder}/store/inbox")}) == config
     )
-    assert ("tcp:9771",) == config.listen
+    assert ("*:9771",) == config.listen
     assert (604_800.0, 10.0) == (config.partial_max_age_s, config.drain_s)
     assert (None, {}, LogsConfig(Levels("info"), "auto", None)) == (
         config.throttle.service_bps,
@@ -206,7 +206,7 @@ def test_paths(folder, monkeypatch):
         ("key = 1", "key: expected a path, not an integer"),
         ('key = ""', "key: expected a path"),
         (r'key = "a\u0000b"', "key: expected a path"),
-        ('listen = "tcp:9771"', 'listen: expected an array of strings such as ["tcp:9771"], not a string'),
+        ('listen = "tcp:9771"', 'listen: expected an array of strings such as ["*:9771"], not a string'),
         ('listen = ["tcp:1", 2]', "listen[1]: expected HOST:PORT or a Twisted server endpoint string, not an integer"),
         ('listen = ["nonsense"]', "listen[0]: 'nonsense' is not something to listen on: write "),
         ("metrics = true", "metrics: expected HOST:PORT, PORT or a Twisted server endpoint string, not a boolean"),
@@ -817,7 +817,7 @@ INBOX = {"inbox": DirectoryConfig("/store/inbox")}
         (lambda: Config(key=""), "key: expected a path"),
         (lambda: Config(key=b"-----BEGIN"), "key: expected a path, not of type bytes"),
         (lambda: Config(key="/k", listen=("tcp:1", "nonsense")), "listen[1]: 'nonsense' is not something to listen on"),
-        (lambda: Config(key="/k", listen="tcp:1"), 'listen: expected an array of strings such as ["tcp:9771"], not a'),
+        (lambda: Config(key="/k", listen="tcp:1"), 'listen: expected an array of strings such as ["*:9771"], not a'),
         (lambda: Config(key="/k", metrics="nonsense"), "metrics: 'nonsense' is not something to listen on: write "),
         (lambda: Config(key="/k", directories={".in": DirectoryConfig("/")}), 'dirs.".in": not a name for a directory'),
         (lambda: Config(key="/k", directories={"in": "/"}), "dirs.in: expected of type DirectoryConfig, not a string"),

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from functools import partial
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.endpoints import serverFromString
 
 from realize import __version__
 from realize.daemon import config_check
 from realize.daemon.config_check import ConfigCheck
 from realize.daemon.logs import DaemonLogOptions
 from realize.keys import generate_identity, write_identity
+from realize.wire.every_address import server_endpoint_of
 from tests.processes import ENVIRONMENT, TWISTD, Site
 
 NO_OPTIONS = DaemonLogOptions()
@@ -35,7 +36,7 @@ def check(folder, text, logs=NO_OPTIONS):
         f'{text}\n[peers.nas]\nkey = "{PEER}"\naddress = "nas.example"\ndirs = {{ inbox = ["read", "create"] }}\n'
         '[dirs.inbox]\npath = "inbox"\n'
     )
-    return ConfigCheck(str(folder / "realized.toml"), logs, lambda text: serverFromString(reactor, text))
+    return ConfigCheck(str(folder / "realized.toml"), logs, partial(server_endpoint_of, reactor))
 
 
 def problems(folder, text, logs=NO_OPTIONS):
@@ -58,7 +59,7 @@ def test_a_good_configuration_is_told_of(folder):
     assert f"{folder}/realized.toml: the configuration is good" == said[0]
     assert "key: SHA256:" in said[1]
     assert [
-        "listen: tcp:9771",
+        "listen: *:9771",
         f"dirs.inbox: {folder}/inbox, for nas (create, read)",
         f"moves.daily: {folder}/out to nas::inbox, every 1d",
         "metrics: tcp:9772:interface=127.0.0.1",

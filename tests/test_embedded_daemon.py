@@ -271,7 +271,7 @@ class Slow:
 async def test_an_endpoint_may_take_its_time(service_of, config, records, monkeypatch, how):
     """What fails after the start is logged, and what is still being opened at the end is given up."""
     slow, port = Slow(), Port()
-    monkeypatch.setattr(listeners, "serverFromString", lambda *_: slow)
+    monkeypatch.setattr(listeners, "server_endpoint_of", lambda *_: slow)
     service = service_of(config)
     service.startService()
     if how == "opens":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
 
@@ -258,13 +260,15 @@ def test_listening(served):
     """An endpoint string is listened on; one that is wrong or taken is an error that names it."""
     reactor = MemoryReactor()
     listened = []
-    listen(reactor, "tcp:9772:interface=127.0.0.1", served.factory).addCallback(listened.append)
+    listen(partial(serverFromString, reactor), "tcp:9772:interface=127.0.0.1", served.factory).addCallback(
+        listened.append
+    )
 
     assert [(9772, served.factory, 50, "127.0.0.1")] == reactor.tcpServers
     assert 1 == len(listened)
     for wrong in ("unknown:1", "tcp:9772::interface=x"):
         failures = []
-        listen(reactor, wrong, served.factory).addErrback(failures.append)
+        listen(partial(serverFromString, reactor), wrong, served.factory).addErrback(failures.append)
         assert failures[0].check(ConfigError)
         assert failures[0].getErrorMessage().startswith(f"{wrong}: ")
 
@@ -276,7 +280,7 @@ def test_a_port_that_is_taken(served):
     port = reactor.listenTCP(0, served.factory, interface="127.0.0.1")
     description = f"tcp:{port.getHost().port}:interface=127.0.0.1"
     failures = []
-    listen(reactor, description, served.factory).addErrback(failures.append)
+    listen(partial(serverFromString, reactor), description, served.factory).addErrback(failures.append)
     stopped = port.stopListening()
 
     assert failures[0].check(ConfigError)

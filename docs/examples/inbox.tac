@@ -16,7 +16,7 @@ from realize.keys import read_public_key
 
 config = Config(
     key="realized.key",
-    listen=[os.environ.get("LISTEN", "tcp:9771")],
+    listen=[os.environ.get("LISTEN", "*:9771")],
     directories={"inbox": DirectoryConfig("inbox")},
     peers={"camera": PeerConfig(read_public_key("camera.pub"), rights={"inbox": {Right.CREATE}})},
 )

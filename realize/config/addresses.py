@@ -37,11 +37,14 @@ _NOT_IN_HOSTS: Final = frozenset(" /@\\?#=%'\"")
 def server_endpoint(text: str) -> str:
     """The Twisted server endpoint string for ``HOST:PORT`` or ``[IPV6]:PORT``; an endpoint string stays as it is.
 
+    So does ``*:PORT``, all addresses of IPv4 and IPv6, which no string of Twisted means (`port_of_every_address`).
     Port 0 stands for any free port.
     Whether a plugin supports the endpoint string is not checked here; listening fails if none does.
     Raises `UsageError`.
     """
     word, colon, rest = text.partition(":")
+    if port_of_every_address(text) is not None:
+        return text
     if text.startswith("[") or (colon and word not in _ENDPOINTS and _is_host(word) and rest.isdecimal()):
         host, port = parse_address(text, None, zero_allowed=True)
         escaped = re.sub(r"([\\:=])", r"\\\1", host)
@@ -53,10 +56,16 @@ def server_endpoint(text: str) -> str:
         or re.search(r"(?<!\\)(?:\\\\)*\\$", text)
     ):
         raise UsageError(
-            f"{quoted(text)} is not something to listen on: write HOST:PORT, [IPV6]:PORT or a Twisted server endpoint "
-            f"string such as tcp:{DEFAULT_PORT}"
+            f"{quoted(text)} is not something to listen on: write *:PORT, HOST:PORT, [IPV6]:PORT or a Twisted server "
+            f"endpoint string such as tcp:{DEFAULT_PORT}"
         )
     return text
+
+
+def port_of_every_address(text: str) -> int | None:
+    """The port of ``*:PORT``, which is to listen at all addresses; None for anything else."""
+    host, _, port = text.partition(":")
+    return _port(port, zero_allowed=True) if host == "*" else None
 
 
 def with_backlog(endpoint: str) -> str:
@@ -73,7 +82,7 @@ def metrics_endpoint(text: str) -> str:
     """The Twisted server endpoint string for metrics: like `server_endpoint`, but on loopback by default.
 
     ``PORT``, ``:PORT`` and ``tcp:PORT`` can be reached from this machine only; for other machines, the address must say
-    so, such as ``0.0.0.0:PORT`` or ``[::]:PORT``.
+    so, such as ``192.0.2.1:PORT``, or ``*:PORT`` for all of this machine.
     Raises `UsageError`.
     """
     bare = text.removeprefix(":")

@@ -220,7 +220,7 @@ def as_metrics(value: object) -> str:
 
 def as_endpoints(value: object) -> tuple[str, ...]:
     """The endpoint strings to listen on."""
-    return each_of(value, f'an array of strings such as ["tcp:{DEFAULT_PORT}"]', _endpoint)
+    return each_of(value, f'an array of strings such as ["*:{DEFAULT_PORT}"]', _endpoint)
 
 
 def each_of(value: object, what: str, convert: Callable[[object], T]) -> tuple[T, ...]:

@@ -280,8 +280,8 @@ class Config:
     """Our own key pair, or the file of our private key."""
     former_keys: tuple[str | Identity, ...] = field(default=(), converter=_given_keys)
     """Our former key pairs, or their files: for those who do not know the new one yet."""
-    listen: tuple[str, ...] = field(default=(f"tcp:{DEFAULT_PORT}",), converter=_given_endpoints)
-    """Twisted server endpoint strings; ``HOST:PORT`` may be given."""
+    listen: tuple[str, ...] = field(default=(f"*:{DEFAULT_PORT}",), converter=_given_endpoints)
+    """Twisted server endpoint strings, or ``*:PORT`` for all addresses; ``HOST:PORT`` may be given."""
     metrics: str | None = field(default=None, converter=_given_metrics)
     """Twisted server endpoint string; a port, or ``HOST:PORT``, may be given; None if metrics are not served."""
     directories: Mapping[str, DirectoryConfig] = field(factory=dict, converter=_kept_directories)

@@ -7,7 +7,6 @@ from typing import cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
@@ -16,6 +15,7 @@ from realize.concurrency.reactor import IReactor
 from realize.config.addresses import with_backlog
 from realize.config.problems import config_error
 from realize.logger import Logger
+from realize.wire.every_address import server_endpoint_of
 
 OnListening = Callable[[str, str, int | None], object]
 """Called with the endpoint string, the address, and the number of the port, None for what has none."""
@@ -55,7 +55,7 @@ class Listeners:
             elif not self._closed:
                 self._log.error("cannot_listen", error=str(error))
 
-        listening = maybeDeferred(lambda: serverFromString(self._reactor, with_backlog(description)).listen(factory))
+        listening = maybeDeferred(lambda: server_endpoint_of(self._reactor, with_backlog(description)).listen(factory))
         opening = listening.addCallbacks(arrived, failed)
         at_once = False
         if refused:

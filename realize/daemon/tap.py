@@ -106,14 +106,15 @@ class Options(usage.Options):
     def _check_config(self) -> int:
         """Print all that is wrong, or what the daemon would do; returns the exit code."""
         from twisted.internet import reactor
-        from twisted.internet.endpoints import serverFromString
+
+        from realize.wire.every_address import server_endpoint_of
 
         problems: list[str] = []
         try:
             self._read_options()
         except UsageError as error:
             problems += str(error).splitlines()
-        check = ConfigCheck(self["config"], self.logs, partial(serverFromString, reactor))
+        check = ConfigCheck(self["config"], self.logs, partial(server_endpoint_of, reactor))
         problems += check.problems()
         if problems:
             complain(ConfigError("\n".join(problems)))

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -31,6 +32,7 @@ from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.runs.tally import Tally
 from realize.schedule.timetable import rate_now
 from realize.units import display_text
+from realize.wire.every_address import server_endpoint_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -236,7 +238,7 @@ class RunMetrics:
         registry.register(live(self._figures, None if self._pusher is None else self._pusher.pushes))
         exposition = Exposition(registry, lambda: (True, "ready"), clock=reactor, log=self._logger_of("cli"))
         try:
-            port = await listen(reactor, self._wanted.endpoint, exposition)
+            port = await listen(partial(server_endpoint_of, reactor), self._wanted.endpoint, exposition)
         except RealizeError as error:
             raise UsageError(f"the address for metrics: {error}") from error
         self._serving_at(self._where(port.getHost()))

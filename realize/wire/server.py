@@ -29,6 +29,7 @@ from realize.tracing import run_of
 from realize.wire.client import Wrap
 from realize.wire.commands import Goodbye, Reason
 from realize.wire.connection import Greeting, PeerProtocol, Role
+from realize.wire.every_address import without_mapping
 from realize.wire.responding import Watch
 from realize.wire.tls import (
     IO_CHUNK_BYTES,
@@ -213,7 +214,7 @@ class PeerServerFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> AcceptedProtocol:  # type: ignore[override]
         """Return a protocol for a connection from ``addr``; never None, which the TLS wrapper cannot handle."""
         self._count += 1
-        address = getattr(addr, "host", str(addr))
+        address = without_mapping(getattr(addr, "host", str(addr)))
         make = _Closed if self._closing else AcceptedProtocol
         protocol = make(
             clock=self.clock,
@@ -362,6 +363,6 @@ def _network(address: str) -> str:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+    if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)

@@ -26,9 +26,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorCore, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -69,14 +68,16 @@ def new_registry() -> CollectorRegistry:
     return _OwnRegistry(auto_describe=True)
 
 
-def listen(reactor: IReactorCore, description: str, exposition: Exposition) -> Deferred[IListeningPort]:
-    """Serve at a Twisted server endpoint string; fails with a `ConfigError` whose text begins with that string."""
+def listen(
+    endpoint_of: Callable[[str], IStreamServerEndpoint], description: str, exposition: Exposition
+) -> Deferred[IListeningPort]:
+    """Serve at the endpoint of a string; fails with a `ConfigError` whose text begins with that string."""
 
     def refused(failure: Failure) -> IListeningPort:
         failure.trap(ValueError, TypeError, CannotListenError, OSError)
         raise ConfigError(f"{description}: {failure.getErrorMessage()}")
 
-    opening = maybeDeferred(lambda: serverFromString(reactor, description).listen(exposition))
+    opening = maybeDeferred(lambda: endpoint_of(description).listen(exposition))
     return opening.addErrback(refused)
 
 
