@@ -1,0 +1,71 @@
+"""Where the file system of a directory is mounted, also where service managers mount directories over themselves."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from realize.fs.mounts import genuine_mount_point, mount_point_of
+
+ROOT = b"20 1 254:0 / / rw - ext4 /dev/vda rw\n"
+DISK = b"30 20 8:1 / /mnt/usb rw - ext4 /dev/sda1 rw\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "number", "expected"),
+    [
+        pytest.param(ROOT, b"20", b"/", id="the root"),
+        pytest.param(ROOT + DISK, b"30", b"/mnt/usb", id="a disk"),
+        pytest.param(ROOT, b"99", None, id="not listed"),
+        pytest.param(b"", b"20", None, id="no /proc"),
+        # systemd with ReadWritePaths=/mnt/usb, with and without the disk, and when it comes later.
+        pytest.param(ROOT + b"40 20 254:0 /mnt/usb /mnt/usb rw - ext4 /dev/vda rw\n", b"40", b"/", id="itself"),
+        pytest.param(
+            ROOT + DISK + b"40 30 8:1 / /mnt/usb rw - ext4 /dev/sda1 rw\n", b"40", b"/mnt/usb", id="a disk over itself"
+        ),
+        pytest.param(
+            ROOT
+            + b"40 20 254:0 /mnt/usb /mnt/usb rw - ext4 /dev/vda rw\n"
+            + b"41 40 8:1 / /mnt/usb rw - ext4 /dev/sda1 rw\n",
+            b"41",
+            b"/mnt/usb",
+            id="a disk over its mount point",
+        ),
+        pytest.param(
+            ROOT
+            + b"40 20 254:0 /mnt /mnt rw - ext4 /dev/vda rw\n"
+            + b"41 40 254:0 /mnt/usb /mnt/usb rw - ext4 /dev/vda rw\n",
+            b"41",
+            b"/",
+            id="itself, and what is above it, too",
+        ),
+        pytest.param(
+            b"20 1 254:0 /containers/1 / rw - ext4 /dev/vda rw\n"
+            b"40 20 254:0 /containers/1/mnt/a\\040b /mnt/a\\040b rw - ext4 /dev/vda rw\n",
+            b"40",
+            b"/",
+            id="in a container, with a blank",
+        ),
+        pytest.param(
+            ROOT + b"40 20 254:0 /data/usb /mnt/usb rw - ext4 /dev/vda rw\n",
+            b"40",
+            b"/mnt/usb",
+            id="another directory of the same disk",
+        ),
+    ],
+)
+def test_a_directory_mounted_over_itself_is_no_disk(mounts, number, expected):
+    """The empty mount point of a disk, to which a unit gives other flags, must not pass for the disk."""
+    assert expected == genuine_mount_point(number, mounts)
+
+
+def test_the_mount_of_an_open_directory(tmp_path):
+    """It is one that the system knows, at the directory or above it; a descriptor that is closed has none."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    found = mount_point_of(fd)
+    os.close(fd)
+
+    assert os.path.ismount(found)
+    assert os.fsencode(tmp_path).startswith(found)
+    assert mount_point_of(fd) is None
