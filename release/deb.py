@@ -7,6 +7,7 @@ the same file, byte by byte.
 
 from __future__ import annotations
 
+import csv
 import os
 import platform
 import re
@@ -143,6 +144,17 @@ def _tidy(place: Path) -> None:
     # What an installer has noted of the directory where the wheel was.
     for note in place.glob("lib/python3.*/site-packages/realize-*.dist-info/direct_url.json"):
         note.unlink()
+    for record in place.glob("lib/python3.*/site-packages/*.dist-info/RECORD"):
+        _correct(record)
+
+
+def _correct(record: Path) -> None:
+    """Take out of a list of installed files what is not there any more, and the digests of changed scripts."""
+    with record.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if (record.parent.parent / row[0]).exists()]
+    with record.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([row[0], "", ""] if row[0].startswith("../") else row for row in rows)
 
 
 def _files(stage: Path, debian: Path, tree: Path) -> None:
