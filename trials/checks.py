@@ -23,6 +23,9 @@ LARGE_BYTES: Final = 24 << 20
 WOULD_RESTART_S: Final = 8.0
 """Longer than `RestartSec` of the unit."""
 
+NOT_OURS: Final = ("/proc", "/sys", "/root", "/var/log/journal", "/var/cache/man", "/srv/realize")
+"""Where something of Realize may be after a purge: what others keep, and files that were moved."""
+
 MOST_EXPOSED: Final = 30
 """How much of a service may be exposed, in tenths, by the measure of `systemd-analyze security`."""
 
@@ -276,9 +279,9 @@ def removal_keeps_and_purge_takes(site: Site) -> None:
     require(site.nas.output("sha256sum", CONFIG, KEY) == former, "installing it again changed configuration or key")
     site.nas.output("apt-get", "purge", "--yes", "--quiet", "realize")
     require(site.arrived("upgraded") == arrived, "purge has taken a file that was moved")
+    elsewhere = " -o ".join(f"-path {path}" for path in NOT_OURS)
     left = site.nas.shell(
-        "find / -xdev \\( -path /proc -o -path /sys -o -path /root -o -path /var/log/journal \\) -prune"
-        " -o \\( -name '*realize*' -o -path '/opt/*' \\) -print | grep -v ^/srv/realize || true"
+        f"find / -xdev \\( {elsewhere} \\) -prune -o \\( -name '*realize*' -o -path '/opt/*' \\) -print"
     ).split()
     require(not left, f"purge has left {left}")
     site.camera.output("systemctl", "disable", "--now", "realized")
