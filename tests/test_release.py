@@ -105,7 +105,7 @@ def clone(tmp_path, monkeypatch):
     folder.mkdir()
     for name in (".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py"):
         shutil.copy(ROOT / name, folder)
-    for name in ("deploy", "realize", "release", "twisted"):
+    for name in ("deploy", "docs", "realize", "release", "twisted"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
     log = folder / "CHANGELOG.md"
     log.write_text(log.read_text().replace("## Unreleased\n", "## Unreleased\n\n- Something new.\n"))
