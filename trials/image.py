@@ -44,7 +44,12 @@ class Image:
     def start(self, as_user: str, binds: Sequence[str]) -> Container:
         """Run what it runs unless it is told otherwise."""
         words = self._words([*self.entry_point, *self.command], as_user, binds)
-        return Container(self, as_user, subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True))
+        log = self.root.with_suffix(".log")
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            )
+        return Container(self, as_user, process, log)
 
     def _words(self, command: Sequence[str], as_user: str, binds: Sequence[str]) -> list[str]:
         for bind in binds:
@@ -60,6 +65,7 @@ class Container:
     image: Image
     as_user: str
     process: subprocess.Popen[bytes]
+    log: Path
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as `docker exec` does."""
@@ -71,7 +77,7 @@ class Container:
         until = time.monotonic() + within_s
         while (done := self.run(*self.image.health)).returncode:
             if time.monotonic() > until or self.process.poll() is not None:
-                raise Failed(f"the container is not healthy: {done.stderr}")
+                raise Failed(f"the container is not healthy: {done.stderr}{self.log.read_text()[-2000:]}")
             time.sleep(0.2)
 
     def stop(self) -> int:
