@@ -9,7 +9,7 @@ import threading
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from realize.errors import SourceChanged, StorageError
+from realize.errors import Busy, SourceChanged, StorageError
 from realize.store.hooks import CommitHooks
 from realize.store.local import existing as finals
 from realize.store.local import group_commit
@@ -224,7 +224,10 @@ async def test_what_is_about_to_be_replaced_is_not_said_to_be_there(root, behind
 
     assert how(await put(store, b"f", b"new")) is Committed.REPLACED
     relying.join()
-    assert answers in ([[False]], [0])
+    [answer] = answers
+    [answer] = answer if way == "settle" else [answer]
+    # On a busy machine it may lose patience with the lock: then it is asked again later.
+    assert not answer or isinstance(getattr(answer, "value", answer), Busy)
 
 
 def test_a_stamp_of_the_present_tick_is_renewed_a_tick_later(root, behind, monkeypatch):

@@ -449,7 +449,7 @@ def test_a_daemon_that_stops_drains(site, tmp_path):
     source = tmp_path / "source"
     original = plant(source, 13, small=10, large=1, large_size=16 * MIB)
     process = site.spawn("--quiet", "--throttle-up", "3M", source, "hostb::inbox")
-    time.sleep(2)
+    wait_for(lambda: [path for path in site.inbox.glob(".large 0.*") if path.stat().st_size])
     began = time.monotonic()
     code = site.stop()
     took = time.monotonic() - began

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from realize.errors import StorageError
+from realize.errors import StorageError, Unavailable
 from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.versions import Clock
 from realize.values import Directory, Entry, Expected, Fetched, Kind, OnConflict, Removal, Use
@@ -147,15 +147,15 @@ async def test_what_peers_are_told_does_not_say_where_a_directory_is(open_root):
     )
     os.chmod(open_root, 0)
 
-    with pytest.raises(StorageError) as closed:
+    with pytest.raises(Unavailable) as closed:
         await store.open(b"salt")
     os.rmdir(open_root)
-    with pytest.raises(StorageError) as gone:
+    with pytest.raises(Unavailable) as gone:
         await store.open(b"salt")
     os.mkdir(open_root)
 
-    assert "inbox: cannot be opened: Permission denied" == str(closed.value)
-    assert "inbox: No such file or directory" == str(gone.value)
+    assert "directory inbox is not there now: cannot be opened: Permission denied" == str(closed.value)
+    assert "directory inbox is not there now: No such file or directory" == str(gone.value)
 
 
 async def test_directories_that_may_not_be_read_are_listed_so(open_root):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from realize.errors import Conflict, NotFound, NotRegular, StorageError
+from realize.errors import Conflict, NotFound, NotRegular, StorageError, Unavailable
 from realize.fs.identities import identity_token
 from realize.fs.names import partial_name
 from realize.fs.tree import identity_of
@@ -81,7 +81,7 @@ def test_a_root_that_is_another_directory_is_refused(root):
     os.rename(root, root + b" elsewhere")
     os.mkdir(root)
 
-    with pytest.raises(StorageError, match="inbox: is not the directory that it was"):
+    with pytest.raises(Unavailable, match="directory inbox is not there now: another directory is in its place"):
         location.tree()
     assert [] == open_files(root)
 
@@ -100,7 +100,7 @@ def test_a_root_that_becomes_a_fifo_hangs_nobody(root):
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind"), [(OSError(5, "Input/output error"), StorageError), (MemoryError(), MemoryError)]
+    ("fault", "kind"), [(OSError(5, "Input/output error"), Unavailable), (MemoryError(), MemoryError)]
 )
 @pytest.mark.parametrize("call", ["fstat", "Tree"])
 def test_a_root_that_cannot_be_looked_at_is_closed(root, monkeypatch, call, fault, kind):
@@ -115,7 +115,7 @@ def test_a_root_that_cannot_be_looked_at_is_closed(root, monkeypatch, call, faul
         with pytest.raises(kind) as caught:
             location.tree()
 
-    assert kind is MemoryError or "inbox: Input/output error" == str(caught.value)
+    assert kind is MemoryError or "directory inbox is not there now: Input/output error" == str(caught.value)
     assert [] == open_files(root)
 
 
