@@ -148,6 +148,26 @@ def test_a_disk_that_hangs_has_one_look_under_way():
     assert [("error", "directory_hangs", {"dir": "inbox", "served": True})] == trial.log.events
 
 
+def test_two_names_of_one_path_are_both_looked_at():
+    """What is seen of one says nothing of the other: it is taken up by its own name."""
+    trial = Trial()
+    looking = []
+    availability = Availability(
+        trial.clock,
+        trial.log,
+        lambda _: looking.append(Deferred()) or looking[-1],
+        lambda name, found: trial.taken.append((name, found)),
+    )
+    names = ("inbox", "outbox")
+    availability.watch({name: evolve(INBOX) for name in names}, {}, dict.fromkeys(names, GONE))
+    trial.clock.advance(ABSENT_LOOK_INTERVAL_S)
+    for each in looking:
+        each.callback(DISK)
+
+    assert [(name, DISK) for name in names] == trial.taken
+    assert [None, None] == [availability.why_refused(name) for name in names]
+
+
 def test_a_disk_that_never_answered_is_refused():
     """Nobody knows what is there."""
     availability = Trial().availability(SILENT)

@@ -65,8 +65,8 @@ class Availability:
     _served: dict[str, FoundDirectory] = field(factory=dict, init=False)
     """What each directory was when it was taken up, by name."""
     _absent: dict[str, Absence] = field(factory=dict, init=False)
-    _asked: dict[str, float] = field(factory=dict, init=False)
-    """When the look began that has not ended, by path."""
+    _asked: dict[tuple[str, str], float] = field(factory=dict, init=False)
+    """When the look began that has not ended, by name and path: two names may have one path, a name later another."""
     _next: IDelayedCall | None = field(default=None, init=False)
 
     @property
@@ -128,15 +128,15 @@ class Availability:
         now = self.clock.seconds()
         self._wait()
         for name, directory in self._directories.items():
-            began = self._asked.get(directory.path)
+            began = self._asked.get((name, directory.path))
             if began is None:
-                self._asked[directory.path] = now
+                self._asked[name, directory.path] = now
                 self.look(directory).addCallback(self._saw, name, directory)
             elif now - began >= SILENT_AFTER_S:
                 self._went(name, SILENT)
 
     def _saw(self, sight: Sight, name: str, directory: DirectoryConfig) -> None:
-        self._asked.pop(directory.path, None)
+        self._asked.pop((name, directory.path), None)
         if self._next is None or self._directories.get(name) is not directory:
             return  # it is over, or the configuration is another one by now
         served = self._served.get(name)
