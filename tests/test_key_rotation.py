@@ -358,6 +358,22 @@ async def test_a_key_that_goes_over_to_another_peer_is_not_the_same_any_more(sit
     await connection.when_lost()
 
 
+async def test_an_origin_that_goes_over_to_another_peer_is_not_the_same_any_more(site):
+    """Who is connected would go on to be compared with what came from there, and find out what the other one sends."""
+    await site.reload(site.peers(OWN_NEW, origin=OLD.public_key))
+    connection = await site.connect(OWN_NEW)
+    await site.reload(site.peers(OWN_NEW))
+    still = await connection.call(Status)
+    await site.reload({**site.peers(OWN_NEW), "other": PeerConfig(OTHER.public_key, origin=OLD.public_key)})
+    left = list(site.service._factory.connections.get("camera", ()))
+    closing = [each.ending() is not None for each in left]
+    connection.close()
+    await connection.when_lost()
+
+    assert "camera" in still["report"]
+    assert all(closing)
+
+
 async def test_the_connections_of_a_peer_are_counted_together(site, monkeypatch):
     """With several keys it may not have more of them."""
     monkeypatch.setattr("realize.wire.server.MAX_PEER_CONNECTIONS", 1)

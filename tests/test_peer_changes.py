@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from realize.config import PeerConfig, Right
-from realize.daemon.peer_changes import by_key, with_other_origin, withdrawn
+from realize.daemon.peer_changes import by_key, by_origin, with_other_origin, withdrawn
 from realize.keys import generate_identity
 
 KEYS = [generate_identity().public_key for _ in range(3)]
@@ -56,6 +56,14 @@ def test_whose_origin_changes_is_known():
     assert [[], [], ["camera"], ["camera"]] == found
     assert [] == with_other_origin({"camera": both}, {"camera": kept})
     assert [] == with_other_origin(before, {})
+
+
+def test_an_origin_belongs_to_its_peer():
+    """It is the first key, unless there is another one."""
+    both = PeerConfig(keys=[KEYS[0], KEYS[1]])
+
+    assert {KEYS[0]: "camera"} == by_origin({"camera": both})
+    assert {KEYS[2]: "camera"} == by_origin({"camera": evolve(both, origin=KEYS[2])})
 
 
 def test_an_admin_who_is_none_any_more():

@@ -13,6 +13,11 @@ def by_key(peers: Mapping[str, PeerConfig]) -> dict[PublicKey, str]:
     return {key: name for name, peer in peers.items() for key in peer.pins}
 
 
+def by_origin(peers: Mapping[str, PeerConfig]) -> dict[PublicKey, str]:
+    """The name of the peer for each key by which it is known what came from a peer."""
+    return {peer.origin_key: name for name, peer in peers.items()}
+
+
 def with_other_origin(before: Mapping[str, PeerConfig], after: Mapping[str, PeerConfig]) -> list[str]:
     """The names of peers of which it will not be known any more what came from them before."""
     return sorted(name for name, peer in after.items() if name in before and before[name].origin_key != peer.origin_key)

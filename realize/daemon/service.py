@@ -45,7 +45,7 @@ from realize.daemon.move_reports import short_rows
 from realize.daemon.page.collecting import PageCollector
 from realize.daemon.page.contents import ShownAbsence
 from realize.daemon.page.resource import StatusPage
-from realize.daemon.peer_changes import by_key, to_disconnect, with_other_origin
+from realize.daemon.peer_changes import by_key, by_origin, to_disconnect, with_other_origin
 from realize.daemon.rates import RateSampler
 from realize.daemon.reloading import ControlResponders, Reloaded, ReloadResponder
 from realize.daemon.responders import DaemonResponders
@@ -347,9 +347,12 @@ class RealizedService(Service):
                 self._log.warning("origin_changed", peer=name)
         finally:
             # Whatever else fails, no connection may keep a right that its peer has lost.
+            # Nor may it learn what comes from an origin that another peer has now.
+            origins = by_origin(config.peers)
             for connection in self._factory:
                 name_now = None if connection.key is None else self._keys.get(connection.key)
-                if connection.name in ending or connection.name != name_now:
+                of_origin = connection.name if connection.origin is None else origins.get(connection.origin, name_now)
+                if connection.name in ending or not connection.name == name_now == of_origin:
                     self._withdraw(connection)
         self.restart_keys = changed
         return changed
@@ -450,9 +453,10 @@ class RealizedService(Service):
         number = str(connection.number)
         connection.use_memory(self._memory.of(name))
         self._throttling.joined(connection, name, number)
+        connection.origin = peer.origin_key
         directories = DirectoryResponders(
             connection,
-            key=peer.origin_key.spki,
+            key=connection.origin.spki,
             rights=peer.rights,
             make_store=partial(self._make_store, name, peer.rights),
             turns_of=lambda directory: self._directories[directory].turns_of(name),

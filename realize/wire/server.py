@@ -81,6 +81,8 @@ class AcceptedProtocol(PeerProtocol):
     """The key that the peer has shown, once it has said Hello."""
     shown: PublicKey | None = None
     """Which of our keys it was shown, once it has said Hello."""
+    origin: PublicKey | None = None
+    """The key by which it is known what came from the peer; set by who welcomes it."""
     told = False
     """Whether the refusal of this connection has been logged."""
     _timeout: IDelayedCall | None = None
