@@ -7,6 +7,7 @@ import os
 
 import pytest
 from attrs import evolve, field, frozen
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
@@ -23,6 +24,9 @@ from realize.daemon.steering import Asker
 from realize.errors import ConfigError, Unavailable
 from realize.fs.mounts import mount_point_of
 from realize.keys import generate_identity
+from realize.store.client.store import RemoteStore
+from realize.wire.client import connect, connecting_protocol
+from realize.wire.connection import Greeting
 from tests.loopback import Log
 from tests.processes import Site, digests, plant, wait_for
 from tests.test_embedded_daemon import service_of  # noqa: F401 -- a fixture
@@ -288,6 +292,29 @@ async def test_a_reload_takes_no_mount_point_for_the_disk(service_of, config, tm
 
     assert not unmounted
     assert is_served(service, "good")
+
+
+async def test_who_writes_to_a_mount_point_is_stopped_by_a_reload(service_of, config, tmp_path):  # noqa: F811
+    """The daemon started without the disk; then its operator says where that is mounted, and nothing is yet."""
+    camera = generate_identity()
+    peer = PeerConfig(camera.public_key, rights={"good": {Right.WRITE}})
+    service = service_of(evolve(config, peers={"camera": peer}))
+    service.startService()
+    make = connecting_protocol(clock=reactor, log=Log(), greeting=Greeting("client"))
+    port = service.addresses[0].port
+    pins = [service._identities[0].public_key]
+    protocol = await connect(reactor, "127.0.0.1", port, [camera], pins, make_protocol=make)
+    store = RemoteStore(protocol, "good", b"")
+    await store.open(b"salt" * 4)
+    mounted = DirectoryConfig(tmp_path / "good", mount=str(tmp_path / "good"))
+    await service.reload(evolve(service.config, directories={**config.directories, "good": mounted}))
+    served = is_served(service, "good")
+    left = [each.ending() for each in service._factory]
+    protocol.close()
+    await protocol.when_lost()
+
+    assert not served
+    assert None not in left
 
 
 def until_retrying(moving):

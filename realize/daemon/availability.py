@@ -11,6 +11,7 @@ directory goes and when it comes, and nothing in between.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -178,6 +179,15 @@ def is_unmounted(served: FoundDirectory, found: FoundDirectory) -> bool:
     """Whether what was found is in the place of what was served because its file system is not mounted any more."""
     known = served.mount is not None and found.mount is not None
     return found.identity != served.identity and known and not _is_mounted(served, found)
+
+
+def may_be_mounted(served: FoundDirectory, directory: DirectoryConfig) -> bool:
+    """Whether what was served may be what ``directory`` says now, as it is not there: not if it was mounted elsewhere.
+
+    Else it is the mount point, of a daemon that was not told of the mount when it began to serve that.
+    """
+    expected = directory.mount
+    return expected is None or (served.mount is not None and is_at_or_below(served.mount, os.fsencode(expected)))
 
 
 def comes_back(served: FoundDirectory, found: FoundDirectory) -> bool:

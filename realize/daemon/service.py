@@ -29,7 +29,7 @@ from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
 from realize.config import Config, Right
 from realize.config.values import check_daemon_needs
 from realize.daemon.activity import activity_line
-from realize.daemon.availability import CHANGED, Availability, is_unmounted
+from realize.daemon.availability import CHANGED, Availability, is_unmounted, may_be_mounted
 from realize.daemon.control import ControlSocket, may_steer
 from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.expiry import Housekeeping
@@ -318,8 +318,11 @@ class RealizedService(Service):
         directories = self._serve(config, found)
         other_origin = with_other_origin(self._config.peers, config.peers)
         for name, served in self._directories.items():
-            if name in seen and name not in found and served.path == config.directories[name].path:
-                served.headroom.reserve = config.directories[name].reserve
+            former, wanted = self._config.directories[name], config.directories.get(name)
+            if wanted is None or name in found or served.path != wanted.path:
+                continue
+            if former.mount == wanted.mount or may_be_mounted(served.found, wanted):
+                served.headroom.reserve = wanted.reserve
                 directories[name] = served
         ending = to_disconnect(self._config, config, _moved(self._directories, directories))
         for name, now in directories.items():
