@@ -516,6 +516,27 @@ def test_expired_partials_are_counted(tmp_path):
     assert ["inbox"] == [fields["dir"] for fields in log.named("partial_expired")]
 
 
+def test_what_is_in_the_place_of_a_directory_is_left_alone(tmp_path):
+    """Its disk is gone, and another one is there: the partials on that are those of somebody else."""
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    served = directories_of({"inbox": DirectoryConfig(str(inbox))}, lambda _: CommitHooks())
+    clock, log = Clock(), Log()
+    housekeeping = Housekeeping(clock, log)
+    inbox.rename(tmp_path / "disk")
+    inbox.mkdir()
+    leave_partial(inbox, "a", b"1234")
+    time.sleep(0.02)
+    housekeeping.start(served, 0.01)
+    clock.advance(0.01)
+    found = housekeeping.partials["inbox"]
+    housekeeping.stop()
+
+    assert 1 == len(list(inbox.iterdir()))
+    assert (0, None, 0) == (found.files, found.counted_at, found.expired)
+    assert ["inbox"] == [fields["dir"] for fields in log.named("expiry_failed")]
+
+
 def realized(config):
     """A daemon that is not started."""
     return RealizedService(config, MemoryReactorClock())

@@ -5,6 +5,7 @@ Directories are checked concurrently, each in its own threads, so that one whose
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -16,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from realize.daemon.served import ServedDirectory
 from realize.logger import Logger
 from realize.store.local.expiry import expire_partials, next_step
+from realize.store.local.location import locate
 from realize.units import display_name
 
 FIRST_EXPIRY_S: Final = 60.0
@@ -83,7 +85,9 @@ class Housekeeping:
     async def _expire(self, name: str, directory: ServedDirectory) -> None:
         known = self.partials.setdefault(name, Partials())
         files = size = 0
-        removing = expire_partials(directory.path, int(self._max_age * 1e9), directory.committer.stamps.present())
+        # Whatever else is at the path, where the disk of the directory is gone, is not ours.
+        location = locate(os.fsencode(directory.path), b"", directory.identity, name.encode())
+        removing = expire_partials(location, int(self._max_age * 1e9), directory.committer.stamps.present())
         try:
             while not self._stopped and (step := await directory.run_in_thread(next_step, removing)) is not None:
                 files += step.partials
