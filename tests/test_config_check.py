@@ -116,6 +116,20 @@ def test_what_is_wrong_is_a_line(folder, text, expected):
     assert line.startswith(expected)
 
 
+def test_a_disk_that_is_not_mounted_is_missed(folder):
+    """By its own key: the daemon would not serve the directory, although there is one."""
+    checked = check(folder, 'key = "key"')
+    file = folder / "realized.toml"
+    file.write_text(f'{file.read_text()}mount = "inbox"\n')
+    unmounted = checked.problems()
+    file.write_text(file.read_text().replace('mount = "inbox"', 'mount = "/"'))
+
+    assert [f"{file}: dirs.inbox.mount: nothing is mounted at {folder}/inbox, so the directory counts as absent"] == (
+        unmounted
+    )
+    assert [] == checked.problems()
+
+
 def test_all_that_is_wrong_is_told_at_once(folder):
     """Also what stands behind what keeps the file from being used at all, and no place twice for the same reason."""
     said = problems(

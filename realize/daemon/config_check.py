@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from realize.config import Config, LogsConfig, Right, read_config
+from realize.config import Config, DirectoryConfig, LogsConfig, Right, read_config
 from realize.config.problems import as_lines
 from realize.config.reading import DISK_ANSWER_S
 from realize.daemon.logs import DaemonLogOptions
+from realize.daemon.looks import UNMOUNTED, look
 from realize.errors import ConfigError, KeyPath, Problem
 from realize.fs.own_directories import put_by_others
 from realize.fs.socket_files import MAX_SOCKET_PATH_BYTES
@@ -146,6 +147,8 @@ def _checks(config: Config, logs: LogsConfig) -> Iterator[tuple[KeyPath, str, _C
             directory.path,
             partial(_directory, directory.path, reads=Right.READ in rights, writes=bool(rights - {Right.READ})),
         )
+        if directory.mount is not None:
+            yield ("dirs", name, "mount"), directory.path, partial(_mount, directory, directory.mount)
     if logs.file is not None:
         yield ("logs", "file"), logs.file, partial(_log_file, logs.file)
     if config.state is not None:
@@ -175,6 +178,12 @@ def _directory(path: str, *, reads: bool, writes: bool) -> Iterator[str]:
     for is_needed, permission, deed in ((reads, os.R_OK, "read"), (writes, os.W_OK, "write to")):
         if is_needed and not os.access(path, permission | os.X_OK, effective_ids=True):
             yield f"user {os.geteuid()}, who runs this, may not {deed} the directory {shown}"
+
+
+def _mount(directory: DirectoryConfig, mount: str) -> Iterator[str]:
+    """Where the file system of a directory is to be mounted; whether that is there at all is another question."""
+    if look(directory) == UNMOUNTED:
+        yield f"nothing is mounted at {display_text(mount)}, so the directory counts as absent"
 
 
 def _own_directory(path: str) -> Iterator[str]:

@@ -46,6 +46,9 @@ Sight = FoundDirectory | Missing
 SILENT: Final = Missing("its disk does not answer", hangs=True)
 
 
+UNMOUNTED: Final = Missing("its file system is not mounted")
+
+
 def look(directory: DirectoryConfig) -> Sight:
     """Look for a directory; takes as long as its disk takes."""
     try:
@@ -55,7 +58,7 @@ def look(directory: DirectoryConfig) -> Sight:
     try:
         found = FoundDirectory(identity_of(os.fstat(fd)), mount_point_of(fd))
         if directory.mount is not None and not _is_mounted_at(found.mount, directory.mount):
-            return Missing("its file system is not mounted")
+            return UNMOUNTED
     except OSError as error:
         return Missing(reason(error, Deed.OPEN))
     else:
