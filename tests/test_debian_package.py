@@ -91,6 +91,36 @@ def test_the_command_for_the_daemon_is_sound():
     subprocess.run([program("shellcheck"), DEBIAN / "realized.sh"], check=True)
 
 
+def ended(name, words, places):
+    """The exit code of a maintainer script, with other places for those of the system, and what it said."""
+    text = (DEBIAN / name).read_text()
+    for place, other in places.items():
+        text = text.replace(place, str(other))
+    done = subprocess.run([program("sh"), "-c", text, name, *words], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("words", [["install"], ["install", "0.1.0+deb12", "1.0.0+deb12"]])
+def test_an_installation_of_another_kind_is_not_overwritten(tmp_path, words):
+    """By pip /opt/realize is a link, which dpkg would go through, also where the package was removed before."""
+    (tmp_path / "realize-1.0.0" / "bin").mkdir(parents=True)
+    link = tmp_path / "realize"
+    link.symlink_to("realize-1.0.0")
+
+    code, said = ended("preinst", words, {"/opt/realize": link})
+
+    assert (1, True) == (code, "move it away first" in said)
+
+
+@pytest.mark.parametrize("words", [["install"], ["upgrade", "0.1.0+deb12", "1.0.0+deb12"]])
+def test_the_package_is_put_where_nothing_or_itself_is(tmp_path, words):
+    """A first installation, and an upgrade, which finds what the former version has there."""
+    if words[0] == "upgrade":
+        (tmp_path / "realize" / "bin").mkdir(parents=True)
+
+    assert (0, "") == ended("preinst", words, {"/opt/realize": tmp_path / "realize"})
+
+
 def test_purge_names_no_directory_that_is_served():
     """What holds files of somebody is removed if it is empty, and in no other way."""
     text = (DEBIAN / "postrm").read_text()
