@@ -121,6 +121,11 @@ def test_the_package_is_put_where_nothing_or_itself_is(tmp_path, words):
     assert (0, "") == ended("preinst", words, {"/opt/realize": tmp_path / "realize"})
 
 
+def test_the_command_for_the_daemon_works_where_its_user_may_not_enter():
+    """Root is in /root most often, and twistd goes once more to where it is unless it is told otherwise."""
+    assert " --rundir=/ " in (DEBIAN / "realized.sh").read_text()
+
+
 def test_purge_names_no_directory_that_is_served():
     """What holds files of somebody is removed if it is empty, and in no other way."""
     text = (DEBIAN / "postrm").read_text()

@@ -254,6 +254,49 @@ def test_a_process_that_cannot_become_a_daemon(site, tmp_path, more, options):
     assert not (tmp_path / "twistd.pid").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--nodaemon", "--pidfile=missing/pid"], "missing/pid: No such file or directory"),
+        (["--nodaemon", "--pidfile=", "--rundir=missing"], "missing: No such file or directory"),
+        (["--pidfile=", "--logfile=missing/log"], "missing/log: No such file or directory"),
+    ],
+)
+def test_what_the_system_refuses_twistd_is_said_in_one_line(site, tmp_path, options, expected):
+    """Before there is a log; in the foreground it ended without a word, in the background with a traceback."""
+    command = [*TWISTD, *options, "realized", "--config", str(tmp_path / "realized.toml")]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert 1 == done.returncode
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("realized: error: twistd cannot start: ")
+    assert line.endswith(expected)
+
+
+def test_a_working_directory_that_is_gone(site, tmp_path):
+    """A configuration that is named relative to it is not found, which is said."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    # As the installed script does, Python looks for no module there.
+    twistd = [TWISTD[0], "-P", *TWISTD[1:], "--nodaemon", "--pidfile="]
+    command = [*twistd, "realized", "--check-config", "--config", "realized.toml"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir ../gone; exec "$@"', "sh", *command],
+        cwd=gone,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 78 == done.returncode
+    expected = "realized: error: the working directory: No such file or directory; change to one that exists\n"
+    assert expected == done.stderr
+
+
 def test_a_move_that_makes_no_sense_is_found_before_twistd_goes_to_the_background(site, tmp_path):
     """Whoever starts it reads on the terminal what is wrong in which file, and the exit code says the same."""
     config = tmp_path / "realized.toml"

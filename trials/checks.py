@@ -60,6 +60,7 @@ def the_daemon_starts_at_once(site: Site) -> None:
         require(state_of(machine, "realized") == "active", "the daemon is not active")
         machine.wait("realize status")
         machine.output("realized", "--check-config")
+        machine.shell("cd /root; realized 2>&1 | grep -q 'Address already in use'")
 
 
 def a_peer_is_let_in_by_its_lines(site: Site) -> None:

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from attrs import frozen
@@ -30,6 +30,7 @@ from realize.telemetry.logging.bridging import TwistedObserver, TwistedSink, car
 from realize.telemetry.logging.logs import Logs
 from realize.telemetry.logging.rendering import PRIORITIES
 from realize.telemetry.logging.writing import is_journal
+from realize.units import display_text
 
 
 def complain(error: RealizeError) -> None:
@@ -37,6 +38,26 @@ def complain(error: RealizeError) -> None:
     priority = f"<{PRIORITIES['error']}>" if is_journal(os.environ) else ""
     for line in str(error).splitlines():
         print(f"{priority}realized: error: {line}", file=sys.__stderr__)
+
+
+def tell_why(
+    former: Callable[[type[BaseException], BaseException, TracebackType | None], Any],
+    kind: type[BaseException],
+    error: BaseException,
+    traceback: TracebackType | None,
+) -> None:
+    """Say on stderr what the system has refused ``twistd`` before the daemon has a log, such as a pidfile.
+
+    For `sys.excepthook`; twistd's own way leads to that log, so that it ended without a word. What else goes wrong is
+    for the ``former`` hook, and so is what twistd logs to a file of its own.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        where = {"": "", os.curdir: "the working directory: "}.get(name, f"{display_text(name)}: ")
+        complain(RealizeError(f"twistd cannot start: {where}{error.strerror}"))
+        if sys.stderr is sys.__stderr__:
+            return
+    former(kind, error, traceback)
 
 
 @frozen

@@ -22,7 +22,7 @@ from realize.config.addresses import metrics_endpoint
 from realize.config.control import daemon_control_path
 from realize.config.problems import as_lines
 from realize.daemon.config_check import ConfigCheck
-from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain
+from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain, tell_why
 from realize.errors import ConfigError, RealizeError, UsageError
 from realize.exit_codes import DaemonExitCode
 from realize.levels import FORMATS, parse_levels
@@ -84,7 +84,11 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read the configuration and the key; an error ends the program, without printing twistd's usage first."""
-        self["config"] = os.path.abspath(self["config"])
+        try:
+            self["config"] = os.path.abspath(self["config"])
+            self["log-file"] = absolute(self["log-file"])
+        except OSError as error:
+            raise usage.UsageError(f"the working directory: {error.strerror}; change to one that exists") from error
         self.control = daemon_control_path(os.environ)
         self.state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or None
         if self["check-config"]:
@@ -137,7 +141,7 @@ class Options(usage.Options):
         self.metrics = parsed("metrics-addr", metrics_endpoint)
         self.drain = parsed("drain", partial(parse_duration, zero_allowed=True))
         self.logs = DaemonLogOptions(
-            parsed("log-level", parse_levels), parsed("log-format", _log_format), absolute(self["log-file"])
+            parsed("log-level", parse_levels), parsed("log-format", _log_format), self["log-file"]
         )
         if problems:
             raise UsageError("\n".join(problems))
@@ -168,6 +172,8 @@ def makeService(options: Options) -> IService:
     hold_standard_streams()
     use_monotonic_clock(reactor)
     runner = options.parent if isinstance(options.parent, ServerOptions) else {}
+    if runner:
+        sys.excepthook = partial(tell_why, sys.excepthook)
     logs = DaemonLogs(options.config.logs, options.logs, runner)
     return TwistdService(
         options["config"],
