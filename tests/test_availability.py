@@ -275,6 +275,17 @@ async def test_the_others_are_served(service_of, config, tmp_path):  # noqa: F81
     assert [("bad", True), ("good", False)] == [(row["name"], row["available"]) for row in rows]
 
 
+async def test_a_peer_is_told_of_no_directory_to_which_it_has_no_right(service_of, config):  # noqa: F811
+    """Neither where the configuration names it without a right, nor once the peer is not known any more."""
+    known = config.peers["camera"]
+    peer = evolve(known, rights={"good": {Right.READ}, "bad": set()})
+    service = service_of(evolve(config, peers={"camera": peer}))
+    service.startService()
+    reports = [service._report(Asker(name=name, is_admin=False))["directories"] for name in ("camera", "gone")]
+
+    assert [["good"], []] == [[row["name"] for row in rows] for rows in reports]
+
+
 async def test_a_reload_takes_no_mount_point_for_the_disk(service_of, config, tmp_path, monkeypatch):  # noqa: F811
     """The disk of a directory is gone, and somebody reloads for another reason."""
     mounts = [b"/mnt/usb"]

@@ -560,7 +560,8 @@ class RealizedService(Service):
         moves = short_rows(self._moves.statuses(), time.time())
         keys = [identity.public_key for identity in self._identities]
         peer = self._config.peers.get(asker.name)
-        named = self._config.directories if asker.is_admin or peer is None else peer.rights
+        rights = {} if peer is None else peer.rights
+        named = [each for each in self._config.directories if asker.is_admin or rights.get(each)]
         directories = self._availability.rows(named)
         return report(
             self, self._factory, self._rates, directories, limits, moves, keys, asker.name, is_admin=asker.is_admin
