@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from realize.config import Config, DirectoryConfig, PeerConfig, Right
-from realize.daemon import looks
+from realize.daemon import availability, looks
 from realize.daemon.availability import (
     ABSENT_LOOK_INTERVAL_S,
     LOOK_INTERVAL_S,
@@ -303,6 +303,30 @@ async def test_a_reload_takes_no_mount_point_for_the_disk(service_of, config, tm
 
     assert not unmounted
     assert is_served(service, "good")
+
+
+async def test_a_directory_that_is_renamed_is_still_known(service_of, config, tmp_path, monkeypatch):  # noqa: F811
+    """Its disk is gone, and a reload gives another name to its path: that is the mount point all the same."""
+    mounts, looked = [b"/mnt/usb"], []
+    monkeypatch.setattr(looks, "mount_point_of", lambda fd: looked.append(fd) or mounts[0])
+    monkeypatch.setattr(availability, "ABSENT_LOOK_INTERVAL_S", 0.01)
+    service = service_of(config)
+    service.startService()
+    (tmp_path / "good").rename(tmp_path / "disk")
+    (tmp_path / "good").mkdir()
+    mounts[0] = b"/"
+    rights = evolve(config.peers["camera"], rights={"new": {Right.READ}})
+    new = evolve(config, directories={"new": config.directories["good"]}, peers={"camera": rights})
+    await service.reload(new)
+    unmounted = is_served(service, "new")
+    looked.clear()
+    await until(lambda: len(looked) > 2)
+    later = is_served(service, "new")
+    mounts[0] = b"/mnt/usb"
+    await service.reload(new)
+
+    assert [False, False] == [unmounted, later]
+    assert is_served(service, "new")
 
 
 async def test_who_writes_to_a_mount_point_is_stopped_by_a_reload(service_of, config, tmp_path):  # noqa: F811

@@ -26,7 +26,7 @@ from realize import __version__
 from realize.concurrency.memory import Memory
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
-from realize.config import Config, Right
+from realize.config import Config, DirectoryConfig, Right
 from realize.config.values import check_daemon_needs
 from realize.daemon.activity import activity_line
 from realize.daemon.availability import CHANGED, Availability, is_unmounted, may_be_mounted
@@ -317,13 +317,7 @@ class RealizedService(Service):
         self._exclusive.take(found, config.directories)
         directories = self._serve(config, found)
         other_origin = with_other_origin(self._config.peers, config.peers)
-        for name, served in self._directories.items():
-            former, wanted = self._config.directories[name], config.directories.get(name)
-            if wanted is None or name in found or served.path != wanted.path:
-                continue
-            if former.mount == wanted.mount or may_be_mounted(served.found, wanted):
-                served.headroom.reserve = wanted.reserve
-                directories[name] = served
+        directories |= self._kept_absent(config, config.directories.keys() - found.keys())
         ending = to_disconnect(self._config, config, _moved(self._directories, directories))
         for name, now in directories.items():
             before = self._directories.get(name)
@@ -374,11 +368,29 @@ class RealizedService(Service):
 
     def _unless_unmounted(self, name: str, config: Config, sight: Sight) -> Sight:
         """What a reload takes for the directory: not the mount point below a disk that is gone."""
-        served = self._directories.get(name)
-        is_same = served is not None and served.path == config.directories[name].path
-        if served is not None and is_same and isinstance(sight, FoundDirectory) and is_unmounted(served.found, sight):
+        served = self._served_at(config.directories[name], name)
+        if served is not None and isinstance(sight, FoundDirectory) and is_unmounted(served.found, sight):
             return CHANGED
         return sight
+
+    def _kept_absent(self, config: Config, names: Iterable[str]) -> dict[str, ServedDirectory]:
+        """Those of these directories, which are not there now, that were served: known by what they were."""
+        kept = {}
+        for name in names:
+            wanted = config.directories[name]
+            known = self._served_at(wanted, name)
+            if known is None:
+                continue
+            is_same_mount = self._config.directories[known.name].mount == wanted.mount
+            if is_same_mount or may_be_mounted(known.found, wanted):
+                kept[name] = known if known.name == name else self._serve(config, {name: known.found})[name]
+                kept[name].headroom.reserve = wanted.reserve
+        return kept
+
+    def _served_at(self, directory: DirectoryConfig, name: str = "") -> ServedDirectory | None:
+        """What was served at the path of a directory, by that name or, if it had none of that path, by another one."""
+        there = {each.name: each for each in self._directories.values() if each.path == directory.path}
+        return there.get(name) or next(iter(there.values()), None)
 
     def _watch(self, seen: Mapping[str, Sight]) -> None:
         served = {name: directory.found for name, directory in self._directories.items()}
