@@ -165,8 +165,8 @@ def _files(stage: Path, debian: Path, tree: Path) -> None:
     put = {
         stage / "usr" / "sbin" / "realized": (debian / "realized.sh", 0o755),
         stage / "usr" / "lib" / "sysusers.d" / "realize.conf": (debian / "sysusers.conf", 0o644),
-        stage / "etc" / "realize" / "realized.toml": (debian / "realized.toml", 0o644),
-        stage / "etc" / "realize" / "realize.toml": (debian / "realize.toml", 0o644),
+        stage / "usr" / "share" / "realize" / "realized.toml": (debian / "realized.toml", 0o644),
+        stage / "usr" / "share" / "realize" / "realize.toml": (debian / "realize.toml", 0o644),
         debian / "realize.realized.logrotate": (tree / "deploy" / "logrotate" / "realized", 0o644),
     }
     examples = stage / "usr" / "share" / "doc" / "realize" / "examples"

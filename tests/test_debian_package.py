@@ -126,6 +126,34 @@ def test_the_command_for_the_daemon_works_where_its_user_may_not_enter():
     assert " --rundir=/ " in (DEBIAN / "realized.sh").read_text()
 
 
+def test_no_default_configuration_takes_the_place_of_one(tmp_path):
+    """The first installation makes it where there is none, and leaves what an operator has, a link for instance."""
+    share, etc, programs = (tmp_path / name for name in ("share", "etc", "bin"))
+    for folder in (share, etc, programs):
+        folder.mkdir()
+    for name in ("realized.toml", "realize.toml"):
+        (share / name).write_text("default")
+    for name in ("systemd-sysusers", "chown"):
+        (programs / name).symlink_to("/bin/true")
+    (etc / "realized.key").touch()
+    (etc / "realized.toml").symlink_to("elsewhere")
+    places = {
+        "#!/bin/sh": f"PATH={programs}:$PATH",
+        "/etc/realize": etc,
+        "/usr/share/realize": share,
+        "/srv/realize": tmp_path,
+    }
+    (tmp_path / "inbox").mkdir()
+
+    assert (0, "") == ended("postinst", ["configure"], places)
+    assert {"realize.toml", "realized.key", "realized.toml"} == {path.name for path in etc.iterdir()}
+    assert ("default", 0o644) == ((etc / "realize.toml").read_text(), (etc / "realize.toml").stat().st_mode & 0o777)
+    assert (etc / "realized.toml").is_symlink()
+    (etc / "realize.toml").unlink()
+    assert (0, "") == ended("postinst", ["configure", "1.0.0"], places)
+    assert not (etc / "realize.toml").exists()
+
+
 def test_purge_names_no_directory_that_is_served():
     """What holds files of somebody is removed if it is empty, and in no other way."""
     text = (DEBIAN / "postrm").read_text()
@@ -200,15 +228,11 @@ def test_the_package(checkout, tmp_path):
     assert {"root/root"} == {words[1] for words in listing}
     assert set() == BROUGHT - names
     assert [] == [name for name in names if name.endswith(".key") or name.startswith(("/srv", "/var"))]
-    assert {name for name in BROUGHT if name.startswith("/etc")} == set(
-        run("dpkg-deb", "--info", one, "conffiles", cwd=tmp_path).split()
-    )
+    assert "/etc/logrotate.d/realized\n" == run("dpkg-deb", "--info", one, "conffiles", cwd=tmp_path)
 
 
 BROUGHT = {
     "/etc/logrotate.d/realized",
-    "/etc/realize/realize.toml",
-    "/etc/realize/realized.toml",
     "/lib/systemd/system/realize-move@.service",
     "/lib/systemd/system/realize-move@.timer",
     "/lib/systemd/system/realized.service",
@@ -221,6 +245,8 @@ BROUGHT = {
     "/usr/share/fish/vendor_completions.d/realize.fish",
     "/usr/share/man/man1/realize.1.gz",
     "/usr/share/man/man8/realized.8.gz",
+    "/usr/share/realize/realize.toml",
+    "/usr/share/realize/realized.toml",
     "/usr/share/zsh/vendor-completions/_realize",
 }
 """What operators, systemd and shells look for."""

@@ -56,12 +56,14 @@ def _check_tools() -> None:
 
 
 def _later(package: Path, folder: Path) -> Path:
-    """The same package with a version that is newer, for an upgrade."""
+    """The same package with a version that is newer, and another default configuration, for an upgrade."""
     tree = folder / "later"
     output("dpkg-deb", "--raw-extract", package, tree)
     control = tree / "DEBIAN" / "control"
     version = output("dpkg-deb", "--field", package, "Version").strip()
     control.write_text(control.read_text().replace(f"\nVersion: {version}\n", f"\nVersion: {version}+later\n"))
+    with (tree / "usr" / "share" / "realize" / "realized.toml").open("a") as default:
+        default.write("# A line more.\n")
     made = folder / "realize_later.deb"
     output("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, made)
     shutil.rmtree(tree)
