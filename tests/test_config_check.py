@@ -234,6 +234,49 @@ def test_what_is_wrong_ends_it_like_a_start(tmp_path):
     assert said[2:] == started.stderr.splitlines()
 
 
+def test_an_address_that_cannot_be_one_is_found(tmp_path):
+    """That of the command line as well."""
+    Site(tmp_path).write_daemon_config("")
+
+    checked = twistd(tmp_path, "--check-config", "--config", "realized.toml", "--metrics-addr", "x:y:z")
+
+    assert (78, "") == (checked.returncode, checked.stdout)
+    assert checked.stderr.startswith("realized: error: --metrics-addr: x:y:z: ")
+
+
+@pytest.mark.parametrize("option", ["--version", "--help", "--check-config"])
+@pytest.mark.parametrize(
+    ("redirection", "expected"),
+    [
+        (">/dev/full", (1, "realized: error: cannot write output: No space left on device\n")),
+        (">&-", (0, "")),
+    ],
+)
+def test_output_that_cannot_be_written(tmp_path, option, redirection, expected):
+    """Is one sentence, as with `realize`; whoever closes stdout wants none."""
+    Site(tmp_path).write_daemon_config("")
+    command = [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", "realized.toml", option]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *command],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert expected == (done.returncode, done.stderr)
+
+
+def test_a_configuration_without_end(tmp_path):
+    """Memory is not filled with what cannot be a configuration."""
+    done = twistd(tmp_path, "--check-config", "--config", "/dev/zero")
+
+    assert (78, 1) == (done.returncode, len(done.stderr.splitlines()))
+    assert "not a configuration: it has more than 16 MiB" in done.stderr
+
+
 def test_the_version_is_that_of_realize(tmp_path):
     """And not that of Twisted, which has another option for it."""
     said = twistd(tmp_path, "--version")

@@ -203,6 +203,20 @@ def test_a_wrong_configuration_is_told_and_nothing_changes(site, tmp_path, optio
     assert 0 == site.realize("status", "hostb").returncode
 
 
+@pytest.mark.parametrize(("content", "expected"), [(None, "there is no such"), ("nonsense", "not a TOML file")])
+def test_a_configuration_of_another_daemon_that_cannot_be_read(site, tmp_path, content, expected):
+    """The daemon at the usual place has nothing to say of it: it is not told that nothing has changed."""
+    other = tmp_path / "other.toml"
+    if content is not None:
+        other.write_text(content)
+
+    wrong = reload(site, "--config", str(other), home=tmp_path)
+    as_json = reload(site, "--config", str(other), "--json", home=tmp_path)
+
+    assert (2, "", 2, "") == (wrong.returncode, wrong.stdout, as_json.returncode, as_json.stdout)
+    assert wrong.stderr.startswith(f"realize: error: {other}: {expected}")
+
+
 def test_where_no_daemon_runs_the_command_fails(tmp_path, runtime):
     """And says where it has looked; what is wrong with a configuration that was named is more to the point."""
     site = Site(tmp_path)

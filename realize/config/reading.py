@@ -126,12 +126,19 @@ def read_config(
     return config
 
 
+MAX_FILE_BYTES: Final = 16 << 20
+"""More than anybody writes; /dev/zero has no end."""
+
+
 def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:
     """The content of the file, and how other users could change it (None if they cannot)."""
     try:
         with open(path, "rb") as stream:
             exposed = changeable_by_others(path, os.fstat(stream.fileno()))
-            return tomllib.load(stream), exposed
+            content = stream.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ConfigError(f"{file}: not a configuration: it has more than {MAX_FILE_BYTES >> 20} MiB")
+        return tomllib.loads(content.decode()), exposed
     except FileNotFoundError as error:
         raise ConfigError(f"{file}: there is no such configuration file") from error
     except OSError as error:

@@ -104,8 +104,11 @@ class Options(usage.Options):
 
     def opt_version(self) -> NoReturn:
         """Display the version of Realize and exit."""
-        sys.stdout.write(f"realized {__version__}\n")
-        raise SystemExit(0)
+        raise SystemExit(_print(f"realized {__version__}\n"))
+
+    def opt_help(self) -> NoReturn:
+        """Display this help and exit."""
+        raise SystemExit(_print(f"{self}\n"))
 
     def _check_config(self) -> int:
         """Print all that is wrong, or what the daemon would do; returns the exit code."""
@@ -118,13 +121,18 @@ class Options(usage.Options):
             self._read_options()
         except UsageError as error:
             problems += str(error).splitlines()
-        check = ConfigCheck(self["config"], self.logs, partial(server_endpoint_of, reactor))
+        parse_endpoint = partial(server_endpoint_of, reactor)
+        try:
+            if self.metrics is not None:
+                parse_endpoint(self.metrics)
+        except (ValueError, TypeError, OSError) as error:
+            problems.append(f"--metrics-addr: {display_text(self['metrics-addr'])}: {error}")
+        check = ConfigCheck(self["config"], self.logs, parse_endpoint)
         problems += check.problems()
         if problems:
             complain(ConfigError("\n".join(problems)))
             return DaemonExitCode.CONFIGURATION
-        sys.stdout.write("".join(f"{line}\n" for line in check.summary()))
-        return 0
+        return _print("".join(f"{line}\n" for line in check.summary()))
 
     def _read_options(self) -> None:
         """Parse the values of options; raises `UsageError` with one line for each that is nonsense."""
@@ -145,6 +153,23 @@ class Options(usage.Options):
         )
         if problems:
             raise UsageError("\n".join(problems))
+
+
+def _print(text: str) -> int:
+    """Write that to stdout; returns the exit code, which shows lost output."""
+    # A process that was started without stdout has None.
+    if sys.stdout is None:
+        return 0
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Or Python would complain of what is left at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            complain(RealizeError(f"cannot write output: {error.strerror}"))
+            return DaemonExitCode.FAILED
+    return 0
 
 
 def _check_moves(config: Config, path: str) -> None:

@@ -32,6 +32,9 @@ def run_reload(access: Access, *, json: bool, log: LogOptions) -> int:
                 report = await ask_reload(session)
             except ConnectionFailed as error:
                 raise unread or error from error
+        if unread is not None and access.config is not None and not report["errors"]:
+            # Then it is not the configuration of the daemon that has answered.
+            raise unread
         if json:
             click.echo(dumps(report))
             return ExitCode.USAGE if report["errors"] else ExitCode.DONE
