@@ -137,7 +137,7 @@ def test_the_time_limit(site, gateway, tmp_path):
 
     assert (1, 1) == (done.returncode, gateway.value("realize_last_exit_code"))
     assert 1 <= gateway.value("realize_last_retries")
-    assert 5 <= gateway.value("realize_last_duration_seconds") < 15
+    assert 4.9 <= gateway.value("realize_last_duration_seconds") < 15
     assert gateway.value(LAST_SUCCESS) is None
 
 
