@@ -126,8 +126,8 @@ def test_the_command_for_the_daemon_works_where_its_user_may_not_enter():
     assert " --rundir=/ " in (DEBIAN / "realized.sh").read_text()
 
 
-def test_no_default_configuration_takes_the_place_of_one(tmp_path):
-    """The first installation makes it where there is none, and leaves what an operator has, a link for instance."""
+def test_a_first_installation_makes_what_is_not_there(tmp_path):
+    """Configuration and key; it leaves what an operator has, a link for instance, and later ones make nothing."""
     share, etc, programs = (tmp_path / name for name in ("share", "etc", "bin"))
     for folder in (share, etc, programs):
         folder.mkdir()
@@ -135,12 +135,17 @@ def test_no_default_configuration_takes_the_place_of_one(tmp_path):
         (share / name).write_text("default")
     for name in ("systemd-sysusers", "chown"):
         (programs / name).symlink_to("/bin/true")
-    (etc / "realized.key").touch()
+    # Of an installation that was interrupted.
+    (etc / "realized.key.new").touch()
+    keygen = programs / "realize"
+    keygen.write_text('#!/bin/sh\nset -eC\necho "$*" > "$2"\n')
+    keygen.chmod(0o755)
     (etc / "realized.toml").symlink_to("elsewhere")
     places = {
         "#!/bin/sh": f"PATH={programs}:$PATH",
         "/etc/realize": etc,
         "/usr/share/realize": share,
+        "/opt/realize/bin": programs,
         "/srv/realize": tmp_path,
     }
     (tmp_path / "inbox").mkdir()
@@ -149,6 +154,7 @@ def test_no_default_configuration_takes_the_place_of_one(tmp_path):
     assert {"realize.toml", "realized.key", "realized.toml"} == {path.name for path in etc.iterdir()}
     assert ("default", 0o644) == ((etc / "realize.toml").read_text(), (etc / "realize.toml").stat().st_mode & 0o777)
     assert (etc / "realized.toml").is_symlink()
+    assert f"keygen {etc}/realized.key.new\n" == (etc / "realized.key").read_text()
     (etc / "realize.toml").unlink()
     assert (0, "") == ended("postinst", ["configure", "1.0.0"], places)
     assert not (etc / "realize.toml").exists()
