@@ -124,6 +124,7 @@ def test_only_the_local_store_opens_files_of_a_directory_for_writing():
 
     assert {
         "cli/main.py",  # /dev/null
+        "daemon/tap.py",  # /dev/null
         "moves/state_directory.py",  # what standing moves remember
         "runs/manifest.py",  # the manifest
         "process.py",  # /dev/null

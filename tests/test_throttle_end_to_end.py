@@ -289,6 +289,8 @@ def test_a_daemon_obeys_its_timetable_while_it_sends(site, tmp_path, monkeypatch
     )
     assert 0 < service["changes_in"] < 12
     assert (0, True) == (command.wait(20), time.time() >= eight)
+    # A log is written by a thread of its own.
+    wait_for(lambda: [record for record in site.records() if record["event"] == "throttle_changed"])
     changes = [record for record in site.records() if record["event"] == "throttle_changed"]
     assert [("timetable", "service", 64 << 10, None)] == [
         tuple(record[name] for name in ("cause", "scope", "old", "new")) for record in changes
