@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 
 def allow_many_files() -> None:
@@ -31,6 +31,11 @@ def hold_standard_streams() -> None:
             stream = open(fd, mode, closefd=False)  # noqa: SIM115 -- stays open as long as the process
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+
+
+def discard_output(stream: TextIO) -> None:
+    """Lead to /dev/null what a stream that cannot be written to has left, or Python would complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def show_threads_when_aborted() -> None:

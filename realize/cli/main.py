@@ -26,7 +26,7 @@ from realize.cli.commands.throttle import throttle
 from realize.cli.exit_codes import command_exit_code
 from realize.errors import RealizeError
 from realize.exit_codes import ExitCode
-from realize.process import hold_standard_streams
+from realize.process import discard_output, hold_standard_streams
 
 
 class Commands(click.Group):
@@ -162,7 +162,7 @@ def _settled(code: int) -> int:
         try:
             stream.flush()
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            discard_output(stream)
             if stream is sys.stdout and not isinstance(error, BrokenPipeError):
                 _complain(f"cannot write output: {error.strerror}")
                 code = code or ExitCode.FAILED

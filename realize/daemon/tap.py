@@ -28,7 +28,7 @@ from realize.exit_codes import DaemonExitCode
 from realize.levels import FORMATS, parse_levels
 from realize.moves.plan import plans_of
 from realize.places import DAEMON_CONFIG
-from realize.process import hold_standard_streams
+from realize.process import discard_output, hold_standard_streams
 from realize.units import display_text, parse_duration, quoted
 
 T = TypeVar("T")
@@ -164,8 +164,7 @@ def _print(text: str) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # Or Python would complain of what is left at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             complain(RealizeError(f"cannot write output: {error.strerror}"))
             return DaemonExitCode.FAILED
