@@ -67,8 +67,8 @@ T = TypeVar("T")
 Warn = Callable[[str], object]
 """Called with one sentence that says what is wrong with a file that is used all the same."""
 
-DISK_ANSWER_S: Final = 5.0
-"""How long to wait for the disks of the configured directories to answer."""
+MAX_FILE_BYTES: Final = 16 << 20
+"""More than anybody writes; /dev/zero has no end."""
 
 
 def load_command_config(path: str | None, environ: Mapping[str, str], warn: Warn) -> Config:
@@ -124,10 +124,6 @@ def read_config(
     except Exception as error:
         raise ConfigError(as_lines(f"{file}: ", [*problems_in(error)])) from error
     return config
-
-
-MAX_FILE_BYTES: Final = 16 << 20
-"""More than anybody writes; /dev/zero has no end."""
 
 
 def _load(path: str, file: str) -> tuple[dict[str, Any], str | None]:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
 from realize.config import Config, DirectoryConfig, LogsConfig, Right, read_config
 from realize.config.problems import as_lines
-from realize.config.reading import DISK_ANSWER_S
 from realize.daemon.logs import DaemonLogOptions
-from realize.daemon.looks import UNMOUNTED, look
+from realize.daemon.looks import DISK_ANSWER_S, UNMOUNTED, answers_in_time, look
 from realize.errors import ConfigError, KeyPath, Problem
 from realize.fs.own_directories import put_by_others
 from realize.fs.socket_files import MAX_SOCKET_PATH_BYTES
@@ -115,27 +112,19 @@ class ConfigCheck:
 
 
 def _disk_problems(checks: list[tuple[KeyPath, str, _Check]]) -> Iterator[Problem]:
-    """What the checks of paths find, all at once, so that disks that hang take no longer than one of them."""
-    found: list[list[str] | None] = [None] * len(checks)
-
-    def look(number: int, check: _Check) -> None:
-        try:
-            found[number] = list(check())
-        except OSError as error:
-            found[number] = [f"{display_text(checks[number][1])}: {error.strerror}"]
-
-    threads = [
-        threading.Thread(target=look, args=(number, check), daemon=True) for number, (_, _, check) in enumerate(checks)
-    ]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + DISK_ANSWER_S
-    for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
+    """What the checks of paths find."""
+    found = answers_in_time([partial(_sentences, path, check) for _, path, check in checks], DISK_ANSWER_S)
     for (key, path, _), sentences in zip(checks, found, strict=True):
         hangs = f"{display_text(path)}: its disk has not answered for {DISK_ANSWER_S:g} s"
         for sentence in [hangs] if sentences is None else sentences:
             yield key, sentence
+
+
+def _sentences(path: str, check: _Check) -> list[str]:
+    try:
+        return list(check())
+    except OSError as error:
+        return [f"{display_text(path)}: {error.strerror}"]
 
 
 def _checks(config: Config, logs: LogsConfig) -> Iterator[tuple[KeyPath, str, _Check]]:

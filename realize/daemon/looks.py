@@ -8,19 +8,24 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 from realize.config import DirectoryConfig
-from realize.config.reading import DISK_ANSWER_S
 from realize.fs.descriptors import release
 from realize.fs.mounts import is_at_or_below, mount_point_of
 from realize.fs.oserrors import Deed, reason
 from realize.fs.tree import Inode, identity_of
+
+T = TypeVar("T")
+
+DISK_ANSWER_S: Final = 5.0
+"""How long to wait for the disks of the configured directories to answer."""
 
 
 @frozen
@@ -44,7 +49,6 @@ Sight = FoundDirectory | Missing
 """What a look has found."""
 
 SILENT: Final = Missing("its disk does not answer", hangs=True)
-
 
 UNMOUNTED: Final = Missing("its file system is not mounted")
 
@@ -72,16 +76,25 @@ def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Sight]:
 
     Blocks for as long, so call it in a thread where that is too long.
     """
-    found: dict[str, Sight] = {}
+    seen = answers_in_time([partial(look, directory) for directory in directories.values()], DISK_ANSWER_S)
+    return {name: sight or SILENT for name, sight in zip(directories, seen, strict=True)}
 
-    def note(name: str, directory: DirectoryConfig) -> None:
-        found[name] = look(directory)
 
-    threads = [_start(note, name, directory) for name, directory in directories.items()]
-    until = time.monotonic() + DISK_ANSWER_S
+def answers_in_time(asked: Sequence[Callable[[], T]], within_s: float) -> list[T | None]:
+    """Ask disks all at once, so that several that hang take no longer than one; None for what has no answer by then.
+
+    What is asked raises nothing.
+    """
+    answers: list[T | None] = [None] * len(asked)
+
+    def note(number: int) -> None:
+        answers[number] = asked[number]()
+
+    threads = [_start(note, number) for number in range(len(asked))]
+    until = time.monotonic() + within_s
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    return {name: found.get(name, SILENT) for name in directories}
+    return list(answers)
 
 
 def look_later(reactor: IReactorFromThreads, directory: DirectoryConfig) -> Deferred[Sight]:
