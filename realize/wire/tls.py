@@ -186,11 +186,7 @@ def peer_public_key(transport: Any) -> PublicKey:
 
     Raises `WrongPeer` if there is no certificate.
     """
-    handle = transport.getHandle()
-    certificate = handle.get_peer_certificate(as_cryptography=True) if isinstance(handle, SSL.Connection) else None
-    if certificate is None:
-        raise WrongPeer("the peer showed no certificate")
-    return spki_of_certificate(certificate)
+    return _public_key(transport, SSL.Connection.get_peer_certificate, "the peer showed no certificate")
 
 
 def own_public_key(transport: Any) -> PublicKey:
@@ -198,10 +194,14 @@ def own_public_key(transport: Any) -> PublicKey:
 
     Raises `WrongPeer` if there is no certificate.
     """
+    return _public_key(transport, SSL.Connection.get_certificate, "no certificate was shown to the peer")
+
+
+def _public_key(transport: Any, certificate_of: Callable[..., Any], without: str) -> PublicKey:
     handle = transport.getHandle()
-    certificate = handle.get_certificate(as_cryptography=True) if isinstance(handle, SSL.Connection) else None
+    certificate = certificate_of(handle, as_cryptography=True) if isinstance(handle, SSL.Connection) else None
     if certificate is None:
-        raise WrongPeer("no certificate was shown to the peer")
+        raise WrongPeer(without)
     return spki_of_certificate(certificate)
 
 
