@@ -25,6 +25,7 @@ from realize.daemon.looks import SILENT, FoundDirectory, Missing, Sight
 from realize.errors import ConfigError
 from realize.fs.mounts import is_at_or_below
 from realize.logger import Logger
+from realize.store.local.location import ANOTHER_IN_ITS_PLACE
 
 LOOK_INTERVAL_S: Final = 5.0
 """Time between two looks while all directories are there."""
@@ -37,7 +38,7 @@ SILENT_AFTER_S: Final = 30.0
 
 _TAKEN: Final = Missing("another service in the same process serves it")
 
-CHANGED: Final = Missing("another directory is in its place: is its file system mounted?")
+CHANGED: Final = Missing(ANOTHER_IN_ITS_PLACE)
 
 
 @frozen

@@ -53,18 +53,19 @@ from realize.daemon.served import THREADS, ServedDirectory, serve_directories
 from realize.daemon.status import report, totals
 from realize.daemon.steering import Asker, SteeringResponders
 from realize.daemon.throttling import Throttling
-from realize.errors import ConfigError, ConnectionFailed, RealizeError, Unavailable
+from realize.errors import ConfigError, ConnectionFailed, RealizeError
 from realize.keys import PublicKey
 from realize.logger import LogSource
 from realize.moves.plan import plans_of
 from realize.moves.standing_moves import StandingMoves
 from realize.schedule.timetable import logged_as
+from realize.store.local.location import unavailable
 from realize.store.local.permissions import lacking_of
 from realize.store.local.promised_space import Ledger
 from realize.store.server.responders import DirectoryResponders
 from realize.telemetry.logging.twisted_events import TwistedEvents
 from realize.tracing import run_of
-from realize.units import display_name, display_text
+from realize.units import display_name
 from realize.wire.commands import Reason
 from realize.wire.connection import Greeting
 from realize.wire.control import ControlFactory, LocalUser
@@ -113,9 +114,7 @@ class RealizedService(Service):
         """By directory path."""
         self._reader = ThreadPool(reactor, 1, "configuration")
         self._reloading = DeferredLock()
-        self._availability = Availability(
-            reactor, self._log, partial(look_later, reactor), lambda name, found: self._take_up({name: found})
-        )
+        self._availability = Availability(reactor, self._log, partial(look_later, reactor), self._take_up)
         self._ledger = Ledger(reactor)
         self._memory = Memory(config.limits.memory_bytes, config.limits.peer_memory_bytes)
         self._keys: dict[PublicKey, str] = by_key(config.peers)
@@ -368,7 +367,7 @@ class RealizedService(Service):
 
     def _unless_unmounted(self, name: str, config: Config, sight: Sight) -> Sight:
         """What a reload takes for the directory: not the mount point below a disk that is gone."""
-        served = self._served_at(config.directories[name], name)
+        served = self._served_at(name, config.directories[name])
         if served is not None and isinstance(sight, FoundDirectory) and is_unmounted(served.found, sight):
             return CHANGED
         return sight
@@ -378,7 +377,7 @@ class RealizedService(Service):
         kept = {}
         for name in names:
             wanted = config.directories[name]
-            known = self._served_at(wanted, name)
+            known = self._served_at(name, wanted)
             if known is None:
                 continue
             is_same_mount = self._config.directories[known.name].mount == wanted.mount
@@ -387,7 +386,7 @@ class RealizedService(Service):
                 kept[name].headroom.reserve = wanted.reserve
         return kept
 
-    def _served_at(self, directory: DirectoryConfig, name: str = "") -> ServedDirectory | None:
+    def _served_at(self, name: str, directory: DirectoryConfig) -> ServedDirectory | None:
         """What was served at the path of a directory, by that name or, if it had none of that path, by another one."""
         there = {each.name: each for each in self._directories.values() if each.path == directory.path}
         return there.get(name) or next(iter(there.values()), None)
@@ -396,8 +395,9 @@ class RealizedService(Service):
         served = {name: directory.found for name, directory in self._directories.items()}
         self._availability.watch(self._config.directories, served, seen)
 
-    def _take_up(self, found: Mapping[str, FoundDirectory]) -> None:
-        """Serve directories that have come; raises `ConfigError` if another service has one of them."""
+    def _take_up(self, name: str, directory: FoundDirectory) -> None:
+        """Serve a directory that has come; raises `ConfigError` if another service has it."""
+        found = {name: directory}
         self._exclusive.take(found, self._config.directories)
         self._directories |= self._serve(self._config, found)
         self._exclusive.keep([directory.identity for directory in self._directories.values()])
@@ -564,7 +564,7 @@ class RealizedService(Service):
         origin: bytes | None,
     ) -> Any:
         if (why := self._availability.why_refused(directory)) is not None:
-            raise Unavailable(f"directory {display_text(directory)} is not there now: {why}")
+            raise unavailable(directory.encode(), why)
         return self._directories[directory].store(base, peer, rights[directory], origin)
 
     def _report(self, asker: Asker) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Final
 
 from attrs import Factory, field, frozen
 
@@ -23,6 +24,14 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
 from realize.values import Where, WhereKind
+
+ANOTHER_IN_ITS_PLACE: Final = "another directory is in its place: is its file system mounted?"
+"""Why a directory that a daemon serves is not there, though its path leads to one."""
+
+
+def unavailable(shown: bytes, why: str) -> Unavailable:
+    """The error for a directory of that name, which a daemon serves, and which is not there now."""
+    return Unavailable(f"directory {display_name(shown)} is not there now: {why}")
 
 
 @frozen
@@ -59,13 +68,12 @@ class Root:
 
     def _unreachable(self, error: OSError) -> RealizeError:
         if self.served:
-            return Unavailable(f"directory {display_name(self.shown)} is not there now: {reason(error, Deed.OPEN)}")
+            return unavailable(self.shown, reason(error, Deed.OPEN))
         return _unreachable(self.shown, error)
 
     def _changed(self) -> RealizeError:
         if self.served:
-            why = "another directory is in its place: is its file system mounted?"
-            return Unavailable(f"directory {display_name(self.shown)} is not there now: {why}")
+            return unavailable(self.shown, ANOTHER_IN_ITS_PLACE)
         return StorageError(
             f"{display_name(self.shown)}: is not the directory that it was; is its file system still mounted?"
         )
