@@ -18,9 +18,8 @@ def daemon_control_path(environ: Mapping[str, str], system: str = SYSTEM_RUNTIME
     That is the one that systemd has made for it (``RUNTIME_DIRECTORY``), that of the system if it is ours, or one in
     our ``XDG_RUNTIME_DIR``.
     """
-    given = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if os.path.isabs(given):
-        return os.path.join(given, _SOCKET_NAME)
+    if (of_unit := _of_unit(environ)) is not None:
+        return os.path.join(of_unit, _SOCKET_NAME)
     if _is_ours(system):
         return os.path.join(system, _SOCKET_NAME)
     return next((path for path in _of_user(environ) if _is_ours(os.path.dirname(os.path.dirname(path)))), None)
@@ -33,15 +32,17 @@ def command_control_paths(environ: Mapping[str, str], system: str = SYSTEM_RUNTI
     A directory of another user, as ``sudo -E`` leaves it in the environment, is not looked at: root means that of the
     system.
     """
-    of_unit = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    unit = (os.path.join(of_unit, _SOCKET_NAME),) if os.path.isabs(of_unit) else ()
-    own = (
-        path
-        for directory, paths in ((of_unit, unit), (environ.get("XDG_RUNTIME_DIR", ""), _of_user(environ)))
-        if not _is_of_somebody_else(directory)
-        for path in paths
-    )
-    return (*dict.fromkeys((*own, os.path.join(system, _SOCKET_NAME))),)
+    of_unit = _of_unit(environ)
+    ours = [] if of_unit is None or _is_of_somebody_else(of_unit) else [os.path.join(of_unit, _SOCKET_NAME)]
+    if not _is_of_somebody_else(environ.get("XDG_RUNTIME_DIR", "")):
+        ours += _of_user(environ)
+    return (*dict.fromkeys((*ours, os.path.join(system, _SOCKET_NAME))),)
+
+
+def _of_unit(environ: Mapping[str, str]) -> str | None:
+    """The directory that systemd has made for the unit of this process."""
+    given = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return given if os.path.isabs(given) else None
 
 
 def _of_user(environ: Mapping[str, str]) -> tuple[str, ...]:
