@@ -19,8 +19,7 @@ def activity_line(*, served: int, directories: int, peers: int, connections: int
     """How many of the ``directories`` are ``served``, to how many peers, and how the standing moves fare."""
     parts = []
     if directories or not moves:
-        which = f"{served}" if served == directories else f"{served} of"
-        number = which if served == directories else f"{which} {directories}"
+        number = f"{served}" if served == directories else f"{served} of {directories}"
         parts.append(f"serves {number} {_word(directories, 'directory', 'directories')} to {_counted(peers, 'peer')}")
         parts.append(_counted(connections, "connection"))
     if moves:

@@ -14,6 +14,7 @@ from realize.errors import Busy, RealizeError
 from realize.mover.events import Event, Failed, Finished, How, Left
 from realize.store.interfaces import IListing
 from realize.values import Entry, Kind
+from realize.watch.settling import MAX_FILE_DELAY_S
 
 PAGE_FILES: Final = 500
 """Files on a page."""
@@ -150,10 +151,8 @@ class SettledFeed:
                 self._failed(path, error)
                 if path in self._in_flight:
                     self._in_flight.discard(path)
-                    if isinstance(error, Busy):
-                        self._source.failed(path, max_delay_s=MAX_BUSY_DELAY_S)
-                    else:
-                        self._source.failed(path)
+                    max_delay_s = MAX_BUSY_DELAY_S if isinstance(error, Busy) else MAX_FILE_DELAY_S
+                    self._source.failed(path, max_delay_s=max_delay_s)
             case _:
                 pass
 
