@@ -19,6 +19,8 @@ from trials.site import AS_SERVICE, BATCH_CONFIG, CONFIG, INBOX, KEY, OUTBOX, Si
 NAS_USER: Final = "1026:100"
 """User and group of a container, as the page has them."""
 
+NEW_KEY: Final = "/etc/realize/new.key"
+
 LARGE_BYTES: Final = 24 << 20
 WOULD_RESTART_S: Final = 8.0
 """Longer than `RestartSec` of the unit."""
@@ -185,6 +187,7 @@ def a_missing_directory_keeps_no_other_down(site: Site) -> None:
     try:
         with site.configured(site.nas, with_later):
             site.nas.output("systemctl", "restart", "realized")
+            site.nas.wait("journalctl --unit=realized | grep -q directory_absent")
             site.offer("besides", 1000, 3)
             require(site.move().returncode == 0, "a move into the other directory failed")
             site.nas.shell(f"install -d -o realize -g realize {later}")
@@ -193,14 +196,65 @@ def a_missing_directory_keeps_no_other_down(site: Site) -> None:
         site.nas.output("systemctl", "restart", "realized")
 
 
+def both_ends_change_their_keys(site: Site) -> None:
+    """First the daemon, then the machine that moves: files go over before, between and after; then a former key is out.
+
+    `realize check` tells of the new key of the daemon.
+    """
+    nas, camera = site.nas, site.camera
+    (old_nas, new_nas), (old_camera, new_camera) = (_old_and_new_key(machine) for machine in (nas, camera))
+    two, one = f'key = "{NEW_KEY}"\nformer_keys = ["realized.key"]', f'key = "{NEW_KEY}"'
+    own, pinned = 'key = "realized.key"', f'key = "{old_nas}"'
+    check = (*AS_SERVICE, "realize", "check", "--config", BATCH_CONFIG, "nas::inbox")
+    with site.configured(nas, lambda text: text.replace(own, two)), site.configured(camera, str, BATCH_CONFIG):
+        nas.output("systemctl", "restart", "realized")
+        _goes_over(site, "known by its former key")
+        require(new_nas in camera.run(*check).stdout, "realize check does not tell of the new key")
+        site.change(camera, BATCH_CONFIG, pinned, f'key = "{new_nas}"\norigin = "{old_nas}"')
+        site.change(nas, CONFIG, two, one)
+        nas.output("systemctl", "restart", "realized")
+        _goes_over(site, "known by its new key")
+        site.change(camera, BATCH_CONFIG, own, two)
+        _goes_over(site, "of a machine with two keys")
+        both = f'keys = ["{old_camera}", "{new_camera}"]'
+        site.change(nas, CONFIG, f'key = "{old_camera}"', both)
+        nas.output("systemctl", "reload", "realized")
+        _goes_over(site, "to a daemon that knows both")
+        site.change(nas, CONFIG, both, f'key = "{new_camera}"\norigin = "{old_camera}"')
+        nas.output("systemctl", "reload", "realized")
+        _goes_over(site, "of the new key alone")
+        site.change(camera, BATCH_CONFIG, two, own)
+        digest = site.offer("of the former key", 1000, 6)
+        require(site.move().returncode != 0 and site.left() == ["of the former key"], "a former key was let in")
+    nas.output("systemctl", "restart", "realized")
+    require(site.move().returncode == 0, "a move with the first keys failed")
+    require(site.arrived("of the former key") == digest, "the file has other content")
+    for machine in site.machines:
+        machine.output("rm", NEW_KEY)
+
+
+def _old_and_new_key(machine: Machine) -> tuple[str, str]:
+    """The public key of a machine, and that of another one, which is made for it."""
+    machine.output("realize", "keygen", NEW_KEY)
+    machine.output("chown", "realize:realize", NEW_KEY)
+    old, new = (
+        machine.output(*AS_SERVICE, "realize", "keygen", "--show", path).splitlines()[1] for path in (KEY, NEW_KEY)
+    )
+    return old, new
+
+
+def _goes_over(site: Site, name: str) -> None:
+    digest = site.offer(name, 10_000, len(name))
+    done = site.move()
+    require(done.returncode == 0 and not site.left(), f"the move of {name!r} failed: {done.stderr}")
+    require(site.arrived(name) == digest, f"{name!r} has other content")
+
+
 def an_upgrade_loses_nothing(site: Site) -> None:
     """While a file is on its way its receiver is upgraded: configuration and key stay, the move comes back and ends."""
     before = site.nas.output("sha256sum", CONFIG, KEY)
     process = state_of(site.nas, "realized", "MainPID")
-    digest = site.offer("upgraded", LARGE_BYTES, 4)
-    site.job("slow", "--throttle 512k")
-    site.camera.output("systemctl", "start", "--no-block", "realize-move@slow.service")
-    site.nas.wait(f"ls -a {INBOX} | grep -q upgraded")
+    digest = _on_its_way(site, "upgraded", 4)
     site.install(site.nas, site.later)
     require(state_of(site.nas, "realized") == "active", "the daemon does not run after the upgrade")
     require(state_of(site.nas, "realized", "MainPID") != process, "the daemon was not restarted")
@@ -216,15 +270,21 @@ def an_upgrade_loses_nothing(site: Site) -> None:
 
 def an_upgrade_ends_batch_jobs_in_order(site: Site) -> None:
     """While a batch job sends a file its machine is upgraded: it stops in order, and the next one ends the move."""
-    digest = site.offer("sender", LARGE_BYTES, 5)
-    site.job("slow", "--throttle 512k")
-    site.camera.output("systemctl", "start", "--no-block", "realize-move@slow.service")
-    site.nas.wait(f"ls -a {INBOX} | grep -q sender")
+    digest = _on_its_way(site, "sender", 5)
     site.install(site.camera, site.later)
     require(state_of(site.camera, "realize-move@slow") == "inactive", "the batch job is not inactive")
     require(site.left() == ["sender"], "the file is not at the source")
     require(site.move().returncode == 0, "the next run failed")
     require(site.arrived("sender") == digest, "the file has other content")
+
+
+def _on_its_way(site: Site, name: str, seed: int) -> str:
+    """Have the batch job `slow` send a large file, of which a part is there then; its digest."""
+    digest = site.offer(name, LARGE_BYTES, seed)
+    site.job("slow", "--throttle 512k")
+    site.camera.output("systemctl", "start", "--no-block", "realize-move@slow.service")
+    site.nas.wait(f"ls -a {INBOX} | grep -q {name}")
+    return digest
 
 
 def it_is_hardened(site: Site) -> None:
@@ -308,6 +368,7 @@ THEN: Final[tuple[Check, ...]] = (
     a_wrong_configuration_fails_the_start,
     a_failed_reload_fails,
     a_missing_directory_keeps_no_other_down,
+    both_ends_change_their_keys,
     an_upgrade_loses_nothing,
     an_upgrade_ends_batch_jobs_in_order,
     it_is_hardened,

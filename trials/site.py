@@ -90,15 +90,22 @@ class Site:
         return [name for _, _, names in os.walk(root) for name in names]
 
     @contextlib.contextmanager
-    def configured(self, machine: Machine, change: Callable[[str], str]) -> Iterator[None]:
-        """Have the configuration of a daemon changed for a time."""
-        path = machine.path(CONFIG)
+    def configured(self, machine: Machine, change: Callable[[str], str], config: str = CONFIG) -> Iterator[None]:
+        """Have a configuration changed for a time; that of the daemon unless another one is named."""
+        path = machine.path(config)
         former = path.read_text()
         path.write_text(change(former))
         try:
             yield
         finally:
             path.write_text(former)
+
+    def change(self, machine: Machine, config: str, former: str, now: str) -> None:
+        """Have something else in a configuration than what is there once."""
+        path = machine.path(config)
+        text = path.read_text()
+        require(text.count(former) == 1, f"{config} has not once {former!r}")
+        path.write_text(text.replace(former, now))
 
 
 def state_of(machine: Machine, unit: str, name: str = "ActiveState") -> str:
