@@ -250,7 +250,10 @@ def test_a_daemon_that_is_too_old_is_said_to_be():
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A daemon of this user with a standing move, at whose socket the command looks by itself."""
+    """A daemon of this user with a standing move, at whose socket the command looks by itself.
+
+    The move runs by itself on leap days only, so that no run of its own comes between.
+    """
     folder = tempfile.mkdtemp(prefix="realize-")
     monkeypatch.setitem(ENVIRONMENT, "XDG_RUNTIME_DIR", folder)
     site = Site(tmp_path)
@@ -258,7 +261,7 @@ def site(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     site.write_daemon_config(
         f"[moves.daily]\nfrom = {json.dumps(str(tmp_path / 'out'))}\nto = {json.dumps(str(tmp_path / 'in'))}\n"
-        'when = "every 1d"\nsettle = "0s"\n'
+        'when = "*-02-29 00:00:00"\nsettle = "0s"\n'
     )
     with monkeypatch.context() as patched:
         patched.setattr(site, "write_daemon_config", lambda: None)  # which `start` calls for the port
