@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import moving
+from benchmarks.machine import print_machine
 from benchmarks.tables import mebibytes, spread, table
 from realize.fs.names import partial_name
 from realize.keys import generate_identity, write_identity
@@ -394,6 +395,7 @@ def main() -> None:
         help="the folder of peers.py  [default: REALIZE_PEERS, or ../shared/bench beside the checkout]",
     )
     arguments = parser.parse_args()
+    print_machine()
     peers = load_peers(arguments.peers)
     if peers is None:
         print(

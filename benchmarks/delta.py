@@ -31,6 +31,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.machine import print_machine
 from benchmarks.procfs import cpu_seconds, peak_memory
 from tests.processes import Site
 
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--rights", default="read,write,remove")
     parser.add_argument("--pull", action="store_true")
     arguments = parser.parse_args()
+    print_machine()
     print("workload    seconds   MB sent  MB on wire  cpu command  cpu daemon  daemon peak")
     rights = arguments.rights.split(",")
     for name in arguments.workloads or WORKLOADS:

@@ -23,6 +23,7 @@ from typing import Final
 
 from benchmarks import moving
 from benchmarks.distant_link import distant
+from benchmarks.machine import print_machine
 from benchmarks.procfs import Ran, run_watched
 from benchmarks.tables import table
 from realize.wire.streams import WINDOW_BYTES
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument("--round-trip", type=float, default=0.08, metavar="SECONDS")
     arguments = parser.parse_args()
+    print_machine()
     size = 512 * MIB if arguments.quick else 2048 * MIB
     print(f"the link carries {capacity(arguments.round_trip, size) / 1e6:,.0f} MB/s")
     lines = []

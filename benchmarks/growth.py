@@ -31,6 +31,7 @@ from typing import Final
 
 from attrs import frozen
 
+from benchmarks.machine import print_machine
 from benchmarks.probe import Probe, ProbedSite
 from benchmarks.procfs import peak_memory, run_watched
 from benchmarks.tables import mebibytes, table, verdict
@@ -274,6 +275,7 @@ def main() -> None:
         "--disk", default=tempfile.gettempdir(), help="where the sparse file goes  [default: %(default)s]"
     )
     arguments = parser.parse_args()
+    print_machine()
     parts = arguments.only.split(",")
     if "files" in parts:
         counts = [1_000, 10_000] if arguments.quick else [1_000, 10_000, 100_000, 1_000_000]

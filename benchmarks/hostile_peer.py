@@ -32,6 +32,7 @@ from typing import Final
 from blake3 import blake3
 
 from benchmarks.hostile_client import Client, Flood, context_of
+from benchmarks.machine import print_machine
 from benchmarks.probe import KEY, ProbedSite
 from benchmarks.procfs import cpu_seconds, peak_memory, resident_memory
 from benchmarks.tables import mebibytes, table
@@ -397,6 +398,7 @@ def main() -> None:
     parser.add_argument("--rest", type=float, default=60.0)
     parser.add_argument("--only", default=",".join(ATTACKS))
     arguments = parser.parse_args()
+    print_machine()
     inbox = Path(tempfile.mkdtemp(prefix="realize-hostile-inbox-", dir=arguments.folder))
     heads = ["command", "sent MiB", "idle MiB", "peak MiB", "after MiB", "other s", "then s", "CPU s", "stop s"]
     lines = []

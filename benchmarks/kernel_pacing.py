@@ -17,6 +17,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Final
 
+from benchmarks.machine import print_machine
 from benchmarks.tables import table
 from benchmarks.throttle_accuracy import MIB, PIECE, Events, windows
 
@@ -74,6 +75,7 @@ def send(port: int, step: float, kernel: float) -> tuple[float, float]:
 def main() -> None:
     """Measure all cases in turns, and print a table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    print_machine()
     here, there = SPAWN.Pipe()
     SPAWN.Process(target=receive, args=(there,), daemon=True).start()
     port = here.recv()

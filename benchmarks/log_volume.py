@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from benchmarks.machine import print_machine
 from benchmarks.tables import table
 from tests.processes import Site, start_daemon
 
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument("--files", type=int, default=10_000)
     arguments = parser.parse_args()
+    print_machine()
     lines = []
     for level, form in KINDS:
         of_daemon, of_command, manifest = measure(level, form, arguments.files, arguments.folder)

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from benchmarks.machine import print_machine
 from benchmarks.moving import measure
 
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--daemon-only", action="store_true")
     arguments = parser.parse_args()
+    print_machine()
     rows = []
     print(f"{'pair':>6} {'error':>8} {'info':>8} {'more':>7} {'cpu error':>10} {'cpu info':>9} {'more':>7}")
     for pair in range(arguments.pairs):

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.machine import print_machine
 from benchmarks.procfs import Ran, cpu_seconds, peak_memory, run_watched
 from benchmarks.tables import mebibytes, table
 from tests.processes import ENVIRONMENT, Site
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--rights", default=",".join(RIGHTS))
     parser.add_argument("--pull", action="store_true")
     arguments = parser.parse_args()
+    print_machine()
     daemon = ["--metrics-addr", "0"] if arguments.metrics else []
     workloads, rights = arguments.workloads or list(WORKLOADS), arguments.rights.split(",")
     report(workloads, arguments.folder, arguments.runs, daemon=daemon, rights=rights, pull=arguments.pull)

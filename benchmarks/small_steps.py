@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import maybeDeferred
 
+from benchmarks.machine import print_machine
 from realize.store.hooks import CommitHooks
 from realize.store.local.existing import describe_batch
 from realize.store.local.footprint import Footprint
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10 * 1024)
     parser.add_argument("--batch", type=int, default=100)
     arguments = parser.parse_args()
+    print_machine()
     base = Path(tempfile.mkdtemp(prefix="realize-steps-", dir=arguments.folder))
     try:
         measure(base, arguments.files, arguments.size, arguments.batch)

@@ -27,6 +27,7 @@ from typing import Final
 
 from attrs import frozen
 
+from benchmarks.machine import print_machine
 from benchmarks.procfs import cpu_seconds_of_tree, resident_memory, tree
 from benchmarks.standing_tools import TOOLS, Arrivals, StandingTool
 from benchmarks.tables import mebibytes, table
@@ -165,6 +166,7 @@ def main() -> None:
     parser.add_argument("--tools", default=",".join(names), help=f"some of {','.join(names)}")
     parser.add_argument("--folder", default="/dev/shm")
     arguments = parser.parse_args()
+    print_machine()
     part = 0.1 if arguments.quick else 1.0
     files, seconds = int(LANDING_FILES * part), LANDING_S * part
     kinds = [names[name] for name in arguments.tools.split(",")]

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from benchmarks.machine import print_machine
 from benchmarks.probe import ProbedSite, present
 from benchmarks.procfs import Ran, resident_memory, run_watched, wake_ups
 from benchmarks.tables import spread, table, verdict
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="5 runs, 10 seconds")
     parser.add_argument("--folder", default="/dev/shm")
     arguments = parser.parse_args()
+    print_machine()
     count, seconds = (5, 10.0) if arguments.quick else (15, 30.0)
     folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=arguments.folder))
     with contextlib.ExitStack() as stack:

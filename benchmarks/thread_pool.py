@@ -20,6 +20,7 @@ from twisted.internet.task import react
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool as TwistedPool
 
+from benchmarks.machine import print_machine
 from benchmarks.tables import table
 from realize.concurrency.thread_pool import ThreadPool
 
@@ -44,6 +45,7 @@ async def measure(run: Run, at_once: int) -> tuple[float, float]:
 
 async def main(reactor: Any) -> None:
     """Print a line for each pool and number."""
+    print_machine()
     theirs, ours = TwistedPool(0, THREADS), ThreadPool(reactor, THREADS, "ours")
     theirs.start()
     pools: dict[str, Run] = {"Twisted's": partial(deferToThreadPool, reactor, theirs), "ours": ours.run}

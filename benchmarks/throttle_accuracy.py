@@ -41,6 +41,7 @@ from zope.interface import implementer
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
+from benchmarks.machine import print_machine
 from realize.throttle.factory import ThrottledFactory
 from realize.throttle.rates import QUANTUM_S
 from realize.throttle.tree import Scope, ThrottleTree
@@ -644,6 +645,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter runs, fewer of them")
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="measure this; may be repeated")
     options = parser.parse_args()
+    print_machine()
 
     from twisted.internet.task import react
 

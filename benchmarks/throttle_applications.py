@@ -34,6 +34,7 @@ from twisted.protocols.policies import ThrottlingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from benchmarks.machine import print_machine
 from benchmarks.throttle_accuracy import carried, certificate, windows
 from realize.units import parse_rate
 
@@ -406,6 +407,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=APPLICATIONS, help="this application; may be repeated")
     parser.add_argument("--rate", action="append", help="at this limit; may be repeated")
     options = parser.parse_args()
+    print_machine()
     for line in (["application", "limit", *LAYERS], ["---"] * (2 + len(LAYERS))):
         print(f"| {' | '.join(line)} |", flush=True)
     for name in options.only or APPLICATIONS:

@@ -22,6 +22,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from benchmarks.machine import print_machine
 from realize.keys import generate_identity
 from realize.wire.tls import AcceptingTLS, ConnectingTLS
 from realize.wire.tls_bulk import BulkTLSFactory, decrypt
@@ -106,7 +107,9 @@ def main() -> None:
     """Print a line for each step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mebibytes", type=int, default=512)
-    rounds = [measure(parser.parse_args().mebibytes // 5 or 1) for _ in range(5)]
+    arguments = parser.parse_args()
+    print_machine()
+    rounds = [measure(arguments.mebibytes // 5 or 1) for _ in range(5)]
     for name in rounds[0]:
         print(f"{name:8} {min(each[name] for each in rounds):.3f} ms")
 

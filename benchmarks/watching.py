@@ -25,6 +25,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
+from benchmarks.machine import print_machine
 from benchmarks.procfs import resident_memory
 from benchmarks.tables import table
 from realize.clocks import use_monotonic_clock
@@ -180,4 +181,5 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=2_000.0)
     parser.add_argument("--folder", default=None)
     chosen = parser.parse_args()
+    print_machine()
     react(lambda reactor: Deferred.fromCoroutine(main(reactor, chosen)))

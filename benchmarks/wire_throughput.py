@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from benchmarks.machine import print_machine
 from realize.keys import PublicKey, generate_identity, load_identity, write_identity
 from realize.units import parse_size
 from realize.wire.connection import Greeting
@@ -143,6 +144,7 @@ def main() -> None:
     if options.serve:
         serve(options.serve, options.size)
         return
+    print_machine()
     with tempfile.TemporaryDirectory() as folder:
         keys = {}
         for name in ("server", "client"):

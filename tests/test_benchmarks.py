@@ -1,14 +1,21 @@
 """What the benchmarks compute; what they measure is nobody's to assert here."""
 
+import platform
+import re
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import benchmarks
 from benchmarks import small_steps
 from benchmarks.compare import best_seconds, case_rows
 from benchmarks.distant_link import distant
 from benchmarks.growth import Look, competition, rate, shares
+from benchmarks.machine import build, commit, cpu_model, print_machine
 from benchmarks.tables import table
 
 
@@ -103,3 +110,62 @@ def test_every_step_of_a_small_file_is_measured(tmp_path, capsys):
     assert ["pack heads", "unpack heads", "write", "commit", "remove"] == steps[5:]
     assert [] == [each for each in (tmp_path / "source").rglob("*") if each.is_file()]
     assert 20 == len([each for each in (tmp_path / "destination").rglob("*") if each.is_file()])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("*.py")))
+def test_every_benchmark_says_what_it_was_measured_with(name):
+    """What people start prints the interpreter, the machine and the commit; what other benchmarks start does not."""
+    text = Path(benchmarks.__file__).with_name(f"{name}.py").read_text()
+    starts = 'if __name__ == "__main__"' in text and name not in {"distant_link", "probe"}
+
+    assert starts == ("print_machine()\n" in text and name != "machine")
+
+
+def test_the_machine_is_named_without_paths(capsys):
+    """Versions and models, which tell a figure from another; where things lie is nobody's business."""
+    print_machine()
+
+    lines = capsys.readouterr().out.splitlines()
+    assert ["Python", "commit"] == [lines[0].split()[0], lines[2].split()[0]]
+    assert sys.version.split()[0] in lines[0]
+    assert [] == [line for line in lines if re.search(r"(^|\s)/\w", line)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package", "debug", "expected"),
+    [
+        ("'--enable-optimizations' '--with-lto=full' '--prefix=/opt'", None, False, "profile-guided, LTO, GCC 12"),
+        ("'--with-lto'", None, False, "LTO, GCC 12"),
+        ("'--prefix=/--with-lto'", None, False, "NOT optimised (no --enable-optimizations, no --with-lto), GCC 12"),
+        ("'--enable-shared'", "python3.11 3.11.2-6", False, "Debian's package python3.11 3.11.2-6, GCC 12"),
+        ("--enable-optimizations", None, True, "profile-guided, GCC 12, DEBUG build"),
+    ],
+)
+def test_how_the_interpreter_was_built_is_said(arguments, package, debug, expected):
+    """By what ``configure`` was told, or by the package, whose rules optimise without telling it."""
+    assert expected == build(arguments, compiler="GCC 12", package=package, debug=debug)
+
+
+def test_the_model_of_the_processor_is_named():
+    """Without signs of trade marks, and as the architecture where the kernel has no name for it."""
+    assert "Intel Xeon Processor" == cpu_model("processor\t: 0\nmodel name\t: Intel(R) Xeon(R)  Processor\n")
+    assert platform.machine() == cpu_model("processor\t: 0\n")
+
+
+def test_a_commit_is_named_with_what_differs_from_it(tmp_path):
+    """Results that are saved in the pages change no figure, code does."""
+    nothing = commit(tmp_path / "nothing")
+    for argv in (
+        ["init", "-q"],
+        ["-c", "user.name=x", "-c", "user.email=x", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", "-C", tmp_path, *argv], check=True)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("figures")
+    clean = commit(tmp_path)
+    (tmp_path / "realize").mkdir()
+    (tmp_path / "realize" / "new.py").write_text("")
+
+    assert "unknown (no checkout)" == nothing
+    assert 10 == len(clean)
+    assert f"{clean} with changes" == commit(tmp_path)
