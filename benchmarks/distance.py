@@ -34,7 +34,7 @@ SHARE: Final = 0.9
 """The fraction of one window for each round trip that the large file must reach."""
 
 
-def capacity(round_trip: float, size: int) -> float:
+def capacity(round_trip: float, size: int, rate: float | None = None) -> float:
     """The rate of the link in bytes per second, from the first byte to the last, between two plain sockets."""
     listening = socket.create_server(("127.0.0.1", 0))
 
@@ -45,7 +45,10 @@ def capacity(round_trip: float, size: int) -> float:
                 accepted.sendall(bytes(MIB))
 
     threading.Thread(target=send, daemon=True).start()
-    with distant(listening.getsockname()[1], round_trip) as port, socket.create_connection(("127.0.0.1", port)) as end:
+    with (
+        distant(listening.getsockname()[1], round_trip, rate) as port,
+        socket.create_connection(("127.0.0.1", port)) as end,
+    ):
         received = len(end.recv(1))
         started = time.perf_counter()
         while data := end.recv(MIB):

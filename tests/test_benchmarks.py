@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -99,6 +100,30 @@ def test_the_long_link_holds_back_both_directions():
 
     assert (b"question", b"answer", b"") == (question, answer, end)
     assert took >= 0.1
+
+
+def test_the_long_link_is_no_faster_than_its_line():
+    """Connections share the rate, all of it arrives in order, and the last no earlier than the line can."""
+    content = bytes(range(256)) * 2048
+    received = bytearray()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        distant(listening.getsockname()[1], 0.02, 8 * len(content)) as port,
+        socket.create_connection(("127.0.0.1", port)) as near,
+        socket.create_connection(("127.0.0.1", port)) as beside,
+    ):
+        ends = [listening.accept()[0] for _ in range(2)]
+        started = time.monotonic()
+        for each in (near, beside):
+            threading.Thread(target=each.sendall, args=(content,)).start()
+        for number, far in enumerate(ends, start=1):
+            with far:
+                while len(received) < number * len(content):
+                    received += far.recv(1 << 20)
+        took = time.monotonic() - started
+
+    assert 2 * content == received
+    assert took >= 0.25
 
 
 def test_every_step_of_a_small_file_is_measured(tmp_path, capsys):
