@@ -19,7 +19,7 @@ from realize.values import SPAN_BYTES, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
 from realize.wire.send_queue import MAX_UNSENT_BYTES
-from realize.wire.streams import MAX_UNREAD_BYTES
+from realize.wire.streams import MAX_NARROW_BYTES
 from tests.loopback import Raw
 from tests.memory_store import MemoryStore
 
@@ -427,9 +427,9 @@ def test_content_past_the_size_is_cut_off(evil):
 def test_content_past_the_credit_is_cut_off(evil):
     """More than was promised is not buffered."""
     stuck = Deferred()
-    assert "ok" == evil.open_write(size=b"%d" % (10 * MAX_UNREAD_BYTES))
+    assert "ok" == evil.open_write(size=b"%d" % (10 * MAX_NARROW_BYTES))
     evil.responders._writes[1][1]._writer.write = lambda pieces: stuck
-    for _ in range(MAX_UNREAD_BYTES // 65_535):
+    for _ in range(MAX_NARROW_BYTES // 65_535):
         evil.send(data(1, bytes(65_535)))
     before = evil.lost
     evil.send(data(1, bytes(65_535)))

@@ -19,7 +19,7 @@ from realize.values import MAX_SMALL_BYTES, Fetched, SmallFile, Version
 from realize.wire import boxes, costs, packing, tls
 from realize.wire import connection as protocol
 from realize.wire.admission import MEMORY_TIMEOUT_S, UNQUEUED_COMMAND_BYTES, WAITER_CHECK_S
-from realize.wire.streams import MAX_UNREAD_BYTES, MIN_GRANT_BYTES, InboundStream
+from realize.wire.streams import MAX_NARROW_BYTES, MIN_GRANT_BYTES, InboundStream
 from tests import memory_store
 from tests.store_helpers import random_bytes
 from tests.test_hostile_peer import MOST_READING, Evil, data
@@ -172,10 +172,10 @@ def test_credit_is_given_as_far_as_there_is_memory():
     given = list(link.granted)
     streams[0].fail(Busy("abandoned"))
 
-    assert [MAX_UNREAD_BYTES, MAX_UNREAD_BYTES] == given[:2]
+    assert [MAX_NARROW_BYTES, MAX_NARROW_BYTES] == given[:2]
     assert {MIN_GRANT_BYTES} == set(given[2:])
     assert 40 * MIB == sum(given)
-    assert MAX_UNREAD_BYTES == sum(link.granted) - sum(given)
+    assert MAX_NARROW_BYTES == sum(link.granted) - sum(given)
     assert 40 * MIB == link.memory.held
     for stream in streams:
         stream.fail(Busy("abandoned"))

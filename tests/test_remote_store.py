@@ -31,7 +31,8 @@ from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S, ServedRead
 from realize.values import BLOCK_BYTES, Attributes, Committed, Entry, Expected, Kind, OnConflict, Removal, WhereKind
 from realize.wire import commands
 from realize.wire.greeting import Greeting
-from realize.wire.streams import MAX_UNREAD_BYTES, TAKE_BYTES, WINDOW_BYTES
+from realize.wire.streams import MAX_NARROW_BYTES, TAKE_BYTES
+from realize.wire.windows import FIRST_WINDOW_BYTES
 from tests.loopback import Pair
 from tests.memory_store import MemoryStore
 from tests.store_contract import MemoryBehind, StoreContract
@@ -430,14 +431,14 @@ def test_a_listing_may_be_given_up(served):
 
 def test_reading_runs_ahead_by_a_window(served):
     """Without anybody taking content, no more than a window of it arrives."""
-    content = bytes(3 * WINDOW_BYTES)
+    content = bytes(3 * FIRST_WINDOW_BYTES)
     served.memory.plant(b"f", content)
     store = served.opened()
     reader = served.result(store.open_reader(b"f"))
     first = served.result(reader.read())
     ahead = reader._content.stream.arrived
 
-    assert ahead <= MAX_UNREAD_BYTES + TAKE_BYTES
+    assert ahead <= MAX_NARROW_BYTES + TAKE_BYTES
     assert content == b"".join(first) + served.result(read_all(reader))
     assert blake3(content).digest() == served.result(reader.finish())
     reader.close()
@@ -458,7 +459,7 @@ def test_an_error_midway_reaches_the_reader(served):
 def test_an_error_midway_reaches_the_writer(served):
     """A writer without credit learns that the server cannot go on, and why."""
     store = served.opened()
-    content = bytes(2 * WINDOW_BYTES)
+    content = bytes(2 * FIRST_WINDOW_BYTES)
     writer = served.result(store.open_writer(b"f", len(content) + 1, OnConflict.REPLACE))
     served.memory.fail_next["write", b"f"] = NoSpace("no space left")
     error = served.result(writer.write([content]))
@@ -517,7 +518,7 @@ def test_losing_the_connection_keeps_partials(served):
     content = bytes(BLOCK_BYTES) + b"more"
     writer = served.result(store.open_writer(b"f", 2 * len(content), OnConflict.REPLACE))
     served.result(writer.write([content]))
-    served.memory.plant(b"g", bytes(2 * WINDOW_BYTES))
+    served.memory.plant(b"g", bytes(2 * FIRST_WINDOW_BYTES))
     reader = served.result(store.open_reader(b"g"))
     served.result(reader.read())
     listing = store.walk()

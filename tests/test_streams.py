@@ -4,19 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from realize.concurrency.memory import UNBOUNDED
 from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
 from realize.wire.boxes import BoxParser
 from realize.wire.commands import MAX_STREAMS
 from realize.wire.streams import (
-    MAX_UNREAD_BYTES,
+    MAX_NARROW_BYTES,
     TAKE_BYTES,
     WRITE_BATCH_BYTES,
     InboundStream,
     OutboundStream,
     StreamTable,
 )
+from realize.wire.windows import RoundTrip
 
 
 class FakeLink:
@@ -35,6 +37,15 @@ class FakeLink:
         self.bytes_sent = 0
         self.waits = 0
         self.begun = {}
+        self.clock = Clock()
+        self.now = self.clock.seconds
+        self.asked = []
+        self.round_trip = RoundTrip(self.clock, self._echo)
+
+    def _echo(self):
+        """Keep what is to be answered."""
+        self.asked.append(Deferred())
+        return self.asked[-1]
 
     def write(self, data):
         """Keep."""
@@ -254,7 +265,7 @@ def test_a_failure_wakes_the_sender(wait):
     assert [] == link.writes
 
 
-def inbound(limit=100 * MAX_UNREAD_BYTES):
+def inbound(limit=100 * MAX_NARROW_BYTES):
     """A started stream and its link."""
     link = FakeLink()
     stream = InboundStream(1, limit, link)
@@ -265,7 +276,7 @@ def inbound(limit=100 * MAX_UNREAD_BYTES):
 def test_credit_is_bounded_by_the_window():
     """However slowly the consumer takes, no more than a window is ever promised beyond what it took."""
     stream, link = inbound()
-    for _ in range(MAX_UNREAD_BYTES // TAKE_BYTES):
+    for _ in range(MAX_NARROW_BYTES // TAKE_BYTES):
         stream.receive(bytes(TAKE_BYTES))
         stream.delivered()
     granted = []
@@ -273,7 +284,7 @@ def test_credit_is_bounded_by_the_window():
         [(_, pieces)] = outcome(stream.read())
         granted.append((len(b"".join(pieces)), sum(link.granted)))
 
-    assert [(TAKE_BYTES, MAX_UNREAD_BYTES + number * TAKE_BYTES) for number in (1, 2, 3)] == granted
+    assert [(TAKE_BYTES, MAX_NARROW_BYTES + number * TAKE_BYTES) for number in (1, 2, 3)] == granted
 
 
 def test_credit_ends_with_the_content():
@@ -379,7 +390,7 @@ def test_what_matched_need_not_arrive():
 
 @pytest.mark.parametrize(
     "contents",
-    [[bytes(MAX_UNREAD_BYTES + 1)], [b""], [bytes(MAX_UNREAD_BYTES // 2)] * 3],
+    [[bytes(MAX_NARROW_BYTES + 1)], [b""], [bytes(MAX_NARROW_BYTES // 2)] * 3],
     ids=["at once", "empty", "in parts"],
 )
 def test_content_beyond_credit_is_a_violation(contents):

@@ -8,6 +8,8 @@ No peer waits for ever for memory that others keep:
 
 * a peer that holds nothing always gets what it asks for, and any peer up to `MIN_PEER_BYTES`, whatever others hold;
 * what only makes things faster (read-ahead, wide windows) takes at most half of what a peer may hold;
+* wide windows of streams take what nobody else wants: at most half of what all peers may hold, nothing while a claim
+  waits, and they leave room for what was wanted in vain;
 * the waiting claims of a peer are served in order, and peers take turns;
 * each `Claim` gives back what it holds exactly once, whatever happens to it.
 """
@@ -27,11 +29,17 @@ MIN_PEER_BYTES: Final = 4 << 20
 
 
 class Memory:
-    """A budget of ``most`` bytes for all peers together, and ``most_each`` for each of them."""
+    """A budget of ``most`` bytes for all peers together, and ``most_each`` for each of them.
 
-    def __init__(self, most: int, most_each: int) -> None:
+    ``most_wide`` is how much all may hold when a window becomes wide: half of ``most`` unless it is given.
+    """
+
+    def __init__(self, most: int, most_each: int, most_wide: int | None = None) -> None:
         self.most = most
         self.most_each = most_each
+        self.most_wide = most // 2 if most_wide is None else most_wide
+        self.missed = 0
+        """The most bytes that anybody wanted in vain, to be faster, since there was as much for somebody."""
         self.held = 0
         """Bytes claimed by all peers."""
         self._shares: dict[str, Share] = {}
@@ -77,6 +85,8 @@ class Share:
         self.memory = memory
         self.held = 0
         """Bytes claimed by this peer."""
+        self.missed = 0
+        """As for `Memory`, of this peer."""
         self._waiting: deque[tuple[Claim, int, Deferred[None]]] = deque()
 
     def claim(self) -> Claim:
@@ -105,10 +115,28 @@ class Share:
         held, memory = self.held + size, self.memory
         return not self._waiting and 2 * held <= memory.most_each and memory.held + size <= memory.most
 
+    def spare(self) -> int:
+        """Return how many bytes may be claimed for a wide window: what nobody else wants."""
+        memory = self.memory
+        if memory.waiting:
+            return 0
+        own = memory.most_each // 2 - self.held - self.missed
+        return max(0, min(own, memory.most_wide - memory.held - memory.missed))
+
+    def tried(self, size: int, *, given: bool) -> None:
+        """Note whether there were ``size`` bytes for what only makes things faster."""
+        for each in (self, self.memory):
+            if not given:
+                each.missed = max(each.missed, size)
+            elif size >= each.missed:
+                each.missed = 0
+
     def add(self, size: int) -> None:
         """Count ``size`` more bytes as claimed; a negative ``size`` gives back."""
-        self.held += size
-        self.memory.held += size
+        for each in (self, self.memory):
+            each.held += size
+            if not each.held:
+                each.missed = 0
         if size < 0:
             self.memory.freed()
 
@@ -171,10 +199,24 @@ class Claim:
 
     def try_grow(self, size: int) -> bool:
         """Claim ``size`` more bytes for what only makes things faster; return whether there was enough memory."""
-        if self._released or not self._share.has_plenty(size):
+        if self._released:
             return False
+        given = self._share.has_plenty(size)
+        self._share.tried(size, given=given)
+        if given:
+            self.force(size)
+        return given
+
+    def widen(self, size: int, least: int) -> int:
+        """Claim up to ``size`` more bytes that nobody else wants, or none if those are less than ``least``.
+
+        Returns how many were claimed.
+        """
+        size = min(size, self._share.spare())
+        if self._released or size < least:
+            return 0
         self.force(size)
-        return True
+        return size
 
     def force(self, size: int) -> None:
         """Claim ``size`` more bytes that are held already, even beyond the limits."""
@@ -210,5 +252,8 @@ class Claim:
         return outcome
 
 
-UNBOUNDED: Final = Memory(sys.maxsize, sys.maxsize)
-"""No limits: for connections on which we only ask, and serve nobody."""
+MAX_ASKED_BYTES: Final = 256 << 20
+"""What may be held, where there is no limit, when a window becomes wide."""
+
+UNBOUNDED: Final = Memory(sys.maxsize, sys.maxsize, MAX_ASKED_BYTES)
+"""No limits but for wide windows: for connections on which we only ask, and serve nobody."""

@@ -33,7 +33,10 @@ MOVES_SINCE_MINOR: Final = 1
 DELTAS: Final = "deltas"
 """The capability to understand `OfferChunks`, `CutSpan` and `PickChunks`."""
 
-CAPABILITIES: Final = (DELTAS,)
+ECHO: Final = "echo"
+"""The capability to answer a `Ping` that wants an answer."""
+
+CAPABILITIES: Final = (DELTAS, ECHO)
 """The capabilities that this software announces in Hello."""
 
 MAX_HANDLES: Final = 64
@@ -119,6 +122,7 @@ class Ping(_OneWay):
     """I am still here.
 
     Either side sends it when it has sent nothing for 15 s; needs no right.
+    Whoever has the capability `ECHO` answers one that wants an answer, which tells how long a round trip takes.
     """
 
 

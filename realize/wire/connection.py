@@ -46,6 +46,7 @@ from realize.wire.streams import WRITE_BATCH_BYTES, StreamTable
 from realize.wire.tls import hung_up
 from realize.wire.tls_bulk import unacknowledged
 from realize.wire.traffic import Traffic
+from realize.wire.windows import RoundTrip
 
 __all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
 
@@ -127,6 +128,8 @@ class PeerProtocol(AnsweringProtocol):
         """For commands in progress, and for what `sending` could not hand over."""
         self.sending = SendQueue(clock, self.memory, self._claim, held_up=self._replies.held_up)
         """Decides who may send content next; what is short is written without asking."""
+        self.round_trip = RoundTrip(clock, self._echo)
+        """How long an answer of the other end takes, as far as it has answered."""
         self._handles = 0
         self._listings = 0
         self._idle: list[Deferred[None]] = []
@@ -311,6 +314,10 @@ class PeerProtocol(AnsweringProtocol):
         """Bytes of content to write at once: fewer under a low limit, so that answers wait less behind them."""
         suggested: int = getattr(self.transport, "suggested_chunk", MAX_VALUE_BYTES)
         return WRITE_BATCH_BYTES if suggested >= MAX_VALUE_BYTES else suggested
+
+    def now(self) -> float:
+        """The time in seconds, by the connection's clock."""
+        return self.clock.seconds()
 
     def unsent(self) -> int:
         """Bytes sent that the machine at the other end has not confirmed, wherever they wait."""
@@ -549,6 +556,13 @@ class PeerProtocol(AnsweringProtocol):
 
     def _ping(self) -> None:
         self.tell(commands.Ping)
+
+    def _echo(self) -> Deferred[object]:
+        """Ask for an answer that takes the peer nothing; one that does not answer such questions is never asked."""
+        if self._error is not None or self.theirs is None or commands.ECHO not in self.theirs.capabilities:
+            return Deferred()
+        asked: Deferred[object] = self._sendBoxCommand(commands.Ping.commandName, amp.Box())
+        return asked
 
     def _silent(self, what: str) -> None:
         self.log.warning("peer_silent", reason=what)

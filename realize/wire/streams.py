@@ -24,27 +24,24 @@ from realize.values import MAX_VALUE_BYTES, Content
 from realize.wire.boxes import data_head, data_tail
 from realize.wire.commands import MAX_CREDIT_BYTES, MAX_STREAMS
 from realize.wire.send_queue import SendQueue
+from realize.wire.windows import FIRST_WINDOW_BYTES, RoundTrip, StreamWindow
 
 _log = Logger()
-
-WINDOW_BYTES: Final = 8 << 20
-"""Bytes that a sender may have under way at any time, as long as the consumer keeps up.
-
-Throughput on a long link is this much per round trip.
-"""
 
 MIN_GRANT_BYTES: Final = 1 << 20
 """The least credit worth a box, in bytes, unless less content is left."""
 
-MAX_UNREAD_BYTES: Final = WINDOW_BYTES + 2 * MIN_GRANT_BYTES
-"""Bytes of one stream that may be under way, or waiting for the consumer, at most.
+AHEAD_BYTES: Final = 2 * MIN_GRANT_BYTES
+"""Bytes that may be under way beyond the window: credit comes in steps, and takes time to arrive."""
 
-More than the window, because credit comes in steps of `MIN_GRANT_BYTES` and takes time to arrive.
+MAX_NARROW_BYTES: Final = FIRST_WINDOW_BYTES + AHEAD_BYTES
+"""Bytes of one stream that may be under way, or waiting for the consumer, before the link has shown that it takes more.
+
 What the consumer works on, about `TAKE_BYTES`, comes on top.
 """
 
-TAKE_BYTES: Final = WINDOW_BYTES // 4
-"""About how many bytes a consumer gets at once; while it works on them, the whole window goes on filling."""
+TAKE_BYTES: Final = 2 << 20
+"""About how many bytes a consumer gets at once; while it works on them, the window goes on filling."""
 
 WRITE_BATCH_BYTES: Final = 512 * 1024
 """About how many bytes of boxes are written at once to a transport without a limit."""
@@ -73,6 +70,12 @@ class Link(Protocol):
 
     sending: SendQueue
     """To be asked before content is written."""
+
+    round_trip: RoundTrip
+    """How long an answer of the other end takes."""
+
+    def now(self) -> float:
+        """The time in seconds, of a clock that nobody sets."""
 
     def unsent(self) -> int:
         """How many of these bytes the machine at the other end has not confirmed, as far as can be known."""
@@ -226,6 +229,7 @@ class InboundStream:
     Memory is claimed before credit is given, until the consumer is done with the content.
     Without the first MiB of credit nothing would go on, so memory for that is waited for; more only makes the sender
     faster, and is given while there is plenty.
+    What the link takes beyond `MAX_NARROW_BYTES` is given from what nobody else wants.
     """
 
     def __init__(self, number: int, limit: int, link: Link) -> None:
@@ -234,6 +238,7 @@ class InboundStream:
         self.arrived = 0
         self._link = link
         self._granted = 0
+        self._window = StreamWindow()
         self._claim = link.memory.claim()
         self._asking = False
         """Whether we wait for memory."""
@@ -366,16 +371,27 @@ class InboundStream:
         return pieces
 
     def _grant(self) -> None:
-        under_way = self._granted - self.arrived
-        amount = min(MAX_UNREAD_BYTES - under_way - self._held, self.limit - self._granted)
-        if self._error is None and (amount >= MIN_GRANT_BYTES or (amount > 0 and self._granted + amount >= self.limit)):
-            if not self._claim.try_grow(amount):
-                amount = min(amount, MIN_GRANT_BYTES)
-                if not self._claim.try_grow(amount):
-                    if under_way + self._held < MIN_GRANT_BYTES:
-                        self._ask(amount)
-                    return
-            self._promise(amount)
+        left = self.limit - self._granted
+        if left <= 0 or self._error is not None:
+            return
+        self._window.fit(self.arrived, self._link.now(), self._link.round_trip.look())
+        unread = self._granted - self.arrived + self._held
+        amount, least = min(self._window.bytes + AHEAD_BYTES - unread, left), min(MIN_GRANT_BYTES, left)
+        if amount < least:
+            return
+        narrow = min(amount, MAX_NARROW_BYTES - unread)
+        if narrow < least:
+            given = self._claim.widen(amount, least)
+        elif self._claim.try_grow(narrow):
+            given = narrow + self._claim.widen(amount - narrow, 1)
+        elif self._claim.try_grow(first := min(narrow, MIN_GRANT_BYTES)):
+            given = first
+        else:
+            given = 0
+            if unread < MIN_GRANT_BYTES:
+                self._ask(first)
+        if given:
+            self._promise(given)
 
     def _ask(self, amount: int) -> None:
         """Give ``amount`` bytes of credit as soon as there is memory: without it nothing would go on."""
