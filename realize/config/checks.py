@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from cattrs.errors import ClassValidationError
-
 from realize.config.addresses import DEFAULT_PORT, metrics_endpoint, parse_address, server_endpoint
 from realize.config.problems import SeveralProblems, problems_below
 from realize.errors import Problem, RealizeError, UsageError
@@ -267,7 +265,7 @@ def named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict[
                 problems.append(((name,), f"not a name for a {what}; expected {expected}"))
             try:
                 converted[name] = convert(item)
-            except (RealizeError, ClassValidationError, SeveralProblems) as error:
+            except (RealizeError, SeveralProblems) as error:
                 problems.extend(problems_below(name, error))
         if problems:
             raise SeveralProblems(problems)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
-
-import attrs
-from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 
 from realize.errors import ConfigError, KeyPath, Problem, RealizeError
 from realize.units import (
@@ -49,50 +46,21 @@ def config_error(*problems: Problem) -> ConfigError:
     return ConfigError(as_lines("", problems), problems)
 
 
-_REQUIRED: Final[Mapping[tuple[str, str], str]] = {
-    ("Config", "key"): "the file of our private key",
-    ("DirectoryConfig", "path"): "the path of the directory",
-    ("MoveConfig", "sources"): "where files come from",
-    ("MoveConfig", "destination"): "where files go",
-}
-"""What the required keys mean, by class and attribute."""
-
-
 class SeveralProblems(Exception):
-    """Several problems inside one value that is not an attrs class."""
+    """Several problems inside one value that is not made yet."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)
         self.problems = problems
 
 
-def problems_in(error: BaseException) -> Iterator[Problem]:
-    """The problems in the tree of errors that `cattrs` raises; an error of an unexpected kind is a bug, and raised."""
-    if isinstance(error, SeveralProblems):
-        yield from error.problems
-    elif isinstance(error, ClassValidationError):
-        noted, bare = error.group_exceptions()
-        for inner, note in noted:
-            name = toml_key(note.name)
-            if isinstance(inner, KeyError):
-                yield (name,), f"is missing; expected {_REQUIRED[error.cl.__name__, note.name]}"
-            else:
-                yield from problems_below(name, inner)
-        for inner in bare:
-            yield from problems_in(inner)
-    elif isinstance(error, ForbiddenExtraKeysError):
-        known = ", ".join(sorted(toml_key(attribute.name) for attribute in attrs.fields(error.cl)))
-        for name in sorted(error.extra_fields):
-            yield (name,), f"unknown key; expected one of {known}"
-    elif isinstance(error, ConfigError) and error.problems:
-        yield from error.problems
-    elif isinstance(error, RealizeError):
-        yield (), str(error)
-    else:
-        raise error
+def problems_in(error: RealizeError | SeveralProblems) -> Iterator[Problem]:
+    """The problems that an error tells of."""
+    told = error.problems if isinstance(error, SeveralProblems | ConfigError) else ()
+    yield from told or [((), str(error))]
 
 
-def problems_below(part: str | int, error: BaseException) -> Iterator[Problem]:
+def problems_below(part: str | int, error: RealizeError | SeveralProblems) -> Iterator[Problem]:
     """The problems in an error, with one more part before their keys."""
     return (((part, *path), sentence) for path, sentence in problems_in(error))
 

@@ -13,9 +13,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from cattrs import Converter
-from cattrs.gen import make_dict_structure_fn, override
-
 from realize.config.checks import (
     absolute,
     as_address,
@@ -34,14 +31,14 @@ from realize.config.checks import (
     as_rate_text,
     as_reserve,
     as_string,
-    as_table,
     as_texts,
     choice,
     named,
     unexpected,
 )
 from realize.config.moves import MoveConfig
-from realize.config.problems import IN_TOML, as_lines, problems_in, refuse
+from realize.config.problems import SeveralProblems, as_lines, problems_in, refuse
+from realize.config.tables import table_of
 from realize.config.values import (
     Config,
     DirectoryConfig,
@@ -52,7 +49,7 @@ from realize.config.values import (
     ThrottleConfig,
     absences,
 )
-from realize.errors import ConfigError, UsageError
+from realize.errors import ConfigError, RealizeError, UsageError
 from realize.levels import FORMATS
 from realize.ownership import changeable_by_others, forbidden
 from realize.places import default_config_path, default_key_path, home
@@ -121,8 +118,8 @@ def read_config(
         config = _structure(raw, lambda path: _resolve(path, folder, environ))
         if for_daemon:
             refuse(*absences(config))
-    except Exception as error:
-        raise ConfigError(as_lines(f"{file}: ", [*problems_in(error)])) from error
+    except (RealizeError, SeveralProblems) as error:
+        raise ConfigError(as_lines(f"{file}: ", problems_in(error))) from error
     return config
 
 
@@ -163,40 +160,22 @@ def _rights(value: object) -> frozenset[Right]:
     return frozenset(rights)
 
 
-def _class(cls: type[T], **converters: Callable[[object], object]) -> Callable[[object], T]:
-    """The converter of a table whose keys are the attributes of a class; each attribute has a converter."""
-
-    def hook(convert: Callable[[object], object]) -> Callable[[object, object], object]:
-        return lambda value, _type: convert(value)
-
-    options: dict[str, Any] = {
-        name: override(struct_hook=hook(convert), rename=IN_TOML.get(name)) for name, convert in converters.items()
-    }
-    structure = make_dict_structure_fn(
-        cls, _CONVERTER, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **options
-    )
-    return lambda value: structure(as_table(value), cls)
-
-
-_CONVERTER: Final = Converter()
-
-
 def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Config:
     """The content of a file as values; ``resolve`` makes its paths absolute."""
 
     def path(value: object) -> str:
         return resolve(as_path(value))
 
-    structure = _class(
+    structure = table_of(
         Config,
         key=path,
         former_keys=partial(as_former_keys, convert=path),
         listen=as_endpoints,
         metrics=as_metrics,
-        directories=named("directory", _class(DirectoryConfig, path=path, reserve=as_reserve, mount=path)),
+        directories=named("directory", table_of(DirectoryConfig, path=path, reserve=as_reserve, mount=path)),
         peers=named(
             "peer",
-            _class(
+            table_of(
                 PeerConfig,
                 key=as_public_key,
                 keys=as_public_keys,
@@ -207,14 +186,14 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
             ),
         ),
         moves=named("move", _move(resolve)),
-        throttle=_class(
+        throttle=table_of(
             ThrottleConfig,
             service_bps=as_rate_by_time,
             peers_bps=named("peer", as_rate_by_time),
             connection_bps=as_rate_by_time,
         ),
-        limits=_class(LimitsConfig, memory_bytes=as_memory, peer_memory_bytes=as_memory),
-        logs=_class(LogsConfig, level=as_log_levels, format=choice(*FORMATS), file=path),
+        limits=table_of(LimitsConfig, memory_bytes=as_memory, peer_memory_bytes=as_memory),
+        logs=table_of(LogsConfig, level=as_log_levels, format=choice(*FORMATS), file=path),
         partial_max_age_s=as_duration,
         drain_s=as_duration_or_zero,
         state=path,
@@ -234,7 +213,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
     def locations(value: object) -> tuple[str, ...]:
         return tuple(location(each) for each in as_texts([value] if isinstance(value, str) else value))
 
-    return _class(
+    return table_of(
         MoveConfig,
         sources=locations,
         destination=location,
