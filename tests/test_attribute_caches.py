@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from realize.errors import Busy, SourceChanged
-from realize.fs import syscalls
+from realize.fs import syscalls, tree
 from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal
 from tests.local_stores import opened, root
 from tests.store_helpers import block_digests, digest, failure, random_bytes, read_all, small_file
@@ -34,6 +34,7 @@ def cache(monkeypatch):
 
         for name in ("stat", "fstat"):
             monkeypatch.setattr(os, name, caching(getattr(os, name)))
+        monkeypatch.setattr(tree, "always_fresh", lambda _: False)
 
     return cache
 

@@ -77,6 +77,21 @@ def test_a_turn_keeps_other_processes_out(two, shared):
     assert can_lock(theirs, fcntl.LOCK_EX)
 
 
+@pytest.mark.parametrize("of_process", [True, False])
+def test_a_turn_may_end_with_the_descriptor(two, of_process):
+    """Then nothing is unlocked before it is closed, unless the lock is not that of the descriptor."""
+    named, theirs = two
+    ours = os.open(f"/proc/self/fd/{named}", os.O_RDONLY)
+    locks = FileLocks()
+    with Lock(locks, ours, b"f", device=1, of_process=of_process, closing=True):
+        pass
+
+    assert of_process == can_lock(theirs, fcntl.LOCK_EX)
+    assert not locks.of_device(1).locked()
+    os.close(ours)
+    assert can_lock(theirs, fcntl.LOCK_EX)
+
+
 def test_a_turn_waits_for_another(two):
     """For as long as a look and a rename take."""
     ours, theirs = two

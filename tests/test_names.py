@@ -40,6 +40,25 @@ def test_limits_of_length():
         assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize("name", [*BAD_NAMES, *ODD_NAMES])
+@pytest.mark.parametrize("directory", [b"", b"d/", b"d/e/", b"/", b"../", b"./", b"d//", b"x/" * 127, b"x/" * 128])
+def test_a_name_is_judged_the_same_again(directory, name):
+    """What is said of a name is the same whether another one in its directory came before or not."""
+
+    def said():
+        try:
+            return names.parted(directory + name)
+        except BadName as error:
+            return str(error)
+
+    names._directory.cache_clear()
+    first = said()
+
+    assert first == said()
+    if isinstance(first, tuple):
+        assert (*first[0], first[1]) == names.judge(directory + name) == tuple((directory + name).split(b"/"))
+
+
 @given(st.binary(max_size=5000))
 @example(b"a/" * 10)
 @example(b"./a")

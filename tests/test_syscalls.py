@@ -145,21 +145,22 @@ FUSE, NFS, CIFS, EXT4, FAT = 0x65735546, 0x6969, 0xFF534D42, 0xEF53, 0x4D44
 
 
 @pytest.mark.parametrize(
-    ("kind", "whole", "modes", "old", "renames"),
+    ("kind", "whole", "fresh", "modes", "old", "renames"),
     [
-        (EXT4, True, True, False, False),
-        (FUSE, False, True, True, True),
-        (NFS, False, True, False, True),
-        (CIFS, False, False, False, True),
-        (FAT, False, False, False, False),
+        (EXT4, True, True, True, False, False),
+        (FUSE, False, False, True, True, True),
+        (NFS, False, False, True, False, True),
+        (CIFS, False, False, False, False, True),
+        (FAT, False, False, False, False, False),
     ],
 )
-def test_what_kinds_of_file_systems_do(monkeypatch, kind, whole, modes, old, renames):
+def test_what_kinds_of_file_systems_do(monkeypatch, kind, whole, fresh, modes, old, renames):
     """By the number that statfs(2) gives them."""
     monkeypatch.setattr(syscalls, "HAVE_SYNCFS", True)
     monkeypatch.setattr(syscalls, "file_system", lambda fd: {7: kind}[fd])
 
     assert whole is syscalls.syncs_as_a_whole(7)
+    assert fresh is syscalls.always_fresh(7)
     assert modes is syscalls.keeps_modes(7)
     assert old is syscalls.may_keep_old_content(7)
     assert renames is syscalls.renames_what_is_open(7)

@@ -259,6 +259,21 @@ def test_locks_are_those_of_the_file_system(root, above, monkeypatch, renames):
         assert [file.fileno()] == asked
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_cache_of_attributes_is_bypassed_where_there_may_be_one(root, above, monkeypatch, fresh):
+    """Whether that is so is asked once for a file system."""
+    asked, bypassed = [], []
+    monkeypatch.setattr("realize.fs.tree.always_fresh", lambda fd: asked.append(fd) or fresh)
+    monkeypatch.setattr("realize.fs.tree.fresh_fstat", lambda fd: bypassed.append(fd) or os.fstat(fd))
+    plant_file(os.path.join(root, b"f"))
+    with above.tree() as tree, open(os.path.join(root, b"f"), "rb") as file:
+        status = os.fstat(file.fileno())
+
+        assert [status] * 2 == [tree.fresh_fstat(file.fileno(), status.st_dev) for _ in range(2)]
+        assert [file.fileno()] * (0 if fresh else 2) == bypassed
+        assert [file.fileno()] == asked
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_lock_may_be_shared(root, above, monkeypatch, shared):
     """By those who ask for that, all of them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 
@@ -12,5 +11,7 @@ def release(*fds: int) -> None:
     What has to be durable was made so before, and an error with one must not keep the others open.
     """
     for fd in fds:
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 -- it is called for every file, and this takes a tenth of the time
             os.close(fd)
+        except OSError:
+            pass

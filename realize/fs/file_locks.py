@@ -46,17 +46,19 @@ class FileLocks:
 
     def take(self, fd: int, path: bytes, operation: int) -> bool:
         """Take a flock(2), and return whether the file system has such locks; raises `Busy` if it is held elsewhere."""
-        tries = 1 if self.now() < self._no_wait_until else _TRIES
-        for attempt in range(tries):
-            if attempt:
-                self.sleep(_PAUSE_S)
+        tries = 0
+        while True:
             try:
                 fcntl.flock(fd, operation | fcntl.LOCK_NB)
             except BlockingIOError:
-                continue
+                tries += 1
             except OSError:
                 return False
-            return True
+            else:
+                return True
+            if tries == _TRIES or self.now() < self._no_wait_until:
+                break
+            self.sleep(_PAUSE_S)
         self._no_wait_until = self.now() + _NO_WAIT_S
         raise Busy(f"{display_name(path)}: is locked by another process")
 
@@ -66,16 +68,26 @@ class Lock:
 
     Entering raises `Busy` if another process keeps the file locked.
     ``device`` is that of the file; ``of_process`` says that a flock(2) is of no use there.
+    ``closing`` says that the caller closes ``fd`` as soon as it leaves the context, which unlocks the file.
     """
 
     def __init__(
-        self, locks: FileLocks, fd: int, path: bytes, *, device: int, of_process: bool, shared: bool = False
+        self,
+        locks: FileLocks,
+        fd: int,
+        path: bytes,
+        *,
+        device: int,
+        of_process: bool,
+        shared: bool = False,
+        closing: bool = False,
     ) -> None:
         self._locks = locks
         self._fd = fd
         self._path = path
         self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._device = device
+        self._closing = closing
         self.of_process = of_process
         """Whether the lock is one of this process alone, so that ``fd`` need not stay open; known once entered."""
 
@@ -91,9 +103,9 @@ class Lock:
     ) -> None:
         if self.of_process:
             self._locks.of_device(self._device).release()
-            return
-        with contextlib.suppress(OSError):  # closing the descriptor unlocks it at the latest
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        elif not self._closing:
+            with contextlib.suppress(OSError):  # closing the descriptor unlocks it at the latest
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
 
 
 LOCKS: Final = FileLocks()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import struct
 from typing import Final
 
 from blake3 import blake3
@@ -18,6 +19,8 @@ from realize.fs.tree import Inode, identity_of
 IDENTITY_BYTES: Final = 16
 """Length of an identity token."""
 
+_INODE: Final = struct.Struct(">QQ")
+
 
 @functools.cache
 def _boot_id() -> bytes:
@@ -27,8 +30,7 @@ def _boot_id() -> bytes:
 
 def identity_token(salt: bytes, identity: Inode) -> bytes:
     """Return the identity token of a file or directory of this machine."""
-    device, inode = identity
-    return blake3(salt + _boot_id() + device.to_bytes(8, "big") + inode.to_bytes(8, "big")).digest()[:IDENTITY_BYTES]
+    return blake3(salt + _boot_id() + _INODE.pack(*identity)).digest(IDENTITY_BYTES)
 
 
 def identity_tokens_upwards(salt: bytes, fd: int) -> tuple[bytes, ...]:

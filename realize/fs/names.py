@@ -9,6 +9,7 @@ Other files may have such a name, too: `realize.store.local.partial_marks` tells
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Iterator
@@ -31,13 +32,48 @@ MAX_PATH_COMPONENTS: Final = 128
 PREDICTABLE_PARTIAL_NAMES: Final = 8
 """How many names for the partial of a file are always the same."""
 
+PARTIAL_SUFFIX: Final = b".part"
+"""The end of the names of our partials, and perhaps of other files."""
+
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
+_DOTS: Final = frozenset({b".", b".."})
 _ADDED_BYTES: Final = len(b"..realize-0123456789abcdef.part")
 _KEPT_BYTES: Final = 180
 
 
 def judge(path: bytes) -> tuple[bytes, ...]:
     """Return the components of a name that may be used below a directory; raises `BadName` for any other name."""
+    above, name = parted(path)
+    return (*above, name)
+
+
+def parted(path: bytes) -> tuple[tuple[bytes, ...], bytes]:
+    """Return the components of the directory of a name, and its last one; raises `BadName` as `judge` does.
+
+    Many files of a directory come one after the other, so what was found of its name is remembered.
+    """
+    directory, slash, name = path.rpartition(b"/")
+    if name and name not in _DOTS and b"\0" not in name and len(name) <= MAX_COMPONENT_BYTES:
+        if not slash:
+            return (), name
+        if len(path) <= MAX_PATH_BYTES:
+            above = _directory(directory)
+            if above is not None and len(above) < MAX_PATH_COMPONENTS:
+                return above, name
+    *parents, name = _judge(path)
+    return tuple(parents), name
+
+
+@functools.lru_cache(maxsize=64)
+def _directory(path: bytes) -> tuple[bytes, ...] | None:
+    """Return the components of the name of a directory, None if it is refused."""
+    try:
+        return _judge(path)
+    except BadName:
+        return None
+
+
+def _judge(path: bytes) -> tuple[bytes, ...]:
     if not path:
         raise BadName("a name is empty")
     if len(path) > MAX_PATH_BYTES:
@@ -51,7 +87,7 @@ def judge(path: bytes) -> tuple[bytes, ...]:
         if not component:
             fault = "is absolute" if path.startswith(b"/") else "has an empty component"
             raise BadName(f"{display_name(path)}: the name {fault}")
-        if component in {b".", b".."}:
+        if component in _DOTS:
             raise BadName(f"{display_name(path)}: the name has a component {display_name(component)}")
         if len(component) > MAX_COMPONENT_BYTES:
             raise BadName(f"{display_name(path)}: a component is longer than {MAX_COMPONENT_BYTES} bytes")
@@ -65,7 +101,7 @@ def join(components: tuple[bytes, ...]) -> bytes:
 
 def is_partial(name: bytes) -> bool:
     """Return whether a component has the form of the names of our partials."""
-    return name.endswith(b".part") and _PARTIAL.fullmatch(name) is not None
+    return name.endswith(PARTIAL_SUFFIX) and _PARTIAL.fullmatch(name) is not None
 
 
 def partial_names(name: bytes, origin: bytes | None = None) -> Iterator[bytes]:
@@ -78,8 +114,10 @@ def partial_names(name: bytes, origin: bytes | None = None) -> Iterator[bytes]:
     senders share theirs.
     """
     for number in range(PREDICTABLE_PARTIAL_NAMES):
-        distinction = b"%b\0%d" % (name, number) if number or origin else name
-        yield _partial_name(name, blake3(distinction + (b"\0%b" % origin if origin else b"")).hexdigest()[:16])
+        distinction = name
+        if number or origin:
+            distinction = b"%b\0%d%b" % (name, number, b"\0" + origin if origin else b"")
+        yield _partial_name(name, blake3(distinction).hexdigest(8))
     yield _partial_name(name, secrets.token_hex(8))
 
 
@@ -90,7 +128,7 @@ def partial_name(name: bytes, origin: bytes | None = None) -> bytes:
 
 def _partial_name(name: bytes, distinction: str) -> bytes:
     kept = name if len(name) + _ADDED_BYTES <= MAX_COMPONENT_BYTES else name[:_KEPT_BYTES]
-    return b".%b.realize-%b.part" % (kept, distinction.encode("ascii"))
+    return b"." + kept + b".realize-" + distinction.encode("ascii") + PARTIAL_SUFFIX
 
 
 def final_name_of_partial(partial: bytes) -> bytes:

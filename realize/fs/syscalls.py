@@ -42,7 +42,7 @@ _FUSE: Final = 0x65735546
 _9P: Final = 0x01021997
 _OLD_CONTENT: Final = frozenset({_FUSE, _9P})
 
-_WHOLE_SYNC: Final = frozenset(
+_LOCAL: Final = frozenset(
     {
         0xEF53,  # ext2, ext3, ext4
         0x58465342,  # XFS
@@ -51,6 +51,7 @@ _WHOLE_SYNC: Final = frozenset(
         0x01021994,  # tmpfs
     }
 )
+"""File systems whose files only this kernel changes, and which syncfs(2) makes durable."""
 
 
 def _declare(name: str, *arguments: type) -> ctypes._NamedFuncPointer:
@@ -130,7 +131,7 @@ def syncs_as_a_whole(fd: int) -> bool:
 
     Only for file systems known to write data and metadata and to flush the device: FUSE, for one, does not pass it on.
     """
-    return HAVE_SYNCFS and file_system(fd) in _WHOLE_SYNC
+    return HAVE_SYNCFS and file_system(fd) in _LOCAL
 
 
 def keeps_modes(fd: int) -> bool:
@@ -149,6 +150,14 @@ def may_keep_old_content(fd: int) -> bool:
 def renames_what_is_open(fd: int) -> bool:
     """Return whether the file system of ``fd`` may rename a file that is removed while it is open."""
     return file_system(fd) in _RENAMES
+
+
+def always_fresh(fd: int) -> bool:
+    """Return whether fstat(2) always says what is true now of the files on the file system of ``fd``.
+
+    Elsewhere it may be up to some seconds old, since another machine, or a server in user space, changes them.
+    """
+    return file_system(fd) in _LOCAL
 
 
 def file_system(fd: int) -> int:
@@ -250,7 +259,7 @@ def is_open_for_writing(fd: int) -> bool:
     """
     try:
         fcntl.fcntl(fd, _F_SETSIG, _SIGURG)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE)  # F_RDLCK is 0; to pass that takes Python as long as the rest
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # EAGAIN: an opener has waited so long that it was revoked
     except OSError as error:
         return error.errno == errno.EAGAIN and file_system(fd) not in _REMOTE_LEASES

@@ -21,7 +21,7 @@ from realize.fs.ancestors import Ancestors
 from realize.fs.descriptors import release
 from realize.fs.file_locks import LOCKS, Lock
 from realize.fs.oserrors import Deed, storage_error, storage_errors
-from realize.fs.syscalls import FileStatus, may_keep_old_content, renames_what_is_open
+from realize.fs.syscalls import FileStatus, always_fresh, fresh_fstat, may_keep_old_content, renames_what_is_open
 from realize.units import display_name
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -60,6 +60,7 @@ class Tree:
         self._open: dict[tuple[bytes, ...], tuple[int, Inode]] = {(): (root_fd, root_identity)}
         self._keeps_old_content: dict[int, bool] = {}
         self._renames_what_is_open: dict[int, bool] = {}
+        self._always_fresh: dict[int, bool] = {}
         self.made: list[Made] = []
         """The directories made on demand, in the order of their making."""
 
@@ -84,7 +85,8 @@ class Tree:
 
         Raises `NotFound` if it is missing, `Conflict` if a component is not a directory, `BadName` if one is a symlink.
         """
-        return self._opened(components, create=create)[0]
+        known = self._open.get(components)
+        return (self._make_open(components, create=create) if known is None else known)[0]
 
     def unmake(self, made: Sequence[Made]) -> None:
         """Remove those of these directories that are empty and still the ones that were made on demand."""
@@ -107,7 +109,8 @@ class Tree:
 
     def identity(self, components: tuple[bytes, ...]) -> Inode:
         """Return device and inode of that directory."""
-        return self._opened(components, create=False)[1]
+        known = self._open.get(components)
+        return (self._make_open(components, create=False) if known is None else known)[1]
 
     def create_file(self, directory: tuple[bytes, ...], name: bytes, flags: int, mode: int) -> int:
         """Open or create a file, with that mode if it is new; a missing directory is made.
@@ -128,18 +131,29 @@ class Tree:
         if keeps:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def lock(self, directory: tuple[bytes, ...], fd: int, path: bytes, *, shared: bool = False) -> Lock:
-        """Return the lock of an open file in that directory, see `realize.fs.file_locks`; errors call it ``path``."""
+    def fresh_fstat(self, fd: int, device: int) -> FileStatus:
+        """Return what `realize.fs.syscalls.fresh_fstat` does, for a file in a directory on that device.
+
+        Where fstat(2) says the same, it is asked, in a third of the time.
+        A file that is mounted there from elsewhere cannot be removed, or replaced, anyway.
+        """
+        fresh = self._always_fresh.get(device)
+        if fresh is None:
+            fresh = self._always_fresh[device] = always_fresh(fd)
+        return os.fstat(fd) if fresh else fresh_fstat(fd)
+
+    def lock(
+        self, directory: tuple[bytes, ...], fd: int, path: bytes, *, shared: bool = False, closing: bool = False
+    ) -> Lock:
+        """Return the lock of an open file in that directory, see `realize.fs.file_locks.Lock`."""
         device = self.identity(directory)[0]
         of_process = self._renames_what_is_open.get(device)
         if of_process is None:
             of_process = self._renames_what_is_open[device] = renames_what_is_open(fd)
-        return Lock(LOCKS, fd, path, device=device, of_process=of_process, shared=shared)
+        return Lock(LOCKS, fd, path, device=device, of_process=of_process, shared=shared, closing=closing)
 
-    def _opened(self, components: tuple[bytes, ...], *, create: bool) -> tuple[int, Inode]:
-        known = self._open.get(components)
-        if known is not None:
-            return known
+    def _make_open(self, components: tuple[bytes, ...], *, create: bool) -> tuple[int, Inode]:
+        """Open a directory that is not open."""
         depth = len(components) - 1
         while components[:depth] not in self._open:
             depth -= 1

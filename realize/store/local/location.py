@@ -104,10 +104,10 @@ class RootedLocation:
 
         Raises `BadName`, or `NotFound` if the location is a single file of another name.
         """
-        components = names.judge(path)
-        if self.only is not None and components != (self.only,):
+        above, name = names.parted(path)
+        if self.only is not None and (above or name != self.only):
             raise NotFound(f"{display_name(path)}: the location is the single file {display_name(self.only)}")
-        return self.base + components[:-1], components[-1]
+        return self.base + above, name
 
     def where(self, salt: bytes, now_ns: int) -> Where:
         """Return what the location is now, and the identity tokens of it and the directories above it."""

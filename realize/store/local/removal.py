@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
-from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat
+from realize.fs.syscalls import FileStatus, fresh_stat
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.local.footprint import Footprint, trace_of
 from realize.store.local.hard_links import HardLinks
@@ -56,10 +56,10 @@ def _remove(location: RootedLocation, tree: Tree, removal: Removal, links: HardL
         return identity
     opened = True
     try:
-        with tree.lock(directory, fd, removal.path, shared=True) as lock:
+        with tree.lock(directory, fd, removal.path, shared=True, closing=True) as lock:
             # In this order: everything written before nobody had it open any more shows in its status.
             refuse_written(fd, removal.path)
-            status = fresh_fstat(fd)
+            status = tree.fresh_fstat(fd, identity[0])
             if lock.of_process:
                 opened = False
                 release(fd)

@@ -18,7 +18,7 @@ from realize.fs.descriptors import release
 from realize.fs.durable import write_all
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.reading import read_exactly
-from realize.fs.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
+from realize.fs.syscalls import read_umask, syncs_as_a_whole
 from realize.fs.tree import Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.group_commit import Anchor, Prepared
@@ -108,7 +108,7 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, left: int, clock: C
         if removing:
             refuse_written(fd, path)
         content = read_exactly(fd, size + 1, 0)
-        if not unchanged(status, fresh_fstat(fd)):
+        if not unchanged(status, tree.fresh_fstat(fd, status.st_dev)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")
         if len(content) != size:
             raise wrong_size(path, size, more=len(content) > size)

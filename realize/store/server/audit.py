@@ -72,7 +72,8 @@ class AuditLog:
         if isinstance(outcome, RealizeError):
             self.refused(path, "commit", outcome)
         elif outcome.how is not Committed.SKIPPED:
-            self._reported.pop(_key(path), None)
+            if self._reported:
+                self._reported.pop(_key(path), None)
             self.log.info(
                 "file_committed",
                 dir=self.directory,
@@ -118,7 +119,8 @@ class AuditLog:
         if error is not None:
             self.refused(removal.path, "remove", error)
             return
-        self._reported.pop(_key(removal.path), None)
+        if self._reported:
+            self._reported.pop(_key(removal.path), None)
         self.log.info(
             "file_removed",
             dir=self.directory,
