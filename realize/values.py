@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from functools import partial
 from itertools import compress
 from operator import itemgetter
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from attrs import frozen
+if TYPE_CHECKING:
+    from attrs import frozen as frozen  # noqa: PLC0414 -- that exports it
+else:
+    import attrs
+
+    # mypy keeps everybody from changing a value; if that were checked at run time, too, to make one would take three
+    # times as long, and some ten are made for each file.
+    frozen = partial(attrs.define, unsafe_hash=True)
 
 MAX_SMALL_BYTES: Final = 2 << 20
 """Total content of a batch of small files at most, and so the size of a small file at most."""
@@ -254,6 +262,8 @@ class Use(enum.Enum):
 
 class Committed(enum.Enum):
     """The outcome of a commit."""
+
+    __hash__ = object.__hash__  # as good as that of `enum.Enum`, which is in Python, and called for each file
 
     CREATED = 1
     REPLACED = 2

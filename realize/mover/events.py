@@ -6,10 +6,9 @@ import enum
 from collections.abc import Callable
 from typing import TypeAlias
 
-from attrs import frozen
-
 from realize.errors import RealizeError
 from realize.mover.plan import Action
+from realize.values import frozen
 
 
 class End(enum.Enum):
@@ -21,6 +20,8 @@ class End(enum.Enum):
 
 class How(enum.Enum):
     """How a file ended, if not with an error."""
+
+    __hash__ = object.__hash__  # as good as that of `enum.Enum`, which is in Python, and called for each file
 
     CREATED = "created"
     """Sent; the destination had no file of that name."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 from realize.mover.events import Event, How
 from realize.store.interfaces import IListing
+from realize.values import frozen
 
 
 @frozen

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from realize.errors import Conflict, RealizeError, Unanswered
 from realize.mover.events import End, Finished, How, UnderWay, Unknown
@@ -28,6 +28,7 @@ from realize.values import (
     Removal,
     SmallFile,
     Stored,
+    frozen,
 )
 
 FILE_HEADER_BYTES: Final = 128

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import starmap
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from attrs import frozen
-
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
 from realize.leaving import MAX_RULES
 from realize.units import display_text
@@ -41,6 +39,7 @@ from realize.values import (
     Stored,
     Vacant,
     Version,
+    frozen,
 )
 
 T = TypeVar("T")
@@ -93,31 +92,37 @@ class Cursor:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._position = 0
+        self._end = len(data)
 
     def __bool__(self) -> bool:
         """Return whether anything is left."""
-        return self._position < len(self._data)
+        return self._position < self._end
 
     def take(self, length: int) -> bytes:
         """Return the next ``length`` bytes."""
-        end = self._position + length
-        if end > len(self._data):
-            raise ProtocolError("a truncated pack")
-        taken = self._data[self._position : end]
-        self._position = end
-        return taken
+        position = self._pass(length)
+        return self._data[position : self._position]
 
-    def numbers(self, layout: struct.Struct) -> tuple[int, ...]:
+    def _pass(self, length: int) -> int:
+        """Go on behind the next ``length`` bytes, and return where they begin."""
+        position = self._position
+        end = position + length
+        if end > self._end:
+            raise ProtocolError("a truncated pack")
+        self._position = end
+        return position
+
+    def fields(self, layout: struct.Struct) -> tuple[Any, ...]:
         """Return the next fixed-size fields."""
-        return layout.unpack(self.take(layout.size))
+        return layout.unpack_from(self._data, self._pass(layout.size))
 
     def byte(self) -> int:
         """Return the next byte."""
-        return self.take(1)[0]
+        return self._data[self._pass(1)]
 
     def octets(self, most: int = MAX_VALUE_BYTES) -> bytes:
         """Return the next byte string, which follows its 16-bit length."""
-        (length,) = self.numbers(_U16)
+        (length,) = self.fields(_U16)
         if length > most:
             raise ProtocolError(f"a string of {length} bytes where {most} are allowed")
         return self.take(length)
@@ -158,6 +163,7 @@ _PRESENT: Final = 4
 _RECENT: Final = 8
 _ONE_TIME: Final = struct.Struct(">q")
 _STORED: Final = struct.Struct(">Bq")
+_COMMITTED: Final = {each.value: each for each in Committed}
 _CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST_BYTES}s")
 
 
@@ -188,9 +194,9 @@ def _encode_entry(entry: Entry) -> bytes:
 
 def _decode_entry(cursor: Cursor) -> Entry:
     kind = cursor.choice(Kind)
-    size, mtime_ns = cursor.numbers(_ENTRY)
+    size, mtime_ns = cursor.fields(_ENTRY)
     path, note = cursor.octets(), cursor.text()
-    mode = _permissions(cursor.numbers(_U16)[0]) if kind is Kind.DIRECTORY else 0
+    mode = _permissions(cursor.fields(_U16)[0]) if kind is Kind.DIRECTORY else 0
     return Entry(path, kind, _size(size), mtime_ns, note, mode)
 
 
@@ -207,7 +213,7 @@ def encode_version(version: Version) -> bytes:
 
 def decode_version(cursor: Cursor) -> Version:
     """Decode what `encode_version` returns."""
-    device, inode, size, mtime_ns, ctime_ns = cursor.numbers(_VERSION)
+    device, inode, size, mtime_ns, ctime_ns = cursor.fields(_VERSION)
     return Version(device, inode, _size(size), mtime_ns, ctime_ns)
 
 
@@ -222,7 +228,7 @@ def decode_attributes(cursor: Cursor) -> Attributes | None:
     """Decode what `encode_attributes` returns."""
     if not cursor.flags(1):
         return None
-    mtime_ns, mode = cursor.numbers(_ATTRIBUTES)
+    mtime_ns, mode = cursor.fields(_ATTRIBUTES)
     return Attributes(mtime_ns, _permissions(mode))
 
 
@@ -259,7 +265,7 @@ def _decode_existing(cursor: Cursor) -> Existing:
         return NOTHING
     if not flags & _PRESENT:
         raise ProtocolError("a description of something that is not there")
-    final_size, partial_size, mtime_ns, ctime_ns = cursor.numbers(_EXISTING)
+    final_size, partial_size, mtime_ns, ctime_ns = cursor.fields(_EXISTING)
     place = cursor.octets(_MAX_TOKEN_BYTES)
     return Existing(
         final_size=_size(final_size) if flags & 1 else None,
@@ -296,7 +302,7 @@ def _encode_small(head: SmallHead | SmallFile) -> bytes:
 
 
 def _decode_small(cursor: Cursor) -> SmallHead:
-    (size,) = cursor.numbers(_U32)
+    (size,) = cursor.fields(_U32)
     digest = cursor.take(DIGEST_BYTES)
     attributes = decode_attributes(cursor)
     replaces = _decode_seen(cursor) if cursor.flags(1) else None
@@ -309,7 +315,7 @@ def _encode_seen(seen: Seen) -> bytes:
 
 def _decode_seen(cursor: Cursor) -> Seen:
     place = cursor.octets(_MAX_TOKEN_BYTES)
-    return Seen(place, *cursor.numbers(_ONE_TIME))
+    return Seen(place, *cursor.fields(_ONE_TIME))
 
 
 @frozen
@@ -334,7 +340,7 @@ def _encode_fetched(head: FetchedHead) -> bytes:
 
 
 def _decode_fetched(cursor: Cursor) -> FetchedHead:
-    (size,) = cursor.numbers(_U32)
+    (size,) = cursor.fields(_U32)
     digest = cursor.take(DIGEST_BYTES)
     attributes = decode_attributes(cursor)
     return FetchedHead(size, digest, attributes, decode_version(cursor))
@@ -356,7 +362,7 @@ def _encode_vacant(vacant: Vacant) -> bytes:
 
 
 def _decode_vacant(cursor: Cursor) -> Vacant:
-    mtime_ns = cursor.numbers(_MTIME)[0] if cursor.flags(1) else None
+    mtime_ns = cursor.fields(_MTIME)[0] if cursor.flags(1) else None
     return Vacant(cursor.octets(), mtime_ns)
 
 
@@ -367,8 +373,8 @@ def _encode_directory(directory: Directory) -> bytes:
 
 
 def _decode_directory(cursor: Cursor) -> Directory:
-    mtime_ns = cursor.numbers(_MTIME)[0] if cursor.flags(1) else None
-    mode = _permissions(cursor.numbers(_U16)[0])
+    mtime_ns = cursor.fields(_MTIME)[0] if cursor.flags(1) else None
+    mode = _permissions(cursor.fields(_U16)[0])
     return Directory(cursor.octets(), mode, mtime_ns)
 
 
@@ -377,7 +383,7 @@ def _encode_expected(expected: Expected) -> bytes:
 
 
 def _decode_expected(cursor: Cursor) -> Expected:
-    (size,) = cursor.numbers(_SIZE)
+    (size,) = cursor.fields(_SIZE)
     digest = cursor.take(DIGEST_BYTES)
     return Expected(cursor.octets(), _size(size), digest)
 
@@ -494,8 +500,10 @@ def _encode_stored(stored: Stored) -> bytes:
 
 
 def _decode_stored(cursor: Cursor) -> Stored:
-    how = cursor.choice(Committed)
-    (ctime_ns,) = cursor.numbers(_ONE_TIME)
+    number, ctime_ns = cursor.fields(_STORED)
+    how = _COMMITTED.get(number)
+    if how is None:
+        raise ProtocolError(f"{number} is no outcome of a commit")
     return Stored(how, cursor.octets(_MAX_TOKEN_BYTES), ctime_ns)
 
 

@@ -11,14 +11,11 @@ Where somebody else's file, of whatever kind, has the name, the next name is tri
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import stat
 from typing import Final
-
-from attrs import frozen
 
 from realize.errors import Busy
 from realize.fs import names
@@ -28,6 +25,7 @@ from realize.fs.tree import Tree, identity_of
 from realize.store.local.partial_marks import RECEIVING, create, is_marked, is_ours, learn, look_alike
 from realize.store.local.versions import READ_FLAGS
 from realize.units import display_name
+from realize.values import frozen
 
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NEW: Final = _FLAGS | os.O_CREAT | os.O_EXCL
@@ -209,8 +207,10 @@ def _claim(candidate: _PartialName, alike: os.stat_result | None = None) -> tupl
 def _opened(candidate: _PartialName, alike: os.stat_result | None) -> tuple[int | None, bool]:
     """Return a descriptor of the partial, None to try again, and whether it was there already."""
     if alike is None:
-        with contextlib.suppress(FileExistsError):
+        try:
             return candidate.create(), False
+        except FileExistsError:
+            pass
     return candidate.find(alike), True
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define
 
 from realize.errors import BadName, InternalError, NotFound, RealizeError, StorageError
 from realize.fs import names
@@ -34,7 +34,7 @@ from realize.leaving import Leaving
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import NOTE, is_ours
 from realize.store.local.versions import attributes_of, representable
-from realize.values import Entry, Kind
+from realize.values import Entry, Kind, frozen
 
 MAX_SORTED_NAMES: Final = 16_384
 """Names of one directory that are held and sorted at a time."""
@@ -351,7 +351,7 @@ def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
         final = found.path[: -len(found.name)] + names.final_name_of_partial(found.name)
         return Entry(final, Kind.PARTIAL, status.st_size, representable(status.st_mtime_ns))
     try:
-        names.judge(found.path)
+        names.parted(found.path)
     except BadName as error:
         return Entry(found.path, Kind.UNREADABLE, note=reason_of(error))
     return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
