@@ -38,11 +38,11 @@ class Sent:
     def __call__(self, event: Event) -> None:
         """Take one event into account."""
         match event:
+            case Finished() | Unknown():
+                self.total += event.sent - self._counted.pop(event.path, 0)
             case Progressed(path, amount, found):
                 self.total += amount - found
                 self._counted[path] = self._counted.get(path, 0) + amount - found
-            case Finished(path, _, sent) | Unknown(path, _, sent):
-                self.total += sent - self._counted.pop(path, 0)
             case Started(path) | Stopped(path) | Postponed(path) | Failed(path):
                 self._counted.pop(path, None)
             case Retrying():

@@ -85,14 +85,18 @@ class Tally(_Counts):
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
-        if isinstance(event, SourceStarted) and not self._lost:
+        if self._lost:
+            if isinstance(event, (SourceStarted, Found)):
+                self._lost = False
+                self._forget(self._recounted)
+        elif isinstance(event, SourceStarted):
             self._failures.clear()
-        if self._lost and isinstance(event, (SourceStarted, Found)):
-            self._lost = False
-            self._forget(self._recounted)
         recounted = self._recounted
         self._sent(event)
         match event:
+            case Finished():  # first, since it is what happens to every file
+                self.steps += 1
+                self._finished(event)
             case SourceStarted():
                 self._recounted = _Counts()
             case Found(files, size):
@@ -114,9 +118,6 @@ class Tally(_Counts):
                 self.unknown[path] = event
             case Retrying():
                 self._lost = True
-            case Finished():
-                self.steps += 1
-                self._finished(event)
             case Planned():
                 for count in (self, recounted):
                     count.planned[event.action] += 1

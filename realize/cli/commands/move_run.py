@@ -189,7 +189,11 @@ class _Observers:
         self.metrics(event)
         for observer in self._observers:
             observer(event)
-        self._safely(lambda: self.display(event))
+        if self.broken is None:
+            try:
+                self.display(event)
+            except OSError as error:
+                self._fail(error)
 
     def tick(self) -> None:
         """Show how far the run has come."""
@@ -205,5 +209,8 @@ class _Observers:
         try:
             show()
         except OSError as error:
-            self.broken = StorageError(f"cannot write output: {error.strerror}")
-            self.when_broken()
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.broken = StorageError(f"cannot write output: {error.strerror}")
+        self.when_broken()

@@ -75,7 +75,7 @@ class Quiet:
     def __call__(self, event: Event) -> None:
         """Write failures."""
         line = self._wording.note(event)
-        if line is not None and isinstance(event, Failed | NoRoom):
+        if line is not None and isinstance(event, (Failed, NoRoom)):
             print(f"realize: {line}", file=self._err, flush=True)
 
     def tick(self) -> None:

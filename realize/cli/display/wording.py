@@ -40,7 +40,9 @@ class Wording:
         None for other events, and, unless verbose, for all but the first file for which the destination is full:
         `NoRoom` gives their number at the end.
         """
-        if isinstance(event, Failed | Postponed) and event.end is End.DESTINATION and isinstance(event.error, NoSpace):
+        if isinstance(event, Finished):
+            return self._of_finished(event)
+        if isinstance(event, (Failed, Postponed)) and event.end is End.DESTINATION and isinstance(event.error, NoSpace):
             if type(event) in self._said_full and not self._verbose:
                 return None
             self._said_full.add(type(event))
@@ -54,10 +56,6 @@ class Wording:
                 return f"postponed: {self._at(end)}: {about(path, str(error))}; it will be tried again"
             case Left(path, note):
                 return f"left: {self._at(End.SOURCE)}: {about(path, note)}"
-            case Finished(path, how=How.SKIPPED):
-                return f"skipped: {self._at(End.DESTINATION)}: {display_name(path)}: another file has this name"
-            case Finished(path, how=How.GONE):
-                return f"gone: {self._at(End.SOURCE)}: {display_name(path)}: somebody else removed or moved it"
             case NoRoom(files, size, missing):
                 what = "1 file" if files == 1 else f"{files:,} files"
                 lack = "; is there a quota?" if missing == 0 else ""
@@ -96,6 +94,13 @@ class Wording:
         verb = "moved" if event.removed else "copied"
         extra = "" if event.how is How.CREATED else f", {event.how.value}"
         return f"{verb}: {display_name(event.path)} ({format_size(event.size)}{extra})"
+
+    def _of_finished(self, event: Finished) -> str | None:
+        if event.how is How.SKIPPED:
+            return f"skipped: {self._at(End.DESTINATION)}: {display_name(event.path)}: another file has this name"
+        if event.how is How.GONE:
+            return f"gone: {self._at(End.SOURCE)}: {display_name(event.path)}: somebody else removed or moved it"
+        return None
 
     def _at(self, end: End) -> str:
         return f"{end.value} {self._names[end]}".rstrip()
