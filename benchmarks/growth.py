@@ -1,9 +1,8 @@
-"""Check that time per file, memory and answer times stay constant when everything grows.
+"""Check that memory and answer times stay constant when files and the number of commands grow.
 
-    python -m benchmarks.growth [--quick] [--only files,sparse,commands] [--folder /dev/shm] [--disk FOLDER]
+    python -m benchmarks.growth [--quick] [--only sparse,commands] [--folder /dev/shm] [--disk FOLDER]
 
-files: 1,000, 10,000, 100,000 and 1,000,000 files of one byte, 1,000 in a directory, moved into a daemon.
-``first after`` is when the first name that is not a partial was seen at the destination, checked 50 times a second.
+How many files there are is for `benchmarks.many_files`, how many peers for `benchmarks.peers`.
 
 sparse: one file of 20 GiB that is one hole, moved to ``--disk``, which must have enough space for all of it.
 
@@ -63,64 +62,6 @@ def running_site(where: str, kind: type[Site] = Site) -> Iterator[Site]:
         shutil.rmtree(folder)
 
 
-# Many files
-
-
-def stage_many(folder: Path, count: int) -> None:
-    """That many files of one byte."""
-    for start in range(0, count, 1000):
-        directory = folder / f"d{start // 1000:04}"
-        directory.mkdir(parents=True)
-        for number in range(start, min(start + 1000, count)):
-            (directory / f"f{number:07}").write_bytes(b"x")
-
-
-def holds_a_file(folder: Path) -> bool:
-    """Whether there is a final file directly below a directory of this folder."""
-    for directory in os.scandir(folder):
-        if directory.is_dir() and any(not entry.name.startswith(".") for entry in os.scandir(directory)):
-            return True
-    return False
-
-
-def count_files(folder: Path) -> int:
-    """Files below a folder."""
-    return sum(len(names) for _, _, names in os.walk(folder))
-
-
-def many_files(where: str, count: int) -> list[str]:
-    """Move them; a line of the table."""
-    first: list[float] = []
-    with running_site(where) as site:
-        source = site.folder / "source"
-        stage_many(source, count)
-        started = time.perf_counter()
-
-        def look() -> None:
-            if not first and holds_a_file(site.inbox):
-                first.append(time.perf_counter() - started)
-
-        ran = run_watched(site.command("--quiet", str(source), "hostb::inbox"), command_environment(site), look=look)
-        assert site.daemon is not None
-        daemon = peak_memory(site.daemon.pid)
-        if ran.code or (arrived := count_files(site.inbox)) != count or count_files(source):
-            raise SystemExit(ran.errors or f"{arrived} of {count} files arrived, or sources were left")
-    return [
-        f"{count:,} files",
-        f"{ran.seconds:.2f}",
-        f"{ran.seconds / count * 1e6:,.0f}",
-        f"{first[0]:.2f}" if first else "at the end",
-        mebibytes(ran.peak),
-        mebibytes(daemon),
-        "",
-    ]
-
-
-def command_environment(site: Site) -> dict[str, str]:
-    """The environment of a site's command."""
-    return {**ENVIRONMENT, "REALIZE_CONFIG": str(site.folder / "realize.toml")}
-
-
 # One file that is larger than memory
 
 
@@ -134,7 +75,8 @@ def sparse_file(disk: str, size: int) -> list[str]:
         source.mkdir()
         with (source / "sparse").open("wb") as file:
             file.truncate(size)
-        ran = run_watched(site.command("--quiet", str(source), "hostb::inbox"), command_environment(site))
+        environment = {**ENVIRONMENT, "REALIZE_CONFIG": str(site.folder / "realize.toml")}
+        ran = run_watched(site.command("--quiet", str(source), "hostb::inbox"), environment)
         assert site.daemon is not None
         daemon = peak_memory(site.daemon.pid)
         arrived = site.inbox / "sparse"
@@ -268,8 +210,8 @@ def many_commands(where: str, count: int, total: int) -> list[str]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="up to 10,000 files, 1 GiB, and 16 commands with 1 GiB")
-    parser.add_argument("--only", default="files,sparse,commands", help="parts  [default: all]")
+    parser.add_argument("--quick", action="store_true", help="1 GiB, and 16 commands with 1 GiB")
+    parser.add_argument("--only", default="sparse,commands", help="parts  [default: all]")
     parser.add_argument("--folder", default="/dev/shm")
     parser.add_argument(
         "--disk", default=tempfile.gettempdir(), help="where the sparse file goes  [default: %(default)s]"
@@ -277,10 +219,6 @@ def main() -> None:
     arguments = parser.parse_args()
     print_machine()
     parts = arguments.only.split(",")
-    if "files" in parts:
-        counts = [1_000, 10_000] if arguments.quick else [1_000, 10_000, 100_000, 1_000_000]
-        lines = [many_files(arguments.folder, count) for count in counts]
-        print(table(["", "seconds", "us a file", "first after", "MiB command", "MiB daemon", ""], lines), flush=True)
     if "sparse" in parts:
         line = sparse_file(arguments.disk, GIB if arguments.quick else SPARSE)
         print(table(["", "seconds", "MB/s", "MiB command", "MiB daemon", ""], [line]), flush=True)

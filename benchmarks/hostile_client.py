@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -41,11 +42,18 @@ def as_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
+def one_way(command: str, **arguments: object) -> bytes:
+    """A command that asks for no answer."""
+    given = {key.encode(): as_bytes(value) for key, value in arguments.items()}
+    return encode({**given, b"_command": command.encode()})
+
+
 class Client:
     """One connection that has said Hello."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, run: str = "") -> None:
-        raw = socket.create_connection(("127.0.0.1", port), WAIT)
+    def __init__(self, port: int, context: ssl.SSLContext, run: str = "", *, address: str = "127.0.0.1") -> None:
+        """Connect, from that address."""
+        raw = socket.create_connection(("127.0.0.1", port), WAIT, (address, 0))
         self._socket = context.wrap_socket(raw)
         self._parser = BoxParser()
         self._parsed: Iterator[DataBox | CreditBox | Box] = iter(())
@@ -64,8 +72,7 @@ class Client:
     def box(self, command: str, **arguments: object) -> bytes:
         """A command that asks for an answer."""
         self._asked += 1
-        given = {key.encode(): as_bytes(value) for key, value in arguments.items()}
-        return encode({**given, b"_command": command.encode(), b"_ask": b"%d" % self._asked})
+        return one_way(command, _ask=self._asked, **arguments)
 
     def send(self, content: bytes) -> None:
         """Send; blocks while the daemon does not accept it."""
@@ -92,9 +99,9 @@ class Client:
             if isinstance(box, dict) and tag in {box.get(b"_answer"), box.get(b"_error")}:
                 return box
 
-    def open_directory(self, name: str = "inbox", handle: int = 1) -> None:
+    def open_directory(self, name: str = "inbox", handle: int = 1, base: bytes = b"") -> None:
         """The directory that all commands are about."""
-        answer = self.call("OpenDirectory", handle=handle, directory=name, base=b"", salt=b"salt")
+        answer = self.call("OpenDirectory", handle=handle, directory=name, base=base, salt=b"salt")
         if b"_error" in answer:
             raise ConnectionError(answer[b"_error_description"].decode())
 
@@ -103,6 +110,12 @@ class Client:
         self.closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def reset(self) -> None:
+        """Break the connection."""
+        self.closed = True
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
 

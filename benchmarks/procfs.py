@@ -103,9 +103,12 @@ class Ran:
 
 
 def run_watched(
-    argv: Sequence[str], environment: Mapping[str, str] | None = None, *, look: Callable[[], object] = lambda: None
+    argv: Sequence[str], environment: Mapping[str, str] | None = None, *, look: Callable[[int], object] = lambda _: None
 ) -> Ran:
-    """Run a command to its end, start-up included in its time; ``look`` is called now and then meanwhile."""
+    """Run a command to its end, start-up included in its time.
+
+    ``look`` is called with its process id now and then meanwhile.
+    """
     with tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -117,7 +120,7 @@ def run_watched(
         ended.register(descriptor, select.POLLIN)
         while not ended.poll(LOOK * 1000):
             peak = max(peak, peak_memory(process.pid))
-            look()
+            look(process.pid)
         seconds = time.perf_counter() - started
         os.close(descriptor)
         _, status, usage = os.wait4(process.pid, 0)

@@ -45,12 +45,20 @@ def wait_for(condition, seconds=30):
 
 
 def start_daemon(
-    config: Path, log: Path, *options: str, twistd: tuple[str, ...] = (), environ: dict[str, str] | None = None
+    config: Path,
+    log: Path,
+    *options: str,
+    twistd: tuple[str, ...] = (),
+    environ: dict[str, str] | None = None,
+    program: list[str] = TWISTD,
 ) -> subprocess.Popen:
-    """A daemon with that configuration, whose output goes to the end of ``log``; ``environ`` is what it has besides."""
+    """A daemon with that configuration, whose output goes to the end of ``log``; ``environ`` is what it has besides.
+
+    ``program`` is what does as ``twistd`` does.
+    """
     with log.open("ab") as said:
         return subprocess.Popen(
-            [*TWISTD, "--nodaemon", "--pidfile=", *twistd, "realized", "--config", str(config), *options],
+            [*program, "--nodaemon", "--pidfile=", *twistd, "realized", "--config", str(config), *options],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
@@ -69,6 +77,8 @@ def lives(pid: int | str) -> bool:
 
 class Site:
     """A folder with two identities, a daemon serving ``inbox``, and a command that may use it."""
+
+    program = TWISTD
 
     def __init__(self, folder: Path, rights=("read", "write", "remove", "prune"), *, inbox: Path | None = None):
         self.folder = folder
@@ -101,7 +111,9 @@ class Site:
     def start(self, *options: str, twistd: tuple[str, ...] = (), environ: dict[str, str] | None = None) -> None:
         """Start the daemon and wait until it listens; later starts use the same port."""
         seen = self.log.stat().st_size if self.log.exists() else 0
-        self.daemon = start_daemon(self.folder / "realized.toml", self.log, *options, twistd=twistd, environ=environ)
+        self.daemon = start_daemon(
+            self.folder / "realized.toml", self.log, *options, twistd=twistd, environ=environ, program=self.program
+        )
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             for line in self.log.read_bytes()[seen:].splitlines():

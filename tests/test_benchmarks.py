@@ -13,10 +13,12 @@ import pytest
 
 import benchmarks
 from benchmarks import small_steps
+from benchmarks.ageing import growth
 from benchmarks.compare import best_seconds, case_rows
 from benchmarks.distant_link import distant
 from benchmarks.growth import Look, competition, rate, shares
 from benchmarks.machine import build, commit, cpu_model, print_machine
+from benchmarks.many_files import resident_at
 from benchmarks.tables import table
 
 
@@ -80,6 +82,21 @@ def test_nothing_is_compared_if_they_were_never_under_way_together(sizes):
     assert competition([Look(float(number), each) for number, each in enumerate(sizes)], 100) is None
 
 
+def test_memory_is_shown_as_it_was_after_a_share_of_the_time():
+    """The first sample from then on counts; without samples there was none."""
+    samples = [(100.0, 5), (101.0, 6), (104.0, 7), (110.0, 8)]
+
+    assert [5, 6, 7, 8] == [resident_at(samples, share) for share in (0.0, 0.1, 0.3, 0.5)]
+    assert 0 == resident_at([], 0.1)
+
+
+def test_only_what_grows_is_found():
+    """The classes of which there are more objects than before, by more than is usual; most growth first."""
+    before, after = {"a.Same": 50, "a.Fewer": 90, "a.More": 5}, {"a.Same": 60, "a.Fewer": 1, "a.More": 95, "a.New": 30}
+
+    assert [("a.More", 5, 95), ("a.New", 0, 30)] == growth(before, after, 20)
+
+
 def test_the_long_link_holds_back_both_directions():
     """A question and its answer take at least the round trip, and nothing is lost at the end."""
     with (
@@ -141,7 +158,7 @@ def test_every_step_of_a_small_file_is_measured(tmp_path, capsys):
 def test_every_benchmark_says_what_it_was_measured_with(name):
     """What people start prints the interpreter, the machine and the commit; what other benchmarks start does not."""
     text = Path(benchmarks.__file__).with_name(f"{name}.py").read_text()
-    starts = 'if __name__ == "__main__"' in text and name not in {"distant_link", "probe"}
+    starts = 'if __name__ == "__main__"' in text and name not in {"counted_daemon", "crowd", "distant_link", "probe"}
 
     assert starts == ("print_machine()\n" in text and name != "machine")
 
