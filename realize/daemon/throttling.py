@@ -60,6 +60,9 @@ class Throttling:
         self._log = log
         self._tree = ThrottleTree(clock, changed=self._changed, sampled=sampled, wall_clock=wall_clock)
         self._members: dict[str, Member] = {}
+        """By name of the connection."""
+        self._members_of: dict[str, dict[str, Member]] = {}
+        """The same for each peer that is connected."""
         self._receiving = TimedLimits[Setting, int](clock, self._receive_again, wall_clock)
         self._configured = False
         self._runs = count(1)
@@ -109,7 +112,7 @@ class Throttling:
     def joined(self, connection: PeerProtocol, peer: str, name: str) -> None:
         """Apply the limits to a connection that was accepted, until it is lost."""
         limit_by(self._tree, connection, peer, name)
-        self._members[name] = Member(connection, peer, name)
+        self._members[name] = self._members_of.setdefault(peer, {})[name] = Member(connection, peer, name)
         connection.when_lost().addCallback(lambda _: self._left(name))
         self._clock.callLater(0, self._ask, peer)
 
@@ -252,7 +255,7 @@ class Throttling:
 
     def _ask(self, peer: str) -> None:
         """Tell the connections of a peer how fast they may send, those to whom that is news."""
-        members = [each for each in self._members.values() if each.peer == peer]
+        members = list(self._members_of.get(peer, {}).values())
         whole = self._receiving.rate((Scope.PEER, peer, False))
         for member in members:
             share = None if whole is None else max(1, whole // len(members))
@@ -277,6 +280,10 @@ class Throttling:
 
     def _left(self, name: str) -> None:
         member = self._members.pop(name)
+        of_peer = self._members_of[member.peer]
+        del of_peer[name]
+        if not of_peer:
+            del self._members_of[member.peer]
         for by_itself in (False, True):
             self._receiving.forget((Scope.CONNECTION, name, by_itself))
         self._ask(member.peer)

@@ -172,6 +172,8 @@ class PeerServerFactory(Factory):
         self._turn = IO_CHUNK_BYTES
         self.connections: dict[str, set[AcceptedProtocol]] = {}
         """The authenticated connections, by name of the peer."""
+        self._connected = 0
+        """How many of these there are."""
         self._identities = identities
         self._greeting = greeting
         self._known = known
@@ -241,6 +243,14 @@ class PeerServerFactory(Factory):
             self._evict()
         self._unauthenticated[protocol] = _network(protocol.address)
 
+    def joined(self, protocol: AcceptedProtocol, name: str) -> None:
+        """Register a connection as one of the peer called ``name``."""
+        self._unauthenticated.pop(protocol, None)
+        self.connections.setdefault(name, set()).add(protocol)
+        self._connected += 1
+        self._share_turns(name)
+        read_at_once(protocol.transport, self._turn)
+
     def left(self, protocol: AcceptedProtocol) -> None:
         """Remove a connection that has ended from the registry."""
         self._unauthenticated.pop(protocol, None)
@@ -248,20 +258,25 @@ class PeerServerFactory(Factory):
         known = self.connections.get(protocol.name)
         if known is not None and protocol in known:
             known.discard(protocol)
-            self._share_turns()
             if not known:
                 del self.connections[protocol.name]
+            self._connected -= 1
+            self._share_turns(protocol.name)
             reason = "was lost" if protocol.goodbye is None else protocol.goodbye.value
             protocol.log.info(
                 "peer_disconnected", reason=reason, received=protocol.bytes_received, sent=protocol.bytes_sent
             )
 
-    def _share_turns(self) -> None:
-        """Divide what is done in a turn of the reactor among the connections, so that each gets its turn soon."""
-        for connections in self.connections.values():
-            for connection in connections:
-                connection.reading.sharing = len(connections)
-        amount = turn(sum(map(len, self.connections.values())))
+    def _share_turns(self, name: str) -> None:
+        """Divide what is done in a turn of the reactor among the connections, so that each gets its turn soon.
+
+        One of the peer called ``name`` has come or gone. It is nothing to those of others, of which there may be very
+        many, once each may read no less than `MIN_READ_BYTES`.
+        """
+        connections = self.connections.get(name, ())
+        for connection in connections:
+            connection.reading.sharing = len(connections)
+        amount = turn(self._connected)
         if amount != self._turn:
             self._turn = amount
             for connection in self:
@@ -301,10 +316,7 @@ class PeerServerFactory(Factory):
         self._supersede(name, greeting.run)
         protocol.admitted()
         protocol.log = protocol.log.bind(peer=name, run=run_of(greeting.run))
-        self._unauthenticated.pop(protocol, None)
-        self.connections.setdefault(name, set()).add(protocol)
-        self._share_turns()
-        read_at_once(protocol.transport, self._turn)
+        self.joined(protocol, name)
         # `left` looks the connection up by this name, even if it ends before Hello is answered.
         protocol.name = name
         protocol.log.info(
