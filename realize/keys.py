@@ -39,6 +39,7 @@ from cryptography.hazmat.primitives.serialization import (
 from realize.errors import ConfigError, WrongPeer
 from realize.fs.durable import sync_directory
 from realize.ownership import forbidden, not_ours
+from realize.shown import Shown
 from realize.units import display_text, quoted
 
 MAX_KEYS: Final = 4
@@ -54,8 +55,8 @@ _NOT_BEFORE: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NOT_AFTER: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # "no expiry", RFC 5280, 4.1.2.5
 
 
-@frozen
-class PublicKey:
+@frozen(repr=False)
+class PublicKey(Shown):
     """An ed25519 public key, which identifies a peer.  Raises `ConfigError` if ``spki`` is anything else."""
 
     spki: bytes
@@ -85,8 +86,8 @@ class PublicKey:
         return self.fingerprint
 
 
-@frozen
-class Identity:
+@frozen(repr=False)
+class Identity(Shown):
     """Our own key pair; two are equal if their public keys are."""
 
     private_key: Ed25519PrivateKey = field(repr=False, eq=False)

@@ -19,6 +19,8 @@ from typing import Final
 
 from attrs import define, frozen
 
+from realize.shown import Shown
+
 MAX_RULES: Final = 256
 """Rules of one listing at most."""
 
@@ -51,8 +53,8 @@ def _wild(rule: bytes) -> int:
     return rule.count(b"*") + rule.count(b"?")
 
 
-@frozen
-class _Rule:
+@frozen(repr=False)
+class _Rule(Shown):
     enters: bool
     anchored: bool
     components: tuple[re.Pattern[str], ...]
@@ -75,7 +77,7 @@ def _read(text: bytes) -> _Rule:
     return _Rule(text[:1] == ENTER, path.startswith("/"), components)
 
 
-@define(eq=False, slots=False)
+@define(eq=False, slots=False, repr=False)
 class Leaving:
     """Applies rules to the directories of one listing; compiles the rules at the first one."""
 

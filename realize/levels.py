@@ -12,6 +12,7 @@ from typing import Final
 from attrs import Factory, frozen
 
 from realize.errors import UsageError
+from realize.shown import Shown
 from realize.units import quoted
 
 LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -38,8 +39,8 @@ FORMATS: Final = ("auto", "console", "json", "logfmt", "systemd")
 _LEVELS_FORM: Final = "error, warning, info or debug, such as info or info,wire=debug"
 
 
-@frozen
-class Levels:
+@frozen(repr=False)
+class Levels(Shown):
     """The lowest level that is logged, by name, and the levels of the components that differ."""
 
     default: str = "info"

@@ -20,6 +20,7 @@ from realize.config import PeerConfig
 from realize.config.addresses import DEFAULT_PORT, parse_address
 from realize.config.checks import NAME_FORM
 from realize.errors import UsageError
+from realize.shown import Shown
 from realize.units import display_name, display_text, format_address, quoted
 
 _SCHEME: Final = re.compile(r"realize://", re.IGNORECASE)
@@ -29,8 +30,8 @@ _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _FORMS: Final = "write HOST::DIRECTORY, HOST:PORT::DIRECTORY/PATH or realize://HOST:PORT/DIRECTORY/PATH"
 
 
-@frozen
-class LocalLocation:
+@frozen(repr=False)
+class LocalLocation(Shown):
     """A file or directory on this machine."""
 
     path: str
@@ -45,8 +46,8 @@ class LocalLocation:
         return display_text(self.path)
 
 
-@frozen
-class RemoteLocation:
+@frozen(repr=False)
+class RemoteLocation(Shown):
     """A directory that a daemon serves, or a file or directory in it."""
 
     peer: str | None

@@ -17,6 +17,7 @@ from typing import Final
 from attrs import frozen
 
 from realize.errors import UsageError
+from realize.shown import Shown
 
 MAX_SIZE_BYTES: Final = 1 << 62
 """The largest size that is accepted: far above any disk, and well within 64 bits."""
@@ -28,8 +29,8 @@ MAX_DURATION_S: Final = 36_500 * 86_400
 """The longest duration that is accepted: 36500 days, which every timer can handle."""
 
 
-@frozen
-class Reserve:
+@frozen(repr=False)
+class Reserve(Shown):
     """Space to keep free on a file system: a number of bytes, or a fraction of its size."""
 
     size: int = 0

@@ -14,6 +14,8 @@ from itertools import compress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from realize.shown import Shown
+
 if TYPE_CHECKING:
     from attrs import frozen as frozen  # noqa: PLC0414 -- that exports it
 else:
@@ -103,8 +105,8 @@ class Kind(enum.Enum):
     """A directory; its contents follow."""
 
 
-@frozen
-class Entry:
+@frozen(repr=False)
+class Entry(Shown):
     """One name in a listing; ``mode`` has the permission bits (0o777) of a directory."""
 
     path: bytes
@@ -115,8 +117,8 @@ class Entry:
     mode: int = 0
 
 
-@frozen
-class Version:
+@frozen(repr=False)
+class Version(Shown):
     """Identifies the state of a file at one instant: any write, replacement or touch changes at least one field."""
 
     device: int
@@ -126,24 +128,24 @@ class Version:
     ctime_ns: int
 
 
-@frozen
-class Attributes:
+@frozen(repr=False)
+class Attributes(Shown):
     """What is copied besides the content; ``mode`` has permission bits only (0o777)."""
 
     mtime_ns: int
     mode: int
 
 
-@frozen
-class Seen:
+@frozen(repr=False)
+class Seen(Shown):
     """The version of a final file that may be replaced, and no other: a precondition, with values from `Existing`."""
 
     identity: bytes
     ctime_ns: int
 
 
-@frozen
-class SmallFile:
+@frozen(repr=False)
+class SmallFile(Shown):
     """A complete file of at most `MAX_SMALL_BYTES`; ``attributes`` is None if they are not to be preserved.
 
     ``replaces`` is the only version of the final file of that name that it may replace; None if it may replace any.
@@ -161,24 +163,24 @@ class SmallFile:
         return len(self.content)
 
 
-@frozen
-class Fetched:
+@frozen(repr=False)
+class Fetched(Shown):
     """A small file as it was read, and the version it was read from."""
 
     file: SmallFile
     version: Version
 
 
-@frozen
-class Removal:
+@frozen(repr=False)
+class Removal(Shown):
     """A request to remove a file if it is still this version."""
 
     path: bytes
     version: Version
 
 
-@frozen
-class Directory:
+@frozen(repr=False)
+class Directory(Shown):
     """A directory at the destination, and the attributes to set; ``mode`` has permission bits only (0o777).
 
     ``mtime_ns`` is None if nothing was put into it; then bits that ``mode`` lacks are cleared, and nothing else is set.
@@ -189,8 +191,8 @@ class Directory:
     mtime_ns: int | None = None
 
 
-@frozen
-class Vacant:
+@frozen(repr=False)
+class Vacant(Shown):
     """A request to remove a directory if it is empty.
 
     ``mtime_ns`` is its expected modification time; None if directories were removed from it, which changes that.
@@ -200,8 +202,8 @@ class Vacant:
     mtime_ns: int | None
 
 
-@frozen
-class Expected:
+@frozen(repr=False)
+class Expected(Shown):
     """A small file that the destination may have already; ``attributes`` as for a `SmallFile`."""
 
     path: bytes
@@ -210,8 +212,8 @@ class Expected:
     attributes: Attributes | None = None
 
 
-@frozen
-class Existing:
+@frozen(repr=False)
+class Existing(Shown):
     """What a destination has under one name.
 
     ``final_size`` is None if there is no regular file of that name.
@@ -271,16 +273,16 @@ class Committed(enum.Enum):
     """Not committed: another file has the name, and the policy was `OnConflict.SKIP`."""
 
 
-@frozen
-class Travelled:
+@frozen(repr=False)
+class Travelled(Shown):
     """``amount`` bytes of the contents of these files, sent one after the other, have gone over a connection."""
 
     paths: Sequence[bytes]
     amount: int
 
 
-@frozen
-class Stored:
+@frozen(repr=False)
+class Stored(Shown):
     """The result of a commit: how, and the version of the file that it made, with the values of `Existing`.
 
     ``identity`` is empty if the commit made no file, or if that is unknown.
@@ -303,8 +305,8 @@ class WhereKind(enum.Enum):
     FILE = 3
 
 
-@frozen
-class Space:
+@frozen(repr=False)
+class Space(Shown):
     """The free space on the file system of a store, in bytes and in files.
 
     ``free_files`` is None where the file system does not count them.
@@ -315,8 +317,8 @@ class Space:
     free_files: int | None = None
 
 
-@frozen
-class Where:
+@frozen(repr=False)
+class Where(Shown):
     """Where a store is.
 
     ``identities`` has the tokens (see `Existing`) of the location, or of its nearest existing ancestor, and of every

@@ -19,6 +19,7 @@ from realize.runs.check_findings import Finding
 from realize.runs.checking import Checking
 from realize.runs.reports import is_number
 from realize.runs.session import Session
+from realize.shown import Shown
 from realize.throttle.rates import check_rate
 from realize.throttle.tree import Scope
 from realize.values import Entry, Kind
@@ -27,8 +28,8 @@ from realize.wire.commands import Direction, Steering
 T = TypeVar("T")
 
 
-@frozen(kw_only=True)
-class PeerLimit:
+@frozen(kw_only=True, repr=False)
+class PeerLimit(Shown):
     """A limit of a daemon, as it says itself; None is unknown, or none."""
 
     scope: str

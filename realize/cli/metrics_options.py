@@ -15,13 +15,14 @@ from attrs import frozen
 from realize.cli.option_fields import option
 from realize.errors import RealizeError
 from realize.runs.options import JOB, MetricsTargets
+from realize.shown import Shown
 
 if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway
 
 
-@frozen
-class MetricsOptions:
+@frozen(repr=False)
+class MetricsOptions(Shown):
     """Where metrics are to go, as the command line says it; `metrics_targets` judges it."""
 
     addr: str | None = option(otherwise=None, metavar="HOST:PORT", help="Serve metrics there while the run goes on.")

@@ -13,6 +13,8 @@ from typing import Any, Final, TypeVar, cast
 import click
 from attrs import NOTHING, Attribute, AttrsInstance, field, fields, frozen
 
+from realize.shown import Shown
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 _Decorator = Callable[[Command], Command]
 
@@ -20,8 +22,8 @@ _DECLARED: Final = "realize.declared"
 """The key of a field's metadata under which it says what sets it."""
 
 
-@frozen
-class _Parameter:
+@frozen(repr=False)
+class _Parameter(Shown):
     """One option or argument, for click."""
 
     make: Callable[..., _Decorator[Any]]
@@ -29,8 +31,8 @@ class _Parameter:
     settings: Mapping[str, Any]
 
 
-@frozen
-class _Group:
+@frozen(repr=False)
+class _Group(Shown):
     """Options that set the fields of a class of their own."""
 
     cls: type[AttrsInstance]

@@ -16,6 +16,7 @@ from realize.cli.option_fields import Command, collects, option
 from realize.errors import UsageError
 from realize.levels import FORMATS, Levels, parse_levels
 from realize.schedule.timetable import RateTimetable, parse_rate_by_time
+from realize.shown import Shown
 from realize.units import parse_duration, parse_rate
 
 UNLIMITED: Final = "unlimited"
@@ -68,8 +69,8 @@ def _parsed(parse: Callable[[str], T], ctx: click.Context, param: click.Paramete
         raise click.BadParameter(str(error), ctx, param) from error
 
 
-@frozen
-class Access:
+@frozen(repr=False)
+class Access(Shown):
     """Where our key and the keys of peers come from, as far as the command line says; None is the default."""
 
     config: str | None = option(
@@ -87,8 +88,8 @@ class Access:
     )
 
 
-@frozen
-class LogOptions:
+@frozen(repr=False)
+class LogOptions(Shown):
     """What is logged, in which form, and to which file; None is the default, which is next to nothing on stderr."""
 
     level: Levels | None = option(

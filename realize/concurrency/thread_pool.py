@@ -30,7 +30,7 @@ ANNOUNCE_RETRY_S: Final = 0.05
 _log = Logger()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _PoolJob:
     """A call, and its result: there is room for that from the start, so keeping it cannot fail for lack of memory."""
 

@@ -23,6 +23,7 @@ from realize.config.checks import (
 )
 from realize.config.problems import SeveralProblems, problems_of, refuse
 from realize.errors import Problem, RealizeError
+from realize.shown import Shown
 from realize.values import OnConflict
 
 SETTLE_S: Final = 10.0
@@ -45,8 +46,8 @@ def _given_texts(given: str | Collection[str]) -> tuple[str, ...]:
         return cast("tuple[str, ...]", given)
 
 
-@frozen(kw_only=True)
-class MoveConfig:
+@frozen(kw_only=True, repr=False)
+class MoveConfig(Shown):
     """What the daemon moves by itself.  Raises `ConfigError` for values that make no sense."""
 
     sources: tuple[str, ...] = field(converter=_given_texts)

@@ -41,6 +41,7 @@ from realize.errors import ConfigError, Problem, RealizeError
 from realize.keys import Identity, PublicKey, load_identity
 from realize.levels import FORMATS, Levels
 from realize.schedule.timetable import RateByTime
+from realize.shown import Shown
 from realize.units import (
     NO_RESERVE,
     Reserve,
@@ -137,8 +138,8 @@ def _given_metrics(metrics: str | int | None) -> str | None:
         return str(metrics)
 
 
-@frozen
-class DirectoryConfig:
+@frozen(repr=False)
+class DirectoryConfig(Shown):
     """A directory that the daemon serves.  Raises `ConfigError` for values that make no sense."""
 
     path: str = field(converter=given_path)
@@ -157,8 +158,8 @@ class DirectoryConfig:
         )
 
 
-@frozen
-class PeerConfig:
+@frozen(repr=False)
+class PeerConfig(Shown):
     """A peer, identified by its key, or by any of several.  Raises `ConfigError` for values that make no sense."""
 
     key: PublicKey | None = None
@@ -210,8 +211,8 @@ class PeerConfig:
             yield from problems_of("keys", check_keys, self.keys)
 
 
-@frozen(kw_only=True)
-class ThrottleConfig:
+@frozen(kw_only=True, repr=False)
+class ThrottleConfig(Shown):
     """The initial rate limits, in bytes per second or as timetables of such; None is unlimited.
 
     Raises `ConfigError` for values that make no sense.
@@ -230,8 +231,8 @@ class ThrottleConfig:
         )
 
 
-@frozen(kw_only=True)
-class LimitsConfig:
+@frozen(kw_only=True, repr=False)
+class LimitsConfig(Shown):
     """How much memory the daemon uses for its peers.  Raises `ConfigError` for values that make no sense."""
 
     memory_bytes: int = 128 << 20
@@ -247,8 +248,8 @@ class LimitsConfig:
         )
 
 
-@frozen
-class LogsConfig:
+@frozen(repr=False)
+class LogsConfig(Shown):
     """What ``twistd realized`` logs, in which of `realize.levels.FORMATS`, and to which file (None is stderr).
 
     A daemon in another program has none of this: its records go to the log of that program.
@@ -268,8 +269,8 @@ class LogsConfig:
         )
 
 
-@frozen(kw_only=True)
-class Config:
+@frozen(kw_only=True, repr=False)
+class Config(Shown):
     """A configuration: all that a daemon, or a program that moves files, has to know.
 
     `read_config` makes one from a file; a program may as well make it itself.

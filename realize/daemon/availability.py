@@ -25,6 +25,7 @@ from realize.daemon.looks import SILENT, FoundDirectory, Missing, Sight
 from realize.errors import ConfigError
 from realize.fs.mounts import is_at_or_below
 from realize.logger import Logger
+from realize.shown import Shown
 from realize.store.local.location import ANOTHER_IN_ITS_PLACE
 
 LOOK_INTERVAL_S: Final = 5.0
@@ -41,8 +42,8 @@ _TAKEN: Final = Missing("another service in the same process serves it")
 CHANGED: Final = Missing(ANOTHER_IN_ITS_PLACE)
 
 
-@frozen
-class Absence:
+@frozen(repr=False)
+class Absence(Shown):
     """That a directory is not there, or that its disk hangs."""
 
     why: str
@@ -51,7 +52,7 @@ class Absence:
     """Seconds on the clock of the reactor."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Availability:
     """Knows which directories are there; ``look`` begins a look at one.
 

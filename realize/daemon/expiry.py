@@ -27,7 +27,7 @@ EXPIRY_INTERVAL_S: Final = 3600.0
 """Time between two checks."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Partials:
     """What the last check found in a directory, and how many partials were removed from it since the start."""
 
@@ -40,7 +40,7 @@ class Partials:
     expired_size: int = 0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Housekeeping:
     """Checks all directories once an hour, or more often if partials expire sooner; a page at a time, in a thread."""
 

@@ -21,7 +21,7 @@ OnListening = Callable[[str, str, int | None], object]
 """Called with the endpoint string, the address, and the number of the port, None for what has none."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Listeners:
     """What listens, and what is about to."""
 

@@ -25,6 +25,7 @@ from realize.config import LogsConfig
 from realize.errors import RealizeError
 from realize.levels import Levels
 from realize.logger import Logger
+from realize.shown import Shown
 from realize.telemetry import structlog
 from realize.telemetry.logging.bridging import TwistedObserver, TwistedSink, carry_python
 from realize.telemetry.logging.logs import Logs
@@ -60,8 +61,8 @@ def tell_why(
     former(kind, error, traceback)
 
 
-@frozen
-class DaemonLogOptions:
+@frozen(repr=False)
+class DaemonLogOptions(Shown):
     """The log options of the command line, which override the configuration; None where none was given."""
 
     level: Levels | None = None

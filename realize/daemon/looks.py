@@ -21,6 +21,7 @@ from realize.fs.descriptors import release
 from realize.fs.mounts import is_at_or_below, mount_point_of
 from realize.fs.oserrors import Deed, reason
 from realize.fs.tree import Inode, identity_of
+from realize.shown import Shown
 
 T = TypeVar("T")
 
@@ -28,16 +29,16 @@ DISK_ANSWER_S: Final = 5.0
 """How long to wait for the disks of the configured directories to answer."""
 
 
-@frozen
-class FoundDirectory:
+@frozen(repr=False)
+class FoundDirectory(Shown):
     """The directory that a look has found, and where its file system is mounted; None if that cannot be told."""
 
     identity: Inode
     mount: bytes | None
 
 
-@frozen
-class Missing:
+@frozen(repr=False)
+class Missing(Shown):
     """Why there is none, in words that name no path: peers read them."""
 
     why: str

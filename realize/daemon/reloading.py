@@ -15,6 +15,7 @@ from twisted.protocols import amp
 from realize.daemon.steering import SteeringResponders
 from realize.errors import Busy, UsageError
 from realize.logger import Logger
+from realize.shown import Shown
 from realize.wire.commands import Reload
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.responding import Responder
@@ -23,8 +24,8 @@ MAX_PROBLEM_CHARS: Final = 1_000
 """The longest line about what is wrong with a configuration; what is longer is cut."""
 
 
-@frozen(kw_only=True)
-class Reloaded:
+@frozen(kw_only=True, repr=False)
+class Reloaded(Shown):
     """How a reload went.
 
     ``errors`` are lines that say what is wrong; then the former configuration is in force, and nothing has changed.
@@ -71,8 +72,8 @@ class ReloadResponder(amp.CommandLocator):
         return self._reload().addCallback(lambda reloaded: {"report": reloaded.as_text()})
 
 
-@frozen
-class ControlResponders:
+@frozen(repr=False)
+class ControlResponders(Shown):
     """Answers a user at the control socket; see `realize.wire.responding.Served`."""
 
     steering: SteeringResponders

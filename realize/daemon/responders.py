@@ -8,12 +8,13 @@ from typing import Any
 from attrs import frozen
 
 from realize.daemon.steering import SteeringResponders
+from realize.shown import Shown
 from realize.store.server.responders import DirectoryResponders
 from realize.wire.responding import Responder
 
 
-@frozen
-class DaemonResponders:
+@frozen(repr=False)
+class DaemonResponders(Shown):
     """Answers one peer on one connection; see `realize.wire.responding.Served`."""
 
     directories: DirectoryResponders

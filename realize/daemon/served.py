@@ -18,6 +18,7 @@ from realize.concurrency.turns import Turn, Turns
 from realize.config import DirectoryConfig, Right
 from realize.daemon.looks import FoundDirectory
 from realize.fs.tree import Inode
+from realize.shown import Shown
 from realize.store.hooks import CommitHooks
 from realize.store.local.footprint import Footprint
 from realize.store.local.group_commit import Committer
@@ -42,8 +43,8 @@ MAX_READING_COMMANDS: Final = 2
 """Commands of one peer at once that read much of one directory and answer little (digests, comparisons)."""
 
 
-@frozen
-class ServedDirectory:
+@frozen(repr=False)
+class ServedDirectory(Shown):
     """One directory, as it was when it was taken up.
 
     All its stores share a committer, so that files of different peers are committed together, and threads, which the

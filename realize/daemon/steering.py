@@ -19,6 +19,7 @@ from realize.errors import AccessDenied, Busy, RealizeError
 from realize.logger import Logger
 from realize.moves.standing_moves import no_such_move
 from realize.moves.status import MoveStatus
+from realize.shown import Shown
 from realize.throttle.tree import Scope
 from realize.wire.commands import Direction, GetThrottle, Moves, SetThrottle, Status, Steering, SteerMove
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
@@ -44,8 +45,8 @@ class SteeredMoves(Protocol):
         """Go on as configured; nothing if it is not paused."""
 
 
-@frozen(kw_only=True)
-class Asker:
+@frozen(kw_only=True, repr=False)
+class Asker(Shown):
     """Who asks: the name of a peer, or ``uid N`` at the control socket."""
 
     name: str

@@ -35,7 +35,7 @@ RESTORE_LEAD_S: Final = 0.01
 """How many seconds before a limit for a time ends the one that a connection asked for itself is restored."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Member:
     """A connection, as the limits see it."""
 

@@ -31,6 +31,7 @@ from realize.daemon.service_manager import ServiceManager
 from realize.errors import ConfigError, RealizeError
 from realize.exit_codes import DaemonExitCode
 from realize.process import SignalHandlers, allow_many_files, show_threads_when_aborted
+from realize.shown import Shown
 
 DRAIN_KILL_AFTER_S: Final = 15.0
 """A stopping daemon is killed this long after its drain time."""
@@ -39,8 +40,8 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """Signals that stop the daemon in order (the first two through the reactor); a second one of them stops it at once."""
 
 
-@frozen
-class Overrides:
+@frozen(repr=False)
+class Overrides(Shown):
     """What options of the command line put in the place of the configuration; None where none was given."""
 
     drain_s: float | None = None

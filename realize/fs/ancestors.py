@@ -14,7 +14,7 @@ from realize.fs.syscalls import BTRFS, file_system, fsync_directory, syncfs, syn
 _UPWARDS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ancestors:
     """The directories above one root, up to the mount point; the first call of `sync` makes them durable."""
 

@@ -31,7 +31,7 @@ _NO_WAIT_S: Final = 1.0
 """For this long after a lock was not obtained, other locks are tried only once: a thousand files may follow."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FileLocks:
     """The locks of this process; may be used by several threads."""
 

@@ -9,11 +9,13 @@ from typing import Final
 
 from attrs import frozen
 
+from realize.shown import Shown
+
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
-@frozen
-class Mount:
+@frozen(repr=False)
+class Mount(Shown):
     """One mount: the directory ``root`` of the file system on ``device``, seen at ``point``.  See proc(5)."""
 
     number: bytes

@@ -75,7 +75,7 @@ def storage_error(error: OSError | MemoryError, what: bytes, deed: Deed | None =
     return cls(f"{display_name(what)}: {reason(error, deed)}")
 
 
-@frozen
+@frozen(repr=False)
 class storage_errors:  # noqa: N801 -- used like contextlib.suppress
     """A context that converts an `OSError` about the file ``what``, or a lack of memory, with `storage_error`."""
 

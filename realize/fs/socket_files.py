@@ -29,7 +29,7 @@ _LOCK_TRIES: Final = 50
 _LOCK_PAUSE_S: Final = 0.02
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SocketFile:
     """The file of a socket at an absolute ``path``."""
 

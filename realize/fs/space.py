@@ -6,9 +6,11 @@ import os
 
 from attrs import frozen
 
+from realize.shown import Shown
 
-@frozen
-class FileSystemSpace:
+
+@frozen(repr=False)
+class FileSystemSpace(Shown):
     """How large a file system is, and how much of it is free for those who are not root.
 
     ``size`` and ``free`` are bytes, ``files`` and ``free_files`` inodes.

@@ -18,6 +18,8 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
+from realize.shown import Shown
+
 _CLOCK_REALTIME_COARSE: Final = 5  # clock_gettime(2); Python has no names for them
 _CLOCK_MONOTONIC_COARSE: Final = 6
 
@@ -41,16 +43,16 @@ def read_clocks() -> Reading:
             return monotonic_ns, stamp_ns
 
 
-@frozen
-class _ClockSetting:
+@frozen(repr=False)
+class _ClockSetting(Shown):
     """From ``since_ns`` (monotonic) on, the wall clock was ahead of the monotonic one by at least ``ahead_ns``."""
 
     since_ns: int
     ahead_ns: int
 
 
-@frozen
-class Present:
+@frozen(repr=False)
+class Present(Shown):
     """An instant at which the clock that stamps files showed ``stamp_ns``.
 
     With the settings that it had during the ``running_ns`` before, it would have shown each of ``otherwise_ns``.
@@ -70,7 +72,7 @@ class Present:
         return min([self.stamp_ns - stamp_ns, *(age for age in ages if 0 <= age <= self.running_ns)])
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Stamps:
     """Knows the settings of the clock that stamps files since this was created; may be used by several threads."""
 

@@ -36,7 +36,7 @@ def worthwhile(reader: IReader, writer: IWriter, old_size: int, left: int) -> bo
     return reader.deltas and writer.deltas and min(old_size, left) >= DELTA_MIN_BYTES
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Delta:
     """Moves the next ``left`` bytes of a reader into a writer, until it seems pointless to look for them there.
 

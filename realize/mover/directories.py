@@ -20,7 +20,7 @@ MAX_REMEMBERED_DIRECTORIES: Final = 10_000
 _OWNERS: Final = 0o700
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Directories:
     """The directories of one source; kept when the source is listed again after a lost connection.
 

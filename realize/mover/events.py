@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from realize.errors import RealizeError
 from realize.mover.plan import Action
+from realize.shown import Shown
 from realize.values import frozen
 
 
@@ -35,29 +36,29 @@ class How(enum.Enum):
     """Somebody else removed or moved it before its turn came."""
 
 
-@frozen
-class SourceStarted:
+@frozen(repr=False)
+class SourceStarted(Shown):
     """Work on one of the sources begins; both names are locations as the user wrote them."""
 
     source: str
     destination: str
 
 
-@frozen
-class Found:
+@frozen(repr=False)
+class Found(Shown):
     """The listing found this many more files to move, with this many bytes in total."""
 
     files: int
     size: int
 
 
-@frozen
-class Listed:
+@frozen(repr=False)
+class Listed(Shown):
     """All sources are listed: no more `Found` follows."""
 
 
-@frozen
-class Planned:
+@frozen(repr=False)
+class Planned(Shown):
     """What a dry run would do with a file."""
 
     path: bytes
@@ -65,8 +66,8 @@ class Planned:
     action: Action
 
 
-@frozen
-class Started:
+@frozen(repr=False)
+class Started(Shown):
     """Sending of a file too large for a batch has started; the destination had ``have`` bytes of it already."""
 
     path: bytes
@@ -74,8 +75,8 @@ class Started:
     have: int
 
 
-@frozen
-class Progressed:
+@frozen(repr=False)
+class Progressed(Shown):
     """``amount`` more bytes of the content of a file are at the destination.
 
     ``found`` of them did not travel: the destination copied them from the old version of the file.
@@ -88,8 +89,8 @@ class Progressed:
     found: int = 0
 
 
-@frozen
-class Stopped:
+@frozen(repr=False)
+class Stopped(Shown):
     """A file was started and not completed; ``reached`` of its ``size`` bytes are durable there, None if unknown."""
 
     path: bytes
@@ -97,8 +98,8 @@ class Stopped:
     reached: int | None
 
 
-@frozen
-class Unknown:
+@frozen(repr=False)
+class Unknown(Shown):
     """It is unknown what became of a file, because an answer never came.
 
     With ``how``, the file is complete and durable at the destination, and only its removal at the source is unknown.
@@ -112,15 +113,15 @@ class Unknown:
     how: How | None
 
 
-@frozen
-class UnderWay:
+@frozen(repr=False)
+class UnderWay(Shown):
     """``files`` more small files are in flight (fewer if negative); their outcomes are emitted before the decrease."""
 
     files: int
 
 
-@frozen
-class Finished:
+@frozen(repr=False)
+class Finished(Shown):
     """The work on a file ended without an error: ``how`` says how, ``removed`` whether it was removed at the source.
 
     Where it is removed, it is complete, verified and durable at the destination.
@@ -136,8 +137,8 @@ class Finished:
     removed: bool
 
 
-@frozen
-class Failed:
+@frozen(repr=False)
+class Failed(Shown):
     """A file, directory or whole source (path empty) could not be moved; it is still at the source."""
 
     path: bytes
@@ -145,8 +146,8 @@ class Failed:
     error: RealizeError
 
 
-@frozen
-class Postponed:
+@frozen(repr=False)
+class Postponed(Shown):
     """A file could not be moved now, and will be tried again at the end of this source."""
 
     path: bytes
@@ -154,32 +155,32 @@ class Postponed:
     error: RealizeError
 
 
-@frozen
-class Left:
+@frozen(repr=False)
+class Left(Shown):
     """An entry of a kind that is never moved was left where it is: a symlink, device, socket or FIFO."""
 
     path: bytes
     note: str
 
 
-@frozen
-class HeldBack:
+@frozen(repr=False)
+class HeldBack(Shown):
     """A file stays because of ``--min-age``: its time lies in the future, so it will not be old enough for long."""
 
     path: bytes
     mtime_ns: int
 
 
-@frozen
-class Pruned:
+@frozen(repr=False)
+class Pruned(Shown):
     """A directory of the source that had long been empty was removed, or would be in a dry run."""
 
     path: bytes
     removed: bool
 
 
-@frozen
-class PartialGone:
+@frozen(repr=False)
+class PartialGone(Shown):
     """A partial at a destination of this machine was removed.
 
     Either nothing had been added to it for long (``expired``), or another file needed its space.
@@ -190,8 +191,8 @@ class PartialGone:
     expired: bool
 
 
-@frozen
-class NoRoom:
+@frozen(repr=False)
+class NoRoom(Shown):
     """At the end of a run: ``files`` files with ``size`` bytes in total did not fit the destination.
 
     ``missing`` is how many more bytes of free space they need: 0 if the file system reports enough, as with a quota,
@@ -203,8 +204,8 @@ class NoRoom:
     missing: int | None
 
 
-@frozen
-class Retrying:
+@frozen(repr=False)
+class Retrying(Shown):
     """The connection was lost or could not be made; the next attempt at the rest comes in ``delay`` seconds."""
 
     error: RealizeError

@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from realize.errors import UsageError
 from realize.leaving import ENTER, LEAVE, rule, rules_fit
+from realize.shown import Shown
 from realize.units import display_text, quoted
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ _ANY_NAME: Final = "\0"
 _NEVER: Final = frozenset({"", ".", ".."})
 
 
-@frozen
-class Selection:
+@frozen(repr=False)
+class Selection(Shown):
     """Patterns in the order in which they were given; the last one that matches a path decides."""
 
     lines: tuple[str, ...] = ()

@@ -9,12 +9,13 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 from realize.mover.events import Event, How
+from realize.shown import Shown
 from realize.store.interfaces import IListing
 from realize.values import frozen
 
 
-@frozen
-class Arrived:
+@frozen(repr=False)
+class Arrived(Shown):
     """A file that is complete, verified and durable at the destination; ``path`` is relative to the source.
 
     ``how`` is None if that is not known, because the destination did not answer.

@@ -165,7 +165,7 @@ async def _remove(
     return evolve(there, removed=work.options.remove)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Sending:
     """Sends the content of one file into a writer.
 

@@ -39,6 +39,7 @@ from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, grouped, move_small
 from realize.mover.work import SideError, Work, whole
+from realize.shown import Shown
 from realize.store.interfaces import IListing
 from realize.values import Attributes, Entry, Existing, Kind, Stored, Use, Vacant, Where, WhereKind
 
@@ -58,15 +59,15 @@ DELAYS: Final = (0.25, 1.0, 3.0)
 """Seconds before each further attempt at the files in the retry queue."""
 
 
-@frozen
-class _Retry:
+@frozen(repr=False)
+class _Retry(Shown):
     """A file that waits for another attempt; ``sent`` is what this run stored of an earlier version of it."""
 
     listed: Entry
     sent: Stored | None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Move:
     """Moves one source into the destination.
 

@@ -23,7 +23,7 @@ def _nothing_travels() -> None:
     return None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _BatchProgress:
     """The sizes of the files of a batch, and how many samples were taken while it is in flight."""
 
@@ -31,7 +31,7 @@ class _BatchProgress:
     samples: int = 0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Progress:
     """Emits `Progressed` events that report each byte once.
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from attrs import define, field
 
+from realize.shown import Shown
 from realize.values import Entry, Kind, Vacant
 
 
-@define
-class _Open:
+@define(repr=False)
+class _Open(Shown):
     """A directory whose end the listing has not reached yet."""
 
     path: bytes
@@ -26,7 +27,7 @@ class _Open:
     """Whether a directory in it is to be removed."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Vacancies:
     """Finds the directories that are empty, or contain nothing but such directories.
 

@@ -49,7 +49,7 @@ MISSING: Final = (NotFound, StorageError)
 """The errors of a source that does not exist or cannot be read."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Run:
     """Moves, or copies, the files of the sources into the destination.
 

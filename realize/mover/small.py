@@ -17,6 +17,7 @@ from realize.mover.large import HOW_COMMITTED, refuse_same_file
 from realize.mover.plan import Action, resolve
 from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
+from realize.shown import Shown
 from realize.values import (
     MAX_VALUE_BYTES,
     Committed,
@@ -41,8 +42,8 @@ MAX_BATCH_FILES: Final = 256
 """Files in one batch at most, so that its answer does not take long."""
 
 
-@frozen
-class Candidate:
+@frozen(repr=False)
+class Candidate(Shown):
     """A file to be moved, and what the destination has under its name."""
 
     entry: Entry
@@ -114,7 +115,7 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: OutcomeRepo
         work.emit(UnderWay(-under_way))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _SmallBatch:
     """The files of one batch between the steps; each ends up in ``outcomes``.
 

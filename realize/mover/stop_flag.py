@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from attrs import define
 
+from realize.shown import Shown
 
-@define
-class StopFlag:
+
+@define(repr=False)
+class StopFlag(Shown):
     """Set once, from outside the run; ``took_effect`` tells afterwards whether it kept anything from being started."""
 
     requested: bool = False

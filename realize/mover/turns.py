@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SourceTurns:
     """Lets one job run at a time, and the next one beside it once the running ones made no progress for ``patience``.
 

@@ -27,6 +27,7 @@ from realize.mover.interfaces import Arrived, Feed, IManifest
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
 from realize.mover.stop_flag import StopFlag
+from realize.shown import Shown
 from realize.store.interfaces import IStore
 from realize.units import display_name
 from realize.values import Entry, Existing, OnConflict, Removal, Stored, Version
@@ -35,8 +36,8 @@ FATAL_ERRORS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 """Errors of one file that all other files on that side would get too."""
 
 
-@frozen
-class Side:
+@frozen(repr=False)
+class Side(Shown):
     """A store, and its location as the user wrote it.
 
     ``into`` is for a source only: the store that writes to the destination what comes from this source, or None if
@@ -50,8 +51,8 @@ class Side:
     feed: Feed | None = None
 
 
-@frozen
-class TransferOptions:
+@frozen(repr=False)
+class TransferOptions(Shown):
     """What the user asked for.
 
     ``jobs`` is how many files too large for a batch are in flight at once; batches of small files come on top of that.
@@ -67,8 +68,8 @@ class TransferOptions:
     """Remove directories of the source that are empty and at least this old (since their last change); None: never."""
 
 
-@frozen
-class Work:
+@frozen(repr=False)
+class Work(Shown):
     """One source being moved into the destination.
 
     ``run_started_ns`` is when the run started, by the destination's clock.

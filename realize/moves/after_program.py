@@ -25,6 +25,7 @@ from realize.logger import Logger
 from realize.moves.after_report import MAX_NAMED_FILES, AfterReport
 from realize.moves.child import CHILD_KILL_AFTER_S, Child, ChildEnd, Spawned, spawn
 from realize.moves.status import RunResult
+from realize.shown import Shown
 from realize.units import format_duration
 
 GIVEN_UP_S: Final = 1.0
@@ -49,8 +50,8 @@ class AfterOutcome(enum.Enum):
     """It could not be started."""
 
 
-@frozen
-class _Call:
+@frozen(repr=False)
+class _Call(Shown):
     """A program that is to be run, and what it is to be told."""
 
     command: Sequence[str]

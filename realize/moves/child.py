@@ -30,6 +30,7 @@ from zope.interface import implementer
 
 from realize.fs.descriptors import release
 from realize.fs.durable import write_all
+from realize.shown import Shown
 
 CHILD_KILL_AFTER_S: Final = 5.0
 """Seconds from SIGTERM to SIGKILL."""
@@ -49,8 +50,8 @@ _MFD_NOEXEC_SEAL: Final = 8
 """As linux/memfd.h has it; Python has no name for it before 3.13."""
 
 
-@frozen
-class Spawned:
+@frozen(repr=False)
+class Spawned(Shown):
     """A program that was started: the descriptor by which its exit is known, and the one with its output."""
 
     process: subprocess.Popen[bytes]
@@ -58,8 +59,8 @@ class Spawned:
     output_fd: int
 
 
-@frozen
-class ChildEnd:
+@frozen(repr=False)
+class ChildEnd(Shown):
     """How a program ended.
 
     ``status`` is its exit code, or minus the number of the signal that killed it; None if somebody else has learned it.

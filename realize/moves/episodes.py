@@ -11,6 +11,7 @@ from attrs import define, field
 
 from realize.errors import RealizeError
 from realize.logger import Logger
+from realize.shown import Shown
 
 MAX_TOLD_FILES: Final = 100
 """Files that are named in the log while one kind of trouble lasts."""
@@ -21,13 +22,13 @@ def kind_of_error(error: RealizeError) -> str:
     return error.wire_code.decode().lower()
 
 
-@define
-class _Trouble:
+@define(repr=False)
+class _Trouble(Shown):
     since: float
     attempts: int = 1
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Episodes:
     """The troubles of one move by kind; ``now`` returns the wall clock's seconds since the epoch."""
 

@@ -28,6 +28,7 @@ from realize.runs.move_run import MoveRun
 from realize.runs.run_log import RunLog
 from realize.runs.session import Session
 from realize.runs.tally import Tally
+from realize.shown import Shown
 from realize.units import display_name
 
 MAX_SHOWN_FILES: Final = 20
@@ -42,8 +43,8 @@ PATIENCE_S: Final = 10.0
 _twisted = TwistedLogger()
 
 
-@frozen
-class Occasion:
+@frozen(repr=False)
+class Occasion(Shown):
     """What a run is to do.
 
     ``texts`` are its sources, one for each feed if there are feeds.
@@ -57,8 +58,8 @@ class Occasion:
     prunes: bool = True
 
 
-@frozen
-class RunEnd:
+@frozen(repr=False)
+class RunEnd(Shown):
     """How a run ended.
 
     ``error`` is what ended it early, if that was trouble; a time limit is none, nor is what we ``cut_short`` for a

@@ -17,6 +17,7 @@ from realize.runs.move_options import MAX_JOBS, MoveOptions
 from realize.schedule.jitter import jitter
 from realize.schedule.timetable import RateTimetable, parse_timetable
 from realize.schedule.when import Calendar, Every, Settled, parse_when
+from realize.shown import Shown
 
 MAX_JITTER_S: Final = 60.0
 """The most that runs by the clock are spread over unless a move says otherwise."""
@@ -24,8 +25,8 @@ MAX_JITTER_S: Final = 60.0
 _RATES: Final = ("throttle", "throttle_up", "throttle_down")
 
 
-@frozen(kw_only=True)
-class Plan:
+@frozen(kw_only=True, repr=False)
+class Plan(Shown):
     """One standing move; ``texts`` are its locations as configured, the destination last."""
 
     name: str

@@ -25,6 +25,7 @@ from realize.moves.status import KnownBacklog, LimitChange, MoveStatus, Phase, R
 from realize.moves.trigger import Trigger
 from realize.runs.reconnecting import Backoff
 from realize.schedule.timetable import RateByTime, change_after, rate_now
+from realize.shown import Shown
 
 MAX_TIMER_S: Final = 60.0
 """The wall clock is looked at again after so long, in case it was set or the machine was suspended."""
@@ -35,8 +36,8 @@ MAX_AWAY_DELAY_S: Final = 4.0
 _twisted = TwistedLogger()
 
 
-@frozen(kw_only=True)
-class Surroundings:
+@frozen(kw_only=True, repr=False)
+class Surroundings(Shown):
     """What a standing move needs of the daemon that it is part of.
 
     ``now`` returns the wall clock's seconds since the epoch; ``chance`` random numbers from 0 to 1.

@@ -15,6 +15,7 @@ from attrs import evolve, field, frozen
 from cattrs import Converter
 
 from realize.moves.status import RunResult
+from realize.shown import Shown
 
 STATE_FORMAT: Final = "realize move state 1"
 """What a file says it is; another number for a change that older programs would misread."""
@@ -38,8 +39,8 @@ def _shortened(text: str) -> str:
     return text[:MAX_ERROR_CHARS]
 
 
-@frozen(kw_only=True)
-class FileFailure:
+@frozen(kw_only=True, repr=False)
+class FileFailure(Shown):
     """A file that could not be moved.
 
     ``path`` is below ``source``; it has failed ``since`` then (epoch seconds), and was tried so often.
@@ -54,8 +55,8 @@ class FileFailure:
     error: str = field(default="", converter=_shortened)
 
 
-@frozen(kw_only=True)
-class Unfinished:
+@frozen(kw_only=True, repr=False)
+class Unfinished(Shown):
     """A time by the clock that was taken, but not to its end: a run goes on with it ``until`` then (epoch seconds).
 
     None: whenever there can be a run again.
@@ -68,8 +69,8 @@ def _first(failures: Sequence[FileFailure]) -> Sequence[FileFailure]:
     return tuple(failures[:MAX_FILE_FAILURES])
 
 
-@frozen(kw_only=True)
-class MoveState:
+@frozen(kw_only=True, repr=False)
+class MoveState(Shown):
     """What one move remembers; times are seconds since the epoch by the wall clock.
 
     ``failing_since``, ``error``, ``error_code`` and ``attempts`` tell of a move that fails as a whole, ``failures`` of

@@ -29,6 +29,7 @@ from realize.fs.own_directories import put_by_others
 from realize.fs.syscalls import fsync_directory
 from realize.logger import Logger
 from realize.moves.state import MAX_STATE_BYTES, MoveState
+from realize.shown import Shown
 
 SAVE_INTERVAL_S: Final = 1.0
 """The shortest pause between two writes."""
@@ -46,8 +47,8 @@ _Batch = Mapping[str, MoveState | None]
 """States by the name of the move; None for one that is to be forgotten."""
 
 
-@frozen
-class _Written:
+@frozen(repr=False)
+class _Written(Shown):
     """What came of a batch: the error of each move that failed, and how many seconds it took."""
 
     errors: Mapping[str, str]

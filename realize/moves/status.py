@@ -12,6 +12,8 @@ from typing import Any
 
 from attrs import Factory, asdict, frozen
 
+from realize.shown import Shown
+
 
 class Phase(enum.Enum):
     """What a standing move does."""
@@ -26,8 +28,8 @@ class Phase(enum.Enum):
     """It was paused by hand, and moves nothing until it is resumed."""
 
 
-@frozen(kw_only=True)
-class KnownBacklog:
+@frozen(kw_only=True, repr=False)
+class KnownBacklog(Shown):
     """What a move knows of and has not moved.
 
     ``oldest`` is since when the oldest of them has been there; None if that is unknown, or there are none.
@@ -51,8 +53,8 @@ class KnownBacklog:
         )
 
 
-@frozen(kw_only=True)
-class RunResult:
+@frozen(kw_only=True, repr=False)
+class RunResult(Shown):
     """What came of one run; ``error`` is what ended it early, or empty, and ``code`` the word of its exit code."""
 
     run: str
@@ -65,8 +67,8 @@ class RunResult:
     code: str = "done"
 
 
-@frozen(kw_only=True)
-class FileUnderWay:
+@frozen(kw_only=True, repr=False)
+class FileUnderWay(Shown):
     """A file that is on its way; ``path`` is for people."""
 
     path: str
@@ -74,8 +76,8 @@ class FileUnderWay:
     done: int
 
 
-@frozen(kw_only=True)
-class RunNow:
+@frozen(kw_only=True, repr=False)
+class RunNow(Shown):
     """A run that goes on; ``rate_bps`` is measured, None until it is known."""
 
     run: str
@@ -87,8 +89,8 @@ class RunNow:
     in_flight: Sequence[FileUnderWay] = ()
 
 
-@frozen(kw_only=True)
-class Totals:
+@frozen(kw_only=True, repr=False)
+class Totals(Shown):
     """What a move did since the daemon started, a run that goes on included; none of it ever gets less.
 
     ``runs`` and ``run_seconds`` are of runs that ended.
@@ -104,16 +106,16 @@ class Totals:
     after: Mapping[str, int] = Factory(dict)
 
 
-@frozen(kw_only=True)
-class LimitChange:
+@frozen(kw_only=True, repr=False)
+class LimitChange(Shown):
     """When a limit becomes another one by itself, and which; None is unlimited."""
 
     at: float
     bps: int | None
 
 
-@frozen(kw_only=True)
-class MoveStatus:
+@frozen(kw_only=True, repr=False)
+class MoveStatus(Shown):
     """One standing move.
 
     ``when`` is as configured; ``watching`` says for each local source how it is watched, such as "events" or "polled".

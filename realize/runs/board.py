@@ -17,18 +17,19 @@ from realize.mover.events import (
     Stopped,
     Unknown,
 )
+from realize.shown import Shown
 
 
-@define
-class InFlight:
+@define(repr=False)
+class InFlight(Shown):
     """A file in flight: its size (0 for a small file in a batch), and how many bytes of it are at the destination."""
 
     size: int
     reached: int
 
 
-@define
-class Sent:
+@define(repr=False)
+class Sent(Shown):
     """Counts the bytes of content that travelled, each once, including those of files that never arrived."""
 
     total: int = 0
@@ -51,8 +52,8 @@ class Sent:
                 pass
 
 
-@define
-class Board:
+@define(repr=False)
+class Board(Shown):
     """How far a run is, for a display while it works; sizes are in bytes.
 
     ``done`` is how much of the files found is at the destination, including parts that an earlier run had sent.

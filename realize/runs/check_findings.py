@@ -15,6 +15,7 @@ from realize.errors import Busy, ConfigError, RealizeError, VersionMismatch, Wro
 from realize.json_fields import printable
 from realize.keys import MAX_KEYS, PublicKey, parse_public_key
 from realize.pasting import admission, keys_line, table
+from realize.shown import Shown
 from realize.units import display_text, format_size
 from realize.values import Space
 from realize.wire.reaching import Obstacle, obstacle
@@ -49,8 +50,8 @@ class Result(enum.Enum):
     SKIPPED = "skip"
 
 
-@frozen
-class Finding:
+@frozen(repr=False)
+class Finding(Shown):
     """What one step found; ``mend`` are the lines that say what to do about it."""
 
     step: str

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from attrs import frozen
 
 from realize.keys import PublicKey
+from realize.shown import Shown
 from realize.throttle.tree import ThrottleTree
 
 
-@frozen
-class LimitTree:
+@frozen(repr=False)
+class LimitTree(Shown):
     """The limits of a process, with what the connections of its runs are called there.
 
     ``peer_of`` answers the name of the peer that has a key, and ``new_name`` one for a connection that no other has.

@@ -38,13 +38,14 @@ from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
 from realize.runs.session import Session
+from realize.shown import Shown
 from realize.units import display_text
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
-@frozen
-class Ends:
+@frozen(repr=False)
+class Ends(Shown):
     """What makes the fields of the two sides in each line: for each source by its name, and for the destination.
 
     They are made for each group of lines, for a peer that is connected to again may have another key by then.
@@ -210,8 +211,8 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-@frozen
-class _Line:
+@frozen(repr=False)
+class _Line(Shown):
     event: str
     text: bytes
 

@@ -14,6 +14,7 @@ from realize.mover.filters import selection
 from realize.mover.run import TransferOptions
 from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.schedule.timetable import RateByTime, plainly
+from realize.shown import Shown
 from realize.values import OnConflict
 
 MAX_JOBS: Final = 32
@@ -28,8 +29,8 @@ def _rules(rules: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple(rules)
 
 
-@frozen(kw_only=True)
-class MoveOptions:
+@frozen(kw_only=True, repr=False)
+class MoveOptions(Shown):
     """What is asked of a move or copy beside its locations; the defaults are those of the command.
 
     Raises `realize.errors.UsageError` for values that make no sense.

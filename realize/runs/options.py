@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from realize.schedule.timetable import RateByTime
+from realize.shown import Shown
 
 if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway
@@ -15,16 +16,16 @@ JOB: Final = "realize"
 """What the job is called if nobody says otherwise."""
 
 
-@frozen
-class Rates:
+@frozen(repr=False)
+class Rates(Shown):
     """How fast this machine may send and be sent to, in bytes per second, or timetables of such; None is unlimited."""
 
     up: RateByTime = None
     down: RateByTime = None
 
 
-@frozen
-class Patience:
+@frozen(repr=False)
+class Patience(Shown):
     """How long a run may take in seconds, how long files under way may then still take, and whether to reconnect."""
 
     max_duration: float | None = None
@@ -32,8 +33,8 @@ class Patience:
     retry: bool = True
 
 
-@frozen
-class MetricsTargets:
+@frozen(repr=False)
+class MetricsTargets(Shown):
     """Where metrics go: an endpoint string to serve them at, a gateway to push them to, a file; None is nowhere.
 
     ``job`` tells the jobs of one machine apart.

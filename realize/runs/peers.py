@@ -11,11 +11,12 @@ from realize.errors import RealizeError
 from realize.keys import PublicKey
 from realize.pasting import daemon_lines, if_there, name_for
 from realize.runs.credentials import Credentials
+from realize.shown import Shown
 from realize.units import display_text, format_address
 
 
-@frozen
-class Peer:
+@frozen(repr=False)
+class Peer(Shown):
     """Whom to connect to: an address, and the only keys that are accepted there."""
 
     host: str
@@ -31,8 +32,8 @@ class Peer:
         return format_address(self.host, self.port)
 
 
-@frozen
-class ThisMachine:
+@frozen(repr=False)
+class ThisMachine(Shown):
     """The daemon of this machine, at its control socket."""
 
     paths: tuple[str, ...]

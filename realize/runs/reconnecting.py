@@ -14,6 +14,7 @@ from realize.errors import ConnectionFailed, mending
 from realize.locations import Location, RemoteLocation
 from realize.mover.events import Observer, Retrying
 from realize.runs.session import Session
+from realize.shown import Shown
 
 FIRST_DELAY_S: Final = 0.5
 """The delay before the first attempt."""
@@ -28,8 +29,8 @@ FAILED_ATTEMPTS_BEFORE_ADVICE: Final = 5
 """After this many failed attempts, some six seconds, the user is told how to find the cause."""
 
 
-@define
-class Backoff:
+@define(repr=False)
+class Backoff(Shown):
     """Delays that double from `FIRST_DELAY_S` up to `MAX_DELAY_S`; ``chance`` returns random numbers from 0 to 1."""
 
     chance: Callable[[], float]

@@ -9,10 +9,11 @@ from attrs import frozen
 from realize.exit_codes import ExitCode
 from realize.mover.events import How
 from realize.runs.tally import Tally
+from realize.shown import Shown
 
 
-@frozen(kw_only=True)
-class Summary:
+@frozen(kw_only=True, repr=False)
+class Summary(Shown):
     """What a run came to; sizes are in bytes.
 
     Files that failed, that were left, or whose outcome is unknown are at the source; each had its event.

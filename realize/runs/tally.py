@@ -29,13 +29,14 @@ from realize.mover.events import (
 from realize.mover.plan import Action
 from realize.runs.board import Sent
 from realize.runs.exit_code import exit_code_of
+from realize.shown import Shown
 
 ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
 """The outcomes after which the file is at the destination."""
 
 
-@define
-class _Counts:
+@define(repr=False)
+class _Counts(Shown):
     """Counts of files by how they ended."""
 
     finished: Counter[How] = field(factory=Counter)
@@ -47,7 +48,7 @@ class _Counts:
     pruned: int = 0
 
 
-@define
+@define(repr=False)
 class Tally(_Counts):
     """Files and bytes by outcome.
 

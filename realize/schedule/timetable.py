@@ -18,6 +18,7 @@ from attrs import frozen
 
 from realize.errors import UsageError
 from realize.schedule.local_time import first_reached, shown
+from realize.shown import Shown
 from realize.units import parse_rate, quoted
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -39,8 +40,8 @@ Changes = tuple[tuple[float, int | None], ...]
 """Moments, and the rates that begin then."""
 
 
-@frozen
-class RateChange:
+@frozen(repr=False)
+class RateChange(Shown):
     """The rate from one time of day on: on one day of the week (0 is Monday), or, for None, on each that has no own."""
 
     at: time_of_day
@@ -53,8 +54,8 @@ class RateChange:
         return f"{day}{self.at:%H:%M},{_written(self.rate)}"
 
 
-@frozen(cache_hash=True)
-class RateTimetable:
+@frozen(cache_hash=True, repr=False)
+class RateTimetable(Shown):
     """Rates by time; ``changes`` in their order in time, and ``plain`` is the rate if there are none."""
 
     changes: tuple[RateChange, ...] = ()

@@ -20,6 +20,7 @@ from oncalendar import BaseIterator, OnCalendarError
 
 from realize.errors import UsageError
 from realize.schedule.local_time import first_shown, shown
+from realize.shown import Shown
 from realize.units import format_duration, parse_duration, quoted
 
 SHORTEST_INTERVAL_S: Final = 1.0
@@ -32,8 +33,8 @@ _LASTS_OF_DATE: Final = (12, 31)
 _LASTS_OF_TIME: Final = (23, 59, 59)
 
 
-@frozen
-class Settled:
+@frozen(repr=False)
+class Settled(Shown):
     """As files settle: never by the clock."""
 
     def __str__(self) -> str:
@@ -41,8 +42,8 @@ class Settled:
         return "settled"
 
 
-@frozen
-class Every:
+@frozen(repr=False)
+class Every(Shown):
     """At intervals of so many seconds, from the start of one run to the start of the next."""
 
     seconds: float
@@ -69,8 +70,8 @@ class Every:
         return f"every {format_duration(self.seconds)}"
 
 
-@frozen
-class Calendar:
+@frozen(repr=False)
+class Calendar(Shown):
     """At the times of a calendar expression as systemd.time(7) describes it, to the second.
 
     ``zone`` is the one that the expression names; None is the zone of the machine.

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from attrs import define, field, frozen
 
 from realize.errors import ProtocolError
+from realize.shown import Shown
 from realize.units import display_name
 from realize.values import BLOCK_BYTES, SPAN_BYTES, SPANS_AHEAD
 
@@ -50,7 +51,7 @@ class ReadPhase(enum.Enum):
     """It was closed."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class TransferState:
     """What a write and a read have in common: ``size`` is the bytes of the whole file.
 
@@ -71,7 +72,7 @@ class TransferState:
         return ProtocolError(why if self.path is None else f"{display_name(self.path)}: {why}")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class WriteState(TransferState):
     """The steps of a file that is written: match, then offer, then write, then end.
 
@@ -151,8 +152,8 @@ class WriteState(TransferState):
         self._ended = True
 
 
-@frozen
-class Picked:
+@frozen(repr=False)
+class Picked(Shown):
     """What is wanted of a span."""
 
     parts: list[tuple[int, int]]
@@ -163,7 +164,7 @@ class Picked:
     """The other bytes of the span."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ReadState(TransferState):
     """The steps of a file that is read: look or skip, then cut and pick, then read, then finish."""
 

@@ -33,6 +33,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from realize.errors import UsageError
+from realize.shown import Shown
 from realize.throttle import limits
 from realize.throttle.factory import ThrottledFactory
 from realize.throttle.rates import check_burst, check_rate
@@ -41,7 +42,7 @@ from realize.units import parse_rate, parse_size
 
 
 @implementer(IStreamClientEndpoint)
-@define(eq=False)
+@define(eq=False, repr=False)
 class ThrottledClientEndpoint:
     """Connects through ``inner``; all connections made share one ``limit``."""
 
@@ -59,7 +60,7 @@ class ThrottledClientEndpoint:
 
 
 @implementer(IStreamServerEndpoint)
-@define(eq=False)
+@define(eq=False, repr=False)
 class ThrottledServerEndpoint:
     """Listens through ``inner``; all connections accepted share one ``limit``."""
 
@@ -132,8 +133,8 @@ class ThrottleParser:
             return throttle_server(reactor, inner, options.rate, options.burst, name=options.name)
 
 
-@frozen
-class _Description:
+@frozen(repr=False)
+class _Description(Shown):
     """What a description says: rate, burst and name of the limit, and the description of the inner endpoint."""
 
     rate: float | None

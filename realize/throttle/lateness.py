@@ -23,7 +23,7 @@ MAX_CATCH_UP_S: Final = 0.1
 """Seconds of lateness that are made up for at most; longer ones are no load, but a process that stood still."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lateness:
     """Watches one timer."""
 

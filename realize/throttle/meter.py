@@ -15,7 +15,7 @@ SLOT_S: Final = 1.0
 """Length of a slot in seconds."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Meter:
     """Counts bytes as they pass; all times are seconds of one clock, which should be monotonic."""
 

@@ -33,7 +33,7 @@ class Cause(enum.Enum):
     """Its timetable has another rate from now on."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Held(Generic[_Rate]):
     """The limit of one key; ``lasting`` is the one for good, ``ending`` the timer of one for a time."""
 

@@ -26,7 +26,7 @@ _MIN_LOOK_INTERVAL_S: Final = 0.001
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Followed:
     """A timetable, and the rate that was told last."""
 

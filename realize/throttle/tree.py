@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.errors import Conflict, NotFound, UsageError
 from realize.schedule.timetable import RateTimetable
+from realize.shown import Shown
 from realize.throttle.buckets import Bucket
 from realize.throttle.rates import check_rate_by_time, lowest
 from realize.throttle.scheduler import Flow, Scheduler
@@ -49,8 +50,8 @@ Setting = tuple[Scope, str, bool]
 """A node, and whether its limit is what the connection has asked for itself."""
 
 
-@frozen
-class Limit:
+@frozen(repr=False)
+class Limit(Shown):
     """A snapshot of one node of the tree.
 
     ``name`` is the peer or the connection, and empty for the service; ``peer`` is empty for the service, too.

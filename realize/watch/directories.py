@@ -13,7 +13,7 @@ from attrs import define, field
 from realize.fs import names
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Node:
     """A directory; ``watch`` is None if it has none, and ``seen`` is the number of the walk that saw it last."""
 

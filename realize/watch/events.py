@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.concurrency.reactor import IReadingReactor
+from realize.shown import Shown
 
 EVENTS_READ_BYTES: Final = 64 << 10
 """Bytes of events that are read at a time: some 2,000 of them."""
@@ -56,8 +57,8 @@ _OVERFLOWS: Final = int(flags.Q_OVERFLOW)
 _log = Logger()
 
 
-@frozen
-class DirectoryEvent:
+@frozen(repr=False)
+class DirectoryEvent(Shown):
     """Something has happened to a directory, or to ``name`` in it; see inotify(7).
 
     ``cookie`` is the same number in both events of one rename.

@@ -24,6 +24,7 @@ from typing import Final
 
 from attrs import define, frozen
 
+from realize.shown import Shown
 from realize.store.local.looks import FileLook
 from realize.values import Entry, Kind
 
@@ -59,8 +60,8 @@ class _State(enum.Enum):
     FAILED = enum.auto()
 
 
-@frozen
-class FailedFile:
+@frozen(repr=False)
+class FailedFile(Shown):
     """A file that could not be moved: since when (seconds since the epoch), and how many times in a row."""
 
     path: bytes
@@ -68,8 +69,8 @@ class FailedFile:
     attempts: int
 
 
-@frozen
-class FoundFile:
+@frozen(repr=False)
+class FoundFile(Shown):
     """A file that a walk has found; ``since`` is when it last changed, in seconds since the epoch, None if unknown.
 
     ``version`` and ``unchanged_s`` are those of a `FileLook`.
@@ -82,7 +83,7 @@ class FoundFile:
     since: float | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _KnownFile:
     """A file that is not moved yet.
 

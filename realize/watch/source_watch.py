@@ -26,6 +26,7 @@ from realize.concurrency.shielded import RunInThread
 from realize.errors import BadName
 from realize.leaving import Leaving
 from realize.logger import Logger
+from realize.shown import Shown
 from realize.store.local.location import RootedLocation
 from realize.store.local.looks import FileLook, Looking
 from realize.units import display_name
@@ -91,8 +92,8 @@ class WatchMode(enum.Enum):
     """It is not there, or does not answer."""
 
 
-@frozen
-class SourceBacklog:
+@frozen(repr=False)
+class SourceBacklog(Shown):
     """What is known of a source and not moved: files, their bytes, and since when the oldest has waited.
 
     ``oldest`` is in seconds since the epoch, None if there is nothing; ``at_least`` says that there is more.

@@ -20,6 +20,7 @@ from realize.fs.oserrors import Deed, storage_error
 from realize.fs.stamps import STAMPS
 from realize.fs.tree import identity_of
 from realize.leaving import Leaving
+from realize.shown import Shown
 from realize.store.local.location import Root, RootedLocation
 from realize.store.local.looks import unchanged_s, version_number
 from realize.store.local.walker import PAGE_ENTRIES, Walker, entry_of
@@ -27,7 +28,7 @@ from realize.values import Kind
 from realize.watch.settling import FoundFile
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class WalkPage:
     """What a piece of a walk has found.
 
@@ -44,8 +45,8 @@ class WalkPage:
     """How many names were looked at."""
 
 
-@frozen
-class Situation:
+@frozen(repr=False)
+class Situation(Shown):
     """Which directory a source is, and what is mounted on it and below; differs if anything of that has changed."""
 
     identity: tuple[int, int]

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from realize.concurrency.memory import Share
 from realize.errors import AccessDenied, Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.logger import Logger
+from realize.shown import Shown
 from realize.units import display_text
 from realize.wire.client import ConnectingProtocol
 from realize.wire.commands import Reason
@@ -45,8 +46,8 @@ _NOBODY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED})
 """What connect(2) fails with where no daemon listens."""
 
 
-@frozen
-class LocalUser:
+@frozen(repr=False)
+class LocalUser(Shown):
     """Who is at the other end of a Unix socket, as the kernel says."""
 
     pid: int

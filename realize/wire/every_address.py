@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from zope.interface import implementer
 
 from realize.config.addresses import LISTEN_BACKLOG, port_of_every_address
+from realize.shown import Shown
 
 _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 """What the system says where IPv6 is switched off, or forbidden to this process."""
@@ -48,8 +49,8 @@ def without_mapping(address: str) -> str:
 
 
 @implementer(IStreamServerEndpoint)
-@frozen
-class EveryAddress:
+@frozen(repr=False)
+class EveryAddress(Shown):
     """Listens at a TCP port of all addresses; only of those of IPv4 where there is no IPv6.  Port 0 is any free one."""
 
     reactor: Any

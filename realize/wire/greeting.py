@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from realize.errors import VersionMismatch
+from realize.shown import Shown
 from realize.wire import commands
 from realize.wire.packing import harmless
 
@@ -20,8 +21,8 @@ class Role(enum.Enum):
     ACCEPTING = 2
 
 
-@frozen
-class Greeting:
+@frozen(repr=False)
+class Greeting(Shown):
     """What a peer says about itself in Hello."""
 
     software: str

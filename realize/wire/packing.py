@@ -18,6 +18,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
 from realize.leaving import MAX_RULES
+from realize.shown import Shown
 from realize.units import display_text
 from realize.values import (
     CHUNK_DIGEST_BYTES,
@@ -278,8 +279,8 @@ def _decode_existing(cursor: Cursor) -> Existing:
     )
 
 
-@frozen
-class SmallHead:
+@frozen(repr=False)
+class SmallHead(Shown):
     """A `realize.values.SmallFile` with only the size of its content."""
 
     path: bytes
@@ -318,8 +319,8 @@ def _decode_seen(cursor: Cursor) -> Seen:
     return Seen(place, *cursor.fields(_ONE_TIME))
 
 
-@frozen
-class FetchedHead:
+@frozen(repr=False)
+class FetchedHead(Shown):
     """A `realize.values.Fetched` with only the size of its content, and without its path, which the requester knows."""
 
     size: int
@@ -400,8 +401,8 @@ def _decode_flag(cursor: Cursor) -> bool:
     return bool(cursor.flags(1))
 
 
-@frozen
-class Codec(Generic[T]):
+@frozen(repr=False)
+class Codec(Shown, Generic[T]):
     """Converts a list of one kind of item to one value, and back."""
 
     name: str
@@ -423,7 +424,7 @@ class Codec(Generic[T]):
         return items
 
 
-@frozen
+@frozen(repr=False)
 class Results(Codec[Any]):
     """Like `Codec`, for lists in which any item may be replaced by the error that occurred for it."""
 
@@ -454,7 +455,7 @@ class Results(Codec[Any]):
         return b"\0" + self.encode(item)
 
 
-@frozen
+@frozen(repr=False)
 class Chunks(Codec[Chunk]):
     """Like `Codec`, for chunks, which are handled all at once since there are many."""
 

@@ -162,7 +162,7 @@ class _PinnedFactory(BulkTLSFactory):
 
 
 @implementer(IStreamClientEndpoint)
-@define(eq=False)
+@define(eq=False, repr=False)
 class PinnedClientEndpoint:
     """Connects to the holder of ``pin`` on a host, given by name or address, and authenticates as ``identity``."""
 

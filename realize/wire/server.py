@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.logger import Logger
+from realize.shown import Shown
 from realize.tracing import run_of
 from realize.wire.client import Wrap
 from realize.wire.commands import Goodbye, Reason
@@ -133,8 +134,8 @@ class _Closed(AcceptedProtocol):
         """Do nothing: the connection was never registered."""
 
 
-@frozen
-class Refusal:
+@frozen(repr=False)
+class Refusal(Shown):
     """A refused connection; for metrics."""
 
     reason: str

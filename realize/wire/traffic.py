@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from attrs import define
 
+from realize.shown import Shown
 
-@define
-class Traffic:
+
+@define(repr=False)
+class Traffic(Shown):
     """Bytes of boxes, above TLS; those of file content are part of ``sent`` and ``received``, and counted again."""
 
     sent: int = 0

@@ -10,10 +10,11 @@ import click
 from attrs import frozen
 
 from realize.levels import LEVELS
+from realize.shown import Shown
 
 
-@frozen
-class Operand:
+@frozen(repr=False)
+class Operand(Shown):
     """What may stand somewhere."""
 
     words: tuple[str, ...] = ()
@@ -24,8 +25,8 @@ class Operand:
     """Whether local files and directories may stand there."""
 
 
-@frozen
-class Option:
+@frozen(repr=False)
+class Option(Shown):
     """One option."""
 
     names: tuple[str, ...]
@@ -40,8 +41,8 @@ class Option:
     """Whether a value may follow behind ``=``, and only there."""
 
 
-@frozen
-class CommandGrammar:
+@frozen(repr=False)
+class CommandGrammar(Shown):
     """One command."""
 
     name: str

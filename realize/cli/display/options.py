@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from realize.shown import Shown
 
-@frozen
-class DisplayOptions:
+
+@frozen(repr=False)
+class DisplayOptions(Shown):
     """What the user wants to see; ``progress`` is None if it depends on whether stderr is a terminal."""
 
     progress: bool | None = None

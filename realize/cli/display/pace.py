@@ -7,6 +7,7 @@ from typing import Final
 from attrs import define, field
 
 from realize.runs.board import Board
+from realize.shown import Shown
 from realize.units import format_duration, format_size
 
 RATE_WINDOW_S: Final = 2.0
@@ -16,8 +17,8 @@ TIME_LEFT_WINDOW_S: Final = 10.0
 """The window of the rate from which the time left is estimated."""
 
 
-@define
-class RateWindow:
+@define(repr=False)
+class RateWindow(Shown):
     """The rate of a growing count over the last ``window`` seconds."""
 
     window: float

@@ -11,6 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from realize.shown import Shown
+
 MIN_BAR_COLUMNS: Final = 8
 """Minimal width of a bar."""
 
@@ -20,8 +22,8 @@ MIN_NAME_COLUMNS: Final = 14
 _GAPS: Final = 2
 
 
-@frozen
-class Row:
+@frozen(repr=False)
+class Row(Shown):
     """The content of one row.
 
     ``labels`` and ``figures`` have variants of the same text, the longest first; all rows of a table have the same
@@ -35,8 +37,8 @@ class Row:
     figures: Sequence[str]
 
 
-@define
-class Shape:
+@define(repr=False)
+class Shape(Shown):
     """How rows share a width; the column of figures never shrinks, so that bars do not jump when figures change."""
 
     width: int

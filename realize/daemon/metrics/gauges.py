@@ -80,7 +80,7 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
 )
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Gauges(Collector):
     """Reads the state of one daemon.
 

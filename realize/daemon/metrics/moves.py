@@ -72,7 +72,7 @@ _FAMILIES_OF_MOVES: Final[tuple[tuple[type[MoveFamily], str, str, tuple[str, ...
 )
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class MoveMetrics(Collector):
     """What there is to know of the standing moves that ``statuses`` returns."""
 

@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from realize.fs.space import FileSystemSpace, space_of
 
 
-@frozen
+@frozen(repr=False)
 class DiskSpace(FileSystemSpace):
     """What one look found."""
 
@@ -25,7 +25,7 @@ class DiskSpace(FileSystemSpace):
     """Seconds since the epoch."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DiskSpaces:
     """Measures the free space of directories when asked, and not otherwise."""
 

@@ -11,21 +11,22 @@ from datetime import tzinfo
 from attrs import Factory, frozen
 
 from realize.moves.status import KnownBacklog, MoveStatus
+from realize.shown import Shown
 
 HourOfRates = Sequence[float]
 """Rates of the last hour, one for each `realize.daemon.page.history.HISTORY_INTERVAL_S`, the latest last."""
 
 
-@frozen
-class Headline:
+@frozen(repr=False)
+class Headline(Shown):
     """The one sentence that the page begins with; ``tone`` is that of a state: bad, warn, busy, good or calm."""
 
     text: str
     tone: str
 
 
-@frozen
-class ShownAbsence:
+@frozen(repr=False)
+class ShownAbsence(Shown):
     """A directory that is not there, or whose disk does not answer: its name, for how many seconds, and why."""
 
     name: str
@@ -33,8 +34,8 @@ class ShownAbsence:
     why: str
 
 
-@frozen(kw_only=True)
-class ShownTransfer:
+@frozen(kw_only=True, repr=False)
+class ShownTransfer(Shown):
     """A file on its way; ``name`` is empty if it is not to be shown, ``about`` says where it comes from or goes to."""
 
     name: str
@@ -44,8 +45,8 @@ class ShownTransfer:
     rate_bps: float | None = None
 
 
-@frozen
-class ShownChange:
+@frozen(repr=False)
+class ShownChange(Shown):
     """What a limit becomes by itself, in which direction, and when."""
 
     at: float
@@ -53,8 +54,8 @@ class ShownChange:
     bps: float | None
 
 
-@frozen(kw_only=True)
-class ShownLimit:
+@frozen(kw_only=True, repr=False)
+class ShownLimit(Shown):
     """The limits of one thing, None where there is none, and what they become next by themselves."""
 
     about: str
@@ -63,8 +64,8 @@ class ShownLimit:
     changes: Sequence[ShownChange] = ()
 
 
-@frozen(kw_only=True)
-class Contents:
+@frozen(kw_only=True, repr=False)
+class Contents(Shown):
     """All that the page shows.
 
     ``moves`` are those to be shown, what should be seen first before the others, without names that must not be shown

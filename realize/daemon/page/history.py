@@ -24,7 +24,7 @@ MAX_SERIES: Final = 128
 """Things whose rates are remembered: 180 KiB in all."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RateHistory:
     """The rates of some things, in bytes per second; pure."""
 
@@ -52,7 +52,7 @@ class RateHistory:
         return tuple(self._rates.get(thing, ()))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class HistorySampler:
     """Takes the samples of a history by the clock; those that a busy reactor missed are made up for.
 

@@ -36,7 +36,7 @@ _HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 _RENEW: Final = (("refresh", str(RENEWED_EVERY_S)),)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StatusPage:
     """The page of one daemon; ``collect`` returns what it shows, and must not wait."""
 

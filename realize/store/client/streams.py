@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from realize.concurrency.shielded import cancellable
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged, ignore_expected
+from realize.shown import Shown
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import call_lasting
 from realize.store.interfaces import IReader, IWriter
@@ -282,8 +283,8 @@ class _ArrivingContent:
         self.settle(error)
 
 
-@frozen
-class _OpenedRead:
+@frozen(repr=False)
+class _OpenedRead(Shown):
     """A file that the peer has opened for us."""
 
     stream: InboundStream

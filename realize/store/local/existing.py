@@ -20,6 +20,7 @@ from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.reading import blocks, digest_of, matching
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.fs.tree import Tree, identity_of
+from realize.shown import Shown
 from realize.store.local.group_commit import sync_directories
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import MARK, NOTE, is_ours
@@ -206,8 +207,8 @@ def _refuse_written(path: bytes, *, written: bool) -> None:
         raise Busy(f"{display_name(path)}: has the same content, but is open for writing by another program")
 
 
-@frozen
-class Vouching:
+@frozen(repr=False)
+class Vouching(Shown):
     """Confirms that a file is there, so that its source may be removed.
 
     A replacement or removal that any process decided on before the change time was renewed has happened by the time of
@@ -304,7 +305,7 @@ def _is_still(version: Version, after: Version) -> bool:
     return after == evolve(version, ctime_ns=after.ctime_ns)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Verdict:
     """Compares a file for an origin that may not read: nothing is revealed before the end.
 
@@ -328,8 +329,8 @@ class _Verdict:
         return self._same and self._content.digest() == self._sent
 
 
-@frozen
-class _Comparison:
+@frozen(repr=False)
+class _Comparison(Shown):
     """This version of a file matches up to ``offset``.
 
     ``written`` says that a program had it open for writing.

@@ -15,7 +15,7 @@ Expired = tuple[bytes, int]
 """The path of a removed partial, relative to the root, and its size in bytes."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Step:
     """The result for one page of files."""
 

@@ -81,7 +81,7 @@ _order: Final = itertools.count()
 Outcome = Stored | RealizeError
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Anchor:
     """A descriptor that was opened before the files of a batch were written, on their file system.
 
@@ -101,7 +101,7 @@ class Anchor:
             release(self.fd)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Prepared:
     """A partial that is complete, verified and has its attributes.
 
@@ -140,7 +140,7 @@ class Prepared:
             self.anchor.close()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Submission:
     files: Sequence[Prepared]
     answer: Deferred[list[Outcome]] = field(factory=Deferred)

@@ -24,7 +24,7 @@ MAX_NAMES_PER_FILE: Final = 1024
 """Versions remembered of each file, one per removed name; beyond it the oldest is dropped."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class HardLinks:
     """The versions that our removals have led from and to; shared by the threads of a store."""
 

@@ -69,7 +69,7 @@ class Waiting:
             self._change.cancel()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Headroom:
     """The space available in one directory; shared by all stores of it.
 

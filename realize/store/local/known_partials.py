@@ -19,7 +19,7 @@ MIN_LOOK_AGE_S: Final = 5.0
 """How long the result of a search is used at least; that of a long one is used ten times as long as it took."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class KnownPartials:
     """The partials found by the last search, and those left since; some may be gone, or be written again."""
 

@@ -21,6 +21,7 @@ from realize.fs.identities import identity_token, identity_tokens_upwards
 from realize.fs.oserrors import Deed, reason, storage_error, storage_errors
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import Inode, Tree, identity_of
+from realize.shown import Shown
 from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
 from realize.values import Where, WhereKind
@@ -34,8 +35,8 @@ def unavailable(shown: bytes, why: str) -> Unavailable:
     return Unavailable(f"directory {display_name(shown)} is not there now: {why}")
 
 
-@frozen
-class Root:
+@frozen(repr=False)
+class Root(Shown):
     """The directory that all names are relative to, and its identity when it was first seen."""
 
     path: bytes
@@ -79,8 +80,8 @@ class Root:
         )
 
 
-@frozen
-class RootedLocation:
+@frozen(repr=False)
+class RootedLocation(Shown):
     """A directory below a root, or (``only``) one file of it."""
 
     root: Root

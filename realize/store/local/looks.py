@@ -19,14 +19,15 @@ from realize.fs.descriptors import release
 from realize.fs.stamps import STAMPS, Present, Stamps
 from realize.fs.syscalls import is_open_for_writing
 from realize.fs.tree import Tree
+from realize.shown import Shown
 from realize.store.local.location import RootedLocation
 from realize.store.local.versions import READ_FLAGS
 from realize.store.local.walker import WalkEntry, entry_of, examine, reason_of
 from realize.values import Entry, Kind
 
 
-@frozen
-class FileLook:
+@frozen(repr=False)
+class FileLook(Shown):
     """What was seen under a name.
 
     ``entry`` is None if there is nothing, or nothing that is ever moved.

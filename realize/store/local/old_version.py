@@ -110,7 +110,7 @@ class OldVersion:
             self._handle.close(dispose)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Proof:
     """Proof that an open file, which had ``status``, has exactly the content that its origin ``sent``."""
 

@@ -22,6 +22,7 @@ from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree, identity_of
+from realize.shown import Shown
 from realize.store.local.partial_marks import RECEIVING, create, is_marked, is_ours, learn, look_alike
 from realize.store.local.versions import READ_FLAGS
 from realize.units import display_name
@@ -81,8 +82,8 @@ class _Taken(Exception):
         self.status = status
 
 
-@frozen
-class _PartialName:
+@frozen(repr=False)
+class _PartialName(Shown):
     """A name that a partial may have; ``path`` is what errors call the file."""
 
     tree: Tree

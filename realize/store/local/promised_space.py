@@ -49,7 +49,7 @@ class Crowded(Exception):
         """The file's own partial, relative to the root; not to be removed, since its content need not be sent again."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Promise:
     """Space promised to one file that is being written; sizes are in bytes."""
 
@@ -90,7 +90,7 @@ class Promise:
         self.file_system.promises.discard(self)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FileSystem:
     """The promises made on one file system, and the callers that wait for space there."""
 

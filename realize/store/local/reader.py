@@ -21,6 +21,7 @@ from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.reading import blocks, read_exactly, read_into
 from realize.fs.syscalls import fresh_fstat, fresh_stat
 from realize.fs.tree import identity_of
+from realize.shown import Shown
 from realize.store.deltas import cut
 from realize.store.interfaces import IReader
 from realize.store.local.hard_links import HardLinks
@@ -42,8 +43,8 @@ READ_PIECE_BYTES: Final = 2 * BLOCK_BYTES
 """Bytes of one read: going into a thread and back costs as much as reading half of them."""
 
 
-@frozen
-class _HashState:
+@frozen(repr=False)
+class _HashState(Shown):
     """How far the file was read, and a hasher of everything before that; never updated in place.
 
     ``verified`` says that the file was checked again after its end had been read.
@@ -54,8 +55,8 @@ class _HashState:
     verified: bool = False
 
 
-@frozen
-class SourceFile:
+@frozen(repr=False)
+class SourceFile(Shown):
     """A file that is open for reading, and what can be done to it in a thread."""
 
     location: RootedLocation

@@ -49,7 +49,7 @@ _IMMUTABLE: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP})
 """Errors of file systems that do not let attributes be set."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class WrittenBatch:
     """The state of each file of a batch: ready to be committed, or an error.
 

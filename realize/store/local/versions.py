@@ -15,6 +15,7 @@ from realize.errors import NotRegular, SourceChanged, WrongSize
 from realize.fs.descriptors import release
 from realize.fs.syscalls import FileStatus, is_open_for_writing, kind_of
 from realize.fs.tree import Tree
+from realize.shown import Shown
 from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
 from realize.values import Attributes, Version, coarseness_ns
@@ -31,8 +32,8 @@ _EARLIEST_NS: Final = -(1 << 63)
 _LATEST_NS: Final = (1 << 63) - 1
 
 
-@frozen
-class Clock:
+@frozen(repr=False)
+class Clock(Shown):
     """The time, and the way to sleep; replaced in tests."""
 
     now_ns: Callable[[], int] = time.time_ns

@@ -31,6 +31,7 @@ from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import DIRECTORY_FLAGS, Tree, identity_of
 from realize.leaving import Leaving
+from realize.shown import Shown
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import NOTE, is_ours
 from realize.store.local.versions import attributes_of, representable
@@ -47,8 +48,8 @@ _NAME_OVERHEAD_BYTES: Final = 48
 _COMPONENT_OVERHEAD_BYTES: Final = 8
 
 
-@frozen
-class WalkEntry:
+@frozen(repr=False)
+class WalkEntry(Shown):
     """Something below the location; ``status`` is None if it could not be examined, and ``note`` says why.
 
     A directory, once it could be opened, comes before what is in it.
@@ -78,7 +79,7 @@ class WalkEntry:
         return 0 if self.status is None else self.status.st_size
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Frame:
     """A directory that is being walked; ``names`` is reversed, so the next one is the last."""
 

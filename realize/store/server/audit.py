@@ -31,7 +31,7 @@ BYTES_PER_FILE: Final = 512
 """Approximate memory for each of them."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class AuditLog:
     """Writes the records about the files below one location that the peer has opened.
 
@@ -163,7 +163,7 @@ def _key(path: bytes) -> bytes:
     return blake3(path).digest()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FileAudit:
     """Writes the records about one file that arrives as a stream."""
 

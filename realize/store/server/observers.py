@@ -51,7 +51,7 @@ class ReadObserver(StreamObserver, Protocol):
         """All of it was read, or the peer has it: that version, with that digest."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Observing:
     _watch: FileHooks
     _audit: AuditLog
@@ -65,7 +65,7 @@ class _Observing:
         self.forget = partial(self._streams.pop, self._number, None)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ObservedWrite(_Observing):
     """Tells whoever counts of a file that the peer sends."""
 
@@ -82,7 +82,7 @@ class ObservedWrite(_Observing):
         self._watch.saved(Saved.DELTA, size)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ObservedRead(_Observing):
     """Tells whoever counts, and the audit log, of a file that the peer reads."""
 

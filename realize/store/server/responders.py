@@ -86,7 +86,7 @@ Only called once a store was made for the directory.
 """
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Opened:
     """A directory that the peer has opened."""
 
@@ -99,7 +99,7 @@ class _Opened:
     """The memory for it, and for what the audit log remembers of its files."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Listing:
     """A listing that the peer is reading, and the entries of its last page that did not fit the answer."""
 

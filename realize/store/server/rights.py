@@ -14,6 +14,7 @@ from attrs import field, frozen
 from realize.config import Right
 from realize.errors import AccessDenied, Conflict
 from realize.logger import Logger
+from realize.shown import Shown
 from realize.store.origin import origin_of
 from realize.units import display_name
 from realize.values import OnConflict, Use
@@ -32,8 +33,8 @@ _NEEDED: Final[Mapping[Use, tuple[tuple[Right, ...], ...]]] = {
 """For each use, groups of rights; a peer needs one of each group."""
 
 
-@frozen
-class DirectoryRights:
+@frozen(repr=False)
+class DirectoryRights(Shown):
     """What one peer may do in one directory."""
 
     directory: str

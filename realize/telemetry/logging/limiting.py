@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 from attrs import define
 
+from realize.shown import Shown
 from realize.telemetry.logging.rendering import Record
 
 LIMIT_WINDOW_S: Final = 60.0
@@ -52,8 +53,8 @@ NEVER_LEFT_OUT: Final = AUDIT | {"after_program_said", "command", "records_left_
 Tell = Callable[[str, str, int], None]
 
 
-@define
-class _Window:
+@define(repr=False)
+class _Window(Shown):
     ends: float
     logged: int = 1
     left_out: int = 0

@@ -34,6 +34,7 @@ from twisted.web import http
 
 from realize.errors import ConfigError
 from realize.logger import Logger
+from realize.shown import Shown
 
 REQUEST_TIMEOUT_S: Final = 10.0
 """Time limit for a request and its answer together; Prometheus' own default timeout for a scrape."""
@@ -111,8 +112,8 @@ def _quality(text: str) -> float:
     return quality if 0 <= quality <= 1 else 0.0
 
 
-@frozen(kw_only=True)
-class HttpAsked:
+@frozen(kw_only=True, repr=False)
+class HttpAsked(Shown):
     """What was asked with GET or HEAD.
 
     ``path`` is as it was sent, without the query; ``host`` and ``accept`` are those headers, empty if there are none.
@@ -125,8 +126,8 @@ class HttpAsked:
     on_loopback: bool = False
 
 
-@frozen
-class HttpAnswer:
+@frozen(repr=False)
+class HttpAnswer(Shown):
     """An answer; ``headers`` are those besides its type, its length and that it must not be stored."""
 
     code: int

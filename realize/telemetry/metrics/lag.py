@@ -13,7 +13,7 @@ LAG_PROBE_INTERVAL_S: Final = 2.0
 """Time between two probes; long, so that an idle program wakes up seldom."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LagProbe:
     """Calls ``observe`` regularly with how many seconds too late a timer fired.
 

@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import pushadd_to_gateway
 
 from realize.errors import UsageError
+from realize.shown import Shown
 from realize.telemetry.metrics.run_metrics import Pushes
 from realize.units import display_text, quoted
 
@@ -46,8 +47,8 @@ class PushFailed(Exception):
         self.permanent = permanent
 
 
-@frozen
-class Gateway:
+@frozen(repr=False)
+class Gateway(Shown):
     """A Pushgateway and a group in it; ``url`` contains neither user nor password, so it may be shown."""
 
     url: str

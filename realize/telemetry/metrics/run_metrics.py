@@ -23,6 +23,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from realize.shown import Shown
+
 FILE_RESULTS: Final = (
     "created",
     "replaced",
@@ -42,8 +44,8 @@ LAST_SUCCESS: Final = "realize_last_success_timestamp_seconds"
 """The one metric that an unsuccessful run must not change."""
 
 
-@frozen
-class Figures:
+@frozen(repr=False)
+class Figures(Shown):
     """The state of a run at one instant.
 
     ``files`` has the number of files for each of `FILE_RESULTS`, ``sizes`` their bytes for those results where sizes
@@ -63,16 +65,16 @@ class Figures:
     deadline: float | None = None
 
 
-@frozen
-class Pushes:
+@frozen(repr=False)
+class Pushes(Shown):
     """How many pushes were tried, and how many of them failed."""
 
     tried: int
     failed: int
 
 
-@frozen
-class Ending:
+@frozen(repr=False)
+class Ending(Shown):
     """How a run ended, and when (``at``, in seconds since the epoch); ``succeeded`` says that everything was moved."""
 
     exit_code: int
@@ -95,7 +97,7 @@ def with_success(registry: CollectorRegistry, at: float, labels: Mapping[str, st
     return _registry([*registry.collect(), _success(at, labels)])
 
 
-@frozen
+@frozen(repr=False)
 class _Families(Collector):
     """Collects what a function returns at the time."""
 
