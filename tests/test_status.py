@@ -7,7 +7,7 @@ from attrs import define, field
 from twisted.internet.task import Clock
 
 from realize.daemon.rates import RATE_SAMPLES, RateSampler
-from realize.daemon.status import as_text, report, totals
+from realize.daemon.status import as_text, limits_text, report, totals
 from realize.daemon.steering import Asker, SteeringResponders
 from realize.errors import Busy
 from realize.keys import PublicKey, generate_identity
@@ -148,8 +148,10 @@ def test_a_report_is_shortened_only_if_it_must_be(transfers):
 
     assert longest == json.loads(as_text(longest))
     if transfers:
-        shortened = {**too_long, "transfers": rows[: transfers // 2], "truncated": True}
-        assert shortened == json.loads(as_text(too_long))
+        shortened = json.loads(as_text(too_long))
+        kept = shortened["transfers"]
+        assert {**too_long, "transfers": kept, "truncated": True, "in_all": {"transfers": transfers}} == shortened
+        assert transfers - 2 <= len(kept) < transfers
     else:
         with pytest.raises(Busy):
             as_text(too_long)
@@ -161,7 +163,31 @@ def test_moves_are_left_out_when_no_transfer_is_left():
 
     kept = json.loads(as_text(said))
 
-    assert ([], 250, True) == (kept["transfers"], len(kept["moves"]), kept["truncated"])
+    assert ([], True) == (kept["transfers"], kept["truncated"])
+    assert 250 < len(kept["moves"]) < 300
+    assert {"transfers": 1, "moves": 1000} == kept["in_all"]
+
+
+def test_of_very_many_peers_those_are_told_that_move_something():
+    """A thousand that are only connected leave room for what moves, for limits, and for who asks, in their order."""
+    idle = {"peer": "p" * 20, "address": "192.0.2.1", "receive_rate": 7, "send_rate": None}
+    none = {"scope": "peer", "name": "p" * 20, "limit": None, "timetable": None, "changes_in": None, "yours": False}
+    connections = [{"id": number, **idle} for number in range(1000)]
+    connections[800] |= {"send_rate": 1000}
+    limits = [{"number": number, **none} for number in range(2000)]
+    for number, more in ((500, {"limit": 9}), (600, {"changes_in": 9.0}), (700, {"yours": True})):
+        limits[number] |= more
+    said = {"connections": connections, "transfers": [{"path": "f"}], "limits": limits, "moves": [{"name": "m"}]}
+
+    kept = json.loads(as_text(said))
+
+    assert {"connections": 1000, "limits": 2000} == kept["in_all"]
+    assert [said["transfers"], said["moves"]] == [kept["transfers"], kept["moves"]]
+    assert [500, 600, 700] == [row["number"] for row in kept["limits"]]
+    ids = [row["id"] for row in kept["connections"]]
+    assert [*range(len(ids) - 1), 800] == ids
+    assert 400 < len(ids) < 1000
+    assert [limits[number] for number in (500, 600, 700)] == json.loads(limits_text(limits))
 
 
 def test_the_report_is_json_and_fits_the_answer():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, Protocol
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from realize import __version__
 from realize.daemon.rates import RateSampler
@@ -12,6 +12,11 @@ from realize.errors import Busy
 from realize.keys import PublicKey
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.server import AcceptedProtocol
+
+IDLE_BPS: Final = 100
+"""Bytes per second below which a connection counts as idle: pings are less."""
+
+_SEPARATOR_CHARS: Final = len(", ")
 
 
 class Uptime(Protocol):
@@ -82,20 +87,69 @@ def report(
 
 
 def as_text(report: Mapping[str, Any]) -> str:
-    """The report as JSON, with fewer ``transfers``, ``moves`` and ``directories``, in this order, if it would not fit.
+    """The report as JSON; if it would not fit, the rows that tell least are left out, and ``in_all`` counts all.
 
+    These are limits that limit nothing, then connections that carry nothing, then whatever there is.
     Raises `Busy` if it never fits.
     """
-    for key in ("transfers", "moves", "directories"):
-        text = dumped(report.get(key) or [], MAX_REPORT_BYTES, partial(_with_fewer, report, key))
+    text = json.dumps(report)
+    for key, may_go in _LEFT_OUT:
         if len(text) <= MAX_REPORT_BYTES:
-            return text
-        report = _with_fewer(report, key, [])
-    raise Busy("the report is too long")
+            break
+        report = _with_fewer(report, key, may_go)
+        text = json.dumps(report)
+    if len(text) > MAX_REPORT_BYTES:
+        raise Busy("the report is too long")
+    return text
 
 
-def _with_fewer(report: Mapping[str, Any], key: str, kept: list[Any]) -> Mapping[str, Any]:
-    return report if len(kept) == len(report.get(key) or []) else {**report, key: kept, "truncated": True}
+def limits_text(limits: Sequence[Mapping[str, Any]]) -> str:
+    """The limits as JSON; if they would not fit, those that limit nothing are left out, then the last ones."""
+    text = json.dumps(limits)
+    if len(text) <= MAX_REPORT_BYTES:
+        return text
+    return dumped([row for row in limits if not _limits_nothing(row)], MAX_REPORT_BYTES)
+
+
+def _limits_nothing(row: Mapping[str, Any]) -> bool:
+    """Whether a limit is none, and will not be one by itself, and is not what the asker keeps to."""
+    return not row.get("yours") and all(row.get(each) is None for each in ("limit", "timetable", "changes_in"))
+
+
+def _is_idle(row: Mapping[str, Any]) -> bool:
+    """Whether a connection carries nothing but pings, as far as is known."""
+    return all((row.get(each) or 0) < IDLE_BPS for each in ("receive_rate", "send_rate"))
+
+
+def _anything(_: Mapping[str, Any]) -> bool:
+    return True
+
+
+_LEFT_OUT: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], bool]], ...]] = (
+    ("limits", _limits_nothing),
+    ("connections", _is_idle),
+    *((key, _anything) for key in ("transfers", "moves", "directories", "connections", "limits")),
+)
+"""Which rows of a list may be left out, the least telling first."""
+
+
+def _with_fewer(report: Mapping[str, Any], key: str, may_go: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+    """The report with as few rows of one list left out as necessary: the last of those that may go."""
+    rows = report.get(key) or []
+    stay = [row for row in rows if not may_go(row)]
+    if len(stay) == len(rows):
+        return report
+    shortened = {"in_all": {}, **report, "truncated": True}
+    shortened["in_all"] = {key: len(rows), **shortened["in_all"]}
+    room = MAX_REPORT_BYTES - len(json.dumps({**shortened, key: stay}))
+    kept = []
+    for row in rows:
+        if may_go(row):
+            room -= len(json.dumps(row)) + _SEPARATOR_CHARS
+            if room < 0:
+                continue
+        kept.append(row)
+    return {**shortened, key: kept}
 
 
 def transfers_of(connection: AcceptedProtocol, rates: RateSampler) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from attrs import frozen
 from twisted.protocols import amp
 
 from realize.daemon.move_reports import moves_text
-from realize.daemon.status import as_text
+from realize.daemon.status import as_text, limits_text
 from realize.daemon.throttling import Throttling
 from realize.errors import AccessDenied, Busy, RealizeError
 from realize.logger import Logger
@@ -22,7 +22,6 @@ from realize.moves.status import MoveStatus
 from realize.shown import Shown
 from realize.throttle.tree import Scope
 from realize.wire.commands import Direction, GetThrottle, Moves, SetThrottle, Status, Steering, SteerMove
-from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.throttling import seconds_of
 
 
@@ -104,7 +103,7 @@ class SteeringResponders(amp.CommandLocator):
     @GetThrottle.responder
     def _get_throttle(self) -> dict[str, Any]:
         rows = self._throttling.report(self._asker.name, is_admin=self._asker.is_admin, own=self._asker.connection)
-        return {"report": dumped(rows, MAX_REPORT_BYTES)}
+        return {"report": limits_text(rows)}
 
     @Moves.responder
     def _answer_moves(self, name: str | None = None) -> dict[str, Any]:

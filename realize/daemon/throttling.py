@@ -159,14 +159,15 @@ class Throttling:
         log.info("throttle_changed", old=old, new=new, seconds=seconds, cause=Cause.PEER.value)
         return None if direction is Direction.RECEIVE else old
 
-    def report(self, peer: str, *, is_admin: bool, own: str = "") -> list[dict[str, Any]]:
+    def report(
+        self, peer: str, *, is_admin: bool, own: str = "", with_connections: bool = True
+    ) -> list[dict[str, Any]]:
         """All limits for an admin; for others only their own, and the one of the service.
 
         ``own`` is the connection that asks; the limits that apply to it are marked as ``yours``.
+        Without ``with_connections`` those on what connections send are left out.
         """
-        sending = [
-            each for each in self._tree.snapshot() if is_admin or each.peer == peer or each.scope is Scope.SERVICE
-        ]
+        sending = self._tree.snapshot(None if is_admin else peer, with_connections=with_connections)
         rows = as_report(sending)
         binding: dict[tuple[Scope, str], Setting] = {}
         for setting in self._receiving:

@@ -209,14 +209,16 @@ class ThrottleTree:
             self._set(scope, name, rate, seconds, by_itself=by_itself)
         return former
 
-    def snapshot(self) -> tuple[Limit, ...]:
-        """All nodes as they are now: the service, then each peer, followed by its connections."""
+    def snapshot(self, only: str | None = None, *, with_connections: bool = True) -> tuple[Limit, ...]:
+        """All nodes as they are now: the service, then each peer, or ``only`` one, followed by its connections."""
         self._scheduler.collect()
-        connections: dict[str, list[str]] = {name: [] for name in self._peers}
-        for name, peer in self._peer_of.items():
-            connections[peer].append(name)
+        peers = {name: bucket for name, bucket in self._peers.items() if only is None or name == only}
+        connections: dict[str, list[str]] = {name: [] for name in peers}
+        for name, peer in self._peer_of.items() if with_connections else ():
+            if peer in connections:
+                connections[peer].append(name)
         found = [self._limit(Scope.SERVICE, "", "", self._service)]
-        for peer, bucket in sorted(self._peers.items()):
+        for peer, bucket in sorted(peers.items()):
             found.append(self._limit(Scope.PEER, peer, peer, bucket))
             found.extend(
                 self._limit(Scope.CONNECTION, name, peer, self._flows[name].bucket)

@@ -153,7 +153,7 @@ class Gauges(Collector):
                 add("realize_transferred_bytes", total - content, peer, direction, "other")
 
     def _throttle(self, add: Callable[..., None]) -> None:
-        rows: list[dict[str, Any]] = self.throttling.report("", is_admin=True)
+        rows: list[dict[str, Any]] = self.throttling.report("", is_admin=True, with_connections=False)
         receiving = {row["peer"]: row["limit"] for row in rows if _is(row, Scope.PEER, Direction.RECEIVE)}
         for row in rows:
             for scope in (Scope.SERVICE, Scope.PEER):
