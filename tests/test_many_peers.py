@@ -1,10 +1,20 @@
-"""What a daemon does about one of very many peers costs no more for the others."""
+"""A daemon with very many peers: one costs no more for the others, and those that are gone are forgotten."""
 
 from __future__ import annotations
 
+import gc
+
 import pytest
+from prometheus_client import generate_latest
 from twisted.internet.task import Clock
 
+from realize.concurrency.memory import Memory
+from realize.daemon.expiry import Housekeeping, Partials
+from realize.daemon.metrics.counters import Metrics
+from realize.errors import NotFound
+from realize.telemetry.logging.limiting import LIMIT_WINDOW_S, MIN_WINDOWS, Limiter, _Window
+from realize.throttle.tree import Scope, ThrottleTree
+from realize.values import Committed
 from realize.wire import server
 from realize.wire.connection import Greeting
 from realize.wire.server import MIN_READ_BYTES, PeerServerFactory, turn
@@ -82,3 +92,111 @@ def test_many_connections_read_less_at_once(factory, monkeypatch):
 
     assert {turn(20)} == {reads[number] for number in range(180, 200)}
     assert MIN_READ_BYTES == turn(1000)
+
+
+def test_the_traffic_of_peers_that_are_gone_is_forgotten(factory):
+    """But not that of those that are still configured, nor of connections that never said who they were."""
+    for each in admitted(factory, "camera", "nas"):
+        factory.left(each)
+    factory.left(Connection(""))
+    factory.forget_all_but({"nas": None})
+
+    assert {"nas", ""} == factory.traffic().keys()
+
+
+def test_a_peer_that_a_configuration_names_no_more_has_no_limits():
+    """Neither the configured one nor one for a time, whose timer goes along; the service keeps what it has counted."""
+    clock = Clock()
+    tree = ThrottleTree(clock, peers={"camera": 1000.0, "nas": None})
+    flow = tree.attach("camera", "1")
+    flow.passed = 500
+    flow.leave()
+    tree.set_rate(Scope.PEER, "camera", 5.0, 60.0)
+    tree.configure(peers={"nas": None})
+
+    assert [("", 500), ("nas", 0)] == [(each.peer, each.sent) for each in tree.snapshot()]
+    with pytest.raises(NotFound):
+        tree.rate(Scope.PEER, "camera")
+    assert [] == clock.getDelayedCalls()
+
+
+def test_a_peer_that_is_gone_keeps_its_limit_while_it_is_connected():
+    """Its connections are about to be closed; the next configuration finds none any more."""
+    tree = ThrottleTree(Clock(), peers={"camera": 1000.0, "nas": None})
+    flow = tree.attach("camera", "1")
+    tree.configure(peers={"nas": None})
+    connected = {each.name for each in tree.snapshot()}
+    flow.leave()
+    tree.configure(peers={"nas": None})
+
+    assert {"", "camera", "1", "nas"} == connected
+    assert {"", "nas"} == {each.name for each in tree.snapshot()}
+
+
+def test_a_peer_that_comes_back_to_the_configuration_is_as_new():
+    """Also if one of its connections has seen it go and come."""
+    tree = ThrottleTree(Clock(), peers={"camera": 1000.0})
+    flow = tree.attach("camera", "1")
+    tree.configure()
+    tree.configure(peers={"camera": 7.0})
+    flow.leave()
+    tree.configure(peers={"camera": 7.0})
+
+    assert 7.0 == tree.rate(Scope.PEER, "camera")
+
+
+def test_the_memory_of_a_peer_is_counted_as_long_as_anything_is_held():
+    """Whoever has its share, or a claim of it, finds the same; then the peer is forgotten."""
+    memory = Memory(1000, 1000)
+    claim = memory.of("camera").claim()
+    claim.force(10)
+
+    assert 10 == memory.of("camera").held
+    claim.release()
+    del claim
+    gc.collect()
+    assert 0 == memory.of("camera").held
+    assert 0 == len(memory._shares)
+
+
+def test_metrics_of_what_is_gone_are_gone():
+    """Of peers and of directories alike; those of the others go on where they were."""
+    metrics = Metrics(of_process=False)
+    metrics.expect(["inbox", "old"], ["camera", "guest"])
+    for peer in ("camera", "guest"):
+        metrics.accepted(peer)
+    for directory in ("inbox", "old"):
+        metrics.committed(directory, Committed.CREATED)
+    metrics.expect(["inbox"], ["camera"])
+    metrics.committed("old", Committed.CREATED)
+    text = generate_latest(metrics.registry).decode()
+
+    assert "guest" not in text
+    assert '"old"' not in text
+    assert 'realize_connections_accepted_total{peer="camera"} 1.0' in text
+    assert 'realize_files_committed_total{dir="inbox",how="created"} 1.0' in text
+
+
+def test_partials_of_directories_that_are_gone_are_forgotten():
+    """What was counted of the others stays."""
+    housekeeping = Housekeeping(Clock(), Log())
+    kept = Partials(files=3)
+    housekeeping.partials |= {"inbox": kept, "old": Partials()}
+    housekeeping.start({"inbox": None}, 1.0)
+    housekeeping.stop()
+
+    assert {"inbox": kept} == housekeeping.partials
+
+
+def test_the_log_forgets_who_has_long_been_silent():
+    """However many peers there were; but not how many records were left out."""
+    clock, told = Clock(), []
+    limiter = Limiter(clock.seconds, lambda *what: told.append(what), lambda: None)
+    limiter._windows["noisy", "camera"] = _Window(LIMIT_WINDOW_S, left_out=9)
+    for number in range(20 * MIN_WINDOWS):
+        limiter(None, "info", {"event": "peer_accepted", "peer": f"p{number}"})
+        clock.advance(LIMIT_WINDOW_S / 100)
+    limiter.sweep()
+
+    assert len(limiter._windows) <= MIN_WINDOWS
+    assert [("noisy", "camera", 9)] == told

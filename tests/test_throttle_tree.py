@@ -219,7 +219,7 @@ class TestConfiguration:
     """Limits from a file that is read again."""
 
     def test_what_changed_is_applied(self):
-        """Set, lifted, new: all at once, on connections that are already there."""
+        """Set, new, gone: all at once, on connections that are already there."""
         setting = Setting(service=MIB, peers={"camera": MIB, "hostb": MIB}, connection=MIB)
         setting.connect("camera", "1")
         setting.tree.configure(service=None, peers={"camera": 2 * MIB, "new": 3 * MIB}, connection=4 * MIB)
@@ -228,7 +228,6 @@ class TestConfiguration:
             ("service", "", None),
             ("peer", "camera", 2 * MIB),
             ("connection", "1", 4 * MIB),
-            ("peer", "hostb", None),
             ("peer", "new", 3 * MIB),
         ]
         assert expected == setting.limits()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from typing import Final
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -42,14 +43,18 @@ class Memory:
         """The most bytes that anybody wanted in vain, to be faster, since there was as much for somebody."""
         self.held = 0
         """Bytes claimed by all peers."""
-        self._shares: dict[str, Share] = {}
+        self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
+        """Those that a connection, or a claim, still has."""
         self._waiting_shares: dict[Share, None] = {}
         """The shares with waiting claims, in the order of their turns."""
         self._serving = False
 
     def of(self, peer: str) -> Share:
         """Return the share of a peer."""
-        return self._shares.setdefault(peer, Share(self))
+        share = self._shares.get(peer)
+        if share is None:
+            share = self._shares[peer] = Share(self)
+        return share
 
     @property
     def waiting(self) -> int:

@@ -57,6 +57,7 @@ class Housekeeping:
     def start(self, directories: Mapping[str, ServedDirectory], max_age: float) -> None:
         """From now on, remove partials older than ``max_age`` seconds from these directories."""
         self._directories, self._max_age = directories, max_age
+        self.partials = {name: found for name, found in self.partials.items() if name in directories}
         if self._stopped:
             self._stopped = False
             self._next = self.clock.callLater(min(FIRST_EXPIRY_S, max_age), self._check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Final
 
@@ -85,6 +85,11 @@ class ServedDirectory(Shown):
             memory=self.memory.of(peer),
             owner=peer,
         )
+
+    def forget_all_but(self, peers: Container[str]) -> None:
+        """Forget what peers have changed here, but for these."""
+        for gone in [peer for peer in self.footprints if peer not in peers]:
+            del self.footprints[gone]
 
     @property
     def identity(self) -> Inode:

@@ -419,6 +419,9 @@ class RealizedService(Service):
 
     def _take_over(self, config: Config) -> None:
         self._events.expect(config.directories, config.peers)
+        self._factory.forget_all_but(config.peers)
+        for directory in self._directories.values():
+            directory.forget_all_but(config.peers)
         throttle = config.throttle
         peers = {name: throttle.peers_bps.get(name) for name in config.peers}
         self._throttling.configure(throttle.service_bps, peers, throttle.connection_bps)

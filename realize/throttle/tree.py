@@ -1,7 +1,8 @@
 """The limits of one daemon, or of one command: for the service, peers and connections, by name, changed at run time.
 
 `ThrottleTree.attach` gives a connection its flow, which ends with the connection.
-A peer keeps its limit and its counters after its last connection is gone: peers are pinned, so they are few.
+A peer keeps its limit and its counters after its last connection is gone; one that the configuration has named and
+names no more is forgotten when the next one is applied.
 Rates are in bytes per second, None for no limit; a limit for good may be a timetable of such.
 A connection has two limits, of which the lower one binds: the one set for it, by the configuration or at run time, and
 the one it has asked for itself.
@@ -119,6 +120,8 @@ class ThrottleTree:
         self._flows: dict[str, Flow] = {}
         self._peer_of: dict[str, str] = {}
         self._own: set[str] = set()
+        self._gone: set[str] = set()
+        """Peers that a configuration has named, and the last one does not."""
         self._limits = TimedLimits[Setting, float](clock, self._by_itself, wall_clock)
         self._configured: tuple[GivenLimit, dict[str, GivenLimit], GivenLimit] = (None, {}, None)
         self._sampling: IDelayedCall | None = None
@@ -148,6 +151,15 @@ class ThrottleTree:
         for name in self._flows:
             if name not in self._own:
                 self._configure(Scope.CONNECTION, name, before[2], connection)
+        self._gone = (self._gone | before[1].keys()) - now[1].keys()
+        self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """Forget the peers that are gone and have no connection any more."""
+        for name in self._gone.difference(self._peer_of.values()):
+            self._gone.discard(name)
+            self._limits.forget((Scope.PEER, name, False))
+            self._peers.pop(name).leave(self._clock.seconds())
 
     def _configure(self, scope: Scope, name: str, before: GivenLimit, limit: GivenLimit) -> None:
         if limit != before:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import evolve, frozen
@@ -215,6 +215,10 @@ class PeerServerFactory(Factory):
         for connection in (*self._unauthenticated, *self):
             found.setdefault(connection.name, Traffic()).add(connection.traffic())
         return found
+
+    def forget_all_but(self, names: Container[str]) -> None:
+        """Forget the traffic of ended connections, but for that of these peers, and of unauthenticated ones."""
+        self._ended = {name: traffic for name, traffic in self._ended.items() if not name or name in names}
 
     def buildProtocol(self, addr: IAddress | None) -> AcceptedProtocol:  # type: ignore[override]
         """Return a protocol for a connection from ``addr``; never None, which the TLS wrapper cannot handle."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 import twisted
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.process_collector import ProcessCollector
 
 from realize import __version__
@@ -127,6 +128,19 @@ class Metrics(EventHooks):
         names = sorted(command.commandName.decode() for command in every_command() if command is not Data)
         for reason in REFUSALS:
             self._refusals.labels(reason)
+        self._of_directories: dict[MetricWrapperBase, Sequence[str]] = {
+            self._committed: ("dir", "how"),
+            self._removed: ("dir",),
+            self._failed: ("dir", "reason"),
+            self._groups: ("dir",),
+            self._syncs: ("dir", "what"),
+        }
+        self._of_peers: dict[MetricWrapperBase, Sequence[str]] = {
+            self._accepted: ("peer",),
+            self._former_keys: ("peer", "of"),
+        }
+        self._directories: set[str] = set()
+        self._peers: set[str] = set()
         # Frequent labels are looked up once, here.
         self._answered = {name: self._commands.labels(name, OK) for name in names}
         self._seconds: dict[str, Histogram] = {}
@@ -139,7 +153,17 @@ class Metrics(EventHooks):
         self._start_time.set(at)
 
     def expect(self, directories: Iterable[str], peers: Iterable[str]) -> None:
-        """Expose the metrics of these with 0 before anything has happened."""
+        """Expose the metrics of these with 0 before anything has happened, and no longer those of any others."""
+        directories, peers = set(directories), set(peers)
+        gone, self._directories = self._directories - directories, directories
+        if gone:
+            self._arrived = {key: counter for key, counter in self._arrived.items() if key[0] not in gone}
+            for metric, labels in self._of_directories.items():
+                _forget(metric, labels, gone)
+        gone, self._peers = self._peers - peers, peers
+        if gone:
+            for metric, labels in self._of_peers.items():
+                _forget(metric, labels, gone)
         for directory in directories:
             for outcome, how in _HOW.items():
                 self._arrived[directory, outcome] = self._committed.labels(directory, how)
@@ -219,6 +243,14 @@ class Metrics(EventHooks):
         return _Commits(
             self._groups.labels(directory), {what: self._syncs.labels(directory, what.value) for what in Sync}
         )
+
+
+def _forget(metric: MetricWrapperBase, labels: Sequence[str], gone: Collection[str]) -> None:
+    """Let a metric with these labels have no values whose first label is one of those ``gone``."""
+    samples = (sample for family in metric.collect() for sample in family.samples)
+    for values in {tuple(sample.labels[each] for each in labels) for sample in samples}:
+        if values[0] in gone:
+            metric.remove(*values)
 
 
 class _Commits(CommitHooks):

@@ -18,7 +18,7 @@ class EventHooks(FileHooks):
         """Called when the service starts; ``at`` is in seconds since the epoch."""
 
     def expect(self, directories: Iterable[str], peers: Iterable[str]) -> None:
-        """Called with the directory and peer names of the configuration, also after a reload."""
+        """Called with the directory and peer names of the configuration, also after a reload; others are gone."""
 
     def accepted(self, peer: str) -> None:
         """Called when a peer has said Hello."""

@@ -5,7 +5,7 @@ Unauthenticated connections have no peer; their events count together, from howe
 When the minute is over, one record tells how many were left out.
 
 Invariants: the audit log and the rest of `NEVER_LEFT_OUT` always pass; memory is bounded by the number of event names
-times the number of peers.
+times the number of peers, and does not grow with those that came before.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ AUDIT: Final = frozenset(
 NEVER_LEFT_OUT: Final = AUDIT | {"after_program_said", "command", "records_left_out", "transfer_started"}
 """The audit log, the events of the debug level, what has a limit of its own, and the report of the limiter itself."""
 
+MIN_WINDOWS: Final = 256
+"""Windows up to which nobody looks for those that are over."""
+
 Tell = Callable[[str, str, int], None]
 
 
@@ -72,6 +75,8 @@ class Limiter:
         self._tell = tell
         self._counting = counting
         self._windows: dict[tuple[str, str], _Window] = {}
+        self._tidy_at = MIN_WINDOWS
+        """The number of windows at which those that are over are looked for."""
         self._lock = threading.Lock()
 
     def __call__(self, _: object, __: str, record: Record) -> Record:
@@ -88,6 +93,8 @@ class Limiter:
             if window is None or now >= window.ends:
                 self._windows[key] = _Window(now + LIMIT_WINDOW_S)
                 former = 0 if window is None else window.left_out
+                if len(self._windows) >= self._tidy_at:
+                    self._tidy(now)
             elif window.logged < (MAX_UNAUTHENTICATED_EVENTS if unauthenticated else MAX_PEER_EVENTS):
                 window.logged += 1
                 return record
@@ -101,6 +108,11 @@ class Limiter:
                 self._counting()
             raise structlog.DropEvent
         return record
+
+    def _tidy(self, now: float) -> None:
+        """Forget windows that are over and have nothing to tell; whoever holds the lock calls it, ever more rarely."""
+        self._windows = {key: each for key, each in self._windows.items() if now < each.ends or each.left_out}
+        self._tidy_at = max(MIN_WINDOWS, 2 * len(self._windows))
 
     def sweep(self, *, everything: bool = False) -> float | None:
         """Tell what was left out in the windows that are over, or in all of them.
