@@ -7,7 +7,7 @@ import stat
 import struct
 
 import pytest
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from realize.errors import ConnectionFailed, SourceChanged, StorageError
@@ -203,6 +203,61 @@ def test_no_command_more_where_no_directory_is_new():
 
     assert [[Directory(b"a", 0o700)]] == made
     assert [[Directory(b"a", 0o700, 1000)]] == done
+
+
+def held_back(store, method):
+    """Let a method of a store answer only when it is told to: what it was asked, and what lets the answers go."""
+    original, calls, waiting = getattr(store, method), [], []
+
+    def held(items, *arguments, **options):
+        calls.append([each.path for each in items])
+        waiting.append(Deferred())
+        return waiting[-1].addCallback(lambda _: original(items, *arguments, **options))
+
+    setattr(store, method, held)
+    return calls, waiting
+
+
+def test_pages_make_their_directories_side_by_side():
+    """Over a long link one after the other would be a round trip for each page; files wait for their own."""
+    source = source_of({b"a": 0o700, b"b": 0o700}, [b"a/f", b"a/g", b"b/f", b"b/g"])
+    destination = MemoryStore()
+    calls, waiting = held_back(destination, "make_directories")
+    put = asked(destination, "put_small")
+
+    trial = Trial(source, destination)
+    before = list(calls), [files for files in put if files]
+    waiting[0].callback(None)
+    trial.clock.pump([0.05] * 200)
+    first = [[each.path for each in files] for files in put]
+    waiting[1].callback(None)
+    trial.clock.pump([0.05] * 200)
+
+    assert ([[b"a"], [b"b"]], []) == before
+    assert {b"a/f", b"a/g"} == {path for files in first for path in files}
+    assert trial.error() is None
+    assert {b"a/f", b"a/g", b"b/f", b"b/g"} == set(destination.files)
+
+
+def test_a_directory_is_made_after_the_one_that_it_is_in():
+    """Calls are worked on side by side, so the page below waits for the page above, and so do its files."""
+    source = source_of({b"a": 0o700, b"a/b": 0o750}, [b"a/0", b"a/1", b"a/2", b"a/3", b"a/b/f", b"a/b/g"])
+    destination = MemoryStore()
+    calls, waiting = held_back(destination, "make_directories")
+    put = asked(destination, "put_small")
+
+    trial = Trial(source, destination)
+    before = list(calls), [files for files in put if files]
+    waiting[0].callback(None)
+    trial.clock.pump([0.05] * 200)
+    waiting[1].callback(None)
+    trial.clock.pump([0.05] * 200)
+
+    assert ([[b"a"]], []) == before
+    assert [[b"a"], [b"a/b"]] == calls
+    assert trial.error() is None
+    assert 6 == len(destination.files)
+    assert Attributes(1001, 0o750) == destination.directories[b"a/b"]
 
 
 def test_what_is_skipped_or_refused_makes_no_directory():

@@ -43,8 +43,8 @@ from realize.shown import Shown
 from realize.store.interfaces import IListing
 from realize.values import Attributes, Entry, Existing, Kind, Stored, Use, Vacant, Where, WhereKind
 
-PAGES_AHEAD: Final = 4
-"""Pages of the listing that are processed at once."""
+PAGES_AHEAD: Final = 8
+"""Pages of the listing that are processed at once; each takes two round trips before its files can go."""
 
 BATCHES_PER_JOB: Final = 2
 """Batches of small files in flight for each of the jobs that the user allows."""
@@ -68,6 +68,14 @@ class _Retry(Shown):
 
 
 @define(eq=False, repr=False)
+class _Making:
+    """A call that makes directories; holds the lock until it is answered."""
+
+    paths: set[bytes]
+    lock: DeferredLock = field(factory=DeferredLock)
+
+
+@define(eq=False, repr=False)
 class Move:
     """Moves one source into the destination.
 
@@ -81,7 +89,8 @@ class Move:
     clock: IReactorTime
     _jobs: Jobs = field(init=False)
     _pages: DeferredSemaphore = field(init=False)
-    _making_directories: DeferredLock = field(factory=DeferredLock, init=False)
+    _making: list[_Making] = field(factory=list, init=False)
+    """Calls in flight that make directories."""
     _batches: DeferredSemaphore = field(init=False)
     _files: DeferredSemaphore = field(init=False)
     _one_at_a_time: DeferredLock = field(factory=DeferredLock, init=False)
@@ -168,18 +177,28 @@ class Move:
         await self._jobs.drained()
 
     async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
-        """Create the directories missing for these files, one page at a time."""
+        """Create the directories missing for these files, and wait for those that other pages are creating."""
         if self.work.directories is None or not candidates:
             return
-        await self._making_directories.acquire()
-        try:
-            wanted = self.work.directories.fill((candidate.entry.path for candidate in candidates), here)
-            if wanted:
+        earlier = list(self._making)
+        wanted = self.work.directories.fill((candidate.entry.path for candidate in candidates), here)
+        if wanted:
+            making = _Making({each.path for each in wanted})
+            await making.lock.acquire()
+            self._making.append(making)
+            try:
+                # Calls are worked on side by side, but a directory comes before what is in it.
+                for each in earlier:
+                    if any(path.rpartition(b"/")[0] in each.paths for path in making.paths):
+                        await each.lock.run(lambda: None)
                 with whole(End.DESTINATION):
                     # One that cannot be made shows when a file is put there.
                     await self.work.destination.make_directories(wanted)
-        finally:
-            self._making_directories.release()
+            finally:
+                self._making.remove(making)
+                making.lock.release()
+        for each in earlier:
+            await each.lock.run(lambda: None)
 
     async def _set_directories(self, *, ended: bool) -> None:
         """Set the final permissions and times of copied directories, now that no file is in flight.
