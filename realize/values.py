@@ -152,7 +152,7 @@ class SmallFile(Shown):
     """
 
     path: bytes
-    content: bytes
+    content: Content
     digest: bytes
     attributes: Attributes | None
     replaces: Seen | None = None

@@ -1,6 +1,7 @@
 """Packs: lists of values as one AMP value."""
 
 import contextlib
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -175,11 +176,27 @@ def test_a_name_that_no_pack_can_hold_is_a_bad_name():
         packing.PATHS.pack([bytes(65_535)])
 
 
-@pytest.mark.parametrize(("sizes", "content"), [([1, 2], b"12"), ([1], b"12"), ([], b"1")])
-def test_contents_must_account_for_every_byte(sizes, content):
+@pytest.mark.parametrize(("sizes", "pieces"), [([1, 2], [b"12"]), ([1], [b"1", b"2"]), ([], [b"1"]), ([1], [])])
+def test_contents_must_account_for_every_byte(sizes, pieces):
     """Sizes that do not add up are refused."""
     with pytest.raises(ProtocolError):
-        packing.split_contents(sizes, content)
+        packing.split_contents(sizes, pieces)
+
+
+@given(contents=st.lists(st.binary(max_size=9)), cuts=st.lists(st.integers(0, 60)))
+def test_contents_are_cut_out_wherever_pieces_end(contents, cuts):
+    """One that comes in one piece is not copied."""
+    whole = b"".join(contents)
+    ends = sorted({min(cut, len(whole)) for cut in cuts} - {0} | {len(whole)})
+    pieces = [whole[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+    cut = packing.split_contents([len(content) for content in contents], pieces)
+
+    assert contents == cut
+    owners = [content.obj for content in cut if isinstance(content, memoryview)]
+    assert all(any(owner is piece for piece in pieces) for owner in owners)
+    across = sum(1 for end in ends[:-1] if not any(end == at for at in accumulate(map(len, contents))))
+    assert len([content for content in contents if content]) - len(owners) <= across
 
 
 @given(bits=st.lists(st.booleans(), max_size=100))

@@ -7,7 +7,7 @@ import os
 from realize.fs.syscalls import fsync_directory
 
 
-def write_all(fd: int, content: bytes) -> None:
+def write_all(fd: int, content: bytes | memoryview) -> None:
     """Write all of ``content`` at the descriptor's position, in as many calls as it takes; raises `OSError`."""
     written = os.write(fd, content) if content else 0
     while written < len(content):

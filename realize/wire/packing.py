@@ -29,6 +29,7 @@ from realize.values import (
     Attributes,
     Chunk,
     Committed,
+    Content,
     Directory,
     Entry,
     Existing,
@@ -606,15 +607,29 @@ def fit(
         yield pack
 
 
-def split_contents(sizes: Sequence[int], content: bytes) -> list[bytes]:
-    """Cut ``content`` into pieces of these sizes; raises `ProtocolError` unless they add up to all of it."""
-    if sum(sizes) != len(content):
-        raise ProtocolError(f"{len(content)} bytes of content for files of {sum(sizes)}")
-    pieces, position = list[bytes](), 0
+def split_contents(sizes: Sequence[int], pieces: Sequence[Content]) -> list[Content]:
+    """Cut what came in these pieces into contents of these sizes; raises `ProtocolError` unless they add up to all.
+
+    A content that lies in one piece is a view of it, and not copied.
+    """
+    arrived = sum(map(len, pieces))
+    if sum(sizes) != arrived:
+        raise ProtocolError(f"{arrived} bytes of content for files of {sum(sizes)}")
+    contents = list[Content]()
+    views = iter([memoryview(piece) for piece in pieces])
+    view, position = memoryview(b""), 0
     for size in sizes:
-        pieces.append(content[position : position + size])
-        position += size
-    return pieces
+        parts: list[Content] = []
+        missing = size
+        while missing:
+            if position == len(view):
+                view, position = next(views), 0
+            part = view[position : position + missing]
+            position += len(part)
+            missing -= len(part)
+            parts.append(part)
+        contents.append(parts[0] if len(parts) == 1 else b"".join(parts))
+    return contents
 
 
 def pack_bits(bits: Sequence[bool]) -> bytes:

@@ -24,7 +24,7 @@ from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import unanswered
-from realize.values import MAX_SMALL_BYTES, MAX_VALUE_BYTES, Fetched, OnConflict, SmallFile, Stored
+from realize.values import MAX_SMALL_BYTES, MAX_VALUE_BYTES, Content, Fetched, OnConflict, SmallFile, Stored
 from realize.wire import commands, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead
@@ -128,7 +128,7 @@ class RemoteBatches:
             raise ConnectionFailed("a batch was given up before all of it was sent")
 
     async def _send(
-        self, stream: OutboundStream, contents: list[bytes], asked: Deferred[dict[str, Any]]
+        self, stream: OutboundStream, contents: list[Content], asked: Deferred[dict[str, Any]]
     ) -> dict[str, Any]:
         """Send the content of a batch; return the answer to its command."""
         try:
@@ -155,11 +155,11 @@ class RemoteBatches:
             )
             heads: list[FetchedHead | RealizeError] = listed(answer, "heads", len(paths))
             sizes = [head.size for head in heads if isinstance(head, FetchedHead)]
-            content = b"".join(await stream.read()) if stream.arrived else b""
+            pieces = await stream.read() if stream.arrived else []
         finally:
             self._ended(number)
-        self._read_fits = _fitting(len(content), clock.seconds() - began, self._read_fits)
-        contents = iter(packing.split_contents(sizes, content))
+        contents = iter(packing.split_contents(sizes, pieces))
+        self._read_fits = _fitting(sum(sizes), clock.seconds() - began, self._read_fits)
         return [
             head
             if isinstance(head, RealizeError)

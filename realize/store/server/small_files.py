@@ -62,13 +62,13 @@ class ServedBatches:
         pieces: list[Content] = []
         while arrived := await stream.read():
             pieces += arrived
-        contents = packing.split_contents(sizes, b"".join(pieces))
+        contents = packing.split_contents(sizes, pieces)
         return [
             SmallFile(head.path, content, head.digest, head.attributes, head.replaces)
             for head, content in zip(heads, contents, strict=True)
         ]
 
-    async def send(self, number: int, contents: Sequence[bytes]) -> None:
+    async def send(self, number: int, contents: Sequence[Content]) -> None:
         """Send the content of a batch, after those that were begun before."""
         stream = self._streams.outbound(number)
         stream.give(sum(map(len, contents)))
