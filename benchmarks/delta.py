@@ -31,13 +31,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.comparison.workloads import write_changed
 from benchmarks.machine import print_machine
-from benchmarks.procfs import cpu_seconds, peak_memory
+from benchmarks.procfs import cpu_seconds, loopback_bytes, peak_memory
 from tests.processes import Site
 
 MIB = 1 << 20
 SIZE = 1024 * MIB
-BLOCK = 4096
 
 
 def write_old(path: Path, rng: random.Random) -> None:
@@ -49,16 +49,7 @@ def write_old(path: Path, rng: random.Random) -> None:
 
 def blocks(old: Path, new: Path, rng: random.Random) -> None:
     """One in a hundred blocks differs, and everything after the first million bytes is shifted."""
-    changed = set(rng.sample(range(SIZE // BLOCK), SIZE // BLOCK // 100))
-    with old.open("rb") as source, new.open("wb") as target:
-        for start in range(0, SIZE, MIB):
-            content = bytearray(source.read(MIB))
-            for offset in range(0, MIB, BLOCK):
-                if (start + offset) // BLOCK in changed:
-                    content[offset : offset + BLOCK] = rng.randbytes(BLOCK)
-            if not start:
-                content[1_000_003:1_000_003] = rng.randbytes(MIB + 123)
-            target.write(content)
+    write_changed(old, new, rng)
 
 
 def moved(old: Path, new: Path, _: random.Random) -> None:
@@ -87,15 +78,6 @@ WORKLOADS: dict[str, Callable[[Path, Path, random.Random], None]] = {
 }
 
 
-def wire_bytes() -> int:
-    """How many bytes the loopback device has carried."""
-    for line in Path("/proc/net/dev").read_text().splitlines():
-        name, _, counters = line.partition(":")
-        if name.strip() == "lo":
-            return int(counters.split()[0])
-    raise SystemExit("there is no loopback device")
-
-
 def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[float, float, float, float, float, int]:
     """Seconds, MB of content, MB on the wire, CPU seconds of both sides, and the daemon's peak memory, for one run."""
     site = Site(folder, rights)
@@ -112,9 +94,9 @@ def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[
         WORKLOADS[name](old / "big.bin", new / "big.bin", rng)
         shutil.copyfile(new / "big.bin", folder / "expected")
         daemon, children = cpu_seconds(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
-        wire, started = wire_bytes(), time.perf_counter()
+        wire, started = loopback_bytes(), time.perf_counter()
         done = site.realize("--json", *ends, timeout=600)
-        seconds, wire = time.perf_counter() - started, wire_bytes() - wire
+        seconds, wire = time.perf_counter() - started, loopback_bytes() - wire
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode or not filecmp.cmp(old / "big.bin", folder / "expected", shallow=False):
             raise SystemExit(done.stderr or "the file that arrived is another one")

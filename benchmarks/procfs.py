@@ -81,6 +81,31 @@ def cpu_seconds_of_tree(pid: int) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
+def busy_seconds() -> float:
+    """CPU time in seconds that the machine has spent since it started, of all processors and for whatever."""
+    return busy_ticks(Path("/proc/stat").read_text()) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_ticks(text: str) -> int:
+    """The ticks in /proc/stat that were neither idle, nor waiting for a disk, nor given to other machines."""
+    user, nice, system, _idle, _waiting, irq, softirq = map(int, text.split(maxsplit=8)[1:8])
+    return user + nice + system + irq + softirq
+
+
+def loopback_bytes() -> int:
+    """How many bytes the loopback device has carried."""
+    return received_bytes(Path("/proc/net/dev").read_text(), "lo")
+
+
+def received_bytes(text: str, device: str) -> int:
+    """What a network device has received according to /proc/net/dev."""
+    for line in text.splitlines():
+        name, _, counters = line.partition(":")
+        if name.strip() == device:
+            return int(counters.split()[0])
+    raise ValueError(f"there is no device {device}")
+
+
 def wake_ups(pid: int) -> int:
     """How often the threads of a process have gone to sleep, and so been woken up: voluntary context switches."""
     total = 0

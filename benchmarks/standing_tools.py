@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
 
+from benchmarks.ports import free_port, wait_until_listening
 from tests.processes import Site, start_daemon, wait_for
 
 SETTLE_S: Final = 1
@@ -97,7 +97,7 @@ class Lsyncd(StandingTool):
 
     def start(self) -> None:
         """See `StandingTool`."""
-        port = _free_port()
+        port = free_port()
         rsyncd = self.folder / "rsyncd.conf"
         rsyncd.write_text(
             f"address = 127.0.0.1\nuse chroot = no\nuid = {os.geteuid()}\ngid = {os.getegid()}\n"
@@ -111,7 +111,7 @@ class Lsyncd(StandingTool):
             '  rsync = { archive = true, compress = false, _extra = { "--remove-source-files" } } }\n'
         )
         server = self.run("rsync", "--daemon", "--no-detach", f"--port={port}", f"--config={rsyncd}")
-        wait_for(lambda: _listens(port))
+        wait_until_listening(port)
         self.run("lsyncd", "-nodaemon", config)
         self.processes.remove(server)
         self.processes.append(server)
@@ -138,7 +138,7 @@ class Syncthing(StandingTool):
             ).stdout.strip()
             for home in homes
         ]
-        ports = [_free_port(), _free_port()]
+        ports = [free_port(), free_port()]
         for home, folder, port in zip(homes, (self.source, self.destination), ports, strict=True):
             (folder / ".stfolder").mkdir()
             (home / "config.xml").write_text(_syncthing_config(folder, port, ids, ports))
@@ -177,12 +177,12 @@ class Rclone(StandingTool):
 
     def start(self) -> None:
         """See `StandingTool`."""
-        port = _free_port()
+        port = free_port()
         server = self.run(
             "rclone", "serve", "sftp", self.destination, f"--addr=127.0.0.1:{port}", "--user=u", "--pass=p",
             environment={"HOME": str(self.folder)},
         )  # fmt: skip
-        wait_for(lambda: _listens(port))
+        wait_until_listening(port)
         word = subprocess.run(["rclone", "obscure", "p"], check=True, capture_output=True, text=True).stdout.strip()
         target = f":sftp,host=127.0.0.1,port={port},user=u,pass={word}:"
         script = (
@@ -194,20 +194,6 @@ class Rclone(StandingTool):
 
 
 TOOLS: Final[Sequence[type[StandingTool]]] = (Realize, Lsyncd, Syncthing, Rclone)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
 
 
 class Arrivals:

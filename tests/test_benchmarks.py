@@ -14,7 +14,6 @@ import pytest
 import benchmarks
 from benchmarks import small_steps
 from benchmarks.ageing import growth
-from benchmarks.compare import best_seconds, case_rows
 from benchmarks.distant_link import distant
 from benchmarks.growth import Look, competition, rate, shares
 from benchmarks.machine import build, commit, cpu_model, print_machine
@@ -22,48 +21,11 @@ from benchmarks.many_files import resident_at
 from benchmarks.tables import table
 
 
-def row(seconds, *, ok=True, fsyncs=False):
-    """A run as `peers.py` records it, as far as it matters here."""
-    return {
-        "wall_s": seconds,
-        "ok": ok,
-        "fsyncs": fsyncs,
-        "timed_out": False,
-        "exit_code": 0 if ok else 1,
-        "faults": [] if ok else ["2 differences"],
-    }
-
-
 def test_columns_are_as_wide_as_what_is_in_them():
     """Names left, figures right, nothing after the last."""
     text = table(["tool", "s", ""], [["realize", "1.5", "fine"], ["x", "10.25", ""]])
 
     assert "tool         s\nrealize    1.5  fine\nx        10.25" == text
-
-
-def test_the_best_peer_does_the_same_work_and_does_it_right():
-    """Neither ourselves, nor a reference, nor a tool that once left something wrong; the median of each counts."""
-    by_tool = {
-        "realize": [row(1)],
-        "rsync-daemon-nodelay": [row(2)],
-        "lftp": [row(3), row(3, ok=False)],
-        "rsync-ssh": [row(4), row(9), row(5)],
-        "rsync-ssh-fsync": [row(6, fsyncs=True)],
-        "rclone-sftp": [],
-    }
-
-    assert 5 == best_seconds(by_tool, durable=False)
-    assert 6 == best_seconds(by_tool, durable=True)
-
-
-def test_lines_are_sorted_by_time_and_say_what_went_wrong():
-    """The speed is that of the best peer divided by one's own time."""
-    by_tool = {"rsync-ssh": [row(4)], "realize": [row(2)], "lftp": [row(3, ok=False)]}
-    lines = list(case_rows("W1 shm", 1, 10**9, by_tool, on_disk=False))
-
-    assert ["realize", "lftp", "rsync-ssh"] == [line[1] for line in lines]
-    assert ["2.00x", "1.33x", "1.00x"] == [line[5] for line in lines]
-    assert "WRONG: exit code 1, 2 differences" == lines[1][-1]
 
 
 def test_only_what_is_got_while_all_are_under_way_is_compared():
