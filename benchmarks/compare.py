@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -110,11 +111,11 @@ def usable(wanted: Iterable[str], note: Callable[[str], None]) -> list[str]:
     return found
 
 
-def in_turns(tools: list[str], rounds: int) -> Iterator[tuple[int, str]]:
-    """The number of the round and the tool of each run; each round begins with another tool."""
+def in_turns(tools: list[str], rounds: int, first: int) -> Iterator[tuple[int, str]]:
+    """The number of the round and the tool of each run; each round begins with another tool, the first with ``first``."""
     for number in range(1, rounds + 1):
-        first = (number - 1) % len(tools) if tools else 0
-        yield from ((number, name) for name in tools[first:] + tools[:first])
+        start = (first + number - 1) % len(tools) if tools else 0
+        yield from ((number, name) for name in tools[start:] + tools[:start])
 
 
 class Notes:
@@ -169,7 +170,8 @@ def compare(arguments: argparse.Namespace, note: Callable[[str], None]) -> Resul
         if under is None:
             continue
         given_up: set[str] = set()
-        for number, name in in_turns(tools, arguments.rounds or (3 if arguments.quick else 5)):
+        rounds = arguments.rounds or (3 if arguments.quick else 5)
+        for number, name in in_turns(tools, rounds, random.randrange(len(TOOLS))):
             if name in given_up:
                 continue
             run = measure(TOOLS[name], under, session.session, number)

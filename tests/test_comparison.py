@@ -163,7 +163,8 @@ def test_a_program_that_is_not_here_is_named_with_its_package(monkeypatch):
 
 def test_tools_take_turns_and_each_round_begins_with_another():
     """What is measured after what else is not always the same."""
-    assert [(1, "a"), (1, "b"), (2, "b"), (2, "a"), (3, "a"), (3, "b")] == list(compare.in_turns(["a", "b"], 3))
+    assert [(1, "b"), (1, "a"), (2, "a"), (2, "b"), (3, "b"), (3, "a")] == list(compare.in_turns(["a", "b"], 3, 5))
+    assert [] == list(compare.in_turns([], 3, 5))
 
 
 @pytest.mark.parametrize(("text", "expected"), [("5G", 5e9), ("100M", 1e8), ("56k", 56e3), ("9600", 9600.0)])
