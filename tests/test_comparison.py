@@ -6,12 +6,14 @@ import re
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import compare
+from benchmarks import compare, page
 from benchmarks.comparison.catalogue import OURS, TOOLS, tools_for
 from benchmarks.comparison.keeper import Kept
+from benchmarks.comparison.plot import plot
 from benchmarks.comparison.programs import PACKAGES, missing, version_in
 from benchmarks.comparison.report import lines, remarks, time_table
 from benchmarks.comparison.results import Case, Results, Run, Session, line, middle, ratio, read, write
@@ -128,6 +130,10 @@ def test_the_page_shows_no_time_of_a_tool_that_went_wrong():
     assert "| **Realize** | **1.00 s** | TLS 1.3 | a digest of each file | yes |" in text
     assert "| rsync over ssh | 2.00 s (0.50) | ssh | a digest of each file | no |" in text
     assert "| lftp over sftp | went wrong | ssh | no | no |" in text
+
+    stopped = [run(OURS, 1), run("lftp", 240, code=None, faults=["took too long"])]
+
+    assert "| lftp over sftp | more than 240 s |" in time_table(Results([SESSION], stopped), [CASE], guarantees=False)
 
 
 def test_every_tool_says_what_it_is():
@@ -268,3 +274,52 @@ def test_tools_are_really_run_and_their_outcomes_looked_at(tmp_path, monkeypatch
     assert "3." in results.sessions[0].versions["rsync"]
     assert re.search(r"small shm x 0\.001 +rsyncd .* 1 +not encrypted", capsys.readouterr().out)
     assert [] == list((tmp_path / f"realize-benchmarks-{os.getuid()}").glob("run-*"))
+
+
+def test_the_page_and_its_picture_are_what_the_saved_runs_give():
+    """Neither is written by hand: `python -m benchmarks.page` makes both anew."""
+    results = read(page.SAVED.read_text())
+
+    assert page.filled(page.PAGE.read_text(), results) == page.PAGE.read_text()
+    assert page.picture(results) == page.PICTURE.read_text()
+    assert set(page.FIGURES) == {name for _, name, _ in page.BETWEEN.findall(page.PAGE.read_text())}
+
+
+def test_figures_go_between_the_comments_and_nowhere_else():
+    """Twice the same changes nothing."""
+    text = "Before.\n<!-- figures: workloads -->\nold\n<!-- end of figures -->\nAfter.\n"
+
+    filled = page.filled(text, Results([SESSION], [run(OURS, 1)]))
+
+    assert f"Before.\n<!-- figures: workloads -->\n`large`: {WORKLOADS['large'].title}.\n" in filled
+    assert filled.endswith("<!-- end of figures -->\nAfter.\n")
+    assert filled == page.filled(filled, Results([SESSION], [run(OURS, 1)]))
+
+
+def test_the_picture_has_a_bar_for_each_tool_that_did_right():
+    """As long as its time, cut off where it would hide the others; what went wrong has none, and words say the same."""
+    runs = [run(OURS, 2), run("rsync-ssh", 4), run("lftp", 80), run("rsyncd", 1, code=1)]
+    drawn = plot(Results([SESSION], runs), [CASE], [OURS, "rsync-ssh", "lftp", "rsyncd"])
+    root = ET.fromstring(drawn)
+    widths = [float(each.get("width")) for each in root.iter("{http://www.w3.org/2000/svg}rect")]
+
+    assert [24.0, 48.0, 96.0] == widths
+    assert 1 == len(list(root.iter("{http://www.w3.org/2000/svg}path")))
+    assert "one file of 2 GiB: Realize 2.0 s, rsync over ssh 4.0 s, lftp over sftp 80.0 s." in drawn
+    assert "prefers-color-scheme: dark" in drawn
+
+
+def test_tables_of_the_page_can_be_made_of_few_runs():
+    """Of a link, of the disk, of what it costs: one run of each is enough."""
+    far = Case("large", "shm", 0.2, 1e9)
+    results = Results([SESSION], [run(OURS, 2), run(OURS, 1, case=Case("large", "disk")), run(OURS, 3, case=far)])
+    tables = {name: make(results) for name, make in page.FIGURES.items()}
+
+    over_link = "A round trip of 200 ms and 1 Gbit/s:\n\n|  | large |\n| --- | --- |\n| **Realize** | **3.00 s** |"
+    assert over_link == tables["far"]
+    assert "| **Realize** | **1.00 s** |" in tables["disk"]
+    assert "| large | **Realize** | 1.0 + 2.0 s | 1 + 2 MiB | 3 MB |" in tables["cost"]
+    assert tables["machine"].startswith(
+        "Python 3.11.2, as it comes · a processor, 2 cores, 24 GiB of memory, Linux 6.1"
+    )
+    assert tables["machine"].endswith("rsync 3.2.7  \n2026-01-02, 1 round of each.")

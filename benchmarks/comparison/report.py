@@ -96,6 +96,8 @@ def time_cell(by_tool: dict[str, list[Run]], name: str) -> str:
     runs = by_tool.get(name, [])
     if not runs:
         return ""
+    if stopped := [run.seconds for run in runs if run.code is None]:
+        return f"more than {max(stopped):.0f} s"
     if not all(run.right for run in runs):
         return "went wrong"
     if name == OURS:
@@ -133,16 +135,18 @@ def machine_text(results: Results) -> str:
     dates = sorted({session.at[:10] for session in results.sessions})
     text = [
         *(" · ".join(machine.lines) for machine in machines),
-        " · ".join(versions.values()),
-        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {spread_of(rounds)} rounds.",
+        " · ".join(f"{name} {version}" for name, version in versions.items()),
+        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {rounds_of(rounds)} of each.",
     ]
     return "  \n".join(text)
 
 
-def spread_of(numbers: Sequence[int]) -> str:
-    """One number, or from which to which."""
-    least, most = min(numbers), max(numbers)
-    return str(least) if least == most else f"{least} to {most}"
+def rounds_of(numbers: Sequence[int]) -> str:
+    """How many rounds, or from how many to how many."""
+    least, most = min(numbers, default=0), max(numbers, default=0)
+    if least != most:
+        return f"{least} to {most} rounds"
+    return "1 round" if most == 1 else f"{most} rounds"
 
 
 def legend(cases: Sequence[Case]) -> str:

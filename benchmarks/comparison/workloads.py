@@ -36,6 +36,8 @@ class Workload:
 
     name: str
     title: str
+    short: str
+    """Below the name, where there is little room."""
     make: Callable[[Path, random.Random, float], None]
     """Makes the tree in a folder that is there; the files to move are below ``new``."""
     shares: str = ""
@@ -105,11 +107,28 @@ def _changed(folder: Path, rng: random.Random, scale: float) -> None:
 WORKLOADS: Final = {
     workload.name: workload
     for workload in (
-        Workload("large", "one file of 2 GiB", _large),
-        Workload("small", "10,000 files of 10 KiB in 100 directories", _small),
-        Workload("mixture", "1,000 files of 1 KiB to 8 MiB, as many of each order of size", _mixture),
-        Workload("changed", "1 GiB of which 1 % changed since it was sent last, shifted by an insertion", _changed),
-        Workload("half-there", "one file of 2 GiB of which half is there already", _large, shares="large", half=True),
+        Workload("large", "one file of 2 GiB", "one file, 2 GiB", _large),
+        Workload("small", "10,000 files of 10 KiB in 100 directories", "10,000 of 10 KiB", _small),
+        Workload(
+            "mixture",
+            "1,000 files of 1 KiB to 8 MiB, as many of each order of size",
+            "1,000 of 1 KiB to 8 MiB",
+            _mixture,
+        ),
+        Workload(
+            "changed",
+            "1 GiB of which 1 % changed since it was sent last, shifted by an insertion",
+            "1 GiB, 1 % changed",
+            _changed,
+        ),
+        Workload(
+            "half-there",
+            "one file of 2 GiB of which half is there already",
+            "2 GiB, half there",
+            _large,
+            shares="large",
+            half=True,
+        ),
     )
 }
 
