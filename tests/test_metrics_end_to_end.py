@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from realize.keys import generate_identity
 from realize.telemetry.metrics.exposition import CACHE_S
 from tests.leftovers import leave_partial
-from tests.processes import Site, plant
+from tests.processes import Site, plant, wait_for
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"}
 
@@ -167,7 +167,8 @@ def test_the_page_tells_of_a_move_that_fails(site, tmp_path):
     assert "The peer cannot be reached, or the connection was lost, for" in page
     assert "secret" not in page
     assert 403 == get(port, "/", Host="evil.example")[0]
-    assert 1 == sample(values(port), "move_state", move="camera", state="failing")
+    # Each attempt of it is another state for a moment.
+    wait_for(lambda: 1 == sample(values(port), "move_state", move="camera", state="failing"))
 
 
 def test_a_change_that_is_taken_back_needs_no_restart(site, tmp_path):
