@@ -269,9 +269,23 @@ def test_a_cache_of_attributes_is_bypassed_where_there_may_be_one(root, above, m
     with above.tree() as tree, open(os.path.join(root, b"f"), "rb") as file:
         status = os.fstat(file.fileno())
 
-        assert [status] * 2 == [tree.fresh_fstat(file.fileno(), status.st_dev) for _ in range(2)]
+        assert [status] * 2 == [tree.fresh_fstat(file.fileno()) for _ in range(2)]
         assert [file.fileno()] * (0 if fresh else 2) == bypassed
         assert [file.fileno()] == asked
+
+
+def test_a_local_file_says_nothing_of_the_others(root, above, monkeypatch):
+    """It may be mounted over one in a directory of a network file system, where the attributes of others are cached."""
+    bypassed = []
+    plant_file(os.path.join(root, b"f"))
+    with above.tree() as tree, open("/proc/self/status", "rb") as mounted, open(os.path.join(root, b"f"), "rb") as file:
+        monkeypatch.setattr("realize.fs.tree.always_fresh", lambda fd: fd == mounted.fileno())
+        monkeypatch.setattr("realize.fs.tree.fresh_fstat", lambda fd: bypassed.append(fd) or os.fstat(fd))
+
+        for each in (mounted, file, mounted):
+            tree.fresh_fstat(each.fileno())
+
+        assert [file.fileno()] == bypassed
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -131,16 +131,17 @@ class Tree:
         if keeps:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def fresh_fstat(self, fd: int, device: int) -> FileStatus:
-        """Return what `realize.fs.syscalls.fresh_fstat` does, for a file in a directory on that device.
+    def fresh_fstat(self, fd: int) -> FileStatus:
+        """Return what `realize.fs.syscalls.fresh_fstat` does.
 
-        Where fstat(2) says the same, it is asked, in a third of the time.
-        A file that is mounted there from elsewhere cannot be removed, or replaced, anyway.
+        Where fstat(2) says the same, its answer is enough, in a third of the time.
+        The file itself counts, not its directory: a file from elsewhere may be mounted there.
         """
-        fresh = self._always_fresh.get(device)
+        status = os.fstat(fd)
+        fresh = self._always_fresh.get(status.st_dev)
         if fresh is None:
-            fresh = self._always_fresh[device] = always_fresh(fd)
-        return os.fstat(fd) if fresh else fresh_fstat(fd)
+            fresh = self._always_fresh[status.st_dev] = always_fresh(fd)
+        return status if fresh else fresh_fstat(fd)
 
     def lock(
         self, directory: tuple[bytes, ...], fd: int, path: bytes, *, shared: bool = False, closing: bool = False

@@ -59,7 +59,7 @@ def _remove(location: RootedLocation, tree: Tree, removal: Removal, links: HardL
         with tree.lock(directory, fd, removal.path, shared=True, closing=True) as lock:
             # In this order: everything written before nobody had it open any more shows in its status.
             refuse_written(fd, removal.path)
-            status = tree.fresh_fstat(fd, identity[0])
+            status = tree.fresh_fstat(fd)
             if lock.of_process:
                 opened = False
                 release(fd)

@@ -108,7 +108,7 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, left: int, clock: C
         if removing:
             refuse_written(fd, path)
         content = read_exactly(fd, size + 1, 0)
-        if not unchanged(status, tree.fresh_fstat(fd, status.st_dev)):
+        if not unchanged(status, tree.fresh_fstat(fd)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")
         if len(content) != size:
             raise wrong_size(path, size, more=len(content) > size)
