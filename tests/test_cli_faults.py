@@ -23,7 +23,17 @@ FAULTS = {
 }
 
 
-def run(fault):
+GONE = """
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith('realize.'):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Gone())
+"""
+"""Makes as if our package were not on disk any more."""
+
+
+def run(fault, *, gone=False):
     """Run something within the log of a command, and return what it printed."""
     code = """
         import logging, sys, threading, warnings
@@ -44,6 +54,7 @@ def run(fault):
             logging.getLogger("library").warning("not shown")
             warnings.warn("not shown")
             print("structlog" in sys.modules)
+            exec(GONE)
             try:
                 FAULT
             except Exception:
@@ -53,7 +64,7 @@ def run(fault):
         print(before == after)
     """
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code).replace("FAULT", fault)],
+        [sys.executable, "-c", textwrap.dedent(code).replace("FAULT", fault).replace("GONE", repr(GONE * gone))],
         capture_output=True,
         text=True,
         env=ENVIRONMENT,
@@ -71,6 +82,25 @@ def test_the_first_fault_begins_the_log_and_is_in_it(kind):
     assert ["False", "True", "True"] == done.stdout.split()
     assert kind.split()[0] == record["event"]
     assert "lost" in (record["text"] + record.get("exc", ""))
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_told_of_even_if_the_log_cannot_be_loaded(kind):
+    """An upgrade may have replaced it meanwhile; the fault is all that shows, and nobody fails over the log."""
+    done = run(FAULTS[kind], gone=True)
+
+    assert ["False", "False", "True"] == done.stdout.split()
+    assert "lost" in done.stderr
+    assert "ModuleNotFoundError" not in done.stderr
+
+
+def test_a_fault_written_without_the_log_is_a_record_like_those_of_the_log():
+    """With the fields of the logger."""
+    done = run(FAULTS["log_failed own"], gone=True)
+
+    record = json.loads(done.stderr)
+    assert record.pop("ts").endswith("Z")
+    assert {"level": "error", "event": "log_failed", "component": "wire", "peer": "a", "text": "lost"} == record
 
 
 def test_without_a_fault_no_log_is_loaded():

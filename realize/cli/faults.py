@@ -1,17 +1,22 @@
 """Faults of ours while no log was asked for: what notices the first one, and begins the log for it.
 
 To load the log and start its writer takes a tenth of a short run, and nearly every run has nothing to say there.
+It may not be there to be loaded any more, hours later: an upgrade has replaced our package, or there are no descriptors
+left. Then a fault is written to stderr with what is loaded already, and whoever told of it notices nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner, globalLogPublisher
 from zope.interface import implementer
 
 from realize.logger import Logger
@@ -42,7 +47,37 @@ class FaultLogger:
 
     def error(self, event: str, /, **fields: object) -> None:
         """Log it."""
-        self._begun().error(event, **{**self._fields, **fields})
+        fields = {**self._fields, **fields}
+        try:
+            begun = self._begun()
+        except Exception:  # noqa: BLE001 -- whatever is wrong with it, the fault that we were told of counts
+            _write(event, fields)
+        else:
+            begun.error(event, **fields)
+
+
+@implementer(ILogObserver)
+class _Plain:
+    """Writes Twisted's faults to stderr."""
+
+    def __call__(self, event: LogEvent) -> None:
+        if _is_fault(event):
+            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+            source = str(event.get("log_namespace", ""))
+            _write("twisted_failed", {"component": "twisted", "source": source, "text": text})
+
+
+def _is_fault(event: LogEvent) -> bool:
+    return event.get("log_failure") is not None or event.get("log_level") in {LogLevel.error, LogLevel.critical}
+
+
+def _write(event: str, fields: dict[str, object]) -> None:
+    """Write a record to stderr without the log."""
+    ts = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    line = json.dumps({"ts": ts, "level": "error", "event": event, **fields}, default=repr) + "\n"
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr is full, closed or missing
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 @implementer(ILogObserver)
@@ -50,6 +85,7 @@ class FaultWatch:
     """Calls ``begin`` when Twisted, `logging` or Python itself tells of a fault, and hands it on to what that began.
 
     ``begin`` takes over `logging` and the hooks of Python, and returns the observer of Twisted's events.
+    If it fails, Python writes what its hooks and `logging` are told, and we write Twisted's faults.
     Faults may come from any thread.
     """
 
@@ -69,7 +105,10 @@ class FaultWatch:
         with self._lock:
             if self._observer is None:
                 logging.getLogger().removeHandler(self._handler)
-                self._observer = self._begin()
+                try:
+                    self._observer = self._begin()
+                except Exception:  # noqa: BLE001 -- as for our own faults
+                    self._observer = _Plain()
             return self._observer
 
     def undo(self) -> None:
@@ -81,7 +120,7 @@ class FaultWatch:
 
     def __call__(self, event: LogEvent) -> None:
         """Take an event of Twisted's."""
-        if event.get("log_failure") is not None or event.get("log_level") in {LogLevel.error, LogLevel.critical}:
+        if _is_fault(event):
             self.begun()(event)
 
     def _hook(self, module: Any, name: str, former: Callable[..., object]) -> Callable[..., object]:

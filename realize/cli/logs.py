@@ -67,7 +67,9 @@ def command_log(options: LogOptions, reactor: IReactorFromThreads) -> Iterator[N
 
 def logger_of(component: str) -> Logger:
     """The logger of a component; unless an option asked for more, it leaves out all but our own bugs."""
-    return _logger(component) if _current and not _watches else FaultLogger(lambda: _begun(component))
+    if _current and not _watches:
+        return _logger(component)
+    return FaultLogger(lambda: _begun(component), {"component": component})
 
 
 def _begun(component: str) -> Logger:
