@@ -85,6 +85,24 @@ def test_what_only_makes_things_faster_takes_half():
     assert not claim.grow_now(1)
 
 
+def test_whoever_waits_for_what_he_holds_himself_takes_no_wide_window_from_others():
+    """A peer that fills its own share and wants more; only a claim that waits for what others hold counts."""
+    memory = Memory(64 * MIB, 16 * MIB)
+    greedy, other = memory.of("a").claim(), memory.of("b")
+    greedy.force(16 * MIB)
+    greedy.grow(MIB)
+    given = other.claim().widen(4 * MIB, 1)
+    for name in ("c", "d", "e"):
+        memory.of(name).claim().force(14 * MIB)
+    short = memory.of("f").claim()
+    short.force(MIN_PEER_BYTES)
+    short.grow(MIB)
+    memory.most_wide = memory.most * 2
+
+    assert (4 * MIB, 2) == (given, memory.waiting)
+    assert 0 == memory.of("g").claim().widen(MIB, 1)
+
+
 def test_a_claim_gives_back_once():
     """Whatever is done to it afterwards; who still waits is told."""
     memory = Memory(32 * MIB, 16 * MIB)

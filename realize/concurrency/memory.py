@@ -9,7 +9,7 @@ No peer waits for ever for memory that others keep:
 * a peer that holds nothing always gets what it asks for, and any peer up to `MIN_PEER_BYTES`, whatever others hold;
 * what only makes things faster (read-ahead, wide windows) takes at most half of what a peer may hold;
 * wide windows of streams take what nobody else wants: at most half of what all peers may hold, nothing while a claim
-  waits, and they leave room for what was wanted in vain;
+  waits for what others hold, and they leave room for what was wanted in vain;
 * the waiting claims of a peer are served in order, and peers take turns;
 * each `Claim` gives back what it holds exactly once, whatever happens to it.
 """
@@ -61,6 +61,11 @@ class Memory:
         """Number of claims that wait for memory."""
         return sum(share.waiting for share in self._waiting_shares)
 
+    @property
+    def short(self) -> bool:
+        """Whether a claim waits for what other peers hold, and not for what its own peer does."""
+        return any(share.short for share in self._waiting_shares)
+
     def add_waiting(self, share: Share) -> None:
         """Note that a claim of this share waits."""
         self._waiting_shares[share] = None
@@ -104,6 +109,11 @@ class Share:
         return len(self._waiting)
 
     @property
+    def short(self) -> bool:
+        """Whether a claim of this peer waits that its own limit allows."""
+        return bool(self._waiting) and self.held + self._waiting[0][1] <= self.memory.most_each
+
+    @property
     def overdrawn(self) -> bool:
         """Whether the peer holds more than it may; see `Claim.force`."""
         return not self.has_room(0)
@@ -123,7 +133,7 @@ class Share:
     def spare(self) -> int:
         """Return how many bytes may be claimed for a wide window: what nobody else wants."""
         memory = self.memory
-        if memory.waiting:
+        if self._waiting or memory.short:
             return 0
         own = memory.most_each // 2 - self.held - self.missed
         return max(0, min(own, memory.most_wide - memory.held - memory.missed))
