@@ -104,7 +104,7 @@ def far_site(where: str, link: Link | None) -> Iterator[ProbedSite]:
     folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=where))
     site = ProbedSite(folder)
     if link is not None and link.memory:
-        site.write_daemon_config(f"limits = {{ memory = {link.memory}, peer_memory = {link.memory} }}\n")
+        site.write_daemon_config(f"[limits]\nmemory = {link.memory}\npeer_memory = {link.memory}\n")
     try:
         site.start()
         with contextlib.ExitStack() as stack:

@@ -14,6 +14,7 @@ import pytest
 import benchmarks
 from benchmarks import small_steps
 from benchmarks.ageing import growth
+from benchmarks.distance import Link, far_site
 from benchmarks.distant_link import distant
 from benchmarks.growth import Look, competition, rate, shares
 from benchmarks.machine import build, commit, cpu_model, print_machine
@@ -174,3 +175,9 @@ def test_a_commit_is_named_with_what_differs_from_it(tmp_path):
     assert "unknown (no checkout)" == nothing
     assert 10 == len(clean)
     assert f"{clean} with changes" == commit(tmp_path)
+
+
+def test_a_daemon_far_away_may_be_given_more_memory(tmp_path):
+    """`benchmarks.distance --memory`: the daemon starts with such a configuration."""
+    with far_site(str(tmp_path), Link(0.0, None, pull=False, memory=512 << 20)) as site:
+        assert site.daemon.poll() is None
