@@ -30,7 +30,7 @@ from typing import Final
 from attrs import frozen
 
 from benchmarks.machine import print_machine
-from benchmarks.peers import free_port
+from benchmarks.ports import free_port
 from benchmarks.procfs import resident_memory
 from benchmarks.short_runs import Target, visit
 from benchmarks.tables import table

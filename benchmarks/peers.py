@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.machine import print_machine
+from benchmarks.ports import free_port
 from benchmarks.probe import Probe, ProbedSite
 from benchmarks.procfs import cpu_seconds, peak_memory, resident_memory, wake_ups
 from benchmarks.tables import mebibytes
@@ -122,13 +122,6 @@ class Crowd:
             assert process.stdout is not None
             if (heard := process.stdout.readline().strip()) != answer:
                 raise SystemExit(f"a process with peers said {heard!r} where {answer!r} was expected")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def scraped(port: int, path: str) -> tuple[float, int]:
