@@ -19,6 +19,7 @@ from typing import Any, Final
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner, globalLogPublisher
 from zope.interface import implementer
 
+from realize.json_fields import utc_text
 from realize.logger import Logger
 
 _HOOKS: Final[tuple[tuple[Any, str], ...]] = (
@@ -73,8 +74,8 @@ def _is_fault(event: LogEvent) -> bool:
 
 def _write(event: str, fields: dict[str, object]) -> None:
     """Write a record to stderr without the log."""
-    ts = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    line = json.dumps({"ts": ts, "level": "error", "event": event, **fields}, default=repr) + "\n"
+    record = {"ts": utc_text(datetime.now(UTC)), "level": "error", "event": event, **fields}
+    line = json.dumps(record, default=repr) + "\n"
     with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr is full, closed or missing
         sys.stderr.write(line)
         sys.stderr.flush()
