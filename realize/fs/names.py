@@ -32,9 +32,7 @@ MAX_PATH_COMPONENTS: Final = 128
 PREDICTABLE_PARTIAL_NAMES: Final = 8
 """How many names for the partial of a file are always the same."""
 
-PARTIAL_SUFFIX: Final = b".part"
-"""The end of the names of our partials, and perhaps of other files."""
-
+_PARTIAL_SUFFIX: Final = b".part"
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
 _DOTS: Final = frozenset({b".", b".."})
 _ADDED_BYTES: Final = len(b"..realize-0123456789abcdef.part")
@@ -101,7 +99,7 @@ def join(components: tuple[bytes, ...]) -> bytes:
 
 def is_partial(name: bytes) -> bool:
     """Return whether a component has the form of the names of our partials."""
-    return name.endswith(PARTIAL_SUFFIX) and _PARTIAL.fullmatch(name) is not None
+    return name.endswith(_PARTIAL_SUFFIX) and _PARTIAL.fullmatch(name) is not None
 
 
 def partial_names(name: bytes, origin: bytes | None = None) -> Iterator[bytes]:
@@ -128,7 +126,7 @@ def partial_name(name: bytes, origin: bytes | None = None) -> bytes:
 
 def _partial_name(name: bytes, distinction: str) -> bytes:
     kept = name if len(name) + _ADDED_BYTES <= MAX_COMPONENT_BYTES else name[:_KEPT_BYTES]
-    return b"." + kept + b".realize-" + distinction.encode("ascii") + PARTIAL_SUFFIX
+    return b"." + kept + b".realize-" + distinction.encode("ascii") + _PARTIAL_SUFFIX
 
 
 def final_name_of_partial(partial: bytes) -> bytes:
