@@ -11,6 +11,7 @@ Reading is strict: anything truncated, left over or out of range, and more than 
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import starmap
@@ -138,11 +139,7 @@ class Cursor:
 
     def choice(self, kind: type[E]) -> E:
         """Return the enum member whose value is the next byte."""
-        number = self.byte()
-        try:
-            return kind(number)
-        except ValueError:
-            raise ProtocolError(f"{number} is no {kind.__name__}") from None
+        return _member(kind, self.byte())
 
     def flags(self, known: int) -> int:
         """Return the next byte as flags, of which only ``known`` may be set."""
@@ -165,8 +162,20 @@ _PRESENT: Final = 4
 _RECENT: Final = 8
 _ONE_TIME: Final = struct.Struct(">q")
 _STORED: Final = struct.Struct(">Bq")
-_COMMITTED: Final = {each.value: each for each in Committed}
 _CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST_BYTES}s")
+
+
+@functools.cache
+def _members(kind: type[E]) -> dict[int, E]:
+    return {each.value: each for each in kind}
+
+
+def _member(kind: type[E], number: int) -> E:
+    """Return the enum member with that value; `enum.Enum` finds it in Python, which takes longer."""
+    member: E | None = _members(kind).get(number)
+    if member is None:
+        raise ProtocolError(f"{number} is no {kind.__name__}")
+    return member
 
 
 def _octets(value: bytes) -> bytes:
@@ -503,10 +512,7 @@ def _encode_stored(stored: Stored) -> bytes:
 
 def _decode_stored(cursor: Cursor) -> Stored:
     number, ctime_ns = cursor.fields(_STORED)
-    how = _COMMITTED.get(number)
-    if how is None:
-        raise ProtocolError(f"{number} is no outcome of a commit")
-    return Stored(how, cursor.octets(_MAX_TOKEN_BYTES), ctime_ns)
+    return Stored(_member(Committed, number), cursor.octets(_MAX_TOKEN_BYTES), ctime_ns)
 
 
 def _encode_flag(flag: bool) -> bytes:  # noqa: FBT001 -- an item like any other
