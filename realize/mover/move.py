@@ -74,6 +74,10 @@ class _Making:
     paths: set[bytes]
     lock: DeferredLock = field(factory=DeferredLock)
 
+    def answered(self) -> Deferred[None]:
+        """Fires when it is answered, at once if it has been."""
+        return self.lock.run(lambda: None)
+
 
 @define(eq=False, repr=False)
 class Move:
@@ -190,7 +194,7 @@ class Move:
                 # Calls are worked on side by side, but a directory comes before what is in it.
                 for each in earlier:
                     if any(path.rpartition(b"/")[0] in each.paths for path in making.paths):
-                        await each.lock.run(lambda: None)
+                        await each.answered()
                 with whole(End.DESTINATION):
                     # One that cannot be made shows when a file is put there.
                     await self.work.destination.make_directories(wanted)
@@ -198,7 +202,7 @@ class Move:
                 self._making.remove(making)
                 making.lock.release()
         for each in earlier:
-            await each.lock.run(lambda: None)
+            await each.answered()
 
     async def _set_directories(self, *, ended: bool) -> None:
         """Set the final permissions and times of copied directories, now that no file is in flight.
