@@ -11,6 +11,7 @@ from html import escape
 from typing import Final
 
 from benchmarks.comparison.catalogue import OURS, TOOLS
+from benchmarks.comparison.report import right
 from benchmarks.comparison.results import Case, Results, middle
 from benchmarks.comparison.workloads import WORKLOADS
 
@@ -66,7 +67,7 @@ def plot(results: Results, cases: Sequence[Case], tools: Sequence[str]) -> str:
 def seconds(results: Results, case: Case, tools: Sequence[str]) -> dict[str, float]:
     """The median of each tool that always did what it was to do."""
     by_tool = results.by_tool(case)
-    return {name: middle(by_tool[name]) for name in tools if name in by_tool and all(x.right for x in by_tool[name])}
+    return {name: middle(by_tool[name]) for name in tools if name in by_tool and right(by_tool[name])}
 
 
 def in_words(times: dict[Case, dict[str, float]], shown: Sequence[str]) -> str:

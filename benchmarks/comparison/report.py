@@ -32,18 +32,18 @@ def case_title(case: Case) -> str:
 
 
 def lines(results: Results) -> Iterator[list[str]]:
-    """A line for each case and tool, the fastest of a case first."""
+    """A line for each case and tool, the fastest of a case first, and last what went wrong."""
     for case in results.cases():
         by_tool = results.by_tool(case)
         ours = by_tool.get(OURS, [])
-        for tool, runs in sorted(by_tool.items(), key=lambda item: middle(item[1])):
+        for tool, runs in sorted(by_tool.items(), key=lambda item: (not right(item[1]), middle(item[1]))):
             part = ratio(ours, runs)
             yield [
                 case_title(case),
                 tool,
                 f"{middle(runs):.2f}",
                 spread([run.seconds for run in runs]),
-                "" if part is None or tool == OURS else f"{part:.2f}",
+                "" if part is None or tool == OURS or not right(runs) else f"{part:.2f}",
                 f"{median(run.settled for run in runs):.2f}" if case.fs == "disk" else "",
                 f"{median(run.cpu_source for run in runs):.2f}",
                 f"{median(run.cpu_destination for run in runs):.2f}",
@@ -53,6 +53,11 @@ def lines(results: Results) -> Iterator[list[str]]:
                 str(len(runs)),
                 remarks(tool, runs),
             ]
+
+
+def right(runs: Sequence[Run]) -> bool:
+    """Whether all of them did what they were to do."""
+    return all(run.right for run in runs)
 
 
 def remarks(tool: str, runs: Sequence[Run]) -> str:
@@ -98,7 +103,7 @@ def time_cell(by_tool: dict[str, list[Run]], name: str) -> str:
         return ""
     if stopped := [run.seconds for run in runs if run.code is None]:
         return f"more than {max(stopped):.0f} s"
-    if not all(run.right for run in runs):
+    if not right(runs):
         return "went wrong"
     if name == OURS:
         return f"**{middle(runs):.2f} s**"
@@ -112,7 +117,7 @@ def cost_table(results: Results, cases: Sequence[Case]) -> str:
         [case.workload, TOOLS[name].title, *cost_cells(runs)]
         for case in cases
         for name, runs in results.by_tool(case).items()
-        if all(run.right for run in runs)
+        if right(runs)
     ]
     return markdown(["", "", "CPU", "memory", "on the wire"], rows)
 

@@ -74,8 +74,10 @@ class ToDaemon(Rsync):
     def serve(self, place: Place, start: Start) -> int:
         """See `Tool`."""
         config, port = place.scratch / "rsyncd.conf", free_port()
+        # It would write as nobody; only root may choose.
+        owner = f"uid = {os.geteuid()}\ngid = {os.getegid()}\n" if os.geteuid() == 0 else ""
         config.write_text(
-            f"use chroot = no\nuid = {os.geteuid()}\ngid = {os.getegid()}\nsocket options = TCP_NODELAY\n"
+            f"use chroot = no\n{owner}socket options = TCP_NODELAY\n"
             f"[inbox]\npath = {place.destination}\nread only = no\n"
         )
         at = ("--address=127.0.0.1", f"--port={port}")
