@@ -34,7 +34,8 @@ from realize.wire.boxes import encode
 from realize.wire.client import ConnectingProtocol
 from realize.wire.commands import Direction, GetThrottle, Hello, Moves, OpenDirectory, SetThrottle, Status
 from realize.wire.connection import Greeting, PeerProtocol, Role
-from realize.wire.control import BACKLOG_RETRY_S, MAX_CONTROL_CONNECTIONS, ControlFactory, LocalUser, connect_control
+from realize.wire.control import ControlFactory, LocalUser
+from realize.wire.control_client import BACKLOG_RETRY_S, MAX_CONTROL_CONNECTIONS, connect_control
 from realize.wire.keepalive import IDLE_TIMEOUT_S
 from realize.wire.server import HANDSHAKE_TIMEOUT_S
 from tests.loopback import Log, Wire

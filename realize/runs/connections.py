@@ -32,7 +32,7 @@ from realize.units import format_rate
 from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
 from realize.wire.connection import CLOSE_TIMEOUT_S, Greeting, PeerProtocol
-from realize.wire.control import connect_control
+from realize.wire.control_client import connect_control
 from realize.wire.throttling import OwnLimit, limit_by, pacing
 
 SILENT_CLOSE_TIMEOUT_S: Final = 0.5
