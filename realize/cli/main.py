@@ -71,6 +71,9 @@ Exit codes:
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")
 def realize() -> None:
     """The group of all commands; `run` handles their errors."""
+    from realize.cli.stand_ins import stand_in
+
+    stand_in()
 
 
 def main() -> NoReturn:
