@@ -6,7 +6,6 @@ What they say is judged before anything is done; nothing of Prometheus is loaded
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 
 import click
@@ -75,6 +74,8 @@ def _endpoint(ctx: click.Context, text: str) -> str:
 
 
 def _gateway(ctx: click.Context, url: str, job: str, instance: str | None) -> Gateway:
+    import socket
+
     from realize.telemetry.metrics.pushing import parse_gateway
 
     try:

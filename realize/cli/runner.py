@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from realize.cli.logs import command_log, flush
 from realize.cli.options import LogOptions
 from realize.clocks import use_monotonic_clock
+from realize.concurrency.loading_ahead import load_ahead
 from realize.concurrency.reactor import IReactor
 from realize.errors import Interrupted
 from realize.exit_codes import ExitCode
@@ -32,6 +33,9 @@ ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 LOG_FLUSH_TIMEOUT_S: Final = 0.2
 """How long a process that ends at once waits for its log to be written."""
+
+LOADED_AHEAD: Final = ("realize.telemetry.logging.bridging", "realize.telemetry.logging.logs")
+"""What `realize.cli.faults` needs for a fault, however late it comes."""
 
 SHOW_CURSOR = b"\x1b[?25h"
 
@@ -58,6 +62,7 @@ def run(
     allow_many_files()
     outcome: list[T | Failure] = []
     work: list[Deferred[T]] = []
+    not_ahead = load_ahead(reactor, LOADED_AHEAD)
 
     def begin() -> None:
         work.append(Deferred.fromCoroutine(main(reactor)))
@@ -65,6 +70,7 @@ def run(
 
     def end(result: T | Failure) -> None:
         outcome.append(result)
+        not_ahead()
         reactor.stop()
 
     def interrupt() -> None:

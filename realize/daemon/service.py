@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
 from realize import __version__
+from realize.concurrency.loading_ahead import load_ahead
 from realize.concurrency.memory import Memory
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
@@ -75,6 +76,16 @@ from realize.wire.throttling import pacing
 _NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for right in Right}
 """The permissions of the daemon on a directory without which each right is useless."""
 
+LOADED_AHEAD: Final = (
+    "encodings.idna",
+    "pathspec.pattern",
+    "pathspec.patterns.gitignore.spec",
+    "pyfastcdc",
+    "realize.runs.connections",
+    "realize.store.client.store",
+)
+"""What peers, moves and reloads may need at any time."""
+
 FIXED_KEYS: Final = ("key", "former_keys", "listen", "limits", "metrics", "page_file_names", "state", "control")
 """The keys of the configuration that a reload cannot change."""
 
@@ -123,6 +134,8 @@ class RealizedService(Service):
         self._listeners = Listeners(reactor, self._log)
         self._closing: set[Deferred[None]] = set()
         """Each fires when everything that a connection had open is closed, which needs threads."""
+        self._not_ahead: Callable[[], None] = lambda: None
+        """Gives up loading what is not needed yet."""
         self._ended: Deferred[None] | None = None
         """Fires when all is closed; None before that begins."""
         counted = config.metrics is not None or registry is not None
@@ -264,6 +277,7 @@ class RealizedService(Service):
         self._housekeeping.start(self._directories, self._config.partial_max_age_s)
         self._look_what_is_forbidden(found)
         self._moves.start(plans)
+        self._not_ahead = load_ahead(self._reactor, LOADED_AHEAD)
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let running commands finish within the drain time, then close everything.
@@ -445,6 +459,7 @@ class RealizedService(Service):
         self._log.info("stopped")
 
     async def _close(self) -> None:
+        self._not_ahead()
         self._housekeeping.stop()
         self._availability.stop()
         moves_ended = self._moves.stop(self._config.drain_s)

@@ -21,6 +21,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import LoopingCall
 
+from realize.concurrency.loading_ahead import load_ahead
 from realize.concurrency.reactor import IReactor
 from realize.errors import RealizeError, UsageError
 from realize.exit_codes import ExitCode
@@ -32,13 +33,15 @@ from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.runs.tally import Tally
 from realize.schedule.timetable import rate_now
 from realize.units import display_text
-from realize.wire.every_address import server_endpoint_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from realize.telemetry.metrics.pushing import Gateway, Pusher
     from realize.telemetry.metrics.run_metrics import Ending, Figures
+
+LOADED_AHEAD: Final = ("realize.telemetry.metrics.run_metrics", "realize.telemetry.metrics.textfile")
+"""What the report at the end needs."""
 
 PUSH_INTERVAL_S: Final = 15.0
 """Time between two pushes while a run goes on."""
@@ -131,6 +134,7 @@ class RunMetrics:
         Raises `UsageError` if it cannot listen.
         """
         stop_serving = await self._serve(reactor)
+        not_ahead = load_ahead(reactor, LOADED_AHEAD if self.reports_end else ())
         beating = LoopingCall(self._beat, self._pusher)
         beating.clock = reactor
         if self._pusher is not None:
@@ -140,6 +144,7 @@ class RunMetrics:
         try:
             yield
         finally:
+            not_ahead()
             if beating.running:
                 beating.stop()
             await stop_serving()
@@ -233,6 +238,7 @@ class RunMetrics:
             return nothing
         from realize.telemetry.metrics.exposition import Exposition, listen, new_registry
         from realize.telemetry.metrics.run_metrics import live
+        from realize.wire.every_address import server_endpoint_of
 
         registry = new_registry()
         registry.register(live(self._figures, None if self._pusher is None else self._pusher.pushes))

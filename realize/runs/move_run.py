@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import repeat
+from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from realize.concurrency.loading_ahead import load_ahead
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError
 from realize.locations import Location
 from realize.mover.events import Event, Observer, PartialGone
@@ -20,6 +22,9 @@ from realize.runs.move_options import MoveOptions
 from realize.runs.reconnecting import Reconnecting
 from realize.runs.session import Session
 from realize.runs.tally import Tally
+
+LOADED_AHEAD: Final = ("encodings.idna", "pyfastcdc", "realize.runs.connections", "realize.store.client.store")
+"""What a file that replaces another version needs, and a connection, which may not be made at once."""
 
 
 async def _nothing() -> None:
@@ -104,6 +109,7 @@ class MoveRun:
         elif limit is not None:
             self._timer = self._clock.callLater(limit - elapsed, self._out_of_time)
         start.callback(None)
+        not_ahead = load_ahead(self._clock, LOADED_AHEAD)
         error: RealizeError | None = None
         try:
             await self._work
@@ -112,6 +118,7 @@ class MoveRun:
         except RealizeError as problem:
             error = problem
         finally:
+            not_ahead()
             if self._timer is not None and self._timer.active():
                 self._timer.cancel()
         if self._late and isinstance(error, Interrupted):

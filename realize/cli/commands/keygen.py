@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 
 import click
@@ -41,6 +40,8 @@ def keygen(file: str | None, *, show: bool) -> None:
 
 def _lines_to_paste(key: PublicKey) -> list[str]:
     """The public key, and what other machines need to know it by."""
+    import socket
+
     from realize.config.addresses import DEFAULT_PORT
     from realize.pasting import client_lines, client_notes, daemon_lines, if_there, own_name
 

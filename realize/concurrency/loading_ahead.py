@@ -1,0 +1,34 @@
+"""Modules that are not loaded at the start are loaded soon after it, when there is time.
+
+Otherwise a process that has run for days would load them when it needs them, and find those of another version, or
+none, if its packages were upgraded in the meantime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+LOAD_AFTER_S: Final = 1.0
+"""By then, short runs have ended, and have not paid for it."""
+
+
+def load_ahead(clock: IReactorTime, modules: Iterable[str]) -> Callable[[], None]:
+    """Load these modules in `LOAD_AFTER_S`, in the thread of the reactor; calling what is returned gives that up."""
+    loading = clock.callLater(LOAD_AFTER_S, _load, modules)
+
+    def give_up() -> None:
+        if loading.active():
+            loading.cancel()
+
+    return give_up
+
+
+def _load(modules: Iterable[str]) -> None:
+    for each in modules:
+        with contextlib.suppress(ImportError):  # whoever needs it says so, if that ever happens
+            import_module(each)
