@@ -8,29 +8,48 @@ import io
 import os
 import sys
 import threading
-from typing import NoReturn
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import NoReturn, cast
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
 from realize import __version__
-from realize.cli.commands.check import check
-from realize.cli.commands.completion import completion
-from realize.cli.commands.keygen import keygen
-from realize.cli.commands.ls import ls
-from realize.cli.commands.move import NOT_SOURCES_KEY, copy, move
-from realize.cli.commands.moves import moves
-from realize.cli.commands.reload import reload
-from realize.cli.commands.status import status
-from realize.cli.commands.throttle import throttle
+from realize.cli.commands.summaries import NOT_SOURCES_KEY, SUMMARIES
 from realize.cli.exit_codes import command_exit_code
 from realize.errors import RealizeError
 from realize.exit_codes import ExitCode
 from realize.process import discard_output, hold_standard_streams
 
 
+class CommandModules(Mapping[str, click.Command]):
+    """All commands by name; the module of each is loaded when it is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in SUMMARIES:
+            raise KeyError(name)
+        module = "move" if name == "copy" else name
+        command: click.Command = getattr(import_module(f"realize.cli.commands.{module}"), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SUMMARIES)
+
+    def __len__(self) -> int:
+        return len(SUMMARIES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in SUMMARIES
+
+
 class Commands(click.Group):
     """A group in which the word `move` may be left out."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List them without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert `move` unless a command, or an option of the group itself, comes first."""
@@ -65,7 +84,7 @@ Exit codes:
     options_metavar="",
     subcommand_metavar="[COMMAND] [OPTIONS] ARGS...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[move, copy, ls, moves, status, throttle, reload, check, keygen, completion],
+    commands=cast("MutableMapping[str, click.Command]", CommandModules()),
     epilog=_EPILOG,
 )
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from realize.cli.commands.summaries import SUMMARIES
 from realize.cli.options import Access, LogOptions, remote_options
 
 
-@click.command("check", short_help="Try the way to a peer, step by step.")
+@click.command("check", short_help=SUMMARIES["check"])
 @click.argument("target", metavar="PEER[::DIR]")
 @remote_options
 @click.option("--json", is_flag=True, help="Write one JSON object a line.")

@@ -6,6 +6,8 @@ from typing import Final, cast
 
 import click
 
+from realize.cli.commands.summaries import SUMMARIES
+
 _SHELL_NAMES: Final = ("bash", "zsh", "fish")
 
 _COMPLETION_HELP: Final = """Print a script that makes a shell complete the command lines of `realize`.
@@ -23,7 +25,7 @@ After an upgrade, print it anew: it names the options that there were.
 """
 
 
-@click.command("completion", help=_COMPLETION_HELP, short_help="Make a shell complete command lines.")
+@click.command("completion", help=_COMPLETION_HELP, short_help=SUMMARIES["completion"])
 @click.argument("shell", type=click.Choice(_SHELL_NAMES))
 @click.pass_context
 def completion(ctx: click.Context, /, shell: str) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from realize.cli.commands.summaries import SUMMARIES
+
 if TYPE_CHECKING:
     from realize.keys import PublicKey
 
 
-@click.command("keygen", short_help="Make the identity of this machine, or show it.")
+@click.command("keygen", short_help=SUMMARIES["keygen"])
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--show", is_flag=True, help="Print the same for the key that is in FILE, and make none.")
 def keygen(file: str | None, *, show: bool) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from realize.cli.commands.summaries import SUMMARIES
 from realize.cli.options import Access, LogOptions, remote_options
 
 
-@click.command("ls", short_help="List what is at a location.")
+@click.command("ls", short_help=SUMMARIES["ls"])
 @click.argument("location")
 @remote_options
 @click.option("--json", is_flag=True, help="Write one JSON object a line.")

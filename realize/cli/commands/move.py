@@ -9,6 +9,7 @@ from typing import Final
 import click
 from attrs import frozen
 
+from realize.cli.commands.summaries import NOT_SOURCES_KEY, SUMMARIES
 from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.option_fields import argument, collects, group, option
 from realize.cli.options import Access, LogOptions, age, duration, rate_by_time, time_limit
@@ -17,9 +18,6 @@ from realize.schedule.timetable import RateByTime, RateTimetable
 
 RULES_KEY: Final = "realize.rules"
 """The key in a context's ``meta`` for the filter rules, which keep the order of the command line."""
-
-NOT_SOURCES_KEY: Final = "realize.not_sources"
-"""The key in a context's ``meta`` for the names of commands, where `move` was left out."""
 
 PRUNE_DIRS: Final = "--prune-dirs"
 PRUNE_AGE: Final = "1h"
@@ -174,7 +172,7 @@ class MoveArguments:
             raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
 
 
-@click.command("move", cls=MoveCommand, short_help="Move files (the default command).")
+@click.command("move", cls=MoveCommand, short_help=SUMMARIES["move"])
 @collects(MoveArguments, "asked")
 @click.pass_context
 def move(ctx: click.Context, /, asked: MoveArguments) -> int:
@@ -185,7 +183,7 @@ def move(ctx: click.Context, /, asked: MoveArguments) -> int:
     return _run(ctx, asked, remove=True)
 
 
-@click.command("copy", cls=MoveCommand, short_help="Copy files: the same without removing the sources.")
+@click.command("copy", cls=MoveCommand, short_help=SUMMARIES["copy"])
 @collects(MoveArguments, "asked", without={"prune_dirs"})
 @click.pass_context
 def copy(ctx: click.Context, /, asked: MoveArguments) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from realize.cli.commands.summaries import SUMMARIES
 from realize.cli.options import Access, LogOptions, remote_options
 from realize.errors import UsageError
 
@@ -30,7 +31,7 @@ realize moves resume NAME    go on as configured
 """
 
 
-@click.command("moves", help=_MOVES_HELP, short_help="Show or steer what a daemon moves by itself.")
+@click.command("moves", help=_MOVES_HELP, short_help=SUMMARIES["moves"])
 @click.argument("words", nargs=-1, metavar="[list] [PEER] | show|run|pause|resume NAME [PEER]")
 @remote_options
 @click.option("--json", is_flag=True, help="Write one JSON object.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from realize.cli.commands.summaries import SUMMARIES
 from realize.cli.option_fields import collects
 from realize.cli.options import Access, LogOptions
 
 
-@click.command("reload", short_help="Have the daemon of this machine read its configuration again.")
+@click.command("reload", short_help=SUMMARIES["reload"])
 @click.option(
     "--config",
     metavar="FILE",

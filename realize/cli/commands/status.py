@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from realize.cli.commands.summaries import SUMMARIES
 from realize.cli.options import Access, LogOptions, remote_options
 
 
-@click.command("status", short_help="Show what a daemon is doing.")
+@click.command("status", short_help=SUMMARIES["status"])
 @click.argument("peer", required=False)
 @remote_options
 @click.option("--json", is_flag=True, help="Write one JSON object.")

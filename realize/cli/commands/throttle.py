@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from realize.cli.commands.summaries import SUMMARIES
 from realize.cli.options import Access, LogOptions, rate, remote_options, time_limit
 from realize.errors import UsageError
 
@@ -36,7 +37,7 @@ def _peer_and_rate(
         return value[0], None
 
 
-@click.command("throttle", short_help="Show or change the limits of a running daemon.")
+@click.command("throttle", short_help=SUMMARIES["throttle"])
 @click.argument("words", nargs=-1, metavar="[PEER] [RATE]", callback=_peer_and_rate)
 @click.option(
     "--scope",
