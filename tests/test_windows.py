@@ -9,7 +9,16 @@ from realize.errors import Busy, ProtocolError
 from realize.wire import commands
 from realize.wire.connection import Greeting
 from realize.wire.streams import AHEAD_BYTES, MAX_NARROW_BYTES, MIN_GRANT_BYTES, InboundStream
-from realize.wire.windows import FIRST_WINDOW_BYTES, MEASURE_INTERVAL_S, MIN_WINDOW_BYTES, RoundTrip, StreamWindow
+from realize.wire.windows import (
+    EARLY_PROBE_INTERVAL_S,
+    FIRST_WINDOW_BYTES,
+    MEASURE_INTERVAL_S,
+    MIN_WINDOW_BYTES,
+    PROBE_INTERVAL_S,
+    QUIET_S,
+    RoundTrip,
+    StreamWindow,
+)
 from tests.loopback import Pair
 from tests.test_streams import FakeLink
 
@@ -28,29 +37,104 @@ def measuring():
     return RoundTrip(clock, ask), clock, asked
 
 
+def answer(clock, asked, took):
+    """Answer the last question after so many seconds."""
+    clock.advance(took)
+    asked[-1].callback(None)
+
+
 def test_a_round_trip_is_the_time_until_an_answer():
     """It is not known before, and not asked for again while the answer is on its way."""
     round_trip, clock, asked = measuring()
-    before = round_trip.look(), round_trip.look()
-    clock.advance(0.2)
-    asked[0].callback(None)
+    before = round_trip.look(), round_trip.look(), len(asked)
+    answer(clock, asked, 0.2)
 
-    assert ((None, None), 1) == (before, len(asked))
+    assert (None, None, 1) == before
     assert 0.2 == pytest.approx(round_trip.look())
 
 
-def test_a_round_trip_is_measured_again_and_the_shortest_of_late_counts():
-    """A busy moment does not make the link longer; a link that has become longer is noticed after some answers."""
+def test_the_shortest_round_trip_counts():
+    """Most answers wait behind content that is under way, or for a process that is busy."""
     round_trip, clock, asked = measuring()
     found = []
-    for took in [0.3, 0.1, *[0.4] * 8]:
+    for took in [0.3, 0.1, *[0.3] * 8]:
         round_trip.look()
-        clock.advance(took)
-        asked[-1].callback(None)
+        answer(clock, asked, took)
         found.append(round_trip.look())
         clock.advance(MEASURE_INTERVAL_S)
 
-    assert [0.3, *[0.1] * 8, 0.4] == pytest.approx(found)
+    assert [0.3, *[0.1] * 9] == pytest.approx(found)
+    assert not round_trip.probing
+
+
+def probed(*, before, after, seconds=120.0):
+    """When a probe began and ended, and what it found: the first answer takes so long, all later ones so long."""
+    round_trip, clock, asked = measuring()
+    round_trip.look()
+    answer(clock, asked, before)
+    began = ended = None
+    while clock.seconds() < seconds and ended is None:
+        round_trip.look()
+        if began is None and round_trip.probing:
+            began = clock.seconds()
+        if not asked[-1].called:
+            answer(clock, asked, after)
+        if began is not None and not round_trip.probing:
+            ended = clock.seconds()
+        clock.advance(MEASURE_INTERVAL_S)
+    return began, ended, round_trip.look()
+
+
+def test_an_old_round_trip_is_measured_anew_with_little_under_way():
+    """Each minute, for three answers: so a way that has become longer is noticed."""
+    began, ended, found = probed(before=0.1, after=0.2)
+
+    assert PROBE_INTERVAL_S <= began <= PROBE_INTERVAL_S + 2
+    assert 3 * 0.2 <= ended - began <= 3 * (0.2 + MEASURE_INTERVAL_S)
+    assert 0.2 == pytest.approx(found)
+
+
+def test_a_way_that_is_much_longer_is_noticed_soon():
+    """No queue of our own makes all measurements so long, as long as the link takes much in a round trip."""
+    began, _, found = probed(before=0.02, after=0.2)
+
+    assert EARLY_PROBE_INTERVAL_S <= began <= EARLY_PROBE_INTERVAL_S + 2
+    assert 0.2 == pytest.approx(found)
+
+
+def test_a_round_trip_after_a_pause_needs_no_probe():
+    """Nothing is under way then: the shortest of three answers counts, and nobody is held up."""
+    round_trip, clock, asked = measuring()
+    found = []
+    for took in [0.1, 0.3]:
+        for _ in range(3):
+            round_trip.look()
+            answer(clock, asked, took)
+            found.append((round_trip.look(), round_trip.probing))
+            clock.advance(MEASURE_INTERVAL_S)
+        clock.advance(QUIET_S + PROBE_INTERVAL_S)
+
+    assert [(pytest.approx(each), False) for each in [0.1, 0.1, 0.1, 0.1, 0.1, 0.3]] == found
+
+
+def test_a_probe_that_is_refused_ends():
+    """Whoever is too busy to answer is served as ever, with the round trip that is known."""
+    round_trip, clock, asked = measuring()
+    round_trip.look()
+    answer(clock, asked, 0.1)
+    for _ in range(round(PROBE_INTERVAL_S) + 2):
+        clock.advance(0.8)
+        round_trip.look()
+        if not round_trip.probing:
+            answer(clock, asked, 0.2)
+    before = round_trip.probing
+    asked[-1].errback(Busy("256 commands are in progress"))
+    after = round_trip.probing
+    clock.advance(1)
+
+    assert (True, False) == (before, after)
+    assert 0.1 == pytest.approx(round_trip.look())
+    assert not round_trip.probing
 
 
 def test_a_round_trip_is_not_measured_all_the_time():
@@ -204,6 +288,105 @@ def test_a_stream_fills_a_long_fat_link():
 
     assert got >= 0.95 * 120
     assert line.most_unread <= (2 * 120 * 0.25 + 2) * MIB
+
+
+class Bottleneck:
+    """A link that carries ``rate`` MiB per second, and queues what comes faster: content, and answers behind it."""
+
+    def __init__(self, link, stream, rate, round_trip):
+        self.link, self.stream, self.rate, self.half = link, stream, rate * MIB, round_trip / 2
+        self.free = 0.0
+        self.sent = self.given = 0
+        self.piece = int(self.rate / 20)
+
+    def pass_time(self, seconds):
+        """Let time go by; returns the most that was under way, in MiB, and what arrived per second."""
+        clock, before, most = self.link.clock, self.stream.arrived, 0
+        until = clock.seconds() + seconds
+        while clock.seconds() < until:
+            for each in self.link.asked:
+                clock.callLater(self.half, self._queue, 0, each)
+            self.link.asked.clear()
+            if self.link.granted:
+                self.given += sum(self.link.granted)
+                self.link.granted.clear()
+                clock.callLater(self.half, self._credited, self.given)
+            most = max(most, self.given - self.stream.arrived)
+            clock.advance(clock.getDelayedCalls()[0].getTime() - clock.seconds())
+        return most / MIB, (self.stream.arrived - before) / MIB / seconds
+
+    def _credited(self, given):
+        while self.sent < given:
+            size = min(given - self.sent, self.piece)
+            self.sent += size
+            self._queue(size, None)
+
+    def _queue(self, size, answer):
+        now = self.link.clock.seconds()
+        self.free = max(self.free, now) + size / self.rate
+        self.link.clock.callLater(self.free - now + self.half, self._arrive, size, answer)
+
+    def _arrive(self, size, answer):
+        if answer is not None:
+            answer.callback(None)
+            return
+        self.stream.receive(bytes(size))
+        self.stream.delivered()
+        while self.stream._held:
+            self.stream.read()
+
+
+def bottleneck(rate, round_trip):
+    """A stream over such a link that has begun."""
+    link = linked(4096 * MIB, 2048 * MIB)
+    stream = InboundStream(1, 1_000_000 * MIB, link)
+    stream.start()
+    return Bottleneck(link, stream, rate, round_trip)
+
+
+@pytest.mark.parametrize(("rate", "round_trip"), [(10, 0.002), (10, 0.1), (1, 0.02)])
+def test_a_window_over_a_slow_link_stays_narrow(rate, round_trip):
+    """What is under way waits in the link's queue, and makes answers late: that is no reason to have more under way."""
+    link = bottleneck(rate, round_trip)
+    link.pass_time(30)
+    most, got = link.pass_time(150)
+
+    assert most <= (MIN_WINDOW_BYTES + AHEAD_BYTES) / MIB + 2
+    assert got >= 0.97 * rate
+
+
+def test_a_window_over_a_fat_link_is_twice_what_it_carries_in_a_round_trip():
+    """For minutes, with a probe in each of them."""
+    link = bottleneck(50, 0.2)
+    link.pass_time(4)
+    most, got = link.pass_time(130)
+
+    assert most <= 2 * 50 * 0.2 + (AHEAD_BYTES + MIN_WINDOW_BYTES) / MIB + 2
+    assert got >= 0.97 * 50
+
+
+@pytest.mark.parametrize(("short", "long"), [(0.02, 0.2), (0.1, 0.25)])
+def test_a_window_follows_a_way_that_becomes_longer(short, long):
+    """Another way through the network: the link is full again within a minute or so."""
+    link = bottleneck(50, short)
+    link.pass_time(15)
+    link.half = long / 2
+    link.pass_time(75)
+    _, got = link.pass_time(5)
+
+    assert got >= 0.95 * 50
+
+
+def test_a_window_follows_a_way_that_becomes_shorter():
+    """Less under way fills it; until a probe, the queue that is no longer needed hides that."""
+    link = bottleneck(50, 0.3)
+    link.pass_time(15)
+    link.half = 0.02
+    link.pass_time(65)
+    most, got = link.pass_time(5)
+
+    assert most <= (MIN_WINDOW_BYTES + AHEAD_BYTES) / MIB + 3
+    assert got >= 0.97 * 50
 
 
 def test_no_more_is_promised_than_may_be_held():

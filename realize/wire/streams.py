@@ -374,9 +374,15 @@ class InboundStream:
         left = self.limit - self._granted
         if left <= 0 or self._error is not None:
             return
-        self._window.fit(self.arrived, self._link.now(), self._link.round_trip.look())
+        round_trip = self._link.round_trip
+        known = round_trip.look()
+        if round_trip.probing:
+            window = 0
+        else:
+            self._window.fit(self.arrived, self._link.now(), known)
+            window = self._window.bytes
         unread = self._granted - self.arrived + self._held
-        amount, least = min(self._window.bytes + AHEAD_BYTES - unread, left), min(MIN_GRANT_BYTES, left)
+        amount, least = min(window + AHEAD_BYTES - unread, left), min(MIN_GRANT_BYTES, left)
         if amount < least:
             return
         narrow = min(amount, MAX_NARROW_BYTES - unread)
