@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 
 from realize.concurrency.memory import UNBOUNDED
 from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
+from realize.values import MAX_VALUE_BYTES
 from realize.wire.boxes import BoxParser
 from realize.wire.commands import MAX_STREAMS
 from realize.wire.streams import (
@@ -95,9 +96,13 @@ class FakeLink:
     def stream_closed(self):
         """Nothing."""
 
+    def boxes(self):
+        """The content of each box that was written."""
+        return [bytes(box.content) for box in BoxParser().feed(b"".join(self.writes))]
+
     def content(self):
         """The content of all boxes that were written."""
-        return b"".join(box.content for box in BoxParser().feed(b"".join(self.writes)))
+        return b"".join(self.boxes())
 
 
 def outcome(waiting):
@@ -142,6 +147,16 @@ def test_small_pieces_are_written_together():
     outcome(stream.send([bytes(1 << 20)]))
 
     assert (1 << 20) // WRITE_BATCH_BYTES == len(link.writes)
+
+
+def test_small_pieces_share_boxes():
+    """The contents of a batch of small files cost few boxes, of which each takes both ends some work."""
+    link = FakeLink()
+    stream = OutboundStream(1, link)
+    stream.give(2 << 20)
+    outcome(stream.send([bytes(10_240)] * 100))
+
+    assert -(-100 * 10_240 // MAX_VALUE_BYTES) == len(link.boxes())
 
 
 def test_what_waits_on_this_machine_has_not_travelled():

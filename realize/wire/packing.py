@@ -14,7 +14,8 @@ import enum
 import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import starmap
+from itertools import repeat, starmap
+from operator import is_
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
@@ -101,34 +102,44 @@ class Cursor:
         """Return whether anything is left."""
         return self._position < self._end
 
+    # There are several calls of these for each file, so each of them looks for itself whether enough is left.
+
     def take(self, length: int) -> bytes:
         """Return the next ``length`` bytes."""
-        position = self._pass(length)
-        return self._data[position : self._position]
-
-    def _pass(self, length: int) -> int:
-        """Go on behind the next ``length`` bytes, and return where they begin."""
         position = self._position
-        end = position + length
+        self._position = end = position + length
         if end > self._end:
-            raise ProtocolError("a truncated pack")
-        self._position = end
-        return position
+            raise _truncated()
+        return self._data[position:end]
 
     def fields(self, layout: struct.Struct) -> tuple[Any, ...]:
         """Return the next fixed-size fields."""
-        return layout.unpack_from(self._data, self._pass(layout.size))
+        position = self._position
+        self._position = end = position + layout.size
+        if end > self._end:
+            raise _truncated()
+        return layout.unpack_from(self._data, position)
 
     def byte(self) -> int:
         """Return the next byte."""
-        return self._data[self._pass(1)]
+        position = self._position
+        if position >= self._end:
+            raise _truncated()
+        self._position = position + 1
+        return self._data[position]
 
     def octets(self, most: int = MAX_VALUE_BYTES) -> bytes:
         """Return the next byte string, which follows its 16-bit length."""
-        (length,) = self.fields(_U16)
+        data, start = self._data, self._position + _U16.size
+        if start > self._end:
+            raise _truncated()
+        length = data[start - 2] << 8 | data[start - 1]
         if length > most:
             raise ProtocolError(f"a string of {length} bytes where {most} are allowed")
-        return self.take(length)
+        self._position = end = start + length
+        if end > self._end:
+            raise _truncated()
+        return data[start:end]
 
     def text(self, most: int = MAX_ERROR_TEXT_BYTES) -> str:
         """Return the next byte string as text, decoded from UTF-8 and made `harmless`."""
@@ -149,10 +160,15 @@ class Cursor:
         return number
 
 
+def _truncated() -> ProtocolError:
+    return ProtocolError("a truncated pack")
+
+
 _U8: Final = struct.Struct(">B")
 _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
 _SIZE: Final = struct.Struct(">q")
+_SMALL: Final = struct.Struct(f">I{DIGEST_BYTES}s")
 _ENTRY: Final = struct.Struct(">qq")
 _MTIME: Final = struct.Struct(">q")
 _VERSION: Final = struct.Struct(">QQqqq")
@@ -194,7 +210,7 @@ def _encode_entry(entry: Entry) -> bytes:
     note = cut(entry.note, MAX_ERROR_TEXT_BYTES)
     return b"".join(
         (
-            _U8.pack(entry.kind.value),
+            _U8.pack(entry.kind._value_),
             _ENTRY.pack(entry.size, entry.mtime_ns),
             _octets(entry.path),
             _octets(note),
@@ -313,8 +329,7 @@ def _encode_small(head: SmallHead | SmallFile) -> bytes:
 
 
 def _decode_small(cursor: Cursor) -> SmallHead:
-    (size,) = cursor.fields(_U32)
-    digest = cursor.take(DIGEST_BYTES)
+    size, digest = cursor.fields(_SMALL)
     attributes = decode_attributes(cursor)
     replaces = _decode_seen(cursor) if cursor.flags(1) else None
     return SmallHead(cursor.octets(), size, digest, attributes, replaces)
@@ -351,8 +366,7 @@ def _encode_fetched(head: FetchedHead) -> bytes:
 
 
 def _decode_fetched(cursor: Cursor) -> FetchedHead:
-    (size,) = cursor.fields(_U32)
-    digest = cursor.take(DIGEST_BYTES)
+    size, digest = cursor.fields(_SMALL)
     attributes = decode_attributes(cursor)
     return FetchedHead(size, digest, attributes, decode_version(cursor))
 
@@ -426,21 +440,31 @@ class Codec(Shown, Generic[T]):
 
     def unpack(self, data: bytes) -> list[T]:
         """Return the items."""
-        cursor, items = Cursor(data), list[T]()
+        cursor, items, most, decode = Cursor(data), list[T](), self.most, self.decode
         while cursor:
-            if len(items) == self.most:
-                raise ProtocolError(f"more than {self.most} {self.name}")
-            items.append(self.decode(cursor))
+            if len(items) == most:
+                raise ProtocolError(f"more than {most} {self.name}")
+            items.append(decode(cursor))
         return items
+
+
+_NOT_USUAL: Final = object()
 
 
 @frozen(repr=False)
 class Results(Codec[Any]):
-    """Like `Codec`, for lists in which any item may be replaced by the error that occurred for it."""
+    """Like `Codec`, for lists in which any item may be replaced by the error that occurred for it.
+
+    ``usual`` is what most lists consist of, if there is such a value: those are packed and unpacked all at once.
+    """
+
+    usual: Any = _NOT_USUAL
 
     def pack(self, items: Iterable[Any]) -> bytes:
         """Return the value; the texts of errors are shortened if not all of them fit."""
         listed = list(items)
+        if all(map(is_, listed, repeat(self.usual))):
+            return _checked(self.name, self._usual_pack(len(listed)))
         data = b"".join([self._encode(item, MAX_ERROR_TEXT_BYTES) for item in listed])
         if len(data) > MAX_VALUE_BYTES:
             data = b"".join([self._encode(item, _SHORT_TEXT_BYTES) for item in listed])
@@ -448,16 +472,23 @@ class Results(Codec[Any]):
 
     def unpack(self, data: bytes) -> list[Any]:
         """Return the items."""
-        cursor, items = Cursor(data), list[Any]()
+        if self.usual is not _NOT_USUAL:
+            count = len(data) // len(self._usual_pack(1))
+            if count <= self.most and data == self._usual_pack(count):
+                return [self.usual] * count
+        cursor, items, most, decode = Cursor(data), list[Any](), self.most, self.decode
         while cursor:
-            if len(items) == self.most:
-                raise ProtocolError(f"more than {self.most} {self.name}")
+            if len(items) == most:
+                raise ProtocolError(f"more than {most} {self.name}")
             if cursor.flags(1):
                 code = cursor.octets(_MAX_TOKEN_BYTES)
                 items.append(error_of(code, cursor.text()))
             else:
-                items.append(self.decode(cursor))
+                items.append(decode(cursor))
         return items
+
+    def _usual_pack(self, count: int) -> bytes:
+        return self._encode(self.usual, 0) * count if count else b""
 
     def _encode(self, item: Any, most: int) -> bytes:
         if isinstance(item, RealizeError):
@@ -507,7 +538,7 @@ def _take_digest(cursor: Cursor) -> bytes:
 
 
 def _encode_stored(stored: Stored) -> bytes:
-    return _STORED.pack(stored.how.value, stored.ctime_ns) + _octets(stored.identity)
+    return _STORED.pack(stored.how._value_, stored.ctime_ns) + _octets(stored.identity)
 
 
 def _decode_stored(cursor: Cursor) -> Stored:
@@ -546,15 +577,15 @@ EACH_ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attribute
 
 OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)
 
-FOUND: Final = Results("descriptions", _encode_existing, _decode_existing)
+FOUND: Final = Results("descriptions", _encode_existing, _decode_existing, usual=NOTHING)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
 OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
 SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
-FORBIDDEN_FILES: Final = Results("permissions", _encode_nothing, _decode_nothing)
-MADE: Final = Results("results for directories", _encode_nothing, _decode_nothing)
+FORBIDDEN_FILES: Final = Results("permissions", _encode_nothing, _decode_nothing, usual=None)
+MADE: Final = Results("results for directories", _encode_nothing, _decode_nothing, usual=None)
 DONE: Final = Results("results for directories", _encode_flag, _decode_flag)
 PRUNED: Final = Results("prunings", _encode_flag, _decode_flag)
-REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing)
+REMOVED: Final = Results("removal results", _encode_nothing, _decode_nothing, usual=None)
 
 
 class Named(Protocol):

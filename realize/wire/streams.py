@@ -132,38 +132,47 @@ class OutboundStream:
         return self._travelled
 
     async def send(self, pieces: Sequence[Content]) -> None:
-        """Send the pieces; done when the transport has them all.
+        """Send the pieces, in boxes that each carry as many of them as fit; done when the transport has them all.
 
         Raises what the receiver stopped the stream with, or why the connection was lost.
         Only one call at a time.
         """
-        parts: list[Content] = []
+        boxes: list[Content] = []
         size = 0
+        content: list[Content] = []
+        length = room = 0
         batch = self._link.chunk()
         for piece in pieces:
-            view = memoryview(piece)
-            position, end = 0, len(view)
-            while position < end:
-                if self._error is not None:
-                    raise self._error
-                if not self.credit:
-                    if parts:
-                        await self._flush(parts, size)
-                        parts, size = [], 0
-                    else:
+            rest = memoryview(piece)
+            while rest:
+                if not room:
+                    if self._error is not None:
+                        raise self._error
+                    if size >= batch or (size and not self.credit):
+                        await self._flush(boxes, size)
+                        boxes, size = [], 0
+                        batch = self._link.chunk()
+                    if not self.credit:
                         await self.credited()
-                    continue
-                length = min(end - position, MAX_VALUE_BYTES, self.credit, batch)
-                parts += (data_head(length), view[position : position + length], self._tail)
-                position += length
-                size += length
-                self.credit -= length
-                if size >= batch:
-                    await self._flush(parts, size)
-                    parts, size = [], 0
-                    batch = self._link.chunk()
-        if parts:
-            await self._flush(parts, size)
+                    room = min(MAX_VALUE_BYTES, self.credit, batch)
+                    content, length = [], room
+                taken = rest[:room]
+                rest = rest[len(taken) :]
+                content.append(taken)
+                room -= len(taken)
+                if not room:
+                    boxes += self._box(content, length)
+                    size += length
+        if room:
+            boxes += self._box(content, length - room)
+            size += length - room
+        if boxes:
+            await self._flush(boxes, size)
+
+    def _box(self, content: Sequence[Content], length: int) -> tuple[Content, ...]:
+        """A ``Data`` box of that content, whose ``length`` bytes use up credit."""
+        self.credit -= length
+        return data_head(length), *content, self._tail
 
     async def credited(self) -> None:
         """Wait until there is some credit; raises like `send`."""
