@@ -13,13 +13,16 @@ from realize.daemon.expiry import Housekeeping, Partials
 from realize.daemon.metrics.counters import Metrics
 from realize.errors import NotFound
 from realize.telemetry.logging.limiting import LIMIT_WINDOW_S, MIN_WINDOWS, Limiter, _Window
+from realize.throttle.scheduler import BUSY_BYTES
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.values import Committed
 from realize.wire import server
+from realize.wire.boxes import encode
+from realize.wire.commands import Ping
 from realize.wire.connection import Greeting
 from realize.wire.server import MIN_READ_BYTES, PeerServerFactory, turn
 from realize.wire.traffic import Traffic
-from tests.loopback import Log
+from tests.loopback import Log, Pair, Raw
 
 
 class Reading:
@@ -53,6 +56,31 @@ class Connection:
     def traffic(self):
         """None so far."""
         return Traffic()
+
+
+def test_a_ping_is_what_amp_would_send_and_is_counted_as_any_command():
+    """Idle connections send and receive nothing else, so AMP has no part in it; before Hello it is still refused."""
+    pair, raw, watched = Pair(Clock()).introduced(), Raw(Clock()), []
+    pair.server.watch = lambda name: lambda outcome: watched.append((name, outcome))
+    sent = []
+    pair.client.transport.write = sent.append
+    pair.client.tell(Ping)
+    pair.client._ping()
+    pair.server.dataReceived(b"".join(sent))
+    raw.send(sent[0])
+
+    assert sent[0] == sent[1]
+    assert [("Ping", "OK")] * 2 == watched
+    assert raw.lost is not None
+
+
+def test_a_ping_with_more_in_it_is_no_violation():
+    """A newer peer may add something; and one that wants an answer gets it, as of any command."""
+    raw = Raw(Clock())
+    raw.server.theirs = raw.server.greeting
+    raw.send(encode({b"_command": b"Ping", b"more": b"1"}) + encode({b"_command": b"Ping", b"_ask": b"7"}))
+
+    assert encode({b"_answer": b"7"}) == bytes(raw.received)
 
 
 @pytest.fixture
@@ -118,6 +146,21 @@ def test_a_peer_that_a_configuration_names_no_more_has_no_limits():
     with pytest.raises(NotFound):
         tree.rate(Scope.PEER, "camera")
     assert [] == clock.getDelayedCalls()
+
+
+def test_connections_that_send_pings_alone_are_sampled_half_as_often():
+    """Very many always have one that pings, and looking at all of them costs more than their pings."""
+    clock, samples = Clock(), []
+    tree = ThrottleTree(clock, sampled=lambda: samples.append(clock.seconds()))
+    flow = tree.attach("camera", "1")
+    for amount in (27, BUSY_BYTES):
+        for _ in range(40):
+            flow.passed += amount
+            clock.advance(0.25)
+
+    quiet = [at for at in samples if at <= 10]
+    assert (10, 20) == (len(quiet), len(samples) - len(quiet))
+    flow.leave()
 
 
 def test_a_peer_that_is_gone_keeps_its_limit_while_it_is_connected():

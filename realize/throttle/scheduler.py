@@ -27,6 +27,9 @@ from realize.throttle.lateness import MIN_CATCH_UP_S, Lateness
 MIN_STEP_S: Final = 0.001
 """Seconds between two steps that are made up for: a reactor's timers are no finer."""
 
+BUSY_BYTES: Final = 1024
+"""What a flow sends between two calls of `Flow.collect` if it sends more than pings and short answers."""
+
 _log = Logger()
 
 
@@ -75,7 +78,7 @@ class Scheduler:
         self._arm()
 
     def collect(self) -> bool:
-        """Count what flows have sent without a limit, and return whether any has; see `Flow.collect`."""
+        """Count what flows have sent without a limit, and return whether any has sent much; see `Flow.collect`."""
         # Not any(): every flow must be collected.
         return sum(flow.collect() for flow in self._flows.values()) > 0
 
@@ -206,14 +209,14 @@ class Flow:
         self._scheduler.hold(self.bucket)
 
     def collect(self) -> bool:
-        """Move `passed` into the meter, and return whether it was above 0.
+        """Move `passed` into the meter, and return whether it was at least `BUSY_BYTES`.
 
         Call it about once a second, for the meter's rate to be right.
         """
         passed, self.passed = self.passed, 0
         if passed:
             self.bucket.meter.count(passed, self._scheduler.now())
-        return passed > 0
+        return passed >= BUSY_BYTES
 
     def leave(self) -> None:
         """Leave the tree for good; a second call does nothing."""

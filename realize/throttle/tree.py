@@ -30,10 +30,13 @@ from realize.throttle.scheduler import Flow, Scheduler
 from realize.throttle.timed_limits import Cause, TimedLimits
 
 SAMPLE_INTERVAL_S: Final = 0.5
-"""Seconds between two samples of what connections without a limit have sent, while any of them sends."""
+"""Seconds between two samples of what connections without a limit have sent, while any of them sends much."""
 
 QUIET_SAMPLE_INTERVAL_S: Final = 1.0
-"""The same in seconds while none sends: an idle process should rarely wake, and the meter allows no longer pause."""
+"""The same in seconds while none sends more than pings: an idle process should rarely wake.
+
+The meter allows no longer pause.
+"""
 
 
 class Scope(enum.Enum):

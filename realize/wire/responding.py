@@ -164,6 +164,11 @@ class AnsweringProtocol(amp.AMP):
         done.addCallbacks(self._succeeded, self._failed, (shown, began, ended), {}, (shown, began, ended, box), {})
         return done.addBoth(self._finished, box)
 
+    def needed_nothing(self, command: str) -> None:
+        """Count a command that wants no answer, and is done by having come."""
+        self.watch(command)(OK)
+        self._tell(command, self.clock.seconds(), OK, "")
+
     def _succeeded(self, answer: amp.Box, command: str, began: float, ended: Callable[[str], None]) -> amp.Box:
         ended(OK)
         self._tell(command, began, OK, "")

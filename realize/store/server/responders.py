@@ -149,6 +149,8 @@ class DirectoryResponders(amp.CommandLocator):
 
     def transfers(self) -> list[dict[str, Any]]:
         """See `realize.wire.responding.Served`."""
+        if not self._writes and not self._reads:
+            return []
         streams: list[tuple[int, ServedWrite | ServedRead]] = [*self._writes.values(), *self._reads.values()]
         opened = ((self._directories.get(handle), stream) for handle, stream in streams)
         return [{"dir": where.rights.directory, **stream.describe()} for where, stream in opened if where is not None]
