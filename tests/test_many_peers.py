@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import resource
+import socket
 
 import pytest
 from prometheus_client import generate_latest
@@ -23,6 +26,7 @@ from realize.wire.connection import Greeting
 from realize.wire.server import MIN_READ_BYTES, PeerServerFactory, turn
 from realize.wire.traffic import Traffic
 from tests.loopback import Log, Pair, Raw
+from tests.processes import Site
 
 
 class Reading:
@@ -243,3 +247,25 @@ def test_the_log_forgets_who_has_long_been_silent():
 
     assert len(limiter._windows) <= MIN_WINDOWS
     assert [("noisy", "camera", 9)] == told
+
+
+def test_a_daemon_without_a_free_descriptor_says_so_and_goes_on(tmp_path):
+    """It closes those who come then; who comes when somebody has gone is let in."""
+    site = Site(tmp_path)
+    site.start()
+    try:
+        resource.prlimit(site.daemon.pid, resource.RLIMIT_NOFILE, (30, 30))
+        held = [socket.create_connection(("127.0.0.1", site.port), 10) for _ in range(40)]
+        with contextlib.suppress(ConnectionError):
+            assert b"" == held[-1].recv(1)
+        for each in held:
+            each.close()
+        answer = site.realize("status", "hostb")
+    finally:
+        site.stop()
+
+    assert (0, "") == (answer.returncode, answer.stderr)
+    said = [record for record in site.records() if record["event"] == "connection_not_accepted"]
+    assert {("error", "all 30 file descriptors are in use")} == {
+        (record["level"], record["error"].partition(";")[0]) for record in said
+    }

@@ -7,6 +7,7 @@ In the other direction, `TwistedSink` hands our lines to Twisted's log, for a pr
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 import threading
 import traceback
@@ -30,10 +31,20 @@ from realize.logger import Logger
 _OWN: Final = "realize.log"
 """The namespace of our lines in Twisted's log."""
 
+_LISTENING: Final = "twisted.internet.tcp"
+"""The namespace of what Twisted says of the ports at which it listens, or the beginning of that."""
+
+_NO_DESCRIPTOR: Final = "EMFILE encountered"
+_NOT_ACCEPTED: Final = "Could not accept new connection"
+"""How the formats begin of what Twisted says, at the level of info, when it has to do without a connection."""
+
 
 @implementer(ILogObserver)
 class TwistedObserver:
-    """Logs Twisted's events: failures as errors with their traceback, warnings as such, everything else at debug."""
+    """Logs Twisted's events: failures as errors with their traceback, warnings as such, everything else at debug.
+
+    But that no connection can be accepted is an error, though Twisted mentions it only.
+    """
 
     def __init__(self) -> None:
         self._twisted: Logger = structlog.get_logger(component="twisted").bind()
@@ -57,8 +68,21 @@ class TwistedObserver:
             self._python.warning("python_warned", source=str(event["category"]), text=text)
         elif level is LogLevel.warn:
             self._twisted.warning("twisted_warned", source=source, text=_text(event))
+        elif source.startswith(_LISTENING) and (why := _why_not_accepted(event)):
+            self._twisted.error("connection_not_accepted", error=why)
         else:
             self._twisted.debug("twisted_said", source=source, text=_text(event))
+
+
+def _why_not_accepted(event: LogEvent) -> str:
+    """Why a port has closed a new connection, or left it waiting; empty if the event says something else."""
+    said = str(event.get("log_format", ""))
+    if said.startswith(_NO_DESCRIPTOR):
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return (
+            f"all {most} file descriptors are in use; LimitNOFILE= of the unit, or ulimit -n, sets how many there are"
+        )
+    return _text(event) if said.startswith(_NOT_ACCEPTED) else ""
 
 
 def begin_observing() -> None:
