@@ -170,7 +170,7 @@ def test_a_chain_lets_nobody_in(issuers, name):
     for leaf in (OTHER, OLD):
         chained = accepting(own=[with_certificate(leaf, signed_by(issuers[0], leaf, name))])
         for signer, issuer in zip(issuers[1:] + issuers[:1], issuers, strict=True):
-            chained._options[0].getContext().add_extra_chain_cert(signed_by(signer, issuer))
+            chained._contexts[0].add_extra_chain_cert(signed_by(signer, issuer))
         met = Meeting(connecting(), chained)
 
         # Of a friend, that is refused of which OpenSSL makes a chain: what another name has issued.
@@ -182,15 +182,15 @@ def test_certificates_behind_the_first_change_nothing(length):
     """A stranger who adds certificates of known keys to its own one is a stranger."""
     others = [OLD.certificate, signed_by(OLD, OTHER), signed_by(OTHER, OLD), OWN_OLD.certificate] * length
 
-    def also(options):
+    def also(context):
         for certificate in others:
-            options.getContext().add_extra_chain_cert(certificate)
+            context.add_extra_chain_cert(certificate)
 
     stranger = accepting(own=[OTHER])
-    also(stranger._options[0])
+    also(stranger._contexts[0])
     assert not Meeting(connecting(), stranger).met
     stranger = connecting(own=[OTHER])
-    also(stranger._options[0])
+    also(stranger._contexts[0])
     assert not Meeting(stranger, accepting()).met
 
 

@@ -14,6 +14,7 @@ only once Hello was answered.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,6 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
-from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -48,20 +48,24 @@ Refused = Callable[[TLSMemoryBIOProtocol, RealizeError, PublicKey | None], None]
 """Called with the connection of a certificate that was refused, the reason, and its key if it is an ed25519 key."""
 
 
-def _options(identity: Identity) -> CertificateOptions:
-    # Twisted's annotations still name pyOpenSSL's own classes, which pyOpenSSL itself has deprecated.
-    key: Any = identity.private_key
-    certificate: Any = identity.certificate
-    options = CertificateOptions(
-        privateKey=key,
-        certificate=certificate,
-        raiseMinimumTo=TLSVersion.TLSv1_3,
-        enableSessions=False,
-        enableSessionTickets=False,
-    )
+def _context(identity: Identity) -> SSL.Context:
+    """TLS 1.3 and nothing else, with our key.
+
+    Not Twisted's ``CertificateOptions``: those choose ciphers and curves for older versions, and `twisted.internet.ssl`
+    loads what verifies names of hosts, which together was a fifteenth of a short run.
+    """
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_TICKET)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(os.urandom(8))  # OpenSSL fails who offers a session where clients are verified without one
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     # pyOpenSSL sets it, and then OpenSSL comes back after every single record (`realize.wire.tls_bulk`).
-    options.getContext().clear_mode(_PARTIAL_WRITE)
-    return options
+    context.clear_mode(_PARTIAL_WRITE)
+    context.use_certificate(identity.certificate)
+    context.use_privatekey(identity.private_key)
+    context.check_privatekey()
+    return context
 
 
 def _judge_by(
@@ -101,14 +105,14 @@ class ConnectingTLS:
         self, identities: Sequence[Identity], pins: Sequence[PublicKey], label: str, *, hints: bool = True
     ) -> None:
         self._keys = [identity.public_key for identity in identities]
-        self._options = [_options(identity) for identity in identities]
+        self._contexts = [_context(identity) for identity in identities]
         self._pins = pins
         self._hints = hints
         self._label = label
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make a connection; Twisted calls it."""
-        connection = self._options[0].clientConnectionForTLS(tlsProtocol)
+        connection = SSL.Connection(self._contexts[0], None)
         if self._hints:
             connection.set_tlsext_host_name(server_name(self._pins))
         offered = offers(self._keys) if len(self._keys) > 1 else []
@@ -120,7 +124,7 @@ class ConnectingTLS:
             # By now the other end has answered our offers, and our certificate has not been taken yet.
             answer = connection.get_alpn_proto_negotiated()
             if answer in offered:
-                connection.set_context(self._options[offered.index(answer)].getContext())
+                connection.set_context(self._contexts[offered.index(answer)])
 
         return _judge_by(connection, tlsProtocol, judge, _give_up)
 
@@ -155,23 +159,23 @@ class AcceptingTLS:
         known: Callable[[], Iterable[PublicKey]] = tuple,
     ) -> None:
         self._keys = [identity.public_key for identity in identities]
-        self._options = [_options(identity) for identity in identities]
+        self._contexts = [_context(identity) for identity in identities]
         self._is_known = is_known
         self._known = known
         self._refused = refused
-        for options in self._options:
-            options.getContext().set_alpn_select_callback(self._choose_theirs)
-        self._options[0].getContext().set_tlsext_servername_callback(self._choose_ours)
+        for context in self._contexts:
+            context.set_alpn_select_callback(self._choose_theirs)
+        self._contexts[0].set_tlsext_servername_callback(self._choose_ours)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make a connection; Twisted calls it."""
-        connection = self._options[0].serverConnectionForTLS(tlsProtocol)
+        connection = SSL.Connection(self._contexts[0], None)
         return _judge_by(connection, tlsProtocol, self._judge, self._refused)
 
     def _choose_ours(self, connection: SSL.Connection) -> None:
         index = wanted(connection.get_servername(), self._keys)
         if index:
-            connection.set_context(self._options[index].getContext())
+            connection.set_context(self._contexts[index])
 
     def _choose_theirs(self, _: SSL.Connection, offered: list[bytes]) -> Any:
         return known_offer(offered, self._known()) or SSL.NO_OVERLAPPING_PROTOCOLS
