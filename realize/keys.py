@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime as dt
-import hashlib
 import os
 import shlex
 import stat
@@ -27,6 +26,7 @@ from attrs import field, frozen
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -75,7 +75,9 @@ class PublicKey(Shown):
     @property
     def fingerprint(self) -> str:
         """A short name for people and logs; never used in a comparison."""
-        return "SHA256:" + base64.b64encode(hashlib.sha256(self.spki).digest()).decode("ascii").rstrip("=")
+        digest = Hash(SHA256())  # not of `hashlib`, which loads another libcrypto than `cryptography` has
+        digest.update(self.spki)
+        return "SHA256:" + base64.b64encode(digest.finalize()).decode("ascii").rstrip("=")
 
     @property
     def short_fingerprint(self) -> str:

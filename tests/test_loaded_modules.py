@@ -91,9 +91,9 @@ def audit(event, what):
     if event == "import":
         print(what[0], file=report, flush=True)
 
-def loading(modules):
-    load(modules)
-    loaded.append(modules)
+def loading(*what):
+    load(*what)
+    loaded.append(what)
     if len(loaded) == {times}:
         from twisted.internet import reactor
         from twisted.logger import Logger

@@ -32,8 +32,8 @@ def run(code):
 
 
 def test_the_real_modules_are_there_for_who_uses_them():
-    """Before that, neither is loaded; cookies may be asked for by any number of threads at once."""
-    assert ["False", "False", "True", "1", "True", "True"] == run(
+    """Before that, none is loaded; cookies may be asked for by any number of threads at once."""
+    assert ["False", "False", "True", "{'CookieJar'}", "8", "True", "True"] == run(
         """
         import twisted.python.compat
         from twisted.internet.defer import Deferred, succeed
@@ -46,18 +46,77 @@ def test_the_real_modules_are_there_for_who_uses_them():
         print("asyncio" in sys.modules, "urllib.request" in sys.modules, got == [2])
         jars = []
         threads = [
-            threading.Thread(target=lambda: jars.append(twisted.python.compat.cookielib.CookieJar)) for _ in range(8)
+            threading.Thread(target=lambda: jars.append(twisted.python.compat.cookielib.CookieJar())) for _ in range(8)
         ]
         sys.setswitchinterval(1e-6)
         [each.start() for each in threads]
         [each.join() for each in threads]
         import asyncio, http.cookiejar
-        print(len({id(http.cookiejar.CookieJar), *map(id, jars)}), len(jars) == 8)
+        print({type(each).__name__ for each in jars}, len(jars))
+        print(all(type(each) is http.cookiejar.CookieJar for each in jars))
 
         async def one():
             return 1
 
         print(asyncio.run(one()) == 1)
+        """
+    )
+
+
+def test_a_name_is_as_good_as_what_it_stands_for():
+    """It may be called, asked, be a base of a class, and tell what is of its kind; then the module is the real one."""
+    assert ["False", "True", "True", "True", "a&lt;", "True", "True"] == run(
+        """
+        import twisted.internet.reactor
+        from twisted.internet.endpoints import Certificate, CertificateOptions
+        from twisted.python.compat import escape
+
+        print("twisted.internet._sslverify" in sys.modules)
+
+        class Options(CertificateOptions):
+            pass
+
+        print(Options.__mro__[1] is sys.modules["twisted.internet._sslverify"].OpenSSLCertificateOptions)
+        print(isinstance(Options(), CertificateOptions), not isinstance(1, CertificateOptions))
+        print(escape("a<"))
+        import html, twisted.internet.ssl
+        print(html.__file__.endswith(".py"), twisted.internet.ssl.Certificate.loadPEM == Certificate.loadPEM)
+        """
+    )
+
+
+def test_no_name_that_is_left_out_is_an_exception():
+    """``except`` would not take it. Nor is it anything else that is not called, or asked for something."""
+    assert ["[]", "True"] == run(
+        """
+        import types
+        import twisted.internet.reactor, twisted.internet.endpoints, twisted.internet.task, OpenSSL.SSL, secrets
+        import cryptography.x509, twisted.protocols.tls, twisted.plugin
+        from realize.cli.stand_ins import _Name
+
+        names = {
+            (name._module.__name__, name._name)
+            for module in list(sys.modules.values())
+            for scope in [module, *(each for each in list(vars(module).values()) if isinstance(each, type))]
+            for name in list(vars(scope).values())
+            if type(name) is _Name
+        }
+        kinds = {each: getattr(__import__(each[0], fromlist=[each[1]]), each[1]) for each in names}
+        real = {each: kind._real() if type(kind) is _Name else kind for each, kind in kinds.items()}
+        print([each for each, kind in real.items() if isinstance(kind, type) and issubclass(kind, BaseException)])
+        print(all(callable(kind) for kind in real.values()) and len(real) > 8)
+        """
+    )
+
+
+def test_all_is_loaded_ahead():
+    """A second after the start; then nothing is loaded late because it was left out."""
+    assert ["True", "[]"] == run(
+        """
+        from realize.cli.stand_ins import LATER, _Later, load_all
+        print(all(type(sys.modules[name]) is _Later for name in LATER))
+        load_all()
+        print([name for name in LATER if type(sys.modules[name]) is _Later])
         """
     )
 

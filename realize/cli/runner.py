@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from realize.cli.logs import command_log, flush
 from realize.cli.options import LogOptions
+from realize.cli.stand_ins import load_all
 from realize.clocks import use_monotonic_clock
 from realize.concurrency.loading_ahead import load_ahead
 from realize.concurrency.reactor import IReactor
@@ -62,7 +63,7 @@ def run(
     allow_many_files()
     outcome: list[T | Failure] = []
     work: list[Deferred[T]] = []
-    not_ahead = load_ahead(reactor, LOADED_AHEAD)
+    not_ahead = load_ahead(reactor, LOADED_AHEAD, load_all)
 
     def begin() -> None:
         work.append(Deferred.fromCoroutine(main(reactor)))

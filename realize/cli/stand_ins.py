@@ -1,56 +1,108 @@
-"""What Twisted imports from the standard library and a command never uses: left out, a twelfth of its start.
+"""What Twisted and other libraries import and a plain command never uses: left out, a quarter of its start.
 
-* `twisted.python.compat` has a name for `http.cookiejar`, for old programs. A stand-in is there until somebody uses it.
-* `twisted.internet.defer` imports three names of `asyncio`: two for annotations, and `asyncio.iscoroutine`, which it
-  calls. A stand-in has them while that module is loaded; who imports `asyncio` later gets the real one.
+For each module of `LATER` there is one whose names are there, and load the real module as soon as one of them is used:
+called, asked for an attribute, a base of a class or in ``isinstance``. So nothing is missing, and nothing behaves in
+another way; none of the names that are imported from them is an exception, which ``except`` would not take.
+What is still not loaded a second after the start is loaded then (`load_all`), see `realize.concurrency.loading_ahead`.
 
-Nothing else sees them: they are there for the time of one import, in the main thread, before anything runs. This is for
-our own commands alone, never for `realize.api` or the daemon, which are guests in a program of somebody else.
+`twisted.internet.defer` imports three names of `asyncio`: two for annotations, and one that it calls, `iscoroutine`.
+There is a stand-in while that is loaded; who imports `asyncio` later gets the real one.
+Nothing else sees it: it is there for the time of one import, in the main thread, before anything runs.
 Another version of Twisted may do more with those names, so `EXAMINED` has those in which somebody has looked, and with
 any other one `asyncio` is loaded: `tests/test_stand_ins.py` says what to look for.
+
+All this is for our own commands alone, never for `realize.api` or the daemon, which are guests in a program of somebody
+else.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
 from collections.abc import Coroutine
+from importlib import import_module
 from types import CoroutineType, GeneratorType, ModuleType
 from typing import Any, Final
 
 EXAMINED: Final = ("26.10.0",)
 """Versions of Twisted whose `twisted.internet.defer` was examined."""
 
-_COOKIES: Final = "http.cookiejar"
+LATER: Final = (
+    "email.utils",  # of `cryptography.x509`, for the addresses in certificates
+    "hashlib",  # of `cryptography.x509` and `hmac`; it loads libcrypto, and `cryptography` has one of its own
+    "hmac",  # of `secrets` and `cryptography`; the same
+    "html",  # of `twisted.python.compat`, for old programs
+    "http.cookiejar",  # the same
+    "twisted.internet.ssl",  # of the reactor and of endpoints, for TLS with names of hosts; see `realize.wire.tls`
+    "twisted.internet.stdio",  # of endpoints
+    "twisted.protocols._sni",  # of endpoints, for servers
+    "twisted.python.modules",  # of `twisted.plugin`, to look for plug-ins
+)
+"""Modules that are loaded when they are used."""
+
 _LEAVING: Final = threading.Lock()
 
 
 def stand_in() -> None:
-    """Load Twisted without them; to be called before anything of it is loaded, else it does nothing."""
-    if any(name in sys.modules for name in ("asyncio", _COOKIES, "twisted.python.compat", "twisted.internet.defer")):
-        return
-    package: Any = importlib.import_module("http")
-    package.cookiejar = sys.modules[_COOKIES] = _Later(_COOKIES)
+    """Let them be loaded when they are used; what is loaded already is left alone."""
+    for name in LATER:
+        if name not in sys.modules:
+            sys.modules[name] = _Later(name)
 
     from twisted import __version__
 
-    if __version__ in EXAMINED:
+    if __version__ in EXAMINED and not {"asyncio", "twisted.internet.defer"} & sys.modules.keys():
         sys.modules["asyncio"] = _asyncio()
         try:
-            importlib.import_module("twisted.internet.defer")
+            import_module("twisted.internet.defer")
         finally:
             del sys.modules["asyncio"]
 
 
+def load_all() -> None:
+    """Load what was left out and is not loaded yet."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, _Later):
+            _loaded(module)
+
+
 class _Later(ModuleType):
-    """A module that is loaded when something in it is asked for, in whichever thread."""
+    """A module that is loaded when something in it is used, in whichever thread."""
 
     def __getattr__(self, name: str) -> Any:
-        with _LEAVING:
-            if sys.modules.get(self.__name__) is self:
-                del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Name(self, name)
+
+
+class _Name:
+    """What a module calls by that name, which is a function or a class."""
+
+    def __init__(self, module: _Later, name: str) -> None:
+        self._module = module
+        self._name = name
+
+    def _real(self) -> Any:
+        return getattr(_loaded(self._module), self._name)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._real()(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real(), name)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self._real())
+
+    def __mro_entries__(self, _: tuple[object, ...]) -> tuple[Any, ...]:
+        return (self._real(),)
+
+
+def _loaded(module: _Later) -> ModuleType:
+    with _LEAVING:
+        if sys.modules.get(module.__name__) is module:
+            del sys.modules[module.__name__]
+    return import_module(module.__name__)
 
 
 def _asyncio() -> Any:

@@ -17,9 +17,14 @@ LOAD_AFTER_S: Final = 1.0
 """By then, short runs have ended, and have not paid for it."""
 
 
-def load_ahead(clock: IReactorTime, modules: Iterable[str]) -> Callable[[], None]:
-    """Load these modules in `LOAD_AFTER_S`, in the thread of the reactor; calling what is returned gives that up."""
-    loading = clock.callLater(LOAD_AFTER_S, _load, modules)
+def load_ahead(
+    clock: IReactorTime, modules: Iterable[str], also: Callable[[], None] = lambda: None
+) -> Callable[[], None]:
+    """Load these modules in `LOAD_AFTER_S`, in the thread of the reactor, and call ``also``, which loads others.
+
+    Calling what is returned gives that up.
+    """
+    loading = clock.callLater(LOAD_AFTER_S, _load, modules, also)
 
     def give_up() -> None:
         if loading.active():
@@ -28,7 +33,9 @@ def load_ahead(clock: IReactorTime, modules: Iterable[str]) -> Callable[[], None
     return give_up
 
 
-def _load(modules: Iterable[str]) -> None:
+def _load(modules: Iterable[str], also: Callable[[], None]) -> None:
     for each in modules:
         with contextlib.suppress(ImportError):  # whoever needs it says so, if that ever happens
             import_module(each)
+    with contextlib.suppress(ImportError):
+        also()
