@@ -55,7 +55,7 @@ _NOT_BEFORE: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NOT_AFTER: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # "no expiry", RFC 5280, 4.1.2.5
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class PublicKey(Shown):
     """An ed25519 public key, which identifies a peer.  Raises `ConfigError` if ``spki`` is anything else."""
 
@@ -88,7 +88,7 @@ class PublicKey(Shown):
         return self.fingerprint
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Identity(Shown):
     """Our own key pair; two are equal if their public keys are."""
 

@@ -53,7 +53,7 @@ def _wild(rule: bytes) -> int:
     return rule.count(b"*") + rule.count(b"?")
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Rule(Shown):
     enters: bool
     anchored: bool

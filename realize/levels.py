@@ -39,7 +39,7 @@ FORMATS: Final = ("auto", "console", "json", "logfmt", "systemd")
 _LEVELS_FORM: Final = "error, warning, info or debug, such as info or info,wire=debug"
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Levels(Shown):
     """The lowest level that is logged, by name, and the levels of the components that differ."""
 

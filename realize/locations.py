@@ -30,7 +30,7 @@ _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _FORMS: Final = "write HOST::DIRECTORY, HOST:PORT::DIRECTORY/PATH or realize://HOST:PORT/DIRECTORY/PATH"
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class LocalLocation(Shown):
     """A file or directory on this machine."""
 
@@ -46,7 +46,7 @@ class LocalLocation(Shown):
         return display_text(self.path)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class RemoteLocation(Shown):
     """A directory that a daemon serves, or a file or directory in it."""
 

@@ -29,7 +29,7 @@ MAX_DURATION_S: Final = 36_500 * 86_400
 """The longest duration that is accepted: 36500 days, which every timer can handle."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Reserve(Shown):
     """Space to keep free on a file system: a number of bytes, or a fraction of its size."""
 

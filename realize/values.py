@@ -105,7 +105,7 @@ class Kind(enum.Enum):
     """A directory; its contents follow."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Entry(Shown):
     """One name in a listing; ``mode`` has the permission bits (0o777) of a directory."""
 
@@ -117,7 +117,7 @@ class Entry(Shown):
     mode: int = 0
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Version(Shown):
     """Identifies the state of a file at one instant: any write, replacement or touch changes at least one field."""
 
@@ -128,7 +128,7 @@ class Version(Shown):
     ctime_ns: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Attributes(Shown):
     """What is copied besides the content; ``mode`` has permission bits only (0o777)."""
 
@@ -136,7 +136,7 @@ class Attributes(Shown):
     mode: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Seen(Shown):
     """The version of a final file that may be replaced, and no other: a precondition, with values from `Existing`."""
 
@@ -144,7 +144,7 @@ class Seen(Shown):
     ctime_ns: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class SmallFile(Shown):
     """A complete file of at most `MAX_SMALL_BYTES`; ``attributes`` is None if they are not to be preserved.
 
@@ -163,7 +163,7 @@ class SmallFile(Shown):
         return len(self.content)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Fetched(Shown):
     """A small file as it was read, and the version it was read from."""
 
@@ -171,7 +171,7 @@ class Fetched(Shown):
     version: Version
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Removal(Shown):
     """A request to remove a file if it is still this version."""
 
@@ -179,7 +179,7 @@ class Removal(Shown):
     version: Version
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Directory(Shown):
     """A directory at the destination, and the attributes to set; ``mode`` has permission bits only (0o777).
 
@@ -191,7 +191,7 @@ class Directory(Shown):
     mtime_ns: int | None = None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Vacant(Shown):
     """A request to remove a directory if it is empty.
 
@@ -202,7 +202,7 @@ class Vacant(Shown):
     mtime_ns: int | None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Expected(Shown):
     """A small file that the destination may have already; ``attributes`` as for a `SmallFile`."""
 
@@ -212,7 +212,7 @@ class Expected(Shown):
     attributes: Attributes | None = None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Existing(Shown):
     """What a destination has under one name.
 
@@ -273,7 +273,7 @@ class Committed(enum.Enum):
     """Not committed: another file has the name, and the policy was `OnConflict.SKIP`."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Travelled(Shown):
     """``amount`` bytes of the contents of these files, sent one after the other, have gone over a connection."""
 
@@ -281,7 +281,7 @@ class Travelled(Shown):
     amount: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Stored(Shown):
     """The result of a commit: how, and the version of the file that it made, with the values of `Existing`.
 
@@ -305,7 +305,7 @@ class WhereKind(enum.Enum):
     FILE = 3
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Space(Shown):
     """The free space on the file system of a store, in bytes and in files.
 
@@ -317,7 +317,7 @@ class Space(Shown):
     free_files: int | None = None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Where(Shown):
     """Where a store is.
 

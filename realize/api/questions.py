@@ -28,7 +28,7 @@ from realize.wire.commands import Direction, Steering
 T = TypeVar("T")
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class PeerLimit(Shown):
     """A limit of a daemon, as it says itself; None is unknown, or none."""
 

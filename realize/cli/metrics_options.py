@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class MetricsOptions(Shown):
     """Where metrics are to go, as the command line says it; `metrics_targets` judges it."""
 

@@ -22,7 +22,7 @@ _DECLARED: Final = "realize.declared"
 """The key of a field's metadata under which it says what sets it."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Parameter(Shown):
     """One option or argument, for click."""
 
@@ -31,7 +31,7 @@ class _Parameter(Shown):
     settings: Mapping[str, Any]
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Group(Shown):
     """Options that set the fields of a class of their own."""
 

@@ -69,7 +69,7 @@ def _parsed(parse: Callable[[str], T], ctx: click.Context, param: click.Paramete
         raise click.BadParameter(str(error), ctx, param) from error
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Access(Shown):
     """Where our key and the keys of peers come from, as far as the command line says; None is the default."""
 
@@ -88,7 +88,7 @@ class Access(Shown):
     )
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class LogOptions(Shown):
     """What is logged, in which form, and to which file; None is the default, which is next to nothing on stderr."""
 

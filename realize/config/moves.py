@@ -46,7 +46,7 @@ def _given_texts(given: str | Collection[str]) -> tuple[str, ...]:
         return cast("tuple[str, ...]", given)
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class MoveConfig(Shown):
     """What the daemon moves by itself.  Raises `ConfigError` for values that make no sense."""
 

@@ -138,7 +138,7 @@ def _given_metrics(metrics: str | int | None) -> str | None:
         return str(metrics)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class DirectoryConfig(Shown):
     """A directory that the daemon serves.  Raises `ConfigError` for values that make no sense."""
 
@@ -158,7 +158,7 @@ class DirectoryConfig(Shown):
         )
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class PeerConfig(Shown):
     """A peer, identified by its key, or by any of several.  Raises `ConfigError` for values that make no sense."""
 
@@ -211,7 +211,7 @@ class PeerConfig(Shown):
             yield from problems_of("keys", check_keys, self.keys)
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class ThrottleConfig(Shown):
     """The initial rate limits, in bytes per second or as timetables of such; None is unlimited.
 
@@ -231,7 +231,7 @@ class ThrottleConfig(Shown):
         )
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class LimitsConfig(Shown):
     """How much memory the daemon uses for its peers.  Raises `ConfigError` for values that make no sense."""
 
@@ -248,7 +248,7 @@ class LimitsConfig(Shown):
         )
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class LogsConfig(Shown):
     """What ``twistd realized`` logs, in which of `realize.levels.FORMATS`, and to which file (None is stderr).
 
@@ -269,7 +269,7 @@ class LogsConfig(Shown):
         )
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Config(Shown):
     """A configuration: all that a daemon, or a program that moves files, has to know.
 

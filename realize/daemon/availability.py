@@ -42,7 +42,7 @@ _TAKEN: Final = Missing("another service in the same process serves it")
 CHANGED: Final = Missing(ANOTHER_IN_ITS_PLACE)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Absence(Shown):
     """That a directory is not there, or that its disk hangs."""
 

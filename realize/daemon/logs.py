@@ -61,7 +61,7 @@ def tell_why(
     former(kind, error, traceback)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class DaemonLogOptions(Shown):
     """The log options of the command line, which override the configuration; None where none was given."""
 

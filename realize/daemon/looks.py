@@ -29,7 +29,7 @@ DISK_ANSWER_S: Final = 5.0
 """How long to wait for the disks of the configured directories to answer."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class FoundDirectory(Shown):
     """The directory that a look has found, and where its file system is mounted; None if that cannot be told."""
 
@@ -37,7 +37,7 @@ class FoundDirectory(Shown):
     mount: bytes | None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Missing(Shown):
     """Why there is none, in words that name no path: peers read them."""
 

@@ -24,7 +24,7 @@ MAX_PROBLEM_CHARS: Final = 1_000
 """The longest line about what is wrong with a configuration; what is longer is cut."""
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Reloaded(Shown):
     """How a reload went.
 
@@ -72,7 +72,7 @@ class ReloadResponder(amp.CommandLocator):
         return self._reload().addCallback(lambda reloaded: {"report": reloaded.as_text()})
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class ControlResponders(Shown):
     """Answers a user at the control socket; see `realize.wire.responding.Served`."""
 

@@ -13,7 +13,7 @@ from realize.store.server.responders import DirectoryResponders
 from realize.wire.responding import Responder
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class DaemonResponders(Shown):
     """Answers one peer on one connection; see `realize.wire.responding.Served`."""
 

@@ -43,7 +43,7 @@ MAX_READING_COMMANDS: Final = 2
 """Commands of one peer at once that read much of one directory and answer little (digests, comparisons)."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class ServedDirectory(Shown):
     """One directory, as it was when it was taken up.
 

@@ -44,7 +44,7 @@ class SteeredMoves(Protocol):
         """Go on as configured; nothing if it is not paused."""
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Asker(Shown):
     """Who asks: the name of a peer, or ``uid N`` at the control socket."""
 

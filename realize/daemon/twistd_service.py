@@ -40,7 +40,7 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """Signals that stop the daemon in order (the first two through the reactor); a second one of them stops it at once."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Overrides(Shown):
     """What options of the command line put in the place of the configuration; None where none was given."""
 

@@ -14,7 +14,7 @@ from realize.shown import Shown
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Mount(Shown):
     """One mount: the directory ``root`` of the file system on ``device``, seen at ``point``.  See proc(5)."""
 

@@ -9,7 +9,7 @@ from attrs import frozen
 from realize.shown import Shown
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class FileSystemSpace(Shown):
     """How large a file system is, and how much of it is free for those who are not root.
 

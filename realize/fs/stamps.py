@@ -43,7 +43,7 @@ def read_clocks() -> Reading:
             return monotonic_ns, stamp_ns
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _ClockSetting(Shown):
     """From ``since_ns`` (monotonic) on, the wall clock was ahead of the monotonic one by at least ``ahead_ns``."""
 
@@ -51,7 +51,7 @@ class _ClockSetting(Shown):
     ahead_ns: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Present(Shown):
     """An instant at which the clock that stamps files showed ``stamp_ns``.
 

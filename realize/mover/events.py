@@ -36,7 +36,7 @@ class How(enum.Enum):
     """Somebody else removed or moved it before its turn came."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class SourceStarted(Shown):
     """Work on one of the sources begins; both names are locations as the user wrote them."""
 
@@ -44,7 +44,7 @@ class SourceStarted(Shown):
     destination: str
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Found(Shown):
     """The listing found this many more files to move, with this many bytes in total."""
 
@@ -52,12 +52,12 @@ class Found(Shown):
     size: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Listed(Shown):
     """All sources are listed: no more `Found` follows."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Planned(Shown):
     """What a dry run would do with a file."""
 
@@ -66,7 +66,7 @@ class Planned(Shown):
     action: Action
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Started(Shown):
     """Sending of a file too large for a batch has started; the destination had ``have`` bytes of it already."""
 
@@ -75,7 +75,7 @@ class Started(Shown):
     have: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Progressed(Shown):
     """``amount`` more bytes of the content of a file are at the destination.
 
@@ -89,7 +89,7 @@ class Progressed(Shown):
     found: int = 0
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Stopped(Shown):
     """A file was started and not completed; ``reached`` of its ``size`` bytes are durable there, None if unknown."""
 
@@ -98,7 +98,7 @@ class Stopped(Shown):
     reached: int | None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Unknown(Shown):
     """It is unknown what became of a file, because an answer never came.
 
@@ -113,14 +113,14 @@ class Unknown(Shown):
     how: How | None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class UnderWay(Shown):
     """``files`` more small files are in flight (fewer if negative); their outcomes are emitted before the decrease."""
 
     files: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Finished(Shown):
     """The work on a file ended without an error: ``how`` says how, ``removed`` whether it was removed at the source.
 
@@ -137,7 +137,7 @@ class Finished(Shown):
     removed: bool
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Failed(Shown):
     """A file, directory or whole source (path empty) could not be moved; it is still at the source."""
 
@@ -146,7 +146,7 @@ class Failed(Shown):
     error: RealizeError
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Postponed(Shown):
     """A file could not be moved now, and will be tried again at the end of this source."""
 
@@ -155,7 +155,7 @@ class Postponed(Shown):
     error: RealizeError
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Left(Shown):
     """An entry of a kind that is never moved was left where it is: a symlink, device, socket or FIFO."""
 
@@ -163,7 +163,7 @@ class Left(Shown):
     note: str
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class HeldBack(Shown):
     """A file stays because of ``--min-age``: its time lies in the future, so it will not be old enough for long."""
 
@@ -171,7 +171,7 @@ class HeldBack(Shown):
     mtime_ns: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Pruned(Shown):
     """A directory of the source that had long been empty was removed, or would be in a dry run."""
 
@@ -179,7 +179,7 @@ class Pruned(Shown):
     removed: bool
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class PartialGone(Shown):
     """A partial at a destination of this machine was removed.
 
@@ -191,7 +191,7 @@ class PartialGone(Shown):
     expired: bool
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class NoRoom(Shown):
     """At the end of a run: ``files`` files with ``size`` bytes in total did not fit the destination.
 
@@ -204,7 +204,7 @@ class NoRoom(Shown):
     missing: int | None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Retrying(Shown):
     """The connection was lost or could not be made; the next attempt at the rest comes in ``delay`` seconds."""
 

@@ -26,7 +26,7 @@ _ANY_NAME: Final = "\0"
 _NEVER: Final = frozenset({"", ".", ".."})
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Selection(Shown):
     """Patterns in the order in which they were given; the last one that matches a path decides."""
 

@@ -14,7 +14,7 @@ from realize.store.interfaces import IListing
 from realize.values import frozen
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Arrived(Shown):
     """A file that is complete, verified and durable at the destination; ``path`` is relative to the source.
 

@@ -59,7 +59,7 @@ DELAYS: Final = (0.25, 1.0, 3.0)
 """Seconds before each further attempt at the files in the retry queue."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Retry(Shown):
     """A file that waits for another attempt; ``sent`` is what this run stored of an earlier version of it."""
 

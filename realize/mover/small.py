@@ -42,7 +42,7 @@ MAX_BATCH_FILES: Final = 256
 """Files in one batch at most, so that its answer does not take long."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Candidate(Shown):
     """A file to be moved, and what the destination has under its name."""
 

@@ -36,7 +36,7 @@ FATAL_ERRORS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 """Errors of one file that all other files on that side would get too."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Side(Shown):
     """A store, and its location as the user wrote it.
 
@@ -51,7 +51,7 @@ class Side(Shown):
     feed: Feed | None = None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class TransferOptions(Shown):
     """What the user asked for.
 
@@ -68,7 +68,7 @@ class TransferOptions(Shown):
     """Remove directories of the source that are empty and at least this old (since their last change); None: never."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Work(Shown):
     """One source being moved into the destination.
 

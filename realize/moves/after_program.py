@@ -50,7 +50,7 @@ class AfterOutcome(enum.Enum):
     """It could not be started."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Call(Shown):
     """A program that is to be run, and what it is to be told."""
 

@@ -24,7 +24,7 @@ MAX_NAMED_FILES: Final = 100
 _GOOD_CODE: Final = ExitCode.DONE.name.lower()
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class AfterReport(Shown):
     """What ``runs`` runs of a move did.
 

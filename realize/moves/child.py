@@ -50,7 +50,7 @@ _MFD_NOEXEC_SEAL: Final = 8
 """As linux/memfd.h has it; Python has no name for it before 3.13."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Spawned(Shown):
     """A program that was started: the descriptor by which its exit is known, and the one with its output."""
 
@@ -59,7 +59,7 @@ class Spawned(Shown):
     output_fd: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class ChildEnd(Shown):
     """How a program ended.
 

@@ -43,7 +43,7 @@ PATIENCE_S: Final = 10.0
 _twisted = TwistedLogger()
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Occasion(Shown):
     """What a run is to do.
 
@@ -58,7 +58,7 @@ class Occasion(Shown):
     prunes: bool = True
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class RunEnd(Shown):
     """How a run ended.
 

@@ -25,7 +25,7 @@ MAX_JITTER_S: Final = 60.0
 _RATES: Final = ("throttle", "throttle_up", "throttle_down")
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Plan(Shown):
     """One standing move; ``texts`` are its locations as configured, the destination last."""
 

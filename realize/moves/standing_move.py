@@ -36,7 +36,7 @@ MAX_AWAY_DELAY_S: Final = 4.0
 _twisted = TwistedLogger()
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Surroundings(Shown):
     """What a standing move needs of the daemon that it is part of.
 

@@ -39,7 +39,7 @@ def _shortened(text: str) -> str:
     return text[:MAX_ERROR_CHARS]
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class FileFailure(Shown):
     """A file that could not be moved.
 
@@ -55,7 +55,7 @@ class FileFailure(Shown):
     error: str = field(default="", converter=_shortened)
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Unfinished(Shown):
     """A time by the clock that was taken, but not to its end: a run goes on with it ``until`` then (epoch seconds).
 
@@ -69,7 +69,7 @@ def _first(failures: Sequence[FileFailure]) -> Sequence[FileFailure]:
     return tuple(failures[:MAX_FILE_FAILURES])
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class MoveState(Shown):
     """What one move remembers; times are seconds since the epoch by the wall clock.
 

@@ -47,7 +47,7 @@ _Batch = Mapping[str, MoveState | None]
 """States by the name of the move; None for one that is to be forgotten."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Written(Shown):
     """What came of a batch: the error of each move that failed, and how many seconds it took."""
 

@@ -28,7 +28,7 @@ class Phase(enum.Enum):
     """It was paused by hand, and moves nothing until it is resumed."""
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class KnownBacklog(Shown):
     """What a move knows of and has not moved.
 
@@ -53,7 +53,7 @@ class KnownBacklog(Shown):
         )
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class RunResult(Shown):
     """What came of one run; ``error`` is what ended it early, or empty, and ``code`` the word of its exit code."""
 
@@ -67,7 +67,7 @@ class RunResult(Shown):
     code: str = "done"
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class FileUnderWay(Shown):
     """A file that is on its way; ``path`` is for people."""
 
@@ -76,7 +76,7 @@ class FileUnderWay(Shown):
     done: int
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class RunNow(Shown):
     """A run that goes on; ``rate_bps`` is measured, None until it is known."""
 
@@ -89,7 +89,7 @@ class RunNow(Shown):
     in_flight: Sequence[FileUnderWay] = ()
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Totals(Shown):
     """What a move did since the daemon started, a run that goes on included; none of it ever gets less.
 
@@ -106,7 +106,7 @@ class Totals(Shown):
     after: Mapping[str, int] = Factory(dict)
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class LimitChange(Shown):
     """When a limit becomes another one by itself, and which; None is unlimited."""
 
@@ -114,7 +114,7 @@ class LimitChange(Shown):
     bps: int | None
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class MoveStatus(Shown):
     """One standing move.
 

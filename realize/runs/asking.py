@@ -31,7 +31,7 @@ from realize.wire.commands import (
 from realize.wire.connection import PeerProtocol
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Change(Shown):
     """A limit to set: ``rate`` in bytes per second, None to lift it; for ``seconds``, or for good."""
 

@@ -50,7 +50,7 @@ class Result(enum.Enum):
     SKIPPED = "skip"
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Finding(Shown):
     """What one step found; ``mend`` are the lines that say what to do about it."""
 

@@ -11,7 +11,7 @@ from realize.shown import Shown
 from realize.throttle.tree import ThrottleTree
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class LimitTree(Shown):
     """The limits of a process, with what the connections of its runs are called there.
 

@@ -44,7 +44,7 @@ from realize.units import display_text
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Ends(Shown):
     """What makes the fields of the two sides in each line: for each source by its name, and for the destination.
 
@@ -211,7 +211,7 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Line(Shown):
     event: str
     text: bytes

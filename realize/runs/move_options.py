@@ -29,7 +29,7 @@ def _rules(rules: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple(rules)
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class MoveOptions(Shown):
     """What is asked of a move or copy beside its locations; the defaults are those of the command.
 

@@ -16,7 +16,7 @@ JOB: Final = "realize"
 """What the job is called if nobody says otherwise."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Rates(Shown):
     """How fast this machine may send and be sent to, in bytes per second, or timetables of such; None is unlimited."""
 
@@ -24,7 +24,7 @@ class Rates(Shown):
     down: RateByTime = None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Patience(Shown):
     """How long a run may take in seconds, how long files under way may then still take, and whether to reconnect."""
 
@@ -33,7 +33,7 @@ class Patience(Shown):
     retry: bool = True
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class MetricsTargets(Shown):
     """Where metrics go: an endpoint string to serve them at, a gateway to push them to, a file; None is nowhere.
 

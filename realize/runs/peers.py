@@ -15,7 +15,7 @@ from realize.shown import Shown
 from realize.units import display_text, format_address
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Peer(Shown):
     """Whom to connect to: an address, and the only keys that are accepted there."""
 
@@ -32,7 +32,7 @@ class Peer(Shown):
         return format_address(self.host, self.port)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class ThisMachine(Shown):
     """The daemon of this machine, at its control socket."""
 

@@ -12,7 +12,7 @@ from realize.runs.tally import Tally
 from realize.shown import Shown
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Summary(Shown):
     """What a run came to; sizes are in bytes.
 

@@ -40,7 +40,7 @@ Changes = tuple[tuple[float, int | None], ...]
 """Moments, and the rates that begin then."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class RateChange(Shown):
     """The rate from one time of day on: on one day of the week (0 is Monday), or, for None, on each that has no own."""
 

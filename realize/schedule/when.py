@@ -33,7 +33,7 @@ _LASTS_OF_DATE: Final = (12, 31)
 _LASTS_OF_TIME: Final = (23, 59, 59)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Settled(Shown):
     """As files settle: never by the clock."""
 
@@ -42,7 +42,7 @@ class Settled(Shown):
         return "settled"
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Every(Shown):
     """At intervals of so many seconds, from the start of one run to the start of the next."""
 

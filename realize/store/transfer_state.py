@@ -152,7 +152,7 @@ class WriteState(TransferState):
         self._ended = True
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Picked(Shown):
     """What is wanted of a span."""
 

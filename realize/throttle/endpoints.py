@@ -133,7 +133,7 @@ class ThrottleParser:
             return throttle_server(reactor, inner, options.rate, options.burst, name=options.name)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Description(Shown):
     """What a description says: rate, burst and name of the limit, and the description of the inner endpoint."""
 

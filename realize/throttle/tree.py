@@ -54,7 +54,7 @@ Setting = tuple[Scope, str, bool]
 """A node, and whether its limit is what the connection has asked for itself."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Limit(Shown):
     """A snapshot of one node of the tree.
 

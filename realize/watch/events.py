@@ -57,7 +57,7 @@ _OVERFLOWS: Final = int(flags.Q_OVERFLOW)
 _log = Logger()
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class DirectoryEvent(Shown):
     """Something has happened to a directory, or to ``name`` in it; see inotify(7).
 

@@ -60,7 +60,7 @@ class _State(enum.Enum):
     FAILED = enum.auto()
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class FailedFile(Shown):
     """A file that could not be moved: since when (seconds since the epoch), and how many times in a row."""
 
@@ -69,7 +69,7 @@ class FailedFile(Shown):
     attempts: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class FoundFile(Shown):
     """A file that a walk has found; ``since`` is when it last changed, in seconds since the epoch, None if unknown.
 

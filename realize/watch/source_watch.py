@@ -92,7 +92,7 @@ class WatchMode(enum.Enum):
     """It is not there, or does not answer."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class SourceBacklog(Shown):
     """What is known of a source and not moved: files, their bytes, and since when the oldest has waited.
 

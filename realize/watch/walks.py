@@ -45,7 +45,7 @@ class WalkPage:
     """How many names were looked at."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Situation(Shown):
     """Which directory a source is, and what is mounted on it and below; differs if anything of that has changed."""
 

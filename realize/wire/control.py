@@ -33,7 +33,7 @@ _CREDENTIALS: Final = struct.Struct("iII")
 """``struct ucred``: process, user and group."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class LocalUser(Shown):
     """Who is at the other end of a Unix socket, as the kernel says."""
 

@@ -49,7 +49,7 @@ def without_mapping(address: str) -> str:
 
 
 @implementer(IStreamServerEndpoint)
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class EveryAddress(Shown):
     """Listens at a TCP port of all addresses; only of those of IPv4 where there is no IPv6.  Port 0 is any free one."""
 

@@ -21,7 +21,7 @@ class Role(enum.Enum):
     ACCEPTING = 2
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Greeting(Shown):
     """What a peer says about itself in Hello."""
 

@@ -305,7 +305,7 @@ def _decode_existing(cursor: Cursor) -> Existing:
     )
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class SmallHead(Shown):
     """A `realize.values.SmallFile` with only the size of its content."""
 
@@ -344,7 +344,7 @@ def _decode_seen(cursor: Cursor) -> Seen:
     return Seen(place, *cursor.fields(_ONE_TIME))
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class FetchedHead(Shown):
     """A `realize.values.Fetched` with only the size of its content, and without its path, which the requester knows."""
 
@@ -425,7 +425,7 @@ def _decode_flag(cursor: Cursor) -> bool:
     return bool(cursor.flags(1))
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Codec(Shown, Generic[T]):
     """Converts a list of one kind of item to one value, and back."""
 

@@ -134,7 +134,7 @@ class _Closed(AcceptedProtocol):
         """Do nothing: the connection was never registered."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Refusal(Shown):
     """A refused connection; for metrics."""
 

@@ -13,7 +13,7 @@ from realize.levels import LEVELS
 from realize.shown import Shown
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Operand(Shown):
     """What may stand somewhere."""
 
@@ -25,7 +25,7 @@ class Operand(Shown):
     """Whether local files and directories may stand there."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Option(Shown):
     """One option."""
 
@@ -41,7 +41,7 @@ class Option(Shown):
     """Whether a value may follow behind ``=``, and only there."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class CommandGrammar(Shown):
     """One command."""
 

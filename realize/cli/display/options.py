@@ -7,7 +7,7 @@ from attrs import frozen
 from realize.shown import Shown
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class DisplayOptions(Shown):
     """What the user wants to see; ``progress`` is None if it depends on whether stderr is a terminal."""
 

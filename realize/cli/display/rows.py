@@ -22,7 +22,7 @@ MIN_NAME_COLUMNS: Final = 14
 _GAPS: Final = 2
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Row(Shown):
     """The content of one row.
 

@@ -17,7 +17,7 @@ HourOfRates = Sequence[float]
 """Rates of the last hour, one for each `realize.daemon.page.history.HISTORY_INTERVAL_S`, the latest last."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Headline(Shown):
     """The one sentence that the page begins with; ``tone`` is that of a state: bad, warn, busy, good or calm."""
 
@@ -25,7 +25,7 @@ class Headline(Shown):
     tone: str
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class ShownAbsence(Shown):
     """A directory that is not there, or whose disk does not answer: its name, for how many seconds, and why."""
 
@@ -34,7 +34,7 @@ class ShownAbsence(Shown):
     why: str
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class ShownTransfer(Shown):
     """A file on its way; ``name`` is empty if it is not to be shown, ``about`` says where it comes from or goes to."""
 
@@ -45,7 +45,7 @@ class ShownTransfer(Shown):
     rate_bps: float | None = None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class ShownChange(Shown):
     """What a limit becomes by itself, in which direction, and when."""
 
@@ -54,7 +54,7 @@ class ShownChange(Shown):
     bps: float | None
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class ShownLimit(Shown):
     """The limits of one thing, None where there is none, and what they become next by themselves."""
 
@@ -64,7 +64,7 @@ class ShownLimit(Shown):
     changes: Sequence[ShownChange] = ()
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Contents(Shown):
     """All that the page shows.
 

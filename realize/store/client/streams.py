@@ -283,7 +283,7 @@ class _ArrivingContent:
         self.settle(error)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _OpenedRead(Shown):
     """A file that the peer has opened for us."""
 

@@ -207,7 +207,7 @@ def _refuse_written(path: bytes, *, written: bool) -> None:
         raise Busy(f"{display_name(path)}: has the same content, but is open for writing by another program")
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Vouching(Shown):
     """Confirms that a file is there, so that its source may be removed.
 
@@ -329,7 +329,7 @@ class _Verdict:
         return self._same and self._content.digest() == self._sent
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _Comparison(Shown):
     """This version of a file matches up to ``offset``.
 

@@ -35,7 +35,7 @@ def unavailable(shown: bytes, why: str) -> Unavailable:
     return Unavailable(f"directory {display_name(shown)} is not there now: {why}")
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Root(Shown):
     """The directory that all names are relative to, and its identity when it was first seen."""
 
@@ -80,7 +80,7 @@ class Root(Shown):
         )
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class RootedLocation(Shown):
     """A directory below a root, or (``only``) one file of it."""
 

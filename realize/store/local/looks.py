@@ -26,7 +26,7 @@ from realize.store.local.walker import WalkEntry, entry_of, examine, reason_of
 from realize.values import Entry, Kind
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class FileLook(Shown):
     """What was seen under a name.
 

@@ -82,7 +82,7 @@ class _Taken(Exception):
         self.status = status
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _PartialName(Shown):
     """A name that a partial may have; ``path`` is what errors call the file."""
 

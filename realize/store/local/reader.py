@@ -43,7 +43,7 @@ READ_PIECE_BYTES: Final = 2 * BLOCK_BYTES
 """Bytes of one read: going into a thread and back costs as much as reading half of them."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class _HashState(Shown):
     """How far the file was read, and a hasher of everything before that; never updated in place.
 
@@ -55,7 +55,7 @@ class _HashState(Shown):
     verified: bool = False
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class SourceFile(Shown):
     """A file that is open for reading, and what can be done to it in a thread."""
 

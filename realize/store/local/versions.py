@@ -32,7 +32,7 @@ _EARLIEST_NS: Final = -(1 << 63)
 _LATEST_NS: Final = (1 << 63) - 1
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Clock(Shown):
     """The time, and the way to sleep; replaced in tests."""
 

@@ -48,7 +48,7 @@ _NAME_OVERHEAD_BYTES: Final = 48
 _COMPONENT_OVERHEAD_BYTES: Final = 8
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class WalkEntry(Shown):
     """Something below the location; ``status`` is None if it could not be examined, and ``note`` says why.
 

@@ -33,7 +33,7 @@ _NEEDED: Final[Mapping[Use, tuple[tuple[Right, ...], ...]]] = {
 """For each use, groups of rights; a peer needs one of each group."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class DirectoryRights(Shown):
     """What one peer may do in one directory."""
 

@@ -112,7 +112,7 @@ def _quality(text: str) -> float:
     return quality if 0 <= quality <= 1 else 0.0
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class HttpAsked(Shown):
     """What was asked with GET or HEAD.
 
@@ -126,7 +126,7 @@ class HttpAsked(Shown):
     on_loopback: bool = False
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class HttpAnswer(Shown):
     """An answer; ``headers`` are those besides its type, its length and that it must not be stored."""
 

@@ -47,7 +47,7 @@ class PushFailed(Exception):
         self.permanent = permanent
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Gateway(Shown):
     """A Pushgateway and a group in it; ``url`` contains neither user nor password, so it may be shown."""
 

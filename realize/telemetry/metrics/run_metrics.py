@@ -44,7 +44,7 @@ LAST_SUCCESS: Final = "realize_last_success_timestamp_seconds"
 """The one metric that an unsuccessful run must not change."""
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Figures(Shown):
     """The state of a run at one instant.
 
@@ -65,7 +65,7 @@ class Figures(Shown):
     deadline: float | None = None
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Pushes(Shown):
     """How many pushes were tried, and how many of them failed."""
 
@@ -73,7 +73,7 @@ class Pushes(Shown):
     failed: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Ending(Shown):
     """How a run ended, and when (``at``, in seconds since the epoch); ``succeeded`` says that everything was moved."""
 
