@@ -52,7 +52,8 @@ class Checkout:
     def run(self, *arguments: str, **environ: str) -> Ran:
         """Run the command to its end."""
         environment = {**ENVIRONMENT, "PYTHONPATH": str(self.root), **environ}
-        ran = run_watched([self.python, "-c", START, *arguments], environment)
+        # Without -P, the folder in which the benchmark was started would come first: the same code twice.
+        ran = run_watched([self.python, "-P", "-c", START, *arguments], environment)
         if ran.code:
             raise SystemExit(ran.errors)
         return ran
