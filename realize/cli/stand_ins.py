@@ -2,7 +2,7 @@
 
 For each module of `LATER` there is one whose names are there, and load the real module as soon as one of them is used:
 called, asked for an attribute, a base of a class or in ``isinstance``. So nothing is missing, and nothing behaves in
-another way; none of the names that are imported from them is an exception, which ``except`` would not take.
+another way; no exception is imported from them by name, which ``except`` would not take before it is raised.
 What is still not loaded a second after the start is loaded then (`load_all`), see `realize.concurrency.loading_ahead`.
 
 `twisted.internet.defer` imports three names of `asyncio`: two for annotations, and one that it calls, `iscoroutine`.
@@ -28,13 +28,18 @@ EXAMINED: Final = ("26.10.0",)
 """Versions of Twisted whose `twisted.internet.defer` was examined."""
 
 LATER: Final = (
+    "cryptography.hazmat.primitives.serialization.ssh",  # of its package, for keys of OpenSSH
     "email.utils",  # of `cryptography.x509`, for the addresses in certificates
     "hashlib",  # of `cryptography.x509` and `hmac`; it loads libcrypto, and `cryptography` has one of its own
     "hmac",  # of `secrets` and `cryptography`; the same
     "html",  # of `twisted.python.compat`, for old programs
     "http.cookiejar",  # the same
+    "pickle",  # of `twisted.python.reflect` and `twisted.plugin`
+    "twisted.internet.process",  # of the reactor, for child processes
     "twisted.internet.ssl",  # of the reactor and of endpoints, for TLS with names of hosts; see `realize.wire.tls`
     "twisted.internet.stdio",  # of endpoints
+    "twisted.internet.udp",  # of the reactor
+    "twisted.internet.unix",  # of the reactor, for the control socket of a daemon
     "twisted.protocols._sni",  # of endpoints, for servers
     "twisted.python.modules",  # of `twisted.plugin`, to look for plug-ins
 )
@@ -72,7 +77,9 @@ class _Later(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Name(self, name)
+        if sys.modules.get(self.__name__) in {self, None}:
+            return _Name(self, name)
+        return getattr(_loaded(self), name)  # waits for the thread that loads it
 
 
 class _Name:
