@@ -19,11 +19,17 @@ into tests/loaded/{name}.txt, and its cost into the message of the commit (`pyth
 
 
 def loaded(tmp_path, *arguments, environ=None):
-    """What is loaded when the command ends, beside what Python itself has loaded before."""
+    """What is loaded when the command ends, beside what Python itself has loaded before, and what is loaded ahead."""
     report = tmp_path / "loaded"
     code = (
         "import os, sys\n"
-        "before, end = set(sys.modules), os._exit\n"
+        "import realize.cli.stand_ins as stand_ins\n"
+        "before, end, stand_in = set(sys.modules), os._exit, stand_ins.stand_in\n"
+        "def starting():\n"
+        "    stand_in()\n"
+        "    import realize.concurrency.loading_ahead as ahead\n"
+        "    ahead.LOAD_AFTER_S = 600.0\n"
+        "stand_ins.stand_in = starting\n"
         "def ending(code):\n"
         f"    open({str(report)!r}, 'w').write(chr(10).join(set(sys.modules) - before))\n"
         "    end(code)\n"

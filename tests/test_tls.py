@@ -201,17 +201,18 @@ async def test_versions_are_compared():
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Twisted leaves a refused socket to the garbage collector
-async def test_refused_and_unknown_hosts_are_named():
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_refused_and_unknown_hosts_are_named(host):
     """An error of the network says where to, and why."""
     async with serving() as site:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             number = free.getsockname()[1]
-            refused = await site.error(port=number)
+            refused = await site.error(port=number, host=host)
         unknown = await site.error(host="no-such-host.invalid")
 
         assert ConnectionFailed is type(refused) is type(unknown)
-        assert f"127.0.0.1:{number}" in str(refused)
+        assert f"{host}:{number}" in str(refused)
         assert "refused" in str(refused)
         assert "no-such-host.invalid" in str(unknown)
 
@@ -236,10 +237,21 @@ async def test_connecting_takes_a_limited_time():
     await port.stopListening()
 
 
-async def test_connecting_may_be_cancelled():
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_addresses_and_names_connect(host):
+    """A name is looked up, an address is not."""
+    async with serving() as site:
+        protocol = await site.connect(host=host)
+        protocol.close()
+
+        assert isinstance(await protocol.when_lost(), ConnectionFailed)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_connecting_may_be_cancelled(host):
     """Nothing is left of it."""
     async with serving() as site:
-        connecting = site.connect()
+        connecting = site.connect(host=host)
         connecting.cancel()
         with pytest.raises(CancelledError):
             await connecting

@@ -23,7 +23,13 @@ from realize.runs.reconnecting import Reconnecting
 from realize.runs.session import Session
 from realize.runs.tally import Tally
 
-LOADED_AHEAD: Final = ("encodings.idna", "pyfastcdc", "realize.runs.connections", "realize.store.client.store")
+LOADED_AHEAD: Final = (
+    "encodings.idna",
+    "pyfastcdc",
+    "realize.runs.connections",
+    "realize.store.client.store",
+    "twisted.internet.endpoints",
+)
 """What a file that replaces another version needs, and a connection, which may not be made at once."""
 
 

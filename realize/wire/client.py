@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -18,6 +17,7 @@ from realize.pasting import admission
 from realize.units import format_address
 from realize.wire.connecting import CONNECT_TIMEOUT_S, UNREACHABLE, in_time, unreachable
 from realize.wire.connection import Greeting, PeerProtocol, Role
+from realize.wire.tcp_connecting import connect_tcp
 from realize.wire.tls import ConnectingTLS, own_public_key, peer_public_key, refused_by_peer, tune
 from realize.wire.tls_bulk import BulkTLSFactory
 
@@ -150,9 +150,8 @@ async def _connect(
         factory = wrap(factory)
     tls = ConnectingTLS(identities, pins, label)
     secured = BulkTLSFactory(tls, isClient=True, wrappedFactory=factory, clock=reactor)
-    endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
     try:
-        await endpoint.connect(secured)
+        await connect_tcp(reactor, host, port, secured, timeout)
         await protocol.hello()
     except RealizeError as error:
         protocol.abort(error)
