@@ -7,13 +7,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Coroutine
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import twisted
 from twisted.internet import defer
 
-from realize.cli.stand_ins import EXAMINED, _is_coroutine
+from realize.cli.stand_ins import EXAMINED, LATER, _is_coroutine
 from tests.processes import ENVIRONMENT
 
 
@@ -65,11 +66,11 @@ def test_the_real_modules_are_there_for_who_uses_them():
 
 def test_a_name_is_as_good_as_what_it_stands_for():
     """It may be called, asked, be a base of a class, and tell what is of its kind; then the module is the real one."""
-    assert ["False", "True", "True", "True", "a&lt;", "True", "True"] == run(
+    assert ["False", "True", "True", "True", "True", "True", "True"] == run(
         """
         import twisted.internet.reactor
         from twisted.internet.endpoints import Certificate, CertificateOptions
-        from twisted.python.compat import escape
+        from secrets import compare_digest
 
         print("twisted.internet._sslverify" in sys.modules)
 
@@ -78,9 +79,9 @@ def test_a_name_is_as_good_as_what_it_stands_for():
 
         print(Options.__mro__[1] is sys.modules["twisted.internet._sslverify"].OpenSSLCertificateOptions)
         print(isinstance(Options(), CertificateOptions), not isinstance(1, CertificateOptions))
-        print(escape("a<"))
-        import html, twisted.internet.ssl
-        print(html.__file__.endswith(".py"), twisted.internet.ssl.Certificate.loadPEM == Certificate.loadPEM)
+        print(compare_digest("a", "a"))
+        import hmac, twisted.internet.ssl
+        print(hmac.__file__.endswith(".py"), twisted.internet.ssl.Certificate.loadPEM == Certificate.loadPEM)
         """
     )
 
@@ -107,6 +108,11 @@ def test_no_name_that_is_left_out_is_an_exception():
         print(all(callable(kind) for kind in real.values()) and len(real) > 8)
         """
     )
+
+
+def test_none_is_a_package():
+    """Its other modules could not be loaded while it is left out."""
+    assert [] == [name for name in LATER if find_spec(name).submodule_search_locations is not None]
 
 
 def test_all_is_loaded_ahead():

@@ -32,8 +32,7 @@ LATER: Final = (
     "email.utils",  # of `cryptography.x509`, for the addresses in certificates
     "hashlib",  # of `cryptography.x509` and `hmac`; it loads libcrypto, and `cryptography` has one of its own
     "hmac",  # of `secrets` and `cryptography`; the same
-    "html",  # of `twisted.python.compat`, for old programs
-    "http.cookiejar",  # the same
+    "http.cookiejar",  # of `twisted.python.compat`, for old programs
     "pickle",  # of `twisted.python.reflect` and `twisted.plugin`
     "twisted.internet.process",  # of the reactor, for child processes
     "twisted.internet.ssl",  # of the reactor and of endpoints, for TLS with names of hosts; see `realize.wire.tls`
@@ -43,7 +42,7 @@ LATER: Final = (
     "twisted.protocols._sni",  # of endpoints, for servers
     "twisted.python.modules",  # of `twisted.plugin`, to look for plug-ins
 )
-"""Modules that are loaded when they are used."""
+"""Modules that are loaded when they are used; no packages, whose other modules could not be loaded then."""
 
 _LEAVING: Final = threading.Lock()
 
