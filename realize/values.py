@@ -78,6 +78,10 @@ def extent(chunks: Sequence[Chunk], wanted: Sequence[bool] | None = None) -> int
     return sum(lengths if wanted is None else compress(lengths, wanted))
 
 
+MAX_COARSENESS_NS: Final = 2_000_000_000
+"""The most that `coarseness_ns` returns."""
+
+
 def coarseness_ns(stamp_ns: int) -> int:
     """How much later than its time stamp a change of a file may have happened, beyond a tick of the kernel's clock.
 
@@ -86,7 +90,7 @@ def coarseness_ns(stamp_ns: int) -> int:
     This is concluded from the time stamp itself, which is then a multiple of that unit.
     """
     if stamp_ns % 1_000_000_000 == 0:
-        return 2_000_000_000
+        return MAX_COARSENESS_NS
     return 10_000_000 if stamp_ns % 10_000_000 == 0 else 0
 
 

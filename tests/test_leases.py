@@ -45,6 +45,17 @@ def test_nobody_writes(file):
     os.close(os.open(file.name, os.O_WRONLY | os.O_NONBLOCK))
 
 
+def test_a_lease_ends_with_the_descriptor(file):
+    """Who closes the file in a moment need not give it back first; whoever opens it for writing waits that long."""
+    fd = os.open(file.name, os.O_RDONLY)
+    assert not syscalls.is_open_for_writing(fd, closing=True)
+    assert fcntl.F_RDLCK == fcntl.fcntl(fd, fcntl.F_GETLEASE)
+    with pytest.raises(BlockingIOError):
+        os.open(file.name, os.O_WRONLY | os.O_NONBLOCK)
+    os.close(fd)
+    os.close(os.open(file.name, os.O_WRONLY | os.O_NONBLOCK))
+
+
 def test_who_opens_the_file_meanwhile_ends_nobody(file, monkeypatch):
     """The signal that the holder of a lease gets then is one that is ignored; the one it would be kills."""
     f_getsig, call, signals = 11, fcntl.fcntl, []  # fcntl(2); Python has no name for it

@@ -248,10 +248,11 @@ def _look(fd: int, name: bytes, flags: int) -> RawStatus | None:
     return RawStatus(links, uid, mode, inode, size, ctime_ns, mtime_ns, os.makedev(major, minor))
 
 
-def is_open_for_writing(fd: int) -> bool:
+def is_open_for_writing(fd: int, *, closing: bool = False) -> bool:
     """Return whether a process on this machine has the file open for writing, or mapped writable.
 
-    The kernel refuses a read lease on such a file; one that is granted is given back at once.
+    The kernel refuses a read lease on such a file; one that is granted is given back at once, or, with ``closing``,
+    when the caller closes ``fd``, which it must do in a moment.
     While we hold it, a process that opens the file for writing waits, and we get a signal, SIGURG, which is ignored by
     default.
     Also returns False where this cannot be known: a lease needs the owner of the file or CAP_LEASE, and a file system
@@ -260,7 +261,8 @@ def is_open_for_writing(fd: int) -> bool:
     try:
         fcntl.fcntl(fd, _F_SETSIG, _SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE)  # F_RDLCK is 0; to pass that takes Python as long as the rest
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # EAGAIN: an opener has waited so long that it was revoked
+        if not closing:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # EAGAIN: an opener has waited so long that it was revoked
     except OSError as error:
         return error.errno == errno.EAGAIN and file_system(fd) not in _REMOTE_LEASES
     return False

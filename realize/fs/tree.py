@@ -138,10 +138,14 @@ class Tree:
         The file itself counts, not its directory: a file from elsewhere may be mounted there.
         """
         status = os.fstat(fd)
+        return status if self.is_always_fresh(fd, status) else fresh_fstat(fd)
+
+    def is_always_fresh(self, fd: int, status: FileStatus) -> bool:
+        """Return whether `realize.fs.syscalls.always_fresh` holds for an open file, which has that status."""
         fresh = self._always_fresh.get(status.st_dev)
         if fresh is None:
             fresh = self._always_fresh[status.st_dev] = always_fresh(fd)
-        return status if fresh else fresh_fstat(fd)
+        return fresh
 
     def lock(
         self, directory: tuple[bytes, ...], fd: int, path: bytes, *, shared: bool = False, closing: bool = False

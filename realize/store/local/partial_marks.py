@@ -79,7 +79,7 @@ def _look(status: FileStatus) -> tuple[int, bool]:
 
 def refuse_ours(directory_fd: int, name: bytes, status: FileStatus, path: bytes) -> None:
     """Raise `NotRegular` if the file is one of our partials; ``path`` is what the error calls it."""
-    if is_ours(directory_fd, name, status):
+    if names.is_partial(name) and is_ours(directory_fd, name, status):
         raise NotRegular(f"{display_name(path)}: is a {NOTE}")
 
 

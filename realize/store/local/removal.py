@@ -14,7 +14,7 @@ from realize.store.local.footprint import Footprint, trace_of
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import refuse_ours
-from realize.store.local.versions import open_if_readable, refuse_written, representable, version_of
+from realize.store.local.versions import is_version, open_if_readable, refuse_written, representable
 from realize.units import display_name
 from realize.values import Removal, Vacant
 
@@ -58,7 +58,7 @@ def _remove(location: RootedLocation, tree: Tree, removal: Removal, links: HardL
     try:
         with tree.lock(directory, fd, removal.path, shared=True, closing=True) as lock:
             # In this order: everything written before nobody had it open any more shows in its status.
-            refuse_written(fd, removal.path)
+            refuse_written(fd, removal.path, closing=True)
             status = tree.fresh_fstat(fd)
             if lock.of_process:
                 opened = False
@@ -73,7 +73,7 @@ def _remove(location: RootedLocation, tree: Tree, removal: Removal, links: HardL
 def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, links: HardLinks) -> None:
     """Remove the file if ``status`` says that it is still the version that was read; else raise `SourceChanged`."""
     refuse_ours(directory_fd, name, status, removal.path)
-    if status.st_nlink == 1 and version_of(status) == removal.version:
+    if status.st_nlink == 1 and is_version(status, removal.version):
         os.unlink(name, dir_fd=directory_fd)
     elif not _remove_link(directory_fd, name, removal, links):
         raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")

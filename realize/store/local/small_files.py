@@ -18,7 +18,7 @@ from realize.fs.descriptors import release
 from realize.fs.durable import write_all
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.reading import read_exactly
-from realize.fs.syscalls import read_umask, syncs_as_a_whole
+from realize.fs.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
 from realize.fs.tree import Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.group_commit import Anchor, Prepared
@@ -28,7 +28,6 @@ from realize.store.local.partial_marks import MARK
 from realize.store.local.partials import open_partial
 from realize.store.local.versions import (
     Clock,
-    attributes_of,
     open_settled,
     refuse_written,
     unchanged,
@@ -107,14 +106,20 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, left: int, clock: C
             raise SourceChanged(f"{display_name(path)}: does not fit, it has {size} bytes")
         if removing:
             refuse_written(fd, path)
-        content = read_exactly(fd, size + 1, 0)
-        if not unchanged(status, tree.fresh_fstat(fd)):
+        content = os.pread(fd, size + 1, 0)
+        fresh = tree.is_always_fresh(fd, status)
+        if len(content) != size or not fresh:
+            # Elsewhere a read may end before the file does, and a file have more content than its size says.
+            content += read_exactly(fd, size + 1 - len(content), len(content))
+        if not unchanged(status, os.fstat(fd) if fresh else fresh_fstat(fd)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")
         if len(content) != size:
             raise wrong_size(path, size, more=len(content) > size)
     finally:
         release(fd)
-    return Fetched(SmallFile(path, content, blake3(content).digest(), attributes_of(status)), version_of(status))
+    version = version_of(status)
+    attributes = Attributes(version.mtime_ns, status.st_mode & 0o777)
+    return Fetched(SmallFile(path, content, blake3(content).digest(), attributes), version)
 
 
 def write_batch(

@@ -18,7 +18,7 @@ from realize.fs.tree import Tree
 from realize.shown import Shown
 from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
-from realize.values import Attributes, Version, coarseness_ns
+from realize.values import MAX_COARSENESS_NS, Attributes, Version, coarseness_ns
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO must not wait for a writer."""
@@ -27,6 +27,7 @@ UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENX
 """Errors of open(2) with `READ_FLAGS` if it is not a regular file that we may read."""
 
 _SETTLED_AFTER_NS: Final = 20_000_000
+_SURELY_SETTLED_AFTER_NS: Final = _SETTLED_AFTER_NS + MAX_COARSENESS_NS
 _TICKS: Final = 5
 _EARLIEST_NS: Final = -(1 << 63)
 _LATEST_NS: Final = (1 << 63) - 1
@@ -49,7 +50,9 @@ def representable(time_ns: int) -> int:
 
 def version_of(status: FileStatus) -> Version:
     """Return the version that a status stands for."""
-    mtime_ns, ctime_ns = representable(status.st_mtime_ns), representable(status.st_ctime_ns)
+    mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+    if not (0 <= mtime_ns <= _LATEST_NS and 0 <= ctime_ns <= _LATEST_NS):
+        mtime_ns, ctime_ns = representable(mtime_ns), representable(ctime_ns)
     return Version(status.st_dev, status.st_ino, status.st_size, mtime_ns, ctime_ns)
 
 
@@ -114,13 +117,25 @@ def open_regular(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: by
     return fd, status
 
 
-def refuse_written(fd: int, path: bytes) -> None:
+def refuse_written(fd: int, path: bytes, *, closing: bool = False) -> None:
     """Raise `SourceChanged` if a program has the file open for writing, as far as the kernel tells.
 
+    ``closing`` is as for `is_open_for_writing`.
     What such a program stores, for example through a mapping, need not show in the status of the file.
     """
-    if is_open_for_writing(fd):
+    if is_open_for_writing(fd, closing=closing):
         raise SourceChanged(f"{display_name(path)}: is open for writing by another program")
+
+
+def is_version(status: FileStatus, version: Version) -> bool:
+    """Return whether a status is that of this version."""
+    return (
+        status.st_ctime_ns == version.ctime_ns
+        and status.st_mtime_ns == version.mtime_ns
+        and status.st_size == version.size
+        and status.st_ino == version.inode
+        and status.st_dev == version.device
+    ) or version_of(status) == version
 
 
 def settled_in(stamp_ns: int, now_ns: int) -> float:
@@ -145,6 +160,8 @@ def open_settled(
     """
     fd, status = open_regular(tree, directory, name, path)
     try:
+        if clock.now_ns() - status.st_ctime_ns > _SURELY_SETTLED_AFTER_NS:
+            return fd, status
         for _ in range(_TICKS):
             wait = settled_in(status.st_ctime_ns, clock.now_ns())
             if wait <= 0:

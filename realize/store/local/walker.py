@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
@@ -42,6 +43,9 @@ MAX_SORTED_NAMES: Final = 16_384
 
 PAGE_ENTRIES: Final = 500
 """Entries on a page."""
+
+_FILE_SYSTEM_ENCODING: Final = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+"""What os.fsencode() goes by."""
 
 _FRAME_OVERHEAD_BYTES: Final = 1024
 _NAME_OVERHEAD_BYTES: Final = 48
@@ -233,7 +237,7 @@ class Walker:
         there = examine(directory_fd, directory, name, path)
         if there is None:
             return True
-        if there.status is None or not there.is_directory or self._leaving(path):
+        if there.status is None or not stat.S_ISDIR(there.status.st_mode) or self._leaving(path):
             found.append(there)
             return True
         note = self._why_not(path, there.status)
@@ -291,8 +295,11 @@ class Walker:
         failed: OSError | None = None
         try:
             for entry in islice(frame.scan, MAX_SORTED_NAMES):
-                name = os.fsencode(entry.name)
-                run.append((name + b"/" if _is_directory(entry) else name, name))
+                name = entry.name.encode(*_FILE_SYSTEM_ENCODING)
+                try:
+                    run.append((name + b"/" if entry.is_dir(follow_symlinks=False) else name, name))
+                except OSError:
+                    run.append((name, name))  # examining it will tell what it is
         except OSError as error:
             failed = error
         if failed is not None or len(run) < MAX_SORTED_NAMES:
@@ -332,7 +339,7 @@ def examine(directory_fd: int, directory: tuple[bytes, ...], name: bytes, path: 
         return None
     except OSError as error:
         return WalkEntry(path, directory, name, None, reason(error, Deed.LOOK))
-    partial = not stat.S_ISDIR(status.st_mode) and is_ours(directory_fd, name, status)
+    partial = names.is_partial(name) and is_ours(directory_fd, name, status)
     return WalkEntry(path, directory, name, status, partial=partial)
 
 
@@ -341,10 +348,10 @@ def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
     status = found.status
     if status is None:
         return Entry(found.path, Kind.UNREADABLE, note=found.note)
-    if found.is_directory:
-        attributes = attributes_of(status)
-        return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
     if not stat.S_ISREG(status.st_mode):
+        if stat.S_ISDIR(status.st_mode):
+            attributes = attributes_of(status)
+            return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
         return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
     if found.partial:
         if not partials:
@@ -356,13 +363,6 @@ def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
     except BadName as error:
         return Entry(found.path, Kind.UNREADABLE, note=reason_of(error))
     return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
-
-
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return False
 
 
 def reason_of(error: RealizeError | OSError) -> str:
