@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import operator
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -77,6 +78,7 @@ _REPLACE_TRIES: Final = 3
 """Attempts to replace a file that keeps disappearing and reappearing."""
 
 _order: Final = itertools.count()
+_ROOT: Final = operator.attrgetter("root")
 
 Outcome = Stored | RealizeError
 
@@ -92,12 +94,12 @@ class Anchor:
     fd: int
     device: int
     order: int = field(factory=lambda: next(_order))
-    _closed: bool = field(default=False, init=False)
+    closed: bool = field(default=False, init=False)
 
     def close(self) -> None:
         """Close the descriptor once the group is done; may be called more than once, by one thread at a time."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             release(self.fd)
 
 
@@ -136,7 +138,7 @@ class Prepared:
         if self.lock:
             self.lock = False
             release(self.fd)
-        if self.anchor is not None:
+        if self.anchor is not None and not self.anchor.closed:
             self.anchor.close()
 
 
@@ -243,8 +245,8 @@ def commit_group(files: Sequence[Prepared], watch: CommitHooks, stamps: Stamps =
         failed = _sync_devices(anchors.values(), watch)
         outcomes: dict[int, Outcome] = {}
         by_root: dict[Root, list[Prepared]] = {}
-        for each in files:
-            by_root.setdefault(each.root, []).append(each)
+        for root, some in itertools.groupby(files, _ROOT):
+            by_root.setdefault(root, []).extend(some)
         for root, below in by_root.items():
             outcomes.update(_commit_below(root, below, failed, watch, stamps))
         return [outcomes[id(each)] for each in files]
@@ -363,8 +365,10 @@ def _made(file: Prepared, how: Committed) -> Stored:
 def _take_mark_off(file: Prepared) -> None:
     """Give a file that has its final name its final mode, without the mark of a partial."""
     if file.mode is not None and not names.is_partial(file.name):
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 -- it is called for every file, and `suppress` takes three calls
             os.fchmod(file.fd, file.mode)
+        except OSError:
+            pass
 
 
 def _make_private(file: Prepared) -> None:

@@ -62,7 +62,7 @@ def is_ours(directory_fd: int, name: bytes, status: FileStatus) -> bool:
 
 def learn(status: FileStatus) -> None:
     """Remember how a partial that we have just made looks."""
-    if not is_marked(status) or status.st_uid != os.geteuid():
+    if not status.st_mode & MARK or status.st_uid != os.geteuid():
         _looks[status.st_dev] = _look(status)
     elif _looks:
         _looks.pop(status.st_dev, None)

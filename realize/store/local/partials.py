@@ -21,7 +21,7 @@ from realize.errors import Busy
 from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
-from realize.fs.tree import Tree, identity_of
+from realize.fs.tree import Tree
 from realize.shown import Shown
 from realize.store.local.partial_marks import RECEIVING, create, is_marked, is_ours, learn, look_alike
 from realize.store.local.versions import READ_FLAGS
@@ -105,7 +105,7 @@ class _PartialName(Shown):
         Raises `_Taken` if it is not ours, or, given ``alike``, does not look like that file of ours.
         """
         try:
-            status = self._named()
+            status = os.stat(self.partial, dir_fd=self.directory_fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
         if not self._may_be_ours(status, alike):
@@ -167,12 +167,10 @@ class _PartialName(Shown):
         Between open and flock the previous writer may have committed it: writing would then destroy a final file.
         """
         try:
-            return identity_of(self._named()) == identity_of(status)
+            named = os.stat(self.partial, dir_fd=self.tree.directory(self.directory), follow_symlinks=False)
         except FileNotFoundError:
             return False
-
-    def _named(self) -> os.stat_result:
-        return os.stat(self.partial, dir_fd=self.directory_fd, follow_symlinks=False)
+        return named.st_ino == status.st_ino and named.st_dev == status.st_dev
 
 
 def _claim(candidate: _PartialName, alike: os.stat_result | None = None) -> tuple[int, os.stat_result]:

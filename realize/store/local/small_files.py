@@ -65,7 +65,7 @@ class WrittenBatch:
     def release(self) -> None:
         """Release everything that no commit has released."""
         for each in self.items:
-            if isinstance(each, Prepared):
+            if isinstance(each, Prepared) and each.lock:
                 each.release()
         if self.anchor is not None:
             self.anchor.close()
@@ -144,7 +144,8 @@ def write_batch(
             free = headroom.free(tree.root_fd) if headroom.reserve else None
             for number, file in enumerate(files):
                 try:
-                    free = _free_after(free, file)
+                    if free is not None:
+                        free = _free_after(free, file)
                     batch.items[number] = _write(location, tree, file, policy, batch.anchor, salt, origin, syncs)
                 except RealizeError as error:
                     batch.items[number] = error
@@ -159,10 +160,8 @@ def write_batch(
     return batch
 
 
-def _free_after(free: int | None, file: SmallFile) -> int | None:
+def _free_after(free: int, file: SmallFile) -> int:
     """Return the free bytes outside the reserve that are left after ``file``; raises `NoSpace` if it does not fit."""
-    if free is None:
-        return None
     if file.size > free:
         raise NoSpace(f"{display_name(file.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
     return free - file.size
@@ -196,7 +195,7 @@ def _write(
 ) -> Prepared:
     """Write one file; the seconds that its fsync took, if it needed one, are appended to ``syncs``."""
     directory, name = location.split(file.path)
-    if file.size > MAX_SMALL_BYTES:
+    if len(file.content) > MAX_SMALL_BYTES:
         raise ProtocolError(f"{display_name(file.path)}: is not small, it has {file.size} bytes")
     if blake3(file.content).digest() != file.digest:
         raise VerifyFailed(f"{display_name(file.path)}: the content does not have the digest that was announced")
