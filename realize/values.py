@@ -50,6 +50,9 @@ CHUNK_DIGEST_BYTES: Final = 16
 MAX_VALUE_BYTES: Final = 65_535
 """Length of one value of the protocol at most; AMP's length field has 16 bits."""
 
+MAX_COMPONENT_BYTES: Final = 255
+"""Longest component of a path: NAME_MAX of every Linux file system that matters."""
+
 MAX_NAME_CHARS: Final = 200
 """Length of the name of a peer, a directory or a standing move at most, so that the protocol and file systems take it.
 
@@ -58,6 +61,9 @@ All of them are ASCII.
 
 MAX_CHUNK_BYTES: Final = MAX_VALUE_BYTES
 """Length of a chunk at most."""
+
+MAX_ALIKE_FILES: Final = 8
+"""Numbered names of one name at most that are compared with a file, since they have files of its size."""
 
 MAX_OFFERED_CHUNKS: Final = 2_048
 """Chunks that are offered at once at most."""
@@ -153,6 +159,7 @@ class SmallFile(Shown):
     """A complete file of at most `MAX_SMALL_BYTES`; ``attributes`` is None if they are not to be preserved.
 
     ``replaces`` is the only version of the final file of that name that it may replace; None if it may replace any.
+    ``number`` is the only one that it may get under `OnConflict.RENAME`; 0 if it may get any.
     """
 
     path: bytes
@@ -160,6 +167,7 @@ class SmallFile(Shown):
     digest: bytes
     attributes: Attributes | None
     replaces: Seen | None = None
+    number: int = 0
 
     @property
     def size(self) -> int:
@@ -243,6 +251,26 @@ class Existing(Shown):
         return None if self.final_size is None else Seen(self.identity, self.ctime_ns)
 
 
+@frozen(repr=False)
+class Sized(Shown):
+    """A file at the source by its name and its size."""
+
+    path: bytes
+    size: int
+
+
+@frozen(repr=False)
+class Siblings(Shown):
+    """The numbered names (`realize.numbered`) of a name at a destination.
+
+    ``free`` is a number whose name is free, the lowest if few are taken.
+    ``alike`` has numbers whose files have the size that was asked for.
+    """
+
+    free: int
+    alike: tuple[int, ...] = ()
+
+
 NOTHING: Final = Existing()
 """The value for most names, shared so that it need not be created for each."""
 
@@ -253,6 +281,8 @@ class OnConflict(enum.Enum):
     REPLACE = 1
     SKIP = 2
     FAIL = 3
+    RENAME = 4
+    """Keep both: the newcomer gets a free numbered name (`realize.numbered`)."""
 
 
 class Use(enum.Enum):
@@ -275,6 +305,8 @@ class Committed(enum.Enum):
     REPLACED = 2
     SKIPPED = 3
     """Not committed: another file has the name, and the policy was `OnConflict.SKIP`."""
+    RENAMED = 4
+    """Created under a numbered name: something else has the name itself, and the policy was `OnConflict.RENAME`."""
 
 
 @frozen(eq=False, repr=False)
@@ -290,11 +322,13 @@ class Stored(Shown):
     """The result of a commit: how, and the version of the file that it made, with the values of `Existing`.
 
     ``identity`` is empty if the commit made no file, or if that is unknown.
+    ``number`` is that of the name under which a file is that was `Committed.RENAMED`, else 0.
     """
 
     how: Committed
     identity: bytes = b""
     ctime_ns: int = 0
+    number: int = 0
 
     def is_still(self, existing: Existing) -> bool:
         """Whether the final file that was described is exactly this version."""

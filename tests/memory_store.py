@@ -28,6 +28,7 @@ from realize.errors import (
 from realize.fs import names
 from realize.fs.identities import IDENTITY_BYTES
 from realize.leaving import Leaving
+from realize.numbered import numbered
 from realize.store import deltas
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.local.partial_marks import NOTE
@@ -35,6 +36,7 @@ from realize.store.transfer_state import ReadState, WriteState
 from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
+    MAX_ALIKE_FILES,
     MAX_SMALL_BYTES,
     SPAN_BYTES,
     Attributes,
@@ -50,6 +52,8 @@ from realize.values import (
     OnConflict,
     Removal,
     Seen,
+    Siblings,
+    Sized,
     SmallFile,
     Space,
     Stored,
@@ -100,6 +104,7 @@ class MemoryStore:
         self.locked: set[bytes] = set()
         self.written: set[bytes] = set()
         self.closed = False
+        self.can_keep_both = True
         self.room = Space(1 << 40, 1 << 41)
         self.page = page
         self.clock_ahead = 0
@@ -183,6 +188,8 @@ class MemoryStore:
 
     def check_policy(self, path: bytes, policy: OnConflict) -> None:
         """Raise `Conflict` for a file that must not be replaced."""
+        if policy is OnConflict.RENAME:
+            return
         if obstacle := self.obstacle(path):
             raise Conflict(f"{display_name(path)}: there is a {obstacle} of that name")
         if path in self.files and policy is not OnConflict.REPLACE:
@@ -191,6 +198,8 @@ class MemoryStore:
     def make_final(self, file: SmallFile, policy: OnConflict) -> Stored:
         """Commit content that is complete and verified."""
         exists = file.path in self.files
+        if policy is OnConflict.RENAME and (exists or self.obstacle(file.path)):
+            return self._keep_both(file)
         if exists and policy is OnConflict.SKIP:
             return Stored(Committed.SKIPPED)
         self.check_policy(file.path, policy)
@@ -201,6 +210,20 @@ class MemoryStore:
         self.plant(file.path, file.content, file.attributes)
         version = self.files[file.path].version
         return Stored(Committed.REPLACED if exists else Committed.CREATED, self._place(version.inode), version.ctime_ns)
+
+    def _keep_both(self, file: SmallFile) -> Stored:
+        number = file.number or self._free_number(file.path)
+        path = numbered(file.path, number)
+        if self._is_taken(path):
+            raise Busy(f"{display_name(file.path)}: its numbered names are taken again and again")
+        stored = self.make_final(evolve(file, path=path), OnConflict.FAIL)
+        return evolve(stored, how=Committed.RENAMED, number=number)
+
+    def _is_taken(self, path: bytes) -> bool:
+        return path in self.files or bool(self.obstacle(path))
+
+    def _free_number(self, path: bytes) -> int:
+        return next(number for number in itertools.count(1) if not self._is_taken(numbered(path, number)))
 
     def released(self, writer: _MemoryWriter) -> None:
         """Note that a writer has closed."""
@@ -268,6 +291,27 @@ class MemoryStore:
         place = self._place(version.inode)
         recent = file.changed_at >= self._began_at
         return Existing(version.size, version.mtime_ns, version.ctime_ns, place, partial_size, recent=recent)
+
+    def keeps_both(self) -> bool:
+        """Whether it does, which tests may change."""
+        return self.can_keep_both
+
+    @shielded
+    async def siblings(self, files: Sequence[Sized]) -> list[Siblings | RealizeError]:
+        """Look at the numbered names of each."""
+        self.take_fault("siblings", b"")
+        return [self._one("siblings", each.path, self._siblings, each) for each in files]
+
+    def _siblings(self, file: Sized) -> Siblings:
+        self._judge(file.path)
+        free = self._free_number(file.path)
+        names = {numbered(file.path, number): number for number in range(1, len(self.files) + 2)}
+        alike = [
+            (found.changed_at, names[path])
+            for path, found in self.files.items()
+            if path in names and len(found.content) == file.size
+        ]
+        return Siblings(free, tuple(number for _, number in sorted(alike, reverse=True)[:MAX_ALIKE_FILES]))
 
     @shielded
     async def forbidden(self, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
@@ -407,7 +451,14 @@ class MemoryStore:
 
     @shielded
     async def open_writer(
-        self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
+        self,
+        path: bytes,
+        size: int,
+        policy: OnConflict,
+        *,
+        preserve: bool = True,
+        replaces: Seen | None = None,
+        number: int = 0,
     ) -> IWriter:
         """Start, or continue, writing a file."""
         self.take_fault("open_writer", path)
@@ -419,7 +470,7 @@ class MemoryStore:
             raise NoSpace(f"{display_name(path)}: No space left on device")
         if preserve:
             self._make_above(path)
-        writer = _MemoryWriter(self, path, size, policy, replaces)
+        writer = _MemoryWriter(self, path, size, policy, replaces, number)
         self._writers.append(writer)
         return writer
 
@@ -603,8 +654,11 @@ class _MemoryReader:
 class _MemoryWriter:
     deltas = True
 
-    def __init__(self, store: MemoryStore, path: bytes, size: int, policy: OnConflict, replaces: Seen | None) -> None:
+    def __init__(
+        self, store: MemoryStore, path: bytes, size: int, policy: OnConflict, replaces: Seen | None, number: int
+    ) -> None:
         self._replaces = replaces
+        self._number = number
         self._store = store
         self._path = path
         self._size = size
@@ -676,7 +730,7 @@ class _MemoryWriter:
             raise VerifyFailed(f"{display_name(self._path)}: what arrived has another digest")
         try:
             committed = self._store.make_final(
-                SmallFile(self._path, content, digest, attributes, self._replaces), self._policy
+                SmallFile(self._path, content, digest, attributes, self._replaces, self._number), self._policy
             )
         except RealizeError:
             self._close(keep=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
+import pytest
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
@@ -46,6 +47,8 @@ from realize.values import (
     OnConflict,
     Removal,
     Seen,
+    Siblings,
+    Sized,
     Stored,
     Use,
     Vacant,
@@ -182,6 +185,22 @@ async def _replace(
         [answer] = await store.put_small([file], OnConflict.REPLACE)
         return answer
     writer = await store.open_writer(path, len(content), OnConflict.REPLACE, replaces=replaces)
+    await writer.write([content])
+    try:
+        return await writer.commit(digest(content), None)
+    except Busy as busy:
+        return busy
+
+
+async def _keep_both(
+    store: IStore, path: bytes, content: bytes, number: int = 0, *, large: bool
+) -> Stored | RealizeError:
+    """Send a file that gets a numbered name if its own is taken."""
+    if not large:
+        file = evolve(small_file(path, content), number=number)
+        [answer] = await store.put_small([file], OnConflict.RENAME)
+        return answer
+    writer = await store.open_writer(path, len(content), OnConflict.RENAME, number=number)
     await writer.write([content])
     try:
         return await writer.commit(digest(content), None)
@@ -1440,6 +1459,126 @@ class StoreContract:
 
         assert pruned == [False] * 7
         assert before == await listed(store.walk(partials=True))
+        await store.close()
+
+    @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+    async def test_keeps_both(self, large: bool) -> None:
+        """Under the policy to rename, a newcomer gets its own name if that is free, else the next free number."""
+        store, behind = await self.opened()
+        behind.plant(b"d/app.log", b"old")
+
+        stored = [await _keep_both(store, b"d/app.log", content, large=large) for content in (b"new", b"newer")]
+        free = await _keep_both(store, b"d/other.log", b"other", large=large)
+
+        assert store.keeps_both()
+        assert [how(each) for each in [*stored, free]] == [Committed.RENAMED] * 2 + [Committed.CREATED]
+        assert [each.number for each in [*stored, free] if isinstance(each, Stored)] == [1, 2, 0]
+        assert [behind.content(b"d/app" + end) for end in (b".log", b".1.log", b".2.log")] == [b"old", b"new", b"newer"]
+        assert behind.partial(b"d/app.log") is None
+        [first] = await store.describe([b"d/app.1.log"])
+        assert isinstance(first, Existing)
+        assert isinstance(stored[0], Stored)
+        assert stored[0].is_still(first)
+        await store.close()
+
+    @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+    async def test_keeps_both_beside_what_is_no_file(self, large: bool) -> None:
+        """A directory has the name, and another one the first number: neither is touched."""
+        store, behind = await self.opened()
+        behind.plant(b"x/f", b"1")
+        behind.plant(b"x.1/f", b"2")
+
+        stored = await _keep_both(store, b"x", b"new", large=large)
+
+        assert isinstance(stored, Stored)
+        assert (stored.how, stored.number) == (Committed.RENAMED, 2)
+        assert [behind.content(path) for path in (b"x/f", b"x.1/f", b"x.2")] == [b"1", b"2", b"new"]
+        await store.close()
+
+    @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+    async def test_a_number_that_was_taken_meanwhile_is_busy(self, large: bool) -> None:
+        """Who names a number has looked at what was there, and must look again: it may be the same file."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"old")
+        [seen] = await store.siblings([Sized(b"f", 3)])
+        behind.plant(b"f.1", b"new")
+
+        assert seen == Siblings(1)
+        assert isinstance(await _keep_both(store, b"f", b"new", 1, large=large), Busy)
+        assert await store.siblings([Sized(b"f", 3)]) == [Siblings(2, (1,))]
+        assert how(await _keep_both(store, b"f", b"two", 2, large=large)) is Committed.RENAMED
+        assert [behind.content(path) for path in (b"f", b"f.1", b"f.2")] == [b"old", b"new", b"two"]
+        await store.close()
+
+    async def test_two_newcomers_at_once_get_different_names(self) -> None:
+        """Of the same name, in one batch or on the way side by side, none replaces another one."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"old")
+        contents = [b"%d" % number for number in range(30)]
+        sending = [store.put_small([small_file(b"f", content)], OnConflict.RENAME) for content in contents]
+
+        answers = [answer for [answer] in await _all(sending)]
+        stored = [each for each in answers if isinstance(each, Stored)]
+        busy = [each for each in answers if isinstance(each, Busy)]
+
+        assert len(stored) + len(busy) == 30
+        assert stored
+        assert len({each.number for each in stored}) == len(stored)
+        there = [behind.content(b"f.%d" % each.number) for each in stored]
+        assert set(there) == {content for content, each in zip(contents, answers, strict=True) if each in stored}
+        assert behind.content(b"f") == b"old"
+        await store.close()
+
+    async def test_the_numbered_names_of_the_same_size(self) -> None:
+        """The latest come first, and not more than eight; those of other names and sizes do not count."""
+        store, behind = await self.opened()
+        for number in range(1, 12):
+            behind.plant(b"a.%d.log" % number, b"123" if number != 5 else b"other")
+        behind.plant(b"b.1.log", b"123")
+
+        [found, none, nowhere, bad] = await store.siblings(
+            [Sized(b"a.log", 3), Sized(b"none", 3), Sized(b"no/such", 3), Sized(b"../a", 3)]
+        )
+
+        assert isinstance(found, Siblings)
+        assert found.free == 12
+        assert len(found.alike) == 8
+        assert set(found.alike) <= set(range(1, 12)) - {5}
+        assert (none, nowhere) == (Siblings(1), Siblings(1))
+        assert isinstance(bad, BadName)
+        await store.close()
+
+    async def test_keeps_both_goes_on_with_a_partial(self) -> None:
+        """The partial has the name that was asked for; what it holds need not be sent again."""
+        store, behind = await self.opened()
+        behind.plant(b"f", b"old")
+        behind.plant_partial(b"f", LARGE_CONTENT[: 2 * BLOCK_BYTES])
+        digests = block_digests(LARGE_CONTENT[: 2 * BLOCK_BYTES])
+
+        writer = await store.open_writer(b"f", len(LARGE_CONTENT), OnConflict.RENAME)
+        matched = await writer.match(digests, 2 * BLOCK_BYTES)
+        await writer.write([LARGE_CONTENT[matched:]])
+        stored = await writer.commit(digest(LARGE_CONTENT), None)
+
+        assert (matched, stored.how) == (2 * BLOCK_BYTES, Committed.RENAMED)
+        assert behind.content(b"f.1") == LARGE_CONTENT
+        assert behind.content(b"f") == b"old"
+        await store.close()
+
+    async def test_keeps_both_takes_from_the_old_one_what_it_has(self) -> None:
+        """A delta works as for a replacement, and leaves the old file as it is."""
+        store, behind = await self.opened()
+        old = random_bytes(3 << 20)
+        new = old[: 1 << 20] + b"changed" + old[1 << 20 :]
+        behind.plant(b"f", old)
+
+        writer = await store.open_writer(b"f", len(new), OnConflict.RENAME)
+        sent = await _send_delta(writer, new)
+        stored = await writer.commit(digest(new), None)
+
+        assert sent < 1 << 20
+        assert stored.how is Committed.RENAMED
+        assert (behind.content(b"f"), behind.content(b"f.1")) == (old, new)
         await store.close()
 
     async def test_prunes_many(self) -> None:

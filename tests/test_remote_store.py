@@ -168,7 +168,7 @@ def test_commits_and_removals_are_audited(served):
 
     digest = blake3(b"1").hexdigest()
     expected = {"dir": "inbox", "path": "a\\nb", "size": 1, "digest": digest, "transfer": ""}
-    assert [{**expected, "replaced": False}] == served.log.named("file_committed")
+    assert [{**expected, "replaced": False, "beside": None}] == served.log.named("file_committed")
     assert [expected] == served.log.named("file_removed")
 
 
@@ -703,3 +703,23 @@ def _content(span, wanted):
         content += span[position : position + length] if want else b""
         position += length
     return content
+
+
+def test_what_is_kept_beside_another_is_audited_under_its_own_name(served):
+    """The record says where the file is, and which name it was sent for."""
+    store = served.opened()
+    served.memory.plant(b"d/f.log", b"old")
+
+    served.result(store.put_small([small_file(b"d/f.log", b"new")], OnConflict.RENAME))
+
+    [line] = served.log.named("file_committed")
+    assert ("d/f.1.log", "d/f.log", False) == (line["path"], line["beside"], line["replaced"])
+
+
+def test_a_peer_of_an_older_version_cannot_keep_both(served):
+    """What it cannot do is known from its greeting, before anything is asked."""
+    store = served.opened()
+
+    assert store.keeps_both()
+    served.client.theirs = Greeting("older", (commands.DELTAS,))
+    assert not store.keeps_both()

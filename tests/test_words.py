@@ -40,6 +40,7 @@ NO_COUNT = {
     "fs.syscalls._SYNC_FILE_RANGE_WRITE": "a flag of sync_file_range(2)",
     "fs.syscalls._SIGURG": "a number of a signal",
     "moves.child._MFD_NOEXEC_SEAL": "a flag of memfd_create(2)",
+    "numbered.MAX_NAME_NUMBER": "a number of a name",
     "store.local.directories._LOOK_ANYWHERE": "a number of a capability",
     "store.local.directories._OWNERS_LOOK": "the bits of a mode",
     "store.local.partial_marks.MARK": "the bits of a mode",

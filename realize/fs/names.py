@@ -19,9 +19,7 @@ from blake3 import blake3
 
 from realize.errors import BadName
 from realize.units import display_name
-
-MAX_COMPONENT_BYTES: Final = 255
-"""Longest component: NAME_MAX of every Linux file system that matters."""
+from realize.values import MAX_COMPONENT_BYTES
 
 MAX_PATH_BYTES: Final = 4000
 """Longest name as a whole: with the path of the directory above it, it fits PATH_MAX."""

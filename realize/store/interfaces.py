@@ -35,6 +35,8 @@ from realize.values import (
     OnConflict,
     Removal,
     Seen,
+    Siblings,
+    Sized,
     SmallFile,
     Space,
     Stored,
@@ -192,6 +194,16 @@ class IStore(Interface):
         Without ``replaces``, any final file may be replaced.
         """
 
+    def keeps_both() -> bool:
+        """Return whether `OnConflict.RENAME` and `siblings` may be used; a peer of an older version knows neither."""
+
+    def siblings(files: Sequence[Sized]) -> Deferred[list[Siblings | RealizeError]]:
+        """Return for each file which number is free for it, and which numbered names have files of its size.
+
+        The files of the same size are at most `realize.values.MAX_ALIKE_FILES`, those that came last first: one of
+        them may be the very file, from a run that ended before it could remove the source.
+        """
+
     def forbidden(paths: Sequence[bytes], use: Use) -> Deferred[list[RealizeError | None]]:
         """Return why permissions forbid to use each of these files like that; None if they do not.
 
@@ -219,6 +231,9 @@ class IStore(Interface):
 
     def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
         """Write, verify and commit whole files.
+
+        Under `OnConflict.RENAME`, a file with a ``number`` whose name was taken since fails with
+        `realize.errors.Busy`: what took it may be the same file, so ask for its `siblings` again.
 
         Cancelled once, what has begun goes on, and its answer is delivered; cancelled again, it is given up.
         Then, or when a connection is lost, it fails with `realize.errors.Unanswered` if the files may be there, now or
@@ -268,11 +283,18 @@ class IStore(Interface):
         """
 
     def open_writer(
-        path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
+        path: bytes,
+        size: int,
+        policy: OnConflict,
+        *,
+        preserve: bool = True,
+        replaces: Seen | None = None,
+        number: int = 0,
     ) -> Deferred[IWriter]:
         """Start or resume writing a file of ``size`` bytes.
 
         ``replaces`` is the only version of the final file that it may replace; None allows any.
+        ``number`` is the only one that it may get under `OnConflict.RENAME`, as for `put_small`; 0 allows any.
         ``preserve`` says that `IWriter.commit` will get attributes.
         Fails with `realize.errors.Busy` while somebody else is writing the file, and with `realize.errors.NoSpace`,
         before anything is sent, if there is no space for all of it.

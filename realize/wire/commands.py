@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 from twisted.protocols import amp
 
 from realize.errors import ProtocolError, RealizeError, every_error
+from realize.numbered import MAX_NAME_NUMBER
 from realize.throttle.tree import Scope
 from realize.values import DIGEST_BYTES, MAX_OFFERED_CHUNKS, OnConflict, Use, WhereKind
 from realize.wire import packing
@@ -36,7 +37,10 @@ DELTAS: Final = "deltas"
 ECHO: Final = "echo"
 """The capability to answer a `Ping` that wants an answer."""
 
-CAPABILITIES: Final = (DELTAS, ECHO)
+KEEP_BOTH: Final = "keep-both"
+"""The capability to understand the policy ``rename``, and `FindSiblings`."""
+
+CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH)
 """The capabilities that this software announces in Hello."""
 
 MAX_HANDLES: Final = 64
@@ -255,6 +259,17 @@ class Forbidden(RealizeCommand):
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"forbidden", Packed(packing.FORBIDDEN_FILES))]
 
 
+class FindSiblings(RealizeCommand):
+    """Say for each of these files which number is free for it, and which numbered names have files of its size.
+
+    The requester sends it, if the holder has the capability ``keep-both``, for names that are taken; needs ``write`` or
+    ``create``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"files", Packed(packing.SIZED_FILES))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"siblings", Packed(packing.SIBLINGS))]
+
+
 class ReadSmall(RealizeCommand):
     """Send me these files whole: the content of all that could be read, in order, on this stream.
 
@@ -329,6 +344,7 @@ class OpenWrite(RealizeCommand):
     Content may follow as far as `Credit` allows, which the holder grants when it is ready.
     ``preserve`` is false if `CommitStream` will bring no attributes.
     With policy ``replace``, ``replaces`` is the only version of the final file that may be replaced; any, without it.
+    With policy ``rename``, ``number`` is the only one that the file may get; any, without it.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -339,6 +355,7 @@ class OpenWrite(RealizeCommand):
         (b"policy", Choice(OnConflict)),
         (b"preserve", Flag(optional=True)),
         (b"replaces", PackedOne(packing.SEEN, optional=True)),
+        (b"number", Number(MAX_NAME_NUMBER, least=1, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"have", Number())]
 

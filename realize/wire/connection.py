@@ -62,6 +62,7 @@ _QUESTIONS: Final = commands.names(
     commands.BlockDigests,
     commands.CutSpan,
     commands.Describe,
+    commands.FindSiblings,
     commands.Forbidden,
     commands.GetThrottle,
     commands.MatchFinal,

@@ -48,6 +48,7 @@ _MORE: Final = {
 }
 _BATCHES: Final = commands.names(
     commands.Describe,
+    commands.FindSiblings,
     commands.Forbidden,
     commands.MakeDirectories,
     commands.Prune,

@@ -25,6 +25,7 @@ from realize.units import display_text
 from realize.values import (
     CHUNK_DIGEST_BYTES,
     DIGEST_BYTES,
+    MAX_ALIKE_FILES,
     MAX_OFFERED_CHUNKS,
     MAX_VALUE_BYTES,
     NOTHING,
@@ -39,6 +40,8 @@ from realize.values import (
     Kind,
     Removal,
     Seen,
+    Siblings,
+    Sized,
     SmallFile,
     Stored,
     Vacant,
@@ -314,6 +317,7 @@ class SmallHead(Shown):
     digest: bytes
     attributes: Attributes | None
     replaces: Seen | None = None
+    number: int = 0
 
 
 def _encode_small(head: SmallHead | SmallFile) -> bytes:
@@ -322,7 +326,7 @@ def _encode_small(head: SmallHead | SmallFile) -> bytes:
             _U32.pack(head.size),
             head.digest,
             encode_attributes(head.attributes),
-            b"\0" if head.replaces is None else b"\1" + _encode_seen(head.replaces),
+            _encode_condition(head.replaces, head.number),
             _octets(head.path),
         )
     )
@@ -331,8 +335,26 @@ def _encode_small(head: SmallHead | SmallFile) -> bytes:
 def _decode_small(cursor: Cursor) -> SmallHead:
     size, digest = cursor.fields(_SMALL)
     attributes = decode_attributes(cursor)
-    replaces = _decode_seen(cursor) if cursor.flags(1) else None
-    return SmallHead(cursor.octets(), size, digest, attributes, replaces)
+    flags = cursor.flags(3)
+    replaces = _decode_seen(cursor) if flags & 1 else None
+    number = _decode_number(cursor) if flags & 2 else 0
+    return SmallHead(cursor.octets(), size, digest, attributes, replaces, number)
+
+
+def _encode_condition(replaces: Seen | None, number: int) -> bytes:
+    """Encode which version a file may replace, and which number it may get, if it may not get any."""
+    if replaces is None and not number:
+        return b"\0"
+    flags = (replaces is not None) | bool(number) << 1
+    seen = b"" if replaces is None else _encode_seen(replaces)
+    return _U8.pack(flags) + seen + (_U32.pack(number) if number else b"")
+
+
+def _decode_number(cursor: Cursor) -> int:
+    number: int = cursor.fields(_U32)[0]
+    if not number:
+        raise ProtocolError("0 is the number of no name")
+    return number
 
 
 def _encode_seen(seen: Seen) -> bytes:
@@ -411,6 +433,29 @@ def _decode_expected(cursor: Cursor) -> Expected:
     (size,) = cursor.fields(_SIZE)
     digest = cursor.take(DIGEST_BYTES)
     return Expected(cursor.octets(), _size(size), digest)
+
+
+def _encode_sized(sized: Sized) -> bytes:
+    return _SIZE.pack(sized.size) + _octets(sized.path)
+
+
+def _decode_sized(cursor: Cursor) -> Sized:
+    (size,) = cursor.fields(_SIZE)
+    return Sized(cursor.octets(), _size(size))
+
+
+def _encode_siblings(siblings: Siblings) -> bytes:
+    return b"".join(map(_U32.pack, (siblings.free, *siblings.alike))) + _U32.pack(0)
+
+
+def _decode_siblings(cursor: Cursor) -> Siblings:
+    free = _decode_number(cursor)
+    alike: list[int] = []
+    while number := cursor.fields(_U32)[0]:
+        alike.append(number)
+        if len(alike) > MAX_ALIKE_FILES:
+            raise ProtocolError(f"more than {MAX_ALIKE_FILES} numbered names")
+    return Siblings(free, tuple(alike))
 
 
 def _encode_nothing(_: None) -> bytes:
@@ -538,12 +583,15 @@ def _take_digest(cursor: Cursor) -> bytes:
 
 
 def _encode_stored(stored: Stored) -> bytes:
-    return _STORED.pack(stored.how._value_, stored.ctime_ns) + _octets(stored.identity)
+    number = _U32.pack(stored.number) if stored.how is Committed.RENAMED else b""
+    return _STORED.pack(stored.how._value_, stored.ctime_ns) + _octets(stored.identity) + number
 
 
 def _decode_stored(cursor: Cursor) -> Stored:
-    number, ctime_ns = cursor.fields(_STORED)
-    return Stored(_member(Committed, number), cursor.octets(_MAX_TOKEN_BYTES), ctime_ns)
+    value, ctime_ns = cursor.fields(_STORED)
+    how = _member(Committed, value)
+    identity = cursor.octets(_MAX_TOKEN_BYTES)
+    return Stored(how, identity, ctime_ns, _decode_number(cursor) if how is Committed.RENAMED else 0)
 
 
 def _encode_flag(flag: bool) -> bytes:  # noqa: FBT001 -- an item like any other
@@ -563,6 +611,7 @@ PATHS: Final = Codec[bytes]("paths", _octets, Cursor.octets)
 SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
 SEEN: Final = Codec[Seen]("versions of final files", _encode_seen, _decode_seen, 1)
 EXPECTED_FILES: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
+SIZED_FILES: Final = Codec[Sized]("files with sizes", _encode_sized, _decode_sized)
 VACANT: Final = Codec[Vacant]("empty directories", _encode_vacant, _decode_vacant)
 DIRECTORIES: Final = Codec[Directory]("directories", _encode_directory, _decode_directory)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
@@ -580,6 +629,7 @@ OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)
 FOUND: Final = Results("descriptions", _encode_existing, _decode_existing, usual=NOTHING)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
 OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
+SIBLINGS: Final = Results("siblings", _encode_siblings, _decode_siblings)
 SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
 FORBIDDEN_FILES: Final = Results("permissions", _encode_nothing, _decode_nothing, usual=None)
 MADE: Final = Results("results for directories", _encode_nothing, _decode_nothing, usual=None)

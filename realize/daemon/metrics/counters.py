@@ -70,7 +70,7 @@ FAILURES: Final = (
 )
 """The usual errors of files: exposed with 0 from the start, so that already the first one is an increase."""
 
-_HOW: Final = {Committed.CREATED: "created", Committed.REPLACED: "replaced"}
+_HOW: Final = {Committed.CREATED: "created", Committed.REPLACED: "replaced", Committed.RENAMED: "renamed"}
 _COMMAND_SECONDS: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
 _GROUP_FILES: Final = (1, 4, 16, 64, 256, 1024)
 _SYNC_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

@@ -34,6 +34,8 @@ from realize.values import (
     OnConflict,
     Removal,
     Seen,
+    Siblings,
+    Sized,
     SmallFile,
     Space,
     Stored,
@@ -126,6 +128,19 @@ class RemoteStore:
 
         return self._packed(paths, packing.measure_path, ask)
 
+    def keeps_both(self) -> bool:
+        """See `IStore`."""
+        theirs = self._protocol.theirs
+        return theirs is not None and commands.KEEP_BOTH in theirs.capabilities
+
+    def siblings(self, files: Sequence[Sized]) -> Deferred[list[Siblings | RealizeError]]:
+        """See `IStore`."""
+
+        def ask(pack: list[Sized]) -> Deferred[list[Siblings | RealizeError]]:
+            return self._call(commands.FindSiblings, files=pack).addCallback(listed, "siblings", len(pack))
+
+        return self._packed(files, packing.measure_named, ask)
+
     def forbidden(self, paths: Sequence[bytes], use: Use) -> Deferred[list[RealizeError | None]]:
         """See `IStore`."""
 
@@ -217,13 +232,20 @@ class RemoteStore:
         return answers
 
     def open_writer(
-        self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
+        self,
+        path: bytes,
+        size: int,
+        policy: OnConflict,
+        *,
+        preserve: bool = True,
+        replaces: Seen | None = None,
+        number: int = 0,
     ) -> Deferred[IWriter]:
         """See `IStore`."""
         arrived = self._batches.arrived
         return Deferred.fromCoroutine(
             RemoteWriter.open(
-                self._protocol, self._opened(), path, size, policy, arrived, preserve, replaces, self._transit
+                self._protocol, self._opened(), path, size, policy, arrived, preserve, replaces, number, self._transit
             )
         )
 

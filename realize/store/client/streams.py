@@ -346,31 +346,33 @@ class RemoteWriter:
         arrived: BytesArrived,
         preserve: bool,  # noqa: FBT001 -- see `IStore.open_writer`
         replaces: Seen | None,
+        number: int,
         transit: Transit,
     ) -> RemoteWriter:
         """Ask to write the file."""
-        number = protocol.streams.choose()
+        chosen = protocol.streams.choose()
         # Before the answer, since credit may come with it.
-        stream = protocol.streams.outbound(number)
+        stream = protocol.streams.outbound(chosen)
         try:
             answer = await protocol.call(
                 commands.OpenWrite,
                 patient=True,
                 handle=handle,
-                stream=number,
+                stream=chosen,
                 path=path,
                 size=size,
                 policy=policy,
                 preserve=preserve,
                 replaces=replaces,
+                number=number or None,
             )
         except CancelledError:
             # The peer may have opened it in the meantime.
-            protocol.call(commands.AbandonStream, stream=number, keep=True).addErrback(ignore_expected)
-            protocol.streams.close(number)
+            protocol.call(commands.AbandonStream, stream=chosen, keep=True).addErrback(ignore_expected)
+            protocol.streams.close(chosen)
             raise
         except BaseException:
-            protocol.streams.close(number)
+            protocol.streams.close(chosen)
             raise
         return cls(protocol, path, stream, answer["have"], size, arrived, transit)
 

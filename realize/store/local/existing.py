@@ -277,7 +277,8 @@ def _end_commit(directory_fd: int, name: bytes, final: FileStatus) -> None:
     if final.st_nlink > 1:
         for other in os.listdir(directory_fd):
             partial = os.fsencode(other)
-            if names.is_partial(partial) and partial != name and name.startswith(names.final_name_of_partial(partial)):
+            # A numbered name tells little of the partial's.
+            if names.is_partial(partial) and partial != name:
                 with contextlib.suppress(FileNotFoundError):
                     if identity_of(os.stat(partial, dir_fd=directory_fd, follow_symlinks=False)) == identity_of(final):
                         os.unlink(partial, dir_fd=directory_fd)

@@ -6,7 +6,7 @@ The order is what makes a file safe, and holds for each group:
    `realize.store.local.writer`, one of a small batch in `realize.store.local.small_files`), or it has an `Anchor`, and
    the group makes the whole file system durable once;
 2. the directory is still the one that the partial was written in;
-3. the partial gets its final name;
+3. the partial gets its final name, or a numbered one if that is taken and both files are to be kept;
 4. the mark of a partial is cleared;
 5. the directory and every directory above it up to the mount point, which may be new themselves, are on stable storage;
    if they are many, again by syncing the whole file system (those above the root once, see `realize.fs.ancestors`);
@@ -57,6 +57,7 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.location import Root
 from realize.store.local.partial_marks import NOTE, RECEIVING, is_ours
+from realize.store.local.siblings import take_number
 from realize.store.local.versions import open_if_readable, representable
 from realize.units import display_name
 from realize.values import Committed, OnConflict, Seen, Stored
@@ -114,6 +115,7 @@ class Prepared:
     ``mode`` is the mode to set once the file has its final name, None if it has it already.
     ``keep`` leaves the partial in place when it cannot be renamed.
     ``replaces`` is the only version of the final file that may be replaced; None allows any.
+    ``number`` is the only one that it may get if both files are to be kept; 0 allows any.
     ``salt`` is that of the store, for the identity token of the final file.
     """
 
@@ -132,6 +134,7 @@ class Prepared:
     anchor: Anchor | None = None
     lock: bool = False
     keep: bool = False
+    number: int = 0
 
     def release(self) -> None:
         """Close partial and anchor, if that is ours to do; may be called more than once, by one thread at a time."""
@@ -327,8 +330,8 @@ def _commit_inside(
         outcome: Outcome
         try:
             _check(each, identity, failed)
-            how = _rename(tree, fd, each)
-            outcome = Stored(how) if how is Committed.SKIPPED else _made(each, how)
+            how, number = _rename(tree, fd, each)
+            outcome = Stored(how) if how is Committed.SKIPPED else _made(each, how, number)
         except (OSError, MemoryError) as error:
             outcome = storage_error(error, each.path, Deed.COMMIT)
         except RealizeError as refused:
@@ -351,15 +354,15 @@ def _note_arrivals(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> None
                 awaiting.unmark(tree.directory(directory))
 
 
-def _made(file: Prepared, how: Committed) -> Stored:
+def _made(file: Prepared, how: Committed, number: int) -> Stored:
     """Clear the mark of the final file and return what it is now; that its status cannot be read undoes nothing."""
     _take_mark_off(file)
     try:
         # Clearing the mark has refreshed the status; otherwise, it may have been cached since before the rename.
         status = os.fstat(file.fd) if file.mode is not None else fresh_fstat(file.fd)
     except OSError:
-        return Stored(how)
-    return Stored(how, identity_token(file.salt, file.inode), representable(status.st_ctime_ns))
+        return Stored(how, number=number)
+    return Stored(how, identity_token(file.salt, file.inode), representable(status.st_ctime_ns), number)
 
 
 def _take_mark_off(file: Prepared) -> None:
@@ -393,7 +396,8 @@ def _check(file: Prepared, identity: Inode, failed: dict[int, OSError]) -> None:
         raise failed[file.anchor.device]
 
 
-def _rename(tree: Tree, fd: int, file: Prepared) -> Committed:
+def _rename(tree: Tree, fd: int, file: Prepared) -> tuple[Committed, int]:
+    """Give the partial its final name, as the policy says; return the outcome, and the number of a numbered name."""
     if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) != file.inode:
         raise StorageError(f"{display_name(file.path)}: its partial was replaced by another file meanwhile")
     for _ in range(_REPLACE_TRIES):
@@ -402,13 +406,15 @@ def _rename(tree: Tree, fd: int, file: Prepared) -> Committed:
         except FileExistsError:
             pass
         else:
-            return Committed.CREATED
+            return Committed.CREATED, 0
+        if file.policy is OnConflict.RENAME:
+            return Committed.RENAMED, take_number(fd, file.partial, file.name, file.path, file.number)
         if file.policy is OnConflict.SKIP:
-            return Committed.SKIPPED
+            return Committed.SKIPPED, 0
         if file.policy is OnConflict.FAIL:
             raise Conflict(f"{display_name(file.path)}: exists already")
         if _replace(tree, fd, file):
-            return Committed.REPLACED
+            return Committed.REPLACED, 0
     raise Busy(f"{display_name(file.path)}: is replaced there again and again")
 
 

@@ -223,6 +223,7 @@ def _write(
             name=name,
             policy=policy,
             replaces=file.replaces,
+            number=file.number,
             salt=salt,
             fd=fd,
             mode=mode,

@@ -35,6 +35,7 @@ from realize.store.local.probe import measure_space, try_write
 from realize.store.local.promised_space import Crowded
 from realize.store.local.reader import LocalReader, SourceFile
 from realize.store.local.removal import prune_batch, remove_batch
+from realize.store.local.siblings import siblings_batch
 from realize.store.local.small_files import WrittenBatch, read_batch, write_batch
 from realize.store.local.versions import Clock
 from realize.store.local.walker import Walker
@@ -52,6 +53,8 @@ from realize.values import (
     OnConflict,
     Removal,
     Seen,
+    Siblings,
+    Sized,
     SmallFile,
     Space,
     Stored,
@@ -66,7 +69,7 @@ MAX_SHORT_JOB_COMPONENTS: Final = 2048
 """Components of the names in one short job: each costs a system call, and one that is made costs more."""
 
 _T = TypeVar("_T")
-_Named = TypeVar("_Named", Directory, Removal, SmallFile, Vacant)
+_Named = TypeVar("_Named", Directory, Removal, Sized, SmallFile, Vacant)
 
 
 def root_identity(root: bytes | str) -> Inode:
@@ -191,6 +194,15 @@ class LocalStore:
             describe_batch, self._location, paths, self._salt, self._earliest_ns, self._origin
         )
         return answers
+
+    def keeps_both(self) -> bool:
+        """See `IStore`."""
+        return True
+
+    @shielded
+    async def siblings(self, files: Sequence[Sized]) -> list[Siblings | RealizeError]:
+        """See `IStore`."""
+        return await self._in_parts(siblings_batch, files)
 
     @shielded
     async def forbidden(self, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
@@ -326,7 +338,14 @@ class LocalStore:
         return await self._in_parts(set_directories, directories, self._footprint, not self._changes_all)
 
     def open_writer(
-        self, path: bytes, size: int, policy: OnConflict, *, preserve: bool = True, replaces: Seen | None = None
+        self,
+        path: bytes,
+        size: int,
+        policy: OnConflict,
+        *,
+        preserve: bool = True,
+        replaces: Seen | None = None,
+        number: int = 0,
     ) -> Deferred[IWriter]:
         """See `IStore`; if it is cancelled, it stops waiting for space."""
         waiting = self._headroom.wait()
@@ -335,7 +354,7 @@ class LocalStore:
             waiting.give_up()
             return failure
 
-        return self._open_writer(path, size, policy, preserve, replaces, waiting).addErrback(not_wanted)
+        return self._open_writer(path, size, policy, preserve, replaces, number, waiting).addErrback(not_wanted)
 
     @shielded_opening(_release_writer)
     async def _open_writer(
@@ -345,6 +364,7 @@ class LocalStore:
         policy: OnConflict,
         preserve: bool,  # noqa: FBT001 -- see `open_writer`
         replaces: Seen | None,
+        number: int,
         waiting: Waiting,
     ) -> IWriter:
         with self._until_closed(waiting):
@@ -357,6 +377,7 @@ class LocalStore:
                         size,
                         policy,
                         replaces,
+                        number,
                         self._salt,
                         self._headroom,
                         preserve,

@@ -80,6 +80,7 @@ class PartialFile:
         size: int,
         policy: OnConflict,
         replaces: Seen | None,
+        number: int,
         salt: bytes,
         headroom: Headroom,
         preserve: bool,  # noqa: FBT001 -- called by way of a thread
@@ -101,6 +102,7 @@ class PartialFile:
         self._location = location
         self._policy = policy
         self._replaces = replaces
+        self._number = number
         self._salt = salt
         self._origin = origin
         self._clock = clock
@@ -123,6 +125,8 @@ class PartialFile:
 
     def _check_policy(self, tree: Tree) -> int:
         """Return the bytes of the file that is to be replaced, 0 if there is none; raise `Conflict` if it may not."""
+        if self._policy is OnConflict.RENAME:
+            return 0
         try:
             existing = refuse_obstacle(tree.directory(self._directory), self._name, self.path)
         except NotFound:
@@ -287,6 +291,7 @@ class PartialFile:
                 name=self._name,
                 policy=self._policy,
                 replaces=self._replaces,
+                number=self._number,
                 salt=self._salt,
                 inode=self._identity,
                 fd=fd,

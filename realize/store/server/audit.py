@@ -14,6 +14,7 @@ from blake3 import blake3
 from realize.concurrency.memory import Claim
 from realize.errors import NotFound, RealizeError, StorageError
 from realize.logger import Logger
+from realize.numbered import numbered
 from realize.tracing import transfer_id
 from realize.units import display_name
 from realize.values import Committed, Expected, Removal, SmallFile, Stored, Version
@@ -77,10 +78,11 @@ class AuditLog:
             self.log.info(
                 "file_committed",
                 dir=self.directory,
-                path=self.shown(path),
+                path=self.shown(numbered(path, outcome.number)),
                 size=size,
                 digest=digest.hex(),
                 replaced=outcome.how is Committed.REPLACED,
+                beside=self.shown(path) if outcome.number else None,
                 transfer=transfer_id(self.run, path),
             )
 

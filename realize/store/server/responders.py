@@ -59,6 +59,7 @@ from realize.values import (
     OnConflict,
     Removal,
     Seen,
+    Sized,
     Stored,
     Use,
     Vacant,
@@ -318,6 +319,11 @@ class DirectoryResponders(amp.CommandLocator):
         opened.rights.require_for(use)
         return {"forbidden": self._count_failures(opened, await opened.store.forbidden(paths, use))}
 
+    @commands.FindSiblings.responder
+    async def _siblings(self, handle: int, files: list[Sized]) -> dict[str, Any]:
+        opened = self._directory(handle, *PUT)
+        return {"siblings": self._count_failures(opened, await opened.store.siblings(files))}
+
     @commands.ReadSmall.responder
     async def _read_small(
         self,
@@ -445,6 +451,7 @@ class DirectoryResponders(amp.CommandLocator):
         policy: OnConflict,
         preserve: bool | None,  # noqa: FBT001 -- an argument of AMP
         replaces: Seen | None,
+        number: int | None = None,
     ) -> dict[str, Any]:
         opened = self._directory(handle, *PUT)
         self._protocol.streams.accept(stream)
@@ -459,7 +466,12 @@ class DirectoryResponders(amp.CommandLocator):
         )
         self._writes[stream] = (handle, served)
         opening = opened.store.open_writer(
-            path, size, opened.rights.policy(policy), preserve=preserve is not False, replaces=replaces
+            path,
+            size,
+            opened.rights.policy(policy),
+            preserve=preserve is not False,
+            replaces=replaces,
+            number=number or 0,
         )
         opening.addErrback(_restated, opened)
         return {"have": await served.open(opening)}

@@ -64,7 +64,7 @@ class ServedBatches:
             pieces += arrived
         contents = packing.split_contents(sizes, pieces)
         return [
-            SmallFile(head.path, content, head.digest, head.attributes, head.replaces)
+            SmallFile(head.path, content, head.digest, head.attributes, head.replaces, head.number)
             for head, content in zip(heads, contents, strict=True)
         ]
 
