@@ -251,7 +251,7 @@ class Existing(Shown):
         return None if self.final_size is None else Seen(self.identity, self.ctime_ns)
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Sized(Shown):
     """A file at the source by its name and its size."""
 
@@ -259,7 +259,7 @@ class Sized(Shown):
     size: int
 
 
-@frozen(repr=False)
+@frozen(eq=False, repr=False)
 class Siblings(Shown):
     """The numbered names (`realize.numbered`) of a name at a destination.
 
@@ -278,11 +278,11 @@ NOTHING: Final = Existing()
 class OnConflict(enum.Enum):
     """What to do when the destination has another file of that name."""
 
+    RENAME = 4
+    """Keep both: the newcomer gets a free numbered name (`realize.numbered`)."""
     REPLACE = 1
     SKIP = 2
     FAIL = 3
-    RENAME = 4
-    """Keep both: the newcomer gets a free numbered name (`realize.numbered`)."""
 
 
 class Use(enum.Enum):

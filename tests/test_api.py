@@ -147,8 +147,9 @@ async def test_what_ends_a_run_early_is_its_failure(tmp_path):
 async def test_a_file_that_fails_is_counted_and_no_failure_of_the_run(out, tmp_path):
     """The exit code says that not all was moved."""
     (tmp_path / "in" / "small").mkdir(parents=True)
+    options = api.MoveOptions(on_conflict=api.OnConflict.REPLACE)
 
-    summary = await api.move(reactor, out, tmp_path / "in")
+    summary = await api.move(reactor, out, tmp_path / "in", options=options)
 
     assert (1, 1, api.ExitCode.FAILED) == (summary.failed, summary.created, summary.exit_code)
 

@@ -211,7 +211,7 @@ def test_what_failed_makes_the_exit_code_1_and_the_rest_is_moved(tmp_path: Path)
     for name in ("x", "y"):
         (tmp_path / "a" / name).write_text(name)
 
-    done = realize(tmp_path / "a", tmp_path / "b", home=tmp_path)
+    done = realize("--on-conflict", "replace", tmp_path / "a", tmp_path / "b", home=tmp_path)
 
     assert 1 == done.returncode
     assert f"realize: error: destination {tmp_path / 'b'}: x: a directory has this name" in done.stderr

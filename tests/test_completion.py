@@ -167,7 +167,7 @@ CASES = [
     ("realize move --prune", {"--prune-dirs"}, set()),
     ("realize copy --", {"--json", "--no-progress", "--config"}, {"--prune-dirs", "--show"}),
     ("realize keygen --", {"--show", "--help"}, {"--json"}),
-    ("realize --on-conflict ", {"replace", "skip", "fail"}, {"nas::", "zoo.txt"}),
+    ("realize --on-conflict ", {"rename", "replace", "skip", "fail"}, {"nas::", "zoo.txt"}),
     ("realize --log-level ", {"debug", "info", "warning", "error"}, set()),
     ("realize throttle --scope ", {"service", "peer:", "connection:"}, set()),
     ("realize throttle --direction ", {"send", "receive", "both"}, set()),

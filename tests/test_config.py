@@ -296,7 +296,10 @@ def test_paths(folder, monkeypatch):
         (f'moves.{"a" * 201}.from = "/a"', f"moves.{'a' * 201}: not a name for a move; "),
         (f'dirs.{"a" * 201}.path = "/"', f"dirs.{'a' * 201}: not a name for a directory; "),
         ('moves.a.settle = "soon"', "moves.a.settle: 'soon' is not a duration: "),
-        ('moves.a.on_conflict = "ask"', "moves.a.on_conflict: 'ask' is not known; expected one of replace, skip, fail"),
+        (
+            'moves.a.on_conflict = "ask"',
+            "moves.a.on_conflict: 'ask' is not known; expected one of rename, replace, skip, fail",
+        ),
         ('moves.a.jobs = "4"', "moves.a.jobs: expected a number, not a string"),
         ('moves.a = { from = "/a", to = "/b", grace = "1m" }', "moves.a.grace: is for what happens after max_duration"),
         (

@@ -34,6 +34,7 @@ IN_WORDS = {
     "stderr": (None,),
     "nothing": (NO_RESERVE, {}),
     "its first key": (None,),
+    "`rename`, or `skip` where that is unknown": (None,),
 }
 """Defaults that the page has in words, and the values that they stand for."""
 PUBLIC_KEY = generate_identity().public_key.base64

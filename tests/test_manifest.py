@@ -499,7 +499,7 @@ def test_what_arrives_is_recorded_before_it_is_removed():
     contents = {path: file.content for path, file in source.files.items()}
     notes = Notes(source)
 
-    run(source, destination, notes)
+    run(source, destination, notes, policy=OnConflict.REPLACE)
 
     how = {b"same": How.ALREADY_THERE, b"same large": How.ALREADY_THERE, b"old": How.REPLACED}
     expected = {

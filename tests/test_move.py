@@ -61,6 +61,7 @@ class Trial:
         self.clock = Clock()
         self.result = []
         sources = [Side(store, f"src{number}", feed=feed) for number, store in enumerate((source, *more_sources))]
+        options = {"policy": OnConflict.REPLACE, **options}
         run = Run(sources, Side(destination, "dst"), TransferOptions(**options), self.events.append, self.clock)
         self.done = run.start()
         self.done.addBoth(self.result.append)
@@ -336,7 +337,13 @@ def test_a_resumed_run_does_not_replace_what_it_has_sent_before(content):
 
     source.remove = lose
     events = []
-    run = Run([Side(source, "src")], Side(destination, "dst"), TransferOptions(), events.append, Clock())
+    run = Run(
+        [Side(source, "src")],
+        Side(destination, "dst"),
+        TransferOptions(policy=OnConflict.REPLACE),
+        events.append,
+        Clock(),
+    )
     lost = []
     run.start().addErrback(lost.append)
     del source.remove
@@ -1269,7 +1276,7 @@ def test_a_name_from_an_earlier_source_is_still_protected_after_a_lost_connectio
     destination.fail_next["write", b"y"] = ConnectionFailed("the connection was lost")
     events, clock, ended = [], Clock(), []
     sides = [Side(first, "first"), Side(second, "second")]
-    run = Run(sides, Side(destination, "dst"), TransferOptions(), events.append, clock)
+    run = Run(sides, Side(destination, "dst"), TransferOptions(policy=OnConflict.REPLACE), events.append, clock)
     run.start().addBoth(ended.append)
     clock.pump([0.05] * 200)
 
@@ -1287,7 +1294,7 @@ def test_a_name_is_still_protected_after_a_lost_connection_though_the_clock_was_
     destination.fail_next["write", b"y"] = ConnectionFailed("the connection was lost")
     clock, ended = Clock(), []
     sides = [Side(first, "first"), Side(second, "second")]
-    run = Run(sides, Side(destination, "dst"), TransferOptions(), lambda _: None, clock)
+    run = Run(sides, Side(destination, "dst"), TransferOptions(policy=OnConflict.REPLACE), lambda _: None, clock)
     run.start().addBoth(ended.append)
     clock.pump([0.05] * 200)
     if restarted:

@@ -122,7 +122,7 @@ class Script:
 class Late:
     """A store, or what was opened in one, that follows a script."""
 
-    AT_ONCE = frozenset({"reads_at_once", "takes_at_once", "in_transit"})
+    AT_ONCE = frozenset({"keeps_both", "reads_at_once", "takes_at_once", "in_transit"})
 
     def __init__(self, script, end, behind):
         self._script = script
@@ -185,7 +185,7 @@ class Trial:
         self.script = Script(self.clock)
         self.script.fault, self.script.item = fault or self.script.fault, item or self.script.item
         self.notes = Notes(self.source)
-        options = TransferOptions(**{"jobs": 2, "prune_age_ns": 0, **options})
+        options = TransferOptions(**{"policy": OnConflict.REPLACE, "jobs": 2, "prune_age_ns": 0, **options})
         self.run = Run(
             [Side(self.script.store(End.SOURCE, self.source), "src")],
             Side(self.script.store(End.DESTINATION, self.destination), "dst"),

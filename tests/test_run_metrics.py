@@ -110,12 +110,13 @@ def observe(metrics, *events):
 
 EVENTS = (
     SourceStarted("a", "b"),
-    Found(9, 9000),
+    Found(10, 10_000),
     Finished(b"1", 1000, 900, How.CREATED, b"", removed=True),
     Finished(b"2", 1000, 100, How.REPLACED, b"", removed=True),
     Finished(b"3", 1000, 0, How.ALREADY_THERE, b"", removed=True),
     Finished(b"4", 1000, 0, How.SKIPPED, b"", removed=False),
     Finished(b"5", 1000, 0, How.GONE, b"", removed=False),
+    Finished(b"9", 1000, 0, How.RENAMED, b"", removed=True, stored_as=b"9.1"),
     Failed(b"6", End.DESTINATION, NoSpace("full")),
     Left(b"link", "symlink"),
     Started(b"7", 1000, 300),
@@ -139,7 +140,7 @@ def test_files_and_bytes_by_what_became_of_them():
     files = {key[1]: value for key, value in pushed.items() if key[0] == "realize_last_files"}
     sizes = {key[1]: value for key, value in pushed.items() if key[0] == "realize_last_bytes"}
     assert {**dict.fromkeys(FILE_RESULTS, 1), "remaining": 2} == files
-    assert 9 + 1 == sum(files.values())
+    assert 10 + 1 == sum(files.values())
     assert {how.name.lower(): 1000 for how in How} | {"remaining": 3500} == sizes
     assert 1150 == pushed["realize_last_sent_bytes",]
     assert 2048 == pushed["realize_last_throttle_limit_bytes_per_second", "send"]

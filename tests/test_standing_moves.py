@@ -182,13 +182,25 @@ async def test_what_is_being_written_stays(two: Two) -> None:
 
 
 async def test_a_new_version_is_moved_again(two: Two) -> None:
-    """A file that is written anew right after it was moved is no stranger's; it replaces the one before."""
+    """A file that is written anew right after it was moved is no stranger's; it replaces the one before if it may."""
     two.start("nas", two.nas_config(Right.WRITE))
-    two.start("cam", two.cam_config())
+    two.start("cam", two.cam_config(on_conflict=OnConflict.REPLACE))
     for content in ("1", "2", "3"):
         (two.out / "log").write_text(content)
         await until(lambda content=content: files(two.inbox).get("log") == content, f"arrival of {content}")
         await until(lambda: not (two.out / "log").exists(), "removal")
+
+
+async def test_a_new_version_is_kept_beside_the_one_before(two: Two) -> None:
+    """If nothing else is configured: nothing that was there is destroyed unasked."""
+    two.start("nas", two.nas_config(Right.CREATE))
+    two.start("cam", two.cam_config())
+    for content in ("1", "2", "3"):
+        (two.out / "log").write_text(content)
+        await until(lambda content=content: content in files(two.inbox).values(), f"arrival of {content}")
+        await until(lambda: not (two.out / "log").exists(), "removal")
+
+    assert {"log": "1", "log.1": "2", "log.2": "3"} == files(two.inbox)
 
 
 async def test_a_far_end_that_is_away_is_waited_for(two: Two, records: list[tuple[str, dict[str, object]]]) -> None:

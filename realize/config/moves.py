@@ -74,7 +74,7 @@ class MoveConfig(Shown):
     """Patterns of the only files that are moved; none: all are."""
     exclude: tuple[str, ...] = field(default=(), converter=_given_texts)
     """Patterns of files that are not moved even if they are included."""
-    on_conflict: OnConflict = OnConflict.REPLACE
+    on_conflict: OnConflict | None = None
     """What to do if the destination has another file of that name."""
     preserve: bool = True
     """Whether modification times and permission bits are carried over."""
@@ -114,7 +114,11 @@ class MoveConfig(Shown):
             *problems_of("grace", zero_allowed, self.grace_s),
             *problems_of("include", as_texts, self.include),
             *problems_of("exclude", as_texts, self.exclude),
-            *problems_of("on_conflict", instance_of(OnConflict), self.on_conflict),
+            *(
+                ()
+                if self.on_conflict is None
+                else problems_of("on_conflict", instance_of(OnConflict), self.on_conflict)
+            ),
             *problems_of("preserve", as_boolean, self.preserve),
             *problems_of("jobs", instance_of(int), self.jobs),
             *(() if self.prune_age_s is None else problems_of("prune_dirs", zero_allowed, self.prune_age_s)),

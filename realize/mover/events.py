@@ -30,6 +30,8 @@ class How(enum.Enum):
     """Sent; it replaced another file."""
     ALREADY_THERE = "already there"
     """Not sent; the destination had the same content."""
+    RENAMED = "renamed"
+    """Sent; something else has its name at the destination, and both are kept: it has a numbered name there."""
     SKIPPED = "skipped"
     """Left in place; the destination has another file of that name and the policy is to skip."""
     GONE = "gone"
@@ -59,11 +61,15 @@ class Listed(Shown):
 
 @frozen(eq=False, repr=False)
 class Planned(Shown):
-    """What a dry run would do with a file."""
+    """What a dry run would do with a file.
+
+    ``stored_as`` is the name that it would have at the destination, if that is another one.
+    """
 
     path: bytes
     size: int
     action: Action
+    stored_as: bytes = b""
 
 
 @frozen(eq=False, repr=False)
@@ -127,6 +133,7 @@ class Finished(Shown):
     Where it is removed, it is complete, verified and durable at the destination.
     ``size`` is the size of the file in bytes, ``sent`` how many of them travelled, and ``digest`` its BLAKE3 hash
     (empty if its content was not read).
+    ``stored_as`` is its name at the destination, if that is another one: a numbered one, since its own was taken.
     """
 
     path: bytes
@@ -135,6 +142,7 @@ class Finished(Shown):
     how: How
     digest: bytes
     removed: bool
+    stored_as: bytes = b""
 
 
 @frozen(eq=False, repr=False)
@@ -205,6 +213,14 @@ class NoRoom(Shown):
 
 
 @frozen(eq=False, repr=False)
+class OlderDestination(Shown):
+    """The destination is of an older version that cannot keep both of two files: what conflicts is skipped.
+
+    Told once in a run, with the first file that is skipped because of that; who has asked to keep both gets an error.
+    """
+
+
+@frozen(eq=False, repr=False)
 class Retrying(Shown):
     """The connection was lost or could not be made; the next attempt at the rest comes in ``delay`` seconds."""
 
@@ -232,6 +248,7 @@ Event: TypeAlias = (
     | Pruned
     | NoRoom
     | PartialGone
+    | OlderDestination
     | Retrying
 )
 Observer: TypeAlias = Callable[[Event], None]

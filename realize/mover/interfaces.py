@@ -19,12 +19,14 @@ class Arrived(Shown):
     """A file that is complete, verified and durable at the destination; ``path`` is relative to the source.
 
     ``how`` is None if that is not known, because the destination did not answer.
+    ``stored_as`` is its name at the destination, if that is another one.
     """
 
     path: bytes
     size: int
     digest: bytes
     how: How | None
+    stored_as: bytes = b""
 
 
 class IManifest(Interface):

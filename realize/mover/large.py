@@ -14,9 +14,10 @@ from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, decide, resolve
 from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, Work, at, just_arrived, whole
+from realize.numbered import numbered
 from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
-from realize.values import BLOCK_BYTES, Committed, Entry, Existing, Removal, Stored
+from realize.values import BLOCK_BYTES, Committed, Entry, Existing, OnConflict, Removal, Siblings, Sized, Stored
 
 _T = TypeVar("_T")
 
@@ -27,6 +28,7 @@ HOW_COMMITTED: Final = {
     Committed.CREATED: How.CREATED,
     Committed.REPLACED: How.REPLACED,
     Committed.SKIPPED: How.SKIPPED,
+    Committed.RENAMED: How.RENAMED,
 }
 
 
@@ -62,6 +64,7 @@ async def _open(work: Work, listed: Entry) -> IReader:
 
 async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bool) -> Finished:
     path = listed.path
+    target, number = path, 0
     reader = await _open(work, listed)
     try:
         policy, run_started_ns = work.options.policy, work.run_started_ns
@@ -75,22 +78,44 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
             existing, action = known, Action.SEND
         if action is Action.COMPARE:
             if await _identical(work, path, reader):
-                await refuse_same_file(work, path, existing)
-                digest = await _finish(reader)
-                return await _remove(work, path, reader, None, sent=0, digest=digest)
+                return await _there(work, path, reader, existing)
             with at(End.DESTINATION):
                 action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
             reader.close()
             reader = await _open(work, listed)
         if action is Action.SKIP:
             return Finished(path, reader.version.size, 0, How.SKIPPED, b"", removed=False)
-        sending = _Sending(work, path, reader, existing, deltas)
+        if action is Action.RENAME and work.sent is not None and work.sent.number:
+            # This run has stored an earlier version of the same file beside the other one: that one is replaced.
+            beside = numbered(path, work.sent.number)
+            earlier = await _describe(work, beside)
+            if work.sent.is_still(earlier):
+                target, existing, action = beside, earlier, Action.REPLACE
+        if action is Action.RENAME:
+            siblings = await _siblings(work, path, reader.version.size)
+            number = siblings.free
+            for each in siblings.alike:
+                beside = numbered(path, each)
+                if await _identical(work, beside, reader):
+                    return await _there(work, path, reader, await _describe(work, beside), beside)
+                reader.close()
+                reader = await _open(work, listed)
+        sending = _Sending(work, path, reader, existing, deltas, work.policy(existing, action), target, number)
         stored = await sending.run()
+        if target != path and stored.how is Committed.REPLACED:
+            stored = evolve(stored, how=Committed.RENAMED, number=0 if work.sent is None else work.sent.number)
         if stored.how is Committed.SKIPPED:
             return Finished(path, reader.version.size, sending.sent, How.SKIPPED, sending.digest, removed=False)
         return await _remove(work, path, reader, stored, sent=sending.sent, digest=sending.digest)
     finally:
         reader.close()
+
+
+async def _there(work: Work, path: bytes, reader: IReader, existing: Existing, stored_as: bytes = b"") -> Finished:
+    """Finish a file whose content the destination has already, as ``existing``, perhaps under another name."""
+    await refuse_same_file(work, path, existing)
+    digest = await _finish(reader)
+    return await _remove(work, path, reader, None, sent=0, digest=digest, stored_as=stored_as)
 
 
 async def refuse_same_file(work: Work, path: bytes, existing: Existing) -> None:
@@ -115,6 +140,14 @@ async def _describe(work: Work, path: bytes) -> Existing:
     if isinstance(existing, RealizeError):
         raise SideError(End.DESTINATION, existing)
     return existing
+
+
+async def _siblings(work: Work, path: bytes, size: int) -> Siblings:
+    with whole(End.DESTINATION):
+        [siblings] = await work.destination.siblings([Sized(path, size)])
+    if isinstance(siblings, RealizeError):
+        raise SideError(End.DESTINATION, siblings)
+    return siblings
 
 
 async def _identical(work: Work, path: bytes, reader: IReader) -> bool:
@@ -145,15 +178,25 @@ async def _finish(reader: IReader) -> bytes:
 
 
 async def _remove(
-    work: Work, path: bytes, reader: IReader, stored: Stored | None, *, sent: int, digest: bytes
+    work: Work,
+    path: bytes,
+    reader: IReader,
+    stored: Stored | None,
+    *,
+    sent: int,
+    digest: bytes,
+    stored_as: bytes = b"",
 ) -> Finished:
     """Record a file as arrived, and remove it at the source if asked to; ``stored`` is None if it was there already.
 
+    ``stored_as`` is the other name under which it was.
     Raises `SideError`, with ``stored`` in it, if the source refuses to remove the file.
     """
     how = How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
-    recorded = [Arrived(path, reader.version.size, digest, how)]
-    there = Finished(path, reader.version.size, sent, how, digest, removed=False)
+    if stored is not None and stored.number:
+        stored_as = numbered(path, stored.number)
+    recorded = [Arrived(path, reader.version.size, digest, how, stored_as)]
+    there = Finished(path, reader.version.size, sent, how, digest, removed=False, stored_as=stored_as)
     try:
         [refused] = await remove_arrived(work, recorded, [Removal(path, reader.version)])
     except Exception as error:
@@ -169,6 +212,7 @@ async def _remove(
 class _Sending:
     """Sends the content of one file into a writer.
 
+    ``policy`` and ``number`` decide about what has the name ``target`` at the destination by then.
     Counts in bytes: ``have`` was in the partial and matched, ``found`` was copied from the old version, ``sent``
     travelled.
     """
@@ -178,6 +222,9 @@ class _Sending:
     reader: IReader
     existing: Existing
     deltas: bool
+    policy: OnConflict
+    target: bytes
+    number: int = 0
     sent: int = 0
     have: int = 0
     found: int = 0
@@ -188,11 +235,15 @@ class _Sending:
     async def run(self) -> Stored:
         """Send what is missing and commit; on an error, leave a durable partial unless it would be useless."""
         version = self.reader.version
-        policy = self.work.policy(self.existing)
         with at(End.DESTINATION):
             preserve = self.work.options.preserve
             opening = self.work.destination.open_writer(
-                self.path, version.size, policy, preserve=preserve, replaces=self.existing.seen
+                self.target,
+                version.size,
+                self.policy,
+                preserve=preserve,
+                replaces=self.existing.seen if self.policy is OnConflict.REPLACE else None,
+                number=self.number,
             )
             writer = await self._unless_taken(opening)
         try:
@@ -264,7 +315,7 @@ class _Sending:
         try:
             return await answer
         except Conflict as error:
-            if self.existing.final_size is None:
+            if self.existing.final_size is None and not self.existing.obstacle:
                 raise just_arrived(self.path) from error
             raise
 
@@ -276,7 +327,7 @@ class _Sending:
         try:
             kept = await writer.abandon(keep=keep)
             if kept is None and self.committing:
-                [left] = await self.work.destination.describe([self.path])
+                [left] = await self.work.destination.describe([self.target])
                 kept = None if isinstance(left, RealizeError) else left.partial_size or 0
         except RealizeError:
             return None

@@ -39,9 +39,23 @@ from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
 from realize.mover.small import Candidate, grouped, move_small
 from realize.mover.work import SideError, Work, whole
+from realize.numbered import numbered
 from realize.shown import Shown
 from realize.store.interfaces import IListing
-from realize.values import Attributes, Entry, Existing, Kind, Stored, Use, Vacant, Where, WhereKind
+from realize.values import (
+    Attributes,
+    Entry,
+    Existing,
+    Kind,
+    OnConflict,
+    Siblings,
+    Sized,
+    Stored,
+    Use,
+    Vacant,
+    Where,
+    WhereKind,
+)
 
 PAGES_AHEAD: Final = 8
 """Pages of the listing that are processed at once; each takes two round trips before its files can go."""
@@ -309,7 +323,13 @@ class Move:
         """Report what would be done; a file that permissions would not allow to be moved is reported as failed."""
         work = self.work
         refused: dict[bytes, tuple[End, RealizeError]] = {}
-        put = [entry.path for entry, action in decided if action not in {Action.SKIP, Action.COMPARE}]
+        conflicts = {Action.RENAME, Action.COMPARE} if work.options.policy is OnConflict.RENAME else set()
+        beside = await self._free_names([entry for entry, action in decided if action in conflicts])
+        put = [
+            beside.get(entry.path, entry.path)
+            for entry, action in decided
+            if action not in {Action.SKIP, Action.COMPARE}
+        ]
         compared = [entry.path for entry, action in decided if action is Action.COMPARE]
         read = [entry.path for entry, action in decided if action is not Action.SKIP]
         for end, store, paths, use in (
@@ -321,10 +341,24 @@ class Move:
                 answers = await store.forbidden(paths, use) if paths else []
             refused |= {path: (end, error) for path, error in zip(paths, answers, strict=True) if error is not None}
         for entry, action in decided:
-            if entry.path in refused:
-                work.emit(Failed(entry.path, *refused[entry.path]))
+            stored_as = beside.get(entry.path, b"")
+            why = refused.get(entry.path) or refused.get(stored_as)
+            if why is not None:
+                work.emit(Failed(entry.path, *why))
             else:
-                work.emit(Planned(entry.path, entry.size, action))
+                work.emit(Planned(entry.path, entry.size, action, stored_as))
+
+    async def _free_names(self, files: Sequence[Entry]) -> dict[bytes, bytes]:
+        """The numbered names that these files would get, by their own ones."""
+        if not files:
+            return {}
+        with whole(End.DESTINATION):
+            answers = await self.work.destination.siblings([Sized(entry.path, entry.size) for entry in files])
+        return {
+            entry.path: numbered(entry.path, answer.free)
+            for entry, answer in zip(files, answers, strict=True)
+            if isinstance(answer, Siblings)
+        }
 
     def _is_selected(self, entry: Entry, now_ns: int) -> bool:
         """Whether to move this entry; reports what is left, unreadable or held back, unless the filters exclude it."""

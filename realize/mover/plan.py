@@ -22,6 +22,8 @@ class Action(enum.Enum):
     """The destination has a file of the same size: equal content is not sent, for other content `resolve` decides."""
     SKIP = "skip"
     """The destination has another file, and the policy is to leave both alone."""
+    RENAME = "rename"
+    """Something else has the name at the destination, and the policy is to keep both: it gets a numbered name."""
 
 
 def decide(
@@ -29,6 +31,8 @@ def decide(
 ) -> Action:
     """The action for a source file of ``size`` bytes; raises `Conflict` if it must stay at the source."""
     if existing.obstacle:
+        if policy is OnConflict.RENAME:
+            return Action.RENAME
         raise Conflict(f"{display_name(path)}: a {existing.obstacle} has this name")
     if existing.final_size is None:
         return Action.SEND if existing.partial_size is None else Action.RESUME
@@ -45,8 +49,11 @@ def resolve(path: bytes, existing: Existing, policy: OnConflict, *, run_started_
     The same holds for a final that the destination itself calls recent, since its clock may have been set meanwhile.
     The one exception is the file that this run has ``sent`` from an earlier version of the same source: with ``sent``,
     that file and no other may be replaced.
+    Where both files are to be kept, only that one is replaced, and nothing else.
     Raises `Conflict` if the file must stay at the source.
     """
+    if policy is OnConflict.RENAME:
+        return Action.REPLACE if sent is not None and sent.is_still(existing) else Action.RENAME
     if policy is OnConflict.SKIP:
         return Action.SKIP
     if policy is OnConflict.FAIL:

@@ -27,11 +27,24 @@ from realize.errors import (
     next_step,
 )
 from realize.mover.directories import Directories
-from realize.mover.events import End, Event, Failed, Finished, Found, Listed, NoRoom, Observer, SourceStarted
+from realize.mover.events import (
+    End,
+    Event,
+    Failed,
+    Finished,
+    Found,
+    How,
+    Listed,
+    NoRoom,
+    Observer,
+    OlderDestination,
+    Planned,
+    SourceStarted,
+)
 from realize.mover.interfaces import Arrived, IManifest
 from realize.mover.jobs import Jobs
 from realize.mover.move import Move
-from realize.mover.plan import overlap
+from realize.mover.plan import Action, overlap
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
 from realize.mover.stop_flag import StopFlag
@@ -77,6 +90,8 @@ class Run:
     _run_started_ns: int | None = None
     _directories: dict[int, Directories] = field(factory=dict)
     _unsure: dict[int, list[Finished]] = field(factory=dict)
+    _gave_way: bool = False
+    """Whether files are skipped that should be kept beside others, and nobody was told yet."""
     _progresses: dict[IStore, Progress] = field(factory=dict)
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
@@ -104,6 +119,7 @@ class Run:
             for into in dict.fromkeys(each.into for each in self.sources):
                 if into is not None and into is not self.destination.store:
                     await self._open(evolve(self.destination, store=into), End.DESTINATION, salt, age_ns)
+            self._settle_policy()
             if there.kind is WhereKind.FILE:
                 raise UsageError(f"destination {self.destination.name}: is a file, not a directory")
             began_ns = there.now_ns - age_ns
@@ -143,6 +159,18 @@ class Run:
                 found.addErrback(lambda _: None)
                 found.cancel()
             await jobs.cancelled()
+
+    def _settle_policy(self) -> None:
+        """Give way if the destination cannot keep both of two files; raises `UsageError` if just that was asked for."""
+        if self.options.policy is not OnConflict.RENAME or self.destination.store.keeps_both():
+            return
+        if self.options.policy_asked:
+            raise UsageError(
+                f"destination {self.destination.name}: is of an older version that cannot keep both files; "
+                "upgrade it, or ask for replace, skip or fail"
+            )
+        self.options = evolve(self.options, policy=OnConflict.SKIP)
+        self._gave_way = True
 
     async def _find(self, number: int, salt: bytes, *, moved_before: bool) -> Where | None:
         """Open a source and return what it is; None for a single file that was moved before the connection was lost."""
@@ -264,6 +292,9 @@ class Run:
             if isinstance(event, Listed):
                 self._note_listed(number)
             else:
+                if self._gave_way and _is_skip(event):
+                    self._gave_way = False
+                    self.observer(OlderDestination())
                 self.observer(event)
 
         self.observer(SourceStarted(source.name, self.destination.name))
@@ -342,3 +373,10 @@ class Run:
         """The error with the side and the location it happened at, and what to do next, in its text."""
         error = side_error.cause
         return type(error)(f"{side_error.end.value} {name}: {error}{next_step(error, name)}")
+
+
+def _is_skip(event: Event) -> bool:
+    """Whether a file was, or would be, skipped."""
+    return (isinstance(event, Finished) and event.how is How.SKIPPED) or (
+        isinstance(event, Planned) and event.action is Action.SKIP
+    )

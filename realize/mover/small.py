@@ -17,6 +17,7 @@ from realize.mover.large import HOW_COMMITTED, refuse_same_file
 from realize.mover.plan import Action, resolve
 from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
+from realize.numbered import numbered
 from realize.shown import Shown
 from realize.values import (
     MAX_VALUE_BYTES,
@@ -27,6 +28,7 @@ from realize.values import (
     Fetched,
     OnConflict,
     Removal,
+    Sized,
     SmallFile,
     Stored,
     frozen,
@@ -102,6 +104,8 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: OutcomeRepo
         with work.progress.batch([candidate.entry for candidate in batch]):
             absent, conflicting = await moving.read()
             conflicting = await moving.settle(conflicting)
+            if work.options.policy is OnConflict.RENAME:
+                conflicting = await moving.find_beside(conflicting)
             under_way = len(batch) - len(moving.outcomes)
             work.emit(UnderWay(under_way))
             await moving.put(absent, OnConflict.SKIP if work.options.policy is OnConflict.SKIP else OnConflict.FAIL)
@@ -121,6 +125,8 @@ class _SmallBatch:
 
     ``arrived`` has the files that are at the destination now, with what was stored, or None if the file was there
     already; ``recorded`` says whether the manifest was told of them.
+    ``numbers`` has those that files may get which are to be kept beside others, ``beside`` the numbered names of those
+    that are there under one.
     """
 
     work: Work
@@ -128,6 +134,8 @@ class _SmallBatch:
     outcomes: dict[bytes, Finished | Unknown | SideError] = field(factory=dict)
     arrived: list[tuple[Fetched, Stored | None]] = field(factory=list)
     recorded: bool = False
+    numbers: dict[bytes, int] = field(factory=dict)
+    beside: dict[bytes, bytes] = field(factory=dict)
 
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
         """Read all files; returns those whose name is free at the destination, and those whose name is taken."""
@@ -140,7 +148,7 @@ class _SmallBatch:
                 self.outcomes[path] = SideError(End.SOURCE, answer)
             elif (changed := self.work.changed_since(self.candidates[path].entry, answer.version)) is not None:
                 self.outcomes[path] = SideError(End.SOURCE, changed)
-            elif self.candidates[path].existing.final_size is None:
+            elif self._is_free(path):
                 absent.append(answer)
             else:
                 conflicting.append(answer)
@@ -148,22 +156,64 @@ class _SmallBatch:
         return absent, conflicting
 
     async def settle(self, conflicting: Sequence[Fetched]) -> list[Fetched]:
-        """Sort out the files that the destination has already; returns those that are to replace another file."""
+        """Sort out the files that the destination has already; returns those whose name another one has."""
         doubtful = [
-            Expected(fetched.file.path, fetched.version.size, fetched.file.digest, self._preserved(fetched).attributes)
+            self._expected(fetched)
             for fetched in conflicting
             if fetched.version.size == self._existing(fetched).final_size
         ]
         there: set[bytes] = set()
-        if doubtful:
-            with whole(End.DESTINATION):
-                answers = await self.work.destination.settle(doubtful)
-            for expected, answer in zip(doubtful, answers, strict=True):
-                if isinstance(answer, RealizeError):
-                    self.outcomes[expected.path] = SideError(End.DESTINATION, answer)
-                elif answer:
-                    there.add(expected.path)
+        for expected, answer in zip(doubtful, await self._settled(doubtful), strict=True):
+            if isinstance(answer, RealizeError):
+                self.outcomes[expected.path] = SideError(End.DESTINATION, answer)
+            elif answer:
+                there.add(expected.path)
         return [fetched for fetched in conflicting if await self._replaces(fetched, there)]
+
+    async def _settled(self, doubtful: Sequence[Expected]) -> Sequence[bool | RealizeError]:
+        if not doubtful:
+            return ()
+        with whole(End.DESTINATION):
+            return await self.work.destination.settle(doubtful)
+
+    async def find_beside(self, conflicting: Sequence[Fetched]) -> list[Fetched]:
+        """Sort out the files that an earlier run has put beside others, and could not remove any more.
+
+        Returns the rest, and notes which number each may get.
+        """
+        if not conflicting:
+            return []
+        with whole(End.DESTINATION):
+            answers = await self.work.destination.siblings(
+                [Sized(fetched.file.path, fetched.version.size) for fetched in conflicting]
+            )
+        doubtful: list[tuple[Fetched, Expected]] = []
+        for fetched, siblings in zip(conflicting, answers, strict=True):
+            path = fetched.file.path
+            if isinstance(siblings, RealizeError):
+                self.outcomes[path] = SideError(End.DESTINATION, siblings)
+                continue
+            self.numbers[path] = siblings.free
+            doubtful += (
+                (fetched, evolve(self._expected(fetched), path=numbered(path, number))) for number in siblings.alike
+            )
+        settled = await self._settled([expected for _, expected in doubtful])
+        for (fetched, expected), answer in zip(doubtful, settled, strict=True):
+            path = fetched.file.path
+            if isinstance(answer, RealizeError):
+                self.outcomes.setdefault(path, SideError(End.DESTINATION, answer))
+            elif answer and path not in self.beside and path not in self.outcomes:
+                with whole(End.DESTINATION):
+                    [existing] = await self.work.destination.describe([expected.path])
+                if isinstance(existing, RealizeError):
+                    self.outcomes[path] = SideError(End.DESTINATION, existing)
+                elif await self._is_there(fetched, existing):
+                    self.beside[path] = expected.path
+        return [each for each in conflicting if each.file.path not in self.outcomes.keys() | self.beside.keys()]
+
+    def _expected(self, fetched: Fetched) -> Expected:
+        attributes = self._preserved(fetched).attributes
+        return Expected(fetched.file.path, fetched.version.size, fetched.file.digest, attributes)
 
     async def put(self, files: Sequence[Fetched], policy: OnConflict) -> None:
         """Send files; ``policy`` decides about files that the destination has under their names by then."""
@@ -180,13 +230,15 @@ class _SmallBatch:
         self._travelled(End.DESTINATION, files)
         for fetched, answer in zip(files, answers, strict=True):
             path = fetched.file.path
-            if isinstance(answer, Conflict) and self._existing(fetched).final_size is None:
+            if isinstance(answer, Conflict) and self._is_free(path):
                 self.outcomes[path] = SideError(End.DESTINATION, just_arrived(path))
             elif isinstance(answer, RealizeError):
                 self.outcomes[path] = SideError(End.DESTINATION, answer)
             elif answer.how is Committed.SKIPPED:
                 self.outcomes[path] = _finished(fetched, How.SKIPPED, sent=fetched.version.size)
             else:
+                if answer.number:
+                    self.beside[path] = numbered(path, answer.number)
                 self.arrived.append((fetched, answer))
 
     async def remove(self) -> None:
@@ -199,14 +251,14 @@ class _SmallBatch:
         except StoreFailed as side_error:
             if isinstance(side_error.error, Unanswered):
                 for fetched, stored in self.arrived:
-                    unknown = self.work.removal_unknown(_there(fetched, stored))
+                    unknown = self.work.removal_unknown(self._there(fetched, stored))
                     self.outcomes[fetched.file.path] = unknown
             raise
         for (fetched, stored), refused in zip(self.arrived, refusals, strict=True):
             if refused is not None:
                 self.outcomes[fetched.file.path] = SideError(End.SOURCE, refused, sent=stored)
             else:
-                self.outcomes[fetched.file.path] = _there(fetched, stored, removed=self.work.options.remove)
+                self.outcomes[fetched.file.path] = self._there(fetched, stored, removed=self.work.options.remove)
 
     def note(self) -> None:
         """Record the files that arrived, if the batch ended before `remove` did."""
@@ -220,10 +272,19 @@ class _SmallBatch:
             if path in self.outcomes:
                 yield path, self.outcomes[path]
             elif path in there:
-                yield path, _there(*there[path])
+                yield path, self._there(*there[path])
 
     def _arrivals(self) -> list[Arrived]:
-        return [_arrived(fetched, _how(stored)) for fetched, stored in self.arrived]
+        return [
+            _arrived(fetched, _how(stored), self.beside.get(fetched.file.path, b"")) for fetched, stored in self.arrived
+        ]
+
+    def _there(self, fetched: Fetched, stored: Stored | None, *, removed: bool = False) -> Finished:
+        """The outcome of a file that is at the destination."""
+        sent = 0 if stored is None else fetched.version.size
+        finished = _finished(fetched, _how(stored), sent=sent, removed=removed)
+        stored_as = self.beside.get(fetched.file.path)
+        return finished if stored_as is None else evolve(finished, stored_as=stored_as)
 
     async def _replaces(self, fetched: Fetched, there: set[bytes]) -> bool:
         path = fetched.file.path
@@ -231,14 +292,7 @@ class _SmallBatch:
             return False
         existing = self._existing(fetched)
         if path in there:
-            try:
-                await refuse_same_file(self.work, path, existing)
-            except StoreFailed:
-                raise
-            except SideError as side_error:
-                self.outcomes[path] = side_error
-            else:
-                self.arrived.append((fetched, None))
+            await self._is_there(fetched, existing)
             return False
         try:
             policy, run_started_ns = self.work.options.policy, self.work.run_started_ns
@@ -248,7 +302,25 @@ class _SmallBatch:
             return False
         if action is Action.SKIP:
             self.outcomes[path] = _finished(fetched, How.SKIPPED)
-        return action is Action.REPLACE
+        return action in {Action.REPLACE, Action.RENAME}
+
+    async def _is_there(self, fetched: Fetched, existing: Existing) -> bool:
+        """Note that the destination has the file, as ``existing``, unless that is the file at the source itself."""
+        path = fetched.file.path
+        try:
+            await refuse_same_file(self.work, path, existing)
+        except StoreFailed:
+            raise
+        except SideError as side_error:
+            self.outcomes[path] = side_error
+            return False
+        self.arrived.append((fetched, None))
+        return True
+
+    def _is_free(self, path: bytes) -> bool:
+        """Whether the destination had nothing of that name when it was asked."""
+        existing = self.candidates[path].existing
+        return existing.final_size is None and not existing.obstacle
 
     def _travelled(self, end: End, files: Sequence[Fetched]) -> None:
         sizes = ((fetched.file.path, fetched.version.size) for fetched in files)
@@ -258,9 +330,12 @@ class _SmallBatch:
         return self.candidates[fetched.file.path].existing
 
     def _outgoing(self, fetched: Fetched) -> SmallFile:
-        """The file as it is to arrive, with the version of the destination's file that it may replace."""
-        seen = self._existing(fetched).seen
+        """The file as it is to arrive, with the version that it may replace, or the number that it may get."""
         file = self._preserved(fetched)
+        number = self.numbers.get(file.path)
+        if number is not None:
+            return evolve(file, number=number)
+        seen = self._existing(fetched).seen
         return file if seen is None else evolve(file, replaces=seen)
 
     def _preserved(self, fetched: Fetched) -> SmallFile:
@@ -271,14 +346,8 @@ def _how(stored: Stored | None) -> How:
     return How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
 
 
-def _arrived(fetched: Fetched, how: How | None) -> Arrived:
-    return Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, how)
-
-
-def _there(fetched: Fetched, stored: Stored | None, *, removed: bool = False) -> Finished:
-    """The outcome of a file that is at the destination."""
-    sent = 0 if stored is None else fetched.version.size
-    return _finished(fetched, _how(stored), sent=sent, removed=removed)
+def _arrived(fetched: Fetched, how: How | None, stored_as: bytes = b"") -> Arrived:
+    return Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, how, stored_as)
 
 
 def _finished(fetched: Fetched, how: How, *, sent: int = 0, removed: bool = False) -> Finished:

@@ -24,6 +24,7 @@ from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Arrived, Feed, IManifest
+from realize.mover.plan import Action
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
 from realize.mover.stop_flag import StopFlag
@@ -59,7 +60,9 @@ class TransferOptions(Shown):
     """
 
     remove: bool = True
-    policy: OnConflict = OnConflict.REPLACE
+    policy: OnConflict = OnConflict.RENAME
+    policy_asked: bool = False
+    """Whether the policy was asked for; else it is a default, and gives way where the destination does not know it."""
     preserve: bool = True
     jobs: int = 4
     selection: Selection = field(factory=Selection)
@@ -144,11 +147,17 @@ class Work(Shown):
         self.unsure.append(evolve(finished, sent=0, removed=True))
         return Unknown(finished.path, finished.size, finished.sent, finished.how)
 
-    def policy(self, existing: Existing) -> OnConflict:
-        """The policy for another file that the destination finds at commit: never replace one that was not seen."""
-        if self.options.policy is OnConflict.REPLACE and existing.final_size is None:
+    def policy(self, existing: Existing, action: Action) -> OnConflict:
+        """The policy for another file that the destination finds at commit.
+
+        One that was not seen is never replaced, nor is a second name given because of it: it may be the same file.
+        What this run has stored itself from an earlier version is replaced, where both files are to be kept.
+        """
+        policy = self.options.policy
+        free = existing.final_size is None and not existing.obstacle
+        if free and policy in {OnConflict.REPLACE, OnConflict.RENAME}:
             return OnConflict.FAIL
-        return self.options.policy
+        return OnConflict.REPLACE if action is Action.REPLACE else policy
 
 
 class SideError(Exception):

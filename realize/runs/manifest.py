@@ -301,6 +301,7 @@ class Manifest:
             record: dict[str, Any] = {
                 "event": event,
                 **path_fields(file.path),
+                **(path_fields(file.stored_as, "stored_as") if file.stored_as else {}),
                 "size": file.size,
                 "blake3": file.digest.hex(),
                 "how": None if file.how is None else file.how.name.lower(),

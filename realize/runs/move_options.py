@@ -36,8 +36,12 @@ class MoveOptions(Shown):
     Raises `realize.errors.UsageError` for values that make no sense.
     """
 
-    on_conflict: OnConflict = OnConflict.REPLACE
-    """What to do if the destination has another file of that name; replacing is atomic."""
+    on_conflict: OnConflict | None = None
+    """What to do if the destination has another file of that name.
+
+    None keeps both, the newcomer under a numbered name; where the destination is of an older version that cannot do
+    that, the file is skipped.
+    """
     preserve: bool = True
     """Whether modification times and permission bits are carried over."""
     jobs: int = 4
@@ -77,7 +81,7 @@ class MoveOptions(Shown):
         self.transfer(remove=True)
 
     def _problems(self) -> Iterator[str]:
-        if not isinstance(self.on_conflict, OnConflict):
+        if not isinstance(self.on_conflict, OnConflict | None):
             yield f"on_conflict: expected one of {', '.join(map(str, OnConflict))}"
         if type(self.jobs) is not int or not 1 <= self.jobs <= MAX_JOBS:
             yield f"jobs: expected a number from 1 to {MAX_JOBS}"
@@ -104,6 +108,11 @@ class MoveOptions(Shown):
             yield "manifest: is for what is moved, and a dry run moves nothing"
 
     @property
+    def policy(self) -> OnConflict:
+        """What to do about another file of a name, where the destination can do all of it."""
+        return OnConflict.RENAME if self.on_conflict is None else self.on_conflict
+
+    @property
     def rates(self) -> Rates:
         """The limits of both directions."""
         return Rates(self.up_bps, self.down_bps)
@@ -117,7 +126,8 @@ class MoveOptions(Shown):
         """The options for the mover; ``remove`` tells a move from a copy."""
         return TransferOptions(
             remove=remove,
-            policy=self.on_conflict,
+            policy=self.policy,
+            policy_asked=self.on_conflict is not None,
             preserve=self.preserve,
             jobs=self.jobs,
             selection=selection(self.rules, self.min_age_s),

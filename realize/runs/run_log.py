@@ -22,6 +22,7 @@ from realize.mover.events import (
     Left,
     Listed,
     NoRoom,
+    OlderDestination,
     PartialGone,
     Planned,
     Postponed,
@@ -66,7 +67,7 @@ class RunLog:
             command="move" if remove else "copy",
             sources=[display_text(text) for text in texts[:-1]],
             destination=display_text(texts[-1]),
-            on_conflict=options.on_conflict.name.lower(),
+            on_conflict=options.policy.name.lower(),
             jobs=options.jobs,
             dry_run=options.dry_run,
             prune_dirs=options.prune_age_s,
@@ -111,6 +112,7 @@ class RunLog:
             found=tally.found_files,
             created=tally.count(How.CREATED),
             replaced=tally.count(How.REPLACED),
+            renamed=tally.count(How.RENAMED),
             already_there=tally.count(How.ALREADY_THERE),
             skipped=tally.finished[How.SKIPPED],
             gone=tally.finished[How.GONE],
@@ -186,6 +188,8 @@ class RunLog:
                 log.info("partial_expired", path=display_name(path), size=size)
             case PartialGone(path, size):
                 log.info("partial_freed", path=display_name(path), size=size)
+            case OlderDestination():
+                log.warning("cannot_keep_both")
             case NoRoom(files, size, missing):
                 log.warning("no_room", files=files, bytes=size, missing=missing)
             case Retrying(error, delay):
@@ -200,10 +204,29 @@ class RunLog:
             log.info("file_not_taken", path=path, size=size, how=how, transfer=transfer)
             return
         digest, sent = event.digest.hex() or None, event.sent
+        there = display_name(event.stored_as) if event.stored_as else None
         if event.removed:
-            log.info("file_moved", path=path, size=size, how=how, digest=digest, sent=sent, transfer=transfer)
+            log.info(
+                "file_moved",
+                path=path,
+                size=size,
+                how=how,
+                digest=digest,
+                sent=sent,
+                stored_as=there,
+                transfer=transfer,
+            )
         else:
-            log.info("file_copied", path=path, size=size, how=how, digest=digest, sent=sent, transfer=transfer)
+            log.info(
+                "file_copied",
+                path=path,
+                size=size,
+                how=how,
+                digest=digest,
+                sent=sent,
+                stored_as=there,
+                transfer=transfer,
+            )
 
     def _transfer(self, path: bytes) -> str:
         return transfer_id(self._run, path)

@@ -35,6 +35,8 @@ class Summary(Shown):
     """Files that are new at the destination."""
     replaced: int
     """Files that replaced another one there."""
+    renamed: int
+    """Files that have a numbered name there, since their own was taken."""
     already_there: int
     """Files that were there already, with the same content."""
     skipped: int
@@ -42,7 +44,7 @@ class Summary(Shown):
     gone: int
     """Files that somebody else removed before their turn came."""
     arrived_bytes: int
-    """The size of all files that are at the destination now: created, replaced and already there."""
+    """The size of all files that are at the destination now: created, replaced, renamed and already there."""
     sent_bytes: int
     """How many bytes of content travelled."""
     removed: int
@@ -68,7 +70,7 @@ class Summary(Shown):
     @property
     def arrived(self) -> int:
         """Files that are at the destination now."""
-        return self.created + self.replaced + self.already_there
+        return self.created + self.replaced + self.renamed + self.already_there
 
     @classmethod
     def of(cls, tally: Tally, seconds: float, exit_code: ExitCode, *, deadline_reached: bool) -> Self:
@@ -83,6 +85,7 @@ class Summary(Shown):
             found_bytes=tally.found_bytes,
             created=tally.count(How.CREATED),
             replaced=tally.count(How.REPLACED),
+            renamed=tally.count(How.RENAMED),
             already_there=tally.count(How.ALREADY_THERE),
             skipped=tally.count(How.SKIPPED),
             gone=tally.count(How.GONE),

@@ -31,7 +31,7 @@ from realize.runs.board import Sent
 from realize.runs.exit_code import exit_code_of
 from realize.shown import Shown
 
-ARRIVED = (How.CREATED, How.REPLACED, How.ALREADY_THERE)
+ARRIVED = (How.CREATED, How.REPLACED, How.RENAMED, How.ALREADY_THERE)
 """The outcomes after which the file is at the destination."""
 
 

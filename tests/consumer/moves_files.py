@@ -59,6 +59,7 @@ from realize.api.events import (
     Left,
     Listed,
     NoRoom,
+    OlderDestination,
     PartialGone,
     Planned,
     Postponed,
@@ -87,12 +88,12 @@ def told(event: Event) -> str:
             return source + destination
         case Found(files, size) | NoRoom(files, size):
             return str(files + size)
-        case Planned(path, size, action):
-            return f"{path!r} {size} {action is Action.SEND}"
+        case Planned(path, size, action, stored_as):
+            return f"{path!r} {size} {action is Action.SEND} {stored_as!r}"
         case Progressed(path, amount, found):
             return f"{path!r} {amount} {found}"
-        case Finished(path, size, sent, how, digest, removed):
-            return f"{path!r} {size} {sent} {how is How.CREATED} {digest.hex()} {removed}"
+        case Finished(path, size, sent, how, digest, removed, stored_as):
+            return f"{path!r} {size} {sent} {how is How.CREATED} {digest.hex()} {removed} {stored_as!r}"
         case Failed(path, end, error) | Postponed(path, end, error):
             return f"{path!r} {end is End.SOURCE} {error}"
         case (
@@ -107,7 +108,7 @@ def told(event: Event) -> str:
             return repr(path)
         case Retrying(error, delay):
             return f"{error} {delay}"
-        case Listed() | UnderWay():
+        case Listed() | UnderWay() | OlderDestination():
             return ""
     return "an event of a later version"
 

@@ -61,11 +61,10 @@ class MoveArguments:
     locations: tuple[str, ...] = argument(metavar="SRC... DST", nargs=-1, required=True)
     access: Access = group(Access)
     log: LogOptions = group(LogOptions, "log_")
-    on_conflict: str = option(
-        type=click.Choice(["replace", "skip", "fail"]),
-        default="replace",
-        show_default=True,
-        help="What to do if the destination has another file of that name; replacing is atomic.",
+    on_conflict: str | None = option(
+        type=click.Choice(["rename", "replace", "skip", "fail"]),
+        help="What to do if the destination has another file of that name: keep both, the newcomer under a numbered "
+        "name (app.1.log), replace it atomically, leave both alone, or count it as a failure  [default: rename]",
     )
     include: tuple[str, ...] = option(
         metavar="GLOB",
@@ -230,7 +229,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
         code_of=command_exit_code,
     ) as metrics:
         options = MoveOptions(
-            on_conflict=OnConflict[asked.on_conflict.upper()],
+            on_conflict=None if asked.on_conflict is None else OnConflict[asked.on_conflict.upper()],
             preserve=not asked.no_preserve,
             jobs=asked.jobs,
             rules=_rules_of(ctx),

@@ -17,6 +17,7 @@ from realize.mover.events import (
     Left,
     Listed,
     NoRoom,
+    OlderDestination,
     PartialGone,
     Planned,
     Postponed,
@@ -105,8 +106,9 @@ def event_fields(event: Event) -> dict[str, Any] | None:
     match event:
         case SourceStarted(source, destination):
             return {"event": "source", "source": printable(source), "destination": printable(destination)}
-        case Planned(path, size, action):
-            return {"event": "planned", **path_fields(path), "size": size, "action": action.value}
+        case Planned(path, size, action, stored_as):
+            beside = path_fields(stored_as, "stored_as") if stored_as else {}
+            return {"event": "planned", **path_fields(path), "size": size, "action": action.value, **beside}
         case Started(path, size, have):
             return {"event": "started", **path_fields(path), "size": size, "have": have}
         case Stopped(path, size, reached):
@@ -114,7 +116,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
         case Unknown(path, size, _, how):
             there = None if how is None else how.name.lower()
             return {"event": "unknown", **path_fields(path), "size": size, "how": there}
-        case Finished(path, size, sent, how, digest, removed):
+        case Finished(path, size, sent, how, digest, removed, stored_as):
             return {
                 "event": "finished",
                 **path_fields(path),
@@ -123,6 +125,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
                 "how": how.name.lower(),
                 "blake3": digest.hex() or None,
                 "removed": removed,
+                **(path_fields(stored_as, "stored_as") if stored_as else {}),
             }
         case Failed(path, end, error):
             return {"event": "failed", **path_fields(path), "end": end.value, **error_fields(error)}
@@ -138,6 +141,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "partial_gone", **path_fields(path), "size": size, "expired": expired}
         case NoRoom(files, size, missing):
             return {"event": "no_room", "files": files, "bytes": size, "missing_bytes": missing}
+        case OlderDestination():
+            return {"event": "cannot_keep_both"}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Listed() | Progressed() | UnderWay():

@@ -26,6 +26,7 @@ def closing_line(tally: Tally, seconds: float, *, remove: bool, dry_run: bool) -
         what += f", from {_origins(tally)} to {display_text(tally.destination)}"
     rest = (
         (tally.finished[How.ALREADY_THERE], "already there"),
+        (tally.count(How.RENAMED), "kept beside another under a numbered name"),
         (tally.finished[How.SKIPPED], "skipped"),
         (tally.finished[How.GONE], "gone"),
         (tally.left, "left"),

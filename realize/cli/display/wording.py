@@ -14,6 +14,7 @@ from realize.mover.events import (
     How,
     Left,
     NoRoom,
+    OlderDestination,
     PartialGone,
     Planned,
     Postponed,
@@ -23,6 +24,7 @@ from realize.mover.events import (
     Stopped,
     Unknown,
 )
+from realize.mover.plan import Action
 from realize.units import display_name, format_size
 
 
@@ -62,6 +64,11 @@ class Wording:
                 if missing:
                     lack = f": {format_size(missing)} are missing"
                 return f"no room: {self._at(End.DESTINATION)}: {what}, {format_size(size)}, did not fit{lack}"
+            case OlderDestination():
+                return (
+                    "warning: the destination is of an older version that cannot keep both of two files: what conflicts"
+                    " stays at the source; upgrade it, or say --on-conflict replace, skip or fail"
+                )
             case Retrying(error, delay, advice):
                 return f"retrying in {delay:.1f} s: {error}" + (f" ({advice})" if advice else "")
             case Stopped(path, size, None):
@@ -93,11 +100,16 @@ class Wording:
             return None
         verb = "moved" if event.removed else "copied"
         extra = "" if event.how is How.CREATED else f", {event.how.value}"
+        if event.stored_as:
+            extra += f", as {display_name(event.stored_as)}"
         return f"{verb}: {display_name(event.path)} ({format_size(event.size)}{extra})"
 
     def _of_finished(self, event: Finished) -> str | None:
         if event.how is How.SKIPPED:
             return f"skipped: {self._at(End.DESTINATION)}: {display_name(event.path)}: another file has this name"
+        if event.how is How.RENAMED:
+            where, name = self._at(End.DESTINATION), display_name(event.path)
+            return f"kept both: {where}: {name}: its name was taken there; it is {display_name(event.stored_as)}"
         if event.how is How.GONE:
             return f"gone: {self._at(End.SOURCE)}: {display_name(event.path)}: somebody else removed or moved it"
         return None
@@ -115,7 +127,11 @@ def plan_line(event: Planned | Pruned) -> str:
     """One line of a dry run."""
     if isinstance(event, Pruned):
         return f"{'prune':<8} {'-':>10}  {display_name(event.path)}"
-    return f"{event.action.value:<8} {format_size(event.size):>10}  {display_name(event.path)}"
+    line = f"{event.action.value:<8} {format_size(event.size):>10}  {display_name(event.path)}"
+    if not event.stored_as:
+        return line
+    why = "would keep both" if event.action is Action.RENAME else "would keep both if they differ"
+    return f"{line} ({why}, as {display_name(event.stored_as)})"
 
 
 def about(path: bytes, cause: str) -> str:

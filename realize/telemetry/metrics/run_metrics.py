@@ -28,6 +28,7 @@ from realize.shown import Shown
 FILE_RESULTS: Final = (
     "created",
     "replaced",
+    "renamed",
     "already_there",
     "skipped",
     "gone",

@@ -1,0 +1,326 @@
+"""A name that is taken: both files are kept, and a file that was kept once is recognised."""
+
+import json
+
+import pytest
+from attrs import evolve
+from twisted.internet.task import Clock
+
+from realize.cli.display.wording import Wording, plan_line
+from realize.errors import Conflict, ConnectionFailed, UsageError
+from realize.mover.events import Failed, Finished, How, OlderDestination, Planned, Postponed
+from realize.mover.plan import Action, decide, resolve
+from realize.mover.run import Run, Side, TransferOptions
+from realize.values import Committed, Existing, OnConflict, Stored
+from tests.leftovers import leave_partial
+from tests.memory_store import MemoryStore
+from tests.store_helpers import digest
+from tests.test_end_to_end import site  # noqa: F401 -- a fixture
+from tests.test_manifest import Notes
+from tests.test_move import BIG, Trial, contents, moved
+
+RENAME = OnConflict.RENAME
+SIZES = pytest.mark.parametrize("content", [b"new", b"new" + BIG], ids=["small", "large"])
+
+
+def keeps(source, destination, *more, **options):
+    """A trial that keeps both, and ran to its end."""
+    return moved(source, destination, *more, policy=RENAME, **options)
+
+
+def cut_off(source, destination):
+    """A run that is cut off when everything has arrived, and nothing is removed."""
+    removing = source.remove
+
+    def lose(removals):
+        if removals:
+            source.fail_next["remove", b""] = ConnectionFailed("the connection was lost")
+        return removing(removals)
+
+    source.remove = lose
+    trial = Trial(source, destination, policy=RENAME)
+    assert isinstance(trial.finish(), ConnectionFailed)
+    source.remove = removing
+
+
+@SIZES
+def test_the_newcomer_gets_a_free_name_that_is_told(content):
+    """What was there stays; the event has the name under which the new one is."""
+    source, destination = MemoryStore({b"d/app.log": content}), MemoryStore({b"d/app.log": b"old"})
+
+    [finished] = keeps(source, destination).of(Finished)
+
+    assert {b"d/app.log": b"old", b"d/app.1.log": content} == contents(destination)
+    assert {} == source.files
+    assert (How.RENAMED, b"d/app.1.log", True) == (finished.how, finished.stored_as, finished.removed)
+    assert "kept both: destination: d/app.log: its name was taken there; it is d/app.1.log" == Wording().note(finished)
+    assert digest(content) == finished.digest
+
+
+@SIZES
+@pytest.mark.parametrize("obstacle", ["directory", "symlink"])
+def test_what_is_no_file_is_kept_as_well(content, obstacle):
+    """A directory or a link of that name is in nobody's way."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    destination.obstacles[b"x"] = obstacle
+
+    keeps(source, destination)
+
+    assert ({b"x.1": content}, {b"x": obstacle}) == (contents(destination), destination.obstacles)
+
+
+@SIZES
+def test_a_run_that_was_cut_off_before_the_removal_makes_no_second_copy(content):
+    """The next run finds its own file among the numbered names, by size and content."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": b"old", b"x.1": content[::-1]})
+    cut_off(source, destination)
+    there = contents(destination)
+
+    [finished] = keeps(source, destination).of(Finished)
+
+    assert {b"x": b"old", b"x.1": content[::-1], b"x.2": content} == contents(destination) == there
+    assert (How.ALREADY_THERE, b"x.2", 0, True) == (finished.how, finished.stored_as, finished.sent, finished.removed)
+    assert {} == source.files
+
+
+@SIZES
+def test_what_is_there_under_its_own_name_is_not_kept_twice(content):
+    """As with every policy."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": content})
+
+    assert {b"x": How.ALREADY_THERE} == keeps(source, destination).how()
+    assert {b"x": content} == contents(destination)
+
+
+@SIZES
+def test_a_file_that_is_written_anew_is_another_one(content):
+    """Each time that the name comes again with other content, it gets the next number."""
+    destination = MemoryStore()
+    for number in range(3):
+        keeps(MemoryStore({b"x": content + b"%d" % number}), destination)
+
+    assert {b"x": content + b"0", b"x.1": content + b"1", b"x.2": content + b"2"} == contents(destination)
+
+
+@SIZES
+def test_what_a_run_has_stored_of_a_file_that_changes_is_replaced(content):
+    """The former state of the same file is no other one; whatever else was there stays."""
+    for there in ({}, {b"x": b"old"}):
+        source, destination = MemoryStore({b"x": content}), MemoryStore(there)
+        removing, changed = source.remove, []
+
+        def change(removals, source=source, removing=removing, changed=changed):
+            if removals and not changed:
+                changed.append(True)
+                source.plant(b"x", content + b"more")
+            return removing(removals)
+
+        source.remove = change
+        trial = keeps(source, destination)
+
+        assert {**there, (b"x.1" if there else b"x"): content + b"more"} == contents(destination)
+        assert {} == source.files
+        assert 1 == len(trial.of(Postponed))
+
+
+@SIZES
+def test_sources_with_the_same_name_are_both_kept(content):
+    """The second one of a run gets the next name, as if the first had long been there."""
+    first, second, destination = MemoryStore({b"x": b"1"}), MemoryStore({b"x": content}), MemoryStore()
+
+    keeps(first, destination, second)
+
+    assert {b"x": b"1", b"x.1": content} == contents(destination)
+
+
+@SIZES
+@pytest.mark.parametrize("same", [True, False], ids=["the same", "another"])
+def test_what_came_between_looking_and_committing_is_looked_at(content, same):
+    """It may be the very file, from another run: then it is not kept a second time."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": b"old"})
+    asking, came = destination.siblings, content if same else content[::-1]
+
+    def meanwhile(files):
+        answer = asking(files)
+        if b"x.1" not in destination.files:
+            destination.plant(b"x.1", came)
+        return answer
+
+    destination.siblings = meanwhile
+    keeps(source, destination)
+
+    expected = {b"x": b"old", b"x.1": came}
+    assert (expected if same else {**expected, b"x.2": content}) == contents(destination)
+    assert {} == source.files
+
+
+@SIZES
+def test_what_came_under_a_free_name_is_looked_at(content):
+    """Nobody gets a numbered name because of a file that it has not seen."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    asking = destination.describe
+
+    def meanwhile(paths):
+        answer = asking(paths)
+        destination.describe = asking
+        destination.plant(b"x", content)
+        return answer
+
+    destination.describe = meanwhile
+
+    assert {b"x": How.ALREADY_THERE} == keeps(source, destination).how()
+    assert {b"x": content} == contents(destination)
+
+
+def test_an_interrupted_file_goes_on_under_its_own_name():
+    """The partial has the name that the file has at the source, whatever name it gets in the end."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore({b"x": b"old"})
+    destination.plant_partial(b"x", BIG[: 2 << 20])
+
+    [finished] = keeps(source, destination).of(Finished)
+
+    assert {b"x": b"old", b"x.1": BIG} == contents(destination)
+    assert (1 << 20, {}) == (finished.sent, destination.partials)
+
+
+def test_what_the_old_file_has_is_not_sent():
+    """A delta takes from it, and leaves it as it is."""
+    old = BIG[: 1 << 20] + b"former" + BIG[1 << 20 :]
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore({b"x": old})
+
+    [finished] = keeps(source, destination).of(Finished)
+
+    assert {b"x": old, b"x.1": BIG} == contents(destination)
+    assert finished.sent < 1 << 20
+
+
+@SIZES
+def test_a_copy_keeps_both_once(content):
+    """What stays at the source is not kept anew by each run."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": b"old"})
+
+    for _ in range(3):
+        keeps(source, destination, remove=False)
+
+    assert {b"x": b"old", b"x.1": content} == contents(destination)
+
+
+def test_a_dry_run_says_what_the_name_would_be():
+    """For a conflict that is known, and for one that may be."""
+    files = {b"a.log": b"new", b"b": b"same size", b"c": b"3"}
+    source, destination = MemoryStore(files), MemoryStore({b"a.log": b"older", b"a.1.log": b"1", b"b": b"SAME SIZE"})
+    before = contents(destination)
+
+    planned = keeps(source, destination, dry_run=True).of(Planned)
+
+    assert (files, before) == (contents(source), contents(destination))
+    assert [
+        "rename 3 B a.log (would keep both, as a.2.log)",
+        "compare 9 B b (would keep both if they differ, as b.1)",
+        "send 1 B c",
+    ] == [" ".join(plan_line(each).split()) for each in planned]
+
+
+def test_the_manifest_has_the_name():
+    """So that whoever reads it finds the file."""
+    source, destination = MemoryStore({b"x": b"1", b"y": BIG}), MemoryStore({b"x": b"old", b"y": b"old"})
+    noted = []
+
+    class Noting(Notes):
+        def durable(self, name, files):
+            noted.extend(files)
+            return super().durable(name, files)
+
+    run = Run(
+        [Side(source, "src")],
+        Side(destination, "dst"),
+        TransferOptions(),
+        lambda _: None,
+        Clock(),
+        manifest=Noting(source),
+    )
+    run.start()
+    run.clock.pump([0.05] * 100)
+
+    assert {(b"x", b"x.1"), (b"y", b"y.1")} == {(each.path, each.stored_as) for each in noted}
+
+
+def test_a_destination_that_cannot_keep_both_refuses_if_that_was_asked_for():
+    """Before anything is moved."""
+    source, destination = MemoryStore({b"x": b"1"}), MemoryStore()
+    destination.can_keep_both = False
+    trial = Trial(source, destination, policy=RENAME, policy_asked=True)
+
+    error = trial.finish()
+
+    assert isinstance(error, UsageError)
+    assert "older version that cannot keep both" in str(error)
+    assert ({b"x": b"1"}, {}) == (contents(source), contents(destination))
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_destination_that_cannot_keep_both_makes_the_default_give_way(dry_run):
+    """What conflicts is skipped, with one warning; a run without a conflict has none."""
+    for there, warnings in ({b"x": b"old", b"y": b"old"}, 1), ({}, 0):
+        source, destination = MemoryStore({b"x": b"1", b"y": BIG, b"z": b"3"}), MemoryStore(there)
+        destination.can_keep_both = False
+        trial = keeps(source, destination, dry_run=dry_run)
+
+        assert warnings == len(trial.of(OlderDestination))
+        assert [] == trial.of(Failed)
+        assert dry_run or {b"x": b"1", b"y": BIG, b"z": b"3", **there} == contents(destination)
+    assert "older version that cannot keep both" in Wording().note(OlderDestination())
+
+
+def test_only_the_run_itself_replaces_what_it_has_stored():
+    """Whatever somebody else has done with that file since, it is kept."""
+    stored = Stored(Committed.CREATED, b"place", 5)
+    existing = Existing(final_size=7, ctime_ns=5, identity=b"place")
+
+    assert Action.RENAME is resolve(b"x", existing, RENAME, run_started_ns=0, sent=None)
+    assert Action.REPLACE is resolve(b"x", existing, RENAME, run_started_ns=0, sent=stored)
+    assert Action.RENAME is resolve(b"x", evolve(existing, ctime_ns=6), RENAME, run_started_ns=0, sent=stored)
+    assert Action.RENAME is decide(b"x", 7, Existing(obstacle="symlink"), RENAME, run_started_ns=0, sent=None)
+    with pytest.raises(Conflict):
+        decide(b"x", 7, Existing(obstacle="symlink"), OnConflict.SKIP, run_started_ns=0, sent=None)
+
+
+@pytest.mark.parametrize("way", ["push", "pull", "through", "local"])
+def test_nothing_that_was_there_is_destroyed_unasked(site, tmp_path, way):  # noqa: F811 -- a fixture
+    """By default, in each direction, small and large, with the name in the JSON and in the manifest."""
+    source = site.inbox if way in {"pull", "through"} else tmp_path / "source"
+    target = {"push": site.inbox, "through": site.inbox / "below"}.get(way, tmp_path / "target")
+    if way == "through":
+        source = site.inbox / "from"
+    new = {"small.txt": b"new", "large.bin": BIG, "gone on": b"1" + BIG}
+    for folder in (source, target):
+        folder.mkdir(exist_ok=True)
+    for name, content in new.items():
+        (source / name).write_bytes(content)
+        (target / name).write_bytes(b"old")
+    (target / "small.1.txt").write_bytes(b"older")
+    leave_partial(target, "gone on", (b"1" + BIG)[: 2 << 20])
+    remote = {tmp_path / "source": None, tmp_path / "target": None}
+    names = [
+        path if path in remote else "hostb::inbox" + (f"/{path.name}" if path != site.inbox else "")
+        for path in (source, target)
+    ]
+
+    done = site.realize("--json", "--manifest", tmp_path / "manifest", "--trust-source", *names)
+
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    finished = {each["path"]: each for each in records if each["event"] == "finished"}
+    expected = {"small.txt": "small.2.txt", "large.bin": "large.1.bin", "gone on": "gone on.1"}
+    assert 0 == done.returncode
+    assert expected == {path: each["stored_as"] for path, each in finished.items()}
+    assert (3, 3, 0) == tuple(records[-1][name] for name in ("renamed", "removed", "replaced"))
+    assert new == {name: (target / numbered).read_bytes() for name, numbered in expected.items()}
+    assert [b"old"] * 3 == [(target / name).read_bytes() for name in new]
+    assert b"older" == (target / "small.1.txt").read_bytes()
+    assert 7 == sum(path.is_file() for path in target.iterdir())
+    assert not any((source / name).exists() for name in new)
+    assert finished["gone on"]["sent"] < len(BIG) < finished["large.bin"]["sent"] + 1
+    recorded = [json.loads(line) for line in (tmp_path / "manifest").read_text().splitlines()]
+    assert set(expected.items()) == {
+        (each["path"], each["stored_as"]) for each in recorded if each["event"] == "durable"
+    }
