@@ -27,6 +27,8 @@ NOT_FOR_PROGRAMS = {
     "throttle_up": "`up_bps`",
     "throttle_down": "`down_bps`",
     "min_age": "`min_age_s`",
+    "min_size": "`min_size_bytes`",
+    "max_size": "`max_size_bytes`",
     "prune_dirs": "`prune_age_s`",
     "max_duration": "`max_duration_s`",
     "grace": "`grace_s`",

@@ -155,6 +155,16 @@ def test_a_timetable_that_is_none_is_refused(calls: list[Call]) -> None:
     assert [] == calls
 
 
+def test_sizes_may_have_units(calls: list[Call]) -> None:
+    """As rates do; a least one that is more than the greatest is refused."""
+    refused = CliRunner().invoke(realize, ["--min-size", "2M", "--max-size", "1M", "a", "b"])
+    invoke("--min-size", "1.5k", "--max-size", "2MB", "a", "b")
+
+    assert 2 == refused.exit_code
+    assert "no file has such a size" in refused.output
+    assert [selection([], min_size=1536, max_size=2_000_000)] == [call[3].selection for call in calls]
+
+
 def test_a_manifest_is_for_what_is_moved(calls: list[Call]) -> None:
     """It is handed on, and refused where nothing is moved."""
     refused = CliRunner().invoke(realize, ["--manifest", "m", "--dry-run", "a", "b"])

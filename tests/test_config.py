@@ -849,6 +849,14 @@ INBOX = {"inbox": DirectoryConfig("/store/inbox")}
         (lambda: ThrottleConfig(peers_bps=None), "peers: expected a table, not of type NoneType"),
         (lambda: MoveConfig(sources=["/a"], destination="/b", after=1), "after: expected an array of strings, not an "),
         (lambda: MoveConfig(sources=["/a"], destination="/b", settle_s=10**400), "settle: expected a number of s"),
+        (
+            lambda: MoveConfig(sources=["/a"], destination="/b", max_size_bytes="1M"),
+            "max_size: expected a number of byt",
+        ),
+        (
+            lambda: MoveConfig(sources=["/a"], destination="/b", min_size_bytes=2, max_size_bytes=1),
+            "min_size: is more than max_size",
+        ),
         (lambda: MoveConfig(sources=["/a"], destination="/b", throttle=1.5), "throttle: expected a rate such as"),
         (lambda: DirectoryConfig("a\0b"), "path: expected a path"),
         (lambda: DirectoryConfig("/a", "5%"), "reserve: expected of type Reserve, not a string"),

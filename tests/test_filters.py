@@ -79,6 +79,16 @@ def test_minimum_age_keeps_young_files():
     assert chosen.accepts_age(1_000_000_000, 3_000_000_000)
 
 
+def test_sizes_keep_files_that_are_smaller_or_larger():
+    """A file of just the least or the greatest size is meant; without them, every one is."""
+    chosen = selection([], min_size=2, max_size=4)
+
+    assert [2, 3, 4] == [size for size in range(7) if chosen.accepts_size(size)]
+    assert selection([]).accepts_size(0)
+    assert selection([]).accepts_size(1 << 50)
+    assert not selection([], max_size=0).accepts_size(1)
+
+
 def test_directories_are_left_out_by_name_only():
     """An exclude that names a directory, or one above it, counts for it; that an include comes first does not."""
     excluding, including = selection([("exclude", "cache/"), ("include", "cache/keep")]), selection([("include", "a*")])

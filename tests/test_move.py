@@ -582,6 +582,17 @@ def test_a_clock_that_is_set_back_does_not_hide_what_was_there_already():
     assert [b"x"] == [event.path for event in trial.of(Failed)]
 
 
+def test_files_of_other_sizes_are_left_alone():
+    """They are not even counted as found, and a dry run says the same."""
+    for options in ({}, {"dry_run": True}):
+        source, destination = MemoryStore({b"1": b"x", b"2": b"xx", b"3": b"xxx", b"4": b"xxxx"}), MemoryStore()
+        trial = moved(source, destination, selection=selection([], min_size=2, max_size=3), **options)
+
+        assert {b"1", b"4"} <= set(source.files)
+        assert [(b"2", 2), (b"3", 3)] == [(each.path, each.size) for each in trial.of(Planned if options else Finished)]
+        assert [2] == [each.files for each in trial.of(Found)]
+
+
 def test_a_source_whose_clock_is_set_back_holds_what_is_young():
     """What was just modified is not taken for old because the clock was ahead when the run began."""
     source, destination = MemoryStore(), MemoryStore()

@@ -64,6 +64,13 @@ def test_by_the_clock_files_must_be_unchanged_for_as_long() -> None:
     assert 3.0 == plan.options.min_age_s
 
 
+def test_sizes_are_those_of_the_configuration() -> None:
+    """A move takes no file that is smaller or larger."""
+    selection = plan_of(min_size_bytes=2, max_size_bytes=3).options.transfer(remove=True).selection
+
+    assert [2, 3] == [size for size in range(6) if selection.accepts_size(size)]
+
+
 def test_jitter_is_a_part_of_the_interval_and_the_same_each_time() -> None:
     """Unless the configuration gives it; another machine has another one."""
     plan = plan_of("nas::outbox", "/b", when="every 10m")

@@ -185,6 +185,22 @@ def test_what_is_left_out_is_not_known(source):
     watched.stop()
 
 
+def test_what_is_too_small_or_too_large_is_not_known(source):
+    """It is found when it has another size."""
+    watched = Watched(source, accepts_size=lambda size: 2 <= size <= 3)
+    for name, content in (("1", b"x"), ("2", b"xx"), ("4", b"xxxx")):
+        plant(source / name, content)
+    watched.start()
+    watched.settled()
+    assert (1, [b"2"]) == (watched.watch.backlog.files, watched.taken())
+    plant(source / "1", b"xxx")
+    plant(source / "5", b"xxxxx")
+    watched.settled()
+
+    assert (1, [b"1"]) == (watched.watch.backlog.files, watched.taken())
+    watched.stop()
+
+
 def test_an_overflow_makes_it_walk_again(source, watched):
     """So what was not told of is found."""
     watched.start()

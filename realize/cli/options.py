@@ -17,7 +17,7 @@ from realize.errors import UsageError
 from realize.levels import FORMATS, Levels, parse_levels
 from realize.schedule.timetable import RateTimetable, parse_rate_by_time
 from realize.shown import Shown
-from realize.units import parse_duration, parse_rate
+from realize.units import parse_duration, parse_rate, parse_size
 
 UNLIMITED: Final = "unlimited"
 """What `rate` answers for a limit that is lifted on purpose."""
@@ -54,6 +54,11 @@ def age(ctx: click.Context, param: click.Parameter, value: str | None) -> float 
 def time_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """The callback of an option whose value is a duration above zero, or not given."""
     return None if value is None else _parsed(parse_duration, ctx, param, value)
+
+
+def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """The callback of an option whose value is a size such as ``512k``, or not given: its bytes."""
+    return None if value is None else _parsed(parse_size, ctx, param, value)
 
 
 def levels(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Levels | None:

@@ -122,6 +122,18 @@ def as_memory(value: object) -> int:
     return size
 
 
+def as_size(value: object) -> int:
+    """A number of bytes, or none."""
+    return parse_size(_number_or_string(value, 'a size such as "1.5M"'))
+
+
+def check_size_value(value: object) -> None:
+    """Refuse what is no number of bytes."""
+    if type(value) is not int:
+        raise unexpected("a number of bytes", value)
+    as_size(value)
+
+
 def as_duration(value: object) -> float:
     """Seconds, more than none."""
     return parse_duration(_number_or_string(value, 'a duration such as "7d"'))

@@ -18,6 +18,7 @@ from realize.config.checks import (
     as_string,
     as_texts,
     check_seconds,
+    check_size_value,
     given_file,
     instance_of,
 )
@@ -74,6 +75,10 @@ class MoveConfig(Shown):
     """Patterns of the only files that are moved; none: all are."""
     exclude: tuple[str, ...] = field(default=(), converter=_given_texts)
     """Patterns of files that are not moved even if they are included."""
+    min_size_bytes: int = 0
+    """Files that are smaller are not moved."""
+    max_size_bytes: int | None = None
+    """Files that are larger are not moved; None: none is too large."""
     on_conflict: OnConflict | None = None
     """What to do if the destination has another file of that name."""
     preserve: bool = True
@@ -114,6 +119,8 @@ class MoveConfig(Shown):
             *problems_of("grace", zero_allowed, self.grace_s),
             *problems_of("include", as_texts, self.include),
             *problems_of("exclude", as_texts, self.exclude),
+            *problems_of("min_size", check_size_value, self.min_size_bytes),
+            *(() if self.max_size_bytes is None else problems_of("max_size", check_size_value, self.max_size_bytes)),
             *(
                 ()
                 if self.on_conflict is None
@@ -132,5 +139,8 @@ class MoveConfig(Shown):
     def _contradictions(self) -> Iterator[Problem]:
         if self.grace_s and self.max_duration_s is None:
             yield ("grace",), "is for what happens after max_duration, which is not given"
+        least, most = self.min_size_bytes, self.max_size_bytes
+        if isinstance(least, int) and isinstance(most, int) and least > most:
+            yield ("min_size",), "is more than max_size: no file has such a size"
         if isinstance(self.after, tuple) and self.after and not self.after[0].startswith("/"):
             yield ("after",), "expected the absolute path of a program first"

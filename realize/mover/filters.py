@@ -1,4 +1,4 @@
-"""Select the files of the source to move: gitignore patterns and a minimum age; pure."""
+"""Select the files of the source to move: gitignore patterns, a minimum age, and sizes; pure."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ class Selection(Shown):
     min_age_ns: int = 0
     only: bool = False
     """Whether to leave out the files that no pattern matches."""
+    min_size: int = 0
+    max_size: int | None = None
+    """The largest size in bytes; None for any."""
     _spec: PathSpec[RegexPattern] | None = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -77,15 +80,23 @@ class Selection(Shown):
         """Whether the file was last modified at least the minimum age ago; both times are nanoseconds since 1970."""
         return now_ns - mtime_ns >= self.min_age_ns if self.min_age_ns else True
 
+    def accepts_size(self, size: int) -> bool:
+        """Whether a file of that size in bytes is neither too small nor too large."""
+        return size >= self.min_size and (self.max_size is None or size <= self.max_size)
+
     def holds_back(self, mtime_ns: int, now_ns: int) -> bool:
         """Whether the minimum age excludes the file because its time lies in the future by more than clocks differ."""
         return bool(self.min_age_ns) and mtime_ns - now_ns > MAX_CLOCK_LAG_NS
 
 
-def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selection:
-    """The selection for the ``("include" | "exclude", pattern)`` rules of a command line and a minimum age in seconds.
+def selection(
+    rules: Sequence[tuple[str, str]], min_age: float = 0.0, *, min_size: int = 0, max_size: int | None = None
+) -> Selection:
+    """The selection for the rules of a command line, a minimum age in seconds, and sizes in bytes.
 
-    If the first rule is an include, everything that no include matches is left out.
+    A rule is ``("include" | "exclude", pattern)``.
+
+    If the first one is an include, everything that no include matches is left out.
     Raises `realize.errors.UsageError` for a pattern that is invalid or can match nothing.
     """
     lines: list[str] = []
@@ -94,7 +105,8 @@ def selection(rules: Sequence[tuple[str, str]], min_age: float = 0.0) -> Selecti
             lines.append(pattern[1:] if pattern.startswith("!") else "!" + pattern)
         else:
             lines.append(pattern)
-    return Selection(tuple(lines), int(min_age * 1e9), only=bool(rules) and rules[0][0] == "include")
+    only = bool(rules) and rules[0][0] == "include"
+    return Selection(tuple(lines), int(min_age * 1e9), only=only, min_size=min_size, max_size=max_size)
 
 
 def _components(pattern: str) -> tuple[bool, list[str]] | None:

@@ -371,6 +371,8 @@ class Move:
         elif entry.kind is Kind.LEFT:
             self.work.emit(Left(entry.path, entry.note))
         elif entry.kind is Kind.FILE:
+            if not selection.accepts_size(entry.size):
+                return False
             if selection.holds_back(entry.mtime_ns, now_ns):
                 self.work.emit(HeldBack(entry.path, entry.mtime_ns))
             return selection.accepts_age(entry.mtime_ns, now_ns)

@@ -212,6 +212,7 @@ class StandingMoves:
                 os.fsencode(path),
                 settle_s=plan.config.settle_s,
                 accepts=selection.accepts_path,
+                accepts_size=selection.accepts_size,
                 accepts_unreadable=selection.accepts_unreadable,
                 leave=selection.leaving(),
                 reactor=self._reactor,

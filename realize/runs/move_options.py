@@ -15,6 +15,7 @@ from realize.mover.run import TransferOptions
 from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.schedule.timetable import RateByTime, plainly
 from realize.shown import Shown
+from realize.units import MAX_SIZE_BYTES
 from realize.values import OnConflict
 
 MAX_JOBS: Final = 32
@@ -50,6 +51,10 @@ class MoveOptions(Shown):
     """Which files are taken: ``("include" | "exclude", gitignore pattern)``; the last one that matches decides."""
     min_age_s: float = 0.0
     """Leave alone what was modified less than this ago."""
+    min_size_bytes: int = 0
+    """Leave alone what is smaller."""
+    max_size_bytes: int | None = None
+    """Leave alone what is larger; None: nothing is too large."""
     dry_run: bool = False
     """Find out what would be done, and touch nothing on either side."""
     prune_age_s: float | None = None
@@ -92,6 +97,13 @@ class MoveOptions(Shown):
             seconds = getattr(self, name)
             if seconds is not None and not _is_duration(seconds, zero_allowed=name != "max_duration_s"):
                 yield f"{name}: expected a number of seconds"
+        for name in ("min_size_bytes", "max_size_bytes"):
+            size = getattr(self, name)
+            if size is not None and (type(size) is not int or not 0 <= size <= MAX_SIZE_BYTES):
+                yield f"{name}: expected a number of bytes"
+                return
+        if self.max_size_bytes is not None and self.min_size_bytes > self.max_size_bytes:
+            yield "min_size_bytes: is more than max_size_bytes: no file has such a size"
         limits = {name: rate for name in ("up_bps", "down_bps") if (rate := getattr(self, name)) is not None}
         if limits:
             # Without a limit, nothing of the throttle is loaded.
@@ -130,7 +142,7 @@ class MoveOptions(Shown):
             policy_asked=self.on_conflict is not None,
             preserve=self.preserve,
             jobs=self.jobs,
-            selection=selection(self.rules, self.min_age_s),
+            selection=selection(self.rules, self.min_age_s, min_size=self.min_size_bytes, max_size=self.max_size_bytes),
             dry_run=self.dry_run,
             prune_age_ns=None if self.prune_age_s is None or not remove else int(self.prune_age_s * 1e9),
         )

@@ -110,7 +110,7 @@ class SourceWatch:
 
     ``path`` is the directory; ``settle_s`` is for how many seconds a file must be unchanged.
     ``accepts`` says whether a file of that path, relative to the directory, is of interest, and ``accepts_unreadable``
-    the same of what cannot be looked at, or into; threads call them, too.
+    the same of what cannot be looked at, or into; ``accepts_size`` says it of a size in bytes.  Threads call them, too.
     ``leave`` are rules of `realize.leaving` for directories that are not entered.
     ``events`` is shared by all sources.
     ``random`` returns numbers from 0 to 1; ``epoch`` the time of day in seconds.
@@ -123,6 +123,7 @@ class SourceWatch:
         *,
         settle_s: float,
         accepts: Callable[[bytes], bool],
+        accepts_size: Callable[[int], bool] = lambda _: True,
         accepts_unreadable: Callable[[bytes], bool] = lambda _: True,
         leave: Sequence[bytes] = (),
         reactor: IReactorTime,
@@ -135,6 +136,7 @@ class SourceWatch:
     ) -> None:
         self._path = path
         self._accepts = accepts
+        self._accepts_size = accepts_size
         self._accepts_unreadable = accepts_unreadable
         self._leaving = Leaving(leave)
         self._reactor = reactor
@@ -399,7 +401,14 @@ class SourceWatch:
             self._listen()
         add = self._events.add if self._listening else None
         try:
-            return SourceWalk(self._location, accepts=self._accepts, leave=self._leaving, add=add, start=start)
+            return SourceWalk(
+                self._location,
+                accepts=self._accepts,
+                accepts_size=self._accepts_size,
+                leave=self._leaving,
+                add=add,
+                start=start,
+            )
         except BadName:  # too deep: the walk of what it is in says so
             return None
 
@@ -551,8 +560,8 @@ class SourceWatch:
 
     def _is_meant(self, look: FileLook) -> bool:
         match look.entry:
-            case Entry(path, Kind.FILE):
-                return self._accepts(path)
+            case Entry(path, Kind.FILE, size):
+                return self._accepts(path) and self._accepts_size(size)
             case Entry(path, Kind.UNREADABLE):
                 return self._accepts_unreadable(path)
         return True

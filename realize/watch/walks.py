@@ -24,7 +24,7 @@ from realize.shown import Shown
 from realize.store.local.location import Root, RootedLocation
 from realize.store.local.looks import unchanged_s, version_number
 from realize.store.local.walker import PAGE_ENTRIES, Walker, entry_of
-from realize.values import Kind
+from realize.values import Entry, Kind
 from realize.watch.settling import FoundFile
 
 
@@ -70,7 +70,8 @@ def locate_source(path: bytes) -> tuple[RootedLocation, Situation]:
 class SourceWalk:
     """A walk that begins at ``start``, empty for the whole source; ``leave`` says what directories are not entered.
 
-    ``accepts`` says whether a file of that path is of interest, and is called in a thread.
+    ``accepts`` says whether a file of that path is of interest, ``accepts_size`` whether one of that size in bytes is;
+    both are called in a thread.
     ``add`` watches an open directory, and returns the number of the watch; None to watch nothing.
     """
 
@@ -79,6 +80,7 @@ class SourceWalk:
         location: RootedLocation,
         *,
         accepts: Callable[[bytes], bool],
+        accepts_size: Callable[[int], bool],
         leave: Leaving,
         add: Callable[[int], int] | None,
         start: bytes = b"",
@@ -86,6 +88,7 @@ class SourceWalk:
         components = names.judge(start) if start else ()
         self._walker = Walker(location, leave=leave, start=components, entering=self._enter)
         self._accepts = accepts
+        self._accepts_size = accepts_size
         self._add = add
         self._page = WalkPage()
         self._devices: dict[int, bool] = {}
@@ -103,7 +106,7 @@ class SourceWalk:
             entry = entry_of(each)
             if entry.kind is Kind.UNREADABLE:
                 page.unreadable.append((entry.path, entry.note))
-            elif entry.kind is Kind.FILE and each.status is not None and self._accepts(entry.path):
+            elif entry.kind is Kind.FILE and each.status is not None and self._is_meant(entry):
                 status = each.status
                 elsewhere = self._devices.get(status.st_dev, False)
                 page.files.append(
@@ -119,6 +122,9 @@ class SourceWalk:
     def close(self) -> None:
         """Give up the rest."""
         self._walker.close()
+
+    def _is_meant(self, entry: Entry) -> bool:
+        return self._accepts_size(entry.size) and self._accepts(entry.path)
 
     def _enter(self, path: bytes, fd: int) -> None:
         watch: int | None = None

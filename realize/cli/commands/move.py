@@ -12,7 +12,7 @@ from attrs import frozen
 from realize.cli.commands.summaries import NOT_SOURCES_KEY, SUMMARIES
 from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.option_fields import argument, collects, group, option
-from realize.cli.options import Access, LogOptions, age, duration, rate_by_time, time_limit
+from realize.cli.options import Access, LogOptions, age, duration, rate_by_time, size, time_limit
 from realize.runs.options import Patience, Rates
 from realize.schedule.timetable import RateByTime, RateTimetable
 
@@ -81,6 +81,10 @@ class MoveArguments:
         default="0s",
         help="Leave alone what was modified less than this ago.",
     )
+    min_size: int | None = option(
+        metavar="SIZE", callback=size, help="Leave alone what is smaller: bytes, or 512k, 1.5MiB, 20MB."
+    )
+    max_size: int | None = option(metavar="SIZE", callback=size, help="Leave alone what is larger.")
     throttle: RateTimetable | int | str | None = option(
         metavar="RATE",
         callback=rate_by_time,
@@ -165,6 +169,8 @@ class MoveArguments:
             raise click.UsageError(
                 "--throttle is for both directions; give it, or --throttle-up and --throttle-down", ctx
             )
+        if self.max_size is not None and (self.min_size or 0) > self.max_size:
+            raise click.UsageError("--min-size is more than --max-size: no file has such a size", ctx)
         if self.grace and self.max_duration is None:
             raise click.UsageError("--grace is for what happens after --max-duration, which is not given", ctx)
         if self.manifest is not None and self.dry_run:
@@ -234,6 +240,8 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
             jobs=asked.jobs,
             rules=_rules_of(ctx),
             min_age_s=asked.min_age,
+            min_size_bytes=asked.min_size or 0,
+            max_size_bytes=asked.max_size,
             dry_run=asked.dry_run,
             prune_age_s=asked.prune_dirs,
             up_bps=rates.up,

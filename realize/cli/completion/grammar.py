@@ -65,6 +65,7 @@ VALUES: Final[Mapping[str, Operand]] = {
     "N": _ANYTHING,
     "NAME": _ANYTHING,
     "RATE": _RATE_WORDS,
+    "SIZE": _ANYTHING,
     "URL": _ANYTHING,
     "service|peer:NAME|connection:ID": Operand(asks="scope"),
 }
