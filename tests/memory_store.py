@@ -32,6 +32,7 @@ from realize.numbered import numbered
 from realize.store import deltas
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
 from realize.store.local.partial_marks import NOTE
+from realize.store.local.walker import OTHER_FILE_SYSTEM
 from realize.store.transfer_state import ReadState, WriteState
 from realize.units import display_name
 from realize.values import (
@@ -89,6 +90,7 @@ class MemoryStore:
     Its time is a counter, and ``clock_ahead`` says how far the clock that stamps files is ahead of that.
     Tests may read ``files``, ``partials`` and ``directories``; `plant`, `plant_partial` and `plant_directory` put
     things there; ``obstacles`` says what has a name instead of a file ("symlink", ...).
+    ``mounted`` has the directories that another file system is mounted on.
     ``written`` has the files that a program has open for writing.
     ``fail_next[method, path]`` is an error that the next such call fails with; ``path`` is that of the item or file, or
     ``b""`` for the whole call of a method that takes many items.
@@ -103,6 +105,7 @@ class MemoryStore:
         self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
         self.locked: set[bytes] = set()
         self.written: set[bytes] = set()
+        self.mounted: set[bytes] = set()
         self.closed = False
         self.can_keep_both = True
         self.room = Space(1 << 40, 1 << 41)
@@ -255,7 +258,14 @@ class MemoryStore:
         self.take_fault("try_write", b"")
         return 0
 
-    def walk(self, *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
+    def walk(
+        self,
+        *,
+        partials: bool = False,
+        avoid: bytes = b"",
+        leave: Sequence[bytes] = (),
+        one_file_system: bool = False,
+    ) -> IListing:
         """List everything, as it is now."""
         if avoid == self._place(0):
             raise InternalError("a memory store has no directory to avoid but itself")
@@ -272,6 +282,13 @@ class MemoryStore:
         else:
             entries += [Entry(partial_path(path), Kind.LEFT, note=NOTE) for path in self.partials]
         left_out = Leaving(leave)
+        if one_file_system:
+            inside = {each.path for each in entries if not self.mounted.isdisjoint(_above(each.path))}
+            entries = [
+                Entry(each.path, Kind.LEFT, note=OTHER_FILE_SYSTEM) if each.path in self.mounted else each
+                for each in entries
+                if each.path not in inside
+            ]
         entered = [entry for entry in entries if not any(map(left_out, _above(entry.path)))]
         return _MemoryListing(self, sorted(entered, key=_order))
 

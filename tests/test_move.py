@@ -593,6 +593,18 @@ def test_files_of_other_sizes_are_left_alone():
         assert [2] == [each.files for each in trial.of(Found)]
 
 
+def test_other_file_systems_of_the_source_may_be_left_alone():
+    """Their files stay, each such directory is reported once, and its empty directories are not removed."""
+    source, destination = MemoryStore({b"a/f": b"1", b"b/f": b"2", b"c": b"3"}), MemoryStore()
+    source.plant_directory(b"b/empty")
+    source.mounted.add(b"b")
+    trial = moved(source, destination, one_file_system=True, prune_age_ns=0)
+
+    assert {b"b/f"} == set(source.files)
+    assert {b"b", b"b/empty"} == set(source.directories)
+    assert [Left(b"b", "directory on another file system")] == trial.of(Left)
+
+
 def test_a_source_whose_clock_is_set_back_holds_what_is_young():
     """What was just modified is not taken for old because the clock was ahead when the run began."""
     source, destination = MemoryStore(), MemoryStore()

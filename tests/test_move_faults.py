@@ -264,7 +264,9 @@ def test_what_a_store_is_asked_says_what_it_is_for(monkeypatch):
         assert (path, OnConflict.REPLACE if there else OnConflict.FAIL) == (path, policy)
         assert (path, there) == (path, options["replaces"] is not None)
     assert 1 == len(options_of(moving, "set_directories"))
-    assert [{"partials": True, "avoid": moving_avoid(moving), "leave": ()}] == options_of(moving, "walk")[1:]
+    assert [{"partials": True, "avoid": moving_avoid(moving), "leave": (), "one_file_system": False}] == options_of(
+        moving, "walk"
+    )[1:]
 
 
 def moving_avoid(calls):

@@ -22,6 +22,7 @@ from realize.errors import (
     ProtocolError,
     SourceChanged,
     VerifyFailed,
+    VersionMismatch,
 )
 from realize.store import deltas
 from realize.store.client import store as remote
@@ -629,6 +630,30 @@ def test_a_peer_without_the_capability_is_not_asked_for_deltas():
     assert (False, False) == (reader.deltas, writer.deltas)
     pair.client_wire.cut()
     pair.flush()
+
+
+def test_a_listing_may_stay_on_one_file_system():
+    """The peer is told so once, at its beginning."""
+    pair = Served(Clock()).introduced()
+    pair.memory.plant(b"a/f", b"1")
+    pair.memory.plant(b"b/f", b"2")
+    pair.memory.mounted.add(b"b")
+    store = pair.opened()
+
+    for staying, left in ((True, [b"b"]), (False, [])):
+        entries = pair.result(listed(store.walk(one_file_system=staying)))
+        assert left == [entry.path for entry in entries if entry.kind is Kind.LEFT]
+        assert staying is not (b"b/f" in [entry.path for entry in entries])
+
+
+def test_a_peer_that_would_enter_every_file_system_is_not_asked():
+    """It would list, and then lose, what was to stay."""
+    pair = Served(Clock(), server_greeting=Greeting("Realize 0", ())).introduced()
+    store = pair.opened()
+
+    with pytest.raises(VersionMismatch, match=r"Realize 0, .* does not know how to stay on one file system: update it"):
+        store.walk(one_file_system=True)
+    assert [] == pair.result(listed(store.walk()))
 
 
 def test_offers_that_come_while_content_is_written_keep_their_order():

@@ -19,6 +19,9 @@ from realize.store.local.location import locate
 from realize.store.local.walker import MAX_SORTED_NAMES, WalkEntry, Walker
 from realize.values import Entry, Kind
 from tests.leftovers import leave_partial
+from tests.local_stores import full
+
+__all__ = ["full"]
 
 
 @pytest.fixture
@@ -107,6 +110,20 @@ def test_partials(root):
     assert [b"d/f"] == [each.path for each in found if each.kind is Kind.PARTIAL]
     names = sorted(each.path for each in found if each.kind is Kind.FILE)
     assert [path.startswith(start) for path, start in zip(names, others, strict=True)] == [True] * 4
+
+
+def test_another_file_system_may_be_left_alone(full):
+    """The directory that it is mounted on is listed, as left, and neither entered nor taken for an empty one."""
+    root = os.path.dirname(full)
+    plant(root, b"a/f", b"tiny/g", b"tiny/d/h", b"z")
+    entries = [(entry.path, entry.kind, entry.note) for entry in everything(root, one_file_system=True)]
+
+    mounted = (b"tiny", Kind.LEFT, "directory on another file system")
+    assert [(b"a", Kind.DIRECTORY, ""), (b"a/f", Kind.FILE, ""), mounted, (b"z", Kind.FILE, "")] == entries
+    assert [b"a/f", b"tiny/d/h", b"tiny/g", b"z"] == paths(root)
+    assert [b"d/h", b"g"] == paths(full, one_file_system=True)
+    inside = Walker(locate(root, b"tiny", None), one_file_system=True)
+    assert [b"d", b"d/h", b"g"] == [entry.path for page in pages(inside) for entry in page]
 
 
 def test_names_that_are_too_long(root):

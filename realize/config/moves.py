@@ -79,6 +79,8 @@ class MoveConfig(Shown):
     """Files that are smaller are not moved."""
     max_size_bytes: int | None = None
     """Files that are larger are not moved; None: none is too large."""
+    one_file_system: bool = False
+    """Whether directories on another file system than their source are left alone."""
     on_conflict: OnConflict | None = None
     """What to do if the destination has another file of that name."""
     preserve: bool = True
@@ -121,6 +123,7 @@ class MoveConfig(Shown):
             *problems_of("exclude", as_texts, self.exclude),
             *problems_of("min_size", check_size_value, self.min_size_bytes),
             *(() if self.max_size_bytes is None else problems_of("max_size", check_size_value, self.max_size_bytes)),
+            *problems_of("one_file_system", as_boolean, self.one_file_system),
             *(
                 ()
                 if self.on_conflict is None

@@ -230,6 +230,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
         exclude=as_texts,
         min_size_bytes=as_size,
         max_size_bytes=as_size,
+        one_file_system=as_boolean,
         on_conflict=lambda value: OnConflict[choice(*_CONFLICT_WORDS)(value).upper()],
         preserve=as_boolean,
         jobs=_whole_number,

@@ -178,7 +178,10 @@ class Move:
     def _listing(self) -> IListing:
         if self.work.feed is not None:
             return self.work.feed.listing()
-        return self.work.source.walk(avoid=self.avoid, leave=self.work.options.selection.leaving())
+        options = self.work.options
+        return self.work.source.walk(
+            avoid=self.avoid, leave=options.selection.leaving(), one_file_system=options.one_file_system
+        )
 
     async def _page(self, listing: IListing) -> list[Entry]:
         with whole(End.SOURCE):
@@ -246,7 +249,9 @@ class Move:
         with whole(End.SOURCE):
             # Where only named files are meant, these rules would skip directories that may be empty: list them all.
             leave = () if selection.only else selection.leaving()
-            listing = self.work.source.walk(partials=True, avoid=self.avoid, leave=leave)
+            listing = self.work.source.walk(
+                partials=True, avoid=self.avoid, leave=leave, one_file_system=self.work.options.one_file_system
+            )
         try:
             while not self.work.stop_flag.should_stop() and (page := await self._page(listing)):
                 await self._prune(vacancies.seen(page))

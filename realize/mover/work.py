@@ -66,6 +66,8 @@ class TransferOptions(Shown):
     preserve: bool = True
     jobs: int = 4
     selection: Selection = field(factory=Selection)
+    one_file_system: bool = False
+    """Whether directories of the source that are on another file system than the source itself are left alone."""
     dry_run: bool = False
     prune_age_ns: int | None = None
     """Remove directories of the source that are empty and at least this old (since their last change); None: never."""

@@ -136,6 +136,7 @@ def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
         min_age_s=0.0 if settles else move.settle_s,
         min_size_bytes=move.min_size_bytes,
         max_size_bytes=move.max_size_bytes,
+        one_file_system=move.one_file_system,
         prune_age_s=move.prune_age_s,
         max_duration_s=move.max_duration_s,
         grace_s=move.grace_s,

@@ -55,6 +55,8 @@ class MoveOptions(Shown):
     """Leave alone what is smaller."""
     max_size_bytes: int | None = None
     """Leave alone what is larger; None: nothing is too large."""
+    one_file_system: bool = False
+    """Leave directories of the source alone that are on another file system than the source itself."""
     dry_run: bool = False
     """Find out what would be done, and touch nothing on either side."""
     prune_age_s: float | None = None
@@ -143,6 +145,7 @@ class MoveOptions(Shown):
             preserve=self.preserve,
             jobs=self.jobs,
             selection=selection(self.rules, self.min_age_s, min_size=self.min_size_bytes, max_size=self.max_size_bytes),
+            one_file_system=self.one_file_system,
             dry_run=self.dry_run,
             prune_age_ns=None if self.prune_age_s is None or not remove else int(self.prune_age_s * 1e9),
         )

@@ -178,11 +178,14 @@ class IStore(Interface):
         Nothing is left behind, and nothing but a partial can be seen at any time.
         """
 
-    def walk(*, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
+    def walk(
+        *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = (), one_file_system: bool = False
+    ) -> IListing:
         """List everything below the location, as `Entry` values; a directory comes before what is in it.
 
         A directory whose identity token is ``avoid`` is reported as unreadable instead of being entered.
         Directories that match the rules ``leave`` (`realize.leaving`) are listed, but not entered.
+        With ``one_file_system``, one on another file system than the location is listed as left, and not entered.
         Partials are listed only with ``partials``.
         """
 

@@ -111,7 +111,8 @@ class SourceWatch:
     ``path`` is the directory; ``settle_s`` is for how many seconds a file must be unchanged.
     ``accepts`` says whether a file of that path, relative to the directory, is of interest, and ``accepts_unreadable``
     the same of what cannot be looked at, or into; ``accepts_size`` says it of a size in bytes.  Threads call them, too.
-    ``leave`` are rules of `realize.leaving` for directories that are not entered.
+    ``leave`` are rules of `realize.leaving` for directories that are not entered; with ``one_file_system``, those on
+    another file system are not either.
     ``events`` is shared by all sources.
     ``random`` returns numbers from 0 to 1; ``epoch`` the time of day in seconds.
     At most ``max_known`` files are known by name.
@@ -126,6 +127,7 @@ class SourceWatch:
         accepts_size: Callable[[int], bool] = lambda _: True,
         accepts_unreadable: Callable[[bytes], bool] = lambda _: True,
         leave: Sequence[bytes] = (),
+        one_file_system: bool = False,
         reactor: IReactorTime,
         events: DirectoryEvents,
         run_in_thread: RunInThread,
@@ -139,6 +141,7 @@ class SourceWatch:
         self._accepts_size = accepts_size
         self._accepts_unreadable = accepts_unreadable
         self._leaving = Leaving(leave)
+        self._one_file_system = one_file_system
         self._reactor = reactor
         self._events = events
         self._log = log.bind(source=display_name(path))
@@ -406,6 +409,7 @@ class SourceWatch:
                 accepts=self._accepts,
                 accepts_size=self._accepts_size,
                 leave=self._leaving,
+                one_file_system=self._one_file_system,
                 add=add,
                 start=start,
             )

@@ -68,7 +68,9 @@ def locate_source(path: bytes) -> tuple[RootedLocation, Situation]:
 
 
 class SourceWalk:
-    """A walk that begins at ``start``, empty for the whole source; ``leave`` says what directories are not entered.
+    """A walk that begins at ``start``, empty for the whole source.
+
+    ``leave`` says what directories are not entered; with ``one_file_system``, those on another one are not either.
 
     ``accepts`` says whether a file of that path is of interest, ``accepts_size`` whether one of that size in bytes is;
     both are called in a thread.
@@ -82,11 +84,14 @@ class SourceWalk:
         accepts: Callable[[bytes], bool],
         accepts_size: Callable[[int], bool],
         leave: Leaving,
+        one_file_system: bool = False,
         add: Callable[[int], int] | None,
         start: bytes = b"",
     ) -> None:
         components = names.judge(start) if start else ()
-        self._walker = Walker(location, leave=leave, start=components, entering=self._enter)
+        self._walker = Walker(
+            location, leave=leave, one_file_system=one_file_system, start=components, entering=self._enter
+        )
         self._accepts = accepts
         self._accepts_size = accepts_size
         self._add = add

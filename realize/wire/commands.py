@@ -40,7 +40,10 @@ ECHO: Final = "echo"
 KEEP_BOTH: Final = "keep-both"
 """The capability to understand the policy ``rename``, and `FindSiblings`."""
 
-CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH)
+ONE_FILE_SYSTEM: Final = "one-file-system"
+"""The capability to understand ``one_file_system`` of `Walk`."""
+
+CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM)
 """The capabilities that this software announces in Hello."""
 
 MAX_HANDLES: Final = 64
@@ -206,7 +209,8 @@ class Walk(RealizeCommand):
     """Send me the next page of a listing; a new listing number starts one.
 
     The requester sends it; needs ``read``.
-    Only the first call's ``partials``, ``avoid`` and ``leave`` (see `realize.leaving`) count.
+    Only the first call's ``partials``, ``avoid``, ``leave`` (see `realize.leaving`) and ``one_file_system`` count; the
+    last is for whoever has the capability `ONE_FILE_SYSTEM`.
     When ``more`` is false, this was the last page and the number is free again.
     ``now`` is the clock of the responder when it read the page, in nanoseconds since the epoch.
     """
@@ -217,6 +221,7 @@ class Walk(RealizeCommand):
         (b"partials", Flag()),
         (b"avoid", Octets(64)),
         (b"leave", Packed(packing.RULES, optional=True)),
+        (b"one_file_system", Flag(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"entries", Packed(packing.ENTRIES)),

@@ -85,6 +85,9 @@ class MoveArguments:
         metavar="SIZE", callback=size, help="Leave alone what is smaller: bytes, or 512k, 1.5MiB, 20MB."
     )
     max_size: int | None = option(metavar="SIZE", callback=size, help="Leave alone what is larger.")
+    one_file_system: bool = option(
+        "-x", "--one-file-system", is_flag=True, help="Enter no directory that is on another file system than SRC."
+    )
     throttle: RateTimetable | int | str | None = option(
         metavar="RATE",
         callback=rate_by_time,
@@ -242,6 +245,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
             min_age_s=asked.min_age,
             min_size_bytes=asked.min_size or 0,
             max_size_bytes=asked.max_size,
+            one_file_system=asked.one_file_system,
             dry_run=asked.dry_run,
             prune_age_s=asked.prune_dirs,
             up_bps=rates.up,

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.concurrency.shielded import cancellable, shielded
-from realize.errors import ProtocolError, RealizeError, ignore_expected
+from realize.errors import ProtocolError, RealizeError, VersionMismatch, ignore_expected
 from realize.store.client.small_files import RemoteBatches, listed
 from realize.store.client.streams import BLOCKS_PER_COMMAND, RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
@@ -116,9 +116,25 @@ class RemoteStore:
         asked = self._call(commands.TryWrite, patient=True)
         return asked.addCallback(lambda answer: int(answer["nanoseconds"]))
 
-    def walk(self, *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
+    def walk(
+        self,
+        *,
+        partials: bool = False,
+        avoid: bytes = b"",
+        leave: Sequence[bytes] = (),
+        one_file_system: bool = False,
+    ) -> IListing:
         """See `IStore`."""
-        return RemoteListing(self._protocol, self._opened(), partials=partials, avoid=avoid, leave=leave)
+        if one_file_system:
+            self._require(commands.ONE_FILE_SYSTEM, "to stay on one file system")
+        return RemoteListing(
+            self._protocol,
+            self._opened(),
+            partials=partials,
+            avoid=avoid,
+            leave=leave,
+            one_file_system=one_file_system,
+        )
 
     def describe(self, paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
         """See `IStore`."""
@@ -277,6 +293,13 @@ class RemoteStore:
         asked = self._protocol.call(commands.CloseDirectory, handle=handle)
         return asked.addCallbacks(_nothing, ignore_expected)
 
+    def _require(self, capability: str, what: str) -> None:
+        """Raise `VersionMismatch` if the peer lacks a capability; without it, it would do something else."""
+        theirs = self._protocol.theirs
+        if theirs is None or capability not in theirs.capabilities:
+            software = "the peer" if theirs is None else theirs.software
+            raise VersionMismatch(f"{software}, which the daemon there runs, does not know how {what}: update it")
+
     def _opened(self) -> int:
         if not self._handle:
             raise ProtocolError("the directory is not open")
@@ -314,12 +337,20 @@ class RemoteListing:
     held = 0
 
     def __init__(
-        self, protocol: PeerProtocol, handle: int, *, partials: bool, avoid: bytes, leave: Sequence[bytes]
+        self,
+        protocol: PeerProtocol,
+        handle: int,
+        *,
+        partials: bool,
+        avoid: bytes,
+        leave: Sequence[bytes],
+        one_file_system: bool,
     ) -> None:
         self._protocol = protocol
         self._listing = protocol.choose_listing()
         self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
-        self._leave = list(leave) or None
+        self._first = {"leave": list(leave) or None, "one_file_system": one_file_system or None}
+        """What only the first question says."""
         self._next: Deferred[dict[str, Any]] | None = None
         self.now_ns = 0
         self._started = False
@@ -355,8 +386,8 @@ class RemoteListing:
 
     def _ask(self) -> Deferred[dict[str, Any]]:
         self._started = True
-        leave, self._leave = self._leave, None
-        asked = self._protocol.call(commands.Walk, patient=True, **self._question, leave=leave)
+        first, self._first = self._first, {}
+        asked = self._protocol.call(commands.Walk, patient=True, **self._question, **first)
         # A page requested ahead may fail before anybody waits for it: then the error is kept until somebody does.
         held = Deferred[dict[str, Any]]()
         asked.addCallbacks(held.callback, held.errback)

@@ -180,9 +180,23 @@ class LocalStore:
         took: int = await self._run_in_thread(try_write, self._location)
         return took
 
-    def walk(self, *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = ()) -> IListing:
+    def walk(
+        self,
+        *,
+        partials: bool = False,
+        avoid: bytes = b"",
+        leave: Sequence[bytes] = (),
+        one_file_system: bool = False,
+    ) -> IListing:
         """See `IStore`."""
-        walker = Walker(self._location, salt=self._salt, partials=partials, avoid=avoid, leave=leave)
+        walker = Walker(
+            self._location,
+            salt=self._salt,
+            partials=partials,
+            avoid=avoid,
+            leave=leave,
+            one_file_system=one_file_system,
+        )
         listing = LocalListing(walker, self._run_briefly, self._listings.discard, self._clock.now_ns)
         self._listings.add(listing)
         return listing

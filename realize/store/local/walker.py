@@ -47,6 +47,9 @@ PAGE_ENTRIES: Final = 500
 _FILE_SYSTEM_ENCODING: Final = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 """What os.fsencode() goes by."""
 
+OTHER_FILE_SYSTEM: Final = "directory on another file system"
+"""The note of a directory that is not entered for that."""
+
 _FRAME_OVERHEAD_BYTES: Final = 1024
 _NAME_OVERHEAD_BYTES: Final = 48
 _COMPONENT_OVERHEAD_BYTES: Final = 8
@@ -56,6 +59,7 @@ _COMPONENT_OVERHEAD_BYTES: Final = 8
 class WalkEntry(Shown):
     """Something below the location; ``status`` is None if it could not be examined, and ``note`` says why.
 
+    A directory that has a ``note`` is left, with all that is in it.
     A directory, once it could be opened, comes before what is in it.
     ``partial`` says that it is one of our partials.
     """
@@ -118,8 +122,8 @@ class _Frame:
 class Walker:
     """Walks everything below a location, depth first.
 
-    ``salt``, ``partials``, ``avoid`` and ``leave`` are those of `realize.store.interfaces.IStore.walk`; without
-    ``deep``, no directory below the location is entered.
+    ``salt``, ``partials``, ``avoid``, ``leave`` and ``one_file_system`` are those of
+    `realize.store.interfaces.IStore.walk`; without ``deep``, no directory below the location is entered.
     ``start`` is where to begin, below the location: only what has that name is walked, if it is there; paths are
     relative to the location all the same. Many walks that begin somewhere may share one `Leaving`, whose rules are
     compiled once.
@@ -136,6 +140,7 @@ class Walker:
         partials: bool = False,
         avoid: bytes = b"",
         leave: Sequence[bytes] | Leaving = (),
+        one_file_system: bool = False,
         deep: bool = True,
         start: tuple[bytes, ...] = (),
         entering: Callable[[bytes, int], object] | None = None,
@@ -147,6 +152,9 @@ class Walker:
         self._partials = partials
         self._avoid = avoid
         self._leaving = leave if isinstance(leave, Leaving) else Leaving(leave)
+        self._one_file_system = one_file_system
+        self._device: int | None = None
+        """That of the location, once it is known, if no other one is entered."""
         self._deep = deep
         self._stack: list[_Frame] = []
         self._started = False
@@ -197,6 +205,8 @@ class Walker:
 
     def _start(self, tree: Tree, found: list[WalkEntry]) -> None:
         location = self._location
+        if self._one_file_system and location.only is None:
+            self._device = tree.identity(location.base)[0]
         if self._start_below:
             *above, name = self._start_below
             self._visit(tree, (*location.base, *above), name, names.join(self._start_below), found)
@@ -239,6 +249,9 @@ class Walker:
             return True
         if there.status is None or not stat.S_ISDIR(there.status.st_mode) or self._leaving(path):
             found.append(there)
+            return True
+        if self._device is not None and there.status.st_dev != self._device:
+            found.append(WalkEntry(path, directory, name, there.status, OTHER_FILE_SYSTEM))
             return True
         note = self._why_not(path, there.status)
         if note:
@@ -350,6 +363,8 @@ def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
         return Entry(found.path, Kind.UNREADABLE, note=found.note)
     if not stat.S_ISREG(status.st_mode):
         if stat.S_ISDIR(status.st_mode):
+            if found.note:
+                return Entry(found.path, Kind.LEFT, note=found.note)
             attributes = attributes_of(status)
             return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
         return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))

@@ -262,6 +262,7 @@ class DirectoryResponders(amp.CommandLocator):
         partials: bool,  # noqa: FBT001 -- an argument of AMP
         avoid: bytes,
         leave: list[bytes] | None,
+        one_file_system: bool | None = None,  # noqa: FBT001 -- an argument of AMP
     ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
         found = self._listings.get(listing)
@@ -270,7 +271,9 @@ class DirectoryResponders(amp.CommandLocator):
                 raise Busy(f"{commands.MAX_LISTINGS} listings are open")
             if leave is not None and not rules_fit(leave):
                 raise ProtocolError("too many rules for a listing")
-            pages = opened.store.walk(partials=partials, avoid=avoid, leave=leave or ())
+            pages = opened.store.walk(
+                partials=partials, avoid=avoid, leave=leave or (), one_file_system=bool(one_file_system)
+            )
             found = _Listing(handle, pages, self._claimed(0))
             self._listings[listing] = found
         elif found.handle != handle or found.asked is not None:
