@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from realize.errors import ConfigError, WrongPeer
 from realize.fs.durable import sync_directory
+from realize.fs.own_files import OWN_FILES
 from realize.ownership import forbidden, not_ours
 from realize.shown import Shown
 from realize.units import display_text, quoted
@@ -176,6 +177,7 @@ def load_identity(path: str) -> Identity:
     Raises `ConfigError`, whose sentence names the file and says what to do.
     """
     name = display_text(path)
+    OWN_FILES.add(path)
     try:
         # With O_NONBLOCK, a FIFO of that name does not block us.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

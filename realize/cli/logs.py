@@ -17,6 +17,7 @@ from twisted.logger import ILogObserver
 
 from realize.cli.faults import FaultLogger, FaultWatch
 from realize.cli.options import LogOptions
+from realize.fs.own_files import OWN_FILES
 from realize.logger import Logger
 from realize.units import display_text
 
@@ -38,6 +39,8 @@ def command_log(options: LogOptions, reactor: IReactorFromThreads) -> Iterator[N
     full, is reported on stderr at the end.
     """
     former = None
+    if options.file is not None:
+        OWN_FILES.add(options.file)
     if options.asked:
         _begin(options)
 

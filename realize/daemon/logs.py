@@ -23,6 +23,7 @@ from twisted.python.components import Componentized
 
 from realize.config import LogsConfig
 from realize.errors import RealizeError
+from realize.fs.own_files import OWN_FILES
 from realize.levels import Levels
 from realize.logger import Logger
 from realize.shown import Shown
@@ -83,6 +84,8 @@ class DaemonLogs:
     def __init__(self, config: LogsConfig, given: DaemonLogOptions, runner: Mapping[str, Any]) -> None:
         self._given = given
         self._used = given.over(config)
+        if self._used.file is not None:
+            OWN_FILES.add(self._used.file)
         elsewhere = not runner or any(runner.get(name) for name in ("logfile", "syslog", "logger"))
         handed_over = bool(runner) and not runner.get("nodaemon") and self._used.file is None
         self._carries_twisted = not elsewhere and not handed_over

@@ -16,10 +16,11 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
-from realize.config import DirectoryConfig
+from realize.config import Config, DirectoryConfig
 from realize.fs.descriptors import release
 from realize.fs.mounts import is_at_or_below, mount_point_of
 from realize.fs.oserrors import Deed, reason
+from realize.fs.own_files import OWN_FILES
 from realize.fs.tree import Inode, identity_of
 from realize.shown import Shown
 
@@ -79,6 +80,12 @@ def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Sight]:
     """
     seen = answers_in_time([partial(look, directory) for directory in directories.values()], DISK_ANSWER_S)
     return {name: sight or SILENT for name, sight in zip(directories, seen, strict=True)}
+
+
+def note_own_files(config: Config) -> None:
+    """Note where the daemon keeps files of its own; blocks as `look_at` does."""
+    named = [config.key, *config.former_keys, config.state, *(move.manifest for move in config.moves.values())]
+    answers_in_time([partial(OWN_FILES.add, path) for path in named if isinstance(path, str)], DISK_ANSWER_S)
 
 
 def answers_in_time(asked: Sequence[Callable[[], T]], within_s: float) -> list[T | None]:

@@ -35,7 +35,7 @@ from realize.daemon.control import ControlSocket, may_steer
 from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.expiry import Housekeeping
 from realize.daemon.listeners import Listeners
-from realize.daemon.looks import FoundDirectory, Sight, look_at, look_later
+from realize.daemon.looks import FoundDirectory, Sight, look_at, look_later, note_own_files
 from realize.daemon.metrics.counters import Metrics
 from realize.daemon.metrics.endpoint import MetricsEndpoint
 from realize.daemon.metrics.gauges import Gauges
@@ -242,6 +242,7 @@ class RealizedService(Service):
         self._events.started(time.time())
         check_daemon_needs(self._config)
         plans = plans_of(self._config)
+        note_own_files(self._config)
         seen = look_at(self._config.directories)
         found = _found(seen)
         self._exclusive.take(found, self._config.directories)
@@ -319,6 +320,7 @@ class RealizedService(Service):
         check_daemon_needs(config)
         plans = plans_of(config)
         if self.running:
+            await self._reader.run(note_own_files, config)
             seen = await self._reader.run(look_at, config.directories)
             seen = {name: self._unless_unmounted(name, config, sight) for name, sight in seen.items()}
             found = _found(seen)

@@ -25,6 +25,7 @@ from realize.daemon.config_check import ConfigCheck
 from realize.daemon.logs import DaemonLogOptions, DaemonLogs, absolute, complain, tell_why
 from realize.errors import ConfigError, RealizeError, UsageError
 from realize.exit_codes import DaemonExitCode
+from realize.fs.own_files import OWN_FILES
 from realize.levels import FORMATS, parse_levels
 from realize.moves.plan import plans_of
 from realize.places import DAEMON_CONFIG
@@ -94,6 +95,7 @@ class Options(usage.Options):
         if self["check-config"]:
             raise SystemExit(self._check_config())
         try:
+            OWN_FILES.add(self["config"])
             self.config = read_config(self["config"], for_daemon=True, control=self.control)
             _check_moves(self.config, self["config"])
             self.config.identities()

@@ -26,6 +26,7 @@ from realize.concurrency.shielded import RunInThread
 from realize.fs.descriptors import release
 from realize.fs.durable import write_all
 from realize.fs.own_directories import put_by_others
+from realize.fs.own_files import OWN_FILES
 from realize.fs.syscalls import fsync_directory
 from realize.logger import Logger
 from realize.moves.state import MAX_STATE_BYTES, MoveState
@@ -203,6 +204,8 @@ def _new(name: str) -> str:
 
 
 def _read(path: str, name: str) -> MoveState:
+    for own in (_file(name), _new(name)):  # by name, too: the directory itself may be a source, or be served
+        OWN_FILES.add(os.path.join(path, own))
     try:
         directory = _opened(path)
         try:

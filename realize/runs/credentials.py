@@ -10,8 +10,9 @@ from realize.config import Config
 from realize.config.control import command_control_paths
 from realize.config.reading import load_command_config
 from realize.config.values import PARTIAL_MAX_AGE_S
+from realize.fs.own_files import OWN_FILES
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
-from realize.places import default_config_path
+from realize.places import default_config_path, default_key_path
 
 
 class Credentials(Protocol):
@@ -68,12 +69,15 @@ class FileCredentials:
         peer_key_name: str = "",
         environ: Mapping[str, str] = os.environ,
     ) -> None:
+        # Where they are usually, too: a move between local directories reads none, and may meet them all the same.
+        OWN_FILES.add(config_file or default_config_path(environ))
+        OWN_FILES.add(key_file or default_key_path(environ))
         self.peer_key_name = peer_key_name
         self._environ = environ
         self._warn = warn
         self._config_file = config_file
         self._key_file = key_file
-        self._config = load_command_config(config_file, environ, warn) if config_file else None
+        self._config = self._loaded(config_file) if config_file else None
         self._identities: tuple[Identity, ...] = ()
         self.peer_key = None if peer_key is None else read_public_key(peer_key)
 
@@ -81,8 +85,15 @@ class FileCredentials:
     def config(self) -> Config:
         """See `Credentials`."""
         if self._config is None:
-            self._config = load_command_config(None, self._environ, self._warn)
+            self._config = self._loaded(None)
         return self._config
+
+    def _loaded(self, file: str | None) -> Config:
+        config = load_command_config(file, self._environ, self._warn)
+        for key in (config.key, *config.former_keys):
+            if isinstance(key, str):
+                OWN_FILES.add(key)
+        return config
 
     @property
     def partial_max_age_s(self) -> float:

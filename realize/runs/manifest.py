@@ -32,6 +32,7 @@ from realize.fs.ancestors import Ancestors
 from realize.fs.durable import write_all
 from realize.fs.handle import Handle
 from realize.fs.oserrors import storage_error
+from realize.fs.own_files import OWN_FILES
 from realize.fs.syscalls import fsync_directory
 from realize.json_fields import path_fields, utc_text
 from realize.keys import PublicKey
@@ -138,6 +139,7 @@ class ManifestFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        OWN_FILES.add(path)
         try:
             fd = os.open(path, _FLAGS, 0o600)
         except (OSError, ValueError) as error:

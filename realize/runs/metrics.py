@@ -25,6 +25,7 @@ from realize.concurrency.loading_ahead import load_ahead
 from realize.concurrency.reactor import IReactor
 from realize.errors import RealizeError, UsageError
 from realize.exit_codes import ExitCode
+from realize.fs.own_files import OWN_FILES
 from realize.logger import LoggerOf
 from realize.mover.events import Event, How, Retrying
 from realize.runs.board import Board
@@ -91,6 +92,8 @@ class RunMetrics:
         self._wanted = wanted
         # A dry run does nothing worth reporting, and above all must not count as a success.
         self._textfile = None if dry_run else wanted.textfile
+        if self._textfile is not None:
+            OWN_FILES.add(self._textfile)
         self._pusher = None if wanted.gateway is None or dry_run else self._pusher_to(wanted.gateway)
         self._idle = wanted.endpoint is None and self._pusher is None and self._textfile is None
         self._closing = threading.Lock()

@@ -13,12 +13,13 @@ from typing import Final
 
 from attrs import Factory, field, frozen
 
-from realize.errors import Conflict, NotFound, NotRegular, RealizeError, StorageError, Unavailable
+from realize.errors import BadName, Conflict, NotFound, NotRegular, RealizeError, StorageError, Unavailable
 from realize.fs import names
 from realize.fs.ancestors import Ancestors
 from realize.fs.descriptors import release
 from realize.fs.identities import identity_token, identity_tokens_upwards
 from realize.fs.oserrors import Deed, reason, storage_error, storage_errors
+from realize.fs.own_files import OWN_FILES, is_own
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.shown import Shown
@@ -28,6 +29,15 @@ from realize.values import Where, WhereKind
 
 ANOTHER_IN_ITS_PLACE: Final = "another directory is in its place: is its file system mounted?"
 """Why a directory that a daemon serves is not there, though its path leads to one."""
+
+
+OWN_NOTE: Final = "belongs to Realize itself"
+"""What messages say of a file that is one of `realize.fs.own_files`."""
+
+
+def refused_as_own(path: bytes) -> BadName:
+    """The error for a name of something that belongs to Realize itself."""
+    return BadName(f"{display_name(path)}: {OWN_NOTE}")
 
 
 def unavailable(shown: bytes, why: str) -> Unavailable:
@@ -46,6 +56,10 @@ class Root(Shown):
     served: bool = False
     """Whether it belongs to a daemon, whose peers wait for it if it is not there."""
     ancestors: Ancestors = field(factory=Ancestors, eq=False, repr=False)
+    own: frozenset[tuple[bytes, ...]] = field(
+        default=Factory(lambda self: OWN_FILES.below(self.identity), takes_self=True), eq=False, repr=False
+    )
+    """What is in it and belongs to Realize itself; see `realize.fs.own_files`."""
 
     def tree(self, private_below: int | None = None) -> Tree:
         """Open the root for one batch of work; see `Tree` for ``private_below``.
@@ -103,12 +117,20 @@ class RootedLocation(Shown):
     def split(self, path: bytes) -> tuple[tuple[bytes, ...], bytes]:
         """Validate a name; return its directory below the root, and its last component.
 
-        Raises `BadName`, or `NotFound` if the location is a single file of another name.
+        Raises `BadName`, also for what belongs to Realize itself, or `NotFound` if the location is a single file of
+        another name.
         """
         above, name = names.parted(path)
         if self.only is not None and (above or name != self.only):
             raise NotFound(f"{display_name(path)}: the location is the single file {display_name(self.only)}")
-        return self.base + above, name
+        directory = self.base + above
+        if self.root.own and is_own(self.root.own, (*directory, name)):
+            raise refused_as_own(path)
+        return directory, name
+
+    def is_own(self, path: bytes) -> bool:
+        """Whether a name is that of something that belongs to Realize itself; `split` refuses it."""
+        return bool(self.root.own) and is_own(self.root.own, self.base + tuple(path.split(b"/")))
 
     def where(self, salt: bytes, now_ns: int) -> Where:
         """Return what the location is now, and the identity tokens of it and the directories above it."""
@@ -139,8 +161,12 @@ def locate(root: bytes, base: bytes, expected: Inode | None, shown: bytes | None
     """
     components = names.judge(base) if base else ()
     if expected is None:
-        return _narrow_to_file(_locate_freely(root, components))
-    return _narrow_to_file(RootedLocation(Root(root, expected, shown or root, served=True), components))
+        located = _locate_freely(root, components)
+    else:
+        located = RootedLocation(Root(root, expected, shown or root, served=True), components)
+    if is_own(located.root.own, located.base):
+        raise refused_as_own(names.join(located.base))
+    return _narrow_to_file(located)
 
 
 def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> RootedLocation:

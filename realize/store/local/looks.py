@@ -72,6 +72,8 @@ class Looking:
             return [self._look(tree, path, present) for path in paths]
 
     def _look(self, tree: Tree, path: bytes, present: Present) -> FileLook:
+        if self._location.is_own(path):
+            return FileLook(path, None)
         try:
             directory, name = self._location.split(path)
         except BadName as error:

@@ -33,7 +33,7 @@ from realize.fs.syscalls import kind_of
 from realize.fs.tree import DIRECTORY_FLAGS, Tree, identity_of
 from realize.leaving import Leaving
 from realize.shown import Shown
-from realize.store.local.location import RootedLocation
+from realize.store.local.location import OWN_NOTE, RootedLocation
 from realize.store.local.partial_marks import NOTE, is_ours
 from realize.store.local.versions import attributes_of, representable
 from realize.values import Entry, Kind, frozen
@@ -152,6 +152,7 @@ class Walker:
         self._partials = partials
         self._avoid = avoid
         self._leaving = leave if isinstance(leave, Leaving) else Leaving(leave)
+        self._own = location.root.own
         self._one_file_system = one_file_system
         self._device: int | None = None
         """That of the location, once it is known, if no other one is entered."""
@@ -237,6 +238,8 @@ class Walker:
         self, tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes, found: list[WalkEntry]
     ) -> bool:
         """Take in what has that name, and descend if it is a directory; return False if its directory is of no use."""
+        if self._own and (*directory, name) in self._own:
+            return self._leave_own(directory, name, path, found)
         try:
             directory_fd = tree.directory(directory)
         except NotFound:
@@ -258,6 +261,12 @@ class Walker:
             found.append(WalkEntry(path, directory, name, None, note))
         else:
             self._descend(tree, (*directory, name), path + b"/", there, found)
+        return True
+
+    def _leave_own(self, directory: tuple[bytes, ...], name: bytes, path: bytes, found: list[WalkEntry]) -> bool:
+        """Pass over what belongs to Realize itself: peers are not told of it, and users are told that it stays."""
+        if not self._location.root.served:
+            found.append(WalkEntry(path, directory, name, None, OWN_NOTE))
         return True
 
     def _why_not(self, path: bytes, status: os.stat_result) -> str:
@@ -359,6 +368,8 @@ def examine(directory_fd: int, directory: tuple[bytes, ...], name: bytes, path: 
 def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
     """Return what was found as a listing has it; without ``partials``, ours are among what is left alone."""
     status = found.status
+    if status is None and found.note == OWN_NOTE:
+        return Entry(found.path, Kind.LEFT, note=OWN_NOTE)
     if status is None:
         return Entry(found.path, Kind.UNREADABLE, note=found.note)
     if not stat.S_ISREG(status.st_mode):

@@ -1,0 +1,245 @@
+"""Keys, configurations, logs, manifests and states are no data, wherever they lie."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from realize.errors import BadName
+from realize.fs.own_files import OwnFiles, is_own
+from realize.fs.tree import identity_of
+from realize.store.local import location
+from realize.store.local.location import locate
+from realize.store.local.looks import Looking
+from realize.store.local.store import LocalStore, root_identity
+from realize.values import Directory, Entry, Existing, Kind, Vacant
+from tests.local_stores import SALT, at_once, behind, every_method, opened, put, root
+from tests.processes import ENVIRONMENT, Site, start_daemon, wait_for
+from tests.store_helpers import failure, listed
+
+__all__ = ["behind", "root"]
+
+
+def identity(path):
+    """The identity of a directory."""
+    return identity_of(os.stat(path))
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """What is ours in this test."""
+    known = OwnFiles()
+    monkeypatch.setattr(location, "OWN_FILES", known)
+    return known
+
+
+def test_a_place_is_known_from_every_directory_above_it(tmp_path):
+    """Also if it does not exist yet, and by whichever links or mounts somebody comes to the directory."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    known = OwnFiles()
+    known.add(str(tmp_path / "link" / "b" / "new" / "file"))
+
+    assert {(b"a", b"b", b"new", b"file")} == known.below(identity(tmp_path))
+    assert {(b"b", b"new", b"file")} == known.below(identity(tmp_path / "link"))
+    assert {(b"new", b"file")} == known.below(identity(tmp_path / "a" / "b"))
+    assert set() == known.below(identity("/proc"))
+
+
+def test_a_link_counts_and_what_it_leads_to_as_well(tmp_path):
+    """A configuration is often kept elsewhere."""
+    (tmp_path / "real").write_text("")
+    (tmp_path / "link").symlink_to("real")
+    known = OwnFiles()
+    known.add(str(tmp_path / "link"))
+
+    assert {(b"real",), (b"link",)} == known.below(identity(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["a\0b", "", "/", "/proc/self/fd/none/x"])
+def test_what_is_no_file_is_nothing(path):
+    """Nor is it an error here: whoever opens it says what is wrong."""
+    OwnFiles().add(path)
+
+
+def test_all_below_a_place_is_in_it():
+    """And nothing beside it, even if its name begins in the same way."""
+    places = {(b"a", b"state")}
+
+    assert is_own(places, (b"a", b"state"))
+    assert is_own(places, (b"a", b"state", b"x", b"y"))
+    assert not is_own(places, (b"a",))
+    assert not is_own(places, (b"a", b"states"))
+    assert not is_own(places, (b"state",))
+
+
+async def stores(root):
+    """Stores of a daemon and of a command, for the directory and for one below it."""
+    return [
+        (await opened(root, root_identity=root_identity(root)), b""),
+        (await opened(root), b""),
+        (await opened(root, b"a", root_identity=root_identity(root)), b"a/"),
+        (await opened(root + b"/a"), b"a/"),
+    ]
+
+
+async def test_what_is_ours_cannot_be_named(behind, root, own):
+    """Not read, replaced, compared, removed, or made a directory, by no store; what is beside it can."""
+    for path in (b"a/key", b"a/state/move.json", b"a/keys"):
+        behind.plant(path, b"secret")
+    for path in (b"a/key", b"a/state"):
+        own.add(os.fsdecode(root + b"/" + path))
+
+    for store, base in await stores(root):
+        for path in (b"a/key", b"a/state/move.json", b"a/state/new"):
+            name = path.removeprefix(base)
+            assert [BadName] * 8 == [type(answer) for answer in await every_method(store, name)]
+        state = b"a/state".removeprefix(base)
+        [made] = await store.make_directories([Directory(state + b"/deeper", 0o755)])
+        [changed] = await store.set_directories([Directory(state, 0o700, 0)])
+        [pruned] = await store.prune([Vacant(state, None)])
+        assert [BadName] * 3 == [type(made), type(changed), type(pruned)]
+        [beside] = await store.describe([b"a/keys".removeprefix(base)])
+        assert isinstance(beside, Existing)
+    assert [b"secret"] * 2 == [behind.content(path) for path in (b"a/key", b"a/state/move.json")]
+
+
+async def test_what_is_ours_is_not_listed_for_peers(behind, root, own):
+    """And users are told that it stays; a directory that holds nothing else is not removed as an empty one."""
+    for path in (b"a/key", b"a/state/move.json", b"b"):
+        behind.plant(path, b"secret")
+    for path in (b"a/key", b"a/state"):
+        own.add(os.fsdecode(root + b"/" + path))
+    served, local, *_ = [store for store, _ in await stores(root)]
+
+    assert [b"a", b"b"] == [entry.path for entry in await listed(served.walk())]
+    told = [entry for entry in await listed(local.walk()) if entry.kind is Kind.LEFT]
+    assert [Entry(path, Kind.LEFT, note="belongs to Realize itself") for path in (b"a/key", b"a/state")] == told
+    assert [False] == await served.prune([Vacant(b"a", None)])
+    assert b"secret" == behind.content(b"a/key")
+
+
+async def test_what_is_ours_is_no_location(behind, root, own):
+    """No source, and no destination, whether it is there or would be made."""
+    behind.plant(b"key", b"secret")
+    for name in (b"key", b"state"):
+        own.add(os.fsdecode(root + b"/" + name))
+    known = root_identity(root)
+
+    for base in (b"key", b"state", b"state/deeper"):
+        store = LocalStore(root, base, run_in_thread=at_once, root_identity=known)
+        assert isinstance(await failure(store.open(SALT)), BadName)
+    assert isinstance(await failure(LocalStore(root + b"/key", run_in_thread=at_once).open(SALT)), BadName)
+
+
+async def test_what_is_ours_never_settles(behind, root, own):
+    """A log that grows in a watched directory is nothing to a standing move."""
+    behind.plant(b"log", b"line")
+    own.add(os.fsdecode(root + b"/log"))
+
+    [found] = Looking(locate(root, b"", None)).at([b"log"])
+
+    assert found.entry is None
+
+
+async def test_files_that_only_look_like_ours_are_moved(behind, root, own):
+    """What decides is the place, not the name."""
+    behind.plant(b"x/realize.key", b"data")
+    own.add(os.fsdecode(root + b"/realize.key"))
+    store = await opened(root)
+
+    assert [b"x", b"x/realize.key"] == [entry.path for entry in await listed(store.walk())]
+    assert isinstance(await put(store, b"realize.key", b"other"), BadName)
+
+
+def test_a_command_leaves_its_own_files_where_they_are(tmp_path):
+    """Its key, configuration and log, whether they lie in the source or in the destination."""
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir()
+    site = Site(home)
+    (home / "realize.toml").write_text('key = "command.key"\n')
+    (home / "data").write_text("data")
+    before = (home / "command.key").read_bytes()
+
+    left = site.realize("move", "--config", home / "realize.toml", "--log-file", home / "log", home, other)
+    (other / "command.key").write_text("evil")
+    back = site.realize("move", "--key", home / "command.key", other, home)
+
+    assert (0, 1) == (left.returncode, back.returncode)
+    assert 3 == left.stderr.count(": belongs to Realize itself")
+    assert 1 == back.stderr.count("command.key: belongs to Realize itself")
+    assert before == (home / "command.key").read_bytes()
+    assert ["command.key"] == [path.name for path in other.rglob("*") if path.is_file()]
+    assert {"data", "log", "realize.toml", "command.key"} <= set(os.listdir(home))
+
+
+def test_a_command_spares_its_files_at_the_usual_places(tmp_path):
+    """Though a move between local directories reads none of them."""
+    usual = tmp_path / "home" / ".config" / "realize"
+    usual.mkdir(parents=True)
+    for name in ("realize.key", "realize.toml"):
+        (usual / name).write_text("ours")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "realize.cli.main", "--quiet", tmp_path / "home", tmp_path / "out"],
+        env={**ENVIRONMENT, "HOME": str(tmp_path / "home")},
+        check=False,
+    )
+
+    assert 0 == done.returncode
+    assert ["ours"] * 2 == [(usual / name).read_text() for name in ("realize.key", "realize.toml")]
+
+
+OWN_OF_DAEMON = ("daemon.key", "realized.toml", "own.log", "state/night.json", "state/new.json", "moved.jsonl")
+
+
+@pytest.fixture
+def daemon(tmp_path, request):
+    """A daemon whose own files are in the directory that it serves."""
+    folder = tmp_path / "site"
+    (folder / "source").mkdir(parents=True)
+    (folder / "state").mkdir(mode=0o700)
+    site = Site(folder, inbox=folder)
+    site.write_daemon_config(
+        '[logs]\nfile = "own.log"\n'
+        '[moves.night]\nfrom = "source"\nto = "elsewhere"\nwhen = "every 1d"\nmanifest = "moved.jsonl"\n'
+    )
+    config = folder / "realized.toml"
+    config.write_text('state = "state"\n' + config.read_text())
+    log = folder / "own.log"
+    request.addfinalizer(site.stop)
+    site.daemon = start_daemon(config, tmp_path / "said")
+    wait_for(lambda: log.exists() and "listening" in log.read_text())
+    site.port = int(re.search(r'"port":(\d+)', log.read_text())[1])
+    (folder / "moved.jsonl").write_text("ours")
+    site.write_command_config()
+    return site
+
+
+def test_a_daemon_gives_nobody_its_own_files(daemon, tmp_path):
+    """Its key, configuration, log, state, and the manifests of its moves are not shown, nor sent."""
+    shown = daemon.realize("ls", "hostb::inbox").stdout
+    got = [daemon.realize("copy", f"hostb::inbox/{name}", tmp_path / "got") for name in OWN_OF_DAEMON]
+
+    assert "command.key" in shown
+    assert [] == [name for name in OWN_OF_DAEMON if name.split("/")[0] in shown]
+    assert [1] * len(got) == [each.returncode for each in got]
+    assert all("belongs to Realize itself" in each.stderr for each in got)
+    assert not (tmp_path / "got").exists()
+
+
+def test_a_daemon_lets_nobody_replace_its_own_files(daemon, tmp_path):
+    """Whoever may write to the directory would let others in, or pause its moves."""
+    for name in (*OWN_OF_DAEMON, "other"):
+        (tmp_path / "evil" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "evil" / name).write_text("evil")
+    pushed = daemon.realize("copy", tmp_path / "evil", "hostb::inbox")
+
+    assert 1 == pushed.returncode
+    assert len(OWN_OF_DAEMON) == pushed.stderr.count(": belongs to Realize itself")
+    evil = [name for name in os.listdir(daemon.folder) if (daemon.folder / name).is_file()]
+    assert ["other"] == [name for name in evil if (daemon.folder / name).read_text() == "evil"]
