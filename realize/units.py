@@ -48,18 +48,15 @@ class Reserve(Shown):
 NO_RESERVE: Final = Reserve()
 
 _NUMBER: Final = r"(?:[0-9]{1,20}(?:\.[0-9]{1,20})?|\.[0-9]{1,20})"
+# Compiled when something is parsed, which most runs have little of: together these are a hundredth of a short one.
 # With re.ASCII, because the Kelvin sign would match a k otherwise.
-_BYTES: Final = re.compile(
-    rf"(?P<number>{_NUMBER}) ?(?:(?P<prefix>[kmgt])(?P<suffix>i?b)?|b)?(?P<second>/s|ps)?", re.ASCII | re.IGNORECASE
-)
+_BYTES: Final = rf"(?ai)(?P<number>{_NUMBER}) ?(?:(?P<prefix>[kmgt])(?P<suffix>i?b)?|b)?(?P<second>/s|ps)?"
 # Only with a small b, as is usual for networks: MBps is a rate in bytes.
-_BITS: Final = re.compile(
-    rf"(?P<number>{_NUMBER}) ?(?P<prefix>[kKmMgGtT]?)(?P<binary>i?)(?:bps|b/s|(?i:bits?(?:ps|/s)?))", re.ASCII
+_BITS: Final = rf"(?a)(?P<number>{_NUMBER}) ?(?P<prefix>[kKmMgGtT]?)(?P<binary>i?)(?:bps|b/s|(?i:bits?(?:ps|/s)?))"
+_DURATION: Final = (
+    rf"(?:(?P<d>{_NUMBER})d)?(?:(?P<h>{_NUMBER})h)?(?:(?P<m>{_NUMBER})m(?!s))?"
+    rf"(?:(?P<s>{_NUMBER})s)?(?:(?P<ms>{_NUMBER})ms)?"
 )
-_DURATION: Final = re.compile(
-    rf"(?:(?P<d>{_NUMBER})d)?(?:(?P<h>{_NUMBER})h)?(?:(?P<m>{_NUMBER})m(?!s))?(?:(?P<s>{_NUMBER})s)?(?:(?P<ms>{_NUMBER})ms)?"
-)
-_BARE: Final = re.compile(_NUMBER)
 _SECONDS: Final = {
     "d": Fraction(86_400),
     "h": Fraction(3_600),
@@ -103,7 +100,7 @@ def parse_size(text: str) -> int:
 def parse_reserve(text: str) -> Reserve:
     """A size as for `parse_size`, or a percentage of a file system, ``5%``.  Raises `UsageError`."""
     stripped = text.strip()
-    if (number := stripped.removesuffix("%").rstrip()) != stripped and _BARE.fullmatch(number):
+    if (number := stripped.removesuffix("%").rstrip()) != stripped and re.fullmatch(_NUMBER, number):
         if (part := Fraction(number) / 100) < 1:
             return Reserve(part=part)
         raise UsageError(f"{quoted(text)} is too much: less than 100% is allowed")
@@ -122,9 +119,9 @@ def parse_duration(text: str, *, zero_allowed: bool = False) -> float:
     """
     stripped = text.strip()
     seconds: Fraction | None = None
-    if _BARE.fullmatch(stripped):
+    if re.fullmatch(_NUMBER, stripped):
         seconds = Fraction(stripped)
-    elif stripped and (match := _DURATION.fullmatch(stripped)):
+    elif stripped and (match := re.fullmatch(_DURATION, stripped)):
         seconds = sum(
             (Fraction(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number), Fraction()
         )
@@ -205,7 +202,7 @@ def format_address(host: str, port: int) -> str:
 
 def _refuse_bits(text: str) -> None:
     """Raise `UsageError` if a rate is, most likely, meant in bits per second; the error has the same rate in bytes."""
-    match = _BITS.fullmatch(text.strip())
+    match = re.fullmatch(_BITS, text.strip())
     if match is None:
         return
     prefix = match["prefix"].lower()
@@ -216,7 +213,7 @@ def _refuse_bits(text: str) -> None:
 
 
 def _bytes(text: str, *, rate: bool) -> int | None:
-    match = _BYTES.fullmatch(text.strip())
+    match = re.fullmatch(_BYTES, text.strip())
     if match is None or (match["second"] and not rate):
         return None
     base = 1_000 if (match["suffix"] or "").lower() == "b" else 1_024

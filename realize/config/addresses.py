@@ -20,16 +20,17 @@ LISTEN_BACKLOG: Final = 1_024
 # Types of endpoints whose strings look like HOST:PORT if they have one argument.
 _ENDPOINTS: Final = frozenset({"haproxy", "ssl", "stdio", "systemd", "tcp", "tcp6", "throttle", "tls", "unix"})
 
-_TCP: Final = re.compile(r"tcp6?:(?:port=)?([^:=]*)(?::.*|$)", re.DOTALL)
+# Patterns are compiled when they are used; a short run needs the last one.
+_TCP: Final = r"(?s)tcp6?:(?:port=)?([^:=]*)(?::.*|$)"
 
 _LOOPBACK: Final = {"tcp": "127.0.0.1", "tcp6": r"\:\:1"}
 
 # Matches an argument named interface, or a second positional argument.
-_INTERFACE: Final = re.compile(r":(?:interface=|(?:[^:=\\]|\\.)+(?::|$))", re.DOTALL)
+_INTERFACE: Final = r"(?s):(?:interface=|(?:[^:=\\]|\\.)+(?::|$))"
 
-_ENDPOINT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*:(?!:).*", re.DOTALL)
+_ENDPOINT: Final = r"(?s)[A-Za-z][A-Za-z0-9_.+-]*:(?!:).*"
 
-_ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?", re.DOTALL)
+_ADDRESS: Final = r"(?s)(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?"
 
 _NOT_IN_HOSTS: Final = frozenset(" /@\\?#=%'\"")
 
@@ -49,9 +50,9 @@ def server_endpoint(text: str) -> str:
         host, port = parse_address(text, None, zero_allowed=True)
         escaped = re.sub(r"([\\:=])", r"\\\1", host)
         return f"tcp:{port}:interface={escaped}"
-    tcp = _TCP.fullmatch(text)
+    tcp = re.fullmatch(_TCP, text)
     if (
-        not _ENDPOINT.fullmatch(text)
+        not re.fullmatch(_ENDPOINT, text)
         or (tcp and _port(tcp[1], zero_allowed=True) is None)
         or re.search(r"(?<!\\)(?:\\\\)*\\$", text)
     ):
@@ -90,7 +91,7 @@ def metrics_endpoint(text: str) -> str:
         return server_endpoint(f"127.0.0.1:{bare}")
     endpoint = server_endpoint(text)
     word, _, rest = endpoint.partition(":")
-    if word in _LOOPBACK and not _INTERFACE.search(rest):
+    if word in _LOOPBACK and not re.search(_INTERFACE, rest):
         return f"{endpoint}:interface={_LOOPBACK[word]}"
     return endpoint
 
@@ -101,7 +102,7 @@ def parse_address(text: str, default_port: int | None = DEFAULT_PORT, *, zero_al
     If ``default_port`` is None, the port is required.
     Raises `UsageError`.
     """
-    match = _ADDRESS.fullmatch(text)
+    match = re.fullmatch(_ADDRESS, text)
     host = (match["ipv6"] if match["host"] is None else match["host"]) if match else ""
     valid = match is not None and (_is_ipv6(host) if match["host"] is None else _is_host(host))
     if match is None or not valid:

@@ -30,9 +30,7 @@ _DAY_NAMES: Final = {
 _WEEK_DAYS: Final = 7
 _REMEMBERED_DAYS: Final = 512
 _MAX_TIMETABLE_CHARS: Final = 2_000
-_CHANGE: Final = re.compile(
-    r"(?:(?P<day>[a-z]+)-)?(?P<hour>\d{1,2}):(?P<minute>\d{2}),(?P<rate>.+)", re.ASCII | re.IGNORECASE
-)
+_CHANGE: Final = r"(?ai)(?:(?P<day>[a-z]+)-)?(?P<hour>\d{1,2}):(?P<minute>\d{2}),(?P<rate>.+)"
 _TIMETABLE_EXAMPLE: Final = "08:00,512k 18:00,unlimited or Mon-08:00,512k Fri-18:00,unlimited"
 _UNITS_BPS: Final = (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10))
 
@@ -157,7 +155,7 @@ def parse_timetable(text: str) -> RateTimetable:
 
 
 def _change(word: str) -> RateChange:
-    match = _CHANGE.fullmatch(word)
+    match = re.fullmatch(_CHANGE, word)
     if match is None:
         raise UsageError(f"{quoted(word)} is not a rate with the time it begins: write {_TIMETABLE_EXAMPLE}")
     day = None if match["day"] is None else _DAY_NAMES.get(match["day"].lower())
