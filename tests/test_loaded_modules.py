@@ -86,6 +86,15 @@ def test_a_plain_move_to_a_daemon_loads_no_more(tmp_path):
     check("move", now)
 
 
+def test_a_daemon_that_is_not_asked_for_metrics_loads_none():
+    """Neither Prometheus nor what writes HTTP, until a service is made that needs it."""
+    code = "import sys, realize.daemon.tap; print(sorted({'prometheus_client', 'twisted.web'} & sys.modules.keys()))"
+
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+
+    assert "[]\n" == done.stdout
+
+
 LATE = """
 import sys
 import realize.concurrency.loading_ahead as ahead

@@ -12,11 +12,10 @@ import platform
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import twisted
-from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
 from twisted.internet.interfaces import IAddress
@@ -36,16 +35,8 @@ from realize.daemon.exclusive import ExclusiveDirectories
 from realize.daemon.expiry import Housekeeping
 from realize.daemon.listeners import Listeners
 from realize.daemon.looks import FoundDirectory, Sight, look_at, look_later, note_own_files
-from realize.daemon.metrics.counters import Metrics
-from realize.daemon.metrics.endpoint import MetricsEndpoint
-from realize.daemon.metrics.gauges import Gauges
-from realize.daemon.metrics.moves import MoveMetrics
 from realize.daemon.metrics.null_hooks import EventHooks
-from realize.daemon.metrics.space import DiskSpaces
 from realize.daemon.move_reports import short_rows
-from realize.daemon.page.collecting import PageCollector
-from realize.daemon.page.contents import ShownAbsence
-from realize.daemon.page.resource import StatusPage
 from realize.daemon.peer_changes import by_key, by_origin, to_disconnect, with_other_origin
 from realize.daemon.rates import RateSampler
 from realize.daemon.reloading import ControlResponders, Reloaded, ReloadResponder
@@ -72,6 +63,13 @@ from realize.wire.connection import Greeting
 from realize.wire.control import ControlFactory, LocalUser
 from realize.wire.server import AcceptedProtocol, PeerServerFactory
 from realize.wire.throttling import pacing
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from realize.daemon.metrics.counters import Metrics
+    from realize.daemon.metrics.endpoint import MetricsEndpoint
+    from realize.daemon.metrics.gauges import Gauges
 
 _NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for right in Right}
 """The permissions of the daemon on a directory without which each right is useless."""
@@ -139,7 +137,7 @@ class RealizedService(Service):
         self._ended: Deferred[None] | None = None
         """Fires when all is closed; None before that begins."""
         counted = config.metrics is not None or registry is not None
-        metrics = Metrics(of_process=registry is None) if counted else None
+        metrics = _metrics(of_process=registry is None) if counted else None
         self._events = EventHooks() if metrics is None else metrics
         self._factory = PeerServerFactory(
             clock=reactor,
@@ -174,21 +172,7 @@ class RealizedService(Service):
             self._logs.of,
             within=self._throttling.of_runs(lambda key: self._keys.get(key, key.fingerprint)),
         )
-        self._metrics_endpoint: MetricsEndpoint | None = None
-        if metrics is not None:
-            collector = self._page_collector()
-            self._metrics_endpoint = MetricsEndpoint(
-                config.metrics,
-                registry,
-                reactor=reactor,
-                log=self._log,
-                metrics=metrics,
-                gauges=self._gauges(),
-                moves=MoveMetrics(self._moves.statuses),
-                health=self._health,
-                page=StatusPage(collector.collect, reactor, self._log),
-                sampler=collector.sampler,
-            )
+        self._metrics_endpoint = None if metrics is None else self._make_metrics_endpoint(metrics, registry)
 
     @property
     def config(self) -> Config:
@@ -534,7 +518,14 @@ class RealizedService(Service):
         self._control.open(path)
         self._log.info("control_listening", path=path)
 
+    def _with_identity(self, config: Config) -> Config:
+        """The configuration with our key pairs in it, so that nobody reads their files again."""
+        return attrs.evolve(config, key=self._identities[0], former_keys=self._identities[1:])
+
     def _gauges(self) -> Gauges:
+        from realize.daemon.metrics.gauges import Gauges  # as for `_metrics`
+        from realize.daemon.metrics.space import DiskSpaces
+
         return Gauges(
             factory=self._factory,
             throttling=self._throttling,
@@ -551,26 +542,40 @@ class RealizedService(Service):
             restart_keys=lambda: self.restart_keys,
         )
 
-    def _with_identity(self, config: Config) -> Config:
-        """The configuration with our key pairs in it, so that nobody reads their files again."""
-        return attrs.evolve(config, key=self._identities[0], former_keys=self._identities[1:])
+    def _make_metrics_endpoint(self, metrics: Metrics, registry: CollectorRegistry | None) -> MetricsEndpoint:
+        from realize.daemon.metrics.endpoint import MetricsEndpoint  # as for `_metrics`
+        from realize.daemon.metrics.moves import MoveMetrics
+        from realize.daemon.page.collecting import PageCollector
+        from realize.daemon.page.contents import ShownAbsence
+        from realize.daemon.page.resource import StatusPage
 
-    def _page_collector(self) -> PageCollector:
-        return PageCollector(
+        def shown_absences() -> list[ShownAbsence]:
+            now, absent = self._reactor.seconds(), self._availability.absent
+            return [ShownAbsence(name, now - each.since, each.why) for name, each in sorted(absent.items())]
+
+        collector = PageCollector(
             clock=self._reactor,
             factory=self._factory,
             throttling=self._throttling,
             rates=self._rates,
-            absent=self._shown_absences,
+            absent=shown_absences,
             moves=self._moves.statuses,
             uptime_s=lambda: self.uptime,
             is_running=lambda: bool(self.running),
             names_allowed=self._config.page_file_names,
         )
-
-    def _shown_absences(self) -> list[ShownAbsence]:
-        now, absent = self._reactor.seconds(), self._availability.absent
-        return [ShownAbsence(name, now - each.since, each.why) for name, each in sorted(absent.items())]
+        return MetricsEndpoint(
+            self._config.metrics,
+            registry,
+            reactor=self._reactor,
+            log=self._log,
+            metrics=metrics,
+            gauges=self._gauges(),
+            moves=MoveMetrics(self._moves.statuses),
+            health=self._health,
+            page=StatusPage(collector.collect, self._reactor, self._log),
+            sampler=collector.sampler,
+        )
 
     def _health(self) -> tuple[bool, str]:
         return (True, "ready") if self.running else (False, "draining")
@@ -611,3 +616,11 @@ def _moved(before: Mapping[str, ServedDirectory], after: Mapping[str, ServedDire
         for name, directory in before.items()
         if name not in after or (directory.path, directory.identity) != (after[name].path, after[name].identity)
     }
+
+
+def _metrics(*, of_process: bool) -> Metrics:
+    # A daemon that is not asked for metrics loads nothing of them, of their page, or of what writes HTTP: a tenth of
+    # its start. Whether it is asked does not change as long as it runs.
+    from realize.daemon.metrics.counters import Metrics
+
+    return Metrics(of_process=of_process)
