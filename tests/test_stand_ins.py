@@ -93,17 +93,17 @@ def test_no_name_that_is_left_out_is_an_exception():
         import types
         import twisted.internet.reactor, twisted.internet.endpoints, twisted.internet.task, OpenSSL.SSL, secrets
         import cryptography.x509, twisted.protocols.tls, twisted.plugin
-        from realize.cli.stand_ins import _Name
+        from realize.cli.stand_ins import _LateName
 
         names = {
             (name._module.__name__, name._name)
             for module in list(sys.modules.values())
             for scope in [module, *(each for each in list(vars(module).values()) if isinstance(each, type))]
             for name in list(vars(scope).values())
-            if type(name) is _Name
+            if type(name) is _LateName
         }
         kinds = {each: getattr(__import__(each[0], fromlist=[each[1]]), each[1]) for each in names}
-        real = {each: kind._real() if type(kind) is _Name else kind for each, kind in kinds.items()}
+        real = {each: kind._real() if type(kind) is _LateName else kind for each, kind in kinds.items()}
         print([each for each, kind in real.items() if isinstance(kind, type) and issubclass(kind, BaseException)])
         print(all(callable(kind) for kind in real.values()) and len(real) > 8)
         """

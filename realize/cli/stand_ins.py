@@ -77,11 +77,11 @@ class _Later(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) in {self, None}:
-            return _Name(self, name)
+            return _LateName(self, name)
         return getattr(_loaded(self), name)  # waits for the thread that loads it
 
 
-class _Name:
+class _LateName:
     """What a module calls by that name, which is a function or a class."""
 
     def __init__(self, module: _Later, name: str) -> None:
