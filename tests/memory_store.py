@@ -345,6 +345,10 @@ class MemoryStore:
         """No limit."""
         return MAX_SMALL_BYTES
 
+    def round_trip(self) -> float:
+        """No distance."""
+        return 0.0
+
     @shielded
     async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
         """Read small files."""

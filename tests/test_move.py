@@ -46,11 +46,23 @@ from realize.mover.events import Stopped as FileInterrupted
 from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import Run, Side, TransferOptions
-from realize.values import Attributes, Entry, Expected, Kind, OnConflict, Space, Travelled, Where, WhereKind
+from realize.values import (
+    MAX_SMALL_BYTES,
+    Attributes,
+    Entry,
+    Expected,
+    Kind,
+    OnConflict,
+    Space,
+    Travelled,
+    Where,
+    WhereKind,
+)
 from tests.memory_store import MemoryStore
 from tests.store_helpers import block_digests, digest, partial_path
 
-BIG = random.Random(1).randbytes(3 << 20)
+MIB = 1 << 20
+BIG = random.Random(1).randbytes(3 * MIB)
 
 
 class Trial:
@@ -1600,6 +1612,35 @@ def test_large_files_are_under_way_side_by_side():
     Trial(MemoryStore({b"%d" % number: BIG for number in range(3)}), destination, jobs=2)
 
     assert [b"0", b"1"] == begun
+
+
+@pytest.mark.parametrize(
+    ("seconds", "jobs", "at_once", "batches"),
+    [
+        (0.0, 4, MAX_SMALL_BYTES, 8),
+        (0.0, 100, MAX_SMALL_BYTES, 16),
+        (0.05, 4, MIB, 13),
+        (0.2, 4, MIB, 20),
+        (0.2, 4, MAX_SMALL_BYTES, 16),
+        (0.2, 1, MIB, 5),
+        (0.2, 100, MIB, 20),
+    ],
+)
+@pytest.mark.parametrize("far", ["source", "destination"])
+def test_more_batches_are_under_way_where_the_way_is_long(monkeypatch, far, seconds, jobs, at_once, batches):
+    """As many as both ends work off in a round trip, as far as the jobs and the memory of the other end allow it."""
+    monkeypatch.setattr("realize.mover.small.MAX_BATCH_FILES", 1)
+    source, destination = MemoryStore({b"%02d" % number: b"x" for number in range(40)}), MemoryStore()
+    ends = {"source": source, "destination": destination}
+    ends[far].round_trip = lambda: seconds
+    destination.takes_at_once = lambda: at_once
+    begun = []
+    destination.put_small = lambda files, _policy: begun.extend(files) or (Deferred() if files else succeed([]))
+    trial = Trial(source, destination, jobs=jobs)
+    found = len(begun)
+    trial.done.cancel()
+
+    assert batches == found
 
 
 def test_a_source_is_told_what_need_not_be_listed():

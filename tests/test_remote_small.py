@@ -9,6 +9,7 @@ from realize.errors import AccessDenied, ConnectionFailed, ProtocolError, Unansw
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.server.small_files import ServedBatches
 from realize.values import MAX_SMALL_BYTES, Committed, OnConflict
+from realize.wire.windows import RoundTrip
 from tests.store_helpers import digest, how, small_file
 from tests.test_remote_store import Served
 
@@ -205,6 +206,19 @@ def test_batches_are_small_when_a_connection_was_lost(served):
     served.result(put(store, b"f", FULL))
 
     assert (SLOW_LINK_BATCH_BYTES, MAX_SMALL_BYTES) == (before, store.takes_at_once())
+
+
+def test_how_long_the_way_is_is_known_when_the_first_files_go(served):
+    """It is asked for as soon as the directory is open, and tells how many batches are worth having under way."""
+    asked = []
+    served.client.round_trip = RoundTrip(served.clock, lambda: asked.append(Deferred()) or asked[-1])
+    store = served.opened()
+    questions, before = len(asked), store.round_trip()
+    served.clock.advance(0.2)
+    asked[0].callback(None)
+
+    assert (1, 0.0) == (questions, before)
+    assert 0.2 == pytest.approx(store.round_trip())
 
 
 def test_batches_are_as_large_as_what_arrives_promptly(served):

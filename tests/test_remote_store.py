@@ -130,6 +130,27 @@ class TestRemoteStore(StoreContract):
         return pair.store(), MemoryBehind(pair.memory)
 
 
+def test_what_the_rights_allow_is_not_asked_for_again(served):
+    """Whether files may be put and removed is told with the directory: a question would cost a round trip."""
+    store = served.opened()
+    sent = served.client.bytes_sent
+
+    assert ([], []) == (served.result(store.put_small([], OnConflict.FAIL)), served.result(store.remove([])))
+    assert sent == served.client.bytes_sent
+
+
+def test_what_the_rights_do_not_allow_is_refused_by_the_peer():
+    """It logs that somebody wanted it."""
+    served = Served(Clock(), {"inbox": frozenset({Right.READ})}).introduced()
+    store = served.opened()
+    sent = served.client.bytes_sent
+    refusals = [served.result(store.put_small([], OnConflict.FAIL)), served.result(store.remove([]))]
+
+    assert [AccessDenied, AccessDenied] == [type(each) for each in refusals]
+    assert served.client.bytes_sent > sent
+    served.client_wire.cut()
+
+
 def test_the_place_is_chosen_by_directory_and_base(served):
     """Directory and base reach the server as they were given."""
     store = served.store("inbox", b"2024/\xff")

@@ -37,12 +37,14 @@ from realize.mover.large import move_large
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
+from realize.mover.slots import VaryingSlots
 from realize.mover.small import Candidate, grouped, move_small
 from realize.mover.work import SideError, Work, whole
 from realize.numbered import numbered
 from realize.shown import Shown
 from realize.store.interfaces import IListing
 from realize.values import (
+    MAX_SMALL_BYTES,
     Attributes,
     Entry,
     Existing,
@@ -57,7 +59,7 @@ from realize.values import (
     WhereKind,
 )
 
-PAGES_AHEAD: Final = 8
+PAGES_AHEAD: Final = 16
 """Pages of the listing that are processed at once; each takes two round trips before its files can go."""
 
 BATCHES_PER_JOB: Final = 2
@@ -65,6 +67,18 @@ BATCHES_PER_JOB: Final = 2
 
 MAX_BATCHES: Final = 16
 """Batches of small files in flight at most; each has up to `realize.values.MAX_SMALL_BYTES` bytes."""
+
+FAR_BATCHES_PER_JOB: Final = 5
+"""The same where the way is long: so many as both ends work off in a round trip are only under way."""
+
+MAX_FAR_BATCHES: Final = 20
+"""The same, with which the other end, at its default, has memory left for all else."""
+
+MAX_FAR_BYTES: Final = MAX_BATCHES * MAX_SMALL_BYTES
+"""Bytes that they may have together."""
+
+BATCH_S: Final = 0.01
+"""Seconds that both ends take for a batch, about."""
 
 MAX_RETRY_QUEUE_FILES: Final = 10_000
 """Files that may wait for another attempt; beyond this, they fail at once, so that memory stays bounded."""
@@ -109,7 +123,7 @@ class Move:
     _pages: DeferredSemaphore = field(init=False)
     _making: list[_Making] = field(factory=list, init=False)
     """Calls in flight that make directories."""
-    _batches: DeferredSemaphore = field(init=False)
+    _batches: VaryingSlots = field(init=False)
     _files: DeferredSemaphore = field(init=False)
     _one_at_a_time: DeferredLock = field(factory=DeferredLock, init=False)
     """Held while sending to a destination that is short of space."""
@@ -122,7 +136,7 @@ class Move:
         """Create the slots that limit what runs at once."""
         self._jobs = Jobs(self.clock)
         self._pages = DeferredSemaphore(PAGES_AHEAD)
-        self._batches = DeferredSemaphore(min(BATCHES_PER_JOB * self.work.options.jobs, MAX_BATCHES))
+        self._batches = VaryingSlots(self._batches_at_once)
         self._files = DeferredSemaphore(self.work.options.jobs)
         self._opened = self.clock.seconds()
 
@@ -306,6 +320,14 @@ class Move:
     def _batch_bytes(self) -> int:
         """How many bytes of content a batch, and so a file in a batch, should have at present."""
         return min(self.work.source.reads_at_once(), self.work.destination.takes_at_once())
+
+    def _batches_at_once(self) -> int:
+        """How many batches may be in flight at present."""
+        jobs = self.work.options.jobs
+        near = min(BATCHES_PER_JOB * jobs, MAX_BATCHES)
+        under_way = int(max(self.work.source.round_trip(), self.work.destination.round_trip()) / BATCH_S)
+        far = min(FAR_BATCHES_PER_JOB * jobs, MAX_FAR_BATCHES, MAX_FAR_BYTES // self._batch_bytes())
+        return max(near, min(near + under_way, far))
 
     def _decided(
         self, files: Sequence[Entry], described: Sequence[Existing | RealizeError]

@@ -232,6 +232,9 @@ class IStore(Interface):
     def takes_at_once() -> int:
         """Return how many bytes a call of `put_small` should bring now; see `reads_at_once`."""
 
+    def round_trip() -> float:
+        """Return how many seconds any call takes besides its work, as far as that is known; 0 here."""
+
     def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
         """Write, verify and commit whole files.
 

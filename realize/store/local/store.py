@@ -232,6 +232,10 @@ class LocalStore:
         """See `IStore`: the maximum, as no link is involved."""
         return MAX_SMALL_BYTES
 
+    def round_trip(self) -> float:
+        """See `IStore`: nothing, as no link is involved."""
+        return 0.0
+
     @shielded
     async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
         """See `IStore`."""
