@@ -22,7 +22,15 @@ from zope.interface import implementer
 from realize.keys import generate_identity
 from realize.wire import tls_bulk as bulk
 from realize.wire.tls import AcceptingTLS, ConnectingTLS
-from realize.wire.tls_bulk import MAX_DELIVERY_BYTES, BulkTLSFactory, BulkTLSTransport, send_at_once, unacknowledged
+from realize.wire.tls_bulk import (
+    ENCRYPT_BYTES,
+    FEED_BYTES,
+    MAX_DELIVERY_BYTES,
+    BulkTLSFactory,
+    BulkTLSTransport,
+    send_at_once,
+    unacknowledged,
+)
 
 SERVER, CLIENT = generate_identity(), generate_identity()
 MIB = 1 << 20
@@ -382,6 +390,58 @@ def test_a_big_write_goes_down_in_few_pieces():
 
     assert -(-MIB // MAX_DELIVERY_BYTES) + 1 == len(link.near.writes)
     assert MIB < sum(link.near.writes) < MIB + MIB // 100
+
+
+class Fed:
+    """OpenSSL, which takes note of how much it is given at once."""
+
+    def __init__(self, openssl):
+        self._openssl = openssl
+        self.pieces = []
+
+    def __getattr__(self, name):
+        return getattr(self._openssl, name)
+
+    def BIO_write(self, bio, data, size):
+        """Take note, and take it."""
+        self.pieces.append(size)
+        return self._openssl.BIO_write(bio, data, size)
+
+
+class Taking:
+    """An OpenSSL connection that takes note of how much it is given at once."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self.pieces = []
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+    def send(self, data):
+        """Take note, and take it."""
+        self.pieces.append(len(data))
+        return self._connection.send(data)
+
+
+def test_openssl_is_given_little_at_once_and_the_application_much(monkeypatch):
+    """What a BIO once had to hold it keeps for as long as the connection lives, and there may be very many of these."""
+    fed = Fed(bulk._openssl)
+    monkeypatch.setattr(bulk, "_openssl", fed)
+    link, deliveries = Link(BulkTLSFactory).settle(), []
+    taking = link.tls._tlsConnection = Taking(link.tls._tlsConnection)
+    link.client.dataReceived = lambda data: deliveries.append(len(data))
+    link.client.transport.write(content(MIB))
+    link.server.transport.write(content(MIB))
+    link.clock.advance(0)
+    arrived = b"".join(link.far.sent)
+    link.far.sent.clear()
+    link.tls.dataReceived(arrived)
+
+    assert [MIB, MIB] == [sum(taking.pieces), sum(deliveries)]
+    assert max(taking.pieces) <= ENCRYPT_BYTES < MAX_DELIVERY_BYTES
+    assert max(fed.pieces) <= FEED_BYTES
+    assert len(deliveries) <= 2 * MIB // MAX_DELIVERY_BYTES
 
 
 class Reluctant:
