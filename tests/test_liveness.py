@@ -108,3 +108,15 @@ def test_what_was_answered_is_forgotten(watched):
 
     assert [] == watched.verdicts
     assert watched.pings > 0
+
+
+def test_a_ping_is_answered_by_one_that_would_soon_be_due(watched):
+    """Two idle ends wake up once for both; who has just sent something, a ping above all, sends none."""
+    sent = []
+    for seconds in (5, 5, 0, 8, 7):
+        watched.clock.advance(seconds)
+        watched.liveness.heard()
+        watched.liveness.pinged()
+        sent.append(watched.pings)
+
+    assert [0, 1, 1, 2, 2] == sent

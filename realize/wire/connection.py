@@ -32,6 +32,7 @@ from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, 
 from realize.logger import Logger
 from realize.values import MAX_VALUE_BYTES
 from realize.wire import boxes, commands
+from realize.wire.coarse_timers import Timers
 from realize.wire.commands import Reason
 from realize.wire.error_answers import from_remote, log_unexpected
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
@@ -95,6 +96,7 @@ class PeerProtocol(AnsweringProtocol):
 
     ``label`` names the other end in messages.
     ``welcome`` is needed on the accepting side only.
+    ``timers`` make the calls of the keepalive, unless that is left to the clock.
     """
 
     transport: Any  # TLS, or a throttle above it: no interface of Twisted has all that both offer
@@ -109,6 +111,7 @@ class PeerProtocol(AnsweringProtocol):
         role: Role,
         label: str = "the peer",
         welcome: Welcome | None = None,
+        timers: Timers | None = None,
     ) -> None:
         super().__init__(log, clock)
         self.label = label
@@ -127,7 +130,7 @@ class PeerProtocol(AnsweringProtocol):
         self.memory: Share = UNBOUNDED.of("")
         """What the peer may make us hold."""
         self._replies = ReplyTimeouts(clock)
-        self._keepalive = Keepalive(clock, self._replies, ping=self._ping, silent=self._silent)
+        self._keepalive = Keepalive(clock, self._replies, ping=self._ping, silent=self._silent, timers=timers)
         self.reading = BoxReader(clock, self, self._keepalive)
         """Reads what comes, in turns with other connections, and not ahead of memory."""
         self._claim = self.reading.admission.claim
@@ -446,6 +449,7 @@ class PeerProtocol(AnsweringProtocol):
         if isinstance(box, dict):
             if box == _PING and self.theirs is not None and self._error is None:
                 self.needed_nothing(commands.Ping.__name__)
+                self._keepalive.pinged()
             else:
                 self.ampBoxReceived(box)
             return

@@ -1,6 +1,6 @@
 """When to send a ping, and when to conclude that the peer is gone.
 
-Owns one timer of a connection and no bytes.
+Owns one timer of a connection and no bytes; whoever has many connections gives them timers that are served together.
 The peer is gone if nothing at all is received for `IDLE_TIMEOUT_S`, or if a reply is overdue; how long replies may
 take is in `realize.wire.reply_timeouts`.
 """
@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
+from realize.wire.coarse_timers import Cancellable, Timers
 from realize.wire.reply_timeouts import ReplyTimeouts
 
 PING_AFTER_S: Final = 15.0
 """A ``Ping`` is sent after this long without sending anything."""
+
+ANSWER_AFTER_S: Final = PING_AFTER_S / 2
+"""One is sent at once after this long, if one comes: two idle ends then wake up together, and not one after the other.
+"""
 
 IDLE_TIMEOUT_S: Final = 45.0
 """The peer counts as gone after this long without receiving anything."""
@@ -25,13 +30,20 @@ class Keepalive:
     """Watches one connection; calls ``ping`` to send one, and ``silent`` with the reason if the peer is gone."""
 
     def __init__(
-        self, clock: IReactorTime, replies: ReplyTimeouts, *, ping: Callable[[], None], silent: Callable[[str], None]
+        self,
+        clock: IReactorTime,
+        replies: ReplyTimeouts,
+        *,
+        ping: Callable[[], None],
+        silent: Callable[[str], None],
+        timers: Timers | None = None,
     ) -> None:
         self._clock = clock
+        self._timers: Timers = clock if timers is None else timers
         self._replies = replies
         self._ping = ping
         self._silent = silent
-        self._call: IDelayedCall | None = None
+        self._call: Cancellable | None = None
         self._heard = self._sent = 0.0
         self._deaf = False
 
@@ -51,6 +63,13 @@ class Keepalive:
         """Note that bytes were received."""
         self._heard = self._clock.seconds()
 
+    def pinged(self) -> None:
+        """Note that a ping was received, and send one now if that would be due soon."""
+        now = self._clock.seconds()
+        if now - self._sent >= ANSWER_AFTER_S:
+            self._ping()
+            self._sent = now
+
     def worked(self) -> None:
         """Note that something other than a ping was received."""
         self._replies.last_work = self._heard
@@ -66,7 +85,7 @@ class Keepalive:
 
     def _schedule(self, now: float) -> None:
         due = min(self._sent + PING_AFTER_S, self._heard + IDLE_TIMEOUT_S, now + PING_AFTER_S)
-        self._call = self._clock.callLater(max(due - now, 0.0), self._check)
+        self._call = self._timers.callLater(max(due - now, 0.0), self._check)
 
     def _check(self) -> None:
         self._call = None

@@ -28,6 +28,7 @@ from realize.logger import Logger
 from realize.shown import Shown
 from realize.tracing import run_of
 from realize.wire.client import Wrap
+from realize.wire.coarse_timers import CoarseTimers
 from realize.wire.commands import Goodbye, Reason
 from realize.wire.connection import Greeting, PeerProtocol, Role
 from realize.wire.every_address import without_mapping
@@ -170,6 +171,7 @@ class PeerServerFactory(Factory):
     ) -> None:
         self.clock = clock
         self.log = log
+        self._timers = CoarseTimers(clock)
         self._turn = IO_CHUNK_BYTES
         self.connections: dict[str, set[AcceptedProtocol]] = {}
         """The authenticated connections, by name of the peer."""
@@ -232,6 +234,7 @@ class PeerServerFactory(Factory):
             role=Role.ACCEPTING,
             label=address,
             welcome=self._admit,
+            timers=self._timers,
         )
         protocol.factory = self
         protocol.address = address
