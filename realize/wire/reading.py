@@ -12,7 +12,6 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final, Protocol, TypeAlias
@@ -96,7 +95,7 @@ class BoxReader:
         self._clock = clock
         self._receiver = receiver
         self._keepalive = keepalive
-        self._arrived: deque[bytes] = deque()
+        self._arrived: list[bytes] = []  # there are few, and an empty deque takes 760 bytes
         self._boxes: Iterator[AnyBox] = iter(())
         self._turn: IDelayedCall | None = None
         self._may_wait = True
@@ -183,7 +182,7 @@ class BoxReader:
                 receiver.delivered()
                 if not self._arrived:
                     break
-                self._boxes = self.parser.feed(self._arrived.popleft())
+                self._boxes = self.parser.feed(self._arrived.pop(0))
             if self.parser.unfinished > _MORE_THAN_A_PING_BYTES:
                 # At a slow pace one answer may take minutes to arrive.
                 self._keepalive.worked()

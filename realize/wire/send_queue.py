@@ -15,7 +15,6 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred, fail
@@ -69,7 +68,7 @@ class SendQueue:
         """Where the backlog is claimed."""
         self._clock = clock
         self._held_up = held_up
-        self._senders: deque[Deferred[None]] = deque()
+        self._senders: list[Deferred[None]] = []  # there are few, and an empty deque takes 760 bytes
         self._next_turn: IDelayedCall | None = None
         self._letting_go = False
         """Whether the sender that runs now is one that had waited: it may write ahead of those who still wait."""
@@ -109,7 +108,7 @@ class SendQueue:
         self.backlog = 0
         while self._senders:
             # One at a time: what one of them does may cancel another.
-            self._senders.popleft().errback(error)
+            self._senders.pop(0).errback(error)
 
     # What the transport calls.
 
@@ -138,7 +137,7 @@ class SendQueue:
         self._letting_go = True
         try:
             while self._senders and not self.full and self.left > 0:
-                self._senders.popleft().callback(None)
+                self._senders.pop(0).callback(None)
         finally:
             self._letting_go = False
         if self._senders and not self.full:
