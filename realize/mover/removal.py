@@ -15,13 +15,15 @@ async def remove_arrived(
 ) -> list[RealizeError | None]:
     """Record files that are durable at the destination, and remove them at the source if asked to.
 
+    ``arrived`` has the same files as ``removals``, or none if there is no manifest.
     Returns for each file why the source has refused to remove it, or None; the store itself compares it with the
     version that was sent.
     Raises what recording raises, and `StoreFailed` if the source did not answer or failed as a whole.
     """
     await work.arrived(arrived)
     if not work.options.remove or not removals:
-        return [None] * len(arrived)
+        return [None] * len(removals)
     refusals = await work.remove(removals)
-    work.removed([each for each, refused in zip(arrived, refusals, strict=True) if refused is None])
+    if arrived:
+        work.removed([each for each, refused in zip(arrived, refusals, strict=True) if refused is None])
     return refusals

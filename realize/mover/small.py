@@ -143,12 +143,13 @@ class _SmallBatch:
             answers = await self.work.source.read_small(list(self.candidates), removing=self.work.options.remove)
         absent: list[Fetched] = []
         conflicting: list[Fetched] = []
-        for path, answer in zip(self.candidates, answers, strict=True):
+        settles = self.work.settles
+        for (path, candidate), answer in zip(self.candidates.items(), answers, strict=True):
             if isinstance(answer, RealizeError):
                 self.outcomes[path] = SideError(End.SOURCE, answer)
-            elif (changed := self.work.changed_since(self.candidates[path].entry, answer.version)) is not None:
+            elif settles and (changed := self.work.changed_since(candidate.entry, answer.version)) is not None:
                 self.outcomes[path] = SideError(End.SOURCE, changed)
-            elif self._is_free(path):
+            elif self._is_free(candidate):
                 absent.append(answer)
             else:
                 conflicting.append(answer)
@@ -230,7 +231,7 @@ class _SmallBatch:
         self._travelled(End.DESTINATION, files)
         for fetched, answer in zip(files, answers, strict=True):
             path = fetched.file.path
-            if isinstance(answer, Conflict) and self._is_free(path):
+            if isinstance(answer, Conflict) and self._is_free(self.candidates[path]):
                 self.outcomes[path] = SideError(End.DESTINATION, just_arrived(path))
             elif isinstance(answer, RealizeError):
                 self.outcomes[path] = SideError(End.DESTINATION, answer)
@@ -275,6 +276,9 @@ class _SmallBatch:
                 yield path, self._there(*there[path])
 
     def _arrivals(self) -> list[Arrived]:
+        """What the manifest is to record of ``arrived``, if there is one."""
+        if self.work.manifest is None:
+            return []
         return [
             _arrived(fetched, _how(stored), self.beside.get(fetched.file.path, b"")) for fetched, stored in self.arrived
         ]
@@ -317,9 +321,10 @@ class _SmallBatch:
         self.arrived.append((fetched, None))
         return True
 
-    def _is_free(self, path: bytes) -> bool:
+    @staticmethod
+    def _is_free(candidate: Candidate) -> bool:
         """Whether the destination had nothing of that name when it was asked."""
-        existing = self.candidates[path].existing
+        existing = candidate.existing
         return existing.final_size is None and not existing.obstacle
 
     def _travelled(self, end: End, files: Sequence[Fetched]) -> None:
@@ -335,7 +340,7 @@ class _SmallBatch:
         number = self.numbers.get(file.path)
         if number is not None:
             return evolve(file, number=number)
-        seen = self._existing(fetched).seen
+        seen = self.candidates[file.path].existing.seen
         return file if seen is None else evolve(file, replaces=seen)
 
     def _preserved(self, fetched: Fetched) -> SmallFile:

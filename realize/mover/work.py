@@ -103,13 +103,17 @@ class Work(Shown):
     progress: Progress = field(factory=Progress)
     feed: Feed | None = None
 
+    @property
+    def settles(self) -> bool:
+        """Whether a file only moves once it was unchanged for a while."""
+        return self.feed is not None or self.options.selection.min_age_ns > 0
+
     def changed_since(self, listed: Entry, version: Version) -> Unsettled | None:
         """The error for a file that only moves once it was unchanged for a while, and has changed since it was listed.
 
         Its turn may come hours later, when somebody writes to it again.
         """
-        waits = self.feed is not None or self.options.selection.min_age_ns > 0
-        if not waits or (listed.size, listed.mtime_ns) == (version.size, version.mtime_ns):
+        if not self.settles or (listed.size, listed.mtime_ns) == (version.size, version.mtime_ns):
             return None
         return Unsettled(f"{display_name(listed.path)}: changed before its turn came; a later run moves it")
 

@@ -153,7 +153,8 @@ class Tally(_Counts):
             self._failures.discard(path)
             self.failed -= 1
         for known in (self._in_flight, self.interrupted, self.unknown, self._kept):
-            known.pop(path, None)
+            if known:
+                known.pop(path, None)
 
     def _finished(self, event: Finished) -> None:
         self._ended(event.path)

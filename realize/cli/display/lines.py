@@ -10,7 +10,7 @@ from realize.cli.display.pace import RateWindow, found, time_left
 from realize.cli.display.summary import closing_line
 from realize.cli.display.wording import Wording, plan_line
 from realize.errors import DeadlineReached, RealizeError
-from realize.mover.events import Event, Failed, NoRoom, Planned, Pruned, SourceStarted
+from realize.mover.events import Event, Failed, Finished, NoRoom, Planned, Pruned, SourceStarted
 from realize.runs.board import Board
 from realize.runs.tally import Tally
 from realize.units import format_size
@@ -74,6 +74,8 @@ class Quiet:
 
     def __call__(self, event: Event) -> None:
         """Write failures."""
+        if isinstance(event, Finished):
+            return
         line = self._wording.note(event)
         if line is not None and isinstance(event, (Failed, NoRoom)):
             print(f"realize: {line}", file=self._err, flush=True)

@@ -420,9 +420,10 @@ def _nothing(_: object) -> None:
 
 
 def _weigh_small(file: SmallFile) -> int:
-    if file.size > MAX_SMALL_BYTES:
-        raise ProtocolError(f"{file.size} bytes are not a small file")
-    return file.size
+    size = len(file.content)
+    if size > MAX_SMALL_BYTES:
+        raise ProtocolError(f"{size} bytes are not a small file")
+    return size
 
 
 def _joined(lists: Iterable[list[R]]) -> list[R]:

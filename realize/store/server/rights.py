@@ -63,7 +63,7 @@ class DirectoryRights(Shown):
 
     def said(self, error: _T) -> _T | Conflict:
         """Return ``error``; to a conflict, add that the peer may not replace files, if that may be the reason."""
-        if self.replaces or not isinstance(error, Conflict):
+        if not isinstance(error, Conflict) or self.replaces:
             return error
         return Conflict(f"{error}; this peer may create files there, and not replace any")
 
