@@ -243,7 +243,10 @@ def test_content_is_told_from_the_rest():
 
 
 def test_commands_are_watched():
-    """Each command is told of when it comes and when it ends, with ``OK`` or the code of its error."""
+    """Each command is told of when it comes and when it ends, with ``OK`` or the code of its error.
+
+    The first ping asks how long a round trip takes.
+    """
     seen = []
 
     def watch(name):
@@ -263,6 +266,7 @@ def test_commands_are_watched():
     assert [
         ("Hello", "OK"),
         ("OpenDirectory", "OK"),
+        ("Ping", "OK"),
         ("Describe", "OK"),
         ("OpenDirectory", "DENIED"),
         (r"Nonsense\xff", "UNHANDLED"),
