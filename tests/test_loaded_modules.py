@@ -139,7 +139,8 @@ def test_nothing_is_loaded_late(tmp_path):
     proxy = Proxy(site.port)
     direct, site.port = site.port, proxy.port
     site.write_command_config()
-    options = ["-v", "--throttle=2M", f"--manifest={tmp_path / 'manifest'}", f"--metrics-textfile={tmp_path / 'prom'}"]
+    options = ["-v", "--on-conflict=replace", "--throttle=2M"]
+    options += [f"--manifest={tmp_path / 'manifest'}", f"--metrics-textfile={tmp_path / 'prom'}"]
     code = LATE.format(times=3, report=str(command)) + (
         f"sys.argv = {['realize', *options, str(source), 'hostb::inbox']!r}\nfrom realize.cli.start import main; main()"
     )
