@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.errors import BadName, InternalError, NoSpace, ProtocolError, RealizeError, every_error
-from realize.values import Attributes, Committed, Entry, Existing, Expected, Kind, Removal, SmallFile, Stored, Version
+from realize.values import (
+    Attributes,
+    Committed,
+    Entry,
+    Existing,
+    Expected,
+    Kind,
+    Removal,
+    Seen,
+    SmallFile,
+    Stored,
+    Version,
+)
 from realize.wire import packing
 from realize.wire.packing import FetchedHead, SmallHead
 
@@ -19,6 +31,7 @@ PATHS = st.binary(max_size=300)
 DIGESTS = st.binary(min_size=32, max_size=32)
 TEXTS = st.text(max_size=100).map(packing.harmless)  # what is shown to people arrives escaped
 VERSIONS = st.builds(Version, UNSIGNED, UNSIGNED, SIZES, TIMES, TIMES)
+SEEN = st.builds(Seen, st.binary(max_size=64), TIMES)
 ATTRIBUTES = st.builds(Attributes, TIMES, st.integers(0, 0o777))
 ERRORS = st.builds(
     lambda kind, text: kind(text),
@@ -28,7 +41,9 @@ ERRORS = st.builds(
 ITEMS = {
     "ENTRIES": st.builds(Entry, PATHS, st.sampled_from(Kind), SIZES, TIMES, TEXTS),
     "PATHS": PATHS,
-    "SMALL_HEADS": st.builds(SmallHead, PATHS, st.integers(0, 65_535), DIGESTS, st.none() | ATTRIBUTES),
+    "SMALL_HEADS": st.builds(
+        SmallHead, PATHS, st.integers(0, 65_535), DIGESTS, st.none() | ATTRIBUTES, st.none() | SEEN, st.integers(0, 9)
+    ),
     "EXPECTED_FILES": st.builds(Expected, PATHS, SIZES, DIGESTS),
     "REMOVALS": st.builds(Removal, PATHS, VERSIONS),
     "DIGESTS": DIGESTS,

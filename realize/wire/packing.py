@@ -123,6 +123,11 @@ class Cursor:
             raise _truncated()
         return layout.unpack_from(self._data, position)
 
+    def ahead(self, layout: struct.Struct) -> tuple[Any, ...] | None:
+        """Return the next fixed-size fields without going on, or None if less is left."""
+        position = self._position
+        return layout.unpack_from(self._data, position) if position + layout.size <= self._end else None
+
     def byte(self) -> int:
         """Return the next byte."""
         position = self._position
@@ -172,6 +177,8 @@ _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
 _SIZE: Final = struct.Struct(">q")
 _SMALL: Final = struct.Struct(f">I{DIGEST_BYTES}s")
+_USUAL_HEAD: Final = struct.Struct(f">I{DIGEST_BYTES}sBqHB")
+"""What comes before the path of a small file with attributes (1) without conditions (0), as nearly all are."""
 _ENTRY: Final = struct.Struct(">qq")
 _MTIME: Final = struct.Struct(">q")
 _VERSION: Final = struct.Struct(">QQqqq")
@@ -321,11 +328,15 @@ class SmallHead(Shown):
 
 
 def _encode_small(head: SmallHead | SmallFile) -> bytes:
+    attributes = head.attributes
+    if attributes is not None and head.replaces is None and not head.number:
+        usual = _USUAL_HEAD.pack(head.size, head.digest, 1, attributes.mtime_ns, attributes.mode, 0)
+        return usual + _octets(head.path)
     return b"".join(
         (
             _U32.pack(head.size),
             head.digest,
-            encode_attributes(head.attributes),
+            encode_attributes(attributes),
             _encode_condition(head.replaces, head.number),
             _octets(head.path),
         )
@@ -333,6 +344,12 @@ def _encode_small(head: SmallHead | SmallFile) -> bytes:
 
 
 def _decode_small(cursor: Cursor) -> SmallHead:
+    usual = cursor.ahead(_USUAL_HEAD)
+    if usual is not None:
+        size, digest, attributed, mtime_ns, mode, conditions = usual
+        if attributed == 1 and conditions == 0:
+            cursor.take(_USUAL_HEAD.size)
+            return SmallHead(cursor.octets(), size, digest, Attributes(mtime_ns, _permissions(mode)))
     size, digest = cursor.fields(_SMALL)
     attributes = decode_attributes(cursor)
     flags = cursor.flags(3)
@@ -706,6 +723,10 @@ def split_contents(sizes: Sequence[int], pieces: Sequence[Content]) -> list[Cont
     views = iter([memoryview(piece) for piece in pieces])
     view, position = memoryview(b""), 0
     for size in sizes:
+        if size and position + size <= len(view):  # as with nearly all
+            contents.append(view[position : position + size])
+            position += size
+            continue
         parts: list[Content] = []
         missing = size
         while missing:
