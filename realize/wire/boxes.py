@@ -121,6 +121,8 @@ class BoxParser:
         self._size = 0
         self._key: bytes | None = None
         self._position = 0
+        self._stream, self._number = b"0", 0
+        """The stream of the last Data box, as it was written and as a number: the next box is nearly always for it."""
 
     @property
     def unfinished(self) -> int:
@@ -223,7 +225,7 @@ class BoxParser:
         content = start + len(_HEAD) + 2
         if end < content:
             return content - start
-        length = _length_at(data, content - 2)
+        length = data[content - 2] << 8 | data[content - 1]
         tail = content + length
         digits = tail + len(_MIDDLE) + 2
         if digits - start > self.limit:
@@ -235,7 +237,7 @@ class BoxParser:
             return available + 1 if (_MIDDLE + data[tail + len(_MIDDLE) : end]).startswith(data[tail:end]) else 0
         if not data.startswith(_MIDDLE, tail):
             return 0
-        count = _length_at(data, digits - 2)
+        count = data[digits - 2] << 8 | data[digits - 1]
         after = digits + count + 2
         if count > _DIGITS:
             raise ProtocolError(f"a number of {count} digits")
@@ -244,8 +246,10 @@ class BoxParser:
         if not data.startswith(_END, after - 2):
             return 0
         self._position = after
-        number = parse_number(data[digits : digits + count])
-        return DataBox(number, memoryview(data)[content:tail])
+        stream = data[digits : digits + count]
+        if stream != self._stream:
+            self._number, self._stream = parse_number(stream), stream
+        return DataBox(self._number, memoryview(data)[content:tail])
 
 
 def _recognise(box: Box) -> DataBox | CreditBox | Box:
