@@ -444,6 +444,18 @@ def test_openssl_is_given_little_at_once_and_the_application_much(monkeypatch):
     assert len(deliveries) <= 2 * MIB // MAX_DELIVERY_BYTES
 
 
+def test_what_openssl_has_no_memory_for_is_not_skipped(monkeypatch):
+    """Nothing that comes behind it is looked at; whoever reads the socket ends the connection for the error."""
+    link = Link(BulkTLSFactory).settle()
+    openssl = Fed(bulk._openssl)
+    openssl.BIO_write = lambda *_: -1
+    monkeypatch.setattr(bulk, "_openssl", openssl)
+
+    with pytest.raises(MemoryError):
+        link.tls.dataReceived(b"a record")
+    assert b"" == link.client.received
+
+
 class Reluctant:
     """An OpenSSL connection that takes at most so much at a time, then says that it must read first, or fails."""
 

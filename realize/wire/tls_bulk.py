@@ -65,7 +65,8 @@ class BulkTLSTransport(BufferingTLSTransport):
         decrypted = 0
         while fed < size and not self._lostTLSConnection:
             piece = min(FEED_BYTES, size - fed)
-            _openssl.BIO_write(self._tlsConnection._into_ssl, arrived + fed, piece)  # noqa: SLF001
+            if _openssl.BIO_write(self._tlsConnection._into_ssl, arrived + fed, piece) < piece:  # noqa: SLF001
+                raise MemoryError("OpenSSL has no memory for what has arrived")
             fed += piece
             decrypted, goes_on = decrypt(self._tlsConnection, decrypted)
             if not goes_on:
