@@ -107,7 +107,7 @@ class Burst(Raw):
             self.responders = DirectoryResponders(
                 protocol,
                 rights={"inbox": rights},
-                make_store=lambda _, base, origin: LocalStore(
+                make_store=lambda _, base, origin, _backup_dir: LocalStore(
                     str(self.root),
                     base,
                     run_in_thread=maybeDeferred,

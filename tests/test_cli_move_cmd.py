@@ -121,7 +121,13 @@ def test_every_option_arrives(calls: list[Call]) -> None:
     )
 
     expected = TransferOptions(
-        remove=True, policy=OnConflict.SKIP, preserve=False, jobs=9, selection=selection([], 90.0), dry_run=True
+        remove=True,
+        policy=OnConflict.SKIP,
+        policy_asked=True,
+        preserve=False,
+        jobs=9,
+        selection=selection([], 90.0),
+        dry_run=True,
     )
     look = DisplayOptions(progress=False, verbose=True, dry_run=True)
     patience = Patience(60.0, 5.0, retry=False)

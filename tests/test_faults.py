@@ -263,7 +263,7 @@ class Daemon:
         """A connection to it, and a store on the side of the client; ``at_work`` does what waits for a thread."""
         return Connected(self, at_work)
 
-    def make_store(self, _directory, base, origin):
+    def make_store(self, _directory, base, origin, _backup_dir):
         """See `realize.store.server.responders.MakeStore`."""
         return LocalStore(
             os.fsencode(self.path),

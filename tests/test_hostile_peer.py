@@ -57,7 +57,7 @@ class Evil(Raw):
                 protocol,
                 key=b"evil's key",
                 rights={"inbox": rights},
-                make_store=lambda directory, base, origin: self.memory,
+                make_store=lambda directory, base, origin, backup_dir: self.memory,
                 turns_of=lambda directory: partial(self.turns.run, "evil"),
                 log=self.log,
             )

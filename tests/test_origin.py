@@ -62,7 +62,9 @@ class Connected(Pair):
                 protocol,
                 key=key,
                 rights={"inbox": rights},
-                make_store=lambda _directory, base, whose: LocalStore(root, base, run_in_thread=at_once, origin=whose),
+                make_store=lambda _directory, base, whose, _backup_dir: LocalStore(
+                    root, base, run_in_thread=at_once, origin=whose
+                ),
                 turns_of=lambda _: partial(turns.run, "evil"),
                 log=self.log,
             )

@@ -52,7 +52,7 @@ class Served(Pair):
         self.responders = None
         rights = {"inbox": ALL} if rights is None else rights
 
-        def make_store(directory, base, origin):
+        def make_store(directory, base, origin, _backup_dir):
             self.made.append((directory, base, origin))
             return self.memory
 

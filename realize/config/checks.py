@@ -22,7 +22,7 @@ from realize.units import (
     parse_size,
     quoted,
 )
-from realize.values import MAX_NAME_CHARS
+from realize.values import MAX_COMPONENT_BYTES, MAX_NAME_CHARS
 
 T = TypeVar("T")
 
@@ -87,6 +87,15 @@ def as_path(value: object) -> str:
     path = as_string(value, "a path")
     if not path or "\0" in path:
         raise UsageError("expected a path")
+    return path
+
+
+def as_backup_dir(value: object) -> str:
+    """The path of a directory inside another one, relative to that."""
+    path = as_path(value)
+    components = [os.fsencode(each) for each in path.split("/")]
+    if any(each in {b"", b".", b".."} or len(each) > MAX_COMPONENT_BYTES for each in components) or len(path) > 1000:
+        raise UsageError("expected a path inside the directory, and relative to it, such as .backup")
     return path
 
 

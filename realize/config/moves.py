@@ -12,6 +12,7 @@ from typing import Final, cast
 from attrs import field, frozen
 
 from realize.config.checks import (
+    as_backup_dir,
     as_boolean,
     as_path,
     as_rate_text,
@@ -83,6 +84,8 @@ class MoveConfig(Shown):
     """Whether directories on another file system than their source are left alone."""
     on_conflict: OnConflict | None = None
     """What to do if the destination has another file of that name."""
+    backup_dir: str | None = None
+    """A directory inside the destination, relative to it, for what is replaced there; None: that is not kept."""
     preserve: bool = True
     """Whether modification times and permission bits are carried over."""
     jobs: int = 4
@@ -129,6 +132,7 @@ class MoveConfig(Shown):
                 if self.on_conflict is None
                 else problems_of("on_conflict", instance_of(OnConflict), self.on_conflict)
             ),
+            *(() if self.backup_dir is None else problems_of("backup_dir", as_backup_dir, self.backup_dir)),
             *problems_of("preserve", as_boolean, self.preserve),
             *problems_of("jobs", instance_of(int), self.jobs),
             *(() if self.prune_age_s is None else problems_of("prune_dirs", zero_allowed, self.prune_age_s)),
@@ -140,6 +144,8 @@ class MoveConfig(Shown):
         )
 
     def _contradictions(self) -> Iterator[Problem]:
+        if self.backup_dir is not None and self.on_conflict is not OnConflict.REPLACE:
+            yield ("backup_dir",), 'is for what is replaced, and nothing is unless on_conflict is "replace"'
         if self.grace_s and self.max_duration_s is None:
             yield ("grace",), "is for what happens after max_duration, which is not given"
         least, most = self.min_size_bytes, self.max_size_bytes

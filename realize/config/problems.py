@@ -13,6 +13,7 @@ from realize.units import (
 
 IN_TOML: Final = {
     "after_timeout_s": "after_timeout",
+    "backup_max_age_s": "backup_max_age",
     "connection_bps": "connection",
     "destination": "to",
     "directories": "dirs",

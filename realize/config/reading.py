@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from realize.config.checks import (
     absolute,
     as_address,
+    as_backup_dir,
     as_boolean,
     as_duration,
     as_duration_or_zero,
@@ -173,7 +174,17 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
         former_keys=partial(as_former_keys, convert=path),
         listen=as_endpoints,
         metrics=as_metrics,
-        directories=named("directory", table_of(DirectoryConfig, path=path, reserve=as_reserve, mount=path)),
+        directories=named(
+            "directory",
+            table_of(
+                DirectoryConfig,
+                path=path,
+                reserve=as_reserve,
+                mount=path,
+                backup=as_backup_dir,
+                backup_max_age_s=as_duration,
+            ),
+        ),
         peers=named(
             "peer",
             table_of(
@@ -232,6 +243,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
         max_size_bytes=as_size,
         one_file_system=as_boolean,
         on_conflict=lambda value: OnConflict[choice(*_CONFLICT_WORDS)(value).upper()],
+        backup_dir=as_backup_dir,
         preserve=as_boolean,
         jobs=_whole_number,
         prune_age_s=as_duration_or_zero,

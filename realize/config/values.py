@@ -19,6 +19,7 @@ from attrs import Factory, field, frozen
 from realize.config.addresses import DEFAULT_PORT
 from realize.config.checks import (
     as_address,
+    as_backup_dir,
     as_boolean,
     as_endpoints,
     as_former_keys,
@@ -148,6 +149,10 @@ class DirectoryConfig(Shown):
     """The space that peers must leave free on its file system."""
     mount: str | None = field(default=None, converter=given_file)
     """Where its file system is mounted; None if that does not matter.  While nothing is, the directory is not there."""
+    backup: str | None = None
+    """The directory inside it, relative to it, where all goes that peers replace; None: that is not kept."""
+    backup_max_age_s: float | None = None
+    """Seconds after which a backup is removed; None: never."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""
@@ -155,7 +160,15 @@ class DirectoryConfig(Shown):
             *problems_of("path", as_path, self.path),
             *problems_of("reserve", instance_of(Reserve), self.reserve),
             *(() if self.mount is None else problems_of("mount", as_path, self.mount)),
+            *(() if self.backup is None else problems_of("backup", as_backup_dir, self.backup)),
+            *(
+                ()
+                if self.backup_max_age_s is None
+                else problems_of("backup_max_age", check_seconds, self.backup_max_age_s)
+            ),
         )
+        if self.backup_max_age_s is not None and self.backup is None:
+            refuse((("backup_max_age",), "is for backups, and backup does not say where they are"))
 
 
 @frozen(eq=False, repr=False)

@@ -16,8 +16,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.daemon.served import ServedDirectory
 from realize.logger import Logger
+from realize.store.local.backups import expire_backups
 from realize.store.local.expiry import expire_partials, next_step
-from realize.store.local.location import locate
+from realize.store.local.location import RootedLocation, locate
 from realize.units import display_name
 
 FIRST_EXPIRY_S: Final = 60.0
@@ -99,5 +100,19 @@ class Housekeeping:
                     self.log.info("partial_expired", dir=name, path=display_name(path), size=removed)
         finally:
             removing.close()
+        await self._expire_backups(name, directory, location)
         if not self._stopped:
             known.files, known.size, known.counted_at = files, size, time.time()
+
+    async def _expire_backups(self, name: str, directory: ServedDirectory, location: RootedLocation) -> None:
+        """Remove the backups of a directory that are too old, if it says when they are."""
+        place, max_age_s = directory.backups.place, directory.backups.max_age_s
+        if place is None or max_age_s is None:
+            return
+        removing = expire_backups(location, place, int(max_age_s * 1e9), directory.committer.stamps.present())
+        try:
+            while not self._stopped and (removed := await directory.run_in_thread(next, removing, None)) is not None:
+                for path, size in removed:
+                    self.log.info("backup_expired", dir=name, path=display_name(path), size=size)
+        finally:
+            removing.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Container, Mapping
 from functools import partial
@@ -17,12 +18,14 @@ from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.turns import Turn, Turns
 from realize.config import DirectoryConfig, Right
 from realize.daemon.looks import FoundDirectory
+from realize.fs.names import judge
 from realize.fs.tree import Inode
 from realize.shown import Shown
 from realize.store.hooks import CommitHooks
 from realize.store.local.footprint import Footprint
 from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Headroom
+from realize.store.local.location import BackupPlace, Backups
 from realize.store.local.promised_space import Ledger
 from realize.store.local.store import LocalStore
 
@@ -61,13 +64,18 @@ class ServedDirectory(Shown):
     reading: Turns
     headroom: Headroom
     memory: Memory
+    backups: Backups
     footprints: dict[str, Footprint] = Factory(dict)
     """What each peer has changed in this directory, by peer name."""
 
-    def store(self, base: bytes, peer: str, rights: frozenset[Right], origin: bytes | None) -> LocalStore:
+    def store(
+        self, base: bytes, peer: str, rights: frozenset[Right], origin: bytes | None, backup_dir: bytes = b""
+    ) -> LocalStore:
         """The store of the files below ``base``, for a peer with these rights.
 
         ``origin`` identifies the peer's own files if it may not read the others; None if it may read all.
+        ``backup_dir`` is where the peer wants to have what it replaces; the daemon's own place, if it has one, comes
+        first.
         """
         return LocalStore(
             self.path,
@@ -84,7 +92,15 @@ class ServedDirectory(Shown):
             shown=self.name.encode(),
             memory=self.memory.of(peer),
             owner=peer,
+            backups=self.backups,
+            backup_dir=backup_dir,
         )
+
+    def configure(self, directory: DirectoryConfig) -> None:
+        """Take over what a reload may change while peers are connected."""
+        self.headroom.reserve = directory.reserve
+        self.backups.place = None if directory.backup is None else BackupPlace(judge(os.fsencode(directory.backup)))
+        self.backups.max_age_s = directory.backup_max_age_s
 
     def forget_all_but(self, peers: Container[str]) -> None:
         """Forget what peers have changed here, but for these."""
@@ -138,5 +154,7 @@ def serve_directories(
             Turns(sys.maxsize, MAX_READING_COMMANDS),
             Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name)),
             memory,
+            Backups(),
         )
+        served[name].configure(directory)
     return served

@@ -321,7 +321,7 @@ class RealizedService(Service):
         for name, now in directories.items():
             before = self._directories.get(name)
             if before is not None and (before.path, before.identity) == (now.path, now.identity):
-                before.headroom.reserve = now.headroom.reserve
+                before.configure(config.directories[name])
                 directories[name] = before
         self._config, self._directories, self._keys = config, directories, by_key(config.peers)
         self._exclusive.keep([directory.identity for directory in directories.values()])
@@ -383,7 +383,7 @@ class RealizedService(Service):
             is_same_mount = self._config.directories[known.name].mount == wanted.mount
             if is_same_mount or may_be_mounted(known.found, wanted):
                 kept[name] = known if known.name == name else self._serve(config, {name: known.found})[name]
-                kept[name].headroom.reserve = wanted.reserve
+                kept[name].configure(wanted)
         return kept
 
     def _served_at(self, name: str, directory: DirectoryConfig) -> ServedDirectory | None:
@@ -587,10 +587,11 @@ class RealizedService(Service):
         directory: str,
         base: bytes,
         origin: bytes | None,
+        backup_dir: bytes,
     ) -> Any:
         if (why := self._availability.why_refused(directory)) is not None:
             raise unavailable(directory.encode(), why)
-        return self._directories[directory].store(base, peer, rights[directory], origin)
+        return self._directories[directory].store(base, peer, rights[directory], origin, backup_dir)
 
     def _report(self, asker: Asker) -> dict[str, Any]:
         limits = self._throttling.report(asker.name, is_admin=asker.is_admin, own=asker.connection)

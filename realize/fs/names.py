@@ -30,9 +30,13 @@ MAX_PATH_COMPONENTS: Final = 128
 PREDICTABLE_PARTIAL_NAMES: Final = 8
 """How many names for the partial of a file are always the same."""
 
+BACKUP_MARK: Final = b".realize-backups"
+"""The name of a file whose directory holds backups, and is no data, with all that is below it; nobody may use it."""
+
 _PARTIAL_SUFFIX: Final = b".part"
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
 _DOTS: Final = frozenset({b".", b".."})
+_REFUSED_NAMES: Final = _DOTS | {BACKUP_MARK}
 _ADDED_BYTES: Final = len(b"..realize-0123456789abcdef.part")
 _KEPT_BYTES: Final = 180
 
@@ -49,7 +53,7 @@ def parted(path: bytes) -> tuple[tuple[bytes, ...], bytes]:
     Many files of a directory come one after the other, so what was found of its name is remembered.
     """
     directory, slash, name = path.rpartition(b"/")
-    if name and name not in _DOTS and b"\0" not in name and len(name) <= MAX_COMPONENT_BYTES:
+    if name and name not in _REFUSED_NAMES and b"\0" not in name and len(name) <= MAX_COMPONENT_BYTES:
         if not slash:
             return (), name
         if len(path) <= MAX_PATH_BYTES:
@@ -85,6 +89,8 @@ def _judge(path: bytes) -> tuple[bytes, ...]:
             raise BadName(f"{display_name(path)}: the name {fault}")
         if component in _DOTS:
             raise BadName(f"{display_name(path)}: the name has a component {display_name(component)}")
+        if component == BACKUP_MARK:
+            raise BadName(f"{display_name(path)}: the name {display_name(component)} is reserved")
         if len(component) > MAX_COMPONENT_BYTES:
             raise BadName(f"{display_name(path)}: a component is longer than {MAX_COMPONENT_BYTES} bytes")
     return components

@@ -22,7 +22,9 @@ _RENAME_NOREPLACE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _NO_STATX: Final = _UNSUPPORTED | {errno.EPERM}
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""Errors of link(2) where there are no hard links, or no more of them for a file."""
+
 
 BTRFS: Final = 0x9123683E
 """The number that `file_system` returns for btrfs."""
@@ -168,24 +170,25 @@ def file_system(fd: int) -> int:
     return answer[0] & 0xFFFFFFFF
 
 
-def rename_noreplace(dirfd: int, old: bytes, new: bytes) -> None:
-    """Rename within a directory; raises `FileExistsError` if anything has the new name.
+def rename_noreplace(dirfd: int, old: bytes, new: bytes, new_dirfd: int | None = None) -> None:
+    """Rename within a directory, or into ``new_dirfd``; raises `FileExistsError` if anything has the new name.
 
     On a file system without RENAME_NOREPLACE we use link(2) and unlink(2), which is as safe.
     On one that has no hard links either, we look before we rename, and a file that gets the name in the microseconds
     between the two is replaced.
     """
+    there = dirfd if new_dirfd is None else new_dirfd
     if _renameat2 is not None:
-        if not _renameat2(dirfd, old, dirfd, new, _RENAME_NOREPLACE):
+        if not _renameat2(dirfd, old, there, new, _RENAME_NOREPLACE):
             return
         if ctypes.get_errno() not in _UNSUPPORTED:
             _raise_errno()
     try:
-        os.link(old, new, src_dir_fd=dirfd, dst_dir_fd=dirfd, follow_symlinks=False)
+        os.link(old, new, src_dir_fd=dirfd, dst_dir_fd=there, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
-        _look_and_rename(dirfd, old, new)
+        _look_and_rename(dirfd, old, there, new)
     else:
         os.unlink(old, dir_fd=dirfd)
 
@@ -309,11 +312,11 @@ _KINDS: Final = {
 }
 
 
-def _look_and_rename(dirfd: int, old: bytes, new: bytes) -> None:
+def _look_and_rename(dirfd: int, old: bytes, new_dirfd: int, new: bytes) -> None:
     try:
-        os.stat(new, dir_fd=dirfd, follow_symlinks=False)
+        os.stat(new, dir_fd=new_dirfd, follow_symlinks=False)
     except FileNotFoundError:
-        os.rename(old, new, src_dir_fd=dirfd, dst_dir_fd=dirfd)
+        os.rename(old, new, src_dir_fd=dirfd, dst_dir_fd=new_dirfd)
     else:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
 

@@ -47,15 +47,23 @@ class Tree:
 
     ``ancestors`` are the directories above the root.
     Directories made on demand more than ``private_below`` levels below the root are accessible to their owner alone.
+    Only with ``backups``, directories below the root may be entered that hold backups.
     Directories are named by their components below the root; the root itself is ``()``.
     A descriptor that was returned is valid until the next call.
     """
 
     def __init__(
-        self, root_fd: int, root_identity: Inode, ancestors: Ancestors, private_below: int | None = None
+        self,
+        root_fd: int,
+        root_identity: Inode,
+        ancestors: Ancestors,
+        private_below: int | None = None,
+        *,
+        backups: bool = False,
     ) -> None:
         self.root_fd = root_fd
         self._private_below = private_below
+        self._backups = backups
         self.ancestors = ancestors
         self._open: dict[tuple[bytes, ...], tuple[int, Inode]] = {(): (root_fd, root_identity)}
         self._keeps_old_content: dict[int, bool] = {}
@@ -173,6 +181,8 @@ class Tree:
                 try:
                     if new:
                         awaiting.mark(fd, path[-1])
+                    if not new and not self._backups:
+                        _refuse_backups(fd, path)
                     self._remember(path, fd)
                     if new:
                         made.append(self._open[path][1])
@@ -194,6 +204,20 @@ class Tree:
             oldest = next(islice(self._open, 1, None))  # the first is the root
             release(self._open.pop(oldest)[0])
         self._open[components] = fd, identity
+
+
+def _refuse_backups(fd: int, path: tuple[bytes, ...]) -> None:
+    if holds_backups(fd):
+        raise BadName(f"{display_name(names.join(path))}: holds backups, and is no place for data")
+
+
+def holds_backups(fd: int) -> bool:
+    """Return whether an open directory is one of backups."""
+    try:
+        os.stat(names.BACKUP_MARK, dir_fd=fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _enter(parent: int, path: tuple[bytes, ...], *, create: bool, mode: int) -> tuple[int, bool]:

@@ -130,6 +130,7 @@ def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
     rules = [*(("include", pattern) for pattern in move.include), *(("exclude", each) for each in move.exclude)]
     return MoveOptions(
         on_conflict=move.on_conflict,
+        backup_dir=move.backup_dir,
         preserve=move.preserve,
         jobs=move.jobs,
         rules=rules,

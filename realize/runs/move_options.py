@@ -9,7 +9,8 @@ from typing import Final
 
 from attrs import Factory, field, frozen
 
-from realize.errors import UsageError
+from realize.errors import RealizeError, UsageError
+from realize.fs.names import judge
 from realize.mover.filters import selection
 from realize.mover.run import TransferOptions
 from realize.runs.options import MetricsTargets, Patience, Rates
@@ -43,6 +44,8 @@ class MoveOptions(Shown):
     None keeps both, the newcomer under a numbered name; where the destination is of an older version that cannot do
     that, the file is skipped.
     """
+    backup_dir: str | None = field(default=None, converter=_path)
+    """A directory inside the destination, relative to it, for what is replaced there; None: that is not kept."""
     preserve: bool = True
     """Whether modification times and permission bits are carried over."""
     jobs: int = 4
@@ -90,6 +93,8 @@ class MoveOptions(Shown):
     def _problems(self) -> Iterator[str]:
         if not isinstance(self.on_conflict, OnConflict | None):
             yield f"on_conflict: expected one of {', '.join(map(str, OnConflict))}"
+        if self.backup_dir is not None:
+            yield from _backup_problems(self.backup_dir, self.on_conflict)
         if type(self.jobs) is not int or not 1 <= self.jobs <= MAX_JOBS:
             yield f"jobs: expected a number from 1 to {MAX_JOBS}"
         for rule in self.rules:
@@ -149,6 +154,15 @@ class MoveOptions(Shown):
             dry_run=self.dry_run,
             prune_age_ns=None if self.prune_age_s is None or not remove else int(self.prune_age_s * 1e9),
         )
+
+
+def _backup_problems(backup_dir: str, on_conflict: OnConflict | None) -> Iterator[str]:
+    try:
+        judge(os.fsencode(backup_dir))
+    except RealizeError as error:
+        yield f"backup_dir: expected a path inside the destination, such as .backup: {error}"
+    if on_conflict is not OnConflict.REPLACE:
+        yield "backup_dir: is for what is replaced, and nothing is unless on_conflict is replace"
 
 
 def _is_duration(seconds: object, *, zero_allowed: bool) -> bool:

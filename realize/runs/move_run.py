@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import repeat
 from typing import Final
@@ -205,7 +206,8 @@ class MoveRun:
         *sources, destination = locations
         stores = [await session.store(each) for each in sources]
         origins = [None if self._options.trust_source else session.origin(each, destination) for each in sources]
-        into = {origin: await session.store(destination, origin) for origin in dict.fromkeys(origins)}
+        backup = b"" if self._options.backup_dir is None else os.fsencode(self._options.backup_dir)
+        into = {origin: await session.store(destination, origin, backup) for origin in dict.fromkeys(origins)}
         feeds = self._feeds or repeat(None, len(sources))
         sides = [
             Side(*each) for each in zip(stores, map(str, sources), map(into.__getitem__, origins), feeds, strict=True)

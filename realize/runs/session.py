@@ -167,19 +167,25 @@ class Session:
             return None
         return origin_of(peer.origin.spki)
 
-    async def store(self, location: Location, origin: bytes | None = None) -> IStore:
+    async def store(self, location: Location, origin: bytes | None = None, backup_dir: bytes = b"") -> IStore:
         """The store at a location; connects if it must.
 
         ``origin`` is whom alone that comes from, and may be compared with, which is written there.
+        What is replaced there goes to ``backup_dir``, below the location, if that is given.
         """
         if isinstance(location, LocalLocation):
-            store: IStore = self._local(location.path)(origin=origin)
+            store: IStore = self._local(location.path)(origin=origin, backup_dir=backup_dir)
         else:
             from realize.store.client.store import RemoteStore
 
             protocol = await self.connected(self._peer(location.peer, location.host, location.port))
             store = RemoteStore(
-                protocol, location.directory, location.path, after_reconnect=self._after_reconnect, origin=origin
+                protocol,
+                location.directory,
+                location.path,
+                after_reconnect=self._after_reconnect,
+                origin=origin,
+                backup_dir=backup_dir,
             )
         self._stores.append(store)
         return store

@@ -43,7 +43,10 @@ KEEP_BOTH: Final = "keep-both"
 ONE_FILE_SYSTEM: Final = "one-file-system"
 """The capability to understand ``one_file_system`` of `Walk`."""
 
-CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM)
+BACKUPS: Final = "backups"
+"""The capability to understand ``backup`` of `OpenDirectory`."""
+
+CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS)
 """The capabilities that this software announces in Hello."""
 
 MAX_HANDLES: Final = 64
@@ -149,6 +152,7 @@ class OpenDirectory(RealizeCommand):
     A directory that does not exist and one without rights get the same ``DENIED``.
     ``age`` is how many nanoseconds ago the run began, if that was over another connection.
     ``origin`` identifies the sender of everything that I write there, which must not learn what others have put there.
+    ``backup`` is a directory below ``base`` for the files that I replace; it needs ``write``.
     ``mode`` has the permission bits, if it is a directory.
     """
 
@@ -159,6 +163,7 @@ class OpenDirectory(RealizeCommand):
         (b"salt", Octets(64)),
         (b"age", Number(optional=True)),
         (b"origin", Octets(32, least=32, optional=True)),
+        (b"backup", Octets(4096, least=1, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"kind", Choice(WhereKind)),

@@ -66,6 +66,11 @@ class MoveArguments:
         help="What to do if the destination has another file of that name: keep both, the newcomer under a numbered "
         "name (app.1.log), replace it atomically, leave both alone, or count it as a failure  [default: rename]",
     )
+    backup_dir: str | None = option(
+        metavar="DIR",
+        help="Where what --on-conflict replace replaces goes: a directory inside DST, relative to it, which no move "
+        "takes for data.",
+    )
     include: tuple[str, ...] = option(
         metavar="GLOB",
         multiple=True,
@@ -178,6 +183,8 @@ class MoveArguments:
             raise click.UsageError("--grace is for what happens after --max-duration, which is not given", ctx)
         if self.manifest is not None and self.dry_run:
             raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
+        if self.backup_dir is not None and self.on_conflict != "replace":
+            raise click.UsageError("--backup-dir is for what --on-conflict replace replaces", ctx)
 
 
 @click.command("move", cls=MoveCommand, short_help=SUMMARIES["move"])
@@ -239,6 +246,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
     ) as metrics:
         options = MoveOptions(
             on_conflict=None if asked.on_conflict is None else OnConflict[asked.on_conflict.upper()],
+            backup_dir=asked.backup_dir,
             preserve=not asked.no_preserve,
             jobs=asked.jobs,
             rules=_rules_of(ctx),

@@ -56,6 +56,7 @@ _ANYTHING: Final = Operand()
 
 VALUES: Final[Mapping[str, Operand]] = {
     "AGE": _ANYTHING,
+    "DIR": _ANYTHING,
     "DUR": _ANYTHING,
     "FILE": Operand(files=True),
     "GLOB": _ANYTHING,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, fail, gatherResults, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -63,7 +63,8 @@ class RemoteStore:
 
     The connection belongs to the caller: `close` gives up the directory, and leaves the connection open.
     ``after_reconnect`` says that a connection was lost before, so batches begin small: less is lost with this one.
-    ``origin`` is as for a `realize.store.local.store.LocalStore`, for a directory that we may read.
+    ``origin`` is as for a `realize.store.local.store.LocalStore`, for a directory that we may read; so is
+    ``backup_dir``, which a peer of an older version does not know.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class RemoteStore:
         *,
         after_reconnect: bool = False,
         origin: bytes | None = None,
+        backup_dir: bytes = b"",
     ) -> None:
         self.rights: tuple[str, ...] = ()
         """Our rights in the directory; known once `open` has answered."""
@@ -81,6 +83,7 @@ class RemoteStore:
         self._directory = directory
         self._base = base
         self._origin = origin
+        self._backup_dir = backup_dir
         self._handle = 0
         self._turns = DeferredSemaphore(MAX_PACKS_IN_FLIGHT)
         self._transit = Transit()
@@ -88,6 +91,11 @@ class RemoteStore:
 
     def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""
+        if self._backup_dir:
+            try:
+                self._require(commands.BACKUPS, "to keep backups")
+            except VersionMismatch:
+                return fail()
         handle = self._protocol.choose_handle()
 
         def opened(answer: dict[str, Any]) -> Where:
@@ -105,6 +113,7 @@ class RemoteStore:
             salt=salt,
             age=run_age_ns or None,
             origin=self._origin,
+            backup=self._backup_dir or None,
         )
         return asked.addCallback(opened)
 
@@ -148,8 +157,11 @@ class RemoteStore:
 
     def keeps_both(self) -> bool:
         """See `IStore`."""
+        return self._has(commands.KEEP_BOTH)
+
+    def _has(self, capability: str) -> bool:
         theirs = self._protocol.theirs
-        return theirs is not None and commands.KEEP_BOTH in theirs.capabilities
+        return theirs is not None and capability in theirs.capabilities
 
     def siblings(self, files: Sequence[Sized]) -> Deferred[list[Siblings | RealizeError]]:
         """See `IStore`."""
@@ -305,8 +317,8 @@ class RemoteStore:
 
     def _require(self, capability: str, what: str) -> None:
         """Raise `VersionMismatch` if the peer lacks a capability; without it, it would do something else."""
-        theirs = self._protocol.theirs
-        if theirs is None or capability not in theirs.capabilities:
+        if not self._has(capability):
+            theirs = self._protocol.theirs
             software = "the peer" if theirs is None else theirs.software
             raise VersionMismatch(f"{software}, which the daemon there runs, does not know how {what}: update it")
 

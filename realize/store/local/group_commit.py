@@ -55,7 +55,8 @@ from realize.fs.syscalls import (
 )
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
-from realize.store.local.location import Root
+from realize.store.local.backups import set_aside
+from realize.store.local.location import BackupPlace, Root
 from realize.store.local.partial_marks import NOTE, RECEIVING, is_ours
 from realize.store.local.siblings import take_number
 from realize.store.local.versions import open_if_readable, representable
@@ -116,6 +117,7 @@ class Prepared:
     ``keep`` leaves the partial in place when it cannot be renamed.
     ``replaces`` is the only version of the final file that may be replaced; None allows any.
     ``number`` is the only one that it may get if both files are to be kept; 0 allows any.
+    ``backups`` is where the file goes that it replaces; None if that is not kept.
     ``salt`` is that of the store, for the identity token of the final file.
     """
 
@@ -135,6 +137,7 @@ class Prepared:
     lock: bool = False
     keep: bool = False
     number: int = 0
+    backups: BackupPlace | None = None
 
     def release(self) -> None:
         """Close partial and anchor, if that is ours to do; may be called more than once, by one thread at a time."""
@@ -437,6 +440,15 @@ def _replace(tree: Tree, directory_fd: int, file: Prepared) -> bool:
             return False
         if not _may_replace(file, existing):
             raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
+        if file.backups is not None and set_aside(
+            file.root, file.backups, file.directory, directory_fd, file.name, existing, sync_directories
+        ):
+            # Nothing has the name now, or somebody else was faster.
+            try:
+                rename_noreplace(directory_fd, file.partial, file.name)
+            except FileExistsError:
+                return False
+            return True
         os.rename(file.partial, file.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     return True
 

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Final
 
-from attrs import Factory, field, frozen
+from attrs import Factory, define, field, frozen
 
 from realize.errors import BadName, Conflict, NotFound, NotRegular, RealizeError, StorageError, Unavailable
 from realize.fs import names
@@ -61,8 +61,8 @@ class Root(Shown):
     )
     """What is in it and belongs to Realize itself; see `realize.fs.own_files`."""
 
-    def tree(self, private_below: int | None = None) -> Tree:
-        """Open the root for one batch of work; see `Tree` for ``private_below``.
+    def tree(self, private_below: int | None = None, *, backups: bool = False) -> Tree:
+        """Open the root for one batch of work; see `Tree` for ``private_below`` and ``backups``.
 
         Raises `StorageError`, or `Unavailable` if it is served, if it cannot be reached or is another directory by now.
         """
@@ -73,7 +73,7 @@ class Root(Shown):
         try:
             if identity_of(os.fstat(fd)) != self.identity:
                 raise self._changed()  # noqa: TRY301
-            return Tree(fd, self.identity, self.ancestors, private_below)
+            return Tree(fd, self.identity, self.ancestors, private_below, backups=backups)
         except OSError as error:
             release(fd)
             raise self._unreachable(error) from error
@@ -95,12 +95,40 @@ class Root(Shown):
 
 
 @frozen(eq=False, repr=False)
+class BackupPlace(Shown):
+    """Where backups go: the directory ``below`` a root, under the path that a file has below its first ``base`` ones.
+
+    ``base`` is a number of components.
+    """
+
+    below: tuple[bytes, ...]
+    base: int = 0
+
+    def of(self, directory: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return the directory for the backups of a directory below the root."""
+        return self.below + directory[self.base :]
+
+
+@define(eq=False, repr=False)
+class Backups:
+    """Where the daemon keeps what is replaced in a directory, which a reload may change while peers are connected."""
+
+    place: BackupPlace | None = None
+    max_age_s: float | None = None
+    """Seconds after which a backup is removed; None: never."""
+
+
+@frozen(eq=False, repr=False)
 class RootedLocation(Shown):
-    """A directory below a root, or (``only``) one file of it."""
+    """A directory below a root, or (``only``) one file of it.
+
+    ``backups`` is where what is replaced goes; None if it is not kept.
+    """
 
     root: Root
     base: tuple[bytes, ...]
     only: bytes | None = None
+    backups: BackupPlace | None = None
 
     def tree(self, *, private: bool = False) -> Tree:
         """Open the root for one batch of work.

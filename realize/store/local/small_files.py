@@ -224,6 +224,7 @@ def _write(
             policy=policy,
             replaces=file.replaces,
             number=file.number,
+            backups=location.backups,
             salt=salt,
             fd=fd,
             mode=mode,

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,9 +20,11 @@ from zope.interface import implementer
 from realize.concurrency.memory import UNBOUNDED, Share
 from realize.concurrency.shielded import RunInThread, shielded, shielded_opening, steadfast
 from realize.errors import InternalError, NoSpace, NotFound, RealizeError, StorageError
+from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.tree import Inode, identity_of
 from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.local.backups import prepare
 from realize.store.local.directories import make_directories, set_directories
 from realize.store.local.existing import FinalMatches, Vouching, describe_batch, settle_batch
 from realize.store.local.footprint import Footprint
@@ -29,7 +32,7 @@ from realize.store.local.group_commit import Committer
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom, Waiting
 from realize.store.local.listing import LocalListing
-from realize.store.local.location import RootedLocation, locate
+from realize.store.local.location import BackupPlace, Backups, RootedLocation, locate
 from realize.store.local.permissions import forbidden_batch
 from realize.store.local.probe import measure_space, try_write
 from realize.store.local.promised_space import Crowded
@@ -107,6 +110,8 @@ class LocalStore:
     ``shown`` is what errors call the root instead of its path.
     ``memory`` is the budget for what is read ahead of files.
     ``owner`` is the name under which this store takes turns with others when files are committed.
+    ``backups`` is where all that is replaced in a served directory goes, whoever replaces it; else it goes to
+    ``backup_dir``, below the location, if that is given.
     """
 
     def __init__(
@@ -127,7 +132,11 @@ class LocalStore:
         shown: bytes | None = None,
         memory: Share | None = None,
         owner: str = "",
+        backups: Backups | None = None,
+        backup_dir: bytes = b"",
     ) -> None:
+        self._backups = Backups() if backups is None else backups
+        self._backup_dir = backup_dir
         self._root = os.fsencode(root)
         self._base = base
         self._run_in_thread = run_in_thread
@@ -165,7 +174,12 @@ class LocalStore:
             locate, self._root, self._base, self._root_identity, self._shown
         )
         where: Where = await self._run_briefly(located.where, salt, self._stamps.present().stamp_ns)
+        if self._backup_dir:
+            place = BackupPlace(located.base + names.judge(self._backup_dir), len(located.base))
+            located = evolve(located, backups=place)
         self._located = located
+        if self._backups.place is not None:
+            await self._run_briefly(prepare, self._location)
         return where
 
     @shielded
@@ -502,7 +516,8 @@ class LocalStore:
     def _location(self) -> RootedLocation:
         if self._located is None:
             raise InternalError("a store is used before it was opened")
-        return self._located
+        place = self._backups.place
+        return self._located if place is None else evolve(self._located, backups=place)
 
 
 def _parts(items: Sequence[_Named]) -> Iterator[Sequence[_Named]]:

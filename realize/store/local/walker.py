@@ -259,7 +259,7 @@ class Walker:
         note = self._why_not(path, there.status)
         if note:
             found.append(WalkEntry(path, directory, name, None, note))
-        else:
+        elif not _holds_backups(directory_fd, name):
             self._descend(tree, (*directory, name), path + b"/", there, found)
         return True
 
@@ -389,6 +389,15 @@ def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
     except BadName as error:
         return Entry(found.path, Kind.UNREADABLE, note=reason_of(error))
     return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
+
+
+def _holds_backups(directory_fd: int, name: bytes) -> bool:
+    """Return whether a directory is one of backups, which nobody lists."""
+    try:
+        os.stat(name + b"/" + names.BACKUP_MARK, dir_fd=directory_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def reason_of(error: RealizeError | OSError) -> str:

@@ -292,6 +292,7 @@ class PartialFile:
                 policy=self._policy,
                 replaces=self._replaces,
                 number=self._number,
+                backups=self._location.backups,
                 salt=self._salt,
                 inode=self._identity,
                 fd=fd,

@@ -76,8 +76,8 @@ _log = TwistedLogger()
 _CLOSING: Final = commands.names(commands.AbandonStream, commands.CloseStream, commands.CommitStream)
 """Commands after which their stream is closed, even if they are refused."""
 
-MakeStore = Callable[[str, bytes, bytes | None], IStore]
-"""Makes the store for a location below a directory: ``make_store(directory, base, origin)``; may raise any
+MakeStore = Callable[[str, bytes, bytes | None, bytes], IStore]
+"""Makes the store for a location below a directory: ``make_store(directory, base, origin, backup_dir)``; may raise any
 `RealizeError`."""
 
 TurnsOf = Callable[[str], Turn]
@@ -169,17 +169,26 @@ class DirectoryResponders(amp.CommandLocator):
 
     @commands.OpenDirectory.responder
     async def _open_directory(
-        self, handle: int, directory: str, base: bytes, salt: bytes, age: int | None, origin: bytes | None
+        self,
+        handle: int,
+        directory: str,
+        base: bytes,
+        salt: bytes,
+        age: int | None,
+        origin: bytes | None,
+        backup: bytes | None = None,
     ) -> dict[str, Any]:
         if handle in self._directories:
             raise ProtocolError(f"handle {handle} is in use")
         rights = rights_in(directory, self._rights, self._log)
         if len(self._directories) >= commands.MAX_HANDLES:
             raise Busy(f"{commands.MAX_HANDLES} directories are open")
+        if backup is not None:
+            rights.require(Right.WRITE)
         self._directories[handle] = None
         store = None
         try:
-            store = self._make_store(directory, base, rights.origin(self._key, origin))
+            store = self._make_store(directory, base, rights.origin(self._key, origin), backup or b"")
             turn = self._while_connected(self._turns_of(directory))
             where = await store.open(salt, age or 0)
         except BaseException as error:

@@ -1,0 +1,372 @@
+"""Backups: what is replaced is kept, durably, whatever dies, and is no data any more."""
+
+import errno
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from realize.config import Config, DirectoryConfig
+from realize.errors import AccessDenied, BadName, ConfigError, StorageError, UsageError, VersionMismatch
+from realize.fs.names import BACKUP_MARK
+from realize.fs.stamps import Present
+from realize.keys import generate_identity
+from realize.runs.move_options import MoveOptions
+from realize.store.local import backups, group_commit
+from realize.store.local.backups import expire_backups
+from realize.store.local.location import BackupPlace, Backups, locate
+from realize.store.local.store import root_identity
+from realize.values import Committed, Directory, Existing, OnConflict, Stored, Vacant
+from realize.wire import commands
+from realize.wire.greeting import Greeting
+from tests.local_stores import (  # noqa: F401 -- fixtures
+    behind,
+    every_method,
+    opened,
+    put,
+    root,
+)
+from tests.store_helpers import digest, failure, listed
+from tests.test_end_to_end import site  # noqa: F401 -- a fixture
+from tests.test_remote_store import Served, served  # noqa: F401 -- a fixture
+
+DAY_NS = 86_400 * 10**9
+OWN = Backups(BackupPlace((b".backup",)))
+SIZES = pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+
+
+async def serving(root, base=b"", **options):  # noqa: F811 -- a fixture
+    """A store of a served directory that keeps backups."""
+    return await opened(root, base, **{"root_identity": root_identity(root), "backups": OWN, **options})
+
+
+async def replace(store, path, content, *, large=False):
+    """Replace a file, or make it."""
+    if not large:
+        return await put(store, path, content)
+    writer = await store.open_writer(path, len(content), OnConflict.REPLACE)
+    await writer.write([content])
+    return await writer.commit(digest(content), None)
+
+
+@SIZES
+async def test_what_is_replaced_is_kept(root, behind, large):  # noqa: F811 -- fixtures
+    """Under its own path below the backup directory, then under numbered ones; what is new replaces as ever."""
+    store = await serving(root)
+    behind.plant(b"d/e/app.log", b"old")
+    os.chmod(behind.at(b"d/e/app.log"), 0o640)
+
+    for content in (b"new", b"newer", b"newest"):
+        stored = await replace(store, b"d/e/app.log", content, large=large)
+        assert isinstance(stored, Stored), stored
+        assert stored.how is Committed.REPLACED
+    await replace(store, b"other", b"other", large=large)
+
+    there = b".backup/d/e/app"
+    assert [b"old", b"new", b"newer"] == [behind.content(there + end) for end in (b".log", b".1.log", b".2.log")]
+    assert (b"newest", b"other") == (behind.content(b"d/e/app.log"), behind.content(b"other"))
+    assert behind.content(b".backup/other") is None
+    assert 0o640 == os.stat(behind.at(there + b".log")).st_mode & 0o777
+    assert {0o700} == {os.stat(behind.at(path + b"/x")[:-2]).st_mode & 0o777 for path in (b".backup", b".backup/d/e")}
+    await store.close()
+
+
+@SIZES
+@pytest.mark.parametrize("links", [True, False], ids=["link", "rename"])
+async def test_whenever_it_is_cut_off_the_old_file_is_there(root, behind, monkeypatch, large, links):  # noqa: F811
+    """Each call in turn is the last one; the next attempt makes no second backup."""
+    if not links:
+        monkeypatch.setattr(backups.os, "link", refused(errno.EPERM))
+    for last in range(40):
+        for path in os.listdir(root):
+            shutil.rmtree(behind.at(path)) if os.path.isdir(behind.at(path)) else os.unlink(behind.at(path))
+        behind.plant(b"d/f", b"old")
+        store = await serving(root)
+        with monkeypatch.context() as patched:
+            left = cutting_off(patched, last)
+            answer = await outcome(store, large)
+        places = [behind.content(path) for path in (b"d/f", b".backup/d/f")]
+        assert b"old" in places, last
+        assert not links or places[0] is not None, last
+        if not left:
+            assert isinstance(answer, Stored)
+            break
+        if isinstance(answer, Stored):
+            continue
+        stored = await replace(store, b"d/f", b"new", large=large)
+        assert isinstance(stored, Stored)
+        assert (b"new", b"old") == (behind.content(b"d/f"), behind.content(b".backup/d/f"))
+        assert behind.content(b".backup/d/f.1") == (b"new" if places[0] == b"new" else None)
+        await store.close()
+    assert last > 3
+    await store.close()
+
+
+async def outcome(store, large):
+    """What a replacement comes to."""
+    try:
+        return await replace(store, b"d/f", b"new", large=large)
+    except StorageError as error:
+        return error
+
+
+def refused(number):
+    """A system call that is not there."""
+
+    def fail(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def cutting_off(patched, last):
+    """Let all calls that name or sync fail after so many of them; returns a list that is empty if none has."""
+    begun, failed = [], []
+
+    def counted(call):
+        def maybe(*arguments, **options):
+            begun.append(call)
+            if len(begun) > last:
+                failed.append(call)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return call(*arguments, **options)
+
+        return maybe
+
+    for module, name in (
+        (os, "link"),
+        (os, "rename"),
+        (backups, "rename_noreplace"),
+        (backups, "fsync_directory"),
+        (group_commit, "fsync_directory"),
+    ):
+        patched.setattr(module, name, counted(getattr(module, name)))
+    return failed
+
+
+@SIZES
+async def test_the_backup_is_durable_before_the_new_file_takes_the_name(root, behind, monkeypatch, large):  # noqa: F811
+    """Its directory, and all above it, are synced between the link and the rename."""
+    store = await serving(root)
+    behind.plant(b"d/f", b"old")
+    done = []
+
+    def noted(module, name, what):
+        call = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *given, **options: done.append(what(*given)) or call(*given, **options)
+        )
+
+    noted(os, "link", lambda old, new: ("link", new))
+    noted(os, "rename", lambda old, new: ("rename", new))
+    noted(
+        group_commit,
+        "fsync_directory",
+        lambda fd: ("sync", os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), root.decode())),
+    )
+
+    await replace(store, b"d/f", b"new", large=large)
+
+    between = done[done.index(("link", b"f")) : done.index(("rename", b"f"))]
+    assert [("link", b"f"), ("sync", ".backup/d"), ("sync", ".backup"), ("sync", ".")] == between
+    await store.close()
+
+
+async def test_backups_are_no_data(root, behind):  # noqa: F811 -- fixtures
+    """They are not listed, and no call may name them, under whatever name the directory has."""
+    store = await serving(root)
+    behind.plant(b"f", b"old")
+    await put(store, b"f", b"secret")
+    os.rename(behind.at(b".backup"), behind.at(b"alias"))
+    alias = await opened(root)
+
+    for each in (store, alias):
+        for partials in (False, True):
+            assert [b"f"] == [entry.path for entry in await listed(each.walk(partials=partials))]
+    answers = [*await every_method(alias, b"alias/f"), *await every_method(alias, b"x/" + BACKUP_MARK)]
+    answers += await alias.make_directories([Directory(b"alias/d", 0o755)])
+    answers += await alias.prune([Vacant(b"alias/d", None)])
+    assert {BadName} == {type(each) for each in answers}
+    assert [False] == await alias.prune([Vacant(b"alias", None)])
+    assert b"old" == behind.content(b"alias/f")
+    error = await failure(opened(root, b"alias", root_identity=root_identity(root)))
+    assert isinstance(error, BadName)
+    await store.close()
+    await alias.close()
+
+
+async def test_backups_can_be_moved_back_by_whoever_names_their_directory(root, behind):  # noqa: F811 -- fixtures
+    """A local source that is the backup directory itself is one like any other; only the mark stays."""
+    store = await serving(root)
+    behind.plant(b"d/f", b"old")
+    await put(store, b"d/f", b"new")
+
+    restoring = await opened(behind.at(b".backup/x")[:-2])
+
+    paths = [entry.path for entry in await listed(restoring.walk()) if entry.path != BACKUP_MARK]
+    assert [b"d", b"d/f"] == paths
+    await restoring.close()
+    await store.close()
+
+
+@pytest.mark.parametrize("what", ["file", "symlink", "in use"])
+async def test_what_has_the_name_of_the_backup_directory_is_in_its_way(root, behind, what):  # noqa: F811 -- fixtures
+    """Then nothing is replaced, and nothing that was there counts as a backup."""
+    behind.plant(b"f", b"old")
+    if what == "file":
+        behind.plant(b".backup", b"theirs")
+    elif what == "symlink":
+        os.symlink(b"/tmp", behind.at(b".backup"))
+    else:
+        behind.plant(b".backup/theirs", b"theirs")
+    store = await opened(root, backup_dir=b".backup")
+
+    answer = await put(store, b"f", b"new")
+
+    assert not isinstance(answer, Stored)
+    assert b"old" == behind.content(b"f")
+    assert what == "symlink" or b"theirs" in {behind.content(path) for path in (b".backup", b".backup/theirs")}
+    assert what != "in use" or b".backup/theirs" in [entry.path for entry in await listed(store.walk())]
+    await store.close()
+
+
+async def test_the_place_of_the_daemon_comes_first(root, behind):  # noqa: F811 -- fixtures
+    """No peer can have it otherwise; below a location, its place is at the top of the served directory."""
+    behind.plant(b"d/f", b"old")
+    store = await serving(root, b"d", backup_dir=b"theirs")
+
+    await put(store, b"f", b"new")
+
+    assert (b"new", b"old") == (behind.content(b"d/f"), behind.content(b".backup/d/f"))
+    assert not os.path.exists(os.path.join(root, b"d/theirs"))
+    await store.close()
+
+
+async def test_the_place_that_is_asked_for_is_below_the_location(root, behind):  # noqa: F811 -- fixtures
+    """With the paths that files have there."""
+    behind.plant(b"d/e/f", b"old")
+    store = await opened(root, b"d", root_identity=root_identity(root), backup_dir=b"old/2026")
+
+    await put(store, b"e/f", b"new")
+
+    assert (b"new", b"old") == (behind.content(b"d/e/f"), behind.content(b"d/old/2026/e/f"))
+    await store.close()
+    error = await failure(opened(root, backup_dir=b"../elsewhere"))
+    assert isinstance(error, BadName)
+
+
+async def test_old_backups_are_removed_and_nothing_else(root, behind):  # noqa: F811 -- fixtures
+    """By how long ago they became backups, with directories that are empty then."""
+    store = await serving(root)
+    for path in (b"d/f", b"g"):
+        behind.plant(path, b"old")
+        os.utime(behind.at(path), (1, 1))
+        await put(store, path, b"new")
+    location = locate(root, b"", root_identity(root))
+    place, now = BackupPlace((b".backup",)), time.time_ns()
+
+    def expired(age_ns, place=place):
+        return [each for step in expire_backups(location, place, DAY_NS, Present(now + age_ns)) for each in step]
+
+    assert [] == expired(DAY_NS // 2)
+    assert [] == expired(2 * DAY_NS, BackupPlace((b"d",)))
+    assert [] == expired(2 * DAY_NS, BackupPlace((b"none",)))
+    assert {(b"d/f", 3), (b"g", 3)} == set(expired(2 * DAY_NS))
+    assert [b".backup", b".backup/" + BACKUP_MARK, b"d", b"d/f", b"g"] == behind.everything()
+    assert (b"new", b"new") == (behind.content(b"d/f"), behind.content(b"g"))
+    await store.close()
+
+
+async def test_an_old_backup_directory_that_is_swapped_is_left_alone(root, behind, tmp_path):  # noqa: F811 -- fixtures
+    """A link in its place leads nowhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / os.fsdecode(BACKUP_MARK)).touch()
+    (tmp_path / "elsewhere" / "precious").touch()
+    os.symlink(tmp_path / "elsewhere", behind.at(b".backup"))
+    location = locate(root, b"", root_identity(root))
+
+    with pytest.raises(BadName):
+        list(expire_backups(location, BackupPlace((b".backup",)), DAY_NS, Present(time.time_ns() + 2 * DAY_NS)))
+
+    assert (tmp_path / "elsewhere" / "precious").exists()
+
+
+def test_only_who_may_replace_may_say_where_backups_go():
+    """And an older peer is not asked for what it would leave out without a word."""
+    from twisted.internet.task import Clock
+
+    from realize.config import Right
+
+    pair = Served(Clock(), {"inbox": frozenset({Right.CREATE, Right.READ})}).introduced()
+    assert isinstance(pair.result(pair.store(backup_dir=b".backup").open(b"salt")), AccessDenied)
+    pair.client.theirs = Greeting("older", (commands.DELTAS,))
+    error = pair.result(pair.store(backup_dir=b".backup").open(b"salt"))
+    assert isinstance(error, VersionMismatch)
+    assert "does not know how to keep backups: update it" in str(error)
+    pair.client.close()
+    pair.flush()
+
+
+@pytest.mark.parametrize("place", ["", "/old", "../old", "a/../b", "a//b", "x" * 256])
+def test_the_place_is_inside_the_directory(place):
+    """What leads elsewhere is refused when it is configured, or asked for."""
+    with pytest.raises(ConfigError):
+        DirectoryConfig("/srv", backup=place)
+    with pytest.raises(UsageError):
+        MoveOptions(on_conflict=OnConflict.REPLACE, backup_dir=place)
+
+
+def test_what_makes_no_sense_together_is_refused():
+    """Backups are of what is replaced; an age is for a place."""
+    with pytest.raises(UsageError, match="is for what is replaced"):
+        MoveOptions(backup_dir=".backup")
+    with pytest.raises(ConfigError, match="backup does not say where"):
+        DirectoryConfig("/srv", backup_max_age_s=1.0)
+    config = Config(
+        key=generate_identity(), directories={"d": DirectoryConfig("/srv", backup=".b", backup_max_age_s=9.0)}
+    )
+    assert ".b" == config.directories["d"].backup
+
+
+@pytest.mark.parametrize("way", ["push", "local", "own"])
+def test_backups_of_the_command_and_of_the_daemon(site, tmp_path, way):  # noqa: F811 -- a fixture
+    """Where it was asked for; with one of its own, the daemon takes that, whether it was asked for one or not."""
+    source, target = tmp_path / "source", tmp_path / "target" if way == "local" else site.inbox
+    if way == "own":
+        site.stop()
+        text = (site.folder / "realized.toml").read_text()
+        text = text.replace("[peers", 'backup = ".own"\nbackup_max_age = "90d"\n[peers', 1)
+        (site.folder / "realized.toml").write_text(text)
+        site.start()
+    for folder, content in ((source, b"new"), (target, b"old")):
+        folder.mkdir(exist_ok=True)
+        (folder / "small").write_bytes(content)
+        (folder / "large").write_bytes(content * (1 << 20))
+    time.sleep(0.05)
+    asked = () if way == "own" else ("--backup-dir", "old/2026")
+
+    done = site.realize(
+        "--json", "--on-conflict", "replace", *asked, source, target if way == "local" else "hostb::inbox"
+    )
+
+    kept = target / (".own" if way == "own" else "old/2026")
+    assert (0, 2) == (done.returncode, json.loads(done.stdout.splitlines()[-1])["replaced"])
+    assert (b"old", b"old" * (1 << 20)) == ((kept / "small").read_bytes(), (kept / "large").read_bytes())
+    assert (b"new", b"new" * (1 << 20)) == ((target / "small").read_bytes(), (target / "large").read_bytes())
+    moved = site.realize("--json", target if way == "local" else "hostb::inbox", tmp_path / "further")
+    assert 2 == json.loads(moved.stdout.splitlines()[-1])["removed"]
+    assert {"small", "large"} == {path.name for path in (tmp_path / "further").rglob("*") if path.is_file()}
+    assert b"old" == (kept / "small").read_bytes()
+
+
+def test_existing_is_described_as_ever(served):  # noqa: F811 -- a fixture
+    """A handle with a place for backups is one like any other."""
+    store = served.opened(backup_dir=b".backup")
+    served.memory.plant(b"f", b"1")
+
+    [found] = served.result(store.describe([b"f"]))
+
+    assert isinstance(found, Existing)
+    assert 1 == found.final_size
