@@ -95,7 +95,7 @@ def measure(name: str, folder: Path, rights: list[str], *, pull: bool) -> tuple[
         shutil.copyfile(new / "big.bin", folder / "expected")
         daemon, children = cpu_seconds(site.daemon.pid), resource.getrusage(resource.RUSAGE_CHILDREN)
         wire, started = loopback_bytes(), time.perf_counter()
-        done = site.realize("--json", *ends, timeout=600)
+        done = site.realize("--json", "--on-conflict", "replace", *ends, timeout=600)
         seconds, wire = time.perf_counter() - started, loopback_bytes() - wire
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode or not filecmp.cmp(old / "big.bin", folder / "expected", shallow=False):

@@ -83,7 +83,8 @@ class Stage:
         """Whether the command may leave files at the source and still succeed."""
         self.excused = False
         """Whether any command may fail for a good reason."""
-        self._options = options
+        # The oracle knows each file by its name, so a newer version is to take that of an older one.
+        self._options = options if "--on-conflict" in options else ("--on-conflict", "replace", *options)
         self._starts = 0
         served = oracle.source if direction == "pull" else _without(oracle.destination, below)
         self.site = site or Rig(folder, inbox=served)

@@ -72,7 +72,7 @@ class Pair:
             f'key = "command.key"\nlisten = []\nstate = "state"\n'
             f'[peers.hostb]\naddress = "127.0.0.1:{self.proxy.port}"\n'
             f'key = "{self.receiver.keys["daemon"]}"\n'
-            f'[moves.camera]\nfrom = [{json.dumps(str(self.source))}]\nto = "hostb::inbox"\n'
+            f'[moves.camera]\nfrom = [{json.dumps(str(self.source))}]\nto = "hostb::inbox"\non_conflict = "replace"\n'
             f'settle = "{settle_s}s"\nmanifest = "mover.jsonl"\n'
         )
 

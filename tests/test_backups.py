@@ -77,8 +77,9 @@ async def test_what_is_replaced_is_kept(root, behind, large):  # noqa: F811 -- f
 @pytest.mark.parametrize("links", [True, False], ids=["link", "rename"])
 async def test_whenever_it_is_cut_off_the_old_file_is_there(root, behind, monkeypatch, large, links):  # noqa: F811
     """Each call in turn is the last one; the next attempt makes no second backup."""
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)
     if not links:
-        monkeypatch.setattr(backups.os, "link", refused(errno.EPERM))
+        monkeypatch.setattr(os, "link", refused(errno.EPERM))
     for last in range(40):
         for path in os.listdir(root):
             shutil.rmtree(behind.at(path)) if os.path.isdir(behind.at(path)) else os.unlink(behind.at(path))

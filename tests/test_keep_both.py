@@ -1,20 +1,26 @@
 """A name that is taken: both files are kept, and a file that was kept once is recognised."""
 
 import json
+import os
+import stat
 
 import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
 
 from realize.cli.display.wording import Wording, plan_line
-from realize.errors import Conflict, ConnectionFailed, UsageError
+from realize.errors import Conflict, ConnectionFailed, ProtocolError, UsageError
+from realize.fs import syscalls
 from realize.mover.events import Failed, Finished, How, OlderDestination, Planned, Postponed
 from realize.mover.plan import Action, decide, resolve
 from realize.mover.run import Run, Side, TransferOptions
-from realize.values import Committed, Existing, OnConflict, Stored
+from realize.store.local import siblings as siblings_module
+from realize.values import Committed, Existing, Expected, OnConflict, Siblings, Sized, Stored
+from realize.wire import packing
 from tests.leftovers import leave_partial
+from tests.local_stores import behind, opened, root  # noqa: F401 -- fixtures
 from tests.memory_store import MemoryStore
-from tests.store_helpers import digest
+from tests.store_helpers import digest, small_file
 from tests.test_end_to_end import site  # noqa: F401 -- a fixture
 from tests.test_manifest import Notes
 from tests.test_move import BIG, Trial, contents, moved
@@ -324,3 +330,63 @@ def test_nothing_that_was_there_is_destroyed_unasked(site, tmp_path, way):  # no
     assert set(expected.items()) == {
         (each["path"], each["stored_as"]) for each in recorded if each["event"] == "durable"
     }
+
+
+async def test_a_commit_that_was_cut_off_between_two_names_is_finished(root, behind, monkeypatch):  # noqa: F811
+    """Where renaming takes a link(2), the file may have the partial's name as well; the next run takes that away."""
+    monkeypatch.setattr(syscalls, "_renameat2", None)
+    behind.plant(b"d/f.log", b"old")
+    store = await opened(root)
+    with monkeypatch.context() as patched:
+        unlink = os.unlink
+        patched.setattr(os, "unlink", lambda *given, **options: None if options else unlink(*given))
+        [answer] = await store.put_small([small_file(b"d/f.log", b"new")], RENAME)
+    os.chmod(behind.at(b"d/f.1.log"), 0o644 | stat.S_ISVTX)  # as if it had died before the mark was cleared
+    assert isinstance(answer, Stored)
+    assert 2 == os.stat(behind.at(b"d/f.1.log")).st_nlink
+
+    [siblings] = await store.siblings([Sized(b"d/f.log", 3)])
+    settled = await store.settle([Expected(b"d/f.1.log", 3, digest(b"new"))])
+
+    assert (Siblings(2, (1,)), [True]) == (siblings, settled)
+    assert [b"d", b"d/f.1.log", b"d/f.log"] == behind.everything()
+    assert not os.stat(behind.at(b"d/f.1.log")).st_mode & stat.S_ISVTX
+    await store.close()
+
+
+async def test_a_name_with_very_many_numbered_ones_is_found_a_free_one_soon(root, behind, monkeypatch):  # noqa: F811
+    """By doubling and halving: not all of them are looked at."""
+    for number in range(3000):
+        behind.plant(b"f" if not number else b"f.%d" % number, b"1")
+    store, looks = await opened(root), []
+    looking = siblings_module._status
+    monkeypatch.setattr(siblings_module, "_status", lambda fd, name: looks.append(name) or looking(fd, name))
+
+    [found] = await store.siblings([Sized(b"f", 1)])
+
+    assert 3000 == found.free
+    assert set(range(2992, 3000)) == set(found.alike)
+    assert len(looks) < 200
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0" + bytes(8),  # no number is free
+        b"\0" + b"\0\0\0\1" * 20 + bytes(4),  # too many
+        b"\0" + b"\0\0\0\1",  # no end
+    ],
+)
+def test_numbers_of_a_hostile_peer_are_refused(data):
+    """It can tell numbers only, so no name of its making is printed, or gets into a manifest."""
+    with pytest.raises(ProtocolError):
+        packing.SIBLINGS.unpack(data)
+
+
+def test_a_name_without_a_number_is_no_numbered_name():
+    """As an outcome, and as a condition."""
+    stored = Stored(Committed.RENAMED, b"place", 5, 7)
+    assert [stored] == packing.OUTCOMES.unpack(packing.OUTCOMES.pack([stored]))
+    with pytest.raises(ProtocolError, match="0 is the number of no name"):
+        packing.OUTCOMES.unpack(packing.OUTCOMES.pack([evolve(stored, number=0)]))
