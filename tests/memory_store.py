@@ -30,7 +30,7 @@ from realize.fs.identities import IDENTITY_BYTES
 from realize.leaving import Leaving
 from realize.numbered import numbered
 from realize.store import deltas
-from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.interfaces import Examined, IListing, IReader, IStore, IWriter
 from realize.store.local.partial_marks import NOTE
 from realize.store.local.walker import OTHER_FILE_SYSTEM
 from realize.store.transfer_state import ReadState, WriteState
@@ -269,6 +269,19 @@ class MemoryStore:
         """List everything, as it is now."""
         if avoid == self._place(0):
             raise InternalError("a memory store has no directory to avoid but itself")
+        entries = self._entries(partials=partials)
+        left_out = Leaving(leave)
+        if one_file_system:
+            inside = {each.path for each in entries if not self.mounted.isdisjoint(_above(each.path))}
+            entries = [
+                Entry(each.path, Kind.LEFT, note=OTHER_FILE_SYSTEM) if each.path in self.mounted else each
+                for each in entries
+                if each.path not in inside
+            ]
+        entered = [entry for entry in entries if not any(map(left_out, _above(entry.path)))]
+        return _MemoryListing(self, sorted(entered, key=_order))
+
+    def _entries(self, *, partials: bool = False) -> list[Entry]:
         entries = [
             Entry(path, Kind.FILE, len(file.content), file.attributes.mtime_ns) for path, file in self.files.items()
         ]
@@ -281,16 +294,22 @@ class MemoryStore:
             entries += [Entry(path, Kind.PARTIAL, len(content)) for path, content in self.partials.items()]
         else:
             entries += [Entry(partial_path(path), Kind.LEFT, note=NOTE) for path in self.partials]
-        left_out = Leaving(leave)
-        if one_file_system:
-            inside = {each.path for each in entries if not self.mounted.isdisjoint(_above(each.path))}
-            entries = [
-                Entry(each.path, Kind.LEFT, note=OTHER_FILE_SYSTEM) if each.path in self.mounted else each
-                for each in entries
-                if each.path not in inside
-            ]
-        entered = [entry for entry in entries if not any(map(left_out, _above(entry.path)))]
-        return _MemoryListing(self, sorted(entered, key=_order))
+        return entries
+
+    @shielded
+    async def examine(self, paths: Sequence[bytes]) -> Examined:
+        """Say what a listing has."""
+        self.take_fault("examine", b"")
+        there = {entry.path: entry for entry in self._entries()}
+        answers = [self._one("examine", path, self._examine, path, there) for path in paths]
+        found = [NotFound(str(each)) if isinstance(each, Conflict) else each for each in answers]
+        return Examined(found, self.now_ns())
+
+    def _examine(self, path: bytes, there: dict[bytes, Entry]) -> Entry:
+        names.judge(path)
+        if path not in there:
+            raise NotFound(f"{display_name(path)}: there is no such file")
+        return there[path]
 
     @shielded
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:

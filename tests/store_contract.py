@@ -1398,6 +1398,22 @@ class StoreContract:
         assert [entry.path for entry in await listed(store.walk())] == [b"d", b"d/e"]
         await store.close()
 
+    async def test_names_are_examined_as_a_listing_would_list_them(self) -> None:
+        """Files, directories without what is in them, and what there is not."""
+        store, behind = await self.opened()
+        behind.plant(b"d/f", b"content")
+        behind.plant_partial(b"g", b"part")
+        everything = {entry.path: entry for entry in await listed(store.walk())}
+
+        examined = await store.examine([*everything, b"d/none", b"d/f/none", b"../up"])
+
+        found = examined.entries[: len(everything)]
+        assert {b"d", b"d/f", partial_path(b"g")} == set(everything)
+        assert list(everything.values()) == found
+        assert [NotFound, NotFound, BadName] == [type(each) for each in examined.entries[len(everything) :]]
+        assert examined.now_ns > 0
+        await store.close()
+
     async def test_directories_that_are_left_out_are_not_entered(self) -> None:
         """Such directories are listed themselves; so is one that one rule leaves out and a later rule enters."""
         store, behind = await self.opened()

@@ -68,13 +68,13 @@ BIG = random.Random(1).randbytes(3 * MIB)
 class Trial:
     """A run over memory stores that is driven by hand."""
 
-    def __init__(self, source, destination, *more_sources, feed=None, **options):
+    def __init__(self, source, destination, *more_sources, feed=None, names=None, **options):
         self.events = []
         self.clock = Clock()
         self.result = []
         sources = [Side(store, f"src{number}", feed=feed) for number, store in enumerate((source, *more_sources))]
-        options = {"policy": OnConflict.REPLACE, **options}
-        run = Run(sources, Side(destination, "dst"), TransferOptions(**options), self.events.append, self.clock)
+        wanted = TransferOptions(**{"policy": OnConflict.REPLACE, **options})
+        run = Run(sources, Side(destination, "dst"), wanted, self.events.append, self.clock, names=names)
         self.done = run.start()
         self.done.addBoth(self.result.append)
 

@@ -675,6 +675,19 @@ def test_a_peer_that_would_enter_every_file_system_is_not_asked():
     with pytest.raises(VersionMismatch, match=r"Realize 0, .* does not know how to stay on one file system: update it"):
         store.walk(one_file_system=True)
     assert [] == pair.result(listed(store.walk()))
+    assert "know how to look up files by their names" in str(pair.result(store.examine([b"f"])))
+
+
+def test_more_names_than_fit_a_command_are_examined():
+    """In several, whose answers are joined."""
+    pair = Served(Clock()).introduced()
+    names = [b"%05d" % number + b"x" * 200 for number in range(1_000)]
+    for name in names[::2]:
+        pair.memory.plant(name, b"")
+    examined = pair.result(pair.opened().examine(names))
+
+    assert names[::2] == [each.path for each in examined.entries[::2]]
+    assert {NotFound} == {type(each) for each in examined.entries[1::2]}
 
 
 def test_offers_that_come_while_content_is_written_keep_their_order():

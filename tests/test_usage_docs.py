@@ -43,7 +43,7 @@ def documented(table: list[list[str]]) -> dict[str, tuple[str, list[str]]]:
     found: dict[str, tuple[str, list[str]]] = {}
     for row in table:
         for each in quoted(row[0]):
-            match = re.fullmatch(r"(--?[a-z-]+)(?: (.+)|(\[=.+\]))?", each)
+            match = re.fullmatch(r"(--?[a-z0-9-]+)(?: (.+)|(\[=.+\]))?", each)
             assert match, f"{each} is not an option and its value"
             assert match[1] not in found, f"{match[1]} is there twice"
             found[match[1]] = (match[2] or match[3] or "", row)
@@ -88,7 +88,7 @@ def test_no_option_that_does_not_exist():
     """Wherever the page writes an option, one of our programs has it."""
     ours = {written for written, _, _ in options(*realize.commands)} | {"--help", "--version"}
     ours |= {f"--{name}" for name, *_ in Options.optParameters}
-    written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE))
+    written = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", PAGE))
 
     assert set() == written - ours
 

@@ -45,6 +45,16 @@ class IManifest(Interface):
         """Record that these files were sent and no answer came; the record need not be durable."""
 
 
+class Names(Protocol):
+    """The names of the files that the user wants, sorted by bytes, each once; kept for the whole run."""
+
+    def read(self, position: int, most: int) -> Deferred[tuple[list[bytes], int]]:
+        """Fires with up to ``most`` names from a position on, 0 being the first, and the position after them."""
+
+    def known(self, number: int) -> bool:
+        """Return whether the name of that number was asked about before, and remember that it was."""
+
+
 class Feed(Protocol):
     """Says which files of a source are moved, in place of a listing by its store, and learns what becomes of them.
 

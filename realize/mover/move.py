@@ -34,6 +34,7 @@ from realize.mover.events import (
 )
 from realize.mover.jobs import Jobs, Slots
 from realize.mover.large import move_large
+from realize.mover.named import NamedListing
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
@@ -192,6 +193,8 @@ class Move:
     def _listing(self) -> IListing:
         if self.work.feed is not None:
             return self.work.feed.listing()
+        if self.work.names is not None:
+            return NamedListing(self.work.source, self.work.names)
         options = self.work.options
         return self.work.source.walk(
             avoid=self.avoid, leave=options.selection.leaving(), one_file_system=options.one_file_system

@@ -41,7 +41,7 @@ from realize.mover.events import (
     Planned,
     SourceStarted,
 )
-from realize.mover.interfaces import Arrived, IManifest
+from realize.mover.interfaces import Arrived, IManifest, Names
 from realize.mover.jobs import Jobs
 from realize.mover.move import Move
 from realize.mover.plan import Action, overlap
@@ -80,6 +80,8 @@ class Run:
     clock: IReactorTime
     stop_flag: StopFlag = field(factory=StopFlag)
     manifest: IManifest | None = None
+    names: Names | None = None
+    """What is moved of each source, if not all that it has."""
     _scarcity: Scarcity = field(factory=Scarcity)
     _done: frozenset[int] = frozenset()
     _away: Unavailable | None = None
@@ -314,6 +316,7 @@ class Run:
             unsure=self._unsure.setdefault(number, []),
             progress=self._progress(source.store, into),
             feed=source.feed,
+            names=self.names,
         )
         self._scarcity.begin(source.name)
         try:

@@ -23,7 +23,7 @@ from realize.errors import (
 from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
-from realize.mover.interfaces import Arrived, Feed, IManifest
+from realize.mover.interfaces import Arrived, Feed, IManifest, Names
 from realize.mover.plan import Action
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
@@ -84,7 +84,7 @@ class Work(Shown):
     be replaced by the newer version.
     ``name`` is the name of the source, for the manifest.
     ``directories`` are the directories of the source whose permissions and times are copied, or None to copy none.
-    ``feed`` says which files are moved, if not all that the source lists.
+    ``feed``, or ``names``, say which files are moved, if not all that the source lists.
     ``unsure`` collects the files whose removal at the source was asked for but never answered.
     """
 
@@ -102,6 +102,7 @@ class Work(Shown):
     unsure: list[Finished] = field(factory=list)
     progress: Progress = field(factory=Progress)
     feed: Feed | None = None
+    names: Names | None = None
 
     @property
     def settles(self) -> bool:

@@ -58,6 +58,10 @@ class MoveOptions(Shown):
     """Leave alone what is smaller."""
     max_size_bytes: int | None = None
     """Leave alone what is larger; None: nothing is too large."""
+    files_from: str | None = field(default=None, converter=_path)
+    """The file with the names of what is moved, relative to the only source; ``-`` is standard input; None: all."""
+    from0: bool = False
+    """Whether a NUL byte ends each name there, and not the end of the line."""
     one_file_system: bool = False
     """Leave directories of the source alone that are on another file system than the source itself."""
     dry_run: bool = False
@@ -123,6 +127,8 @@ class MoveOptions(Shown):
                     yield f"{name}: {error}"
         if self.grace_s and self.max_duration_s is None:
             yield "grace_s: is for what happens after max_duration_s, which is not given"
+        if self.from0 and self.files_from is None:
+            yield "from0: is for files_from, which is not given"
         if self.manifest is not None and self.dry_run:
             yield "manifest: is for what is moved, and a dry run moves nothing"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import repeat
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.concurrency.loading_ahead import load_ahead
-from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError
+from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.locations import Location
 from realize.mover.events import Event, Observer, PartialGone
 from realize.mover.interfaces import Feed, IManifest
@@ -23,6 +23,9 @@ from realize.runs.move_options import MoveOptions
 from realize.runs.reconnecting import Reconnecting
 from realize.runs.session import Session
 from realize.runs.tally import Tally
+
+if TYPE_CHECKING:
+    from realize.runs.wanted_names import WantedNames
 
 LOADED_AHEAD: Final = (
     "encodings.idna",
@@ -78,6 +81,7 @@ class MoveRun:
         self._timer: IDelayedCall | None = None
         """For the end of the time, and then for that of the grace."""
         self._late = False
+        self._names: WantedNames | None = None
         self._connected = False
 
     def start(self, elapsed: float = 0.0) -> Deferred[None]:
@@ -142,10 +146,35 @@ class MoveRun:
         self._timer = self._clock.callLater(0.0 if between else self._options.grace_s, self.cancel)
 
     async def _move(self) -> None:
-        """Run until everything is moved, and recorded if a manifest was asked for."""
+        """Read the names of what is to be moved, if not all is, and run until everything is moved."""
         session = self._session
         locations = session.resolve(*self._texts)
         *self._tally.sources, self._tally.destination = [each.resolved for each in locations]
+        names = await self._named(locations)
+        if names is None:
+            await self._recorded(locations)
+            return
+        try:
+            self._names = names
+            await self._recorded(locations)
+        finally:
+            names.close()
+
+    async def _named(self, locations: Sequence[Location]) -> WantedNames | None:
+        """The names of what is moved; None for all."""
+        options = self._options
+        if options.files_from is None:
+            return None
+        if len(locations) > 2:
+            raise UsageError("--files-from is for one source, which its names are relative to")
+        # Without such a list, nothing that reads it is loaded.
+        from realize.runs.wanted_names import wanted_names
+
+        return await wanted_names(options.files_from, self._session.in_thread, from0=options.from0)
+
+    async def _recorded(self, locations: Sequence[Location]) -> None:
+        """Run until everything is moved, and recorded if a manifest was asked for."""
+        session = self._session
         async with recording(self._options.manifest, session, locations) as manifest:
             self._manifest = manifest
             self._tidying = None if self._options.dry_run else session.tidying(locations[-1], self._observer)
@@ -189,7 +218,14 @@ class MoveRun:
         if self._run is None:
             await self._when_connected()
             self._run = Run(
-                sources, destination, self._transfer, self._observe, self._clock, self._stop_flag, self._manifest
+                sources,
+                destination,
+                self._transfer,
+                self._observe,
+                self._clock,
+                self._stop_flag,
+                self._manifest,
+                self._names,
             )
         else:
             self._run = self._run.resumed(sources, destination)

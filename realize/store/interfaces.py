@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from realize.errors import RealizeError
+from realize.shown import Shown
 from realize.values import (
     Attributes,
     Chunk,
@@ -45,7 +46,16 @@ from realize.values import (
     Vacant,
     Version,
     Where,
+    frozen,
 )
+
+
+@frozen(eq=False, repr=False)
+class Examined(Shown):
+    """What names stand for, in their order, and when that was looked at: ns since the epoch, by the store's machine."""
+
+    entries: Sequence[Entry | RealizeError]
+    now_ns: int
 
 
 class IListing(Interface):
@@ -187,6 +197,12 @@ class IStore(Interface):
         Directories that match the rules ``leave`` (`realize.leaving`) are listed, but not entered.
         With ``one_file_system``, one on another file system than the location is listed as left, and not entered.
         Partials are listed only with ``partials``.
+        """
+
+    def examine(paths: Sequence[bytes]) -> Deferred[Examined]:
+        """Return for each of these names the entry that a listing would have, or an error.
+
+        A directory comes without its contents, and what does not exist gives `realize.errors.NotFound`.
         """
 
     def describe(paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:

@@ -46,7 +46,10 @@ ONE_FILE_SYSTEM: Final = "one-file-system"
 BACKUPS: Final = "backups"
 """The capability to understand ``backup`` of `OpenDirectory`."""
 
-CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS)
+EXAMINE: Final = "examine"
+"""The capability to understand `Examine`."""
+
+CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE)
 """The capabilities that this software announces in Hello."""
 
 MAX_HANDLES: Final = 64
@@ -242,6 +245,17 @@ class EndWalk(RealizeCommand):
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"listing", _number())]
+
+
+class Examine(RealizeCommand):
+    """Say what these names stand for, as a listing would.
+
+    The requester sends it, to whoever has the capability `EXAMINE`; needs ``read``.
+    ``now`` is the clock of the responder before it looked, in nanoseconds since the epoch.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"examined", Packed(packing.EXAMINED)), (b"now", Number())]
 
 
 class Describe(RealizeCommand):

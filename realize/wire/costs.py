@@ -48,6 +48,7 @@ _MORE: Final = {
 }
 _BATCHES: Final = commands.names(
     commands.Describe,
+    commands.Examine,
     commands.FindSiblings,
     commands.Forbidden,
     commands.MakeDirectories,
@@ -62,6 +63,7 @@ _ANSWERS: Final = commands.names(
     commands.BlockDigests,
     commands.CutSpan,
     commands.Describe,
+    commands.Examine,
     commands.Forbidden,
     commands.GetThrottle,
     commands.Moves,

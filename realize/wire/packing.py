@@ -643,6 +643,7 @@ EACH_ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attribute
 
 OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)
 
+EXAMINED: Final = Results("entries", _encode_entry, _decode_entry)
 FOUND: Final = Results("descriptions", _encode_existing, _decode_existing, usual=NOTHING)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
 OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
@@ -667,6 +668,10 @@ NAMED_BYTES: Final = _U32.size + DIGEST_BYTES + 1 + _ATTRIBUTES.size + _VERSION.
 """At least as many bytes as a small head, a removal or an expected file takes besides its path."""
 
 
+EXAMINED_BYTES: Final = 512
+"""What an entry, or an error of ours, takes at most in an answer, besides the path."""
+
+
 def measure_path(path: bytes) -> int:
     """Return how many bytes a path takes, without packing it."""
     return len(path) + _U16.size
@@ -680,6 +685,11 @@ def measure_named(item: Named) -> int:
 def measure_entry(entry: Entry) -> int:
     """Return how many bytes an entry takes."""
     return len(_encode_entry(entry))
+
+
+def measure_examined(path: bytes) -> int:
+    """Return how many bytes the answer about a path may take: an entry with a note, or an error."""
+    return len(path) + EXAMINED_BYTES
 
 
 def fit(

@@ -90,6 +90,10 @@ class MoveArguments:
         metavar="SIZE", callback=size, help="Leave alone what is smaller: bytes, or 512k, 1.5MiB, 20MB."
     )
     max_size: int | None = option(metavar="SIZE", callback=size, help="Leave alone what is larger.")
+    files_from: str | None = option(
+        metavar="FILE", help="Take only the files named in FILE, relative to SRC, one on a line; '-' is standard input."
+    )
+    from0: bool = option("-0", "--from0", is_flag=True, help="A NUL byte ends each name in --files-from.")
     one_file_system: bool = option(
         "-x", "--one-file-system", is_flag=True, help="Enter no directory that is on another file system than SRC."
     )
@@ -177,6 +181,10 @@ class MoveArguments:
             raise click.UsageError(
                 "--throttle is for both directions; give it, or --throttle-up and --throttle-down", ctx
             )
+        if self.files_from is not None and len(self.locations) > 2:
+            raise click.UsageError("--files-from is for one SRC, which its names are relative to", ctx)
+        if self.from0 and self.files_from is None:
+            raise click.UsageError("--from0 is for the names of --files-from, which is not given", ctx)
         if self.max_size is not None and (self.min_size or 0) > self.max_size:
             raise click.UsageError("--min-size is more than --max-size: no file has such a size", ctx)
         if self.grace and self.max_duration is None:
@@ -253,6 +261,8 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
             min_age_s=asked.min_age,
             min_size_bytes=asked.min_size or 0,
             max_size_bytes=asked.max_size,
+            files_from=asked.files_from,
+            from0=asked.from0,
             one_file_system=asked.one_file_system,
             dry_run=asked.dry_run,
             prune_age_s=asked.prune_dirs,

@@ -21,7 +21,7 @@ from realize.store.client.small_files import RemoteBatches, listed
 from realize.store.client.streams import BLOCKS_PER_COMMAND, RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import call_lasting
-from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.interfaces import Examined, IListing, IReader, IStore, IWriter
 from realize.values import (
     BLOCK_BYTES,
     MAX_SMALL_BYTES,
@@ -146,6 +146,23 @@ class RemoteStore:
             leave=leave,
             one_file_system=one_file_system,
         )
+
+    @cancellable
+    async def examine(self, paths: Sequence[bytes]) -> Examined:
+        """See `IStore`."""
+        self._require(commands.EXAMINE, "to look up files by their names")
+        times: list[int] = []
+
+        def ask(pack: list[bytes]) -> Deferred[list[Entry | RealizeError]]:
+            asked = self._call(commands.Examine, paths=pack)
+            return asked.addCallback(noted).addCallback(listed, "examined", len(pack))
+
+        def noted(answer: dict[str, Any]) -> dict[str, Any]:
+            times.append(answer["now"])
+            return answer
+
+        entries = await self._packed(paths, packing.measure_examined, ask)
+        return Examined(entries, min(times))
 
     def describe(self, paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
         """See `IStore`."""

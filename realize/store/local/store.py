@@ -23,7 +23,7 @@ from realize.errors import InternalError, NoSpace, NotFound, RealizeError, Stora
 from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.tree import Inode, identity_of
-from realize.store.interfaces import IListing, IReader, IStore, IWriter
+from realize.store.interfaces import Examined, IListing, IReader, IStore, IWriter
 from realize.store.local.backups import prepare
 from realize.store.local.directories import make_directories, set_directories
 from realize.store.local.existing import FinalMatches, Vouching, describe_batch, settle_batch
@@ -41,7 +41,7 @@ from realize.store.local.removal import prune_batch, remove_batch
 from realize.store.local.siblings import siblings_batch
 from realize.store.local.small_files import WrittenBatch, read_batch, write_batch
 from realize.store.local.versions import Clock
-from realize.store.local.walker import Walker
+from realize.store.local.walker import Walker, examine_batch
 from realize.store.local.writer import LocalWriter, PartialFile
 from realize.units import display_name
 from realize.values import (
@@ -50,6 +50,7 @@ from realize.values import (
     SLICE_BYTES,
     Attributes,
     Directory,
+    Entry,
     Existing,
     Expected,
     Fetched,
@@ -214,6 +215,13 @@ class LocalStore:
         listing = LocalListing(walker, self._run_briefly, self._listings.discard, self._clock.now_ns)
         self._listings.add(listing)
         return listing
+
+    @shielded
+    async def examine(self, paths: Sequence[bytes]) -> Examined:
+        """See `IStore`."""
+        now_ns = self._clock.now_ns()
+        entries: list[Entry | RealizeError] = await self._while_open(examine_batch, self._location, paths)
+        return Examined(entries, now_ns)
 
     @shielded
     async def describe(self, paths: Sequence[bytes]) -> list[Existing | RealizeError]:

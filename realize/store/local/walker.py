@@ -24,7 +24,7 @@ from typing import Final
 
 from attrs import define
 
-from realize.errors import BadName, InternalError, NotFound, RealizeError, StorageError
+from realize.errors import BadName, Conflict, InternalError, NotFound, RealizeError, StorageError
 from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.identities import identity_token
@@ -36,6 +36,7 @@ from realize.shown import Shown
 from realize.store.local.location import OWN_NOTE, RootedLocation
 from realize.store.local.partial_marks import NOTE, is_ours
 from realize.store.local.versions import attributes_of, representable
+from realize.units import display_name
 from realize.values import Entry, Kind, frozen
 
 MAX_SORTED_NAMES: Final = 16_384
@@ -363,6 +364,25 @@ def examine(directory_fd: int, directory: tuple[bytes, ...], name: bytes, path: 
         return WalkEntry(path, directory, name, None, reason(error, Deed.LOOK))
     partial = names.is_partial(name) and is_ours(directory_fd, name, status)
     return WalkEntry(path, directory, name, status, partial=partial)
+
+
+def examine_batch(location: RootedLocation, paths: Sequence[bytes]) -> list[Entry | RealizeError]:
+    """Return what a listing would have under each of these names, or an error; not following symlinks."""
+    with location.tree() as tree:
+        return [_examined(location, tree, path) for path in paths]
+
+
+def _examined(location: RootedLocation, tree: Tree, path: bytes) -> Entry | RealizeError:
+    try:
+        if not location.root.served and location.is_own(path):
+            return Entry(path, Kind.LEFT, note=OWN_NOTE)
+        directory, name = location.split(path)
+        found = examine(tree.directory(directory), directory, name, path)
+    except Conflict as error:  # what should be a directory is a file
+        return NotFound(str(error))
+    except RealizeError as error:
+        return error
+    return NotFound(f"{display_name(path)}: there is no such file") if found is None else entry_of(found)
 
 
 def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:

@@ -320,6 +320,12 @@ class DirectoryResponders(amp.CommandLocator):
 
     # Many files at once.
 
+    @commands.Examine.responder
+    async def _examine(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
+        opened = self._directory(handle, Right.READ)
+        examined = await opened.store.examine(paths)
+        return {"examined": examined.entries, "now": examined.now_ns}
+
     @commands.Describe.responder
     async def _describe(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
         opened = self._directory(handle, *PUT, Right.READ)
