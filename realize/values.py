@@ -100,6 +100,15 @@ def coarseness_ns(stamp_ns: int) -> int:
     return 10_000_000 if stamp_ns % 10_000_000 == 0 else 0
 
 
+class Order(enum.Enum):
+    """Which files of a source go first."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    LARGEST = "largest"
+    SMALLEST = "smallest"
+
+
 class Kind(enum.Enum):
     """The kind of an entry in a listing."""
 

@@ -68,13 +68,15 @@ BIG = random.Random(1).randbytes(3 * MIB)
 class Trial:
     """A run over memory stores that is driven by hand."""
 
-    def __init__(self, source, destination, *more_sources, feed=None, names=None, **options):
+    def __init__(self, source, destination, *more_sources, feed=None, names=None, sorting=None, **options):
         self.events = []
         self.clock = Clock()
         self.result = []
         sources = [Side(store, f"src{number}", feed=feed) for number, store in enumerate((source, *more_sources))]
         wanted = TransferOptions(**{"policy": OnConflict.REPLACE, **options})
-        run = Run(sources, Side(destination, "dst"), wanted, self.events.append, self.clock, names=names)
+        run = Run(
+            sources, Side(destination, "dst"), wanted, self.events.append, self.clock, names=names, sorting=sorting
+        )
         self.done = run.start()
         self.done.addBoth(self.result.append)
 

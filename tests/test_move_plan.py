@@ -10,7 +10,7 @@ from realize.keys import generate_identity
 from realize.locations import LocalLocation, RemoteLocation
 from realize.moves.plan import Plan, plans_of
 from realize.schedule.when import Every, Settled
-from realize.values import OnConflict
+from realize.values import OnConflict, Order
 
 PEERS = {"nas": PeerConfig(generate_identity().public_key, "nas.example")}
 
@@ -69,6 +69,14 @@ def test_sizes_are_those_of_the_configuration() -> None:
     selection = plan_of(min_size_bytes=2, max_size_bytes=3).options.transfer(remove=True).selection
 
     assert [2, 3] == [size for size in range(6) if selection.accepts_size(size)]
+
+
+def test_files_that_settle_have_no_order() -> None:
+    """They go as they settle; runs by the clock have one."""
+    assert [
+        'moves.cam.order: files go as they settle; expected a move by the clock, such as when = "every 10m"'
+    ] == problems(order=Order.NEWEST)
+    assert Order.NEWEST is plan_of(when="every 10m", order=Order.NEWEST).options.order
 
 
 def test_jitter_is_a_part_of_the_interval_and_the_same_each_time() -> None:

@@ -25,7 +25,7 @@ from realize.runs.move_options import MoveOptions
 from realize.runs.options import MetricsTargets
 from realize.runs.summary import Summary
 from realize.throttle.tree import Scope
-from realize.values import Entry, Kind, OnConflict
+from realize.values import Entry, Kind, OnConflict, Order
 from realize.wire.commands import Direction, Steering
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "MetricsTargets",
     "MoveOptions",
     "OnConflict",
+    "Order",
     "PeerConfig",
     "PeerLimit",
     "Place",

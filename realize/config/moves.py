@@ -26,7 +26,7 @@ from realize.config.checks import (
 from realize.config.problems import SeveralProblems, problems_of, refuse
 from realize.errors import Problem, RealizeError
 from realize.shown import Shown
-from realize.values import OnConflict
+from realize.values import OnConflict, Order
 
 SETTLE_S: Final = 10.0
 """Seconds that a file must be unchanged unless another time is configured."""
@@ -82,6 +82,8 @@ class MoveConfig(Shown):
     """Files that are larger are not moved; None: none is too large."""
     one_file_system: bool = False
     """Whether directories on another file system than their source are left alone."""
+    order: Order | None = None
+    """Which files of a source go first, for runs by the clock; None: in path order."""
     on_conflict: OnConflict | None = None
     """What to do if the destination has another file of that name."""
     backup_dir: str | None = None
@@ -127,6 +129,7 @@ class MoveConfig(Shown):
             *problems_of("min_size", check_size_value, self.min_size_bytes),
             *(() if self.max_size_bytes is None else problems_of("max_size", check_size_value, self.max_size_bytes)),
             *problems_of("one_file_system", as_boolean, self.one_file_system),
+            *(() if self.order is None else problems_of("order", instance_of(Order), self.order)),
             *(
                 ()
                 if self.on_conflict is None

@@ -59,7 +59,7 @@ from realize.units import (
     display_text,
     quoted,
 )
-from realize.values import OnConflict
+from realize.values import OnConflict, Order
 
 T = TypeVar("T")
 
@@ -242,6 +242,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
         min_size_bytes=as_size,
         max_size_bytes=as_size,
         one_file_system=as_boolean,
+        order=lambda value: Order(choice(*(each.value for each in Order))(value)),
         on_conflict=lambda value: OnConflict[choice(*_CONFLICT_WORDS)(value).upper()],
         backup_dir=as_backup_dir,
         preserve=as_boolean,

@@ -55,6 +55,22 @@ class Names(Protocol):
         """Return whether the name of that number was asked about before, and remember that it was."""
 
 
+class Sorting(Protocol):
+    """Sorts records by their bytes, more than memory should hold; one call at a time."""
+
+    def add(self, records: Sequence[bytes]) -> Deferred[None]:
+        """Add some; fires when there may be more."""
+
+    def sort(self) -> Deferred[None]:
+        """Say that there are no more; fires when they can be read."""
+
+    def read(self, position: int, most: int) -> Deferred[tuple[list[bytes], int]]:
+        """Fires with up to ``most`` of them from a position on, 0 being the first, and the position after them."""
+
+    def close(self) -> None:
+        """Free the space that they take up; no call may be under way."""
+
+
 class Feed(Protocol):
     """Says which files of a source are moved, in place of a listing by its store, and learns what becomes of them.
 

@@ -35,11 +35,12 @@ from realize.mover.events import (
 from realize.mover.jobs import Jobs, Slots
 from realize.mover.large import move_large
 from realize.mover.named import NamedListing
+from realize.mover.ordered import OrderedListing
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
 from realize.mover.slots import VaryingSlots
-from realize.mover.small import Candidate, grouped, move_small
+from realize.mover.small import Candidate, grouped, grouped_in_order, move_small
 from realize.mover.work import SideError, Work, whole
 from realize.numbered import numbered
 from realize.shown import Shown
@@ -136,7 +137,8 @@ class Move:
     def __attrs_post_init__(self) -> None:
         """Create the slots that limit what runs at once."""
         self._jobs = Jobs(self.clock)
-        self._pages = DeferredSemaphore(PAGES_AHEAD)
+        # In an order, the files of a page begin when all of those before it have begun.
+        self._pages = DeferredSemaphore(PAGES_AHEAD if self.work.options.order is None else 1)
         self._batches = VaryingSlots(self._batches_at_once)
         self._files = DeferredSemaphore(self.work.options.jobs)
         self._opened = self.clock.seconds()
@@ -193,6 +195,12 @@ class Move:
     def _listing(self) -> IListing:
         if self.work.feed is not None:
             return self.work.feed.listing()
+        listing, order = self._unordered(), self.work.options.order
+        if order is None or self.work.sorting is None:
+            return listing
+        return OrderedListing(listing, order, self.work.options.selection, self.work.sorting())
+
+    def _unordered(self) -> IListing:
         if self.work.names is not None:
             return NamedListing(self.work.source, self.work.names)
         options = self.work.options
@@ -314,7 +322,8 @@ class Move:
             else:
                 candidates.append(Candidate(entry, existing))
         await self._make_directories(candidates, here)
-        for moving in grouped(candidates, self._batch_bytes):
+        in_groups = grouped if self.work.options.order is None else grouped_in_order
+        for moving in in_groups(candidates, self._batch_bytes):
             if isinstance(moving, Candidate):
                 await self._start(self._files, self._move_file, self.work, moving.entry, moving.existing)
             else:

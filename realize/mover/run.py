@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import compress
 from typing import Final
@@ -41,7 +41,7 @@ from realize.mover.events import (
     Planned,
     SourceStarted,
 )
-from realize.mover.interfaces import Arrived, IManifest, Names
+from realize.mover.interfaces import Arrived, IManifest, Names, Sorting
 from realize.mover.jobs import Jobs
 from realize.mover.move import Move
 from realize.mover.plan import Action, overlap
@@ -82,6 +82,8 @@ class Run:
     manifest: IManifest | None = None
     names: Names | None = None
     """What is moved of each source, if not all that it has."""
+    sorting: Callable[[], Sorting] | None = None
+    """Makes what sorts a listing; needed for the option ``order``."""
     _scarcity: Scarcity = field(factory=Scarcity)
     _done: frozenset[int] = frozenset()
     _away: Unavailable | None = None
@@ -317,6 +319,7 @@ class Run:
             progress=self._progress(source.store, into),
             feed=source.feed,
             names=self.names,
+            sorting=self.sorting,
         )
         self._scarcity.begin(source.name)
         try:

@@ -6,6 +6,8 @@ What goes into a batch is decided here alone: a store only says how many bytes i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import takewhile
 from typing import Final, TypeAlias
 
 from attrs import define, evolve, field
@@ -90,6 +92,25 @@ def grouped(candidates: Sequence[Candidate], at_once: Callable[[], int]) -> Iter
             left = [each for each in left if each.entry.size > most]
         else:
             yield left.pop(0)
+
+
+def grouped_in_order(
+    candidates: Sequence[Candidate], at_once: Callable[[], int]
+) -> Iterator[list[Candidate] | Candidate]:
+    """The same, but all that is yielded is in the order of the candidates."""
+    left = list(candidates)
+    while left:
+        fits = partial(_fits, at_once())
+        if fits(left[0]):
+            batch = next(batches(takewhile(fits, left), at_once))
+            left = left[len(batch) :]
+            yield batch
+        else:
+            yield left.pop(0)
+
+
+def _fits(most: int, candidate: Candidate) -> bool:
+    return candidate.entry.size <= most
 
 
 async def move_small(work: Work, batch: Sequence[Candidate], report: OutcomeReport) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -23,7 +23,7 @@ from realize.errors import (
 from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
-from realize.mover.interfaces import Arrived, Feed, IManifest, Names
+from realize.mover.interfaces import Arrived, Feed, IManifest, Names, Sorting
 from realize.mover.plan import Action
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
@@ -31,7 +31,7 @@ from realize.mover.stop_flag import StopFlag
 from realize.shown import Shown
 from realize.store.interfaces import IStore
 from realize.units import display_name
-from realize.values import Entry, Existing, OnConflict, Removal, Stored, Version
+from realize.values import Entry, Existing, OnConflict, Order, Removal, Stored, Version
 
 FATAL_ERRORS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 """Errors of one file that all other files on that side would get too."""
@@ -68,6 +68,8 @@ class TransferOptions(Shown):
     selection: Selection = field(factory=Selection)
     one_file_system: bool = False
     """Whether directories of the source that are on another file system than the source itself are left alone."""
+    order: Order | None = None
+    """Which files of a source go first; None: in path order."""
     dry_run: bool = False
     prune_age_ns: int | None = None
     """Remove directories of the source that are empty and at least this old (since their last change); None: never."""
@@ -103,6 +105,8 @@ class Work(Shown):
     progress: Progress = field(factory=Progress)
     feed: Feed | None = None
     names: Names | None = None
+    sorting: Callable[[], Sorting] | None = None
+    """Makes what sorts a listing, if the files go in an order."""
 
     @property
     def settles(self) -> bool:

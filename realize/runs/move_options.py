@@ -17,7 +17,7 @@ from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.schedule.timetable import RateByTime, plainly
 from realize.shown import Shown
 from realize.units import MAX_SIZE_BYTES
-from realize.values import OnConflict
+from realize.values import OnConflict, Order
 
 MAX_JOBS: Final = 32
 """The most large files in flight at once."""
@@ -64,6 +64,8 @@ class MoveOptions(Shown):
     """Whether a NUL byte ends each name there, and not the end of the line."""
     one_file_system: bool = False
     """Leave directories of the source alone that are on another file system than the source itself."""
+    order: Order | None = None
+    """Which files of a source go first; None: in path order."""
     dry_run: bool = False
     """Find out what would be done, and touch nothing on either side."""
     prune_age_s: float | None = None
@@ -99,6 +101,8 @@ class MoveOptions(Shown):
             yield f"on_conflict: expected one of {', '.join(map(str, OnConflict))}"
         if self.backup_dir is not None:
             yield from _backup_problems(self.backup_dir, self.on_conflict)
+        if not isinstance(self.order, Order | None):
+            yield f"order: expected one of {', '.join(map(str, Order))}"
         if type(self.jobs) is not int or not 1 <= self.jobs <= MAX_JOBS:
             yield f"jobs: expected a number from 1 to {MAX_JOBS}"
         for rule in self.rules:
@@ -157,6 +161,7 @@ class MoveOptions(Shown):
             jobs=self.jobs,
             selection=selection(self.rules, self.min_age_s, min_size=self.min_size_bytes, max_size=self.max_size_bytes),
             one_file_system=self.one_file_system,
+            order=self.order,
             dry_run=self.dry_run,
             prune_age_ns=None if self.prune_age_s is None or not remove else int(self.prune_age_s * 1e9),
         )

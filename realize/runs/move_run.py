@@ -14,7 +14,7 @@ from realize.concurrency.loading_ahead import load_ahead
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.locations import Location
 from realize.mover.events import Event, Observer, PartialGone
-from realize.mover.interfaces import Feed, IManifest
+from realize.mover.interfaces import Feed, IManifest, Sorting
 from realize.mover.run import Run, Side
 from realize.mover.stop_flag import StopFlag
 from realize.runs.expiry import Tidying
@@ -160,6 +160,12 @@ class MoveRun:
         finally:
             names.close()
 
+    def _sorting(self) -> Sorting:
+        # Without an order, nothing that sorts is loaded.
+        from realize.runs.arranging import Arranging
+
+        return Arranging(self._session.in_thread)
+
     async def _named(self, locations: Sequence[Location]) -> WantedNames | None:
         """The names of what is moved; None for all."""
         options = self._options
@@ -226,6 +232,7 @@ class MoveRun:
                 self._stop_flag,
                 self._manifest,
                 self._names,
+                self._sorting,
             )
         else:
             self._run = self._run.resumed(sources, destination)

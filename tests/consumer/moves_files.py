@@ -19,6 +19,7 @@ from realize.api import (
     MetricsTargets,
     MoveOptions,
     OnConflict,
+    Order,
     PeerConfig,
     PeerLimit,
     Place,
@@ -117,6 +118,7 @@ def options(manifest: Path) -> MoveOptions:
     """All of them."""
     return MoveOptions(
         on_conflict=OnConflict.SKIP,
+        order=Order.NEWEST,
         preserve=False,
         jobs=2,
         rules=[("exclude", "*.tmp"), ("include", "a.tmp")],

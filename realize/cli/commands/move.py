@@ -97,6 +97,10 @@ class MoveArguments:
     one_file_system: bool = option(
         "-x", "--one-file-system", is_flag=True, help="Enter no directory that is on another file system than SRC."
     )
+    order: str | None = option(
+        type=click.Choice(["newest", "oldest", "largest", "smallest"]),
+        help="Which files of a SRC go first; it is listed to its end before.",
+    )
     throttle: RateTimetable | int | str | None = option(
         metavar="RATE",
         callback=rate_by_time,
@@ -226,7 +230,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
     from realize.process import process_started
     from realize.runs.metrics import RunMetrics
     from realize.runs.move_options import MoveOptions
-    from realize.values import OnConflict
+    from realize.values import OnConflict, Order
 
     look = DisplayOptions(
         # Bars and records on the same terminal would overwrite each other.
@@ -264,6 +268,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
             files_from=asked.files_from,
             from0=asked.from0,
             one_file_system=asked.one_file_system,
+            order=None if asked.order is None else Order(asked.order),
             dry_run=asked.dry_run,
             prune_age_s=asked.prune_dirs,
             up_bps=rates.up,

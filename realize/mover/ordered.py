@@ -1,0 +1,147 @@
+"""`OrderedListing`: the files of a listing by age or by size, which takes the end of the listing to know.
+
+What memory should not hold is in the records of a `Sorting`.
+Each has all that is needed of its file, with the attributes of the directories that it is in as they were before
+anything was moved, so nothing is asked of the source again.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from realize.mover.filters import Selection
+from realize.mover.interfaces import Sorting
+from realize.store.interfaces import IListing
+from realize.values import Attributes, Entry, Kind, Order
+
+ORDERED_PAGE_FILES: Final = 250
+"""Files on a page; what a page does not begin is what a run that ends early has not begun."""
+
+_KEY: Final = struct.Struct("!Q")
+_FILE: Final = struct.Struct("!Qq")
+_DIRECTORY: Final = struct.Struct("!qH")
+
+
+@implementer(IListing)
+class OrderedListing:
+    """Gives at first all that is no file, as ``listing`` does, and then its files in that order.
+
+    Files that are equal in it come in path order.  Those that ``selection`` leaves out are dropped early.
+    ``sorting`` belongs to it from now on.
+    """
+
+    held: Final = 0
+
+    def __init__(self, listing: IListing, order: Order, selection: Selection, sorting: Sorting) -> None:
+        self.now_ns = listing.now_ns
+        self._listing = listing
+        self._order = order
+        self._selection = selection
+        self._sorting = sorting
+        self._above: list[tuple[bytes, Attributes]] = []
+        self._position: int | None = None
+        """Where the next records are; None while the listing goes on."""
+        self._busy = False
+        self._closed = False
+
+    def next_page(self) -> Deferred[list[Entry]]:
+        """See `IListing`."""
+        return Deferred.fromCoroutine(self._next_page())
+
+    async def _next_page(self) -> list[Entry]:
+        self._busy = True
+        try:
+            while self._position is None and not self._closed:
+                if page := await self._others():
+                    return page
+            page = [] if self._closed else await self._files()
+        finally:
+            self._busy = False
+            if self._closed:
+                self._sorting.close()
+        if not page:
+            self.close()
+        return page
+
+    async def _others(self) -> list[Entry]:
+        """What is no file of the next page of the listing; its files are added to the records."""
+        page = await self._listing.next_page()
+        if not page:
+            await self._sorting.sort()
+            self._position = 0
+            return []
+        self.now_ns = self._listing.now_ns
+        records = []
+        for entry in page:
+            while self._above and not entry.path.startswith(self._above[-1][0] + b"/"):
+                self._above.pop()
+            if entry.kind is Kind.DIRECTORY:
+                self._above.append((entry.path, Attributes(entry.mtime_ns, entry.mode)))
+            elif entry.kind is Kind.FILE and self._is_meant(entry):
+                records.append(self._record(entry))
+        if records:
+            await self._sorting.add(records)
+        return [entry for entry in page if entry.kind is not Kind.FILE]
+
+    async def _files(self) -> list[Entry]:
+        records, self._position = await self._sorting.read(self._position or 0, ORDERED_PAGE_FILES)
+        page: dict[bytes, Entry] = {}
+        for record in records:
+            page |= {entry.path: entry for entry in _entries(record)}
+        return list(page.values())
+
+    def _is_meant(self, entry: Entry) -> bool:
+        return self._selection.accepts_path(entry.path) and self._selection.accepts_size(entry.size)
+
+    def _record(self, entry: Entry) -> bytes:
+        above = b"".join(_DIRECTORY.pack(each.mtime_ns, each.mode) for _, each in self._above)
+        key = _KEY.pack(_key(entry, self._order))
+        return b"%b%b\0%b%b" % (key, entry.path, _FILE.pack(entry.size, entry.mtime_ns), above)
+
+    def close(self) -> None:
+        """See `IListing`."""
+        self._closed = True
+        self._listing.close()
+        if not self._busy:
+            self._sorting.close()
+
+
+def _key(entry: Entry, order: Order) -> int:
+    """A number that is the less the earlier a file comes."""
+    match order:
+        case Order.OLDEST:
+            return _shifted(entry.mtime_ns)
+        case Order.NEWEST:
+            return _turned(_shifted(entry.mtime_ns))
+        case Order.SMALLEST:
+            return entry.size
+        case Order.LARGEST:
+            return _turned(entry.size)
+
+
+def _shifted(mtime_ns: int) -> int:
+    """The same order without a sign, in 64 bits."""
+    return mtime_ns + (1 << 63)
+
+
+def _turned(number: int) -> int:
+    """The opposite order, in 64 bits."""
+    return (1 << 64) - 1 - number
+
+
+def _entries(record: bytes) -> list[Entry]:
+    """The file of a record, behind the directories that it is in, the outermost first."""
+    path, rest = record[_KEY.size :].split(b"\0", 1)
+    size, mtime_ns = _FILE.unpack_from(rest)
+    components = path.split(b"/")
+    entries = []
+    # Directories that no listing has told of, such as those above a name, are missing at the outer end.
+    known = list(_DIRECTORY.iter_unpack(rest[_FILE.size :]))
+    first = len(components) - len(known)
+    for depth, (directory_ns, mode) in enumerate(known, first):
+        entries.append(Entry(b"/".join(components[:depth]), Kind.DIRECTORY, mtime_ns=directory_ns, mode=mode))
+    return [*entries, Entry(path, Kind.FILE, size, mtime_ns)]
