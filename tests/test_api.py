@@ -370,6 +370,7 @@ async def test_the_end_of_a_run_is_in_its_textfile(out, tmp_path):
         ({"min_age_s": -1}, "min_age_s: expected a number of seconds"),
         ({"min_age_s": float("nan")}, "min_age_s: expected"),
         ({"min_size_bytes": -1}, "min_size_bytes: expected a number of bytes"),
+        ({"max_transfer_bytes": 0}, "max_transfer_bytes: expected a number of bytes above zero"),
         ({"max_size_bytes": "1M"}, "max_size_bytes: expected a number of bytes"),
         ({"min_size_bytes": 2, "max_size_bytes": 1}, "min_size_bytes: is more than max_size_bytes"),
         ({"max_duration_s": 0}, "max_duration_s: expected"),

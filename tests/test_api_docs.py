@@ -29,6 +29,7 @@ NOT_FOR_PROGRAMS = {
     "min_age": "`min_age_s`",
     "min_size": "`min_size_bytes`",
     "max_size": "`max_size_bytes`",
+    "max_transfer": "`max_transfer_bytes`",
     "prune_dirs": "`prune_age_s`",
     "max_duration": "`max_duration_s`",
     "grace": "`grace_s`",

@@ -141,7 +141,7 @@ def test_what_is_unknown_is_counted_as_that() -> None:
         Unknown(b"b", 1000, 1000, How.CREATED),
         Unknown(b"c", 1000, 0, How.ALREADY_THERE),
     )
-    said = deadline_line(tally, 60.0, 61.0)
+    said = deadline_line(tally, "--max-duration 1m", 61.0)
     counts = (tally.arrived, tally.arrived_bytes, tally.sent_bytes, tally.removed, tally.not_started)
     unknown = (tally.unknown_arrivals, tally.unknown_removals)
     tally(Retrying(ConnectionFailed("lost"), 0.5))
@@ -176,7 +176,7 @@ def test_a_lost_connection_that_does_not_come_back_changes_nothing_of_what_was_c
         Retrying(ConnectionFailed("lost"), 1.0),
     )
 
-    said = deadline_line(tally, 60.0, 61.0)
+    said = deadline_line(tally, "--max-duration 1m", 61.0)
 
     assert (2, 1, 1, 6) == (tally.arrived, tally.removed, tally.failed, tally.not_started)
     assert 1 == tally.exit_code(DeadlineReached("the time limit was reached"))
@@ -216,7 +216,9 @@ def test_a_run_that_ends_by_force_does_not_know_what_becomes_of_what_is_under_wa
 
     assert ({}, 0, 8) == before
     assert ({b"large": (1024, None)}, 3, 4) == (tally.interrupted, tally.unknown_arrivals, tally.not_started)
-    assert "interrupted: large (1 KiB); 4 found but not started; 3 unknown" in deadline_line(tally, 1.0, 6.0)
+    assert "interrupted: large (1 KiB); 4 found but not started; 3 unknown" in deadline_line(
+        tally, "--max-duration 1s", 6.0
+    )
 
 
 def test_whatever_lasts_is_a_step() -> None:

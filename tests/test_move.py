@@ -68,15 +68,14 @@ BIG = random.Random(1).randbytes(3 * MIB)
 class Trial:
     """A run over memory stores that is driven by hand."""
 
-    def __init__(self, source, destination, *more_sources, feed=None, names=None, sorting=None, **options):
+    def __init__(self, source, destination, *more_sources, feed=None, **options):
         self.events = []
         self.clock = Clock()
         self.result = []
+        which = {name: options.pop(name, None) for name in ("names", "sorting", "allowance")}
         sources = [Side(store, f"src{number}", feed=feed) for number, store in enumerate((source, *more_sources))]
         wanted = TransferOptions(**{"policy": OnConflict.REPLACE, **options})
-        run = Run(
-            sources, Side(destination, "dst"), wanted, self.events.append, self.clock, names=names, sorting=sorting
-        )
+        run = Run(sources, Side(destination, "dst"), wanted, self.events.append, self.clock, **which)
         self.done = run.start()
         self.done.addBoth(self.result.append)
 

@@ -79,6 +79,14 @@ def test_files_that_settle_have_no_order() -> None:
     assert Order.NEWEST is plan_of(when="every 10m", order=Order.NEWEST).options.order
 
 
+def test_what_settles_has_no_limit_of_what_it_sends() -> None:
+    """A limit is for each run, and what settles has one whenever a file comes."""
+    assert ['moves.cam.max_transfer: is for a move by the clock, such as when = "every 1d"'] == problems(
+        max_transfer_bytes=5
+    )
+    assert plan_of(when="every 1d", max_transfer_bytes=5).options.max_transfer_bytes == 5
+
+
 def test_jitter_is_a_part_of_the_interval_and_the_same_each_time() -> None:
     """Unless the configuration gives it; another machine has another one."""
     plan = plan_of("nas::outbox", "/b", when="every 10m")

@@ -82,6 +82,8 @@ class MoveConfig(Shown):
     """Files that are larger are not moved; None: none is too large."""
     one_file_system: bool = False
     """Whether directories on another file system than their source are left alone."""
+    max_transfer_bytes: int | None = None
+    """Bytes of content after which a run by the clock ends in order; None: never."""
     order: Order | None = None
     """Which files of a source go first, for runs by the clock; None: in path order."""
     on_conflict: OnConflict | None = None
@@ -129,6 +131,11 @@ class MoveConfig(Shown):
             *problems_of("min_size", check_size_value, self.min_size_bytes),
             *(() if self.max_size_bytes is None else problems_of("max_size", check_size_value, self.max_size_bytes)),
             *problems_of("one_file_system", as_boolean, self.one_file_system),
+            *(
+                ()
+                if self.max_transfer_bytes is None
+                else problems_of("max_transfer", check_size_value, self.max_transfer_bytes)
+            ),
             *(() if self.order is None else problems_of("order", instance_of(Order), self.order)),
             *(
                 ()
@@ -151,6 +158,8 @@ class MoveConfig(Shown):
             yield ("backup_dir",), 'is for what is replaced, and nothing is unless on_conflict is "replace"'
         if self.grace_s and self.max_duration_s is None:
             yield ("grace",), "is for what happens after max_duration, which is not given"
+        if self.max_transfer_bytes == 0:
+            yield ("max_transfer",), "expected more than nothing"
         least, most = self.min_size_bytes, self.max_size_bytes
         if isinstance(least, int) and isinstance(most, int) and least > most:
             yield ("min_size",), "is more than max_size: no file has such a size"

@@ -22,6 +22,7 @@ IN_TOML: Final = {
     "jitter_s": "jitter",
     "max_duration_s": "max_duration",
     "max_size_bytes": "max_size",
+    "max_transfer_bytes": "max_transfer",
     "memory_bytes": "memory",
     "min_size_bytes": "min_size",
     "partial_max_age_s": "partial_max_age",

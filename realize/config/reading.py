@@ -242,6 +242,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
         min_size_bytes=as_size,
         max_size_bytes=as_size,
         one_file_system=as_boolean,
+        max_transfer_bytes=as_size,
         order=lambda value: Order(choice(*(each.value for each in Order))(value)),
         on_conflict=lambda value: OnConflict[choice(*_CONFLICT_WORDS)(value).upper()],
         backup_dir=as_backup_dir,

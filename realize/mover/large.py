@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, Unanswered, VerifyFailed, WrongSize
+from realize.mover.allowance import Spent
 from realize.mover.delta import Delta, worthwhile
 from realize.mover.events import End, Finished, How, Progressed, Started, Stopped
 from realize.mover.interfaces import Arrived
@@ -17,7 +19,18 @@ from realize.mover.work import SideError, Work, at, just_arrived, whole
 from realize.numbered import numbered
 from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
-from realize.values import BLOCK_BYTES, Committed, Entry, Existing, OnConflict, Removal, Siblings, Sized, Stored
+from realize.values import (
+    BLOCK_BYTES,
+    Committed,
+    Content,
+    Entry,
+    Existing,
+    OnConflict,
+    Removal,
+    Siblings,
+    Sized,
+    Stored,
+)
 
 _T = TypeVar("_T")
 
@@ -50,6 +63,19 @@ async def move_large(work: Work, listed: Entry, existing: Existing | None = None
 
 class _OldVersionChanged(SideError):
     """The digest of the result is wrong after parts were copied from the old version, which must have changed."""
+
+
+def _beginning(pieces: Sequence[Content], most: int) -> list[Content]:
+    """The first ``most`` bytes of these pieces."""
+    allowed: list[Content] = []
+    for piece in pieces:
+        if len(piece) > most:
+            if most:
+                allowed.append(piece[:most])
+            break
+        allowed.append(piece)
+        most -= len(piece)
+    return allowed
 
 
 async def _open(work: Work, listed: Entry) -> IReader:
@@ -229,11 +255,26 @@ class _Sending:
     have: int = 0
     found: int = 0
     digest: bytes = b""
+    granted: int = 0
+    """How many bytes may be sent."""
     committing: bool = False
     """Whether the commit was asked for: that closes the writer, whatever the outcome."""
 
     async def run(self) -> Stored:
         """Send what is missing and commit; on an error, leave a durable partial unless it would be useless."""
+        allowance, self.granted = self.work.allowance, self.reader.version.size
+        if allowance is None:
+            return await self._run()
+        wanted = max(1, self.reader.version.size - (self.existing.partial_size or 0))
+        self.granted = await allowance.reserve(wanted)
+        try:
+            if not self.granted:
+                raise Spent
+            return await self._run()
+        finally:
+            allowance.settle(self.granted, self.sent)
+
+    async def _run(self) -> Stored:
         version = self.reader.version
         with at(End.DESTINATION):
             preserve = self.work.options.preserve
@@ -251,7 +292,10 @@ class _Sending:
             await self._resume(writer)
             self.work.emit(Started(self.path, version.size, self.have))
             left = version.size - self.have
-            if self.deltas and worthwhile(self.reader, writer, self.existing.final_size or 0, left):
+            if self.work.allowance is not None and self.granted < left:
+                self.granted += self.work.allowance.take(left - self.granted)
+            deltas = self.deltas and self.granted >= left
+            if deltas and worthwhile(self.reader, writer, self.existing.final_size or 0, left):
                 await Delta(self.reader, writer, left, self._moved).run()
             await self._send(writer)
             self.digest = await _finish(self.reader)
@@ -306,9 +350,13 @@ class _Sending:
                 pieces = await self.reader.read()
             if not pieces:
                 return
-            with at(End.DESTINATION):
-                await writer.write(pieces)
-            self._moved(sum(map(len, pieces)), 0)
+            allowed = pieces if self.work.allowance is None else _beginning(pieces, self.granted - self.sent)
+            if allowed:
+                with at(End.DESTINATION):
+                    await writer.write(allowed)
+                self._moved(sum(map(len, allowed)), 0)
+            if len(allowed) < len(pieces) or len(allowed[-1]) < len(pieces[-1]):
+                raise Spent
 
     async def _unless_taken(self, answer: Deferred[_T]) -> _T:
         """Await the answer; raises `Busy`, so that it is tried again, if a file appeared where none was seen before."""

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
 from realize.errors import NotFound, RealizeError, StorageError
+from realize.mover.allowance import Allowance, Spent
 from realize.mover.events import (
     End,
     Failed,
@@ -138,7 +139,8 @@ class Move:
         """Create the slots that limit what runs at once."""
         self._jobs = Jobs(self.clock)
         # In an order, the files of a page begin when all of those before it have begun.
-        self._pages = DeferredSemaphore(PAGES_AHEAD if self.work.options.order is None else 1)
+        in_turn = self.work.options.order is not None or self.work.allowance is not None
+        self._pages = DeferredSemaphore(1 if in_turn else PAGES_AHEAD)
         self._batches = VaryingSlots(self._batches_at_once)
         self._files = DeferredSemaphore(self.work.options.jobs)
         self._opened = self.clock.seconds()
@@ -385,6 +387,10 @@ class Move:
             if why is not None:
                 work.emit(Failed(entry.path, *why))
             else:
+                sends = entry.size if action not in {Action.SKIP, Action.COMPARE} else 0
+                if sends and work.allowance is not None and not work.allowance.take(sends):
+                    work.spent()
+                    return
                 work.emit(Planned(entry.path, entry.size, action, stored_as))
 
     async def _free_names(self, files: Sequence[Entry]) -> dict[bytes, bytes]:
@@ -430,7 +436,38 @@ class Move:
                 self._retry_or_fail(self.work, candidate.entry, side_error)
         if not tried:
             return
-        await move_small(self.work, tried, self._batch_file_ended)
+        if self.work.allowance is None:
+            await move_small(self.work, tried, self._batch_file_ended)
+        else:
+            await self._move_as_allowed(self.work.allowance, tried)
+
+    async def _move_as_allowed(self, allowance: Allowance, batch: Sequence[Candidate]) -> None:
+        """Move the first files of a batch, as many as may be sent; of one that is too large alone, its beginning."""
+        reserved = await allowance.reserve(sum(each.entry.size for each in batch))
+        fitting: list[Candidate] = []
+        size = 0
+        for each in batch:
+            size += each.entry.size
+            if size > reserved:
+                break
+            fitting.append(each)
+        sent = 0
+
+        def ended(candidate: Candidate, outcome: Finished | Unknown | SideError) -> None:
+            nonlocal sent
+            # What failed may have travelled all the same.
+            sent += candidate.entry.size if isinstance(outcome, SideError) else outcome.sent
+            self._batch_file_ended(candidate, outcome)
+
+        try:
+            if fitting:
+                await move_small(self.work, fitting, ended)
+        finally:
+            allowance.settle(reserved, sent)
+        if not fitting:
+            await self._move_file(self.work, batch[0].entry, batch[0].existing)
+        if len(batch) > max(1, len(fitting)):
+            self.work.spent()
 
     def _batch_file_ended(self, candidate: Candidate, outcome: Finished | Unknown | SideError) -> None:
         """Deal with the outcome of one file of a batch."""
@@ -450,6 +487,8 @@ class Move:
                 side_error.in_vain = True
                 raise side_error
             self.work.emit(await move_large(work, listed, existing))
+        except Spent:
+            work.spent()
         except SideError as side_error:
             if side_error.fatal:
                 raise

@@ -26,6 +26,7 @@ from realize.errors import (
     UsageError,
     next_step,
 )
+from realize.mover.allowance import Allowance
 from realize.mover.directories import Directories
 from realize.mover.events import (
     End,
@@ -82,6 +83,8 @@ class Run:
     manifest: IManifest | None = None
     names: Names | None = None
     """What is moved of each source, if not all that it has."""
+    allowance: Allowance | None = None
+    """What may be sent in all; None: everything."""
     sorting: Callable[[], Sorting] | None = None
     """Makes what sorts a listing; needed for the option ``order``."""
     _scarcity: Scarcity = field(factory=Scarcity)
@@ -151,7 +154,7 @@ class Run:
             await jobs.drained()
             await self._report_no_space()
             if self.stop_flag.took_effect:
-                raise DeadlineReached("the time limit was reached")
+                raise DeadlineReached(self.stop_flag.why)
             if self._away is not None:
                 raise self._away
         except CancelledError as error:
@@ -320,6 +323,7 @@ class Run:
             feed=source.feed,
             names=self.names,
             sorting=self.sorting,
+            allowance=self.allowance,
         )
         self._scarcity.begin(source.name)
         try:

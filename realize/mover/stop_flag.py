@@ -13,6 +13,13 @@ class StopFlag(Shown):
 
     requested: bool = False
     took_effect: bool = False
+    why: str = "the time limit was reached"
+
+    def reached(self, why: str) -> None:
+        """Say that something was kept from being started, for another reason than time, and start nothing new."""
+        if not self.requested:
+            self.why = why
+        self.requested = self.took_effect = True
 
     def request(self) -> None:
         """Start nothing new from now on."""

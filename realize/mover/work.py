@@ -20,6 +20,7 @@ from realize.errors import (
     Unanswered,
     Unsettled,
 )
+from realize.mover.allowance import Allowance
 from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
@@ -32,6 +33,9 @@ from realize.shown import Shown
 from realize.store.interfaces import IStore
 from realize.units import display_name
 from realize.values import Entry, Existing, OnConflict, Order, Removal, Stored, Version
+
+SPENT: Final = "the limit of what may be sent was reached"
+"""Why a run ends early that has sent all that it may."""
 
 FATAL_ERRORS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 """Errors of one file that all other files on that side would get too."""
@@ -103,6 +107,8 @@ class Work(Shown):
     directories: Directories | None = None
     unsure: list[Finished] = field(factory=list)
     progress: Progress = field(factory=Progress)
+    allowance: Allowance | None = None
+    """What may still be sent; None: all."""
     feed: Feed | None = None
     names: Names | None = None
     sorting: Callable[[], Sorting] | None = None
@@ -121,6 +127,10 @@ class Work(Shown):
         if not self.settles or (listed.size, listed.mtime_ns) == (version.size, version.mtime_ns):
             return None
         return Unsettled(f"{display_name(listed.path)}: changed before its turn came; a later run moves it")
+
+    def spent(self) -> None:
+        """Say that something stays since no more may be sent; nothing new is started then."""
+        self.stop_flag.reached(SPENT)
 
     async def arrived(self, files: Sequence[Arrived]) -> None:
         """Record files as arrived; await this before removing them at the source."""

@@ -139,6 +139,7 @@ def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
         max_size_bytes=move.max_size_bytes,
         one_file_system=move.one_file_system,
         order=move.order,
+        max_transfer_bytes=move.max_transfer_bytes,
         prune_age_s=move.prune_age_s,
         max_duration_s=move.max_duration_s,
         grace_s=move.grace_s,
@@ -166,6 +167,8 @@ def _contradictions(move: MoveConfig, locations: list[Location], *, settles: boo
         yield ("when",), 'files of a peer cannot be watched; expected an interval such as "every 10m"'
     if settles and move.order is not None:
         yield ("order",), 'files go as they settle; expected a move by the clock, such as when = "every 10m"'
+    if settles and move.max_transfer_bytes is not None:
+        yield ("max_transfer",), 'is for a move by the clock, such as when = "every 1d"'
     for name in _RATES if all(local) else ():
         if getattr(move, name) is not None:
             yield (name,), "limits are for connections, and here both ends are local"

@@ -66,6 +66,8 @@ class MoveOptions(Shown):
     """Leave directories of the source alone that are on another file system than the source itself."""
     order: Order | None = None
     """Which files of a source go first; None: in path order."""
+    max_transfer_bytes: int | None = None
+    """End in order once so many bytes of content were sent; None: never."""
     dry_run: bool = False
     """Find out what would be done, and touch nothing on either side."""
     prune_age_s: float | None = None
@@ -117,6 +119,9 @@ class MoveOptions(Shown):
             if size is not None and (type(size) is not int or not 0 <= size <= MAX_SIZE_BYTES):
                 yield f"{name}: expected a number of bytes"
                 return
+        limit = self.max_transfer_bytes
+        if limit is not None and (type(limit) is not int or not 0 < limit <= MAX_SIZE_BYTES):
+            yield "max_transfer_bytes: expected a number of bytes above zero"
         if self.max_size_bytes is not None and self.min_size_bytes > self.max_size_bytes:
             yield "min_size_bytes: is more than max_size_bytes: no file has such a size"
         limits = {name: rate for name in ("up_bps", "down_bps") if (rate := getattr(self, name)) is not None}

@@ -13,10 +13,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from realize.concurrency.loading_ahead import load_ahead
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.locations import Location
+from realize.mover.allowance import Allowance
 from realize.mover.events import Event, Observer, PartialGone
 from realize.mover.interfaces import Feed, IManifest, Sorting
 from realize.mover.run import Run, Side
 from realize.mover.stop_flag import StopFlag
+from realize.mover.work import SPENT
 from realize.runs.expiry import Tidying
 from realize.runs.manifest import recording
 from realize.runs.move_options import MoveOptions
@@ -82,6 +84,8 @@ class MoveRun:
         """For the end of the time, and then for that of the grace."""
         self._late = False
         self._names: WantedNames | None = None
+        limit_bytes = options.max_transfer_bytes
+        self._allowance = None if limit_bytes is None else Allowance(limit_bytes)
         self._connected = False
 
     def start(self, elapsed: float = 0.0) -> Deferred[None]:
@@ -103,13 +107,18 @@ class MoveRun:
         """End with the files that are in flight: nothing more is started, and `start` fails with `DeadlineReached`."""
         self._stop_flag.request()
 
+    @property
+    def sent_all_it_may(self) -> bool:
+        """Whether it ends early since it may send nothing more."""
+        return self._stop_flag.why == SPENT
+
     def limit_error(self) -> RealizeError:
         """The error for a run at its time limit: one that never got a connection has failed."""
         lost = None if self._reconnecting is None else self._reconnecting.lost
         cause = "" if lost is None else f"; {lost}"
         if self._connected:
-            return DeadlineReached(f"the time limit was reached{cause}")
-        return ConnectionFailed(f"the time limit was reached, and no connection was made{cause}")
+            return DeadlineReached(f"{self._stop_flag.why}{cause}")
+        return ConnectionFailed(f"{self._stop_flag.why}, and no connection was made{cause}")
 
     async def _whole_run(self, elapsed: float) -> None:
         start: Deferred[None] = Deferred()
@@ -232,6 +241,7 @@ class MoveRun:
                 self._stop_flag,
                 self._manifest,
                 self._names,
+                self._allowance,
                 self._sorting,
             )
         else:

@@ -101,6 +101,9 @@ class MoveArguments:
         type=click.Choice(["newest", "oldest", "largest", "smallest"]),
         help="Which files of a SRC go first; it is listed to its end before.",
     )
+    max_transfer: int | None = option(
+        metavar="SIZE", callback=size, help="End in order once so much content was sent; exit code 11."
+    )
     throttle: RateTimetable | int | str | None = option(
         metavar="RATE",
         callback=rate_by_time,
@@ -185,6 +188,8 @@ class MoveArguments:
             raise click.UsageError(
                 "--throttle is for both directions; give it, or --throttle-up and --throttle-down", ctx
             )
+        if self.max_transfer == 0:
+            raise click.UsageError("--max-transfer is more than nothing; --dry-run sends nothing", ctx)
         if self.files_from is not None and len(self.locations) > 2:
             raise click.UsageError("--files-from is for one SRC, which its names are relative to", ctx)
         if self.from0 and self.files_from is None:
@@ -268,6 +273,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
             files_from=asked.files_from,
             from0=asked.from0,
             one_file_system=asked.one_file_system,
+            max_transfer_bytes=asked.max_transfer,
             order=None if asked.order is None else Order(asked.order),
             dry_run=asked.dry_run,
             prune_age_s=asked.prune_dirs,

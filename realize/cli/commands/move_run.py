@@ -29,6 +29,7 @@ from realize.runs.move_run import MoveRun
 from realize.runs.options import Patience
 from realize.runs.session import Session
 from realize.runs.tally import Tally
+from realize.units import format_duration
 
 MakeRun: TypeAlias = Callable[[Observer, Callable[[], Awaitable[None]]], MoveRun]
 """Makes a run for its observer, and for what is awaited once it is connected."""
@@ -161,7 +162,9 @@ class MoveCommandRun:
     def _say_how_far(self, seconds: float) -> None:
         if not self._said:
             self._said = True
-            limit = self._patience.max_duration or 0.0
+            limit = f"--max-duration {format_duration(self._patience.max_duration or 0.0)}"
+            if self._moving is not None and self._moving.sent_all_it_may:
+                limit = "--max-transfer"
             for observer in self.observers:
                 observer.deadline_reached(self._screen.tally, seconds)
             click.echo(f"realize: {deadline_line(self._screen.tally, limit, seconds)}", err=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 from realize.mover.events import How
 from realize.runs.tally import Tally
-from realize.units import display_name, display_text, format_duration, format_size
+from realize.units import display_name, display_text, format_size
 
 MAX_NAMED_SOURCES: Final = 3
 """Sources that the closing line names at most."""
@@ -38,10 +38,10 @@ def closing_line(tally: Tally, seconds: float, *, remove: bool, dry_run: bool) -
     return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count)])
 
 
-def deadline_line(tally: Tally, limit: float, seconds: float) -> str:
-    """What a run came to that its time limit ended: moved, interrupted, not started, elapsed.
+def deadline_line(tally: Tally, limit: str, seconds: float) -> str:
+    """What a run came to that its ``limit`` ended: moved, interrupted, not started, elapsed.
 
-    ``limit`` and ``seconds``, the time it took, are in seconds.
+    ``seconds`` is the time it took.
     """
     shown = [
         f"{display_name(path)} ({'' if reached is None else f'{format_size(reached)} of '}{format_size(size)})"
@@ -49,7 +49,7 @@ def deadline_line(tally: Tally, limit: float, seconds: float) -> str:
     ]
     moved = f"{_files(tally.arrived)}, {format_size(tally.arrived_bytes)}, are there"
     parts = [
-        f"--max-duration {format_duration(limit)} reached: {moved}",
+        f"{limit} reached: {moved}",
         f"interrupted: {', '.join(shown)}" if shown else "none interrupted",
         f"{tally.not_started:,} found but not started",
     ]
