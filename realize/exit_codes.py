@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     FAILED = 1, "something failed"
     USAGE = 2, "the command line or the configuration is wrong"
     CHECK_FAILED = 3, "check: a step failed"
-    DEADLINE_REACHED = 11, "--max-duration was reached before everything was done"
+    DEADLINE_REACHED = 11, "--max-duration or --max-transfer was reached before everything was done"
     NOT_REPORTED = 12, "everything was moved, but the metrics could not be delivered"
     INTERRUPTED = 20, "interrupted"
 

@@ -62,7 +62,7 @@ def terms(shown_page: str, heading: str) -> set[str]:
     return {
         each
         for line in re.findall(r"^ {7}(-.*)$", part, flags=re.MULTILINE)
-        for each in re.findall(r"--?[a-z][\w-]*", line)
+        for each in re.findall(r"--?[a-z0-9][\w-]*", line)
     }
 
 
