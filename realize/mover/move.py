@@ -35,8 +35,6 @@ from realize.mover.events import (
 )
 from realize.mover.jobs import Jobs, Slots
 from realize.mover.large import move_large
-from realize.mover.named import NamedListing
-from realize.mover.ordered import OrderedListing
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
@@ -200,10 +198,16 @@ class Move:
         listing, order = self._unordered(), self.work.options.order
         if order is None or self.work.sorting is None:
             return listing
+        # Without an order, nothing that sorts is loaded.
+        from realize.mover.ordered import OrderedListing
+
         return OrderedListing(listing, order, self.work.options.selection, self.work.sorting())
 
     def _unordered(self) -> IListing:
         if self.work.names is not None:
+            # Without names, nothing that looks them up is loaded.
+            from realize.mover.named import NamedListing
+
             return NamedListing(self.work.source, self.work.names)
         options = self.work.options
         return self.work.source.walk(

@@ -255,7 +255,7 @@ class Examine(RealizeCommand):
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
-    response: ClassVar[list[tuple[bytes, Any]]] = [(b"examined", Packed(packing.EXAMINED)), (b"now", Number())]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"examined", Packed(packing.EXAMINED_ENTRIES)), (b"now", Number())]
 
 
 class Describe(RealizeCommand):

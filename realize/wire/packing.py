@@ -643,7 +643,7 @@ EACH_ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attribute
 
 OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)
 
-EXAMINED: Final = Results("entries", _encode_entry, _decode_entry)
+EXAMINED_ENTRIES: Final = Results("entries", _encode_entry, _decode_entry)
 FOUND: Final = Results("descriptions", _encode_existing, _decode_existing, usual=NOTHING)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
 OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
