@@ -201,7 +201,7 @@ def test_who_may_create_only_replaces_nothing(tmp_path):
     for name in ("taken", "new"):
         (source / name).write_bytes(b"from a camera")
 
-    done = site.realize(source, "hostb::inbox")
+    done = site.realize("--on-conflict", "replace", source, "hostb::inbox")
     site.stop()
 
     assert 1 == done.returncode
@@ -300,7 +300,7 @@ def test_equal_size_and_time_with_other_content_is_not_the_same(site, tmp_path):
     original = digests(tmp_path / "source")
     time.sleep(0.05)
 
-    done = site.realize("--quiet", tmp_path / "source", "hostb::inbox")
+    done = site.realize("--quiet", "--on-conflict", "replace", tmp_path / "source", "hostb::inbox")
 
     assert (0, "") == clean(done)
     assert original == digests(site.inbox)
@@ -459,13 +459,14 @@ def test_what_is_not_a_regular_file_is_left(site, tmp_path):
 
 
 def test_two_sources_with_one_name(site, tmp_path):
-    """The second file of a name stays at its source; neither is lost."""
+    """The second file of a name stays at its source if it may not have another one; neither is lost."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_text(name * 10)
         (tmp_path / name / name).write_text(name)
 
-    done = site.realize("--quiet", tmp_path / "a", tmp_path / "b", "hostb::inbox")
+    ends = tmp_path / "a", tmp_path / "b", "hostb::inbox"
+    done = site.realize("--quiet", "--on-conflict", "replace", *ends)
 
     assert 1 == done.returncode
     assert "x" in done.stderr
@@ -743,7 +744,7 @@ def test_another_version_costs_what_differs(site, tmp_path):
     ):
         (source / "big").write_bytes(new)
         (target / "big").write_bytes(old)
-        done = site.realize("--json", "--trust-source", *ends)
+        done = site.realize("--json", "--trust-source", "--on-conflict", "replace", *ends)
         assert (0, "") == (done.returncode, done.stderr)
         [finished] = [line for line in map(json.loads, done.stdout.splitlines()) if line["event"] == "finished"]
         sent.append(finished["sent"])

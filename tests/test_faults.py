@@ -397,6 +397,31 @@ def test_whatever_fails_no_file_is_lost_and_the_next_run_finishes(tmp_path, way,
     sweep(attempt, fewer(step, how))
 
 
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.soak)], ids=["sample", "all"])
+def test_whatever_fails_both_files_are_kept_and_none_twice(tmp_path, step):
+    """What was there is never touched, and the next run makes no second copy of what had arrived."""
+    expected = {**FILES, **THERE, "d/newer.1": FILES["d/newer"]}
+
+    def attempt(number):
+        journey = Journey(tmp_path / f"{number}", "local", at_once, OnConflict.RENAME)
+        fault = Fault(number, OSError(errno.EIO, os.strerror(errno.EIO)), disk_only=True)
+        first = journey.move(fault)
+        assert THERE == {name: (journey.target / name).read_bytes() for name in THERE}, (fault.where, first)
+
+        second = journey.move()
+        assert second is None, (fault.where, first, second)
+        there = {
+            str(path.relative_to(journey.target)): path.read_bytes()
+            for path in journey.target.rglob("*")
+            if path.is_file()
+        }
+        assert expected == there, (fault.where, first)
+        assert not [path for path in journey.source.rglob("*") if path.is_file()], (fault.where, first)
+        return fault.hit
+
+    sweep(attempt, step)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.soak)], ids=["sample", "all"])
 def test_whenever_a_run_is_cancelled_nothing_stays_open(tmp_path, way, step):
@@ -448,9 +473,10 @@ class Later:
 class Journey:
     """A source and a destination, one of which may be at the other end of a connection."""
 
-    def __init__(self, path, way, pool):
+    def __init__(self, path, way, pool, policy=OnConflict.REPLACE):
         path.mkdir()
         self.way = way
+        self.options = TransferOptions(policy=policy)
         self.pool = pool
         self.source, self.target = path / "source", path / "target"
         for place, files in ((self.source, FILES), (self.target, THERE)):
@@ -468,7 +494,7 @@ class Journey:
             for place in (self.source, self.target)
         ]
         results = []
-        run = Run([Side(stores[0], "src")], Side(stores[1], "dst"), TransferOptions(), lambda _: None, clock)
+        run = Run([Side(stores[0], "src")], Side(stores[1], "dst"), self.options, lambda _: None, clock)
         with contextlib.nullcontext() if fault is None else fault:
             running = maybeDeferred(run.start)
             if isinstance(self.pool, Later):

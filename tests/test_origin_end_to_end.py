@@ -13,6 +13,8 @@ from tests.processes import Site, digests, plant, wait_for
 
 LARGE = 16 << 20
 
+REPLACE = ("--on-conflict", "replace")
+
 
 @pytest.fixture(params=["drop box", "pull"])
 def way(request, tmp_path):
@@ -66,7 +68,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(way, command):
     had = in_partials(target)
     site.start()
 
-    again = finished(site.realize(command, "--json", from_there, to_there))
+    again = finished(site.realize(command, "--json", *REPLACE, from_there, to_there))
 
     assert 30 <= len(arrived)
     assert [] == [path for path, record in again.items() if path in arrived and record["sent"]]
@@ -79,11 +81,11 @@ def test_what_is_the_same_is_not_sent_again(way):
     """A second copy sends nothing, though it was another process on both sides that has written all of it."""
     site, source, target, from_there, to_there = way
     original = plant(source, 2, small=30, large=2)
-    finished(site.realize("copy", "--json", from_there, to_there))
+    finished(site.realize("copy", "--json", *REPLACE, from_there, to_there))
     site.stop()
     site.start()
 
-    again = finished(site.realize("copy", "--json", from_there, to_there))
+    again = finished(site.realize("copy", "--json", *REPLACE, from_there, to_there))
 
     assert {("already_there", 0)} == {(each["how"], each["sent"]) for each in again.values()}
     assert original == digests(target)
@@ -95,10 +97,10 @@ def test_another_version_costs_what_differs(way):
     old = random.Random(7).randbytes(LARGE)
     new = old[: 3 << 20] + b"inserted" + old[3 << 20 :]
     (source / "f").write_bytes(old)
-    finished(site.realize("copy", "--json", from_there, to_there))
+    finished(site.realize("copy", "--json", *REPLACE, from_there, to_there))
     (source / "f").write_bytes(new)
 
-    again = finished(site.realize("copy", "--json", from_there, to_there))["f"]
+    again = finished(site.realize("copy", "--json", *REPLACE, from_there, to_there))["f"]
 
     assert ("replaced", True) == (again["how"], again["sent"] < 200_000)
     assert new == (target / "f").read_bytes()
@@ -116,7 +118,7 @@ def test_what_came_another_way_is_sent_and_replaced(way):
     with large.open("ab") as file:
         file.write(b"more")
 
-    sent = finished(site.realize("copy", "--json", from_there, to_there))
+    sent = finished(site.realize("copy", "--json", *REPLACE, from_there, to_there))
 
     assert {"created": 1, "replaced": len(sent) - 1} == {
         how: sum(each["how"] == how for each in sent.values()) for how in ("created", "replaced")
@@ -134,7 +136,7 @@ def test_a_source_can_be_trusted(tmp_path):
     try:
         plant(site.inbox, 4, small=20, large=1)
         shutil.copytree(site.inbox, tmp_path / "here")
-        again = finished(site.realize("copy", "--json", "--trust-source", "hostb::inbox", tmp_path / "here"))
+        again = finished(site.realize("copy", "--json", *REPLACE, "--trust-source", "hostb::inbox", tmp_path / "here"))
     finally:
         site.stop()
 
@@ -162,7 +164,7 @@ def test_a_source_does_not_learn_what_another_daemon_holds(tmp_path):
         shutil.copytree(one.inbox, two.inbox, dirs_exist_ok=True)
         hows = []
         for options in ((), (), ("--trust-source",)):
-            done = finished(one.realize("copy", "--json", *options, "hostb::inbox", "hostc::inbox"))
+            done = finished(one.realize("copy", "--json", *REPLACE, *options, "hostb::inbox", "hostc::inbox"))
             hows.append({each["how"] for each in done.values()})
     finally:
         for site in sites:

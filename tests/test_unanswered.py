@@ -11,7 +11,7 @@ from realize.errors import ConnectionFailed, Interrupted, NoSpace, Silence, Unan
 from realize.mover.events import Finished, Found, How, Listed, Stopped, Unknown
 from realize.mover.jobs import CANCEL_TIMEOUT_S
 from realize.mover.run import Run, Side, TransferOptions
-from realize.values import MAX_SMALL_BYTES, Where, WhereKind
+from realize.values import MAX_SMALL_BYTES, OnConflict, Where, WhereKind
 from tests.memory_store import MemoryStore
 from tests.test_manifest import Notes
 from tests.test_move import BIG, contents
@@ -51,7 +51,9 @@ class Trial:
         self.clock, self.events, self.result, self.notes = Clock(), [], [], Notes(source)
         self.source, self.destination = source, destination
         sides = [Side(source, "src")], Side(destination, "dst")
-        self.run = Run(*sides, TransferOptions(), self.events.append, self.clock, manifest=self.notes)
+        self.run = Run(
+            *sides, TransferOptions(policy=OnConflict.REPLACE), self.events.append, self.clock, manifest=self.notes
+        )
         self.start(self.run)
 
     def start(self, run):
