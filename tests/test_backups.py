@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from realize.config import Config, DirectoryConfig
+from realize.config import Config, DirectoryConfig, MoveConfig
 from realize.errors import AccessDenied, BadName, ConfigError, StorageError, UsageError, VersionMismatch
 from realize.fs.names import BACKUP_MARK
 from realize.fs.stamps import Present
@@ -16,6 +16,7 @@ from realize.keys import generate_identity
 from realize.runs.move_options import MoveOptions
 from realize.store.local import backups, group_commit
 from realize.store.local.backups import expire_backups
+from realize.store.local.headroom import Headroom
 from realize.store.local.location import BackupPlace, Backups, locate
 from realize.store.local.store import root_identity
 from realize.values import Committed, Directory, Existing, OnConflict, Stored, Vacant
@@ -175,6 +176,24 @@ async def test_the_backup_is_durable_before_the_new_file_takes_the_name(root, be
     await store.close()
 
 
+async def test_what_is_kept_makes_no_room(root, behind, monkeypatch):  # noqa: F811 -- fixtures
+    """The new file needs all of its size."""
+    behind.plant(b"f", b"old" * 1000)
+    promised, promise = [], Headroom.promise
+
+    def noted(self, fd, status, *, size, replaced):
+        promised.append(replaced)
+        return promise(self, fd, status, size=size, replaced=replaced)
+
+    monkeypatch.setattr(Headroom, "promise", noted)
+    for store in (await opened(root), await opened(root, backup_dir=b".backup")):
+        writer = await store.open_writer(b"f", 5000, OnConflict.REPLACE)
+        await writer.abandon(keep=False)
+        await store.close()
+
+    assert [3000, 0] == promised
+
+
 async def test_backups_are_no_data(root, behind):  # noqa: F811 -- fixtures
     """They are not listed, and no call may name them, under whatever name the directory has."""
     store = await serving(root)
@@ -323,6 +342,8 @@ def test_what_makes_no_sense_together_is_refused():
     """Backups are of what is replaced; an age is for a place."""
     with pytest.raises(UsageError, match="is for what is replaced"):
         MoveOptions(backup_dir=".backup")
+    with pytest.raises(ConfigError, match="is for what is replaced"):
+        MoveConfig(sources=["/a"], destination="nas::inbox", backup_dir=".backup")
     with pytest.raises(ConfigError, match="backup does not say where"):
         DirectoryConfig("/srv", backup_max_age_s=1.0)
     config = Config(

@@ -124,7 +124,10 @@ class PartialFile:
                 raise
 
     def _check_policy(self, tree: Tree) -> int:
-        """Return the bytes of the file that is to be replaced, 0 if there is none; raise `Conflict` if it may not."""
+        """Return the bytes of the file that is to be replaced, 0 if none is, or if it is kept as a backup.
+
+        Raises `Conflict` if it may not be replaced.
+        """
         if self._policy is OnConflict.RENAME:
             return 0
         try:
@@ -135,7 +138,7 @@ class PartialFile:
             return 0
         if self._policy is not OnConflict.REPLACE:
             raise Conflict(f"{display_name(self.path)}: exists already")
-        return existing.st_size
+        return existing.st_size if self._location.backups is None else 0
 
     def _open(self, tree: Tree, replaced: int) -> None:
         fd, status, self._partial = open_partial(tree, self._directory, self._name, self.path, self._origin)
