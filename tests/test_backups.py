@@ -7,13 +7,16 @@ import shutil
 import time
 
 import pytest
+from twisted.internet.task import Clock
 
 from realize.config import Config, DirectoryConfig, MoveConfig
+from realize.daemon.expiry import FIRST_EXPIRY_S, Housekeeping
 from realize.errors import AccessDenied, BadName, ConfigError, StorageError, UsageError, VersionMismatch
 from realize.fs.names import BACKUP_MARK
 from realize.fs.stamps import Present
 from realize.keys import generate_identity
 from realize.runs.move_options import MoveOptions
+from realize.store.hooks import CommitHooks
 from realize.store.local import backups, group_commit
 from realize.store.local.backups import expire_backups
 from realize.store.local.headroom import Headroom
@@ -29,7 +32,9 @@ from tests.local_stores import (  # noqa: F401 -- fixtures
     put,
     root,
 )
+from tests.loopback import Log
 from tests.store_helpers import digest, failure, listed
+from tests.test_daemon_metrics import directories_of
 from tests.test_end_to_end import site  # noqa: F401 -- a fixture
 from tests.test_remote_store import Served, served  # noqa: F401 -- a fixture
 
@@ -315,8 +320,6 @@ async def test_an_old_backup_directory_that_is_swapped_is_left_alone(root, behin
 
 def test_only_who_may_replace_may_say_where_backups_go():
     """And an older peer is not asked for what it would leave out without a word."""
-    from twisted.internet.task import Clock
-
     from realize.config import Right
 
     pair = Served(Clock(), {"inbox": frozenset({Right.CREATE, Right.READ})}).introduced()
@@ -392,3 +395,39 @@ def test_existing_is_described_as_ever(served):  # noqa: F811 -- a fixture
 
     assert isinstance(found, Existing)
     assert 1 == found.final_size
+
+
+def test_a_daemon_removes_its_old_backups(tmp_path):
+    """With the check for old partials; those of a directory that says no age stay."""
+    clock, log = Clock(), Log()
+    for max_age_s, stays in ((0.01, False), (None, True), (86_400.0, True)):
+        directory = DirectoryConfig(str(tmp_path), backup=".backup", backup_max_age_s=max_age_s)
+        directories = directories_of({"inbox": directory}, lambda _: CommitHooks())
+        (tmp_path / ".backup" / "d").mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".backup" / os.fsdecode(BACKUP_MARK)).touch()
+        (tmp_path / ".backup" / "d" / "f").write_bytes(b"old")
+        (tmp_path / "f").write_bytes(b"data")
+        time.sleep(0.03)
+        housekeeping = Housekeeping(clock, log)
+
+        housekeeping.start(directories, 7 * 86_400.0)
+        clock.advance(FIRST_EXPIRY_S)
+        housekeeping.stop()
+
+        assert stays is (tmp_path / ".backup" / "d" / "f").exists()
+        assert (tmp_path / "f").exists()
+    assert [{"dir": "inbox", "path": "d/f", "size": 3}] == log.named("backup_expired")
+
+
+async def test_a_reload_changes_the_place_for_who_is_connected(root, behind):  # noqa: F811 -- fixtures
+    """Without a place nothing is kept; with one, from the next file on."""
+    place = Backups()
+    store = await serving(root, backups=place)
+    behind.plant(b"f", b"1")
+
+    await put(store, b"f", b"2")
+    place.place = OWN.place
+    await put(store, b"f", b"3")
+
+    assert [b"3", b"2"] == [behind.content(path) for path in (b"f", b".backup/f")]
+    await store.close()
