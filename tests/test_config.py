@@ -216,7 +216,10 @@ def test_paths(folder, monkeypatch):
         ('dirs.inbox = "/store"', "dirs.inbox: expected a table, not a string"),
         ("dirs.inbox = {}", "dirs.inbox.path: is missing; expected the path of the directory"),
         ("dirs.inbox.path = 1979-05-27", "dirs.inbox.path: expected a path, not a date or time"),
-        ('dirs.inbox = { path = "/", mode = 1 }', "dirs.inbox.mode: unknown key; expected one of mount"),
+        (
+            'dirs.inbox = { path = "/", mode = 1 }',
+            "dirs.inbox.mode: unknown key; expected one of backup, backup_max_age, mount",
+        ),
         (
             'dirs.".in".path = "/"',
             "dirs.\".in\": not a name for a directory; expected at most 200 letters, digits, '.', '_' and '-'",

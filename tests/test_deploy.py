@@ -160,7 +160,7 @@ def happen(world):
     # A command has to be seen before it is seen to increase.
     world.wait('realize_commands_total{command="CommitStream"}')
     (source / "large").write_bytes(large[: LARGE // 2] + b"inserted" + large[LARGE // 2 :])
-    move("camera", source, "hostb::inbox")
+    move("camera", "--on-conflict", "replace", source, "hostb::inbox")
     (source / "large").write_bytes(b"another")
     move("clash", "--on-conflict", "fail", source, "hostb::inbox", code=1)
     # One that is cut off, after it was seen to be held back.

@@ -581,7 +581,7 @@ def test_a_writer_is_opened_as_it_was_asked(serving, preserve, kept, replaces):
     serving.open()
     serving.writing(preserve=preserve, replaces=replaces)
 
-    assert [("open_writer", b"f", 10, OnConflict.FAIL, kept, replaces)] == serving.memory.asked[1:]
+    assert [("open_writer", b"f", 10, OnConflict.FAIL, kept, replaces, 0)] == serving.memory.asked[1:]
 
 
 @pytest.mark.parametrize("removing", [None, True, False])
