@@ -111,6 +111,12 @@ class Conflict(RealizeError):
     wire_code = b"CONFLICT"
 
 
+class LinkRefused(RealizeError):
+    """A symlink stays where it is: its target leads outside, or the directory takes, or gives away, no symlinks."""
+
+    wire_code = b"LINK_REFUSED"
+
+
 class SameFile(RealizeError):
     """Source and destination are one and the same file or directory, or one is inside the other."""
 

@@ -53,6 +53,9 @@ MAX_VALUE_BYTES: Final = 65_535
 MAX_COMPONENT_BYTES: Final = 255
 """Longest component of a path: NAME_MAX of every Linux file system that matters."""
 
+MAX_TARGET_BYTES: Final = 4095
+"""Longest target of a symlink: PATH_MAX of Linux, without the NUL byte at its end."""
+
 MAX_NAME_CHARS: Final = 200
 """Length of the name of a peer, a directory or a standing move at most, so that the protocol and file systems take it.
 
@@ -117,11 +120,13 @@ class Kind(enum.Enum):
     PARTIAL = 2
     """A file being received, or left over from an interrupted transfer; ``path`` is the final name."""
     LEFT = 3
-    """Something that is never moved: a symlink, device, socket or FIFO; ``note`` says which."""
+    """Something that is not moved: a device, socket, FIFO or symlink; ``note`` says which."""
     UNREADABLE = 4
     """A directory or file that could not be read; ``note`` says why."""
     DIRECTORY = 5
     """A directory; its contents follow."""
+    LINK = 6
+    """A symlink, in a listing that was asked for them; otherwise it is LEFT."""
 
 
 @frozen(eq=False, repr=False)
@@ -192,9 +197,50 @@ class Fetched(Shown):
     version: Version
 
 
+class Links(enum.Enum):
+    """Which symlinks a directory takes, and gives away."""
+
+    NONE = "none"
+    INSIDE = "inside"
+    """Those whose target stays inside the directory, see `realize.fs.names.leads_outside`."""
+    ANY = "any"
+
+
+@frozen(eq=False, repr=False)
+class Symlink(Shown):
+    """A symlink, as it is: ``target`` is what it says, whatever that leads to.
+
+    ``mtime_ns`` is None if its time is not to be preserved.
+    """
+
+    path: bytes
+    target: bytes
+    mtime_ns: int | None
+
+
+@frozen(eq=False, repr=False)
+class FoundSymlink(Shown):
+    """A symlink as it was read, and the version of the link itself; its size is the length of the target."""
+
+    link: Symlink
+    version: Version
+
+
+class Linked(enum.Enum):
+    """How a symlink ended at a destination."""
+
+    CREATED = 1
+    REPLACED = 2
+    """It replaced a symlink with another target."""
+    SKIPPED = 3
+    """Not made: something else has the name, and the policy was `OnConflict.SKIP`."""
+    ALREADY_THERE = 4
+    """A symlink with that target was there."""
+
+
 @frozen(eq=False, repr=False)
 class Removal(Shown):
-    """A request to remove a file if it is still this version."""
+    """A request to remove a file, or a symlink, if it is still this version."""
 
     path: bytes
     version: Version

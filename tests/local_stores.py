@@ -89,6 +89,17 @@ class DirectoryBehind(Behind):
         directory, name = os.path.split(path)
         return self.content(os.path.join(directory, partial_name(name)))
 
+    def plant_link(self, path, target):
+        """Put a symlink there."""
+        os.symlink(target, self.at(path))
+
+    def target(self, path):
+        """The target of a symlink."""
+        try:
+            return os.readlink(os.path.join(self.root, path))
+        except OSError:
+            return None
+
     def everything(self):
         """All paths below the root."""
         return sorted(

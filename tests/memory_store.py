@@ -13,9 +13,11 @@ from zope.interface import implementer
 
 from realize.concurrency.shielded import shielded, steadfast
 from realize.errors import (
+    BadName,
     Busy,
     Conflict,
     InternalError,
+    LinkRefused,
     NoSpace,
     NotFound,
     NotRegular,
@@ -49,7 +51,10 @@ from realize.values import (
     Existing,
     Expected,
     Fetched,
+    FoundSymlink,
     Kind,
+    Linked,
+    Links,
     OnConflict,
     Removal,
     Seen,
@@ -58,6 +63,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Symlink,
     Use,
     Vacant,
     Version,
@@ -78,6 +84,15 @@ class MemoryFile:
     attributes: Attributes
     version: Version
     changed_at: int = 0
+
+
+@define
+class MemoryLink:
+    """A symlink of a `MemoryStore`; ``changed_at`` as for a `MemoryFile`."""
+
+    target: bytes
+    version: Version
+    changed_at: int
 
 
 _device = itertools.count(1)
@@ -102,6 +117,9 @@ class MemoryStore:
         self.partials: dict[bytes, bytes] = {}
         self.directories: dict[bytes, Attributes] = {}
         self.obstacles: dict[bytes, str] = {}
+        self.symlinks: dict[bytes, MemoryLink] = {}
+        self.links = True
+        self.gives_links, self.takes_links = Links.ANY, Links.INSIDE
         self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
         self.locked: set[bytes] = set()
         self.written: set[bytes] = set()
@@ -127,6 +145,14 @@ class MemoryStore:
         kept = Attributes(stamp, 0o644) if attributes is None else attributes
         version = Version(self._device, now, len(content), kept.mtime_ns, stamp)
         self.files[path] = MemoryFile(content, kept, version, now)
+        self._changed_in(path)
+
+    def plant_link(self, path: bytes, target: bytes, mtime_ns: int | None = None) -> None:
+        """Put a symlink there, as another program would."""
+        now = next(self._now)
+        stamp = now + self.clock_ahead
+        version = Version(self._device, now, len(target), stamp if mtime_ns is None else mtime_ns, stamp)
+        self.symlinks[path] = MemoryLink(target, version, now)
         self._changed_in(path)
 
     def plant_partial(self, path: bytes, content: bytes) -> None:
@@ -187,6 +213,8 @@ class MemoryStore:
         """What has this name instead of a regular file, or of a file that may be replaced; or an empty string."""
         if self._is_partial(path):
             return NOTE
+        if path in self.symlinks:
+            return "symlink"
         return self.obstacles.get(path, "directory" if path in self.directories else "")
 
     def check_policy(self, path: bytes, policy: OnConflict) -> None:
@@ -265,6 +293,7 @@ class MemoryStore:
         avoid: bytes = b"",
         leave: Sequence[bytes] = (),
         one_file_system: bool = False,
+        links: bool = False,
     ) -> IListing:
         """List everything, as it is now."""
         if avoid == self._place(0):
@@ -290,6 +319,10 @@ class MemoryStore:
             for path, directory in self.directories.items()
         ]
         entries += [Entry(path, Kind.LEFT, note=what) for path, what in self.obstacles.items() if what != "directory"]
+        entries += [
+            Entry(path, Kind.LINK, mtime_ns=link.version.mtime_ns) if links else Entry(path, Kind.LEFT, note="symlink")
+            for path, link in self.symlinks.items()
+        ]
         if partials:
             entries += [Entry(path, Kind.PARTIAL, len(content)) for path, content in self.partials.items()]
         else:
@@ -401,6 +434,55 @@ class MemoryStore:
         if digest(file.content) != file.digest:
             raise VerifyFailed(f"{display_name(file.path)}: the content has another digest")
         return self.make_final(file, policy)
+
+    @shielded
+    async def read_links(self, paths: Sequence[bytes]) -> list[FoundSymlink | RealizeError]:
+        """Read symlinks."""
+        self.take_fault("read_links", b"")
+        return [self._one("read_links", path, self._read_link, path) for path in paths]
+
+    def _read_link(self, path: bytes) -> FoundSymlink:
+        link = self.symlinks.get(path)
+        if link is None:
+            if path in self.files or self.obstacle(path):
+                raise SourceChanged(f"{display_name(path)}: is no symlink any more")
+            raise NotFound(f"{display_name(path)}: no such symlink")
+        self._judge_link(path, link.target, self.gives_links)
+        return FoundSymlink(Symlink(path, link.target, link.version.mtime_ns), link.version)
+
+    def _judge_link(self, path: bytes, target: bytes, policy: Links) -> None:
+        outside = policy is Links.INSIDE and names.leads_outside(target, path.count(b"/"))
+        if policy is Links.NONE or outside:
+            raise LinkRefused(f"{display_name(path)}: may lead outside")
+        names.check_target(target)
+
+    @steadfast
+    async def put_links(
+        self, links: Sequence[Symlink], policy: OnConflict, *, trial: bool = False
+    ) -> list[Linked | RealizeError]:
+        """Make symlinks."""
+        self.take_fault("put_links", b"")
+        return [self._one("put_links", link.path, self._put_link, link, policy, trial) for link in links]
+
+    def _put_link(self, link: Symlink, policy: OnConflict, trial: bool) -> Linked:
+        self._judge_link(link.path, link.target, self.takes_links)
+        there = self.symlinks.get(link.path)
+        if there is None and (link.path in self.files or self.obstacle(link.path)):
+            raise Conflict(f"{display_name(link.path)}: there is something else of that name")
+        answer = Linked.CREATED
+        if there is not None and there.target == link.target:
+            answer = Linked.ALREADY_THERE
+        elif there is not None and policy is OnConflict.SKIP:
+            return Linked.SKIPPED
+        elif there is not None:
+            if policy is not OnConflict.REPLACE or there.changed_at >= self._began_at:
+                raise Conflict(f"{display_name(link.path)}: there is another symlink of that name")
+            answer = Linked.REPLACED
+        if not trial:
+            if link.mtime_ns is not None:
+                self._make_above(link.path)
+            self.plant_link(link.path, link.target, link.mtime_ns)
+        return answer
 
     @shielded
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
@@ -522,13 +604,14 @@ class MemoryStore:
 
     def _remove(self, removal: Removal) -> None:
         self._refuse_partial(removal.path)
-        file = self.files.get(removal.path)
+        file: MemoryFile | MemoryLink | None = self.files.get(removal.path) or self.symlinks.get(removal.path)
         if file is None:
             raise NotFound(f"{display_name(removal.path)}: no such file")
         self._refuse_written(removal.path)
         if file.version != removal.version:
             raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
-        del self.files[removal.path]
+        self.files.pop(removal.path, None)
+        self.symlinks.pop(removal.path, None)
         self._changed_in(removal.path)
 
     @shielded
@@ -541,7 +624,7 @@ class MemoryStore:
         directory, below = self.directories.get(vacant.path), vacant.path + b"/"
         if directory is None or vacant.mtime_ns not in {None, directory.mtime_ns}:
             return False
-        everything = itertools.chain(self.files, self.partials, self.directories, self.obstacles)
+        everything = itertools.chain(self.files, self.symlinks, self.partials, self.directories, self.obstacles)
         if any(path.startswith(below) for path in everything):
             return False
         del self.directories[vacant.path]
@@ -570,6 +653,8 @@ class MemoryStore:
         components = names.judge(path)
         for depth in range(1, len(components)):
             above = names.join(components[:depth])
+            if above in self.symlinks:
+                raise BadName(f"{display_name(above)}: is a symlink, and symlinks are not followed")
             if above in self.files or self.obstacles.get(above, "directory") != "directory":
                 raise Conflict(f"{display_name(above)}: is not a directory")
 

@@ -55,6 +55,7 @@ from realize.values import (
     Version,
     WhereKind,
 )
+from tests.link_contract import LinkContract
 from tests.memory_store import MemoryStore
 from tests.store_helpers import (
     BAD_NAMES,
@@ -107,6 +108,14 @@ class Behind:
         """The content of the partial of a large file; None if there is none."""
         raise NotImplementedError
 
+    def plant_link(self, path: bytes, target: bytes) -> None:
+        """Put a symlink there, with its directories."""
+        raise NotImplementedError
+
+    def target(self, path: bytes) -> bytes | None:
+        """The target of a symlink; None if there is none."""
+        raise NotImplementedError
+
 
 @define
 class MemoryBehind(Behind):
@@ -146,6 +155,15 @@ class MemoryBehind(Behind):
     def partial(self, path: bytes) -> bytes | None:
         """The content of the partial."""
         return self.store.partials.get(path)
+
+    def plant_link(self, path: bytes, target: bytes) -> None:
+        """Put a symlink there."""
+        self.store.plant_link(path, target)
+
+    def target(self, path: bytes) -> bytes | None:
+        """The target of a symlink."""
+        link = self.store.symlinks.get(path)
+        return None if link is None else link.target
 
 
 def _wanted(content: bytes, chunks: Sequence[Chunk], wanted: Sequence[bool]) -> list[bytes]:
@@ -218,7 +236,7 @@ async def _all(waiting: Sequence[Deferred[_T]]) -> list[_T]:
     return [await each for each in waiting]
 
 
-class StoreContract:
+class StoreContract(LinkContract):
     """Tests that every store passes; a subclass defines `make_store`."""
 
     async def make_store(self) -> tuple[IStore, Behind]:

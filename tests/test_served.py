@@ -396,8 +396,8 @@ def test_a_listing_is_closed_when_it_ends(serving):
     assert [{"entries": [entry], "more": True, "now": 99}] == pages[0]
     assert [{"entries": [], "more": False, "now": 99}] == pages[1]
     assert (1, 1, 2) == (open_before, listing.closed, serving.responders.open_count)
-    first = {"partials": True, "avoid": b"place", "leave": ()}
-    assert [first, {"partials": False, "avoid": b"", "leave": ()}] == serving.memory.walks
+    first = {"partials": True, "avoid": b"place", "leave": (), "links": False}
+    assert [first, {**first, "partials": False, "avoid": b""}] == serving.memory.walks
 
 
 def test_a_listing_belongs_to_one_directory_and_one_question(serving):

@@ -36,6 +36,7 @@ NO_COUNT = {
     "fs.syscalls._FUSE": "a number of statfs(2)",
     "fs.syscalls._F_SETSIG": "a number of fcntl(2)",
     "fs.syscalls._RENAME_NOREPLACE": "a flag of renameat2(2)",
+    "fs.syscalls._RENAME_EXCHANGE": "a flag of renameat2(2)",
     "fs.syscalls._STATX_BTIME": "a flag of statx(2)",
     "fs.syscalls._SYNC_FILE_RANGE_WRITE": "a flag of sync_file_range(2)",
     "fs.syscalls._SIGURG": "a number of a signal",

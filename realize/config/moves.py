@@ -92,6 +92,8 @@ class MoveConfig(Shown):
     """A directory inside the destination, relative to it, for what is replaced there; None: that is not kept."""
     preserve: bool = True
     """Whether modification times and permission bits are carried over."""
+    links: bool = False
+    """Whether symlinks are moved, as they are."""
     jobs: int = 4
     """Large files in flight at once."""
     prune_age_s: float | None = None
@@ -144,6 +146,7 @@ class MoveConfig(Shown):
             ),
             *(() if self.backup_dir is None else problems_of("backup_dir", as_backup_dir, self.backup_dir)),
             *problems_of("preserve", as_boolean, self.preserve),
+            *problems_of("links", as_boolean, self.links),
             *problems_of("jobs", instance_of(int), self.jobs),
             *(() if self.prune_age_s is None else problems_of("prune_dirs", zero_allowed, self.prune_age_s)),
             *problems_of("trust_source", as_boolean, self.trust_source),

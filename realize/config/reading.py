@@ -59,7 +59,7 @@ from realize.units import (
     display_text,
     quoted,
 )
-from realize.values import OnConflict, Order
+from realize.values import Links, OnConflict, Order
 
 T = TypeVar("T")
 
@@ -162,6 +162,10 @@ def _rights(value: object) -> frozenset[Right]:
     return frozenset(rights)
 
 
+def _links(value: object) -> Links:
+    return Links(choice(*(each.value for each in Links))(value))
+
+
 def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Config:
     """The content of a file as values; ``resolve`` makes its paths absolute."""
 
@@ -183,6 +187,7 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
                 mount=path,
                 backup=as_backup_dir,
                 backup_max_age_s=as_duration,
+                links=_links,
             ),
         ),
         peers=named(
@@ -247,6 +252,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
         on_conflict=lambda value: OnConflict[choice(*_CONFLICT_WORDS)(value).upper()],
         backup_dir=as_backup_dir,
         preserve=as_boolean,
+        links=as_boolean,
         jobs=_whole_number,
         prune_age_s=as_duration_or_zero,
         trust_source=as_boolean,

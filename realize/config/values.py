@@ -48,6 +48,7 @@ from realize.units import (
     Reserve,
     display_text,
 )
+from realize.values import Links
 
 T = TypeVar("T")
 
@@ -153,6 +154,8 @@ class DirectoryConfig(Shown):
     """The directory inside it, relative to it, where all goes that peers replace; None: that is not kept."""
     backup_max_age_s: float | None = None
     """Seconds after which a backup is removed; None: never."""
+    links: Links = Links.INSIDE
+    """Which symlinks peers may bring and take away, if they ask for symlinks at all."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""
@@ -166,6 +169,7 @@ class DirectoryConfig(Shown):
                 if self.backup_max_age_s is None
                 else problems_of("backup_max_age", check_seconds, self.backup_max_age_s)
             ),
+            *problems_of("links", instance_of(Links), self.links),
         )
         if self.backup_max_age_s is not None and self.backup is None:
             refuse((("backup_max_age",), "is for backups, and backup does not say where they are"))

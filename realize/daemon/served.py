@@ -26,6 +26,7 @@ from realize.store.local.footprint import Footprint
 from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Headroom
 from realize.store.local.location import BackupPlace, Backups
+from realize.store.local.links import LinkPolicy
 from realize.store.local.promised_space import Ledger
 from realize.store.local.store import LocalStore
 
@@ -65,6 +66,7 @@ class ServedDirectory(Shown):
     headroom: Headroom
     memory: Memory
     backups: Backups
+    links: LinkPolicy
     footprints: dict[str, Footprint] = Factory(dict)
     """What each peer has changed in this directory, by peer name."""
 
@@ -94,6 +96,7 @@ class ServedDirectory(Shown):
             owner=peer,
             backups=self.backups,
             backup_dir=backup_dir,
+            link_policy=self.links,
         )
 
     def configure(self, directory: DirectoryConfig) -> None:
@@ -101,6 +104,7 @@ class ServedDirectory(Shown):
         self.headroom.reserve = directory.reserve
         self.backups.place = None if directory.backup is None else BackupPlace(judge(os.fsencode(directory.backup)))
         self.backups.max_age_s = directory.backup_max_age_s
+        self.links.gives = self.links.takes = directory.links
 
     def forget_all_but(self, peers: Container[str]) -> None:
         """Forget what peers have changed here, but for these."""
@@ -155,6 +159,7 @@ def serve_directories(
             Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name)),
             memory,
             Backups(),
+            LinkPolicy(directory.links, directory.links),
         )
         served[name].configure(directory)
     return served

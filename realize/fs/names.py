@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from realize.errors import BadName
 from realize.units import display_name
-from realize.values import MAX_COMPONENT_BYTES
+from realize.values import MAX_COMPONENT_BYTES, MAX_TARGET_BYTES
 
 MAX_PATH_BYTES: Final = 4000
 """Longest name as a whole: with the path of the directory above it, it fits PATH_MAX."""
@@ -37,6 +37,8 @@ _PARTIAL_SUFFIX: Final = b".part"
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
 _DOTS: Final = frozenset({b".", b".."})
 _REFUSED_NAMES: Final = _DOTS | {BACKUP_MARK}
+_NO_STEPS: Final = frozenset({b"", b"."})
+_OWN_LINK: Final = re.compile(rb"\.(.+)\.realize-([0-9a-f]{8})([0-9a-f]{8})\.part", re.DOTALL)
 _ADDED_BYTES: Final = len(b"..realize-0123456789abcdef.part")
 _KEPT_BYTES: Final = 180
 
@@ -137,3 +139,60 @@ def final_name_of_partial(partial: bytes) -> bytes:
     """Return the final name of a partial, as far as its own name tells: a long one stays shortened."""
     match = _PARTIAL.fullmatch(partial)
     return partial if match is None else match[1]
+
+
+def temporary_link_name(name: bytes) -> bytes:
+    """Return a name under which a symlink is made that is to replace the one of that name.
+
+    It has the form of a partial's name, and cannot be guessed.
+    A symlink has no mode that could mark it as ours, so the name itself tells: see `is_temporary_link`.
+    """
+    nonce = secrets.token_hex(4)
+    partial = _partial_name(name, nonce + "0" * 8)
+    return _partial_name(name, nonce + _check_digits(final_name_of_partial(partial), nonce.encode("ascii")))
+
+
+def is_temporary_link(name: bytes) -> bool:
+    """Return whether a component is one that `temporary_link_name` may have made, which hardly any other name is."""
+    match = _OWN_LINK.fullmatch(name) if name.endswith(_PARTIAL_SUFFIX) else None
+    return match is not None and match[3].decode("ascii") == _check_digits(match[1], match[2])
+
+
+def _check_digits(kept: bytes, nonce: bytes) -> str:
+    return blake3(b"symlink\0" + kept + b"\0" + nonce).hexdigest(4)
+
+
+def check_target(target: bytes) -> None:
+    """Raise `BadName` for bytes that no symlink can have as its target."""
+    if not target:
+        raise BadName("the target of a symlink is empty")
+    if len(target) > MAX_TARGET_BYTES:
+        raise BadName(f"the target of a symlink has {len(target)} bytes, more than {MAX_TARGET_BYTES}")
+    if b"\0" in target:
+        raise BadName("the target of a symlink contains a NUL byte")
+
+
+def leads_outside(target: bytes, depth: int) -> bool:
+    """Return whether a symlink with that target may lead out of a tree; ``depth`` directories of it are above the link.
+
+    ``depth`` counts real directories, from the root of the tree down to the one that holds the link.
+    A target is safe if it is relative, if all its ``..`` come first, and if they are no more than ``depth``.
+
+    If every symlink in the tree is safe, none leads outside, nor does any chain of them, whatever they go through.
+    The kernel resolves a path one component at a time, and is in a real directory before each.
+    A name leads to a real directory below, or to a symlink; what is left of the path is then put behind its target.
+    At that moment the kernel is in the directory that holds the symlink, so the ``..`` at the start of the target lead
+    at most to the root.
+    All that is left to do then are names: of this target, and of those whose rest waits, since their own ``..`` came
+    first, too.
+    So a ``..`` is only ever followed where it was counted, and never behind a name that turns out to be a symlink.
+    That is why ``sub/../x`` is refused, although it looks as if it stayed inside: with ``sub -> a/b`` it leads to
+    ``a/x``, and with ``sub -> .`` above the link's own directory.
+    """
+    if target.startswith(b"/"):
+        return True
+    steps = [step for step in target.split(b"/") if step not in _NO_STEPS]
+    upwards = 0
+    while upwards < len(steps) and steps[upwards] == b"..":
+        upwards += 1
+    return upwards > depth or b".." in steps[upwards:]

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, TypeAlias
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 _RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _NO_STATX: Final = _UNSUPPORTED | {errno.EPERM}
@@ -191,6 +192,17 @@ def rename_noreplace(dirfd: int, old: bytes, new: bytes, new_dirfd: int | None =
         _look_and_rename(dirfd, old, there, new)
     else:
         os.unlink(old, dir_fd=dirfd)
+
+
+def rename_exchange(dirfd: int, one: bytes, other: bytes) -> bool:
+    """Let two names in a directory refer to each other's files, at once; return False if that is not supported."""
+    if _renameat2 is None:
+        return False
+    if not _renameat2(dirfd, one, dirfd, other, _RENAME_EXCHANGE):
+        return True
+    if ctypes.get_errno() not in _UNSUPPORTED:
+        _raise_errno()
+    return False
 
 
 class RawStatus(NamedTuple):

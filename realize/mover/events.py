@@ -61,7 +61,7 @@ class Listed(Shown):
 
 @frozen(eq=False, repr=False)
 class Planned(Shown):
-    """What a dry run would do with a file.
+    """What a dry run would do with a file, or with a symlink, which has a ``target``.
 
     ``stored_as`` is the name that it would have at the destination, if that is another one.
     """
@@ -70,6 +70,7 @@ class Planned(Shown):
     size: int
     action: Action
     stored_as: bytes = b""
+    target: bytes | None = None
 
 
 @frozen(eq=False, repr=False)
@@ -134,6 +135,7 @@ class Finished(Shown):
     ``size`` is the size of the file in bytes, ``sent`` how many of them travelled, and ``digest`` its BLAKE3 hash
     (empty if its content was not read).
     ``stored_as`` is its name at the destination, if that is another one: a numbered one, since its own was taken.
+    A symlink has a ``target``, no digest, and counts as 0 bytes.
     """
 
     path: bytes
@@ -143,6 +145,7 @@ class Finished(Shown):
     digest: bytes
     removed: bool
     stored_as: bytes = b""
+    target: bytes | None = None
 
 
 @frozen(eq=False, repr=False)
@@ -165,7 +168,7 @@ class Postponed(Shown):
 
 @frozen(eq=False, repr=False)
 class Left(Shown):
-    """An entry of a kind that is never moved was left where it is: a symlink, device, socket or FIFO."""
+    """An entry that is not moved was left where it is: a device, socket or FIFO, or a symlink; ``note`` says why."""
 
     path: bytes
     note: str

@@ -20,6 +20,7 @@ class Arrived(Shown):
 
     ``how`` is None if that is not known, because the destination did not answer.
     ``stored_as`` is its name at the destination, if that is another one.
+    A symlink has a ``target``, and no digest.
     """
 
     path: bytes
@@ -27,6 +28,7 @@ class Arrived(Shown):
     digest: bytes
     how: How | None
     stored_as: bytes = b""
+    target: bytes | None = None
 
 
 class IManifest(Interface):

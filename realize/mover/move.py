@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
-from realize.errors import NotFound, RealizeError, StorageError
+from realize.errors import LinkRefused, NotFound, RealizeError, StorageError
 from realize.mover.allowance import Allowance, Spent
 from realize.mover.events import (
     End,
@@ -35,6 +35,7 @@ from realize.mover.events import (
 )
 from realize.mover.jobs import Jobs, Slots
 from realize.mover.large import move_large
+from realize.mover.links import left_of, link_batches, move_links, plan_links
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.pruning import Vacancies
@@ -46,6 +47,7 @@ from realize.shown import Shown
 from realize.store.interfaces import IListing
 from realize.values import (
     MAX_SMALL_BYTES,
+    NOTHING,
     Attributes,
     Entry,
     Existing,
@@ -211,7 +213,10 @@ class Move:
             return NamedListing(self.work.source, self.work.names)
         options = self.work.options
         return self.work.source.walk(
-            avoid=self.avoid, leave=options.selection.leaving(), one_file_system=options.one_file_system
+            avoid=self.avoid,
+            leave=options.selection.leaving(),
+            one_file_system=options.one_file_system,
+            links=options.links,
         )
 
     async def _page(self, listing: IListing) -> list[Entry]:
@@ -225,6 +230,9 @@ class Move:
             self.work.scarcity.look_again()
         for each in waiting:
             work = self.work if each.sent is None else evolve(self.work, sent=each.sent)
+            if each.listed.kind is Kind.LINK:
+                await self._start(self._batches, self._move_links, [each.listed])
+                continue
             await self._start(self._files, self._move_file, work, each.listed)
         await self._jobs.drained()
 
@@ -311,7 +319,9 @@ class Move:
 
         ``here`` has the directories that they are in, and ``now_ns`` is when the page was listed.
         """
-        files = [entry for entry in page if self._is_selected(entry, now_ns)]
+        selected = [entry for entry in page if self._is_selected(entry, now_ns)]
+        await self._plan_links([entry for entry in selected if entry.kind is Kind.LINK], here)
+        files = [entry for entry in selected if entry.kind is Kind.FILE]
         if not files:
             return
         self.work.emit(Found(len(files), sum(entry.size for entry in files)))
@@ -334,6 +344,16 @@ class Move:
                 await self._start(self._files, self._move_file, self.work, moving.entry, moving.existing)
             else:
                 await self._start(self._batches, self._move_batch, moving)
+
+    async def _plan_links(self, links: Sequence[Entry], here: Mapping[bytes, Attributes]) -> None:
+        """Start moving the symlinks of a page."""
+        if not self.work.options.dry_run:
+            await self._make_directories([Candidate(entry, NOTHING) for entry in links], here)
+        for batch in link_batches(links):
+            if self.work.options.dry_run:
+                await plan_links(self.work, batch)
+            else:
+                await self._start(self._batches, self._move_links, batch)
 
     def _batch_bytes(self) -> int:
         """How many bytes of content a batch, and so a file in a batch, should have at present."""
@@ -419,7 +439,7 @@ class Move:
             return False
         elif entry.kind is Kind.LEFT:
             self.work.emit(Left(entry.path, entry.note))
-        elif entry.kind is Kind.FILE:
+        elif entry.kind is Kind.FILE or (entry.kind is Kind.LINK and self.work.options.links):
             if not selection.accepts_size(entry.size):
                 return False
             if selection.holds_back(entry.mtime_ns, now_ns):
@@ -480,6 +500,24 @@ class Move:
                 outcome.in_vain = True
                 self.work.scarcity.failed(candidate.entry.size)
             self._retry_or_fail(self.work, candidate.entry, outcome)
+        else:
+            self.work.emit(outcome)
+
+    async def _move_links(self, batch: Sequence[Entry]) -> None:
+        await move_links(self.work, batch, self._link_ended)
+
+    def _link_ended(self, entry: Entry, outcome: Finished | Unknown | SideError) -> None:
+        """Deal with the outcome of one symlink of a batch.
+
+        It counts as found only now, since one that is refused is left, like what is never moved.
+        """
+        if isinstance(outcome, SideError) and isinstance(outcome.error, LinkRefused):
+            self.work.emit(left_of(entry, outcome.error))
+            return
+        if not self._second_round:
+            self.work.emit(Found(1, 0))
+        if isinstance(outcome, SideError):
+            self._retry_or_fail(self.work, entry, outcome)
         else:
             self.work.emit(outcome)
 

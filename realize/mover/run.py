@@ -280,6 +280,13 @@ class Run:
             raise NotFound(f"source {source.name}: no such file or directory")
         if why := overlap(here, there):
             raise SameFile(f"source {source.name} and destination {self.destination.name}: {why}")
+        if self.options.links:
+            for end, side in (("source", source), ("destination", self.destination)):
+                if not side.store.links:
+                    raise UsageError(
+                        f"{end} {side.name}: the peer cannot move symlinks, it runs an older release; "
+                        "upgrade it, or leave out --links (links in a standing move)"
+                    )
         try:
             if self.options.remove:
                 with whole(End.SOURCE):
@@ -330,8 +337,13 @@ class Run:
             if work.unsure:
                 with whole(End.SOURCE):
                     found = await source.store.describe([each.path for each in work.unsure])
+                # A symlink that is still there is an obstacle.
                 self._removed_after_all(
-                    number, [not isinstance(each, RealizeError) and each.final_size is None for each in found]
+                    number,
+                    [
+                        not isinstance(each, RealizeError) and each.final_size is None and not each.obstacle
+                        for each in found
+                    ],
                 )
             await Move(work, here, avoid, self.clock).run()
         except SideError as side_error:
@@ -347,7 +359,14 @@ class Run:
         for finished in compress(unsure, gone):
             self.observer(Found(1, finished.size))
             if self.manifest is not None:
-                arrived = Arrived(finished.path, finished.size, finished.digest, finished.how)
+                arrived = Arrived(
+                    finished.path,
+                    finished.size,
+                    finished.digest,
+                    finished.how,
+                    finished.stored_as,
+                    finished.target,
+                )
                 self.manifest.removed(self.sources[number].name, [arrived])
             self.observer(finished)
         unsure.clear()

@@ -77,6 +77,8 @@ class TransferOptions(Shown):
     dry_run: bool = False
     prune_age_ns: int | None = None
     """Remove directories of the source that are empty and at least this old (since their last change); None: never."""
+    links: bool = False
+    """Whether symlinks are moved, as they are."""
 
 
 @frozen(eq=False, repr=False)

@@ -132,6 +132,7 @@ def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
         on_conflict=move.on_conflict,
         backup_dir=move.backup_dir,
         preserve=move.preserve,
+        links=move.links,
         jobs=move.jobs,
         rules=rules,
         min_age_s=0.0 if settles else move.settle_s,

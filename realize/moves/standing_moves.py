@@ -216,6 +216,7 @@ class StandingMoves:
                 accepts_unreadable=selection.accepts_unreadable,
                 leave=selection.leaving(),
                 one_file_system=plan.options.one_file_system,
+                links=plan.options.links,
                 reactor=self._reactor,
                 events=self._directory_events,
                 run_in_thread=self._watch_pools.of(path).run,

@@ -72,6 +72,8 @@ class MoveOptions(Shown):
     """Find out what would be done, and touch nothing on either side."""
     prune_age_s: float | None = None
     """Remove directories of the source that are empty and at least this old; None: never.  Not for a copy."""
+    links: bool = False
+    """Move symlinks, as they are; a target must stay inside the destination, unless a daemon there allows more."""
     up_bps: RateByTime = field(default=None, converter=plainly)
     """Send at most so many bytes per second, always or by a timetable; None is unlimited."""
     down_bps: RateByTime = field(default=None, converter=plainly)
@@ -168,6 +170,7 @@ class MoveOptions(Shown):
             one_file_system=self.one_file_system,
             order=self.order,
             dry_run=self.dry_run,
+            links=self.links,
             prune_age_ns=None if self.prune_age_s is None or not remove else int(self.prune_age_s * 1e9),
         )
 

@@ -70,6 +70,7 @@ class RunLog:
             on_conflict=options.policy.name.lower(),
             jobs=options.jobs,
             dry_run=options.dry_run,
+            links=options.links,
             prune_dirs=options.prune_age_s,
             up=options.up_bps,
             down=options.down_bps,
@@ -116,6 +117,7 @@ class RunLog:
             already_there=tally.count(How.ALREADY_THERE),
             skipped=tally.finished[How.SKIPPED],
             gone=tally.finished[How.GONE],
+            links=tally.links,
             left=tally.left,
             held_back=tally.held_back,
             failed=tally.failed,
@@ -202,6 +204,13 @@ class RunLog:
         size, how = event.size, HOW_NAMES[event.how]
         if event.how is SKIPPED or event.how is GONE:
             log.info("file_not_taken", path=path, size=size, how=how, transfer=transfer)
+            return
+        if event.target is not None:
+            target = display_name(event.target)
+            if event.removed:
+                log.info("link_moved", path=path, target=target, how=how, transfer=transfer)
+            else:
+                log.info("link_copied", path=path, target=target, how=how, transfer=transfer)
             return
         digest, sent = event.digest.hex() or None, event.sent
         there = display_name(event.stored_as) if event.stored_as else None

@@ -41,6 +41,8 @@ class _Counts(Shown):
 
     finished: Counter[How] = field(factory=Counter)
     finished_bytes: Counter[How] = field(factory=Counter)
+    links: int = 0
+    """Symlinks among the files that are at the destination."""
     planned: Counter[Action] = field(factory=Counter)
     planned_bytes: int = 0
     left: int = 0
@@ -163,12 +165,14 @@ class Tally(_Counts):
         for count in (self, self._recounted) if still_there else (self,):
             count.finished[event.how] += 1
             count.finished_bytes[event.how] += event.size
+            count.links += event.target is not None and event.how in ARRIVED
 
     def _forget(self, recounted: _Counts) -> None:
         """Subtract what will be found again, since the current source starts again: nothing may be counted twice."""
         self._recounted = _Counts()
         self.finished -= recounted.finished
         self.finished_bytes -= recounted.finished_bytes
+        self.links -= recounted.links
         self.planned -= recounted.planned
         self.planned_bytes -= recounted.planned_bytes
         self.left -= recounted.left

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from realize.errors import RealizeError
-from realize.values import Committed
+from realize.values import Committed, Linked
 
 
 class Saved(enum.Enum):
@@ -44,8 +44,11 @@ class FileHooks:
     def committed(self, directory: str, outcome: Committed, files: int = 1) -> None:
         """``files`` files were committed."""
 
+    def linked(self, directory: str, outcome: Linked, links: int = 1) -> None:
+        """``links`` symlinks were made, or found to be there already, or skipped."""
+
     def removed(self, directory: str, files: int = 1) -> None:
-        """``files`` files were removed after they were moved away."""
+        """``files`` files or symlinks were removed after they were moved away."""
 
     def failed(self, directory: str, error: RealizeError) -> None:
         """A request about one file failed."""

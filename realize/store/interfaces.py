@@ -10,8 +10,8 @@ Invariants that every implementation keeps:
 
 * no name leads outside the directory, and no symlink is followed below it;
 * a final file is replaced atomically or not at all, and only by content whose digest was verified;
-* ``put_small``, ``commit``, ``settle`` and the end of ``match_final`` answer only once the final file is on stable
-  storage;
+* ``put_small``, ``put_links``, ``commit``, ``settle`` and the end of ``match_final`` answer only once the final file,
+  or symlink, is on stable storage;
 * ``remove`` removes nothing but the version that it was asked to remove.
 """
 
@@ -33,6 +33,8 @@ from realize.values import (
     Existing,
     Expected,
     Fetched,
+    FoundSymlink,
+    Linked,
     OnConflict,
     Removal,
     Seen,
@@ -41,6 +43,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Symlink,
     Travelled,
     Use,
     Vacant,
@@ -173,6 +176,8 @@ class IWriter(Interface):
 class IStore(Interface):
     """The files of one directory, or of one location below it."""
 
+    links: bool = Attribute("Whether symlinks can be moved: `walk` can list them; known once `open` has answered.")
+
     def open(salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """Return where this store is; must be called first, with the same salt for all stores of a run.
 
@@ -189,7 +194,12 @@ class IStore(Interface):
         """
 
     def walk(
-        *, partials: bool = False, avoid: bytes = b"", leave: Sequence[bytes] = (), one_file_system: bool = False
+        *,
+        partials: bool = False,
+        avoid: bytes = b"",
+        leave: Sequence[bytes] = (),
+        one_file_system: bool = False,
+        links: bool = False,
     ) -> IListing:
         """List everything below the location, as `Entry` values; a directory comes before what is in it.
 
@@ -197,6 +207,7 @@ class IStore(Interface):
         Directories that match the rules ``leave`` (`realize.leaving`) are listed, but not entered.
         With ``one_file_system``, one on another file system than the location is listed as left, and not entered.
         Partials are listed only with ``partials``.
+        Symlinks are `realize.values.Kind.LINK` with ``links``, else they are among what is left alone.
         """
 
     def examine(paths: Sequence[bytes]) -> Deferred[Examined]:
@@ -262,6 +273,28 @@ class IStore(Interface):
         in a moment; any other error means that they are not there and never will be.
         """
 
+    def read_links(paths: Sequence[bytes]) -> Deferred[list[FoundSymlink | RealizeError]]:
+        """Read symlinks, which are never followed.
+
+        One that the directory does not give away gives `realize.errors.LinkRefused`, and what is no symlink (any more)
+        `realize.errors.SourceChanged`.
+        """
+
+    def put_links(
+        links: Sequence[Symlink], policy: OnConflict, *, trial: bool = False
+    ) -> Deferred[list[Linked | RealizeError]]:
+        """Make symlinks, with their times, and make them durable.
+
+        One that the directory does not take, whatever its policy, gives `realize.errors.LinkRefused`.
+        A symlink of that name with the same target stays, and gets the time and the present as its change time, as if
+        it had just arrived; one with another target is replaced, atomically, if ``policy`` says so and it did not
+        arrive since the run began.
+        Anything else of that name gives `realize.errors.Conflict`: a symlink never replaces a file or a directory, nor
+        is it replaced by one.
+        With ``trial`` nothing is touched; the answers are those that are to be expected.
+        Cancelling works as for `put_small`.
+        """
+
     def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """Return for each whether the final file of that name has exactly that content; if so, it is durable by then.
 
@@ -324,7 +357,7 @@ class IStore(Interface):
         """
 
     def remove(removals: Sequence[Removal]) -> Deferred[list[RealizeError | None]]:
-        """Remove the files that are still the given version; their directories stay.
+        """Remove the files and symlinks that are still the given version; their directories stay.
 
         Cancelling works as for `put_small`.
 

@@ -101,6 +101,7 @@ class _KnownFile:
     seen_s: float = 0.0
     size: int = 0
     mtime_ns: int = 0
+    kind: Kind = Kind.FILE
     note: str = ""
     above: tuple[Entry, ...] = ()
     changed: bool = False
@@ -112,7 +113,7 @@ class _KnownFile:
         """As a listing has it."""
         if self.note:
             return Entry(self.path, Kind.UNREADABLE, note=self.note)
-        return Entry(self.path, Kind.FILE, self.size, self.mtime_ns)
+        return Entry(self.path, self.kind, self.size, self.mtime_ns)
 
 
 class SettlingFiles:
@@ -295,9 +296,10 @@ class SettlingFiles:
     def _judge(self, file: _KnownFile, look: FileLook, entry: Entry) -> None:
         now_s = self._now()
         file.note, file.above = entry.note, look.above
-        if entry.kind is not Kind.FILE:
+        if entry.kind not in {Kind.FILE, Kind.LINK}:
             self._settle(file)
             return
+        file.kind = entry.kind
         if look.version != file.version:
             file.version, file.seen_s = look.version, now_s
             file.since = max(file.since, self._epoch() - look.unchanged_s)

@@ -113,6 +113,7 @@ class SourceWatch:
     the same of what cannot be looked at, or into; ``accepts_size`` says it of a size in bytes.  Threads call them, too.
     ``leave`` are rules of `realize.leaving` for directories that are not entered; with ``one_file_system``, those on
     another file system are not either.
+    ``links`` says whether symlinks are moved as they are.
     ``events`` is shared by all sources.
     ``random`` returns numbers from 0 to 1; ``epoch`` the time of day in seconds.
     At most ``max_known`` files are known by name.
@@ -128,6 +129,7 @@ class SourceWatch:
         accepts_unreadable: Callable[[bytes], bool] = lambda _: True,
         leave: Sequence[bytes] = (),
         one_file_system: bool = False,
+        links: bool = False,
         reactor: IReactorTime,
         events: DirectoryEvents,
         run_in_thread: RunInThread,
@@ -142,6 +144,7 @@ class SourceWatch:
         self._accepts_unreadable = accepts_unreadable
         self._leaving = Leaving(leave)
         self._one_file_system = one_file_system
+        self._links = links
         self._reactor = reactor
         self._events = events
         self._log = log.bind(source=display_name(path))
@@ -412,6 +415,7 @@ class SourceWatch:
                 one_file_system=self._one_file_system,
                 add=add,
                 start=start,
+                links=self._links,
             )
         except BadName:  # too deep: the walk of what it is in says so
             return None
@@ -560,12 +564,15 @@ class SourceWatch:
 
     def _looks_at(self, location: RootedLocation, paths: Sequence[bytes]) -> list[FileLook]:
         """Look at files, in a thread; there is none of no interest, such as one that failed and is excluded by now."""
-        return [look if self._is_meant(look) else FileLook(look.path, None) for look in Looking(location).at(paths)]
+        looks = Looking(location, links=self._links).at(paths)
+        return [look if self._is_meant(look) else FileLook(look.path, None) for look in looks]
 
     def _is_meant(self, look: FileLook) -> bool:
         match look.entry:
             case Entry(path, Kind.FILE, size):
                 return self._accepts(path) and self._accepts_size(size)
+            case Entry(path, Kind.FILE | Kind.LINK):
+                return self._accepts(path)
             case Entry(path, Kind.UNREADABLE):
                 return self._accepts_unreadable(path)
         return True

@@ -74,6 +74,7 @@ class SourceWalk:
 
     ``accepts`` says whether a file of that path is of interest, ``accepts_size`` whether one of that size in bytes is;
     both are called in a thread.
+    ``links`` says whether symlinks are found like files.
     ``add`` watches an open directory, and returns the number of the watch; None to watch nothing.
     """
 
@@ -87,6 +88,7 @@ class SourceWalk:
         one_file_system: bool = False,
         add: Callable[[int], int] | None,
         start: bytes = b"",
+        links: bool = False,
     ) -> None:
         components = names.judge(start) if start else ()
         self._walker = Walker(
@@ -94,6 +96,7 @@ class SourceWalk:
         )
         self._accepts = accepts
         self._accepts_size = accepts_size
+        self._links = links
         self._add = add
         self._page = WalkPage()
         self._devices: dict[int, bool] = {}
@@ -108,10 +111,10 @@ class SourceWalk:
         page.entries += len(found)
         self.ended = not found
         for each in found:
-            entry = entry_of(each)
+            entry = entry_of(each, links=self._links)
             if entry.kind is Kind.UNREADABLE:
                 page.unreadable.append((entry.path, entry.note))
-            elif entry.kind is Kind.FILE and each.status is not None and self._is_meant(entry):
+            elif entry.kind in {Kind.FILE, Kind.LINK} and each.status is not None and self._is_meant(entry):
                 status = each.status
                 elsewhere = self._devices.get(status.st_dev, False)
                 page.files.append(

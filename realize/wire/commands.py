@@ -49,7 +49,10 @@ BACKUPS: Final = "backups"
 EXAMINE: Final = "examine"
 """The capability to understand `Examine`."""
 
-CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE)
+LINKS: Final = "links"
+"""The capability to list symlinks, and to understand `ReadLinks` and `PutLinks`."""
+
+CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE, LINKS)
 """The capabilities that this software announces in Hello."""
 
 MAX_HANDLES: Final = 64
@@ -217,8 +220,8 @@ class Walk(RealizeCommand):
     """Send me the next page of a listing; a new listing number starts one.
 
     The requester sends it; needs ``read``.
-    Only the first call's ``partials``, ``avoid``, ``leave`` (see `realize.leaving`) and ``one_file_system`` count; the
-    last is for whoever has the capability `ONE_FILE_SYSTEM`.
+    Only the first call's ``partials``, ``avoid``, ``leave`` (see `realize.leaving`), ``one_file_system`` and ``links``
+    count; the last two are for whoever has the capabilities `ONE_FILE_SYSTEM` and `LINKS`.
     When ``more`` is false, this was the last page and the number is free again.
     ``now`` is the clock of the responder when it read the page, in nanoseconds since the epoch.
     """
@@ -230,6 +233,7 @@ class Walk(RealizeCommand):
         (b"avoid", Octets(64)),
         (b"leave", Packed(packing.RULES, optional=True)),
         (b"one_file_system", Flag(optional=True)),
+        (b"links", Flag(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"entries", Packed(packing.ENTRIES)),
@@ -325,6 +329,34 @@ class PutSmall(RealizeCommand):
         (b"heads", Packed(packing.SMALL_HEADS)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.OUTCOMES))]
+
+
+class ReadLinks(RealizeCommand):
+    """Tell me the targets of these symlinks.
+
+    The requester sends it, if the holder has the capability ``links``; needs ``read``.
+    The answer is about the first of them, at least one and as many as fit; I ask again for the rest.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"links", Packed(packing.FOUND_LINKS))]
+
+
+class PutLinks(RealizeCommand):
+    """Make these symlinks, which never replace anything but symlinks.
+
+    The requester sends it, if the holder has the capability ``links``; needs ``write`` or ``create``.
+    The answer means that each symlink that has an outcome is on stable storage.
+    ``trial`` asks what would become of them, and nothing is touched.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"policy", Choice(OnConflict)),
+        (b"links", Packed(packing.SYMLINKS)),
+        (b"trial", Flag(optional=True)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.LINK_OUTCOMES))]
 
 
 class Settle(RealizeCommand):
@@ -558,7 +590,7 @@ class CloseStream(RealizeCommand):
 
 
 class Remove(RealizeCommand):
-    """Remove these files if they are still these versions.
+    """Remove these files and symlinks if they are still these versions.
 
     The requester sends it; needs ``remove``.
     """

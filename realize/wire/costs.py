@@ -11,8 +11,9 @@ from typing import Final
 
 from twisted.protocols import amp
 
-from realize.values import MAX_SMALL_BYTES, MAX_VALUE_BYTES
+from realize.values import MAX_SMALL_BYTES, MAX_TARGET_BYTES, MAX_VALUE_BYTES
 from realize.wire import commands
+from realize.wire.packing import MAX_PACK_ITEMS
 
 COMMAND_BYTES: Final = 32 << 10
 """For every command in progress."""
@@ -35,6 +36,9 @@ SEARCH_BYTES: Final = 6 << 20
 ITEMS_BYTES: Final = 256 << 10
 """For the items of a command about many files, and the answer for each, which may be an error."""
 
+TARGETS_BYTES: Final = MAX_PACK_ITEMS * MAX_TARGET_BYTES
+"""For the targets of the symlinks that one command asks for."""
+
 _PARSED: Final = 4
 """How many times as large as a box the objects parsed from it may be."""
 
@@ -43,6 +47,7 @@ _MORE: Final = {
     commands.OpenRead.commandName: STREAM_BYTES,
     commands.OpenWrite.commandName: STREAM_BYTES,
     commands.PutSmall.commandName: MAX_SMALL_BYTES,
+    commands.ReadLinks.commandName: TARGETS_BYTES,
     commands.ReadSmall.commandName: MAX_SMALL_BYTES,
     commands.Walk.commandName: PAGE_BYTES,
 }
@@ -53,7 +58,9 @@ _BATCHES: Final = commands.names(
     commands.Forbidden,
     commands.MakeDirectories,
     commands.Prune,
+    commands.PutLinks,
     commands.PutSmall,
+    commands.ReadLinks,
     commands.ReadSmall,
     commands.Remove,
     commands.SetDirectories,
@@ -67,6 +74,7 @@ _ANSWERS: Final = commands.names(
     commands.Forbidden,
     commands.GetThrottle,
     commands.Moves,
+    commands.ReadLinks,
     commands.ReadSmall,
     commands.Reload,
     commands.Status,

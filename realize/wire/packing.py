@@ -27,6 +27,7 @@ from realize.values import (
     DIGEST_BYTES,
     MAX_ALIKE_FILES,
     MAX_OFFERED_CHUNKS,
+    MAX_TARGET_BYTES,
     MAX_VALUE_BYTES,
     NOTHING,
     Attributes,
@@ -37,13 +38,16 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
+    FoundSymlink,
     Kind,
+    Linked,
     Removal,
     Seen,
     Siblings,
     Sized,
     SmallFile,
     Stored,
+    Symlink,
     Vacant,
     Version,
     frozen,
@@ -419,6 +423,46 @@ def _decode_removal(cursor: Cursor) -> Removal:
     return Removal(cursor.octets(), version)
 
 
+def _encode_link(link: Symlink) -> bytes:
+    time = b"\0" if link.mtime_ns is None else b"\1" + _MTIME.pack(link.mtime_ns)
+    return time + _octets(link.target) + _octets(link.path)
+
+
+def _decode_link(cursor: Cursor) -> Symlink:
+    mtime_ns = cursor.fields(_MTIME)[0] if cursor.flags(1) else None
+    target = cursor.octets(MAX_TARGET_BYTES)
+    return Symlink(cursor.octets(), target, mtime_ns)
+
+
+@frozen(eq=False, repr=False)
+class FoundTarget(Shown):
+    """A `realize.values.FoundSymlink` without its path, which the requester knows; the version has the time."""
+
+    target: bytes
+    version: Version
+
+    def link(self, path: bytes) -> FoundSymlink:
+        """Return the symlink, which has that path."""
+        return FoundSymlink(Symlink(path, self.target, self.version.mtime_ns), self.version)
+
+
+def _encode_found_link(found: FoundTarget) -> bytes:
+    return encode_version(found.version) + _octets(found.target)
+
+
+def _decode_found_link(cursor: Cursor) -> FoundTarget:
+    version = decode_version(cursor)
+    return FoundTarget(cursor.octets(MAX_TARGET_BYTES), version)
+
+
+def _encode_linked(linked: Linked) -> bytes:
+    return _U8.pack(linked.value)
+
+
+def _decode_linked(cursor: Cursor) -> Linked:
+    return cursor.choice(Linked)
+
+
 def _encode_vacant(vacant: Vacant) -> bytes:
     if vacant.mtime_ns is None:
         return b"\0" + _octets(vacant.path)
@@ -629,6 +673,7 @@ SMALL_HEADS: Final = Codec[Any]("small files", _encode_small, _decode_small)
 SEEN: Final = Codec[Seen]("versions of final files", _encode_seen, _decode_seen, 1)
 EXPECTED_FILES: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
 SIZED_FILES: Final = Codec[Sized]("files with sizes", _encode_sized, _decode_sized)
+SYMLINKS: Final = Codec[Symlink]("symlinks", _encode_link, _decode_link)
 VACANT: Final = Codec[Vacant]("empty directories", _encode_vacant, _decode_vacant)
 DIRECTORIES: Final = Codec[Directory]("directories", _encode_directory, _decode_directory)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
@@ -646,6 +691,8 @@ OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)
 EXAMINED_ENTRIES: Final = Results("entries", _encode_entry, _decode_entry)
 FOUND: Final = Results("descriptions", _encode_existing, _decode_existing, usual=NOTHING)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
+FOUND_LINKS: Final = Results("symlinks", _encode_found_link, _decode_found_link)
+LINK_OUTCOMES: Final = Results("outcomes of symlinks", _encode_linked, _decode_linked)
 OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
 SIBLINGS: Final = Results("siblings", _encode_siblings, _decode_siblings)
 SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
@@ -680,6 +727,18 @@ def measure_path(path: bytes) -> int:
 def measure_named(item: Named) -> int:
     """Return an upper bound of the bytes that an item takes, without packing it."""
     return len(item.path) + NAMED_BYTES
+
+
+def measure_link(link: Symlink) -> int:
+    """Return an upper bound of the bytes that a symlink takes, without packing it."""
+    return len(link.path) + len(link.target) + NAMED_BYTES
+
+
+def measure_found_link(found: FoundTarget | RealizeError) -> int:
+    """Return an upper bound of the bytes that the answer about a symlink takes, without packing it."""
+    if isinstance(found, RealizeError):
+        return _SHORT_TEXT_BYTES + _MAX_TOKEN_BYTES + NAMED_BYTES
+    return len(found.target) + NAMED_BYTES
 
 
 def measure_entry(entry: Entry) -> int:

@@ -36,7 +36,7 @@ from realize.keys import (
 from realize.moves.status import MoveStatus, Phase
 from realize.schedule.timetable import RateTimetable, parse_timetable
 from realize.units import parse_rate, parse_reserve
-from realize.values import OnConflict
+from realize.values import Links, OnConflict
 
 
 def by_hand(folder: Path, pem: bytes) -> Config:
@@ -50,7 +50,7 @@ def by_hand(folder: Path, pem: bytes) -> Config:
         metrics=9772,
         directories={
             "inbox": DirectoryConfig(folder / "inbox", parse_reserve("5%")),
-            "outbox": DirectoryConfig("outbox"),
+            "outbox": DirectoryConfig("outbox", links=Links.ANY),
         },
         peers={
             "camera": PeerConfig(camera, rights={"inbox": {Right.CREATE}, "outbox": [Right.READ, Right.REMOVE]}),

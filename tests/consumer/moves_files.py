@@ -16,6 +16,7 @@ from realize.api import (
     Finding,
     Identity,
     Kind,
+    Links,
     MetricsTargets,
     MoveOptions,
     OnConflict,
@@ -79,7 +80,7 @@ from realize.schedule.timetable import parse_timetable
 def known(own: Identity, theirs: PublicKey) -> Config:
     """A configuration of values."""
     peer = PeerConfig(theirs, address="nas.example:9771", rights={"inbox": {Right.READ}})
-    return Config(key=own, peers={"nas": peer}, directories={"inbox": DirectoryConfig("inbox")})
+    return Config(key=own, peers={"nas": peer}, directories={"inbox": DirectoryConfig("inbox", links=Links.NONE)})
 
 
 def told(event: Event) -> str:
@@ -124,6 +125,7 @@ def options(manifest: Path) -> MoveOptions:
         rules=[("exclude", "*.tmp"), ("include", "a.tmp")],
         min_age_s=1,
         dry_run=False,
+        links=True,
         prune_age_s=3600,
         up_bps=1 << 20,
         down_bps=parse_timetable("08:00,512k 18:00,off"),

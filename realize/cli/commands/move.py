@@ -138,6 +138,11 @@ class MoveArguments:
         help="Large files in flight; small ones travel in batches besides.",
     )
     no_preserve: bool = option(is_flag=True, help="Do not carry modification times and permission bits over.")
+    links: bool = option(
+        is_flag=True,
+        help="Move symlinks as they are, if their targets stay inside DST or the daemon there allows others; "
+        "without it they stay.",
+    )
     manifest: str | None = option(
         metavar="FILE",
         help="Append a JSON line for each file that arrived, durable before its source is removed, and one for "
@@ -276,6 +281,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
             max_transfer_bytes=asked.max_transfer,
             order=None if asked.order is None else Order(asked.order),
             dry_run=asked.dry_run,
+            links=asked.links,
             prune_age_s=asked.prune_dirs,
             up_bps=rates.up,
             down_bps=rates.down,

@@ -79,6 +79,7 @@ class JsonLines:
                 "planned_bytes": tally.planned_bytes,
                 "arrived_bytes": tally.arrived_bytes,
                 "sent_bytes": tally.sent_bytes,
+                "links": tally.links,
                 "removed": tally.removed,
                 "left": tally.left,
                 "held_back": tally.held_back,
@@ -106,9 +107,10 @@ def event_fields(event: Event) -> dict[str, Any] | None:
     match event:
         case SourceStarted(source, destination):
             return {"event": "source", "source": printable(source), "destination": printable(destination)}
-        case Planned(path, size, action, stored_as):
+        case Planned(path, size, action, stored_as, target):
             beside = path_fields(stored_as, "stored_as") if stored_as else {}
-            return {"event": "planned", **path_fields(path), "size": size, "action": action.value, **beside}
+            about = {**path_fields(path), **_target_fields(target), "size": size}
+            return {"event": "planned", **about, "action": action.value, **beside}
         case Started(path, size, have):
             return {"event": "started", **path_fields(path), "size": size, "have": have}
         case Stopped(path, size, reached):
@@ -116,10 +118,11 @@ def event_fields(event: Event) -> dict[str, Any] | None:
         case Unknown(path, size, _, how):
             there = None if how is None else how.name.lower()
             return {"event": "unknown", **path_fields(path), "size": size, "how": there}
-        case Finished(path, size, sent, how, digest, removed, stored_as):
+        case Finished(path, size, sent, how, digest, removed, stored_as, target):
             return {
                 "event": "finished",
                 **path_fields(path),
+                **_target_fields(target),
                 "size": size,
                 "sent": sent,
                 "how": how.name.lower(),
@@ -147,3 +150,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Listed() | Progressed() | UnderWay():
             return None
+
+
+def _target_fields(target: bytes | None) -> dict[str, str]:
+    """The target of a symlink; nothing for a file."""
+    return {} if target is None else path_fields(target, "target")

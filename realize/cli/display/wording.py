@@ -102,11 +102,12 @@ class Wording:
         extra = "" if event.how is How.CREATED else f", {event.how.value}"
         if event.stored_as:
             extra += f", as {display_name(event.stored_as)}"
-        return f"{verb}: {display_name(event.path)} ({format_size(event.size)}{extra})"
+        return f"{verb}: {display_name(event.path)} ({_measure(event)}{extra})"
 
     def _of_finished(self, event: Finished) -> str | None:
         if event.how is How.SKIPPED:
-            return f"skipped: {self._at(End.DESTINATION)}: {display_name(event.path)}: another file has this name"
+            other = "another file" if event.target is None else "another symlink"
+            return f"skipped: {self._at(End.DESTINATION)}: {display_name(event.path)}: {other} has this name"
         if event.how is How.RENAMED:
             where, name = self._at(End.DESTINATION), display_name(event.path)
             return f"kept both: {where}: {name}: its name was taken there; it is {display_name(event.stored_as)}"
@@ -127,11 +128,18 @@ def plan_line(event: Planned | Pruned) -> str:
     """One line of a dry run."""
     if isinstance(event, Pruned):
         return f"{'prune':<8} {'-':>10}  {display_name(event.path)}"
+    if event.target is not None:
+        return f"{event.action.value:<8} {'symlink':>10}  {display_name(event.path)} -> {display_name(event.target)}"
     line = f"{event.action.value:<8} {format_size(event.size):>10}  {display_name(event.path)}"
     if not event.stored_as:
         return line
     why = "would keep both" if event.action is Action.RENAME else "would keep both if they differ"
     return f"{line} ({why}, as {display_name(event.stored_as)})"
+
+
+def _measure(event: Finished) -> str:
+    """How large a file is, or where a symlink leads."""
+    return format_size(event.size) if event.target is None else f"symlink to {display_name(event.target)}"
 
 
 def about(path: bytes, cause: str) -> str:

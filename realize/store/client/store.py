@@ -31,6 +31,8 @@ from realize.values import (
     Existing,
     Expected,
     Fetched,
+    FoundSymlink,
+    Linked,
     OnConflict,
     Removal,
     Seen,
@@ -39,6 +41,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Symlink,
     Travelled,
     Use,
     Vacant,
@@ -89,6 +92,12 @@ class RemoteStore:
         self._transit = Transit()
         self._batches = RemoteBatches(protocol, self._opened, self._transit, after_reconnect=after_reconnect)
 
+    @property
+    def links(self) -> bool:
+        """See `IStore`: older peers cannot."""
+        theirs = self._protocol.theirs
+        return theirs is not None and commands.LINKS in theirs.capabilities
+
     def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""
         if self._backup_dir:
@@ -134,6 +143,7 @@ class RemoteStore:
         avoid: bytes = b"",
         leave: Sequence[bytes] = (),
         one_file_system: bool = False,
+        links: bool = False,
     ) -> IListing:
         """See `IStore`."""
         if one_file_system:
@@ -145,6 +155,7 @@ class RemoteStore:
             avoid=avoid,
             leave=leave,
             one_file_system=one_file_system,
+            links=links,
         )
 
     @cancellable
@@ -226,6 +237,40 @@ class RemoteStore:
     def round_trip(self) -> float:
         """See `IStore`; by the shortest answer of late."""
         return self._protocol.round_trip.look() or 0.0
+
+    @shielded
+    async def read_links(self, paths: Sequence[bytes]) -> list[FoundSymlink | RealizeError]:
+        """See `IStore`."""
+
+        async def ask(pack: list[bytes]) -> list[FoundSymlink | RealizeError]:
+            links: list[FoundSymlink | RealizeError] = []
+            while True:
+                rest = pack[len(links) :]
+                found = (await self._call(commands.ReadLinks, paths=rest))["links"]
+                if len(found) > len(rest) or (rest and not found):
+                    raise ProtocolError(f"{len(found)} answers about {len(rest)} symlinks")
+                links += [
+                    each if isinstance(each, RealizeError) else each.link(path)
+                    for path, each in zip(rest, found, strict=False)
+                ]
+                if len(links) == len(pack):
+                    return links
+
+        return await self._packed(paths, packing.measure_path, lambda pack: Deferred.fromCoroutine(ask(pack)))
+
+    def put_links(
+        self, links: Sequence[Symlink], policy: OnConflict, *, trial: bool = False
+    ) -> Deferred[list[Linked | RealizeError]]:
+        """See `IStore`."""
+
+        def ask(pack: list[Symlink]) -> Deferred[list[Linked | RealizeError]]:
+            arguments = {"handle": self._opened(), "policy": policy, "links": pack, "trial": trial or None}
+            asked: Deferred[dict[str, Any]] = self._turns.run(
+                lambda: call_lasting(self._protocol, commands.PutLinks, **arguments)
+            )
+            return asked.addCallback(listed, "outcomes", len(pack))
+
+        return self._packed(links, packing.measure_link, ask)
 
     def settle(self, expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`."""
@@ -384,11 +429,12 @@ class RemoteListing:
         avoid: bytes,
         leave: Sequence[bytes],
         one_file_system: bool,
+        links: bool,
     ) -> None:
         self._protocol = protocol
         self._listing = protocol.choose_listing()
         self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
-        self._first = {"leave": list(leave) or None, "one_file_system": one_file_system or None}
+        self._first = {"leave": list(leave) or None, "one_file_system": one_file_system or None, "links": links or None}
         """What only the first question says."""
         self._next: Deferred[dict[str, Any]] | None = None
         self.now_ns = 0

@@ -299,7 +299,7 @@ def _commit_below(
             if _commit_inside(tree, directory, inside, failed, outcomes)
         ]
         stamps.note()
-        _note_arrivals(tree, renamed)
+        note_arrivals(tree, renamed)
         not_durable: dict[tuple[bytes, ...], RealizeError] = {}
         if renamed:
             # An anchor whose syncfs has failed proves nothing about directories: it reports each error only once.
@@ -349,7 +349,7 @@ def _commit_inside(
     return changed
 
 
-def _note_arrivals(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> None:
+def note_arrivals(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> None:
     """Unmark the directories, and all above them, as awaiting files, even above a directory that is not marked."""
     for directory in _all_above(directories):
         with contextlib.suppress(RealizeError):
@@ -478,13 +478,14 @@ def refuse_obstacle(fd: int, name: bytes, path: bytes) -> FileStatus | None:
 
 
 def sync_directories(
-    tree: Tree, directories: Iterable[tuple[bytes, ...]], anchor: Anchor | None = None
+    tree: Tree, directories: Iterable[tuple[bytes, ...]], anchor: Anchor | None = None, *, whole: bool = False
 ) -> dict[tuple[bytes, ...], RealizeError]:
     """Make directories and all above them durable, each once, after those below it; return the errors by directory.
 
     That includes those above the root and those that others have made: whoever made them may have died before they
     were durable.
-    Many directories on the file system of ``anchor`` are made durable by one syncfs(2).
+    Many directories on the file system of ``anchor`` are made durable by one syncfs(2), and with ``whole`` any number,
+    with all that is on it.
     """
     wanted = list(directories)
     if not wanted:
@@ -495,7 +496,8 @@ def sync_directories(
         doubt = StorageError(f"the directories above the destination cannot be made durable: {reason(error)}")
         return dict.fromkeys(wanted, doubt)
     chain = _all_above(wanted)
-    if anchor is not None and len(chain) > FSYNC_MAX_DIRECTORIES and _devices(tree, chain) == {anchor.device}:
+    many = whole or len(chain) > FSYNC_MAX_DIRECTORIES
+    if anchor is not None and many and _devices(tree, chain) == {anchor.device}:
         try:
             syncfs(anchor.fd)
         except OSError as error:

@@ -14,12 +14,12 @@ from realize.fs.descriptors import release
 from realize.fs.tree import identity_of
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import RECEIVING
-from realize.store.local.versions import READ_FLAGS
+from realize.store.local.versions import LINK_FLAGS, READ_FLAGS
 from realize.store.local.walker import PAGE_ENTRIES, WalkEntry, Walker
 
 
 def gained_ns(status: os.stat_result) -> int:
-    """Return when a partial last grew, in ns since the epoch.
+    """Return when a partial last grew, in ns since the epoch; for a symlink, when it was made, or put aside.
 
     While a partial is received, its writer makes sure that its mtime tells this.
     Once the commit has set mode and mtime to those of the source, its change time has to do.
@@ -87,10 +87,15 @@ def remove_awaiting(location: RootedLocation, directories: Iterable[tuple[bytes,
 
 @contextlib.contextmanager
 def _locked(directory_fd: int, found: WalkEntry) -> Iterator[None]:
-    """A context that locks the partial; raises an error if it is locked by others, or is not the one that was found."""
-    fd = os.open(found.name, READ_FLAGS, dir_fd=directory_fd)
+    """A context that locks the partial; raises an error if it is locked by others, or is not the one that was found.
+
+    A symlink has no lock: it has its temporary name for microseconds, unless it was abandoned.
+    """
+    is_link = found.status is not None and stat.S_ISLNK(found.status.st_mode)
+    fd = os.open(found.name, LINK_FLAGS if is_link else READ_FLAGS, dir_fd=directory_fd)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not is_link:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(fd)
         named = os.stat(found.name, dir_fd=directory_fd, follow_symlinks=False)
         if (

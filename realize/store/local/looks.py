@@ -58,8 +58,10 @@ def unchanged_s(status: os.stat_result, present: Present) -> float:
 class Looking:
     """One batch of looks, in one thread: directories are opened, and their file systems are asked for, once each."""
 
-    def __init__(self, location: RootedLocation, stamps: Stamps = STAMPS) -> None:
+    def __init__(self, location: RootedLocation, stamps: Stamps = STAMPS, *, links: bool = False) -> None:
+        """With ``links``, symlinks are looked at as they are; else they are never moved."""
         self._location = location
+        self._links = links
         self._stamps = stamps
         self._elsewhere: dict[int, bool] = {}
         self._above: dict[tuple[bytes, ...], tuple[Entry, ...]] = {(): ()}
@@ -87,12 +89,12 @@ class Looking:
         found = examine(directory_fd, directory, name, path)
         if found is None:
             return FileLook(path, None)
-        entry = entry_of(found)
+        entry = entry_of(found, links=self._links)
         if entry.kind is Kind.LEFT:
             return FileLook(path, None)
         try:
             above = self._entries_above(tree, directory)
-            if entry.kind is not Kind.FILE or found.status is None:
+            if entry.kind not in {Kind.FILE, Kind.LINK} or found.status is None:
                 return FileLook(path, entry, above=above)
             return self._file(tree.directory(directory), found, entry, above, present)
         except (OSError, RealizeError):  # it was moved away meanwhile
@@ -103,7 +105,7 @@ class Looking:
     ) -> FileLook:
         assert found.status is not None  # noqa: S101 -- for the type checker
         age_s = 0.0 if self._is_elsewhere(directory_fd, found.status) else unchanged_s(found.status, present)
-        written = _is_written(directory_fd, found.name)
+        written = entry.kind is Kind.FILE and _is_written(directory_fd, found.name)
         return FileLook(found.path, entry, version_number(found.status), age_s, written, above)
 
     def _is_elsewhere(self, directory_fd: int, status: os.stat_result) -> bool:

@@ -8,6 +8,10 @@ The file must also belong to us, since others could mark theirs.
 
 A file that has such a name and is not ours is treated like any other file.
 
+A symlink has no mode of its own.
+One of ours, which was to replace another, is told by its owner and by a name that has check digits
+(`realize.fs.names.temporary_link_name`); nobody gets to put one there under such a name.
+
 Some file systems have no modes, or drop the mark, and some show an owner other than ours.
 There, a file counts as our partial if its owner and mark look like those of a new one, which `learn` remembers for as
 long as this process runs.
@@ -46,10 +50,14 @@ def is_marked(status: FileStatus) -> bool:
 
 
 def is_ours(directory_fd: int, name: bytes, status: FileStatus) -> bool:
-    """Return whether the file of that name and status, in that directory, is one of our partials."""
-    if not names.is_partial(name) or not stat.S_ISREG(status.st_mode):
+    """Return whether the file, or symlink, of that name and status, in that directory, is one of our partials."""
+    if not names.is_partial(name):
         return False
     owned = status.st_uid == os.geteuid()
+    if stat.S_ISLNK(status.st_mode):
+        return owned and names.is_temporary_link(name)
+    if not stat.S_ISREG(status.st_mode):
+        return False
     if owned and is_marked(status):
         return True
     if _look(status) == _looks.get(status.st_dev):

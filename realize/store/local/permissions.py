@@ -27,7 +27,7 @@ def forbidden_batch(location: RootedLocation, paths: Sequence[bytes], use: Use) 
             try:
                 directory, name = location.split(path)
                 if use is Use.PUT:
-                    _check_put(tree, directory, name, path)
+                    check_put(tree, directory, name, path)
                 else:
                     _check_read(tree, directory, name, path)
                 if use is Use.MOVE:
@@ -54,8 +54,8 @@ def _check_read(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: byt
         raise _denied(path, Deed.READ)
 
 
-def _check_put(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> None:
-    """Check that the file can be made, or the topmost missing directory above it."""
+def check_put(tree: Tree, directory: tuple[bytes, ...], name: bytes, path: bytes) -> None:
+    """Raise an error unless the file can be made, or the topmost missing directory above it."""
     fd, there = tree.nearest(directory)
     if there == directory:
         _check_change(fd, name, path, Deed.CREATE)

@@ -14,7 +14,7 @@ from realize.store.local.footprint import Footprint, trace_of
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import refuse_ours
-from realize.store.local.versions import is_version, open_if_readable, refuse_written, representable
+from realize.store.local.versions import LINK_FLAGS, is_version, open_if_readable, refuse_written, representable
 from realize.units import display_name
 from realize.values import Removal, Vacant
 
@@ -81,7 +81,7 @@ def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal
 
 def _remove_link(directory_fd: int, name: bytes, removal: Removal, links: HardLinks) -> bool:
     """Remove one name of a file that has, or had, several; return whether it was still the version that was read."""
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+    fd = os.open(name, LINK_FLAGS, dir_fd=directory_fd)
     try:
         return links.unlink(fd, name, directory_fd, removal.version)
     finally:

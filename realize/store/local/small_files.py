@@ -140,7 +140,7 @@ def write_batch(
     syncs: list[float] = []
     try:
         with location.tree(private=any(file.attributes is not None for file in files)) as tree:
-            batch.anchor = _anchor(tree) if len(files) > FSYNC_MAX_FILES else None
+            batch.anchor = open_anchor(tree) if len(files) > FSYNC_MAX_FILES else None
             free = headroom.free(tree.root_fd) if headroom.reserve else None
             for number, file in enumerate(files):
                 try:
@@ -167,7 +167,7 @@ def _free_after(free: int, file: SmallFile) -> int:
     return free - file.size
 
 
-def _anchor(tree: Tree) -> Anchor | None:
+def open_anchor(tree: Tree) -> Anchor | None:
     """Return an anchor, or None where each file needs its own fsync, also if descriptors have run out."""
     try:
         if not syncs_as_a_whole(tree.root_fd):

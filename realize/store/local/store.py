@@ -31,6 +31,7 @@ from realize.store.local.footprint import Footprint
 from realize.store.local.group_commit import Committer
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom, Waiting
+from realize.store.local.links import LinkPolicy, Placing, read_links
 from realize.store.local.listing import LocalListing
 from realize.store.local.location import BackupPlace, Backups, RootedLocation, locate
 from realize.store.local.permissions import forbidden_batch
@@ -54,6 +55,8 @@ from realize.values import (
     Existing,
     Expected,
     Fetched,
+    FoundSymlink,
+    Linked,
     OnConflict,
     Removal,
     Seen,
@@ -62,6 +65,7 @@ from realize.values import (
     SmallFile,
     Space,
     Stored,
+    Symlink,
     Use,
     Vacant,
     Where,
@@ -73,7 +77,7 @@ MAX_SHORT_JOB_COMPONENTS: Final = 2048
 """Components of the names in one short job: each costs a system call, and one that is made costs more."""
 
 _T = TypeVar("_T")
-_Named = TypeVar("_Named", Directory, Removal, Sized, SmallFile, Vacant)
+_Named = TypeVar("_Named", Directory, Removal, Sized, SmallFile, Symlink, Vacant)
 
 
 def root_identity(root: bytes | str) -> Inode:
@@ -113,7 +117,10 @@ class LocalStore:
     ``owner`` is the name under which this store takes turns with others when files are committed.
     ``backups`` is where all that is replaced in a served directory goes, whoever replaces it; else it goes to
     ``backup_dir``, below the location, if that is given.
+    ``link_policy`` says which symlinks may be moved away from here, and made here.
     """
+
+    links = True
 
     def __init__(
         self,
@@ -135,9 +142,11 @@ class LocalStore:
         owner: str = "",
         backups: Backups | None = None,
         backup_dir: bytes = b"",
+        link_policy: LinkPolicy | None = None,
     ) -> None:
         self._backups = Backups() if backups is None else backups
         self._backup_dir = backup_dir
+        self._link_policy = LinkPolicy() if link_policy is None else link_policy
         self._root = os.fsencode(root)
         self._base = base
         self._run_in_thread = run_in_thread
@@ -202,6 +211,7 @@ class LocalStore:
         avoid: bytes = b"",
         leave: Sequence[bytes] = (),
         one_file_system: bool = False,
+        links: bool = False,
     ) -> IListing:
         """See `IStore`."""
         walker = Walker(
@@ -211,6 +221,7 @@ class LocalStore:
             avoid=avoid,
             leave=leave,
             one_file_system=one_file_system,
+            links=links,
         )
         listing = LocalListing(walker, self._run_briefly, self._listings.discard, self._clock.now_ns)
         self._listings.add(listing)
@@ -319,6 +330,38 @@ class LocalStore:
         finally:
             self._committer.slots.release(len(files))
         return [item if isinstance(item, RealizeError) else next(outcomes) for item in batch.items]
+
+    @shielded
+    async def read_links(self, paths: Sequence[bytes]) -> list[FoundSymlink | RealizeError]:
+        """See `IStore`."""
+        answers: list[FoundSymlink | RealizeError] = await self._while_open(
+            read_links, self._location, paths, self._clock, self._link_policy.gives
+        )
+        return answers
+
+    @steadfast
+    async def put_links(
+        self, links: Sequence[Symlink], policy: OnConflict, *, trial: bool = False
+    ) -> list[Linked | RealizeError]:
+        """See `IStore`."""
+        placing = Placing(
+            self._location,
+            policy,
+            self._link_policy.takes,
+            self._earliest_ns,
+            self._origin,
+            self._headroom,
+            self._committer.watch,
+        )
+        if trial:
+            return [answer for some in _parts(links) for answer in await self._while_open(placing.try_put, some)]
+        answers: list[Linked | RealizeError] = []
+        for some in _parts(links):
+            self._check_open()
+            self._stamps.note()
+            answers += await self._run_in_thread(placing.put, some)
+            self._stamps.note()
+        return answers
 
     @shielded
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:

@@ -23,6 +23,9 @@ from realize.values import MAX_COARSENESS_NS, Attributes, Version, coarseness_ns
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO must not wait for a writer."""
 
+LINK_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+"""For what is not to be read, a symlink too."""
+
 UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENODEV})
 """Errors of open(2) with `READ_FLAGS` if it is not a regular file that we may read."""
 

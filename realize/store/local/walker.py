@@ -123,7 +123,7 @@ class _Frame:
 class Walker:
     """Walks everything below a location, depth first.
 
-    ``salt``, ``partials``, ``avoid``, ``leave`` and ``one_file_system`` are those of
+    ``salt``, ``partials``, ``avoid``, ``leave``, ``one_file_system`` and ``links`` are those of
     `realize.store.interfaces.IStore.walk`; without ``deep``, no directory below the location is entered.
     ``start`` is where to begin, below the location: only what has that name is walked, if it is there; paths are
     relative to the location all the same. Many walks that begin somewhere may share one `Leaving`, whose rules are
@@ -142,6 +142,7 @@ class Walker:
         avoid: bytes = b"",
         leave: Sequence[bytes] | Leaving = (),
         one_file_system: bool = False,
+        links: bool = False,
         deep: bool = True,
         start: tuple[bytes, ...] = (),
         entering: Callable[[bytes, int], object] | None = None,
@@ -157,6 +158,7 @@ class Walker:
         self._one_file_system = one_file_system
         self._device: int | None = None
         """That of the location, once it is known, if no other one is entered."""
+        self._links = links
         self._deep = deep
         self._stack: list[_Frame] = []
         self._started = False
@@ -171,7 +173,7 @@ class Walker:
 
     def page(self, limit: int = PAGE_ENTRIES) -> list[Entry]:
         """Return up to ``limit`` more entries, as `realize.store.interfaces.IStore.walk` lists them; see `found`."""
-        return [entry_of(each, partials=self._partials) for each in self.found(limit)]
+        return [entry_of(each, partials=self._partials, links=self._links) for each in self.found(limit)]
 
     def found(self, limit: int) -> list[WalkEntry]:
         """Return up to ``limit`` more things that were found; an empty list is the end.
@@ -385,22 +387,26 @@ def _examined(location: RootedLocation, tree: Tree, path: bytes) -> Entry | Real
     return NotFound(f"{display_name(path)}: there is no such file") if found is None else entry_of(found)
 
 
-def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
-    """Return what was found as a listing has it; without ``partials``, ours are among what is left alone."""
+def entry_of(found: WalkEntry, *, partials: bool = False, links: bool = False) -> Entry:
+    """Return what was found as a listing has it; without ``partials``, ours are among what is left alone.
+
+    So are symlinks without ``links``, and those of ours in any case.
+    """
     status = found.status
     if status is None and found.note == OWN_NOTE:
         return Entry(found.path, Kind.LEFT, note=OWN_NOTE)
     if status is None:
         return Entry(found.path, Kind.UNREADABLE, note=found.note)
-    if not stat.S_ISREG(status.st_mode):
-        if stat.S_ISDIR(status.st_mode):
-            if found.note:
-                return Entry(found.path, Kind.LEFT, note=found.note)
-            attributes = attributes_of(status)
-            return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
+    is_link = stat.S_ISLNK(status.st_mode)
+    if not stat.S_ISREG(status.st_mode) and stat.S_ISDIR(status.st_mode):
+        if found.note:
+            return Entry(found.path, Kind.LEFT, note=found.note)
+        attributes = attributes_of(status)
+        return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
+    if not stat.S_ISREG(status.st_mode) and not found.partial and not (is_link and links):
         return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
     if found.partial:
-        if not partials:
+        if not partials or is_link:
             return Entry(found.path, Kind.LEFT, note=NOTE)
         final = found.path[: -len(found.name)] + names.final_name_of_partial(found.name)
         return Entry(final, Kind.PARTIAL, status.st_size, representable(status.st_mtime_ns))
@@ -408,6 +414,8 @@ def entry_of(found: WalkEntry, *, partials: bool = False) -> Entry:
         names.parted(found.path)
     except BadName as error:
         return Entry(found.path, Kind.UNREADABLE, note=reason_of(error))
+    if is_link:
+        return Entry(found.path, Kind.LINK, mtime_ns=representable(status.st_mtime_ns))
     return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
 
 

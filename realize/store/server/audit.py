@@ -17,7 +17,7 @@ from realize.logger import Logger
 from realize.numbered import numbered
 from realize.tracing import transfer_id
 from realize.units import display_name
-from realize.values import Committed, Expected, Removal, SmallFile, Stored, Version
+from realize.values import Committed, Expected, Linked, Removal, SmallFile, Stored, Symlink, Version
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -85,6 +85,30 @@ class AuditLog:
                 beside=self.shown(path) if outcome.number else None,
                 transfer=transfer_id(self.run, path),
             )
+
+    def linked(self, link: Symlink, outcome: Linked | RealizeError) -> None:
+        """Record that a symlink was made, or was there already, or was refused; a skipped one makes no record."""
+        if isinstance(outcome, RealizeError):
+            self.refused(link.path, "commit", outcome)
+        elif outcome is not Linked.SKIPPED:
+            self.log.info(
+                "link_committed",
+                dir=self.directory,
+                path=self.shown(link.path),
+                target=display_name(link.target),
+                how=outcome.name.lower(),
+                transfer=transfer_id(self.run, link.path),
+            )
+
+    def link_was_read(self, link: Symlink) -> None:
+        """Record that the peer was told the target of a symlink, which it may remove."""
+        self.log.info(
+            "link_read",
+            dir=self.directory,
+            path=self.shown(link.path),
+            target=display_name(link.target),
+            transfer=transfer_id(self.run, link.path),
+        )
 
     def settled(self, expected: Expected, answer: bool | RealizeError) -> int:  # noqa: FBT001 -- the store's answer
         """Record the answer whether a file is already there; return its size in bytes if that is news, else 0."""

@@ -56,18 +56,21 @@ from realize.values import (
     Entry,
     Expected,
     Fetched,
+    FoundSymlink,
+    Linked,
     OnConflict,
     Removal,
     Seen,
     Sized,
     Stored,
+    Symlink,
     Use,
     Vacant,
 )
 from realize.wire import commands, costs, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.error_answers import to_declared
-from realize.wire.packing import FetchedHead, SmallHead
+from realize.wire.packing import FetchedHead, FoundTarget, SmallHead
 
 _T = TypeVar("_T")
 
@@ -272,6 +275,7 @@ class DirectoryResponders(amp.CommandLocator):
         avoid: bytes,
         leave: list[bytes] | None,
         one_file_system: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+        links: bool | None = None,  # noqa: FBT001 -- an argument of AMP
     ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
         found = self._listings.get(listing)
@@ -281,7 +285,11 @@ class DirectoryResponders(amp.CommandLocator):
             if leave is not None and not rules_fit(leave):
                 raise ProtocolError("too many rules for a listing")
             pages = opened.store.walk(
-                partials=partials, avoid=avoid, leave=leave or (), one_file_system=bool(one_file_system)
+                partials=partials,
+                avoid=avoid,
+                leave=leave or (),
+                one_file_system=bool(one_file_system),
+                links=bool(links),
             )
             found = _Listing(handle, pages, self._claimed(0))
             self._listings[listing] = found
@@ -382,6 +390,39 @@ class DirectoryResponders(amp.CommandLocator):
             opened.audit.put(file, outcome)
         for how, count in Counter(each.how for each in outcomes if isinstance(each, Stored)).items():
             self._watch.committed(opened.rights.directory, how, count)
+        return {"outcomes": outcomes}
+
+    @commands.ReadLinks.responder
+    async def _read_links(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
+        opened = self._directory(handle, Right.READ)
+        found = [_found_target(each) for each in await opened.store.read_links(paths)]
+        answers = next(packing.fit(found, packing.measure_found_link), [])
+        for path, answer in zip(paths, self._count_failures(opened, answers), strict=False):
+            if isinstance(answer, StorageError):
+                opened.audit.refused(path, "read", answer)
+            elif isinstance(answer, FoundTarget):
+                opened.audit.link_was_read(answer.link(path).link)
+        return {"links": answers}
+
+    @commands.PutLinks.responder
+    async def _put_links(
+        self,
+        handle: int,
+        policy: OnConflict,
+        links: list[Symlink],
+        trial: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+    ) -> dict[str, Any]:
+        opened = self._directory(handle, *PUT)
+        put = await opened.store.put_links(links, opened.rights.policy(policy), trial=bool(trial))
+        outcomes: list[Linked | RealizeError] = [opened.rights.said(outcome) for outcome in put]
+        if trial:
+            return {"outcomes": outcomes}
+        self._count_failures(opened, outcomes)
+        for link, outcome in zip(links, outcomes, strict=True):
+            opened.audit.linked(link, outcome)
+        made = Counter(outcome for outcome in outcomes if isinstance(outcome, Linked))
+        for how, count in made.items():
+            self._watch.linked(opened.rights.directory, how, count)
         return {"outcomes": outcomes}
 
     @commands.Settle.responder
@@ -653,3 +694,7 @@ def _restated(failure: Failure, opened: _Opened) -> Failure:
 def _fetched_head(fetched: Fetched) -> FetchedHead:
     file = fetched.file
     return FetchedHead(len(file.content), file.digest, file.attributes, fetched.version)
+
+
+def _found_target(found: FoundSymlink | RealizeError) -> FoundTarget | RealizeError:
+    return found if isinstance(found, RealizeError) else FoundTarget(found.link.target, found.version)

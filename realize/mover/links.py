@@ -1,0 +1,196 @@
+"""Move symlinks in batches, as they are: read, made durable at the destination, recorded, then removed at the source.
+
+What a directory takes, and gives away, the two stores decide; a symlink that one of them refuses stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+from attrs import define, evolve, field
+
+from realize.errors import LinkRefused, RealizeError, Unanswered
+from realize.mover.events import End, Failed, Finished, How, Left, Planned, UnderWay, Unknown
+from realize.mover.interfaces import Arrived
+from realize.mover.plan import Action
+from realize.mover.removal import remove_arrived
+from realize.mover.work import SideError, StoreFailed, Work, whole
+from realize.units import display_name
+from realize.values import Entry, FoundSymlink, Linked, Removal, Symlink, Use
+
+MAX_BATCH_LINKS: Final = 256
+"""Symlinks in one batch at most: as many as one command of the protocol takes."""
+
+HOW_LINKED: Final = {
+    Linked.CREATED: How.CREATED,
+    Linked.REPLACED: How.REPLACED,
+    Linked.SKIPPED: How.SKIPPED,
+    Linked.ALREADY_THERE: How.ALREADY_THERE,
+}
+_PLANNED: Final = {
+    Linked.CREATED: Action.SEND,
+    Linked.REPLACED: Action.REPLACE,
+    Linked.SKIPPED: Action.SKIP,
+    Linked.ALREADY_THERE: Action.COMPARE,
+}
+
+LinkReport: TypeAlias = Callable[[Entry, Finished | Unknown | SideError], object]
+
+
+def link_batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Group symlinks in order."""
+    for first in range(0, len(entries), MAX_BATCH_LINKS):
+        yield entries[first : first + MAX_BATCH_LINKS]
+
+
+def left_of(entry: Entry, error: LinkRefused) -> Left:
+    """The event for a symlink that is refused: it is left, like what is never moved."""
+    return Left(entry.path, "symlink: " + str(error).removeprefix(f"{display_name(entry.path)}: "))
+
+
+async def move_links(work: Work, batch: Sequence[Entry], report: LinkReport) -> None:
+    """Move the symlinks of a batch; at the end, ``report`` is called with the outcome of each, in order.
+
+    Raises `StoreFailed` if a store refuses a whole call.
+    Then, or if cancelled, ``report`` is called only for the symlinks whose outcome is known.
+    """
+    moving = _LinkBatch(work, {entry.path: entry for entry in batch})
+    under_way = 0
+    try:
+        found = await moving.read()
+        under_way = len(found)
+        work.emit(UnderWay(under_way))
+        await moving.put(found)
+        await moving.remove()
+    finally:
+        moving.note()
+        for path, outcome in moving.so_far():
+            report(moving.entries[path], outcome)
+        # Only after all reports: a hanging process may be ended in the middle of them.
+        work.emit(UnderWay(-under_way))
+
+
+async def plan_links(work: Work, batch: Sequence[Entry]) -> None:
+    """Report what would be done with the symlinks of a batch."""
+    moving = _LinkBatch(work, {entry.path: entry for entry in batch})
+    found = await moving.read()
+    with whole(End.SOURCE):
+        use = Use.MOVE if work.options.remove else Use.READ
+        forbidden = await work.source.forbidden([each.link.path for each in found], use) if found else []
+    for each, error in zip(found, forbidden, strict=True):
+        if error is not None:
+            moving.outcomes[each.link.path] = SideError(End.SOURCE, error)
+    allowed = [each.link for each in found if each.link.path not in moving.outcomes]
+    with whole(End.DESTINATION):
+        answers = await work.destination.put_links(allowed, work.options.policy, trial=True) if allowed else []
+    planned = {link.path: (link, answer) for link, answer in zip(allowed, answers, strict=True)}
+    for path, entry in moving.entries.items():
+        outcome = moving.outcomes.get(path)
+        if outcome is None:
+            link, answer = planned[path]
+            if isinstance(answer, Linked):
+                work.emit(Planned(path, 0, _PLANNED[answer], target=link.target))
+                continue
+            outcome = SideError(End.DESTINATION, answer)
+        if isinstance(outcome, SideError):
+            error = outcome.error
+            work.emit(left_of(entry, error) if isinstance(error, LinkRefused) else Failed(path, outcome.end, error))
+
+
+@define(eq=False, repr=False)
+class _LinkBatch:
+    """The symlinks of one batch between the steps; each ends up in ``outcomes``.
+
+    ``arrived`` has those that are at the destination now; ``recorded`` says whether the manifest was told of them.
+    """
+
+    work: Work
+    entries: dict[bytes, Entry]
+    outcomes: dict[bytes, Finished | Unknown | SideError] = field(factory=dict)
+    arrived: list[tuple[FoundSymlink, Linked]] = field(factory=list)
+    recorded: bool = False
+
+    async def read(self) -> list[FoundSymlink]:
+        """Read all symlinks; returns those that could be read."""
+        with whole(End.SOURCE):
+            answers = await self.work.source.read_links(list(self.entries))
+        found: list[FoundSymlink] = []
+        for (path, entry), answer in zip(self.entries.items(), answers, strict=True):
+            if isinstance(answer, RealizeError):
+                self.outcomes[path] = SideError(End.SOURCE, answer)
+                continue
+            changed = self.work.changed_since(evolve(entry, size=answer.version.size), answer.version)
+            if changed is not None:
+                self.outcomes[path] = SideError(End.SOURCE, changed)
+            else:
+                found.append(answer)
+        return found
+
+    async def put(self, found: Sequence[FoundSymlink]) -> None:
+        """Make the symlinks at the destination."""
+        if not found:
+            return
+        try:
+            with whole(End.DESTINATION):
+                answers = await self.work.destination.put_links(
+                    [self._outgoing(each.link) for each in found], self.work.options.policy
+                )
+        except StoreFailed as side_error:
+            if isinstance(side_error.error, Unanswered):
+                unknown = self.work.unknown([_arrived(each, None) for each in found])
+                self.outcomes |= {each.path: each for each in unknown}
+            raise
+        for each, answer in zip(found, answers, strict=True):
+            if isinstance(answer, RealizeError):
+                self.outcomes[each.link.path] = SideError(End.DESTINATION, answer)
+            elif answer is Linked.SKIPPED:
+                self.outcomes[each.link.path] = _finished(each, answer)
+            else:
+                self.arrived.append((each, answer))
+
+    async def remove(self) -> None:
+        """Record the symlinks that are durable at the destination, and remove them from the source if asked to."""
+        recorded = self._arrivals()
+        self.recorded = True
+        removals = [Removal(each.link.path, each.version) for each, _ in self.arrived]
+        try:
+            refusals = await remove_arrived(self.work, recorded, removals)
+        except StoreFailed as side_error:
+            if isinstance(side_error.error, Unanswered):
+                for each, linked in self.arrived:
+                    self.outcomes[each.link.path] = self.work.removal_unknown(_finished(each, linked))
+            raise
+        for (each, linked), refused in zip(self.arrived, refusals, strict=True):
+            if refused is not None:
+                self.outcomes[each.link.path] = SideError(End.SOURCE, refused)
+            else:
+                self.outcomes[each.link.path] = _finished(each, linked, removed=self.work.options.remove)
+
+    def note(self) -> None:
+        """Record the symlinks that arrived, if the batch ended before `remove` did."""
+        if not self.recorded:
+            self.work.kept(self._arrivals())
+
+    def so_far(self) -> Iterator[tuple[bytes, Finished | Unknown | SideError]]:
+        """The outcomes known so far, by path; a symlink that arrived and was not yet removed is on both sides."""
+        there = {each.link.path: (each, linked) for each, linked in self.arrived}
+        for path in self.entries:
+            if path in self.outcomes:
+                yield path, self.outcomes[path]
+            elif path in there:
+                yield path, _finished(*there[path])
+
+    def _arrivals(self) -> list[Arrived]:
+        return [_arrived(each, HOW_LINKED[linked]) for each, linked in self.arrived]
+
+    def _outgoing(self, link: Symlink) -> Symlink:
+        return link if self.work.options.preserve else evolve(link, mtime_ns=None)
+
+
+def _arrived(found: FoundSymlink, how: How | None) -> Arrived:
+    return Arrived(found.link.path, 0, b"", how, target=found.link.target)
+
+
+def _finished(found: FoundSymlink, linked: Linked, *, removed: bool = False) -> Finished:
+    return Finished(found.link.path, 0, 0, HOW_LINKED[linked], b"", removed, target=found.link.target)

@@ -1,0 +1,386 @@
+"""Symlinks as they are: reading them, and making them; for a thread.
+
+No symlink is followed here, wherever it leads: only the name itself is looked at, and its target is just bytes.
+Which targets a directory takes, and gives away, is its `realize.values.Links`; `realize.fs.names.leads_outside` says
+which stay inside.
+
+A new symlink is made under its own name, which is atomic: it is there with all of its target, or it is not there.
+One that replaces another is made under a name that is recognised as ours (`realize.fs.names.temporary_link_name`), and
+changes places with the other one in one step.
+So whatever comes to have the name at the last moment is still there, under the other name, and gets its own back if it
+is not what we looked at.
+
+Symlinks are made durable by the batch, before anybody is answered.
+A target of more than 59 bytes does not fit the inode, and older ext4 writes it like the content of a file, which an
+fsync of the directory leaves out; older btrfs may leave any symlink empty.
+So these, like many of them, are made durable by one syncfs(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from attrs import define, frozen
+
+from realize.errors import (
+    BadName,
+    Busy,
+    Conflict,
+    InternalError,
+    LinkRefused,
+    NoSpace,
+    NotFound,
+    RealizeError,
+    SourceChanged,
+)
+from realize.fs import names
+from realize.fs.oserrors import Deed, storage_error
+from realize.fs.syscalls import (
+    BTRFS,
+    FileStatus,
+    file_system,
+    fresh_stat,
+    kind_of,
+    rename_exchange,
+    rename_noreplace,
+)
+from realize.fs.tree import Inode, Tree, identity_of
+from realize.shown import Shown
+from realize.store.hooks import CommitHooks, Sync
+from realize.store.local.group_commit import note_arrivals, sync_directories
+from realize.store.local.headroom import Headroom
+from realize.store.local.location import RootedLocation
+from realize.store.local.partial_marks import NOTE, refuse_ours
+from realize.store.local.permissions import check_put
+from realize.store.local.small_files import FSYNC_MAX_FILES, open_anchor
+from realize.store.local.versions import Clock, representable, settled_in, unchanged, version_of
+from realize.units import display_name
+from realize.values import FoundSymlink, Linked, Links, OnConflict, Symlink, coarseness_ns
+
+MAX_INLINE_TARGET_BYTES: Final = 59
+"""The longest target that every file system keeps where an fsync of the directory reaches it."""
+
+_LINK_TRIES: Final = 3
+"""Attempts to make a symlink whose name keeps being taken and given up."""
+
+_READ_TRIES: Final = 5
+_NO_TIMES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+_NOT_MADE: Final = InternalError("was not made")
+
+
+@define(repr=False)
+class LinkPolicy(Shown):
+    """Which symlinks a directory gives away, and takes; shared by all stores of it, and may be changed at any time.
+
+    The defaults are for a directory of the user here, whose own symlinks may lead anywhere.
+    """
+
+    gives: Links = Links.ANY
+    takes: Links = Links.INSIDE
+
+
+def read_links(
+    location: RootedLocation, paths: Sequence[bytes], clock: Clock, gives: Links
+) -> list[FoundSymlink | RealizeError]:
+    """Return each of these symlinks, or why it is not given away."""
+    answers: list[FoundSymlink | RealizeError] = []
+    with location.tree() as tree:
+        for path in paths:
+            try:
+                answers.append(_read(location, tree, path, clock, gives))
+            except RealizeError as error:
+                answers.append(error)
+            except (OSError, MemoryError) as error:
+                answers.append(storage_error(error, path, Deed.READ))
+    return answers
+
+
+def _read(location: RootedLocation, tree: Tree, path: bytes, clock: Clock, gives: Links) -> FoundSymlink:
+    directory, name = location.split(path)
+    directory_fd = tree.directory(directory)
+    status = _settled(directory_fd, name, path, clock)
+    if not stat.S_ISLNK(status.st_mode):
+        raise SourceChanged(f"{display_name(path)}: is no symlink any more")
+    refuse_ours(directory_fd, name, status, path)
+    try:
+        target = os.readlink(name, dir_fd=directory_fd)
+        same = unchanged(status, fresh_stat(name, directory_fd))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        same = False  # something else has the name
+    if not same:
+        raise SourceChanged(f"{display_name(path)}: changed while it was read")
+    _judge(location, directory, path, target, gives, gives=True)
+    return FoundSymlink(Symlink(path, target, representable(status.st_mtime_ns)), version_of(status))
+
+
+def _settled(directory_fd: int, name: bytes, path: bytes, clock: Clock) -> os.stat_result:
+    """Return the status of a name once another symlink that got it, even with the same inode, would have another one.
+
+    See `realize.store.local.versions.open_settled`.
+    """
+    for _ in range(_READ_TRIES):
+        status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        wait = settled_in(status.st_ctime_ns, clock.now_ns())
+        if wait <= 0:
+            return status
+        clock.sleep(wait)
+    raise SourceChanged(f"{display_name(path)}: is being replaced again and again")
+
+
+def _judge(
+    location: RootedLocation, directory: tuple[bytes, ...], path: bytes, target: bytes, policy: Links, *, gives: bool
+) -> None:
+    """Raise `LinkRefused` unless a directory with that policy takes, or ``gives``, a symlink with that target.
+
+    In a served directory, a target may lead anywhere inside; in one of the user, anywhere below what the user named.
+    """
+    shown = display_name(path)
+    if policy is Links.NONE:
+        raise LinkRefused(f"{shown}: the directory {'gives away' if gives else 'takes'} no symlinks")
+    try:
+        names.check_target(target)
+    except BadName as error:
+        raise BadName(f"{shown}: {error}") from None
+    depth = len(directory) if location.root.served else len(directory) - len(location.base)
+    if policy is Links.INSIDE and names.leads_outside(target, depth):
+        where = "the directory" if gives else "the destination"
+        raise LinkRefused(f"{shown}: its target {display_name(target)} may lead out of {where}")
+
+
+@frozen(eq=False, repr=False)
+class Placing(Shown):
+    """Makes the symlinks of one batch.
+
+    ``earliest_ns`` returns the earliest stamp of anything that was stamped since the run began.
+    ``origin`` is whom the symlinks come from, if it may not read here: it is told that one is there already only if it
+    also has the same time, to the nanosecond, since anybody can try targets.
+    """
+
+    location: RootedLocation
+    policy: OnConflict
+    takes: Links
+    earliest_ns: Callable[[], int]
+    origin: bytes | None
+    headroom: Headroom
+    watch: CommitHooks
+
+    def put(self, links: Sequence[Symlink]) -> list[Linked | RealizeError]:
+        """Make these symlinks durable; return for each how that went."""
+        # Allocated in advance, so that no symlink is made and then lost because its answer cannot be appended.
+        answers: list[Linked | RealizeError] = [_NOT_MADE] * len(links)
+        directories: list[tuple[bytes, ...] | None] = [None] * len(links)
+        with self.location.tree(private=any(link.mtime_ns is not None for link in links)) as tree:
+            anchor = open_anchor(tree)
+            try:
+                free = self.headroom.free(tree.root_fd) if self.headroom.reserve else None
+                for number, link in enumerate(links):
+                    try:
+                        free = _free_after(free, link)
+                        directories[number], answers[number] = self._put(tree, link)
+                    except RealizeError as error:
+                        answers[number] = error
+                    except (OSError, MemoryError) as error:
+                        answers[number] = storage_error(error, link.path, Deed.CREATE)
+                if any(isinstance(answer, RealizeError) for answer in answers):
+                    tree.unmake(tree.made)  # those that stayed empty
+                changed = {directory for directory in directories if directory is not None}
+                note_arrivals(tree, changed)
+                whole = _needs_whole(tree, links)
+                with self.watch.syncing(Sync.DIRECTORIES):
+                    failed = sync_directories(tree, changed, anchor, whole=whole)
+            finally:
+                if anchor is not None:
+                    anchor.close()
+        return [
+            failed.get(directory, answer) if directory is not None else answer
+            for directory, answer in zip(directories, answers, strict=True)
+        ]
+
+    def try_put(self, links: Sequence[Symlink]) -> list[Linked | RealizeError]:
+        """Return what would become of these symlinks; touch nothing."""
+        answers: list[Linked | RealizeError] = []
+        with self.location.tree() as tree:
+            for link in links:
+                try:
+                    answers.append(self._try(tree, link))
+                except RealizeError as error:
+                    answers.append(error)
+                except (OSError, MemoryError) as error:
+                    answers.append(storage_error(error, link.path, Deed.CREATE))
+        return answers
+
+    def _split(self, link: Symlink) -> tuple[tuple[bytes, ...], bytes]:
+        directory, name = self.location.split(link.path)
+        if names.is_temporary_link(name):
+            raise BadName(f"{display_name(link.path)}: is the name of a {NOTE}")
+        _judge(self.location, directory, link.path, link.target, self.takes, gives=False)
+        return directory, name
+
+    def _try(self, tree: Tree, link: Symlink) -> Linked:
+        directory, name = self._split(link)
+        try:
+            directory_fd = tree.directory(directory)
+            status = fresh_stat(name, directory_fd)
+        except (FileNotFoundError, NotFound):
+            check_put(tree, directory, name, link.path)
+            return Linked.CREATED
+        there = self._is_there(directory_fd, name, link, status)
+        if there is None:
+            check_put(tree, directory, name, link.path)
+        return Linked.REPLACED if there is None else there
+
+    def _put(self, tree: Tree, link: Symlink) -> tuple[tuple[bytes, ...] | None, Linked]:
+        """Make one symlink; return its directory, if that is to be made durable, and how it went."""
+        directory, name = self._split(link)
+        for _ in range(_LINK_TRIES):
+            try:
+                directory_fd = self._make(tree, directory, name, link)
+            except FileExistsError:
+                pass
+            else:
+                _set_time(directory_fd, name, link.mtime_ns)
+                return directory, Linked.CREATED
+            directory_fd = tree.directory(directory)
+            try:
+                status = fresh_stat(name, directory_fd)
+                there = self._is_there(directory_fd, name, link, status)
+                if there is Linked.SKIPPED:
+                    return None, there
+                if there is Linked.ALREADY_THERE:
+                    if _renew(directory_fd, name, link, status):
+                        return directory, there
+                    self._may_replace(link, status)
+                if _replace(directory_fd, name, link, status):
+                    return directory, Linked.REPLACED
+            except FileNotFoundError:
+                pass
+        raise Busy(f"{display_name(link.path)}: is replaced there again and again")
+
+    def _make(self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: Symlink) -> int:
+        """Make a symlink, and its directory; return the descriptor of that; raises `FileExistsError`.
+
+        If somebody removes the still empty directory in between, it is made once more.
+        """
+        try:
+            directory_fd = tree.directory(directory, create=True)
+            os.symlink(link.target, name, dir_fd=directory_fd)
+        except (FileNotFoundError, NotFound):
+            tree.forget()
+            directory_fd = tree.directory(directory, create=True)
+            os.symlink(link.target, name, dir_fd=directory_fd)
+        return directory_fd
+
+    def _is_there(self, directory_fd: int, name: bytes, link: Symlink, status: FileStatus) -> Linked | None:
+        """Return how a symlink ends whose name is taken; None if it replaces what has that status."""
+        if not stat.S_ISLNK(status.st_mode):
+            kind = kind_of(status.st_mode) or "file"
+            raise Conflict(f"{display_name(link.path)}: there is a {kind} of that name, which no symlink replaces")
+        same_time = link.mtime_ns is not None and status.st_mtime_ns == link.mtime_ns
+        if os.readlink(name, dir_fd=directory_fd) == link.target and (self.origin is None or same_time):
+            return Linked.ALREADY_THERE
+        if self.policy is OnConflict.SKIP:
+            return Linked.SKIPPED
+        self._may_replace(link, status)
+        return None
+
+    def _may_replace(self, link: Symlink, status: FileStatus) -> None:
+        """Raise `Conflict` if the symlink that is there must not be replaced: it may be from another source."""
+        shown = display_name(link.path)
+        if self.policy is not OnConflict.REPLACE:
+            raise Conflict(f"{shown}: there is another symlink of that name")
+        if status.st_ctime_ns + coarseness_ns(status.st_ctime_ns) >= self.earliest_ns():
+            raise Conflict(f"{shown}: another symlink of that name arrived there during this run")
+
+
+def _needs_whole(tree: Tree, links: Sequence[Symlink]) -> bool:
+    """Return whether these symlinks need a syncfs(2); see the module's docstring."""
+    if len(links) > FSYNC_MAX_FILES or any(len(link.target) > MAX_INLINE_TARGET_BYTES for link in links):
+        return True
+    return file_system(tree.root_fd) == BTRFS
+
+
+def _free_after(free: int | None, link: Symlink) -> int | None:
+    """Return the free bytes outside the reserve that are left after ``link``; raises `NoSpace` if there are none."""
+    if free is None:
+        return None
+    if free < len(link.target):
+        raise NoSpace(f"{display_name(link.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
+    return free - len(link.target)
+
+
+def _set_time(directory_fd: int, name: bytes, mtime_ns: int | None) -> None:
+    """Set the modification time of a symlink; ignored where the file system does not support it."""
+    if mtime_ns is None:
+        return
+    try:
+        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory_fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_TIMES:
+            raise
+
+
+def _renew(directory_fd: int, name: bytes, link: Symlink, status: FileStatus) -> bool:
+    """Let a symlink look as if it had just arrived; return False if it may not be changed, or is another one by now.
+
+    Whoever has read it before, to move it away, will not remove it then; see
+    `realize.store.local.existing.Vouching.vouch`.
+    """
+    mtime_ns = status.st_mtime_ns if link.mtime_ns is None else link.mtime_ns
+    try:
+        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory_fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_TIMES | {errno.EACCES, errno.EROFS}:
+            raise
+        return False
+    after = fresh_stat(name, directory_fd)
+    return identity_of(after) == identity_of(status) and os.readlink(name, dir_fd=directory_fd) == link.target
+
+
+def _replace(directory_fd: int, name: bytes, link: Symlink, status: FileStatus) -> bool:
+    """Put a symlink in the place of the one with that status; return False if something else has the name by now."""
+    temporary = names.temporary_link_name(name)
+    os.symlink(link.target, temporary, dir_fd=directory_fd)
+    ours = identity_of(os.stat(temporary, dir_fd=directory_fd, follow_symlinks=False))
+    try:
+        _set_time(directory_fd, temporary, link.mtime_ns)
+        if not rename_exchange(directory_fd, temporary, name):
+            raise Conflict(
+                f"{display_name(link.path)}: there is another symlink of that name, "
+                "and this file system cannot replace it in one step"
+            )
+        former = os.stat(temporary, dir_fd=directory_fd, follow_symlinks=False)
+        # Not the change time: the exchange itself changes it.
+        seen = (status.st_mode, status.st_size, status.st_mtime_ns)
+        if identity_of(former) == identity_of(status) and seen == (
+            former.st_mode,
+            former.st_size,
+            former.st_mtime_ns,
+        ):
+            os.unlink(temporary, dir_fd=directory_fd)
+            return True
+        _give_back(directory_fd, temporary, name)
+        return False
+    finally:
+        _discard(directory_fd, temporary, ours)
+
+
+def _give_back(directory_fd: int, temporary: bytes, name: bytes) -> None:
+    """Give its own name back to what has lost it by mistake."""
+    try:
+        rename_exchange(directory_fd, temporary, name)
+    except FileNotFoundError:
+        rename_noreplace(directory_fd, temporary, name)
+
+
+def _discard(directory_fd: int, temporary: bytes, ours: Inode) -> None:
+    """Remove our temporary symlink, if it is still there; never what has changed places with it."""
+    with contextlib.suppress(OSError):
+        if identity_of(os.stat(temporary, dir_fd=directory_fd, follow_symlinks=False)) == ours:
+            os.unlink(temporary, dir_fd=directory_fd)
