@@ -120,7 +120,8 @@ class _LinkBatch:
             if isinstance(answer, RealizeError):
                 self.outcomes[path] = SideError(End.SOURCE, answer)
                 continue
-            changed = self.work.changed_since(evolve(entry, size=answer.version.size), answer.version)
+            # A listing has no size of a symlink.
+            changed = self.work.changed_since(entry, answer.version, size=0)
             if changed is not None:
                 self.outcomes[path] = SideError(End.SOURCE, changed)
             else:

@@ -121,12 +121,14 @@ class Work(Shown):
         """Whether a file only moves once it was unchanged for a while."""
         return self.feed is not None or self.options.selection.min_age_ns > 0
 
-    def changed_since(self, listed: Entry, version: Version) -> Unsettled | None:
+    def changed_since(self, listed: Entry, version: Version, *, size: int | None = None) -> Unsettled | None:
         """The error for a file that only moves once it was unchanged for a while, and has changed since it was listed.
 
         Its turn may come hours later, when somebody writes to it again.
+        ``size`` is what a listing would say of that version, None if that is its own size.
         """
-        if not self.settles or (listed.size, listed.mtime_ns) == (version.size, version.mtime_ns):
+        size = version.size if size is None else size
+        if not self.settles or (listed.size, listed.mtime_ns) == (size, version.mtime_ns):
             return None
         return Unsettled(f"{display_name(listed.path)}: changed before its turn came; a later run moves it")
 

@@ -141,17 +141,16 @@ def _judge(
 
     In a served directory, a target may lead anywhere inside; in one of the user, anywhere below what the user named.
     """
-    shown = display_name(path)
     if policy is Links.NONE:
-        raise LinkRefused(f"{shown}: the directory {'gives away' if gives else 'takes'} no symlinks")
+        raise LinkRefused(f"{display_name(path)}: the directory {'gives away' if gives else 'takes'} no symlinks")
     try:
         names.check_target(target)
     except BadName as error:
-        raise BadName(f"{shown}: {error}") from None
+        raise BadName(f"{display_name(path)}: {error}") from None
     depth = len(directory) if location.root.served else len(directory) - len(location.base)
     if policy is Links.INSIDE and names.leads_outside(target, depth):
         where = "the directory" if gives else "the destination"
-        raise LinkRefused(f"{shown}: its target {display_name(target)} may lead out of {where}")
+        raise LinkRefused(f"{display_name(path)}: its target {display_name(target)} may lead out of {where}")
 
 
 @frozen(eq=False, repr=False)

@@ -1,0 +1,161 @@
+"""Measure how fast symlinks move to a daemon on this machine, and how fast rsync moves the same ones to its own.
+
+    python -m benchmarks.links [--folder /dev/shm] [--links 100000] [--directories 100] [--rounds 5] [--local]
+
+Both tools have their turn in each round, the other one first each time; each run has a tree, and a daemon, of its own.
+Realize is timed as ``realize --links`` over TLS, verified by its answers and durable; rsync as
+``rsync -rlt --remove-source-files`` over plain TCP, without fsync, which it has for contents only.
+With ``--local`` neither has a daemon.
+CPU seconds are those of the command and, for Realize, of its daemon.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from attrs import frozen
+
+from benchmarks.machine import print_machine
+from benchmarks.ports import free_port, wait_until_listening
+from benchmarks.procfs import Ran, cpu_seconds, run_watched
+from benchmarks.tables import mebibytes, table
+from tests.processes import ENVIRONMENT, Site
+
+
+@frozen
+class Tree:
+    """How many symlinks there are, and in how many directories."""
+
+    links: int
+    directories: int
+
+    def stage(self, folder: Path) -> None:
+        """Make them; each leads to a file beside its directory, which need not be there."""
+        for number in range(self.directories):
+            (folder / f"d{number:04}").mkdir(parents=True)
+        for number in range(self.links):
+            os.symlink(
+                f"../releases/{number:07}/current", folder / f"d{number % self.directories:04}" / f"l{number:07}"
+            )
+
+
+@frozen
+class Run:
+    """One run, and the CPU seconds of the daemon."""
+
+    ran: Ran
+    daemon_cpu: float
+
+
+def by_realize(folder: Path, tree: Tree, *, local: bool) -> Run:
+    """Move a tree with Realize."""
+    site = Site(folder)
+    source = folder / "source"
+    tree.stage(source)
+    environment = {**ENVIRONMENT, "REALIZE_CONFIG": str(folder / "realize.toml")}
+    if local:
+        return Run(
+            run_watched(site.command("--quiet", "--links", str(source), str(folder / "target")), environment), 0.0
+        )
+    site.start()
+    assert site.daemon is not None
+    try:
+        before = cpu_seconds(site.daemon.pid)
+        ran = run_watched(site.command("--quiet", "--links", str(source), "hostb::inbox"), environment)
+        return Run(ran, cpu_seconds(site.daemon.pid) - before)
+    finally:
+        site.stop()
+
+
+def by_rsync(folder: Path, tree: Tree, *, local: bool) -> Run:
+    """Move a tree with rsync."""
+    source, target = folder / "source", folder / "target"
+    target.mkdir()
+    tree.stage(source)
+    command = ["rsync", "-rlt", "--remove-source-files", f"{source}/"]
+    if local:
+        return Run(run_watched([*command, f"{target}/"], dict(os.environ)), 0.0)
+    with _rsync_daemon(folder, target) as port:
+        return Run(run_watched([*command, f"rsync://127.0.0.1:{port}/inbox/"], dict(os.environ)), 0.0)
+
+
+@contextmanager
+def _rsync_daemon(folder: Path, target: Path) -> Iterator[int]:
+    config, port = folder / "rsyncd.conf", free_port()
+    config.write_text(
+        f"use chroot = no\nmunge symlinks = no\nuid = {os.geteuid()}\ngid = {os.getegid()}\n"
+        f"socket options = TCP_NODELAY\n[inbox]\npath = {target}\nread only = no\n"
+    )
+    at = ("--address=127.0.0.1", f"--port={port}")
+    daemon = subprocess.Popen(["rsync", "--daemon", "--no-detach", *at, f"--config={config}"])
+    try:
+        wait_until_listening(port)
+        yield port
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+TOOLS: dict[str, Callable[..., Run]] = {"realize --links": by_realize, "rsync -l": by_rsync}
+
+
+def measure(where: str, tree: Tree, rounds: int, *, local: bool) -> dict[str, list[Run]]:
+    """All runs, by tool."""
+    runs: dict[str, list[Run]] = {name: [] for name in TOOLS}
+    for number in range(rounds):
+        order = list(TOOLS.items())
+        for name, move in order if number % 2 == 0 else reversed(order):
+            folder = Path(tempfile.mkdtemp(prefix="realize-bench-", dir=where))
+            try:
+                run = move(folder, tree, local=local)
+                if run.ran.code:
+                    raise SystemExit(f"{name}: {run.ran.errors}")
+                left = sum(len(files) + len(directories) for _, directories, files in os.walk(folder / "source"))
+                if left != tree.directories:
+                    raise SystemExit(f"{name} has left symlinks at the source")
+            finally:
+                shutil.rmtree(folder)
+            runs[name].append(run)
+    return runs
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument("--links", type=int, default=100_000)
+    parser.add_argument("--directories", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--local", action="store_true")
+    asked = parser.parse_args()
+    print_machine()
+    tree = Tree(asked.links, asked.directories)
+    runs = measure(asked.folder, tree, asked.rounds, local=asked.local)
+    lines = [
+        [
+            name,
+            f"{(seconds := median(each.ran.seconds for each in of)):.2f}",
+            f"{asked.links / seconds:,.0f}",
+            f"{median(each.ran.cpu for each in of):.2f}",
+            f"{median(each.daemon_cpu for each in of):.2f}",
+            mebibytes(median(each.ran.peak for each in of)),
+            "",
+        ]
+        for name, of in runs.items()
+    ]
+    print(table(["tool", "seconds", "links/s", "CPU s command", "daemon", "MiB command", ""], lines))
+    ours, theirs = runs.values()
+    ratios = [one.ran.seconds / other.ran.seconds for one, other in zip(ours, theirs, strict=True)]
+    print(f"\nrealize takes {median(ratios):.2f} times as long (median of {len(ratios)} rounds)")
+
+
+if __name__ == "__main__":
+    main()
